@@ -1,0 +1,126 @@
+"""The error tree. Every error a user can meet has a code, a message and, where one helps, a hint.
+
+    SquishError
+    ├── InvalidInput            a person or a client sent something we cannot use; `param` names it
+    │   ├── ContextLengthExceeded
+    │   ├── ConfigError         config.toml, an environment variable or a flag
+    │   └── InvalidName         a model name outside the grammar of names.py
+    ├── ModelNotFound           not installed, or nowhere to be found
+    ├── UnsupportedModel        an architecture, tokenizer or quantization we do not import
+    ├── CorruptModel            files on disk are not what their manifest says
+    ├── StoreError              the model store cannot be read or written
+    ├── ModelInUse              another process is writing or using this model
+    ├── HubError                the Hub answered badly
+    │   ├── HubUnreachable
+    │   ├── GatedRepo
+    │   └── Offline             SQUISH_OFFLINE forbids the connection
+    ├── QueueFull               as many requests wait as may wait
+    └── EngineError             the engine failed; the next request may work
+        ├── LoadFailed
+        └── WorkerDied
+
+This module knows no HTTP status and no exit code: each front door owns one table from code to its own.
+An error crosses the process border as (code, message, hint, param) and is rebuilt by `from_wire`.
+"""
+
+from __future__ import annotations
+
+
+class SquishError(Exception):
+    """Base of all errors shown to a user.
+
+    message: one or two sentences, what happened and to what.
+    hint: what to do about it, or None.
+    param: the field, flag or file at fault, or None.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.param = param
+
+
+class InvalidInput(SquishError):
+    code = "invalid_input"
+
+
+class ContextLengthExceeded(InvalidInput):
+    code = "context_length_exceeded"
+
+
+class ConfigError(InvalidInput):
+    code = "config_error"
+
+
+class InvalidName(InvalidInput):
+    code = "invalid_name"
+
+
+class ModelNotFound(SquishError):
+    code = "model_not_found"
+
+
+class UnsupportedModel(SquishError):
+    code = "unsupported_model"
+
+
+class CorruptModel(SquishError):
+    code = "corrupt_model"
+
+
+class StoreError(SquishError):
+    code = "store_error"
+
+
+class ModelInUse(SquishError):
+    code = "model_in_use"
+
+
+class HubError(SquishError):
+    code = "hub_error"
+
+
+class HubUnreachable(HubError):
+    code = "hub_unreachable"
+
+
+class GatedRepo(HubError):
+    code = "gated_repo"
+
+
+class Offline(HubError):
+    code = "offline"
+
+
+class QueueFull(SquishError):
+    code = "queue_full"
+
+
+class EngineError(SquishError):
+    code = "engine_error"
+
+
+class LoadFailed(EngineError):
+    code = "load_failed"
+
+
+class WorkerDied(EngineError):
+    code = "worker_died"
+
+
+def from_wire(code: str, message: str, hint: str | None = None, param: str | None = None) -> SquishError:
+    """Rebuild an error that crossed the process border; an unknown code becomes an EngineError."""
+    return _by_code().get(code, EngineError)(message, hint=hint, param=param)
+
+
+def _by_code() -> dict[str, type[SquishError]]:
+    found: dict[str, type[SquishError]] = {}
+    pending: list[type[SquishError]] = [SquishError]
+    while pending:
+        cls = pending.pop()
+        found[cls.code] = cls
+        pending.extend(cls.__subclasses__())
+    return found

@@ -1,0 +1,143 @@
+"""The frames between a front process and a worker, and how they are put on a socket.
+
+A frame is a 4-byte big-endian length and a msgpack body, a tagged union: `ToWorker` one way, `FromWorker` the other.
+It knows neither asyncio nor threads: both ends bring their own reading and writing.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from squish.errors import SquishError, from_wire
+from squish.generation import GenerationEvent, Prompt, SamplingParams
+
+HEADER = struct.Struct(">I")
+MAX_FRAME = 256 * 1024 * 1024
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error of errors.py on the wire."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    param: str | None = None
+
+    @classmethod
+    def of(cls, error: SquishError) -> Failure:
+        return cls(error.code, error.message, error.hint, error.param)
+
+    def to_error(self) -> SquishError:
+        return from_wire(self.code, self.message, self.hint, self.param)
+
+
+# ---- front → worker
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Load the MLX model directory at path. Answered by Loaded or Failed(None)."""
+
+    path: str
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    request: int
+    prompts: tuple[Prompt, ...]
+    sampling: SamplingParams
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """The rows of this request leave the batch at the next step. An unknown request is no error."""
+
+    request: int
+
+
+class ImportGguf(msgspec.Struct, frozen=True, tag="import_gguf"):
+    """Job: write a GGUF file as an MLX model into an empty directory.
+
+    Answered by JobProgress…, then Imported or Failed(None).
+    """
+
+    source: str
+    destination: str
+
+
+class InspectModel(msgspec.Struct, frozen=True, tag="inspect_model"):
+    """Job: read what an MLX model directory is, refusing what we cannot run. Answered by Imported or Failed(None)."""
+
+    path: str
+
+
+ToWorker = Load | Generate | Cancel | ImportGguf | InspectModel
+
+# ---- worker → front
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """context_length in tokens; weights_bytes as they lie in memory; backend: one line for people."""
+
+    context_length: int
+    weights_bytes: int
+    backend: str
+    warnings: tuple[str, ...] = ()
+
+
+class Events(msgspec.Struct, frozen=True, tag="events"):
+    """All that happened in one step, over all requests."""
+
+    items: tuple[tuple[int, GenerationEvent], ...]
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A request's only and last word, or, with request None, the load's or the job's."""
+
+    request: int | None
+    failure: Failure
+
+
+class JobProgress(msgspec.Struct, frozen=True, tag="job_progress"):
+    """fraction in 0..1."""
+
+    phase: str
+    fraction: float
+
+
+class Imported(msgspec.Struct, frozen=True, tag="imported"):
+    """What a finished import knows about its model."""
+
+    architecture: str
+    quantization: str
+    context_length: int
+    parameters: int
+    license: str | None = None
+
+
+FromWorker = Loaded | Events | Failed | JobProgress | Imported
+
+
+def encode(frame: ToWorker | FromWorker) -> bytes:
+    """Header and body. Raises ValueError when the body is larger than MAX_FRAME."""
+    body = msgspec.msgpack.encode(frame)
+    if len(body) > MAX_FRAME:
+        raise ValueError(f"a frame of {len(body)} bytes is too large")
+    return HEADER.pack(len(body)) + body
+
+
+def body_length(header: bytes) -> int:
+    """Bytes of the body that follows. Raises ValueError when it is larger than MAX_FRAME."""
+    length: int = HEADER.unpack(header)[0]
+    if length > MAX_FRAME:
+        raise ValueError(f"a frame of {length} bytes is announced")
+    return length
+
+
+def decode_to_worker(body: bytes) -> ToWorker:
+    frame: ToWorker = msgspec.msgpack.decode(body, type=ToWorker)
+    return frame
+
+
+def decode_from_worker(body: bytes) -> FromWorker:
+    frame: FromWorker = msgspec.msgpack.decode(body, type=FromWorker)
+    return frame

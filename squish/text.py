@@ -1,0 +1,64 @@
+"""Makes text that we did not write safe to show on a terminal.
+
+A model's answer, a hub card or a client's header can carry escape sequences that write the clipboard (OSC 52), move the
+cursor or reorder what is read (bidirectional overrides). `clean` takes them out in one place for every front door.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Complete sequences first, so that their parameters go with them; then any control character that is left.
+_ESCAPES = re.compile(
+    r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC … BEL or ST
+    r"|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x1b\x9c]*(?:\x1b\\|\x9c)?"  # DCS, SOS, PM, APC … ST
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI
+    r"|\x1b[ -/]*[0-~]?"  # two-character escapes
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """The same text without escape sequences, control characters (tab and newline stay) and bidirectional overrides."""
+    if text.isascii() and text.isprintable():
+        return text
+    without = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROLS.sub("", without)
+
+
+class StreamCleaner:
+    """`clean` for text that arrives in pieces: an escape sequence cut in two is still taken out.
+
+    Text behind an unfinished sequence is held back for at most `limit` characters.
+    """
+
+    limit = 4096
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        text = self._held + text
+        start = self._open_sequence(text)
+        if start is None or len(text) - start > self.limit:
+            self._held = ""
+            return clean(text)
+        self._held = text[start:]
+        return clean(text[:start])
+
+    def flush(self) -> str:
+        """What was held back, cleaned."""
+        held, self._held = self._held, ""
+        return clean(held)
+
+    @staticmethod
+    def _open_sequence(text: str) -> int | None:
+        """Where a sequence begins that reaches the end of the text, and so may go on in the next piece."""
+        if text.endswith("\r"):
+            return len(text) - 1
+        if "\x1b" not in text and not any(c in text for c in "\x90\x98\x9b\x9d\x9e\x9f"):
+            return None
+        for match in _ESCAPES.finditer(text):
+            if match.end() == len(text):
+                return match.start()
+        return None

@@ -1,0 +1,99 @@
+"""The grammar of model names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from squish.errors import InvalidName
+from squish.names import LocalPath, ModelRef, RepoName, ShortName, parse
+from squish.sources import local_id
+from squish.store import directory_name
+
+words = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-][A-Za-z0-9]){0,10}", fullmatch=True).filter(
+    lambda word: not word.lower().endswith(".gguf")
+)
+short_names = st.builds(ShortName, words, st.none() | words)
+repo_names = st.builds(RepoName, words, words, st.none() | words, st.none() | words)
+paths = st.builds(
+    lambda start, parts: LocalPath(Path(start, *parts)),
+    st.sampled_from(["./", "../", "/", "~/"]),
+    st.lists(words, min_size=1, max_size=4),
+)
+refs: st.SearchStrategy[ModelRef] = st.one_of(short_names, repo_names, paths)
+
+
+@given(refs)
+def test_a_reference_written_out_and_parsed_is_the_same(ref: ModelRef) -> None:
+    assert parse(str(ref)) == ref
+
+
+@given(st.text(max_size=60))
+@example("hf.co/org/repo:Q8_0@main")
+@example("https://huggingface.co/org/repo/")
+@example("a/../b")
+def test_any_text_is_a_reference_or_an_invalid_name(text: str) -> None:
+    try:
+        ref = parse(text)
+    except InvalidName as error:
+        assert error.hint
+    else:
+        assert parse(str(ref)) == ref
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ("llama3.1", ShortName("llama3.1")),
+        ("llama3.1:8b", ShortName("llama3.1", "8b")),
+        ("org/repo", RepoName("org", "repo")),
+        ("org/repo:Q8_0", RepoName("org", "repo", "Q8_0")),
+        ("org/repo@main", RepoName("org", "repo", None, "main")),
+        ("hf.co/org/repo:Q8_0", RepoName("org", "repo", "Q8_0")),
+        ("https://huggingface.co/org/repo", RepoName("org", "repo")),
+        ("model.gguf", LocalPath(Path("model.gguf"))),
+        ("./dir", LocalPath(Path("dir"))),
+    ],
+)
+def test_what_names_mean(text: str, ref: ModelRef) -> None:
+    assert parse(text) == ref
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "a b", "a..b", "a--b", "org/", "/".join("abc"), "a:b:c", "org/re po", "-x", "a" * 300, "a\x1b[2J"]
+)
+def test_what_is_no_name(text: str) -> None:
+    with pytest.raises(InvalidName):
+        parse(text)
+
+
+@given(st.one_of(short_names, repo_names), st.one_of(short_names, repo_names))
+def test_every_id_has_a_directory_of_its_own_directly_in_the_store(
+    one: ShortName | RepoName, other: ShortName | RepoName
+) -> None:
+    name = directory_name(str(one))
+    assert "/" not in name and not name.startswith(".") and "~" not in name
+    assert (name == directory_name(str(other))) == (one == other)
+
+
+@pytest.mark.parametrize("id", ["../x", "/etc", "a/../b", "./x.gguf", "hf.co/org/repo", "", "a/b/c"])
+def test_what_cannot_name_a_directory(id: str) -> None:
+    with pytest.raises(InvalidName):
+        directory_name(id)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="/\x00"), min_size=1, max_size=200))
+@example("SmolLM2-135M-Instruct.Q4_1.gguf")
+@example("--..__")
+@example("My Model (v2) -- final.GGUF")
+def test_a_file_of_any_name_gets_an_id_that_names_a_directory(name: str) -> None:
+    id = local_id(Path("/models") / name)
+    assert isinstance(parse(id), ShortName)
+    assert directory_name(id) == id
+
+
+def test_the_id_of_a_file_looks_like_its_name() -> None:
+    assert local_id(Path("SmolLM2-135M-Instruct.Q4_1.gguf")) == "smollm2-135m-instruct.q4_1"
