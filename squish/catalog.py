@@ -1,0 +1,80 @@
+"""The curated catalog: short names and where each one comes from. The data lies in catalog.toml beside this module.
+
+It knows neither what is installed nor how anything is fetched.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+from squish.names import ShortName
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """A model file inside an installable Python package: the package's import name and the file in it."""
+
+    module: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A model that has a short name.
+
+    id: `llama3.1:8b`; repo: `org/name` on the Hub; parameters: how many, all experts counted; bits: per weight;
+    context: tokens that the model was made for; default: what the name without a tag means.
+    """
+
+    id: str
+    repo: str
+    parameters: int
+    bits: float
+    context: int
+    license: str
+    default: bool = False
+    package: PackageSource | None = None
+
+    @property
+    def family(self) -> str:
+        return self.id.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Catalog:
+    model: tuple[CatalogEntry, ...]
+
+
+@cache
+def entries() -> tuple[CatalogEntry, ...]:
+    """Every entry, in the file's order: by family, then by size."""
+    text = resources.files("squish").joinpath("catalog.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _Catalog).model
+
+
+def lookup(ref: ShortName) -> CatalogEntry | None:
+    """The entry of a short name, case ignored; without a tag the family's default."""
+    name = str(ref).lower()
+    for entry in entries():
+        if entry.id == name or (ref.tag is None and entry.default and entry.family == name):
+            return entry
+    return None
+
+
+def nearest(name: str, also: Iterable[str] = ()) -> list[str]:
+    """Up to three names of the catalog, and of the names given, that look most like a name; the closest first."""
+    known = dict.fromkeys([*also, *(entry.id for entry in entries())])
+    by_lower = {each.lower(): each for each in known}
+    wanted = name.lower()
+    found = difflib.get_close_matches(wanted, by_lower, n=3, cutoff=0.6)
+    if len(found) < 3:
+        family = wanted.partition(":")[0]
+        found += [each for each in by_lower if each.partition(":")[0] == family and each not in found]
+    return [by_lower[each] for each in found[:3]]

