@@ -1,0 +1,104 @@
+"""The worker process: `python -m squish.worker FD CACHE_DIR`, started by squish.workers and by nobody else.
+
+The first frame decides what it is: Load makes it serve a model until its socket closes; a job frame makes it do that
+job. Threads: reader (frames in), tokenizer (prompts → token ids), and the main thread, which alone touches MLX.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squish.errors import EngineError, SquishError
+from squish.protocol import Cancel, Failed, Failure, Generate, ImportGguf, InspectModel, Load, Loaded
+from squish.worker.channel import Channel
+
+if TYPE_CHECKING:
+    from squish.worker.intake import Intake
+
+_EXIT_GRACE = 2.0
+
+
+def main() -> None:
+    """Serve the socket given on the command line."""
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    cache_dir = Path(sys.argv[2])
+    # The model is on disk. Whatever a library would like to ask the Hub, the answer is no.
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
+    # MLX keeps the kernels that it compiles under TMPDIR: in a folder of our own they are nobody else's to replace.
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = str(cache_dir)
+    try:
+        match channel.receive():
+            case Load() as load:
+                _serve(channel, load, cache_dir)
+            case ImportGguf() | InspectModel() as job:
+                _work(channel, job, cache_dir)
+    except SquishError as error:
+        channel.send(Failed(None, Failure.of(error)))
+    except Exception as error:  # the last guard of the process: the front must hear of it before the process ends
+        channel.send(Failed(None, Failure.of(EngineError(f"The worker failed: {type(error).__name__}: {error}"))))
+        raise
+
+
+def _serve(channel: Channel, load: Load, cache_dir: Path) -> None:
+    from squish.worker import blas
+
+    report = blas.prepare(cache_dir)
+    # Only now may MLX be imported: the BLAS it finds first is the one it keeps.
+    import mlx.core as mx
+
+    from squish.worker import memory
+    from squish.worker.intake import Intake
+    from squish.worker.load import load as load_model
+    from squish.worker.prompt import PromptEncoder
+    from squish.worker.runner import Inbox, Runner, Stop
+
+    inbox: Inbox = queue.SimpleQueue()
+    intake = Intake(inbox, channel.send)
+    _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
+    loaded = load_model(Path(load.path))
+    encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size)
+    _start("tokenizer", lambda: intake.run(encoder))
+    backend = f"{loaded.dtype}, {report.summary}"
+    channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, report.warnings))
+    budget = memory.cache_budget()
+    Runner(loaded.model, loaded.tokenizer, loaded.context_length, budget, inbox, channel.send).run()
+    mx.clear_streams()  # without it the process may abort while it exits
+
+
+def _work(channel: Channel, job: ImportGguf | InspectModel, cache_dir: Path) -> None:
+    from squish.worker import blas
+
+    blas.prepare(cache_dir)
+    from squish.worker import convert
+
+    _start("reader", lambda: _read(channel, None, lambda: None))
+    channel.send(convert.run(job, channel.send))
+
+
+def _start(name: str, target: Callable[[], None]) -> None:
+    threading.Thread(target=target, name=name, daemon=True).start()
+
+
+def _read(channel: Channel, intake: Intake | None, stop: Callable[[], None]) -> None:
+    """The reader thread: hands frames on until the socket closes; then ends the main thread, or else the process."""
+    while (frame := channel.receive()) is not None:
+        if intake and isinstance(frame, Generate):
+            intake.take(frame)
+        elif intake and isinstance(frame, Cancel):
+            intake.cancel(frame)
+    stop()
+    time.sleep(_EXIT_GRACE)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

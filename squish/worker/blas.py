@@ -1,0 +1,232 @@
+"""Owns which BLAS does MLX's float32 matrix products on a CPU. It knows no models, and imports neither mlx nor numpy.
+
+MLX's Linux wheel is linked to the reference BLAS: about 4 GFLOP/s. The first library to define `cblas_sgemm` in the
+global scope before `import mlx.core` wins, so `prepare` opens, first that works:
+
+1. shim.c, compiled once, over the OpenBLAS in numpy's wheel: own kernels for up to 16 rows (decode), OpenBLAS above;
+2. a system OpenBLAS (`libopenblas.so.0`), which needs no compiler;
+3. nothing: MLX's own, with a warning.
+
+Threads: one row of decode is bound by memory, so it gets half of the cores; batches and prefill get all. The kernels'
+threads sleep while they wait and take small chunks: a busy neighbor slows them down, where OpenBLAS's spinning threads
+stall (25 and 2 tok/s were measured side by side). Where the user has set OMP_WAIT_POLICY or OPENBLAS_NUM_THREADS, that
+stands.
+
+SQUISH_BLAS is for diagnosis: `auto` (default), `system` (skip 1) or `mlx` (skip 1 and 2).
+float16, bfloat16 and quantized products do not go through BLAS at all; see load.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from squish.errors import ConfigError
+
+Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
+
+_CUDA_WHEELS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda")
+_COMPILE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class BlasReport:
+    """kind and path: the library in use, path None where nothing was opened. reason: one line for people.
+
+    compile_enabled: MLX may fuse kernels with a C++ compiler at run time. threads: at most, in one product; 0 is
+    MLX's business.
+    """
+
+    kind: Kind
+    path: Path | None
+    reason: str
+    warnings: tuple[str, ...] = ()
+    compile_enabled: bool = True
+    threads: int = 0
+
+    @property
+    def summary(self) -> str:
+        """One line for people: what multiplies, with how many threads."""
+        return f"{self.kind}, {self.threads} threads" if self.threads > 1 else self.kind
+
+
+class _Unusable(Exception):
+    """A library that cannot be used, and why; the next one is tried."""
+
+
+def prepare(cache_dir: Path) -> BlasReport:
+    """Open the fastest BLAS for this machine. Call it once, before anything imports mlx.core.
+
+    cache_dir: where the compiled shim is kept; created when missing. Workers may call this at the same time.
+    Raises ConfigError when SQUISH_BLAS is none of auto, system, mlx.
+    """
+    choice = os.environ.get("SQUISH_BLAS") or "auto"
+    if choice not in ("auto", "system", "mlx"):
+        raise ConfigError(f"SQUISH_BLAS is {choice!r}; it can be auto, system or mlx.", param="SQUISH_BLAS")
+    if sys.platform == "darwin":
+        return BlasReport("accelerate", None, "macOS: MLX uses Metal and Accelerate")
+    if _has_cuda():
+        return BlasReport("cuda", None, "MLX uses the GPU through CUDA")
+    if "mlx.core" in sys.modules:
+        warning = "mlx was imported before the BLAS was chosen; matrix products are slow."
+        return BlasReport("mlx", None, "mlx.core was already imported", (warning,))
+    return _prepare_cpu(choice, cache_dir)
+
+
+def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
+    compile_enabled = shutil.which("g++") is not None
+    if not compile_enabled:
+        os.environ["MLX_DISABLE_COMPILE"] = "1"
+    threads = _cores()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    reasons: list[str] = []
+    if choice == "auto":
+        try:
+            path = _open_numpy_openblas(cache_dir, threads)
+            reason = "OpenBLAS of numpy's wheel, with kernels for decoding"
+            return BlasReport(
+                "numpy-openblas", path, reason, _missing_compiler(compile_enabled), compile_enabled, threads
+            )
+        except _Unusable as error:
+            reasons.append(str(error))
+    if choice in ("auto", "system"):
+        try:
+            path = _open_system_openblas()
+            reason = "; ".join(["system OpenBLAS", *reasons])
+            return BlasReport(
+                "system-openblas", path, reason, _missing_compiler(compile_enabled), compile_enabled, threads
+            )
+        except _Unusable as error:
+            reasons.append(str(error))
+    else:
+        reasons.append("SQUISH_BLAS=mlx")
+    why = "; ".join(reasons)
+    warning = f"Models run many times slower than they could ({why}). Install a C and C++ compiler, e.g. g++."
+    return BlasReport("mlx", None, why, (warning,), compile_enabled, 1)
+
+
+def _missing_compiler(compile_enabled: bool) -> tuple[str, ...]:
+    if compile_enabled:
+        return ()
+    return ("There is no C++ compiler, so MLX cannot fuse kernels and is slower. Install g++.",)
+
+
+def _has_cuda() -> bool:
+    if not Path("/dev/nvidiactl").exists():
+        return False
+    for wheel in _CUDA_WHEELS:
+        try:
+            importlib.metadata.distribution(wheel)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return True
+    return False
+
+
+def _cores() -> int:
+    """Cores this process may use: its affinity, and the CPU quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def _open_numpy_openblas(cache_dir: Path, threads: int) -> Path:
+    """Open numpy's OpenBLAS, and over it the shim. Returns the path of OpenBLAS."""
+    openblas = _find_numpy_openblas()
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise _Unusable("no C compiler was found")
+    for _ in range(2):
+        shim = _build_shim(Path(compiler), openblas, cache_dir, threads)
+        try:
+            ctypes.CDLL(str(openblas), mode=ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(shim), mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            # Damaged in the cache, for example by a full disk: built anew.
+            shim.unlink(missing_ok=True)
+        else:
+            return openblas
+    raise _Unusable("the BLAS shim cannot be opened")
+
+
+def _find_numpy_openblas() -> Path:
+    spec = importlib.util.find_spec("numpy")
+    if spec is None or spec.origin is None:
+        raise _Unusable("numpy is not installed")
+    found = sorted((Path(spec.origin).parent.parent / "numpy.libs").glob("libscipy_openblas64_*.so"))
+    if not found:
+        raise _Unusable("this numpy brings no OpenBLAS")
+    return found[0]
+
+
+def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -> Path:
+    """The compiled shim: from the cache when source, compiler, library, CPU and threads are those it was built for."""
+    source = Path(__file__).with_name("shim.c")
+    options = ["-O3", "-fPIC", "-shared", f"-DTHREADS={threads}", f"-DROW_THREADS={(threads + 1) // 2}"]
+    key = hashlib.sha256(source.read_bytes())
+    for part in (compiler.resolve(), compiler.stat().st_size, openblas, _cpu(), *options):
+        key.update(f"\0{part}".encode())
+    built = cache_dir / f"blas-{key.hexdigest()[:16]}.so"
+    if built.exists():
+        return built
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_dir, prefix="blas-") as scratch:
+            compiled = Path(scratch) / built.name
+            _compile(compiler, options, source, compiled)
+            # Complete or absent: another worker may be opening it at this moment.
+            compiled.replace(built)
+    except OSError as error:
+        raise _Unusable(f"the BLAS shim cannot be written to {cache_dir}: {error.strerror}") from error
+    return built
+
+
+def _compile(compiler: Path, options: list[str], source: Path, target: Path) -> None:
+    """Compile with what this compiler has: some lack OpenMP, some do not know their CPU."""
+    message = ""
+    for extra in (["-march=native", "-fopenmp"], ["-march=native"], []):
+        command = [str(compiler), *options, *extra, "-o", str(target), str(source)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise _Unusable(f"{compiler.name} took more than {_COMPILE_SECONDS} s") from error
+        if done.returncode == 0:
+            return
+        message = done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit code {done.returncode}"
+    raise _Unusable(f"{compiler.name} cannot compile the BLAS shim: {message}")
+
+
+def _cpu() -> str:
+    """What `-march=native` depends on; a home directory may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    )
+
+
+def _open_system_openblas() -> Path:
+    try:
+        library = ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise _Unusable("no system OpenBLAS was found") from error
+    if not hasattr(library, "cblas_sgemm"):
+        raise _Unusable("the system OpenBLAS has no cblas_sgemm")
+    return Path("libopenblas.so.0")

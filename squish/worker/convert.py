@@ -1,0 +1,116 @@
+"""The jobs of a worker process: import a GGUF file, or say what an MLX model directory is.
+
+A directory is judged by its own files, and what we could not run is refused here, before it is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.utils import _get_classes
+from safetensors import SafetensorError, safe_open
+
+from squish.errors import CorruptModel, UnsupportedModel
+from squish.protocol import FromWorker, Imported, ImportGguf, InspectModel, JobProgress
+from squish.worker.gguf import import_gguf
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+
+
+def run(job: ImportGguf | InspectModel, send: Callable[[FromWorker], None]) -> Imported:
+    """Do the job; progress goes to send. Raises UnsupportedModel, CorruptModel and what writing meets."""
+    match job:
+        case ImportGguf(source=source, destination=destination):
+            result = import_gguf(
+                Path(source), Path(destination), lambda phase, fraction: send(JobProgress(phase, fraction))
+            )
+            return Imported(
+                result.architecture, result.quantization, result.context_length, result.parameters, result.license
+            )
+        case InspectModel(path=path):
+            return inspect(Path(path))
+
+
+def inspect(path: Path) -> Imported:
+    """What the MLX model in this directory is. Raises UnsupportedModel and CorruptModel naming the file."""
+    config = _config(path)
+    architecture = str(config.get("model_type", ""))
+    if not architecture:
+        raise UnsupportedModel(f"{path.name}/config.json names no model_type.", param="config.json")
+    try:
+        _get_classes(config)
+    except ValueError as error:
+        raise UnsupportedModel(f"The architecture {architecture!r} is not one that mlx-lm runs.") from error
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        raise CorruptModel(f"{path.name} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed.")
+    parameters, dtype = _weights(path, config)
+    text_config = config.get("text_config", config)
+    return Imported(
+        architecture=architecture,
+        quantization=_quantization(config) or dtype,
+        context_length=int(text_config.get("max_position_embeddings") or 0) or 4096,
+        parameters=parameters,
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnsupportedModel(
+            f"{path.name} is not an MLX model directory: it has no config.json.", param="config.json"
+        ) from None
+    except ValueError as error:
+        raise CorruptModel(f"{file.name} of {path.name} is not JSON: {error}", param="config.json") from error
+    if not isinstance(config, dict):
+        raise CorruptModel(f"{file.name} of {path.name} is not a JSON object.", param="config.json")
+    if config.get("auto_map") and not _runs_natively(config):
+        raise UnsupportedModel(f"{path.name} needs code of its own to run, and Squish never runs a model's code.")
+    return config
+
+
+def _runs_natively(config: dict[str, Any]) -> bool:
+    """Whether mlx-lm has this architecture itself, so that the repository's Python files are not needed."""
+    try:
+        _get_classes(config)
+    except ValueError:
+        return False
+    return True
+
+
+def _quantization(config: dict[str, Any]) -> str | None:
+    found = config.get("quantization") or config.get("quantization_config")
+    if not isinstance(found, dict) or "bits" not in found:
+        return None
+    mode = found.get("mode", "affine")
+    name = "" if mode == "affine" else f"{mode}, "
+    return f"{found['bits']}-bit ({name}group {found.get('group_size', 64)})"
+
+
+def _weights(path: Path, config: dict[str, Any]) -> tuple[int, str]:
+    """Parameters, and the name of the commonest dtype. Only headers are read."""
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise UnsupportedModel(f"{path.name} has no .safetensors files.", hint="PyTorch checkpoints are not loaded.")
+    packed = config.get("quantization") or config.get("quantization_config") or {}
+    per_word = 32 / packed["bits"] if "bits" in packed else 1
+    parameters = 0.0
+    dtypes: Counter[str] = Counter()
+    for file in files:
+        try:
+            with safe_open(str(file), framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                    part = tensors.get_slice(name)
+                    size = math.prod(part.get_shape())
+                    dtypes[part.get_dtype().lower()] += size
+                    if not name.endswith((".scales", ".biases")):
+                        parameters += size * (per_word if part.get_dtype() == "U32" else 1)
+        except (SafetensorError, OSError) as error:
+            raise CorruptModel(f"{file.name} of {path.name} cannot be read: {error}", param=file.name) from error
+    return round(parameters), dtypes.most_common(1)[0][0] if dtypes else "empty"

@@ -1,0 +1,302 @@
+"""Owns the way from an MLX model directory to a model in memory, in the number format this machine computes fast.
+
+On a GPU (Metal, CUDA) weights stay as they are stored. On a CPU everything is float32: half precision and quantized
+products do not go through BLAS there. Quantized weights are dequantized when that fits into free memory (4 bytes a
+parameter); otherwise they stay packed, with float32 scales. It never runs code that a model brings, and knows nothing
+of requests.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import mlx.core as mx
+import psutil
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
+from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.utils import MODEL_REMAPPING, load_config, load_model, load_tokenizer
+
+from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
+from squish.worker import memory
+
+# Left for the KV cache, activations and everybody else.
+_RESERVE = 1 << 30
+# Parameters are read, converted and freed this much at a time.
+_SLICE = 64 << 20
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+_DEFAULT_CONTEXT = 4096
+_PLAIN = {QuantizedLinear: Linear, QuantizedEmbedding: Embedding, QuantizedSwitchLinear: SwitchLinear}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run.
+
+    config: config.json, read-only. weights_bytes: as they lie in memory. dtype: one line for people.
+    context_length: tokens. eos: ids that end a generation. trimmable: its prompt cache can be cut to a shorter prompt.
+    """
+
+    model: Module
+    tokenizer: TokenizerWrapper
+    config: MappingProxyType[str, Any]
+    weights_bytes: int
+    dtype: str
+    context_length: int
+    vocab_size: int
+    eos: frozenset[int]
+    trimmable: bool
+
+
+def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
+    """Load the MLX model directory `path`; its weights are in memory when this returns.
+
+    memory_limit: bytes the weights may take; by default what is free now, less a reserve.
+    Raises CorruptModel (a file is missing, damaged or does not fit the others; `param` is the file), UnsupportedModel
+    (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
+    """
+    memory.limits()
+    config = _read_config(path)
+    _check_weight_files(path)
+    model = _build(path, config)
+    available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - _RESERVE
+    dtype = _place(model, path, available)
+    eos = config.get("eos_token_id")
+    tokenizer = _load_tokenizer(path, [eos] if isinstance(eos, int) else eos)
+    text_config = config.get("text_config", config)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        config=MappingProxyType(config),
+        weights_bytes=_nbytes(model),
+        dtype=dtype,
+        context_length=_context_length(text_config),
+        vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
+        eos=frozenset(tokenizer.eos_token_ids),
+        trimmable=bool(can_trim_prompt_cache(make_prompt_cache(model))),
+    )
+
+
+# ---- what lies on disk
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = load_config(path)
+    except FileNotFoundError as error:
+        raise CorruptModel(
+            f"{path.name} has no config.json, so it is not an MLX model.", param="config.json"
+        ) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise CorruptModel(f"config.json of {path.name} cannot be read: {error}", param="config.json") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
+        raise CorruptModel(f"config.json of {path.name} names no model_type.", param="config.json")
+    if config.get("model_file") is not None:
+        raise UnsupportedModel(
+            f"{path.name} wants to run its own code ({config['model_file']!r}).", param="config.json"
+        )
+    module = MODEL_REMAPPING.get(kind, kind)
+    if not module.isidentifier() or importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
+        own_code = " It wants to run its own code, which Squish never does." if "auto_map" in config else ""
+        raise UnsupportedModel(
+            f"The architecture {kind!r} of {path.name} is not supported.{own_code}", param="config.json"
+        )
+    return config
+
+
+def _check_weight_files(path: Path) -> None:
+    """Every shard is there and whole. mlx would name neither the missing nor the damaged one."""
+    shards = {file.name for file in path.glob("model*.safetensors")}
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            shards |= set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CorruptModel(f"{index.name} of {path.name} cannot be read.", param=index.name) from error
+    if not shards:
+        raise CorruptModel(f"{path.name} has no weights (model*.safetensors).", param="model.safetensors")
+    for name in sorted(shards):
+        if not (path / name).is_file():
+            raise CorruptModel(f"{name} of {path.name} is missing.", hint="Download the model again.", param=name)
+        if not _is_whole(path / name):
+            raise CorruptModel(f"{name} of {path.name} is damaged.", hint="Download the model again.", param=name)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the safetensors header can be read and describes exactly the bytes that follow."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length: int = struct.unpack("<Q", stream.read(8))[0]
+            if length > size - 8:
+                return False
+            header = json.loads(stream.read(length))
+        return bool(
+            size
+            == 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        )
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
+def _build(path: Path, config: dict[str, Any]) -> Module:
+    """The model with its parameters still on disk."""
+    try:
+        model, _ = load_model(path, lazy=True)
+    except ImportError as error:
+        raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OSError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CorruptModel(f"The weights and config.json of {path.name} do not fit together. {reason}") from error
+    assert isinstance(model, Module)
+    return model
+
+
+def _load_tokenizer(path: Path, eos: list[int] | None) -> TokenizerWrapper:
+    try:
+        return load_tokenizer(path, {"trust_remote_code": False}, eos_token_ids=eos)
+    except Exception as error:  # the Rust tokenizer library raises nothing narrower for a file that it cannot use
+        if "trust_remote_code" in str(error):
+            message = f"The tokenizer of {path.name} wants to run its own code, which Squish never does."
+            raise UnsupportedModel(message, param="tokenizer_config.json") from error
+        reason = " ".join(str(error).split())[:300]
+        raise CorruptModel(
+            f"The tokenizer of {path.name} cannot be loaded: {reason}", param="tokenizer.json"
+        ) from error
+
+
+def _context_length(config: dict[str, Any]) -> int:
+    found = (config.get(key) for key in _CONTEXT_KEYS)
+    return next((length for length in found if isinstance(length, int) and length > 0), _DEFAULT_CONTEXT)
+
+
+# ---- into memory
+
+
+def _place(model: Module, path: Path, available: int) -> str:
+    """Bring the parameters into memory, in the format for this device; says which."""
+    quantized = any(isinstance(module, tuple(_PLAIN)) for _, module in _modules(model))
+    if mx.default_device() == mx.gpu:
+        needed, policy = _nbytes(model), "quantized as stored" if quantized else "as stored"
+    else:
+        needed, policy = _float32_bytes(model, dequantized=True), "float32"
+        if quantized and needed > available:
+            needed, policy = _float32_bytes(model, dequantized=False), "quantized, float32 scales"
+    if needed > available:
+        free = max(available, 0)
+        raise LoadFailed(
+            f"{path.name} needs {needed / 1e9:.2f} GB of memory for its weights; {free / 1e9:.2f} GB are free.",
+            hint="Close other programs, unload other models, or take a smaller or more compressed model.",
+        )
+    try:
+        if policy == "float32":
+            _dequantize(model)
+        _evaluate(model, as_float32=mx.default_device() == mx.cpu)
+    except (RuntimeError, ValueError) as error:
+        raise LoadFailed(f"{path.name} could not be read into memory: {error}") from error
+    return policy
+
+
+def _dequantize(model: Module) -> None:
+    """Replace each quantized layer by a float32 one, evaluated before the next is begun: no two are in memory twice.
+
+    Scales become float32 first: dequantizing in half precision would round every weight once more. A tied embedding
+    works as before, since a plain Embedding has the same `as_linear`.
+    """
+    for name, module in _modules(model):
+        plain = _PLAIN.get(type(module))
+        if plain is None or (parent := _parent(model, name)) is None:
+            continue
+        scales, biases = _widened(module["scales"]), module.get("biases")
+        weight = mx.dequantize(
+            module["weight"],
+            scales,
+            None if biases is None else _widened(biases),
+            group_size=module.group_size,
+            bits=module.bits,
+            mode=module.mode,
+            dtype=mx.float32,
+        )
+        mx.eval(weight)
+        layer: Any = plain.__new__(plain)
+        module_init: Any = Module.__init__
+        module_init(layer)
+        layer.weight = weight
+        if "bias" in module:
+            layer.bias = module["bias"]
+        holder, key = parent
+        holder[key] = layer
+        layer.eval()
+        module.clear()
+
+
+def _parent(model: Module, name: str) -> tuple[Any, Any] | None:
+    """The module or list that holds the module called `name` ("layers.3.mlp"), and its key there."""
+    holder: Any = model
+    *way, last = name.split(".")
+    for step in way:
+        holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+    return (holder, int(last) if isinstance(holder, list) else last) if last else None
+
+
+def _evaluate(model: Module, *, as_float32: bool) -> None:
+    """Read what is still on disk, a slice at a time; with as_float32 also widen half precision."""
+    if as_float32:
+        model.apply(_widened)
+    for part in _slices(model):
+        mx.eval(part)
+
+
+def _widened(array: mx.array) -> mx.array:
+    return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
+
+
+def _slices(model: Module) -> Iterator[list[mx.array]]:
+    part: list[mx.array] = []
+    for array in _arrays(model):
+        part.append(array)
+        if sum(item.nbytes for item in part) >= _SLICE:
+            yield part
+            part = []
+    yield part
+
+
+def _modules(model: Any) -> list[tuple[str, Any]]:
+    return list(model.named_modules())
+
+
+def _arrays(model: Any) -> list[mx.array]:
+    return [array for _, array in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
+
+
+def _nbytes(model: Module) -> int:
+    return sum(array.nbytes for array in _arrays(model))
+
+
+def _float32_bytes(model: Module, *, dequantized: bool) -> int:
+    """What the parameters take when they are float32, with quantized weights unpacked or left packed."""
+    total = sum(_float32_size(array) for array in _arrays(model))
+    if not dequantized:
+        return total
+    for _, module in _modules(model):
+        if type(module) in _PLAIN:
+            total += module["weight"].size * 32 // module.bits * 4 - module["weight"].nbytes
+            total -= sum(_float32_size(module[key]) for key in ("scales", "biases") if key in module)
+    return total
+
+
+def _float32_size(array: mx.array) -> int:
+    return array.size * 4 if mx.issubdtype(array.dtype, mx.floating) else array.nbytes

@@ -1,0 +1,63 @@
+"""Owns MLX's memory limits and reads what is in use. It knows nothing of which model fits: fit.py does.
+
+Memory is never wired. A wired limit at its maximum, concurrent streams and a churning cache together panicked the macOS
+kernel, and mlx-lm raises the limit by itself in `wired_limit` and in every BatchGenerator; `limits` takes that away.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import psutil
+
+# Buffers kept for reuse: enough for the activations of a prefill step, too little to push a neighbor into swap.
+_CACHE_SHARE = 16
+_LARGEST_CACHE = 2 << 30
+# What the system and the other processes keep when MLX takes all it may.
+_MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """All in bytes. active: in arrays; peak: the most so far; cache: freed and kept; resident: the whole process."""
+
+    active: int
+    peak: int
+    cache: int
+    resident: int
+
+
+def limits() -> None:
+    """Bound what MLX keeps, and forbid mlx-lm to wire memory. Call it once, in the process that loads a model.
+
+    The memory limit makes MLX wait for running work and drop its cache; it does not refuse an allocation.
+    """
+    total = psutil.virtual_memory().total
+    mx.set_memory_limit(int(total * _MEMORY_SHARE))
+    mx.set_cache_limit(min(total // _CACHE_SHARE, _LARGEST_CACHE))
+    # mlx-lm offers no switch; None is its own answer where a device reports no limit. By name, because the package
+    # has a function that is called like this module.
+    generate: Any = importlib.import_module("mlx_lm.generate")
+    generate.maybe_set_recommended_wired_limit = _no_wired_limit
+
+
+def _no_wired_limit() -> None:
+    return None
+
+
+def reading() -> MemoryReading:
+    return MemoryReading(
+        active=mx.get_active_memory(),
+        peak=mx.get_peak_memory(),
+        cache=mx.get_cache_memory(),
+        resident=psutil.Process().memory_info().rss,
+    )
+
+
+def cache_budget() -> int:
+    """Bytes that KV caches may take once the weights are loaded: half of what is free, at most a quarter of all."""
+    memory = psutil.virtual_memory()
+    return int(min(memory.available // 2, memory.total // 4))

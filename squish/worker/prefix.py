@@ -1,0 +1,176 @@
+"""The prefix cache: KV caches of earlier rows, found again by the tokens they hold.
+
+A radix tree whose edges are blocks of 64 tokens. Every cut is at a multiple of 64: reuse then leaves the same chunks to
+compute as a cold run has, and greedy output stays the same. A cache of plain KV layers serves every block on its path,
+each reader through a view of its own on the same arrays; a cache that cannot be trimmed (rotating, recurrent) serves
+only the exact length at which its snapshot was taken. The least recently used go first, by bytes.
+
+It belongs to the MLX thread and knows nothing of rows or requests.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache
+
+BLOCK = 64
+
+Block = tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """The cache of one row. caches: one per layer, not to be written to. nodes: where the tree points at it."""
+
+    caches: list[Any]
+    nbytes: int
+    nodes: set[Node] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """The end of a block. entry: a cache that holds at least all tokens down to here, if there is one."""
+
+    parent: Node | None
+    block: Block
+    children: dict[Block, Node] = field(default_factory=dict)
+    entry: Entry | None = None
+
+
+class PrefixCache:
+    """budget: bytes that the entries may hold together. layers: an empty cache of the model, to see its kinds."""
+
+    def __init__(self, budget: int, layers: list[Any]) -> None:
+        self.budget = budget
+        self.nbytes = 0
+        self.trimmable = all(map(_trimmable, layers))
+        self._root = Node(None, ())
+        self._entries: OrderedDict[Entry, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def take(self, tokens: list[int]) -> tuple[int, list[Any] | None]:
+        """The longest known prefix: its length in tokens and a cache that holds it, or (0, None).
+
+        At least one token is left over, because a model needs something to process.
+        """
+        best: tuple[int, Entry] | None = None
+        for depth, node in enumerate(self._path(tokens[:-1]), 1):
+            if node.entry:
+                best = depth * BLOCK, node.entry
+        if best is None:
+            return 0, None
+        length, entry = best
+        self._entries.move_to_end(entry)
+        return length, [_view(cache, length) for cache in entry.caches] if self.trimmable else list(entry.caches)
+
+    def wants(self, tokens: list[int]) -> bool:
+        """Whether a cache of exactly these tokens would be of use: it is long enough, and not held already."""
+        blocks = len(tokens) // BLOCK
+        if not blocks or (not self.trimmable and len(tokens) % BLOCK):
+            return False
+        path = self._path(tokens)
+        return len(path) < blocks or path[-1].entry is None
+
+    def put(self, tokens: list[int], caches: list[Any]) -> None:
+        """Keep the cache of these tokens. Call it only when `wants` says so; the arrays are evaluated here."""
+        mx.eval([cache.state for cache in caches])
+        entry = Entry(caches, sum(cache.nbytes for cache in caches))
+        if entry.nbytes > self.budget:
+            return
+        path = self._grow(tokens)
+        for node in path if self.trimmable else path[-1:]:
+            self._point(node, entry)
+        self._entries[entry] = None
+        self.nbytes += entry.nbytes
+        self.shrink(self.budget)
+
+    def shrink(self, target: int) -> None:
+        """Drop the least recently used until at most `target` bytes are held."""
+        while self.nbytes > target and self._entries:
+            self._drop(next(iter(self._entries)))
+
+    def _path(self, tokens: list[int]) -> list[Node]:
+        """The nodes along these tokens, as far as the tree goes."""
+        path: list[Node] = []
+        node = self._root
+        for block in _blocks(tokens):
+            child = node.children.get(block)
+            if child is None:
+                break
+            path.append(child)
+            node = child
+        return path
+
+    def _grow(self, tokens: list[int]) -> list[Node]:
+        """The nodes along these tokens, made where they are missing."""
+        path: list[Node] = []
+        node = self._root
+        for block in _blocks(tokens):
+            node = node.children.setdefault(block, Node(node, block))
+            path.append(node)
+        return path
+
+    def _point(self, node: Node, entry: Entry) -> None:
+        """Let a node serve from this entry; an entry that no node needs any more is gone."""
+        old, node.entry = node.entry, entry
+        entry.nodes.add(node)
+        if old:
+            old.nodes.discard(node)
+            if not old.nodes:
+                self._forget(old)
+
+    def _drop(self, entry: Entry) -> None:
+        """Take an entry out. Its nodes are served by a longer entry below them where there is one, or pruned."""
+        for node in sorted(entry.nodes, key=_depth, reverse=True):
+            heir = next((child.entry for child in node.children.values() if child.entry), None)
+            node.entry = heir if self.trimmable else None
+            if node.entry:
+                node.entry.nodes.add(node)
+            self._prune(node)
+        entry.nodes.clear()
+        self._forget(entry)
+
+    def _prune(self, node: Node) -> None:
+        while node.parent and not node.children and not node.entry:
+            del node.parent.children[node.block]
+            node = node.parent
+
+    def _forget(self, entry: Entry) -> None:
+        del self._entries[entry]
+        self.nbytes -= entry.nbytes
+
+
+def _blocks(tokens: list[int]) -> list[Block]:
+    return [tuple(tokens[at : at + BLOCK]) for at in range(0, len(tokens) - BLOCK + 1, BLOCK)]
+
+
+def _depth(node: Node) -> int:
+    depth = 0
+    while node.parent:
+        depth += 1
+        node = node.parent
+    return depth
+
+
+def _trimmable(cache: Any) -> bool:
+    """Whether a cache can be cut to any shorter length: exact classes, because subclasses may keep more state."""
+    if type(cache) is CacheList:
+        return all(map(_trimmable, cache.caches))
+    return type(cache) in (KVCache, QuantizedKVCache)
+
+
+def _view(cache: Any, length: int) -> Any:
+    """A cache of the first `length` tokens on the same arrays. Nobody writes to it: a batch copies what it takes in."""
+    view = copy.copy(cache)
+    if type(cache) is CacheList:
+        view.caches = tuple(_view(part, length) for part in cache.caches)
+    else:
+        view.offset = length
+    return view

@@ -1,0 +1,98 @@
+"""The prefix cache: what it gives back, what it never gives back, what it drops. The caches are real ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
+
+from squish.worker.prefix import BLOCK, PrefixCache
+
+BYTES_A_TOKEN = 2 * 2 * 4 * 4  # keys and values, two heads of four float32
+
+
+def filled(length: int) -> list[Any]:
+    cache = KVCache()
+    cache.keys = mx.arange(length, dtype=mx.float32).reshape(1, 1, length, 1) * mx.ones((1, 2, 1, 4))
+    cache.values = cache.keys + 0.5
+    cache.offset = length
+    return [cache]
+
+
+def tokens(length: int, start: int = 0) -> list[int]:
+    return list(range(start, start + length))
+
+
+def prefix_cache(budget_tokens: int = 100_000) -> PrefixCache:
+    return PrefixCache(budget_tokens * BYTES_A_TOKEN, [KVCache()])
+
+
+def test_the_longest_prefix_is_found_in_whole_blocks_and_one_token_is_left() -> None:
+    known = prefix_cache()
+    known.put(tokens(200), filled(200))
+    assert known.take(tokens(200))[0] == 192
+    assert known.take(tokens(192))[0] == 128
+    assert known.take(tokens(100))[0] == 64
+    assert known.take([*tokens(150), 9999])[0] == 128
+    assert known.take(tokens(64)) == (0, None)
+    assert known.take(tokens(300, start=7)) == (0, None)
+
+
+def test_views_share_the_arrays_and_have_their_own_length() -> None:
+    known = prefix_cache()
+    known.put(tokens(256), filled(256))
+    [[long], [short]] = [known.take(tokens(length))[1] or [] for length in (256, 130)]
+    assert (long.offset, short.offset) == (192, 128)
+    assert long.keys is short.keys
+    assert mx.array_equal(short.keys_and_values()[0][0, 0, :, 0], mx.arange(128))
+
+
+def test_a_longer_row_replaces_the_shorter_one_that_it_begins_with() -> None:
+    known = prefix_cache()
+    known.put(tokens(128), filled(128))
+    known.put(tokens(256), filled(256))
+    assert (len(known), known.nbytes) == (1, 256 * BYTES_A_TOKEN)
+    assert not known.wants(tokens(128))
+    assert known.wants(tokens(320))
+
+
+def test_the_least_recently_used_goes_first_and_its_shared_blocks_stay_served() -> None:
+    known = prefix_cache(budget_tokens=600)
+    fork = [*tokens(128), *tokens(128, start=5000)]
+    known.put(tokens(256), filled(256))
+    known.put(fork, filled(256))
+    known.take([*tokens(256), 1])
+    known.put(tokens(192, start=9000), filled(192))
+    assert known.take([*fork, 1])[0] == 128, "the fork is gone; what it shares with the other row is not"
+    assert known.take([*tokens(256), 1])[0] == 256
+    assert known.nbytes <= known.budget
+
+
+def test_what_is_larger_than_the_budget_is_not_kept() -> None:
+    known = prefix_cache(budget_tokens=100)
+    known.put(tokens(128), filled(128))
+    assert (len(known), known.nbytes) == (0, 0)
+    assert known.take(tokens(128)) == (0, None)
+
+
+def test_dropping_everything_leaves_nothing_behind() -> None:
+    known = prefix_cache()
+    for start in range(0, 5000, 500):
+        known.put([*tokens(64), *tokens(128, start=start)], filled(192))
+    known.shrink(0)
+    assert (len(known), known.nbytes) == (0, 0)
+    assert known.take(tokens(65)) == (0, None)
+
+
+@pytest.mark.parametrize("layer", [ArraysCache(2), RotatingKVCache(max_size=32)], ids=["recurrent", "rotating"])
+def test_a_cache_that_cannot_be_trimmed_serves_its_exact_length_only(layer: Any) -> None:
+    known = PrefixCache(1 << 30, [KVCache(), layer])
+    assert not known.trimmable
+    assert not known.wants(tokens(150))
+    assert known.wants(tokens(128))
+    known.put(tokens(128), filled(128))
+    assert known.take(tokens(129))[0] == 128
+    assert known.take(tokens(127)) == (0, None)
+    assert known.take(tokens(2 * BLOCK)) == (0, None)

@@ -1,0 +1,70 @@
+"""Samplers: what may be drawn, and that both backends draw from the same distribution."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from squish.generation import SamplingParams
+from squish.worker.sampling import Samplers
+
+PROBABILITIES = np.array([0.5, 0.25, 0.15, 0.06, 0.04])
+DRAWS = 3000
+
+
+def logprobs(rows: int = DRAWS) -> mx.array:
+    return mx.array(np.tile(np.log(PROBABILITIES), (rows, 1)).astype(np.float32))
+
+
+def shares(params: SamplingParams, use_numpy: bool) -> np.ndarray:
+    """How often each token was drawn, as a share."""
+    sample = Samplers(use_numpy).of_row(params, 0)
+    return np.bincount(np.array(sample(logprobs())), minlength=len(PROBABILITIES)) / DRAWS
+
+
+@pytest.mark.parametrize("use_numpy", [True, False], ids=["numpy", "mlx"])
+@pytest.mark.parametrize(
+    ("params", "allowed"),
+    [
+        (SamplingParams(temperature=1, top_p=1, seed=1), [0.5, 0.25, 0.15, 0.06, 0.04]),
+        (SamplingParams(temperature=1, top_p=0.7, seed=1), [0.5, 0.25, 0, 0, 0]),
+        (SamplingParams(temperature=1, top_p=1, top_k=3, seed=1), [0.5, 0.25, 0.15, 0, 0]),
+        (SamplingParams(temperature=1, top_p=1, min_p=0.2, seed=1), [0.5, 0.25, 0.15, 0, 0]),
+        (SamplingParams(temperature=0.5, top_p=1, seed=1), (PROBABILITIES**2).tolist()),
+        (SamplingParams(temperature=1, top_p=0.01, seed=1), [1, 0, 0, 0, 0]),
+    ],
+    ids=["plain", "top_p", "top_k", "min_p", "temperature", "tiny top_p"],
+)
+def test_the_distribution_is_what_was_asked_for(params: SamplingParams, allowed: list[float], use_numpy: bool) -> None:
+    expected = np.array(allowed) / np.sum(allowed)
+    drawn = shares(params, use_numpy)
+    assert np.all(drawn[expected == 0] == 0)
+    assert np.abs(drawn - expected).max() < 0.04
+
+
+def test_a_flat_distribution_larger_than_the_selection_is_not_cut_short() -> None:
+    flat = mx.full((400, 5000), float(-np.log(5000)))
+    drawn = np.array(Samplers(True).of_row(SamplingParams(temperature=2, top_p=0.9, seed=3), 0)(flat))
+    assert len(np.unique(drawn)) > 350
+
+
+@pytest.mark.parametrize("use_numpy", [True, False], ids=["numpy", "mlx"])
+def test_a_seeded_row_repeats_itself_and_differs_from_its_neighbor(use_numpy: bool) -> None:
+    params = SamplingParams(temperature=1, top_p=1, seed=5)
+
+    def draw(row: int) -> list[int]:
+        sample = Samplers(use_numpy).of_row(params, row)
+        return [int(sample(logprobs(1)).item()) for _ in range(24)]
+
+    assert draw(0) == draw(0)
+    assert draw(0) != draw(1)
+
+
+def test_rows_of_equal_parameters_share_a_sampler_unless_seeded() -> None:
+    samplers = Samplers(True)
+    assert samplers.of_row(SamplingParams(), 0) is samplers.of_row(SamplingParams(max_tokens=9), 3)
+    assert samplers.of_row(SamplingParams(temperature=0), 0) is samplers.of_row(
+        SamplingParams(temperature=0, seed=1), 1
+    )
+    assert samplers.of_row(SamplingParams(seed=1), 0) is not samplers.of_row(SamplingParams(seed=1), 0)
