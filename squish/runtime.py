@@ -1,0 +1,31 @@
+"""Composition root: builds the store and the session manager from Settings, and closes them in order."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from squish.config import Settings
+from squish.sessions import SessionManager
+from squish.store import Store
+
+
+class Runtime:
+    """What every front door works on. `async with Runtime(settings) as runtime:`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.cache_dir)
+        self.sessions = SessionManager(self.store, settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End what runs."""
+        await self.sessions.close()

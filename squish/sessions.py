@@ -1,0 +1,88 @@
+"""SessionManager: which models are loaded, behind every front door.
+
+It turns names into engines, one a model, and knows nothing of HTTP, terminals or MLX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from squish.config import Settings
+from squish.engine import Engine, Generation, Limits
+from squish.generation import GenerationRequest
+from squish.protocol import Loaded
+from squish.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model that is in memory, on its way there, or failed.
+
+    weights_bytes and context_length (tokens) are 0 until it is ready.
+    """
+
+    name: str
+    state: Literal["loading", "ready", "failed"]
+    running: int
+    waiting: int
+    pid: int | None
+    weights_bytes: int
+    context_length: int
+    backend: str
+    error: str | None
+
+
+class SessionManager:
+    """Loads models on first use and hands requests to them. Belongs to one event loop."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._worker_cache = settings.worker_cache
+        self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
+        self._engines: dict[str, Engine] = {}
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """The answer to a request, to be used with `async with`. Raises ModelNotFound."""
+        return Generation(self._engine(request.model), request)
+
+    async def load(self, name: str) -> Loaded:
+        """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
+        return await self._engine(name).load()
+
+    async def unload(self, name: str) -> None:
+        """End a model's worker; its requests fail. A model that is not loaded is no error."""
+        engine = self._engines.pop(self._store.find(name).manifest.id, None)
+        if engine:
+            await engine.close()
+
+    def status(self) -> list[ModelStatus]:
+        """Every model that is loading, ready or failed."""
+        return [
+            ModelStatus(
+                name=name,
+                state=engine.state,
+                running=engine.running,
+                waiting=engine.waiting,
+                pid=engine.pid,
+                weights_bytes=engine.loaded.weights_bytes if engine.loaded else 0,
+                context_length=engine.loaded.context_length if engine.loaded else 0,
+                backend=engine.loaded.backend if engine.loaded else "",
+                error=engine.error.message if engine.error else None,
+            )
+            for name, engine in self._engines.items()
+            if engine.state != "unloaded"
+        ]
+
+    async def close(self) -> None:
+        """End every worker."""
+        while self._engines:
+            await self._engines.popitem()[1].close()
+
+    def _engine(self, name: str) -> Engine:
+        installed = self._store.find(name)
+        engine = self._engines.get(installed.manifest.id)
+        if engine is None:
+            engine = Engine(installed.path, self._worker_cache, self._limits)
+            self._engines[installed.manifest.id] = engine
+        return engine

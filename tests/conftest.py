@@ -1,0 +1,84 @@
+"""Fixtures that many tests share. The model is the real one; it is imported once a run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from squish.config import Settings
+from squish.pull import pull
+from squish.runtime import Runtime
+from squish.store import Store
+
+MODEL = "smollm2:135m"
+
+_PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
+
+
+@pytest.fixture(scope="session")
+def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory in whose store the real model is installed."""
+    home = tmp_path_factory.mktemp("home")
+    settings = _settings(home)
+
+    async def install() -> None:
+        async for _ in pull(MODEL, settings=settings, store=Store(settings.cache_dir)):
+            pass
+
+    asyncio.run(install())
+    return home
+
+
+@pytest.fixture
+def real_settings(real_home: Path) -> Settings:
+    """Settings of a user who has the real model."""
+    return _settings(real_home)
+
+
+@pytest.fixture
+async def runtime(real_settings: Settings) -> AsyncIterator[Runtime]:
+    async with Runtime(real_settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def environment(real_home: Path) -> dict[str, str]:
+    """The environment of a user who has the real model and has set nothing."""
+    return clean_environment(real_home)
+
+
+@pytest.fixture
+def squish(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the program as a user would, and waits: squish("list", stdin="…", KEY="value")."""
+
+    def run(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SQUISH, *arguments],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment | variables,
+            check=False,
+        )
+
+    return run
+
+
+SQUISH = str(Path(sys.executable).parent / "squish")
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    return {key: os.environ[key] for key in _PASSED_ON if key in os.environ} | {"HOME": str(home)}
+
+
+def _settings(home: Path) -> Settings:
+    return Settings.from_environment(clean_environment(home) | {"SQUISH_OFFLINE": "1"})
