@@ -1,0 +1,176 @@
+"""What a model name stands for: the id that it is installed under, where it comes from, and which files make the model.
+
+It makes no connection and writes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from squish import catalog
+from squish.catalog import CatalogEntry, PackageSource
+from squish.errors import InvalidName, ModelNotFound, Offline, UnsupportedModel
+from squish.hub import HubFile, Snapshot
+from squish.names import LocalPath, RepoName, ShortName, parse
+
+# Weights and what a tokenizer needs. Never code (.py) and never pickles (.bin, .pt), which run code when loaded.
+_TAKEN = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "tokenizer*.txt", "merges.txt", "vocab.txt")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A repository on the Hub."""
+
+    repo: RepoName
+
+    def __str__(self) -> str:
+        return f"hub:{self.repo.repo_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A GGUF file on this machine. label: as the manifest names it."""
+
+    path: Path
+    label: str
+
+    def __str__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySource:
+    """A model directory on this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"file:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A name, resolved."""
+
+    id: str
+    source: HubSource | FileSource | DirectorySource
+    license: str | None = None
+
+
+def resolve(name: str, *, as_name: str | None = None, offline: bool = False) -> Plan:
+    """What a name means: under which id it is installed, and from where.
+
+    Raises InvalidName, ModelNotFound, UnsupportedModel and, where offline leaves no source, Offline.
+    """
+    ref = parse(name)
+    wanted = None if as_name is None else _checked_id(as_name)
+    match ref:
+        case ShortName():
+            entry = catalog.lookup(ref)
+            if entry is None:
+                raise _unknown(name)
+            return Plan(wanted or entry.id, _entry_source(entry, offline), entry.license)
+        case RepoName():
+            return Plan(wanted or str(ref), HubSource(ref))
+        case LocalPath():
+            return _local_plan(ref, wanted)
+
+
+def local_id(path: Path) -> str:
+    """The id that a file or directory gets when none is asked for: its name in lower case, within the grammar."""
+    name = path.name.lower()
+    name = name.removesuffix(".gguf")
+    name = re.sub(r"[^a-z0-9._-]+", "-", name)
+    name = re.sub(r"([.-])[.-]+", r"\1", name).strip("._-")[:100].rstrip("._-")
+    return name or "model"
+
+
+def _checked_id(name: str) -> str:
+    ref = parse(name)
+    if isinstance(ref, LocalPath):
+        raise InvalidName(f"{name!r} is a path and cannot name an installed model.", param="name")
+    return str(ref)
+
+
+def _unknown(name: str) -> ModelNotFound:
+    near = catalog.nearest(name)
+    hint = (
+        f"Names like it: {', '.join(near)}." if near else "Write a Hub repository as org/repo, a file as ./model.gguf."
+    )
+    return ModelNotFound(f"{name} is not in the catalog.", hint=hint, param="model")
+
+
+def _entry_source(entry: CatalogEntry, offline: bool) -> HubSource | FileSource:
+    """The package that carries the model if it is there, else the Hub."""
+    if entry.package is not None:
+        path = packaged_file(entry.package)
+        if path is not None:
+            return FileSource(path, f"package:{entry.package.module}/{entry.package.file}")
+        if offline:
+            raise Offline(
+                f"SQUISH_OFFLINE forbids the connection to the Hub, and the Python package {entry.package.module}, "
+                f"which carries {entry.id}, is not installed.",
+                hint="Install the package, or unset SQUISH_OFFLINE.",
+            )
+    repo = parse(entry.repo)
+    if not isinstance(repo, RepoName):
+        raise InvalidName(f"The catalog names {entry.repo!r} as a repository.", param="model")
+    return HubSource(repo)
+
+
+def packaged_file(source: PackageSource) -> Path | None:
+    """Where the file of a package lies, without importing the package; None when it is not installed."""
+    spec = importlib.util.find_spec(source.module)
+    for directory in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = Path(directory) / source.file
+        if path.is_file():
+            return path
+    return None
+
+
+def _local_plan(ref: LocalPath, wanted: str | None) -> Plan:
+    path = ref.path.expanduser().absolute()
+    id = wanted or local_id(path)
+    if path.is_dir():
+        return Plan(id, DirectorySource(path))
+    if not path.is_file():
+        raise ModelNotFound(f"{ref} does not exist.", hint="Check the path.", param="model")
+    if path.suffix.lower() != ".gguf":
+        raise UnsupportedModel(f"{ref} is no .gguf file and no model directory.", param="model")
+    return Plan(id, FileSource(path, f"file:{path}"))
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file at the top of a repository belongs to an MLX or safetensors model."""
+    return "/" not in name and not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _TAKEN)
+
+
+def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
+    """The files to take: the one .gguf file that a tag means, else the safetensors model. Raises UnsupportedModel."""
+    ggufs = [file for file in snapshot.files if file.path.lower().endswith(".gguf")]
+    taken = tuple(file for file in snapshot.files if is_model_file(file.path))
+    weights = [file.path for file in taken if file.path.endswith(".safetensors")]
+    if tag is None and weights:
+        if any(not path.startswith("consolidated") for path in weights):
+            taken = tuple(file for file in taken if not file.path.startswith("consolidated"))
+        return taken
+    variant = re.compile(rf"(?:^|[-._/]){re.escape(tag)}\.gguf$", re.IGNORECASE) if tag is not None else None
+    found = [file for file in ggufs if variant is None or variant.search(file.path)]
+    if len(found) == 1 and not _SHARD.search(found[0].path):
+        return (found[0],)
+    repo = snapshot.repo_id
+    if not ggufs and tag is None:
+        raise UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")
+    if found and _SHARD.search(found[0].path):
+        raise UnsupportedModel(f"{repo} keeps this variant in several .gguf files.", param="model")
+    variants = ", ".join(sorted(file.path for file in ggufs)[:12]) or "none"
+    raise ModelNotFound(
+        f"{repo} has no single .gguf file for {tag!r}." if tag is not None else f"{repo} has several .gguf files.",
+        hint=f"Name one as {repo}:Q8_0. Files there: {variants}.",
+        param="model",
+    )

@@ -1,0 +1,348 @@
+"""A Hub on this machine: it speaks as much of the Hub's HTTP as huggingface_hub and Squish's downloads need.
+
+Two servers: the Hub itself, and the CDN to which it redirects for large files. Every request is logged with the bytes
+that were sent. Faults are put in a queue per file and used up one by one.
+
+    with LocalHub() as hub:
+        hub.add_repo("org/repo", {"config.json": b"{}", "model.safetensors": weights})
+        hub.fault("model.safetensors", Fault(cut_after=1000))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import struct
+import threading
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+GOOD_TOKEN = "hf_good"
+_LFS = (".safetensors", ".gguf")
+_LFS_SIZE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong with one response that would carry a file's bytes, at the server that has them.
+
+    cut_after: the connection is reset after so many bytes. hold_after: so many bytes, then silence until `release`.
+    status, retry_after: an error instead. corrupt: other bytes of the same length. extra: bytes more than announced.
+    ignore_range: the whole file for a ranged request. at_hub: the Hub itself answers so, before any redirect.
+    """
+
+    cut_after: int | None = None
+    hold_after: int | None = None
+    status: int | None = None
+    retry_after: str | None = None
+    corrupt: bool = False
+    extra: bytes = b""
+    ignore_range: bool = False
+    at_hub: bool = False
+
+
+@dataclass(slots=True)
+class Request:
+    """One request and what became of it. sent: bytes of the body."""
+
+    server: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    status: int = 0
+    sent: int = 0
+
+    @property
+    def file(self) -> str:
+        return unquote(self.path.partition("?")[0].rpartition("/")[2])
+
+
+@dataclass(slots=True)
+class Repo:
+    files: dict[str, bytes]
+    gated: bool = False
+    license: str = "apache-2.0"
+    wrong_hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def commit(self) -> str:
+        digest = hashlib.sha1(usedforsecurity=False)
+        for name, content in sorted(self.files.items()):
+            digest.update(name.encode() + b"\x00" + content)
+        return digest.hexdigest()
+
+    def is_lfs(self, name: str) -> bool:
+        return name.endswith(_LFS) or len(self.files[name]) > _LFS_SIZE
+
+    def etag(self, name: str) -> str:
+        content = self.files[name]
+        if self.is_lfs(name):
+            return hashlib.sha256(content).hexdigest()
+        return hashlib.sha1(b"blob %d\x00" % len(content) + content, usedforsecurity=False).hexdigest()
+
+    def sibling(self, name: str) -> dict[str, object]:
+        content, entry = self.files[name], {"rfilename": name}
+        announced = self.wrong_hashes.get(name, self.etag(name))
+        described: dict[str, object] = {**entry, "size": len(content), "blobId": announced}
+        if self.is_lfs(name):
+            described["lfs"] = {"sha256": announced, "size": len(content), "pointerSize": 134}
+        return described
+
+
+class LocalHub:
+    """The two servers. `url` is what HF_ENDPOINT is set to."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.requests: list[Request] = []
+        self.released = threading.Event()
+        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self._lock = threading.Lock()
+        self._hub = _Server(self, "hub")
+        self._cdn = _Server(self, "cdn")
+
+    @property
+    def url(self) -> str:
+        return self._hub.url
+
+    @property
+    def cdn_url(self) -> str:
+        return self._cdn.url
+
+    def __enter__(self) -> Self:
+        for server in (self._hub, self._cdn):
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.released.set()
+        for server in (self._hub, self._cdn):
+            server.shutdown()
+            server.server_close()
+
+    def add_repo(self, repo_id: str, files: dict[str, bytes], gated: bool = False) -> Repo:
+        """Add a repository, or replace it, which makes another commit."""
+        self.repos[repo_id] = Repo(dict(files), gated)
+        return self.repos[repo_id]
+
+    def fault(self, file: str, *faults: Fault) -> None:
+        """The next responses for a file name go wrong in these ways, one each."""
+        with self._lock:
+            self._faults[file].extend(faults)
+
+    def release(self) -> None:
+        """Let held responses end."""
+        self.released.set()
+
+    def sent(self, file: str) -> int:
+        """Bytes sent of a file so far, by both servers."""
+        return sum(request.sent for request in self.requests if request.file == file and "/api/" not in request.path)
+
+    def reads(self, file: str) -> list[Request]:
+        """The requests that the server with a file's bytes answered."""
+        return [request for request in self.requests if request.file == file and request.status in (200, 206)]
+
+    def take_fault(self, file: str, server: str) -> Fault:
+        with self._lock:
+            waiting = self._faults[file]
+            if waiting and waiting[0].at_hub == (server == "hub"):
+                return waiting.popleft()
+        return Fault()
+
+    def log(self, request: Request) -> None:
+        with self._lock:
+            self.requests.append(request)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, hub: LocalHub, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.hub, self.name = hub, name
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.hub = self.server.hub
+        self.request_log = Request(
+            self.server.name, self.command, self.path, {k.lower(): v for k, v in self.headers.items()}
+        )
+        self.hub.log(self.request_log)
+        path = urlsplit(self.path).path
+        if self.server.name == "cdn":
+            _, repo_id, name = re.fullmatch(r"/(cdn)/([^/]+/[^/]+)/(.+)", unquote(path)).groups()  # type: ignore[union-attr]
+            self._file(self.hub.repos[repo_id], name)
+        elif path == "/api/models":
+            self._search()
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
+            self._model(found[1], found[2], found[3])
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._resolve(found[1], found[2], unquote(found[3]))
+        else:
+            self._error(404, "EntryNotFound")
+
+    do_HEAD = do_GET
+
+    def _search(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        words, limit = query.get("search", [""])[0].lower().split(), int(query.get("limit", ["100"])[0])
+        found = [name for name in self.hub.repos if all(word in name.lower() for word in words)]
+        fields = {"downloads": 10, "likes": 1, "tags": ["mlx"], "gated": False}
+        self._json([{"id": name, "modelId": name, **fields} for name in found[:limit]])
+
+    def _model(self, repo_id: str, kind: str | None, revision: str | None) -> None:
+        repo = self._repo(repo_id, revision)
+        if repo is None:
+            return
+        siblings = [repo.sibling(name) for name in repo.files]
+        if kind == "tree":
+            self._json(
+                [{"type": "file", "path": each["rfilename"], "oid": each["blobId"], **each} for each in siblings]
+            )
+            return
+        card = {"license": repo.license}
+        info = {"id": repo_id, "sha": repo.commit, "siblings": siblings, "tags": ["mlx"], "cardData": card}
+        self._json(info | {"gated": "manual" if repo.gated else False, "private": False, "downloads": 1, "likes": 0})
+
+    def _resolve(self, repo_id: str, revision: str, name: str) -> None:
+        repo = self._repo(repo_id, revision)
+        if repo is None:
+            return
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if repo.gated and token != GOOD_TOKEN:
+            self._error(403 if token else 401, "GatedRepo")
+        elif name not in repo.files:
+            self._error(404, "EntryNotFound")
+        elif repo.is_lfs(name):
+            fault = self.hub.take_fault(name, "hub")
+            if fault.status is not None:
+                self._error(fault.status, None, fault.retry_after)
+                return
+            etag = repo.etag(name)
+            headers = {
+                "X-Repo-Commit": repo.commit,
+                "X-Linked-Etag": f'"{etag}"',
+                "X-Linked-Size": str(len(repo.files[name])),
+            }
+            self._head(302, 0, headers | {"Location": f"{self.hub.cdn_url}/cdn/{repo_id}/{name}?signature=x"})
+        else:
+            self._file(repo, name)
+
+    def _file(self, repo: Repo, name: str) -> None:
+        content, etag = repo.files[name], f'"{repo.etag(name)}"'
+        fault = self.hub.take_fault(name, self.server.name)
+        if fault.status is not None:
+            self._error(fault.status, None, fault.retry_after)
+            return
+        if fault.corrupt:
+            content = bytes(byte ^ 0xFF for byte in content)
+        start, wanted = 0, re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if wanted and not fault.ignore_range and self.headers.get("If-Range", etag) == etag:
+            start = int(wanted[1])
+        headers = {"ETag": etag, "X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
+        if start >= len(content) > 0:
+            self._head(416, 0, headers | {"Content-Range": f"bytes */{len(content)}"})
+            return
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        body = content[start:] + fault.extra
+        if fault.extra:
+            headers["Connection"] = "close"
+        self._head(206 if start else 200, None if fault.extra else len(body), headers)
+        if self.command == "GET":
+            self._body(body, fault)
+
+    def _body(self, body: bytes, fault: Fault) -> None:
+        """Send in pieces, so that what is counted was taken by the client's side of the connection."""
+        stop = min(len(body), *(each for each in (fault.cut_after, fault.hold_after, len(body)) if each is not None))
+        for at in range(0, stop, 16384):
+            piece = body[at : min(at + 16384, stop)]
+            self.wfile.write(piece)
+            self.request_log.sent += len(piece)
+        if fault.hold_after is not None:
+            self.hub.released.wait()
+            self.close_connection = True
+        elif stop < len(body):
+            self.wfile.flush()
+            # A reset would throw away what the client has not read yet; an early end does not.
+            self.connection.shutdown(socket.SHUT_WR)
+            self.close_connection = True
+        elif fault.extra:
+            self.close_connection = True
+
+    def _repo(self, repo_id: str, revision: str | None) -> Repo | None:
+        repo = self.hub.repos.get(repo_id)
+        if repo is None:
+            self._error(404, "RepoNotFound")
+        elif revision not in (None, "main", repo.commit):
+            self._error(404, "RevisionNotFound")
+            return None
+        return repo
+
+    def _json(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self._head(200, len(body), {"Content-Type": "application/json"})
+        self.wfile.write(body)
+
+    def _error(self, status: int, code: str | None, retry_after: str | None = None) -> None:
+        headers = {"X-Error-Code": code} if code else {}
+        self._head(status, 0, headers | ({"Retry-After": retry_after} if retry_after else {}))
+
+    def _head(self, status: int, length: int | None, headers: dict[str, str]) -> None:
+        self.request_log.status = status
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing on standard error."""
+
+
+def tiny_model(weights: int = 1024) -> dict[str, bytes]:
+    """The files of a repository that inspection takes for a llama model, with so many bytes of weights."""
+    count = weights // 4
+    header = json.dumps(
+        {"model.norm.weight": {"dtype": "F32", "shape": [count], "data_offsets": [0, count * 4]}}
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    config = {
+        "model_type": "llama",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": 32,
+        "max_position_embeddings": 2048,
+    }
+    data = b"".join(hashlib.sha256(struct.pack("<I", at)).digest() for at in range(count * 4 // 32 + 1))[: count * 4]
+    return {
+        "config.json": json.dumps(config).encode(),
+        "tokenizer.json": b'{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}',
+        "tokenizer_config.json": b"{}",
+        "model.safetensors": struct.pack("<Q", len(header)) + header + data,
+        "README.md": b"# A model\n",
+        "modeling_tiny.py": b"raise SystemExit\n",
+        "pytorch_model.bin": b"pickle",
+        ".gitattributes": b"",
+    }

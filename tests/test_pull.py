@@ -1,0 +1,400 @@
+"""Pulling a model: what reaches the disk, what is asked of the Hub, and what is not asked twice."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from squish.catalog import PackageSource
+from squish.config import Settings
+from squish.download import Policy
+from squish.errors import (
+    CorruptModel,
+    GatedRepo,
+    HubError,
+    HubUnreachable,
+    InvalidInput,
+    ModelNotFound,
+    Offline,
+    SquishError,
+    StoreError,
+    UnsupportedModel,
+)
+from squish.pull import Progress, Pulled, PullEvent, PullStarted, pull
+from squish.sources import packaged_file
+from squish.store import Store
+from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
+
+REPO, WEIGHTS = "org/tiny", "model.safetensors"
+MIB = 1024 * 1024
+QUICK = Policy(attempts=3, first_delay=0.0, longest_wait=0.0, stall=5.0)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", str(here.parent))
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as hub:
+        yield hub
+
+
+class Machine:
+    """A home with a store, and what pulling there gives."""
+
+    def __init__(self, home: Path, endpoint: str) -> None:
+        self.settings = Settings(home=home, cache_dir=home / "models", hub_endpoint=endpoint, hf_token=GOOD_TOKEN)
+        self.store = Store(self.settings.cache_dir)
+
+    def set(self, **values: object) -> None:
+        fields = {name: getattr(self.settings, name) for name in Settings.__dataclass_fields__}
+        self.settings = Settings(**(fields | values))
+
+    async def events(
+        self, name: str, force: bool = False, as_name: str | None = None, policy: Policy = QUICK
+    ) -> list[PullEvent]:
+        found = pull(name, settings=self.settings, store=self.store, force=force, as_name=as_name, policy=policy)
+        async with aclosing(found):
+            return [event async for event in found]
+
+    def pull(self, name: str, **options: object) -> Pulled:
+        last = asyncio.run(self.events(name, **options))[-1]  # type: ignore[arg-type]
+        assert isinstance(last, Pulled)
+        return last
+
+    def partial(self) -> list[Path]:
+        return [path for path in (self.settings.cache_dir / ".partial").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, hub: LocalHub) -> Machine:
+    return Machine(tmp_path / "home", hub.url)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_repository_is_installed_with_its_weights_and_without_its_code(machine: Machine, hub: LocalHub) -> None:
+    repo = hub.add_repo(REPO, tiny_model())
+    events = asyncio.run(machine.events(REPO))
+    assert events[0] == PullStarted(REPO, f"hub:{REPO}")
+    assert isinstance(events[-1], Pulled)
+    manifest = machine.store.find(REPO).manifest
+    assert {file.path for file in manifest.files} == {
+        "config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS
+    }  # fmt: skip
+    assert (manifest.source, manifest.revision, manifest.license) == (f"hub:{REPO}", repo.commit, "apache-2.0")
+    assert (manifest.architecture, manifest.quantization, manifest.context_length) == ("llama", "f32", 2048)
+    machine.store.verify(REPO)
+    assert machine.partial() == []
+    assert hub.sent("modeling_tiny.py") == hub.sent("pytorch_model.bin") == 0
+    downloads = [event for event in events if isinstance(event, Progress) and event.phase == "download"]
+    assert downloads[-1].done == downloads[-1].total == manifest.size
+
+
+def test_an_installed_model_is_not_asked_for_again(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    assert machine.pull(REPO).fresh
+    seen = len(hub.requests)
+    assert not machine.pull(REPO).fresh
+    assert len(hub.requests) == seen
+    assert machine.pull(REPO, force=True).fresh
+    assert len(hub.requests) > seen
+
+
+def test_a_cut_connection_goes_on_where_it_stopped(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(3 * MIB)).files
+    hub.fault(WEIGHTS, Fault(cut_after=MIB), Fault(cut_after=MIB), Fault(cut_after=1000))
+    machine.pull(REPO)
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+    assert [each.headers.get("range") for each in hub.reads(WEIGHTS)] == [
+        None, f"bytes={MIB}-", f"bytes={2 * MIB}-", f"bytes={2 * MIB + 1000}-"
+    ]  # fmt: skip
+
+
+def test_a_failed_pull_is_taken_up_by_the_next(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(2 * MIB)).files
+    hub.fault(WEIGHTS, Fault(cut_after=MIB), *[Fault(status=500)] * 3)
+    with pytest.raises(HubUnreachable) as caught:
+        machine.pull(REPO)
+    assert "goes on where it stopped" in (caught.value.hint or "")
+    assert machine.store.list() == []
+    machine.pull(REPO)
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+    assert hub.sent("config.json") == len(files["config.json"])
+    assert machine.partial() == []
+
+
+def test_a_killed_pull_is_taken_up_by_the_next(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(4 * MIB)).files
+    hub.fault(WEIGHTS, Fault(hold_after=3 * MIB + MIB // 2))
+    script = f"""
+import asyncio
+from pathlib import Path
+from tests.test_pull import Machine
+asyncio.run(Machine(Path({str(machine.settings.home)!r}), {hub.url!r}).events({REPO!r}))
+"""
+    part = machine.settings.cache_dir / ".partial" / "org--tiny" / "parts" / f"{WEIGHTS}.part"
+    with subprocess.Popen([sys.executable, "-c", script]) as child:
+        until(lambda: part.exists() and part.stat().st_size >= 3 * MIB)
+        child.send_signal(signal.SIGKILL)
+    hub.release()
+    assert machine.store.list() == []
+    before = hub.sent(WEIGHTS)
+    machine.pull(REPO)
+    assert hub.sent(WEIGHTS) - before <= len(files[WEIGHTS]) - 3 * MIB
+    machine.store.verify(REPO)
+
+
+def test_stopping_a_pull_keeps_what_came(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(3 * MIB)).files
+    hub.fault(WEIGHTS, Fault(hold_after=2 * MIB))
+
+    async def stop() -> None:
+        events = pull(REPO, settings=machine.settings, store=machine.store, policy=QUICK)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Progress) and event.done >= MIB:
+                    return
+
+    asyncio.run(stop())
+    hub.release()
+    machine.pull(REPO)
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+
+
+def test_a_file_that_changed_on_the_server_starts_over(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model(2 * MIB))
+    hub.fault(WEIGHTS, Fault(cut_after=MIB), *[Fault(status=500)] * 3)
+    with pytest.raises(HubUnreachable):
+        machine.pull(REPO)
+    changed = tiny_model(2 * MIB)
+    changed[WEIGHTS] = changed[WEIGHTS][:-4] + b"\x00" * 4
+    repo = hub.add_repo(REPO, changed)
+    before = hub.sent(WEIGHTS)
+    machine.pull(REPO)
+    assert hub.sent(WEIGHTS) - before == len(changed[WEIGHTS])
+    assert machine.store.find(REPO).manifest.revision == repo.commit
+    machine.store.verify(REPO)
+
+
+def test_a_server_that_ignores_ranges_is_read_from_the_start(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model(2 * MIB))
+    hub.fault(WEIGHTS, Fault(cut_after=MIB), Fault(ignore_range=True))
+    machine.pull(REPO)
+    machine.store.verify(REPO)
+
+
+def test_a_damaged_beginning_is_thrown_away_once(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(2 * MIB)).files
+    hub.fault(WEIGHTS, Fault(cut_after=MIB, corrupt=True))
+    machine.pull(REPO)
+    machine.store.verify(REPO)
+    assert hub.sent(WEIGHTS) == 2 * len(files[WEIGHTS])
+
+
+def test_a_file_with_another_hash_is_never_installed(machine: Machine, hub: LocalHub) -> None:
+    for file in (WEIGHTS, "config.json"):
+        repo = hub.add_repo(REPO, tiny_model())
+        repo.wrong_hashes[file] = "0" * (64 if file == WEIGHTS else 40)
+        with pytest.raises(CorruptModel, match=file.replace(".", r"\.")):
+            machine.pull(REPO)
+        assert machine.store.list() == []
+
+
+def test_more_bytes_than_announced_are_refused(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    hub.fault(WEIGHTS, Fault(extra=b"x" * 100_000))
+    with pytest.raises(CorruptModel, match="more"):
+        machine.pull(REPO)
+
+
+def test_a_busy_server_is_asked_again_when_it_says(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    hub.fault(WEIGHTS, Fault(status=429, retry_after="0", at_hub=True), Fault(status=503, retry_after="0"))
+    machine.pull(REPO)
+    assert [each.status for each in hub.requests if each.file == WEIGHTS] == [429, 302, 503, 302, 200]
+
+
+def test_a_server_that_falls_silent_is_left(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(2 * MIB)).files
+    hub.fault(WEIGHTS, Fault(hold_after=MIB))
+    machine.pull(REPO, policy=Policy(attempts=3, first_delay=0.0, stall=0.3))
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+
+
+def test_the_token_goes_to_the_hub_and_not_to_the_cdn(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    machine.pull(REPO)
+    sent = {each.server: set() for each in hub.requests}  # type: dict[str, set[str | None]]
+    for each in hub.requests:
+        sent[each.server].add(each.headers.get("authorization"))
+    assert sent == {"hub": {f"Bearer {GOOD_TOKEN}"}, "cdn": {None}}
+
+
+def test_a_gated_repository_says_where_to_accept_its_license(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model(), gated=True)
+    machine.set(hf_token="hf_other")
+    with pytest.raises(GatedRepo) as caught:
+        machine.pull(REPO)
+    assert f"{hub.url}/{REPO}" in (caught.value.hint or "")
+    machine.set(hf_token=GOOD_TOKEN)
+    assert machine.pull(REPO).fresh
+
+
+def test_a_repository_that_does_not_exist(machine: Machine, hub: LocalHub) -> None:
+    with pytest.raises(ModelNotFound, match="org/none is not on the Hub") as caught:
+        machine.pull("org/none")
+    assert caught.value.hint
+    with pytest.raises(ModelNotFound) as caught:
+        machine.pull("mlx-community/SmolLM2-135M-Instruct")
+    assert "smollm2:135m" in (caught.value.hint or "")
+    hub.add_repo(REPO, tiny_model())
+    with pytest.raises(ModelNotFound, match="revision"):
+        machine.pull(f"{REPO}@v9")
+    with pytest.raises(ModelNotFound, match="catalog") as caught:
+        machine.pull("smolm2:135m")
+    assert "smollm2:135m" in (caught.value.hint or "")
+
+
+def test_a_file_that_went_missing_after_it_was_listed(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    hub.fault(WEIGHTS, Fault(status=404))
+    with pytest.raises(HubError, match="404"):
+        machine.pull(REPO)
+
+
+def test_a_hub_that_cannot_be_reached(machine: Machine) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        machine.set(hub_endpoint=f"http://127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(HubUnreachable) as caught:
+            machine.pull(REPO)
+    assert "HF_ENDPOINT" in (caught.value.hint or "")
+
+
+def test_offline_no_connection_is_tried(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    machine.set(offline=True)
+    monkeypatch.setattr("squish.sources.packaged_file", lambda source: None)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in (REPO, "smollm2", "llama3.1:8b"):
+        with pytest.raises(Offline, match="SQUISH_OFFLINE"):
+            machine.pull(name)
+
+
+def test_two_pulls_at_once_share_one_download(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(2 * MIB)).files
+
+    async def both() -> list[list[PullEvent]]:
+        return list(await asyncio.gather(machine.events(REPO), machine.events(REPO)))
+
+    ends = [events[-1] for events in asyncio.run(both())]
+    assert sorted(end.fresh for end in ends if isinstance(end, Pulled)) == [False, True]
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+
+
+def test_a_disk_without_room_is_noticed_before_the_download(
+    machine: Machine, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add_repo(REPO, tiny_model())
+    usage = shutil.disk_usage(Path.cwd())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(StoreError, match="free"):
+        machine.pull(REPO)
+    assert hub.sent(WEIGHTS) == 0
+
+
+def test_names_that_leave_the_directory_are_not_taken(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model() | {"../evil.json": b"{}", "/abs.json": b"{}", "sub/../../up.json": b"{}"})
+    machine.pull(REPO)
+    assert [path for path in machine.settings.home.rglob("*.json") if path.name in ("evil.json", "up.json")] == []
+    hub.add_repo("org/gguf", {"../evil-Q8_0.gguf": b"GGUF"})
+    with pytest.raises(HubError, match="outside"):
+        machine.pull("org/gguf:Q8_0")
+
+
+def test_a_repository_of_pickles_is_not_supported(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
+    with pytest.raises(UnsupportedModel, match="safetensors"):
+        machine.pull(REPO)
+    assert hub.sent("pytorch_model.bin") == 0
+
+
+def test_an_architecture_that_is_not_run_leaves_no_bytes_behind(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model() | {"config.json": b'{"model_type": "made_up"}'})
+    with pytest.raises(UnsupportedModel, match="made_up"):
+        machine.pull(REPO)
+    assert machine.partial() == []
+
+
+def test_a_variant_takes_the_one_gguf_file(machine: Machine, hub: LocalHub) -> None:
+    hub.add_repo(REPO, {f"m-{name}.gguf": b"GGUF" for name in ("Q8_0", "Q4_K_M", "IQ4_XS")})
+    with pytest.raises(SquishError):  # four bytes are no GGUF file
+        machine.pull(f"{REPO}:q8_0")
+    assert {each.file for each in hub.requests if each.server == "cdn"} == {"m-Q8_0.gguf"}
+    for name in (REPO, f"{REPO}:Q5_K"):
+        with pytest.raises(ModelNotFound) as caught:
+            machine.pull(name)
+        assert "Q4_K_M" in (caught.value.hint or "")
+
+
+def _write(directory: Path, files: dict[str, bytes]) -> Path:
+    directory.mkdir(parents=True)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    return directory
+
+
+def test_a_local_directory_is_copied(machine: Machine, tmp_path: Path) -> None:
+    source = _write(tmp_path / "My Model (v2)", tiny_model())
+    installed = machine.pull(str(source)).installed
+    assert installed.manifest.id == "my-model-v2"
+    assert "modeling_tiny.py" not in {path.name for path in installed.path.iterdir()}
+    assert not machine.pull(str(source)).fresh
+    (source / "config.json").unlink()
+    machine.store.verify("my-model-v2")
+    assert machine.store.find(str(source)).manifest.id == "my-model-v2"
+
+
+def test_a_name_that_is_taken_by_another_file_is_refused(machine: Machine, tmp_path: Path) -> None:
+    machine.pull(str(_write(tmp_path / "a" / "model", tiny_model())))
+    other = _write(tmp_path / "b" / "model", tiny_model())
+    with pytest.raises(InvalidInput, match="installed from"):
+        machine.pull(str(other))
+    assert machine.pull(str(other), as_name="other:v1").installed.manifest.id == "other:v1"
+
+
+def test_a_path_that_does_not_exist(machine: Machine, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="does not exist"):
+        machine.pull(f"{tmp_path}/none.gguf")
+
+
+def test_a_package_is_found_without_running_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path / "carrier", {"__init__.py": b"raise SystemExit", "m.gguf": b"GGUF"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert packaged_file(PackageSource("carrier", "m.gguf")) == tmp_path / "carrier" / "m.gguf"
+    assert packaged_file(PackageSource("carrier", "other.gguf")) is None
+    assert packaged_file(PackageSource("no_such_carrier", "m.gguf")) is None
+    assert "carrier" not in sys.modules
