@@ -1,0 +1,335 @@
+"""The command line: click commands with short bodies. Imports stand inside them, so that a command pays for its own.
+
+Exit codes: 0 done · 1 it failed · 2 the command was wrong · 3 no such model · 130 Ctrl-C · 141 the pipe was closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from squish import __version__, console
+from squish.config import DEFAULT_PORT, Settings
+from squish.errors import HubUnreachable, InvalidInput, ModelNotFound, Offline, SquishError
+from squish.generation import SamplingParams
+
+if TYPE_CHECKING:
+    from squish.api.app import Address
+    from squish.runtime import Runtime
+    from squish.search import Found
+
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False)))
+
+
+def run_guarded(body: Callable[[], Any]) -> int:
+    """Run a command body; whatever happens becomes an exit code and, where it helps, a clear sentence."""
+    try:
+        result = body()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except SquishError as error:
+        if os.environ.get("SQUISH_DEBUG") == "1":
+            raise
+        console.error(error)
+        return 2 if isinstance(error, InvalidInput) else 3 if isinstance(error, ModelNotFound) else 1
+    except _PipeClosed:
+        # Python flushes stdout once more at exit; give it a place where that is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except Exception as error:  # the last guard of the program: no traceback reaches a user who has not asked for it
+        if os.environ.get("SQUISH_DEBUG") == "1":
+            raise
+        problem = SquishError(
+            f"Something unforeseen went wrong: {type(error).__name__}: {error}",
+            hint="SQUISH_DEBUG=1 shows where. Please report it.",
+        )
+        console.error(problem)
+        return 1
+
+
+class _PipeClosed(Exception):
+    """Whoever read our output has gone. (Click ends the program by itself when it meets a BrokenPipeError.)"""
+
+
+class _Group(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            result = super().invoke(context)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError as error:
+            raise _PipeClosed from error
+
+
+@click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="squish", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> int:
+    """Run large language models on your own machine.
+
+    Without a command, the full-screen chat opens.
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        console.out(context.get_help())
+        return 0
+    return _open_tui(None)
+
+
+def _open_tui(model: str | None) -> int:
+    from squish.tui.app import run as run_tui
+
+    return run_tui(Settings.from_environment(), model)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--name", help="Install it under this name.")
+@click.option("--force", is_flag=True, help="Install it again, even if it is there.")
+def pull(model: str, name: str | None, force: bool) -> None:
+    """Download a model, or import a .gguf file or a directory.
+
+    \b
+    squish pull llama3.1:8b
+    squish pull mlx-community/Qwen3-8B-4bit
+    squish pull ./model.gguf --name mine:7b
+    """
+    asyncio.run(_pull(Settings.from_environment(), model, force=force, name=name))
+
+
+async def _pull(settings: Settings, model: str, *, force: bool = False, name: str | None = None) -> None:
+    from squish.pull import Progress, Pulled, PullStarted, pull
+    from squish.store import Store
+
+    status = console.Status()
+    async for event in pull(model, settings=settings, store=Store(settings.cache_dir), force=force, as_name=name):
+        match event:
+            case PullStarted(id=id, source=source):
+                console.note(f"{id} from {source}")
+            case Progress():
+                status.show(_progress_line(event))
+            case Pulled(installed=installed, fresh=fresh):
+                status.clear()
+                manifest = installed.manifest
+                size = console.size(manifest.size)
+                word = "installed" if fresh else "is installed already"
+                console.note(f"{manifest.id} {word}: {manifest.quantization}, {size}. Try: squish run {manifest.id}")
+
+
+def _progress_line(event: Any) -> str:
+    if not event.total:
+        return f"{event.phase}…"
+    parts = [f"{event.phase:9}{console.bar(event.done, event.total)} {100 * event.done / event.total:3.0f} %"]
+    parts.append(f"{console.size(event.done)} of {console.size(event.total)}")
+    if event.speed:
+        parts.append(f"{console.size(event.speed)}/s")
+    if event.eta is not None:
+        parts.append(f"{event.eta:.0f} s left")
+    return "  ".join(parts)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
+@click.option("--system", help="System prompt.")
+@click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
+@click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
+@click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
+@click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
+@click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
+@click.option("--seed", type=int, help="The same seed gives the same answer.")
+@click.option("--stop", multiple=True, help="End the answer before this text; up to four times.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
+def run(
+    model: str, prompt: str | None, system: str | None, as_json: bool, max_tokens: int | None, **params: Any
+) -> None:
+    """Chat with a model line by line, or with --prompt ask it once.
+
+    \b
+    squish run smollm2:135m
+    squish run smollm2:135m --prompt "What is the capital of France?"
+    git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
+    """
+    from squish import repl
+
+    text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
+    if text is None and (prompt is not None or as_json):
+        raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
+    if text is None and not sys.stdin.isatty():
+        return
+    default_length = 2048 if text is None else 512
+    sampling = SamplingParams(max_tokens=max_tokens if max_tokens is not None else default_length, **params)
+    settings = Settings.from_environment()
+    with asyncio.Runner() as runner:
+        runtime = runner.run(_open_model(settings, model))
+        try:
+            if text is None:
+                repl.Repl(runtime, model, sampling, system).run(runner)
+            else:
+                request = repl.chat_request(model, text, system, sampling)
+                runner.run(repl.single(runtime, request, as_json=as_json))
+        finally:
+            runner.run(runtime.close())
+
+
+async def _open_model(settings: Settings, model: str) -> Runtime:
+    """A runtime in which this model is installed: one that is missing is pulled first."""
+    from squish.runtime import Runtime
+
+    runtime = Runtime(settings)
+    try:
+        runtime.store.find(model)
+    except ModelNotFound:
+        await _pull(settings, model)
+    return runtime
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 takes a free one."
+)
+def serve(host: str, port: int) -> None:
+    """Serve every installed model to OpenAI clients.
+
+    SQUISH_API_KEY sets the key that clients must send.
+    """
+    settings = replace(Settings.from_environment(), host=host, port=port)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    import signal
+
+    from squish.api.app import serve as serve_api
+    from squish.runtime import Runtime
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def ready(address: Address) -> None:
+        console.note(f"Squish serves {len(runtime.store.list())} models at {address.url}/v1 (Ctrl-C stops)")
+
+    async with Runtime(settings) as runtime:
+        await serve_api(runtime, settings.host, settings.port, stop=stop, on_ready=ready)
+
+
+@cli.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_models(as_json: bool) -> None:
+    """List installed models."""
+    from squish.store import Store
+
+    models = Store(Settings.from_environment().cache_dir).list()
+    if as_json:
+        console.out_json([_as_json(model) for model in models])
+        return
+    if not models:
+        console.note("No models are installed. Try: squish pull smollm2:135m")
+        return
+    rows = [
+        (
+            model.id,
+            console.size(model.size),
+            model.quantization,
+            f"{model.context_length:,}",
+            f"{model.installed_at:%Y-%m-%d}",
+        )
+        for model in models
+    ]
+    console.table(("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "INSTALLED"), rows, right=frozenset({1, 3}))
+
+
+def _as_json(model: Any) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "size": model.size,
+        "quantization": model.quantization,
+        "architecture": model.architecture,
+        "parameters": model.parameters,
+        "context_length": model.context_length,
+        "source": model.source,
+        "revision": model.revision,
+        "license": model.license,
+        "installed_at": model.installed_at.isoformat(),
+    }
+
+
+@cli.command("rm")
+@click.argument("models", nargs=-1, required=True)
+def remove(models: tuple[str, ...]) -> None:
+    """Delete installed models."""
+    from squish.store import Store
+
+    store = Store(Settings.from_environment().cache_dir)
+    for model in models:
+        freed = store.remove(model)
+        console.note(f"{model} is deleted: {console.size(freed)} freed.")
+
+
+@cli.command()
+@click.argument("query", required=False, default="")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Most rows to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def search(query: str, limit: int, as_json: bool) -> None:
+    """Search the catalog and the Hub for models that MLX can run."""
+    from squish.search import in_catalog, on_hub
+
+    settings = Settings.from_environment()
+    found = in_catalog(query)[:limit]
+    try:
+        found += on_hub(query, settings, limit - len(found)) if len(found) < limit else []
+    except (HubUnreachable, Offline) as error:
+        console.error(error)
+        console.note("Only the catalog was searched.")
+    if as_json:
+        console.out_json([asdict(model) for model in found])
+    elif not found:
+        console.note(f"Nothing matches {query!r}.")
+    else:
+        headers = ("NAME", "PARAMETERS", "DOWNLOADS", "LIKES", "REPOSITORY")
+        console.table(headers, [_search_row(model) for model in found], right=frozenset({1, 2, 3}))
+
+
+def _search_row(model: Found) -> tuple[str, ...]:
+    size = f"{model.parameters / 1e9:.2g}B" if model.parameters else "?"
+    downloads = "" if model.downloads is None else f"{model.downloads:,}"
+    likes = "" if model.likes is None else f"{model.likes:,}"
+    return model.name, size, downloads, likes, model.repo + (" (license to accept)" if model.gated else "")
+
+
+@cli.command()
+def demo() -> None:
+    """Get the small demo model and one real answer from it."""
+    from squish import demo as demonstration
+
+    settings = Settings.from_environment()
+    asyncio.run(_demo(settings))
+    if demonstration.wants_tui():
+        _open_tui(demonstration.MODEL)
+
+
+async def _demo(settings: Settings) -> None:
+    from squish import demo as demonstration
+
+    runtime = await _open_model(settings, demonstration.MODEL)
+    async with runtime:
+        await demonstration.show(runtime)

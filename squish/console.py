@@ -1,0 +1,141 @@
+"""Every byte the command line prints: answers and data on stdout, all talk on stderr.
+
+Colors and movement only on a terminal that wants them (NO_COLOR is honored); everything reads well without.
+It knows how things look, not what they mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from squish.errors import SquishError
+from squish.text import StreamCleaner, clean
+
+_PLAIN_INTERVAL = 5.0
+_DRAW_INTERVAL = 0.1
+
+
+def out(text: str = "") -> None:
+    """A line of data on stdout."""
+    print(_encodable(sys.stdout, text), flush=True)
+
+
+def note(text: str = "") -> None:
+    """A line of talk on stderr."""
+    print(_encodable(sys.stderr, text), file=sys.stderr, flush=True)
+
+
+def dim(text: str) -> None:
+    """A line of talk on stderr that steps back where the terminal can show it."""
+    note(f"\x1b[2m{clean(text)}\x1b[0m") if fancy(sys.stderr) else note(text)
+
+
+def out_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=not _utf8(sys.stdout)), flush=True)
+
+
+def error(problem: SquishError) -> None:
+    """An error and its hint on stderr."""
+    note(f"squish: {clean(problem.message)}")
+    if problem.hint:
+        note(f"        {clean(problem.hint)}")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
+    """Aligned columns on stdout. right: columns of numbers."""
+    cells = [list(headers), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    for row in cells:
+        padded = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        out("  ".join(padded).rstrip())
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: 98.4 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def fancy(stream: TextIO) -> bool:
+    """Whether colors and cursor movement are welcome on this stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Answer:
+    """A model's answer on stdout as it arrives; on a terminal without escape sequences, elsewhere as it is."""
+
+    def __init__(self) -> None:
+        self._cleaner = StreamCleaner() if sys.stdout.isatty() else None
+        self._ends_line = True
+
+    def write(self, text: str) -> None:
+        shown = self._cleaner.feed(text) if self._cleaner else text
+        if shown:
+            self._ends_line = shown.endswith("\n")
+            sys.stdout.write(_encodable(sys.stdout, shown))
+            sys.stdout.flush()
+
+    def end(self) -> None:
+        """Finish the line."""
+        rest = self._cleaner.flush() if self._cleaner else ""
+        if rest or not self._ends_line:
+            sys.stdout.write(_encodable(sys.stdout, rest) + "\n")
+        sys.stdout.flush()
+
+
+class Status:
+    """One line on stderr that is rewritten in place: on a terminal at once, elsewhere as a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._live = fancy(sys.stderr)
+        self._shown = False
+        self._last = 0.0
+
+    def show(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last < (_DRAW_INTERVAL if self._live else _PLAIN_INTERVAL):
+            return
+        self._last = now
+        if not self._live:
+            note(text)
+            return
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        sys.stderr.write(f"\r\x1b[2K\x1b[2m{clean(text)[: columns - 1]}\x1b[0m")
+        sys.stderr.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Take the line away; what comes next starts at the margin, at once."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+        self._shown = False
+        self._last = 0.0
+
+
+def bar(done: int, total: int, width: int = 24) -> str:
+    """A progress bar that reads without color."""
+    filled = round(width * done / total) if total else 0
+    return "━" * filled + "─" * (width - filled)
+
+
+def _encodable(stream: TextIO, text: str) -> str:
+    """Text that this stream can take, whatever the locale says."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def _utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,217 @@
+"""A model in a plain terminal: one prompt and its answer, or a conversation line by line.
+
+The answer goes to stdout, all talk to stderr. In a conversation Ctrl-C stops the answer and keeps
+what was written; it ends a single prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from squish import console
+from squish.errors import SquishError
+from squish.generation import (
+    ChatPrompt,
+    Finished,
+    GenerationRequest,
+    Loading,
+    Message,
+    Prefill,
+    Queued,
+    SamplingParams,
+    TextDelta,
+)
+from squish.runtime import Runtime
+
+_HELP = """\
+  /help            this help
+  /clear           forget the conversation
+  /system [TEXT]   set the system prompt (no TEXT: take it away) and start anew
+  /exit            leave; Ctrl-D does too
+Ctrl-C stops an answer and keeps what was written. A line that ends with \\ goes on in the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A finished answer. queue and load time are not in finished.timings, which begin in the worker."""
+
+    text: str
+    finished: Finished
+
+    @property
+    def summary(self) -> str:
+        usage, timings = self.finished.usage, self.finished.timings
+        parts = [f"{usage.completion_tokens} tokens", f"TTFT {timings.ttft:.2f} s"]
+        if speed := timings.decode_tps(usage.completion_tokens):
+            parts.insert(1, f"{speed:.1f} tok/s")
+        if self.finished.reason != "stop":
+            parts.append({"length": "token limit reached", "cancelled": "stopped"}[self.finished.reason])
+        return " · ".join(parts)
+
+
+def conversation(system: str | None, *turns: Message) -> ChatPrompt:
+    """The prompt of a chat, with its system prompt where there is one."""
+    head = (Message("system", system),) if system else ()
+    return ChatPrompt(head + turns)
+
+
+async def answer(
+    runtime: Runtime, request: GenerationRequest, write: Callable[[str], None], *, stop_on_interrupt: bool = False
+) -> Answered:
+    """Run a request of one row. write gets the text as it comes. Raises what generating raises."""
+    status = console.Status()
+    parts: list[str] = []
+    try:
+        async with runtime.sessions.generate(request) as generation:
+            if stop_on_interrupt:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, generation.cancel)
+            async for event in generation:
+                match event:
+                    case Queued(position=position):
+                        status.show(f"waiting, place {position}…")
+                    case Loading():
+                        status.show(f"loading {request.model}…")
+                    case Prefill(done=done, total=total):
+                        status.show(f"reading the prompt {done}/{total}…")
+                    case TextDelta(text=text):
+                        status.clear()
+                        parts.append(text)
+                        write(text)
+                    case Finished() as finished:
+                        return Answered("".join(parts), finished)
+    finally:
+        status.clear()
+        if stop_on_interrupt:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    raise AssertionError("a generation ends with Finished or raises")
+
+
+async def single(runtime: Runtime, request: GenerationRequest, *, as_json: bool) -> None:
+    """One prompt: print the answer, or with as_json one object with usage and timings."""
+    if as_json:
+        console.out_json(to_json(request.model, await answer(runtime, request, lambda text: None)))
+        return
+    screen = console.Answer()
+    try:
+        await answer(runtime, request, screen.write)
+    finally:
+        screen.end()
+
+
+def to_json(model: str, answered: Answered) -> dict[str, object]:
+    """What `squish run --json` prints."""
+    finished = answered.finished
+    usage, timings = finished.usage, finished.timings
+    return {
+        "model": model,
+        "text": answered.text,
+        "finish_reason": finished.reason,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+            "cached_tokens": usage.cached_tokens,
+        },
+        "timings": {
+            "ttft_s": round(timings.ttft, 4),
+            "decode_s": round(timings.decode, 4),
+            "decode_tokens_per_s": round(timings.decode_tps(usage.completion_tokens), 2),
+        },
+    }
+
+
+class Repl:
+    """A conversation with one model."""
+
+    def __init__(self, runtime: Runtime, model: str, sampling: SamplingParams, system: str | None) -> None:
+        self._runtime = runtime
+        self._model = model
+        self._sampling = sampling
+        self._system = system
+        self._turns: list[Message] = []
+
+    def run(self, runner: asyncio.Runner) -> None:
+        """Read, answer, until /exit or Ctrl-D."""
+        _enable_line_editing()
+        if sys.stdin.isatty():
+            console.note(f"{self._model} · /help for help, Ctrl-D to leave")
+        while (line := self._read()) is not None:
+            if line.startswith("/"):
+                if not self._command(line):
+                    return
+            elif line.strip():
+                self._turn(runner, line)
+
+    def _read(self) -> str | None:
+        """The next message; None at the end of input."""
+        lines: list[str] = []
+        while True:
+            try:
+                line = input(("... " if lines else ">>> ") if sys.stdin.isatty() else "")
+            except EOFError:
+                console.note() if sys.stdin.isatty() else None
+                return "\n".join(lines) if lines else None
+            except KeyboardInterrupt:
+                console.note()
+                lines.clear()
+                continue
+            if not line.endswith("\\"):
+                return "\n".join([*lines, line])
+            lines.append(line[:-1])
+
+    def _command(self, line: str) -> bool:
+        """Carry out a slash command; False ends the conversation."""
+        name, _, rest = line.strip().partition(" ")
+        match name:
+            case "/exit" | "/quit" | "/bye":
+                return False
+            case "/help" | "/?":
+                console.note(_HELP)
+            case "/clear":
+                self._turns.clear()
+                console.note("The conversation is forgotten.")
+            case "/system":
+                self._system = rest.strip() or None
+                self._turns.clear()
+                console.note("The system prompt is set." if self._system else "There is no system prompt.")
+            case _:
+                console.note(f"{name} is not a command; /help lists them.")
+        return True
+
+    def _turn(self, runner: asyncio.Runner, text: str) -> None:
+        turns = [*self._turns, Message("user", text)]
+        request = GenerationRequest(self._model, (conversation(self._system, *turns),), self._sampling)
+        screen = console.Answer()
+        try:
+            answered = runner.run(answer(self._runtime, request, screen.write, stop_on_interrupt=True))
+        except SquishError as error:
+            screen.end()
+            console.error(error)
+            return
+        screen.end()
+        console.dim(answered.summary)
+        self._turns = [*turns, Message("assistant", answered.text)] if answered.text else self._turns
+
+
+def with_stdin(prompt: str | None) -> str | None:
+    """The prompt of the command line with what is piped in behind it; None when there is neither."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", errors="replace")
+    parts = [part for part in (prompt, piped.strip("\n")) if part and part.strip()]
+    return "\n\n".join(parts) or None
+
+
+def chat_request(model: str, prompt: str, system: str | None, sampling: SamplingParams) -> GenerationRequest:
+    """The request of a single prompt."""
+    return GenerationRequest(model, (conversation(system, Message("user", prompt)),), sampling)
+
+
+def _enable_line_editing() -> None:
+    """Arrow keys and history in input(), where Python was built with readline."""
+    try:
+        import readline  # noqa: F401
+    except ImportError:
+        pass

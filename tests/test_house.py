@@ -1,0 +1,71 @@
+"""The house rules that a machine can check: sizes, prints, what a command imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "squish"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FILE_WALL = 400
+FUNCTION_SCREEN = 50
+FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "types.py", "misc.py"}
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_is_small_and_opens_by_saying_what_it_owns(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    assert ast.get_docstring(tree), "the module has no docstring"
+    assert len(source.splitlines()) <= FILE_WALL
+    assert path.name not in FORBIDDEN_NAMES
+    for function in functions(tree):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= FUNCTION_SCREEN, f"{function.name} has {length} lines"
+
+
+def loaded_by(*arguments: str, home: Path) -> set[str]:
+    """Top-level modules in the process after `squish ARGUMENTS` has run."""
+    program = (
+        "import json, sys, squish.cli as c\n"
+        "sys.argv = ['squish', *json.loads(sys.argv[1])]\n"
+        "c.run_guarded(lambda: c.cli.main(standalone_mode=False))\n"
+        "print('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        env={"HOME": str(home), "PATH": ""},
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+HEAVY = {"mlx", "mlx_lm", "transformers", "numpy", "llguidance", "sanic", "textual", "huggingface_hub"}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "--json"), ("rm", "nothing:1b")])
+def test_a_light_command_loads_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert loaded_by(*arguments, home=tmp_path) & HEAVY == set()
+
+
+def test_the_front_process_never_imports_mlx(tmp_path: Path) -> None:
+    program = (
+        "import sys, squish.cli, squish.repl, squish.demo, squish.pull, squish.runtime, squish.hub\n"
+        "import squish.api.app, squish.tui.app\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & {"mlx", "mlx_lm", "transformers", "numpy", "llguidance"} == set()

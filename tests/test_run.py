@@ -1,0 +1,172 @@
+"""`squish run` as a user's script meets it, on the real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import SQUISH
+
+Squish = Callable[..., subprocess.CompletedProcess[str]]
+MODEL = "smollm2:135m"
+FRANCE = ("run", MODEL, "--prompt", "What is the capital of France?", "--temperature", "0")
+
+
+def test_only_the_answer_is_on_stdout(squish: Squish) -> None:
+    done = squish(*FRANCE)
+    assert (done.returncode, done.stdout) == (0, "The capital of France is Paris.\n")
+
+
+def test_json_tells_usage_and_timings(squish: Squish) -> None:
+    done = squish(*FRANCE, "--json")
+    answer = json.loads(done.stdout)
+    assert answer["text"] == "The capital of France is Paris."
+    assert answer["finish_reason"] == "stop"
+    assert answer["usage"] == {"prompt_tokens": 37, "completion_tokens": 8, "total_tokens": 45, "cached_tokens": 0}
+    assert answer["timings"]["ttft_s"] > 0
+
+
+def test_piped_text_is_part_of_the_prompt(squish: Squish) -> None:
+    done = squish("run", MODEL, "--prompt", "What is the capital of", "--temperature", "0", "--json", stdin="France?\n")
+    assert "Paris" in json.loads(done.stdout)["text"]
+    alone = squish("run", MODEL, "--temperature", "0", stdin="What is the capital of France?")
+    assert alone.stdout == "The capital of France is Paris.\n"
+
+
+def test_stop_seed_and_max_tokens(squish: Squish) -> None:
+    stopped = squish(*FRANCE, "--stop", "Paris")
+    assert stopped.stdout == "The capital of France is \n"
+    short = json.loads(squish(*FRANCE, "--max-tokens", "3", "--json").stdout)
+    assert (short["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 3)
+    seeded = [
+        squish("run", MODEL, "--prompt", "Tell a story.", "--seed", "7", "--max-tokens", "12").stdout for _ in range(2)
+    ]
+    assert seeded[0] == seeded[1]
+
+
+def test_the_system_prompt_counts(squish: Squish) -> None:
+    plain = json.loads(squish(*FRANCE, "--json").stdout)
+    told = json.loads(squish(*FRANCE, "--json", "--system", "You are a pirate who answers at length.").stdout)
+    assert told["usage"]["prompt_tokens"] != plain["usage"]["prompt_tokens"]
+
+
+def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> None:
+    cases = [
+        ((*FRANCE, "--temperature", "9"), 2, "temperature"),
+        ((*FRANCE, "--top-p", "0"), 2, "top_p"),
+        ((*FRANCE, "--max-tokens", "0"), 2, "max_tokens"),
+        (("run", MODEL, "--prompt", "  "), 2, "prompt"),
+        (("run", "smollm2:136m", "--prompt", "hi"), 3, "smollm2:135m"),
+        (("run", "a//b", "--prompt", "hi"), 2, "a//b"),
+    ]
+    for arguments, code, word in cases:
+        done = squish(*arguments)
+        assert (done.returncode, done.stdout) == (code, ""), arguments
+        assert word in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_numbers(squish: Squish) -> None:
+    done = squish("run", MODEL, stdin="word " * 9000)
+    assert done.returncode == 2
+    assert "8192" in done.stderr
+
+
+def test_ctrl_c_exits_130(environment: dict[str, str]) -> None:
+    process = start_answer(environment)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in talk
+
+
+def test_a_closed_pipe_is_quiet(environment: dict[str, str]) -> None:
+    process = start_answer(environment)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def start_answer(environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A long answer of which the first word has arrived."""
+    process = subprocess.Popen(
+        [SQUISH, "run", MODEL, "--prompt", "Count to one thousand.", "--temperature", "0", "--max-tokens", "2000"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(1)
+    return process
+
+
+def test_the_repl_remembers_clears_and_stops(environment: dict[str, str], tmp_path: Path) -> None:
+    terminal = Terminal([SQUISH, "run", MODEL, "--temperature", "0"], environment, tmp_path)
+    terminal.expect(">>> ")
+    terminal.type("What is the capital of France?\r")
+    terminal.expect("Paris.")
+    terminal.expect("TTFT")
+    terminal.expect(">>> ")
+    terminal.type("/clear\r")
+    terminal.expect("forgotten")
+    terminal.type("/system Answer in French.\r")
+    terminal.expect("is set")
+    terminal.type("/help\r")
+    terminal.expect("/exit")
+    terminal.type("/nonsense\r")
+    terminal.expect("not a command")
+    terminal.type("Count to one thousand, one number on each line.\r")
+    terminal.expect("\n")
+    terminal.expect("2")
+    terminal.type("\x03")
+    terminal.expect("stopped")
+    terminal.expect(">>> ")
+    terminal.type("\x04")
+    assert terminal.wait() == 0
+
+
+class Terminal:
+    """A program on a pseudo-terminal."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], cwd: Path) -> None:
+        self._own, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment | {"TERM": "xterm-256color"},
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self._unread = ""
+
+    def type(self, keys: str) -> None:
+        os.write(self._own, keys.encode())
+
+    def expect(self, text: str) -> None:
+        """Read on until the text has come; the test's timeout is the limit."""
+        while text not in self._unread:
+            self._unread += os.read(self._own, 4096).decode(errors="replace")
+        self._unread = self._unread.partition(text)[2]
+
+    def wait(self) -> int:
+        try:
+            while os.read(self._own, 4096):
+                pass
+        except OSError:  # the other end is closed
+            pass
+        os.close(self._own)
+        return self._process.wait(timeout=30)
