@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -100,12 +101,15 @@ class Generation:
 class Engine:
     """The one place where the requests for a model meet its worker. All methods belong to the event loop's thread."""
 
-    def __init__(self, path: Path, worker_cache: Path, limits: Limits) -> None:
+    def __init__(
+        self, path: Path, spawn: Callable[[], Awaitable[Worker]], limits: Limits, *, on_loaded: Callable[[], None]
+    ) -> None:
         self.path = path
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None
-        self._worker_cache = worker_cache
+        self._spawn = spawn
+        self._after_load = on_loaded
         self._limits = limits
         self._keep_alive = limits.keep_alive
         self._worker: Worker | None = None
@@ -225,7 +229,7 @@ class Engine:
                 await worker.close()
 
     async def _run_worker(self) -> None:
-        self._worker = await Worker.spawn(self._worker_cache)
+        self._worker = await self._spawn()
         self._worker.send(Load(str(self.path)))
         while True:
             match await self._worker.receive():
@@ -251,6 +255,7 @@ class Engine:
         for request, generation in list(self._running.items()):
             self._send(request, generation)
         self._pump()
+        self._after_load()
 
     def _on_event(self, request: int, event: GenerationEvent) -> None:
         generation = self._running.get(request)

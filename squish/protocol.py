@@ -15,6 +15,7 @@ from squish.generation import GenerationEvent, Prompt, SamplingParams
 
 HEADER = struct.Struct(">I")
 MAX_FRAME = 256 * 1024 * 1024
+HEARTBEAT = 2.0
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -97,6 +98,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     failure: Failure
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Sent every HEARTBEAT seconds by a thread of its own: a worker that is only slow still sends it."""
+
+
 class JobProgress(msgspec.Struct, frozen=True, tag="job_progress"):
     """fraction in 0..1."""
 
@@ -114,7 +119,7 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
     license: str | None = None
 
 
-FromWorker = Loaded | Events | Failed | JobProgress | Imported
+FromWorker = Alive | Loaded | Events | Failed | JobProgress | Imported
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:

@@ -1,18 +1,21 @@
 """SessionManager: which models are loaded, behind every front door.
 
-It turns names into engines, one a model, and knows nothing of HTTP, terminals or MLX.
+It turns names into engines, one a model, and keeps a spare worker warm. It knows nothing of HTTP, terminals or MLX.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
 from squish.config import Settings
 from squish.engine import Engine, Generation, Limits
+from squish.errors import EngineError
 from squish.generation import GenerationRequest
 from squish.protocol import Loaded
 from squish.store import Store
+from squish.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class SessionManager:
         self._worker_cache = settings.worker_cache
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
+        self._spare: asyncio.Task[Worker] | None = None
+        self._keep_spare = False
 
     def generate(self, request: GenerationRequest) -> Generation:
         """The answer to a request, to be used with `async with`. Raises ModelNotFound."""
@@ -74,15 +79,42 @@ class SessionManager:
             if engine.state != "unloaded"
         ]
 
+    def keep_spare(self) -> None:
+        """From now on keep one worker with its imports behind it, so that loading a model does not wait for them."""
+        self._keep_spare = True
+        self._refill()
+
     async def close(self) -> None:
         """End every worker."""
+        self._keep_spare = False
         while self._engines:
             await self._engines.popitem()[1].close()
+        if spare := self._take_spare():
+            await (await spare).close()
 
     def _engine(self, name: str) -> Engine:
         installed = self._store.find(name)
         engine = self._engines.get(installed.manifest.id)
         if engine is None:
-            engine = Engine(installed.path, self._worker_cache, self._limits)
+            engine = Engine(installed.path, self._spawn, self._limits, on_loaded=self._refill)
             self._engines[installed.manifest.id] = engine
         return engine
+
+    async def _spawn(self) -> Worker:
+        """A worker to load a model into: the spare if it lives, else a new one."""
+        if spare := self._take_spare():
+            try:
+                worker = await spare
+            except EngineError:
+                worker = None
+            if worker and not worker.ended:
+                return worker
+        return await Worker.spawn(self._worker_cache)
+
+    def _take_spare(self) -> asyncio.Task[Worker] | None:
+        spare, self._spare = self._spare, None
+        return spare
+
+    def _refill(self) -> None:
+        if self._keep_spare and self._spare is None:
+            self._spare = asyncio.create_task(Worker.spawn(self._worker_cache), name="spare worker")

@@ -19,18 +19,24 @@ import msgspec
 
 from squish import protocol
 from squish.errors import EngineError, WorkerDied
-from squish.protocol import Failed, FromWorker, Imported, JobProgress, ToWorker
+from squish.protocol import Alive, Failed, FromWorker, Imported, JobProgress, ToWorker
 
 _STDERR_LINES = 40
 _EXIT_GRACE = 5.0
+SILENCE = 60.0
 
 
 class Worker:
     """A running worker process. Create it with `spawn`; end it with `close`."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        silence: float,
     ) -> None:
+        self._silence = silence
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -38,8 +44,8 @@ class Worker:
         self._stderr_task = asyncio.create_task(self._collect_stderr())
 
     @classmethod
-    async def spawn(cls, cache_dir: Path) -> Worker:
-        """Start a worker. cache_dir: where it may keep what it compiles."""
+    async def spawn(cls, cache_dir: Path, silence: float = SILENCE) -> Worker:
+        """Start a worker. cache_dir: where it keeps what it compiles. silence: seconds until it counts as dead."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -61,11 +67,16 @@ class Worker:
                 ours.close()
                 raise EngineError(f"The worker process could not be started: {error.strerror}.") from error
         reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, silence)
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is known to have ended."""
+        return self._process.returncode is not None
 
     @property
     def stderr(self) -> str:
@@ -78,7 +89,24 @@ class Worker:
             self._writer.write(protocol.encode(frame))
 
     async def receive(self) -> FromWorker:
-        """The next frame. Raises WorkerDied when the process has ended."""
+        """The next frame that says something. Raises WorkerDied when the process has ended, or hangs.
+
+        A worker that is slow goes on sending heartbeats; one that does not is ended here.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(self._silence):
+                    frame = await self._frame()
+            except TimeoutError:
+                self.kill()
+                await self.close()
+                raise WorkerDied(
+                    f"The worker process of this model gave no sign of life for {self._silence:.0f} s and was ended."
+                ) from None
+            if not isinstance(frame, Alive):
+                return frame
+
+    async def _frame(self) -> FromWorker:
         try:
             header = await self._reader.readexactly(protocol.HEADER.size)
             return protocol.decode_from_worker(await self._reader.readexactly(protocol.body_length(header)))

@@ -29,7 +29,10 @@ from squish.generation import (
     TextPrompt,
     TokenPrompt,
 )
+from squish.protocol import Load, Loaded
 from squish.runtime import Runtime
+from squish.store import Store
+from squish.workers import Worker
 from tests.conftest import MODEL
 
 GREEDY = SamplingParams(temperature=0, max_tokens=16)
@@ -164,6 +167,35 @@ async def test_an_idle_model_is_unloaded_after_its_keep_alive(runtime: Runtime) 
     while runtime.sessions.status():
         await asyncio.sleep(0.01)
     assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+
+
+async def test_a_spare_worker_takes_the_next_model_and_dies_with_the_rest(runtime: Runtime) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    runtime.sessions.keep_spare()
+    while not (spares := {child.pid for child in psutil.Process().children()} - before):
+        await asyncio.sleep(0.01)
+    await runtime.sessions.load(MODEL)
+    assert runtime.sessions.status()[0].pid in spares
+    while len({child.pid for child in psutil.Process().children()} - before) < 2:
+        await asyncio.sleep(0.01)
+    await runtime.close()
+    assert {child.pid for child in psutil.Process().children()} <= before
+
+
+async def test_a_worker_that_hangs_is_ended_and_one_that_is_slow_is_not(real_settings: Settings) -> None:
+    worker = await Worker.spawn(real_settings.worker_cache, silence=4)
+    try:
+        worker.send(Load(str(Store(real_settings.cache_dir).find(MODEL).path)))
+        assert isinstance(await worker.receive(), Loaded)
+        waiting = asyncio.create_task(worker.receive())
+        await asyncio.wait([waiting], timeout=6)
+        assert not waiting.done(), "an idle worker sends heartbeats"
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerDied, match="no sign of life"):
+            await waiting
+        assert worker.ended
+    finally:
+        await worker.close()
 
 
 def test_a_killed_front_process_leaves_no_worker_behind(environment: dict[str, str]) -> None:

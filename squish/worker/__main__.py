@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squish.errors import EngineError, SquishError
-from squish.protocol import Cancel, Failed, Failure, Generate, ImportGguf, InspectModel, Load, Loaded
+from squish.protocol import HEARTBEAT, Alive, Cancel, Failed, Failure, Generate, ImportGguf, InspectModel, Load, Loaded
 from squish.worker.channel import Channel
 
 if TYPE_CHECKING:
+    from squish.worker.blas import BlasReport
     from squish.worker.intake import Intake
 
 _EXIT_GRACE = 2.0
@@ -36,11 +37,7 @@ def main() -> None:
     cache_dir.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(cache_dir)
     try:
-        match channel.receive():
-            case Load() as load:
-                _serve(channel, load, cache_dir)
-            case ImportGguf() | InspectModel() as job:
-                _work(channel, job, cache_dir)
+        _work(channel, cache_dir)
     except SquishError as error:
         channel.send(Failed(None, Failure.of(error)))
     except Exception as error:  # the last guard of the process: the front must hear of it before the process ends
@@ -48,11 +45,26 @@ def main() -> None:
         raise
 
 
-def _serve(channel: Channel, load: Load, cache_dir: Path) -> None:
+def _work(channel: Channel, cache_dir: Path) -> None:
     from squish.worker import blas
 
     report = blas.prepare(cache_dir)
-    # Only now may MLX be imported: the BLAS it finds first is the one it keeps.
+    # Only now may MLX be imported: the BLAS it finds first is the one it keeps. It is imported before there is anything
+    # to do, so that a spare worker has it behind it.
+    import mlx_lm  # noqa: F401
+
+    _start("heartbeat", lambda: _beat(channel))
+    match channel.receive():
+        case Load() as load:
+            _serve(channel, load, report)
+        case ImportGguf() | InspectModel() as job:
+            from squish.worker import convert
+
+            _start("reader", lambda: _read(channel, None, lambda: None))
+            channel.send(convert.run(job, channel.send))
+
+
+def _serve(channel: Channel, load: Load, report: BlasReport) -> None:
     import mlx.core as mx
 
     from squish.worker import memory
@@ -74,18 +86,14 @@ def _serve(channel: Channel, load: Load, cache_dir: Path) -> None:
     mx.clear_streams()  # without it the process may abort while it exits
 
 
-def _work(channel: Channel, job: ImportGguf | InspectModel, cache_dir: Path) -> None:
-    from squish.worker import blas
-
-    blas.prepare(cache_dir)
-    from squish.worker import convert
-
-    _start("reader", lambda: _read(channel, None, lambda: None))
-    channel.send(convert.run(job, channel.send))
-
-
 def _start(name: str, target: Callable[[], None]) -> None:
     threading.Thread(target=target, name=name, daemon=True).start()
+
+
+def _beat(channel: Channel) -> None:
+    while True:
+        channel.send(Alive())
+        time.sleep(HEARTBEAT)
 
 
 def _read(channel: Channel, intake: Intake | None, stop: Callable[[], None]) -> None:
