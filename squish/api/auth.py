@@ -1,0 +1,68 @@
+"""Who may ask: the API key, and on a server without one, the Host header. `/health` needs no key.
+
+A key is compared in constant time and never logged.
+"""
+
+from __future__ import annotations
+
+import hmac
+from ipaddress import ip_address
+
+from squish.api.errors import Refused
+
+OPEN_PATHS = ("/health", "/health/")
+
+_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal")
+
+
+def check_key(expected: str | None, authorization: str | None, path: str) -> None:
+    """Raises Refused (401) unless the Authorization header carries the key. None expected: everybody may."""
+    if expected is None or path in OPEN_PATHS:
+        return
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer" and hmac.compare_digest(_bytes(given.strip()), _bytes(expected)):
+        return
+    what = "Incorrect API key provided." if authorization else "No API key provided."
+    message = f"{what} Send it in the header: Authorization: Bearer <key>."
+    raise Refused(401, "invalid_api_key", message, {"www-authenticate": "Bearer"})
+
+
+def check_host(header: str | None, bound: str) -> None:
+    """Raises Refused (403) when a server for this machine only is asked under a name of the public DNS.
+
+    A web page can make its own name resolve to 127.0.0.1 and so speak to us from the user's browser. It cannot do that
+    with an address, a name without a dot, or one of the suffixes that the public DNS does not serve.
+    """
+    if header is None or not is_loopback(bound):
+        return
+    name = _host_name(header)
+    if "." not in name or name.endswith(_PRIVATE_SUFFIXES) or _is_address(name) or name == bound.lower():
+        return
+    message = "This server answers requests for this machine only. Set SQUISH_API_KEY to serve it under another name."
+    raise Refused(403, "host_not_allowed", message)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to this host can be reached from this machine only."""
+    if host.lower() == "localhost":
+        return True
+    return _is_address(host) and ip_address(host.strip("[]")).is_loopback
+
+
+def _host_name(header: str) -> str:
+    header = header.strip().lower()
+    if header.startswith("["):
+        return header[: header.find("]") + 1]
+    return header.partition(":")[0].rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
