@@ -119,7 +119,7 @@ class Engine:
         self._running: dict[int, Generation] = {}
         self._waiting: deque[Generation] = deque()
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._became_ready: list[asyncio.Future[None]] = []
+        self._became_ready: list[asyncio.Future[Loaded]] = []
 
     @property
     def running(self) -> int:
@@ -166,14 +166,12 @@ class Engine:
 
     async def load(self) -> Loaded:
         """Load now and wait until it is done. Raises what made it fail."""
-        if self.loaded is None:
-            ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._became_ready.append(ready)
-            self._ensure_worker()
-            await ready
-        self._pump()
-        assert self.loaded is not None
-        return self.loaded
+        if self.loaded is not None:
+            return self.loaded
+        ready: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self._became_ready.append(ready)
+        self._ensure_worker()
+        return await ready
 
     async def close(self) -> None:
         """End the worker and wait for its end; requests in flight fail."""
@@ -250,7 +248,7 @@ class Engine:
         self.state = "ready"
         for ready in self._became_ready:
             if not ready.done():
-                ready.set_result(None)
+                ready.set_result(loaded)
         self._became_ready.clear()
         for request, generation in list(self._running.items()):
             self._send(request, generation)
