@@ -1,0 +1,1 @@
+"""The full-screen terminal app: `app.run` is its door."""

@@ -1,0 +1,60 @@
+"""What background work tells the screens. Workers only post these; the handlers own the state."""
+
+from __future__ import annotations
+
+from textual.message import Message
+
+from squish.errors import SquishError
+from squish.generation import GenerationEvent
+from squish.tui.conversation import Turn
+
+
+class AnswerEvent(Message):
+    """The engine said something about a turn."""
+
+    def __init__(self, turn: Turn, event: GenerationEvent) -> None:
+        super().__init__()
+        self.turn = turn
+        self.event = event
+
+
+class AnswerEnded(Message):
+    """No more will come for a turn; error is why, when it is not complete."""
+
+    def __init__(self, turn: Turn, error: SquishError | None = None) -> None:
+        super().__init__()
+        self.turn = turn
+        self.error = error
+
+
+class ModelLoaded(Message):
+    """A model that was loaded ahead of the first question is ready, or error says why not."""
+
+    def __init__(self, model: str, error: SquishError | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.error = error
+
+
+class QuestionSent(Message):
+    """The user pressed enter in the prompt."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class DraftChanged(Message):
+    """The text in the prompt is another one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class FollowingChanged(Message):
+    """The transcript follows the newest text, or was scrolled away from it."""
+
+    def __init__(self, following: bool) -> None:
+        super().__init__()
+        self.following = following

@@ -1,0 +1,50 @@
+"""What the status strip says of a conversation: its answer first, otherwise the state of its model. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from squish.sessions import ModelStatus
+from squish.text import clean
+from squish.tui.conversation import Conversation, Phase
+from squish.tui.machine import Machine
+from squish.tui.widgets.status import Facts
+
+
+def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: Machine) -> Facts:
+    """The strip's figures, with the machine read now."""
+    model, running = conversation.model, conversation.running
+    status = next((each for each in statuses if each.name == model), None)
+    phase: Phase | str = running.answer.phase if running else (status.state if status else "")
+    symbol, state, style = _state(phase, bool(model))
+    answer = conversation.turns[-1].answer if conversation.turns else None
+    return Facts(
+        model=clean(model),
+        state=state,
+        symbol=symbol,
+        style=style,
+        weights=status.weights_bytes if status else 0,
+        progress=answer.prefill_fraction if answer and answer.phase == "prefill" else None,
+        speed=answer.speed if answer else 0.0,
+        process=(machine.process_memory(status.pid) or 0) if status and status.pid else 0,
+        memory=machine.memory(),
+    )
+
+
+def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
+    """Symbol, word and style of what a model is doing."""
+    match state:
+        case "waiting" | "queued":
+            return "◌", "waiting", "$warning"
+        case "loading":
+            return "◌", "loading", "$warning"
+        case "prefill":
+            return "◐", "prefill", "$secondary"
+        case "writing":
+            return "▶", "writing", "$primary"
+        case "ready":
+            return "●", "ready", "$success"
+        case "failed":
+            return "✕", "failed", "$error"
+        case _:
+            return "○", "not loaded" if has_model else "no model", "$foreground-muted"

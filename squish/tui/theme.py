@@ -1,0 +1,33 @@
+"""Squish's own colors. Style sheets use the theme's variables only, so that every other theme works too."""
+
+from __future__ import annotations
+
+from textual.theme import Theme
+
+NAME = "squish"
+
+
+def squish() -> Theme:
+    return Theme(
+        name=NAME,
+        primary="#7cc4a4",
+        secondary="#8fb3e0",
+        accent="#e8b06a",
+        success="#7cc4a4",
+        warning="#e8c46a",
+        error="#ec7f84",
+        foreground="#d9dde4",
+        background="#14161a",
+        surface="#1b1e24",
+        panel="#252932",
+        dark=True,
+        variables={
+            "footer-background": "#14161a",
+            "footer-item-background": "#14161a",
+            "footer-key-background": "#14161a",
+            "footer-key-foreground": "#e8b06a",
+            "footer-description-background": "#14161a",
+            "footer-description-foreground": "#8b93a1",
+            "input-selection-background": "#7cc4a4 30%",
+        },
+    )

@@ -1,0 +1,116 @@
+"""Where the user writes: enter sends, ctrl+j begins a new line, up and down at the edges walk through what was sent."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding
+from textual.widgets import TextArea
+
+from squish.tui import actions
+from squish.tui.messages import DraftChanged, QuestionSent
+
+
+class History:
+    """What was sent, oldest first, and the draft that was left for it."""
+
+    def __init__(self) -> None:
+        self._sent: list[str] = []
+        self._at = 0
+        self._draft = ""
+
+    def add(self, text: str) -> None:
+        if not self._sent or self._sent[-1] != text:
+            self._sent.append(text)
+        self._at = len(self._sent)
+
+    def older(self, current: str) -> str | None:
+        """The text before this one, or None at the oldest."""
+        if self._at == 0:
+            return None
+        if self._at == len(self._sent):
+            self._draft = current
+        self._at -= 1
+        return self._sent[self._at]
+
+    def newer(self) -> str | None:
+        """The text after this one, at last the draft, or None when that is what is shown."""
+        if self._at == len(self._sent):
+            return None
+        self._at += 1
+        return self._draft if self._at == len(self._sent) else self._sent[self._at]
+
+
+class PromptInput(TextArea):
+    """A text area of one to eight rows that posts QuestionSent and DraftChanged."""
+
+    BINDINGS: ClassVar = [
+        *actions.bindings("prompt"),
+        Binding("up", "older", "Older message", show=False, id="prompt.older"),
+        Binding("down", "newer", "Newer message", show=False, id="prompt.newer"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(
+            id="prompt", compact=True, highlight_cursor_line=False, placeholder="Ask anything · / for commands"
+        )
+        self._history = History()
+
+    def on_mount(self) -> None:
+        self.cursor_blink = self.app.animation_level != "none"
+
+    def on_text_area_changed(self) -> None:
+        self.post_message(DraftChanged(self.text))
+
+    def put(self, text: str) -> None:
+        """Replace the draft, with the cursor at its end."""
+        self.text = text
+        self.move_cursor(self.document.end)
+
+    def give_back(self, text: str) -> None:
+        """A message that was not taken becomes the draft again, in front of what was written since."""
+        self.put(f"{text}\n\n{self.text}" if self.text else text)
+
+    # A key with priority overtakes letters that arrived with it in one burst and still wait in this widget's queue, so
+    # each of these lines up behind them.
+
+    def action_send(self) -> None:
+        self.call_later(self._send)
+
+    def action_newline(self) -> None:
+        self.call_later(self._newline)
+
+    def action_complete(self) -> None:
+        self.call_later(self._complete)
+
+    def _send(self) -> None:
+        text = self.text.strip("\n")
+        if text.strip():
+            self._history.add(text)
+            self.text = ""
+            self.post_message(QuestionSent(text))
+
+    def _newline(self) -> None:
+        start, end = self.selection
+        self.replace("\n", start, end, maintain_selection_offset=False)
+
+    def _complete(self) -> None:
+        found = actions.completions(self.text)
+        if found:
+            self.put(f"/{found[0].slash} ")
+        else:
+            self.screen.focus_next()
+
+    def action_older(self) -> None:
+        top = self.wrapped_document.location_to_offset(self.cursor_location).y == 0
+        if top and (text := self._history.older(self.text)) is not None:
+            self.put(text)
+        else:
+            self.action_cursor_up()
+
+    def action_newer(self) -> None:
+        bottom = self.wrapped_document.location_to_offset(self.cursor_location).y == self.wrapped_document.height - 1
+        if bottom and (text := self._history.newer()) is not None:
+            self.put(text)
+        else:
+            self.action_cursor_down()

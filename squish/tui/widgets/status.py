@@ -1,0 +1,75 @@
+"""The strip on top: which model, what it is doing, and what that costs. Words carry the state; color only helps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from squish.tui import figures
+from squish.tui.machine import Memory
+
+_GAP = 3
+_NAME_WIDTH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the strip shows. state: one word; symbol and style go with it; sizes in bytes, 0 when not known.
+
+    progress: 0..1 of the prompt read, or None; speed: tokens per second; process: memory of the worker.
+    """
+
+    model: str = ""
+    state: str = ""
+    symbol: str = "○"
+    style: str = "$foreground-muted"
+    weights: int = 0
+    progress: float | None = None
+    speed: float = 0.0
+    process: int = 0
+    memory: Memory | None = None
+
+
+class StatusStrip(Widget):
+    """One row. When it is narrow, the least important pieces go first, and a long name is cut to what is left."""
+
+    facts: reactive[Facts] = reactive(Facts())
+
+    def render(self) -> Content:
+        width, name = self.content_size.width, Content(self.facts.model).cell_length
+        for detail in range(4, -1, -1):
+            right = self._right(detail)
+            fixed = self._left(detail, 0).cell_length + right.cell_length + (_GAP if right else 0)
+            if fixed + min(name, _NAME_WIDTH) <= width or detail == 0:
+                left = self._left(detail, max(width - fixed, 1))
+                return left + Content(" " * max(width - left.cell_length - right.cell_length, 0)) + right
+        return Content("")
+
+    def _left(self, detail: int, room: int) -> Content:
+        facts = self.facts
+        pieces: list[Content | str | tuple[str, str]] = [("squish", "bold $accent"), "  "]
+        if facts.model:
+            name = Content.styled(facts.model, "bold")
+            pieces += [name.truncate(room, ellipsis=True) if name.cell_length > room else name, "  "]
+        pieces.append((f"{facts.symbol} {facts.state}", facts.style))
+        if facts.progress is not None:
+            bar = f" {figures.bar(facts.progress, 8)}" if detail >= 3 else ""
+            pieces.append((f" {figures.percent(facts.progress)}{bar}", facts.style))
+        if facts.weights and detail >= 2:
+            pieces.append((f"  {figures.size(facts.weights)}", "$foreground-muted"))
+        if facts.speed and detail >= 1:
+            pieces.append((f"  {figures.speed(facts.speed)}", "$foreground-muted"))
+        return Content.assemble(*pieces)
+
+    def _right(self, detail: int) -> Content:
+        facts, pieces = self.facts, list[tuple[str, str]]()
+        if facts.process and detail >= 4:
+            pieces.append((f"model {figures.size(facts.process)}  ", "$foreground-muted"))
+        if facts.memory and detail >= 2:
+            used, total = facts.memory.used, facts.memory.total
+            bar = f"{figures.bar(used / total, 6)} " if detail >= 3 else ""
+            pieces.append((f"mem {bar}{figures.of_total(used, total)}", "$foreground-muted"))
+        return Content.assemble(*pieces)

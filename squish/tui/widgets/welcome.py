@@ -1,0 +1,61 @@
+"""What an empty chat shows: how to begin, or, when no model is installed, how to get one."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+from squish.store import Manifest
+from squish.text import clean
+from squish.tui import figures
+
+FIRST_MODEL = "smollm2:135m"
+_NO_BREAK = "\u00a0"
+
+_KEYS = (
+    ("enter", "send the message", "ctrl+l", "choose a model"),
+    ("ctrl+j", "begin a new line", "ctrl+n", "begin a new chat"),
+    ("esc", "stop the answer", "F1", "all keys"),
+)
+
+
+class Welcome(Static):
+    """Stands in the middle of the transcript until the first question."""
+
+    def __init__(self) -> None:
+        super().__init__(id="welcome", markup=False)
+
+    def show_model(self, manifest: Manifest) -> None:
+        """A model is chosen: its figures and the keys to begin with."""
+        about = (
+            figures.size(manifest.size),
+            f"{figures.parameters(manifest.parameters)} parameters",
+            clean(manifest.quantization),
+            f"{figures.count(manifest.context_length)} context",
+        )
+        rows = [
+            Content.assemble(
+                (clean(manifest.id), "bold $primary"),
+                "\n",
+                (" · ".join(each.replace(" ", _NO_BREAK) for each in about), "$foreground-muted"),
+                "\n",
+            )
+        ]
+        for left, does, right, too in _KEYS:
+            rows.append(
+                Content.assemble(
+                    (f"{left:>6}", "bold $accent"), f"  {does:<18}", (f"{right:>6}", "bold $accent"), f"  {too:<16}"
+                )
+            )
+        self.update(Content("\n").join(rows))
+
+    def show_nothing_installed(self) -> None:
+        """First run: the one command that helps, and what happens then."""
+        self.update(
+            Content.assemble(
+                ("No model is installed yet", "bold"),
+                "\n\nRun this in another terminal:\n\n",
+                (f"  squish pull {FIRST_MODEL}  ", "bold $accent on $panel"),
+                ("\n\nIt takes a minute. This screen notices when it is done.", "$foreground-muted"),
+            )
+        )

@@ -1,0 +1,31 @@
+"""Draws the pictures of the documentation from the scenes of the tests: `python -m tests.screenshots [directory]`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+from tests.tui_scenes import SCENES
+
+PICTURES = {"chat": "streaming", "code": "code", "models": "picker", "first-run": "empty"}
+SIZE = (100, 30)
+
+
+async def draw(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, scene in PICTURES.items():
+        make, play = SCENES[scene]
+        app = make()
+        async with app.run_test(size=SIZE) as pilot:
+            await play(pilot)
+            # The identifiers of an export are new every time; without them a picture changes only with the screen.
+            picture = re.sub(r"terminal-\d+", "terminal", app.export_screenshot())
+            (directory / f"{name}.svg").write_text(picture, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.environ.pop("NO_COLOR", None)
+    asyncio.run(draw(Path(sys.argv[1] if len(sys.argv) > 1 else "screenshots")))

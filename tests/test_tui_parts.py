@@ -1,0 +1,115 @@
+"""The TUI's parts that need no screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from squish.tui import actions, clipboard, figures
+from squish.tui.machine import Machine
+from squish.tui.terminal import guarded_stderr
+from squish.tui.widgets.markdown import COST_FACTOR, MIN_INTERVAL, FlushPacer
+from squish.tui.widgets.prompt import History
+
+
+def test_a_cheap_flush_may_follow_after_the_shortest_interval() -> None:
+    pacer = FlushPacer()
+    assert pacer.delay(now=10.0) == 0
+    pacer.flushed(start=10.0, end=10.001)
+    assert pacer.delay(now=10.0) == pytest.approx(MIN_INTERVAL)
+    assert pacer.delay(now=11.0) == 0
+
+
+def test_a_dear_flush_makes_the_next_one_wait() -> None:
+    pacer = FlushPacer()
+    pacer.flushed(start=10.0, end=10.1)
+    assert pacer.delay(now=10.1) == pytest.approx(COST_FACTOR * 0.1 - 0.1)
+
+
+def test_history_gives_the_draft_back() -> None:
+    history = History()
+    assert history.older("draft") is None
+    history.add("one")
+    history.add("two")
+    history.add("two")
+    assert [history.older("draft"), history.older("two"), history.older("one")] == ["two", "one", None]
+    assert [history.newer(), history.newer(), history.newer()] == ["two", "draft", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "argument", "id"),
+    [
+        ("/new", "new", "", "chat.new"),
+        ("/system  Be brief\nand kind", "system", "Be brief\nand kind", "chat.system"),
+        ("/nonsense", "nonsense", "", None),
+        ("/", "", "", None),
+    ],
+)
+def test_slash_commands_are_taken_apart(text: str, name: str, argument: str, id: str | None) -> None:
+    command = actions.parse_slash(text)
+    assert command is not None
+    assert (command.name, command.argument, command.action.id if command.action else None) == (name, argument, id)
+
+
+@pytest.mark.parametrize("text", ["hello", "/etc/hosts", " /new", "/New"])
+def test_messages_that_only_look_like_commands(text: str) -> None:
+    assert actions.parse_slash(text) is None
+
+
+def test_figures() -> None:
+    assert [figures.size(n) for n in (0, 93_400_000, 4_700_000_000, 999_600)] == ["0 B", "93 MB", "4.7 GB", "1.0 MB"]
+    assert [figures.count(n) for n in (812, 6100, 131_072)] == ["812", "6.1k", "131k"]
+    assert [figures.parameters(n) for n in (134_515_008, 8_030_000_000)] == ["135M", "8.0B"]
+    assert [figures.speed(n) for n in (3.14, 48.2)] == ["3.1 tok/s", "48 tok/s"]
+    assert [figures.seconds(n) for n in (0.31, 12.2, 72)] == ["0.31 s", "12 s", "1 min 12 s"]
+    assert [figures.percent(n) for n in (-1, 0.629, 2)] == ["0 %", "62 %", "100 %"]
+    assert figures.bar(0.5, 4) == "▰▰▱▱"
+
+
+def test_native_libraries_do_not_reach_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before, log = sys.__stderr__, tmp_path / "logs" / "tui.log"
+    with guarded_stderr(log):
+        os.write(2, b"noise from a library\n")
+        assert sys.__stderr__ is not None
+        sys.__stderr__.write("the screen\n")
+    os.write(2, b"after\n")
+    assert log.read_text() == "noise from a library\n"
+    assert capfd.readouterr().err == "the screen\nafter\n"
+    assert sys.__stderr__ is before
+
+
+def test_a_log_that_cannot_be_written_is_no_obstacle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with guarded_stderr(tmp_path / "file" / "tui.log"):
+        os.write(2, b"noise")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_clipboard_program_fits_where_the_user_sits(tmp_path: Path) -> None:
+    program = tmp_path / "xclip"
+    program.write_text('#!/bin/sh\ncat > "$0.out"\n')
+    program.chmod(0o755)
+    here = {"PATH": str(tmp_path), "DISPLAY": ":0"}
+    assert clipboard.local_program(here) == (str(program), "-selection", "clipboard")
+    assert clipboard.local_program(here | {"SSH_TTY": "/dev/pts/0"}) is None
+    assert clipboard.local_program({"PATH": str(tmp_path)}) is None, "no display to put it on"
+
+
+async def test_text_reaches_the_clipboard_program(tmp_path: Path) -> None:
+    program = tmp_path / "pbcopy"
+    program.write_text('#!/bin/sh\n/bin/cat > "$0.out"\n')
+    program.chmod(0o755)
+    assert await clipboard.fill((str(program),), "naïve")
+    assert (tmp_path / "pbcopy.out").read_text() == "naïve"
+    assert not await clipboard.fill((str(tmp_path / "missing"),), "text")
+
+
+def test_readings_of_this_machine() -> None:
+    machine = Machine()
+    memory = machine.memory()
+    assert 0 < memory.used < memory.total
+    assert (machine.process_memory(os.getpid()) or 0) > 1_000_000
+    assert machine.process_memory(2**31 - 1) is None

@@ -1,0 +1,182 @@
+"""Moments of the TUI, played on the scripted engine, for the snapshot tests and the pictures of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from textual.pilot import Pilot
+
+from squish.errors import WorkerDied
+from squish.generation import Loading
+from squish.tui.widgets.markdown import LiveMarkdown
+from squish.tui.widgets.prompt import PromptInput
+from tests.tui_scripted import MODELS, SMOL, ScriptedApp
+
+QUESTION = "Match ISO dates"
+STORY = (
+    "**regular expression** for an ISO date has three groups",
+    ": the year, the month and the day.\n\n",
+    "1. The year has four digits.\n2. The month goes from `01` to `12`.\n",
+    "3. The day goes from `01` to `31`.\n\n",
+    "It does not know how many days a month has",
+)
+CODE = (
+    "This finds every date and checks it:\n\n",
+    "```python\nimport re\nfrom datetime import date\n\n",
+    'ISO = re.compile(r"(\\d{4})-(\\d{2})-(\\d{2})")\n\n\n',
+    "def dates(text: str) -> list[date]:\n",
+    "    return [date(*map(int, found)) for found in ISO.findall(text)]\n```\n\n",
+    "`date` raises `ValueError` for a day that does not exist.",
+)
+
+Scene = tuple[Callable[[], ScriptedApp], Callable[[Pilot[None]], Awaitable[None]]]
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
+    """Let the app go on until something holds; fail when it does not come."""
+    for _ in range(2000):
+        if holds():
+            await settled(pilot)
+            return
+        await pilot.pause(0.005)
+    raise AssertionError("the app never came to what the test waits for")
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Let the app finish what it has begun to draw."""
+    for _ in range(4):
+        await pilot.pause()
+
+
+def app_of(pilot: Pilot[None]) -> ScriptedApp:
+    assert isinstance(pilot.app, ScriptedApp)
+    return pilot.app
+
+
+async def ask(pilot: Pilot[None], text: str = QUESTION) -> None:
+    """Send a message and wait until the engine has it."""
+    engine = app_of(pilot).engine
+    before = len(engine.generations)
+    await ready(pilot)
+    prompt(pilot).put(text)
+    await pilot.press("enter")
+    await until(pilot, lambda: len(engine.generations) > before)
+
+
+async def write(pilot: Pilot[None], text: str) -> None:
+    """Press the keys of a text, one by one."""
+    for character in text:
+        await pilot.press({" ": "space", "\n": "ctrl+j", "/": "slash", ":": "colon"}.get(character, character))
+
+
+def prompt(pilot: Pilot[None]) -> PromptInput:
+    return pilot.app.screen.query_one(PromptInput)
+
+
+def shown(pilot: Pilot[None]) -> str:
+    """The Markdown that the latest live answer shows."""
+    live = list(pilot.app.screen.query(LiveMarkdown))
+    return live[-1].source if live else ""
+
+
+async def ready(pilot: Pilot[None]) -> None:
+    await until(pilot, lambda: bool(pilot.app.screen.query("#prompt")))
+
+
+async def loading(pilot: Pilot[None]) -> None:
+    await ask(pilot)
+    app_of(pilot).engine.be(SMOL.id, "loading")
+    app_of(pilot).engine.last.put(Loading())
+    await until(pilot, lambda: "loading" in note(pilot))
+    app_of(pilot).seconds.now = 3
+    await until(pilot, lambda: note(pilot).endswith("3 s"))
+
+
+async def prefill(pilot: Pilot[None]) -> None:
+    await ask(pilot)
+    app_of(pilot).engine.last.prefill(620, 1000)
+    await until(pilot, lambda: "62 %" in note(pilot))
+
+
+async def writing(pilot: Pilot[None]) -> None:
+    await ask(pilot)
+    app = app_of(pilot)
+    app.engine.last.prefill(64, 64)
+    app.engine.last.say("A ")
+    await until(pilot, lambda: "writing" in note(pilot))
+    app.seconds.now = 0.1
+    app.engine.last.say(*STORY)
+    await until(pilot, lambda: shown(pilot).endswith(STORY[-1]) and "tok/s" in note(pilot))
+
+
+async def code(pilot: Pilot[None]) -> None:
+    await ask(pilot, "Match ISO dates in Python")
+    app_of(pilot).engine.last.say(*CODE)
+    app_of(pilot).engine.last.finish(tokens=212)
+    await until(pilot, lambda: "212 tok" in note(pilot))
+
+
+async def stopped(pilot: Pilot[None]) -> None:
+    await writing(pilot)
+    await pilot.press("escape")
+    await until(pilot, lambda: "stopped" in note(pilot))
+
+
+async def failed(pilot: Pilot[None]) -> None:
+    await ask(pilot)
+    app_of(pilot).engine.be(SMOL.id, "failed")
+    app_of(pilot).engine.last.fail(
+        WorkerDied("The model's process ended: it was killed (signal 9).", hint="Send the message again.")
+    )
+    await until(pilot, lambda: "killed" in note(pilot))
+
+
+async def queued(pilot: Pilot[None]) -> None:
+    await writing(pilot)
+    prompt(pilot).put("and times")
+    await pilot.press("enter")
+    await until(pilot, lambda: bool(pilot.app.screen.query_one("#hints").display))
+
+
+async def picker(pilot: Pilot[None]) -> None:
+    await code(pilot)
+    await pilot.press("ctrl+l")
+    await until(pilot, lambda: bool(pilot.app.screen.query("OptionList")))
+
+
+async def commands(pilot: Pilot[None]) -> None:
+    await ready(pilot)
+    await write(pilot, "/")
+    await until(pilot, lambda: bool(pilot.app.screen.query_one("#hints").display))
+
+
+async def help_screen(pilot: Pilot[None]) -> None:
+    await ready(pilot)
+    await pilot.press("f1")
+    await until(pilot, lambda: bool(pilot.app.screen.query("#help")))
+
+
+def note(pilot: Pilot[None]) -> str:
+    """The line under the latest answer."""
+    notes = list(pilot.app.screen.query(".note"))
+    return str(notes[-1].render()) if notes else ""
+
+
+def _with_models() -> ScriptedApp:
+    return ScriptedApp(*MODELS, model=SMOL.id)
+
+
+SCENES: dict[str, Scene] = {
+    "empty": (ScriptedApp, ready),
+    "ready": (_with_models, ready),
+    "loading": (_with_models, loading),
+    "prefill": (_with_models, prefill),
+    "streaming": (_with_models, writing),
+    "code": (_with_models, code),
+    "stopped": (_with_models, stopped),
+    "failed": (_with_models, failed),
+    "queued": (_with_models, queued),
+    "picker": (_with_models, picker),
+    "commands": (_with_models, commands),
+    "help": (_with_models, help_screen),
+}
