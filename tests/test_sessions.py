@@ -87,6 +87,44 @@ async def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(runtime: Runtim
     assert text(alone) == text(beside[0]) == text(beside[2])
 
 
+RULES = " ".join(f"Rule {number}: answer in plain words, and keep rule {number + 1} in mind." for number in range(24))
+
+
+def ruled(question: str) -> GenerationRequest:
+    messages = Message("system", RULES), Message("user", question)
+    return GenerationRequest(MODEL, (ChatPrompt(messages),), GREEDY)
+
+
+async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_same(runtime: Runtime) -> None:
+    cold = [await collect(runtime, ruled("What is the capital of France?"))]
+    await runtime.sessions.unload(MODEL)
+    await collect(runtime, ruled("Name a color."))
+    warm = await collect(runtime, ruled("What is the capital of France?"))
+    assert text(warm) == text(cold[0])
+    [first], [second] = finished(cold[0]), finished(warm)
+    assert first.usage.prompt_tokens == second.usage.prompt_tokens
+    assert second.usage.cached_tokens % 64 == 0
+    assert second.usage.prompt_tokens - second.usage.cached_tokens < 128
+
+
+async def test_the_prefix_cache_survives_a_restart_and_damaged_files(real_settings: Settings) -> None:
+    request = ruled("Which rule comes first?")
+    async with Runtime(real_settings) as runtime:
+        cold = await collect(runtime, request)
+    async with Runtime(real_settings) as runtime:
+        again = await collect(runtime, request)
+    assert finished(again)[0].usage.cached_tokens > 256
+    assert text(again) == text(cold)
+    files = list((real_settings.worker_cache / "prefix").rglob("*.safetensors"))
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] if number % 2 else b"not a cache")
+    async with Runtime(real_settings) as runtime:
+        after = await collect(runtime, request)
+    assert finished(after)[0].usage.cached_tokens == 0
+    assert text(after) == text(cold)
+
+
 async def test_what_cannot_be_asked_is_refused_before_anything_runs(runtime: Runtime) -> None:
     with pytest.raises(ModelNotFound, match="llama3"):
         runtime.sessions.generate(GenerationRequest("llama3.1:8b", (TextPrompt("x"),)))

@@ -11,24 +11,34 @@ It belongs to the MLX thread and knows nothing of rows or requests.
 from __future__ import annotations
 
 import copy
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache
 
+from squish.worker.disk import DiskTier
+
 BLOCK = 64
+
+_SAVED_BLOCKS = 4  # shorter prefixes are computed about as fast as they are read
 
 Block = tuple[int, ...]
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """The cache of one row. caches: one per layer, not to be written to. nodes: where the tree points at it."""
+    """The cache of one row. nodes: where the tree points at it.
 
-    caches: list[Any]
+    caches: one per layer, not to be written to; None while it is only on disk, at path.
+    """
+
+    caches: list[Any] | None
     nbytes: int
+    path: Path | None = None
     nodes: set[Node] = field(default_factory=set)
 
 
@@ -38,19 +48,26 @@ class Node:
 
     parent: Node | None
     block: Block
+    depth: int
     children: dict[Block, Node] = field(default_factory=dict)
     entry: Entry | None = None
 
 
 class PrefixCache:
-    """budget: bytes that the entries may hold together. layers: an empty cache of the model, to see its kinds."""
+    """budget: bytes that the entries may hold in memory. layers: an empty cache of the model, to see its kinds.
 
-    def __init__(self, budget: int, layers: list[Any]) -> None:
+    disk: where entries go when memory is needed or the worker ends, and come back from.
+    """
+
+    def __init__(self, budget: int, layers: list[Any], disk: DiskTier | None = None) -> None:
         self.budget = budget
         self.nbytes = 0
         self.trimmable = all(map(_trimmable, layers))
-        self._root = Node(None, ())
+        self._root = Node(None, (), 0)
         self._entries: OrderedDict[Entry, None] = OrderedDict()
+        self._disk = disk
+        for stored in disk.index() if disk else []:
+            self._add(stored.tokens, Entry(None, 0, stored.path))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -60,15 +77,17 @@ class PrefixCache:
 
         At least one token is left over, because a model needs something to process.
         """
-        best: tuple[int, Entry] | None = None
-        for depth, node in enumerate(self._path(tokens[:-1]), 1):
-            if node.entry:
-                best = depth * BLOCK, node.entry
-        if best is None:
-            return 0, None
-        length, entry = best
-        self._entries.move_to_end(entry)
-        return length, [_view(cache, length) for cache in entry.caches] if self.trimmable else list(entry.caches)
+        while True:
+            best: tuple[int, Entry] | None = None
+            for depth, node in enumerate(self._path(tokens[:-1]), 1):
+                if node.entry:
+                    best = depth * BLOCK, node.entry
+            if best is None:
+                return 0, None
+            length, entry = best
+            if caches := self._in_memory(entry):
+                self._entries.move_to_end(entry)
+                return length, [_view(cache, length) for cache in caches] if self.trimmable else list(caches)
 
     def wants(self, tokens: list[int]) -> bool:
         """Whether a cache of exactly these tokens would be of use: it is long enough, and not held already."""
@@ -84,17 +103,62 @@ class PrefixCache:
         entry = Entry(caches, sum(cache.nbytes for cache in caches))
         if entry.nbytes > self.budget:
             return
-        path = self._grow(tokens)
-        for node in path if self.trimmable else path[-1:]:
-            self._point(node, entry)
-        self._entries[entry] = None
-        self.nbytes += entry.nbytes
+        self._add(tokens, entry)
         self.shrink(self.budget)
 
     def shrink(self, target: int) -> None:
-        """Drop the least recently used until at most `target` bytes are held."""
-        while self.nbytes > target and self._entries:
-            self._drop(next(iter(self._entries)))
+        """Let go of the least recently used until at most `target` bytes are in memory."""
+        for entry in [entry for entry in self._entries if entry.caches]:
+            if self.nbytes <= target:
+                return
+            if entry.path:
+                self.nbytes -= entry.nbytes
+                entry.caches, entry.nbytes = None, 0
+            else:
+                self._drop(entry)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether `save` has something to do."""
+        return self._disk is not None and any(self._worth_saving(entry) for entry in self._entries)
+
+    def save(self, seconds: float) -> None:
+        """Write to disk what is not there yet, the most recently used first, for about so many seconds."""
+        end = time.monotonic() + seconds
+        for entry in reversed(self._entries):
+            if time.monotonic() >= end or self._disk is None:
+                return
+            if entry.caches and self._worth_saving(entry):
+                tokens = _tokens(max(entry.nodes, key=lambda node: node.depth))
+                cut = [_view(cache, len(tokens)) for cache in entry.caches] if self.trimmable else entry.caches
+                entry.path = self._disk.write(tokens, cut)
+                if entry.path is None:
+                    return
+
+    def _worth_saving(self, entry: Entry) -> bool:
+        return (
+            entry.caches is not None and entry.path is None and max(node.depth for node in entry.nodes) >= _SAVED_BLOCKS
+        )
+
+    def _in_memory(self, entry: Entry) -> list[Any] | None:
+        """The caches of an entry, read from disk if need be; None, and the entry is gone, when that fails."""
+        if entry.caches is None and self._disk and entry.path:
+            entry.caches = self._disk.read(entry.path)
+            if entry.caches is None:
+                self._drop(entry)
+                return None
+            entry.nbytes = sum(cache.nbytes for cache in entry.caches)
+            self.nbytes += entry.nbytes
+        return entry.caches
+
+    def _add(self, tokens: list[int], entry: Entry) -> None:
+        path = self._grow(tokens)
+        if not path:
+            return
+        self._entries[entry] = None
+        self.nbytes += entry.nbytes
+        for node in path if self.trimmable else path[-1:]:
+            self._point(node, entry)
 
     def _path(self, tokens: list[int]) -> list[Node]:
         """The nodes along these tokens, as far as the tree goes."""
@@ -113,7 +177,7 @@ class PrefixCache:
         path: list[Node] = []
         node = self._root
         for block in _blocks(tokens):
-            node = node.children.setdefault(block, Node(node, block))
+            node = node.children.setdefault(block, Node(node, block, node.depth + 1))
             path.append(node)
         return path
 
@@ -128,7 +192,7 @@ class PrefixCache:
 
     def _drop(self, entry: Entry) -> None:
         """Take an entry out. Its nodes are served by a longer entry below them where there is one, or pruned."""
-        for node in sorted(entry.nodes, key=_depth, reverse=True):
+        for node in sorted(entry.nodes, key=lambda node: node.depth, reverse=True):
             heir = next((child.entry for child in node.children.values() if child.entry), None)
             node.entry = heir if self.trimmable else None
             if node.entry:
@@ -151,12 +215,13 @@ def _blocks(tokens: list[int]) -> list[Block]:
     return [tuple(tokens[at : at + BLOCK]) for at in range(0, len(tokens) - BLOCK + 1, BLOCK)]
 
 
-def _depth(node: Node) -> int:
-    depth = 0
+def _tokens(node: Node) -> list[int]:
+    """The tokens from the root down to a node."""
+    blocks: list[Block] = []
     while node.parent:
-        depth += 1
+        blocks.append(node.block)
         node = node.parent
-    return depth
+    return [token for block in reversed(blocks) for token in block]
 
 
 def _trimmable(cache: Any) -> bool:

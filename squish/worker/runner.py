@@ -14,18 +14,18 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
-from mlx_lm.models.cache import make_prompt_cache
 
 from squish.errors import EngineError, SquishError
 from squish.generation import FinishReason, GenerationEvent, Prefill, SamplingParams
 from squish.protocol import Cancel, Events, Failed, Failure, FromWorker
 from squish.worker.output import RowOutput
+from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.sampling import Sampler, Samplers
 
-_PREFILL_ALONE = 2048
-_PREFILL_BESIDE_DECODE = 256
 _ATTEMPTS = 2
+_SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk
+_SAVE_SECONDS = 2.0  # for which it may keep the end of the worker waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Row:
 class Runner:
     """Runs rows of many requests in one continuous batch.
 
-    model, tokenizer: as mlx_lm loads them. context_length in tokens. cache_budget: bytes for all KV caches,
-    of running rows and of the prefix cache. send: takes a frame to the front process.
+    model, tokenizer: as mlx_lm loads them. context_length in tokens. prefix: its budget is for the KV caches of
+    running rows too. send: takes a frame to the front process.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Runner:
         model: Any,
         tokenizer: Any,
         context_length: int,
-        cache_budget: int,
+        prefix: PrefixCache,
         inbox: Inbox,
         send: Callable[[FromWorker], None],
     ) -> None:
@@ -85,7 +85,9 @@ class Runner:
         self._rows: dict[int, Row] = {}
         self._decoding: set[int] = set()
         self._events: list[tuple[int, GenerationEvent]] = []
-        self._prefix = PrefixCache(cache_budget, make_prompt_cache(model))
+        self._prefix = prefix
+        self._pace = PrefillPace()
+        self._progress: dict[int, int] = {}
         self._batch = self._new_batch()
 
     def run(self) -> None:
@@ -95,6 +97,7 @@ class Runner:
                 self._step()
             self._flush()
         self._batch.close()
+        self._prefix.save(_SAVE_SECONDS)
 
     def _new_batch(self) -> BatchGenerator:
         return BatchGenerator(
@@ -106,10 +109,14 @@ class Runner:
     def _drain(self) -> bool:
         """Take in what has arrived; wait only when there is nothing to do. False when it is time to end."""
         while True:
+            idle = not self._rows and not self._events
             try:
-                item = self._inbox.get(block=not self._rows and not self._events)
+                item = self._inbox.get(block=idle, timeout=_SAVE_AFTER if idle and self._prefix.unsaved else None)
             except queue.Empty:
-                return True
+                if not idle:
+                    return True
+                self._prefix.save(_SAVE_SECONDS)
+                continue
             match item:
                 case Stop():
                     return False
@@ -161,19 +168,24 @@ class Runner:
             self._end(uid, row.output.finish("cancelled"))
 
     def _step(self) -> None:
-        self._batch.prefill_step_size = _PREFILL_BESIDE_DECODE if self._decoding else _PREFILL_ALONE
+        self._batch.prefill_step_size = self._pace.step_size(decoding=bool(self._decoding))
+        started = time.monotonic()
         try:
             prompts, generated = self._batch.next()
         except Exception as error:  # noqa: BLE001 - the batch has lost every row it held, whatever went wrong
             self._recover(error)
             return
+        processed = 0
         for response in prompts:
             row = self._rows[response.uid]
+            processed += response.progress[0] - self._progress.get(response.uid, 0)
+            self._progress[response.uid] = response.progress[0]
             if not response.end_of_prompt:
                 done, total = response.progress
                 self._events.append((row.request, Prefill(row.index, done, total)))
             if response.end_of_segment and not response.end_of_prompt and not self._prefix.trimmable:
                 self._remember(*self._batch.extract_cache([response.uid])[response.uid])
+        self._pace.measured(processed, time.monotonic() - started)
         for response in generated:
             if response.finish_reason is not None:
                 self._remember(response.prompt_cache, response.all_tokens)
@@ -203,12 +215,14 @@ class Runner:
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:
         row = self._rows.pop(uid)
         self._decoding.discard(uid)
+        self._progress.pop(uid, None)
         self._events.extend((row.request, event) for event in events)
 
     def _recover(self, error: Exception) -> None:
         """Build a new batch and go on from the tokens each row has; what fails again fails its request."""
         rows, self._rows = list(self._rows.values()), {}
         self._decoding.clear()
+        self._progress.clear()
         self._batch = self._new_batch()
         failed = {row.request for row in rows if row.attempts >= _ATTEMPTS}
         failure = _failure(error)

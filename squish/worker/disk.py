@@ -1,0 +1,111 @@
+"""The prefix cache's second tier: KV caches as safetensors files that survive the worker.
+
+A file says in its header which model it belongs to and which tokens it holds. What is cut off, damaged or foreign is
+removed and never used; a full disk only means that nothing more is kept. The files hold what was said in prompts, so
+nobody but the user may read them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+import time
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
+
+_LARGEST_HEADER = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file of the tier and the tokens it holds."""
+
+    path: Path
+    tokens: list[int]
+
+
+class DiskTier:
+    """folder: where the files of one model lie. key: what they must name to be this model's. budget: bytes in all."""
+
+    def __init__(self, folder: Path, key: str, budget: int) -> None:
+        self._folder = folder
+        self._key = key
+        self._budget = budget
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def index(self) -> list[Stored]:
+        """What is there, the oldest first. Only headers are read; files that are not whole or not ours are removed."""
+        found: list[Stored] = []
+        for path in self._by_age():
+            tokens = self._tokens(path)
+            if tokens is None:
+                path.unlink(missing_ok=True)
+            else:
+                found.append(Stored(path, tokens))
+        return found
+
+    def read(self, path: Path) -> list[Any] | None:
+        """The cache in a file, in memory; None when it cannot be read any more."""
+        try:
+            if self._tokens(path) is None:
+                raise ValueError("damaged since it was found")
+            caches: list[Any] = load_prompt_cache(str(path))
+            mx.eval([cache.state for cache in caches])
+            path.touch()
+        except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError):
+            path.unlink(missing_ok=True)
+            return None
+        return caches
+
+    def write(self, tokens: list[int], caches: list[Any]) -> Path | None:
+        """Keep a cache; the oldest files make room. None when it is larger than the budget or the disk refuses."""
+        if sum(cache.nbytes for cache in caches) > self._budget:
+            return None
+        data = array("I", tokens).tobytes()
+        path = self._folder / f"{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+        partial = path.with_suffix(f".{time.monotonic_ns()}.partial.safetensors")
+        metadata = {"key": self._key, "tokens": base64.b64encode(data).decode()}
+        try:
+            save_prompt_cache(str(partial), caches, metadata)
+            partial.chmod(0o600)
+            partial.replace(path)
+            self._trim()
+        except (OSError, RuntimeError):
+            partial.unlink(missing_ok=True)
+            return None
+        return path
+
+    def _trim(self) -> None:
+        files = self._by_age()
+        excess = sum(path.stat().st_size for path in files) - self._budget
+        for path in files:
+            if excess <= 0:
+                break
+            excess -= path.stat().st_size
+            path.unlink()
+
+    def _by_age(self) -> list[Path]:
+        return sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+
+    def _tokens(self, path: Path) -> list[int] | None:
+        """The tokens that a file holds; None when it is not whole or names another model."""
+        try:
+            with path.open("rb") as file:
+                length: int = struct.unpack("<Q", file.read(8))[0]
+                if length > _LARGEST_HEADER:
+                    return None
+                header = json.loads(file.read(length))
+            end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+            metadata = header["__metadata__"]
+            if path.stat().st_size != 8 + length + end or metadata["0.key"] != self._key:
+                return None
+            return array("I", base64.b64decode(metadata["0.tokens"])).tolist()
+        except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
+            return None

@@ -1,0 +1,36 @@
+"""How many prompt tokens a step may process: as many as keep everybody else waiting no longer than agreed.
+
+While a step runs, no stream goes on, no request comes in and nobody can stop. A GPU takes 2,048 tokens in that time, a
+CPU a hundred, so the size follows the speed that was measured.
+"""
+
+from __future__ import annotations
+
+from squish.worker.prefix import BLOCK
+
+_LARGEST = 2048
+_ALONE = 1.0  # seconds a step may take when nothing else runs
+_BESIDE_DECODE = 0.4  # seconds that running streams may stand still
+_WEIGHT = 0.3  # of the newest measurement
+
+
+class PrefillPace:
+    """Sizes of prefill steps, in tokens: whole blocks of the prefix cache, so that reuse cuts where a cold run cuts."""
+
+    def __init__(self) -> None:
+        self._tokens_per_second: float | None = None
+
+    def step_size(self, *, decoding: bool) -> int:
+        """Tokens a row for the next step. decoding: streams are waiting for it."""
+        if self._tokens_per_second is None:
+            return 4 * BLOCK
+        tokens = int(self._tokens_per_second * (_BESIDE_DECODE if decoding else _ALONE))
+        return max(BLOCK, min(tokens // BLOCK * BLOCK, _LARGEST))
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        """Take note of a step that processed so many prompt tokens."""
+        if tokens < BLOCK or seconds <= 0:  # too little to tell speed from overhead
+            return
+        speed = tokens / seconds
+        known = self._tokens_per_second or speed
+        self._tokens_per_second = known + _WEIGHT * (speed - known)
