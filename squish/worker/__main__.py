@@ -6,6 +6,7 @@ job. Threads: reader (frames in), tokenizer (prompts → token ids), and the mai
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import socket
@@ -22,9 +23,11 @@ from squish.worker.channel import Channel
 
 if TYPE_CHECKING:
     from squish.worker.blas import BlasReport
+    from squish.worker.disk import DiskTier
     from squish.worker.intake import Intake
 
-_EXIT_GRACE = 2.0
+_EXIT_GRACE = 4.0
+_DISK_BUDGET = 2 << 30
 
 
 def main() -> None:
@@ -56,7 +59,7 @@ def _work(channel: Channel, cache_dir: Path) -> None:
     _start("heartbeat", lambda: _beat(channel))
     match channel.receive():
         case Load() as load:
-            _serve(channel, load, report)
+            _serve(channel, load, report, cache_dir)
         case ImportGguf() | InspectModel() as job:
             from squish.worker import convert
 
@@ -64,12 +67,14 @@ def _work(channel: Channel, cache_dir: Path) -> None:
             channel.send(convert.run(job, channel.send))
 
 
-def _serve(channel: Channel, load: Load, report: BlasReport) -> None:
+def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) -> None:
     import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
+    from squish.worker.prefix import PrefixCache
     from squish.worker.prompt import PromptEncoder
     from squish.worker.runner import Inbox, Runner, Stop
 
@@ -81,9 +86,22 @@ def _serve(channel: Channel, load: Load, report: BlasReport) -> None:
     _start("tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {report.summary}"
     channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, report.warnings))
-    budget = memory.cache_budget()
-    Runner(loaded.model, loaded.tokenizer, loaded.context_length, budget, inbox, channel.send).run()
+    disk = _disk_tier(Path(load.path), cache_dir, loaded.dtype)
+    prefix = PrefixCache(memory.cache_budget(), make_prompt_cache(loaded.model), disk)
+    Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
     mx.clear_streams()  # without it the process may abort while it exits
+
+
+def _disk_tier(model: Path, cache_dir: Path, dtype: str) -> DiskTier | None:
+    """Where this model's prefix cache lies on disk: its files are of use only to the same weights in the same dtype."""
+    from squish.worker.disk import DiskTier
+
+    try:
+        identity = (model / "manifest.toml").read_bytes() + dtype.encode()
+        key = hashlib.sha256(identity).hexdigest()[:32]
+        return DiskTier(cache_dir / "prefix" / key, key, _DISK_BUDGET)
+    except OSError:
+        return None  # a directory that is not of the store, or a disk that takes no files
 
 
 def _start(name: str, target: Callable[[], None]) -> None:
