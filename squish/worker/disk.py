@@ -13,6 +13,7 @@ import json
 import struct
 import time
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class DiskTier:
         for path in self._by_age():
             tokens = self._tokens(path)
             if tokens is None:
-                path.unlink(missing_ok=True)
+                _remove(path)
             else:
                 found.append(Stored(path, tokens))
         return found
@@ -60,7 +61,7 @@ class DiskTier:
             mx.eval([cache.state for cache in caches])
             path.touch()
         except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError):
-            path.unlink(missing_ok=True)
+            _remove(path)
             return None
         return caches
 
@@ -75,10 +76,12 @@ class DiskTier:
         try:
             save_prompt_cache(str(partial), caches, metadata)
             partial.chmod(0o600)
+            if self._tokens(partial) is None:  # a full disk may cut a file off without a word
+                raise OSError("the file is not whole")
             partial.replace(path)
             self._trim()
         except (OSError, RuntimeError):
-            partial.unlink(missing_ok=True)
+            _remove(partial)
             return None
         return path
 
@@ -89,7 +92,7 @@ class DiskTier:
             if excess <= 0:
                 break
             excess -= path.stat().st_size
-            path.unlink()
+            _remove(path)
 
     def _by_age(self) -> list[Path]:
         return sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
@@ -109,3 +112,8 @@ class DiskTier:
             return array("I", base64.b64decode(metadata["0.tokens"])).tolist()
         except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
