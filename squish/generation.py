@@ -14,14 +14,37 @@ import msgspec
 from squish.errors import InvalidInput
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
+FormatKind = Literal["json_object", "json_schema", "regex", "lark"]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made. arguments: a JSON text."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    tool_calls: what an assistant turn called. tool_call_id: the call that a tool turn answers. name: of the tool.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call. parameters: the JSON schema of its arguments, as JSON text."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
@@ -29,11 +52,14 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
 
     continue_last: the last message is an unfinished answer that the model goes on writing.
     thinking: asks a template that knows `enable_thinking` to switch it; None leaves the template's default.
+    tool_choice: "auto"; "none" (the model is not told of the tools); "required" (it must call one); or "call:NAME".
     """
 
     messages: tuple[Message, ...]
     continue_last: bool = False
     thinking: bool | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag="text"):
@@ -51,12 +77,29 @@ class TokenPrompt(msgspec.Struct, frozen=True, tag="tokens"):
 Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """What the answer must match from its first character to its last, once the model has stopped thinking.
+
+    text: the JSON schema, the regular expression or the Lark grammar; unused for json_object.
+    field: what an error about it names, as the client wrote it.
+    """
+
+    kind: FormatKind
+    text: str = ""
+    field: str = "response_format"
+
+
 class SamplingParams(msgspec.Struct, frozen=True):
     """How tokens are chosen and when a row ends.
 
     temperature 0 is greedy. top_p in (0, 1]; 1 is off. top_k 0 and min_p 0 are off.
     seed: the same seed gives the same tokens alone and in a batch; None draws a new one.
     stop: up to four strings, matched on text; no part of one is ever sent.
+    repetition_penalty: above 0, 1 is off; divides what the prompt or the answer holds already.
+    presence_penalty, frequency_penalty: -2 to 2, 0 is off; taken from what the answer holds already, once or each time.
+    logit_bias: (token id, -100 to 100) pairs; 100 all but forces a token and -100 forbids it.
+    logprobs: text comes with the log-probability of each token, and of the top_logprobs (0 to 20) likeliest ones there.
+    n: rows for each prompt, which is processed once.
 
     Raises InvalidInput naming the field for a value out of its range, so that every front door refuses the same.
     """
@@ -68,6 +111,14 @@ class SamplingParams(msgspec.Struct, frozen=True):
     min_p: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    n: int = 1
+    response_format: ResponseFormat | None = None
 
     def __post_init__(self) -> None:
         _check(self.max_tokens >= 1, "max_tokens", "at least 1")
@@ -77,6 +128,14 @@ class SamplingParams(msgspec.Struct, frozen=True):
         _check(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1")
         _check(self.seed is None or -(2**63) <= self.seed < 2**64, "seed", "a 64-bit integer")
         _check(len(self.stop) <= 4 and all(self.stop), "stop", "up to four non-empty strings")
+        repetition = self.repetition_penalty
+        _check(math.isfinite(repetition) and 0 < repetition <= 10, "repetition_penalty", "above 0 and at most 10")
+        for field in ("presence_penalty", "frequency_penalty"):
+            _check(math.isfinite(value := getattr(self, field)) and -2 <= value <= 2, field, "between -2 and 2")
+        biases = all(token >= 0 and math.isfinite(bias) and -100 <= bias <= 100 for token, bias in self.logit_bias)
+        _check(biases, "logit_bias", "token ids with numbers between -100 and 100")
+        _check(0 <= self.top_logprobs <= 20, "top_logprobs", "between 0 and 20")
+        _check(1 <= self.n <= 128, "n", "between 1 and 128")
 
 
 def _check(holds: bool, field: str, must_be: str) -> None:
@@ -87,7 +146,8 @@ def _check(holds: bool, field: str, must_be: str) -> None:
 class GenerationRequest(msgspec.Struct, frozen=True):
     """What a front door asks the session manager for.
 
-    Row i of the answer belongs to prompts[i]; all rows run in one batch and are admitted, and cancelled, together.
+    Row p * n + c is choice c (of sampling.n) for prompts[p]. All rows run in one batch and are admitted, and cancelled,
+    together.
     keep_alive: seconds the model stays loaded after this request; None is the configured time, negative is for ever.
     """
 
@@ -96,13 +156,22 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     sampling: SamplingParams = SamplingParams()
     keep_alive: float | None = None
 
+    @property
+    def rows(self) -> int:
+        return len(self.prompts) * self.sampling.n
+
 
 class Usage(msgspec.Struct, frozen=True):
-    """Token counts of one row. cached_tokens of prompt_tokens were not computed again."""
+    """Token counts of one row.
+
+    cached_tokens of prompt_tokens were not computed again: for a second choice that is all but the last.
+    reasoning_tokens of completion_tokens were spent thinking.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -144,11 +213,49 @@ class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
     total: int
 
 
+class Likely(msgspec.Struct, frozen=True):
+    """A token that could have stood in a place, and its log-probability (at least -9999)."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token of the answer. top: the likeliest tokens in its place, the likeliest first.
+
+    token is what its bytes read as; half a character reads as U+FFFD.
+    """
+
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple[Likely, ...] = ()
+
+
 class TextDelta(msgspec.Struct, frozen=True, tag="text"):
-    """More of a row's answer."""
+    """More of a row's answer. logprobs, when asked for: its tokens, whose bytes joined are the bytes of text."""
 
     index: int
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, tag="reasoning"):
+    """More of what the model thinks before it answers."""
+
+    index: int
+    text: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, tag="tool_call"):
+    """A piece of a row's call_index-th call: first one with its name, then its arguments as JSON text, in pieces."""
+
+    index: int
+    call_index: int
+    id: str
+    name: str | None
+    arguments: str
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -160,4 +267,4 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     timings: Timings
 
 
-GenerationEvent = Queued | Loading | Accepted | Prefill | TextDelta | Finished
+GenerationEvent = Queued | Loading | Accepted | Prefill | TextDelta | ReasoningDelta | ToolCallDelta | Finished
