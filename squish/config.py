@@ -1,19 +1,76 @@
-"""Settings: what the user can set, where it comes from, and where Squish keeps its files.
+"""Settings: what the user can set, where each value comes from, and where Squish keeps its files.
 
-Defaults < environment < flags. Knows nothing of models, servers or screens.
+Defaults < config.toml < environment < flags. Flags are the front doors' business: they replace single values. KEYS is
+the one list of what there is: the file, the variables, `squish config` and the reference page are made from it.
+Knows nothing of models, servers or screens.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from squish import config_file
+from squish.config_file import Problem
 from squish.errors import ConfigError
 
 DEFAULT_PORT = 11435
 DEFAULT_ENDPOINT = "https://huggingface.co"
+
+Kind = Literal["text", "path", "address", "secret", "whole", "seconds", "flag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """name: in config.toml and in Settings. variable: in the environment. in_file is False for what belongs in no file.
+
+    shown_default: for people. low and high bound a number.
+    """
+
+    name: str
+    variable: str
+    kind: Kind
+    about: str
+    shown_default: str
+    low: float = -math.inf
+    high: float = math.inf
+    in_file: bool = True
+
+
+KEYS: tuple[Key, ...] = (
+    Key("model", "SQUISH_MODEL", "text", "the model that the full-screen chat opens with", "the first installed"),
+    Key("host", "SQUISH_HOST", "text", "the address that `squish serve` listens on", "127.0.0.1"),
+    Key("port", "SQUISH_PORT", "whole", "the port that `squish serve` listens on; 0 takes a free one",
+        "11435", 0, 65535),
+    Key("keep_alive", "SQUISH_KEEP_ALIVE", "seconds",
+        "seconds that an idle model stays in memory; a negative number is for ever", "300"),
+    Key("max_queue", "SQUISH_MAX_QUEUE", "whole", "requests that may wait for a model; more are refused with 429",
+        "64", 0, 100_000),
+    Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model writes at the same time",
+        "32", 1, 256),
+    Key("offline", "SQUISH_OFFLINE", "flag", "make no connection at all; models must be installed already", "0"),
+    Key("cache_dir", "SQUISH_CACHE_DIR", "path", "where models are kept", "~/.squish/models"),
+    Key("hub_endpoint", "HF_ENDPOINT", "address", "another Hugging Face Hub", DEFAULT_ENDPOINT),
+    Key("theme", "SQUISH_THEME", "text", "the colors of the full-screen chat", "squish"),
+    Key("api_key", "SQUISH_API_KEY", "secret",
+        "when set, every API request must send `Authorization: Bearer <key>`", "none", in_file=False),
+    Key("hf_token", "HF_TOKEN", "secret", "Hugging Face token, for models with a license to accept", "none",
+        in_file=False),
+    Key("debug", "SQUISH_DEBUG", "flag", "show tracebacks", "0", in_file=False),
+)  # fmt: skip
+
+ELSEWHERE: tuple[tuple[str, str, str], ...] = (
+    ("SQUISH_BLAS", "auto", "on Linux, for diagnosis: `auto`, `system` or `mlx`"),
+    ("NO_COLOR", "none", "no colors"),
+)
+"""Variables that are read where they are used and set nothing in Settings: name, default, meaning."""
+
+TABLES = {"keys": "other keys for the full-screen chat: what F1 lists, by its id"}
+"""Tables of config.toml whose keys are names of their own, each with a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +79,7 @@ class Settings:
 
     keep_alive: seconds an idle model stays loaded; negative is for ever.
     max_queue: requests that may wait per model; max_concurrency: rows that one model decodes at the same time.
+    model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
     """
 
     home: Path
@@ -36,42 +94,153 @@ class Settings:
     keep_alive: float = 300.0
     max_queue: int = 64
     max_concurrency: int = 32
+    model: str | None = None
+    theme: str | None = None
+    keys: tuple[tuple[str, str], ...] = ()
 
     @property
     def worker_cache(self) -> Path:
         """Where workers keep what they compile."""
         return self.home / "cache"
 
+    @property
+    def config_path(self) -> Path:
+        return self.home / "config.toml"
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Settings of the environment (os.environ by default). Raises ConfigError naming the variable."""
-        env = os.environ if environment is None else environment
-        home = Path(env.get("HOME") or Path.home()) / ".squish"
-        cache = env.get("SQUISH_CACHE_DIR")
-        return cls(
-            home=home,
-            cache_dir=Path(cache).expanduser().absolute() if cache else home / "models",
-            offline=_flag(env, "SQUISH_OFFLINE"),
-            debug=_flag(env, "SQUISH_DEBUG"),
-            hub_endpoint=(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
-            hf_token=env.get("HF_TOKEN") or None,
-            api_key=_key(env.get("SQUISH_API_KEY"), "SQUISH_API_KEY"),
-        )
+        """Settings of config.toml and the environment (os.environ by default).
+
+        Raises ConfigError naming the variable, or the line of the file.
+        """
+        resolved = resolve(environment)
+        if resolved.problems:
+            raise resolved.problems[0].to_error(resolved.settings.config_path)
+        return resolved.settings
 
 
-def _flag(env: Mapping[str, str], name: str) -> bool:
-    value = env.get(name, "").strip().lower()
-    if value in ("", "0", "false", "no", "off"):
-        return False
-    if value in ("1", "true", "yes", "on"):
-        return True
-    raise ConfigError(f"{name} is {value!r}.", hint=f"Set {name} to 1 or 0.", param=name)
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of a setting comes from. shown: for people; a secret is never shown. source: a place."""
+
+    name: str
+    shown: str
+    source: str
 
 
-def _key(value: str | None, name: str) -> str | None:
-    """A key that can stand in an HTTP header, or None where none is set."""
-    if not value or not value.strip():
-        return None
-    if not value.strip().isascii() or not value.strip().isprintable():
-        raise ConfigError(f"{name} has characters that no HTTP header can carry.", hint="Use plain ASCII.", param=name)
-    return value.strip()
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """problems: of the file; where it has any, nothing of it counts."""
+
+    settings: Settings
+    origins: tuple[Origin, ...]
+    problems: tuple[Problem, ...]
+
+
+def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
+    """Every setting and where it comes from. Raises ConfigError only for a variable of the environment."""
+    env = os.environ if environment is None else environment
+    home = Path(env.get("HOME") or Path.home()) / ".squish"
+    read = config_file.read(home / "config.toml", KEYS_IN_FILE, frozenset(TABLES), _wrong_in_file)
+    values: dict[str, object] = {"home": home, "cache_dir": home / "models"}
+    origins = []
+    for key in KEYS:
+        source = "default"
+        if key.name in read.values:
+            values[key.name] = _convert(key, read.values[key.name])
+            source = f"{home / 'config.toml'}, line {read.lines.get(key.name, '?')}"
+        if text := env.get(key.variable, "").strip():
+            values[key.name] = _from_variable(key, text)
+            source = key.variable
+        origins.append(Origin(key.name, _show(key, values), source))
+    values["keys"] = tuple((name, str(keys)) for name, keys in read.tables.get("keys", {}).items())
+    for name, keys in read.tables.get("keys", {}).items():
+        origins.append(Origin(f"keys.{name}", str(keys), f"{home / 'config.toml'}"))
+    return Resolved(Settings(**values), tuple(origins), read.problems)  # type: ignore[arg-type]
+
+
+def sample() -> str:
+    """A config.toml with every key, its meaning and its default, all of it commented out."""
+    lines = [
+        "# Settings of Squish. Environment variables beat this file, flags beat both.",
+        "# Squish reads this file and never writes it again. Secrets belong in the environment, not here.",
+    ]
+    for key in (key for key in KEYS if key.in_file):
+        lines += ["", f"# {key.about[0].upper()}{key.about[1:]}. ({key.variable})", f"# {key.name} = {_toml(key)}"]
+    for name, about in TABLES.items():
+        lines += ["", f"# {about[0].upper()}{about[1:]}.", f"# [{name}]", '# "chat.new" = "ctrl+n"']
+    return "\n".join(lines) + "\n"
+
+
+def _toml(key: Key) -> str:
+    """The default as config.toml would spell it; for what has none, an example."""
+    if key.kind == "flag":
+        return "false"
+    if key.kind in ("whole", "seconds"):
+        return key.shown_default
+    return f'"{"smollm2:135m" if key.name == "model" else key.shown_default}"'
+
+
+def _show(key: Key, values: Mapping[str, object]) -> str:
+    if key.name not in values:
+        return key.shown_default
+    if key.kind == "secret":
+        return "set (hidden)" if values[key.name] else "none"
+    value = values[key.name]
+    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _from_variable(key: Key, text: str) -> object:
+    """The value that a variable's text stands for. Raises ConfigError naming the variable."""
+    value: object = text
+    if key.kind == "flag":
+        value = {"0": False, "false": False, "no": False, "off": False}.get(text.lower(), text)
+        value = {"1": True, "true": True, "yes": True, "on": True}.get(text.lower(), value)
+    elif key.kind in ("whole", "seconds"):
+        try:
+            value = int(text) if key.kind == "whole" else float(text)
+        except ValueError:
+            pass
+    if wrong := _wrong(key, value):
+        shown = "" if key.kind == "secret" else f" is {text!r}; it"
+        hint = f"Set {key.variable} to 1 or 0." if key.kind == "flag" else None
+        raise ConfigError(f"{key.variable}{shown} {wrong}.", hint=hint, param=key.variable)
+    return _convert(key, value)
+
+
+def _wrong_in_file(name: str, value: object) -> str | None:
+    return _wrong(next(key for key in KEYS if key.name == name), value)
+
+
+def _wrong(key: Key, value: object) -> str | None:
+    """What a value must be, where it is not: `must be …`."""
+    match key.kind:
+        case "flag":
+            return None if isinstance(value, bool) else "must be true or false"
+        case "whole" | "seconds":
+            number = int if key.kind == "whole" else (int, float)
+            if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
+                return "must be a whole number" if key.kind == "whole" else "must be a number of seconds"
+            return None if key.low <= value <= key.high else f"must be between {key.low:g} and {key.high:g}"
+        case "secret" if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            return "has characters that no HTTP header can carry"
+        case "address" if not (isinstance(value, str) and value.startswith(("http://", "https://"))):
+            return "must be an address that begins with https://"
+        case _:
+            return None if isinstance(value, str) and value.strip() else "must be a text that is not empty"
+
+
+def _convert(key: Key, value: object) -> object:
+    match key.kind:
+        case "path":
+            return Path(str(value)).expanduser().absolute()
+        case "address":
+            return str(value).rstrip("/")
+        case "seconds":
+            return float(str(value))
+        case _:
+            return value.strip() if isinstance(value, str) else value
+
+
+KEYS_IN_FILE = {key.name: None if key.in_file else key.variable for key in KEYS}
+"""Every name; for one that belongs in no file, the variable to use instead."""

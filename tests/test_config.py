@@ -1,0 +1,120 @@
+"""Settings: which source beats which, and what a user is told about a file that is wrong."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from squish import config
+from squish.config import KEYS, Settings, resolve, sample
+from squish.errors import ConfigError
+
+
+def read(home: Path, text: str | None = None, **variables: str) -> Settings:
+    if text is not None:
+        (home / ".squish").mkdir(exist_ok=True)
+        (home / ".squish" / "config.toml").write_text(text, encoding="utf-8")
+    return Settings.from_environment({"HOME": str(home)} | variables)
+
+
+def test_the_environment_beats_the_file_and_the_file_the_default(tmp_path: Path) -> None:
+    assert read(tmp_path).port == 11435
+    assert read(tmp_path, "port = 8000\nkeep_alive = -1\n").port == 8000
+    settings = read(tmp_path, SQUISH_PORT="9000")
+    assert (settings.port, settings.keep_alive) == (9000, -1.0)
+
+
+def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) -> None:
+    examples: dict[str, tuple[str, object]] = {
+        "text": ("abc", "abc"),
+        "path": ("/models", Path("/models")),
+        "address": ("https://hub.example/", "https://hub.example"),
+        "secret": ("abc", "abc"),
+        "whole": ("7", 7),
+        "seconds": ("7", 7.0),
+        "flag": ("1", True),
+    }
+    for key in KEYS:
+        text, value = examples[key.kind]
+        assert getattr(read(tmp_path, "", **{key.variable: text}), key.name) == value
+        in_toml = {"flag": "true", "whole": "7", "seconds": "7"}.get(key.kind, f'"{text}"')
+        if key.in_file:
+            assert getattr(read(tmp_path, f"{key.name} = {in_toml}"), key.name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n\nprot = 3\n", "line 3: prot is no setting. Did you mean port?"),
+        ("port = 'x'\n", "line 1: port must be a whole number."),
+        ("# a\nport = 70000\n", "line 2: port must be between 0 and 65535."),
+        ("offline = 1\n", "line 1: offline must be true or false."),
+        ("keep_alive = true\n", "line 1: keep_alive must be a number of seconds."),
+        ("hub_endpoint = 'hub'\n", "line 1: hub_endpoint must be an address that begins with https://."),
+        (
+            "api_key = 'abc'\n",
+            "line 1: api_key belongs in no file. Set the environment variable SQUISH_API_KEY instead.",
+        ),
+        ("[keys]\n\n'chat.new' = ''\n", "line 3: chat.new must be a text that is not empty."),
+        ("keys = 3\n", "line 1: keys is a table. Write [keys] and its keys below."),
+        ("[key]\n", "line 1: key is no setting. Did you mean keys?"),
+        ("host = 'a'\nport = \n", "line 2: it is not TOML: Invalid value."),
+        ("host = 'a", "line 1: it is not TOML: "),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert message in f"{caught.value.message} {caught.value.hint or ''}"
+
+
+def test_every_problem_of_a_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / ".squish").mkdir()
+    (tmp_path / ".squish" / "config.toml").write_text("ports = 1\nhost = ''\noffline = 3\n")
+    resolved = resolve({"HOME": str(tmp_path)})
+    assert [problem.line for problem in resolved.problems] == [1, 2, 3]
+    assert resolved.settings.port == 11435
+
+
+def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".squish" / "config.toml").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path)
+    (tmp_path / ".squish" / "config.toml").rmdir()
+    (tmp_path / ".squish" / "config.toml").write_bytes(b"host = '\xff'")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["SQUISH_PORT", "SQUISH_OFFLINE", "SQUISH_MAX_CONCURRENCY", "HF_ENDPOINT"])
+def test_a_wrong_variable_is_named(tmp_path: Path, variable: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, **{variable: "maybe"})
+    assert caught.value.param == variable
+    assert variable in caught.value.message
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    resolved = resolve({"HOME": str(tmp_path), "HF_TOKEN": "hf_hushhush", "SQUISH_API_KEY": "hushhush"})
+    assert "hushhush" not in repr(resolved)
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, SQUISH_API_KEY="geheim-ü")
+    assert "geheim" not in caught.value.message
+
+
+def test_the_sample_changes_nothing_and_is_right_when_its_comments_are_taken_away(tmp_path: Path) -> None:
+    plain = read(tmp_path)
+    assert read(tmp_path, sample()) == plain
+    awake = re.sub(r"^# (?=[\w\".]+ = |\[)", "", sample(), flags=re.MULTILINE)
+    assert set(tomllib.loads(awake)) == {key.name for key in KEYS if key.in_file} | set(config.TABLES)
+    assert read(tmp_path, awake).keys == (("chat.new", "ctrl+n"),)
+
+
+def test_defaults_that_are_shown_are_those_that_count(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    for key in KEYS:
+        if key.kind in ("whole", "seconds", "address"):
+            assert key.shown_default == f"{getattr(settings, key.name)}".removesuffix(".0")
