@@ -9,18 +9,17 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from squish import __version__, console
-from squish.config import DEFAULT_PORT, Settings
+from squish import __version__, console, serve_command
+from squish.config import Settings
 from squish.errors import HubUnreachable, InvalidInput, ModelNotFound, Offline, SquishError
 from squish.generation import SamplingParams
 
 if TYPE_CHECKING:
-    from squish.api.app import Address
     from squish.runtime import Runtime
     from squish.search import Found
 
@@ -201,35 +200,7 @@ async def _open_model(settings: Settings, model: str) -> Runtime:
     return runtime
 
 
-@cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 takes a free one."
-)
-def serve(host: str, port: int) -> None:
-    """Serve every installed model to OpenAI clients.
-
-    SQUISH_API_KEY sets the key that clients must send.
-    """
-    settings = replace(Settings.from_environment(), host=host, port=port)
-    asyncio.run(_serve(settings))
-
-
-async def _serve(settings: Settings) -> None:
-    import signal
-
-    from squish.api.app import serve as serve_api
-    from squish.runtime import Runtime
-
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    def ready(address: Address) -> None:
-        console.note(f"Squish serves {len(runtime.store.list())} models at {address.url}/v1 (Ctrl-C stops)")
-
-    async with Runtime(settings) as runtime:
-        await serve_api(runtime, settings.host, settings.port, stop=stop, on_ready=ready)
+cli.add_command(serve_command.serve)
 
 
 @cli.command("list")

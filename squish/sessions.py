@@ -9,12 +9,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from squish.config import Settings
 from squish.engine import Engine, Generation, Limits
 from squish.errors import EngineError
 from squish.generation import GenerationRequest
 from squish.protocol import Loaded
-from squish.store import Store
+from squish.store import Installed, Store
 from squish.workers import Worker
 
 
@@ -48,12 +50,16 @@ class SessionManager:
         self._keep_spare = False
 
     def generate(self, request: GenerationRequest) -> Generation:
-        """The answer to a request, to be used with `async with`. Raises ModelNotFound."""
-        return Generation(self._engine(request.model), request)
+        """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
+
+        Raises ModelNotFound.
+        """
+        installed = self._store.find(request.model)
+        return Generation(self._engine(installed), msgspec.structs.replace(request, model=installed.manifest.id))
 
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
-        return await self._engine(name).load()
+        return await self._engine(self._store.find(name)).load()
 
     async def unload(self, name: str) -> None:
         """End a model's worker; its requests fail. A model that is not loaded is no error."""
@@ -92,8 +98,7 @@ class SessionManager:
         if spare := self._take_spare():
             await (await spare).close()
 
-    def _engine(self, name: str) -> Engine:
-        installed = self._store.find(name)
+    def _engine(self, installed: Installed) -> Engine:
         engine = self._engines.get(installed.manifest.id)
         if engine is None:
             engine = Engine(installed.path, self._spawn, self._limits, on_loaded=self._refill)

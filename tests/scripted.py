@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-from squish.api.app import Address, serve
-from squish.api.sse import Timing
+from squish.api.options import Options
+from squish.api.server import Address, Stop, serve
 from squish.config import Settings
 from squish.engine import Engine, Generation
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, FinishReason, GenerationRequest, TextDelta, Timings, Usage
 from squish.runtime import Runtime
-from squish.sessions import SessionManager
+from squish.sessions import ModelStatus, SessionManager
 
 
 class ScriptedSessions:
@@ -44,6 +44,9 @@ class ScriptedSessions:
         if self.refusal:
             raise self.refusal
         self.admitted.put_nowait(Script(generation))
+
+    def status(self) -> list[ModelStatus]:
+        return [ModelStatus("m", "ready", 1, 2, None, 1000, 2048, "test", None)]
 
     def cancel(self, generation: Generation) -> None:
         if generation.unfinished:
@@ -84,16 +87,16 @@ def scripted_runtime(settings: Settings) -> tuple[Runtime, ScriptedSessions]:
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime, host: str = "127.0.0.1", timing: Timing | None = None) -> AsyncIterator[Address]:
-    """The API on a free port, over a real socket, for as long as the block lasts."""
-    stop = asyncio.Event()
+async def serving(runtime: Runtime, options: Options | None = None, stop: Stop | None = None) -> AsyncIterator[Address]:
+    """The API on a free port, over a real socket, for as long as the block lasts. It then ends within half a second."""
+    stop = stop or Stop(drain=0.5)
     ready: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(runtime, host, 0, stop=stop, on_ready=ready.set_result, timing=timing))
+    task = asyncio.create_task(serve(runtime, options or Options(), stop=stop, on_ready=ready.set_result))
     await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
     if not ready.done():
         await task
     try:
         yield await ready
     finally:
-        stop.set()
+        stop.gently.set()
         await task

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from squish.api.openai import ChatRequest, CompletionRequest, chat_to_generation, completion_to_generation, decode
+from squish.api.openai.requests import ChatRequest, CompletionRequest
+from squish.api.openai.translate import chat_to_generation, completion_to_generation, decode
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, GenerationRequest, Message, SamplingParams, TextPrompt, TokenPrompt
 

@@ -15,8 +15,8 @@ from typing import Any
 import openai
 import pytest
 
-from squish.api.app import Address, serve
-from squish.api.sse import Timing
+from squish.api.options import Options, Timing
+from squish.api.server import Address, Stop, serve
 from squish.config import Settings
 from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, QueueFull, WorkerDied
 from squish.generation import Loading, Queued, Usage
@@ -24,7 +24,7 @@ from squish.runtime import Runtime
 from tests.scripted import ScriptedSessions, scripted_runtime, serving
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-AT_ONCE = Timing(grace=0.0, comments=0.01)
+AT_ONCE = Options(timing=Timing(grace=0.0, comments=0.01))
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ class Server:
 
 
 @asynccontextmanager
-async def scripted(settings: Settings, timing: Timing | None = None) -> AsyncIterator[Server]:
+async def scripted(settings: Settings, options: Options | None = None) -> AsyncIterator[Server]:
     runtime, sessions = scripted_runtime(settings)
-    async with serving(runtime, timing=timing) as address:
+    async with serving(runtime, options) as address:
         yield Server(address, sessions)
 
 
@@ -363,8 +363,7 @@ async def test_a_client_that_half_closes_too_early(server: Server) -> None:
 # ---- the server's own life
 
 
-async def test_stopping_ends_requests_in_flight(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("squish.api.app.STOP_GRACE", 0.05)
+async def test_stopping_ends_requests_in_flight(settings: Settings) -> None:
     async with scripted(settings) as server:
         reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
         writer.write(request_bytes("POST", "/v1/chat/completions", CHAT))
@@ -386,10 +385,10 @@ async def test_an_address_that_cannot_be_used(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"Port {port} on 127.0.0.1 is in use"):
-            await serve(runtime, "127.0.0.1", port, stop=asyncio.Event())
+            await serve(runtime, Options(port=port), stop=Stop())
     for host, port in (("203.0.113.7", 0), ("no.such.host.invalid", 0), ("", 0), ("127.0.0.1", 70000)):
         with pytest.raises(InvalidInput):
-            await serve(runtime, host, port, stop=asyncio.Event())
+            await serve(runtime, Options(host, port), stop=Stop())
 
 
 async def test_one_line_per_request_and_no_prompt_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -399,8 +398,8 @@ async def test_one_line_per_request_and_no_prompt_in_the_log(server: Server, cap
     request_id = (await asked).headers["x-request-id"]
     assert (await ask(server, "GET", "/\x1b]52;c;eA==\x07nope")).status == 400
     lines = [record.getMessage() for record in caplog.records if record.name == "squish.access"]
-    assert lines[0].startswith("POST /v1/completions 200 ")
-    assert lines[0].endswith(request_id)
+    assert lines[0].startswith("127.0.0.1 POST /v1/completions 200 ")
+    assert lines[0].endswith(f" ms {request_id} model=m prompt=7 cached=3 completion=2 " + lines[0].split(" ")[-1])
     assert "\x1b" not in caplog.text
     assert "hush" not in caplog.text
     assert "quiet" not in caplog.text

@@ -1,4 +1,4 @@
-"""Who may ask: the API key, and on a server without one, the Host header. `/health` needs no key.
+"""Who may ask: the API key, and on a server without one, the Host and Origin headers. `/health` needs no key.
 
 A key is compared in constant time and never logged.
 """
@@ -6,8 +6,11 @@ A key is compared in constant time and never logged.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
+from squish.api import cors
 from squish.api.errors import Refused
 
 OPEN_PATHS = ("/health", "/health/")
@@ -40,6 +43,24 @@ def check_host(header: str | None, bound: str) -> None:
         return
     message = "This server answers requests for this machine only. Set SQUISH_API_KEY to serve it under another name."
     raise Refused(403, "host_not_allowed", message)
+
+
+def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -> None:
+    """Raises Refused (403) when a page of a foreign web site asks a server without a key.
+
+    A page cannot read the answer, but it can make the model work. Pages of this machine, of this server itself and of
+    programs with a scheme of their own (app://, vscode-webview://) may ask.
+    """
+    if origin is None or cors.allows(allowed, origin):
+        return
+    parts = urlsplit(origin)
+    name = (parts.hostname or "").lower()
+    if parts.scheme not in ("http", "https") or name.endswith(".localhost") or is_loopback(name):
+        return
+    if host is not None and parts.netloc.lower() == host.strip().lower():
+        return
+    message = "Pages of this origin may not use this server. Start it with --cors-origin to allow them."
+    raise Refused(403, "origin_not_allowed", message)
 
 
 def is_loopback(host: str) -> bool:

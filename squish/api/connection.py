@@ -1,5 +1,5 @@
-"""One HTTP connection: reading a body within limits, the access log, and telling a client that is gone from one that
-has only finished sending.
+"""One HTTP connection: patience with slow clients, reading a body within limits, and telling a client that is gone
+from one that has only finished sending.
 
 A client that closes and one that half-closes (`shutdown(SHUT_WR)`) both look like the end of input. What tells them
 apart is that a closed socket answers further bytes with a reset. So after the end of input a few bytes are sent that
@@ -10,10 +10,6 @@ It knows nothing of models, JSON or keys.
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import Any
 
@@ -23,15 +19,18 @@ from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 from sanic.server import HttpProtocol
 
-from squish.text import clean
-
-access_logger = logging.getLogger("squish.access")
+from squish.api.options import Patience
+from squish.api.record import recorded
 
 MAX_BODY = 32 * 1024 * 1024
-BODY_TIMEOUT = 60.0  # seconds without a byte of a body that is not complete
-CLIENT_CLOSED = 499  # nginx's number for a client that did not wait; it only ever stands in the log
+MAX_HEADER = 16_384
 
 _COMMENT_CHUNK = b"3\r\n:\n\n\r\n"
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-type: application/json\r\n"
+    b"content-length: 106\r\n\r\n"
+    b'{"error":{"message":"Too many connections.","type":"server_error","param":null,"code":"too_many_connections"}}'
+)
 
 
 class AnyRequest(Request[Any, Any]):
@@ -47,13 +46,18 @@ async def read_body(request: Request) -> bytes:
     stream = request.stream
     assert isinstance(stream, Http)
     stream.request_max_size = MAX_BODY
+    patience: Patience = request.app.ctx.options.patience
+    loop = asyncio.get_running_loop()
     parts: list[bytes] = []
+    deadline = loop.time() + patience.body
     while stream.request_body:
         try:
-            async with asyncio.timeout(BODY_TIMEOUT):
+            async with asyncio.timeout_at(min(deadline, loop.time() + patience.body)):
                 parts.append(await stream.read() or b"")
         except TimeoutError:
+            stream.keep_alive = False
             raise RequestTimeout("The request body did not arrive.") from None
+        deadline += len(parts[-1]) / patience.body_rate
     if request.transport is not None:
         # Sanic pauses reading when its buffer is full; while paused, nobody would notice that the client leaves.
         request.transport.resume_reading()  # type: ignore[attr-defined]
@@ -61,27 +65,54 @@ async def read_body(request: Request) -> bytes:
 
 
 class Connection(HttpProtocol):
-    """Sanic's HTTP/1.1 connection with half-close and our access log. To be given to Sanic's server as protocol."""
+    """Sanic's HTTP/1.1 connection with half-close, deadlines and our access log: the protocol of Sanic's server."""
 
-    __slots__ = ("_input_ended", "_watcher")
+    __slots__ = ("_header_timer", "_input_ended", "_patience", "_refused", "_watcher")
 
-    probe_after = 1.0  # seconds: most answers to clients that half-close are out by then, and need no probe
-    probe_interval = 0.1
+    probe_after = 0.1  # seconds: answers that need no model are out by then, and need no probe
+    probe_interval = 0.05
 
     def _setup(self) -> None:
         super()._setup()  # type: ignore[no-untyped-call]
         self._input_ended = False
+        self._refused = False
         self._watcher: asyncio.Task[None] | None = None
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._patience: Patience = self.app.ctx.options.patience
         self.request_handler = self._handle
 
     def connection_made(self, transport: Any) -> None:
+        if len(self.connections) >= self._patience.connections:
+            self._refused = True
+            transport.write(_NO_ROOM)
+            transport.close()
+            return
         if sock := transport.get_extra_info("socket"):
             sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)  # a machine that vanished is noticed some day
         super().connection_made(transport)  # type: ignore[no-untyped-call]
 
+    def data_received(self, data: bytes) -> None:
+        """Give a header that has begun a limit to end, however slowly it goes on."""
+        if self._refused:
+            return
+        if self._header_timer is None and (self._http is None or self._http.stage in (Stage.IDLE, Stage.REQUEST)):
+            loop = asyncio.get_running_loop()
+            self._header_timer = loop.call_later(self._patience.header, self._header_is_late)
+        super().data_received(data)
+
+    async def send(self, data: bytes) -> None:
+        """Write, as long as the client reads: one that does not would keep its place in the batch for ever."""
+        try:
+            async with asyncio.timeout(self._patience.send):
+                await self._can_write.wait()
+        except TimeoutError:
+            self.abort()  # type: ignore[no-untyped-call]
+            raise RequestCancelled from None
+        await super().send(data)  # type: ignore[no-untyped-call]
+
     def eof_received(self) -> bool:
         """Keep the connection while a request is unanswered, and watch whether somebody still waits for it."""
-        if self._http is None or (self._http.stage is Stage.IDLE and not self.recv_buffer):
+        if self._refused or self._http is None or (self._http.stage is Stage.IDLE and not self.recv_buffer):
             return False
         self._input_ended = True
         self._data_received.set()
@@ -95,8 +126,11 @@ class Connection(HttpProtocol):
         return task
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._refused:
+            return
         if self._watcher:
             self._watcher.cancel()
+        self._stop_header_timer()
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     async def receive_more(self) -> None:
@@ -134,20 +168,17 @@ class Connection(HttpProtocol):
             return True
 
     async def _handle(self, request: Request) -> None:
-        with _logged(request):
+        self._stop_header_timer()
+        with recorded(request):
             await self.app.handle_request(request)
 
+    def _header_is_late(self) -> None:
+        self._header_timer = None
+        if self._http is not None and self._http.stage is Stage.REQUEST and self._task is not None:
+            self._http.exception = RequestTimeout("The request header did not arrive.")
+            self._task.cancel()
 
-@contextmanager
-def _logged(request: Request) -> Iterator[None]:
-    """One line for each request when it is over, however it ends: no prompts, no query, no headers."""
-    started = time.perf_counter()
-    status = CLIENT_CLOSED
-    try:
-        yield
-        stream = request.stream  # it is false when the answer is complete
-        status = stream.response.status if stream is not None and stream.response is not None else 500
-    finally:
-        milliseconds = (time.perf_counter() - started) * 1000
-        line = clean(f"{request.method[:16]} {request.path[:200]}").replace("\n", " ").replace("\t", " ")
-        access_logger.info("%s %d %.0f ms %s", line, status, milliseconds, getattr(request.ctx, "id", "-"))
+    def _stop_header_timer(self) -> None:
+        if self._header_timer:
+            self._header_timer.cancel()
+            self._header_timer = None

@@ -15,6 +15,7 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
 
+from squish.api.record import record_unroutable
 from squish.errors import SquishError
 from squish.text import clean
 
@@ -137,6 +138,7 @@ class JsonErrors(ErrorHandler):
     def response(self, request: Request, exception: BaseException) -> HTTPResponse:
         failure = to_failure(exception)
         report(exception, getattr(request.ctx, "id", "-"))
+        record_unroutable(request, failure.status)
         return json_response(failure.body, failure.status, failure.headers)
 
 

@@ -1,4 +1,4 @@
-"""What clients send, in OpenAI's shapes, and its translation into generation requests.
+"""Bodies in OpenAI's shapes to generation requests.
 
 Pure: bytes in, values out, InvalidInput naming the field otherwise. It knows no HTTP and no engine.
 Unknown fields are ignored; an explicit null is an absent field; a known field that would change the answer and that the
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from squish.api.dialect import Asked, Reply
+from squish.api.openai.replies import ChatReply, CompletionReply, Head
+from squish.api.openai.requests import ChatMessage, ChatRequest, CommonRequest, CompletionRequest, ContentPart
 from squish.engine import MAX_ROWS
 from squish.errors import InvalidInput
 from squish.generation import (
@@ -30,117 +33,28 @@ MAX_N = 128
 MAX_INT = 2**31 - 1  # no count a client could mean is larger; larger ones do not fit the frames to the worker
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_TEXT_FORMAT = {"type": "text"}
-
-
-class ContentPart(msgspec.Struct):
-    type: str
-    text: str | None = None
-
-
-class ChatMessage(msgspec.Struct):
-    role: str
-    content: str | list[ContentPart] | None = None
-    tool_calls: object = None
-    function_call: object = None
-    audio: object = None
-
-
-class StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class CommonRequest(msgspec.Struct, kw_only=True):
-    """The fields that both endpoints share. The last ones are there to be refused unless neutral."""
-
-    model: str
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    n: int | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    logit_bias: object = None
-    frequency_penalty: object = None
-    presence_penalty: object = None
-    logprobs: object = None
-
-    default_max_tokens: ClassVar[int]
-    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        "logit_bias": ({},),
-        "frequency_penalty": (0,),
-        "presence_penalty": (0,),
-        "logprobs": (False,),
-    }
-
-    @property
-    def rows_per_prompt(self) -> int:
-        return 1 if self.n is None else self.n
-
-    @property
-    def wants_usage_chunk(self) -> bool:
-        return bool(self.stream_options and self.stream_options.include_usage)
-
-
-class ChatRequest(CommonRequest, kw_only=True):
-    """POST /v1/chat/completions."""
-
-    messages: list[ChatMessage]
-    max_completion_tokens: int | None = None
-    top_logprobs: object = None
-    tools: object = None
-    tool_choice: object = None
-    functions: object = None
-    function_call: object = None
-    response_format: object = None
-    modalities: object = None
-    audio: object = None
-    prediction: object = None
-    reasoning_effort: object = None
-    verbosity: object = None
-    web_search_options: object = None
-
-    default_max_tokens: ClassVar[int] = 512
-    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        **CommonRequest.neutral,
-        "top_logprobs": (0,),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
-        "functions": ([],),
-        "function_call": ("none", "auto"),
-        "response_format": (_TEXT_FORMAT,),
-        "modalities": ([], ["text"]),
-        "audio": (),
-        "prediction": (),
-        "reasoning_effort": (),
-        "verbosity": ("medium",),
-        "web_search_options": (),
-    }
-
-
-class CompletionRequest(CommonRequest, kw_only=True):
-    """POST /v1/completions. prompt, or Squish's own batch: a list of strings."""
-
-    prompt: str | list[str | int | list[int]] | None = None
-    batch: list[str] | None = None
-    best_of: object = None
-    echo: object = None
-    suffix: object = None
-
-    default_max_tokens: ClassVar[int] = 256
-    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        **CommonRequest.neutral,
-        "best_of": (0, 1),
-        "echo": (False,),
-        "suffix": ("",),
-    }
-
 
 RequestT = TypeVar("RequestT", bound=CommonRequest)
+
+
+def read_chat(body: bytes) -> Asked:
+    """A body of POST /v1/chat/completions. Raises InvalidInput naming the field."""
+    request = decode(body, ChatRequest)
+    return _asked(request, chat_to_generation(request), ChatReply(_head("chatcmpl", request)))
+
+
+def read_completion(body: bytes) -> Asked:
+    """A body of POST /v1/completions. Raises InvalidInput naming the field."""
+    request = decode(body, CompletionRequest)
+    return _asked(request, completion_to_generation(request), CompletionReply(_head("cmpl", request)))
+
+
+def _asked(request: CommonRequest, generation: GenerationRequest, reply: Reply) -> Asked:
+    return Asked(generation, reply, bool(request.stream), request.rows_per_prompt)
+
+
+def _head(prefix: str, request: CommonRequest) -> Head:
+    return Head.new(prefix, request.model, request.rows_per_prompt, request.wants_usage_chunk)
 
 
 def decode(body: bytes, kind: type[RequestT]) -> RequestT:

@@ -1,0 +1,72 @@
+"""What a dialect of HTTP API has to bring: Structs, and pure functions between them and the values of generation.py.
+
+A dialect decodes a body to an `Asked`: what to generate, and the `Reply` that says it in the dialect's shapes.
+Everything else (keys, admission, streams, clients that leave, the log) is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from squish.generation import Finished, FinishReason, GenerationEvent, GenerationRequest, TextDelta, Usage
+
+
+@dataclass(slots=True)
+class Row:
+    """One answer as it grows."""
+
+    text: str = ""
+    reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+
+    def add(self, event: TextDelta | Finished) -> None:
+        if isinstance(event, TextDelta):
+            self.text += event.text
+        else:
+            self.reason, self.usage = event.reason, event.usage
+
+
+class Frames(Protocol):
+    """How a stream is cut into pieces: server-sent events, lines of JSON."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def end(self) -> bytes:
+        """The last piece of a stream that went well."""
+
+    def data(self, value: msgspec.Struct) -> bytes: ...
+
+    def comment(self, text: str) -> bytes:
+        """What a client skips; empty where the format has no such thing."""
+
+
+class Reply(Protocol):
+    """One endpoint's way of saying things. It belongs to one request, so it may keep what a stream has said already."""
+
+    @property
+    def frames(self) -> Frames: ...
+
+    def whole(self, rows: Sequence[Row]) -> msgspec.Struct:
+        """The answer in one piece."""
+
+    def chunks(self, event: GenerationEvent) -> Sequence[msgspec.Struct]:
+        """What a stream says about an event; often nothing."""
+
+    def last(self, rows: Sequence[Row]) -> Sequence[msgspec.Struct]:
+        """What a stream says when every row has finished; often nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, understood. rows_per_prompt: how many of the rows answer the same prompt."""
+
+    generation: GenerationRequest
+    reply: Reply
+    stream: bool
+    rows_per_prompt: int = 1

@@ -1,0 +1,122 @@
+"""GET /metrics: what the server did, and what its models are doing, as Prometheus text.
+
+Counters belong to one application, not to the process. It knows no prompts; a model's label is its installed id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from sanic import HTTPResponse, Request
+
+from squish.api.errors import Response
+from squish.generation import Finished
+from squish.sessions import ModelStatus
+
+_FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
+
+
+class HasStatus(Protocol):
+    """Whoever can tell which models are loaded: the session manager."""
+
+    def status(self) -> Sequence[ModelStatus]: ...
+
+
+class Metrics:
+    """The numbers of one application."""
+
+    def __init__(self, models: HasStatus) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "squish_http_requests",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._prompt = self._per_model("squish_prompt_tokens", "Prompt tokens of finished answers.")
+        self._cached = self._per_model("squish_cached_prompt_tokens", "Prompt tokens that were not computed again.")
+        self._completion = self._per_model("squish_completion_tokens", "Tokens of finished answers.")
+        self._cache_hits = self._per_model("squish_prefix_cache_hits", "Answers whose prompt was partly known.")
+        self._first_token = Histogram(
+            "squish_time_to_first_token_seconds",
+            "From a request's arrival to its first text, waiting and loading included.",
+            ("model",),
+            buckets=_FIRST_TOKEN,
+            registry=self.registry,
+        )
+        self._per_token = Histogram(
+            "squish_time_per_token_seconds",
+            "Mean time per token of an answer after its first.",
+            ("model",),
+            buckets=_PER_TOKEN,
+            registry=self.registry,
+        )
+        self.registry.register(_Models(models))
+
+    def request(self, method: str, route: str, status: int) -> None:
+        """Count a request that is over."""
+        self._requests.labels(method, route, str(status)).inc()
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self._first_token.labels(model).observe(seconds)
+
+    def finished(self, model: str, event: Finished, first_of_prompt: bool) -> None:
+        """Count an answer. first_of_prompt: the prompt's tokens count once, however many answers it has."""
+        usage = event.usage
+        if first_of_prompt:
+            self._prompt.labels(model).inc(usage.prompt_tokens)
+            self._cached.labels(model).inc(usage.cached_tokens)
+            self._cache_hits.labels(model).inc(usage.cached_tokens > 0)
+        self._completion.labels(model).inc(usage.completion_tokens)
+        if usage.completion_tokens > 1 and event.timings.decode > 0:
+            self._per_token.labels(model).observe(event.timings.decode / (usage.completion_tokens - 1))
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def _per_model(self, name: str, documentation: str) -> Counter:
+        return Counter(name, documentation, ("model",), registry=self.registry)
+
+
+class _Models(Collector):
+    """Gauges that are read at the moment they are asked for."""
+
+    def __init__(self, models: HasStatus) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = self._models.status()
+        loaded = _gauge("squish_model_loaded", "1 when the model is in memory.")
+        waiting = _gauge("squish_queue_depth", "Requests that wait for a place.")
+        running = _gauge("squish_running_requests", "Requests that are being answered.")
+        weights = _gauge("squish_model_weights_bytes", "Bytes of the weights in memory.")
+        memory = _gauge("squish_worker_resident_bytes", "Resident memory of the model's process.")
+        for status in found:
+            loaded.add_metric((status.name,), status.state == "ready")
+            waiting.add_metric((status.name,), status.waiting)
+            running.add_metric((status.name,), status.running)
+            weights.add_metric((status.name,), status.weights_bytes)
+            memory.add_metric((status.name,), _resident(status.pid))
+        yield from (loaded, waiting, running, weights, memory)
+
+
+async def get_metrics(request: Request) -> HTTPResponse:
+    return Response(request.app.ctx.metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _gauge(name: str, documentation: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, labels=("model",))
+
+
+def _resident(pid: int | None) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0

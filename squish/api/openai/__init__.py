@@ -1,0 +1,2 @@
+"""OpenAI's dialect: `requests` and `responses` are its Structs, `translate` and `replies` the pure functions between
+them and the values of generation.py."""

@@ -1,0 +1,53 @@
+"""What is kept of a request when it is over: one line in the access log and a count. No prompt, no query, no header."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sanic import Request
+
+from squish.text import clean
+
+access_logger = logging.getLogger("squish.access")
+
+CLIENT_CLOSED = 499  # nginx's number for a client that did not wait; it only ever stands in the log and the counts
+
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+
+
+@contextmanager
+def recorded(request: Request) -> Iterator[None]:
+    """Record the request at the end of the block, however it ends."""
+    request.ctx.recorded = True
+    started = time.perf_counter()
+    status = CLIENT_CLOSED
+    try:
+        yield
+        stream = request.stream  # it is false when the answer is complete
+        status = stream.response.status if stream is not None and stream.response is not None else 500
+    finally:
+        _record(request, status, time.perf_counter() - started)
+
+
+def record_unroutable(request: Request, status: int) -> None:
+    """Record what never became a request; nothing for a request that is recorded when it is over."""
+    if not getattr(request.ctx, "recorded", False):
+        _record(request, status, 0.0)
+
+
+def _record(request: Request, status: int, seconds: float) -> None:
+    method = request.method if request.method in _METHODS else "other"
+    route = f"/{request.route.path}" if request.route else "other"
+    request.app.ctx.metrics.request(method, route, status)
+    line = clean(f"{_client(request)} {request.method[:16]} {request.path[:200]}").replace("\n", " ").replace("\t", " ")
+    id, note = getattr(request.ctx, "id", "-"), getattr(request.ctx, "note", "")
+    access_logger.info("%s %d %.0f ms %s%s", line, status, seconds * 1000, id, note)
+
+
+def _client(request: Request) -> str:
+    """The address of the other end; a proxy's header is not believed."""
+    info = request.conn_info
+    return str(info.client_ip) if info is not None and info.client_ip else "-"

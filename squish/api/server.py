@@ -1,0 +1,119 @@
+"""The life of the server inside an asyncio loop that is running already: bind, serve, drain.
+
+It knows sockets and connections. What is served on them is app.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sanic.server import AsyncioServer
+from sanic.server import serve as make_server
+
+from squish.api.app import build_app
+from squish.api.connection import Connection
+from squish.api.options import Options
+from squish.errors import ConfigError, InvalidInput
+from squish.runtime import Runtime
+
+DRAIN = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server listens. port is the real one, also when 0 was asked for."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a server is told to end. gently: requests in flight have `drain` seconds; at_once: they are cut off."""
+
+    gently: asyncio.Event = field(default_factory=asyncio.Event)
+    at_once: asyncio.Event = field(default_factory=asyncio.Event)
+    drain: float = DRAIN
+
+    def ask(self) -> bool:
+        """End gently; asked once more, at once. Whether this was the first time."""
+        first = not self.gently.is_set()
+        (self.gently if first else self.at_once).set()
+        return first
+
+
+async def serve(
+    runtime: Runtime, options: Options, *, stop: Stop, on_ready: Callable[[Address], None] = lambda address: None
+) -> None:
+    """Serve until stop is asked, in the running loop. on_ready is called when requests are answered.
+
+    Raises InvalidInput for a host or port that nothing can listen on, ConfigError for one that is taken.
+    """
+    host, port = options.host, options.port
+    if not host.strip() or not 0 <= port <= 65535:
+        raise InvalidInput(f"{host}:{port} is no address to listen on.", hint="Ports go from 0 to 65535.", param="port")
+    connections: set[Connection] = set()
+    server = make_server(
+        host,
+        port,
+        build_app(runtime, options),
+        loop=asyncio.get_running_loop(),
+        protocol=Connection,
+        connections=connections,
+        run_async=True,
+        register_sys_signals=False,
+        asyncio_server_kwargs={"start_serving": False},
+    )
+    await _bind(server, host, port)
+    try:
+        await server.startup()
+        await server.before_start()
+        await server.after_start()
+        await server.start_serving()
+        on_ready(Address(host, server.server.sockets[0].getsockname()[1]))
+        await stop.gently.wait()
+    finally:
+        server.server.close()
+        await _end(connections, stop)
+
+
+async def _bind(server: AsyncioServer, host: str, port: int) -> None:
+    try:
+        await server
+    except socket.gaierror:
+        raise InvalidInput(f"The host {host!r} cannot be resolved.", param="host") from None
+    except UnicodeError:
+        raise InvalidInput(f"{host[:80]!r} is no host name.", param="host") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            hint = f"Stop what listens there, or choose another port: squish serve --port {min(port + 1, 65535)}"
+            raise ConfigError(f"Port {port} on {host} is in use already.", hint=hint, param="port") from None
+        if error.errno == errno.EACCES:
+            hint = "Choose a port above 1023."
+            raise ConfigError(f"Listening on port {port} is not permitted.", hint=hint, param="port") from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InvalidInput(f"This machine does not have the address {host}.", param="host") from None
+        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror or error}.", param="host") from None
+
+
+async def _end(connections: set[Connection], stop: Stop) -> None:
+    """Let requests in flight end for a while, then cut them off and wait until their handlers have let go."""
+    try:
+        async with asyncio.timeout(stop.drain):
+            while connections and not stop.at_once.is_set():
+                for connection in list(connections):
+                    connection.close_if_idle()
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pass
+    tasks = [connection.cut() for connection in list(connections)]
+    await asyncio.gather(*filter(None, tasks), return_exceptions=True)

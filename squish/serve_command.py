@@ -1,0 +1,187 @@
+"""`squish serve`: its options, and the life of the server process from the first check to the last drained request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from squish import console
+from squish.config import Settings
+from squish.errors import ConfigError, SquishError
+
+if TYPE_CHECKING:
+    from squish.api.options import Options
+    from squish.api.server import Address, Stop
+    from squish.runtime import Runtime
+
+_DESCRIPTORS = 4096  # macOS gives a process 256, which a server can need for connections alone
+_MAX_KEY_FILE = 4096
+
+
+class _Seconds(click.ParamType[float]):
+    """300, 90s, 10m, 1.5h; a negative number is for ever."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+        try:
+            seconds = float(text[:-1] if factor else text) * (factor or 1.0)
+        except ValueError:
+            seconds = float("nan")
+        if not abs(seconds) < 1e9:
+            self.fail(f"{value!r} is no time. Write seconds, or 10m, 2h; -1 is for ever.", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one.  [default: 11435]")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the key that clients must send.")
+@click.option("--max-queue", type=click.IntRange(0, 100_000), help="Requests that may wait per model.  [default: 64]")
+@click.option("--max-concurrency", type=click.IntRange(1, 256), help="Answers written at the same time.  [default: 32]")
+@click.option(
+    "--keep-alive", type=_Seconds(), help="How long an idle model stays loaded; -1: for ever.  [default: 300]"
+)
+@click.option(
+    "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
+)
+@click.option(
+    "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
+)
+@click.option("--print-openapi", is_flag=True, help="Print the API's OpenAPI document and end.")
+def serve(
+    models: tuple[str, ...],
+    api_key_file: Path | None,
+    origins: tuple[str, ...],
+    log_level: Any,
+    print_openapi: bool,
+    **given: Any,
+) -> None:
+    """Serve installed models to OpenAI clients; load MODEL... now, the others when they are asked for.
+
+    SQUISH_API_KEY, or --api-key-file, sets the key that clients must send.
+
+    \b
+    squish serve
+    squish serve qwen3:8b --port 8080 --keep-alive -1
+    squish serve --host 0.0.0.0 --api-key-file ~/.squish-key
+    """
+    if print_openapi:
+        from squish.api.openapi import document
+
+        console.out(document().rstrip())
+        return
+    settings = replace(Settings.from_environment(), **{key: value for key, value in given.items() if value is not None})
+    if api_key_file is not None:
+        settings = replace(settings, api_key=_read_key(api_key_file))
+    from squish.api import logs
+    from squish.api.options import Options
+
+    options = Options(settings.host, settings.port, tuple(_origin(each) for each in origins))
+    logs.configure(log_level)
+    _raise_descriptor_limit()
+    asyncio.run(_serve(settings, options, models))
+
+
+async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
+    from squish.api.server import Stop, serve
+    from squish.runtime import Runtime
+
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
+    async with Runtime(settings) as runtime:
+        for model in models:
+            runtime.store.find(model)
+        preloading: list[asyncio.Task[None]] = []
+
+        def ready(address: Address) -> None:
+            _announce(runtime, address)
+            preloading.append(asyncio.create_task(_preload(runtime, models, stop)))
+
+        await serve(runtime, options, stop=stop, on_ready=ready)
+        for task in preloading:
+            task.cancel()
+            failures = await asyncio.gather(task, return_exceptions=True)
+            if failures and isinstance(failures[0], SquishError):
+                raise failures[0]
+
+
+async def _preload(runtime: Runtime, models: tuple[str, ...], stop: Stop) -> None:
+    """Load what was named, one after the other, then keep a worker warm. What cannot be loaded ends the server."""
+    try:
+        for model in models:
+            loaded = await runtime.sessions.load(model)
+            console.note(f"{model} is loaded: {console.size(loaded.weights_bytes)}, {loaded.backend}")
+        runtime.sessions.keep_spare()
+    except SquishError:
+        stop.ask()
+        raise
+
+
+def _announce(runtime: Runtime, address: Address) -> None:
+    from squish.api.auth import is_loopback
+
+    count = len(runtime.store.list())
+    console.note(f"Squish serves {count} model{'s' * (count != 1)} at {address.url}/v1 (Ctrl-C stops)")
+    if runtime.settings.api_key is None and not is_loopback(address.host):
+        console.note(
+            f"WARNING: everybody who can reach {address.host} may use this server, for it has no key.\n"
+            "         Set SQUISH_API_KEY or --api-key-file, or listen on 127.0.0.1."
+        )
+
+
+def _on_signal(stop: Stop) -> None:
+    if stop.ask():
+        console.note(f"Stopping: requests in flight have {stop.drain:.0f} s (Ctrl-C again stops at once)")
+
+
+def _read_key(path: Path) -> str:
+    """The key in a file. Raises ConfigError when there is none that an HTTP header can carry."""
+    try:
+        with path.expanduser().open(encoding="utf-8") as file:
+            key = file.read(_MAX_KEY_FILE + 1).strip()
+            readable = os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"The key file {path} cannot be read: {reason}.", param="--api-key-file") from None
+    if not key or len(key) > _MAX_KEY_FILE or not (key.isascii() and key.isprintable()):
+        hint = "It has to hold one line of plain ASCII."
+        raise ConfigError(f"The key file {path} holds no usable key.", hint=hint, param="--api-key-file")
+    if readable:
+        console.note(f"Other users of this machine can read {path}. Better: chmod 600 {path}")
+    return key
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it. Raises ConfigError for anything else, as it would never match."""
+    if text == "*":
+        return text
+    try:
+        parts = urlsplit(text.rstrip("/"))
+        valid = bool(parts.scheme and parts.netloc) and not (parts.path or parts.query or parts.fragment)
+    except ValueError:
+        valid = False
+    if not valid or not text.isascii() or "@" in text:
+        hint = "An origin is scheme, host and port: https://app.example or http://localhost:3000"
+        raise ConfigError(f"{text!r} is no web origin.", hint=hint, param="--cors-origin")
+    return text.rstrip("/").lower()
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
