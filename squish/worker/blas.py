@@ -179,7 +179,7 @@ def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -
     source = Path(__file__).with_name("shim.c")
     options = ["-O3", "-fPIC", "-shared", f"-DTHREADS={threads}", f"-DROW_THREADS={(threads + 1) // 2}"]
     key = hashlib.sha256(source.read_bytes())
-    for part in (compiler.resolve(), compiler.stat().st_size, openblas, _cpu(), *options):
+    for part in (compiler.resolve(), compiler.stat().st_size, openblas, cpu_identity(), *options):
         key.update(f"\0{part}".encode())
     built = cache_dir / f"blas-{key.hexdigest()[:16]}.so"
     if built.exists():
@@ -211,7 +211,7 @@ def _compile(compiler: Path, options: list[str], source: Path, target: Path) -> 
     raise _Unusable(f"{compiler.name} cannot compile the BLAS shim: {message}")
 
 
-def _cpu() -> str:
+def cpu_identity() -> str:
     """What `-march=native` depends on; a home directory may be shared by different machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
