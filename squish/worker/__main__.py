@@ -36,9 +36,6 @@ def main() -> None:
     cache_dir = Path(sys.argv[2])
     # The model is on disk. Whatever a library would like to ask the Hub, the answer is no.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
-    # MLX keeps the kernels that it compiles under TMPDIR: in a folder of our own they are nobody else's to replace.
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    os.environ["TMPDIR"] = str(cache_dir)
     try:
         _work(channel, cache_dir)
     except SquishError as error:
@@ -49,8 +46,9 @@ def main() -> None:
 
 
 def _work(channel: Channel, cache_dir: Path) -> None:
-    from squish.worker import blas
+    from squish.worker import blas, kernels
 
+    kernels.prepare(cache_dir)
     report = blas.prepare(cache_dir)
     # Only now may MLX be imported: the BLAS it finds first is the one it keeps. It is imported before there is anything
     # to do, so that a spare worker has it behind it.
@@ -71,7 +69,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
-    from squish.worker import memory
+    from squish.worker import kernels, memory
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
     from squish.worker.prefix import PrefixCache
@@ -81,6 +79,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
+    kernels.use_fused_attention()
     loaded = load_model(Path(load.path))
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size)
     _start("tokenizer", lambda: intake.run(encoder))
