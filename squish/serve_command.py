@@ -98,17 +98,19 @@ def serve(
 async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
     from squish.api.server import Stop, serve
     from squish.runtime import Runtime
+    from squish.serving import Announcement
 
     stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
-    async with Runtime(settings) as runtime:
+    async with Runtime(settings) as runtime, Announcement(settings.home, runtime.sessions.status) as announcement:
         for model in models:
             runtime.store.find(model)
         preloading: list[asyncio.Task[None]] = []
 
         def ready(address: Address) -> None:
             _announce(runtime, address)
+            announcement.listening(address.url)
             preloading.append(asyncio.create_task(_preload(runtime, models, stop)))
 
         await serve(runtime, options, stop=stop, on_ready=ready)

@@ -1,0 +1,242 @@
+"""`squish bench`: how fast a model answers through the OpenAI API, ours and, in alternating rounds, another server's.
+
+The same client asks both. Tokens are counted from the usage that a server reports, never from pieces of text. Every
+prompt is unique, so that no cache helps where it should not; what a cache did help is reported. It knows HTTP only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import httpx2
+import msgspec
+
+from squish.errors import EngineError, InvalidInput
+
+_WORDS = ("river", "stone", "lamp", "green", "seven", "paper", "north", "cloud", "apple", "winter", "glass", "road")
+_TIMEOUT = 1800.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured. prompts: lengths in tokens; decode: tokens of an answer; streams: answers at the same time."""
+
+    rounds: int = 3
+    prompts: tuple[int, ...] = (128, 512, 2048)
+    decode: int = 96
+    streams: tuple[int, ...] = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    cached: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One streamed answer, in seconds since it was asked for. prompt, cached, completion: tokens, from the usage."""
+
+    first: float
+    last: float
+    prompt: int
+    cached: int
+    completion: int
+
+    @property
+    def tps(self) -> float:
+        """Tokens per second after the first one."""
+        return (self.completion - 1) / (self.last - self.first) if self.last > self.first else 0.0
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Choice(msgspec.Struct):
+    text: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = msgspec.field(default_factory=list)
+    usage: _Usage | None = None
+
+
+class Target:
+    """An OpenAI server and a model of it. Use it with `async with`."""
+
+    def __init__(self, url: str, model: str, key: str | None = None) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        base = url.rstrip("/").removesuffix("/v1")
+        self.url, self.model = base, model
+        self._client = httpx2.AsyncClient(base_url=base, timeout=_TIMEOUT, headers=headers, trust_env=False)
+
+    async def __aenter__(self) -> Target:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, prompt: str, max_tokens: int) -> Answer:
+        """One greedy completion. Raises EngineError where the server does not answer, or reports no usage."""
+        body = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        started = time.perf_counter()
+        times: list[float] = []
+        usage: _Usage | None = None
+        try:
+            async with self._client.stream("POST", "/v1/completions", json=body) as response:
+                if response.status_code != 200:
+                    said = (await response.aread()).decode(errors="replace")[:300]
+                    raise EngineError(f"{self.url} answered {response.status_code}: {said}")
+                async for line in response.aiter_lines():
+                    chunk = _chunk(line)
+                    if chunk and any(choice.text for choice in chunk.choices):
+                        times.append(time.perf_counter() - started)
+                    usage = chunk.usage if chunk and chunk.usage else usage
+        except httpx2.HTTPError as error:
+            raise EngineError(f"{self.url} does not answer: {error or type(error).__name__}.") from error
+        if usage is None or not times:
+            raise EngineError(f"{self.url} sent no text, or reported no usage; nothing can be counted.")
+        details = usage.prompt_tokens_details
+        cached = details.cached_tokens or 0 if details else 0
+        return Answer(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens)
+
+
+def _chunk(line: str) -> _Chunk | None:
+    if not line.startswith("data: {"):
+        return None
+    try:
+        return msgspec.json.decode(line[6:], type=_Chunk)
+    except msgspec.MsgspecError:
+        return None
+
+
+@dataclass
+class _Side:
+    """One target while it is measured: what it took so far."""
+
+    target: Target
+    words_per_token: float = 1.0
+    taken: dict[str, list[float]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    cached: dict[str, int] = field(default_factory=dict)
+
+    def take(self, name: str, unit: str, value: float, cached: int = 0) -> None:
+        self.taken.setdefault(name, []).append(value)
+        self.units[name] = unit
+        self.cached[name] = self.cached.get(name, 0) + cached
+
+    def figures(self) -> tuple[Figure, ...]:
+        return tuple(
+            Figure(name, self.units[name], tuple(values), self.cached[name]) for name, values in self.taken.items()
+        )
+
+    def prompt(self, tokens: int) -> str:
+        """A text of about so many tokens that was never sent before."""
+        return " ".join(random.choices(_WORDS, k=max(4, round(tokens * self.words_per_token))))
+
+    async def warm_up(self) -> None:
+        """Load the model, compile its kernels, and learn how many words a token is."""
+        first = await self.target.ask(self.prompt(16), 1)
+        self.take("cold start, first token", "s", first.first)
+        answer = await self.target.ask(self.prompt(200), 8)
+        self.words_per_token = 200 / answer.prompt
+
+    async def prefill(self, tokens: int) -> None:
+        answer = await self.target.ask(self.prompt(tokens), 2)
+        self.take(f"first token, {tokens} tokens", "s", answer.first, answer.cached)
+
+    async def repeated(self, tokens: int) -> None:
+        prefix = self.prompt(tokens)
+        await self.target.ask(prefix, 2)
+        answer = await self.target.ask(f"{prefix} {self.prompt(4)}", 2)
+        self.take(f"first token, {tokens} tokens again", "s", answer.first, answer.cached)
+
+    async def decode(self, streams: int, tokens: int) -> None:
+        answers = await asyncio.gather(*(self.target.ask(self.prompt(16), tokens) for _ in range(streams)))
+        cached = sum(answer.cached for answer in answers)
+        if streams == 1:
+            self.take("decode, 1 stream", "tok/s", answers[0].tps, cached)
+            return
+        begin, end = min(answer.first for answer in answers), max(answer.last for answer in answers)
+        made = sum(answer.completion - 1 for answer in answers)
+        self.take(f"decode, {streams} streams", "tok/s", made / max(end - begin, 1e-9), cached)
+
+
+async def measure(targets: Sequence[Target], plan: Plan, report: Report) -> list[tuple[Figure, ...]]:
+    """The figures of every target, in one order. Round by round each target takes its turn, so that a machine that gets
+
+    busier is so for all of them. report: told what happens now. Raises EngineError, InvalidInput.
+    """
+    if plan.rounds < 1:
+        raise InvalidInput("There must be at least one round.", param="--rounds")
+    sides = [_Side(target) for target in targets]
+    for side in sides:
+        report(f"warming up {side.target.model}…")
+        await side.warm_up()
+    for number in range(1, plan.rounds + 1):
+        for side in sides:
+            report(f"round {number} of {plan.rounds}: {side.target.model} at {side.target.url}…")
+            for tokens in plan.prompts:
+                await side.prefill(tokens)
+            if plan.prompts:
+                await side.repeated(plan.prompts[len(plan.prompts) // 2])
+            for streams in plan.streams:
+                await side.decode(streams, plan.decode)
+    return [side.figures() for side in sides]
+
+
+def rows(sides: Sequence[tuple[Figure, ...]]) -> list[tuple[str, ...]]:
+    """A table: name, and for each side median, spread and cached tokens; with two, how many times ours is better."""
+    table = []
+    for figures in zip(*sides, strict=True):
+        cells = [figures[0].name]
+        for figure in figures:
+            spread = f"{figure.low:.3g}–{figure.high:.3g}" if len(figure.values) > 1 else ""
+            cells += [f"{figure.median:.3g} {figure.unit}", spread, str(figure.cached or "")]
+        if len(figures) == 2:
+            cells.append(f"{ratio(*figures):.2f}")
+        table.append(tuple(cells))
+    return table
+
+
+def ratio(ours: Figure, theirs: Figure) -> float:
+    """How many times better ours is: more tokens a second, or fewer seconds."""
+    better, worse = (ours, theirs) if ours.unit == "tok/s" else (theirs, ours)
+    return better.median / worse.median if worse.median else 0.0

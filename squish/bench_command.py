@@ -1,0 +1,151 @@
+"""`squish bench`: measures an installed model on a server of our own, beside another one if asked, and remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from squish import console
+from squish.completion import complete_model
+from squish.config import Settings
+from squish.errors import InvalidInput, ModelNotFound
+
+if TYPE_CHECKING:
+    from squish.bench import Figure, Plan, Target
+    from squish.store import Installed
+
+_ROOM = 256  # tokens that a prompt may turn out longer than planned, and its answer
+
+
+@click.command()
+@click.argument("model", required=False, shell_complete=complete_model)
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often all is measured.")
+@click.option("--prompts", default="128,512,2048", show_default=True, help="Lengths of prompts, in tokens.")
+@click.option("--streams", default="1,2,4,8", show_default=True, help="Answers at the same time.")
+@click.option("--tokens", type=click.IntRange(8, 4096), default=96, show_default=True, help="Length of an answer.")
+@click.option("--compare", metavar="URL,MODEL", help="Measure a model of another OpenAI server in turn.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object with every round.")
+def bench(
+    model: str | None, rounds: int, prompts: str, streams: str, tokens: int, compare: str | None, as_json: bool
+) -> None:
+    """Measure how fast a model is on this machine.
+
+    Every prompt is unique, tokens are counted from usage, and what came out of a cache is shown. The result is
+    remembered, and `squish list` shows it. Let the machine rest meanwhile.
+
+    \b
+    squish bench smollm2:135m
+    squish bench smollm2:135m --rounds 5 --json > speed.json
+    squish bench qwen3:8b --compare http://127.0.0.1:8080,qwen3-8b
+    """
+    from squish.bench import Plan
+
+    settings = Settings.from_environment()
+    installed = _installed(settings, model)
+    context = installed.manifest.context_length
+    lengths = tuple(length for length in _numbers(prompts, "--prompts") if length + _ROOM <= context)
+    plan = Plan(rounds, lengths, tokens, _numbers(streams, "--streams"))
+    asyncio.run(_bench(settings, installed.manifest.id, plan, _other(compare), as_json))
+
+
+def _installed(settings: Settings, model: str | None) -> Installed:
+    """The model to measure: the one named, else the configured one, else the first."""
+    from squish.store import Store
+
+    store = Store(settings.cache_dir)
+    if name := model or settings.model:
+        return store.find(name)
+    models = store.list()
+    if not models:
+        raise ModelNotFound("No model is installed.", hint="Run: squish pull smollm2:135m", param="model")
+    return store.find(models[0].id)
+
+
+def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and 1 <= int(part) <= 1_000_000 for part in parts):
+        raise InvalidInput(f"{flag} is {text!r}; it must be numbers with commas between.", param=flag)
+    return tuple(int(part) for part in parts)
+
+
+def _other(compare: str | None) -> tuple[str, str] | None:
+    """Address and model of the other server."""
+    if compare is None:
+        return None
+    url, comma, model = compare.partition(",")
+    if not (comma and model and url.startswith(("http://", "https://"))):
+        raise InvalidInput(
+            f"{compare!r} is no address and model.", hint="Write it as http://host:port,MODEL", param="--compare"
+        )
+    return url, model
+
+
+async def _bench(settings: Settings, model: str, plan: Plan, other: tuple[str, str] | None, as_json: bool) -> None:
+    from contextlib import AsyncExitStack
+
+    from squish.bench import Figure, Target, measure
+    from squish.own_server import own_server
+
+    status = console.Status()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(own_server(settings.home))
+        targets: list[Target] = [await stack.enter_async_context(Target(server.url, model, settings.api_key))]
+        if other:
+            targets.append(await stack.enter_async_context(Target(*other)))
+        try:
+            sides = await measure(targets, plan, status.show)
+        finally:
+            status.clear()
+        server.look()
+    _remember(settings, model, sides[0])
+    memory = Figure("peak memory", "GB", (server.peak / 1e9,))
+    if as_json:
+        ours, *others = sides
+        every = zip(targets, [(*ours, memory), *others], strict=True)
+        console.out_json([_json(target, figures) for target, figures in every])
+    else:
+        _print(targets, sides, memory)
+
+
+def _print(targets: list[Target], sides: list[tuple[Figure, ...]], memory: Figure) -> None:
+    from squish.bench import rows
+
+    headers = ["MEASURED"]
+    for target in targets:
+        headers += [target.model, "SPREAD", "CACHED"]
+    headers += ["TIMES BETTER"] if len(targets) == 2 else []
+    blank = ("",) * (len(headers) - 2)
+    table = [*rows(sides), (memory.name, f"{memory.median:.3g} {memory.unit}", *blank)]
+    console.table(headers, table, right=frozenset(range(1, len(headers))))
+
+
+def _json(target: Target, figures: tuple[Figure, ...]) -> dict[str, Any]:
+    return {
+        "model": target.model,
+        "url": target.url,
+        "figures": [
+            {
+                "name": figure.name,
+                "unit": figure.unit,
+                "median": round(figure.median, 4),
+                "values": [round(value, 4) for value in figure.values],
+                "cached_tokens": figure.cached,
+            }
+            for figure in figures
+        ],
+    }
+
+
+def _remember(settings: Settings, model: str, figures: tuple[Figure, ...]) -> None:
+    from datetime import UTC, datetime
+
+    from squish import __version__
+    from squish.measured import Speed, remember
+
+    found = {figure.name: figure.median for figure in figures}
+    if decode := found.get("decode, 1 stream"):
+        ttft = found.get("first token, 512 tokens")
+        now = datetime.now(UTC).replace(microsecond=0)
+        remember(settings.home, model, Speed(round(decode, 2), ttft and round(ttft, 4), now, __version__))

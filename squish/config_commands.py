@@ -1,0 +1,59 @@
+"""`squish config`: show where settings come from, and write a sample once. It never touches a file that is there."""
+
+from __future__ import annotations
+
+import click
+
+from squish import console
+from squish.config import resolve, sample
+from squish.errors import ConfigError, StoreError
+
+
+@click.group("config")
+def config() -> None:
+    """Show the settings and where each comes from.
+
+    Flags beat environment variables, and those beat ~/.squish/config.toml. Squish never changes that file.
+
+    \b
+    squish config show
+    squish config init
+    $EDITOR "$(squish config path)"
+    """
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def show(as_json: bool) -> None:
+    """Show every setting, its value and its source. Secrets stay hidden."""
+    resolved = resolve()
+    if as_json:
+        console.out_json([{"name": each.name, "value": each.shown, "source": each.source} for each in resolved.origins])
+    else:
+        rows = [(each.name, each.shown, each.source) for each in resolved.origins]
+        console.table(("SETTING", "VALUE", "FROM"), rows)
+    if resolved.problems:
+        raise resolved.problems[0].to_error(resolved.settings.config_path)
+
+
+@config.command()
+def init() -> None:
+    """Write a config.toml in which every setting is explained and commented out."""
+    path = resolve().settings.config_path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(sample())
+    except FileExistsError:
+        hint = "Edit it, or move it away first."
+        raise ConfigError(f"{path} is there already; it was not touched.", hint=hint) from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
+    console.note("Written. Every setting is in it, commented out:")
+    console.out(str(path))
+
+
+@config.command()
+def path() -> None:
+    """Print where config.toml is, or would be."""
+    console.out(str(resolve().settings.config_path))

@@ -1,0 +1,120 @@
+"""`squish doctor`, `ps` and `stop`: what is well on this machine, and what runs on it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from squish import console
+from squish.config import Settings, resolve
+from squish.errors import SquishError
+
+if TYPE_CHECKING:
+    from squish.serving import Server
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def doctor(as_json: bool) -> int:
+    """Check this machine, MLX, the installed models, the Hub and the settings.
+
+    Every line says what was found and, where something is not well, what mends it. Exits with 1 when something is
+    broken.
+
+    \b
+    squish doctor
+    squish doctor --json | jq '.[] | select(.status != "ok")'
+    """
+    from squish.doctor import examine, line
+
+    findings = []
+    for finding in examine(resolve()):
+        findings.append(finding)
+        if not as_json:
+            console.out(line(finding))
+    if as_json:
+        console.out_json([asdict(finding) for finding in findings])
+    broken = sum(finding.status == "broken" for finding in findings)
+    warnings = sum(finding.status == "warning" for finding in findings)
+    if broken or warnings:
+        console.note(
+            f"{broken} broken, {warnings} to look at." if broken else f"Nothing broken, {warnings} to look at."
+        )
+    else:
+        console.note("Everything is well.")
+    return 1 if broken else 0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def ps(as_json: bool) -> None:
+    """Show the servers that run, and the models in their memory.
+
+    \b
+    squish ps
+    squish ps --json | jq '.[].models[].name'
+    """
+    import msgspec
+
+    from squish.serving import servers
+
+    found = servers(Settings.from_environment().home)
+    if as_json:
+        console.out_json(msgspec.to_builtins(found))
+    elif not found:
+        console.note("No server runs. Try: squish serve")
+    else:
+        headers = ("PROCESS", "ADDRESS", "UP", "MODEL", "STATE", "SIZE", "RUNNING", "WAITING")
+        console.table(headers, [row for server in found for row in _rows(server)], right=frozenset({0, 5, 6, 7}))
+
+
+def _rows(server: Server) -> list[tuple[str, ...]]:
+    head = (str(server.pid), server.url or "starting", _duration(time.time() - server.started))
+    if not server.models:
+        return [(*head, "none loaded", "", "", "", "")]
+    return [
+        (
+            *(head if number == 0 else ("", "", "")),
+            model.name,
+            model.state,
+            console.size(model.weights_bytes) if model.weights_bytes else "",
+            str(model.running),
+            str(model.waiting),
+        )
+        for number, model in enumerate(server.models)
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "now"
+
+
+@click.command()
+@click.argument("process", type=int, required=False)
+@click.option("--all", "every", is_flag=True, help="Stop every server of yours.")
+def stop(process: int | None, every: bool) -> None:
+    """Stop a running server; where several run, the one of a PROCESS that `squish ps` shows.
+
+    Requests in flight have half a minute to end.
+
+    \b
+    squish stop
+    squish stop 4711
+    """
+    from squish import serving
+
+    running = serving.servers(Settings.from_environment().home)
+    chosen = [server for server in running if process in (None, server.pid)]
+    if not chosen:
+        raise SquishError("No server runs." if process is None else f"No server of yours is process {process}.")
+    if len(chosen) > 1 and not every:
+        numbers = ", ".join(str(server.pid) for server in chosen)
+        raise SquishError(f"{len(chosen)} servers run: {numbers}.", hint="Name one, or run: squish stop --all")
+    for server in chosen:
+        console.note(f"Stopping {server.url or f'process {server.pid}'}…")
+        serving.stop(server)
+        console.note("Stopped.")

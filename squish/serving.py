@@ -1,0 +1,127 @@
+"""Running servers on this machine: each announces itself on a Unix socket, which tells whoever connects how it is.
+
+A socket answers as long as its process lives, so nothing here can be out of date. It knows no HTTP and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import psutil
+
+from squish.errors import SquishError
+
+_ANSWER_SECONDS = 2.0
+_STOP_SECONDS = 45.0
+"""Longer than a server waits for the requests in flight."""
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model in a server's memory. weights_bytes is 0 until it is ready."""
+
+    name: str
+    state: str
+    running: int
+    waiting: int
+    pid: int | None
+    weights_bytes: int
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server that runs now. started in Unix seconds; url is empty while it starts."""
+
+    pid: int
+    url: str
+    started: float
+    models: tuple[ServedModel, ...]
+
+
+class Announcement:
+    """`async with Announcement(home, models) as announcement:` around a server; call `listening` when it has a URL.
+
+    models: tells what is loaded, whenever somebody asks: values with the attributes of ServedModel. Where no socket can
+    be made the server runs without one.
+    """
+
+    def __init__(self, home: Path, models: Callable[[], Sequence[object]]) -> None:
+        self._path = _directory(home) / f"{os.getpid()}.sock"
+        self._models = models
+        self._url = ""
+        self._started = time.time()
+        self._server: asyncio.Server | None = None
+
+    def listening(self, url: str) -> None:
+        self._url = url
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._answer, self._path)
+        except OSError:  # a home that cannot be written, or a path too long for a socket
+            self._server = None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        models = msgspec.convert(self._models(), tuple[ServedModel, ...], from_attributes=True)
+        writer.write(msgspec.json.encode(Server(os.getpid(), self._url, self._started, models)))
+        writer.close()
+
+
+def servers(home: Path) -> tuple[Server, ...]:
+    """Every server of this home that runs, the oldest first. What dead ones left behind is removed."""
+    found = []
+    for path in _directory(home).glob("*.sock"):
+        try:
+            found.append(_ask(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except (OSError, msgspec.MsgspecError):  # it ends at this moment, or is too busy to say a word
+            continue
+    return tuple(sorted(found, key=lambda server: server.started))
+
+
+def stop(server: Server) -> None:
+    """Ask a server to end as Ctrl-C does, and wait until it has. Raises SquishError when it goes on."""
+    try:
+        process = psutil.Process(server.pid)
+        os.kill(server.pid, signal.SIGTERM)
+        process.wait(_STOP_SECONDS)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return
+    except PermissionError as error:
+        raise SquishError(f"The server {server.pid} belongs to somebody else.") from error
+    except psutil.TimeoutExpired as error:
+        raise SquishError(
+            f"The server {server.pid} did not end within {_STOP_SECONDS:.0f} s.", hint=f"Run: kill -9 {server.pid}"
+        ) from error
+
+
+def _ask(path: Path) -> Server:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_SECONDS)
+        connection.connect(str(path))
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    return msgspec.json.decode(received, type=Server)
+
+
+def _directory(home: Path) -> Path:
+    return home / "run"
