@@ -6,6 +6,7 @@ It does not know who asks (HTTP, terminal, script) nor how tokens are made.
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Literal
 
@@ -217,7 +218,7 @@ class Likely(msgspec.Struct, frozen=True):
     """A token that could have stood in a place, and its log-probability (at least -9999)."""
 
     token: str
-    bytes: bytes
+    bytes: builtins.bytes
     logprob: float
 
 
@@ -228,7 +229,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     """
 
     token: str
-    bytes: bytes
+    bytes: builtins.bytes
     logprob: float
     top: tuple[Likely, ...] = ()
 

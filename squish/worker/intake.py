@@ -15,7 +15,8 @@ from squish.errors import SquishError
 from squish.generation import Accepted, Finished, Timings, Usage
 from squish.protocol import Cancel, Events, Failed, Failure, FromWorker, Generate
 from squish.worker.prompt import PromptEncoder
-from squish.worker.runner import Inbox, Prepared
+from squish.worker.rows import Prepared
+from squish.worker.runner import Inbox
 
 
 class Intake:
@@ -53,15 +54,18 @@ class Intake:
                 self._fail(frame, Failure("engine_error", message))
 
     def _prepare(self, encoder: PromptEncoder, frame: Generate, arrived: float) -> None:
-        tokens = [encoder.encode(prompt) for prompt in frame.prompts]
+        encoded = [encoder.prepare(prompt, frame.sampling) for prompt in frame.prompts]
+        tokens = [row for row, _ in encoded]
+        counts = tuple(len(row) for row in tokens for _ in range(frame.sampling.n))
         with self._lock:
             if frame.request in self._pending:
                 self._pending.remove(frame.request)
-                self._send(Events(((frame.request, Accepted(tuple(map(len, tokens)))),)))
-                self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived))
+                self._send(Events(((frame.request, Accepted(counts)),)))
+                plans = tuple(plan for _, plan in encoded)
+                self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans))
                 return
         nothing = Usage(0, 0), Timings(0.0, 0.0)
-        ends = [(frame.request, Finished(index, "cancelled", *nothing)) for index in range(len(tokens))]
+        ends = [(frame.request, Finished(index, "cancelled", *nothing)) for index in range(len(counts))]
         self._send(Events(tuple(ends)))
 
     def _fail(self, frame: Generate, failure: Failure) -> None:

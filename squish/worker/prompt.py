@@ -10,7 +10,12 @@ from typing import Any
 from jinja2 import TemplateError
 
 from squish.errors import ContextLengthExceeded, InvalidInput
-from squish.generation import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from squish.generation import ChatPrompt, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
+from squish.worker import tools
+from squish.worker.channels import edges_of
+from squish.worker.grammar import Grammar, GrammarCompiler, Thinking
+from squish.worker.output import Reading
+from squish.worker.rows import Plan
 
 
 class PromptEncoder:
@@ -23,6 +28,53 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._context_length = context_length
         self._vocab_size = vocab_size
+        self._grammars = GrammarCompiler(tokenizer)
+
+    def prepare(self, prompt: Prompt, sampling: SamplingParams) -> tuple[list[int], Plan]:
+        """Token ids, and how the answer is to be read and shaped. Raises InvalidInput and ContextLengthExceeded."""
+        for token, _ in sampling.logit_bias:
+            if token >= self._vocab_size:
+                message = f"Token id {token} is outside 0..{self._vocab_size - 1}."
+                raise InvalidInput(message, param="logit_bias")
+        tokens = self.encode(prompt)
+        wanted = sampling.response_format
+        if not isinstance(prompt, ChatPrompt):
+            return tokens, Plan(grammar=Grammar(self._grammars.compile(wanted)) if wanted else None)
+        return tokens, self._plan(prompt, tokens, wanted)
+
+    def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> Plan:
+        offered = tools.offered(prompt, self._tokenizer)
+        if offered and wanted:
+            message = "An answer in a format and tools cannot be asked for together."
+            raise InvalidInput(message, hint='Set tool_choice to "none".', param=wanted.field)
+        if forced := tools.forcing_grammar(prompt, self._tokenizer) if offered else None:
+            wanted = ResponseFormat("lark", forced, field="tool_choice")
+        thinking = self._thinking(prompt, tokens)
+        edges = edges_of(self._tokenizer, tools=bool(offered))
+        reading = Reading(
+            edges,
+            "reasoning" if thinking and thinking.inside else "normal",
+            self._tokenizer.tool_parser if offered else None,
+            tools.for_template(offered),
+        )
+        return Plan(reading if edges else None, Grammar(self._grammars.compile(wanted), thinking) if wanted else None)
+
+    def _thinking(self, prompt: ChatPrompt, tokens: list[int]) -> Thinking | None:
+        """How the model thinks after this prompt; None when it does not, or has done so already."""
+        if not self._tokenizer.has_thinking:
+            return None
+        start, end = self._tokenizer.think_start_tokens, self._tokenizer.think_end_tokens
+        if self._ends_with(tokens, self._tokenizer.rfind_think_start(tokens), start) or _left_open(
+            prompt, self._tokenizer.think_start, self._tokenizer.think_end
+        ):
+            return Thinking(True, (), end)
+        if prompt.continue_last or self._ends_with(tokens, self._tokenizer.rfind_think_end(tokens), end):
+            return None
+        return Thinking(False, start, end)
+
+    def _ends_with(self, tokens: list[int], at: int, marker: tuple[int, ...]) -> bool:
+        """Whether only white space follows the marker at this place. One in a message has more behind it."""
+        return at >= 0 and not self._tokenizer.decode(tokens[at + len(marker) :]).strip()
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids, at least one and fewer than the context. Raises InvalidInput and ContextLengthExceeded."""
@@ -57,9 +109,11 @@ class PromptEncoder:
                 param="messages",
             )
         extra: dict[str, Any] = {} if prompt.thinking is None else {"enable_thinking": prompt.thinking}
+        if offered := tools.offered(prompt, self._tokenizer):
+            extra["tools"] = tools.for_template(offered)
         try:
             tokens = self._tokenizer.apply_chat_template(
-                [{"role": message.role, "content": message.content} for message in prompt.messages],
+                [tools.message_for_template(message) for message in prompt.messages],
                 tokenize=True,
                 return_dict=False,
                 add_generation_prompt=not prompt.continue_last,
@@ -77,3 +131,11 @@ class PromptEncoder:
         if bad is not None:
             raise InvalidInput(f"Token id {bad} is outside 0..{self._vocab_size - 1}.", param="prompt")
         return list(tokens)
+
+
+def _left_open(prompt: ChatPrompt, start: str, end: str) -> bool:
+    """Whether the answer that is to be continued breaks off in a thought."""
+    if not prompt.continue_last or not prompt.messages:
+        return False
+    text = prompt.messages[-1].content
+    return text.rfind(start) > text.rfind(end)

@@ -6,6 +6,7 @@ sockets nor templates.
 
 from __future__ import annotations
 
+import copy
 import queue
 import time
 from collections.abc import Callable
@@ -16,26 +17,18 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 
 from squish.errors import EngineError, SquishError
-from squish.generation import FinishReason, GenerationEvent, Prefill, SamplingParams
+from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
 from squish.protocol import Cancel, Events, Failed, Failure, FromWorker
-from squish.worker.output import RowOutput
+from squish.worker import logprobs
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
-from squish.worker.sampling import Sampler, Samplers
+from squish.worker.rows import Prepared, Row, RowMaker
+
+__all__ = ["Inbox", "Prepared", "Runner", "Stop", "now"]
 
 _ATTEMPTS = 2
 _SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk
 _SAVE_SECONDS = 2.0  # for which it may keep the end of the worker waiting
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request whose prompts are tokenized. tokens: one list per row, each at least one token."""
-
-    request: int
-    tokens: list[list[int]]
-    sampling: SamplingParams
-    arrived: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +37,6 @@ class Stop:
 
 
 Inbox = queue.SimpleQueue[Prepared | Cancel | Stop]
-
-
-@dataclass(slots=True)
-class Row:
-    """A row that the batch works on."""
-
-    request: int
-    index: int
-    prompt: list[int]
-    max_tokens: int
-    sampler: Sampler
-    output: RowOutput
-    attempts: int = 1
 
 
 class Runner:
@@ -76,12 +56,11 @@ class Runner:
         send: Callable[[FromWorker], None],
     ) -> None:
         self._model = model
-        self._tokenizer = tokenizer
-        self._context_length = context_length
         self._inbox = inbox
         self._send = send
-        self._eos = frozenset(tokenizer.eos_token_ids)
-        self._samplers = Samplers(use_numpy=mx.default_device() == mx.Device(mx.cpu))
+        self._use_numpy = mx.default_device() == mx.Device(mx.cpu)
+        self._maker = RowMaker(tokenizer, context_length, self._use_numpy)
+        self._vocabulary = logprobs.Vocabulary(tokenizer)
         self._rows: dict[int, Row] = {}
         self._decoding: set[int] = set()
         self._events: list[tuple[int, GenerationEvent]] = []
@@ -102,7 +81,7 @@ class Runner:
     def _new_batch(self) -> BatchGenerator:
         return BatchGenerator(
             self._model,
-            stop_tokens=[[token] for token in self._eos],
+            stop_tokens=[[token] for token in self._maker.eos],
             stream=mx.default_stream(mx.default_device()),
         )
 
@@ -126,33 +105,41 @@ class Runner:
                     self._cancel(request)
 
     def _insert(self, item: Prepared) -> None:
-        for index, prompt in enumerate(item.tokens):
-            row = Row(
-                request=item.request,
-                index=index,
-                prompt=prompt,
-                max_tokens=min(item.sampling.max_tokens, self._context_length - len(prompt)),
-                sampler=self._samplers.of_row(item.sampling, index),
-                output=RowOutput(
-                    index, self._tokenizer.detokenizer, self._eos, item.sampling.stop, len(prompt), item.arrived
-                ),
-            )
+        for row in self._maker.first_choices(item):
             self._submit(row)
 
     def _submit(self, row: Row) -> None:
         """Put a row into the batch: its prompt, and what it has generated already."""
-        tokens = row.prompt + row.output.tokens
+        tokens = row.tokens
         cached, caches = self._prefix.take(tokens)
+        self._enter(row, self._segments(tokens, cached), cached, caches)
+        if len(tokens) - cached == 1:  # there is nothing to share but what the prefix cache gives each
+            followers, row.followers = row.followers, []
+            for follower in followers:
+                self._submit(follower)
+
+    def _enter(self, row: Row, segments: list[list[int]], cached: int, caches: list[Any] | None) -> None:
+        tokens = row.tokens
         if not row.output.tokens:
             row.output.cached_tokens = cached
+        self._maker.prepare(row)
         [uid] = self._batch.insert_segments(
-            [self._segments(tokens, cached)],
+            [segments],
             max_tokens=[row.max_tokens - len(row.output.tokens)],
             caches=[caches],
             all_tokens=[tokens[:cached]],
             samplers=[row.sampler],
+            logits_processors=[[row.processor] if row.processor else []],
         )
         self._rows[uid] = row
+
+    def _let_follow(self, uid: int) -> None:
+        """All of a row's prompt but its last token is processed: the other choices go on from there."""
+        row = self._rows[uid]
+        caches, tokens = self._batch.extract_cache([uid])[uid]
+        followers, row.followers = row.followers, []
+        for follower in followers:
+            self._enter(follower, [[follower.prompt[-1]]], len(tokens), [copy.copy(cache) for cache in caches])
 
     def _segments(self, tokens: list[int], cached: int) -> list[list[int]]:
         """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now."""
@@ -166,6 +153,8 @@ class Runner:
             row = self._rows[uid]
             self._leave(uid)
             self._end(uid, row.output.finish("cancelled"))
+            for follower in row.followers:
+                self._events.extend((request, event) for event in follower.output.finish("cancelled"))
 
     def _step(self) -> None:
         self._batch.prefill_step_size = self._pace.step_size(decoding=bool(self._decoding))
@@ -185,22 +174,48 @@ class Runner:
                 self._events.append((row.request, Prefill(row.index, done, total)))
             if response.end_of_segment and not response.end_of_prompt and not self._prefix.trimmable:
                 self._remember(*self._batch.extract_cache([response.uid])[response.uid])
+            if row.followers and response.progress[0] == response.progress[1] - 1:
+                self._let_follow(response.uid)
         self._pace.measured(processed, time.monotonic() - started)
+        entries = self._logprobs(generated)
         for response in generated:
             if response.finish_reason is not None:
                 self._remember(response.prompt_cache, response.all_tokens)
-            self._collect(response.uid, response.token, response.finish_reason)
+            self._collect(response.uid, response.token, response.finish_reason, entries.get(response.uid))
 
-    def _collect(self, uid: int, token: int, finish: FinishReason | None) -> None:
-        row = self._rows[uid]
+    def _logprobs(self, generated: list[Any]) -> dict[int, TokenLogprob]:
+        """What the rows that asked for it want to know of their new tokens."""
+        asked = [response for response in generated if self._rows[response.uid].sampling.logprobs]
+        wanted = [
+            logprobs.Wanted(response.token, response.logprobs, self._rows[response.uid].sampling.top_logprobs)
+            for response in asked
+        ]
+        entries = logprobs.read(wanted, self._vocabulary, self._use_numpy)
+        return {response.uid: entry for response, entry in zip(asked, entries, strict=True)}
+
+    def _collect(self, uid: int, token: int, finish: FinishReason | None, entry: TokenLogprob | None) -> None:
+        row = self._rows.get(uid)
+        if row is None:  # its request failed with another row of this step
+            return
+        if row.error:
+            self._abandon(row.request, row.error)
+            return
         self._decoding.add(uid)
-        events, ended = row.output.feed(token, finish)
+        events, ended = row.output.feed(token, "stop" if row.complete else finish, entry)
         if not ended:
             self._events.extend((row.request, event) for event in events)
             return
-        if finish is None:  # a stop string ended it; the batch does not know yet
+        if finish is None:  # a stop string or a filled format ended it; the batch does not know yet
             self._leave(uid)
         self._end(uid, events)
+
+    def _abandon(self, request: int, error: Exception) -> None:
+        """A row cannot go on, and its request with it; the other requests do not notice."""
+        for uid in [uid for uid, row in self._rows.items() if row.request == request]:
+            self._leave(uid)
+            self._end(uid, [])
+        self._flush()
+        self._send(Failed(request, _failure(error)))
 
     def _leave(self, uid: int) -> None:
         """Take a row out of the batch; what was computed for it stays known."""

@@ -69,7 +69,8 @@ def _draw(logprobs: np.ndarray, params: SamplingParams, random: np.random.Genera
     weights = np.exp(scaled - scaled.max())
     cumulative = np.cumsum(weights)
     position = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
-    return int(allowed[min(position, len(allowed) - 1)])
+    # Rounding may lead past the last token of any weight, into those that a grammar forbids.
+    return int(allowed[min(position, int(np.searchsorted(cumulative, cumulative[-1])))])
 
 
 def _allowed(logprobs: np.ndarray, params: SamplingParams) -> np.ndarray:

@@ -1,0 +1,117 @@
+"""Rows: what a request becomes when it is worked on. Each brings its own sampler, processor and way out.
+
+It knows the model's tokenizer and nothing of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from squish.generation import SamplingParams
+from squish.worker.grammar import Grammar, GrammarState
+from squish.worker.output import Reading, RowOutput
+from squish.worker.processors import RowProcessor, edits_of
+from squish.worker.sampling import Sampler, Samplers
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the answers to one prompt are read, and what they must match. The default is plain text."""
+
+    reading: Reading | None = None
+    grammar: Grammar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose prompts are tokenized. tokens: one list per prompt, each at least one token; plans: one each."""
+
+    request: int
+    tokens: list[list[int]]
+    sampling: SamplingParams
+    arrived: float
+    plans: tuple[Plan, ...] = ()
+
+
+@dataclass(slots=True)
+class Row:
+    """A row that the batch works on. followers: rows of the same prompt that start when it is processed."""
+
+    request: int
+    index: int
+    prompt: list[int]
+    max_tokens: int
+    sampling: SamplingParams
+    sampler: Sampler
+    output: RowOutput
+    grammar: Grammar | None = None
+    processor: RowProcessor | None = None
+    attempts: int = 1
+    followers: list[Row] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        """All that the model is to have read: the prompt and what was generated already."""
+        return self.prompt + self.output.tokens
+
+    @property
+    def error(self) -> Exception | None:
+        return self.processor.error if self.processor else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether its format is filled, so that nothing can follow."""
+        grammar = self.processor.grammar if self.processor else None
+        return grammar is not None and grammar.finished
+
+
+class RowMaker:
+    """Makes the rows of requests. tokenizer: mlx_lm's TokenizerWrapper; context_length in tokens."""
+
+    def __init__(self, tokenizer: Any, context_length: int, use_numpy: bool) -> None:
+        self.eos = frozenset(tokenizer.eos_token_ids)
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        self._use_numpy = use_numpy
+        self._samplers = Samplers(use_numpy)
+
+    def first_choices(self, item: Prepared) -> list[Row]:
+        """One row for each prompt; the other choices follow it."""
+        rows = []
+        for prompt in range(len(item.tokens)):
+            first, *others = (self._row(item, prompt, choice) for choice in range(item.sampling.n))
+            first.followers = others
+            rows.append(first)
+        return rows
+
+    def prepare(self, row: Row) -> None:
+        """Give a row that is about to enter the batch a processor that stands where the row stands."""
+        edits = edits_of(row.sampling, row.prompt)
+        grammar = GrammarState(row.grammar, self.eos) if row.grammar else None
+        if edits or grammar:
+            row.processor = RowProcessor(edits, grammar, self.eos, self._use_numpy, row.output.tokens)
+
+    def _row(self, item: Prepared, prompt: int, choice: int) -> Row:
+        index = prompt * item.sampling.n + choice
+        plan = item.plans[prompt] if item.plans else Plan()
+        tokens = item.tokens[prompt]
+        return Row(
+            request=item.request,
+            index=index,
+            prompt=tokens,
+            max_tokens=min(item.sampling.max_tokens, self._context_length - len(tokens)),
+            sampling=item.sampling,
+            sampler=self._samplers.of_row(item.sampling, index),
+            output=RowOutput(
+                index,
+                self._tokenizer.detokenizer,
+                self.eos,
+                item.sampling.stop,
+                len(tokens),
+                item.arrived,
+                plan.reading,
+                item.sampling.logprobs,
+            ),
+            grammar=plan.grammar,
+        )

@@ -1,0 +1,133 @@
+"""Tools in a model's own words: how calls are shown to its template, read from its text, and forced.
+
+mlx-lm's parsers know the formats. Whatever they cannot read is no call. It knows nothing of streams or batches.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from squish.errors import InvalidInput
+from squish.generation import ChatPrompt, Message, Tool, ToolCall
+
+Parser = Callable[[str, Any], Any]
+
+
+def message_for_template(message: Message) -> dict[str, Any]:
+    """A message as chat templates expect it; arguments of calls are objects there."""
+    shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        shown["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": _object_or_text(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        shown["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        shown["name"] = message.name
+    return shown
+
+
+def for_template(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
+    """Tools as chat templates and mlx-lm's parsers expect them. Raises InvalidInput for a schema that is no object."""
+    shown = []
+    for tool in tools:
+        function = {"name": tool.name, "description": tool.description, "parameters": _schema(tool)}
+        shown.append({"type": "function", "function": function})
+    return shown
+
+
+def offered(prompt: ChatPrompt, tokenizer: Any) -> tuple[Tool, ...]:
+    """The tools that the model is told of. Raises InvalidInput when it cannot call any, or not the one that it must."""
+    if prompt.tool_choice == "none" or (not prompt.tools and prompt.tool_choice == "auto"):
+        return ()
+    if not prompt.tools:
+        raise InvalidInput("A tool must be called, but there are no tools.", param="tool_choice")
+    if not tokenizer.has_tool_calling:
+        raise InvalidInput(
+            "This model cannot call tools: its chat template and vocabulary have no format for it.",
+            hint="Use a model that was trained to call tools, such as Qwen3.",
+            param="tools",
+        )
+    if prompt.tool_choice not in ("auto", "required") and not _chosen(prompt):
+        raise InvalidInput(f"tool_choice {prompt.tool_choice!r} names no tool of this request.", param="tool_choice")
+    return prompt.tools
+
+
+def read_calls(parser: Parser, text: str, tools: list[dict[str, Any]]) -> list[ToolCall]:
+    """The calls between two markers; none when the text cannot be read as calls."""
+    try:
+        parsed = parser(text, tools)
+        found = parsed if isinstance(parsed, list) else [parsed]
+        return [_call(call) for call in found]
+    except Exception:  # noqa: BLE001 - a parser raises whatever a model's half-formed text makes it stumble over
+        return []
+
+
+def forcing_grammar(prompt: ChatPrompt, tokenizer: Any) -> str | None:
+    """A Lark grammar of the calls that tool_choice demands; None when it demands none.
+
+    Only for models that write a call as JSON between their markers. Raises InvalidInput for other formats.
+    """
+    chosen = prompt.tools if prompt.tool_choice == "required" else _chosen(prompt)
+    if prompt.tool_choice in ("auto", "none") or not chosen:
+        return None
+    if not str(getattr(tokenizer.tool_parser, "__module__", "")).endswith(".json_tools"):
+        raise InvalidInput(
+            "This model's format of tool calls cannot be forced.", hint='Use tool_choice "auto".', param="tool_choice"
+        )
+    calls = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": tool.name}, "arguments": _schema(tool) or {"type": "object"}},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in chosen
+    ]
+    schema: dict[str, Any] = {"anyOf": calls, "x-guidance": {"key_separator": ": ", "whitespace_flexible": False}}
+    start, end = json.dumps(tokenizer.tool_call_start + "\n"), json.dumps("\n" + tokenizer.tool_call_end)
+    return f"start: {start} call {end}\ncall: %json {json.dumps(schema)}\n"
+
+
+def _chosen(prompt: ChatPrompt) -> tuple[Tool, ...]:
+    return tuple(tool for tool in prompt.tools if prompt.tool_choice == f"call:{tool.name}")
+
+
+def _schema(tool: Tool) -> dict[str, Any]:
+    schema = _object_or_text(tool.parameters)
+    if not isinstance(schema, dict):
+        raise InvalidInput(f"The parameters of the tool {tool.name!r} are no JSON schema.", param="tools")
+    return schema
+
+
+def _object_or_text(text: str) -> dict[str, Any] | str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _call(parsed: dict[str, Any]) -> ToolCall:
+    """A parser's finding as a call. Raises (KeyError, TypeError, ValueError) when it is none."""
+    name, arguments = parsed["name"], parsed.get("arguments", {})
+    if not isinstance(name, str) or not name:
+        raise TypeError("a call without a name")
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments)
+    if not isinstance(arguments, dict):
+        raise TypeError("arguments that are no object")
+    own = parsed.get("id")
+    return ToolCall(
+        own if isinstance(own, str) else uuid.uuid4().hex[:9],  # templates of Mistral take nine letters and no more
+        name,
+        json.dumps(arguments, ensure_ascii=False, allow_nan=False),
+    )
