@@ -50,7 +50,7 @@ class Generation:
 
     def __init__(self, engine: Engine, request: GenerationRequest) -> None:
         self.request = request
-        self.rows = len(request.prompts)
+        self.rows = request.rows
         self.unfinished = set(range(self.rows))
         self.sent = False
         self._engine = engine
@@ -118,6 +118,7 @@ class Engine:
         self._ids = count(1)
         self._running: dict[int, Generation] = {}
         self._waiting: deque[Generation] = deque()
+        self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._became_ready: list[asyncio.Future[Loaded]] = []
 
@@ -129,6 +130,11 @@ class Engine:
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when a loaded model has had nothing to do, in the loop's time; None while it has, or is not loaded."""
+        return None if self.loaded is None or self._running or self._waiting else self._idle_since
 
     @property
     def pid(self) -> int | None:
@@ -276,6 +282,7 @@ class Engine:
         if moved:
             self._announce_positions()
         if not self._running and not self._waiting and self.state == "ready":
+            self._idle_since = asyncio.get_running_loop().time()
             self._start_idle_timer()
 
     def _announce_positions(self) -> None:
