@@ -16,12 +16,12 @@ import click
 
 from squish import __version__, console, serve_command
 from squish.config import Settings
-from squish.errors import HubUnreachable, InvalidInput, ModelNotFound, Offline, SquishError
+from squish.errors import InvalidInput, ModelNotFound, SquishError
 from squish.generation import SamplingParams
+from squish.model_commands import COMMANDS, install
 
 if TYPE_CHECKING:
     from squish.runtime import Runtime
-    from squish.search import Found
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
@@ -92,56 +92,14 @@ def cli(context: click.Context) -> int:
     return _open_tui(None)
 
 
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
 def _open_tui(model: str | None) -> int:
     from squish.tui.app import run as run_tui
 
     return run_tui(Settings.from_environment(), model)
-
-
-@cli.command()
-@click.argument("model")
-@click.option("--name", help="Install it under this name.")
-@click.option("--force", is_flag=True, help="Install it again, even if it is there.")
-def pull(model: str, name: str | None, force: bool) -> None:
-    """Download a model, or import a .gguf file or a directory.
-
-    \b
-    squish pull llama3.1:8b
-    squish pull mlx-community/Qwen3-8B-4bit
-    squish pull ./model.gguf --name mine:7b
-    """
-    asyncio.run(_pull(Settings.from_environment(), model, force=force, name=name))
-
-
-async def _pull(settings: Settings, model: str, *, force: bool = False, name: str | None = None) -> None:
-    from squish.pull import Progress, Pulled, PullStarted, pull
-    from squish.store import Store
-
-    status = console.Status()
-    async for event in pull(model, settings=settings, store=Store(settings.cache_dir), force=force, as_name=name):
-        match event:
-            case PullStarted(id=id, source=source):
-                console.note(f"{id} from {source}")
-            case Progress():
-                status.show(_progress_line(event))
-            case Pulled(installed=installed, fresh=fresh):
-                status.clear()
-                manifest = installed.manifest
-                size = console.size(manifest.size)
-                word = "installed" if fresh else "is installed already"
-                console.note(f"{manifest.id} {word}: {manifest.quantization}, {size}. Try: squish run {manifest.id}")
-
-
-def _progress_line(event: Any) -> str:
-    if not event.total:
-        return f"{event.phase}…"
-    parts = [f"{event.phase:9}{console.bar(event.done, event.total)} {100 * event.done / event.total:3.0f} %"]
-    parts.append(f"{console.size(event.done)} of {console.size(event.total)}")
-    if event.speed:
-        parts.append(f"{console.size(event.speed)}/s")
-    if event.eta is not None:
-        parts.append(f"{event.eta:.0f} s left")
-    return "  ".join(parts)
 
 
 @cli.command()
@@ -196,95 +154,11 @@ async def _open_model(settings: Settings, model: str) -> Runtime:
     try:
         runtime.store.find(model)
     except ModelNotFound:
-        await _pull(settings, model)
+        await install(settings, model)
     return runtime
 
 
 cli.add_command(serve_command.serve)
-
-
-@cli.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_models(as_json: bool) -> None:
-    """List installed models."""
-    from squish.store import Store
-
-    models = Store(Settings.from_environment().cache_dir).list()
-    if as_json:
-        console.out_json([_as_json(model) for model in models])
-        return
-    if not models:
-        console.note("No models are installed. Try: squish pull smollm2:135m")
-        return
-    rows = [
-        (
-            model.id,
-            console.size(model.size),
-            model.quantization,
-            f"{model.context_length:,}",
-            f"{model.installed_at:%Y-%m-%d}",
-        )
-        for model in models
-    ]
-    console.table(("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "INSTALLED"), rows, right=frozenset({1, 3}))
-
-
-def _as_json(model: Any) -> dict[str, Any]:
-    return {
-        "id": model.id,
-        "size": model.size,
-        "quantization": model.quantization,
-        "architecture": model.architecture,
-        "parameters": model.parameters,
-        "context_length": model.context_length,
-        "source": model.source,
-        "revision": model.revision,
-        "license": model.license,
-        "installed_at": model.installed_at.isoformat(),
-    }
-
-
-@cli.command("rm")
-@click.argument("models", nargs=-1, required=True)
-def remove(models: tuple[str, ...]) -> None:
-    """Delete installed models."""
-    from squish.store import Store
-
-    store = Store(Settings.from_environment().cache_dir)
-    for model in models:
-        freed = store.remove(model)
-        console.note(f"{model} is deleted: {console.size(freed)} freed.")
-
-
-@cli.command()
-@click.argument("query", required=False, default="")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Most rows to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def search(query: str, limit: int, as_json: bool) -> None:
-    """Search the catalog and the Hub for models that MLX can run."""
-    from squish.search import in_catalog, on_hub
-
-    settings = Settings.from_environment()
-    found = in_catalog(query)[:limit]
-    try:
-        found += on_hub(query, settings, limit - len(found)) if len(found) < limit else []
-    except (HubUnreachable, Offline) as error:
-        console.error(error)
-        console.note("Only the catalog was searched.")
-    if as_json:
-        console.out_json([asdict(model) for model in found])
-    elif not found:
-        console.note(f"Nothing matches {query!r}.")
-    else:
-        headers = ("NAME", "PARAMETERS", "DOWNLOADS", "LIKES", "REPOSITORY")
-        console.table(headers, [_search_row(model) for model in found], right=frozenset({1, 2, 3}))
-
-
-def _search_row(model: Found) -> tuple[str, ...]:
-    size = f"{model.parameters / 1e9:.2g}B" if model.parameters else "?"
-    downloads = "" if model.downloads is None else f"{model.downloads:,}"
-    likes = "" if model.likes is None else f"{model.likes:,}"
-    return model.name, size, downloads, likes, model.repo + (" (license to accept)" if model.gated else "")
 
 
 @cli.command()

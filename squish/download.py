@@ -12,7 +12,7 @@ import asyncio
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +71,7 @@ class Download:
         self._headers = dict(headers or {})
         self._policy = policy or Policy()
         self._counts = {file.path: 0 for file in files}
+        self._prepared = False
 
     @property
     def done(self) -> int:
@@ -81,25 +82,81 @@ class Download:
     def directory(self) -> Path:
         return self._root
 
-    async def run(self) -> tuple[Downloaded, ...]:
-        """Download what is missing. Raises HubUnreachable, GatedRepo, HubError, CorruptModel, StoreError."""
-        from httpx2 import AsyncClient, Timeout
+    async def run(self, only: Collection[str] | None = None) -> tuple[Downloaded, ...]:
+        """Download what is missing of the files, or of those named by path; several calls may run at once.
 
+        Raises HubUnreachable, GatedRepo, HubError, CorruptModel, StoreError.
+        """
         try:
             self._prepare()
-            policy = self._policy
-            timeout = Timeout(policy.stall, connect=min(policy.stall, 15.0), pool=None)
-            gate = asyncio.Semaphore(policy.connections)
-            async with AsyncClient(timeout=timeout, follow_redirects=False) as client, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._fetch(client, file, gate)) for file in self._files]
+            files = self._files if only is None else tuple(file for file in self._files if file.path in only)
+            if only is None:
+                require_space(self._root, self.total - self._bytes_on_disk())
+            gate = asyncio.Semaphore(self._policy.connections)
+            async with self._client() as client, asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._fetch(client, file, gate)) for file in files]
             return tuple(task.result() for task in tasks)
         except OSError as error:
             raise StoreError(f"The download cannot be written: {error.strerror or error}.") from error
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from None
+            raise first_error(group_error) from None
+
+    async def head(self, path: str, length: int) -> bytes:
+        """The first bytes of a file, of disk where they are there, else of the server; not checked by any hash.
+
+        Raises what `run` raises.
+        """
+        self._prepare()
+        file = next(each for each in self._files if each.path == path)
+        for here in (self._root / path, self._parts / f"{path}.part"):
+            if here.is_file() and here.stat().st_size >= min(length, file.size):
+                with here.open("rb") as stream:
+                    return stream.read(length)
+        failures = 0
+        async with self._client() as client:
+            while True:
+                try:
+                    return await self._first_bytes(client, file, min(length, file.size))
+                except _Interrupted as error:
+                    failures += 1
+                    if failures >= self._policy.attempts:
+                        raise _broke_off(path, error) from error
+                    await asyncio.sleep(_delay(self._policy, failures, error.wait))
+
+    def skip(self, path: str) -> None:
+        """Count a file as done that an earlier run has used up."""
+        self._counts[path] = next(file.size for file in self._files if file.path == path)
+
+    def _client(self) -> AsyncClient:
+        from httpx2 import AsyncClient, Timeout
+
+        policy = self._policy
+        timeout = Timeout(policy.stall, connect=min(policy.stall, 15.0), pool=None)
+        return AsyncClient(timeout=timeout, follow_redirects=False)
+
+    async def _first_bytes(self, client: AsyncClient, file: RemoteFile, length: int) -> bytes:
+        from httpx2 import HTTPError
+
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes=0-{length - 1}"}
+        found = bytearray()
+        try:
+            async with self._response(client, file.url, headers) as response:
+                async for chunk in response.aiter_raw():
+                    found += chunk
+                    if len(found) >= length:
+                        return bytes(found[:length])
+        except HTTPError as error:
+            raise _Interrupted(str(error) or type(error).__name__) from error
+        raise _Interrupted("the connection was cut")
+
+    def _bytes_on_disk(self) -> int:
+        return sum(each.stat().st_size for root in (self._root, self._parts) for each in root.rglob("*"))
 
     def _prepare(self) -> None:
-        """Drop what another version of the model left, and refuse names that leave the directory or do not fit."""
+        """Drop what another version of the model left, and refuse names that leave the directory."""
+        if self._prepared:
+            return
+        self._prepared = True
         for directory in (self._root, self._parts):
             directory.mkdir(parents=True, exist_ok=True)
         wanted = {file.path for file in self._files}
@@ -113,8 +170,6 @@ class Download:
         for path in [each for each in self._parts.rglob("*") if each.is_file()]:
             if path.relative_to(self._parts).with_suffix("").as_posix() not in wanted:
                 path.unlink()
-        here = sum(each.stat().st_size for root in (self._root, self._parts) for each in root.rglob("*"))
-        require_space(self._root, self.total - here)
 
     async def _fetch(self, client: AsyncClient, file: RemoteFile, gate: asyncio.Semaphore) -> Downloaded:
         async with gate:
@@ -147,10 +202,7 @@ class Download:
             except _Interrupted as error:
                 failures = 0 if part.offset > before else failures + 1
                 if failures >= policy.attempts:
-                    raise HubUnreachable(
-                        f"The download of {part.file.path} broke off: {error}.",
-                        hint="Check the network and run the same command again: it goes on where it stopped.",
-                    ) from error
+                    raise _broke_off(part.file.path, error) from error
                 resumed = resumed or part.offset > 0
                 self._counts[part.file.path] = part.offset
                 await asyncio.sleep(_delay(policy, failures, error.wait))
@@ -255,6 +307,13 @@ def require_space(directory: Path, size: int) -> None:
         )
 
 
+def _broke_off(path: str, error: _Interrupted) -> HubUnreachable:
+    return HubUnreachable(
+        f"The download of {path} broke off: {error}.",
+        hint="Check the network and run the same command again: it goes on where it stopped.",
+    )
+
+
 def _check_status(response: Response, *, at_origin: bool) -> None:
     """Let 200, 206 and 416 pass.
 
@@ -290,8 +349,8 @@ def _delay(policy: Policy, failures: int, asked: float | None) -> float:
     return min(backoff, policy.longest_delay) * random.uniform(0.5, 1.0)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to show of several files that failed: one of ours before any other."""
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to show of several tasks that failed: one of ours before any other."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [group]
     while pending:

@@ -5,10 +5,10 @@ It downloads nothing: it gives addresses, sizes and hashes. It knows neither the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from squish import catalog
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 _TIMEOUT = 20.0
+_CHECK_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,26 @@ class Snapshot:
     files: tuple[HubFile, ...]
 
 
+Kind = Literal["mlx", "safetensors", "gguf"]
+
+
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A repository as a search lists it. parameters is 0 where the Hub does not know."""
+    """A repository as a search lists it; 0 and None where the Hub does not know.
+
+    size: bytes of the weights as stored; tensors: numbers by dtype as safetensors names it; architecture: its
+    model_type; bits: of a quantized model; updated: `2026-01-31`.
+    """
 
     repo_id: str
+    kind: Kind
     downloads: int
     likes: int
+    tensors: Mapping[str, int]
     parameters: int
-    tags: tuple[str, ...]
+    architecture: str | None
+    bits: int | None
+    updated: str | None
     gated: bool
 
 
@@ -97,29 +109,30 @@ class Hub:
         )
         return Snapshot(repo_id, info.sha, _license(info), files)
 
-    def search(self, text: str, *, limit: int = 50) -> tuple[HubModel, ...]:
-        """MLX repositories that match a text, the most downloaded first. Raises Offline, HubUnreachable, HubError."""
+    def search(self, text: str, kind: Kind, *, limit: int = 50) -> tuple[HubModel, ...]:
+        """Repositories of one kind that match a text, the most downloaded first.
+
+        Raises Offline, HubUnreachable, HubError.
+        """
         with self._errors("the search", None):
+            api = self._api()
+            self._knock()
             found = list(
-                self._api().list_models(
-                    search=text,
-                    filter="mlx",
+                api.list_models(
+                    search=text or None,
+                    filter=kind if kind != "safetensors" else ["safetensors", "text-generation"],
                     sort="downloads",
                     limit=limit,
-                    expand=["downloads", "likes", "safetensors", "tags", "gated"],
+                    expand=["downloads", "likes", "safetensors", "gguf", "config", "tags", "gated", "lastModified"],
                 )
             )
-        return tuple(
-            HubModel(
-                repo_id=clean(each.id),
-                downloads=each.downloads or 0,
-                likes=each.likes or 0,
-                parameters=each.safetensors.total if each.safetensors is not None else 0,
-                tags=tuple(clean(tag) for tag in each.tags or ()),
-                gated=bool(each.gated),
-            )
-            for each in found
-        )
+        return tuple(_listed(each, kind) for each in found)
+
+    def _knock(self) -> None:
+        """Fail at once where nobody answers: huggingface_hub itself would try a listing for half a minute."""
+        from huggingface_hub import get_session
+
+        get_session().head(self._settings.hub_endpoint, timeout=_TIMEOUT)
 
     def gated(self, repo_id: str) -> GatedRepo:
         """The error for a repository whose license was not accepted, or not with this token."""
@@ -182,6 +195,29 @@ class Hub:
         if not self.token():
             hint += " If it is private, set HF_TOKEN."
         return ModelNotFound(f"{repo_id} is not on the Hub.", hint=hint, param="model")
+
+
+def _listed(info: ModelInfo, kind: Kind) -> HubModel:
+    """What a search says of a repository. Its texts are not ours and are cleaned."""
+    config = info.config if isinstance(info.config, dict) else {}
+    packed = config.get("quantization_config") or config.get("quantization")
+    bits = packed.get("bits") if isinstance(packed, dict) else None
+    gguf = getattr(info, "gguf", None)
+    gguf = gguf if isinstance(gguf, dict) else {}
+    named = gguf.get("architecture") if kind == "gguf" else config.get("model_type")
+    stored = info.safetensors
+    return HubModel(
+        repo_id=clean(info.id),
+        kind=kind,
+        downloads=info.downloads or 0,
+        likes=info.likes or 0,
+        tensors={} if stored is None else {clean(name): int(count) for name, count in stored.parameters.items()},
+        parameters=int(gguf.get("total") or 0) if kind == "gguf" else (stored.total if stored is not None else 0),
+        architecture=clean(named) if isinstance(named, str) else None,
+        bits=bits if isinstance(bits, int) else None,
+        updated=f"{info.last_modified:%Y-%m-%d}" if info.last_modified is not None else None,
+        gated=bool(info.gated),
+    )
 
 
 def _license(info: ModelInfo) -> str | None:

@@ -71,7 +71,39 @@ class InspectModel(msgspec.Struct, frozen=True, tag="inspect_model"):
     path: str
 
 
-ToWorker = Load | Generate | Cancel | ImportGguf | InspectModel
+class Recipe(msgspec.Struct, frozen=True):
+    """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more."""
+
+    bits: int
+    group_size: int
+    mode: str = "affine"
+    mixed: str | None = None
+
+
+class QuantizeShards(msgspec.Struct, frozen=True, tag="quantize_shards"):
+    """Job: compress what the arrived shards of a model make possible; repeated with every shard until all is written.
+
+    source: directory with config.json and the arrived shards; headers: directory with the safetensors header of every
+    shard, as NAME.json; destination: a directory that keeps its own account of what is written.
+    Answered by JobProgress…, then Quantized or Failed(None).
+    """
+
+    source: str
+    headers: str
+    destination: str
+    arrived: tuple[str, ...]
+    recipe: Recipe
+
+
+class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
+    """Job: load the MLX model directory at path and read a text with it. Answered by Measured or Failed(None)."""
+
+    path: str
+    text: str
+
+
+Job = ImportGguf | InspectModel | QuantizeShards | MeasurePerplexity
+ToWorker = Load | Generate | Cancel | Job
 
 # ---- worker → front
 
@@ -119,7 +151,23 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
     license: str | None = None
 
 
-FromWorker = Alive | Loaded | Events | Failed | JobProgress | Imported
+class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
+    """consumed: shards that are not needed any more; complete: the model is whole; peak_memory: of the process."""
+
+    consumed: tuple[str, ...]
+    complete: bool
+    peak_memory: int
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """perplexity over so many predicted tokens."""
+
+    perplexity: float
+    tokens: int
+
+
+JobResult = Imported | Quantized | Measured
+FromWorker = Alive | Loaded | Events | Failed | JobProgress | JobResult
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:

@@ -8,67 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
+from squish import recipes
 from squish.config import Settings
-from squish.download import Download, Policy, require_space
+from squish.download import Policy, require_space
 from squish.errors import (
     CorruptModel,
     EngineError,
-    GatedRepo,
     InvalidInput,
     ModelInUse,
     ModelNotFound,
     StoreError,
     UnsupportedModel,
 )
-from squish.hub import Hub, Snapshot
+from squish.fetch import Fetch, Fetched
+from squish.hub import Snapshot
 from squish.names import RepoName
-from squish.partfile import RemoteFile
-from squish.protocol import Imported, ImportGguf, InspectModel
-from squish.sources import DirectorySource, FileSource, HubSource, Plan, choose, is_model_file, resolve
+from squish.progress import Notice, Progress, Pulled, PullEvent, PullStarted
+from squish.protocol import Imported, ImportGguf, InspectModel, JobProgress
+from squish.recipes import Compression
+from squish.sources import DirectorySource, FileSource, HubSource, Plan, is_model_file, resolve
 from squish.store import Installed, Manifest, Store, StoredFile
 from squish.workers import run_job
 
-Phase = Literal["resolve", "download", "import", "verify"]
+__all__ = ["Notice", "Progress", "PullEvent", "PullStarted", "Pulled", "pull"]
 
 _TICK = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class PullStarted:
-    """What is being installed under which id, and from where."""
-
-    id: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds."""
-
-    phase: Phase
-    done: int
-    total: int
-    speed: float | None = None
-    eta: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """The end: the model as it is installed. fresh: it was not there before this pull."""
-
-    installed: Installed
-    fresh: bool = True
-
-
-PullEvent = PullStarted | Progress | Pulled
 
 
 async def pull(
@@ -78,14 +48,17 @@ async def pull(
     store: Store,
     force: bool = False,
     as_name: str | None = None,
+    compression: Compression | None = None,
     policy: Policy | None = None,
 ) -> AsyncGenerator[PullEvent]:
     """Install the model of a name; one that is installed is done at once, unless `force`.
 
-    as_name: the id to install it under. Closing the iterator stops the pull; what was downloaded stays for the next.
+    as_name: the id to install it under. compression: what to do with full precision, by default what the catalog says
+    of a short name, and 4 bits for a repository.
+    Closing the iterator stops the pull; what was downloaded stays for the next.
     Raises the SquishErrors of resolving (InvalidName, ModelNotFound, Offline), downloading, importing and the store.
     """
-    plan = resolve(name, as_name=as_name, offline=settings.offline)
+    plan, wanted = _decide(resolve(name, as_name=as_name, offline=settings.offline), compression, as_name)
     yield PullStarted(plan.id, str(plan.source))
     if not force and (there := _installed(store, plan)) is not None:
         yield Pulled(there, fresh=False)
@@ -95,10 +68,33 @@ async def pull(
             yield Pulled(there, fresh=False)
             return
         yield Progress("resolve", 0, 0)
-        events = _Pull(plan, settings, store, policy).run()
+        events = _Pull(plan, settings, store, wanted, policy).run()
         async with aclosing(events):
             async for event in events:
                 yield event
+
+
+def _decide(plan: Plan, asked: Compression | None, as_name: str | None) -> tuple[Plan, Compression]:
+    """The plan with the name that its compression gives it, and the compression.
+
+    A name that is not asked for says how the model was compressed, where that is not the usual way.
+    """
+    source = plan.source
+    if isinstance(source, HubSource) and (tagged := recipes.from_tag(source.repo.tag)) is not None:
+        if asked is not None and asked.asked:
+            raise InvalidInput(f"{plan.id} names its bits already.", hint="Leave --bits out.", param="--bits")
+        wanted = tagged if asked is None else replace(asked, recipe=tagged.recipe, asked=True)
+        return replace(plan, source=HubSource(replace(source.repo, tag=None))), wanted
+    if not isinstance(source, HubSource):
+        if asked is not None and asked.asked and asked.recipe is not None:
+            raise InvalidInput("Only a Hub repository is compressed while it is pulled.", param="--bits")
+        return plan, Compression(None)
+    if asked is None or not asked.asked:
+        usual = None if plan.as_published else recipes.DEFAULT
+        return plan, replace(asked or Compression(), recipe=usual)
+    if as_name is None and asked.recipe != recipes.DEFAULT:
+        return replace(plan, id=recipes.named(plan.id, recipes.tag(asked.recipe))), asked
+    return plan, asked
 
 
 def _installed(store: Store, plan: Plan) -> Installed | None:
@@ -135,8 +131,11 @@ async def _turn(store: Store, id: str) -> AsyncGenerator[None]:
 class _Pull:
     """One pull that has its turn."""
 
-    def __init__(self, plan: Plan, settings: Settings, store: Store, policy: Policy | None) -> None:
-        self._plan, self._settings, self._store, self._policy = plan, settings, store, policy
+    def __init__(
+        self, plan: Plan, settings: Settings, store: Store, wanted: Compression, policy: Policy | None
+    ) -> None:
+        self._plan, self._settings, self._store = plan, settings, store
+        self._wanted, self._policy = wanted, policy
         self._imported: Imported | None = None
 
     async def run(self) -> AsyncGenerator[PullEvent]:
@@ -152,35 +151,53 @@ class _Pull:
                 yield event
 
     async def _from_hub(self, repo: RepoName) -> AsyncGenerator[PullEvent]:
-        hub = Hub(self._settings)
-        snapshot = await asyncio.to_thread(hub.snapshot, repo.repo_id, repo.revision)
-        chosen = choose(snapshot, repo.tag)
         partial = self._store.partial(self._plan.id)
-        files = tuple(RemoteFile(f.url, f.path, f.size, f.sha256, f.git_blob) for f in chosen)
-        download = Download(files, partial, headers=await asyncio.to_thread(hub.headers), policy=self._policy)
-        task = asyncio.create_task(download.run())
+        fetch = Fetch(repo, partial, self._settings, self._wanted, self._policy)
         try:
-            async for progress in _watch(download, task):
-                yield progress
-            done = task.result()
-        except GatedRepo as error:
-            raise await asyncio.to_thread(hub.gated, repo.repo_id) from error
-        finally:
-            await _cancelled(task)
-        if len(chosen) == 1 and chosen[0].path.lower().endswith(".gguf"):
-            rest = self._from_gguf(download.directory / chosen[0].path, snapshot)
-        else:
-            known = tuple(StoredFile(each.path, each.size, each.sha256) for each in done)
-            rest = self._inspected(download.directory, snapshot, known)
-        try:
-            async with aclosing(rest):
-                async for event in rest:
-                    if isinstance(event, Pulled):
-                        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+            steps = fetch.run()
+            async with aclosing(steps):
+                async for event in steps:
                     yield event
-        except UnsupportedModel:  # no later pull will need these bytes
+            if fetch.result is None:
+                raise EngineError("The download ended without a result.")
+            rest = self._installed_from(fetch.result)
+            async with aclosing(rest):
+                async for done in rest:
+                    if isinstance(done, Pulled):
+                        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+                    yield done
+        except (UnsupportedModel, InvalidInput):  # no later pull will need these bytes
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
             raise
+
+    async def _installed_from(self, fetched: Fetched) -> AsyncGenerator[PullEvent]:
+        """Commit what was fetched: an imported GGUF file, a model, or a model and the original it was made of."""
+        if fetched.gguf is not None:
+            steps = self._from_gguf(fetched.gguf, fetched.snapshot)
+        else:
+            steps = self._inspected(fetched.directory, fetched.snapshot, fetched.known)
+        async with aclosing(steps):
+            async for event in steps:
+                if not isinstance(event, Pulled) or fetched.report is None:
+                    yield event
+                    continue
+                kept = None
+                if fetched.source is not None:
+                    kept = await self._kept(fetched, fetched.source)
+                yield replace(event, compression=replace(fetched.report, kept_as=kept))
+
+    async def _kept(self, fetched: Fetched, source: Path) -> str:
+        """Install the original too; its id."""
+        id = recipes.named(self._base_id(), recipes.tag(None))
+        async for _ in self._job(InspectModel(path=str(source)), 0):
+            pass
+        await self._commit(source, fetched.snapshot, fetched.source_known, id)
+        return id
+
+    def _base_id(self) -> str:
+        """The id without the tag of its compression."""
+        suffix = recipes.tag(self._wanted.recipe)
+        return self._plan.id.removesuffix(f":{suffix}").removesuffix(f"-{suffix}")
 
     async def _from_gguf(self, path: Path, snapshot: Snapshot | None = None) -> AsyncGenerator[PullEvent]:
         """Import a GGUF file that lies on this machine."""
@@ -239,18 +256,20 @@ class _Pull:
             async for event in events:
                 if isinstance(event, Imported):
                     self._imported = event
-                else:
+                elif isinstance(event, JobProgress):
                     yield Progress("import", int(size * event.fraction), size)
         finally:
             if isinstance(events, AsyncGenerator):  # stopped half way: the worker ends now, not when it is collected
                 await events.aclose()
 
-    async def _commit(self, directory: Path, snapshot: Snapshot | None, known: tuple[StoredFile, ...]) -> Installed:
+    async def _commit(
+        self, directory: Path, snapshot: Snapshot | None, known: tuple[StoredFile, ...], id: str | None = None
+    ) -> Installed:
         imported = self._imported
         if imported is None:
             raise EngineError("The import ended without a result.")
         manifest = Manifest(
-            id=self._plan.id,
+            id=id or self._plan.id,
             source=str(self._plan.source),
             revision=snapshot.commit if snapshot is not None else None,
             architecture=imported.architecture,
@@ -262,27 +281,6 @@ class _Pull:
             files=known,
         )
         return await asyncio.to_thread(self._store.commit, directory, manifest)
-
-
-async def _watch(download: Download, task: asyncio.Task[object]) -> AsyncGenerator[Progress]:
-    """The progress of a download while its task runs. The speed is that of the last seconds."""
-    loop = asyncio.get_running_loop()
-    seen: deque[tuple[float, int]] = deque(maxlen=50)
-    while True:
-        seen.append((loop.time(), download.done))
-        (first, before), (last, done) = seen[0], seen[-1]
-        speed = (done - before) / (last - first) if last > first and done > before else None
-        eta = (download.total - done) / speed if speed else None
-        yield Progress("download", done, download.total, speed, eta)
-        if task.done():
-            return
-        await asyncio.wait({task}, timeout=_TICK)
-
-
-async def _cancelled(task: asyncio.Task[object]) -> None:
-    """End a task and wait for it, whatever it ends with."""
-    task.cancel()
-    await asyncio.wait({task})
 
 
 def _copy(source: Path, target: Path) -> None:

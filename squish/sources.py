@@ -55,11 +55,12 @@ class DirectorySource:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A name, resolved."""
+    """A name, resolved. as_published: the catalog chose this repository for the bits that it has."""
 
     id: str
     source: HubSource | FileSource | DirectorySource
     license: str | None = None
+    as_published: bool = False
 
 
 def resolve(name: str, *, as_name: str | None = None, offline: bool = False) -> Plan:
@@ -74,7 +75,7 @@ def resolve(name: str, *, as_name: str | None = None, offline: bool = False) -> 
             entry = catalog.lookup(ref)
             if entry is None:
                 raise _unknown(name)
-            return Plan(wanted or entry.id, _entry_source(entry, offline), entry.license)
+            return Plan(wanted or entry.id, _entry_source(entry, offline), entry.license, as_published=True)
         case RepoName():
             return Plan(wanted or str(ref), HubSource(ref))
         case LocalPath():

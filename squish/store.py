@@ -18,95 +18,30 @@ import hashlib
 import os
 import secrets
 import shutil
-import tomllib
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-import msgspec
-import tomli_w
-
 from squish import catalog
-from squish.errors import CorruptModel, InvalidName, ModelInUse, ModelNotFound, StoreError
+from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, StoreError
+from squish.manifest import (
+    MANIFEST,
+    Installed,
+    Manifest,
+    Problem,
+    StoredFile,
+    directory_name,
+    is_inside,
+    read_manifest,
+    sync,
+    write_manifest,
+)
 from squish.names import LocalPath, ShortName, parse
 
-MANIFEST = "manifest.toml"
-_FORMAT = 1
-
-
-def is_inside(path: str) -> bool:
-    """Whether a relative file name, with / between its parts, stays inside the directory that it is joined to."""
-    parts = path.split("/")
-    return not any(part in ("", ".", "..") or "\\" in part or "\x00" in part for part in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of a model: path relative to the model's directory with / between its parts, size in bytes."""
-
-    path: str
-    size: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        if not is_inside(self.path):
-            raise ValueError(f"{self.path!r} leaves the model's directory")
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a model is and where it came from.
-
-    source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
-    quantization: for people; context_length in tokens; installed_at in UTC.
-    """
-
-    id: str
-    source: str
-    revision: str | None
-    architecture: str
-    quantization: str
-    parameters: int
-    context_length: int
-    license: str | None
-    installed_at: datetime
-    files: tuple[StoredFile, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def created(self) -> int:
-        """When it was installed, in Unix seconds."""
-        return int(self.installed_at.timestamp())
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """A model on disk. path is its directory."""
-
-    manifest: Manifest
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A directory of the store that is no usable model, and why."""
-
-    path: Path
-    reason: str
-
-
-def directory_name(id: str) -> str:
-    """The one directory name that stands for an id. Raises InvalidName when the id is a path or no name at all."""
-    ref = parse(id)
-    if isinstance(ref, LocalPath) or str(ref) != id:
-        raise InvalidName(f"{id[:80]!r} cannot name an installed model.", param="name")
-    return id.replace("/", "--").replace(":", "+")
+__all__ = ["MANIFEST", "Installed", "Manifest", "Problem", "Store", "StoredFile", "directory_name", "is_inside"]
 
 
 class Store:
@@ -141,7 +76,7 @@ class Store:
             for id in ids:
                 path = self.cache_dir / directory_name(id)
                 if path.is_dir():
-                    return Installed(_read_manifest(path), path)
+                    return Installed(read_manifest(path), path)
         raise self._not_found(str(ref))
 
     def verify(self, name: str) -> None:
@@ -200,22 +135,22 @@ class Store:
         final, old = self.cache_dir / name, self.cache_dir / ".old" / name
         with self._locked(f"{name}.commit", manifest.id, wait=False), _store_errors(final):
             complete = replace(manifest, files=_hashed(staging, manifest.files))
-            _write_manifest(staging, complete)
+            write_manifest(staging, complete)
             self._restore(old)
             with self._locked("swap", manifest.id, wait=True):  # no reader looks between the two renames
                 if final.exists():
                     old.parent.mkdir(exist_ok=True)
                     final.rename(old)
                 staging.rename(final)
-            _sync(self.cache_dir)
+            sync(self.cache_dir)
             if old.exists():
                 self._discard(old)
         return Installed(complete, final)
 
-    def remove(self, name: str) -> int:
+    def remove(self, name: str, *, force: bool = False) -> int:
         """Remove a model and what was downloaded of it so far; the bytes freed.
 
-        Raises ModelNotFound, or ModelInUse while another process installs it.
+        Raises ModelNotFound, or ModelInUse while another process installs it or, without force, serves it.
         """
         id = self._id_to_remove(name)
         directory = directory_name(id)
@@ -225,10 +160,56 @@ class Store:
             present = [each for each in (path, partial) if each.exists()]
             if not present:
                 raise self._not_found(id)
+            if not force and path.exists() and _is_held(path):
+                raise ModelInUse(
+                    f"{id} is loaded by a running Squish.",
+                    hint=f"Unload it there, or delete it all the same: squish rm --force {id}",
+                    param="model",
+                )
             freed = sum(_tree_size(each) for each in present)
             for each in present:
                 self._discard(each)
         return freed
+
+    def copy(self, name: str, new_id: str) -> Installed:
+        """Install a model under a second name, sharing its files on disk where the file system can.
+
+        Raises ModelNotFound, InvalidName, InvalidInput (the name is taken), StoreError.
+        """
+        source = self.find(name)
+        if (self.cache_dir / directory_name(new_id)).exists():
+            raise InvalidInput(f"{new_id} is installed already.", hint=f"Run: squish rm {new_id}", param="name")
+        manifest = replace(source.manifest, id=new_id, installed_at=datetime.now(UTC))
+        with self.lock(new_id, wait=False), self.staging(new_id) as staging, _store_errors(staging):
+            for file in manifest.files:
+                target = staging / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.hardlink_to(source.path / file.path)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(source.path / file.path, target)
+            return self.commit(staging, manifest)
+
+    def prune(self) -> tuple[tuple[str, int], ...]:
+        """Delete downloads that were begun and are not running now; their names and the bytes freed."""
+        freed = []
+        partial, trash = self.cache_dir / ".partial", self.cache_dir / ".trash"
+        with _store_errors(partial):
+            with self._locked("staging", "the store", wait=True):
+                _sweep_staging(partial)
+            for path in sorted(partial.iterdir()) if partial.is_dir() else ():
+                if "~" in path.name:  # a living process builds a model there
+                    continue
+                try:
+                    with self._locked(f"{path.name}.pull", path.name, wait=False):
+                        size = _tree_size(path)
+                        self._discard(path)
+                except ModelInUse:
+                    continue
+                freed.append((path.name.replace("--", "/").replace("+", ":"), size))
+            for path in trash.iterdir() if trash.is_dir() else ():
+                shutil.rmtree(path, ignore_errors=True)
+        return tuple(freed)
 
     def _id_to_remove(self, name: str) -> str:
         """The id that a name means; also of a broken model, and of one that is only half downloaded."""
@@ -246,7 +227,7 @@ class Store:
                 if path.name.startswith(".") or not path.is_dir():
                     continue
                 try:
-                    found.append(Installed(_read_manifest(path), path))
+                    found.append(Installed(read_manifest(path), path))
                 except CorruptModel as error:
                     problems.append(Problem(path, error.message))
                 except ModelNotFound:  # removed while we were looking
@@ -312,7 +293,7 @@ class Store:
         trash = self.cache_dir / ".trash"
         trash.mkdir(exist_ok=True)
         path.rename(trash / secrets.token_hex(8))
-        _sync(path.parent)
+        sync(path.parent)
         for each in trash.iterdir():
             shutil.rmtree(each, ignore_errors=True)
 
@@ -326,30 +307,6 @@ def _store_errors(path: Path) -> Iterator[None]:
             f"The model store cannot be used: {error.strerror or error} ({error.filename or path}).",
             hint="Set SQUISH_CACHE_DIR to a directory that can be written, and check the free space.",
         ) from error
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
-        manifest = msgspec.convert({"revision": None, "license": None} | tomllib.loads(text), Manifest)
-        if directory_name(manifest.id).casefold() != path.name.casefold():
-            raise ValueError(f"it is the manifest of {manifest.id}")
-    except (OSError, ValueError, InvalidName) as error:  # tomllib, msgspec and unicode errors are ValueErrors
-        if not path.exists():
-            raise ModelNotFound(f"{path.name} is not installed any more.") from None
-        reason = f"{path / MANIFEST} cannot be read: {error}."
-        raise CorruptModel(reason, hint="Pull the model again with --force.") from error
-    return manifest
-
-
-def _write_manifest(directory: Path, manifest: Manifest) -> None:
-    values = msgspec.to_builtins(manifest, builtin_types=(datetime,))
-    text = tomli_w.dumps({"format": _FORMAT} | {key: value for key, value in values.items() if value is not None})
-    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(directory)
 
 
 def _hashed(directory: Path, known: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
@@ -377,7 +334,7 @@ def _sha256(path: Path) -> str:
 
 def _sweep_staging(root: Path) -> None:
     """Remove staging directories that no living process holds. To be called under the staging lock."""
-    for path in root.glob("*~*"):
+    for path in root.glob("*~*") if root.is_dir() else ():
         descriptor = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -388,13 +345,19 @@ def _sweep_staging(root: Path) -> None:
             os.close(descriptor)
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _is_held(path: Path) -> bool:
+    """Whether a worker holds the model's directory, which it does as long as it serves the model."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
     finally:
         os.close(descriptor)
 
 
 def _tree_size(path: Path) -> int:
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    """Bytes that deleting a directory frees: a file that has another name elsewhere stays."""
+    found = [each.lstat() for each in path.rglob("*")]
+    return sum(each.st_size for each in found if stat.S_ISREG(each.st_mode) and each.st_nlink == 1)

@@ -19,7 +19,18 @@ import msgspec
 
 from squish import protocol
 from squish.errors import EngineError, WorkerDied
-from squish.protocol import Alive, Failed, FromWorker, Imported, JobProgress, ToWorker
+from squish.protocol import (
+    Alive,
+    Failed,
+    FromWorker,
+    Imported,
+    Job,
+    JobProgress,
+    JobResult,
+    Measured,
+    Quantized,
+    ToWorker,
+)
 
 _STDERR_LINES = 40
 _EXIT_GRACE = 5.0
@@ -148,7 +159,7 @@ class Worker:
                 pass
 
 
-async def run_job(frame: ToWorker, cache_dir: Path) -> AsyncIterator[JobProgress | Imported]:
+async def run_job(frame: Job, cache_dir: Path) -> AsyncIterator[JobProgress | JobResult]:
     """Run one job in a worker of its own. Yields progress and last the result; raises the job's error or WorkerDied."""
     worker = await Worker.spawn(cache_dir)
     try:
@@ -159,7 +170,7 @@ async def run_job(frame: ToWorker, cache_dir: Path) -> AsyncIterator[JobProgress
                     raise failure.to_error()
                 case JobProgress() as progress:
                     yield progress
-                case Imported() as result:
+                case (Imported() | Quantized() | Measured()) as result:
                     yield result
                     return
                 case other:

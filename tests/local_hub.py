@@ -69,6 +69,8 @@ class Repo:
     gated: bool = False
     license: str = "apache-2.0"
     wrong_hashes: dict[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ("mlx",)
+    listed: dict[str, object] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -203,9 +205,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _search(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         words, limit = query.get("search", [""])[0].lower().split(), int(query.get("limit", ["100"])[0])
-        found = [name for name in self.hub.repos if all(word in name.lower() for word in words)]
-        fields = {"downloads": 10, "likes": 1, "tags": ["mlx"], "gated": False}
-        self._json([{"id": name, "modelId": name, **fields} for name in found[:limit]])
+        wanted = {tag for each in query.get("filter", []) for tag in each.split(",")}
+        found = [
+            {"id": name, "modelId": name, "downloads": 10, "likes": 1, "gated": False, **repo.listed}
+            | {"tags": repo.tags}
+            for name, repo in self.hub.repos.items()
+            if all(word in name.lower() for word in words) and wanted <= {*repo.tags}
+        ]
+        found.sort(key=lambda each: -int(str(each["downloads"])))
+        self._json(found[:limit])
 
     def _model(self, repo_id: str, kind: str | None, revision: str | None) -> None:
         repo = self._repo(repo_id, revision)
@@ -253,19 +261,22 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault.corrupt:
             content = bytes(byte ^ 0xFF for byte in content)
-        start, wanted = 0, re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if wanted and not fault.ignore_range and self.headers.get("If-Range", etag) == etag:
-            start = int(wanted[1])
+        start, wanted = 0, re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        end = len(content)
+        ranged = bool(wanted and not fault.ignore_range and self.headers.get("If-Range", etag) == etag)
+        if wanted and ranged:
+            start, end = int(wanted[1]), min(end, int(wanted[2] or end) + 1)
         headers = {"ETag": etag, "X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
         if start >= len(content) > 0:
             self._head(416, 0, headers | {"Content-Range": f"bytes */{len(content)}"})
             return
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        body = content[start:] + fault.extra
+        partial = ranged and (start, end) != (0, len(content))
+        if partial:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        body = content[start:end] + fault.extra
         if fault.extra:
             headers["Connection"] = "close"
-        self._head(206 if start else 200, None if fault.extra else len(body), headers)
+        self._head(206 if partial else 200, None if fault.extra else len(body), headers)
         if self.command == "GET":
             self._body(body, fault)
 

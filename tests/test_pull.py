@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,7 @@ from squish.errors import (
     UnsupportedModel,
 )
 from squish.pull import Progress, Pulled, PullEvent, PullStarted, pull
+from squish.recipes import Compression
 from squish.sources import packaged_file
 from squish.store import Store
 from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
@@ -64,11 +66,22 @@ class Machine:
         fields = {name: getattr(self.settings, name) for name in Settings.__dataclass_fields__}
         self.settings = Settings(**(fields | values))
 
-    async def events(
+    def start(
         self, name: str, force: bool = False, as_name: str | None = None, policy: Policy = QUICK
-    ) -> list[PullEvent]:
-        found = pull(name, settings=self.settings, store=self.store, force=force, as_name=as_name, policy=policy)
-        async with aclosing(found):
+    ) -> AsyncGenerator[PullEvent]:
+        """A pull of the files as they are."""
+        return pull(
+            name,
+            settings=self.settings,
+            store=self.store,
+            force=force,
+            as_name=as_name or (None if name.startswith("/") else name.partition("@")[0]),
+            compression=Compression(None, asked=True),
+            policy=policy,
+        )
+
+    async def events(self, name: str, **options: Any) -> list[PullEvent]:
+        async with aclosing(self.start(name, **options)) as found:
             return [event async for event in found]
 
     def pull(self, name: str, **options: object) -> Pulled:
@@ -169,8 +182,7 @@ def test_stopping_a_pull_keeps_what_came(machine: Machine, hub: LocalHub) -> Non
     hub.fault(WEIGHTS, Fault(hold_after=2 * MIB))
 
     async def stop() -> None:
-        events = pull(REPO, settings=machine.settings, store=machine.store, policy=QUICK)
-        async with aclosing(events):
+        async with aclosing(machine.start(REPO)) as events:
             async for event in events:
                 if isinstance(event, Progress) and event.done >= MIB:
                     return

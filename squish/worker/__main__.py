@@ -18,7 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squish.errors import EngineError, SquishError
-from squish.protocol import HEARTBEAT, Alive, Cancel, Failed, Failure, Generate, ImportGguf, InspectModel, Load, Loaded
+from squish.protocol import (
+    HEARTBEAT,
+    Alive,
+    Cancel,
+    Failed,
+    Failure,
+    Generate,
+    ImportGguf,
+    InspectModel,
+    Load,
+    Loaded,
+    MeasurePerplexity,
+    QuantizeShards,
+)
 from squish.worker.channel import Channel
 
 if TYPE_CHECKING:
@@ -58,7 +71,7 @@ def _work(channel: Channel, cache_dir: Path) -> None:
     match channel.receive():
         case Load() as load:
             _serve(channel, load, report, cache_dir)
-        case ImportGguf() | InspectModel() as job:
+        case (ImportGguf() | InspectModel() | QuantizeShards() | MeasurePerplexity()) as job:
             from squish.worker import convert
 
             _start("reader", lambda: _read(channel, None, lambda: None))
@@ -70,6 +83,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import kernels, memory
+    from squish.worker.hold import hold
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
     from squish.worker.prefix import PrefixCache
@@ -79,6 +93,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
+    hold(Path(load.path))
     kernels.use_fused_attention()
     loaded = load_model(Path(load.path))
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size)

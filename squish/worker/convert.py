@@ -1,4 +1,4 @@
-"""The jobs of a worker process: import a GGUF file, or say what an MLX model directory is.
+"""The jobs of a worker process: import, inspect, compress, measure. Inspecting is done here.
 
 A directory is judged by its own files, and what we could not run is refused here, before it is installed.
 """
@@ -16,24 +16,44 @@ from mlx_lm.utils import _get_classes
 from safetensors import SafetensorError, safe_open
 
 from squish.errors import CorruptModel, UnsupportedModel
-from squish.protocol import FromWorker, Imported, ImportGguf, InspectModel, JobProgress
+from squish.protocol import (
+    FromWorker,
+    Imported,
+    ImportGguf,
+    InspectModel,
+    Job,
+    JobProgress,
+    JobResult,
+    MeasurePerplexity,
+    QuantizeShards,
+)
 from squish.worker.gguf import import_gguf
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
 
-def run(job: ImportGguf | InspectModel, send: Callable[[FromWorker], None]) -> Imported:
+def run(job: Job, send: Callable[[FromWorker], None]) -> JobResult:
     """Do the job; progress goes to send. Raises UnsupportedModel, CorruptModel and what writing meets."""
+
+    def report(phase: str, fraction: float) -> None:
+        send(JobProgress(phase, fraction))
+
     match job:
         case ImportGguf(source=source, destination=destination):
-            result = import_gguf(
-                Path(source), Path(destination), lambda phase, fraction: send(JobProgress(phase, fraction))
-            )
+            result = import_gguf(Path(source), Path(destination), report)
             return Imported(
                 result.architecture, result.quantization, result.context_length, result.parameters, result.license
             )
         case InspectModel(path=path):
             return inspect(Path(path))
+        case QuantizeShards():
+            from squish.worker.quantize import quantize_shards
+
+            return quantize_shards(job, report)
+        case MeasurePerplexity(path=path, text=text):
+            from squish.worker.perplexity import perplexity
+
+            return perplexity(Path(path), text)
 
 
 def inspect(path: Path) -> Imported:

@@ -1,0 +1,113 @@
+"""What is known of an installed model, for `squish show`: its manifest, its chat template, and whether it fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squish import console, fit, machine
+from squish.manifest import Installed, Manifest
+from squish.text import clean
+
+_USUAL_CONTEXT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """template: the first characters of the chat template, None without one. largest: tokens that still fit."""
+
+    manifest: Manifest
+    path: Path
+    template: str | None
+    machine: fit.Machine
+    estimate: fit.Estimate
+    fits: fit.Fits
+    largest: int
+
+
+def describe(installed: Installed, context: int | None = None) -> Description:
+    """Read a model's directory. context: tokens of the fit; by default 8192, or the model's where that is shorter."""
+    manifest, here = installed.manifest, machine.read()
+    shape = fit.shape_of(_json(installed.path / "config.json"), manifest.parameters)
+    stored = sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
+    estimate = fit.estimate(shape, stored, context or min(_USUAL_CONTEXT, manifest.context_length), here)
+    return Description(
+        manifest=manifest,
+        path=installed.path,
+        template=_template(installed.path),
+        machine=here,
+        estimate=estimate,
+        fits=fit.verdict(estimate, here),
+        largest=fit.largest_context(shape, stored, here, manifest.context_length),
+    )
+
+
+def lines(found: Description) -> list[tuple[str, str]]:
+    """Name and value, in the order in which they are shown."""
+    manifest, needs = found.manifest, found.estimate
+    size = console.size
+    answer = {"yes": "fits", "tight": "fits once other programs make room", "no": "does not fit"}[found.fits]
+    rows = [
+        ("name", manifest.id),
+        ("architecture", manifest.architecture),
+        ("parameters", f"{manifest.parameters:,}"),
+        ("quantization", manifest.quantization),
+        ("context", f"{manifest.context_length:,} tokens"),
+        ("license", manifest.license or "not stated"),
+        ("source", manifest.source + (f" at {manifest.revision[:12]}" if manifest.revision else "")),
+        ("installed", f"{manifest.installed_at:%Y-%m-%d %H:%M} UTC"),
+        ("directory", str(found.path)),
+        ("chat template", "none" if found.template is None else f"{len(found.template):,} characters"),
+        (
+            "memory",
+            f"{size(needs.needed)} at {needs.context:,} tokens: weights {size(needs.weights)}, "
+            f"cache {size(needs.cache)}, engine {size(needs.overhead)}",
+        ),
+        ("fit", f"{answer} ({size(found.machine.total)} of {found.machine.kind}, {size(found.machine.free)} free)"),
+        ("", f"the longest context that fits is {found.largest:,} tokens" if found.largest else "with no context"),
+    ]
+    rows += [
+        ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
+        for number, file in enumerate(manifest.files)
+    ]
+    return [(name, clean(value)) for name, value in rows]
+
+
+def as_json(found: Description) -> dict[str, Any]:
+    """What `show` adds to a model's manifest."""
+    return {
+        "directory": str(found.path),
+        "chat_template": found.template,
+        "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found.manifest.files],
+        "fit": {
+            "context": found.estimate.context,
+            "weights": found.estimate.weights,
+            "cache": found.estimate.cache,
+            "overhead": found.estimate.overhead,
+            "needed": found.estimate.needed,
+            "memory": found.machine.kind,
+            "total": found.machine.total,
+            "free": found.machine.free,
+            "fits": found.fits,
+            "largest_context": found.largest,
+        },
+    }
+
+
+def _template(directory: Path) -> str | None:
+    try:
+        return (directory / "chat_template.jinja").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        pass
+    found = _json(directory / "tokenizer_config.json").get("chat_template")
+    return found if isinstance(found, str) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

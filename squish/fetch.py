@@ -1,0 +1,271 @@
+"""From the Hub to a directory that can be committed: config.json first, then what it allows, compressed where asked.
+
+It downloads into the store's partial directory, so that everything is taken up again. It commits nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from squish import architectures, recipes
+from squish.compress import Compressed, Compression
+from squish.config import Settings
+from squish.download import Download, Policy
+from squish.errors import CorruptModel, GatedRepo, InvalidInput, LoadFailed, UnsupportedModel
+from squish.hub import Hub, HubFile, Snapshot
+from squish.names import RepoName
+from squish.partfile import Downloaded, RemoteFile
+from squish.progress import CompressionReport, Notice, Phase, Progress, StepEvent
+from squish.protocol import Measured, MeasurePerplexity, Recipe
+from squish.sources import choose
+from squish.store import StoredFile
+from squish.workers import run_job
+
+_TICK = 0.1
+_TEXT = Path(__file__).parent / "perplexity.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What lies ready. gguf: a file to import; else directory is a model. known: files whose hashes are checked.
+
+    source: the directory with the original files, where it is kept.
+    """
+
+    snapshot: Snapshot
+    directory: Path
+    known: tuple[StoredFile, ...] = ()
+    gguf: Path | None = None
+    report: CompressionReport | None = None
+    source: Path | None = None
+    source_known: tuple[StoredFile, ...] = ()
+
+
+class Fetch:
+    """One download from the Hub. `run` yields progress; then `result` is there."""
+
+    def __init__(
+        self,
+        repo: RepoName,
+        partial: Path,
+        settings: Settings,
+        wanted: recipes.Compression,
+        policy: Policy | None,
+    ) -> None:
+        self._repo, self._partial, self._settings = repo, partial, settings
+        self._wanted, self._policy = wanted, policy
+        self._hub = Hub(settings)
+        self._seen: tuple[Downloaded, ...] = ()
+        self._measurement: CompressionReport | None = None
+        self.result: Fetched | None = None
+
+    async def run(self) -> AsyncGenerator[StepEvent]:
+        """Raises the SquishErrors of the Hub, of downloading and of the worker."""
+        repo_id = self._repo.repo_id
+        snapshot = await asyncio.to_thread(self._hub.snapshot, repo_id, self._repo.revision)
+        chosen = choose(snapshot, self._repo.tag)
+        files = tuple(RemoteFile(f.url, f.path, f.size, f.sha256, f.git_blob) for f in chosen)
+        headers = await asyncio.to_thread(self._hub.headers)
+        download = Download(files, self._partial, headers=headers, policy=self._policy)
+        try:
+            if _is_gguf(chosen):
+                steps = self._gguf(snapshot, chosen, download)
+            else:
+                config = await _read_config(download, repo_id)
+                recipe = _recipe(config, self._wanted, repo_id)
+                if recipe is None:
+                    steps = self._as_it_is(snapshot, download)
+                else:
+                    steps = self._compressed(snapshot, files, download, recipe)
+            async with aclosing(steps):
+                async for event in steps:
+                    yield event
+        except GatedRepo as error:
+            raise await asyncio.to_thread(self._hub.gated, repo_id) from error
+
+    async def _gguf(
+        self, snapshot: Snapshot, chosen: tuple[HubFile, ...], download: Download
+    ) -> AsyncGenerator[StepEvent]:
+        if self._wanted.asked and self._wanted.recipe is not None:
+            raise InvalidInput(f"{chosen[0].path} is compressed already.", hint="Leave --bits out.", param="--bits")
+        async for event in self._downloading(download, None):
+            yield event
+        self.result = Fetched(snapshot, download.directory, gguf=download.directory / chosen[0].path)
+
+    async def _as_it_is(self, snapshot: Snapshot, download: Download) -> AsyncGenerator[StepEvent]:
+        async for event in self._downloading(download, None):
+            yield event
+        self.result = Fetched(snapshot, download.directory, _stored(self._seen))
+
+    async def _compressed(
+        self, snapshot: Snapshot, files: tuple[RemoteFile, ...], download: Download, recipe: Recipe
+    ) -> AsyncGenerator[StepEvent]:
+        shards = tuple(file for file in files if file.path.endswith(".safetensors"))
+        rest = tuple(file.path for file in files if file not in shards and not file.path.endswith(".index.json"))
+        yield Notice(f"{self._repo.repo_id} has full precision: it is compressed to {recipes.label(recipe)}.")
+        if warning := recipes.warning(recipe):
+            yield Notice(warning)
+        async for event in self._downloading(download, rest):
+            yield event
+        keep = self._wanted.keep_source or self._wanted.measure
+        work = Compression(
+            download,
+            shards,
+            self._partial,
+            commit=snapshot.commit,
+            recipe=recipe,
+            keep_source=keep,
+            worker_cache=self._settings.worker_cache,
+        )
+        task = asyncio.create_task(work.run())
+        try:
+            async for event in _watch(download, task, work):
+                yield event
+            done = task.result()
+        finally:
+            await _cancelled(task)
+        for path in rest:
+            if path != "config.json":
+                await asyncio.to_thread(_link, download.directory / path, done.directory / path)
+        report = _report(done, recipe)
+        if self._wanted.measure:
+            async for step in self._measured(download.directory, done.directory, report):
+                yield step
+            report = self._measurement or report
+        (done.directory / "progress.json").unlink(missing_ok=True)
+        source = download.directory if self._wanted.keep_source else None
+        if source is not None:  # the index and what else belongs to the original
+            async for event in self._downloading(download, None):
+                yield event
+        self.result = Fetched(snapshot, done.directory, report=report, source=source, source_known=_stored(self._seen))
+
+    async def _measured(self, before: Path, after: Path, report: CompressionReport) -> AsyncGenerator[StepEvent]:
+        """Perplexity of both on the bundled text; a model that does not fit into memory is not measured."""
+        text = _TEXT.read_text(encoding="utf-8")
+        found: list[float | None] = []
+        for number, directory in enumerate((before, after)):
+            yield Progress("measure", number, 2)
+            try:
+                found.append(await self._perplexity(directory, text))
+            except LoadFailed as error:
+                found.append(None)
+                yield Notice(f"Perplexity was not measured: {error.message}")
+        yield Progress("measure", 2, 2)
+        self._measurement = replace(report, perplexity_before=found[0], perplexity_after=found[1])
+
+    async def _perplexity(self, directory: Path, text: str) -> float | None:
+        events = run_job(MeasurePerplexity(path=str(directory), text=text), self._settings.worker_cache)
+        try:
+            async for event in events:
+                if isinstance(event, Measured):
+                    return event.perplexity
+        finally:
+            if isinstance(events, AsyncGenerator):
+                await events.aclose()
+        return None
+
+    async def _downloading(self, download: Download, only: tuple[str, ...] | None) -> AsyncGenerator[Progress]:
+        task = asyncio.create_task(download.run(only))
+        try:
+            async for progress in _watch(download, task):
+                yield progress
+            self._seen = task.result()
+        finally:
+            await _cancelled(task)
+
+
+class _Counter(Protocol):
+    @property
+    def done(self) -> int: ...
+
+    total: int
+
+
+async def _watch(
+    download: Download, task: asyncio.Task[Any], conversion: _Counter | None = None
+) -> AsyncGenerator[Progress]:
+    """The progress of a download, and of a conversion that follows it. The speed is that of the last seconds."""
+    loop = asyncio.get_running_loop()
+    seen: deque[tuple[float, int]] = deque(maxlen=50)
+    while True:
+        ended = task.done()
+        arriving = download.done < download.total or conversion is None
+        phase: Phase = "download" if arriving else "compress"
+        counter: _Counter = download if arriving or conversion is None else conversion
+        seen.append((loop.time(), download.done))
+        (first, before), (last, done) = seen[0], seen[-1]
+        speed = (done - before) / (last - first) if arriving and last > first and done > before else None
+        eta = (download.total - done) / speed if speed else None
+        yield Progress(phase, counter.done, counter.total, speed, eta)
+        if ended:
+            return
+        await asyncio.wait({task}, timeout=_TICK)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """End a task and wait for it, whatever it ends with."""
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _is_gguf(chosen: tuple[HubFile, ...]) -> bool:
+    return len(chosen) == 1 and chosen[0].path.lower().endswith(".gguf")
+
+
+async def _read_config(download: Download, repo_id: str) -> dict[str, Any]:
+    """config.json, downloaded before anything else. Raises UnsupportedModel naming the architecture."""
+    await download.run(("config.json",))
+    try:
+        config = msgspec.json.decode((download.directory / "config.json").read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        raise UnsupportedModel(f"{repo_id} has no config.json, so MLX cannot run it.", param="model") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptModel(f"config.json of {repo_id} is not JSON: {error}", param="model") from error
+    kind = config.get("model_type")
+    if kind not in architectures.supported():
+        raise UnsupportedModel(
+            f"The architecture {str(kind)[:60]!r} of {repo_id} is not one that mlx-lm runs.",
+            hint="Nothing but its config.json was downloaded. `squish search` lists models that run.",
+            param="model",
+        )
+    return config
+
+
+def _recipe(config: dict[str, Any], wanted: recipes.Compression, repo_id: str) -> Recipe | None:
+    """How to compress, None to take the files as they are. Raises InvalidInput where compressing cannot be done."""
+    found = config.get("quantization") or config.get("quantization_config")
+    if found is None and isinstance(config.get("text_config"), dict):
+        found = config["text_config"].get("quantization_config")
+    if not found:
+        return wanted.recipe
+    if wanted.asked and wanted.recipe is not None:
+        details = found if isinstance(found, dict) else {}
+        how = f"{details['bits']}-bit" if "bits" in details else str(details.get("quant_method", "packed"))
+        raise InvalidInput(
+            f"{repo_id} is quantized already ({how}); it cannot be compressed again.",
+            hint="Leave --bits out to take it as it is, or name a repository with full precision.",
+            param="--bits",
+        )
+    return None
+
+
+def _report(done: Compressed, recipe: Recipe) -> CompressionReport:
+    return CompressionReport(recipes.label(recipe), done.before, done.after, done.largest_shard, done.peak_memory)
+
+
+def _stored(files: tuple[Downloaded, ...]) -> tuple[StoredFile, ...]:
+    return tuple(StoredFile(each.path, each.size, each.sha256) for each in files)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name; a model's files are never changed."""
+    target.unlink(missing_ok=True)
+    target.hardlink_to(source)

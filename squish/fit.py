@@ -1,0 +1,159 @@
+"""Will it fit: weights + KV cache at a context + what the engine itself takes, against a machine's memory.
+
+Pure arithmetic on what config.json says; it reads no machine and no disk. All sizes are in bytes.
+
+    needed = weights + KV cache + overhead
+    weights    on a GPU as they are stored; on a CPU float32, 4 bytes a parameter, where that fits, else packed
+    KV cache   2 · layers · KV heads · head size · bytes of a number · tokens; a sliding window bounds the tokens of
+               its layers, latent attention has one narrow vector instead, recurrent layers have none
+    overhead   the process, its libraries, and the activations of one prefill step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Fits = Literal["yes", "tight", "no"]
+
+_PREFILL_STEP = 512
+_CACHE_STEP = 256
+_PROCESS = 190_000_000
+_TIGHT = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Memory for models. kind: what it is called; total: what a model may take at most; free: at this moment.
+
+    float32: weights and caches are float32, as on a CPU.
+    """
+
+    kind: Literal["unified memory", "RAM", "VRAM"]
+    total: int
+    free: int
+    float32: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model's architecture decides its memory.
+
+    kv_numbers: numbers that the KV cache of one token holds in layers that see everything; window_numbers: in layers
+    that see `window` tokens only.
+    """
+
+    parameters: int
+    kv_numbers: int
+    window_numbers: int = 0
+    window: int = 0
+    hidden: int = 0
+    intermediate: int = 0
+    vocabulary: int = 0
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a model needs at a context of so many tokens. exact: False where the architecture was guessed."""
+
+    context: int
+    weights: int
+    cache: int
+    overhead: int
+    exact: bool
+
+    @property
+    def needed(self) -> int:
+        return self.weights + self.cache + self.overhead
+
+
+def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
+    """The shape that config.json gives; what it does not say is guessed from the parameters."""
+    text = config.get("text_config")
+    main: Mapping[str, Any] = text if isinstance(text, Mapping) else config
+    layers = _number(main, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    heads = _number(main, "num_attention_heads", "n_head", "n_heads")
+    hidden = _number(main, "hidden_size", "n_embd", "d_model", "dim")
+    if not (layers and heads and hidden):
+        return guessed(parameters)
+    kv_heads = _number(main, "num_key_value_heads", "n_kv_heads") or heads
+    head = _number(main, "head_dim") or hidden // heads
+    per_layer = 2 * kv_heads * head
+    if latent := _number(main, "kv_lora_rank"):
+        per_layer = latent + _number(main, "qk_rope_head_dim")
+    full, windowed = _attention_layers(main, layers)
+    return Shape(
+        parameters=parameters,
+        kv_numbers=per_layer * full,
+        window_numbers=per_layer * windowed,
+        window=_number(main, "sliding_window"),
+        hidden=hidden,
+        intermediate=_number(main, "intermediate_size", "n_inner") or 4 * hidden,
+        vocabulary=_number(main, "vocab_size") or _number(config, "vocab_size"),
+    )
+
+
+def guessed(parameters: int) -> Shape:
+    """The shape of a usual model of this size: an 8B one caches 65,536 numbers a token, others by the square root."""
+    return Shape(parameters, kv_numbers=int(65_536 * (parameters / 8e9) ** 0.5), exact=False)
+
+
+def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estimate:
+    """What a model needs. stored: bytes of its weights on disk; context in tokens, of one conversation."""
+    width = 4 if machine.float32 else 2
+    tokens = -(-context // _CACHE_STEP) * _CACHE_STEP
+    cache = shape.kv_numbers * tokens * width
+    if shape.window_numbers:
+        cache += shape.window_numbers * min(tokens, shape.window or tokens) * width
+    step = min(_PREFILL_STEP, max(context, 1))
+    overhead = _PROCESS + step * (6 * shape.hidden + 3 * shape.intermediate) * width + shape.vocabulary * width * 4
+    weights = stored
+    if machine.float32:
+        plain = 4 * shape.parameters
+        weights = plain if plain + cache + overhead <= machine.total else max(stored, 0) * 9 // 8
+    return Estimate(context, weights, cache, overhead, shape.exact)
+
+
+def verdict(found: Estimate, machine: Machine) -> Fits:
+    """yes: into what is free now; tight: only once others make room; no: not on this machine."""
+    if found.needed > machine.total:
+        return "no"
+    return "yes" if found.needed <= min(machine.free, int(machine.total * _TIGHT)) else "tight"
+
+
+def largest_context(shape: Shape, stored: int, machine: Machine, most: int) -> int:
+    """The longest context, up to `most` tokens, that fits into what the machine has in all; 0 where none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if estimate(shape, stored, middle, machine).needed <= machine.total:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _attention_layers(config: Mapping[str, Any], layers: int) -> tuple[int, int]:
+    """How many layers see everything, and how many only a window."""
+    kinds = config.get("layer_types") or config.get("layers_block_type")
+    if isinstance(kinds, list) and kinds:
+        windowed = sum("sliding" in str(kind) or "local" in str(kind) for kind in kinds)
+        full = sum(str(kind) in ("full_attention", "attention", "global_attention", "global") for kind in kinds)
+        return full, windowed
+    if isinstance(chosen := config.get("full_attn_idxs"), list):
+        return len(chosen), 0
+    if every := _number(config, "full_attention_interval"):
+        return layers // every, 0
+    if not config.get("sliding_window") or config.get("use_sliding_window") is False:
+        return layers, 0
+    pattern = _number(config, "sliding_window_pattern", "_sliding_window_pattern")
+    if not pattern and str(config.get("model_type", "")).startswith("gemma3"):
+        pattern = 6
+    return (layers // pattern, layers - layers // pattern) if pattern else (layers, 0)
+
+
+def _number(config: Mapping[str, Any], *keys: str) -> int:
+    found = (config.get(key) for key in keys)
+    return next((int(value) for value in found if isinstance(value, int | float) and not isinstance(value, bool)), 0)

@@ -1,0 +1,127 @@
+"""What the store keeps of a model: its manifest, a TOML file beside the files that it names.
+
+It knows the names of directories and the shape of a manifest, not which models there are.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import tomli_w
+
+from squish.errors import CorruptModel, InvalidName, ModelNotFound
+from squish.names import LocalPath, parse
+
+MANIFEST = "manifest.toml"
+_FORMAT = 1
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative file name, with / between its parts, stays inside the directory that it is joined to."""
+    parts = path.split("/")
+    return not any(part in ("", ".", "..") or "\\" in part or "\x00" in part for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a model: path relative to the model's directory with / between its parts, size in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not is_inside(self.path):
+            raise ValueError(f"{self.path!r} leaves the model's directory")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a model is and where it came from.
+
+    source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
+    quantization: for people; context_length in tokens; installed_at in UTC.
+    """
+
+    id: str
+    source: str
+    revision: str | None
+    architecture: str
+    quantization: str
+    parameters: int
+    context_length: int
+    license: str | None
+    installed_at: datetime
+    files: tuple[StoredFile, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def created(self) -> int:
+        """When it was installed, in Unix seconds."""
+        return int(self.installed_at.timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model on disk. path is its directory."""
+
+    manifest: Manifest
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A directory of the store that is no usable model, and why."""
+
+    path: Path
+    reason: str
+
+
+def directory_name(id: str) -> str:
+    """The one directory name that stands for an id. Raises InvalidName when the id is a path or no name at all."""
+    ref = parse(id)
+    if isinstance(ref, LocalPath) or str(ref) != id:
+        raise InvalidName(f"{id[:80]!r} cannot name an installed model.", param="name")
+    return id.replace("/", "--").replace(":", "+")
+
+
+def read_manifest(path: Path) -> Manifest:
+    try:
+        text = (path / MANIFEST).read_text(encoding="utf-8")
+        manifest = msgspec.convert({"revision": None, "license": None} | tomllib.loads(text), Manifest)
+        if directory_name(manifest.id).casefold() != path.name.casefold():
+            raise ValueError(f"it is the manifest of {manifest.id}")
+    except (OSError, ValueError, InvalidName) as error:  # tomllib, msgspec and unicode errors are ValueErrors
+        if not path.exists():
+            raise ModelNotFound(f"{path.name} is not installed any more.") from None
+        reason = f"{path / MANIFEST} cannot be read: {error}."
+        raise CorruptModel(reason, hint="Pull the model again with --force.") from error
+    return manifest
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    values = msgspec.to_builtins(manifest, builtin_types=(datetime,))
+    text = tomli_w.dumps({"format": _FORMAT} | {key: value for key, value in values.items() if value is not None})
+    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    sync(directory)
+
+
+def sync(directory: Path) -> None:
+    """Flush a directory's own entries to disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

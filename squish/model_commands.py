@@ -1,0 +1,292 @@
+"""The commands about models: pull, list, show, cp, rm, verify, prune, catalog, search.
+
+Bodies are short, and imports stand inside them, so that a command pays for its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from squish import console
+from squish.config import Settings
+from squish.errors import CorruptModel, SquishError
+
+if TYPE_CHECKING:
+    from squish.catalog import CatalogEntry
+    from squish.manifest import Manifest
+    from squish.search import Found
+    from squish.store import Store
+
+_BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_4_6, …, or none.  [default: 4]"
+
+
+@click.command()
+@click.argument("model")
+@click.option("--name", help="Install it under this name.")
+@click.option("--force", is_flag=True, help="Install it again, even if it is there.")
+@click.option("--bits", help=_BITS_HELP)
+@click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
+@click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")
+@click.option("--measure", is_flag=True, help="Measure perplexity before and after compressing.")
+@click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object a line.")
+def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -> None:
+    """Download a model, or import a .gguf file or a directory.
+
+    \b
+    squish pull llama3.1:8b
+    squish pull mlx-community/Qwen3-8B-4bit
+    squish pull HuggingFaceTB/SmolLM2-360M-Instruct --bits 8
+    squish pull bartowski/Qwen2.5-0.5B-Instruct-GGUF:Q8_0
+    squish pull ./model.gguf --name mine:7b
+    """
+    from squish import recipes
+
+    asked = bits is not None or group_size is not None
+    recipe = recipes.recipe(bits or "4", group_size) if asked else recipes.DEFAULT
+    compression = recipes.Compression(recipe, asked, options.pop("keep_source"), options.pop("measure"))
+    asyncio.run(install(Settings.from_environment(), model, compression=compression, **options))
+
+
+async def install(settings: Settings, model: str, *, as_json: bool = False, **options: Any) -> None:
+    """Pull a model and show how it goes. Options are those of squish.pull.pull; name is its as_name."""
+    from squish.pull import pull as pull_events
+    from squish.pull_output import as_lines, as_talk
+    from squish.store import Store
+
+    show = as_lines() if as_json else as_talk()
+    options["as_name"] = options.pop("name", None)
+    async for event in pull_events(model, settings=settings, store=Store(settings.cache_dir), **options):
+        show(event)
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_models(as_json: bool) -> None:
+    """List installed models."""
+    store = _store()
+    models = store.list()
+    for problem in store.problems():
+        console.note(f"squish: {problem.reason}")
+    if as_json:
+        console.out_json([_as_json(model) for model in models])
+        return
+    if not models:
+        console.note("No models are installed. Try: squish pull smollm2:135m")
+        return
+    rows = [
+        (
+            model.id,
+            console.size(model.size),
+            model.quantization,
+            f"{model.context_length:,}",
+            f"{model.installed_at:%Y-%m-%d}",
+        )
+        for model in models
+    ]
+    console.table(("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "INSTALLED"), rows, right=frozenset({1, 3}))
+
+
+@click.command()
+@click.argument("model")
+@click.option("--context", type=click.IntRange(1), help="Tokens that the fit is for.  [default: 8192, or the model's]")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def show(model: str, context: int | None, as_json: bool) -> None:
+    """Show what is known of an installed model, and whether it fits this machine."""
+    from squish import describe
+
+    found = describe.describe(_store().find(model), context)
+    if as_json:
+        console.out_json(_as_json(found.manifest) | describe.as_json(found))
+        return
+    for name, value in describe.lines(found):
+        console.out(f"{name:<14}{value}")
+
+
+@click.command("cp")
+@click.argument("model")
+@click.argument("name")
+def copy(model: str, name: str) -> None:
+    """Install a model under a second name. The files are shared."""
+    installed = _store().copy(model, name)
+    console.note(f"{installed.manifest.id} is {model} under another name.")
+
+
+@click.command("rm")
+@click.argument("models", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Also while a running Squish has it loaded.")
+def remove(models: tuple[str, ...], force: bool) -> None:
+    """Delete installed models."""
+    store = _store()
+    for model in models:
+        freed = store.remove(model, force=force)
+        console.note(f"{model} is deleted: {console.size(freed)} freed.")
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+def verify(models: tuple[str, ...]) -> int:
+    """Read models again, all without a name, and compare every file with its hash."""
+    store = _store()
+    failed: list[SquishError] = []
+    for id in models or [manifest.id for manifest in store.list()]:
+        try:
+            store.verify(id)
+            console.out(f"{id}  ok")
+        except CorruptModel as error:
+            failed.append(error)
+            console.out(f"{id}  damaged")
+            console.error(error)
+    for problem in () if models else store.problems():
+        failed.append(CorruptModel(problem.reason))
+        console.error(failed[-1])
+    return 1 if failed else 0
+
+
+@click.command()
+def prune() -> None:
+    """Delete downloads that were begun and never finished."""
+    freed = _store().prune()
+    for name, size in freed:
+        console.note(f"{name}: {console.size(size)} of an unfinished download deleted.")
+    if not freed:
+        console.note("There is nothing to delete.")
+
+
+@click.command("catalog")
+@click.argument("query", required=False, default="")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_catalog(query: str, as_json: bool) -> None:
+    """List the models that have a short name."""
+    from squish import catalog
+
+    words = query.lower().split()
+    found = [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
+    if as_json:
+        console.out_json([asdict(entry) for entry in found])
+    elif not found:
+        near = ", ".join(catalog.nearest(query))
+        console.note(f"Nothing in the catalog matches {query!r}." + (f" Names like it: {near}." if near else ""))
+    else:
+        headers = ("NAME", "PARAMETERS", "BITS", "SIZE", "CONTEXT", "LICENSE", "REPOSITORY")
+        console.table(headers, [_catalog_row(entry) for entry in found], right=frozenset({1, 2, 3, 4}))
+
+
+@click.command()
+@click.argument("query", required=False, default="")
+@click.option("--context", type=click.IntRange(1), default=8192, show_default=True, help="Tokens that the fit is for.")
+@click.option("--fits", is_flag=True, help="Only what fits this machine.")
+@click.option(
+    "--sort",
+    type=click.Choice(("downloads", "likes", "updated", "size", "parameters", "name")),
+    help="Order of the rows.  [default: the catalog, then MLX, safetensors, GGUF, each by downloads]",
+)
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Most rows to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def search(query: str, context: int, fits: bool, sort: str | None, limit: int, as_json: bool) -> None:
+    """Search the catalog and the Hub for models that MLX can run.
+
+    Without a query: what is popular and fits this machine.
+    """
+    from squish import search as searching
+    from squish.errors import HubUnreachable, Offline
+
+    settings = Settings.from_environment()
+    wanted = searching.Wanted(query, context, fits or not query, sort, limit)
+    try:
+        found = searching.everywhere(wanted, settings)
+    except (HubUnreachable, Offline) as error:
+        console.error(error)
+        console.note("Only the catalog and the installed models were searched.")
+        found = searching.offline(wanted, settings)
+    if as_json:
+        console.out_json([asdict(model) for model in found])
+    elif not found:
+        console.note(f"Nothing matches {query!r}." if query else "Nothing fits this machine.")
+    else:
+        _show_found(found, context)
+
+
+def _show_found(found: list[Found], context: int) -> None:
+    headers = (
+        "NAME",
+        "KIND",
+        "PARAMS",
+        "BITS",
+        "DISK",
+        "MEMORY",
+        "FITS",
+        "DOWNLOADS",
+        "LIKES",
+        "UPDATED",
+        "REPOSITORY",
+    )
+    console.table(headers, [_search_row(model) for model in found], right=frozenset({2, 3, 4, 5, 7, 8}))
+    from squish import machine
+
+    here = machine.read()
+    console.note(
+        f"MEMORY is for a context of {context:,} tokens. This machine has {console.size(here.total)} of {here.kind} "
+        f"for models, {console.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
+    )
+
+
+def _search_row(model: Found) -> tuple[str, ...]:
+    return (
+        model.name,
+        model.kind,
+        _parameters(model.parameters),
+        f"{model.bits:g}" if model.bits else "?",
+        console.size(model.size) if model.size else "?",
+        ("" if model.exact else "~") + console.size(model.memory) if model.memory else "?",
+        model.fits or "?",
+        "" if model.downloads is None else f"{model.downloads:,}",
+        "" if model.likes is None else f"{model.likes:,}",
+        model.updated or "",
+        model.repo + (" (license to accept)" if model.gated else ""),
+    )
+
+
+def _catalog_row(entry: CatalogEntry) -> tuple[str, ...]:
+    return (
+        entry.id,
+        _parameters(entry.parameters),
+        f"{entry.bits:g}",
+        console.size(entry.parameters * entry.bits / 8),
+        f"{entry.context:,}",
+        entry.license,
+        entry.repo,
+    )
+
+
+def _parameters(count: int) -> str:
+    if not count:
+        return "?"
+    return f"{count / 1e9:.3g}B" if count >= 995_000_000 else f"{count / 1e6:.3g}M"
+
+
+def _as_json(model: Manifest) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "size": model.size,
+        "quantization": model.quantization,
+        "architecture": model.architecture,
+        "parameters": model.parameters,
+        "context_length": model.context_length,
+        "source": model.source,
+        "revision": model.revision,
+        "license": model.license,
+        "installed_at": model.installed_at.isoformat(),
+    }
+
+
+def _store() -> Store:
+    from squish.store import Store
+
+    return Store(Settings.from_environment().cache_dir)
+
+
+COMMANDS = (pull, list_models, show, copy, remove, verify, prune, list_catalog, search)

@@ -1,0 +1,101 @@
+"""How a pull looks on the command line: one moving line and sentences on stderr, or JSON lines on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from squish import console
+from squish.progress import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted
+
+
+def as_talk() -> Callable[[PullEvent], None]:
+    """For people: a bar on a terminal, elsewhere a line every few seconds."""
+    status = console.Status()
+
+    def show(event: PullEvent) -> None:
+        match event:
+            case PullStarted(id=id, source=source):
+                console.note(f"{id} from {source}")
+            case Progress():
+                status.show(_progress_line(event))
+            case Notice(text=text):
+                status.clear()
+                console.note(text)
+            case Pulled():
+                status.clear()
+                _summary(event)
+
+    return show
+
+
+def as_lines() -> Callable[[PullEvent], None]:
+    """For programs: every event as a JSON object with its kind under "event"."""
+
+    def show(event: PullEvent) -> None:
+        console.out(json.dumps(_as_json(event), ensure_ascii=True))
+
+    return show
+
+
+def _progress_line(event: Progress) -> str:
+    if not event.total:
+        return f"{event.phase}…"
+    parts = [f"{event.phase:9}{console.bar(event.done, event.total)} {100 * event.done / event.total:3.0f} %"]
+    if event.phase != "measure":
+        parts.append(f"{console.size(event.done)} of {console.size(event.total)}")
+    if event.speed:
+        parts.append(f"{console.size(event.speed)}/s")
+    if event.eta is not None:
+        parts.append(f"{_duration(event.eta)} left")
+    return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """1h02m, 3m20s, 45 s."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def _summary(event: Pulled) -> None:
+    manifest = event.installed.manifest
+    word = "installed" if event.fresh else "is installed already"
+    if event.compression is not None:
+        for line in _compression_lines(event.compression):
+            console.note(line)
+    size = console.size(manifest.size)
+    console.note(f"{manifest.id} {word}: {manifest.quantization}, {size}. Try: squish run {manifest.id}")
+
+
+def _compression_lines(report: CompressionReport) -> list[str]:
+    lines = [
+        f"Compressed to {report.recipe}: {console.size(report.before)} → {console.size(report.after)} "
+        f"({report.after / max(report.before, 1):.0%}); at most {console.size(report.peak_memory)} of memory, "
+        f"largest shard {console.size(report.largest_shard)}."
+    ]
+    if report.perplexity_after is not None:
+        before = "?" if report.perplexity_before is None else f"{report.perplexity_before:.2f}"
+        lines.append(f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f} (lower is better).")
+    if report.kept_as is not None:
+        lines.append(f"The original is installed as {report.kept_as}.")
+    return lines
+
+
+def _as_json(event: PullEvent) -> dict[str, Any]:
+    match event:
+        case PullStarted(id=id, source=source):
+            return {"event": "started", "id": id, "source": source}
+        case Progress(phase=phase, done=done, total=total, speed=speed, eta=eta):
+            return {"event": "progress", "phase": phase, "done": done, "total": total, "speed": speed, "eta": eta}
+        case Notice(text=text):
+            return {"event": "notice", "text": text}
+        case Pulled(installed=installed, fresh=fresh, compression=report):
+            manifest = installed.manifest
+            known = {"id": manifest.id, "size": manifest.size, "quantization": manifest.quantization, "fresh": fresh}
+            fields = CompressionReport.__dataclass_fields__
+            details = None if report is None else {name: getattr(report, name) for name in fields}
+            return {"event": "installed", **known, "compression": details}

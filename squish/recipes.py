@@ -1,0 +1,110 @@
+"""How a model may be compressed: what `--bits` means, how a recipe is named, and what it costs.
+
+It knows neither the Hub nor MLX.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from squish.errors import InvalidInput
+from squish.names import LocalPath, RepoName, ShortName, parse
+from squish.protocol import Recipe
+
+FULL = "none"
+AFFINE = (2, 3, 4, 5, 6, 8)
+MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
+MIXED = {"mixed_2_6": 2, "mixed_3_4": 3, "mixed_3_6": 3, "mixed_4_6": 4}
+CHOICES = (*(str(bits) for bits in AFFINE), *MODES, *MIXED, FULL)
+GROUPS = (32, 64, 128)
+DEFAULT = Recipe(bits=4, group_size=64)
+
+_TAG = re.compile(r"(?P<bits>[2-8])bit(?:-g(?P<group>\d+))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """What a pull was asked to do with full-precision weights.
+
+    recipe: None leaves them as they are. asked: by the user, not by default, so that doing otherwise is an error.
+    """
+
+    recipe: Recipe | None = DEFAULT
+    asked: bool = False
+    keep_source: bool = False
+    measure: bool = False
+
+
+def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
+    """The recipe of `--bits` and `--group-size`; None for "none". Raises InvalidInput."""
+    if bits == FULL:
+        return None
+    if bits in MODES:
+        fixed_bits, fixed_group = MODES[bits]
+        if group_size not in (None, fixed_group):
+            raise InvalidInput(f"{bits} has groups of {fixed_group}.", param="--group-size")
+        return Recipe(fixed_bits, fixed_group, mode=bits)
+    if group_size is not None and group_size not in GROUPS:
+        problem = f"Groups of {group_size} are not possible."
+        raise InvalidInput(problem, hint="32, 64 and 128 are.", param="--group-size")
+    group = group_size or DEFAULT.group_size
+    if bits in MIXED:
+        return Recipe(MIXED[bits], group, mixed=bits)
+    if bits.isdigit() and int(bits) in AFFINE:
+        return Recipe(int(bits), group)
+    raise InvalidInput(f"--bits {bits} is not known.", hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
+
+
+def tag(recipe: Recipe | None) -> str:
+    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `mxfp4`, `full`."""
+    if recipe is None:
+        return "full"
+    name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}bit")
+    usual = recipe.mode != "affine" or recipe.group_size == DEFAULT.group_size
+    return name if usual else f"{name}-g{recipe.group_size}"
+
+
+def from_tag(text: str | None) -> Compression | None:
+    """The compression that the tag of a repository's name asks for, or None for any other tag."""
+    found = _TAG.fullmatch(text.lower()) if text else None
+    if found is None:
+        return None
+    if found["other"] == "full":
+        return Compression(None, asked=True)
+    name = found["bits"] or found["other"]
+    if name not in CHOICES or name == FULL or (found["other"] and name.isdigit()):
+        return None
+    group = found["group"] or found["other_group"]
+    return Compression(recipe(name, int(group) if group else None), asked=True)
+
+
+def named(id: str, suffix: str) -> str:
+    """The id of a model compressed in a way that has a tag: `org/repo:8bit`, `smollm2:135m-8bit`."""
+    ref = parse(id)
+    match ref:
+        case RepoName():
+            return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
+        case ShortName():
+            return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
+        case LocalPath():
+            raise InvalidInput(f"{id!r} cannot name an installed model.", param="name")
+
+
+def bits_per_weight(recipe: Recipe) -> float:
+    """Bits that a weight takes with the scales and offsets of its group."""
+    per_group = 32 if recipe.mode == "affine" else 8
+    return recipe.bits + per_group / recipe.group_size
+
+
+def label(recipe: Recipe) -> str:
+    """A recipe for people: `4-bit (group 64)`."""
+    name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}-bit")
+    return f"{name} (group {recipe.group_size})"
+
+
+def warning(recipe: Recipe) -> str | None:
+    """What so few bits cost, in figures that were measured, or None where they cost little."""
+    if recipe.bits > 3:
+        return None
+    return f"{label(recipe)} loses much: see --measure."

@@ -1,0 +1,69 @@
+"""The header of a safetensors file: which tensors lie in it, checked against the size that was announced.
+
+A file begins with the header's length (8 bytes, little endian) and the header, a JSON object. No tensor is read here.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+import msgspec
+
+from squish.errors import CorruptModel
+
+PREFIX = 8
+_LARGEST_HEADER = 100 * 1024 * 1024
+_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32,
+    "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
+}  # fmt: skip
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a file: its dtype as safetensors names it, and its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+def header_length(start: bytes, file: str) -> int:
+    """Bytes of the header that follows the first 8 bytes of a file. Raises CorruptModel."""
+    length = struct.unpack("<Q", start[:PREFIX])[0] if len(start) >= PREFIX else 0
+    if not 2 <= length <= _LARGEST_HEADER:
+        raise CorruptModel(f"{file} is no safetensors file.")
+    return int(length)
+
+
+def parse(header: bytes, file: str, size: int) -> tuple[Tensor, ...]:
+    """The tensors of a header, in its order. size: of the whole file, in bytes. Raises CorruptModel."""
+    try:
+        found = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+        found.pop("__metadata__", None)
+        entries = {name: msgspec.json.decode(raw, type=_Entry) for name, raw in found.items()}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptModel(f"The header of {file} cannot be read: {error}.") from error
+    room, end = size - PREFIX - len(header), 0
+    for name, entry in entries.items():
+        start, stop = entry.data_offsets
+        bits = _BITS.get(entry.dtype)
+        fits = 0 <= start <= stop <= room and all(each >= 0 for each in entry.shape)
+        if not fits or (bits is not None and (stop - start) * 8 != math.prod(entry.shape) * bits):
+            raise CorruptModel(f"The header of {file} says of {name[:80]!r} what the file cannot hold.")
+        end = max(end, stop)
+    if end != room:
+        raise CorruptModel(f"{file} has {size} bytes, but its header describes {PREFIX + len(header) + end}.")
+    return tuple(Tensor(name, entry.dtype, entry.shape) for name, entry in entries.items())
