@@ -102,7 +102,13 @@ class Engine:
     """The one place where the requests for a model meet its worker. All methods belong to the event loop's thread."""
 
     def __init__(
-        self, path: Path, spawn: Callable[[], Awaitable[Worker]], limits: Limits, *, on_loaded: Callable[[], None]
+        self,
+        path: Path,
+        spawn: Callable[[], Awaitable[Worker]],
+        limits: Limits,
+        *,
+        on_loaded: Callable[[], None],
+        on_ended: Callable[[], None],
     ) -> None:
         self.path = path
         self.state: State = "unloaded"
@@ -110,6 +116,7 @@ class Engine:
         self.error: SquishError | None = None
         self._spawn = spawn
         self._after_load = on_loaded
+        self._after_end = on_ended
         self._limits = limits
         self._keep_alive = limits.keep_alive
         self._worker: Worker | None = None
@@ -228,6 +235,7 @@ class Engine:
             self._task = None
             if self.state != "failed":
                 self.state = "unloaded"
+            self._after_end()
             self._pump()
             if worker:
                 await worker.close()

@@ -15,8 +15,10 @@ from squish.config import Settings
 from squish.engine import Engine, Generation, Limits
 from squish.errors import EngineError
 from squish.generation import GenerationRequest
+from squish.manifest import Installed
 from squish.protocol import Loaded
-from squish.store import Installed, Store
+from squish.room import Room
+from squish.store import Store
 from squish.workers import Worker
 
 
@@ -41,11 +43,13 @@ class ModelStatus:
 class SessionManager:
     """Loads models on first use and hands requests to them. Belongs to one event loop."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, room: Room | None = None) -> None:
         self._store = store
         self._worker_cache = settings.worker_cache
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
+        self._room = room or Room()
+        self._making_room = asyncio.Lock()
         self._spare: asyncio.Task[Worker] | None = None
         self._keep_spare = False
 
@@ -101,12 +105,22 @@ class SessionManager:
     def _engine(self, installed: Installed) -> Engine:
         engine = self._engines.get(installed.manifest.id)
         if engine is None:
-            engine = Engine(installed.path, self._spawn, self._limits, on_loaded=self._refill)
+            engine = Engine(
+                installed.path,
+                lambda: self._spawn(installed),
+                self._limits,
+                on_loaded=lambda: self._loaded(installed),
+                on_ended=lambda: self._room.keep(installed),
+            )
             self._engines[installed.manifest.id] = engine
         return engine
 
-    async def _spawn(self) -> Worker:
-        """A worker to load a model into: the spare if it lives, else a new one."""
+    async def _spawn(self, installed: Installed) -> Worker:
+        """A worker to load a model into, once there is room for it: the spare if it lives, else a new one."""
+        async with self._making_room:
+            self._room.keep(installed)
+            await self._make_room(installed)
+            await self._room.promise(installed)
         if spare := self._take_spare():
             try:
                 worker = await spare
@@ -115,6 +129,18 @@ class SessionManager:
             if worker and not worker.ended:
                 return worker
         return await Worker.spawn(self._worker_cache)
+
+    async def _make_room(self, installed: Installed) -> None:
+        """Unload idle models, the longest idle first, until this one fits. One with work is never unloaded."""
+        while await self._room.missing(installed) > 0:
+            idle = [engine for engine in self._engines.values() if engine.idle_since is not None]
+            if not idle:
+                raise await self._room.refuse(installed)
+            await min(idle, key=lambda engine: engine.idle_since or 0.0).close()
+
+    def _loaded(self, installed: Installed) -> None:
+        self._room.keep(installed)
+        self._refill()
 
     def _take_spare(self) -> asyncio.Task[Worker] | None:
         spare, self._spare = self._spare, None
