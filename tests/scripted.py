@@ -16,7 +16,16 @@ from squish.api.server import Address, Stop, serve
 from squish.config import Settings
 from squish.engine import Engine, Generation
 from squish.errors import SquishError
-from squish.generation import Accepted, Finished, FinishReason, GenerationRequest, TextDelta, Timings, Usage
+from squish.generation import (
+    Accepted,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    TextDelta,
+    Timings,
+    Usage,
+)
 from squish.runtime import Runtime
 from squish.sessions import ModelStatus, SessionManager
 
@@ -65,6 +74,10 @@ class Script:
 
     def say(self, text: str, index: int = 0) -> None:
         self.generation.put(TextDelta(index, text))
+
+    def tell(self, *events: GenerationEvent) -> None:
+        for event in events:
+            self.generation.put(event)
 
     def finish(self, index: int = 0, reason: FinishReason = "stop", usage: Usage | None = None) -> None:
         self.generation.put(Finished(index, reason, usage or Usage(7, 2, 3), Timings(0.1, 0.2)))

@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.api.openai.translate import chat_to_generation, completion_to_generation, decode
 from squish.errors import InvalidInput
-from squish.generation import ChatPrompt, GenerationRequest, Message, SamplingParams, TextPrompt, TokenPrompt
+from squish.generation import (
+    ChatPrompt,
+    GenerationRequest,
+    Message,
+    ResponseFormat,
+    SamplingParams,
+    TextPrompt,
+    TokenPrompt,
+    Tool,
+    ToolCall,
+)
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": SCHEMA}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
 
 
 def chat(**fields: Any) -> GenerationRequest:
@@ -31,7 +45,13 @@ def test_the_documented_defaults() -> None:
 
 def test_every_sampling_field_arrives() -> None:
     given = {"max_tokens": 3, "temperature": 1, "top_p": 0.5, "top_k": 4, "min_p": 0.1, "seed": 7, "stop": ["a", "b"]}
-    assert chat(**given).sampling == SamplingParams(3, 1.0, 0.5, 4, 0.1, 7, ("a", "b"))
+    given |= {"repetition_penalty": 1.1, "presence_penalty": -1, "frequency_penalty": 0.5, "n": 2}
+    given |= {"logit_bias": {"5": -100, "7": 1.5}, "response_format": {"type": "json_object"}}
+    expected = SamplingParams(
+        3, 1.0, 0.5, 4, 0.1, 7, ("a", "b"), 1.1, -1.0, 0.5, ((5, -100.0), (7, 1.5)),
+        n=2, response_format=ResponseFormat("json_object"),
+    )  # fmt: skip
+    assert chat(**given).sampling == expected
     assert complete(prompt="x", **given).sampling == chat(**given).sampling
     assert chat(stop="a").sampling.stop == ("a",)
     assert chat(max_completion_tokens=5).sampling.max_tokens == 5
@@ -63,22 +83,15 @@ def test_fields_that_change_nothing_are_taken(fields: dict[str, Any]) -> None:
 
 
 UNSUPPORTED_CHAT: dict[str, Any] = {
-    "logprobs": True,
-    "top_logprobs": 2,
-    "logit_bias": {"1": 2},
-    "frequency_penalty": 0.5,
-    "presence_penalty": -1,
-    "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "required",
     "functions": [{"name": "f"}],
-    "response_format": {"type": "json_object"},
+    "function_call": {"name": "f"},
+    "verbosity": "low",
     "modalities": ["text", "audio"],
     "audio": {"voice": "alloy"},
     "prediction": {"type": "content", "content": "x"},
-    "reasoning_effort": "high",
     "web_search_options": {},
 }
-UNSUPPORTED_COMPLETION: dict[str, Any] = {"best_of": 2, "echo": True, "suffix": "x", "logprobs": 1}
+UNSUPPORTED_COMPLETION: dict[str, Any] = {"best_of": 2, "echo": True, "suffix": "x"}
 
 
 @pytest.mark.parametrize("field", UNSUPPORTED_CHAT)
@@ -130,14 +143,43 @@ WRONG_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"messages": ["Hi"]}, "messages[0]"),
     ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
     ({"messages": [{"role": "robot", "content": "Hi"}]}, "messages[0].role"),
-    ({"messages": [{"role": "tool", "content": "Hi"}]}, "messages[0].role"),
+    ({"messages": [{"role": "tool", "content": "Hi"}]}, "messages[0].tool_call_id"),
+    ({"messages": [{"role": "function", "content": "Hi"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": "", "tool_calls": [CALL]}]}, "messages[0].tool_calls"),
+    ({"messages": [{"role": "assistant", "tool_calls": [CALL | {"type": "x"}]}]}, "messages[0].tool_calls[0].type"),
+    ({"messages": [{"role": "assistant", "content": "", "function_call": {}}]}, "messages[0].function_call"),
+    ({"logprobs": 1}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias"),
+    ({"logit_bias": {"99999999999": 1}}, "logit_bias"),
+    ({"logit_bias": {"1": 101}}, "logit_bias"),
+    ({"logit_bias": [1]}, "logit_bias"),
+    ({"frequency_penalty": 2.1}, "frequency_penalty"),
+    ({"presence_penalty": "high"}, "presence_penalty"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].function"),
+    ({"tools": [TOOL | {"type": "custom"}]}, "tools[0].type"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+    ({"tools": [TOOL] * 129}, "tools"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "some"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice.function.name"),
+    ({"response_format": {}}, "response_format.type"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
+    ({"response_format": {"type": "regex"}}, "response_format.regex"),
+    ({"reasoning_effort": "huge"}, "reasoning_effort"),
     ({"messages": [*MESSAGES, {"role": "user"}]}, "messages[1].content"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
-    ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages[0].tool_calls"),
+    ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].id"),
 ]
 
 
@@ -146,7 +188,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         chat(**fields)
     assert raised.value.param == param
-    assert raised.value.message.startswith((param, "The role", "Content", "max_tokens"))
+    assert raised.value.message.startswith((param, "The role", "Content", "max_tokens", "tool_choice"))
 
 
 WRONG_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
@@ -161,6 +203,8 @@ WRONG_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [1, True]}, "prompt[1]"),
     ({"prompt": [-1]}, "prompt"),
     ({"prompt": [[1], [2**40]]}, "prompt[1]"),
+    ({"prompt": "x", "logprobs": 21}, "logprobs"),
+    ({"prompt": "x", "logprobs": -1}, "logprobs"),
     ({"prompt": ["x"] * 257}, "prompt"),
     ({"prompt": ["x"] * 100, "n": 3}, "n"),
     ({"batch": []}, "batch"),
@@ -185,9 +229,62 @@ def test_prompts_come_in_four_forms_and_as_batch() -> None:
     assert complete(batch=["a", "b"]).prompts == (TextPrompt("a"), TextPrompt("b"))
 
 
-def test_n_repeats_every_prompt_in_order() -> None:
-    assert complete(prompt=["a", "b"], n=2).prompts == tuple(TextPrompt(text) for text in "aabb")
-    assert len(chat(n=3).prompts) == 3
+def test_n_is_rows_per_prompt() -> None:
+    asked = complete(prompt=["a", "b"], n=2)
+    assert (asked.prompts, asked.rows) == ((TextPrompt("a"), TextPrompt("b")), 4)
+    assert chat(n=3).rows == 3
+
+
+def test_a_conversation_with_tools() -> None:
+    answered = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+    messages = [*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [CALL]}, answered]
+    named = {"type": "function", "function": {"name": "weather"}}
+    tool = Tool("weather", "Tells it.", json.dumps(SCHEMA, separators=(",", ":")))
+    call = ToolCall("call_1", "weather", '{"city":"Paris"}')
+    expected = (
+        Message("user", "Hi"),
+        Message("assistant", "", (call,)),
+        Message("tool", "sunny", (), "call_1", "weather"),
+    )
+    for choice, meant in ((None, "auto"), ("none", "none"), ("required", "required"), (named, "call:weather")):
+        prompt = chat(messages=messages, tools=[TOOL], tool_choice=choice).prompts[0]
+        assert prompt == ChatPrompt(expected, tools=(tool,), tool_choice=meant)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, ResponseFormat("json_object")),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"type": "object"}}},
+            ResponseFormat("json_schema", '{"type":"object"}', "response_format.json_schema.schema"),
+        ),
+        ({"type": "regex", "regex": "a+"}, ResponseFormat("regex", "a+", "response_format.regex")),
+        ({"type": "lark", "lark": 'start: "a"'}, ResponseFormat("lark", 'start: "a"', "response_format.lark")),
+    ],
+    ids=str,
+)
+def test_formats(asked: dict[str, Any], meant: ResponseFormat | None) -> None:
+    assert chat(response_format=asked).sampling.response_format == meant
+    assert complete(prompt="x", response_format=asked).sampling.response_format == meant
+
+
+def test_log_probabilities_in_both_dialects() -> None:
+    assert chat(logprobs=True, top_logprobs=3).sampling == msgspec.structs.replace(
+        chat().sampling, logprobs=True, top_logprobs=3
+    )
+    for asked, top in ((0, 0), (5, 5)):
+        sampling = complete(prompt="x", logprobs=asked).sampling
+        assert (sampling.logprobs, sampling.top_logprobs) == (True, top)
+
+
+def test_how_much_to_think() -> None:
+    asked = {None: None, "none": False, "minimal": False, "low": True, "high": True}
+    for effort, thinking in asked.items():
+        prompt = chat(reasoning_effort=effort).prompts[0]
+        assert isinstance(prompt, ChatPrompt)
+        assert prompt.thinking is thinking
 
 
 def test_content_parts_and_the_developer_role() -> None:

@@ -7,8 +7,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ import openai
 import pytest
 
 from squish.api.options import Options, Timing
-from squish.api.server import Address, Stop, serve
+from squish.api.server import Stop, serve
 from squish.config import Settings
 from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, QueueFull, WorkerDied
 from squish.generation import Loading, Queued, Usage
 from squish.runtime import Runtime
+from tests.raw_http import CHAT, Server, ask, client, connected, parse, request_bytes, scripted
 from tests.scripted import ScriptedSessions, scripted_runtime, serving
 
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 AT_ONCE = Options(timing=Timing(grace=0.0, comments=0.01))
 
 
@@ -32,71 +31,10 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, cache_dir=tmp_path / "models")
 
 
-@dataclass
-class Server:
-    address: Address
-    sessions: ScriptedSessions
-
-
-@asynccontextmanager
-async def scripted(settings: Settings, options: Options | None = None) -> AsyncIterator[Server]:
-    runtime, sessions = scripted_runtime(settings)
-    async with serving(runtime, options) as address:
-        yield Server(address, sessions)
-
-
 @pytest.fixture
 async def server(settings: Settings) -> AsyncIterator[Server]:
     async with scripted(settings) as running:
         yield running
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def error(self) -> dict[str, Any]:
-        assert self.headers["content-type"] == "application/json"
-        found: dict[str, Any] = json.loads(self.body)["error"]
-        assert set(found) == {"message", "type", "param", "code"}
-        return found
-
-
-def request_bytes(method: str, path: str, body: Any = None, **headers: str) -> bytes:
-    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    lines = {"host": "localhost", "connection": "close", "content-length": str(len(data))} | headers
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data
-
-
-@asynccontextmanager
-async def connected(server: Server, data: bytes) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
-    try:
-        writer.write(data)
-        yield reader, writer
-    finally:
-        writer.close()
-        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
-
-
-async def ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-    async with connected(server, request_bytes(method, path, body, **headers)) as (reader, _):
-        return parse(await reader.read())
-
-
-def parse(data: bytes) -> Answer:
-    head, _, body = data.partition(b"\r\n\r\n")
-    status, *lines = head.decode().split("\r\n")
-    return Answer(int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body)
-
-
-def client(server: Server, key: str = "any") -> openai.AsyncOpenAI:
-    """OpenAI's own client, to be closed."""
-    return openai.AsyncOpenAI(base_url=f"{server.address.url}/v1", api_key=key, max_retries=0)
 
 
 # ---- errors are JSON, whatever fails
@@ -300,9 +238,9 @@ async def test_a_batch_keeps_its_order_whichever_row_ends_first(server: Server) 
         {"text": "first", "index": 0, "finish_reason": "stop", "logprobs": None},
         {"text": "second", "index": 1, "finish_reason": "length", "logprobs": None},
     ]
-    details = {"cached_tokens": 1}
     assert answer["usage"] == {
-        "prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14, "prompt_tokens_details": details
+        "prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14,
+        "prompt_tokens_details": {"cached_tokens": 1}, "completion_tokens_details": {"reasoning_tokens": 0},
     }  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from typing import Self
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
-from squish.api.dialect import Asked, Row
+from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import json_response
 from squish.api.metrics import Metrics
 from squish.engine import Generation
-from squish.generation import Finished, GenerationEvent, TextDelta
+from squish.generation import Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
 
 
 async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
@@ -29,7 +29,7 @@ async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
             return None
         rows = [Row() for _ in range(generation.rows)]
         async for event in events:
-            if isinstance(event, TextDelta | Finished):
+            if isinstance(event, RowEvent):
                 rows[event.index].add(event)
     return json_response(asked.reply.whole(rows))
 
@@ -55,7 +55,7 @@ class _Observed(AsyncIterator[GenerationEvent]):
         event = await anext(self._generation)
         if isinstance(event, Finished):
             self._finished(event)
-        elif self._ttft is None and isinstance(event, TextDelta):
+        elif self._ttft is None and isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
             self._ttft = time.perf_counter() - self._started
             self._metrics.first_token(self._model, self._ttft)
         return event

@@ -12,22 +12,51 @@ from typing import Protocol
 
 import msgspec
 
-from squish.generation import Finished, FinishReason, GenerationEvent, GenerationRequest, TextDelta, Usage
+from squish.generation import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+RowEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finished
 
 
 @dataclass(slots=True)
 class Row:
-    """One answer as it grows."""
+    """One answer as it grows. tool_calls: in the order in which they were begun."""
 
     text: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
 
-    def add(self, event: TextDelta | Finished) -> None:
-        if isinstance(event, TextDelta):
-            self.text += event.text
-        else:
-            self.reason, self.usage = event.reason, event.usage
+    def add(self, event: RowEvent) -> None:
+        match event:
+            case TextDelta(text=text, logprobs=logprobs):
+                self.text += text
+                self.logprobs += logprobs
+            case ReasoningDelta(text=text):
+                self.reasoning += text
+            case ToolCallDelta():
+                self._add_call(event)
+            case Finished(reason=reason, usage=usage):
+                self.reason, self.usage = reason, usage
+
+    def _add_call(self, event: ToolCallDelta) -> None:
+        if event.call_index >= len(self.tool_calls):
+            self.tool_calls.append(ToolCall(event.id, event.name or "", event.arguments))
+            return
+        call = self.tool_calls[event.call_index]
+        self.tool_calls[event.call_index] = ToolCall(call.id, call.name, call.arguments + event.arguments)
 
 
 class Frames(Protocol):

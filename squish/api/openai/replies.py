@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,20 +13,27 @@ from msgspec import UNSET, UnsetType
 from squish import __version__, generation
 from squish.api.dialect import Row
 from squish.api.frames import ServerSentEvents
+from squish.api.openai import logprobs
 from squish.api.openai.responses import (
     AnswerMessage,
+    CallDelta,
+    CalledFunction,
+    CalledTool,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
+    ChatLogprobs,
     Completion,
+    CompletionTokensDetails,
     Delta,
     FinishReason,
+    FunctionDelta,
     PromptTokensDetails,
     TextChoice,
     Usage,
 )
-from squish.generation import Accepted, Finished, GenerationEvent, TextDelta
+from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
 
 FINGERPRINT = f"squish-{__version__}"
 
@@ -54,16 +62,18 @@ class Head:
         prompts = [row.usage for row in rows[:: self.n]]
         prompt, completion = sum(u.prompt_tokens for u in prompts), sum(row.usage.completion_tokens for row in rows)
         cached = PromptTokensDetails(sum(u.cached_tokens for u in prompts))
-        return Usage(prompt, completion, prompt + completion, cached)
+        thought = CompletionTokensDetails(sum(row.usage.reasoning_tokens for row in rows))
+        return Usage(prompt, completion, prompt + completion, cached, thought)
 
 
 class ChatReply:
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions. one_call: of several calls in an answer, the first is the answer."""
 
     frames = ServerSentEvents()
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, *, one_call: bool = False) -> None:
         self._head = head
+        self._one_call = one_call
 
     def whole(self, rows: Sequence[Row]) -> ChatCompletion:
         head = self._head
@@ -80,8 +90,12 @@ class ChatReply:
         match event:
             case Accepted(prompt_tokens=rows):
                 return [self._chunk(i, Delta(role="assistant", content="")) for i in range(len(rows))]
-            case TextDelta(index=index, text=text) if text:
-                return [self._chunk(index, Delta(content=text))]
+            case TextDelta(index=index, text=text, logprobs=tokens) if text or tokens:
+                return [self._chunk(index, Delta(content=text), found=logprobs.of_chat(tokens))]
+            case ReasoningDelta(index=index, text=text) if text:
+                return [self._chunk(index, Delta(reasoning_content=text))]
+            case ToolCallDelta(index=index, call_index=call) if call == 0 or not self._one_call:
+                return [self._chunk(index, Delta(tool_calls=[_call_delta(event)]))]
             case Finished(index=index, reason=reason):
                 return [self._chunk(index, Delta(), reason_of(reason))]
             case _:
@@ -91,10 +105,20 @@ class ChatReply:
         return [self._body([], self._head.usage(rows))] if self._head.usage_in_stream else []
 
     def _choice(self, index: int, row: Row) -> ChatChoice:
-        return ChatChoice(index=index, message=AnswerMessage(content=row.text), finish_reason=reason_of(row.reason))
+        calls = row.tool_calls[:1] if self._one_call else row.tool_calls
+        message = AnswerMessage(
+            content=row.text or (None if calls else ""),
+            reasoning_content=row.reasoning or UNSET,
+            tool_calls=[CalledTool(id=c.id, function=CalledFunction(c.name, c.arguments)) for c in calls] or UNSET,
+        )
+        return ChatChoice(
+            index=index, message=message, finish_reason=reason_of(row.reason), logprobs=logprobs.of_chat(row.logprobs)
+        )
 
-    def _chunk(self, index: int, delta: Delta, reason: FinishReason | None = None) -> ChatChunk:
-        choice = ChatChunkChoice(index=index, delta=delta, finish_reason=reason)
+    def _chunk(
+        self, index: int, delta: Delta, reason: FinishReason | None = None, found: ChatLogprobs | None = None
+    ) -> ChatChunk:
+        choice = ChatChunkChoice(index=index, delta=delta, finish_reason=reason, logprobs=found)
         return self._body([choice], self._head.no_usage)
 
     def _body(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> ChatChunk:
@@ -116,17 +140,17 @@ class CompletionReply:
 
     def __init__(self, head: Head) -> None:
         self._head = head
+        self._sent: Counter[int] = Counter()  # characters of each row that the stream has sent
 
     def whole(self, rows: Sequence[Row]) -> Completion:
-        choices = [
-            TextChoice(text=row.text, index=i, finish_reason=reason_of(row.reason)) for i, row in enumerate(rows)
-        ]
-        return self._body(choices, self._head.usage(rows))
+        return self._body([self._choice(i, row) for i, row in enumerate(rows)], self._head.usage(rows))
 
     def chunks(self, event: GenerationEvent) -> Sequence[Completion]:
         match event:
-            case TextDelta(index=index, text=text) if text:
-                choice = TextChoice(text=text, index=index)
+            case TextDelta(index=index, text=text, logprobs=tokens) if text or tokens:
+                found = logprobs.of_text(tokens, self._sent[index])
+                self._sent[index] += len(text)
+                choice = TextChoice(text=text, index=index, logprobs=found)
             case Finished(index=index, reason=reason):
                 choice = TextChoice(text="", index=index, finish_reason=reason_of(reason))
             case _:
@@ -135,6 +159,10 @@ class CompletionReply:
 
     def last(self, rows: Sequence[Row]) -> Sequence[Completion]:
         return [self._body([], self._head.usage(rows))] if self._head.usage_in_stream else []
+
+    def _choice(self, index: int, row: Row) -> TextChoice:
+        found = logprobs.of_text(row.logprobs, 0)
+        return TextChoice(text=row.text, index=index, finish_reason=reason_of(row.reason), logprobs=found)
 
     def _body(self, choices: list[TextChoice], usage: Usage | UnsetType | None) -> Completion:
         head = self._head
@@ -148,6 +176,13 @@ class CompletionReply:
         )
 
 
+def _call_delta(event: ToolCallDelta) -> CallDelta:
+    if event.name is None:
+        return CallDelta(index=event.call_index, function=FunctionDelta(arguments=event.arguments))
+    function = FunctionDelta(name=event.name, arguments=event.arguments)
+    return CallDelta(index=event.call_index, id=event.id, type="function", function=function)
+
+
 def reason_of(reason: generation.FinishReason) -> FinishReason:
     """OpenAI has no word for an answer that was cancelled; cut short is what it is."""
-    return "stop" if reason == "stop" else "length"
+    return "length" if reason == "cancelled" else reason

@@ -18,29 +18,89 @@ def documented(description: str, **schema: Any) -> Meta:
 
 
 Refused = Annotated[Any, documented("Known and not supported: anything but its neutral value is refused.")]
+JsonObject = Annotated[dict[str, Any], documented("A JSON schema.")]
+Penalty = Annotated[float, documented("0 is off.", minimum=-2, maximum=2)]
+LogitBias = Annotated[dict[int, float], documented("From token ids to numbers between -100 and 100.")]
 
 
 class ContentPart(msgspec.Struct):
     """A part of a message; only text is understood."""
 
-    type: str
+    type: Annotated[str, documented("Only text.", enum=["text"])]
     text: str | None = None
 
 
+class CalledFunction(msgspec.Struct):
+    """arguments: a JSON text, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class CalledTool(msgspec.Struct):
+    """A call in an assistant's message."""
+
+    id: str
+    function: CalledFunction
+    type: Annotated[str, documented("Only function.", enum=["function"])] = "function"
+
+
 class ChatMessage(msgspec.Struct):
-    role: Annotated[str, documented("", enum=["system", "developer", "user", "assistant"])]
+    role: Annotated[str, documented("Who speaks.", enum=["system", "developer", "user", "assistant", "tool"])]
     content: str | list[ContentPart] | None = None
-    tool_calls: Any = None
-    function_call: Any = None
-    audio: Any = None
+    tool_calls: list[CalledTool] | None = None
+    tool_call_id: Annotated[str, documented("The call that a tool message answers.")] | None = None
+    function_call: Refused = None
+    audio: Refused = None
 
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class Function(msgspec.Struct):
+    name: Annotated[str, documented("Letters, digits, _ and -.", minLength=1, maxLength=64)]
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: Annotated[bool, documented("Accepted; the arguments of a forced call always match.")] | None = None
+
+
+class FunctionTool(msgspec.Struct):
+    type: Annotated[str, documented("Only function.", enum=["function"])]
+    function: Function
+
+
+class NamedFunction(msgspec.Struct):
+    name: str
+
+
+class NamedTool(msgspec.Struct):
+    """The tool that has to be called."""
+
+    type: Annotated[str, documented("Only function.", enum=["function"])]
+    function: NamedFunction
+
+
+class NamedSchema(msgspec.Struct):
+    """The answer always matches the schema; strict changes nothing."""
+
+    name: str
+    schema: JsonObject | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class Format(msgspec.Struct):
+    """text, json_object, json_schema, and Squish's own regex and lark."""
+
+    type: Annotated[str, documented("", enum=["text", "json_object", "json_schema", "regex", "lark"])]
+    json_schema: NamedSchema | None = None
+    regex: Annotated[str, documented("The regular expression of type regex.")] | None = None
+    lark: Annotated[str, documented("The grammar of type lark.")] | None = None
+
+
 class CommonRequest(msgspec.Struct, kw_only=True):
-    """The fields that both endpoints share. The last ones are there to be refused unless neutral."""
+    """The fields that both endpoints share."""
 
     model: Annotated[str, documented("An installed model, like smollm2:135m.", minLength=1)]
     max_tokens: Annotated[int, documented("Longest answer in tokens.", minimum=1)] | None = None
@@ -53,18 +113,15 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     n: Annotated[int, documented("Answers per prompt.", minimum=1, maximum=128)] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None
     stream_options: StreamOptions | None = None
-    logit_bias: Refused = None
-    frequency_penalty: Refused = None
-    presence_penalty: Refused = None
-    logprobs: Refused = None
+    logit_bias: LogitBias | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
+    response_format: Format | None = None
 
     default_max_tokens: ClassVar[int]
-    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        "logit_bias": ({},),
-        "frequency_penalty": (0,),
-        "presence_penalty": (0,),
-        "logprobs": (False,),
-    }
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]]
+    """Of the fields that are refused: what changes nothing and is taken."""
 
     @property
     def rows_per_prompt(self) -> int:
@@ -80,32 +137,27 @@ class ChatRequest(CommonRequest, kw_only=True):
 
     messages: Annotated[list[ChatMessage], documented("The conversation, oldest first.", minItems=1)]
     max_completion_tokens: Annotated[int, documented("The same as max_tokens.", minimum=1)] | None = None
-    top_logprobs: Refused = None
-    tools: Refused = None
-    tool_choice: Refused = None
+    logprobs: Annotated[bool, documented("Send the log-probability of every token.")] | None = None
+    top_logprobs: Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)] | None = None
+    tools: Annotated[list[FunctionTool], documented("Functions that the model may call.")] | None = None
+    tool_choice: Annotated[str | NamedTool, documented("none, auto, required, or a tool by name.")] | None = None
+    parallel_tool_calls: Annotated[bool, documented("false: at most one call.")] | None = None
+    reasoning_effort: Annotated[str, documented("none or minimal: no thinking; others: think.")] | None = None
     functions: Refused = None
     function_call: Refused = None
-    response_format: Refused = None
     modalities: Refused = None
     audio: Refused = None
     prediction: Refused = None
-    reasoning_effort: Refused = None
     verbosity: Refused = None
     web_search_options: Refused = None
 
     default_max_tokens: ClassVar[int] = 512
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        **CommonRequest.neutral,
-        "top_logprobs": (0,),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": ([], ["text"]),
         "audio": (),
         "prediction": (),
-        "reasoning_effort": (),
         "verbosity": ("medium",),
         "web_search_options": (),
     }
@@ -122,13 +174,13 @@ class CompletionRequest(CommonRequest, kw_only=True):
         | None
     ) = None
     batch: Annotated[list[str], documented("Prompts; mutually exclusive with prompt.", minItems=1)] | None = None
+    logprobs: Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)] | None = None
     best_of: Refused = None
     echo: Refused = None
     suffix: Refused = None
 
     default_max_tokens: ClassVar[int] = 256
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        **CommonRequest.neutral,
         "best_of": (0, 1),
         "echo": (False,),
         "suffix": ("",),

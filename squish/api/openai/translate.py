@@ -14,25 +14,28 @@ from typing import TypeVar
 import msgspec
 
 from squish.api.dialect import Asked, Reply
+from squish.api.openai import conversation
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
-from squish.api.openai.requests import ChatMessage, ChatRequest, CommonRequest, CompletionRequest, ContentPart
+from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest, Format, NamedSchema
 from squish.engine import MAX_ROWS
 from squish.errors import InvalidInput
 from squish.generation import (
-    ChatPrompt,
     GenerationRequest,
-    Message,
     Prompt,
-    Role,
+    ResponseFormat,
     SamplingParams,
     TextPrompt,
     TokenPrompt,
 )
 
-MAX_N = 128
+MAX_TOP_LOGPROBS = 20
 MAX_INT = 2**31 - 1  # no count a client could mean is larger; larger ones do not fit the frames to the worker
 
-_ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_SAME_IN_BOTH = (
+    "temperature", "top_p", "top_k", "min_p", "seed", "n",
+    "frequency_penalty", "presence_penalty", "repetition_penalty",
+)  # fmt: skip
+"""Fields that SamplingParams has under the same name, where absent means its default."""
 
 RequestT = TypeVar("RequestT", bound=CommonRequest)
 
@@ -40,7 +43,8 @@ RequestT = TypeVar("RequestT", bound=CommonRequest)
 def read_chat(body: bytes) -> Asked:
     """A body of POST /v1/chat/completions. Raises InvalidInput naming the field."""
     request = decode(body, ChatRequest)
-    return _asked(request, chat_to_generation(request), ChatReply(_head("chatcmpl", request)))
+    reply = ChatReply(_head("chatcmpl", request), one_call=request.parallel_tool_calls is False)
+    return _asked(request, chat_to_generation(request), reply)
 
 
 def read_completion(body: bytes) -> Asked:
@@ -72,18 +76,19 @@ def decode(body: bytes, kind: type[RequestT]) -> RequestT:
 
 
 def chat_to_generation(request: ChatRequest) -> GenerationRequest:
-    """Rows: n times the conversation."""
-    if not request.messages:
-        raise InvalidInput("messages must not be empty.", param="messages")
-    prompt = ChatPrompt(tuple(_message(message, i) for i, message in enumerate(request.messages)))
+    """One prompt with n rows."""
+    prompt = conversation.chat_prompt(request)
+    if request.top_logprobs and not request.logprobs:
+        raise InvalidInput("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    extra = {"logprobs": request.logprobs, "top_logprobs": request.top_logprobs}
     limit = request.max_completion_tokens
     if limit is None:
-        return _generation(request, [prompt], request.max_tokens, "max_tokens", "messages")
+        return _generation(request, [prompt], (request.max_tokens, "max_tokens"), "messages", extra)
     if request.max_tokens not in (None, limit):
         raise InvalidInput(
             "max_tokens and max_completion_tokens are the same limit; send one of them.", param="max_completion_tokens"
         )
-    return _generation(request, [prompt], limit, "max_completion_tokens", "messages")
+    return _generation(request, [prompt], (limit, "max_completion_tokens"), "messages", extra)
 
 
 def completion_to_generation(request: CompletionRequest) -> GenerationRequest:
@@ -97,73 +102,71 @@ def completion_to_generation(request: CompletionRequest) -> GenerationRequest:
     else:
         assert request.prompt is not None
         prompts, param = _prompts(request.prompt), "prompt"
-    return _generation(request, prompts, request.max_tokens, "max_tokens", param)
+    _check_range(request.logprobs, "logprobs", 0, MAX_TOP_LOGPROBS)
+    extra = {"logprobs": request.logprobs is not None, "top_logprobs": request.logprobs}
+    return _generation(request, prompts, (request.max_tokens, "max_tokens"), param, extra)
 
 
 def _generation(
-    request: CommonRequest, prompts: list[Prompt], max_tokens: int | None, limit_param: str, prompt_param: str
+    request: CommonRequest,
+    prompts: list[Prompt],
+    limit: tuple[int | None, str],
+    prompt_param: str,
+    extra: Mapping[str, object],
 ) -> GenerationRequest:
+    """limit: of tokens, and the field it came in. extra: fields of SamplingParams that only this endpoint has."""
     if not request.model.strip():
         raise InvalidInput("model must not be empty.", param="model")
-    n = request.rows_per_prompt
-    if not 1 <= n <= MAX_N:
-        raise InvalidInput(f"n must be between 1 and {MAX_N}.", param="n")
-    if len(prompts) * n > MAX_ROWS:
-        raise InvalidInput(
-            f"One request can have {MAX_ROWS} answers, not {len(prompts) * n}.", param="n" if n > 1 else prompt_param
-        )
-    sampling = _sampling(request, max_tokens, limit_param)
-    return GenerationRequest(request.model, tuple(prompt for prompt in prompts for _ in range(n)), sampling)
+    sampling = _sampling(request, limit, extra)
+    rows = len(prompts) * sampling.n
+    if rows > MAX_ROWS:
+        field = "n" if sampling.n > 1 else prompt_param
+        raise InvalidInput(f"One request can have {MAX_ROWS} answers, not {rows}.", param=field)
+    return GenerationRequest(request.model, tuple(prompts), sampling)
 
 
-def _sampling(request: CommonRequest, max_tokens: int | None, limit_param: str) -> SamplingParams:
-    given = {
-        "max_tokens": request.default_max_tokens if max_tokens is None else max_tokens,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "top_k": request.top_k,
-        "min_p": request.min_p,
-        "seed": request.seed,
-        "stop": (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()),
-    }
-    for name, value in (("max_tokens", max_tokens), ("top_k", request.top_k)):
-        if value is not None and value > MAX_INT:
-            field = limit_param if name == "max_tokens" else name
-            raise InvalidInput(f"{field} must be at most {MAX_INT}.", param=field)
-    try:
-        return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in given.items() if v is not None})
-    except InvalidInput as error:
-        if error.param == "max_tokens" and limit_param != "max_tokens":
-            raise InvalidInput(error.message.replace("max_tokens", limit_param), param=limit_param) from None
-        raise
+def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapping[str, object]) -> SamplingParams:
+    max_tokens, limit_param = limit
+    _check_range(max_tokens, limit_param, 1)
+    _check_range(request.top_k, "top_k", 0)
+    for token in request.logit_bias or ():
+        _check_range(token, "logit_bias")
+    given = {name: getattr(request, name) for name in _SAME_IN_BOTH} | dict(extra)
+    given["max_tokens"] = request.default_max_tokens if max_tokens is None else max_tokens
+    given["stop"] = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    given["response_format"] = _response_format(request.response_format)
+    given["logit_bias"] = tuple((request.logit_bias or {}).items())
+    return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in given.items() if v is not None})
 
 
-def _message(message: ChatMessage, index: int) -> Message:
-    at = f"messages[{index}]"
-    role = _ROLES.get(message.role)
-    if role is None:
-        known = "tools are not supported" if message.role in ("tool", "function") else "unknown"
-        raise InvalidInput(
-            f"The role {message.role[:40]!r} cannot be used ({known}). Roles: {', '.join(_ROLES)}.", param=f"{at}.role"
-        )
-    for name in ("tool_calls", "function_call", "audio"):
-        if getattr(message, name) not in (None, []):
-            raise InvalidInput(f"{at}.{name} is not supported.", param=f"{at}.{name}")
-    if message.content is None:
-        raise InvalidInput(f"{at}.content is missing.", param=f"{at}.content")
-    if isinstance(message.content, str):
-        return Message(role, message.content)
-    if not message.content:
-        raise InvalidInput(f"{at}.content must not be an empty list.", param=f"{at}.content")
-    return Message(role, "".join(_part(part, f"{at}.content[{i}]") for i, part in enumerate(message.content)))
+def _check_range(value: int | None, field: str, low: int = -MAX_INT, high: int = MAX_INT) -> None:
+    """Refuse what would not even fit a frame to the worker."""
+    if value is not None and not low <= value <= high:
+        raise InvalidInput(f"{field} must be between {low} and {high}.", param=field)
 
 
-def _part(part: ContentPart, at: str) -> str:
-    if part.type != "text":
-        raise InvalidInput(f"Content of type {part.type[:40]!r} is not supported, only text.", param=f"{at}.type")
-    if part.text is None:
-        raise InvalidInput(f"{at}.text is missing.", param=f"{at}.text")
-    return part.text
+def _response_format(asked: Format | None) -> ResponseFormat | None:
+    """What the answer has to match, if anything. Raises InvalidInput for a type without its text."""
+    match asked:
+        case None | Format(type="text"):
+            return None
+        case Format(type="json_object"):
+            return ResponseFormat("json_object")
+        case Format(type="json_schema", json_schema=NamedSchema(schema=dict() as schema)):
+            field = "response_format.json_schema.schema"
+            return ResponseFormat("json_schema", msgspec.json.encode(schema).decode(), field)
+        case Format(type="json_schema", json_schema=schema):
+            field = "response_format.json_schema" + (".schema" if schema else "")
+        case Format(type="regex", regex=str() as text):
+            return ResponseFormat("regex", text, "response_format.regex")
+        case Format(type="lark", lark=str() as text):
+            return ResponseFormat("lark", text, "response_format.lark")
+        case Format(type="regex" | "lark" as kind):
+            field = f"response_format.{kind}"
+        case _:
+            known = "text, json_object, json_schema, regex or lark"
+            raise InvalidInput(f"response_format.type must be {known}.", param="response_format.type")
+    raise InvalidInput(f"{field} is missing.", param=field)
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Prompt]:
@@ -215,7 +218,7 @@ def _same(value: object, neutral: object) -> bool:
 def _invalid(reason: str) -> InvalidInput:
     """msgspec's words, `Expected …, got … - at `$.a[0].b``, as an error that names the field."""
     text, _, path = reason.partition(" - at `")
-    param = re.sub(r"^\$\.?", "", path.rstrip("`")) or None
+    param = re.sub(r"^(key` in `)?\$\.?", "", path.rstrip("`")) or None
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
         param = f"{param}.{missing[1]}" if param else missing[1]
         return InvalidInput(f"{param} is missing.", param=param)
