@@ -93,8 +93,14 @@ def forcing_grammar(prompt: ChatPrompt, tokenizer: Any) -> str | None:
         for tool in chosen
     ]
     schema: dict[str, Any] = {"anyOf": calls, "x-guidance": {"key_separator": ": ", "whitespace_flexible": False}}
-    start, end = json.dumps(tokenizer.tool_call_start + "\n"), json.dumps("\n" + tokenizer.tool_call_end)
-    return f"start: {start} call {end}\ncall: %json {json.dumps(schema)}\n"
+    start = _terminal(tokenizer.tool_call_start, tokenizer.tool_call_start_tokens)
+    end = _terminal(tokenizer.tool_call_end, tokenizer.tool_call_end_tokens)
+    return f'start: {start} "\\n" call "\\n" {end}\ncall: %json {json.dumps(schema)}\n'
+
+
+def _terminal(marker: str, tokens: tuple[int, ...]) -> str:
+    """A marker in a Lark grammar: the token that it is, or else its text."""
+    return f"<[{tokens[0]}]>" if len(tokens) == 1 else json.dumps(marker)
 
 
 def _chosen(prompt: ChatPrompt) -> tuple[Tool, ...]:
