@@ -1,6 +1,6 @@
 """The command line: click commands with short bodies. Imports stand inside them, so that a command pays for its own.
 
-Exit codes: 0 done · 1 it failed · 2 the command was wrong · 3 no such model · 130 Ctrl-C · 141 the pipe was closed.
+What the exit codes mean stands in exits.py.
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from squish import __version__, console, serve_command
+from squish import bench_command, completion, config_commands, console, exits, machine_commands, serve_command, versions
 from squish.config import Settings
 from squish.errors import InvalidInput, ModelNotFound, SquishError
+from squish.exits import Exit
 from squish.generation import SamplingParams
 from squish.model_commands import COMMANDS, install
 
 if TYPE_CHECKING:
     from squish.runtime import Runtime
 
-_INTERRUPTED = 130
-_PIPE_CLOSED = 141
-
 
 def main() -> None:
     """The console script."""
+    completion.prepare()
     sys.exit(run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False)))
 
 
@@ -41,16 +39,16 @@ def run_guarded(body: Callable[[], Any]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
+        return Exit.INTERRUPTED
     except SquishError as error:
         if os.environ.get("SQUISH_DEBUG") == "1":
             raise
         console.error(error)
-        return 2 if isinstance(error, InvalidInput) else 3 if isinstance(error, ModelNotFound) else 1
+        return exits.of(error)
     except _PipeClosed:
         # Python flushes stdout once more at exit; give it a place where that is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
+        return Exit.PIPE_CLOSED
     except Exception as error:  # the last guard of the program: no traceback reaches a user who has not asked for it
         if os.environ.get("SQUISH_DEBUG") == "1":
             raise
@@ -59,7 +57,7 @@ def run_guarded(body: Callable[[], Any]) -> int:
             hint="SQUISH_DEBUG=1 shows where. Please report it.",
         )
         console.error(problem)
-        return 1
+        return Exit.FAILED
 
 
 class _PipeClosed(Exception):
@@ -76,13 +74,27 @@ class _Group(click.Group):
             raise _PipeClosed from error
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        console.out(versions.summary())
+        context.exit()
+
+
 @click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="squish", message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show all versions."
+)
 @click.pass_context
 def cli(context: click.Context) -> int:
     """Run large language models on your own machine.
 
     Without a command, the full-screen chat opens.
+
+    \b
+    squish pull smollm2:135m                  get a model
+    squish run smollm2:135m --prompt "Hi"     ask it once
+    squish serve                              OpenAI API on http://localhost:11435/v1
+    squish doctor                             what is wrong, if something is
     """
     if context.invoked_subcommand is not None:
         return 0
@@ -99,11 +111,12 @@ for _command in COMMANDS:
 def _open_tui(model: str | None) -> int:
     from squish.tui.app import run as run_tui
 
-    return run_tui(Settings.from_environment(), model)
+    settings = Settings.from_environment()
+    return run_tui(settings, model or settings.model)
 
 
 @cli.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.complete_model)
 @click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
 @click.option("--system", help="System prompt.")
 @click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
@@ -159,11 +172,21 @@ async def _open_model(settings: Settings, model: str) -> Runtime:
 
 
 cli.add_command(serve_command.serve)
+cli.add_command(bench_command.bench)
+cli.add_command(completion.completion)
+cli.add_command(config_commands.config)
+cli.add_command(machine_commands.doctor)
+cli.add_command(machine_commands.ps)
+cli.add_command(machine_commands.stop)
 
 
 @cli.command()
 def demo() -> None:
-    """Get the small demo model and one real answer from it."""
+    """Get the small demo model and one real answer from it.
+
+    \b
+    squish demo
+    """
     from squish import demo as demonstration
 
     settings = Settings.from_environment()

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squish import console
+from squish.completion import complete_model
 from squish.config import Settings
 from squish.errors import CorruptModel, SquishError
 
 if TYPE_CHECKING:
     from squish.catalog import CatalogEntry
     from squish.manifest import Manifest
+    from squish.measured import Speed
     from squish.search import Found
     from squish.store import Store
 
@@ -66,13 +68,21 @@ async def install(settings: Settings, model: str, *, as_json: bool = False, **op
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_models(as_json: bool) -> None:
-    """List installed models."""
+    """List installed models, with the speed that `squish bench` measured.
+
+    \b
+    squish list
+    squish list --json | jq -r '.[].id'
+    """
+    from squish.measured import speeds
+
     store = _store()
     models = store.list()
+    measured = speeds(Settings.from_environment().home)
     for problem in store.problems():
         console.note(f"squish: {problem.reason}")
     if as_json:
-        console.out_json([_as_json(model) for model in models])
+        console.out_json([_as_json(model) | _speed(measured.get(model.id)) for model in models])
         return
     if not models:
         console.note("No models are installed. Try: squish pull smollm2:135m")
@@ -83,19 +93,30 @@ def list_models(as_json: bool) -> None:
             console.size(model.size),
             model.quantization,
             f"{model.context_length:,}",
+            f"{measured[model.id].decode_tps:.1f}" if model.id in measured else "",
             f"{model.installed_at:%Y-%m-%d}",
         )
         for model in models
     ]
-    console.table(("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "INSTALLED"), rows, right=frozenset({1, 3}))
+    headers = ("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
+    console.table(headers, rows, right=frozenset({1, 3, 4}))
+
+
+def _speed(measured: Speed | None) -> dict[str, float | None]:
+    return {"decode_tokens_per_s": measured.decode_tps if measured else None}
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("--context", type=click.IntRange(1), help="Tokens that the fit is for.  [default: 8192, or the model's]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(model: str, context: int | None, as_json: bool) -> None:
-    """Show what is known of an installed model, and whether it fits this machine."""
+    """Show what is known of an installed model, and whether it fits this machine.
+
+    \b
+    squish show smollm2:135m
+    squish show smollm2:135m --context 8192
+    """
     from squish import describe
 
     found = describe.describe(_store().find(model), context)
@@ -107,19 +128,27 @@ def show(model: str, context: int | None, as_json: bool) -> None:
 
 
 @click.command("cp")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.argument("name")
 def copy(model: str, name: str) -> None:
-    """Install a model under a second name. The files are shared."""
+    """Install a model under a second name. The files are shared.
+
+    \b
+    squish cp smollm2:135m mine:latest
+    """
     installed = _store().copy(model, name)
     console.note(f"{installed.manifest.id} is {model} under another name.")
 
 
 @click.command("rm")
-@click.argument("models", nargs=-1, required=True)
+@click.argument("models", nargs=-1, required=True, shell_complete=complete_model)
 @click.option("--force", is_flag=True, help="Also while a running Squish has it loaded.")
 def remove(models: tuple[str, ...], force: bool) -> None:
-    """Delete installed models."""
+    """Delete installed models.
+
+    \b
+    squish rm smollm2:135m
+    """
     store = _store()
     for model in models:
         freed = store.remove(model, force=force)
@@ -127,9 +156,14 @@ def remove(models: tuple[str, ...], force: bool) -> None:
 
 
 @click.command()
-@click.argument("models", nargs=-1)
+@click.argument("models", nargs=-1, shell_complete=complete_model)
 def verify(models: tuple[str, ...]) -> int:
-    """Read models again, all without a name, and compare every file with its hash."""
+    """Read models again, all without a name, and compare every file with its hash.
+
+    \b
+    squish verify
+    squish verify smollm2:135m
+    """
     store = _store()
     failed: list[SquishError] = []
     for id in models or [manifest.id for manifest in store.list()]:
@@ -148,7 +182,11 @@ def verify(models: tuple[str, ...]) -> int:
 
 @click.command()
 def prune() -> None:
-    """Delete downloads that were begun and never finished."""
+    """Delete downloads that were begun and never finished.
+
+    \b
+    squish prune
+    """
     freed = _store().prune()
     for name, size in freed:
         console.note(f"{name}: {console.size(size)} of an unfinished download deleted.")
@@ -160,7 +198,11 @@ def prune() -> None:
 @click.argument("query", required=False, default="")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_catalog(query: str, as_json: bool) -> None:
-    """List the models that have a short name."""
+    """List the models that have a short name.
+
+    \b
+    squish catalog qwen
+    """
     from squish import catalog
 
     words = query.lower().split()
@@ -190,6 +232,10 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     """Search the catalog and the Hub for models that MLX can run.
 
     Without a query: what is popular and fits this machine.
+
+    \b
+    squish search "qwen coder" --fits
+    squish search --sort updated --limit 5
     """
     from squish import search as searching
     from squish.errors import HubUnreachable, Offline

@@ -21,6 +21,7 @@ import psutil
 from squish.errors import SquishError
 
 _ANSWER_SECONDS = 2.0
+_LOOK = 0.05
 _STOP_SECONDS = 45.0
 """Longer than a server waits for the requests in flight."""
 
@@ -102,15 +103,19 @@ def stop(server: Server) -> None:
     try:
         process = psutil.Process(server.pid)
         os.kill(server.pid, signal.SIGTERM)
-        process.wait(_STOP_SECONDS)
+        end = time.monotonic() + _STOP_SECONDS
+        # One that has ended and whose parent has not taken notice yet is a zombie: psutil's own wait would go on.
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > end:
+                raise SquishError(
+                    f"The server {server.pid} did not end within {_STOP_SECONDS:.0f} s.",
+                    hint=f"Run: kill -9 {server.pid}",
+                )
+            time.sleep(_LOOK)
     except (ProcessLookupError, psutil.NoSuchProcess):
         return
     except PermissionError as error:
         raise SquishError(f"The server {server.pid} belongs to somebody else.") from error
-    except psutil.TimeoutExpired as error:
-        raise SquishError(
-            f"The server {server.pid} did not end within {_STOP_SECONDS:.0f} s.", hint=f"Run: kill -9 {server.pid}"
-        ) from error
 
 
 def _ask(path: Path) -> Server:
