@@ -1,0 +1,34 @@
+"""What config.toml says about the screen: its theme and its keys, checked against what there is.
+
+It knows the registry of actions and the app, not where settings come from.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from textual.app import App
+
+from squish.config import Settings
+from squish.errors import ConfigError
+from squish.tui import actions
+
+
+def apply(app: App[None], settings: Settings) -> None:
+    """Give the app its theme and its keys. Raises ConfigError naming a theme or a binding that does not exist."""
+    if settings.theme:
+        if settings.theme not in app.available_themes:
+            raise _unknown("theme", settings.theme, app.available_themes)
+        app.theme = settings.theme
+    ids = [action.id for action in actions.ACTIONS if action.keys]
+    for id, _ in settings.keys:
+        if id not in ids:
+            raise _unknown("keys", id, ids)
+    app.set_keymap(dict(settings.keys))
+
+
+def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, list(known), 1, 0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(sorted(known))}."
+    return ConfigError(f"{setting}: there is no {name}.", hint=hint, param=setting)
