@@ -10,11 +10,17 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 
+from squish.config import Settings
+from squish.engine import Generation
+from squish.generation import Finished, GenerationEvent, GenerationRequest, TextDelta
 from squish.runtime import Runtime
 from tests.conftest import MODEL
 from tests.scripted import serving
@@ -22,13 +28,23 @@ from tests.scripted import serving
 FRANCE: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def runtime(real_home: Path) -> AsyncIterator[Runtime]:
+    settings = Settings.from_environment({"HOME": str(real_home), "SQUISH_OFFLINE": "1"})
+    async with Runtime(settings) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(runtime: Runtime) -> AsyncIterator[str]:
     async with serving(runtime) as address:
         yield address.url
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
         yield client
@@ -160,15 +176,60 @@ async def running(runtime: Runtime, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
+@dataclass
+class Watched:
+    """What came of one generation: its tokens so far, and how many there were when it was cancelled."""
+
+    tokens: int = 0
+    at_cancel: int | None = None
+    finished: Finished | None = None
+
+
+def watch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Count what the next generation does, from inside the server."""
+    watched, generate = Watched(), runtime.sessions.generate
+
+    def watching(request: GenerationRequest) -> Generation:
+        generation = generate(request)
+        put, leave = generation.put, generation.__class__.__aexit__
+
+        def count(event: GenerationEvent) -> None:
+            watched.tokens += isinstance(event, TextDelta)
+            if isinstance(event, Finished):
+                watched.finished = event
+            put(event)
+
+        async def left(self: Generation, *error: Any) -> None:
+            watched.at_cancel = watched.tokens
+            await leave(self, *error)
+
+        monkeypatch.setattr(generation, "put", count)
+        monkeypatch.setattr(generation.__class__, "__aexit__", left)
+        return generation
+
+    monkeypatch.setattr(runtime.sessions, "generate", watching)
+    return watched
+
+
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_frees_its_row(url: str, runtime: Runtime, stream: bool) -> None:
+async def test_a_client_that_leaves_frees_its_row_within_a_step(
+    url: str, runtime: Runtime, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await runtime.sessions.load(MODEL)
+    watched = watch(runtime, monkeypatch)
     async with endless(url, stream) as reader:
-        await running(runtime, 1)
+        while watched.tokens < 3:
+            await asyncio.sleep(0.01)
         if stream:
             await reader.readuntil(b'"text"')
         assert await http(f"{url}/health") == (200, {"status": "ok"})
+        tokens = watched.tokens
     await running(runtime, 0)
+    assert watched.finished is not None
+    assert watched.at_cancel is not None
+    assert watched.finished.reason == "cancelled"
+    assert watched.finished.usage.completion_tokens - watched.at_cancel <= 3  # a step under way, and one on the socket
+    assert watched.at_cancel - tokens < 200  # of 7000
 
 
 async def test_after_its_worker_was_killed_the_next_request_works(url: str, runtime: Runtime) -> None:
