@@ -80,6 +80,14 @@ async def test_rows_of_one_request_run_in_one_batch_each_with_its_own_end(runtim
     assert text(alone) == text(events, 0)
 
 
+async def test_raw_text_and_a_broken_off_answer_go_on_where_they_end(runtime: Runtime) -> None:
+    raw = await collect(runtime, GenerationRequest(MODEL, (TextPrompt("The capital of France is"),), GREEDY))
+    assert text(raw).startswith(" ")
+    turns = Message("user", "What is the capital of France?"), Message("assistant", "The capital of")
+    going_on = ChatPrompt(turns, continue_last=True)
+    assert text(await collect(runtime, GenerationRequest(MODEL, (going_on,), GREEDY))) == " France is Paris."
+
+
 async def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(runtime: Runtime) -> None:
     seeded = chat("Tell me a story.", SamplingParams(temperature=1.0, seed=11, max_tokens=12))
     alone = await collect(runtime, seeded)

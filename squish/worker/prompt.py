@@ -39,7 +39,7 @@ class PromptEncoder:
         tokens = self.encode(prompt)
         wanted = sampling.response_format
         if not isinstance(prompt, ChatPrompt):
-            return tokens, Plan(grammar=Grammar(self._grammars.compile(wanted)) if wanted else None)
+            return tokens, Plan(grammar=Grammar(self._grammars.compile(wanted)) if wanted else None, continues=True)
         return tokens, self._plan(prompt, tokens, wanted)
 
     def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> Plan:
@@ -57,7 +57,8 @@ class PromptEncoder:
             self._tokenizer.tool_parser if offered else None,
             tools.for_template(offered),
         )
-        return Plan(reading if edges else None, Grammar(self._grammars.compile(wanted), thinking) if wanted else None)
+        grammar = Grammar(self._grammars.compile(wanted), thinking) if wanted else None
+        return Plan(reading if edges else None, grammar, prompt.continue_last)
 
     def _thinking(self, prompt: ChatPrompt, tokens: list[int]) -> Thinking | None:
         """How the model thinks after this prompt; None when it does not, or has done so already."""
@@ -78,16 +79,8 @@ class PromptEncoder:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids, at least one and fewer than the context. Raises InvalidInput and ContextLengthExceeded."""
-        match prompt:
-            case ChatPrompt():
-                tokens = self._chat(prompt)
-                param = "messages"
-            case TextPrompt(text=text):
-                tokens = list(self._tokenizer.encode(text))
-                param = "prompt"
-            case TokenPrompt(tokens=ids):
-                tokens = self._checked(ids)
-                param = "prompt"
+        tokens = self._tokens(prompt)
+        param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         if not tokens:
             raise InvalidInput("The prompt has no tokens.", hint="Send some text.", param=param)
         if len(tokens) >= self._context_length:
@@ -98,6 +91,19 @@ class PromptEncoder:
                 param=param,
             )
         return tokens
+
+    def count(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, however many. Raises InvalidInput for one that is no prompt."""
+        return len(self._tokens(prompt))
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        match prompt:
+            case ChatPrompt():
+                return self._chat(prompt)
+            case TextPrompt(text=text):
+                return list(self._tokenizer.encode(text))
+            case TokenPrompt(tokens=ids):
+                return self._checked(ids)
 
     def _chat(self, prompt: ChatPrompt) -> list[int]:
         if not prompt.messages:

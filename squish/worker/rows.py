@@ -17,10 +17,14 @@ from squish.worker.sampling import Sampler, Samplers
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the answers to one prompt are read, and what they must match. The default is plain text."""
+    """How the answers to one prompt are read, and what they must match. The default is plain text.
+
+    continues: the answer goes on where the prompt breaks off, so that a space in front belongs to it.
+    """
 
     reading: Reading | None = None
     grammar: Grammar | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class RowMaker:
             sampler=self._samplers.of_row(item.sampling, index),
             output=RowOutput(
                 index,
-                self._tokenizer.detokenizer,
+                self._detokenizer(tokens[-1] if plan.continues else None),
                 self.eos,
                 item.sampling.stop,
                 len(tokens),
@@ -115,3 +119,11 @@ class RowMaker:
             ),
             grammar=plan.grammar,
         )
+
+    def _detokenizer(self, before: int | None) -> Any:
+        """A fresh one. At the beginning of a text it drops a space, so one that goes on is given the token before."""
+        detokenizer = self._tokenizer.detokenizer
+        if before is not None and before not in self.eos:
+            detokenizer.add_token(before)
+            _ = detokenizer.last_segment  # reading it takes it out
+        return detokenizer
