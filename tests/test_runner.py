@@ -21,7 +21,8 @@ from squish.generation import Finished, GenerationEvent, SamplingParams, TextDel
 from squish.protocol import Cancel, Events, Failed, FromWorker
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import PrefixCache
-from squish.worker.runner import Inbox, Prepared, Runner, Stop
+from squish.worker.rows import Plan, Prepared
+from squish.worker.runner import Inbox, Runner, Stop
 
 VOCABULARY = 97
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
@@ -183,6 +184,18 @@ def test_many_rows_share_one_entry_each_cut_at_its_own_place(make: Callable[[], 
     together = bench.run(*(prepared(number, fork) for number, fork in enumerate(forks)))
     for number, fork in enumerate(forks):
         assert answer(together[number]) == answer(Bench(model).run(prepared(9, fork))[9])
+
+
+@pytest.mark.parametrize("make", [tiny_rotating, tiny_recurrent])
+def test_conversations_with_one_system_prompt_share_its_snapshot(make: Callable[[], Any]) -> None:
+    model = make()
+    bench = Bench(model)
+    plan = (Plan(shared=150),)
+    questions = [[*words(150), *words(80, start=start)] for start in (3, 11)]
+    bench.run(Prepared(1, [questions[0]], GREEDY, time.monotonic(), plan))
+    second = bench.run(Prepared(2, [questions[1]], GREEDY, time.monotonic(), plan))[2]
+    assert end(second).usage.cached_tokens == 128
+    assert answer(second) == answer(Bench(model).run(prepared(3, questions[1]))[3])
 
 
 def test_an_exact_repetition_leaves_one_token_to_compute() -> None:

@@ -5,12 +5,14 @@ It runs in the tokenizer thread and owns the tokenizer there; it knows nothing o
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError
+from msgspec.structs import replace
 
 from squish.errors import ContextLengthExceeded, InvalidInput
-from squish.generation import ChatPrompt, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
+from squish.generation import ChatPrompt, Message, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
 from squish.worker import tools
 from squish.worker.channels import edges_of
 from squish.worker.grammar import Grammar, GrammarCompiler, Thinking
@@ -22,9 +24,11 @@ class PromptEncoder:
     """Encodes prompts for one model.
 
     tokenizer: mlx_lm's TokenizerWrapper. context_length in tokens. vocab_size: rows of the model's embedding.
+    snapshots: its caches cannot be trimmed, so the runner wants to know where prompts part.
     """
 
-    def __init__(self, tokenizer: Any, context_length: int, vocab_size: int) -> None:
+    def __init__(self, tokenizer: Any, context_length: int, vocab_size: int, *, snapshots: bool = False) -> None:
+        self._snapshots = snapshots
         self._tokenizer = tokenizer
         self._context_length = context_length
         self._vocab_size = vocab_size
@@ -58,7 +62,19 @@ class PromptEncoder:
             tools.for_template(offered),
         )
         grammar = Grammar(self._grammars.compile(wanted), thinking) if wanted else None
-        return Plan(reading if edges else None, grammar, prompt.continue_last)
+        return Plan(reading if edges else None, grammar, prompt.continue_last, self._shared(prompt, tokens))
+
+    def _shared(self, prompt: ChatPrompt, tokens: list[int]) -> int:
+        """How many tokens another conversation with the same system prompt and tools begins with."""
+        if not self._snapshots or prompt.messages[0].role != "system" or len(prompt.messages) < 2:
+            return 0
+        other = replace(prompt, messages=(prompt.messages[0], Message("user", "")), continue_last=False)
+        try:
+            return sum(
+                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, self._chat(other), strict=False))
+            )
+        except InvalidInput:  # a template that takes no empty message
+            return 0
 
     def _thinking(self, prompt: ChatPrompt, tokens: list[int]) -> Thinking | None:
         """How the model thinks after this prompt; None when it does not, or has done so already."""

@@ -20,11 +20,13 @@ class Plan:
     """How the answers to one prompt are read, and what they must match. The default is plain text.
 
     continues: the answer goes on where the prompt breaks off, so that a space in front belongs to it.
+    shared: tokens at the beginning that other prompts are likely to share, such as system prompt and tools.
     """
 
     reading: Reading | None = None
     grammar: Grammar | None = None
     continues: bool = False
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Row:
     sampler: Sampler
     output: RowOutput
     grammar: Grammar | None = None
+    shared: int = 0
     processor: RowProcessor | None = None
     attempts: int = 1
     followers: list[Row] = field(default_factory=list)
@@ -118,6 +121,7 @@ class RowMaker:
                 item.sampling.logprobs,
             ),
             grammar=plan.grammar,
+            shared=plan.shared,
         )
 
     def _detokenizer(self, before: int | None) -> Any:

@@ -11,6 +11,7 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -112,7 +113,7 @@ class Runner:
         """Put a row into the batch: its prompt, and what it has generated already."""
         tokens = row.tokens
         cached, caches = self._prefix.take(tokens)
-        self._enter(row, self._segments(tokens, cached), cached, caches)
+        self._enter(row, self._segments(row, cached), cached, caches)
         if len(tokens) - cached == 1:  # there is nothing to share but what the prefix cache gives each
             followers, row.followers = row.followers, []
             for follower in followers:
@@ -141,12 +142,17 @@ class Runner:
         for follower in followers:
             self._enter(follower, [[follower.prompt[-1]]], len(tokens), [copy.copy(cache) for cache in caches])
 
-    def _segments(self, tokens: list[int], cached: int) -> list[list[int]]:
-        """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now."""
-        cut = (len(tokens) - 1) // BLOCK * BLOCK
-        if self._prefix.trimmable or cut <= cached:
+    def _segments(self, row: Row, cached: int) -> list[list[int]]:
+        """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now.
+
+        That is at the end of what other conversations share, and at the end of what this one's next turn repeats.
+        """
+        tokens = row.tokens
+        if self._prefix.trimmable:
             return [tokens[cached:]]
-        return [tokens[cached:cut], tokens[cut:]]
+        ends = (min(end, len(tokens) - 1) // BLOCK * BLOCK for end in (row.shared, len(row.prompt) - 1))
+        cuts = sorted({cached, len(tokens), *(end for end in ends if end > cached)})
+        return [tokens[begin:end] for begin, end in pairwise(cuts)]
 
     def _cancel(self, request: int) -> None:
         for uid in [uid for uid, row in self._rows.items() if row.request == request]:

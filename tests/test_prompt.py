@@ -1,0 +1,60 @@
+"""From prompts to tokens: what the model's template and tokenizer make of them, on a tokenizer of whole words."""
+
+from __future__ import annotations
+
+import pytest
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+
+from squish.errors import ContextLengthExceeded, InvalidInput
+from squish.generation import ChatPrompt, Message, SamplingParams, TextPrompt, TokenPrompt
+from squish.worker.prompt import PromptEncoder
+
+WORDS = "<s> </s> system user assistant be brief and kind hello there bye".split()  # noqa: SIM905 - reads as a sentence
+TEMPLATE = """{%- for m in messages -%}
+{%- if not m.content and m.role == 'assistant' -%}{{ raise_exception('an empty answer') }}{%- endif -%}
+{{ '<s> ' + m.role + ' ' + m.content + ' </s> ' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<s> assistant ' }}{%- endif -%}"""
+
+
+@pytest.fixture
+def encoder() -> PromptEncoder:
+    words = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="bye"))
+    words.pre_tokenizer = WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", chat_template=TEMPLATE)
+    return PromptEncoder(TokenizerWrapper(fast), context_length=20, vocab_size=len(WORDS), snapshots=True)
+
+
+def chat(*turns: tuple[str, str], continue_last: bool = False) -> ChatPrompt:
+    messages = tuple(Message(role, content) for role, content in turns)  # type: ignore[arg-type]
+    return ChatPrompt(messages, continue_last)
+
+
+def test_what_conversations_with_one_system_prompt_share_ends_where_they_part(encoder: PromptEncoder) -> None:
+    tokens, plan = encoder.prepare(chat(("system", "be brief and kind"), ("user", "hello there")), SamplingParams())
+    assert [WORDS[token] for token in tokens[: plan.shared]] == "<s> system be brief and kind </s> <s> user".split()
+    _, alone = encoder.prepare(chat(("user", "hello")), SamplingParams())
+    assert alone.shared == 0
+
+
+def test_an_answer_that_goes_on_is_not_closed(encoder: PromptEncoder) -> None:
+    tokens, plan = encoder.prepare(
+        chat(("user", "hello"), ("assistant", "hello there"), continue_last=True), SamplingParams()
+    )
+    assert [WORDS[token] for token in tokens[-2:]] == ["hello", "there"]
+    assert plan.continues
+
+
+def test_what_the_template_or_the_context_does_not_take_is_refused(encoder: PromptEncoder) -> None:
+    with pytest.raises(InvalidInput, match="an empty answer"):
+        encoder.encode(chat(("user", "hello"), ("assistant", "")))
+    with pytest.raises(ContextLengthExceeded, match="20"):
+        encoder.encode(TextPrompt("hello " * 20))
+    with pytest.raises(InvalidInput, match="12"):
+        encoder.encode(TokenPrompt((12,)))
+    with pytest.raises(InvalidInput, match="no tokens"):
+        encoder.encode(TextPrompt(" "))
