@@ -24,7 +24,8 @@ TEMPLATE = """\
 {%- for tool in tools or [] %}T:{{ tool.function.name }};{% endfor -%}
 {%- for message in messages -%}
 {{ message.role }}:{{ message.content }}
-{%- for call in message.tool_calls or [] %}<tool_call>{{ call.function.name }}={{ call.function.arguments.x }}</tool_call>
+{%- for call in message.tool_calls or [] %}<tool_call>{{ call.function.name }}={{ call.function.arguments.x }}
+{{- '</tool_call>' -}}
 {%- endfor -%}
 {%- if message.tool_call_id %}#{{ message.tool_call_id }}{% endif -%}|
 {%- endfor -%}
