@@ -37,16 +37,6 @@ def chat(*turns: tuple[str, str], continue_last: bool = False) -> ChatPrompt:
 def test_what_conversations_with_one_system_prompt_share_ends_where_they_part(encoder: PromptEncoder) -> None:
     tokens, plan = encoder.prepare(chat(("system", "be brief and kind"), ("user", "hello there")), SamplingParams())
     assert " ".join(WORDS[token] for token in tokens[: plan.shared]) == "<s> system be brief and kind </s> <s> user"
-        "<s>",
-        "system",
-        "be",
-        "brief",
-        "and",
-        "kind",
-        "</s>",
-        "<s>",
-        "user",
-    ]
     _, alone = encoder.prepare(chat(("user", "hello")), SamplingParams())
     assert alone.shared == 0
 
