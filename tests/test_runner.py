@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -127,17 +128,19 @@ class Bench:
         self._events.clear()
         for item in items:
             self._inbox.put(item)
-        expected = {item.request for item in items if isinstance(item, Prepared)}
+        expected = {item.request: len(item.tokens) * item.sampling.n for item in items if isinstance(item, Prepared)}
         stopper = threading.Thread(target=self._stop_after, args=(expected,))
         stopper.start()
         self._runner.run()
         stopper.join()
         return {request: [event for of, event in self._events if of == request] for request in expected}
 
-    def _stop_after(self, expected: set[int]) -> None:
+    def _stop_after(self, expected: dict[int, int]) -> None:
+        """Stop when every request has failed or has as many ends as rows."""
         while True:
-            ended = {request for request, event in list(self._events) if isinstance(event, Finished)}
-            if expected <= ended | {failed.request for failed in self.failures}:
+            ends = Counter(request for request, event in list(self._events) if isinstance(event, Finished))
+            failed = {failed.request for failed in self.failures}
+            if all(request in failed or ends[request] >= rows for request, rows in expected.items()):
                 break
             time.sleep(0.005)
         self._inbox.put(Stop())

@@ -131,13 +131,15 @@ def test_a_format_that_is_filled_with_the_last_token_ends_with_stop() -> None:
 def test_with_a_thinking_model_the_format_begins_after_the_thought() -> None:
     bench = ByteBench(thinks=True)
     [closes] = bench.tokenizer.encode("</think>")
-    sampling = msgspec.structs.replace(formatted(RANDOM, DATE), logit_bias=((closes, 3.0),))
-    prompt = ChatPrompt((Message("user", "When?"),))
-    events = bench.run(bench.prepare(1, prompt, sampling))[1]
-    assert "".join(event.text for event in events if isinstance(event, ReasoningDelta))
-    assert re.fullmatch(DATE.text, answer(events))
-    assert isinstance(events[-1], Finished)
-    assert events[-1].usage.reasoning_tokens > 0
+    sampling = msgspec.structs.replace(formatted(RANDOM, DATE), n=4, max_tokens=200, logit_bias=((closes, 3.5),))
+    events = bench.run(bench.prepare(1, ChatPrompt((Message("user", "When?"),)), sampling))[1]
+    for row in range(4):
+        text = "".join(event.text for event in events if isinstance(event, TextDelta) and event.index == row)
+        assert re.fullmatch(DATE.text, text)
+    thought = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    assert thought
+    assert "</think>" not in thought
+    assert all(event.usage.reasoning_tokens for event in events if isinstance(event, Finished))
 
 
 def test_a_model_that_opens_a_thought_itself_may_do_so_once() -> None:

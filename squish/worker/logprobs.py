@@ -16,7 +16,7 @@ import numpy as np
 from squish.generation import Likely, TokenLogprob
 
 _LOWEST = -9999.0  # stands for minus infinity, which JSON cannot say
-_MOST = 20
+_BLOCK = 64
 
 
 class Vocabulary:
@@ -63,12 +63,23 @@ def _with_numpy(wanted: list[Wanted], top: int) -> tuple[Any, Any, Any]:
     chosen, ids, values = [], [], []
     for each in wanted:
         row = np.array(each.logprobs.astype(mx.float32), copy=False)
-        best = np.argpartition(row, -top)[-top:] if top else np.array([], dtype=np.int64)
-        best = best[np.argsort(-row[best], kind="stable")]
+        best = _likeliest(row, top)
         chosen.append(row[each.token])
         ids.append(best)
         values.append(row[best])
     return chosen, ids, values
+
+
+def _likeliest(row: Any, top: int) -> Any:
+    """The ids of the top values, the largest first. A look at the largest of each block saves ordering all of them."""
+    if top == 0:
+        return np.array([], dtype=np.int64)
+    whole = len(row) // _BLOCK * _BLOCK
+    among = np.arange(len(row))
+    if whole > top * _BLOCK:
+        largest = row[:whole].reshape(-1, _BLOCK).max(axis=1)
+        among = np.flatnonzero(row >= np.partition(largest, -top)[-top])
+    return among[np.argsort(-row[among], kind="stable")[:top]]
 
 
 def _with_mlx(wanted: list[Wanted], top: int) -> tuple[Any, Any, Any]:
