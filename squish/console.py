@@ -101,7 +101,7 @@ class Status:
     def __init__(self) -> None:
         self._live = fancy(sys.stderr)
         self._shown = False
-        self._last = 0.0
+        self._last = 0.0 if self._live else time.monotonic()  # what is over soon is not worth a line
 
     def show(self, text: str) -> None:
         now = time.monotonic()
