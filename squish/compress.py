@@ -168,8 +168,10 @@ class Compression:
 
     async def _convert(self, expected: int) -> None:
         here: set[str] = set()
-        # What does not fit together is refused while the first shard is still on its way.
-        seen, complete = 0, (await self._step(here)).complete
+        seen, complete = 0, False
+        if not self._account.consumed or not expected:
+            # What does not fit together is refused while the first shard is still on its way.
+            complete = (await self._step(here)).complete
         while seen < expected:
             batch = [await self._arrived.get()]
             while not self._arrived.empty():

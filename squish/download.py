@@ -26,7 +26,7 @@ from squish.partfile import Downloaded, PartFile, RemoteFile
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
 
-_BUFFER = 1024 * 1024
+_BUFFER = 256 * 1024
 _RESERVE = 256 * 1024 * 1024
 _REDIRECTS = 5
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -3,7 +3,8 @@
 Pure arithmetic on what config.json says; it reads no machine and no disk. All sizes are in bytes.
 
     needed = weights + KV cache + overhead
-    weights    on a GPU as they are stored; on a CPU float32, 4 bytes a parameter, where that fits, else packed
+    weights    on a GPU as they are stored; on a CPU float32, 4 bytes a parameter and the packed ones they are made
+               from, where that fits, else packed
     KV cache   2 · layers · KV heads · head size · bytes of a number · tokens; a sliding window bounds the tokens of
                its layers, latent attention has one narrow vector instead, recurrent layers have none
     overhead   the process, its libraries, and the activations of one prefill step
@@ -19,7 +20,7 @@ Fits = Literal["yes", "tight", "no"]
 
 _PREFILL_STEP = 512
 _CACHE_STEP = 256
-_PROCESS = 190_000_000
+_PROCESS = 185_000_000
 _TIGHT = 0.9
 
 
@@ -108,11 +109,12 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
     if shape.window_numbers:
         cache += shape.window_numbers * min(tokens, shape.window or tokens) * width
     step = min(_PREFILL_STEP, max(context, 1))
-    overhead = _PROCESS + step * (6 * shape.hidden + 3 * shape.intermediate) * width + shape.vocabulary * width * 4
+    overhead = _PROCESS + step * 2 * (shape.hidden + shape.intermediate) * width + shape.vocabulary * width * 4
     weights = stored
     if machine.float32:
         plain = 4 * shape.parameters
-        weights = plain if plain + cache + overhead <= machine.total else max(stored, 0) * 9 // 8
+        packed = stored if stored < plain else 0  # held beside the float32 weights while they are unpacked
+        weights = plain + packed if plain + packed + cache + overhead <= machine.total else stored * 9 // 8
     return Estimate(context, weights, cache, overhead, shape.exact)
 
 

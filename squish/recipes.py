@@ -103,8 +103,16 @@ def label(recipe: Recipe) -> str:
     return f"{name} (group {recipe.group_size})"
 
 
+# Perplexity of SmolLM2-135M-Instruct on squish/perplexity.txt, groups of 64; with full precision it is 23.9.
+_MEASURED = {2: 5_824_864.0, 3: 145.3, 4: 31.3}
+
+
 def warning(recipe: Recipe) -> str | None:
     """What so few bits cost, in figures that were measured, or None where they cost little."""
     if recipe.bits > 3:
         return None
-    return f"{label(recipe)} loses much: see --measure."
+    loss = _MEASURED[recipe.bits]
+    return (
+        f"{label(recipe)} loses much: a plain {recipe.bits}-bit SmolLM2-135M has a perplexity of {loss:,.0f} where "
+        f"4 bits have {_MEASURED[4]:.0f} and full precision has 24. Large models lose less; --measure says how much."
+    )

@@ -1,0 +1,126 @@
+"""Finding a model: what the Hub lists, what of it runs and fits here, and what is left without a connection."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squish import architectures, search
+from squish.config import Settings
+from squish.fit import Machine
+from squish.search import Found, Wanted
+from tests.conftest import SQUISH, clean_environment
+from tests.local_hub import LocalHub
+
+GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("squish.machine.read", lambda: Machine("unified memory", 16 * GB, 12 * GB, float32=False))
+
+
+def listed(hub: LocalHub, name: str, tags: tuple[str, ...], **fields: object) -> None:
+    repo = hub.add_repo(name, {})
+    repo.tags, repo.listed = tags, fields
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as hub:
+        packed = {"parameters": {"U32": GB, "BF16": GB // 4}, "total": GB + GB // 4}
+        listed(
+            hub, "mlx-community/Tiny-8B-4bit", ("mlx", "safetensors", "text-generation"), safetensors=packed,
+            config={"model_type": "llama", "quantization_config": {"bits": 4}}, downloads=500, likes=7,
+            lastModified="2026-01-31T10:00:00.000Z",
+        )  # fmt: skip
+        listed(
+            hub, "maker/Tiny-8B", ("safetensors", "text-generation"), config={"model_type": "llama"}, downloads=9000,
+            safetensors={"parameters": {"BF16": 8 * GB}, "total": 8 * GB}, gated="manual",
+        )  # fmt: skip
+        listed(hub, "maker/Tiny-odd-8B", ("safetensors", "text-generation"), config={"model_type": "made_up"})
+        listed(hub, "files/Tiny-8B-GGUF", ("gguf",), gguf={"total": 8 * GB, "architecture": "llama"}, downloads=100)
+        listed(hub, "files/Tiny-odd-GGUF", ("gguf",), gguf={"total": 8 * GB, "architecture": "made_up"})
+        listed(
+            hub, "mlx-community/Tiny-400B-4bit", ("mlx",), config={"model_type": "llama"}, downloads=800,
+            safetensors={"parameters": {"U32": 50 * GB}, "total": 50 * GB},
+        )  # fmt: skip
+        listed(hub, "mlx-community/Qwen3-8B-4bit", ("mlx",), config={"model_type": "qwen3"}, downloads=77)
+        yield hub
+
+
+@pytest.fixture
+def settings(tmp_path: Path, hub: LocalHub) -> Settings:
+    return Settings(home=tmp_path, cache_dir=tmp_path / "models", hub_endpoint=hub.url)
+
+
+def names(found: list[Found]) -> list[str]:
+    return [each.name for each in found]
+
+
+def test_what_runs_is_listed_mlx_first_with_what_is_known_of_it(settings: Settings) -> None:
+    found = search.everywhere(Wanted("tiny"), settings)
+    assert names(found) == [
+        "mlx-community/Tiny-400B-4bit", "mlx-community/Tiny-8B-4bit", "maker/Tiny-8B", "files/Tiny-8B-GGUF"
+    ]  # fmt: skip
+    packed, full = found[1], found[2]
+    assert (packed.parameters, packed.bits, packed.size) == (8 * GB, 4.0, 4 * GB + GB // 2)
+    assert (packed.author, packed.likes, packed.updated, packed.fits) == ("mlx-community", 7, "2026-01-31", "yes")
+    assert (full.bits, full.size, full.gated, full.downloads) == (4.5, 4 * GB + GB // 2, True, 9000)
+
+
+def test_what_does_not_fit_can_be_left_out(settings: Settings) -> None:
+    found = search.everywhere(Wanted("tiny", fits=True), settings)
+    assert "mlx-community/Tiny-400B-4bit" not in names(found)
+    assert search.everywhere(Wanted("tiny", fits=True, context=10**6), settings) == []
+
+
+def test_the_order_can_be_chosen(settings: Settings) -> None:
+    assert names(search.everywhere(Wanted("tiny", sort="downloads", limit=2), settings)) == [
+        "maker/Tiny-8B", "mlx-community/Tiny-400B-4bit"
+    ]  # fmt: skip
+    assert names(search.everywhere(Wanted("tiny", sort="size"), settings))[-1] == "mlx-community/Tiny-400B-4bit"
+
+
+def test_a_short_name_stands_beside_its_repository(settings: Settings) -> None:
+    found = search.everywhere(Wanted("qwen3-8b-4bit"), settings)
+    assert [(each.name, each.repo, each.downloads) for each in found] == [
+        ("qwen3:8b", "mlx-community/Qwen3-8B-4bit", 77)
+    ]
+
+
+def test_without_a_query_the_popular_comes_first(settings: Settings) -> None:
+    found = search.everywhere(Wanted("", fits=True), settings)
+    assert found[0].name == "maker/Tiny-8B"
+    assert all(each.downloads and each.fits != "no" for each in found)
+
+
+def test_without_a_hub_the_catalog_is_searched_and_the_user_told(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for variables in ({"HF_ENDPOINT": f"http://127.0.0.1:{closed.getsockname()[1]}"}, {"SQUISH_OFFLINE": "1"}):
+            done = subprocess.run(
+                [SQUISH, "search", "qwen3", "--json"],
+                env=clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1"} | variables,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert "Only the catalog and the installed models were searched." in done.stderr
+            assert "qwen3:8b" in {each["name"] for each in json.loads(done.stdout)}
+
+
+def test_the_architectures_are_those_of_mlx_lm() -> None:
+    from mlx_lm.utils import _get_classes
+
+    known = architectures.supported()
+    assert {"llama", "mistral", "qwen3", "qwen3_moe", "gemma3", "gpt_oss", "kimi_k2"} <= known
+    assert not {"base", "cache", "switch_layers", "rope_utils"} & known
+    for name in sorted(known)[::10]:
+        assert _get_classes({"model_type": name})
