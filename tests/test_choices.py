@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +15,7 @@ from squish.errors import InvalidInput
 from squish.generation import Finished, GenerationEvent, SamplingParams, TextDelta, TextPrompt, TokenLogprob
 from squish.protocol import Cancel
 from squish.worker.processors import Edits, RowProcessor, edits_of
+from squish.worker.sampling import Samplers
 from tests.byte_models import ByteBench
 from tests.test_runner import (
     GREEDY,
@@ -68,6 +69,25 @@ def test_seeded_choices_are_those_of_the_prompt_sent_as_often() -> None:
     apart = rows(Bench(model).run(prepared(1, *[words(70)] * 3, sampling=DRAWN))[1], 3)
     assert together == apart
     assert len(set(together)) == 3
+
+
+@pytest.mark.parametrize("use_numpy", [True, False], ids=["numpy", "mlx"])
+def test_a_seed_survives_a_failed_step(use_numpy: bool) -> None:
+    model = tiny_llama()
+    texts = []
+    for error in (None, RuntimeError("out of luck")):
+        bench = Bench(model)
+        bench._runner._maker._samplers = Samplers(use_numpy)
+        steps = iter([None] * 5 + [error])
+
+        def fail(steps: Iterator[Exception | None] = steps) -> None:
+            if found := next(steps, None):
+                raise found
+
+        bench.fail_step = fail
+        texts.append(answer(bench.run(prepared(1, words(70), sampling=DRAWN))[1]))
+        assert not bench.failures
+    assert texts[0] == texts[1]
 
 
 def test_rows_are_numbered_prompt_by_prompt() -> None:

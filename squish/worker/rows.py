@@ -12,7 +12,7 @@ from squish.generation import SamplingParams
 from squish.worker.grammar import Grammar, GrammarState
 from squish.worker.output import Reading, RowOutput
 from squish.worker.processors import RowProcessor, edits_of
-from squish.worker.sampling import Sampler, Samplers
+from squish.worker.sampling import Sampler, Samplers, greedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Row:
     prompt: list[int]
     max_tokens: int
     sampling: SamplingParams
-    sampler: Sampler
     output: RowOutput
+    sampler: Sampler = greedy
     grammar: Grammar | None = None
     shared: int = 0
     processor: RowProcessor | None = None
@@ -93,7 +93,8 @@ class RowMaker:
         return rows
 
     def prepare(self, row: Row) -> None:
-        """Give a row that is about to enter the batch a processor that stands where the row stands."""
+        """Give a row that is about to enter the batch a sampler and a processor that stand where the row stands."""
+        row.sampler = self._samplers.of_row(row.sampling, row.index, len(row.output.tokens))
         edits = edits_of(row.sampling, row.prompt)
         grammar = GrammarState(row.grammar, self.eos) if row.grammar else None
         if edits or grammar:
@@ -109,7 +110,6 @@ class RowMaker:
             prompt=tokens,
             max_tokens=min(item.sampling.max_tokens, self._context_length - len(tokens)),
             sampling=item.sampling,
-            sampler=self._samplers.of_row(item.sampling, index),
             output=RowOutput(
                 index,
                 self._detokenizer(tokens[-1] if plan.continues else None),

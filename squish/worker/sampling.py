@@ -34,12 +34,15 @@ class Samplers:
         self._use_numpy = use_numpy
         self._shared: dict[tuple[float, float, int, float], Sampler] = {}
 
-    def of_row(self, params: SamplingParams, row: int) -> Sampler:
-        """The sampler of one row. Rows of a seeded request differ from each other, each reproducibly."""
+    def of_row(self, params: SamplingParams, row: int, drawn: int = 0) -> Sampler:
+        """The sampler of one row. Rows of a seeded request differ from each other, each reproducibly.
+
+        drawn: how many tokens the row has already, after which a seeded one goes on as if it had never stopped.
+        """
         if params.temperature == 0:
             return greedy
         if params.seed is not None:
-            return self._make(params, (params.seed & (2**64 - 1), row))
+            return self._make(params, (params.seed & (2**64 - 1), row), drawn)
         key = (params.temperature, params.top_p, params.top_k, params.min_p)
         if key not in self._shared:
             if len(self._shared) >= 64:
@@ -47,13 +50,14 @@ class Samplers:
             self._shared[key] = self._make(params, None)
         return self._shared[key]
 
-    def _make(self, params: SamplingParams, seed: tuple[int, int] | None) -> Sampler:
+    def _make(self, params: SamplingParams, seed: tuple[int, int] | None, drawn: int = 0) -> Sampler:
         source = np.random.SeedSequence(seed) if seed else np.random.SeedSequence()
-        return _numpy_sampler(params, source) if self._use_numpy else _mlx_sampler(params, source)
+        return (_numpy_sampler if self._use_numpy else _mlx_sampler)(params, source, drawn)
 
 
-def _numpy_sampler(params: SamplingParams, source: np.random.SeedSequence) -> Sampler:
+def _numpy_sampler(params: SamplingParams, source: np.random.SeedSequence, drawn: int) -> Sampler:
     random = np.random.default_rng(source)
+    random.random(drawn)
 
     def sample(logprobs: mx.array) -> mx.array:
         rows = np.array(logprobs.astype(mx.float32), copy=False)
@@ -101,8 +105,10 @@ def _most_probable(logprobs: np.ndarray, params: SamplingParams) -> np.ndarray:
     return top[np.argsort(-logprobs[top], kind="stable")]
 
 
-def _mlx_sampler(params: SamplingParams, source: np.random.SeedSequence) -> Sampler:
+def _mlx_sampler(params: SamplingParams, source: np.random.SeedSequence, drawn: int) -> Sampler:
     state = mx.random.key(int(source.generate_state(1, np.uint64)[0]))
+    for _ in range(drawn):
+        state, _key = mx.random.split(state)
 
     def sample(logprobs: mx.array) -> mx.array:
         nonlocal state
