@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Self
 
+import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
@@ -22,7 +23,8 @@ from squish.generation import Finished, GenerationEvent, ReasoningDelta, TextDel
 async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
     """The response to send, or None when it was streamed. Raises SquishError while no header is out."""
     context = request.app.ctx
-    async with context.runtime.sessions.generate(asked.generation) as generation:
+    generation_request = msgspec.structs.replace(asked.generation, client=_asker(request))
+    async with context.runtime.sessions.generate(generation_request) as generation:
         events = _Observed(generation, request, context.metrics, asked.rows_per_prompt)
         if asked.stream:
             await stream.send_stream(request, events, asked.reply, context.options.timing)
@@ -32,6 +34,13 @@ async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
             if isinstance(event, RowEvent):
                 rows[event.index].add(event)
     return json_response(asked.reply.whole(rows))
+
+
+def _asker(request: Request) -> str:
+    """The route and the other end's address, as whoever watches the server sees them."""
+    info = request.conn_info
+    address = f" {info.client_ip}" if info is not None and info.client_ip else ""
+    return f"/{request.route.path}{address}" if request.route else address
 
 
 class _Observed(AsyncIterator[GenerationEvent]):

@@ -55,7 +55,7 @@ async def read_body(request: Request) -> bytes:
             async with asyncio.timeout_at(min(deadline, loop.time() + patience.body)):
                 parts.append(await stream.read() or b"")
         except TimeoutError:
-            stream.keep_alive = False
+            stream.keep_alive, stream.request_body = False, None  # or Sanic waits for the rest of it
             raise RequestTimeout("The request body did not arrive.") from None
         deadline += len(parts[-1]) / patience.body_rate
     if request.transport is not None:
@@ -174,9 +174,13 @@ class Connection(HttpProtocol):
 
     def _header_is_late(self) -> None:
         self._header_timer = None
-        if self._http is not None and self._http.stage is Stage.REQUEST and self._task is not None:
+        if self._http is None or self._task is None:
+            return
+        if self._http.stage is Stage.REQUEST:
             self._http.exception = RequestTimeout("The request header did not arrive.")
             self._task.cancel()
+        elif self._http.stage is Stage.IDLE and self._http.request_body:
+            self.abort()  # type: ignore[no-untyped-call]  # it was refused, and still its body drips in
 
     def _stop_header_timer(self) -> None:
         if self._header_timer:
