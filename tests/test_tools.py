@@ -13,9 +13,11 @@ from squish.generation import (
     ChatPrompt,
     Finished,
     FinishReason,
+    FormatKind,
     GenerationEvent,
     Message,
     ReasoningDelta,
+    ResponseFormat,
     SamplingParams,
     TextDelta,
     TextPrompt,
@@ -29,10 +31,14 @@ from squish.worker.prompt import PromptEncoder
 from squish.worker.tools import for_template
 from tests.byte_models import VOCABULARY, ByteBench, tokenizer
 
-WEATHER = Tool(
-    "weather", "Tells the weather.", '{"type": "object", "properties": {"city": {"type": "string", "maxLength": 4}}}'
+CITY = (
+    """{"type": "object", "properties": {"city": {"type": "string", "maxLength": 4}}, "additionalProperties": false}"""
 )
-TIME = Tool("time", "", '{"type": "object", "properties": {"zone": {"type": "integer"}}, "required": ["zone"]}')
+WEATHER = Tool("weather", "Tells the weather.", CITY)
+ZONE = (
+    '{"type": "object", "properties": {"zone": {"enum": [1, 2]}}, "required": ["zone"], "additionalProperties": false}'
+)
+TIME = Tool("time", "", ZONE)
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
 
 
@@ -187,12 +193,45 @@ def test_tools_that_cannot_be_used_are_refused(prompt: ChatPrompt, param: str) -
 def test_a_call_can_be_demanded_even_of_a_random_model(choice: str, names: set[str]) -> None:
     bench = ByteBench()
     prompt = ChatPrompt((Message("user", "u"),), tools=(WEATHER, TIME), tool_choice=choice)
-    # A random model never ends a number by itself.
-    digits = tuple((bench.tokenizer.encode(digit)[0], -100.0) for digit in "0123456789")
-    sampling = SamplingParams(temperature=1, top_p=1, seed=1, max_tokens=200, logit_bias=digits)
+    sampling = SamplingParams(temperature=1, top_p=1, seed=1, max_tokens=200)
     answer = gathered(bench.run(bench.prepare(1, prompt, sampling))[1])
     assert (answer.text, answer.end.reason, len(answer.calls)) == ("", "tool_calls", 1)
     assert answer.calls[0][0] in names
+
+
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_with_tools_an_answer_in_a_format_is_a_call_or_has_the_format(kind: FormatKind) -> None:
+    bench = ByteBench()
+    wanted = ResponseFormat(kind, '{"type": "object", "properties": {"ok": {"const": true}}, "required": ["ok"]}')
+    opens = bench.tokenizer.encode("<tool_call>")[0]
+    for bias, expected in ((-100.0, "stop"), (100.0, "tool_calls")):
+        quotes = tuple(
+            (token, -100.0) for token in range(256) if bench.tokenizer.decode([token]) not in '{}":,okTtrue[]'
+        )
+        sampling = SamplingParams(
+            temperature=1, top_p=1, seed=1, max_tokens=300, response_format=wanted, logit_bias=((opens, bias), *quotes)
+        )
+        prompt = ChatPrompt((Message("user", "u"),), tools=(WEATHER,))
+        answer = gathered(bench.run(bench.prepare(1, prompt, sampling))[1])
+        assert answer.end.reason == expected
+        assert answer.calls if bias > 0 else isinstance(json.loads(answer.text), dict)
+
+
+def test_references_in_the_schema_of_a_demanded_tool_are_followed() -> None:
+    bench = ByteBench()
+    schema = {
+        "type": "object",
+        "properties": {"unit": {"$ref": "#/$defs/Unit"}},
+        "required": ["unit"],
+        "additionalProperties": False,
+        "$defs": {"Unit": {"enum": ["C", "F"]}},
+    }
+    prompt = ChatPrompt(
+        (Message("user", "u"),), tools=(WEATHER, Tool("heat", "", json.dumps(schema))), tool_choice="call:heat"
+    )
+    sampling = SamplingParams(temperature=1, top_p=1, seed=1, max_tokens=100)
+    answer = gathered(bench.run(bench.prepare(1, prompt, sampling))[1])
+    assert answer.calls[0][1] in ({"unit": "C"}, {"unit": "F"})
 
 
 def test_a_thinking_prompt_is_recognized_and_a_marker_in_a_message_is_not() -> None:

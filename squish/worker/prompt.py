@@ -48,11 +48,8 @@ class PromptEncoder:
 
     def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> Plan:
         offered = tools.offered(prompt, self._tokenizer)
-        if offered and wanted:
-            message = "An answer in a format and tools cannot be asked for together."
-            raise InvalidInput(message, hint='Set tool_choice to "none".', param=wanted.field)
-        if forced := tools.forcing_grammar(prompt, self._tokenizer) if offered else None:
-            wanted = ResponseFormat("lark", forced, field="tool_choice")
+        if offered:
+            wanted = tools.grammar_with_tools(prompt, self._tokenizer, wanted)
         thinking = self._thinking(prompt, tokens)
         edges = edges_of(self._tokenizer, tools=bool(offered))
         reading = Reading(

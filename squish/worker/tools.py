@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from squish.errors import InvalidInput
-from squish.generation import ChatPrompt, Message, Tool, ToolCall
+from squish.generation import ChatPrompt, Message, ResponseFormat, Tool, ToolCall
 
 Parser = Callable[[str, Any], Any]
 
@@ -71,31 +71,41 @@ def read_calls(parser: Parser, text: str, tools: list[dict[str, Any]]) -> list[T
         return []
 
 
-def forcing_grammar(prompt: ChatPrompt, tokenizer: Any) -> str | None:
-    """A Lark grammar of the calls that tool_choice demands; None when it demands none.
+def grammar_with_tools(prompt: ChatPrompt, tokenizer: Any, wanted: ResponseFormat | None) -> ResponseFormat | None:
+    """What an answer must match when tools are offered: the call that is demanded, or else the format or a call.
 
-    Only for models that write a call as JSON between their markers. Raises InvalidInput for other formats.
+    Only for models that write a call as JSON between their markers. Raises InvalidInput for what cannot be demanded.
     """
-    chosen = prompt.tools if prompt.tool_choice == "required" else _chosen(prompt)
-    if prompt.tool_choice in ("auto", "none") or not chosen:
+    demanded = _chosen(prompt) or (prompt.tools if prompt.tool_choice == "required" else ())
+    if not demanded and wanted is None:
         return None
+    field = "tool_choice" if demanded or wanted is None else wanted.field
     if not str(getattr(tokenizer.tool_parser, "__module__", "")).endswith(".json_tools"):
-        raise InvalidInput(
-            "This model's format of tool calls cannot be forced.", hint='Use tool_choice "auto".', param="tool_choice"
-        )
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": tool.name}, "arguments": _schema(tool) or {"type": "object"}},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in chosen
-    ]
-    schema: dict[str, Any] = {"anyOf": calls, "x-guidance": {"key_separator": ": ", "whitespace_flexible": False}}
+        message = "This model's own format of tool calls cannot be part of a grammar."
+        hint = 'Use tool_choice "auto" without a response format, or "none".'
+        raise InvalidInput(message, hint=hint, param=field)
+    if demanded or wanted is None:
+        return ResponseFormat("lark", f"start: called\n{_calls(demanded, tokenizer)}", field)
+    schema = {"type": "object"} if wanted.kind == "json_object" else _object_or_text(wanted.text)
+    if wanted.kind not in ("json_object", "json_schema") or isinstance(schema, str):
+        message = "With tools, the only formats of an answer are a JSON object and a JSON schema."
+        raise InvalidInput(message, hint='Set tool_choice to "none".', param=field)
+    answer = json.dumps(schema | {"x-guidance": {"whitespace_flexible": False}})
+    return ResponseFormat(
+        "lark", f"start: called | answer\nanswer: %json {answer}\n{_calls(prompt.tools, tokenizer)}", field
+    )
+
+
+def _calls(tools: tuple[Tool, ...], tokenizer: Any) -> str:
+    """Lark rules for a call of one of these tools. Each schema is a root of its own, for its references."""
     start = _terminal(tokenizer.tool_call_start, tokenizer.tool_call_start_tokens)
     end = _terminal(tokenizer.tool_call_end, tokenizer.tool_call_end_tokens)
-    return f'start: {start} "\\n" call "\\n" {end}\ncall: %json {json.dumps(schema)}\n'
+    spaced = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+    heads = [json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ') for tool in tools]
+    schemas = [json.dumps((_schema(tool) or {"type": "object"}) | {"x-guidance": spaced}) for tool in tools]
+    calls = " | ".join(f'{head} arguments{at} "}}"' for at, head in enumerate(heads))
+    rules = "".join(f"arguments{at}: %json {schema}\n" for at, schema in enumerate(schemas))
+    return f'called: {start} "\\n" call "\\n" {end}\ncall: {calls}\n{rules}'
 
 
 def _terminal(marker: str, tokens: tuple[int, ...]) -> str:
