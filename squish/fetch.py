@@ -6,6 +6,8 @@ It downloads into the store's partial directory, so that everything is taken up 
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from squish import architectures, recipes
+from squish import architectures, machine, recipes
 from squish.compress import Compressed, Compression
 from squish.config import Settings
 from squish.download import Download, Policy
@@ -24,12 +26,14 @@ from squish.hub import Hub, HubFile, Snapshot
 from squish.names import RepoName
 from squish.partfile import Downloaded, RemoteFile
 from squish.progress import CompressionReport, Notice, Phase, Progress, StepEvent
-from squish.protocol import Measured, MeasurePerplexity, Recipe
+from squish.protocol import InspectModel, Measured, MeasurePerplexity, Recipe
 from squish.sources import choose
 from squish.store import StoredFile
 from squish.workers import run_job
 
 _TICK = 0.1
+# Enough for the vocabulary that most GGUF headers carry.
+_GGUF_HEAD = 16 * 1024 * 1024
 _TEXT = Path(__file__).parent / "perplexity.txt"
 
 
@@ -96,9 +100,25 @@ class Fetch:
     ) -> AsyncGenerator[StepEvent]:
         if self._wanted.asked and self._wanted.recipe is not None:
             raise InvalidInput(f"{chosen[0].path} is compressed already.", hint="Leave --bits out.", param="--bits")
+        await self._refuse_early(download, chosen[0])
         async for event in self._downloading(download, None):
             yield event
         self.result = Fetched(snapshot, download.directory, gguf=download.directory / chosen[0].path)
+
+    async def _refuse_early(self, download: Download, file: HubFile) -> None:
+        """Judge a large GGUF file by its beginning, before the rest is sent. Raises UnsupportedModel."""
+        if file.size < 4 * _GGUF_HEAD:
+            return
+        start = await download.head(file.path, _GGUF_HEAD)
+        with tempfile.TemporaryDirectory(dir=self._partial) as directory:
+            path = Path(directory) / "head.gguf"
+            path.write_bytes(start)
+            os.truncate(path, file.size)  # a hole: it takes no room on disk
+            try:
+                async for _ in run_job(InspectModel(path=str(path)), self._settings.worker_cache):
+                    pass
+            except CorruptModel:  # its header is longer than what we have of it
+                return
 
     async def _as_it_is(self, snapshot: Snapshot, download: Download) -> AsyncGenerator[StepEvent]:
         async for event in self._downloading(download, None):
@@ -111,6 +131,10 @@ class Fetch:
         shards = tuple(file for file in files if file.path.endswith(".safetensors"))
         rest = tuple(file.path for file in files if file not in shards and not file.path.endswith(".index.json"))
         yield Notice(f"{self._repo.repo_id} has full precision: it is compressed to {recipes.label(recipe)}.")
+        if (await asyncio.to_thread(machine.read)).float32:
+            yield Notice(
+                "Without a GPU weights are computed in float32 where that fits: fewer bits save disk, not memory."
+            )
         if warning := recipes.warning(recipe):
             yield Notice(warning)
         async for event in self._downloading(download, rest):

@@ -134,7 +134,7 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
     parameters = _parameters(model, bits)
     if model.kind == "gguf":
         bits, stored = None, int(parameters * _GGUF_BITS / 8)
-    elif model.kind == "safetensors" and not bits:
+    elif not bits and parameters and "U32" not in model.tensors:  # full precision: what pulling makes of it
         bits, stored = _COMPRESSED_BITS, int(parameters * _COMPRESSED_BITS / 8)
     elif not bits and stored and parameters:
         bits = round(8 * stored / parameters, 1)

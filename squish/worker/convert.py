@@ -27,7 +27,7 @@ from squish.protocol import (
     MeasurePerplexity,
     QuantizeShards,
 )
-from squish.worker.gguf import import_gguf
+from squish.worker.gguf import GgufImport, import_gguf, inspect_gguf
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
@@ -40,10 +40,9 @@ def run(job: Job, send: Callable[[FromWorker], None]) -> JobResult:
 
     match job:
         case ImportGguf(source=source, destination=destination):
-            result = import_gguf(Path(source), Path(destination), report)
-            return Imported(
-                result.architecture, result.quantization, result.context_length, result.parameters, result.license
-            )
+            return _imported(import_gguf(Path(source), Path(destination), report))
+        case InspectModel(path=path) if path.endswith(".gguf"):
+            return _imported(inspect_gguf(Path(path)))
         case InspectModel(path=path):
             return inspect(Path(path))
         case QuantizeShards():
@@ -54,6 +53,10 @@ def run(job: Job, send: Callable[[FromWorker], None]) -> JobResult:
             from squish.worker.perplexity import perplexity
 
             return perplexity(Path(path), text)
+
+
+def _imported(found: GgufImport) -> Imported:
+    return Imported(found.architecture, found.quantization, found.context_length, found.parameters, found.license)
 
 
 def inspect(path: Path) -> Imported:
