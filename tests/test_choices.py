@@ -125,6 +125,14 @@ def test_a_bias_forces_and_forbids_a_token() -> None:
     assert not set(other.split()) & set(free)
 
 
+@pytest.mark.parametrize("prompt", ["a", "a ", " "])
+def test_an_answer_does_not_repeat_the_end_of_its_prompt(prompt: str) -> None:
+    bench = ByteBench()
+    [b] = bench.tokenizer.encode("b")
+    forced = changed(GREEDY, logit_bias=((b, 100.0),))
+    assert answer(bench.run(bench.prepare(1, TextPrompt(prompt), forced))[1]) == "b" * GREEDY.max_tokens
+
+
 @pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])
 def test_a_penalty_works_against_repetition(penalty: str) -> None:
     bench = Bench(tiny_llama())

@@ -1,13 +1,15 @@
-"""Stop strings on text that arrives in pieces."""
+"""A row's text, which arrives in pieces: stop strings, channels, and the log-probabilities of its tokens."""
 
 from __future__ import annotations
 
+import codecs
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squish.worker.output import StopMatcher
+from squish.generation import Finished, ReasoningDelta, TextDelta, TokenLogprob
+from squish.worker.output import Reading, RowOutput, StopMatcher
 
 
 @given(
@@ -36,3 +38,65 @@ def test_no_part_of_a_stop_is_sent() -> None:
     matcher = StopMatcher(("</s>", "END"))
     assert [matcher.feed(piece) for piece in ("one <", "/", "p> E", "N", "D two")] == ["one ", "", "</p> ", "", ""]
     assert matcher.matched
+
+
+class Pieces:
+    """A detokenizer whose tokens are numbers of byte strings; half a character waits for its other half."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text = ""
+
+    def add_token(self, token: int) -> None:
+        self._text += self._decoder.decode(self._pieces[token])
+
+    def finalize(self) -> None:
+        self._text += self._decoder.decode(b"", final=True)
+
+    @property
+    def last_segment(self) -> str:
+        text, self._text = self._text, ""
+        return text
+
+
+THINKING = Reading({"normal": (("<t>", "reasoning"),), "reasoning": (("</t>", "normal"),)})
+
+
+def read(pieces: list[bytes], stops: tuple[str, ...], logprobs: bool) -> tuple[str, str, int]:
+    """Answer, thoughts, and how many entries came with them, each delta with those of its own text."""
+    output = RowOutput(0, Pieces(pieces), frozenset(), stops, 1, 0.0, THINKING, logprobs)
+    events = []
+    for token, piece in enumerate(pieces):
+        entry = TokenLogprob(piece.decode(errors="replace"), piece, -1.0) if logprobs else None
+        new, ended = output.feed(token, None, entry)
+        events += new
+        if ended:
+            break
+    else:
+        events += output.finish("length")
+    assert sum(isinstance(event, Finished) for event in events) == 1
+    texts = [event for event in events if isinstance(event, TextDelta)]
+    if logprobs:
+        assert all(b"".join(e.bytes for e in event.logprobs) == event.text.encode() for event in texts)
+    thoughts = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    return "".join(event.text for event in texts), thoughts, sum(len(event.logprobs) for event in texts)
+
+
+@given(
+    words=st.lists(st.sampled_from(["a", "é", "€", "<t>", "</t>", "<", "t>", "\n", "stop", "st", " "]), max_size=16),
+    stops=st.lists(st.sampled_from(["stop", "é€", "aa", "t>"]), max_size=2),
+    cuts=st.lists(st.integers(0, 60), max_size=20),
+)
+def test_however_a_text_is_cut_into_tokens_it_reads_the_same(
+    words: list[str], stops: list[str], cuts: list[int]
+) -> None:
+    data = "".join(words).encode()
+    edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
+    pieces = [data[begin:end] for begin, end in pairwise(edges)]
+    whole = read([data] if data else [], tuple(stops), False)
+    cut = read(pieces, tuple(stops), False)
+    with_logprobs = read(pieces, tuple(stops), True)
+    assert cut[:2] == with_logprobs[:2]
+    assert (whole[0], whole[1]) == (cut[0], cut[1])
+    assert with_logprobs[2] <= 2 * len(pieces)
