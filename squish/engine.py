@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from squish.activity import Log, Trace
 from squish.errors import EngineError, InvalidInput, QueueFull, SquishError, WorkerDied
 from squish.generation import (
     Finished,
@@ -55,9 +56,17 @@ class Generation:
         self.sent = False
         self._engine = engine
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
+        self._log = log
+        self._trace: Trace | None = None
 
     async def __aenter__(self) -> Self:
-        self._engine.admit(self)
+        self._trace = self._log.begin(self.request, self.cancel) if self._log else None
+        try:
+            self._engine.admit(self)
+        except SquishError as error:
+            if self._trace:
+                self._trace.fail(error)
+            raise
         return self
 
     async def __aexit__(
@@ -85,12 +94,16 @@ class Generation:
         if isinstance(event, Finished):
             self.unfinished.discard(event.index)
         self._events.put_nowait(event)
+        if self._trace:
+            self._trace.see(event)
 
     def fail(self, error: SquishError) -> None:
         """End with this error (for the engine)."""
         if self.unfinished:
             self.unfinished.clear()
             self._events.put_nowait(error)
+            if self._trace:
+                self._trace.fail(error)
 
     def finish_unsent(self) -> None:
         """End a request that the worker never saw (for the engine)."""
@@ -120,6 +133,7 @@ class Engine:
         self._limits = limits
         self._keep_alive = limits.keep_alive
         self._worker: Worker | None = None
+        self._pinned = False
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the current one and those that still wait for their worker's end
         self._ids = count(1)
@@ -141,7 +155,18 @@ class Engine:
     @property
     def idle_since(self) -> float | None:
         """Since when a loaded model has had nothing to do, in the loop's time; None while it has, or is not loaded."""
-        return None if self.loaded is None or self._running or self._waiting else self._idle_since
+        return None if self.loaded is None or self._running or self._waiting or self._pinned else self._idle_since
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the model stays in memory, however long it is idle and whatever else asks for room."""
+        return self._pinned
+
+    def pin(self, pinned: bool) -> None:
+        self._pinned = pinned
+        self._stop_idle_timer()
+        if self.state == "ready" and not self._running and not self._waiting:
+            self._start_idle_timer()
 
     @property
     def pid(self) -> int | None:
@@ -323,7 +348,7 @@ class Engine:
 
     def _start_idle_timer(self) -> None:
         self._stop_idle_timer()
-        if self._keep_alive >= 0:
+        if self._keep_alive >= 0 and not self._pinned:
             self._idle_timer = asyncio.get_running_loop().call_later(self._keep_alive, self._unload_idle)
 
     def _stop_idle_timer(self) -> None:

@@ -153,12 +153,14 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     """
 
     model: str
+    client: who asks, for people to read; empty for this program's own chat.
     prompts: tuple[Prompt, ...]
     sampling: SamplingParams = SamplingParams()
     keep_alive: float | None = None
 
     @property
     def rows(self) -> int:
+    client: str = ""
         return len(self.prompts) * self.sampling.n
 
 

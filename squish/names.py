@@ -4,6 +4,7 @@
     short     = word [":" word]                  llama3.1:8b   qwen3:8b-8bit   smollm2:135m
     repo      = ["hf.co/" | "https://huggingface.co/"] word "/" word [":" word] ["@" word]
                                                  org/repo   org/repo:Q8_0   org/repo@main
+                                                 org/repo:8bit, org/repo:mxfp4: compressed so while it is pulled
     path      = "./…" | "../…" | "/…" | "~…" | "….gguf"
     word      = a letter or digit, then letters, digits, "." "_" "-"; no ".." and no "--"
 
@@ -38,7 +39,7 @@ class ShortName:
 
 @dataclass(frozen=True, slots=True)
 class RepoName:
-    """A Hub repository, with a file variant (`:Q8_0`) or a revision where one is asked for."""
+    """A Hub repository, with a file variant (`:Q8_0`), a compression (`:8bit`) or a revision where one is asked for."""
 
     org: str
     repo: str

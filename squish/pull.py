@@ -166,7 +166,7 @@ class _Pull:
                     if isinstance(done, Pulled):
                         await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
                     yield done
-        except (UnsupportedModel, InvalidInput):  # no later pull will need these bytes
+        except (UnsupportedModel, InvalidInput, ModelNotFound):  # no later pull will need these bytes
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
             raise
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from squish.activity import Log, RequestStatus
 from squish.config import Settings
 from squish.engine import Engine, Generation, Limits
 from squish.errors import EngineError
@@ -26,7 +27,7 @@ from squish.workers import Worker
 class ModelStatus:
     """One model that is in memory, on its way there, or failed.
 
-    weights_bytes and context_length (tokens) are 0 until it is ready.
+    weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelStatus:
     context_length: int
     backend: str
     error: str | None
+    pinned: bool = False
 
 
 class SessionManager:
@@ -50,6 +52,7 @@ class SessionManager:
         self._engines: dict[str, Engine] = {}
         self._room = room or Room()
         self._making_room = asyncio.Lock()
+        self._log = Log()
         self._spare: asyncio.Task[Worker] | None = None
         self._keep_spare = False
 
@@ -59,7 +62,8 @@ class SessionManager:
         Raises ModelNotFound.
         """
         installed = self._store.find(request.model)
-        return Generation(self._engine(installed), msgspec.structs.replace(request, model=installed.manifest.id))
+        request = msgspec.structs.replace(request, model=installed.manifest.id)
+        return Generation(self._engine(installed), request, self._log)
 
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
@@ -79,6 +83,18 @@ class SessionManager:
                 state=engine.state,
                 running=engine.running,
                 waiting=engine.waiting,
+    def pin(self, name: str, pinned: bool) -> None:
+        """Keep a model in memory once it is loaded, however long it is idle; or no longer. Raises ModelNotFound."""
+        self._engine(self._store.find(name)).pin(pinned)
+
+    def activity(self) -> list[RequestStatus]:
+        """The requests that run, from whatever front door, and the latest that have ended; the newest last."""
+        return self._log.snapshot()
+
+    def cancel(self, request: int) -> None:
+        """Ask for the end of a request of `activity`; what was generated stays with who asked."""
+        self._log.cancel(request)
+
                 pid=engine.pid,
                 weights_bytes=engine.loaded.weights_bytes if engine.loaded else 0,
                 context_length=engine.loaded.context_length if engine.loaded else 0,
@@ -92,6 +108,7 @@ class SessionManager:
     def keep_spare(self) -> None:
         """From now on keep one worker with its imports behind it, so that loading a model does not wait for them."""
         self._keep_spare = True
+                pinned=engine.pinned,
         self._refill()
 
     async def close(self) -> None:

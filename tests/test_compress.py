@@ -214,12 +214,17 @@ def test_a_pull_killed_three_times_ends_with_a_model_that_answers(
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "NO_COLOR": "1"}
     command = [SQUISH, "pull", REPO, "--group-size", "32", "--json"]
     parts = tmp_path / ".squish/models/.partial/org--full+4bit-g32/parts"
-    for shard, held in ((shards[0], 40_000_000), (shards[2], 20_000_000), (shards[3], 60_000_000)):
+    # In each round the server falls silent in the middle of the shards that are on their way: shard → bytes by then.
+    for stops in ({0: 40_000_000, 1: 10_000_000}, {2: 20_000_000, 3: 5_000_000}, {3: 45_000_000}):
         hub.released = threading.Event()
-        hub.fault(shard, Fault(hold_after=held))
-        part = parts / f"{shard}.part"
+        wanted = {parts / f"{shards[number]}.part": size for number, size in stops.items()}
+        for part, size in wanted.items():
+            if not (parts.parent / "headers" / f"{part.stem}.json").exists():
+                hub.fault(part.stem, Fault())  # for the request of its header, which comes first
+            hub.fault(part.stem, Fault(hold_after=size - (part.stat().st_size if part.exists() else 0)))
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as child:
-            until(lambda part=part, held=held: part.exists() and part.stat().st_size >= held - 500_000)  # type: ignore[misc]
+            for part, size in wanted.items():
+                until(lambda part=part, size=size: part.exists() and part.stat().st_size >= size - 300_000)  # type: ignore[misc]
             os.kill(child.pid, signal.SIGKILL)
         hub.release()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
