@@ -49,7 +49,7 @@ class Generation:
     Entering admits the request or raises (QueueFull, InvalidInput) at once. Leaving the block cancels what still runs.
     """
 
-    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
+    def __init__(self, engine: Engine, request: GenerationRequest, log: Log | None = None) -> None:
         self.request = request
         self.rows = request.rows
         self.unfinished = set(range(self.rows))

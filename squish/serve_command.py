@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTORS = 4096  # macOS gives a process 256, which a server can need for connections alone
 _MAX_KEY_FILE = 4096
+_DRAIN_BESIDE = 3.0
 
 
 class _Seconds(click.ParamType[float]):
@@ -119,6 +121,26 @@ async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) 
             failures = await asyncio.gather(task, return_exceptions=True)
             if failures and isinstance(failures[0], SquishError):
                 raise failures[0]
+
+
+async def serve_beside(
+    runtime: Runtime, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[str], None]
+) -> None:
+    """Serve inside another front door, on its runtime, until stop is set; on_ready gets the URL.
+
+    Raises what serving raises: ConfigError with param "port" where the port is taken.
+    """
+    from squish.api.options import Options
+    from squish.api.server import Stop, serve
+    from squish.serving import Announcement
+
+    async with Announcement(runtime.settings.home, runtime.sessions.status) as announcement:
+
+        def ready(address: Address) -> None:
+            announcement.listening(address.url)
+            on_ready(address.url)
+
+        await serve(runtime, Options(host, port), stop=Stop(gently=stop, drain=_DRAIN_BESIDE), on_ready=ready)
 
 
 async def _preload(runtime: Runtime, models: tuple[str, ...], stop: Stop) -> None:

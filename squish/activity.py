@@ -1,0 +1,169 @@
+"""What becomes of requests, told while they run and for a while after: the values behind the server screen.
+
+A Trace follows one request by its events; a Log keeps the latest. No prompt and no answer is kept. It knows no engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from squish.errors import SquishError
+from squish.generation import (
+    Accepted,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Loading,
+    Prefill,
+    Queued,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+
+KEPT = 100
+
+RequestState = Literal["queued", "loading", "prefill", "writing", "done", "stopped", "failed"]
+_ENDED: tuple[RequestState, ...] = ("done", "stopped", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStatus:
+    """A request at one moment. client: who asks, as the front door named it, empty for this program's own chat.
+
+    completion_tokens count pieces of text until the engine's own figure is there. ttft in seconds since the request,
+    None before the first token; tps: tokens per second of all its rows; age: seconds since it began, seconds: until now
+    or its end.
+    """
+
+    id: int
+    client: str
+    model: str
+    rows: int
+    state: RequestState
+    prompt_tokens: int
+    completion_tokens: int
+    ttft: float | None
+    tps: float
+    age: float
+    seconds: float
+    error: str | None
+
+    @property
+    def running(self) -> bool:
+        return self.state not in _ENDED
+
+
+class Trace:
+    """Follows one request. cancel: asks the engine to end it; clock gives seconds."""
+
+    def __init__(
+        self,
+        id: int,
+        request: GenerationRequest,
+        cancel: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = id
+        self._cancel: Callable[[], None] | None = cancel
+        self._client, self._model, self._rows = request.client, request.model, request.rows
+        self._clock = clock
+        self._began = clock()
+        self._first: float | None = None
+        self._last: float | None = None
+        self._ended: float | None = None
+        self._state: RequestState = "queued"
+        self._prompt = self._pieces = self._completion = self._finished = 0
+        self._stopped = False
+        self._error: str | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._ended is None
+
+    def cancel(self) -> None:
+        """Ask for its end; one that has ended is no error."""
+        if self._cancel:
+            self._cancel()
+
+    def see(self, event: GenerationEvent) -> None:
+        """Take in an event, as its reader will get it."""
+        match event:
+            case TextDelta() | ReasoningDelta() | ToolCallDelta():
+                self._last = self._clock()
+                if self._first is None:
+                    self._first, self._state = self._last, "writing"
+                self._pieces += 1
+            case Queued():
+                self._state = "queued"
+            case Loading():
+                self._state = "loading"
+            case Accepted(prompt_tokens=counts):
+                self._prompt, self._state = sum(counts), "prefill"
+            case Prefill():
+                self._state = "writing" if self._first is not None else "prefill"
+            case Finished(reason=reason, usage=usage):
+                self._completion += usage.completion_tokens
+                self._finished += 1
+                self._stopped = self._stopped or reason == "cancelled"
+                if self._finished == self._rows:
+                    self._end("stopped" if self._stopped else "done")
+
+    def fail(self, error: SquishError) -> None:
+        """It was refused, or ended with an error."""
+        if self.running:
+            self._error = error.message
+            self._end("failed")
+
+    def status(self) -> RequestStatus:
+        now = self._ended if self._ended is not None else self._clock()
+        tokens = self._pieces if self.running else max(self._completion, 0)
+        writing = (self._last or 0.0) - (self._first or 0.0)
+        return RequestStatus(
+            id=self.id,
+            client=self._client,
+            model=self._model,
+            rows=self._rows,
+            state=self._state,
+            prompt_tokens=self._prompt,
+            completion_tokens=tokens,
+            ttft=self._first - self._began if self._first is not None else None,
+            tps=(tokens - self._rows) / writing if writing > 0 and tokens > self._rows else 0.0,
+            age=self._clock() - self._began,
+            seconds=now - self._began,
+            error=self._error,
+        )
+
+    def _end(self, state: RequestState) -> None:
+        self._state, self._ended = state, self._clock()
+        self._cancel = None  # it holds the request, and with it the prompt
+
+
+class Log:
+    """The requests that run, and the latest that have ended, the newest last."""
+
+    def __init__(self) -> None:
+        self._traces: list[Trace] = []
+        self._next = 1
+
+    def begin(self, request: GenerationRequest, cancel: Callable[[], None]) -> Trace:
+        """A trace for a request that is about to be admitted."""
+        ended = [trace for trace in self._traces if not trace.running]
+        if len(ended) > KEPT:
+            self._traces.remove(ended[0])
+        trace = Trace(self._next, request, cancel)
+        self._next += 1
+        self._traces.append(trace)
+        return trace
+
+    def cancel(self, id: int) -> None:
+        """Ask for the end of a request; one that has ended is no error."""
+        for trace in self._traces:
+            if trace.id == id:
+                trace.cancel()
+
+    def snapshot(self) -> list[RequestStatus]:
+        return [trace.status() for trace in self._traces]
