@@ -112,7 +112,7 @@ def _open_tui(model: str | None) -> int:
     from squish.tui.app import run as run_tui
 
     settings = Settings.from_environment()
-    return run_tui(settings, model or settings.model)
+    return run_tui(settings, model or settings.model, serve=serve_beside)
 
 
 @cli.command()
@@ -124,6 +124,7 @@ def _open_tui(model: str | None) -> int:
 @click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
 @click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
 @click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
+    from squish.serve_command import serve_beside
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to four times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")

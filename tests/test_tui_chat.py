@@ -15,11 +15,15 @@ from squish.generation import ChatPrompt, Message
 from squish.tui import actions
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.help import HelpScreen
+from squish.tui.screens.hub import HubScreen
+from squish.tui.screens.library import LibraryScreen
 from squish.tui.screens.models import ModelPicker
+from squish.tui.screens.server import ServerScreen
 from squish.tui.widgets.markdown import LiveMarkdown
 from squish.tui.widgets.prompt import PromptInput
 from squish.tui.widgets.transcript import LIVE_ANSWERS, Transcript
-from tests.tui_scenes import ask, note, prompt, ready, shown, until, write
+from squish.tui.widgets.transfers import TransferList
+from tests.tui_scenes import ask, empty_chat, note, prompt, ready, shown, until, write
 from tests.tui_scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration
 
 
@@ -258,6 +262,7 @@ async def test_many_tokens_make_few_flushes() -> None:
 async def test_nothing_installed_says_what_to_do_and_notices_a_pull() -> None:
     app = ScriptedApp()
     async with app.run_test() as pilot:
+        await empty_chat(pilot)
         await until(pilot, lambda: "squish pull smollm2:135m" in screen_text(pilot))
         await write(pilot, "hello")
         await pilot.press("enter")
@@ -405,9 +410,19 @@ def test_every_key_of_ours_has_an_id_and_no_key_is_given_twice() -> None:
 
 
 def test_every_action_exists() -> None:
-    owners = {"app": ScriptedApp, "chat": ChatScreen, "transcript": ChatScreen, "prompt": PromptInput}
+    owners: dict[actions.Scope, type] = {
+        "app": ScriptedApp,
+        "chat": ChatScreen,
+        "transcript": ChatScreen,
+        "prompt": PromptInput,
+        "hub": HubScreen,
+        "library": LibraryScreen,
+        "downloads": TransferList,
+        "server": ServerScreen,
+    }
     for action in actions.ACTIONS:
-        assert hasattr(owners[action.scope], f"action_{action.method.removeprefix('screen.')}"), action.id
+        method = action.method.removeprefix("screen.").partition("(")[0]
+        assert hasattr(owners[action.scope], f"action_{method}"), action.id
 
 
 def test_the_first_paint_loads_no_engine() -> None:

@@ -48,6 +48,12 @@ async def settled(pilot: Pilot[None]) -> None:
         await pilot.pause()
 
 
+def screen_text(pilot: Pilot[None]) -> str:
+    """All that can be read, with the spaces of the picture made plain."""
+    lines = pilot.app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
 def app_of(pilot: Pilot[None]) -> ScriptedApp:
     assert isinstance(pilot.app, ScriptedApp)
     return pilot.app
@@ -81,6 +87,13 @@ def shown(pilot: Pilot[None]) -> str:
 
 async def ready(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: bool(pilot.app.screen.query("#prompt")))
+
+
+async def empty_chat(pilot: Pilot[None]) -> None:
+    """Without a model the hub opens; the chat is one key away."""
+    await until(pilot, lambda: bool(pilot.app.screen.query("HubScreen #first")))
+    await pilot.press("f2")
+    await ready(pilot)
 
 
 async def loading(pilot: Pilot[None]) -> None:
@@ -167,7 +180,7 @@ def _with_models() -> ScriptedApp:
 
 
 SCENES: dict[str, Scene] = {
-    "empty": (ScriptedApp, ready),
+    "empty": (ScriptedApp, empty_chat),
     "ready": (_with_models, ready),
     "loading": (_with_models, loading),
     "prefill": (_with_models, prefill),

@@ -6,20 +6,30 @@ It stands in for the engine only; the store, the screens and the widgets are the
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
+import weakref
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from squish import fit
+from squish.activity import RequestStatus
+from squish.chats import Chats
 from squish.config import Settings
 from squish.errors import ModelNotFound, SquishError
 from squish.generation import (
     Accepted,
+    ChatPrompt,
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
     Prefill,
+    Prompt,
+    ReasoningDelta,
     TextDelta,
     Timings,
     Usage,
@@ -32,6 +42,7 @@ from squish.tui.app import SquishApp
 from squish.tui.machine import Machine, Memory
 
 PID = 4711
+NOWHERE = Settings(home=Path("nowhere"), cache_dir=Path("nowhere"), offline=True)
 
 
 def manifest(id: str, size: int, parameters: int, quantization: str, context: int = 8192) -> Manifest:
@@ -124,6 +135,10 @@ class ScriptedGeneration:
         self.tokens += len(pieces)
         self.put(*(TextDelta(0, piece) for piece in pieces))
 
+    def think(self, *pieces: str) -> None:
+        self.tokens += len(pieces)
+        self.put(*(ReasoningDelta(0, piece) for piece in pieces))
+
     def finish(self, reason: FinishReason = "stop", tokens: int | None = None) -> None:
         """End the answer, at 48 tokens a second after 0.31 s."""
         tokens = self.tokens if tokens is None else tokens
@@ -145,6 +160,10 @@ class ScriptedSessions:
         self.refuse: SquishError | None = None
         self.load_error: SquishError | None = None
         self.deaf = False
+        self.requests: list[RequestStatus] = []
+        self.cancelled: list[int] = []
+        self.pinned: set[str] = set()
+        self.counts = False
 
     def generate(self, request: GenerationRequest) -> ScriptedGeneration:
         if self.refuse:
@@ -159,6 +178,13 @@ class ScriptedSessions:
         self.be(name, "ready")
         return Loaded(8192, 93_400_000, "cpu")
 
+    async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
+        """Four characters are a token, when `counts` is set; otherwise the model is not loaded."""
+        if not self.counts:
+            return None
+        texts = ("".join(m.content for m in prompt.messages) for prompt in prompts if isinstance(prompt, ChatPrompt))
+        return tuple(len(text) // 4 for text in texts)
+
     async def unload(self, name: str) -> None:
         self.states.pop(name, None)
 
@@ -168,10 +194,23 @@ class ScriptedSessions:
     def status(self) -> list[ModelStatus]:
         return list(self.states.values())
 
+    def activity(self) -> list[RequestStatus]:
+        return list(self.requests)
+
+    def cancel(self, request: int) -> None:
+        self.cancelled.append(request)
+
+    def pin(self, name: str, pinned: bool) -> None:
+        self.pinned = {*self.pinned, name} if pinned else self.pinned - {name}
+        if name in self.states:
+            self.states[name] = replace(self.states[name], pinned=pinned)
+
     def be(self, name: str, state: Any) -> None:
         """Let a model be in a state."""
         weights = 93_400_000 if state == "ready" else 0
-        self.states[name] = ModelStatus(name, state, 0, 0, PID, weights, 8192 if weights else 0, "cpu", None)
+        self.states[name] = ModelStatus(
+            name, state, 0, 0, PID, weights, 8192 if weights else 0, "cpu", None, name in self.pinned
+        )
 
     @property
     def last(self) -> ScriptedGeneration:
@@ -187,6 +226,9 @@ class FrozenMachine(Machine):
     def process_memory(self, pid: int) -> int | None:
         return 412_000_000
 
+    def for_models(self) -> fit.Machine:
+        return fit.Machine("unified memory", 16_000_000_000, 11_200_000_000, float32=False)
+
 
 class Clock:
     """Seconds that pass only when told to."""
@@ -199,14 +241,21 @@ class Clock:
 
 
 class ScriptedApp(SquishApp):
-    """The app on a scripted engine. `engine` and `seconds` are what a test plays on."""
+    """The app on a scripted engine. `engine` and `seconds` are what a test plays on; chats: where they are kept."""
 
-    def __init__(self, *models: Manifest, model: str | None = None) -> None:
+    def __init__(
+        self, *models: Manifest, model: str | None = None, settings: Settings = NOWHERE, chats: Path | None = None
+    ) -> None:
         self.engine = ScriptedSessions()
         self.seconds = Clock()
         self.shelf = ScriptedStore(*models)
-        runtime = Runtime(Settings(home=Path("nowhere"), cache_dir=Path("nowhere")))
+        runtime = Runtime(settings)
         runtime.store = self.shelf
         runtime.sessions = cast(SessionManager, self.engine)
+        if chats is None:
+            folder = Path(tempfile.mkdtemp())
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            chats = folder / "chats.db"
+        runtime.chats = self.chats = Chats(chats)
         super().__init__(runtime, model, machine=FrozenMachine(), clock=self.seconds)
         self.animation_level = "none"

@@ -11,12 +11,18 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Scope = Literal["app", "chat", "transcript", "prompt"]
+Scope = Literal["app", "chat", "transcript", "prompt", "chats", "params", "hub", "library", "downloads", "server"]
 
 SCOPE_TITLES: tuple[tuple[Scope, str], ...] = (
     ("prompt", "Writing"),
     ("chat", "Chat"),
     ("transcript", "Transcript"),
+    ("chats", "List of chats"),
+    ("params", "Parameters"),
+    ("hub", "Hub"),
+    ("library", "Models"),
+    ("downloads", "Downloads"),
+    ("server", "Server"),
     ("app", "Everywhere"),
 )
 
@@ -59,7 +65,65 @@ ACTIONS: tuple[Action, ...] = (
     Action("chat.page_up", "chat", "Page up", "Scroll up", "transcript_page_up", "pageup", priority=True),
     Action("chat.page_down", "chat", "Page down", "Scroll down", "transcript_page_down", "pagedown", priority=True),
     Action("chat.latest", "chat", "Latest", "Go to the newest text and follow it", "latest", "ctrl+end", priority=True),
-    Action("transcript.copy", "transcript", "Copy answer", "Copy the last answer", "screen.copy_answer", "y", "copy"),
+    Action("transcript.copy", "transcript", "Copy", "Copy the marked message, or the last answer",
+           "screen.copy_answer", "y", "copy"),
+    Action("transcript.code", "transcript", "Copy code", "Copy the last block of code; 1 to 9 that one",
+           "screen.copy_code", "c", "code"),
+    Action("transcript.edit", "transcript", "Edit", "Edit the marked message into a branch", "screen.edit", "e",
+           "edit"),
+    Action("transcript.again", "transcript", "Ask again", "Ask for another version of the answer",
+           "screen.regenerate", "r", "again"),
+    Action("transcript.continue", "transcript", "Go on", "Let the last answer go on", "screen.continue", "g", "go on"),
+    Action("transcript.older", "transcript", "Older version", "Show the version before", "screen.version(-1)",
+           "left_square_bracket"),
+    Action("transcript.newer", "transcript", "Newer version", "Show the version after", "screen.version(1)",
+           "right_square_bracket"),
+    Action("transcript.fold", "transcript", "Thoughts", "Show what the model thought, or hide it", "screen.fold", "t"),
+    Action("transcript.back", "transcript", "Write", "Go back to writing", "screen.focus_prompt", "escape,i"),
+    Action("chats.rename", "chats", "Rename", "Give the marked chat another name", "screen.rename_chat", "r", "rename"),
+    Action("chats.delete", "chats", "Delete", "Delete the marked chat", "screen.delete_chat", "delete,d", "delete"),
+    Action("chats.back", "chats", "Write", "Go back to writing", "screen.focus_prompt", "escape"),
+    Action("params.reset", "params", "Reset", "All parameters at their defaults again", "reset", "ctrl+r", "reset",
+           priority=True),
+    Action("params.back", "params", "Write", "Go back to writing", "screen.focus_prompt", "escape"),
+    Action("hub.search", "hub", "Search", "Write what to look for", "search", "slash,ctrl+f", "search"),
+    Action("hub.download", "hub", "Download", "Download the marked model; chat with it when it is there", "download",
+           "enter,d", "download"),
+    Action("hub.fit", "hub", "Fit", "Show all, what fits, or what fits well", "cycle('fit')", "f", "fit"),
+    Action("hub.parameters", "hub", "Parameters", "Show models of one size", "cycle('parameters')", "p", "size"),
+    Action("hub.bits", "hub", "Bits", "Show models of one precision", "cycle('bits')", "b", "bits"),
+    Action("hub.sort", "hub", "Sort", "Sort by another column", "cycle('order')", "s", "sort"),
+    Action("hub.context_less", "hub", "Less context", "Ask what fits with half the context", "context(-1)",
+           "left_square_bracket,left"),
+    Action("hub.context_more", "hub", "More context", "Ask what fits with twice the context", "context(1)",
+           "right_square_bracket,right"),
+    Action("library.use", "library", "Chat", "Chat with the marked model", "use", "enter", "chat"),
+    Action("library.load", "library", "Load", "Read the marked model into memory, or take it out", "load", "l", "load"),
+    Action("library.pin", "library", "Pin", "Keep the marked model in memory, however long it is idle", "pin", "p",
+           "pin"),
+    Action("library.delete", "library", "Delete", "Delete the marked model from the disk", "delete", "delete,d",
+           "delete"),
+    Action("downloads.pause", "downloads", "Pause", "Stop the marked download; what has arrived stays", "pause", "p",
+           "pause"),
+    Action("downloads.resume", "downloads", "Resume", "Go on with the marked download, or try it again", "resume", "r",
+           "resume"),
+    Action("downloads.cancel", "downloads", "Cancel", "Take the marked download off the list, with what has arrived",
+           "cancel", "x,delete", "cancel"),
+    Action("downloads.use", "downloads", "Chat", "Chat with the model that has arrived", "use", "c", "chat"),
+    Action("server.toggle", "server", "Start or stop", "Start the API, or stop it", "start_or_stop", "s", "start/stop"),
+    Action("server.port", "server", "Port", "Take the next free port", "next_port", "n", "next port"),
+    Action("server.cancel", "server", "Cancel", "Cancel the marked request", "cancel", "x,delete", "cancel"),
+    Action("server.copy", "server", "Copy address", "Copy the address for clients", "copy_address", "y", "copy url"),
+    Action("app.chat", "app", "Chat", "Go to the chat", "open('chat')", "f2", slash="chat", palette=True,
+           priority=True),
+    Action("app.hub", "app", "Hub", "Find and download models", "open('hub')", "f3", slash="hub", palette=True,
+           priority=True),
+    Action("app.library", "app", "Models", "Installed models", "open('library')", "f4", slash="models", palette=True,
+           priority=True),
+    Action("app.server", "app", "Server", "Serve the models to other programs", "open('server')", "f5", slash="server",
+           palette=True, priority=True),
+    Action("app.downloads", "app", "Downloads", "What is on its way", "downloads", "ctrl+t", slash="downloads",
+           palette=True, priority=True),
     Action("app.help", "app", "Help", "Keys and commands", "help", "f1", "help", "help", palette=True, priority=True),
     Action("app.palette", "app", "Commands", "Find a command", "command_palette", "ctrl+p", "commands", priority=True),
     Action("app.theme", "app", "Theme", "Choose the colors", "change_theme", palette=True),
@@ -81,7 +145,7 @@ def bindings(scope: Scope) -> list[BindingType]:
             id=action.id,
             priority=action.priority,
             tooltip=action.about,
-            key_display="F1" if action.keys == "f1" else None,
+            key_display=action.keys.upper() if action.keys in _FUNCTION_KEYS else None,
         )
         for action in ACTIONS
         if action.scope == scope and action.keys
@@ -94,10 +158,11 @@ def in_palette() -> Iterator[Action]:
 
 def qualified(action: Action) -> str:
     """The action's name as seen from the app: the chat is the screen that is on."""
-    return f"screen.{action.method}" if action.scope == "chat" else f"app.{action.method}"
+    return f"app.{action.method}" if action.scope == "app" else f"screen.{action.method}"
 
 
 @dataclass(frozen=True, slots=True)
+_FUNCTION_KEYS = ("f1", "f2", "f3", "f4", "f5")
 class SlashCommand:
     """A line that begins with a slash, taken apart. action is None when nothing has that name."""
 
@@ -125,5 +190,14 @@ def completions(text: str) -> list[Action]:
 
 def display_keys(keys: str) -> list[str]:
     """Keys as people write them."""
-    names = {"escape": "esc", "f1": "F1", "pageup": "pgup", "pagedown": "pgdn"}
+    names = {
+        "escape": "esc",
+        "pageup": "pgup",
+        "pagedown": "pgdn",
+        "slash": "/",
+        "left_square_bracket": "[",
+        "right_square_bracket": "]",
+        "left": "←",
+        "right": "→",
+    } | {key: key.upper() for key in _FUNCTION_KEYS}
     return [names.get(key, key) for key in keys.split(",")]

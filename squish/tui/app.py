@@ -17,17 +17,33 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from squish.config import Settings
-from squish.errors import InvalidInput
+from squish.errors import InvalidInput, SquishError
 from squish.runtime import Runtime
-from squish.tui import actions, theme
+from squish.text import clean
+from squish.tui import actions, preferences, theme
+from squish.tui.downloads import Downloads, Transfer
 from squish.tui.machine import Machine
+from squish.tui.messages import DownloadModel, UseModel
 from squish.tui.screens.chat import ChatScreen
+from squish.tui.screens.drawer import DownloadDrawer
 from squish.tui.screens.help import HelpScreen
+from squish.tui.screens.hub import HubScreen
+from squish.tui.screens.library import LibraryScreen
+from squish.tui.screens.server import ServerScreen
+from squish.tui.server import ApiServer, Serve
 from squish.tui.terminal import guarded_stderr
+from squish.tui.widgets import transfers
+from squish.tui.widgets.status import StatusStrip
+
+TICK = 0.5
+TOAST = 160
 
 
 class SquishApp(App[None], inherit_bindings=False):
-    """model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still."""
+    """model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
+
+    serve: runs the API, or None where that is left out.
+    """
 
     TITLE = "squish"
     BINDINGS = actions.bindings("app")
@@ -39,27 +55,93 @@ class SquishApp(App[None], inherit_bindings=False):
         *,
         machine: Machine | None = None,
         clock: Callable[[], float] = time.monotonic,
+        serve: Serve | None = None,
     ) -> None:
         super().__init__()
         self._runtime = runtime
         self._model = model
         self._machine = machine or Machine()
         self._chat_clock = clock
+        self._first_model = ""  # the one whose download is to end in a chat
+        self.downloads = Downloads(runtime.settings, runtime.store, self._download_ended)
+        self.server = ApiServer(runtime, serve)
         self.register_theme(theme.squish())
         self.theme = theme.NAME
 
     async def on_mount(self) -> None:
         self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._chat_clock))
-        await self.switch_mode("chat")
+        self.add_mode("hub", lambda: HubScreen(self._runtime, self._machine, self.downloads))
+        self.add_mode("library", lambda: LibraryScreen(self._runtime, self._machine, self.downloads))
+        self.add_mode("server", lambda: ServerScreen(self._runtime, self._machine, self.server))
+        await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
+        self.set_interval(TICK, self._show_background_work)
+        try:
+            await self.downloads.look()
+        except SquishError as error:
+            self.notify(clean(error.message), severity="error", markup=False)
+        self._show_background_work()
+
+    async def on_unmount(self) -> None:
+        await self.downloads.close()
+        await self.server.close()
+
+    def _nothing_to_chat_with(self) -> bool:
+        try:
+            return self._model is None and not self._runtime.store.list()
+        except SquishError:  # the chat says why
+            return False
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What ctrl+p lists: the registry, and nothing besides."""
         for action in actions.in_palette():
-            yield SystemCommand(action.title, action.about, partial(self.run_action, actions.qualified(action)))
+            yield SystemCommand(action.title, action.about, partial(self._perform, action))
+
+    async def _perform(self, action: actions.Action) -> None:
+        """Do what the palette offers, on the screen that can do it."""
+        if action.scope == "chat" and self.current_mode != "chat":
+            await self.switch_mode("chat")
+        await self.run_action(actions.qualified(action))
 
     def action_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
+
+    async def action_open(self, mode: str) -> None:
+        """Go to one of the four screens; what lies over the current one is left as it is."""
+        await self.switch_mode(mode)
+        self._show_background_work()
+
+    def action_downloads(self) -> None:
+        if not isinstance(self.screen, DownloadDrawer):
+            self.push_screen(DownloadDrawer(self.downloads))
+
+    async def on_use_model(self, event: UseModel) -> None:
+        await self.switch_mode("chat")
+        await self.run_action(f"screen.pick_model({event.id!r})")
+
+    def on_download_model(self, event: DownloadModel) -> None:
+        """Begin a download; the first model of all ends in a chat."""
+        if self._nothing_to_chat_with():
+            self._first_model = event.name
+        self.downloads.start(event.name)
+        self._show_background_work()
+
+    def _download_ended(self, transfer: Transfer) -> None:
+        self._show_background_work()
+        if transfer.error:
+            message = clean(f"{transfer.id}: {transfer.error.message}")
+            message = message if len(message) <= TOAST else f"{message[:TOAST]} … ctrl+t shows all of it."
+            self.notify(message, title="Download failed", severity="error", markup=False)
+        elif transfer.name == self._first_model and self.current_mode != "server":
+            self._first_model = ""
+            self.post_message(UseModel(transfer.id))
+        else:
+            self.notify(f"{clean(transfer.id)} is installed. F4 enter chats with it.", markup=False)
+
+    def _show_background_work(self) -> None:
+        """Tell the strip of the screen that is on what goes on behind it."""
+        for strip in self.screen.query(StatusStrip):
+            strip.background_work = (transfers.one_line(self.downloads.transfers), self.server.one_line())
 
     def _fatal_error(self) -> None:
         """Textual would print a traceback with local variables, prompts among them: that belongs into the log."""
@@ -67,16 +149,20 @@ class SquishApp(App[None], inherit_bindings=False):
         self.panic("Squish met a fault of its own and had to close. The log has the details.")
 
 
-def run(settings: Settings, model: str | None = None) -> int:
-    """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal."""
+def run(settings: Settings, model: str | None = None, *, serve: Serve | None = None) -> int:
+    """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal.
+
+    serve: runs the API behind the server screen.
+    """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidInput("The full-screen chat needs a terminal.", hint="Run: squish run MODEL PROMPT")
     with guarded_stderr(settings.home / "logs" / "tui.log"):
-        return asyncio.run(_run(settings, model))
+        return asyncio.run(_run(settings, model, serve))
 
 
-async def _run(settings: Settings, model: str | None) -> int:
+async def _run(settings: Settings, model: str | None, serve: Serve | None) -> int:
     async with Runtime(settings) as runtime:
-        app = SquishApp(runtime, model)
+        app = SquishApp(runtime, model, serve=serve)
+        preferences.apply(app, settings)
         await app.run_async()
         return app.return_code or 0

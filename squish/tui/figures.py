@@ -61,3 +61,8 @@ def percent(fraction: float) -> str:
 def _three_digits(value: float, unit: str) -> str:
     digits = 1 if value < 9.95 and unit not in ("B", "kB") else 0
     return f"{value:.{digits}f} {unit}"
+
+
+def amount(number: int) -> str:
+    """A count of things: `812`, `6.1k`, `2.4M`."""
+    return count(number) if number < 999_500 else f"{number / 1e6:.1f}M"

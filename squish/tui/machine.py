@@ -1,10 +1,12 @@
-"""Memory of this machine and of a worker process, as the status strip shows it. Knows no model."""
+"""Memory of this machine and of a worker process, as the screens show it. Knows no model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import psutil
+
+from squish import fit, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,11 @@ class Memory:
 
 
 class Machine:
-    """Readings that cost well under a millisecond each."""
+    """Readings that cost well under a millisecond each, but for `for_models`."""
+
+    def for_models(self) -> fit.Machine:
+        """What models may take of this machine; it may ask a GPU's driver, so call it from a thread."""
+        return machine.read()
 
     def memory(self) -> Memory:
         reading = psutil.virtual_memory()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from textual.message import Message
 
+from squish.chats import ChatSettings
 from squish.errors import SquishError
+from squish.fit import Machine
 from squish.generation import GenerationEvent
+from squish.search import Found
 from squish.tui.conversation import Turn
 
 
@@ -58,3 +61,53 @@ class FollowingChanged(Message):
     def __init__(self, following: bool) -> None:
         super().__init__()
         self.following = following
+
+
+class OpenChat(Message):
+    """The user wants to see a conversation."""
+
+    def __init__(self, id: int) -> None:
+        super().__init__()
+        self.id = id
+
+
+class SettingsChanged(Message):
+    """The parameters of the chat that is shown are others."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+
+class UseModel(Message):
+    """The user wants to chat with an installed model."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__()
+        self.id = id
+
+
+class DownloadModel(Message):
+    """The user wants a model of the hub."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class HubAnswered(Message):
+    """The Hub's answer to the search of this number, or error says why there is none."""
+
+    def __init__(self, number: int, found: tuple[Found, ...], error: SquishError | None = None) -> None:
+        super().__init__()
+        self.number = number
+        self.found = found
+        self.error = error
+
+
+class MachineRead(Message):
+    """What models may take of this machine now."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self.machine = machine

@@ -48,3 +48,22 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "✕", "failed", "$error"
         case _:
             return "○", "not loaded" if has_model else "no model", "$foreground-muted"
+
+
+def of_models(statuses: Iterable[ModelStatus], machine: Machine) -> Facts:
+    """The strip's figures where no conversation is on: the model that works, else the one that is loaded."""
+    ranks = {"loading": 1, "ready": 2, "failed": 3}
+    status = min(statuses, key=lambda each: 0 if each.running else ranks[each.state], default=None)
+    if status is None:
+        return Facts(state="no model loaded", memory=machine.memory())
+    phase = "writing" if status.running and status.state == "ready" else status.state
+    symbol, state, style = _state(phase, True)
+    return Facts(
+        model=clean(status.name),
+        state=state,
+        symbol=symbol,
+        style=style,
+        weights=status.weights_bytes,
+        process=(machine.process_memory(status.pid) or 0) if status.pid else 0,
+        memory=machine.memory(),
+    )

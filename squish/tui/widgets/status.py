@@ -37,6 +37,8 @@ class StatusStrip(Widget):
     """One row. When it is narrow, the least important pieces go first, and a long name is cut to what is left."""
 
     facts: reactive[Facts] = reactive(Facts())
+    background_work: reactive[tuple[str, ...]] = reactive(())
+    """What goes on behind the screen: downloads, the server; an empty text is nothing."""
 
     def render(self) -> Content:
         width, name = self.content_size.width, Content(self.facts.model).cell_length
@@ -66,6 +68,9 @@ class StatusStrip(Widget):
 
     def _right(self, detail: int) -> Content:
         facts, pieces = self.facts, list[tuple[str, str]]()
+        for work in filter(None, self.background_work):
+            # The first word, a symbol and a number, stays when there is no room for the figures.
+            pieces.append((f"{work if detail >= 2 else work.partition(' ')[0]}  ", "$secondary"))
         if facts.process and detail >= 4:
             pieces.append((f"model {figures.size(facts.process)}  ", "$foreground-muted"))
         if facts.memory and detail >= 2:

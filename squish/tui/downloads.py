@@ -1,0 +1,156 @@
+"""Downloads of the app: they outlive every screen, and what an earlier run of the program left is found again.
+
+Plain objects on the event loop; screens look at `transfers` when they draw. Knows no widget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
+
+from squish import unfinished
+from squish.config import Settings
+from squish.errors import EngineError, SquishError
+from squish.progress import Notice, Phase, Progress, Pulled, PullEvent, PullStarted
+from squish.pull import pull
+from squish.store import Store
+
+AT_ONCE = 2
+
+State = Literal["waiting", "running", "paused", "failed", "done"]
+
+
+@dataclass(eq=False, slots=True)
+class Transfer:
+    """One model on its way. name: as it was asked for; id: as it will be installed.
+
+    done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds.
+    """
+
+    name: str
+    id: str
+    state: State
+    phase: Phase = "resolve"
+    done: int = 0
+    total: int = 0
+    speed: float | None = None
+    eta: float | None = None
+    notice: str = ""
+    error: SquishError | None = None
+    fresh: bool = True
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("waiting", "running")
+
+    @property
+    def fraction(self) -> float | None:
+        """0 to 1, or None where the total is not known."""
+        return min(self.done / self.total, 1.0) if self.total else None
+
+    def apply(self, event: PullEvent) -> None:
+        """Take in what the pull says."""
+        match event:
+            case PullStarted(id=id):
+                self.id = id
+            case Progress(phase=phase, done=done, total=total, speed=speed, eta=eta):
+                self.phase, self.speed, self.eta = phase, speed, eta
+                if total or phase != "resolve":  # a resumed download keeps its figures until it has new ones
+                    self.done, self.total = done, total
+            case Notice(text=text):
+                self.notice = text
+            case Pulled(installed=installed, fresh=fresh):
+                self.id, self.fresh = installed.manifest.id, fresh
+                self.done = self.total = installed.manifest.size
+
+
+class Downloads:
+    """Starts, pauses and ends pulls, a few at a time. ended: called when one is done or has failed, not when paused."""
+
+    def __init__(self, settings: Settings, store: Store, ended: Callable[[Transfer], None]) -> None:
+        self._settings = settings
+        self._store = store
+        self._ended = ended
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._transfers: list[Transfer] = []
+
+    @property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """The oldest first."""
+        return tuple(self._transfers)
+
+    @property
+    def active(self) -> tuple[Transfer, ...]:
+        return tuple(each for each in self._transfers if each.active)
+
+    def find(self, name: str) -> Transfer | None:
+        """The transfer of a name or an id."""
+        return next((each for each in self._transfers if name in (each.name, each.id)), None)
+
+    def start(self, name: str) -> Transfer:
+        """Begin a download, or go on with one that was paused or has failed; one that runs is left alone."""
+        transfer = self.find(name)
+        if transfer is None:
+            transfer = Transfer(name, name, "waiting")
+            self._transfers.append(transfer)
+        if not transfer.active:
+            transfer.error, transfer.notice, transfer.speed, transfer.eta = None, "", None, None
+        if transfer.task is None or transfer.task.done():
+            transfer.state = "waiting"
+            transfer.task = asyncio.create_task(self._run(transfer), name=f"download {name}")
+        return transfer
+
+    async def pause(self, transfer: Transfer) -> None:
+        """Stop; what has arrived stays on disk."""
+        await self._stop(transfer)
+        if transfer.active:  # and not done in the meantime
+            transfer.state, transfer.speed, transfer.eta = "paused", None, None
+
+    async def cancel(self, transfer: Transfer) -> int:
+        """Stop and delete what has arrived; the bytes freed. Of a download that is done only the row goes.
+
+        Raises ModelInUse while another process downloads the same model, StoreError.
+        """
+        await self._stop(transfer)
+        freed = 0 if transfer.state == "done" else await asyncio.to_thread(unfinished.discard, self._store, transfer.id)
+        if transfer in self._transfers:
+            self._transfers.remove(transfer)
+        return freed
+
+    async def look(self) -> None:
+        """Find what an earlier run of the program left. Raises StoreError."""
+        for left in await asyncio.to_thread(unfinished.find, self._store):
+            if not left.busy and self.find(left.id) is None:
+                self._transfers.append(Transfer(left.id, left.id, "paused", "download", left.bytes))
+
+    async def close(self) -> None:
+        """Pause everything that runs."""
+        for transfer in self.active:
+            await self._stop(transfer)
+
+    async def _stop(self, transfer: Transfer) -> None:
+        if transfer.task:
+            transfer.task.cancel()
+            await asyncio.wait({transfer.task})
+            transfer.task = None
+
+    async def _run(self, transfer: Transfer) -> None:
+        try:
+            async with self._gate:
+                transfer.state = "running"
+                events: AsyncGenerator[PullEvent] = pull(transfer.name, settings=self._settings, store=self._store)
+                async with aclosing(events):
+                    async for event in events:
+                        transfer.apply(event)
+            transfer.state = "done"
+        except SquishError as error:
+            transfer.state, transfer.error = "failed", error
+        except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
+            transfer.state = "failed"
+            transfer.error = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+        transfer.speed = transfer.eta = None
+        self._ended(transfer)

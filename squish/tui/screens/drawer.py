@@ -1,0 +1,49 @@
+"""The download drawer: what is on its way, over whatever screen is on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Static
+
+from squish.tui.downloads import Downloads
+from squish.tui.messages import UseModel
+from squish.tui.widgets.transfers import TICK, TransferList
+
+
+class DownloadDrawer(ModalScreen[None]):
+    """Closes with escape or with the key that opened it."""
+
+    CSS_PATH: ClassVar = ["panels.tcss", "drawer.tcss"]
+    AUTO_FOCUS = "TransferList"
+    BINDINGS: ClassVar = [Binding("escape,ctrl+t", "dismiss", "Close", id="drawer.close", priority=True)]
+
+    def __init__(self, downloads: Downloads) -> None:
+        super().__init__()
+        self._downloads = downloads
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="drawer") as box:
+            box.border_title = "Downloads"
+            yield TransferList(self._downloads)
+            yield Static("Nothing is on its way. F3 finds models.", id="nothing")
+            yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._show()
+        self.set_interval(TICK, self._show)
+
+    def _show(self) -> None:
+        some = bool(self._downloads.transfers)
+        self.query_one(TransferList).display = some
+        self.query_one("#nothing").display = not some
+
+    def on_use_model(self, event: UseModel) -> None:
+        """The app acts on it; the drawer is done."""
+        event.stop()
+        self.app.post_message(UseModel(event.id))
+        self.dismiss()

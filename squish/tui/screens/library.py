@@ -1,0 +1,235 @@
+"""Installed models: what they are, whether they are in memory, and what is on its way.
+
+State changes only in the handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, Literal
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Static
+
+from squish.errors import EngineError, SquishError
+from squish.runtime import Runtime
+from squish.sessions import ModelStatus
+from squish.store import Manifest
+from squish.text import clean
+from squish.tui import actions, figures, summary
+from squish.tui.downloads import Downloads
+from squish.tui.machine import Machine
+from squish.tui.messages import UseModel
+from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.widgets.places import Places
+from squish.tui.widgets.status import StatusStrip
+from squish.tui.widgets.table import Column, Table
+from squish.tui.widgets.transfers import TransferList
+
+TICK = 0.5
+
+_COLUMNS = (
+    Column("Model", 0),
+    Column("Disk", 7, right=True),
+    Column("Bits", 7, from_width=84),
+    Column("Context", 7, right=True, from_width=76),
+    Column("State", 12),
+    Column("RAM", 7, right=True, from_width=68),
+    Column("tok/s", 5, right=True, from_width=68),
+)
+_STATES = {
+    "loading": ("◌", "loading", "warning"),
+    "ready": ("●", "in memory", "success"),
+    "failed": ("✕", "failed", "error"),
+}
+
+
+class LibraryScreen(Screen[None]):
+    """The models of the store above, the downloads below."""
+
+    CSS_PATH: ClassVar = ["panels.tcss", "library.tcss"]
+    BINDINGS = actions.bindings("library")
+    AUTO_FOCUS = "Table"
+
+    def __init__(self, runtime: Runtime, machine: Machine, downloads: Downloads) -> None:
+        super().__init__()
+        self._runtime, self._machine, self._downloads = runtime, machine, downloads
+        self._manifests: dict[str, Manifest] = {}
+        self._can: tuple[bool, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        yield StatusStrip()
+        yield Places("library")
+        yield Table(_COLUMNS, id="models")
+        yield Static(id="nothing", markup=False)
+        yield Static(id="details", markup=False)
+        yield TransferList(self._downloads)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one(TransferList).border_title = "Downloads"
+        self.set_interval(TICK, self._tick)
+
+    def on_screen_resume(self) -> None:
+        self._show()
+
+    # ---- what the keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._marked is not None if action in ("use", "load", "pin", "delete") else True
+
+    def action_use(self) -> None:
+        if self._marked:
+            self.post_message(UseModel(self._marked.id))
+
+    def action_load(self) -> None:
+        """Into memory or out of it; a model that answers is asked about."""
+        manifest = self._marked
+        if manifest is None:
+            return
+        status = self._status(manifest.id)
+        if status is None or status.state == "failed":
+            self._do("load", manifest.id)
+        elif status.running + status.waiting == 0:
+            self._do("unload", manifest.id)
+        else:
+            requests = status.running + status.waiting
+            text = f"{clean(manifest.id)} works on {requests} request{'s' * (requests > 1)}, which would fail."
+            self._ask("Unload while it answers", text, "Unload", "unload", manifest.id)
+
+    def action_pin(self) -> None:
+        if self._marked:
+            status = self._status(self._marked.id)
+            self._do("unpin" if status and status.pinned else "pin", self._marked.id)
+
+    def action_delete(self) -> None:
+        if self._marked:
+            manifest = self._marked
+            text = f"Delete {clean(manifest.id)} from the disk? This frees {figures.size(manifest.size)}."
+            self._ask("Delete model", text, "Delete", "delete", manifest.id)
+
+    def _ask(self, title: str, text: str, word: str, what: Literal["unload", "delete"], id: str) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._do(what, id)
+
+        self.app.push_screen(ConfirmScreen(title, text, word), answered)
+
+    def _do(self, what: Literal["load", "unload", "pin", "unpin", "delete"], id: str) -> None:
+        # It belongs to the app: a load that takes a while goes on while another screen is open.
+        self.app.run_worker(self._done(what, id), group="models", exit_on_error=False)
+
+    async def _done(self, what: Literal["load", "unload", "pin", "unpin", "delete"], id: str) -> None:
+        sessions = self._runtime.sessions
+        try:
+            match what:
+                case "load":
+                    await sessions.load(id)
+                case "unload":
+                    await sessions.unload(id)
+                case "pin" | "unpin":
+                    sessions.pin(id, what == "pin")
+                    if what == "pin":
+                        await sessions.load(id)
+                case "delete":
+                    await sessions.unload(id)
+                    freed = await asyncio.to_thread(self._runtime.store.remove, id)
+                    self.app.notify(f"{clean(id)} is deleted. {figures.size(freed)} are free.", markup=False)
+        except SquishError as error:
+            hint = f"\n{clean(error.hint)}" if error.hint else ""
+            self.app.notify(clean(error.message) + hint, severity="error", markup=False)
+        except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
+            fault = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+            self.app.notify(fault.message, severity="error", markup=False)
+        if self.is_mounted:
+            self._show()
+
+    # ---- what is shown
+
+    @property
+    def _marked(self) -> Manifest | None:
+        tables = self.query(Table)
+        return self._manifests.get(tables.first().marked or "") if tables else None
+
+    def _status(self, id: str) -> ModelStatus | None:
+        return next((each for each in self._runtime.sessions.status() if each.name == id), None)
+
+    def _tick(self) -> None:
+        if self.is_current:
+            self._show()
+
+    def _show(self) -> None:
+        statuses = {each.name: each for each in self._runtime.sessions.status()}
+        self.query_one(StatusStrip).facts = summary.of_models(statuses.values(), self._machine)
+        nothing, table = self.query_one("#nothing", Static), self.query_one(Table)
+        try:
+            installed = self._runtime.store.list()
+        except SquishError as error:
+            installed = []
+            nothing.update(Content.styled(f"✕ {clean(error.message)}", "$error"))
+        else:
+            nothing.update("No model is installed. F3 finds one.")
+        self._manifests = {each.id: each for each in installed}
+        speeds = {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
+        table.fill([(each.id, self._row(each, statuses.get(each.id), speeds.get(each.id))) for each in installed])
+        table.display, nothing.display = bool(installed), not installed
+        transfers = self.query_one(TransferList)
+        transfers.display = bool(self._downloads.transfers)
+        if transfers.has_focus and not transfers.display:
+            table.focus()
+        self._show_details()
+
+    @on(DataTable.RowHighlighted)
+    def _show_details(self) -> None:
+        details, manifest = self.query_one("#details", Static), self._marked
+        details.display = manifest is not None
+        if manifest:
+            details.update(_details(manifest, self._status(manifest.id), len(self._manifests), self._total))
+        can = (manifest is not None,)
+        if can != self._can:
+            self._can = can
+            self.refresh_bindings()
+
+    @property
+    def _total(self) -> int:
+        return sum(each.size for each in self._manifests.values())
+
+    def _row(self, manifest: Manifest, status: ModelStatus | None, speed: float | None) -> tuple[Text, ...]:
+        symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
+        pin = " pinned" if status and status.pinned else ""
+        memory = self._machine.process_memory(status.pid) if status and status.pid else None
+        style = self.app.theme_variables.get(color, "")
+        return (
+            Text(clean(manifest.id)),
+            Text(figures.size(manifest.size)),
+            Text(clean(manifest.quantization).partition(" (")[0]),
+            Text(figures.count(manifest.context_length)),
+            Text(f"{symbol} {'pinned' if pin and status and status.state == 'ready' else word}", style),
+            Text(figures.size(memory) if memory else "–"),
+            Text(f"{speed:.0f}" if speed else "–"),
+        )
+
+
+def _details(manifest: Manifest, status: ModelStatus | None, models: int, total: int) -> Content:
+    """Two lines about the marked model, and what all of them take."""
+    facts = [
+        clean(manifest.architecture),
+        f"{figures.parameters(manifest.parameters)} parameters",
+        clean(manifest.quantization),
+        f"{figures.count(manifest.context_length)} context",
+        clean(manifest.license) if manifest.license else "license not known",
+        clean(manifest.source),
+    ]
+    lines = [(" · ".join(facts), "$foreground-muted")]
+    if status and status.error:
+        lines.append((f"\n✕ {clean(status.error)}", "$error"))
+    elif status and status.state == "ready":
+        work = f"{status.running} running, {status.waiting} waiting" if status.running + status.waiting else "idle"
+        kept = "stays in memory" if status.pinned else "leaves memory when it is idle for a while"
+        lines.append((f"\n{figures.size(status.weights_bytes)} of weights · {work} · {kept}", "$foreground-muted"))
+    lines.append((f"\n{models} model{'s' * (models != 1)}, {figures.size(total)} on disk", "$foreground-muted"))
+    return Content.assemble(*lines)

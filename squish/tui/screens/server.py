@@ -1,0 +1,192 @@
+"""The server: the API on this app's own session manager, who asks it for what, and the end of its log.
+
+No text of a request is shown here. State changes only in the handlers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, RichLog, Static
+
+from squish.activity import RequestState, RequestStatus
+from squish.runtime import Runtime
+from squish.text import clean
+from squish.tui import actions, clipboard, figures, summary
+from squish.tui.machine import Machine
+from squish.tui.server import ApiServer
+from squish.tui.widgets.places import Places
+from squish.tui.widgets.status import StatusStrip
+from squish.tui.widgets.table import Column, Table
+
+TICK = 0.5
+
+_COLUMNS = (
+    Column("From", 0),
+    Column("Model", 16, from_width=76),
+    Column("In → out", 12, right=True),
+    Column("TTFT", 6, right=True, from_width=68),
+    Column("tok/s", 5, right=True, from_width=100),
+    Column("Time", 7, right=True, from_width=84),
+    Column("State", 10),
+)
+_STATES: dict[RequestState, tuple[str, str]] = {
+    "queued": ("◌ queued", "warning"),
+    "loading": ("◌ loading", "warning"),
+    "prefill": ("◐ prefill", "secondary"),
+    "writing": ("▶ writing", "primary"),
+    "done": ("✓ done", "foreground-muted"),
+    "stopped": ("■ stopped", "warning"),
+    "failed": ("✕ failed", "error"),
+}
+
+
+class ServerScreen(Screen[None]):
+    """What the server is, its requests, its log."""
+
+    CSS_PATH: ClassVar = ["panels.tcss", "server.tcss"]
+    BINDINGS = actions.bindings("server")
+    AUTO_FOCUS = "Table"
+
+    def __init__(self, runtime: Runtime, machine: Machine, server: ApiServer) -> None:
+        super().__init__()
+        self._runtime, self._machine, self._server = runtime, machine, server
+        self._lines = 0
+        self._can: tuple[bool, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        yield StatusStrip()
+        yield Places("server")
+        yield Static(id="state", markup=False)
+        yield Table(_COLUMNS, id="requests")
+        yield Static("No request yet. The chat's own are shown here too.", id="nothing", markup=False)
+        yield RichLog(id="log", max_lines=200, markup=False, highlight=False, wrap=False, auto_scroll=True)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        log = self.query_one(RichLog)
+        log.border_title = "Log"
+        log.can_focus = False
+        self.set_interval(TICK, self._tick)
+
+    def on_screen_resume(self) -> None:
+        self._show()
+
+    # ---- what the keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        match action:
+            case "next_port":
+                return self._server.state in ("off", "failed")
+            case "copy_address":
+                return self._server.state == "on"
+            case "cancel":
+                return (marked := self._marked) is not None and marked.running
+        return True
+
+    def action_start_or_stop(self) -> None:
+        if self._server.state in ("on", "starting"):
+            self._server.stop()
+        else:
+            self._server.start()
+        self._show()
+
+    def action_next_port(self) -> None:
+        self._server.next_port()
+        self._show()
+
+    def action_cancel(self) -> None:
+        if self._marked:
+            self._runtime.sessions.cancel(self._marked.id)
+            self._show()
+
+    async def action_copy_address(self) -> None:
+        text = f"{self._server.url}/v1"
+        program = clipboard.local_program(os.environ)
+        if program is None or not await clipboard.fill(program, text):
+            self.app.copy_to_clipboard(text)
+        self.app.notify(f"Copied {text}", markup=False)
+
+    # ---- what is shown
+
+    @property
+    def _marked(self) -> RequestStatus | None:
+        tables = self.query(Table)
+        marked = tables.first().marked if tables else None
+        return next((each for each in self._runtime.sessions.activity() if str(each.id) == marked), None)
+
+    def _tick(self) -> None:
+        if self.is_current:
+            self._show()
+
+    def _show(self) -> None:
+        requests = self._runtime.sessions.activity()
+        self.query_one(StatusStrip).facts = summary.of_models(self._runtime.sessions.status(), self._machine)
+        self.query_one("#state", Static).update(_state(self._server, requests))
+        table = self.query_one(Table)
+        table.fill([(str(each.id), self._row(each)) for each in reversed(requests)])
+        table.display = bool(requests)
+        self.query_one("#nothing").display = not requests
+        self._show_log()
+        can = tuple(bool(self.check_action(each, ())) for each in ("next_port", "copy_address", "cancel"))
+        if can != self._can:
+            self._can = can
+            self.refresh_bindings()
+
+    def _show_log(self) -> None:
+        log, new = self.query_one(RichLog), self._server.lines_seen - self._lines
+        log.display = bool(self._server.lines_seen) and self.size.height >= 16
+        if new and log.display:
+            for line in list(self._server.log)[-new:]:
+                log.write(Text(line))
+            self._lines = self._server.lines_seen
+
+    def _row(self, request: RequestStatus) -> tuple[Text, ...]:
+        word, color = _STATES[request.state]
+        rows = f" ×{request.rows}" if request.rows > 1 else ""
+        known = request.ttft is not None
+        return (
+            Text(clean(request.client or "this chat") + rows),
+            Text(clean(request.model)),
+            Text(f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}"),
+            Text(f"{request.ttft:.2f} s" if known else "–"),
+            Text(f"{request.tps:.0f}" if request.tps else "–"),
+            Text(figures.seconds(request.seconds)),
+            Text(word, self.app.theme_variables.get(color, "")),
+        )
+
+
+def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
+    """What the server is and where; how many requests are where."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    match server.state:
+        case "on":
+            key = "clients must send the key" if server.key_set else "no key is set: whoever reaches it may use it"
+            first = Content.assemble(
+                ("● on  ", "bold $success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
+            )
+        case "failed" if server.error:
+            hint = f" {clean(server.error.hint)}" if server.error.hint else ""
+            first = Content.assemble(("✕ ", "bold $error"), clean(server.error.message), (hint, "$foreground-muted"))
+        case "starting" | "stopping":
+            first = Content.styled(f"◌ {server.state} …", "$warning")
+        case _:
+            first = Content.assemble(
+                ("○ off  ", "bold $foreground-muted"),
+                ("s", "bold $accent"),
+                f" serves your models to other programs at http://{host}:{server.port}/v1",
+            )
+    counts = {
+        "running": sum(each.state in ("loading", "prefill", "writing") for each in requests),
+        "queued": sum(each.state == "queued" for each in requests),
+        "done": sum(each.state in ("done", "stopped") for each in requests),
+        "failed": sum(each.state == "failed" for each in requests),
+    }
+    speed = sum(each.tps for each in requests if each.running)
+    pieces = [f"{count} {name}" for name, count in counts.items()] + ([figures.speed(speed)] if speed else [])
+    return Content.assemble(first, ("\n" + " · ".join(pieces), "$foreground-muted"))

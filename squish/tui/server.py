@@ -1,0 +1,149 @@
+"""The API as the app runs it: on the app's own session manager and event loop, started and stopped from a screen.
+
+Who serves is handed in, so that nothing here imports a web framework. It keeps the tail of the log. Knows no widget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Literal, Protocol
+
+from squish import serving
+from squish.errors import ConfigError, EngineError, SquishError
+from squish.runtime import Runtime
+from squish.text import clean
+
+LOG_LINES = 200
+_PORTS_TRIED = 50
+
+State = Literal["off", "starting", "on", "stopping", "failed"]
+
+
+class Serve(Protocol):
+    """Serves the API until stop is set. on_ready gets the address when requests are answered.
+
+    Raises ConfigError with param "port" when the port is taken, and other SquishErrors.
+    """
+
+    def __call__(
+        self, runtime: Runtime, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[str], None]
+    ) -> Coroutine[None, None, None]: ...
+
+
+class ApiServer:
+    """One server, on or off. port is the one that is or will be listened on."""
+
+    def __init__(self, runtime: Runtime, serve: Serve | None) -> None:
+        self.host, self.port = runtime.settings.host, runtime.settings.port
+        self.key_set = bool(runtime.settings.api_key)
+        self.state: State = "off"
+        self.url = ""
+        self.error: SquishError | None = None
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self.lines_seen = 0
+        self._runtime, self._serve = runtime, serve
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port_taken(self) -> bool:
+        return isinstance(self.error, ConfigError) and self.error.param == "port"
+
+    def one_line(self) -> str:
+        """What the status strip says."""
+        return f"api:{self.port} on" if self.state == "on" else "api failed" if self.state == "failed" else ""
+
+    def start(self) -> None:
+        """Start unless it runs; `state` tells how it goes."""
+        if self._serve is None or self.state in ("starting", "on", "stopping"):
+            return
+        self.state, self.error, self.url = "starting", None, ""
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._run(self._serve), name="api server")
+
+    def stop(self) -> None:
+        """Ask it to end; requests in flight may finish for a moment."""
+        if self.state in ("starting", "on"):
+            self.state = "stopping"
+            self._stop.set()
+
+    async def holder(self) -> serving.Server | None:
+        """The `squish serve` of this home that listens on the port, if one does."""
+        running = await asyncio.to_thread(serving.servers, self._runtime.settings.home)
+        return next((each for each in running if each.url.endswith(f":{self.port}")), None)
+
+    def next_port(self) -> None:
+        """Choose the next port that nothing listens on."""
+        for port in range(self.port + 1, min(self.port + _PORTS_TRIED, 65536)):
+            if _is_free(self.host, port):
+                self.port, self.error = port, None
+                self.state = "off" if self.state == "failed" else self.state
+                return
+
+    async def close(self) -> None:
+        """Stop, and wait until nothing is served any more."""
+        self.stop()
+        if self._task:
+            await asyncio.wait({self._task}, timeout=5)
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self, serve: Serve) -> None:
+        tail = _Tail(self._add_line)
+        logger = logging.getLogger("squish")
+        level, propagate = logger.level, logger.propagate
+        logger.addHandler(tail)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            await serve(self._runtime, self.host, self.port, stop=self._stop, on_ready=self._ready)
+            self.state = "off"
+        except SquishError as error:
+            self.state, self.error = "failed", error
+            if self.port_taken and (other := await self.holder()):
+                text = f"`squish serve` (process {other.pid}) listens on port {self.port} already."
+                self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
+            elif self.port_taken:
+                text = f"Another program listens on port {self.port} already."
+                self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
+        except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
+            self.state = "failed"
+            self.error = EngineError(f"The server met a fault of its own ({type(error).__name__}).")
+        finally:
+            logger.removeHandler(tail)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+    def _ready(self, url: str) -> None:
+        self.url, self.state = url, "on"
+
+    def _add_line(self, line: str) -> None:
+        self.log.append(line)
+        self.lines_seen += 1
+
+
+class _Tail(logging.Handler):
+    """Hands every line of a log on, safe to show."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self._take = take
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._take(clean(self.format(record)).replace("\n", " "))
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,87 @@
+"""One model of the hub, told in full: where it is from, what it needs on this machine, and what of it fits."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+from squish import fit
+from squish.search import Found
+from squish.text import clean
+from squish.tui import figures, finds
+
+FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
+    "yes": ("●", "fits", "$success"),
+    "tight": ("◐", "tight", "$warning"),
+    "no": ("○", "no", "$error"),
+    None: ("·", "?", "$foreground-muted"),
+}
+_SLIDER = len(finds.CONTEXTS)
+
+
+class ModelCard(Static):
+    """What the marked row is about; `[` and `]` move the context."""
+
+    def __init__(self) -> None:
+        super().__init__(id="card", markup=False)
+
+    def show_nothing(self, text: str) -> None:
+        self.border_title = ""
+        self.update(Content.styled(text, "$foreground-muted"))
+
+    def show(self, find: Found, context: int, machine: fit.Machine, state: str) -> None:
+        """state: what is so of it already, as `installed`; empty when nothing is."""
+        self.border_title = Content(clean(find.name)).truncate(max(self.size.width - 6, 10), ellipsis=True)
+        lines = [about(find, state), *fit_lines(find, context, machine)]
+        self.update(Content("\n").join(lines))
+
+
+def about(find: Found, state: str) -> Content:
+    """`org/repo · 8.0B · 4.5 bits · 4.5 GB · ↓ 12k · ♥ 33 · 2026-01-31 · license to accept`."""
+    facts = [clean(find.repo)] if find.repo != find.name else []
+    facts += [figures.parameters(find.parameters)] if find.parameters else ["size not known"]
+    facts += [f"{find.bits:g} bits"] if find.bits else []
+    facts += [f"{figures.size(find.size)} on disk"] if find.size else []
+    facts += ["gguf"] if find.kind == "gguf" else []
+    facts += ["compressed while it is pulled"] if find.kind == "safetensors" and find.parameters else []
+    facts += [f"↓ {figures.amount(find.downloads)}"] if find.downloads is not None else []
+    facts += [f"♥ {figures.amount(find.likes)}"] if find.likes else []
+    facts += [f"updated {clean(find.updated)}"] if find.updated else []
+    first = [(f"{state} · ", "bold $success")] if state else []
+    gated = [(" · its license must be accepted on the Hub first", "$warning")] if find.gated else []
+    return Content.assemble(*first, (" · ".join(facts), "$foreground-muted"), *gated)
+
+
+def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
+    """Whether it fits at a context, with the numbers, and the longest context that does."""
+    needs = finds.estimate(find, context, machine)
+    if needs is None:
+        return [Content.styled("Nobody says how large it is: whether it fits shows when it is loaded.", "$warning")]
+    symbol, _, style = FIT_LOOKS[found := fit.verdict(needs, machine)]
+    sentence = {
+        "yes": f"It fits: {figures.size(needs.needed)} of the {figures.size(machine.free)} of {machine.kind} free now.",
+        "tight": f"It fits when others make room: it needs {figures.size(needs.needed)}, {figures.size(machine.free)} "
+        f"of {figures.size(machine.total)} {machine.kind} are free.",
+        "no": f"It does not fit: it needs {figures.size(needs.needed)}, this machine has "
+        f"{figures.size(machine.total)} of {machine.kind}.",
+    }[found]
+    at = finds.CONTEXTS.index(context)
+    slider = "━" * at + "●" + "─" * (_SLIDER - at - 1)
+    sums = f"weights {figures.size(needs.weights)} + cache {figures.size(needs.cache)} + engine "
+    sums += f"{figures.size(needs.overhead)} = {'' if needs.exact else 'about '}{figures.size(needs.needed)}"
+    if machine.float32 and needs.weights > find.size:
+        sums += " · a CPU computes in float32"
+    longest = fit.largest_context(fit.guessed(find.parameters), find.size, machine, finds.CONTEXTS[-1])
+    limit = f"fits up to {longest // 1024}k" if longest else "fits at no context"
+    return [
+        Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else "")),
+        Content.assemble(
+            ("context ", "$foreground-muted"),
+            ("[ ", "bold $accent"),
+            (slider, "$primary"),
+            (" ]", "bold $accent"),
+            f" {context // 1024}k tokens",
+            (f" · {limit}", "$foreground-muted"),
+        ),
+        Content.styled(sums, "$foreground-muted"),
+    ]

@@ -1,0 +1,94 @@
+"""A table of plain text in which the keys are the screen's, and columns are as wide as the screen allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.widgets import DataTable
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """width in cells, 0 for the one that takes what is left. from_width: the table's width at which it is shown."""
+
+    title: str
+    width: int
+    right: bool = False
+    from_width: int = 0
+
+
+class Table(DataTable[Text], inherit_bindings=False):
+    """Rows are marked by key; a refill keeps the mark. Cells are text, never markup."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "cursor_up", "Up", show=False, id="table.up"),
+        Binding("down", "cursor_down", "Down", show=False, id="table.down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="table.page_up"),
+        Binding("pagedown", "page_down", "Page down", show=False, id="table.page_down"),
+        Binding("home", "scroll_top", "First", show=False, id="table.first"),
+        Binding("end", "scroll_bottom", "Last", show=False, id="table.last"),
+    ]
+
+    def __init__(self, columns: Sequence[Column], id: str) -> None:
+        super().__init__(id=id, cursor_type="row", cell_padding=1)
+        self._wanted = columns
+        self._laid_out: tuple[int, ...] = ()
+        self.keys: list[str] = []
+        self._cells: list[tuple[Text, ...]] = []
+
+    @property
+    def marked(self) -> str | None:
+        """The key of the marked row."""
+        return self.keys[self.cursor_row] if 0 <= self.cursor_row < len(self.keys) else None
+
+    def fill(self, rows: Sequence[tuple[str, tuple[Text, ...]]]) -> None:
+        """Show these rows: a key and a cell for every column, shown or not. Unchanged rows are left alone."""
+        keys, cells = [key for key, _ in rows], [row for _, row in rows]
+        shown = self._lay_out()
+        if keys != self.keys or not self.row_count:
+            self._refill(keys, cells, shown)
+            return
+        for at, (old, new) in enumerate(zip(self._cells, cells, strict=True)):
+            if old != new:
+                for column, index in enumerate(shown):
+                    self.update_cell_at((at, column), self._fitted(index, new[index]))
+        self._cells = cells
+
+    def _refill(self, keys: list[str], cells: list[tuple[Text, ...]], shown: tuple[int, ...]) -> None:
+        marked, scroll = self.marked, self.scroll_y
+        self.clear()
+        self.keys, self._cells = keys, cells
+        self.add_rows([[self._fitted(index, row[index]) for index in shown] for row in cells])
+        if marked in keys:
+            self.move_cursor(row=keys.index(marked), scroll=False)
+            self.scroll_to(y=scroll, animate=False)
+
+    def on_resize(self) -> None:
+        if self._cells:
+            self.fill(list(zip(self.keys, self._cells, strict=True)))
+
+    def _lay_out(self) -> tuple[int, ...]:
+        """The columns that have room, as indices; they are made anew when the width is another one."""
+        width = self.scrollable_content_region.width or self.size.width
+        shown = tuple(at for at, each in enumerate(self._wanted) if each.from_width <= width)
+        if (width, *shown) != self._laid_out:
+            self._laid_out = (width, *shown)
+            self.clear(columns=True)
+            fixed = sum(self._wanted[at].width for at in shown) + 2 * len(shown)
+            self._flexible = max(width - fixed, 12)
+            for at in shown:
+                column = self._wanted[at]
+                self.add_column(self._fitted(at, Text(column.title)), width=column.width or self._flexible)
+        return shown
+
+    def _fitted(self, index: int, cell: Text) -> Text:
+        column, fitted = self._wanted[index], cell.copy()
+        width = column.width or self._flexible
+        fitted.truncate(width, overflow="ellipsis")
+        if column.right:
+            fitted.align("right", width)
+        return fitted

@@ -1,0 +1,192 @@
+"""The list of downloads, as the drawer and the models screen show it, and one line of it for the status strip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import on
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from squish.errors import SquishError
+from squish.text import clean
+from squish.tui import actions, figures
+from squish.tui.downloads import Downloads, State, Transfer
+from squish.tui.messages import UseModel
+from squish.tui.screens.confirm import ConfirmScreen
+
+TICK = 0.25
+_BAR = 16
+
+_LOOKS: dict[State, tuple[str, str, str]] = {
+    "waiting": ("◌", "waits for its turn", "$warning"),
+    "running": ("⇣", "", "$primary"),
+    "paused": ("‖", "paused", "$warning"),
+    "failed": ("✕", "failed", "$error"),
+    "done": ("✓", "installed", "$success"),
+}
+_PHASES = {
+    "resolve": "asks the Hub",
+    "download": "downloads",
+    "compress": "compresses",
+    "import": "imports",
+    "measure": "measures",
+    "verify": "checks",
+}
+
+
+def look(transfer: Transfer) -> tuple[str, str]:
+    """Symbol and word of what it does."""
+    symbol, word, _ = _LOOKS[transfer.state]
+    return symbol, word or _PHASES[transfer.phase]
+
+
+def one_line(transfers: Sequence[Transfer]) -> str:
+    """`⇣2 63 % 41 MB/s 1 min 12 s`: what runs, all of it together; what is paused or failed when nothing runs."""
+    running = [each for each in transfers if each.active]
+    if not running:
+        failed, paused = (sum(each.state == state for each in transfers) for state in ("failed", "paused"))
+        return f"⇣{failed} failed" if failed else f"⇣{paused} paused" if paused else ""
+    pieces = [f"⇣{len(running)}"]
+    known = [each for each in running if each.total]
+    if known:
+        done, total = sum(each.done for each in known), sum(each.total for each in known)
+        pieces.append(figures.percent(done / total))
+    if speed := sum(each.speed or 0 for each in running):
+        pieces.append(f"{figures.size(int(speed))}/s")
+    if times := [each.eta for each in running if each.eta is not None]:
+        pieces.append(figures.seconds(max(times)))
+    return " ".join(pieces)
+
+
+def row(transfer: Transfer, width: int) -> Content:
+    """Two lines: the name and what happens; how far it is, or why it failed."""
+    (symbol, word), style = look(transfer), _LOOKS[transfer.state][2]
+    state = Content.styled(word, style)
+    name = Content(clean(transfer.id)).truncate(max(width - state.cell_length - 4, 8), ellipsis=True, pad=True)
+    first = Content.assemble((f"{symbol} ", style), name.stylize("bold"), "  ", state)
+    if transfer.error:
+        hint = f" {clean(transfer.error.hint)}" if transfer.error.hint else ""
+        return Content.assemble(first, ("\n  " + clean(transfer.error.message) + hint, "$foreground-muted"))
+    second = Content.assemble("\n  ", (_figures(transfer, width), "$foreground-muted"))
+    notice = Content.assemble("\n  ", (clean(transfer.notice), "$foreground-muted")) if transfer.notice else ""
+    return Content.assemble(first, second, notice)
+
+
+def _figures(transfer: Transfer, width: int) -> str:
+    if transfer.state == "done":
+        return figures.size(transfer.total)
+    fraction = transfer.fraction
+    if fraction is None:
+        return f"{figures.size(transfer.done)} so far" if transfer.done else "…"
+    pieces = [
+        f"{figures.bar(fraction, _BAR if width >= 64 else 8)} {figures.percent(fraction)}",
+        f"{figures.size(transfer.done)} of {figures.size(transfer.total)}",
+    ]
+    if transfer.speed:
+        pieces.append(f"{figures.size(int(transfer.speed))}/s")
+    if transfer.eta is not None:
+        pieces.append(f"{figures.seconds(transfer.eta)} left")
+    return " · ".join(pieces)
+
+
+class TransferList(OptionList):
+    """The downloads, the oldest first; keys act on the marked one."""
+
+    BINDINGS = actions.bindings("downloads")
+
+    def __init__(self, downloads: Downloads) -> None:
+        super().__init__(id="transfers", markup=False, compact=True)
+        self._downloads = downloads
+        self._shown: tuple[Transfer, ...] = ()
+        self._rows: list[Content] = []
+        self._can: tuple[bool, ...] = ()
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self.refill)
+        self.set_interval(TICK, self.refill)
+
+    @property
+    def marked(self) -> Transfer | None:
+        return self._shown[self.highlighted] if self.highlighted is not None and self._shown else None
+
+    def refill(self) -> None:
+        """Show how things are now; the mark stays where it is."""
+        transfers, width = self._downloads.transfers, max(self.content_size.width - 2, 20)
+        rows = [row(each, width) for each in transfers]
+        if transfers != self._shown:
+            marked = self.marked
+            self._shown, self._rows = transfers, rows
+            self.set_options([Option(each) for each in rows])
+            if transfers:
+                self.highlighted = transfers.index(marked) if marked in transfers else 0
+        for at, (old, new) in enumerate(zip(self._rows, rows, strict=True)):
+            if not old.is_same(new):
+                self.replace_option_prompt_at_index(at, new)
+        self._rows = rows
+        can = tuple(bool(self.check_action(name, ())) for name in ("pause", "resume", "cancel", "use"))
+        if can != self._can:
+            self._can = can
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        transfer = self.marked
+        match action:
+            case "pause":
+                return transfer is not None and transfer.active
+            case "resume":
+                return transfer is not None and transfer.state in ("paused", "failed")
+            case "cancel":
+                return transfer is not None
+            case "use":
+                return transfer is not None and transfer.state == "done"
+        return True
+
+    async def action_pause(self) -> None:
+        if self.marked:
+            await self._downloads.pause(self.marked)
+            self.refill()
+
+    def action_resume(self) -> None:
+        if self.marked:
+            self._downloads.start(self.marked.name)
+            self.refill()
+
+    def action_cancel(self) -> None:
+        """Take it off the list; what has arrived is deleted, so that is asked first."""
+        transfer = self.marked
+        if transfer is None:
+            return
+        if transfer.state == "done" or not transfer.done:
+            self.run_worker(self._cancel(transfer), exit_on_error=False)
+            return
+        question = f"Stop the download of {clean(transfer.id)} and delete the {figures.size(transfer.done)} of it?"
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(self._cancel(transfer), exit_on_error=False)
+
+        self.app.push_screen(ConfirmScreen("Cancel download", question, "Delete"), answered)
+
+    async def _cancel(self, transfer: Transfer) -> None:
+        try:
+            freed = await self._downloads.cancel(transfer)
+        except SquishError as error:
+            self.app.notify(clean(error.message), severity="error", markup=False)
+            return
+        self.refill()
+        if freed:
+            self.app.notify(f"{figures.size(freed)} deleted.", markup=False)
+
+    def action_use(self) -> None:
+        if self.marked:
+            self.post_message(UseModel(self.marked.id))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if self.check_action("use", ()):
+            self.action_use()
+        elif self.check_action("resume", ()):
+            self.action_resume()
