@@ -28,6 +28,7 @@ from squish.protocol import (
     QuantizeShards,
 )
 from squish.worker.gguf import GgufImport, import_gguf, inspect_gguf
+from squish.worker.load import display_name
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
@@ -64,13 +65,15 @@ def inspect(path: Path) -> Imported:
     config = _config(path)
     architecture = str(config.get("model_type", ""))
     if not architecture:
-        raise UnsupportedModel(f"{path.name}/config.json names no model_type.", param="config.json")
+        raise UnsupportedModel(f"{display_name(path)}/config.json names no model_type.", param="config.json")
     try:
         _get_classes(config)
     except ValueError as error:
         raise UnsupportedModel(f"The architecture {architecture!r} is not one that mlx-lm runs.") from error
     if not any((path / name).is_file() for name in _TOKENIZERS):
-        raise CorruptModel(f"{path.name} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed.")
+        raise CorruptModel(
+            f"{display_name(path)} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed."
+        )
     parameters, dtype = _weights(path, config)
     text_config = config.get("text_config", config)
     return Imported(
@@ -87,14 +90,16 @@ def _config(path: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnsupportedModel(
-            f"{path.name} is not an MLX model directory: it has no config.json.", param="config.json"
+            f"{display_name(path)} is not an MLX model directory: it has no config.json.", param="config.json"
         ) from None
     except ValueError as error:
-        raise CorruptModel(f"{file.name} of {path.name} is not JSON: {error}", param="config.json") from error
+        raise CorruptModel(f"{file.name} of {display_name(path)} is not JSON: {error}", param="config.json") from error
     if not isinstance(config, dict):
-        raise CorruptModel(f"{file.name} of {path.name} is not a JSON object.", param="config.json")
+        raise CorruptModel(f"{file.name} of {display_name(path)} is not a JSON object.", param="config.json")
     if config.get("auto_map") and not _runs_natively(config):
-        raise UnsupportedModel(f"{path.name} needs code of its own to run, and Squish never runs a model's code.")
+        raise UnsupportedModel(
+            f"{display_name(path)} needs code of its own to run, and Squish never runs a model's code."
+        )
     return config
 
 
@@ -116,24 +121,37 @@ def _quantization(config: dict[str, Any]) -> str | None:
     return f"{found['bits']}-bit ({name}group {found.get('group_size', 64)})"
 
 
+def _count(name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> int:
+    """Numbers that a tensor stands for. A packed one has a scale for each group of numbers; scales stand for none."""
+    layer, _, kind = name.rpartition(".")
+    if kind in ("scales", "biases") and f"{layer}.scales" in shapes:
+        return 0
+    scales = shapes.get(f"{layer}.scales")
+    if kind != "weight" or scales is None:
+        return math.prod(shapes[name])
+    packed = config.get("quantization") or config.get("quantization_config") or {}
+    own = packed.get(layer)
+    group: int = (own if isinstance(own, dict) else packed).get("group_size", 64)
+    return math.prod(scales) * group
+
+
 def _weights(path: Path, config: dict[str, Any]) -> tuple[int, str]:
     """Parameters, and the name of the commonest dtype. Only headers are read."""
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        raise UnsupportedModel(f"{path.name} has no .safetensors files.", hint="PyTorch checkpoints are not loaded.")
-    packed = config.get("quantization") or config.get("quantization_config") or {}
-    per_word = 32 / packed["bits"] if "bits" in packed else 1
-    parameters = 0.0
+        raise UnsupportedModel(
+            f"{display_name(path)} has no .safetensors files.", hint="PyTorch checkpoints are not loaded."
+        )
+    parameters = 0
     dtypes: Counter[str] = Counter()
     for file in files:
         try:
             with safe_open(str(file), framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                    part = tensors.get_slice(name)
-                    size = math.prod(part.get_shape())
-                    dtypes[part.get_dtype().lower()] += size
-                    if not name.endswith((".scales", ".biases")):
-                        parameters += size * (per_word if part.get_dtype() == "U32" else 1)
+                shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+                dtypes.update({tensors.get_slice(name).get_dtype().lower(): math.prod(s) for name, s in shapes.items()})
         except (SafetensorError, OSError) as error:
-            raise CorruptModel(f"{file.name} of {path.name} cannot be read: {error}", param=file.name) from error
-    return round(parameters), dtypes.most_common(1)[0][0] if dtypes else "empty"
+            raise CorruptModel(
+                f"{file.name} of {display_name(path)} cannot be read: {error}", param=file.name
+            ) from error
+        parameters += sum(_count(name, shapes, config) for name in shapes)
+    return parameters, dtypes.most_common(1)[0][0] if dtypes else "empty"

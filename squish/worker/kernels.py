@@ -19,6 +19,7 @@ from typing import Any
 from squish.worker.blas import cpu_identity
 
 _LOWEST = -1e30
+_SPACE = 64 << 20  # bytes that must be free for compiled kernels; on a full disk MLX does without
 
 
 def prepare(cache_dir: Path) -> None:
@@ -31,6 +32,9 @@ def prepare(cache_dir: Path) -> None:
     folder = cache_dir / f"kernels-{identity}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if shutil.disk_usage(folder).free < _SPACE:
+            os.environ["MLX_DISABLE_COMPILE"] = "1"
+            return
         os.environ["TMPDIR"] = str(folder)
         if compiler and _knows_native(compiler):
             _put_before(Path(compiler), folder / "bin")
