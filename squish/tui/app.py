@@ -140,7 +140,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def _show_background_work(self) -> None:
         """Tell the strip of the screen that is on what goes on behind it."""
-        for strip in self.screen.query(StatusStrip):
+        for strip in self.screen.query(StatusStrip) if self.screen_stack else ():
             strip.background_work = (transfers.one_line(self.downloads.transfers), self.server.one_line())
 
     def _fatal_error(self) -> None:
