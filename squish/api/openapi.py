@@ -41,6 +41,11 @@ def document() -> str:
 def openapi() -> dict[str, Any]:
     """The document as a value."""
     _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+    for struct in (ChatRequest, CompletionRequest):
+        for name, neutral in struct.neutral.items():
+            schemas[struct.__name__]["properties"][name]["enum"] = [None, *neutral]
+    # null stands for absent, so that which of them is there is for the server to say when both are named
+    schemas["CompletionRequest"]["oneOf"] = [{"required": ["prompt"]}, {"required": ["batch"]}]
     return {
         "openapi": "3.1.0",
         "info": {

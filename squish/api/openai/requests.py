@@ -17,7 +17,8 @@ def documented(description: str, **schema: Any) -> Meta:
     return Meta(description=description, extra_json_schema=schema)
 
 
-Refused = Annotated[Any, documented("Known and not supported: anything but its neutral value is refused.")]
+NotEmpty = Annotated[str, documented("", minLength=1)]
+Refused = Annotated[Any, documented("Known and not supported: only what changes nothing is taken.")]
 JsonObject = Annotated[dict[str, Any], documented("A JSON schema.")]
 Penalty = Annotated[float, documented("0 is off.", minimum=-2, maximum=2)]
 LogitBias = Annotated[dict[int, float], documented("From token ids to numbers between -100 and 100.")]
@@ -46,7 +47,7 @@ class CalledTool(msgspec.Struct):
 
 
 class ChatMessage(msgspec.Struct):
-    role: Annotated[str, documented("Who speaks.", enum=["system", "developer", "user", "assistant", "tool"])]
+    role: Annotated[str, documented("Who speaks.", enum=["tool", "system", "developer", "assistant", "user"])]
     content: str | list[ContentPart] | None = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: Annotated[str, documented("The call that a tool message answers.")] | None = None
@@ -109,7 +110,7 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     top_k: Annotated[int, documented("0 is off.", minimum=0)] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
     seed: Annotated[int, documented("The same seed gives the same answer.")] | None = None
-    stop: Annotated[str | list[str], documented("Up to four non-empty strings.")] | None = None
+    stop: Annotated[NotEmpty | list[NotEmpty], documented("Up to four non-empty strings.")] | None = None
     n: Annotated[int, documented("Answers per prompt.", minimum=1, maximum=128)] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None
     stream_options: StreamOptions | None = None
@@ -168,12 +169,12 @@ class CompletionRequest(CommonRequest, kw_only=True):
 
     prompt: (
         Annotated[
-            str | list[str | int | list[int]],
+            NotEmpty | list[NotEmpty | int | list[int]],
             documented("A string, a list of strings, token ids, or a list of lists of token ids; nothing empty."),
         ]
         | None
     ) = None
-    batch: Annotated[list[str], documented("Prompts; mutually exclusive with prompt.", minItems=1)] | None = None
+    batch: Annotated[list[NotEmpty], documented("Prompts; mutually exclusive with prompt.", minItems=1)] | None = None
     logprobs: Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)] | None = None
     best_of: Refused = None
     echo: Refused = None
