@@ -22,11 +22,12 @@ from squish.generation import (
     GenerationEvent,
     GenerationRequest,
     Loading,
+    Prompt,
     Queued,
     Timings,
     Usage,
 )
-from squish.protocol import Cancel, Events, Failed, Generate, Load, Loaded
+from squish.protocol import Cancel, Counted, CountTokens, Events, Failed, Generate, Load, Loaded
 from squish.workers import Worker
 
 MAX_ROWS = 256
@@ -142,6 +143,7 @@ class Engine:
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._became_ready: list[asyncio.Future[Loaded]] = []
+        self._counting: dict[int, asyncio.Future[tuple[int, ...] | None]] = {}
 
     @property
     def running(self) -> int:
@@ -211,6 +213,19 @@ class Engine:
         self._ensure_worker()
         return await ready
 
+    async def count(self, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
+        """Tokens of each prompt; None while the model is not loaded: a count loads nothing. Raises InvalidInput."""
+        if self.loaded is None or self._worker is None:
+            return None
+        request = next(self._ids)
+        counted: asyncio.Future[tuple[int, ...] | None] = asyncio.get_running_loop().create_future()
+        self._counting[request] = counted
+        self._worker.send(CountTokens(request, prompts))
+        try:
+            return await counted
+        finally:
+            del self._counting[request]
+
     async def close(self) -> None:
         """End the worker and wait for its end; requests in flight fail."""
         self._stop_idle_timer()
@@ -258,6 +273,8 @@ class Engine:
             worker, self._worker = self._worker, None
             self.loaded = None
             self._task = None
+            for request in self._counting:
+                self._settle_count(request, None)
             if self.state != "failed":
                 self.state = "unloaded"
             self._after_end()
@@ -275,12 +292,25 @@ class Engine:
                 case Events(items=items):
                     for request, event in items:
                         self._on_event(request, event)
+                case Counted(request=request, tokens=tokens):
+                    self._settle_count(request, tokens)
                 case Failed(request=None, failure=failure):
                     raise failure.to_error()
+                case Failed(request=int() as request, failure=failure) if request in self._counting:
+                    self._settle_count(request, failure.to_error())
                 case Failed(request=int() as request, failure=failure):
                     if generation := self._running.get(request):
                         generation.fail(failure.to_error())
                         self._release(request)
+
+    def _settle_count(self, request: int, outcome: tuple[int, ...] | SquishError | None) -> None:
+        counted = self._counting.get(request)
+        if counted is None or counted.done():
+            return
+        if isinstance(outcome, SquishError):
+            counted.set_exception(outcome)
+        else:
+            counted.set_result(outcome)
 
     def _on_loaded(self, loaded: Loaded) -> None:
         self.loaded = loaded

@@ -49,6 +49,13 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     sampling: SamplingParams
 
 
+class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):
+    """Count the tokens of chats as the model's own template and tokenizer make them. Answered by Counted or Failed."""
+
+    request: int
+    prompts: tuple[Prompt, ...]
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """The rows of this request leave the batch at the next step. An unknown request is no error."""
 
@@ -103,7 +110,7 @@ class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
 
 
 Job = ImportGguf | InspectModel | QuantizeShards | MeasurePerplexity
-ToWorker = Load | Generate | Cancel | Job
+ToWorker = Load | Generate | CountTokens | Cancel | Job
 
 # ---- worker → front
 
@@ -121,6 +128,13 @@ class Events(msgspec.Struct, frozen=True, tag="events"):
     """All that happened in one step, over all requests."""
 
     items: tuple[tuple[int, GenerationEvent], ...]
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """tokens: one count a prompt, also of one that is longer than the context."""
+
+    request: int
+    tokens: tuple[int, ...]
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -167,7 +181,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
 
 
 JobResult = Imported | Quantized | Measured
-FromWorker = Alive | Loaded | Events | Failed | JobProgress | JobResult
+FromWorker = Alive | Loaded | Events | Counted | Failed | JobProgress | JobResult
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:

@@ -1,10 +1,11 @@
-"""Composition root: builds the store and the session manager from Settings, and closes them in order."""
+"""Composition root: builds the store, the session manager and the chats from Settings, and closes them in order."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
+from squish.chats import Chats
 from squish.config import Settings
 from squish.sessions import SessionManager
 from squish.store import Store
@@ -17,6 +18,7 @@ class Runtime:
         self.settings = settings
         self.store = Store(settings.cache_dir)
         self.sessions = SessionManager(self.store, settings)
+        self.chats = Chats(settings.home / "chats.db")
 
     async def __aenter__(self) -> Self:
         return self
@@ -29,3 +31,4 @@ class Runtime:
     async def close(self) -> None:
         """End what runs."""
         await self.sessions.close()
+        self.chats.close()

@@ -15,7 +15,7 @@ from squish.activity import Log, RequestStatus
 from squish.config import Settings
 from squish.engine import Engine, Generation, Limits
 from squish.errors import EngineError
-from squish.generation import GenerationRequest
+from squish.generation import GenerationRequest, Prompt
 from squish.manifest import Installed
 from squish.protocol import Loaded
 from squish.room import Room
@@ -68,6 +68,14 @@ class SessionManager:
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
         return await self._engine(self._store.find(name)).load()
+
+    async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
+        """Tokens of each prompt by the model's own template and tokenizer; None when it is not loaded.
+
+        Raises ModelNotFound and InvalidInput.
+        """
+        engine = self._engines.get(self._store.find(name).manifest.id)
+        return await engine.count(prompts) if engine else None
 
     async def unload(self, name: str) -> None:
         """End a model's worker; its requests fail. A model that is not loaded is no error."""

@@ -84,7 +84,7 @@ async def test_a_model_is_found_downloaded_and_opens_the_chat(hub: LocalHub, set
 async def test_the_catalog_is_there_without_a_connection_and_the_screen_says_so(settings: Settings) -> None:
     app = new_app(replace(settings, offline=True))
     async with app.run_test() as pilot:
-        await until(pilot, lambda: "offline: what is shown" in screen_text(pilot))
+        await until(pilot, lambda: "offline: only the catalog" in screen_text(pilot))
         assert "smollm2:135m" in screen_text(pilot)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.tui_scenes import SCENES
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36)}
-AT_EVERY_SIZE = ("empty", "streaming", "picker")
+AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from textual.pilot import Pilot
 
-from squish.errors import WorkerDied
+from squish.activity import RequestState, RequestStatus
+from squish.errors import HubUnreachable, WorkerDied
 from squish.generation import Loading
+from squish.tui.downloads import Transfer
 from squish.tui.widgets.markdown import LiveMarkdown
 from squish.tui.widgets.prompt import PromptInput
+from squish.tui.widgets.table import Table
 from tests.tui_scripted import MODELS, SMOL, ScriptedApp
 
 QUESTION = "Match ISO dates"
@@ -192,4 +195,76 @@ SCENES: dict[str, Scene] = {
     "picker": (_with_models, picker),
     "commands": (_with_models, commands),
     "help": (_with_models, help_screen),
+}
+
+
+# ---- hub, models, server
+
+
+async def opened(pilot: Pilot[None], key: str, table: str) -> None:
+    """Go to a screen and wait until its table has rows."""
+    await pilot.press(key)
+    await until(pilot, lambda: any(each.row_count for each in pilot.app.screen.query(table).results(Table)))
+
+
+async def first_run(pilot: Pilot[None]) -> None:
+    await until(pilot, lambda: any(each.row_count for each in pilot.app.screen.query("#finds").results(Table)))
+    await until(pilot, lambda: "offline:" in screen_text(pilot))
+
+
+async def hub(pilot: Pilot[None]) -> None:
+    await opened(pilot, "f3", "#finds")
+    await pilot.press("slash")
+    await write(pilot, "qwen3")
+    await pilot.press("enter", "f", "end")
+    await until(pilot, lambda: "offline:" in screen_text(pilot))
+
+
+async def downloads(pilot: Pilot[None]) -> None:
+    """One of each kind, as after a while."""
+    await ready(pilot)
+    moving = Transfer("qwen3:8b", "qwen3:8b", "running", "download", 2_900_000_000, 4_610_000_000, 41e6, 42.0)
+    kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
+    broken = Transfer("llama3.1:8b", "llama3.1:8b", "failed", "download", 12_000_000, 4_520_000_000)
+    broken.error = HubUnreachable("The download of model.safetensors broke off.", hint="Check the network.")
+    app_of(pilot).downloads._transfers += [moving, kept, broken, Transfer("a/b", "a/b", "done", total=93_000_000)]
+    app_of(pilot)._show_background_work()
+    await pilot.press("ctrl+t")
+    await until(pilot, lambda: "broke off" in screen_text(pilot))
+
+
+async def library(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+    app.engine.be("qwen3:8b", "ready")
+    app.engine.pin("qwen3:8b", True)
+    app.engine.requests = [_request(1, "", "qwen3:8b", "done", 64, 212)]
+    kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
+    app.downloads._transfers.append(kept)
+    await opened(pilot, "f4", "#models")
+
+
+async def server(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+    app.server.state, app.server.url = "on", "http://127.0.0.1:11435"
+    app.engine.requests = [
+        _request(1, "", SMOL.id, "done", 64, 212),
+        _request(2, "/v1/chat/completions 127.0.0.1", "qwen3:8b", "stopped", 900, 31),
+        _request(3, "/v1/chat/completions 10.0.0.7", "qwen3:8b", "writing", 6100, 87),
+        _request(4, "/v1/completions 10.0.0.7", "qwen3:8b", "queued", 0, 0),
+    ]
+    app.server._add_line("14:02:11 127.0.0.1 POST /v1/chat/completions 200 812 ms model=qwen3:8b prompt=900")
+    await opened(pilot, "f5", "#requests")
+
+
+def _request(id: int, client: str, model: str, state: RequestState, prompt: int, completion: int) -> RequestStatus:
+    ttft, tps = (0.31, 48.0) if completion else (None, 0.0)
+    return RequestStatus(id, client, model, 1, state, prompt, completion, ttft, tps, 4.0, 4.0, None)
+
+
+SCENES |= {
+    "first-run": (ScriptedApp, first_run),
+    "hub": (_with_models, hub),
+    "downloads": (_with_models, downloads),
+    "library": (_with_models, library),
+    "server": (_with_models, server),
 }

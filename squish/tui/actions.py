@@ -59,9 +59,40 @@ ACTIONS: tuple[Action, ...] = (
            "model", "NAME", palette=True, priority=True),
     Action("chat.new", "chat", "New chat", "Begin a new chat", "new_chat", "ctrl+n", "new",
            "new", palette=True, priority=True),
+    Action("chat.list", "chat", "Chats", "Show the list of chats, or hide it", "toggle_chats", "ctrl+b", "chats",
+           "chats", palette=True, priority=True),
+    Action("chat.params", "chat", "Parameters", "Show the parameters of this chat, or hide them", "toggle_params",
+           "ctrl+o", "params", "params", palette=True, priority=True),
+    Action("chat.find", "chat", "Find", "Find words in all chats", "find", "ctrl+s", "find", "find", "WORDS",
+           palette=True, priority=True),
+    Action("chat.next", "chat", "Next chat", "Go to the next chat of the list", "step_chat(1)", "alt+pagedown",
+           palette=True, priority=True),
+    Action("chat.previous", "chat", "Previous chat", "Go to the previous chat of the list", "step_chat(-1)",
+           "alt+pageup", palette=True, priority=True),
+    Action("chat.editor", "chat", "Editor", "Write the message in $EDITOR", "editor", "ctrl+g", slash="editor",
+           palette=True, priority=True),
+    Action("chat.regenerate", "chat", "Ask again", "Ask for another version of an answer", "regenerate",
+           slash="again", palette=True),
+    Action("chat.edit", "chat", "Edit", "Edit a message into a branch of its own", "edit", slash="edit", palette=True),
+    Action("chat.continue", "chat", "Go on", "Let an answer that was stopped or cut go on", "continue",
+           slash="continue", palette=True),
     Action("chat.copy", "chat", "Copy answer", "Copy the last answer", "copy_answer", slash="copy", palette=True),
+    Action("chat.code", "chat", "Copy code", "Copy a block of code; alone the last one", "copy_code", slash="code",
+           argument="NUMBER", palette=True),
+    Action("chat.rename", "chat", "Rename chat", "Give this chat another name", "rename_chat", slash="rename",
+           argument="NAME", palette=True),
+    Action("chat.delete", "chat", "Delete chat", "Delete this chat with all its messages", "delete_chat",
+           slash="delete", palette=True),
+    Action("chat.export", "chat", "Export", "Write this chat to a .md, .json or .jsonl file", "export",
+           slash="export", argument="FILE", palette=True),
     Action("chat.system", "chat", "System prompt", "Set the system prompt; alone it takes it away", "system",
            slash="system", argument="TEXT"),
+    Action("chat.set", "chat", "Set", "Set a parameter: temperature 0.2; without a value reset it", "set",
+           slash="set", argument="NAME VALUE"),
+    Action("chat.preset", "chat", "Preset", "Use parameters by name; save NAME, rm NAME", "preset",
+           slash="preset", argument="NAME"),
+    Action("chat.mark_up", "chat", "Mark", "Mark the message before", "mark(-1)", "alt+up", priority=True),
+    Action("chat.mark_down", "chat", "Mark next", "Mark the message after", "mark(1)", "alt+down", priority=True),
     Action("chat.page_up", "chat", "Page up", "Scroll up", "transcript_page_up", "pageup", priority=True),
     Action("chat.page_down", "chat", "Page down", "Scroll down", "transcript_page_down", "pagedown", priority=True),
     Action("chat.latest", "chat", "Latest", "Go to the newest text and follow it", "latest", "ctrl+end", priority=True),
@@ -131,6 +162,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.quit", "app", "Quit", "Leave Squish", "quit", "ctrl+q", "quit", "quit", palette=True, priority=True),
 )  # fmt: skip
 
+_FUNCTION_KEYS = ("f1", "f2", "f3", "f4", "f5")
 _SLASH = re.compile(r"/([a-z]*)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -162,7 +194,6 @@ def qualified(action: Action) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-_FUNCTION_KEYS = ("f1", "f2", "f3", "f4", "f5")
 class SlashCommand:
     """A line that begins with a slash, taken apart. action is None when nothing has that name."""
 

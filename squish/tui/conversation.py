@@ -1,152 +1,91 @@
-"""A chat as it grows: turns, the answer that is being written, and the request that asks for the next one.
+"""A chat as it grows: the branch that is shown, turn by turn, and the requests that ask for the next answer.
 
-Plain objects, changed only by the screen's handlers. Knows no widget and no session manager.
+Plain objects, changed only by the screen's handlers, and saved as they change. Knows no widget and no session manager.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
-from squish.errors import SquishError
-from squish.generation import (
-    Accepted,
-    ChatPrompt,
-    Finished,
-    FinishReason,
-    GenerationEvent,
-    GenerationRequest,
-    Loading,
-    Message,
-    Prefill,
-    Queued,
-    SamplingParams,
-    TextDelta,
-    Timings,
-    Usage,
-)
-from squish.text import StreamCleaner
+import msgspec
 
-MAX_TOKENS = 2048
+from squish.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
+from squish.generation import ChatPrompt, GenerationRequest, Message
+from squish.tui.answer import Answer
 
-Phase = Literal["waiting", "queued", "loading", "prefill", "writing", "done", "stopped", "failed"]
-_LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
+SAVE_INTERVAL = 0.25
 
 
-class Answer:
-    """What is known of one answer.
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The ids of a message's versions, and which of them is shown, from 0."""
 
-    `clock` gives seconds; live figures are measured with it, final ones come from the engine.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.phase: Phase = "waiting"
-        self.text = ""
-        self.position = 0
-        self.prompt_tokens = 0
-        self.prefilled = 0
-        self.pieces = 0
-        self.stopping = False
-        self.reason: FinishReason | None = None
-        self.usage = Usage(0, 0)
-        self.timings = Timings(0.0, 0.0)
-        self.error: SquishError | None = None
-        self._clock = clock
-        self._phase_began = clock()
-        self._cleaner = StreamCleaner()
+    ids: tuple[int, ...]
+    at: int
 
     @property
-    def running(self) -> bool:
-        return self.phase not in ("done", "stopped", "failed")
+    def label(self) -> str:
+        """`‹2/3›`, or nothing when there is only one."""
+        return f"‹{self.at + 1}/{len(self.ids)}›" if len(self.ids) > 1 else ""
 
-    @property
-    def in_phase(self) -> float:
-        """Seconds since the phase began."""
-        return self._clock() - self._phase_began
 
-    @property
-    def prefill_fraction(self) -> float:
-        return self.prefilled / self.prompt_tokens if self.prompt_tokens else 0.0
-
-    @property
-    def speed(self) -> float:
-        """Tokens per second: the engine's figure at the end, an estimate from the pieces seen while it is written."""
-        if not self.running:
-            return self.timings.decode_tps(self.usage.completion_tokens)
-        elapsed = self.in_phase
-        return (self.pieces - 1) / elapsed if self.phase == "writing" and elapsed > 0 else 0.0
-
-    def apply(self, event: GenerationEvent) -> str:
-        """Take an event in; the text it adds, safe to show."""
-        match event:
-            case Queued(position=position):
-                self._enter("queued")
-                self.position = position
-            case Loading():
-                self._enter("loading")
-            case Accepted(prompt_tokens=counts):
-                self._enter("prefill")
-                self.prompt_tokens = sum(counts)
-            case Prefill(done=done, total=total):
-                self._enter("prefill")
-                self.prefilled, self.prompt_tokens = done, total
-            case TextDelta(text=text):
-                self._enter("writing")
-                self.pieces += 1
-                return self._add(self._cleaner.feed(text))
-            case Finished(reason=reason, usage=usage, timings=timings):
-                self.reason, self.usage, self.timings = reason, usage, timings
-                added = self._add(self._cleaner.flush())
-                self._enter("stopped" if reason == "cancelled" else "done")
-                return added
-        return ""
-
-    def fail(self, error: SquishError) -> None:
-        """The answer ended with an error; what was written stays."""
-        if self.running:
-            self.error = error
-            self._enter("failed")
-
-    def leave(self) -> None:
-        """Nobody listens to the answer any more; what was written stays."""
-        if self.running:
-            self._enter("stopped")
-
-    def _enter(self, phase: Phase) -> None:
-        if phase != self.phase:
-            self.phase = phase
-            self._phase_began = self._clock()
-
-    def _add(self, text: str) -> str:
-        # Markdown counts only \n as the end of a line, str.splitlines counts these two as well.
-        text = text.translate(_LINE_BREAKS)
-        self.text += text
-        return text
+ONLY = Versions((0,), 0)
 
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """A question and its answer, with the model that gave it."""
+    """A question and its answer, with the model that gave it. The ids are those of the messages as they are saved."""
 
+    conversation: Conversation
     question: str
     model: str
     answer: Answer
+    attachments: tuple[Attachment, ...] = ()
+    parent: int | None = None
+    question_id: int = 0
+    answer_id: int = 0
+    questions: Versions = ONLY
+    answers: Versions = ONLY
+    unsaved: bool = False
+    saved_at: float = -1.0
+
+    @property
+    def asked(self) -> Message:
+        return Message("user", with_files(self.question, self.attachments))
 
 
 @dataclass(eq=False, slots=True)
 class Conversation:
-    """One chat. model is asked next; earlier turns may be another model's."""
+    """One chat. model is asked next; earlier turns may be another model's. id is None until something was asked.
 
+    queued: what is to be asked when the answer is complete. unread: an answer has ended while another chat was shown.
+    """
+
+    chats: Chats
     model: str
     clock: Callable[[], float]
-    system: str = ""
+    id: int | None = None
+    title: str = ""
+    settings: ChatSettings = field(default_factory=ChatSettings)
+    draft: str = ""
     turns: list[Turn] = field(default_factory=list)
+    queued: str = ""
+    unread: bool = False
+    live: Turn | None = None
+
+    @classmethod
+    def open(cls, chats: Chats, id: int, clock: Callable[[], float]) -> Conversation:
+        """A chat as it was saved. Raises StoreError, and InvalidInput when it is gone."""
+        chat = chats.get(id)
+        opened = cls(chats, chat.model, clock, id, chat.title, chat.settings, chat.draft)
+        opened.reload()
+        return opened
 
     @property
     def running(self) -> Turn | None:
-        """The turn whose answer is not complete."""
-        return self.turns[-1] if self.turns and self.turns[-1].answer.running else None
+        """The turn whose answer is not complete, on whatever branch it is."""
+        return self.live if self.live and self.live.answer.running else None
 
     @property
     def last_answer(self) -> str:
@@ -156,24 +95,132 @@ class Conversation:
     @property
     def context_used(self) -> int:
         """Tokens of the latest answer and all that came before it, as far as the engine has told; 0 when it has not."""
-        return next((t.answer.usage.total_tokens for t in reversed(self.turns) if t.answer.usage.total_tokens), 0)
+        return self.turns[-1].answer.usage.total_tokens if self.turns else 0
 
-    def ask(self, question: str) -> Turn:
-        """Begin a turn. To be called when none is running."""
-        turn = Turn(question, self.model, Answer(self.clock))
-        self.turns.append(turn)
+    # ---- turns
+
+    def ask(self, question: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None) -> Turn:
+        """Begin a turn at the end, or as another version of a turn's question. To be called when none is running.
+
+        Raises StoreError.
+        """
+        kept = self.turns[: self.turns.index(instead_of)] if instead_of else self.turns
+        parent = kept[-1].answer_id if kept else None
+        if self.id is None:
+            self.title = title_of(question)
+            self.id = self.chats.create(self.model, self.settings, question)
+        asked, answered = self.chats.ask(self.id, parent, question, self.model, attachments)
+        turn = Turn(self, question, self.model, Answer(self.clock), attachments, parent, asked, answered)
+        turn.answers = Versions((answered,), 0)
+        others = instead_of.questions.ids if instead_of else ()
+        turn.questions = Versions((*others, asked), len(others))
+        self.turns = [*kept, turn]
+        self.live = turn
         return turn
 
-    def request(self) -> GenerationRequest:
-        """What to ask the engine for the last turn.
+    def answer_again(self, turn: Turn) -> Turn:
+        """Begin another version of a turn's answer, by the model that is asked next. Raises StoreError."""
+        assert self.id is not None
+        answered = self.chats.answer_again(self.id, turn.question_id, self.model)
+        again = Turn(
+            self, turn.question, self.model, Answer(self.clock), turn.attachments,
+            turn.parent, turn.question_id, answered, turn.questions,
+            Versions((*turn.answers.ids, answered), len(turn.answers.ids)),
+        )  # fmt: skip
+        self.turns = [*self.turns[: self.turns.index(turn)], again]
+        self.live = again
+        return again
+
+    def go_on(self, turn: Turn) -> None:
+        """Let an answer be written on. What was said after it stays on its own branch only if there was something."""
+        turn.answer.go_on()
+        self.live = turn
+
+    def show_version(self, message: int) -> None:
+        """Show the branch through another version of a message. Raises StoreError."""
+        assert self.id is not None
+        self.chats.show(self.id, message)
+        self.reload()
+
+    def reload(self) -> None:
+        """Take the branch from what is saved; the answer that is being written stays the one it is."""
+        assert self.id is not None
+        tree, self.turns = self.chats.tree(self.id), []
+        questions = [each for each in tree.branch if each.role == "user"]
+        answers = {each.parent: each for each in tree.branch if each.role == "assistant"}
+        for question in questions:
+            if question.id in answers:
+                self.turns.append(self._turn(tree, question, answers[question.id]))
+
+    def _turn(self, tree: Tree, question: Saved, answer: Saved) -> Turn:
+        if self.live and self.live.answer_id == answer.id:
+            turn = self.live
+        else:
+            turn = Turn(
+                self, question.text, answer.model, Answer.restored(answer, self.clock), question.attachments,
+                question.parent, question.id, answer.id,
+            )  # fmt: skip
+        turn.questions, turn.answers = _versions(tree, question.id), _versions(tree, answer.id)
+        return turn
+
+    # ---- saving
+
+    def save(self, turn: Turn, now: bool = False) -> None:
+        """Save an answer: at its end, and while it grows when the last time is long enough ago. Raises StoreError."""
+        turn.unsaved = True
+        if turn.answer.running:
+            if now or self.clock() - turn.saved_at >= SAVE_INTERVAL or turn.saved_at < 0:
+                turn.saved_at, turn.unsaved = self.clock(), False
+                self.chats.grow(turn.answer_id, turn.answer.text, turn.answer.reasoning)
+            return
+        answer, turn.unsaved = turn.answer, False
+        self.chats.finish(turn.answer_id, answer.text, answer.reasoning, answer.state, answer.figures)
+
+    def configure(self, model: str | None = None, settings: ChatSettings | None = None) -> None:
+        """Set which model is asked next, and how. Raises StoreError."""
+        self.model, self.settings = model or self.model, settings or self.settings
+        if self.id is not None:
+            self.chats.configure(self.id, self.model, self.settings)
+
+    # ---- requests
+
+    def request(self, turn: Turn) -> GenerationRequest:
+        """What to ask the engine for a turn's answer, or for the rest of it. Raises InvalidInput."""
+        messages = (*self._before(turn), turn.asked)
+        goes_on = bool(turn.answer.text)
+        if goes_on:
+            messages += (Message("assistant", turn.answer.text),)
+        prompt = ChatPrompt(messages, continue_last=goes_on, thinking=self.settings.thinking)
+        return GenerationRequest(turn.model, (prompt,), self.settings.sampling())
+
+    def with_draft(self, draft: str, attachments: tuple[Attachment, ...] = ()) -> ChatPrompt | None:
+        """The prompt that a draft would make, for counting; None when nothing was said."""
+        messages = self._before(None)
+        if draft or attachments:
+            messages += (Message("user", with_files(draft, attachments)),)
+        if not any(each.role == "user" for each in messages):
+            return None
+        return ChatPrompt(messages, thinking=self.settings.thinking)
+
+    def _before(self, turn: Turn | None) -> tuple[Message, ...]:
+        """What comes before a turn, or all.
 
         A turn without a word of answer is left out: many chat templates refuse two user messages in a row.
         """
-        messages = [Message("system", self.system)] if self.system else []
-        for turn in self.turns[:-1]:
-            if turn.answer.text:
-                messages += [Message("user", turn.question), Message("assistant", turn.answer.text)]
-        messages.append(Message("user", self.turns[-1].question))
-        return GenerationRequest(
-            self.turns[-1].model, (ChatPrompt(tuple(messages)),), SamplingParams(max_tokens=MAX_TOKENS)
-        )
+        messages = [Message("system", self.settings.system)] if self.settings.system else []
+        for each in self.turns[: self.turns.index(turn)] if turn else self.turns:
+            if each.answer.text:
+                messages += [each.asked, Message("assistant", each.answer.text)]
+        return tuple(messages)
+
+
+def _versions(tree: Tree, message: int) -> Versions:
+    ids = tuple(tree.versions(message))
+    return Versions(ids, ids.index(message))
+
+
+def changed(settings: ChatSettings) -> dict[str, object]:
+    """The fields that are not at their defaults."""
+    default = ChatSettings()
+    values = msgspec.structs.asdict(settings)
+    return {name: value for name, value in values.items() if value != getattr(default, name)}

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from squish.sessions import ModelStatus
 from squish.text import clean
-from squish.tui.conversation import Conversation, Phase
+from squish.tui.answer import Phase
+from squish.tui.conversation import Conversation
 from squish.tui.machine import Machine
 from squish.tui.widgets.status import Facts
 
@@ -40,8 +41,8 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "◌", "loading", "$warning"
         case "prefill":
             return "◐", "prefill", "$secondary"
-        case "writing":
-            return "▶", "writing", "$primary"
+        case "thinking" | "writing":
+            return "▶", state, "$primary"
         case "ready":
             return "●", "ready", "$success"
         case "failed":

@@ -22,6 +22,7 @@ from squish.protocol import (
     HEARTBEAT,
     Alive,
     Cancel,
+    CountTokens,
     Failed,
     Failure,
     Generate,
@@ -131,7 +132,7 @@ def _beat(channel: Channel) -> None:
 def _read(channel: Channel, intake: Intake | None, stop: Callable[[], None]) -> None:
     """The reader thread: hands frames on until the socket closes; then ends the main thread, or else the process."""
     while (frame := channel.receive()) is not None:
-        if intake and isinstance(frame, Generate):
+        if intake and isinstance(frame, Generate | CountTokens):
             intake.take(frame)
         elif intake and isinstance(frame, Cancel):
             intake.cancel(frame)

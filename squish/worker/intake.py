@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, Timings, Usage
-from squish.protocol import Cancel, Events, Failed, Failure, FromWorker, Generate
+from squish.protocol import Cancel, Counted, CountTokens, Events, Failed, Failure, FromWorker, Generate
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
@@ -25,13 +25,14 @@ class Intake:
     def __init__(self, inbox: Inbox, send: Callable[[FromWorker], None]) -> None:
         self._inbox = inbox
         self._send = send
-        self._requests: queue.SimpleQueue[tuple[Generate, float]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[Generate | CountTokens, float]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: set[int] = set()
 
-    def take(self, frame: Generate) -> None:
-        with self._lock:
-            self._pending.add(frame.request)
+    def take(self, frame: Generate | CountTokens) -> None:
+        if isinstance(frame, Generate):
+            with self._lock:
+                self._pending.add(frame.request)
         self._requests.put((frame, time.monotonic()))
 
     def cancel(self, frame: Cancel) -> None:
@@ -46,7 +47,10 @@ class Intake:
         while True:
             frame, arrived = self._requests.get()
             try:
-                self._prepare(encoder, frame, arrived)
+                if isinstance(frame, CountTokens):
+                    self._send(Counted(frame.request, tuple(encoder.count(prompt) for prompt in frame.prompts)))
+                else:
+                    self._prepare(encoder, frame, arrived)
             except SquishError as error:
                 self._fail(frame, Failure.of(error))
             except Exception as error:  # noqa: BLE001 - a model's own template: its request fails, the thread lives on
@@ -68,7 +72,7 @@ class Intake:
         ends = [(frame.request, Finished(index, "cancelled", *nothing)) for index in range(len(counts))]
         self._send(Events(tuple(ends)))
 
-    def _fail(self, frame: Generate, failure: Failure) -> None:
+    def _fail(self, frame: Generate | CountTokens, failure: Failure) -> None:
         with self._lock:
             self._pending.discard(frame.request)
         self._send(Failed(frame.request, failure))

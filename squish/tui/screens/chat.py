@@ -1,263 +1,258 @@
-"""The chat: it takes questions, starts answers, shows them, stops them.
+"""What one can do with chats: open, rename, delete, find, export; and with the panels and the draft.
 
-State changes only in its handlers; what runs in the background posts messages.
+What one can do with single messages is in chat_messages.py, how a chat is shown and answered in chat_core.py.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+import shlex
+import tempfile
+from pathlib import Path
 
 from textual import on
-from textual.app import ComposeResult
-from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Footer, Markdown, Static
-from textual.worker import Worker
+from textual.app import SuspendNotSupported
+from textual.widgets import Markdown
 
-from squish.engine import Generation
-from squish.errors import EngineError, SquishError
-from squish.generation import GenerationRequest
-from squish.runtime import Runtime
-from squish.store import Manifest
+from squish.chat_export import export, file_name, format_of
+from squish.chats import Hit
+from squish.errors import SquishError
 from squish.text import clean
-from squish.tui import actions, clipboard, figures, summary
-from squish.tui.conversation import Conversation, Turn
-from squish.tui.machine import Machine
-from squish.tui.messages import AnswerEnded, AnswerEvent, DraftChanged, FollowingChanged, ModelLoaded, QuestionSent
-from squish.tui.screens.models import ModelPicker
-from squish.tui.widgets.prompt import PromptInput
-from squish.tui.widgets.status import StatusStrip
-from squish.tui.widgets.transcript import Transcript, error_content
+from squish.tui import actions
+from squish.tui.context import Context
+from squish.tui.conversation import Conversation
+from squish.tui.messages import OpenChat
+from squish.tui.screens.chat_messages import ChatMessages, turn_with
+from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.screens.find import FindScreen
+from squish.tui.screens.line import LineScreen
+from squish.tui.widgets.params import ParamsPanel
 from squish.tui.widgets.welcome import Welcome
 
-TICK = 0.5
+NARROW = 80
+ROOMY = 100
 
 
-class ChatScreen(Screen[None]):
-    """One conversation with one model at a time."""
+class ChatScreen(ChatMessages):
+    """The chat and everything that can be done in it."""
 
     CSS_PATH = "chat.tcss"
     BINDINGS = actions.bindings("chat")
-    AUTO_FOCUS = "#prompt"
 
-    def __init__(self, runtime: Runtime, model: str | None, machine: Machine, clock: Callable[[], float]) -> None:
-        super().__init__()
-        self._runtime = runtime
-        self._machine = machine
-        self._wanted = model
-        self._clock = clock
-        self._manifest: Manifest | None = None
-        self._conversation = Conversation("", clock)
-        self._open: Turn | None = None  # the turn whose AnswerEnded is still to come
-        self._generation: Generation | None = None
-        self._worker: Worker[None] | None = None
-        self._queued = ""
-        self._stoppable = False
-
-    def compose(self) -> ComposeResult:
-        yield StatusStrip()
-        yield Welcome()
-        yield Transcript()
-        yield Static(id="hints", markup=False)
-        yield PromptInput()
-        yield Footer(show_command_palette=False)
-
-    async def on_mount(self) -> None:
-        self._transcript = self.query_one(Transcript)
-        self._prompt = self.query_one(PromptInput)
-        self._strip = self.query_one(StatusStrip)
-        self._show_welcome(True)
-        await self._choose_first_model()
-        self.set_interval(TICK, self._tick)
-        self._refresh()
+    _list_wanted: bool | None = None  # None: as the width allows
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self._conversation.running is not None if action == "stop" else True
+        if action == "stop":
+            return self._conversation.running is not None or self._editing is not None
+        return True
 
-    # ---- the model
+    def on_resize(self) -> None:
+        self._lay_out()
 
-    async def _choose_first_model(self) -> None:
-        """The model that was asked for, or the first that is installed."""
-        if self._wanted is not None:
-            await self._choose(self._wanted)
-        if not self._conversation.model:
-            try:
-                installed = self._runtime.store.list()
-            except SquishError as error:
-                await self._notice(error_content(error), "error")
-                return
-            if installed:
-                await self._choose(installed[0].id)
-            else:
-                self.query_one(Welcome).show_nothing_installed()
+    def _lay_out(self) -> None:
+        """Panels beside the chat where there is room; below 80 columns one pane at a time."""
+        width = self.size.width
+        roomy = width >= ROOMY and bool(self._conversation.id or self._list.marked)
+        self.set_class(width < NARROW, "-narrow")
+        self.set_class(roomy if self._list_wanted is None else self._list_wanted, "-chats")
+        self.call_after_refresh(self._refresh_list)
 
-    async def _choose(self, name: str) -> None:
-        """Make a model the one that answers next, and load it while the user writes."""
-        try:
-            self._manifest = self._runtime.store.find(name).manifest
-        except SquishError as error:
-            await self._notice(error_content(error), "error")
-            return
-        self._conversation.model = self._manifest.id
-        self.query_one(Welcome).show_model(self._manifest)
-        self.app.run_worker(self._load(self._manifest.id), group="load", exit_on_error=False)
-        self._refresh()
+    def _refresh(self) -> None:
+        super()._refresh()
+        if self._list_wanted is None and self._conversation.id and not self.has_class("-chats"):
+            self._lay_out()
 
-    async def _load(self, model: str) -> None:
-        failure: SquishError | None = None
-        try:
-            await self._runtime.sessions.load(model)
-        except SquishError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001  a fault of ours must not take the chat down
-            failure = _fault(error)
-        self.post_message(ModelLoaded(model, failure))
-
-    @on(ModelLoaded)
-    async def _model_loaded(self, event: ModelLoaded) -> None:
-        told = self._conversation.running or any(turn.answer.error for turn in self._conversation.turns[-1:])
-        if event.error and event.model == self._conversation.model and not told:
-            await self._notice(error_content(event.error), "error")
-        self._refresh()
-
-    async def action_pick_model(self, name: str = "") -> None:
-        if name:
-            await self._choose(name)
-            return
-        try:
-            installed = self._runtime.store.list()
-        except SquishError as error:
-            await self._notice(error_content(error), "error")
-            return
-        self.app.push_screen(ModelPicker(installed, self._conversation.model), self._picked)
-
-    async def _picked(self, name: str | None) -> None:
-        if name and name != self._conversation.model:
-            await self._choose(name)
-
-    # ---- a question
-
-    @on(QuestionSent)
-    async def _question_sent(self, event: QuestionSent) -> None:
-        command = actions.parse_slash(event.text)
-        if command:
-            await self._run_command(command, event.text)
-        elif not self._conversation.model:
-            self.app.notify("Choose a model with ctrl+l, or install one first.", severity="warning", markup=False)
-            self._prompt.give_back(event.text)
-        elif self._open:
-            self._queued = f"{self._queued}\n\n{event.text}" if self._queued else event.text
-        else:
-            await self._ask(event.text)
-        self._refresh()
-
-    async def _run_command(self, command: actions.SlashCommand, text: str) -> None:
-        action = command.action
-        if action is None:
-            name = f"/{command.name}"
-            self.app.notify(f"There is no {name}. /help lists all; a space in front sends it.", markup=False)
-            self._prompt.give_back(text)
-            return
-        argument = f"({command.argument!r})" if action.argument else ""
-        await self.app.run_action(actions.qualified(action) + argument)
-
-    async def _ask(self, text: str) -> None:
-        turn = self._open = self._conversation.ask(text)
-        self._show_welcome(False)
-        await self._transcript.add_turn(turn)
-        # The answer belongs to the app, so that it goes on while another screen is open.
-        self._worker = self.app.run_worker(
-            self._answer(turn, self._conversation.request()), group="answer", exit_on_error=False
-        )
-
-    async def _answer(self, turn: Turn, request: GenerationRequest) -> None:
-        failure: SquishError | None = None
-        try:
-            async with self._runtime.sessions.generate(request) as generation:
-                self._generation = generation
-                async for event in generation:
-                    self.post_message(AnswerEvent(turn, event))
-        except SquishError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001  a fault of ours must not take the chat down
-            failure = _fault(error)
-        finally:
-            self.post_message(AnswerEnded(turn, failure))
-
-    @on(AnswerEvent)
-    def _answer_event(self, event: AnswerEvent) -> None:
-        view, answer = self._transcript.view_of(event.turn), event.turn.answer
-        if view is None or not answer.running:
-            return
-        before = answer.phase
-        view.write(answer.apply(event.event))
-        if answer.phase != "writing" or before != "writing":
-            view.update_note()
-            self._refresh()
-
-    @on(AnswerEnded)
-    async def _answer_ended(self, event: AnswerEnded) -> None:
-        if event.turn is not self._open:
-            return
-        answer, self._open, self._generation = event.turn.answer, None, None
-        if event.error:
-            answer.fail(event.error)
-        answer.leave()
-        if view := self._transcript.view_of(event.turn):
-            await view.finish()
-        queued, self._queued = self._queued, ""
-        if queued and answer.phase == "done":
-            await self._ask(queued)
-        elif queued:
-            self._prompt.give_back(queued)
-        self._refresh()
+    # ---- stopping, focus, panels
 
     def action_stop(self) -> None:
-        """Once: ask the engine to end the answer. Twice: leave it, whatever the engine does."""
+        """End the answer, or give up an edit."""
         turn = self._conversation.running
         if turn is None:
+            self._editing = None
+            self._prompt.put("")
+            self._refresh()
             return
-        if self._generation and not turn.answer.stopping:
-            turn.answer.stopping = True
-            self._generation.cancel()
-        elif self._worker:
-            self._worker.cancel()
-            self.post_message(AnswerEnded(turn))  # a worker that had no chance to begin posts nothing
+        self._answering.stop(turn)
         if view := self._transcript.view_of(turn):
             view.update_note()
 
-    # ---- other actions
+    def action_focus_prompt(self) -> None:
+        """Back to writing."""
+        if self.has_class("-narrow"):
+            self._list_wanted = False
+            self.remove_class("-params")
+            self._lay_out()
+        self._transcript.unmark()
+        self._prompt.focus()
+
+    def action_toggle_chats(self) -> None:
+        self._list_wanted = not self.has_class("-chats") or not self._list.has_focus
+        if self._list_wanted and self.has_class("-narrow"):
+            self.remove_class("-params")
+        self._lay_out()
+        (self._list if self._list_wanted else self._prompt).focus()
+
+    def action_toggle_params(self) -> None:
+        panel = self.query_one(ParamsPanel)
+        if self.has_class("-params") and panel.has_focus_within:
+            self.remove_class("-params")
+            self._prompt.focus()
+            return
+        if self.has_class("-narrow"):
+            self._list_wanted = False
+            self._lay_out()
+        self.add_class("-params")
+        with self.telling():
+            panel.show(self._conversation.settings, self._runtime.chats.presets())
+        self.call_after_refresh(panel.focus_first)
+
+    # ---- chats
 
     async def action_new_chat(self) -> None:
-        if self._worker:
-            self._worker.cancel()
-        self._open = self._generation = None
-        self._queued = ""
-        self._conversation = Conversation(self._conversation.model, self._clock)
-        await self._transcript.empty()
-        self._show_welcome(True)
+        settings = self._conversation.settings
+        fresh = Conversation(self._runtime.chats, self._conversation.model, self._clock, settings=settings)
+        await self._show(fresh)
         self._prompt.focus()
+
+    @on(OpenChat)
+    async def _open_chat(self, event: OpenChat) -> None:
+        await self.open_chat(event.id)
+        self.action_focus_prompt()
+
+    async def open_chat(self, id: int, message: int | None = None) -> None:
+        """Show a chat, at one of its messages if asked for, on whatever branch that is."""
+        with self.telling():
+            conversation = self._known.get(id) or Conversation.open(self._runtime.chats, id, self._clock)
+            if message is not None and not turn_with(conversation, message):
+                conversation.show_version(message)
+            elif id in self._known and not conversation.running:
+                conversation.reload()
+            self._known[id] = conversation
+            await self._show(conversation, message)
+
+    async def _show(self, conversation: Conversation, message: int | None = None) -> None:
+        left = self._conversation
+        left.draft = "" if self._editing else self._prompt.text
+        if left.id is not None:
+            with self.telling():
+                self._runtime.chats.keep_draft(left.id, left.draft)
+        self._conversation, self._editing, self._fullness = conversation, None, Context()
+        conversation.unread = False
+        self._find_manifest()
+        self._show_welcome(not conversation.turns)
+        await self._transcript.show(conversation.turns, turn_with(conversation, message) if message else None)
+        self._prompt.put(conversation.draft)
+        with self.telling():
+            self.query_one(ParamsPanel).show(conversation.settings, self._runtime.chats.presets())
+        self._recount()
         self._refresh()
 
-    async def action_system(self, text: str = "") -> None:
-        had, self._conversation.system = self._conversation.system, text
-        if text:
-            await self._notice(Content.assemble(("System prompt  ", "bold"), clean(text)))
-        else:
-            await self._notice(
-                Content(f"System prompt taken away: {clean(had)}" if had else "No system prompt is set.")
-            )
-
-    async def action_copy_answer(self) -> None:
-        text = self._conversation.last_answer
-        if not text:
-            self.app.notify("There is no answer to copy yet.", markup=False)
+    def _find_manifest(self) -> None:
+        """What is known of the model that this chat asks; it is loaded when it is asked."""
+        self._manifest = None
+        if not self._conversation.model:
             return
-        program = clipboard.local_program(os.environ)
-        if program is None or not await clipboard.fill(program, text):
-            self.app.copy_to_clipboard(text)
-        self.app.notify(f"Copied {len(text)} characters.", markup=False)
+        try:
+            self._manifest = self._runtime.store.find(self._conversation.model).manifest
+            self.query_one(Welcome).show_model(self._manifest)
+        except SquishError as error:
+            self.app.notify(clean(f"{error.message} ctrl+l chooses another."), severity="warning", markup=False)
+
+    async def action_step_chat(self, step: int) -> None:
+        """The next chat of the list, or the one before it."""
+        with self.telling():
+            ids = [chat.id for chat in self._runtime.chats.recent()]
+            if ids:
+                at = ids.index(self._conversation.id) + step if self._conversation.id in ids else 0
+                await self.open_chat(ids[at % len(ids)])
+
+    def action_rename_chat(self, title: str = "") -> None:
+        id = self._list.marked if self._list.has_focus else self._conversation.id
+        if id is None:
+            self.app.notify("This chat has no name before its first message.", markup=False)
+            return
+
+        def take(line: str | None) -> None:
+            if line:
+                with self.telling():
+                    self._runtime.chats.rename(id, line)
+                self._refresh()
+
+        if title:
+            take(title)
+            return
+        with self.telling():
+            self.app.push_screen(LineScreen("Rename chat", clean(self._runtime.chats.get(id).title)), take)
+
+    def action_delete_chat(self) -> None:
+        id = self._list.marked if self._list.has_focus else self._conversation.id
+        if id is None:
+            return
+
+        async def take(yes: bool | None) -> None:
+            if yes:
+                await self._delete(id)
+
+        with self.telling():
+            title = clean(self._runtime.chats.get(id).title)
+            question = f"Delete “{title}” with all its messages? This cannot be undone."
+            self.app.push_screen(ConfirmScreen("Delete chat", question, "Delete"), take)
+
+    async def _delete(self, id: int) -> None:
+        known = self._known.pop(id, None)
+        if known and known.running:
+            self._answering.leave(known.running)
+        with self.telling():
+            self._runtime.chats.remove(id)
+        if id == self._conversation.id:
+            self._conversation.id = None
+            await self.action_new_chat()
+        self._refresh()
+
+    def action_find(self, words: str = "") -> None:
+        self.app.push_screen(FindScreen(self._runtime.chats, words), self._found)
+
+    async def _found(self, hit: Hit | None) -> None:
+        if hit:
+            await self.open_chat(hit.chat, hit.message)
+
+    async def action_export(self, name: str = "") -> None:
+        """Write the branch that is shown to a file that is not there yet."""
+        id = self._conversation.id
+        if id is None:
+            self.app.notify("There is nothing to export yet.", markup=False)
+            return
+        with self.telling():
+            chats = self._runtime.chats
+            chat = chats.get(id)
+            path = Path(name or file_name(chat)).expanduser()
+            text = export(chat, chats.branch(id), format_of(path))
+            try:
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(text)
+            except OSError as error:
+                self.app.notify(clean(f"{path}: {error.strerror}."), severity="error", markup=False)
+            else:
+                self.app.notify(clean(f"Written to {path.absolute()}"), markup=False)
+
+    # ---- the draft, scrolling, links
+
+    async def action_editor(self) -> None:
+        """Write the draft in the user's editor; answers go on meanwhile."""
+        command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "message.md"
+            path.write_text(self._prompt.text, encoding="utf-8")
+            try:
+                with self.app.suspend(), self.app.batch_update():
+                    process = await asyncio.create_subprocess_exec(*command, str(path))
+                    code = await process.wait()
+            except (SuspendNotSupported, OSError) as error:
+                self.app.notify(clean(f"{command[0]} could not be started: {error}"), severity="error", markup=False)
+                return
+            if code == 0:
+                self._prompt.put(path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
 
     def action_transcript_page_up(self) -> None:
         self._transcript.scroll_page_up(animate=False)
@@ -275,72 +270,3 @@ class ChatScreen(Screen[None]):
             self.app.open_url(event.href)
         else:
             self.app.notify(f"Not opened: {event.href}", severity="warning", markup=False)
-
-    # ---- what is shown
-
-    @on(DraftChanged)
-    @on(FollowingChanged)
-    def _hints_changed(self) -> None:
-        self._refresh_hints()
-
-    async def _tick(self) -> None:
-        if not self._conversation.model and self._conversation.running is None:
-            await self._look_for_model()
-        turn = self._conversation.running
-        if turn and (view := self._transcript.view_of(turn)):
-            view.update_note()
-        self._refresh_strip()
-
-    async def _look_for_model(self) -> None:
-        """A pull in another terminal may have ended."""
-        try:
-            installed = self._runtime.store.list()
-        except SquishError:  # told at the start already
-            return
-        if installed:
-            await self._choose(installed[0].id)
-
-    async def _notice(self, content: Content, kind: str = "plain") -> None:
-        self._show_welcome(False)
-        await self._transcript.add_notice(content, kind)
-
-    def _show_welcome(self, shown: bool) -> None:
-        self.query_one(Welcome).display = shown
-        self._transcript.display = not shown
-
-    def _refresh(self) -> None:
-        self._refresh_strip()
-        self._refresh_hints()
-        stoppable = self._conversation.running is not None
-        if stoppable != self._stoppable:
-            self._stoppable = stoppable
-            self.refresh_bindings()
-
-    def _refresh_hints(self) -> None:
-        hints = self.query_one("#hints", Static)
-        rows = [_completion(action) for action in actions.completions(self._prompt.text)]
-        if self._queued:
-            first = self._queued.partition("\n")[0]
-            rows.append(Content.assemble(("next  ", "bold $accent"), clean(first)))
-        hints.update(Content("\n").join(rows))
-        hints.display = bool(rows)
-        self._prompt.border_title = "" if self._transcript.following else "↓ more below · ctrl+end"
-        self._prompt.border_subtitle = self._context_figures()
-
-    def _context_figures(self) -> str:
-        used = self._conversation.context_used
-        if not used or self._manifest is None:
-            return ""
-        return f"ctx {figures.count(used)}/{figures.count(self._manifest.context_length)}"
-
-    def _refresh_strip(self) -> None:
-        self._strip.facts = summary.facts(self._conversation, self._runtime.sessions.status(), self._machine)
-
-
-def _completion(action: actions.Action) -> Content:
-    usage = f"/{action.slash} {action.argument}"
-    return Content.assemble((f"{usage:<14}", "bold $accent"), (action.about, "$foreground-muted"))
-
-
-def _fault(error: Exception) -> EngineError:
-    return EngineError(f"Something went wrong inside Squish ({type(error).__name__}).", hint="Try again.")

@@ -53,6 +53,7 @@ class HubScreen(Screen[None]):
     CSS_PATH: ClassVar = ["panels.tcss", "hub.tcss"]
     BINDINGS = actions.bindings("hub")
     AUTO_FOCUS = "Table"
+    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (23, "-tall")]
 
     def __init__(self, runtime: Runtime, machine: Machine, downloads: Downloads) -> None:
         super().__init__()
@@ -245,8 +246,8 @@ class HubScreen(Screen[None]):
         choice = self._choice
         values = (
             ("f", finds.FITS[choice.fit][0], choice.fit),
-            ("p", f"size {finds.PARAMETERS[choice.parameters][0]}", choice.parameters),
-            ("b", f"bits {finds.BITS[choice.bits][0]}", choice.bits),
+            ("p", f"size {finds.PARAMETERS[choice.parameters][0]}" if choice.parameters else "size", choice.parameters),
+            ("b", f"bits {finds.BITS[choice.bits][0]}" if choice.bits else "bits", choice.bits),
             ("s", finds.ORDERS[choice.order], choice.order),
         )
         pieces: list[Content | str | tuple[str, str]] = []
@@ -256,7 +257,7 @@ class HubScreen(Screen[None]):
         if self._searching:
             pieces.append(("   asking the Hub …", "$secondary"))
         elif self._error:
-            pieces.append((f"\n✕ {_why(self._error)}: what is shown is known without it", "$warning"))
+            pieces.append((f"\n✕ {_why(self._error)}: only the catalog is shown", "$warning"))
         return Content.assemble(*pieces)
 
     def _show_first_run(self) -> None:
@@ -271,11 +272,9 @@ class HubScreen(Screen[None]):
             banner.update(
                 Content.assemble(
                     ("Welcome. ", "bold"),
-                    "Take a model to chat with: ",
+                    "These models fit this machine, small ones first: ",
                     ("enter", "bold $accent"),
-                    " downloads the marked one, ",
-                    ("↑↓", "bold $accent"),
-                    " marks another. These fit this machine, small ones first.",
+                    " downloads the marked one and opens the chat.",
                 )
             )
 

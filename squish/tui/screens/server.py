@@ -65,7 +65,7 @@ class ServerScreen(Screen[None]):
         yield Static(id="state", markup=False)
         yield Table(_COLUMNS, id="requests")
         yield Static("No request yet. The chat's own are shown here too.", id="nothing", markup=False)
-        yield RichLog(id="log", max_lines=200, markup=False, highlight=False, wrap=False, auto_scroll=True)
+        yield RichLog(id="log", max_lines=200, markup=False, highlight=False, wrap=True, min_width=20, auto_scroll=True)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -151,7 +151,7 @@ class ServerScreen(Screen[None]):
         rows = f" ×{request.rows}" if request.rows > 1 else ""
         known = request.ttft is not None
         return (
-            Text(clean(request.client or "this chat") + rows),
+            Text(clean(request.client.removeprefix("/v1/") or "this chat") + rows),
             Text(clean(request.model)),
             Text(f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}"),
             Text(f"{request.ttft:.2f} s" if known else "–"),
@@ -166,7 +166,7 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
     host = f"[{server.host}]" if ":" in server.host else server.host
     match server.state:
         case "on":
-            key = "clients must send the key" if server.key_set else "no key is set: whoever reaches it may use it"
+            key = "clients must send the key" if server.key_set else "no API key is set"
             first = Content.assemble(
                 ("● on  ", "bold $success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
             )

@@ -9,13 +9,20 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from rich import markdown as rich_markdown
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.syntax import Syntax
+from rich.text import Text
 from rich.theme import Theme
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
+from textual.widgets.markdown import MarkdownFence
+
+from squish.text import clean
 
 MIN_INTERVAL = 0.05
 COST_FACTOR = 4
@@ -23,6 +30,20 @@ COST_FACTOR = 4
 
 def parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
+
+
+def code_blocks(text: str) -> list[str]:
+    """The code of every fence in a text, in the order of the numbers that are shown with them."""
+    return [token.content.removesuffix("\n") for token in parser().parse(text) if token.type == "fence"]
+
+
+class NumberedFence(MarkdownFence):
+    """A block of code with its number, by which it can be copied."""
+
+    def on_mount(self) -> None:
+        markdown = self._markdown
+        number = 1 + sum(1 for _ in takewhile(lambda each: each is not self, markdown.query(NumberedFence)))
+        self.border_title = f"[{number}] {clean(self.lexer)}".rstrip().replace("[", "\\[")
 
 
 class FlushPacer:
@@ -47,6 +68,7 @@ class LiveMarkdown(Markdown):
 
     def __init__(self, may_flush: Callable[[], bool]) -> None:
         super().__init__(parser_factory=parser, open_links=False)
+        self.BLOCKS = Markdown.BLOCKS | {"fence": NumberedFence}
         self.flushes = 0
         self._may_flush = may_flush
         self._pending: list[str] = []
@@ -134,12 +156,32 @@ class _LeftHeading(rich_markdown.Heading):
         yield self.text
 
 
+class _NumberedCode(rich_markdown.CodeBlock):
+    """A block of code below its number, as the live widget shows it."""
+
+    number = 0
+
+    @classmethod
+    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> _NumberedCode:
+        block = cls((token.info or "").partition(" ")[0] or "text", markdown.code_theme)
+        if isinstance(markdown, _FrozenDocument):
+            block.number = markdown.numbers[id(token)]
+        return block
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        language = "" if self.lexer_name == "text" else f" {self.lexer_name}"
+        yield Text(f"[{self.number}]{language}", style="markdown.block_quote")
+        yield Syntax(str(self.text).rstrip(), self.lexer_name, theme=self.theme, word_wrap=True, padding=(0, 1))
+
+
 class _FrozenDocument(rich_markdown.Markdown):
-    elements = rich_markdown.Markdown.elements | {"heading_open": _LeftHeading}
+    elements = rich_markdown.Markdown.elements | {"heading_open": _LeftHeading, "fence": _NumberedCode}
 
     def __init__(self, text: str, palette: Palette) -> None:
         super().__init__("", code_theme="ansi_dark" if palette.dark else "ansi_light", hyperlinks=False)
         self.parsed = parser().parse(text)
+        fences = [token for token in self.parsed if token.type == "fence"]
+        self.numbers = {id(token): number for number, token in enumerate(fences, 1)}
         self._palette = palette
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

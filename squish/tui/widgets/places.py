@@ -19,5 +19,5 @@ class Places(Static):
             (key, *_), on = actions.display_keys(place.keys), f"'{here}'" in place.method
             style = "bold $background on $primary" if on else "$foreground-muted"
             label = Content.assemble((f" {key} ", "bold $accent" if not on else style), (f"{place.title} ", style))
-            pieces += [label.stylize(Style.from_meta({"@click": f"app.{place.method}"})), Content(" ")]
+            pieces += [label if on else label.stylize(Style.from_meta({"@click": f"app.{place.method}"})), Content(" ")]
         super().__init__(Content("").join(pieces), id="places", markup=False)

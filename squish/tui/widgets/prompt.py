@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding
 from textual.widgets import TextArea
 
-from squish.tui import actions
+from squish.tui import actions, attachments
 from squish.tui.messages import DraftChanged, QuestionSent
 
 
@@ -62,6 +65,11 @@ class PromptInput(TextArea):
     def on_text_area_changed(self) -> None:
         self.post_message(DraftChanged(self.text))
 
+    def remember(self, sent: Iterable[str]) -> None:
+        """Let the history begin with what was sent in earlier runs, the oldest first."""
+        for text in sent:
+            self._history.add(text)
+
     def put(self, text: str) -> None:
         """Replace the draft, with the cursor at its end."""
         self.text = text
@@ -96,8 +104,13 @@ class PromptInput(TextArea):
 
     def _complete(self) -> None:
         found = actions.completions(self.text)
+        at_end = self.cursor_location == self.document.end
         if found:
             self.put(f"/{found[0].slash} ")
+        elif at_end and (longer := attachments.completions(self.text, Path.cwd())):
+            shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*longer, strict=False))
+            common = "".join(letters[0] for letters in shared)
+            self.put(common if len(common) > len(self.text) else longer[0])
         else:
             self.screen.focus_next()
 

@@ -1,142 +1,61 @@
-"""The conversation on the screen: questions, answers and notices; the newest text is in view until the user scrolls."""
+"""The conversation on the screen: the newest text is in view until the user scrolls; one message can be marked.
+
+Of a long chat only the turns around what is in view are on the screen, and more come as the user scrolls there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.binding import Binding
+from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Static
 
-from squish.errors import SquishError
-from squish.text import clean
-from squish.tui import actions, figures
-from squish.tui.conversation import Answer, Turn
+from squish.tui import actions
+from squish.tui.conversation import Turn
 from squish.tui.messages import FollowingChanged
-from squish.tui.widgets.markdown import LiveMarkdown, Palette, frozen
+from squish.tui.widgets.turns import AnswerView, Part, QuestionView
 
 LIVE_ANSWERS = 8
-
-
-def error_content(error: SquishError) -> Content:
-    """An error for people: what happened, and what to do about it on a line of its own."""
-    hint = f"\n{clean(error.hint)}" if error.hint else ""
-    return Content.assemble(("✕ ", "bold"), clean(error.message), (hint, "$foreground-muted"))
-
-
-class AnswerView(Vertical):
-    """One answer: who gives it, its text, and a line that says how far it is and, at the end, what it took."""
-
-    def __init__(self, turn: Turn, may_flush: Callable[[], bool]) -> None:
-        super().__init__(classes="answer")
-        self.turn = turn
-        self._live: LiveMarkdown | None = LiveMarkdown(may_flush)
-        self._note = Static(classes="note", markup=False)
-
-    def compose(self) -> ComposeResult:
-        yield Static(Content(clean(self.turn.model)), classes="who")
-        if self._live:
-            yield self._live
-        yield self._note
-
-    def on_mount(self) -> None:
-        self.update_note()
-
-    @property
-    def live(self) -> LiveMarkdown | None:
-        """The growing text, or None when it is frozen."""
-        return self._live
-
-    def write(self, text: str) -> None:
-        if self._live:
-            self._live.write(text)
-
-    def update_note(self) -> None:
-        """Say how far the answer is now."""
-        answer = self.turn.answer
-        self.set_class(answer.phase == "failed", "-failed")
-        self._note.update(error_content(answer.error) if answer.error else _note(answer, self.turn.model))
-
-    async def finish(self) -> None:
-        """Show the last of the text and the final figures."""
-        if self._live:
-            await self._live.finish()
-        self.update_note()
-
-    async def freeze(self) -> None:
-        """Trade the live widgets for one that costs nothing."""
-        if self._live is None or self.turn.answer.running:
-            return
-        live, self._live = self._live, None
-        palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
-        await self.mount(frozen(self.turn.answer.text, palette), after=live)
-        await live.remove()
-
-
-def _note(answer: Answer, model: str) -> Content:
-    match answer.phase:
-        case _ if answer.running and answer.stopping:
-            return Content("■ stopping …")
-        case "waiting":
-            return Content("◌ …")
-        case "queued":
-            return Content(
-                f"◌ waiting in line, {answer.position - 1} before this" if answer.position > 1 else "◌ next in line"
-            )
-        case "loading":
-            return Content(f"◌ loading {clean(model)} … {answer.in_phase:.0f} s")
-        case "prefill":
-            return _prefill(answer)
-        case "writing":
-            speed = f" · {figures.speed(answer.speed)}" if answer.speed else ""
-            return Content(f"▌ writing{speed} · esc stops")
-        case _:
-            return Content(_footer(answer))
-
-
-def _prefill(answer: Answer) -> Content:
-    fraction = answer.prefill_fraction
-    counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
-    return Content.assemble(
-        "◐ reading the prompt ", (figures.bar(fraction, 12), "$secondary"), f" {figures.percent(fraction)} · {counts}"
-    )
-
-
-def _footer(answer: Answer) -> str:
-    """`212 tok · 48 tok/s · TTFT 0.31 s`, with what is not known left out."""
-    tokens, pieces = answer.usage.completion_tokens, list[str]()
-    if answer.phase == "stopped":
-        pieces.append("■ stopped" if answer.text else "■ stopped before the first word · ↑ brings your message back")
-    if tokens:
-        pieces.append(f"{figures.count(tokens)} tok")
-        pieces += [figures.speed(answer.speed)] if answer.speed else []
-        pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}")
-    elif answer.phase == "done":
-        pieces.append("the model had nothing to say")
-    if answer.reason == "length":
-        pieces.append("cut at its limit")
-    return " · ".join(pieces)
+WINDOW = 12
 
 
 class Transcript(VerticalScroll, can_focus=True):
     """Grows downwards. Only the latest answers are live widgets."""
 
-    BINDINGS = actions.bindings("transcript")
+    BINDINGS = [  # noqa: RUF012
+        *actions.bindings("transcript"),
+        *(
+            Binding(str(n), f"screen.copy_code('{n}')", f"Copy block {n}", show=False, id=f"transcript.code{n}")
+            for n in range(1, 10)
+        ),
+    ]
 
     def __init__(self) -> None:
         super().__init__(id="transcript")
-        self._answers: list[AnswerView] = []
+        self._turns: Sequence[Turn] = ()  # the whole branch, of which [first, first + len(views)) is mounted
+        self._first = 0
+        self._views: list[tuple[QuestionView, AnswerView]] = []
+        self._marked: tuple[Turn, Part] | None = None
         self._released = False
         self._reported = True
+        self._loading = False
 
     def on_mount(self) -> None:
         self.anchor()
+
+    # ---- following
 
     @property
     def following(self) -> bool:
         """Whether the newest text is in view and stays there."""
         return not self._released
+
+    @property
+    def _at_end(self) -> bool:
+        return self._first + len(self._views) >= len(self._turns)
 
     def release_anchor(self) -> None:
         """Called before every scrolling by hand, also when that leads nowhere: then the newest text stays followed."""
@@ -145,30 +64,59 @@ class Transcript(VerticalScroll, can_focus=True):
         self.call_after_refresh(self._settle)
 
     def _settle(self) -> None:
-        if self._released and self.scroll_target_y >= self.max_scroll_y:
+        if self._released and self.scroll_target_y >= self.max_scroll_y and self._at_end:
             self.follow()
         self._report()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if self._released and new_value >= self.max_scroll_y:
+        if self._released and new_value >= self.max_scroll_y and self._at_end:
             self._released = False
+        if self._released and not self._loading:
+            if new_value <= 0 and self._first:
+                self._loading = True
+                self.call_later(self._load_older)
+            elif new_value >= self.max_scroll_y and not self._at_end:
+                self._loading = True
+                self.call_later(self._load_newer)
         self._report()
 
     def follow(self) -> None:
         """Go to the newest text and stay with it."""
         self._released = False
-        self.anchor()
+        if self._at_end:
+            self.anchor()
+        else:
+            self.call_later(self.show, self._turns)
         self._report()
+
+    # ---- what is shown
+
+    async def show(self, turns: Sequence[Turn], around: Turn | None = None) -> None:
+        """Show a branch at its end, or at one turn."""
+        self._turns = list(turns)
+        at = self._turns.index(around) if around else len(self._turns) - 1
+        self._first = max(min(at - WINDOW // 2, len(self._turns) - WINDOW), 0)
+        shown = self._turns[self._first : self._first + WINDOW]
+        self._marked = None
+        self._views = [self._view(turn) for turn in shown]
+        with self.app.batch_update():
+            await self.remove_children()
+            await self.mount_all([widget for pair in self._views for widget in pair])
+        if around:
+            self.mark(around, "answer")
+        else:
+            self.follow()
 
     async def add_turn(self, turn: Turn) -> None:
         """Show a question and begin its answer."""
-        view = AnswerView(turn, lambda: self.following)
-        question = Static(Content(clean(turn.question)), classes="question")
-        question.border_title = "you"
-        await self.mount(question, view)
-        self._answers.append(view)
-        for old in self._answers[:-LIVE_ANSWERS]:
+        if not self._at_end:
+            await self.show(self._turns)
+        pair = self._view(turn)
+        self._turns = [*self._turns, turn]
+        self._views.append(pair)
+        await self.mount(*pair)
+        for _, old in self._views[:-LIVE_ANSWERS]:
             await old.freeze()
         self.follow()
 
@@ -178,17 +126,79 @@ class Transcript(VerticalScroll, can_focus=True):
         self.follow()
 
     async def empty(self) -> None:
-        self._answers.clear()
-        await self.remove_children()
-        self.follow()
+        await self.show(())
 
     def view_of(self, turn: Turn) -> AnswerView | None:
-        """The view of a turn, or None when it is not shown any more."""
-        return next((view for view in reversed(self._answers) if view.turn is turn), None)
+        """The view of a turn, or None when it is not shown now."""
+        return next((answer for _, answer in reversed(self._views) if answer.turn is turn), None)
+
+    # ---- the marked message
+
+    @property
+    def marked(self) -> tuple[Turn, Part] | None:
+        """The message that keys act on, or the last answer."""
+        return self._marked or ((self._turns[-1], "answer") if self._turns else None)
+
+    def mark(self, turn: Turn, part: Part) -> None:
+        """Mark a message and bring it into view."""
+        self._marked = (turn, part)
+        for question, answer in self._views:
+            for widget, kind in ((question, "question"), (answer, "answer")):
+                is_marked = question.turn is turn and kind == part
+                widget.set_class(is_marked, "-marked")
+                if is_marked:
+                    self.release_anchor()
+                    self.call_after_refresh(self.scroll_to_widget, widget, animate=False, top=widget.size.height == 0)
+        self.focus()
+
+    def unmark(self) -> None:
+        self._marked = None
+        for widget in self.query(".-marked"):
+            widget.remove_class("-marked")
+
+    def move_mark(self, step: int) -> None:
+        """Mark the message before (-1) or after (1) the marked one."""
+        parts: list[tuple[Turn, Part]] = [
+            (question.turn, part) for question, _ in self._views for part in ("question", "answer")
+        ]
+        if not parts:
+            return
+        at = parts.index(self._marked) + step if self._marked in parts else len(parts) - 1
+        if at < 0 and self._first and not self._loading:
+            self._loading = True
+            self.call_later(self._load_older)
+        self.mark(*parts[min(max(at, 0), len(parts) - 1)])
+
+    # ---- loading
+
+    async def _load_older(self) -> None:
+        first = max(self._first - WINDOW, 0)
+        pairs = [self._view(turn) for turn in self._turns[first : self._first]]
+        anchor = self.children[0] if self.children else None
+        before = self.virtual_size.height
+        self._first, self._views = first, pairs + self._views
+        await self.mount_all([widget for pair in pairs for widget in pair], before=anchor)
+        self.call_after_refresh(self._keep_place, before)
+
+    def _keep_place(self, before: int) -> None:
+        self._loading = False
+        super().release_anchor()
+        self.scroll_to(y=self.scroll_y + self.virtual_size.height - before, animate=False, immediate=True)
+
+    async def _load_newer(self) -> None:
+        start = self._first + len(self._views)
+        pairs = [self._view(turn) for turn in self._turns[start : start + WINDOW]]
+        after: Widget | None = self._views[-1][1] if self._views else None
+        self._views += pairs
+        await self.mount_all([widget for pair in pairs for widget in pair], after=after)
+        self._loading = False
+
+    def _view(self, turn: Turn) -> tuple[QuestionView, AnswerView]:
+        return QuestionView(turn), AnswerView(turn, lambda: self.following)
 
     def _report(self) -> None:
         if self.following != self._reported:
             self._reported = self.following
             self.post_message(FollowingChanged(self.following))
-            if self.following and self._answers and (live := self._answers[-1].live):
+            if self.following and self._views and (live := self._views[-1][1].live):
                 live.resume()

@@ -1,0 +1,129 @@
+"""`squish chats`: list, show, export and remove the conversations that are kept, for scripts and for people."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from squish import console
+from squish.chat_export import FORMATS, Format, export, format_of
+from squish.chats import Chat, Chats
+from squish.config import Settings
+from squish.errors import InvalidInput, StoreError
+from squish.text import clean
+
+_TITLE_WIDTH = 48
+
+
+@click.group("chats")
+def chats() -> None:
+    """List, show, export and remove the conversations that are kept.
+
+    \b
+    squish chats list
+    squish chats show 12
+    squish chats export 12 -o chat.md
+    squish chats export --all -o chats.jsonl
+    squish chats rm 12
+    """
+
+
+def _open() -> Chats:
+    return Chats(Settings.from_environment().home / "chats.db")
+
+
+@chats.command("list")
+@click.argument("words", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--limit", type=click.IntRange(1), help="Print the newest of them only.")
+def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None:
+    """List conversations, the one used last first. With WORDS only those with a message that has them."""
+    store = _open()
+    found = store.recent()
+    if words:
+        hits = {hit.chat for hit in store.find(" ".join(words), limit=10_000)}
+        found = [chat for chat in found if chat.id in hits]
+    found = found[:limit]
+    if as_json:
+        console.out_json([_listed(chat) for chat in found])
+        return
+    if not found:
+        console.note("No chat has these words." if words else "No chat is kept yet.")
+        return
+    rows = [(str(chat.id), _short(chat.title), chat.model, _day(chat.updated)) for chat in found]
+    console.table(("ID", "TITLE", "MODEL", "USED"), rows, right=frozenset({0}))
+
+
+@chats.command()
+@click.argument("chat", type=int)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(chat: int, as_json: bool) -> None:
+    """Print a conversation, as Markdown."""
+    store = _open()
+    text = export(store.get(chat), store.branch(chat), "json" if as_json else "md").rstrip("\n")
+    console.out(clean(text) if sys.stdout.isatty() else text)
+
+
+@chats.command("export")
+@click.argument("chat", type=int, required=False)
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Write to this file.  [default: stdout]")
+@click.option("--all", "everything", is_flag=True, help="All conversations, as JSON lines.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="[default: what the file ends in, or md]")
+def export_chat(chat: int | None, file: Path | None, everything: bool, form: Format | None) -> None:
+    """Write a conversation as Markdown, JSON or a JSON line. A file that is there is not touched."""
+    store = _open()
+    if everything:
+        if form not in (None, "jsonl"):
+            raise InvalidInput("All chats together are written as jsonl.", param="--format")
+        text = "".join(export(each, store.branch(each.id), "jsonl") for each in reversed(store.recent()))
+    elif chat is None:
+        raise InvalidInput("Which chat?", hint="Give its number, or --all.", param="CHAT")
+    else:
+        form = form or (format_of(file) if file else "md")
+        text = export(store.get(chat), store.branch(chat), form)
+    if file is None:
+        console.out(text.rstrip("\n"))
+        return
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise InvalidInput(f"{file} is there already; it was not touched.", param="--output") from None
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}.") from error
+    console.note(f"Written to {file}")
+
+
+@chats.command("rm")
+@click.argument("chat", type=int, nargs=-1, required=True)
+def remove(chat: tuple[int, ...]) -> None:
+    """Delete conversations with all their messages."""
+    store = _open()
+    for each in [store.get(id) for id in chat]:
+        store.remove(each.id)
+        console.note(f"Deleted {each.id}: {clean(each.title)}")
+
+
+def _listed(chat: Chat) -> dict[str, object]:
+    return {
+        "id": chat.id,
+        "title": chat.title,
+        "model": chat.model,
+        "created": _time(chat.created),
+        "updated": _time(chat.updated),
+    }
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= _TITLE_WIDTH else title[: _TITLE_WIDTH - 1] + "…"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

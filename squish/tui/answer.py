@@ -1,0 +1,187 @@
+"""One answer as it grows: its phase, its text and thoughts, its figures. Changed only by events; knows no widget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from squish.chats import Figures, Saved, State
+from squish.errors import EngineError, SquishError
+from squish.generation import (
+    Accepted,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    Loading,
+    Prefill,
+    Queued,
+    ReasoningDelta,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from squish.text import StreamCleaner
+
+Phase = Literal["waiting", "queued", "loading", "prefill", "thinking", "writing", "done", "stopped", "failed"]
+_ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
+_LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
+# Where a process was killed there is no reason on record, only text without an end.
+_REASONS: tuple[FinishReason, ...] = ("stop", "length", "cancelled", "tool_calls")
+
+
+class Answer:
+    """What is known of one answer.
+
+    `clock` gives seconds; live figures are measured with it, final ones come from the engine.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.phase: Phase = "waiting"
+        self.text = ""
+        self.reasoning = ""
+        self.thought = 0.0
+        self.position = 0
+        self.prompt_tokens = 0
+        self.prefilled = 0
+        self.pieces = 0
+        self.stopping = False
+        self.reason: FinishReason | None = None
+        self.usage = Usage(0, 0)
+        self.timings = Timings(0.0, 0.0)
+        self.error: SquishError | None = None
+        self._before = Figures()  # what was spent before the answer was continued
+        self._clock = clock
+        self._phase_began = clock()
+        self._cleaner = StreamCleaner()
+        self._thought_cleaner = StreamCleaner()
+
+    @classmethod
+    def restored(cls, saved: Saved, clock: Callable[[], float]) -> Answer:
+        """An answer as it was saved. One that another process still writes counts as stopped here."""
+        answer, figures = cls(clock), saved.figures
+        answer.text, answer.reasoning, answer.thought = saved.text, saved.reasoning, figures.thought
+        answer.phase = "stopped" if saved.state == "writing" else saved.state
+        answer.reason = next((each for each in _REASONS if each == figures.reason), None)
+        answer.usage = Usage(
+            figures.prompt_tokens, figures.completion_tokens, reasoning_tokens=figures.reasoning_tokens
+        )
+        answer.timings = Timings(figures.ttft, figures.decode)
+        answer.error = EngineError(figures.error) if figures.error else None
+        return answer
+
+    @property
+    def running(self) -> bool:
+        return self.phase not in ("done", "stopped", "failed")
+
+    @property
+    def state(self) -> State:
+        """How it is saved."""
+        return "writing" if self.running else _ENDS.get(self.phase, "stopped")
+
+    @property
+    def figures(self) -> Figures:
+        return Figures(
+            self.usage.prompt_tokens,
+            self.usage.completion_tokens,
+            self.usage.reasoning_tokens,
+            round(self.timings.ttft, 4),
+            round(self.timings.decode, 4),
+            round(self.thought, 2),
+            self.reason or "",
+            self.error.message if self.error else "",
+        )
+
+    @property
+    def in_phase(self) -> float:
+        """Seconds since the phase began."""
+        return self._clock() - self._phase_began
+
+    @property
+    def thinking_time(self) -> float:
+        """Seconds of thinking so far."""
+        return self.thought + (self.in_phase if self.phase == "thinking" else 0.0)
+
+    @property
+    def prefill_fraction(self) -> float:
+        return self.prefilled / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second: the engine's figure at the end, an estimate from the pieces seen while it is written."""
+        if not self.running:
+            return self.timings.decode_tps(self.usage.completion_tokens)
+        elapsed = self.in_phase
+        return (self.pieces - 1) / elapsed if self.phase in ("writing", "thinking") and elapsed > 0 else 0.0
+
+    def apply(self, event: GenerationEvent) -> str:
+        """Take an event in; the text it adds, safe to show."""
+        match event:
+            case Queued(position=position):
+                self._enter("queued")
+                self.position = position
+            case Loading():
+                self._enter("loading")
+            case Accepted(prompt_tokens=counts):
+                self._enter("prefill")
+                self.prompt_tokens = sum(counts)
+            case Prefill(done=done, total=total):
+                self._enter("prefill")
+                self.prefilled, self.prompt_tokens = done, total
+            case ReasoningDelta(text=text):
+                self._enter("thinking")
+                self.pieces += 1
+                self.reasoning += self._thought_cleaner.feed(text)
+            case TextDelta(text=text):
+                self._enter("writing")
+                self.pieces += 1
+                return self._add(self._cleaner.feed(text))
+            case Finished():
+                return self._finish(event)
+        return ""
+
+    def go_on(self) -> None:
+        """The answer is asked for again from where it stands; its text and figures stay."""
+        self._before, self.reason, self.error = self.figures, None, None
+        self.stopping, self.pieces = False, 0
+        self._cleaner, self._thought_cleaner = StreamCleaner(), StreamCleaner()
+        self._enter("waiting")
+
+    def fail(self, error: SquishError) -> None:
+        """The answer ended with an error; what was written stays."""
+        if self.running:
+            self.error = error
+            self._enter("failed")
+
+    def leave(self) -> None:
+        """Nobody listens to the answer any more; what was written stays."""
+        if self.running:
+            self._enter("stopped")
+
+    def _finish(self, event: Finished) -> str:
+        before, usage = self._before, event.usage
+        self.reason = event.reason
+        self.usage = Usage(
+            usage.prompt_tokens if not before.completion_tokens else before.prompt_tokens or usage.prompt_tokens,
+            usage.completion_tokens + before.completion_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens + before.reasoning_tokens,
+        )
+        self.timings = Timings(before.ttft or event.timings.ttft, event.timings.decode + before.decode)
+        added = self._add(self._cleaner.flush())
+        self._enter("stopped" if event.reason == "cancelled" else "done")
+        return added
+
+    def _enter(self, phase: Phase) -> None:
+        if phase != self.phase:
+            if self.phase == "thinking":
+                self.thought += self.in_phase
+                self.reasoning += self._thought_cleaner.flush()
+                self.pieces = 0
+            self.phase = phase
+            self._phase_began = self._clock()
+
+    def _add(self, text: str) -> str:
+        # Markdown counts only \n as the end of a line, str.splitlines counts these two as well.
+        text = text.translate(_LINE_BREAKS)
+        self.text += text
+        return text

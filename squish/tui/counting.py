@@ -1,0 +1,37 @@
+"""Counts a chat and a draft with the model's own template and tokenizer. Knows no widget."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from squish.chats import Attachment
+from squish.errors import SquishError
+from squish.sessions import SessionManager
+from squish.tui import attachments
+from squish.tui.context import Context
+from squish.tui.conversation import Conversation
+
+DELAY = 0.3
+
+
+async def count(sessions: SessionManager, conversation: Conversation, draft: str, limit: int) -> Context | None:
+    """How full the context is, once the user has not written for a moment; None when nobody can tell now.
+
+    Nothing is loaded for it. limit: tokens of the model's context.
+    """
+    await asyncio.sleep(DELAY)
+    draft = draft if draft.strip() else ""
+    files = [attachments.read(each) for each in attachments.mentions(draft, Path.cwd()) if not each.problem]
+    so_far = conversation.with_draft("")
+    with_draft = conversation.with_draft(draft, tuple(each for each in files if isinstance(each, Attachment)))
+    if with_draft is None or not conversation.model:
+        return Context(0, 0, limit)
+    try:
+        counts = await sessions.count(conversation.model, (with_draft, so_far) if so_far else (with_draft,))
+    except SquishError:  # a template that refuses half a chat: the request itself will say so
+        return None
+    if counts is None:
+        return None
+    used = counts[1] if so_far else 0
+    return Context(used, max(counts[0] - used, 0) if draft else 0, limit)

@@ -1,0 +1,99 @@
+"""The parameters of a chat as people read and write them: one text each. Knows no widget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from squish.chats import ChatSettings
+from squish.errors import InvalidInput
+
+_ON = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """name: the field of ChatSettings; about: one line; read: from a text, raising ValueError; default: as shown."""
+
+    name: str
+    label: str
+    about: str
+    default: str
+    read: Callable[[str], Any]
+
+
+def _stops(text: str) -> tuple[str, ...]:
+    return tuple(each.replace("\\n", "\n") for each in text.split("|") if each)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _ON:
+        raise ValueError
+    return _ON[text.lower()]
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("temperature", "temp", "0 to 2; 0 is greedy", "0.7", float),
+    Parameter("top_p", "top_p", "above 0, to 1; 1 is off", "0.9", float),
+    Parameter("top_k", "top_k", "0 (off) or more", "0", int),
+    Parameter("min_p", "min_p", "0 (off) to 1", "0.0", float),
+    Parameter("max_tokens", "max", "tokens of an answer", "2048", int),
+    Parameter("seed", "seed", "a whole number; empty draws one", "random", int),
+    Parameter("stop", "stop", "up to four texts, | between", "none", _stops),
+    Parameter("thinking", "think", "on or off; empty leaves it to the model", "as it likes", _switch),
+    Parameter("system", "system", "system prompt", "none", str),
+)
+
+PRESETS = {
+    "balanced": ChatSettings(),
+    "precise": ChatSettings(temperature=0.2),
+    "creative": ChatSettings(temperature=1.0, top_p=0.95),
+    "greedy": ChatSettings(temperature=0.0),
+}
+"""What comes with the program. A preset leaves a chat's system prompt as it is unless it has one of its own."""
+
+
+def parameter(name: str) -> Parameter:
+    """Raises InvalidInput for a name that is none."""
+    for each in PARAMETERS:
+        if name in (each.name, each.label):
+            return each
+    names = ", ".join(each.name for each in PARAMETERS)
+    raise InvalidInput(f"There is no parameter {name}.", hint=f"There are: {names}.", param=name)
+
+
+def written(settings: ChatSettings, name: str) -> str:
+    """A parameter's value as a text; empty at its default."""
+    value = getattr(settings, name)
+    if value == getattr(ChatSettings(), name):
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return "|".join(each.replace("\n", "\\n") for each in value)
+    return str(value)
+
+
+def with_value(settings: ChatSettings, name: str, text: str) -> ChatSettings:
+    """The settings with one value from a text; an empty one resets it. Raises InvalidInput."""
+    this = parameter(name)
+    try:
+        value = this.read(text.strip()) if text.strip() else getattr(ChatSettings(), this.name)
+    except ValueError:
+        raise InvalidInput(f"{this.name}: {this.about}.", param=this.name) from None
+    replaced = msgspec.structs.replace(settings, **{this.name: value})
+    replaced.sampling()
+    return replaced
+
+
+def with_preset(settings: ChatSettings, preset: ChatSettings) -> ChatSettings:
+    """A preset in place of the settings; their system prompt stays where it has none."""
+    return preset if preset.system else msgspec.structs.replace(preset, system=settings.system)
+
+
+def preset_of(settings: ChatSettings, presets: dict[str, ChatSettings]) -> str:
+    """The name of the preset that the settings are, or nothing."""
+    return next((name for name, each in presets.items() if with_preset(settings, each) == settings), "")

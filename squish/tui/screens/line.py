@@ -1,0 +1,37 @@
+"""One line of text from the user."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+
+class LineScreen(ModalScreen[str | None]):
+    """Returns the line, or None. title and value are clean already."""
+
+    CSS_PATH = "line.tcss"
+    AUTO_FOCUS = "Input"
+    BINDINGS: ClassVar = [Binding("escape", "dismiss", "Close", id="line.close")]
+
+    def __init__(self, title: str, value: str) -> None:
+        super().__init__()
+        self._title, self._value = title, value
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="line") as box:
+            box.border_title = self._title
+            box.border_subtitle = "enter takes it · esc closes"
+            yield Input(self._value, compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip() or None)

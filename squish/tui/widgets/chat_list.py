@@ -1,0 +1,67 @@
+"""The list of conversations: which are being answered, which have news, which one is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from textual import on
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from squish.text import clean
+from squish.tui import actions
+from squish.tui.messages import OpenChat
+
+_SIGNS = {"running": ("▶ ", "$primary"), "news": ("● ", "$accent"), "": ("  ", "")}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """running: an answer is being written; news: one has ended that was not seen."""
+
+    id: int
+    title: str
+    sign: Literal["running", "news", ""] = ""
+
+
+class ChatList(OptionList):
+    """The chat used last is first. Posts OpenChat."""
+
+    BINDINGS = actions.bindings("chats")
+
+    def __init__(self) -> None:
+        super().__init__(id="chats", markup=False, compact=True)
+        self.border_title = "Chats"
+        self._rows: tuple[Row, ...] = ()
+        self._current: int | None = None
+        self._width = 0
+
+    @property
+    def marked(self) -> int | None:
+        """The chat that keys act on."""
+        return self._rows[self.highlighted].id if self.highlighted is not None and self._rows else None
+
+    def show(self, rows: Sequence[Row], current: int | None) -> None:
+        """Show these chats; the mark stays on the chat it is on."""
+        width = max(self.content_size.width, 12)
+        if (tuple(rows), current, width) == (self._rows, self._current, self._width):
+            return
+        marked = self.marked if self.has_focus else current
+        self._rows, self._current, self._width = tuple(rows), current, width
+        self.set_options([Option(self._line(row, width)) for row in rows])
+        live = sum(row.sign == "running" for row in rows)
+        self.border_title = f"Chats ({live} live)" if live else "Chats"
+        self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), 0 if rows else None)
+
+    def _line(self, row: Row, width: int) -> Content:
+        sign, style = _SIGNS[row.sign]
+        title = Content(clean(row.title) or "…").truncate(width - 3, ellipsis=True)
+        return Content.assemble((sign, style), title.stylize("bold") if row.id == self._current else title)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.post_message(OpenChat(self._rows[event.option_index].id))

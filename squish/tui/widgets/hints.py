@@ -1,0 +1,46 @@
+"""The lines above the prompt: commands a draft may become, files it names, what is edited and what comes next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.content import Content
+from textual.widgets import Static
+
+from squish.text import clean
+from squish.tui import actions, attachments, figures
+
+_COMMANDS_SHOWN = 7
+
+
+class Hints(Static):
+    """Takes no room while there is nothing to say."""
+
+    def __init__(self) -> None:
+        super().__init__(id="hints", markup=False)
+
+    def show(self, draft: str, *, editing: bool, queued: str) -> None:
+        found = actions.completions(draft)
+        rows = [_completion(action) for action in found[:_COMMANDS_SHOWN]]
+        if len(found) > _COMMANDS_SHOWN:
+            rows.append(Content.styled(f"… and {len(found) - _COMMANDS_SHOWN} more: write on", "$foreground-muted"))
+        if "@" in draft:
+            rows += [_mention(each) for each in attachments.mentions(draft, Path.cwd())]
+        if editing:
+            rows.append(Content.assemble(("edit  ", "bold $accent"), "enter asks this version instead · esc leaves it"))
+        if queued:
+            rows.append(Content.assemble(("next  ", "bold $accent"), clean(queued.partition("\n")[0])))
+        self.update(Content("\n").join(rows))
+        self.display = bool(rows)
+
+
+def _completion(action: actions.Action) -> Content:
+    usage = f"/{action.slash} {action.argument}"
+    return Content.assemble((f"{usage:<17}", "bold $accent"), (action.about, "$foreground-muted"))
+
+
+def _mention(mention: attachments.Mention) -> Content:
+    about = mention.problem or figures.size(mention.size)
+    style = "$text-warning" if mention.problem else "$foreground-muted"
+    sent = " · stays a word" if mention.missing else " · cannot be sent" if mention.problem else ""
+    return Content.assemble(("⎘ ", "bold $accent"), clean(mention.name), (f"  {about}{sent}", style))

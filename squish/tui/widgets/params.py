@@ -1,0 +1,134 @@
+"""The panel of a chat's parameters: a field that is empty is at its default, which stands in it in grey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, Select, Static, TextArea
+
+from squish.chats import ChatSettings
+from squish.errors import InvalidInput
+from squish.text import clean
+from squish.tui import actions
+from squish.tui.messages import SettingsChanged
+from squish.tui.parameters import PARAMETERS, PRESETS, parameter, preset_of, with_preset, with_value, written
+
+_FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
+
+
+class ParamsPanel(VerticalScroll, can_focus=False):
+    """Posts SettingsChanged with every value that can be used; says of others what they must be."""
+
+    BINDINGS = actions.bindings("params")
+
+    def __init__(self) -> None:
+        super().__init__(id="params")
+        self.border_title = "Parameters"
+        self._settings = ChatSettings()
+        self._presets: dict[str, ChatSettings] = dict(PRESETS)
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="row"):
+            yield Static("  preset", classes="label")
+            yield Select[str]([], prompt="custom", compact=True, id="preset")
+        for each in _FIELDS:
+            with Horizontal(classes="row"):
+                yield Static(id=f"label-{each.name}", classes="label", markup=False)
+                yield Input(placeholder=each.default, compact=True, id=f"field-{each.name}", select_on_focus=False)
+        yield Static(id="label-system", classes="label", markup=False)
+        yield TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False)
+        yield Static(id="about", markup=False)
+
+    def on_mount(self) -> None:
+        blink = self.app.animation_level != "none"
+        self.query_one(TextArea).cursor_blink = blink
+        for field in self.query(Input):
+            field.cursor_blink = blink
+        self._fill()
+
+    def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> None:
+        """Show a chat's settings and the user's own presets beside ours."""
+        self._settings, self._presets = settings, {**PRESETS, **presets}
+        if self.is_mounted:
+            self._fill()
+
+    def focus_first(self) -> None:
+        self.query_one("#field-temperature", Input).focus()
+
+    def _fill(self) -> None:
+        with self.prevent(Input.Changed, TextArea.Changed, Select.Changed):
+            for each in _FIELDS:
+                self.query_one(f"#field-{each.name}", Input).value = written(self._settings, each.name)
+            self.query_one(TextArea).text = self._settings.system
+            select = self.query_one("#preset", Select)
+            select.set_options([(clean(name), name) for name in self._presets])
+        self._label()
+
+    def _label(self) -> None:
+        """Mark what is not at its default, with a sign and not by color alone."""
+        for each in PARAMETERS:
+            label = self.query_one(f"#label-{each.name}", Static)
+            if written(self._settings, each.name):
+                label.update(Content.styled(f"• {each.label}", "bold $accent"))
+            else:
+                label.update(f"  {each.label}")
+        select = self.query_one("#preset", Select)
+        name = preset_of(self._settings, self._presets)
+        with self.prevent(Select.Changed):
+            if name:
+                select.value = name
+            else:
+                select.clear()
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._take((event.input.id or "").removeprefix("field-"), event.value)
+
+    @on(TextArea.Changed)
+    def _system_typed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        self._take("system", event.text_area.text)
+
+    def _take(self, name: str, text: str) -> None:
+        label = self.query_one(f"#label-{name}", Static)
+        try:
+            settings = with_value(self._settings, name, text)
+        except InvalidInput as error:
+            label.update(Content.styled(f"✕ {parameter(name).label}", "bold $text-error"))
+            self._say(clean(error.message), "$text-error")
+            return
+        self._say(parameter(name).about)
+        if settings != self._settings:
+            self._settings = settings
+            self.post_message(SettingsChanged(settings))
+        self._label()
+
+    @on(Select.Changed)
+    def _preset_chosen(self, event: Select.Changed) -> None:
+        event.stop()
+        if isinstance(event.value, str) and event.value in self._presets:
+            self._replace(with_preset(self._settings, self._presets[event.value]))
+
+    def action_reset(self) -> None:
+        """All values at their defaults again."""
+        self._replace(ChatSettings())
+
+    def _replace(self, settings: ChatSettings) -> None:
+        if settings != self._settings:
+            self._settings = settings
+            self.post_message(SettingsChanged(settings))
+        self._fill()
+
+    def on_descendant_focus(self) -> None:
+        focused = self.screen.focused
+        name = (focused.id or "").removeprefix("field-") if focused else ""
+        known = next((each for each in PARAMETERS if each.name == name), None)
+        self._say(known.about if known else "")
+
+    def _say(self, text: str, style: str = "$foreground-muted") -> None:
+        self.query_one("#about", Static).update(Content.styled(text, style))

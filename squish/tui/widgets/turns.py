@@ -1,0 +1,185 @@
+"""One turn on the screen: the question, and the answer with its thoughts, its text and a line of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from squish.errors import SquishError
+from squish.text import clean
+from squish.tui import figures
+from squish.tui.answer import Answer
+from squish.tui.conversation import Turn
+from squish.tui.widgets.markdown import LiveMarkdown, Palette, frozen
+
+_TAIL = 160
+
+Part = Literal["question", "answer"]
+
+
+def error_content(error: SquishError) -> Content:
+    """An error for people: what happened, and what to do about it on a line of its own."""
+    hint = f"\n{clean(error.hint)}" if error.hint else ""
+    return Content.assemble(("✕ ", "bold"), clean(error.message), (hint, "$foreground-muted"))
+
+
+class QuestionView(Static):
+    """What the user asked, with the files that went along."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(classes="question", markup=False)
+        self.turn = turn
+
+    def on_mount(self) -> None:
+        turn, lines = self.turn, list[Content | str | tuple[str, str]]()
+        if turn.questions.label:
+            lines += [(f"you {turn.questions.label}", "bold $accent"), "\n"]
+        lines.append(clean(turn.question))
+        for file in turn.attachments:
+            size = figures.size(len(file.text.encode()))
+            lines.append((f"\n⎘ {clean(file.name)} · {size}", "$foreground-muted"))
+        self.update(Content.assemble(*lines))
+
+
+class AnswerView(Vertical):
+    """One answer: who gives it, what was thought before it, its text, and a line that says how far it is.
+
+    An answer that is complete already is one plain widget; one that grows is a live one.
+    """
+
+    def __init__(self, turn: Turn, may_flush: Callable[[], bool]) -> None:
+        super().__init__(classes="answer")
+        self.turn = turn
+        self.unfolded = False
+        self._live: LiveMarkdown | None = LiveMarkdown(may_flush) if turn.answer.running else None
+        self._thought = Static(classes="thought", markup=False)
+        self._note = Static(classes="note", markup=False)
+
+    def compose(self) -> ComposeResult:
+        label = self.turn.answers.label
+        yield Static(
+            Content.assemble(clean(self.turn.model), (f"  {label}" if label else "", "$accent")), classes="who"
+        )
+        yield self._thought
+        if self._live:
+            yield self._live
+        elif self.turn.answer.text:
+            yield self._frozen()
+        yield self._note
+
+    def on_mount(self) -> None:
+        self.update_note()
+        if self._live:
+            self._live.write(self.turn.answer.text)
+
+    @property
+    def live(self) -> LiveMarkdown | None:
+        """The growing text, or None when it is frozen."""
+        return self._live
+
+    def write(self, text: str) -> None:
+        if self._live:
+            self._live.write(text)
+
+    def update_note(self) -> None:
+        """Say how far the answer is now."""
+        answer = self.turn.answer
+        self.set_class(answer.phase == "failed", "-failed")
+        self._note.update(error_content(answer.error) if answer.error else _note(answer, self.turn.model))
+        self._thought.display = bool(answer.reasoning)
+        if answer.reasoning:
+            self._thought.update(_thought(answer, self.unfolded))
+
+    def fold(self) -> None:
+        """Show the thoughts, or hide them."""
+        self.unfolded = not self.unfolded
+        self.update_note()
+
+    def on_click(self, event: object) -> None:
+        if self._thought.display and self._thought.is_mouse_over:
+            self.fold()
+
+    async def finish(self) -> None:
+        """Show the last of the text and the final figures."""
+        if self._live:
+            await self._live.finish()
+        self.update_note()
+
+    async def freeze(self) -> None:
+        """Trade the live widgets for one that costs nothing."""
+        if self._live is None or self.turn.answer.running:
+            return
+        live, self._live = self._live, None
+        await self.mount(self._frozen(), after=live)
+        await live.remove()
+
+    def _frozen(self) -> Static:
+        palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
+        return frozen(self.turn.answer.text, palette)
+
+
+def _thought(answer: Answer, unfolded: bool) -> Content:
+    seconds = figures.seconds(answer.thinking_time)
+    if answer.phase == "thinking":
+        head = f"{'▾' if unfolded else '▸'} thinking {seconds}"
+    else:
+        tokens = answer.usage.reasoning_tokens
+        head = f"{'▾' if unfolded else '▸'} thought {seconds}"
+        head += f" · {figures.count(tokens)} tok" if tokens else ""
+    text = clean(answer.reasoning).strip()
+    if unfolded:
+        return Content.assemble((head, "bold"), "\n", text)
+    if answer.phase == "thinking":
+        tail = " ".join(text[-_TAIL:].split())
+        return Content.assemble((head, "bold"), "\n", f"… {tail}" if len(text) > _TAIL else tail)
+    return Content.styled(head, "bold")
+
+
+def _note(answer: Answer, model: str) -> Content:
+    match answer.phase:
+        case _ if answer.running and answer.stopping:
+            return Content("■ stopping …")
+        case "waiting":
+            return Content("◌ …")
+        case "queued":
+            return Content(
+                f"◌ waiting in line, {answer.position - 1} before this" if answer.position > 1 else "◌ next in line"
+            )
+        case "loading":
+            return Content(f"◌ loading {clean(model)} … {answer.in_phase:.0f} s")
+        case "prefill":
+            return _prefill(answer)
+        case "thinking" | "writing":
+            speed = f" · {figures.speed(answer.speed)}" if answer.speed else ""
+            return Content(f"▌ {answer.phase}{speed} · esc stops")
+        case _:
+            return Content(_footer(answer))
+
+
+def _prefill(answer: Answer) -> Content:
+    fraction = answer.prefill_fraction
+    counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
+    return Content.assemble(
+        "◐ reading the prompt ", (figures.bar(fraction, 12), "$secondary"), f" {figures.percent(fraction)} · {counts}"
+    )
+
+
+def _footer(answer: Answer) -> str:
+    """`212 tok · 48 tok/s · TTFT 0.31 s`, with what is not known left out."""
+    tokens, pieces = answer.usage.completion_tokens, list[str]()
+    if answer.phase == "stopped":
+        pieces.append("■ stopped" if answer.text else "■ stopped before the first word · ↑ brings your message back")
+    if tokens:
+        pieces.append(f"{figures.count(tokens)} tok")
+        pieces += [figures.speed(answer.speed)] if answer.speed else []
+        pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}")
+    elif answer.phase == "done":
+        pieces.append("the model had nothing to say")
+    if answer.reason == "length":
+        pieces.append("cut at its limit")
+    return " · ".join(pieces)
