@@ -29,6 +29,7 @@ _ERRORS = {
     "413": "The request is too large.",
     "429": "The queue is full; try again after Retry-After seconds.",
     "500": "The engine failed; the next request works.",
+    "503": "Too many connections are open.",
 }
 
 
