@@ -1,6 +1,18 @@
-"""`python -m squish`: the same program as `squish`."""
+"""Where the program starts: `squish`, or `python -m squish`."""
 
-from squish.cli import main
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """The console script. While the program is still being imported, Ctrl-C ends it without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from squish.cli import main as run
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
 
 if __name__ == "__main__":
     main()

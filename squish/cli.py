@@ -6,14 +6,26 @@ What the exit codes mean stands in exits.py.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from squish import bench_command, completion, config_commands, console, exits, machine_commands, serve_command, versions
+from squish import (
+    bench_command,
+    chat_commands,
+    completion,
+    config_commands,
+    console,
+    exits,
+    machine_commands,
+    serve_command,
+    versions,
+)
 from squish.config import Settings
 from squish.errors import InvalidInput, ModelNotFound, SquishError
 from squish.exits import Exit
@@ -26,6 +38,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The console script."""
+    # A stream that is closed is None; what is said there then goes nowhere.
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the program's life
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     completion.prepare()
     sys.exit(run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False)))
 
@@ -46,8 +62,7 @@ def run_guarded(body: Callable[[], Any]) -> int:
         console.error(error)
         return exits.of(error)
     except _PipeClosed:
-        # Python flushes stdout once more at exit; give it a place where that is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return Exit.PIPE_CLOSED
     except Exception as error:  # the last guard of the program: no traceback reaches a user who has not asked for it
         if os.environ.get("SQUISH_DEBUG") == "1":
@@ -58,6 +73,11 @@ def run_guarded(body: Callable[[], Any]) -> int:
         )
         console.error(problem)
         return Exit.FAILED
+
+
+def _discard_output() -> None:
+    """Python flushes stdout once more at exit: give it a place where that is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _PipeClosed(Exception):
@@ -72,6 +92,11 @@ class _Group(click.Group):
             return result
         except BrokenPipeError as error:
             raise _PipeClosed from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                _discard_output()
+                raise SquishError("The disk is full: the output or a file cannot be written.") from error
+            raise
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -109,6 +134,7 @@ for _command in COMMANDS:
 
 
 def _open_tui(model: str | None) -> int:
+    from squish.serve_command import serve_beside
     from squish.tui.app import run as run_tui
 
     settings = Settings.from_environment()
@@ -116,7 +142,7 @@ def _open_tui(model: str | None) -> int:
 
 
 @cli.command()
-@click.argument("model", shell_complete=completion.complete_model)
+@click.argument("model", shell_complete=completion.complete_model, required=False)
 @click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
 @click.option("--system", help="System prompt.")
 @click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
@@ -124,12 +150,22 @@ def _open_tui(model: str | None) -> int:
 @click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
 @click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
 @click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
-    from squish.serve_command import serve_beside
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to four times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
+@click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
+@click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the conversation that was used last.")
+@click.option("--chat", type=int, metavar="ID", help="Go on with this conversation.")
 def run(
-    model: str, prompt: str | None, system: str | None, as_json: bool, max_tokens: int | None, **params: Any
+    model: str | None,
+    prompt: str | None,
+    system: str | None,
+    as_json: bool,
+    max_tokens: int | None,
+    save: bool,
+    go_on: bool,
+    chat: int | None,
+    **params: Any,
 ) -> None:
     """Chat with a model line by line, or with --prompt ask it once.
 
@@ -137,25 +173,30 @@ def run(
     squish run smollm2:135m
     squish run smollm2:135m --prompt "What is the capital of France?"
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
+    squish run -c --prompt "And of Spain?"
     """
-    from squish import repl
+    from squish import kept, repl
 
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
-    if text is None and (prompt is not None or as_json):
+    if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
-    if text is None and not sys.stdin.isatty():
-        return
     default_length = 2048 if text is None else 512
     sampling = SamplingParams(max_tokens=max_tokens if max_tokens is not None else default_length, **params)
     settings = Settings.from_environment()
+    continued = kept.chosen(settings.home, chat) if go_on or chat is not None else None
+    model = model or (continued.model if continued else None)
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    system = system if system is not None or continued is None else continued.settings.system or None
     with asyncio.Runner() as runner:
         runtime = runner.run(_open_model(settings, model))
+        keeping = kept.keep(runtime.chats, model, sampling, system, continued) if save or continued else None
         try:
             if text is None:
-                repl.Repl(runtime, model, sampling, system).run(runner)
+                repl.Repl(runtime, model, sampling, system, keeping).run(runner)
             else:
-                request = repl.chat_request(model, text, system, sampling)
-                runner.run(repl.single(runtime, request, as_json=as_json))
+                request = repl.chat_request(model, text, system, sampling, keeping.turns() if keeping else ())
+                runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping))
         finally:
             runner.run(runtime.close())
 
@@ -176,6 +217,7 @@ cli.add_command(serve_command.serve)
 cli.add_command(bench_command.bench)
 cli.add_command(completion.completion)
 cli.add_command(config_commands.config)
+cli.add_command(chat_commands.chats)
 cli.add_command(machine_commands.doctor)
 cli.add_command(machine_commands.ps)
 cli.add_command(machine_commands.stop)

@@ -56,9 +56,9 @@ class Generation:
         self.unfinished = set(range(self.rows))
         self.sent = False
         self._engine = engine
-        self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
         self._log = log
         self._trace: Trace | None = None
+        self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         self._trace = self._log.begin(self.request, self.cancel) if self._log else None
@@ -94,17 +94,17 @@ class Generation:
         """Hand over an event (for the engine)."""
         if isinstance(event, Finished):
             self.unfinished.discard(event.index)
-        self._events.put_nowait(event)
         if self._trace:
             self._trace.see(event)
+        self._events.put_nowait(event)
 
     def fail(self, error: SquishError) -> None:
         """End with this error (for the engine)."""
         if self.unfinished:
             self.unfinished.clear()
-            self._events.put_nowait(error)
             if self._trace:
                 self._trace.fail(error)
+            self._events.put_nowait(error)
 
     def finish_unsent(self) -> None:
         """End a request that the worker never saw (for the engine)."""
@@ -133,8 +133,8 @@ class Engine:
         self._after_end = on_ended
         self._limits = limits
         self._keep_alive = limits.keep_alive
-        self._worker: Worker | None = None
         self._pinned = False
+        self._worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the current one and those that still wait for their worker's end
         self._ids = count(1)
@@ -269,8 +269,11 @@ class Engine:
             await self._run_worker()
         except SquishError as error:
             self._worker_failed(error)
+        except Exception as error:  # noqa: BLE001 - the loop's guard: whatever it is, nobody may be left waiting
+            self._worker_failed(EngineError(f"Serving this model failed: {type(error).__name__}: {error}"))
         finally:
             worker, self._worker = self._worker, None
+            was_loaded = self.loaded is not None
             self.loaded = None
             self._task = None
             for request in self._counting:
@@ -280,6 +283,8 @@ class Engine:
             self._after_end()
             self._pump()
             if worker:
+                if not was_loaded:
+                    worker.kill()  # it has nothing to save, and does not listen while it imports and loads
                 await worker.close()
 
     async def _run_worker(self) -> None:

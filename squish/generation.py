@@ -27,6 +27,9 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+_LARGEST = 2**31 - 1
+
+
 class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation.
 
@@ -122,10 +125,10 @@ class SamplingParams(msgspec.Struct, frozen=True):
     response_format: ResponseFormat | None = None
 
     def __post_init__(self) -> None:
-        _check(self.max_tokens >= 1, "max_tokens", "at least 1")
+        _check(1 <= self.max_tokens <= _LARGEST, "max_tokens", f"between 1 and {_LARGEST}")
         _check(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", "between 0 and 2")
         _check(math.isfinite(self.top_p) and 0 < self.top_p <= 1, "top_p", "above 0 and at most 1")
-        _check(self.top_k >= 0, "top_k", "0 (off) or more")
+        _check(0 <= self.top_k <= _LARGEST, "top_k", f"between 0 (off) and {_LARGEST}")
         _check(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1")
         _check(self.seed is None or -(2**63) <= self.seed < 2**64, "seed", "a 64-bit integer")
         _check(len(self.stop) <= 4 and all(self.stop), "stop", "up to four non-empty strings")
@@ -150,17 +153,17 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     Row p * n + c is choice c (of sampling.n) for prompts[p]. All rows run in one batch and are admitted, and cancelled,
     together.
     keep_alive: seconds the model stays loaded after this request; None is the configured time, negative is for ever.
+    client: who asks, for people to read; empty for this program's own chat.
     """
 
     model: str
-    client: who asks, for people to read; empty for this program's own chat.
     prompts: tuple[Prompt, ...]
     sampling: SamplingParams = SamplingParams()
     keep_alive: float | None = None
+    client: str = ""
 
     @property
     def rows(self) -> int:
-    client: str = ""
         return len(self.prompts) * self.sampling.n
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from squish import console
@@ -25,6 +25,7 @@ from squish.generation import (
     SamplingParams,
     TextDelta,
 )
+from squish.kept import Kept
 from squish.runtime import Runtime
 
 _HELP = """\
@@ -90,14 +91,46 @@ async def answer(
     raise AssertionError("a generation ends with Finished or raises")
 
 
-async def single(runtime: Runtime, request: GenerationRequest, *, as_json: bool) -> None:
-    """One prompt: print the answer, or with as_json one object with usage and timings."""
+async def kept_answer(
+    kept: Kept | None,
+    text: str,
+    runtime: Runtime,
+    request: GenerationRequest,
+    write: Callable[[str], None],
+    *,
+    stop_on_interrupt: bool = False,
+) -> Answered:
+    """`answer` to a text, saved as it comes where it is to be kept."""
+    if kept is None:
+        return await answer(runtime, request, write, stop_on_interrupt=stop_on_interrupt)
+    kept.ask(text)
+    finished, error = None, ""
+
+    def both(piece: str) -> None:
+        kept.write(piece)
+        write(piece)
+
+    try:
+        answered = await answer(runtime, request, both, stop_on_interrupt=stop_on_interrupt)
+        finished = answered.finished
+        return answered
+    except SquishError as problem:
+        error = problem.message
+        raise
+    finally:
+        kept.end(finished, error)
+
+
+async def single(
+    runtime: Runtime, request: GenerationRequest, text: str, *, as_json: bool, kept: Kept | None = None
+) -> None:
+    """One prompt: print the answer, or with as_json one object with usage and timings. text: what is kept of it."""
     if as_json:
-        console.out_json(to_json(request.model, await answer(runtime, request, lambda text: None)))
+        console.out_json(to_json(request.model, await kept_answer(kept, text, runtime, request, lambda piece: None)))
         return
     screen = console.Answer()
     try:
-        await answer(runtime, request, screen.write)
+        await kept_answer(kept, text, runtime, request, screen.write)
     finally:
         screen.end()
 
@@ -127,12 +160,15 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
 class Repl:
     """A conversation with one model."""
 
-    def __init__(self, runtime: Runtime, model: str, sampling: SamplingParams, system: str | None) -> None:
+    def __init__(
+        self, runtime: Runtime, model: str, sampling: SamplingParams, system: str | None, kept: Kept | None = None
+    ) -> None:
+        self._kept = kept
         self._runtime = runtime
         self._model = model
         self._sampling = sampling
         self._system = system
-        self._turns: list[Message] = []
+        self._turns: list[Message] = kept.turns() if kept else []
 
     def run(self, runner: asyncio.Runner) -> None:
         """Read, answer, until /exit or Ctrl-D."""
@@ -172,22 +208,29 @@ class Repl:
             case "/help" | "/?":
                 console.note(_HELP)
             case "/clear":
-                self._turns.clear()
-                console.note("The conversation is forgotten.")
+                self._start_anew()
+                console.note("A new conversation begins." if self._kept else "The conversation is forgotten.")
             case "/system":
                 self._system = rest.strip() or None
-                self._turns.clear()
+                self._start_anew()
                 console.note("The system prompt is set." if self._system else "There is no system prompt.")
             case _:
                 console.note(f"{name} is not a command; /help lists them.")
         return True
+
+    def _start_anew(self) -> None:
+        self._turns.clear()
+        if self._kept:
+            self._kept.start_anew(self._system)
 
     def _turn(self, runner: asyncio.Runner, text: str) -> None:
         turns = [*self._turns, Message("user", text)]
         request = GenerationRequest(self._model, (conversation(self._system, *turns),), self._sampling)
         screen = console.Answer()
         try:
-            answered = runner.run(answer(self._runtime, request, screen.write, stop_on_interrupt=True))
+            answered = runner.run(
+                kept_answer(self._kept, text, self._runtime, request, screen.write, stop_on_interrupt=True)
+            )
         except SquishError as error:
             screen.end()
             console.error(error)
@@ -204,9 +247,11 @@ def with_stdin(prompt: str | None) -> str | None:
     return "\n\n".join(parts) or None
 
 
-def chat_request(model: str, prompt: str, system: str | None, sampling: SamplingParams) -> GenerationRequest:
-    """The request of a single prompt."""
-    return GenerationRequest(model, (conversation(system, Message("user", prompt)),), sampling)
+def chat_request(
+    model: str, prompt: str, system: str | None, sampling: SamplingParams, before: Sequence[Message] = ()
+) -> GenerationRequest:
+    """The request of a single prompt. before: what was said so far."""
+    return GenerationRequest(model, (conversation(system, *before, Message("user", prompt)),), sampling)
 
 
 def _enable_line_editing() -> None:

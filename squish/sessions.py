@@ -83,14 +83,6 @@ class SessionManager:
         if engine:
             await engine.close()
 
-    def status(self) -> list[ModelStatus]:
-        """Every model that is loading, ready or failed."""
-        return [
-            ModelStatus(
-                name=name,
-                state=engine.state,
-                running=engine.running,
-                waiting=engine.waiting,
     def pin(self, name: str, pinned: bool) -> None:
         """Keep a model in memory once it is loaded, however long it is idle; or no longer. Raises ModelNotFound."""
         self._engine(self._store.find(name)).pin(pinned)
@@ -103,11 +95,20 @@ class SessionManager:
         """Ask for the end of a request of `activity`; what was generated stays with who asked."""
         self._log.cancel(request)
 
+    def status(self) -> list[ModelStatus]:
+        """Every model that is loading, ready or failed."""
+        return [
+            ModelStatus(
+                name=name,
+                state=engine.state,
+                running=engine.running,
+                waiting=engine.waiting,
                 pid=engine.pid,
                 weights_bytes=engine.loaded.weights_bytes if engine.loaded else 0,
                 context_length=engine.loaded.context_length if engine.loaded else 0,
                 backend=engine.loaded.backend if engine.loaded else "",
                 error=engine.error.message if engine.error else None,
+                pinned=engine.pinned,
             )
             for name, engine in self._engines.items()
             if engine.state != "unloaded"
@@ -116,7 +117,6 @@ class SessionManager:
     def keep_spare(self) -> None:
         """From now on keep one worker with its imports behind it, so that loading a model does not wait for them."""
         self._keep_spare = True
-                pinned=engine.pinned,
         self._refill()
 
     async def close(self) -> None:

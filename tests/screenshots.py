@@ -10,7 +10,16 @@ from pathlib import Path
 
 from tests.tui_scenes import SCENES
 
-PICTURES = {"chat": "streaming", "code": "code", "models": "picker", "first-run": "empty"}
+PICTURES = {
+    "chat": "streaming",
+    "code": "code",
+    "models": "picker",
+    "first-run": "first-run",
+    "hub": "hub",
+    "downloads": "downloads",
+    "library": "library",
+    "server": "server",
+}
 SIZE = (100, 30)
 
 

@@ -63,6 +63,9 @@ def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> N
         (("run", MODEL, "--prompt", "  "), 2, "prompt"),
         (("run", "smollm2:136m", "--prompt", "hi"), 3, "smollm2:135m"),
         (("run", "a//b", "--prompt", "hi"), 2, "a//b"),
+        ((*FRANCE, "--max-tokens", "99999999999999999999"), 2, "max_tokens"),
+        ((*FRANCE, "--top-k", "99999999999999999999"), 2, "top_k"),
+        (("run", MODEL), 2, "prompt"),
     ]
     for arguments, code, word in cases:
         done = squish(*arguments)
@@ -171,3 +174,17 @@ class Terminal:
             pass
         os.close(self._own)
         return self._process.wait(timeout=30)
+
+
+def test_closed_and_full_streams_are_no_reason_for_a_traceback(environment: dict[str, str]) -> None:
+    def shell(redirect: str) -> subprocess.CompletedProcess[str]:
+        command = f"{SQUISH} list {redirect}"
+        return subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+
+    assert shell(">&-").returncode == 0
+    assert shell("2>&-").stdout.startswith("NAME")
+    assert shell("<&-").returncode == 0
+    full = shell(">/dev/full")
+    assert full.returncode == 1
+    assert "full" in full.stderr
+    assert "unforeseen" not in full.stderr

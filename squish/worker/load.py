@@ -97,22 +97,24 @@ def _read_config(path: Path) -> dict[str, Any]:
         config: dict[str, Any] = load_config(path)
     except FileNotFoundError as error:
         raise CorruptModel(
-            f"{path.name} has no config.json, so it is not an MLX model.", param="config.json"
+            f"{display_name(path)} has no config.json, so it is not an MLX model.", param="config.json"
         ) from error
     except (ValueError, TypeError, OSError) as error:
-        raise CorruptModel(f"config.json of {path.name} cannot be read: {error}", param="config.json") from error
+        raise CorruptModel(
+            f"config.json of {display_name(path)} cannot be read: {error}", param="config.json"
+        ) from error
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str):
-        raise CorruptModel(f"config.json of {path.name} names no model_type.", param="config.json")
+        raise CorruptModel(f"config.json of {display_name(path)} names no model_type.", param="config.json")
     if config.get("model_file") is not None:
         raise UnsupportedModel(
-            f"{path.name} wants to run its own code ({config['model_file']!r}).", param="config.json"
+            f"{display_name(path)} wants to run its own code ({config['model_file']!r}).", param="config.json"
         )
     module = MODEL_REMAPPING.get(kind, kind)
     if not module.isidentifier() or importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
         own_code = " It wants to run its own code, which Squish never does." if "auto_map" in config else ""
         raise UnsupportedModel(
-            f"The architecture {kind!r} of {path.name} is not supported.{own_code}", param="config.json"
+            f"The architecture {kind!r} of {display_name(path)} is not supported.{own_code}", param="config.json"
         )
     return config
 
@@ -125,14 +127,18 @@ def _check_weight_files(path: Path) -> None:
         try:
             shards |= set(json.loads(index.read_text())["weight_map"].values())
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CorruptModel(f"{index.name} of {path.name} cannot be read.", param=index.name) from error
+            raise CorruptModel(f"{index.name} of {display_name(path)} cannot be read.", param=index.name) from error
     if not shards:
-        raise CorruptModel(f"{path.name} has no weights (model*.safetensors).", param="model.safetensors")
+        raise CorruptModel(f"{display_name(path)} has no weights (model*.safetensors).", param="model.safetensors")
     for name in sorted(shards):
         if not (path / name).is_file():
-            raise CorruptModel(f"{name} of {path.name} is missing.", hint="Download the model again.", param=name)
+            raise CorruptModel(
+                f"{name} of {display_name(path)} is missing.", hint="Download the model again.", param=name
+            )
         if not _is_whole(path / name):
-            raise CorruptModel(f"{name} of {path.name} is damaged.", hint="Download the model again.", param=name)
+            raise CorruptModel(
+                f"{name} of {display_name(path)} is damaged.", hint="Download the model again.", param=name
+            )
 
 
 def _is_whole(file: Path) -> bool:
@@ -160,7 +166,9 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OSError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise CorruptModel(f"The weights and config.json of {path.name} do not fit together. {reason}") from error
+        raise CorruptModel(
+            f"The weights and config.json of {display_name(path)} do not fit together. {reason}"
+        ) from error
     assert isinstance(model, Module)
     return model
 
@@ -170,11 +178,11 @@ def _load_tokenizer(path: Path, eos: list[int] | None) -> TokenizerWrapper:
         return load_tokenizer(path, {"trust_remote_code": False}, eos_token_ids=eos)
     except Exception as error:  # the Rust tokenizer library raises nothing narrower for a file that it cannot use
         if "trust_remote_code" in str(error):
-            message = f"The tokenizer of {path.name} wants to run its own code, which Squish never does."
+            message = f"The tokenizer of {display_name(path)} wants to run its own code, which Squish never does."
             raise UnsupportedModel(message, param="tokenizer_config.json") from error
         reason = " ".join(str(error).split())[:300]
         raise CorruptModel(
-            f"The tokenizer of {path.name} cannot be loaded: {reason}", param="tokenizer.json"
+            f"The tokenizer of {display_name(path)} cannot be loaded: {reason}", param="tokenizer.json"
         ) from error
 
 
@@ -198,7 +206,7 @@ def _place(model: Module, path: Path, available: int) -> str:
     if needed > available:
         free = max(available, 0)
         raise LoadFailed(
-            f"{path.name} needs {needed / 1e9:.2f} GB of memory for its weights; {free / 1e9:.2f} GB are free.",
+            f"{display_name(path)} needs {needed / 1e9:.2f} GB for its weights; {free / 1e9:.2f} GB are free.",
             hint="Close other programs, unload other models, or take a smaller or more compressed model.",
         )
     try:
@@ -206,7 +214,7 @@ def _place(model: Module, path: Path, available: int) -> str:
             _dequantize(model)
         _evaluate(model, as_float32=mx.default_device() == mx.cpu)
     except (RuntimeError, ValueError) as error:
-        raise LoadFailed(f"{path.name} could not be read into memory: {error}") from error
+        raise LoadFailed(f"{display_name(path)} could not be read into memory: {error}") from error
     return policy
 
 
@@ -300,3 +308,8 @@ def _float32_bytes(model: Module, *, dequantized: bool) -> int:
 
 def _float32_size(array: mx.array) -> int:
     return array.size * 4 if mx.issubdtype(array.dtype, mx.floating) else array.nbytes
+
+
+def display_name(path: Path) -> str:
+    """What a user calls the model in this directory: the store spells `org/repo:tag` in a way that a disk takes."""
+    return path.name.partition("~")[0].replace("--", "/").replace("+", ":")

@@ -53,10 +53,10 @@ class HubScreen(Screen[None]):
     CSS_PATH: ClassVar = ["panels.tcss", "hub.tcss"]
     BINDINGS = actions.bindings("hub")
     AUTO_FOCUS = "Table"
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (23, "-tall")]
 
     def __init__(self, runtime: Runtime, machine: Machine, downloads: Downloads) -> None:
         super().__init__()
+        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (23, "-tall")]
         self._runtime, self._reader, self._downloads = runtime, machine, downloads
         self._machine: fit.Machine | None = None
         self._choice = Choice()

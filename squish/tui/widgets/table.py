@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
 
@@ -55,7 +56,7 @@ class Table(DataTable[Text], inherit_bindings=False):
         for at, (old, new) in enumerate(zip(self._cells, cells, strict=True)):
             if old != new:
                 for column, index in enumerate(shown):
-                    self.update_cell_at((at, column), self._fitted(index, new[index]))
+                    self.update_cell_at(Coordinate(at, column), self._fitted(index, new[index]))
         self._cells = cells
 
     def _refill(self, keys: list[str], cells: list[tuple[Text, ...]], shown: tuple[int, ...]) -> None:
