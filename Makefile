@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look; every one is pinned by hash.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo test lint check bench screenshots lock clean
+.PHONY: help setup demo test lint check bench screenshots docs package lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -42,8 +42,19 @@ bench: $(READY) ## Measure, as ratios within one run
 screenshots: $(READY) ## Draw the pictures in screenshots/
 	@$(BIN)/python -m tests.screenshots
 
+docs: $(READY) ## Make the reference pages in docs/
+	@$(BIN)/python -m tests.reference
+
+package: $(READY) ## Build the wheel, install it into an environment of its own and start it
+	@rm -rf build/wheel
+	@$(BIN)/python -m hatchling build -t wheel -d build/wheel
+	@$(BIN)/python -m venv --clear build/clean
+	@build/clean/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements.lock
+	@build/clean/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/squish-*.whl
+	@cd build && clean/bin/squish --version && clean/bin/squish list
+
 lock: $(READY) ## Pin the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock
 
 clean: ## Remove what setup and the tools made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,84 @@
+"""`python -m tests.reference` makes docs/reference/{cli,config,errors}.md from the program itself; a test compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from squish import errors
+from squish.api.errors import to_failure
+from squish.cli import cli
+from squish.config import ELSEWHERE, KEYS, TABLES, sample
+from squish.errors import SquishError
+from squish.exits import Exit, of
+
+DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and the words that call it."""
+    for name, command in sorted(group.commands.items()):
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+def cli_page() -> str:
+    lines = ["# Commands", "", "Made by `make docs` from the program.", ""]
+    for path, command in [((), cli), *commands(cli)]:
+        name = " ".join(("squish", *path))
+        context = click.Context(command, info_name=name, terminal_width=100, **command.context_settings)
+        lines += [f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    codes = [f"| {int(code)} | {code.meaning} |" for code in Exit]
+    lines += ["## Exit codes", "", "| code | meaning |", "| --- | --- |", *codes]
+    return "\n".join(lines) + "\n"
+
+
+def config_page() -> str:
+    rows = [
+        f"| {f'`{key.name}`' if key.in_file else ''} | `{key.variable}` | {key.shown_default} | {key.about} |"
+        for key in KEYS
+    ]
+    rows += [f"| | `{name}` | {default} | {about} |" for name, default, about in ELSEWHERE]
+    rows += [f"| `[{name}]` | | none | {about} |" for name, about in TABLES.items()]
+    head = [
+        "# Settings",
+        "",
+        "Made by `make docs` from the program. Flags beat variables, variables beat the file.",
+        "",
+    ]
+    table = ["| in config.toml | variable | default | meaning |", "| --- | --- | --- | --- |", *rows]
+    return "\n".join([*head, *table, "", "## `squish config init`", "", "```toml", sample().rstrip(), "```"]) + "\n"
+
+
+def errors_page() -> str:
+    about = dict(_tree())
+    pending: list[type[SquishError]] = [SquishError]
+    rows = []
+    while pending:
+        cls = pending.pop(0)
+        pending += cls.__subclasses__()
+        error = cls("x")
+        rows.append(f"| `{cls.code}` | {to_failure(error).status} | {int(of(error))} | {about.get(cls.__name__, '')} |")
+    head = ["# Errors", "", "Made by `make docs` from the program.", ""]
+    return "\n".join([*head, "| code | HTTP | exit | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"
+
+
+def _tree() -> Iterator[tuple[str, str]]:
+    """Name and meaning of each error, from the tree in the module's docstring."""
+    for line in (errors.__doc__ or "").splitlines():
+        if "── " in line:
+            name, _, meaning = line.partition("── ")[2].partition(" ")
+            yield name, meaning.strip().replace("|", "\\|")
+
+
+def pages() -> dict[str, str]:
+    """File name and text of every page that is made."""
+    return {"cli.md": cli_page(), "config.md": config_page(), "errors.md": errors_page()}
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (DIRECTORY / name).write_text(text, encoding="utf-8")
