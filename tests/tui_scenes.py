@@ -241,6 +241,7 @@ async def library(pilot: Pilot[None]) -> None:
     kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
     app.downloads._transfers.append(kept)
     await opened(pilot, "f4", "#models")
+    await until(pilot, lambda: "⇣1" in screen_text(pilot) and "gemma3:12b" in screen_text(pilot))
 
 
 async def server(pilot: Pilot[None]) -> None:
@@ -254,6 +255,7 @@ async def server(pilot: Pilot[None]) -> None:
     ]
     app.server._add_line("14:02:11 127.0.0.1 POST /v1/chat/completions 200 812 ms model=qwen3:8b prompt=900")
     await opened(pilot, "f5", "#requests")
+    await until(pilot, lambda: "api:11435" in screen_text(pilot) and "POST" in screen_text(pilot))
 
 
 def _request(id: int, client: str, model: str, state: RequestState, prompt: int, completion: int) -> RequestStatus:
