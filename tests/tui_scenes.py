@@ -172,6 +172,65 @@ async def help_screen(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: bool(pilot.app.screen.query("#help")))
 
 
+async def said(pilot: Pilot[None], question: str, *answer: str, thoughts: tuple[str, ...] = ()) -> None:
+    """A question and its complete answer."""
+    await ask(pilot, question)
+    engine = app_of(pilot).engine
+    engine.last.think(*thoughts)
+    engine.last.say(*answer)
+    engine.last.finish(tokens=212)
+    await until(pilot, lambda: "212 tok" in note(pilot))
+
+
+async def several(pilot: Pilot[None]) -> None:
+    """Four chats: one is being answered, one has news."""
+    await said(pilot, "How do tides work?", "The **Moon** pulls the water.")
+    await pilot.press("ctrl+n")
+    await ask(pilot, "Names for a black cat")
+    cat = app_of(pilot).engine.last
+    await pilot.press("ctrl+n")
+    await ask(pilot, "Write a haiku about the sea")
+    app_of(pilot).engine.last.say("Waves fold")
+    await pilot.press("ctrl+n")
+    await said(pilot, "Match ISO dates in Python", *CODE, thoughts=("The user wants a pattern.",))
+    cat.finish()
+    await pilot.press("ctrl+b")
+    await until(pilot, lambda: "● Names" in screen_text(pilot) and "▶ Write" in screen_text(pilot))
+
+
+async def params(pilot: Pilot[None]) -> None:
+    await said(pilot, "Match ISO dates in Python", *CODE)
+    await pilot.press("ctrl+o")
+    await until(pilot, lambda: pilot.app.focused is not None and pilot.app.focused.id == "field-temperature")
+    await write(pilot, "0.2")
+    await until(pilot, lambda: "• temp" in screen_text(pilot))
+
+
+async def find(pilot: Pilot[None]) -> None:
+    await said(pilot, "How do tides work?", "The **Moon** pulls the water.")
+    await said(pilot, "And on Mars?", "Mars has two small moons.")
+    await pilot.press("ctrl+s")
+    await until(pilot, lambda: bool(pilot.app.screen.query("#find")))
+    await write(pilot, "moon")
+    await until(pilot, lambda: "two small" in screen_text(pilot))
+
+
+async def branch(pilot: Pilot[None]) -> None:
+    """A second version of an answer, marked."""
+    await said(pilot, "Match ISO dates in Python", *CODE)
+    await pilot.press("alt+up", "r")
+    engine = app_of(pilot).engine
+    await until(pilot, lambda: len(engine.generations) == 2)
+    engine.last.think("There is a function for that.")
+    await until(pilot, lambda: "thinking" in note(pilot))
+    app_of(pilot).seconds.now = 2
+    engine.last.say("Use `date.fromisoformat`.")
+    engine.last.finish(tokens=12)
+    await until(pilot, lambda: "12 tok" in note(pilot))
+    await pilot.press("alt+up")
+    await until(pilot, lambda: bool(pilot.app.screen.query(".-marked")))
+
+
 def note(pilot: Pilot[None]) -> str:
     """The line under the latest answer."""
     notes = list(pilot.app.screen.query(".note"))
@@ -195,6 +254,10 @@ SCENES: dict[str, Scene] = {
     "picker": (_with_models, picker),
     "commands": (_with_models, commands),
     "help": (_with_models, help_screen),
+    "chats": (_with_models, several),
+    "params": (_with_models, params),
+    "find": (_with_models, find),
+    "branch": (_with_models, branch),
 }
 
 

@@ -62,7 +62,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("chat.list", "chat", "Chats", "Show the list of chats, or hide it", "toggle_chats", "ctrl+b", "chats",
            "chats", palette=True, priority=True),
     Action("chat.params", "chat", "Parameters", "Show the parameters of this chat, or hide them", "toggle_params",
-           "ctrl+o", "params", "params", palette=True, priority=True),
+           "ctrl+o", slash="params", palette=True, priority=True),
     Action("chat.find", "chat", "Find", "Find words in all chats", "find", "ctrl+s", "find", "find", "WORDS",
            palette=True, priority=True),
     Action("chat.next", "chat", "Next chat", "Go to the next chat of the list", "step_chat(1)", "alt+pagedown",

@@ -193,9 +193,11 @@ class Conversation:
         prompt = ChatPrompt(messages, continue_last=goes_on, thinking=self.settings.thinking)
         return GenerationRequest(turn.model, (prompt,), self.settings.sampling())
 
-    def with_draft(self, draft: str, attachments: tuple[Attachment, ...] = ()) -> ChatPrompt | None:
+    def with_draft(
+        self, draft: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None
+    ) -> ChatPrompt | None:
         """The prompt that a draft would make, for counting; None when nothing was said."""
-        messages = self._before(None)
+        messages = self._before(instead_of if instead_of in self.turns else None)
         if draft or attachments:
             messages += (Message("user", with_files(draft, attachments)),)
         if not any(each.role == "user" for each in messages):

@@ -10,21 +10,24 @@ from squish.errors import SquishError
 from squish.sessions import SessionManager
 from squish.tui import attachments
 from squish.tui.context import Context
-from squish.tui.conversation import Conversation
+from squish.tui.conversation import Conversation, Turn
 
 DELAY = 0.3
 
 
-async def count(sessions: SessionManager, conversation: Conversation, draft: str, limit: int) -> Context | None:
+async def count(
+    sessions: SessionManager, conversation: Conversation, draft: str, editing: Turn | None, limit: int
+) -> Context | None:
     """How full the context is, once the user has not written for a moment; None when nobody can tell now.
 
-    Nothing is loaded for it. limit: tokens of the model's context.
+    Nothing is loaded for it. editing: the turn that the draft is another version of. limit: of the model's context.
     """
     await asyncio.sleep(DELAY)
     draft = draft if draft.strip() else ""
     files = [attachments.read(each) for each in attachments.mentions(draft, Path.cwd()) if not each.problem]
-    so_far = conversation.with_draft("")
-    with_draft = conversation.with_draft(draft, tuple(each for each in files if isinstance(each, Attachment)))
+    so_far = conversation.with_draft("", instead_of=editing)
+    read = tuple(each for each in files if isinstance(each, Attachment))
+    with_draft = conversation.with_draft(draft, read, editing)
     if with_draft is None or not conversation.model:
         return Context(0, 0, limit)
     try:

@@ -6,7 +6,7 @@ single messages is in chat.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -191,7 +191,7 @@ class ChatCore(Screen[None]):
         if files is None:
             self._prompt.give_back(text)
             return
-        if self._fullness.too_long and not self._editing:
+        if self._fullness.too_long:
             self.app.notify(context.advice(self._fullness), severity="warning", markup=False)
             self._prompt.give_back(text)
             return
@@ -323,12 +323,13 @@ class ChatCore(Screen[None]):
         """Count the chat and the draft anew, when the user has not written for a moment."""
         limit, before = self._manifest.context_length if self._manifest else 0, self._fullness
         self._fullness = Context(self._conversation.context_used or before.used, before.draft, limit)
-        self.run_worker(partial(self._count, limit), group="count", exclusive=True, exit_on_error=False)
+        counting_now: Callable[[], Coroutine[None, None, None]] = partial(self._count, limit)
+        self.run_worker(counting_now, group="count", exclusive=True, exit_on_error=False)
 
     async def _count(self, limit: int) -> None:
         conversation, draft = self._conversation, self._prompt.text
         text = "" if actions.parse_slash(draft) else draft
-        counted = await counting.count(self._runtime.sessions, conversation, text, limit)
+        counted = await counting.count(self._runtime.sessions, conversation, text, self._editing, limit)
         if counted and conversation is self._conversation:
             self._fullness = counted
             self._refresh_hints()

@@ -66,14 +66,17 @@ class FlushPacer:
 class LiveMarkdown(Markdown):
     """Markdown that text is written to. Nothing is drawn while `may_flush` says no; `resume` and `finish` catch up."""
 
-    def __init__(self, may_flush: Callable[[], bool]) -> None:
+    def __init__(self, may_flush: Callable[[], bool], text: str = "") -> None:
         super().__init__(parser_factory=parser, open_links=False)
         self.BLOCKS = Markdown.BLOCKS | {"fence": NumberedFence}
         self.flushes = 0
         self._may_flush = may_flush
-        self._pending: list[str] = []
+        self._pending: list[str] = [text] if text else []
         self._pacer = FlushPacer()
         self._flush_timer: Timer | None = None
+
+    def on_mount(self) -> None:
+        self.resume()
 
     def write(self, text: str) -> None:
         """Add text; it appears with the next flush."""
@@ -83,7 +86,7 @@ class LiveMarkdown(Markdown):
 
     def resume(self) -> None:
         """Plan a flush when there is something to show."""
-        if self._pending and self._flush_timer is None and self._may_flush():
+        if self._pending and self._flush_timer is None and self.is_running and self._may_flush():
             self._flush_timer = self.set_timer(max(self._pacer.delay(time.perf_counter()), 0.001), self._flush)
 
     async def finish(self) -> None:

@@ -51,9 +51,9 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._fill()
 
     def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> None:
-        """Show a chat's settings and the user's own presets beside ours."""
+        """Show a chat's settings and the user's own presets beside ours; a panel that is hidden only takes them in."""
         self._settings, self._presets = settings, {**PRESETS, **presets}
-        if self.is_mounted:
+        if self.is_mounted and self.screen.has_class("-params"):
             self._fill()
 
     def focus_first(self) -> None:

@@ -19,7 +19,7 @@ from squish.tui.messages import FollowingChanged
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView
 
 LIVE_ANSWERS = 8
-WINDOW = 12
+WINDOW = 8
 
 
 class Transcript(VerticalScroll, can_focus=True):

@@ -56,8 +56,10 @@ class AnswerView(Vertical):
         super().__init__(classes="answer")
         self.turn = turn
         self.unfolded = False
-        self._live: LiveMarkdown | None = LiveMarkdown(may_flush) if turn.answer.running else None
+        answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
+        self._live: LiveMarkdown | None = LiveMarkdown(may_flush, answer.text) if answer.running else None
         self._thought = Static(classes="thought", markup=False)
+        self._thought.display = False
         self._note = Static(classes="note", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -74,8 +76,6 @@ class AnswerView(Vertical):
 
     def on_mount(self) -> None:
         self.update_note()
-        if self._live:
-            self._live.write(self.turn.answer.text)
 
     @property
     def live(self) -> LiveMarkdown | None:
@@ -91,8 +91,8 @@ class AnswerView(Vertical):
         answer = self.turn.answer
         self.set_class(answer.phase == "failed", "-failed")
         self._note.update(error_content(answer.error) if answer.error else _note(answer, self.turn.model))
-        self._thought.display = bool(answer.reasoning)
         if answer.reasoning:
+            self._thought.display = True
             self._thought.update(_thought(answer, self.unfolded))
 
     def fold(self) -> None:
