@@ -49,7 +49,7 @@ class ChatList(OptionList):
         width = max(self.content_size.width, 12)
         if (tuple(rows), current, width) == (self._rows, self._current, self._width):
             return
-        marked = self.marked if self.has_focus else current
+        marked = (self.marked if self.has_focus else None) or current
         self._rows, self._current, self._width = tuple(rows), current, width
         self.set_options([Option(self._line(row, width)) for row in rows])
         live = sum(row.sign == "running" for row in rows)
