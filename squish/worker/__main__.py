@@ -97,9 +97,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     hold(Path(load.path))
     kernels.use_fused_attention()
     loaded = load_model(Path(load.path))
-    encoder = PromptEncoder(
-        loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable
-    )
+    encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {report.summary}"
     channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, report.warnings))

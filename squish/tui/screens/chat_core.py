@@ -6,10 +6,11 @@ single messages is in chat.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -323,8 +324,9 @@ class ChatCore(Screen[None]):
         """Count the chat and the draft anew, when the user has not written for a moment."""
         limit, before = self._manifest.context_length if self._manifest else 0, self._fullness
         self._fullness = Context(self._conversation.context_used or before.used, before.draft, limit)
-        counting_now: Callable[[], Coroutine[None, None, None]] = partial(self._count, limit)
-        self.run_worker(counting_now, group="count", exclusive=True, exit_on_error=False)
+        # A callable, because a coroutine that is replaced before it starts would complain that nobody awaited it.
+        count: Any = partial(self._count, limit)
+        self.run_worker(count, group="count", exclusive=True, exit_on_error=False)
 
     async def _count(self, limit: int) -> None:
         conversation, draft = self._conversation, self._prompt.text
