@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 Fits = Literal["yes", "tight", "no"]
 
-_PREFILL_STEP = 512
+_PREFILL_STEP = 2048
+_PREFILL_STEP_ON_CPU = 512
 _CACHE_STEP = 256
 _PROCESS = 185_000_000
 _TIGHT = 0.9
@@ -108,7 +109,7 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
     cache = shape.kv_numbers * tokens * width
     if shape.window_numbers:
         cache += shape.window_numbers * min(tokens, shape.window or tokens) * width
-    step = min(_PREFILL_STEP, max(context, 1))
+    step = min(_PREFILL_STEP_ON_CPU if machine.float32 else _PREFILL_STEP, max(context, 1))
     overhead = _PROCESS + step * 2 * (shape.hidden + shape.intermediate) * width + shape.vocabulary * width * 4
     weights = stored
     if machine.float32:

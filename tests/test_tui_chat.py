@@ -20,6 +20,7 @@ from squish.tui.screens.library import LibraryScreen
 from squish.tui.screens.models import ModelPicker
 from squish.tui.screens.server import ServerScreen
 from squish.tui.widgets.markdown import LiveMarkdown
+from squish.tui.widgets.params import ParamsPanel
 from squish.tui.widgets.prompt import PromptInput
 from squish.tui.widgets.transcript import LIVE_ANSWERS, Transcript
 from squish.tui.widgets.transfers import TransferList
@@ -342,16 +343,19 @@ async def test_the_palette_runs_our_actions() -> None:
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and "first" not in screen_text(pilot))
 
 
-async def test_a_new_chat_forgets_and_stops() -> None:
+async def test_a_new_chat_forgets_and_the_old_answer_goes_on() -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
         app.engine.last.say("first")
         await until(pilot, lambda: bool(shown(pilot)))
+        old = app.engine.last
         await pilot.press("ctrl+n")
-        await until(pilot, lambda: app.engine.last.left)
+        await until(pilot, lambda: not shown(pilot))
         await ask(pilot, "two")
+        await until(pilot, lambda: app.engine.last is not old)
         assert asked(app.engine.last) == (Message("user", "two"),)
+        assert not old.left
 
 
 async def test_copying_takes_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +414,7 @@ def test_every_key_of_ours_has_an_id_and_no_key_is_given_twice() -> None:
 
 
 def test_every_action_exists() -> None:
-    owners: dict[actions.Scope, type] = {
+    owners: dict[actions.Scope, type | tuple[type, ...]] = {
         "app": ScriptedApp,
         "chat": ChatScreen,
         "transcript": ChatScreen,
@@ -419,10 +423,13 @@ def test_every_action_exists() -> None:
         "library": LibraryScreen,
         "downloads": TransferList,
         "server": ServerScreen,
+        "chats": ChatScreen,
+        "params": (ParamsPanel, ChatScreen),
     }
     for action in actions.ACTIONS:
         method = action.method.removeprefix("screen.").partition("(")[0]
-        assert hasattr(owners[action.scope], f"action_{method}"), action.id
+        owner = owners[action.scope]
+        assert any(hasattr(each, f"action_{method}") for each in (owner if isinstance(owner, tuple) else (owner,)))
 
 
 def test_the_first_paint_loads_no_engine() -> None:

@@ -303,6 +303,7 @@ async def library(pilot: Pilot[None]) -> None:
     app.engine.requests = [_request(1, "", "qwen3:8b", "done", 64, 212)]
     kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
     app.downloads._transfers.append(kept)
+    app._show_background_work()
     await opened(pilot, "f4", "#models")
     await until(pilot, lambda: "⇣1" in screen_text(pilot) and "gemma3:12b" in screen_text(pilot))
 

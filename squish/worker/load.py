@@ -206,7 +206,8 @@ def _place(model: Module, path: Path, available: int) -> str:
     if needed > available:
         free = max(available, 0)
         raise LoadFailed(
-            f"{display_name(path)} needs {needed / 1e9:.2f} GB for its weights; {free / 1e9:.2f} GB are free.",
+            f"{display_name(path)} needs {needed / 1e9:.2f} GB of memory for its weights; "
+            f"{free / 1e9:.2f} GB are free.",
             hint="Close other programs, unload other models, or take a smaller or more compressed model.",
         )
     try:

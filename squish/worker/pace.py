@@ -9,6 +9,7 @@ from __future__ import annotations
 from squish.worker.prefix import BLOCK
 
 _LARGEST = 2048
+_LARGEST_ON_CPU = 512  # more is no faster there, and takes memory that fit.py does not count
 _ALONE = 1.0  # seconds a step may take when nothing else runs
 _BESIDE_DECODE = 0.4  # seconds that running streams may stand still
 _WEIGHT = 0.3  # of the newest measurement
@@ -17,7 +18,8 @@ _WEIGHT = 0.3  # of the newest measurement
 class PrefillPace:
     """Sizes of prefill steps, in tokens: whole blocks of the prefix cache, so that reuse cuts where a cold run cuts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_cpu: bool) -> None:
+        self._largest = _LARGEST_ON_CPU if on_cpu else _LARGEST
         self._tokens_per_second: float | None = None
 
     def step_size(self, *, decoding: bool) -> int:
@@ -25,7 +27,7 @@ class PrefillPace:
         if self._tokens_per_second is None:
             return 4 * BLOCK
         tokens = int(self._tokens_per_second * (_BESIDE_DECODE if decoding else _ALONE))
-        return max(BLOCK, min(tokens // BLOCK * BLOCK, _LARGEST))
+        return max(BLOCK, min(tokens // BLOCK * BLOCK, self._largest))
 
     def measured(self, tokens: int, seconds: float) -> None:
         """Take note of a step that processed so many prompt tokens."""

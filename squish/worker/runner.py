@@ -66,7 +66,7 @@ class Runner:
         self._decoding: set[int] = set()
         self._events: list[tuple[int, GenerationEvent]] = []
         self._prefix = prefix
-        self._pace = PrefillPace()
+        self._pace = PrefillPace(on_cpu=self._use_numpy)
         self._progress: dict[int, int] = {}
         self._batch = self._new_batch()
 
