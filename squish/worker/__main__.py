@@ -83,7 +83,8 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
-    from squish.worker import kernels, memory
+    from squish.worker import memory
+    from squish.worker.attention import use_fused_attention
     from squish.worker.hold import hold
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
@@ -95,7 +96,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     intake = Intake(inbox, channel.send)
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
-    kernels.use_fused_attention()
+    use_fused_attention()
     loaded = load_model(Path(load.path))
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder))
