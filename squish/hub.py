@@ -5,15 +5,19 @@ It downloads nothing: it gives addresses, sizes and hashes. It knows neither the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from squish import catalog
+from squish import catalog, listing
 from squish.config import Settings
 from squish.errors import GatedRepo, HubError, HubUnreachable, ModelNotFound, Offline
+from squish.listing import HubModel, Kind
 from squish.text import clean
 
 if TYPE_CHECKING:
@@ -21,7 +25,14 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 _TIMEOUT = 20.0
-_CHECK_TIMEOUT = 5.0
+_LONGEST = 60.0
+_LARGEST = 64 * 1024 * 1024
+_BUSY = frozenset({429, 500, 502, 503, 504})
+_PAUSES = (1.0, 3.0)
+_LONGEST_PAUSE = 10.0
+_NETWORK_HINT = "Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it."
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +54,6 @@ class Snapshot:
     commit: str
     license: str | None
     files: tuple[HubFile, ...]
-
-
-Kind = Literal["mlx", "safetensors", "gguf"]
-
-
-@dataclass(frozen=True, slots=True)
-class HubModel:
-    """A repository as a search lists it; 0 and None where the Hub does not know.
-
-    size: bytes of the weights as stored; tensors: numbers by dtype as safetensors names it; architecture: its
-    model_type; bits: of a quantized model; updated: `2026-01-31`.
-    """
-
-    repo_id: str
-    kind: Kind
-    downloads: int
-    likes: int
-    tensors: Mapping[str, int]
-    parameters: int
-    architecture: str | None
-    bits: int | None
-    updated: str | None
-    gated: bool
 
 
 class Hub:
@@ -93,7 +81,8 @@ class Hub:
         Raises Offline, HubUnreachable, GatedRepo, ModelNotFound, HubError.
         """
         with self._errors(repo_id, revision):
-            info = self._api().model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT)
+            api = self._api()
+            info = _patiently(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT))
         if not info.sha or info.siblings is None:
             raise HubError(f"The Hub's answer for {repo_id} names no commit and no files.")
         base = f"{self._settings.hub_endpoint}/{repo_id}/resolve/{info.sha}"
@@ -114,25 +103,38 @@ class Hub:
 
         Raises Offline, HubUnreachable, HubError.
         """
+        wanted = {
+            "search": text,
+            "filter": [kind] if kind != "safetensors" else ["safetensors", "text-generation"],
+            "sort": "downloads",
+            "limit": limit,
+            "expand": ["downloads", "likes", "safetensors", "gguf", "config", "gated", "lastModified"],
+        }
         with self._errors("the search", None):
-            api = self._api()
-            self._knock()
-            found = list(
-                api.list_models(
-                    search=text or None,
-                    filter=kind if kind != "safetensors" else ["safetensors", "text-generation"],
-                    sort="downloads",
-                    limit=limit,
-                    expand=["downloads", "likes", "safetensors", "gguf", "config", "tags", "gated", "lastModified"],
-                )
-            )
-        return tuple(_listed(each, kind) for each in found)
+            rows = _patiently(lambda: self._get("/api/models", {key: value for key, value in wanted.items() if value}))
+        if not isinstance(rows, list):
+            raise HubError("The Hub's answer to the search cannot be understood.")
+        models = (listing.read(row, kind) for row in rows[:limit])
+        return tuple(model for model in models if model is not None)
 
-    def _knock(self) -> None:
-        """Fail at once where nobody answers: huggingface_hub itself would try a listing for half a minute."""
+    def _get(self, path: str, query: Mapping[str, Any]) -> Any:
+        """The JSON behind a path of the Hub's API; an answer that drips in without end is given up."""
+        self._api()
         from huggingface_hub import get_session
+        from huggingface_hub.errors import HfHubHTTPError
 
-        get_session().head(self._settings.hub_endpoint, timeout=_TIMEOUT)
+        url, headers = f"{self._settings.hub_endpoint}{path}", self.headers()
+        end, body = time.monotonic() + _LONGEST, bytearray()
+        with get_session().stream("GET", url, params=query, headers=headers, timeout=_TIMEOUT) as response:
+            if response.is_error:
+                raise HfHubHTTPError(f"status {response.status_code}", response=response)
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > _LARGEST:
+                    raise HubError("The Hub's answer is too long to be one.")
+                if time.monotonic() > end:
+                    raise HubUnreachable(_silent(self._settings.hub_endpoint, _LONGEST), hint=_NETWORK_HINT)
+        return json.loads(body)
 
     def gated(self, repo_id: str) -> GatedRepo:
         """The error for a repository whose license was not accepted, or not with this token."""
@@ -152,6 +154,9 @@ class Hub:
             )
         from huggingface_hub import HfApi
 
+        if not self._settings.debug:
+            # What matters of it reaches us as an error, and errors we say ourselves.
+            logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
         return HfApi(endpoint=self._settings.hub_endpoint, token=self.token() or False, library_name="squish")
 
     @contextmanager
@@ -159,7 +164,7 @@ class Hub:
         """Translate what huggingface_hub and its HTTP library raise."""
         if self._settings.offline:
             self._api()
-        from httpx2 import HTTPError, InvalidURL
+        from httpx2 import HTTPError, InvalidURL, TimeoutException
         from huggingface_hub import errors
 
         try:
@@ -176,13 +181,14 @@ class Hub:
             status = error.response.status_code
             hint = "HF_TOKEN is not valid." if status in (401, 403) else "Try again later."
             raise HubError(f"The Hub answered {status} for {repo_id}.", hint=hint) from error
+        except TimeoutException as error:
+            raise HubUnreachable(_silent(self._settings.hub_endpoint, _TIMEOUT), hint=_NETWORK_HINT) from error
         except (HTTPError, InvalidURL, OSError) as error:
             reason = clean(str(error)) or type(error).__name__
             raise HubUnreachable(
-                f"{self._settings.hub_endpoint} cannot be reached: {reason}.",
-                hint="Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it.",
+                f"{self._settings.hub_endpoint} cannot be reached: {reason}.", hint=_NETWORK_HINT
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise HubError(f"The Hub's answer for {repo_id} cannot be understood.") from error
 
     def _not_found(self, repo_id: str) -> ModelNotFound:
@@ -197,32 +203,28 @@ class Hub:
         return ModelNotFound(f"{repo_id} is not on the Hub.", hint=hint, param="model")
 
 
-def _listed(info: ModelInfo, kind: Kind) -> HubModel:
-    """What a search says of a repository. Its texts are not ours and are cleaned."""
-    config = info.config if isinstance(info.config, dict) else {}
-    packed = config.get("quantization_config") or config.get("quantization")
-    bits = packed.get("bits") if isinstance(packed, dict) else None
-    gguf = getattr(info, "gguf", None)
-    gguf = gguf if isinstance(gguf, dict) else {}
-    named = gguf.get("architecture") if kind == "gguf" else config.get("model_type")
-    stored = info.safetensors
-    return HubModel(
-        repo_id=clean(info.id),
-        kind=kind,
-        downloads=info.downloads or 0,
-        likes=info.likes or 0,
-        tensors={} if stored is None else {clean(name): int(count) for name, count in stored.parameters.items()},
-        parameters=int(gguf.get("total") or 0) if kind == "gguf" else (stored.total if stored is not None else 0),
-        architecture=clean(named) if isinstance(named, str) else None,
-        bits=bits if isinstance(bits, int) else None,
-        updated=f"{info.last_modified:%Y-%m-%d}" if info.last_modified is not None else None,
-        gated=bool(info.gated),
-    )
-
-
 def _license(info: ModelInfo) -> str | None:
     """The license that the card or, without one, the tags name."""
     card = info.card_data
     named = card.get("license") if card is not None else None
     tagged = next((tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")), None)
     return clean(named) if isinstance(named, str) else (clean(tagged) if tagged else None)
+
+
+def _silent(endpoint: str, seconds: float) -> str:
+    return f"{endpoint} did not answer within {seconds:.0f} seconds."
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again where the Hub is busy: when it says, or a little later."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for pause in _PAUSES:
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            if error.response.status_code not in _BUSY:
+                raise
+            asked = error.response.headers.get("retry-after", "")
+            time.sleep(min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else pause)
+    return ask()

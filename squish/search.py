@@ -14,7 +14,8 @@ from typing import Literal
 from squish import architectures, catalog, fit, machine
 from squish.catalog import CatalogEntry
 from squish.config import Settings
-from squish.hub import Hub, HubModel, Kind
+from squish.hub import Hub
+from squish.listing import HubModel, Kind
 from squish.manifest import Manifest
 from squish.store import Store
 

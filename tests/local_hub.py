@@ -134,7 +134,7 @@ class LocalHub:
         return self.repos[repo_id]
 
     def fault(self, file: str, *faults: Fault) -> None:
-        """The next responses for a file name go wrong in these ways, one each."""
+        """The next responses for a file name, or for "api", go wrong in these ways, one each."""
         with self._lock:
             self._faults[file].extend(faults)
 
@@ -191,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.name == "cdn":
             _, repo_id, name = re.fullmatch(r"/(cdn)/([^/]+/[^/]+)/(.+)", unquote(path)).groups()  # type: ignore[union-attr]
             self._file(self.hub.repos[repo_id], name)
+        elif path.startswith("/api/") and (fault := self.hub.take_fault("api", "api")) != Fault():
+            self._api_fault(fault)
         elif path == "/api/models":
             self._search()
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
@@ -202,6 +204,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def _api_fault(self, fault: Fault) -> None:
+        """An answer of the API that goes wrong: an error, or silence until `release`."""
+        if fault.status is not None:
+            self._error(fault.status, None, fault.retry_after)
+            return
+        self.hub.released.wait()
+        self.close_connection = True
+
     def _search(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         words, limit = query.get("search", [""])[0].lower().split(), int(query.get("limit", ["100"])[0])
@@ -212,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, repo in self.hub.repos.items()
             if all(word in name.lower() for word in words) and wanted <= {*repo.tags}
         ]
-        found.sort(key=lambda each: -int(str(each["downloads"])))
+        found.sort(key=lambda each: -each["downloads"] if isinstance(each["downloads"], int) else 0)
         self._json(found[:limit])
 
     def _model(self, repo_id: str, kind: str | None, revision: str | None) -> None:

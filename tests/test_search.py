@@ -12,10 +12,11 @@ import pytest
 
 from squish import architectures, search
 from squish.config import Settings
+from squish.errors import HubError, HubUnreachable
 from squish.fit import Machine
 from squish.search import Found, Wanted
 from tests.conftest import SQUISH, clean_environment
-from tests.local_hub import LocalHub
+from tests.local_hub import Fault, LocalHub
 
 GB = 10**9
 
@@ -124,3 +125,58 @@ def test_the_architectures_are_those_of_mlx_lm() -> None:
     assert not {"base", "cache", "switch_layers", "rope_utils"} & known
     for name in sorted(known)[::10]:
         assert _get_classes({"model_type": name})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"likes": "many"}, {"likes": 0, "downloads": 20_000}),
+        ({"downloads": None}, {"downloads": 0}),
+        ({"downloads": -5, "likes": True}, {"downloads": 0, "likes": 0}),
+        ({"downloads": 10**400}, {"downloads": 0}),
+        ({"safetensors": {"parameters": {"U32": GB}, "total": -1}}, {"parameters": 8 * GB}),
+        ({"safetensors": {"parameters": ["U32"], "total": "big"}}, {"parameters": 8 * GB}),
+        ({"safetensors": "none"}, {"parameters": 8 * GB}),
+        ({"lastModified": "yesterday"}, {"updated": None}),
+        ({"lastModified": 17}, {"updated": None}),
+        ({"config": {"model_type": "llama", "quantization_config": {"bits": "4"}}}, {"bits": 4.0}),
+        ({"config": {"model_type": "llama", "quantization_config": {"bits": -4}}}, {"bits": 4.0}),
+        ({"gated": "auto"}, {"gated": True}),
+    ],
+)
+def test_a_field_that_makes_no_sense_is_one_that_was_not_said(
+    hub: LocalHub, settings: Settings, fields: dict[str, object], kept: dict[str, object]
+) -> None:
+    listed(hub, "odd/Tiny-8B-4bit", ("mlx",), **{"config": {"model_type": "llama"}, "downloads": 20_000, **fields})
+    found = {each.name: each for each in search.everywhere(Wanted("tiny", sort="downloads"), settings)}
+    assert "mlx-community/Tiny-8B-4bit" in found
+    row = found["odd/Tiny-8B-4bit"]
+    assert {name: getattr(row, name) for name in kept} == kept
+
+
+@pytest.mark.parametrize("id", [None, 7, "", "no-slash", "org/\x1b[2Jx", "../../etc", "org/x:8bit"])
+def test_a_row_without_a_name_that_can_be_pulled_is_left_out(hub: LocalHub, settings: Settings, id: object) -> None:
+    listed(hub, "odd/Tiny-8B-4bit", ("mlx",), id=id, config={"model_type": "llama"}, downloads=20_000)
+    assert len(search.everywhere(Wanted("tiny"), settings)) == 4
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(
+    hub: LocalHub, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squish.hub._TIMEOUT", 0.2)
+    hub.fault("api", Fault(hold_after=0))
+    with pytest.raises(HubUnreachable, match="did not answer within"):
+        search.everywhere(Wanted("tiny"), settings)
+    hub.release()
+
+
+def test_a_busy_hub_is_asked_again_without_a_word_of_its_library(
+    hub: LocalHub, settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.fault("api", Fault(status=429, retry_after="0"), Fault(status=503, retry_after="0"))
+    assert search.everywhere(Wanted("tiny"), settings)
+    assert [each.status for each in hub.requests] == [429, 503, 200, 200, 200]
+    hub.fault("api", *[Fault(status=503, retry_after="0")] * 3)
+    with pytest.raises(HubError, match="503"):
+        search.everywhere(Wanted("tiny"), settings)
+    assert capfd.readouterr().err == ""
