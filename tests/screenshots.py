@@ -17,6 +17,7 @@ PICTURES = {
     "first-run": "first-run",
     "hub": "hub",
     "downloads": "downloads",
+    "library": "library",
     "server": "server",
 }
 SIZE = (100, 30)

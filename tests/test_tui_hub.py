@@ -12,11 +12,13 @@ from textual.pilot import Pilot
 
 from squish import search, unfinished
 from squish.config import Settings
+from squish.errors import HubUnreachable
 from squish.runtime import Runtime
 from squish.search import Found
 from squish.store import Store
 from squish.tui import finds
 from squish.tui.app import SquishApp
+from squish.tui.downloads import Transfer
 from squish.tui.finds import Choice
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.confirm import ConfirmScreen
@@ -25,8 +27,8 @@ from squish.tui.screens.library import LibraryScreen
 from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfers import one_line
 from tests.local_hub import Fault, LocalHub, tiny_model
-from tests.tui_scenes import screen_text, until, write
-from tests.tui_scripted import MODELS, FrozenMachine, ScriptedApp
+from tests.tui_scenes import ready, screen_text, until, write
+from tests.tui_scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 REPO = "acme/tiny-llama-4bit"
 MIB = 2**20
@@ -193,6 +195,19 @@ async def test_a_failed_download_says_why_and_is_tried_again(hub: LocalHub, sett
         await until(pilot, lambda: "✕" in screen_text(pilot) and "failed" in screen_text(pilot))
         await pilot.press("r")
         await until(pilot, lambda: Store(settings.cache_dir).list() != [])
+
+
+async def test_the_list_of_downloads_has_room_for_what_comes_into_it() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    moving = Transfer("qwen3:8b", "qwen3:8b", "running", "download", 2_900_000_000, 4_610_000_000)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "Nothing is on its way" in screen_text(pilot))
+        app.downloads._transfers.append(moving)
+        await until(pilot, lambda: "2.9 GB of 4.6 GB" in screen_text(pilot))
+        moving.state, moving.error = "failed", HubUnreachable("It broke off. " * 8, hint="Check the network.")
+        await until(pilot, lambda: "✕ qwen3:8b" in screen_text(pilot) and "Check the network." in screen_text(pilot))
 
 
 async def test_a_model_is_loaded_pinned_and_deleted() -> None:

@@ -10,7 +10,7 @@ from tests.tui_scenes import SCENES
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36)}
 ALSO_WIDE = ("chats", "params")
-AT_EVERY_SIZE = ("first-run", "hub", "server", "empty", "streaming", "picker")
+AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,18 @@ async def downloads(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "broke off" in screen_text(pilot))
 
 
+async def library(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+    app.engine.be("qwen3:8b", "ready")
+    app.engine.pin("qwen3:8b", True)
+    app.engine.requests = [_request(1, "", "qwen3:8b", "done", 64, 212)]
+    kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
+    app.downloads._transfers.append(kept)
+    app._show_background_work()
+    await opened(pilot, "f4", "#models")
+    await until(pilot, lambda: "⇣1" in screen_text(pilot) and "gemma3:12b" in screen_text(pilot))
+
+
 async def server(pilot: Pilot[None]) -> None:
     app = app_of(pilot)
     app.server.state, app.server.url = "on", "http://127.0.0.1:11435"
@@ -319,5 +331,6 @@ SCENES |= {
     "first-run": (ScriptedApp, first_run),
     "hub": (_with_models, hub),
     "downloads": (_with_models, downloads),
+    "library": (_with_models, library),
     "server": (_with_models, server),
 }

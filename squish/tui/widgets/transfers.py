@@ -121,6 +121,8 @@ class TransferList(OptionList):
             self.set_options([Option(each) for each in rows])
             if transfers:
                 self.highlighted = transfers.index(marked) if marked in transfers else 0
+            # Textual forgets a layout that is asked for while an earlier one is due: ask again when that is done.
+            self.call_after_refresh(self.refresh, layout=True)
         for at, (old, new) in enumerate(zip(self._rows, rows, strict=True)):
             if not old.is_same(new):
                 self.replace_option_prompt_at_index(at, new)
