@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,6 +169,9 @@ class _Pull:
         except (UnsupportedModel, InvalidInput, ModelNotFound):  # no later pull will need these bytes
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
             raise
+        finally:
+            with suppress(OSError):  # there is something in it, or it is installed
+                partial.rmdir()
 
     async def _installed_from(self, fetched: Fetched) -> AsyncGenerator[PullEvent]:
         """Commit what was fetched: an imported GGUF file, a model, or a model and the original it was made of."""

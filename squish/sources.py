@@ -13,12 +13,15 @@ from pathlib import Path
 
 from squish import catalog
 from squish.catalog import CatalogEntry, PackageSource
-from squish.errors import InvalidName, ModelNotFound, Offline, UnsupportedModel
+from squish.errors import HubError, InvalidName, ModelNotFound, Offline, UnsupportedModel
 from squish.hub import HubFile, Snapshot
+from squish.manifest import is_inside
 from squish.names import LocalPath, RepoName, ShortName, parse
+from squish.text import clean
 
 # Weights and what a tokenizer needs. Never code (.py) and never pickles (.bin, .pt), which run code when loaded.
 _TAKEN = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "tokenizer*.txt", "merges.txt", "vocab.txt")
+_LONGEST_NAME = 200  # bytes; a disk takes 255, and the parts of a download add to it
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -152,7 +155,34 @@ def is_model_file(name: str) -> bool:
 
 
 def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
-    """The files to take: the one .gguf file that a tag means, else the safetensors model. Raises UnsupportedModel."""
+    """The files to take: the one .gguf file that a tag means, else the safetensors model.
+
+    Raises UnsupportedModel, ModelNotFound (no such variant), HubError (a name that is not safe on a disk).
+    """
+    taken = _chosen(snapshot, tag)
+    for file in taken:
+        _require_safe(file.path, snapshot.repo_id)
+    if len({file.path.casefold() for file in taken}) < len(taken):  # one file on a disk that takes a for A
+        raise HubError(f"{snapshot.repo_id} has two files whose names differ only in upper and lower case.")
+    return taken
+
+
+def _require_safe(path: str, repo: str) -> None:
+    """Refuse a name that leaves the directory, or that a disk or a terminal reads in its own way."""
+    parts = path.split("/")
+    plain = path.isprintable() and clean(path) == path and not re.match(r"[A-Za-z]:", path)
+    if plain and is_inside(path) and all(len(part.encode()) <= _LONGEST_NAME for part in parts):
+        return
+    shown = "".join(each if each.isprintable() else "?" for each in clean(path))
+    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+    raise HubError(
+        f"{repo} has a file whose name is not safe to store: {shown!r}.",
+        hint="Nothing was downloaded. Take the model from another repository.",
+        param="model",
+    )
+
+
+def _chosen(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     ggufs = [file for file in snapshot.files if file.path.lower().endswith(".gguf")]
     taken = tuple(file for file in snapshot.files if is_model_file(file.path))
     weights = [file.path for file in taken if file.path.endswith(".safetensors")]

@@ -343,8 +343,24 @@ def test_names_that_leave_the_directory_are_not_taken(machine: Machine, hub: Loc
     machine.pull(REPO)
     assert [path for path in machine.settings.home.rglob("*.json") if path.name in ("evil.json", "up.json")] == []
     hub.add_repo("org/gguf", {"../evil-Q8_0.gguf": b"GGUF"})
-    with pytest.raises(HubError, match="outside"):
+    with pytest.raises(HubError, match="not safe"):
         machine.pull("org/gguf:Q8_0")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "C:\\evil.json", "C:evil.json", "nul\x00.json", "red\x1b[31m.json", "bell\x07.json", "turn\u202e.json",
+        "new\nline.json", f"{'x' * 300}.json", "up\\..\\up.safetensors", "Config.json",
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_safe_is_refused_before_a_byte_is_sent(machine: Machine, hub: LocalHub, name: str) -> None:
+    hub.add_repo(REPO, tiny_model() | {name: b"{}"})
+    with pytest.raises(HubError, match=r"not safe|upper and lower") as caught:
+        machine.pull(REPO)
+    assert caught.value.message.isprintable() and len(caught.value.message) < 160
+    assert {each.path.partition("?")[0] for each in hub.requests} == {f"/api/models/{REPO}"}
+    assert list((machine.settings.cache_dir / ".partial").iterdir()) == []
 
 
 def test_a_repository_of_pickles_is_not_supported(machine: Machine, hub: LocalHub) -> None:
