@@ -317,6 +317,7 @@ async def test_a_long_chat_opens_at_its_end_with_few_widgets(tmp_path: Path) -> 
         await pilot.press("alt+pagedown")
         await until(pilot, lambda: "an answer 249" in screen_text(pilot))
         assert len(app.screen.query(AnswerView)) == WINDOW
+        assert len(app.screen.query_one(Transcript).query("*")) <= 6 * WINDOW, "of 500 messages"
         app.screen.query_one(Transcript).scroll_home(animate=False)
         await until(pilot, lambda: len(app.screen.query(AnswerView)) == 2 * WINDOW)
         assert f"an answer {250 - WINDOW}" in screen_text(pilot), "what was in view stays in view"

@@ -32,18 +32,8 @@ class QuestionView(Static):
     """What the user asked, with the files that went along."""
 
     def __init__(self, turn: Turn) -> None:
-        super().__init__(classes="question", markup=False)
+        super().__init__(_question(turn), classes="question", markup=False)
         self.turn = turn
-
-    def on_mount(self) -> None:
-        turn, lines = self.turn, list[Content | str | tuple[str, str]]()
-        if turn.questions.label:
-            lines += [(f"you {turn.questions.label}", "bold $accent"), "\n"]
-        lines.append(clean(turn.question))
-        for file in turn.attachments:
-            size = figures.size(len(file.text.encode()))
-            lines.append((f"\n⎘ {clean(file.name)} · {size}", "$foreground-muted"))
-        self.update(Content.assemble(*lines))
 
 
 class AnswerView(Vertical):
@@ -58,9 +48,11 @@ class AnswerView(Vertical):
         self.unfolded = False
         answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
         self._live: LiveMarkdown | None = LiveMarkdown(may_flush, answer.text) if answer.running else None
-        self._thought = Static(classes="thought", markup=False)
-        self._thought.display = False
-        self._note = Static(classes="note", markup=False)
+        # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
+        self._thought = Static(_thought(answer, False), classes="thought", markup=False)
+        self._thought.display = bool(answer.reasoning)
+        self._note = Static(self._said(), classes="note", markup=False)
+        self.set_class(answer.phase == "failed", "-failed")
 
     def compose(self) -> ComposeResult:
         label = self.turn.answers.label
@@ -73,9 +65,6 @@ class AnswerView(Vertical):
         elif self.turn.answer.text:
             yield self._frozen()
         yield self._note
-
-    def on_mount(self) -> None:
-        self.update_note()
 
     @property
     def live(self) -> LiveMarkdown | None:
@@ -90,10 +79,14 @@ class AnswerView(Vertical):
         """Say how far the answer is now."""
         answer = self.turn.answer
         self.set_class(answer.phase == "failed", "-failed")
-        self._note.update(error_content(answer.error) if answer.error else _note(answer, self.turn.model))
+        self._note.update(self._said())
         if answer.reasoning:
             self._thought.display = True
             self._thought.update(_thought(answer, self.unfolded))
+
+    def _said(self) -> Content:
+        answer = self.turn.answer
+        return error_content(answer.error) if answer.error else _note(answer, self.turn.model)
 
     def fold(self) -> None:
         """Show the thoughts, or hide them."""
@@ -121,6 +114,17 @@ class AnswerView(Vertical):
     def _frozen(self) -> Static:
         palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
         return frozen(self.turn.answer.text, palette)
+
+
+def _question(turn: Turn) -> Content:
+    lines = list[Content | str | tuple[str, str]]()
+    if turn.questions.label:
+        lines += [(f"you {turn.questions.label}", "bold $accent"), "\n"]
+    lines.append(clean(turn.question))
+    for file in turn.attachments:
+        size = figures.size(len(file.text.encode()))
+        lines.append((f"\n⎘ {clean(file.name)} · {size}", "$foreground-muted"))
+    return Content.assemble(*lines)
 
 
 def _thought(answer: Answer, unfolded: bool) -> Content:
