@@ -26,11 +26,30 @@ class PackageSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Dimensions:
+    """What of a model's config.json decides how much memory a conversation takes.
+
+    layers: those whose cache holds every token; window_layers: those that see `window` tokens only; head: numbers in
+    one head; intermediate: width of the feed-forward layer, of a mixture that of the experts that work at a time.
+    """
+
+    layers: int
+    kv_heads: int
+    head: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    window_layers: int = 0
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """A model that has a short name.
 
     id: `llama3.1:8b`; repo: `org/name` on the Hub; parameters: how many, all experts counted; bits: per weight;
-    context: tokens that the model was made for; default: what the name without a tag means.
+    context: tokens that the model was made for; shape: None where it is not known; default: what the name without a
+    tag means.
     """
 
     id: str
@@ -39,6 +58,7 @@ class CatalogEntry:
     bits: float
     context: int
     license: str
+    shape: Dimensions | None = None
     default: bool = False
     package: PackageSource | None = None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from squish import console, fit, machine
-from squish.manifest import Installed, Manifest
+from squish.manifest import Installed, Manifest, read_json
 from squish.text import clean
 
 _USUAL_CONTEXT = 8192
@@ -30,8 +29,7 @@ class Description:
 def describe(installed: Installed, context: int | None = None) -> Description:
     """Read a model's directory. context: tokens of the fit; by default 8192, or the model's where that is shorter."""
     manifest, here = installed.manifest, machine.read()
-    shape = fit.shape_of(_json(installed.path / "config.json"), manifest.parameters)
-    stored = sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
+    shape, stored = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters), manifest.weights
     estimate = fit.estimate(shape, stored, context or min(_USUAL_CONTEXT, manifest.context_length), here)
     return Description(
         manifest=manifest,
@@ -101,13 +99,5 @@ def _template(directory: Path) -> str | None:
         return (directory / "chat_template.jinja").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         pass
-    found = _json(directory / "tokenizer_config.json").get("chat_template")
+    found = read_json(directory / "tokenizer_config.json").get("chat_template")
     return found if isinstance(found, str) else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -5,11 +5,13 @@ It knows the names of directories and the shape of a manifest, not which models 
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import tomli_w
@@ -65,6 +67,11 @@ class Manifest:
         return sum(file.size for file in self.files)
 
     @property
+    def weights(self) -> int:
+        """Bytes of the weights alone."""
+        return sum(file.size for file in self.files if file.path.endswith(".safetensors"))
+
+    @property
     def created(self) -> int:
         """When it was installed, in Unix seconds."""
         return int(self.installed_at.timestamp())
@@ -106,6 +113,15 @@ def read_manifest(path: Path) -> Manifest:
         reason = f"{path / MANIFEST} cannot be read: {error}."
         raise CorruptModel(reason, hint="Pull the model again with --force.") from error
     return manifest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model, empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -249,7 +249,7 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
         console.note("Only the catalog and the installed models were searched.")
         found = searching.offline(wanted, settings)
     if as_json:
-        console.out_json([asdict(model) for model in found])
+        console.out_json([_found_json(model) for model in found])
     elif not found:
         console.note(f"Nothing matches {query!r}." if query else "Nothing fits this machine.")
     else:
@@ -278,6 +278,16 @@ def _show_found(found: list[Found], context: int) -> None:
         f"MEMORY is for a context of {context:,} tokens. This machine has {console.size(here.total)} of {here.kind} "
         f"for models, {console.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
     )
+    if here.float32:
+        console.note(
+            "Without a GPU weights are computed in float32: MEMORY counts 4 bytes a parameter where that fits."
+        )
+
+
+def _found_json(model: Found) -> dict[str, Any]:
+    values = asdict(model)
+    del values["shape"]
+    return values | {"exact": model.shape is not None and model.shape.exact}
 
 
 def _search_row(model: Found) -> tuple[str, ...]:
@@ -287,7 +297,7 @@ def _search_row(model: Found) -> tuple[str, ...]:
         _parameters(model.parameters),
         f"{model.bits:g}" if model.bits else "?",
         console.size(model.size) if model.size else "?",
-        ("" if model.exact else "~") + console.size(model.memory) if model.memory else "?",
+        ("" if model.shape and model.shape.exact else "~") + console.size(model.memory) if model.memory else "?",
         model.fits or "?",
         "" if model.downloads is None else f"{model.downloads:,}",
         "" if model.likes is None else f"{model.likes:,}",

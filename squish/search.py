@@ -16,7 +16,7 @@ from squish.catalog import CatalogEntry
 from squish.config import Settings
 from squish.hub import Hub
 from squish.listing import HubModel, Kind
-from squish.manifest import Manifest
+from squish.manifest import Installed, read_json
 from squish.store import Store
 
 Sort = Literal["downloads", "likes", "updated", "size", "parameters", "name"]
@@ -26,6 +26,7 @@ _NAMED_BITS = re.compile(r"(?:^|[-_.])(?:int|q)?([2-8])[-_]?bits?(?:$|[-_.])|(?:
 _NAMED_SIZE = re.compile(r"(?:^|[-_.])(\d+(?:\.\d+)?)(b|m)(?:$|[-_.])", re.IGNORECASE)
 _GGUF_BITS = 4.8
 _COMPRESSED_BITS = 4.5
+_MOST_BITS = 32.5  # more is the header of a file that holds next to no weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Found:
 
     size: bytes on disk once it is installed; bits: per weight, so that a repository of full precision, which is
     compressed while it is pulled, has the bits it gets; memory: bytes needed at the context that was asked for;
-    exact: False where memory rests on a guess of the architecture; updated: `2026-01-31`.
+    shape: what memory rests on, guessed where not exact; updated: `2026-01-31`.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Found:
     size: int
     memory: int
     fits: fit.Fits | None
-    exact: bool = False
+    shape: fit.Shape | None = None
     downloads: int | None = None
     likes: int | None = None
     updated: str | None = None
@@ -87,9 +88,9 @@ def offline(wanted: Wanted, settings: Settings) -> list[Found]:
     here = machine.read()
     words = wanted.query.lower().split()
     installed = {
-        manifest.id: _from_store(manifest, wanted.context, here)
-        for manifest in Store(settings.cache_dir).list()
-        if all(word in f"{manifest.id} {manifest.source}".lower() for word in words)
+        each.manifest.id: _from_store(each, wanted.context, here)
+        for each in Store(settings.cache_dir).installed()
+        if all(word in f"{each.manifest.id} {each.manifest.source}".lower() for word in words)
     }
     rest = [each for each in _matching(wanted.query) if each.id not in installed]
     return _chosen([*installed.values(), *(_from_catalog(each, wanted.context, here) for each in rest)], wanted)
@@ -163,16 +164,35 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
 def _from_catalog(entry: CatalogEntry, context: int, here: fit.Machine) -> Found:
     size = int(entry.parameters * entry.bits / 8)
     author = entry.repo.partition("/")[0]
-    return _weighed(
-        Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None), context, here
+    found = Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None)
+    return _weighed(replace(found, shape=shape_of(entry)), context, here)
+
+
+def shape_of(entry: CatalogEntry) -> fit.Shape:
+    """What the catalog knows of a model's memory, as its config.json would say it."""
+    known = entry.shape
+    if known is None:
+        return fit.guessed(entry.parameters)
+    per_layer = 2 * known.kv_heads * known.head
+    return fit.Shape(
+        parameters=entry.parameters,
+        kv_numbers=per_layer * known.layers,
+        window_numbers=per_layer * known.window_layers,
+        window=known.window,
+        hidden=known.hidden,
+        intermediate=known.intermediate,
+        vocabulary=known.vocabulary,
     )
 
 
-def _from_store(manifest: Manifest, context: int, here: fit.Machine) -> Found:
-    bits = round(8 * manifest.size / manifest.parameters, 1) if manifest.parameters else None
+def _from_store(installed: Installed, context: int, here: fit.Machine) -> Found:
+    manifest = installed.manifest
+    bits = round(8 * manifest.weights / manifest.parameters, 1) if manifest.parameters else 0
     where = manifest.source.removeprefix("hub:")
     author = where.partition("/")[0] if manifest.source.startswith("hub:") else ""
-    found = Found(manifest.id, where, author, "installed", manifest.parameters, bits, manifest.size, 0, None)
+    shape = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters)
+    found = Found(manifest.id, where, author, "installed", manifest.parameters, None, manifest.size, 0, None, shape)
+    found = replace(found, bits=bits if 0 < bits <= _MOST_BITS else None)
     return _weighed(found, context, here)
 
 
@@ -180,8 +200,9 @@ def _weighed(found: Found, context: int, here: fit.Machine) -> Found:
     """With the memory it needs and whether that is there; unknown without a number of parameters."""
     if not found.parameters:
         return found
-    needs = fit.estimate(fit.guessed(found.parameters), found.size, context, here)
-    return replace(found, memory=needs.needed, fits=fit.verdict(needs, here))
+    shape = found.shape or fit.guessed(found.parameters)
+    needs = fit.estimate(shape, found.size, context, here)
+    return replace(found, shape=shape, memory=needs.needed, fits=fit.verdict(needs, here))
 
 
 def _parameters(model: HubModel, bits: float | None) -> int:

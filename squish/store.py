@@ -52,7 +52,11 @@ class Store:
 
     def list(self) -> list[Manifest]:
         """Every installed model, sorted by id. What cannot be read is skipped; see `problems`."""
-        return [installed.manifest for installed in self._scan()[0]]
+        return [each.manifest for each in self.installed()]
+
+    def installed(self) -> tuple[Installed, ...]:
+        """The same with the directory of each."""
+        return self._scan()[0]
 
     def problems(self) -> tuple[Problem, ...]:
         """Directories that look like models and are none."""

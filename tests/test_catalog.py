@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 
+from squish import fit
 from squish.catalog import entries, lookup, nearest
 from squish.names import RepoName, ShortName, parse
+from squish.search import shape_of
 from squish.store import directory_name
 
 
@@ -23,6 +25,51 @@ def test_every_entry_is_whole() -> None:
         assert 2 <= entry.bits <= 16
         assert 2048 <= entry.context <= 2**20
         assert entry.license
+
+
+def test_the_shape_of_a_model_is_one_that_it_can_have() -> None:
+    for entry in entries():
+        shape = entry.shape
+        assert shape is not None
+        assert 4 <= shape.layers + shape.window_layers <= 100 and shape.layers > 0
+        assert 1 <= shape.kv_heads <= 64 and shape.head in (64, 96, 128, 256)
+        assert bool(shape.window_layers) == bool(shape.window)
+        assert 500 < shape.hidden < 10_000 < shape.vocabulary < 300_000
+        rest = shape.vocabulary * shape.hidden + 4 * shape.hidden * shape.hidden * shape.layers
+        assert rest < 1.3 * entry.parameters
+
+
+LLAMA_31_8B = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+}  # fmt: skip
+GEMMA_3_4B = {
+    "model_type": "gemma3",
+    "text_config": {
+        "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_attention_heads": 8,
+        "num_hidden_layers": 34, "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 1024,
+        "vocab_size": 262208,
+    },
+}  # fmt: skip
+GPT_OSS_20B = {
+    "model_type": "gpt_oss", "hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64,
+    "num_hidden_layers": 24, "num_key_value_heads": 8, "head_dim": 64, "sliding_window": 128, "vocab_size": 201088,
+    "layer_types": ["sliding_attention", "full_attention"] * 12,
+}  # fmt: skip
+QWEN_3_06B = {
+    "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16, "head_dim": 128,
+    "num_hidden_layers": 28, "num_key_value_heads": 8, "sliding_window": None, "vocab_size": 151936,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("id", "config"),
+    [("llama3.1:8b", LLAMA_31_8B), ("gemma3:4b", GEMMA_3_4B), ("gpt-oss:20b", GPT_OSS_20B), ("qwen3:0.6b", QWEN_3_06B)],
+)
+def test_the_catalog_says_of_the_memory_what_config_json_says(id: str, config: dict[str, object]) -> None:
+    entry = lookup(ShortName(*id.split(":")))
+    assert entry is not None
+    assert shape_of(entry) == fit.shape_of(config, entry.parameters)
 
 
 def test_ids_and_repositories_are_named_once() -> None:

@@ -116,7 +116,7 @@ def estimate(find: Found, context: int, machine: fit.Machine) -> fit.Estimate | 
     """What a model needs, or None where nobody knows its size."""
     if not find.parameters:
         return None
-    return fit.estimate(fit.guessed(find.parameters), find.size, context, machine)
+    return fit.estimate(find.shape or fit.guessed(find.parameters), find.size, context, machine)
 
 
 def verdict(find: Found, context: int, machine: fit.Machine) -> fit.Fits | None:
