@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -123,6 +124,7 @@ def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, t
     assert user.pull(REPO, bits("mxfp4")).installed.manifest.id == f"{REPO}:mxfp4"
     mixed = user.pull(REPO, bits("mixed_4_6", 32))
     assert mixed.installed.manifest.id == f"{REPO}:mixed_4_6-g32"
+    assert re.fullmatch(r"mixed 4\.\d-bit \(group 32\)", mixed.installed.manifest.quantization)
     quantization = config_of(mixed)["quantization"]
     assert quantization["model.layers.0.self_attn.q_proj"]["bits"] == 4
     assert 6 in {each["bits"] for each in quantization.values() if isinstance(each, dict)}

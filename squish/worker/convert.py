@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,13 @@ def inspect(path: Path) -> Imported:
         raise CorruptModel(
             f"{display_name(path)} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed."
         )
-    parameters, dtype = _weights(path, config)
+    found = _weights(path, config)
     text_config = config.get("text_config", config)
     return Imported(
         architecture=architecture,
-        quantization=_quantization(config) or dtype,
+        quantization=_quantization(config, found.packed) or found.dtype,
         context_length=int(text_config.get("max_position_embeddings") or 0) or 4096,
-        parameters=parameters,
+        parameters=found.parameters,
     )
 
 
@@ -112,13 +113,17 @@ def _runs_natively(config: dict[str, Any]) -> bool:
     return True
 
 
-def _quantization(config: dict[str, Any]) -> str | None:
+def _quantization(config: dict[str, Any], packed: Counter[int]) -> str | None:
+    """How the weights are packed. Where layers differ, the mean of their bits says more than what most of them have."""
     found = config.get("quantization") or config.get("quantization_config")
     if not isinstance(found, dict) or "bits" not in found:
         return None
-    mode = found.get("mode", "affine")
+    mode, group = found.get("mode", "affine"), found.get("group_size", 64)
+    if len(packed) > 1:
+        mean = sum(bits * count for bits, count in packed.items()) / packed.total()
+        return f"mixed {mean:.1f}-bit (group {group})"
     name = "" if mode == "affine" else f"{mode}, "
-    return f"{found['bits']}-bit ({name}group {found.get('group_size', 64)})"
+    return f"{found['bits']}-bit ({name}group {group})"
 
 
 def _count(name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> int:
@@ -135,23 +140,46 @@ def _count(name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> i
     return math.prod(scales) * group
 
 
-def _weights(path: Path, config: dict[str, Any]) -> tuple[int, str]:
-    """Parameters, and the name of the commonest dtype. Only headers are read."""
+@dataclass(slots=True)
+class _Weights:
+    """packed: how many numbers there are of each count of bits, among those that are packed."""
+
+    parameters: int = 0
+    packed: Counter[int] = field(default_factory=Counter)
+    dtypes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def dtype(self) -> str:
+        """The name of the commonest."""
+        return self.dtypes.most_common(1)[0][0] if self.dtypes else "empty"
+
+    def add(self, name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
+        count = _count(name, shapes, config)
+        self.parameters += count
+        layer, _, kind = name.rpartition(".")
+        if kind == "weight" and f"{layer}.scales" in shapes and count:
+            self.packed[round(32 * math.prod(shapes[name]) / count)] += count
+
+
+def _weights(path: Path, config: dict[str, Any]) -> _Weights:
+    """What the headers of the files say; nothing else is read."""
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise UnsupportedModel(
             f"{display_name(path)} has no .safetensors files.", hint="PyTorch checkpoints are not loaded."
         )
-    parameters = 0
-    dtypes: Counter[str] = Counter()
+    seen = _Weights()
     for file in files:
         try:
             with safe_open(str(file), framework="numpy") as tensors:
-                shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
-                dtypes.update({tensors.get_slice(name).get_dtype().lower(): math.prod(s) for name, s in shapes.items()})
+                slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+                shapes = {name: each.get_shape() for name, each in slices.items()}
+                for name, each in slices.items():
+                    seen.dtypes[each.get_dtype().lower()] += math.prod(shapes[name])
         except (SafetensorError, OSError) as error:
             raise CorruptModel(
                 f"{file.name} of {display_name(path)} cannot be read: {error}", param=file.name
             ) from error
-        parameters += sum(_count(name, shapes, config) for name in shapes)
-    return parameters, dtypes.most_common(1)[0][0] if dtypes else "empty"
+        for name in shapes:
+            seen.add(name, shapes, config)
+    return seen
