@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
 
 from squish import console
-from squish.chat_export import FORMATS, Format, export, format_of
-from squish.chats import Chat, Chats
+from squish.chat_export import FORMATS, Format, about, export, format_of, local_time
+from squish.chats import Chats
 from squish.config import Settings
 from squish.errors import InvalidInput, StoreError
 from squish.text import clean
@@ -48,12 +46,12 @@ def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None
         found = [chat for chat in found if chat.id in hits]
     found = found[:limit]
     if as_json:
-        console.out_json([_listed(chat) for chat in found])
+        console.out_json([about(chat) for chat in found])
         return
     if not found:
         console.note("No chat has these words." if words else "No chat is kept yet.")
         return
-    rows = [(str(chat.id), _short(chat.title), chat.model, _day(chat.updated)) for chat in found]
+    rows = [(str(chat.id), _short(chat.title), chat.model, local_time(chat.updated)) for chat in found]
     console.table(("ID", "TITLE", "MODEL", "USED"), rows, right=frozenset({0}))
 
 
@@ -63,8 +61,7 @@ def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None
 def show(chat: int, as_json: bool) -> None:
     """Print a conversation, as Markdown."""
     store = _open()
-    text = export(store.get(chat), store.branch(chat), "json" if as_json else "md").rstrip("\n")
-    console.out(clean(text) if sys.stdout.isatty() else text)
+    console.out_foreign(export(store.get(chat), store.branch(chat), "json" if as_json else "md").rstrip("\n"))
 
 
 @chats.command("export")
@@ -85,7 +82,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
         form = form or (format_of(file) if file else "md")
         text = export(store.get(chat), store.branch(chat), form)
     if file is None:
-        console.out(text.rstrip("\n"))
+        console.out_foreign(text.rstrip("\n"))
         return
     try:
         with file.open("x", encoding="utf-8") as opened:
@@ -107,23 +104,5 @@ def remove(chat: tuple[int, ...]) -> None:
         console.note(f"Deleted {each.id}: {clean(each.title)}")
 
 
-def _listed(chat: Chat) -> dict[str, object]:
-    return {
-        "id": chat.id,
-        "title": chat.title,
-        "model": chat.model,
-        "created": _time(chat.created),
-        "updated": _time(chat.updated),
-    }
-
-
 def _short(title: str) -> str:
     return title if len(title) <= _TITLE_WIDTH else title[: _TITLE_WIDTH - 1] + "…"
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -47,7 +47,7 @@ def export(chat: Chat, branch: Sequence[Saved], form: Format) -> str:
 
 
 def _markdown(chat: Chat, branch: Sequence[Saved]) -> str:
-    parts = [f"# {chat.title or 'Chat'}", f"*{chat.model} · {_day(chat.created)}*"]
+    parts = [f"# {chat.title or 'Chat'}", f"*{chat.model} · {local_time(chat.created)}*"]
     if chat.settings.system:
         parts += ["## System", chat.settings.system]
     for each in branch:
@@ -55,13 +55,20 @@ def _markdown(chat: Chat, branch: Sequence[Saved]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _whole(chat: Chat, branch: Sequence[Saved]) -> dict[str, object]:
+def about(chat: Chat) -> dict[str, object]:
+    """A chat without its messages, as JSON tells of it everywhere."""
     return {
         "id": chat.id,
         "title": chat.title,
         "model": chat.model,
         "created": _time(chat.created),
         "updated": _time(chat.updated),
+    }
+
+
+def _whole(chat: Chat, branch: Sequence[Saved]) -> dict[str, object]:
+    return {
+        **about(chat),
         "system": chat.settings.system or None,
         "messages": [_detailed(each) for each in branch],
     }
@@ -91,5 +98,6 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _day(seconds: float) -> str:
+def local_time(seconds: float) -> str:
+    """A point in time as people here read it: `2026-01-31 14:05`."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from squish import (
     bench_command,
@@ -29,7 +30,6 @@ from squish import (
 from squish.config import Settings
 from squish.errors import InvalidInput, ModelNotFound, SquishError
 from squish.exits import Exit
-from squish.generation import SamplingParams
 from squish.model_commands import COMMANDS, install
 
 if TYPE_CHECKING:
@@ -159,9 +159,7 @@ def _open_tui(model: str | None) -> int:
 def run(
     model: str | None,
     prompt: str | None,
-    system: str | None,
     as_json: bool,
-    max_tokens: int | None,
     save: bool,
     go_on: bool,
     chat: int | None,
@@ -174,28 +172,30 @@ def run(
     squish run smollm2:135m --prompt "What is the capital of France?"
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
     squish run -c --prompt "And of Spain?"
+
+    A conversation that goes on is asked as before: with its model, system prompt and parameters, but for what is given.
     """
     from squish import kept, repl
 
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
     if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
-    default_length = 2048 if text is None else 512
-    sampling = SamplingParams(max_tokens=max_tokens if max_tokens is not None else default_length, **params)
     settings = Settings.from_environment()
     continued = kept.chosen(settings.home, chat) if go_on or chat is not None else None
+    source = click.get_current_context().get_parameter_source
+    given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
+    asked = kept.settings_of(continued, given, max_tokens=2048 if text is None else 512)
     model = model or (continued.model if continued else None)
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    system = system if system is not None or continued is None else continued.settings.system or None
     with asyncio.Runner() as runner:
         runtime = runner.run(_open_model(settings, model))
-        keeping = kept.keep(runtime.chats, model, sampling, system, continued) if save or continued else None
+        keeping = kept.Kept(runtime.chats, model, asked, continued) if save or continued else None
         try:
             if text is None:
-                repl.Repl(runtime, model, sampling, system, keeping).run(runner)
+                repl.Repl(runtime, model, asked, keeping).run(runner)
             else:
-                request = repl.chat_request(model, text, system, sampling, keeping.turns() if keeping else ())
+                request = repl.chat_request(model, text, asked, keeping.turns() if keeping else ())
                 runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping))
         finally:
             runner.run(runtime.close())

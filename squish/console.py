@@ -25,6 +25,11 @@ def out(text: str = "") -> None:
     print(_encodable(sys.stdout, text), flush=True)
 
 
+def out_foreign(text: str) -> None:
+    """Data that others wrote on stdout: on a terminal without escape sequences, elsewhere as it is."""
+    out(clean(text) if sys.stdout.isatty() else text)
+
+
 def note(text: str = "") -> None:
     """A line of talk on stderr."""
     print(_encodable(sys.stderr, text), file=sys.stderr, flush=True)
@@ -37,7 +42,7 @@ def dim(text: str) -> None:
 
 def out_json(value: Any) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=not _utf8(sys.stdout)), flush=True)
+    out_foreign(json.dumps(value, indent=2, ensure_ascii=not _utf8(sys.stdout)))
 
 
 def error(problem: SquishError) -> None:

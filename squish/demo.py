@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from squish import console, repl
-from squish.generation import SamplingParams
+from squish.chats import ChatSettings
 from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"
@@ -15,7 +15,7 @@ _PROMPT = "What is the capital of France? Then name one thing worth seeing there
 async def show(runtime: Runtime) -> None:
     """Ask the demo model, stream its answer, say how fast it was and what to do next."""
     console.note(f"\n❯ squish run {MODEL} --prompt {_PROMPT!r}\n")
-    request = repl.chat_request(MODEL, _PROMPT, None, SamplingParams(temperature=0, max_tokens=96))
+    request = repl.chat_request(MODEL, _PROMPT, ChatSettings(temperature=0, max_tokens=96))
     screen = console.Answer()
     answered = await repl.answer(runtime, request, screen.write)
     screen.end()

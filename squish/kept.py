@@ -6,20 +6,25 @@ It knows the chats and no console; the REPL and the single prompt tell it what h
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from squish.chats import Chat, Chats, ChatSettings, Figures, State
 from squish.errors import InvalidInput
-from squish.generation import Finished, Message, SamplingParams
+from squish.generation import Finished, Message
 
 SAVE_INTERVAL = 0.25
 
 
 class Kept:
-    """chat: the one that goes on, or None for a new one, which begins with its first question."""
+    """chat: the one that goes on, or None for a new one, which begins with its first question.
+
+    model and settings: what is asked and how; a chat that goes on takes them for its own.
+    """
 
     def __init__(self, chats: Chats, model: str, settings: ChatSettings, chat: Chat | None = None) -> None:
         self._chats, self._model, self._settings = chats, model, settings
@@ -48,7 +53,7 @@ class Kept:
         else:
             self._chats.configure(self._chat, self._model, self._settings)
         _, self._answer = self._chats.ask(self._chat, self._parent, text, self._model)
-        self._parts, self._saved = [], time.monotonic()
+        self._parts, self._saved = [], float("-inf")
 
     def write(self, text: str) -> None:
         """More of the answer."""
@@ -70,10 +75,10 @@ class Kept:
         self._chats.finish(self._answer, "".join(self._parts), state=state, figures=figures)
         self._parent = self._answer
 
-    def start_anew(self, system: str | None) -> None:
+    def start_anew(self, settings: ChatSettings) -> None:
         """The next question begins another chat."""
         self._chat = self._parent = None
-        self._settings = msgspec.structs.replace(self._settings, system=system or "")
+        self._settings = settings
 
 
 def chosen(home: Path, id: int | None) -> Chat:
@@ -87,10 +92,11 @@ def chosen(home: Path, id: int | None) -> Chat:
     return recent[0]
 
 
-def keep(chats: Chats, model: str, sampling: SamplingParams, system: str | None, chat: Chat | None) -> Kept:
-    """Begin to keep a conversation with what it is asked with, or go on with one, whose settings stay."""
-    fresh = ChatSettings(
-        sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p, sampling.max_tokens,
-        sampling.seed, sampling.stop, system or "",
-    )  # fmt: skip
-    return Kept(chats, model, chat.settings if chat else fresh, chat)
+def settings_of(chat: Chat | None, given: Mapping[str, Any], max_tokens: int) -> ChatSettings:
+    """How a conversation is asked: as its chat was so far, or by the defaults and max_tokens, but for what is given.
+
+    given: fields of ChatSettings. Raises InvalidInput for a value out of its range.
+    """
+    settings = msgspec.structs.replace(chat.settings if chat else ChatSettings(max_tokens=max_tokens), **given)
+    settings.sampling()
+    return settings

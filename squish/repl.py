@@ -12,7 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from squish import console
+from squish.chats import ChatSettings
 from squish.errors import SquishError
 from squish.generation import (
     ChatPrompt,
@@ -22,7 +25,6 @@ from squish.generation import (
     Message,
     Prefill,
     Queued,
-    SamplingParams,
     TextDelta,
 )
 from squish.kept import Kept
@@ -54,10 +56,11 @@ class Answered:
         return " · ".join(parts)
 
 
-def conversation(system: str | None, *turns: Message) -> ChatPrompt:
-    """The prompt of a chat, with its system prompt where there is one."""
-    head = (Message("system", system),) if system else ()
-    return ChatPrompt(head + turns)
+def chat_request(model: str, prompt: str, settings: ChatSettings, before: Sequence[Message] = ()) -> GenerationRequest:
+    """The request of one message. before: what was said so far."""
+    head = (Message("system", settings.system),) if settings.system else ()
+    messages = (*head, *before, Message("user", prompt))
+    return GenerationRequest(model, (ChatPrompt(messages, thinking=settings.thinking),), settings.sampling())
 
 
 async def answer(
@@ -160,14 +163,11 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
 class Repl:
     """A conversation with one model."""
 
-    def __init__(
-        self, runtime: Runtime, model: str, sampling: SamplingParams, system: str | None, kept: Kept | None = None
-    ) -> None:
+    def __init__(self, runtime: Runtime, model: str, settings: ChatSettings, kept: Kept | None = None) -> None:
         self._kept = kept
         self._runtime = runtime
         self._model = model
-        self._sampling = sampling
-        self._system = system
+        self._settings = settings
         self._turns: list[Message] = kept.turns() if kept else []
 
     def run(self, runner: asyncio.Runner) -> None:
@@ -211,9 +211,9 @@ class Repl:
                 self._start_anew()
                 console.note("A new conversation begins." if self._kept else "The conversation is forgotten.")
             case "/system":
-                self._system = rest.strip() or None
+                self._settings = msgspec.structs.replace(self._settings, system=rest.strip())
                 self._start_anew()
-                console.note("The system prompt is set." if self._system else "There is no system prompt.")
+                console.note("The system prompt is set." if self._settings.system else "There is no system prompt.")
             case _:
                 console.note(f"{name} is not a command; /help lists them.")
         return True
@@ -221,11 +221,10 @@ class Repl:
     def _start_anew(self) -> None:
         self._turns.clear()
         if self._kept:
-            self._kept.start_anew(self._system)
+            self._kept.start_anew(self._settings)
 
     def _turn(self, runner: asyncio.Runner, text: str) -> None:
-        turns = [*self._turns, Message("user", text)]
-        request = GenerationRequest(self._model, (conversation(self._system, *turns),), self._sampling)
+        request = chat_request(self._model, text, self._settings, self._turns)
         screen = console.Answer()
         try:
             answered = runner.run(
@@ -237,7 +236,8 @@ class Repl:
             return
         screen.end()
         console.dim(answered.summary)
-        self._turns = [*turns, Message("assistant", answered.text)] if answered.text else self._turns
+        if answered.text:
+            self._turns += [Message("user", text), Message("assistant", answered.text)]
 
 
 def with_stdin(prompt: str | None) -> str | None:
@@ -245,13 +245,6 @@ def with_stdin(prompt: str | None) -> str | None:
     piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", errors="replace")
     parts = [part for part in (prompt, piped.strip("\n")) if part and part.strip()]
     return "\n\n".join(parts) or None
-
-
-def chat_request(
-    model: str, prompt: str, system: str | None, sampling: SamplingParams, before: Sequence[Message] = ()
-) -> GenerationRequest:
-    """The request of a single prompt. before: what was said so far."""
-    return GenerationRequest(model, (conversation(system, *before, Message("user", prompt)),), sampling)
 
 
 def _enable_line_editing() -> None:

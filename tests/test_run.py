@@ -166,12 +166,18 @@ class Terminal:
             self._unread += os.read(self._own, 4096).decode(errors="replace")
         self._unread = self._unread.partition(text)[2]
 
-    def wait(self) -> int:
+    def read(self) -> str:
+        """All that comes until the program ends."""
+        read = bytearray()
         try:
-            while os.read(self._own, 4096):
-                pass
+            while piece := os.read(self._own, 4096):
+                read += piece
         except OSError:  # the other end is closed
             pass
+        return read.decode(errors="replace")
+
+    def wait(self) -> int:
+        self.read()
         os.close(self._own)
         return self._process.wait(timeout=30)
 
