@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
-from squish import architectures, machine, recipes
+from squish import machine, recipes, runnable
 from squish.compress import Compressed, Compression
 from squish.config import Settings
 from squish.download import Download, Policy
-from squish.errors import CorruptModel, GatedRepo, InvalidInput, LoadFailed, UnsupportedModel
+from squish.errors import CorruptModel, GatedRepo, InvalidInput, LoadFailed
 from squish.hub import Hub, HubFile, Snapshot
 from squish.names import RepoName
 from squish.partfile import Downloaded, RemoteFile
@@ -83,12 +81,12 @@ class Fetch:
             if _is_gguf(chosen):
                 steps = self._gguf(snapshot, chosen, download)
             else:
-                config = await _read_config(download, repo_id)
+                config = await self._judged(download, chosen)
                 recipe = _recipe(config, self._wanted, repo_id)
                 if recipe is None:
                     steps = self._as_it_is(snapshot, download)
                 else:
-                    steps = self._compressed(snapshot, files, download, recipe)
+                    steps = self._compressed(snapshot, files, download, config, recipe)
             async with aclosing(steps):
                 async for event in steps:
                     yield event
@@ -120,13 +118,32 @@ class Fetch:
             except CorruptModel:  # its header is longer than what we have of it
                 return
 
+    async def _judged(self, download: Download, chosen: tuple[HubFile, ...]) -> dict[str, Any]:
+        """config.json, downloaded with the tokenizer's before anything else. Raises UnsupportedModel."""
+        repo_id = self._repo.repo_id
+        await download.run((runnable.CONFIG, runnable.TOKENIZER_CONFIG))
+
+        def content(name: str) -> bytes | None:
+            path = download.directory / name
+            return path.read_bytes() if path.is_file() else None
+
+        config = runnable.read_config(content(runnable.CONFIG), repo_id)
+        runnable.require(config, repo_id)
+        runnable.require_tokenizer(content(runnable.TOKENIZER_CONFIG), frozenset(file.path for file in chosen), repo_id)
+        return config
+
     async def _as_it_is(self, snapshot: Snapshot, download: Download) -> AsyncGenerator[StepEvent]:
         async for event in self._downloading(download, None):
             yield event
         self.result = Fetched(snapshot, download.directory, _stored(self._seen))
 
     async def _compressed(
-        self, snapshot: Snapshot, files: tuple[RemoteFile, ...], download: Download, recipe: Recipe
+        self,
+        snapshot: Snapshot,
+        files: tuple[RemoteFile, ...],
+        download: Download,
+        config: dict[str, Any],
+        recipe: Recipe,
     ) -> AsyncGenerator[StepEvent]:
         shards = tuple(file for file in files if file.path.endswith(".safetensors"))
         rest = tuple(file.path for file in files if file not in shards and not file.path.endswith(".index.json"))
@@ -135,7 +152,8 @@ class Fetch:
             yield Notice(
                 "Without a GPU weights are computed in float32 where that fits: fewer bits save disk, not memory."
             )
-        if warning := recipes.warning(recipe):
+        parameters = sum(shard.size for shard in shards) // _width(config)
+        if warning := recipes.warning(recipe, parameters):
             yield Notice(warning)
         async for event in self._downloading(download, rest):
             yield event
@@ -174,7 +192,7 @@ class Fetch:
     async def _measured(self, before: Path, after: Path, report: CompressionReport) -> AsyncGenerator[StepEvent]:
         """Perplexity of both on the bundled text; a model that does not fit into memory is not measured."""
         text = _TEXT.read_text(encoding="utf-8")
-        found: list[float | None] = []
+        found: list[Measured | None] = []
         for number, directory in enumerate((before, after)):
             yield Progress("measure", number, 2)
             try:
@@ -183,14 +201,16 @@ class Fetch:
                 found.append(None)
                 yield Notice(f"Perplexity was not measured: {error.message}")
         yield Progress("measure", 2, 2)
-        self._measurement = replace(report, perplexity_before=found[0], perplexity_after=found[1])
+        before_it, after_it = (None if each is None else each.perplexity for each in found)
+        peak = max((each.peak_memory for each in found if each is not None), default=None)
+        self._measurement = replace(report, perplexity_before=before_it, perplexity_after=after_it, measure_memory=peak)
 
-    async def _perplexity(self, directory: Path, text: str) -> float | None:
+    async def _perplexity(self, directory: Path, text: str) -> Measured | None:
         events = run_job(MeasurePerplexity(path=str(directory), text=text), self._settings.worker_cache)
         try:
             async for event in events:
                 if isinstance(event, Measured):
-                    return event.perplexity
+                    return event
         finally:
             if isinstance(events, AsyncGenerator):
                 await events.aclose()
@@ -244,23 +264,9 @@ def _is_gguf(chosen: tuple[HubFile, ...]) -> bool:
     return len(chosen) == 1 and chosen[0].path.lower().endswith(".gguf")
 
 
-async def _read_config(download: Download, repo_id: str) -> dict[str, Any]:
-    """config.json, downloaded before anything else. Raises UnsupportedModel naming the architecture."""
-    await download.run(("config.json",))
-    try:
-        config = msgspec.json.decode((download.directory / "config.json").read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        raise UnsupportedModel(f"{repo_id} has no config.json, so MLX cannot run it.", param="model") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptModel(f"config.json of {repo_id} is not JSON: {error}", param="model") from error
-    kind = config.get("model_type")
-    if kind not in architectures.supported():
-        raise UnsupportedModel(
-            f"The architecture {str(kind)[:60]!r} of {repo_id} is not one that mlx-lm runs.",
-            hint="Nothing but its config.json was downloaded. `squish search` lists models that run.",
-            param="model",
-        )
-    return config
+def _width(config: dict[str, Any]) -> int:
+    """Bytes of a number, as config.json names its format."""
+    return 4 if "float32" in (config.get("torch_dtype"), config.get("dtype")) else 2
 
 
 def _recipe(config: dict[str, Any], wanted: recipes.Compression, repo_id: str) -> Recipe | None:

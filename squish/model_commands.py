@@ -278,7 +278,7 @@ def _show_found(found: list[Found], context: int) -> None:
         f"MEMORY is for a context of {context:,} tokens. This machine has {console.size(here.total)} of {here.kind} "
         f"for models, {console.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
     )
-    if here.float32:
+    if here.float32 and any(each.memory >= 4 * each.parameters > 0 for each in found):
         console.note(
             "Without a GPU weights are computed in float32: MEMORY counts 4 bytes a parameter where that fits."
         )

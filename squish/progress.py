@@ -40,7 +40,8 @@ class Notice:
 class CompressionReport:
     """What compressing did. Sizes and memory in bytes; kept_as: the id under which the original is installed.
 
-    perplexity: of the original and of the result on the same text, None where it was not measured.
+    perplexity: of the original and of the result on the same text, None where it was not measured; measure_memory: the
+    most that measuring took, for which a whole model is loaded.
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class CompressionReport:
     peak_memory: int
     perplexity_before: float | None = None
     perplexity_after: float | None = None
+    measure_memory: int | None = None
     kept_as: str | None = None
 
 

@@ -174,10 +174,11 @@ class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
 
 
 class Measured(msgspec.Struct, frozen=True, tag="measured"):
-    """perplexity over so many predicted tokens."""
+    """perplexity over so many predicted tokens; peak_memory: bytes that the worker had at most."""
 
     perplexity: float
     tokens: int
+    peak_memory: int
 
 
 JobResult = Imported | Quantized | Measured

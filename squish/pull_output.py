@@ -74,12 +74,17 @@ def _summary(event: Pulled) -> None:
 def _compression_lines(report: CompressionReport) -> list[str]:
     lines = [
         f"Compressed to {report.recipe}: {console.size(report.before)} → {console.size(report.after)} "
-        f"({report.after / max(report.before, 1):.0%}); at most {console.size(report.peak_memory)} of memory, "
-        f"largest shard {console.size(report.largest_shard)}."
+        f"({report.after / max(report.before, 1):.0%}); compressing took at most {console.size(report.peak_memory)} "
+        f"of memory, largest shard {console.size(report.largest_shard)}."
     ]
     if report.perplexity_after is not None:
         before = "?" if report.perplexity_before is None else f"{report.perplexity_before:.2f}"
-        lines.append(f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f} (lower is better).")
+        memory = (
+            "" if report.measure_memory is None else f"; measuring took at most {console.size(report.measure_memory)}"
+        )
+        lines.append(
+            f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f} (lower is better){memory}."
+        )
     if report.kept_as is not None:
         lines.append(f"The original is installed as {report.kept_as}.")
     return lines

@@ -22,7 +22,7 @@ from squish.config import Settings
 from squish.errors import CorruptModel, InvalidInput, UnsupportedModel
 from squish.progress import Notice, Progress, Pulled, PullEvent
 from squish.pull import pull
-from squish.recipes import CHOICES, Compression, from_tag, recipe, tag
+from squish.recipes import CHOICES, Compression, from_tag, recipe, tag, warning
 from squish.store import Store
 from tests.conftest import SQUISH, clean_environment
 from tests.local_hub import GOOD_TOKEN, Fault, LocalHub
@@ -134,6 +134,16 @@ def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, t
     }  # fmt: skip
 
 
+def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | TOKENIZER)
+    for text, warns in (("4", True), ("5", True), ("mxfp4", True), ("6", False), ("8", False)):
+        found = [event.text for event in user.events(REPO, bits(text)) if isinstance(event, Notice)]
+        assert any("perplexity" in text for text in found) == warns
+    for size, warns in ((400_000_000, True), (8_000_000_000, False)):
+        made = recipe("4")
+        assert made is not None and bool(warning(made, size)) == warns
+
+
 def test_every_recipe_has_a_tag_that_means_it() -> None:
     for name in CHOICES:
         for group in (None, 32):
@@ -163,6 +173,7 @@ def test_the_original_can_be_kept_and_both_are_measured(
     report = last.compression
     assert report.perplexity_before and report.perplexity_after
     assert report.after < report.before / 4
+    assert report.measure_memory and report.measure_memory > 4 * report.before
     assert report.kept_as == f"{REPO}:full"
     for id in (f"{REPO}:3bit", f"{REPO}:full"):
         user.store.verify(id)
@@ -188,7 +199,35 @@ def test_what_cannot_be_run_is_refused_before_its_weights_are_sent(user: Puller,
     hub.add_repo(REPO, in_shards(weights, config | {"model_type": "made_up"}, tmp_path, 2) | TOKENIZER)
     with pytest.raises(UnsupportedModel, match="'made_up' of org/full"):
         user.pull(REPO)
-    assert {each.file for each in hub.requests if each.sent and "/api/" not in each.path} == {"config.json"}
+    assert {each.file for each in hub.requests if each.sent and "/api/" not in each.path} == {
+        "config.json", "tokenizer_config.json"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "said"),
+    [
+        ({"model_file": "mine.py"}, {}, "mine.py"),
+        ({"model_type": "made_up", "auto_map": {"AutoModel": "m.M"}}, {}, "'made_up'.*code of its own"),
+        ({}, {"auto_map": {"AutoTokenizer": ["t.T", None]}}, "tokenizer .* code of its own"),
+    ],
+)
+def test_what_needs_code_of_its_own_is_refused_before_its_weights_are_sent(
+    user: Puller, hub: LocalHub, tmp_path: Path, config: Any, tokenizer: Any, said: str
+) -> None:
+    weights, usual = tiny_llama()
+    files = in_shards(weights, usual | config, tmp_path, 2)
+    hub.add_repo(REPO, files | {"tokenizer_config.json": json.dumps(tokenizer).encode(), "tiktoken.model": b"x"})
+    with pytest.raises(UnsupportedModel, match=said):
+        user.pull(REPO)
+    sent = {each.file for each in hub.requests if each.sent and "/api/" not in each.path}
+    assert sent == {"config.json", "tokenizer_config.json"}
+    (tmp_path / "local").mkdir()
+    for name, content in (hub.repos[REPO].files | {"tokenizer.json": b"{}"}).items():
+        (tmp_path / "local" / name).write_bytes(content)
+    if config:
+        with pytest.raises(UnsupportedModel):
+            user.pull(str(tmp_path / "local"))
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:

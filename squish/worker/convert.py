@@ -97,7 +97,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise CorruptModel(f"{file.name} of {display_name(path)} is not JSON: {error}", param="config.json") from error
     if not isinstance(config, dict):
         raise CorruptModel(f"{file.name} of {display_name(path)} is not a JSON object.", param="config.json")
-    if config.get("auto_map") and not _runs_natively(config):
+    if config.get("model_file") is not None or (config.get("auto_map") and not _runs_natively(config)):
         raise UnsupportedModel(
             f"{display_name(path)} needs code of its own to run, and Squish never runs a model's code."
         )

@@ -7,7 +7,10 @@ kernel, and mlx-lm raises the limit by itself in `wired_limit` and in every Batc
 from __future__ import annotations
 
 import importlib
+import resource
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -61,3 +64,13 @@ def cache_budget() -> int:
     """Bytes that KV caches may take once the weights are loaded: half of what is free, at most a quarter of all."""
     memory = psutil.virtual_memory()
     return int(min(memory.available // 2, memory.total // 4))
+
+
+def peak() -> int:
+    """The most that this process had in memory, in bytes. Linux's ru_maxrss remembers the parent's, so not that."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next((each for each in status.read_text().splitlines() if each.startswith("VmHWM:")), "VmHWM: 0 kB")
+        return int(line.split()[1]) * 1024
+    most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -14,6 +14,7 @@ from mlx import nn
 
 from squish.errors import CorruptModel
 from squish.protocol import Measured
+from squish.worker import memory
 from squish.worker.load import load
 
 _WINDOW = 512
@@ -34,4 +35,4 @@ def perplexity(path: Path, text: str) -> Measured:
         count += losses.size
     if not count:
         raise CorruptModel(f"The tokenizer of {path.name} makes no tokens of a text.")
-    return Measured(math.exp(min(total / count, 700.0)), count)
+    return Measured(math.exp(min(total / count, 700.0)), count, memory.peak())

@@ -16,8 +16,6 @@ import fcntl
 import io
 import json
 import os
-import resource
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from mlx_lm.utils import _get_classes, load_config, quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
 from squish.protocol import Quantized, QuantizeShards, Recipe
+from squish.worker import memory
 from squish.worker.graph import dependencies
 
 Progress = Callable[[str, float], None]
@@ -88,7 +87,7 @@ class _Conversion:
         needed = set().union(*(needs[name] for name in missing))
         if not missing:
             self._finish(config)
-        return Quantized(tuple(sorted(here - needed)), not missing, _peak_memory())
+        return Quantized(tuple(sorted(here - needed)), not missing, memory.peak())
 
     def _weights(self) -> tuple[dict[str, mx.array], dict[str, str]]:
         """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each."""
@@ -246,13 +245,3 @@ def _flushed(path: Path) -> Path:
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return path
-
-
-def _peak_memory() -> int:
-    """The most that this process had in memory, in bytes. Linux's ru_maxrss remembers the parent's, so not that."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next((each for each in status.read_text().splitlines() if each.startswith("VmHWM:")), "VmHWM: 0 kB")
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

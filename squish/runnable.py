@@ -1,0 +1,61 @@
+"""Whether a repository holds a model that we run, told from its small files, before its weights are sent.
+
+Squish never runs code that a model brings, so one that needs some is refused, whatever else it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from squish import architectures
+from squish.errors import CorruptModel, UnsupportedModel
+
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
+# A tokenizer that is nothing but data.
+_TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json"})
+_HINT = "None of its weights were downloaded. `squish search` lists models that run."
+
+
+def read_config(content: bytes | None, repo_id: str) -> dict[str, Any]:
+    """config.json as an object. Raises UnsupportedModel where there is none, CorruptModel."""
+    if content is None:
+        raise UnsupportedModel(f"{repo_id} has no config.json, so MLX cannot run it.", param="model")
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptModel(f"config.json of {repo_id} is not JSON: {error}", param="model") from error
+
+
+def require(config: Mapping[str, Any], repo_id: str) -> None:
+    """Raises UnsupportedModel naming the architecture, or the code that the model wants to be run."""
+    kind = str(config.get("model_type"))[:60]
+    if (file := config.get("model_file")) is not None:
+        raise UnsupportedModel(
+            f"{repo_id} ({kind!r}) needs code of its own to run ({str(file)[:60]!r}), and Squish never runs a model's "
+            "code.",
+            hint=_HINT,
+            param="model",
+        )
+    if config.get("model_type") not in architectures.supported():
+        code = " It needs code of its own, which Squish never runs." if config.get("auto_map") else ""
+        raise UnsupportedModel(
+            f"The architecture {kind!r} of {repo_id} is not one that mlx-lm runs.{code}", hint=_HINT, param="model"
+        )
+
+
+def require_tokenizer(content: bytes | None, names: frozenset[str], repo_id: str) -> None:
+    """Refuse a tokenizer that is code. content: tokenizer_config.json; names: of all files. Raises UnsupportedModel."""
+    try:
+        config = msgspec.json.decode(content or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError):  # whoever loads it says what is wrong with it
+        return
+    own = config.get("auto_map") if isinstance(config, dict) else None
+    if own and not names & _TOKENIZERS:
+        raise UnsupportedModel(
+            f"The tokenizer of {repo_id} needs code of its own, and Squish never runs a model's code.",
+            hint=_HINT,
+            param="model",
+        )
