@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.tui_scenes import SCENES
+from squish.tui import actions
+from tests.tui_scenes import SCENES, screen_text, until
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36)}
 ALSO_WIDE = ("chats", "params")
@@ -28,3 +29,21 @@ def test_looks_as_it_did(
     monkeypatch.delenv("NO_COLOR", raising=False)
     make, play = SCENES[scene]
     assert snap_compare(make(), terminal_size=SIZES[size], run_before=play)
+
+
+@pytest.mark.parametrize("scene", ["streaming", "branch", "chats", "hub", "library", "server"])
+@pytest.mark.parametrize("width", [60, 80])
+async def test_the_keys_at_the_bottom_are_whole_words(scene: str, width: int) -> None:
+    make, play = SCENES[scene]
+    app = make()
+    async with app.run_test(size=(width, 24)) as pilot:
+        await play(pilot)
+        words = {action.footer for action in actions.ACTIONS}
+
+        def bottom() -> list[tuple[str, str, str]]:
+            return [each.partition(" ") for each in screen_text(pilot).splitlines()[-1].strip().split("  ")]
+
+        await until(pilot, lambda: ("F1", " ", "help") in bottom())
+        assert len(bottom()) >= 4 and {word for _, _, word in bottom()} <= words
+        await pilot.resize_terminal(160, 24)
+        await until(pilot, lambda: ("^q", " ", "quit") in bottom())

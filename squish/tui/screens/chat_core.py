@@ -17,7 +17,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from squish.chats import Attachment
 from squish.errors import SquishError
@@ -33,6 +32,7 @@ from squish.tui.messages import AnswerEnded, AnswerEvent, DraftChanged, Followin
 from squish.tui.screens.models import ModelPicker
 from squish.tui.widgets.chat_list import ChatList, Row
 from squish.tui.widgets.hints import Hints
+from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.params import ParamsPanel
 from squish.tui.widgets.prompt import PromptInput
 from squish.tui.widgets.status import StatusStrip
@@ -73,7 +73,7 @@ class ChatCore(Screen[None]):
                 yield Hints()
                 yield PromptInput()
             yield ParamsPanel()
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     async def on_mount(self) -> None:
         self._answering = Answering(self.app, self._runtime, self)

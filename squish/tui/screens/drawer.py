@@ -8,10 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from squish.tui.downloads import Downloads
 from squish.tui.messages import UseModel
+from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.transfers import TICK, TransferList
 
 
@@ -20,7 +21,7 @@ class DownloadDrawer(ModalScreen[None]):
 
     CSS_PATH: ClassVar = ["panels.tcss", "drawer.tcss"]
     AUTO_FOCUS = "TransferList"
-    BINDINGS: ClassVar = [Binding("escape,ctrl+t", "dismiss", "Close", id="drawer.close", priority=True)]
+    BINDINGS: ClassVar = [Binding("escape,ctrl+t", "dismiss", "close", id="drawer.close", priority=True)]
 
     def __init__(self, downloads: Downloads) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class DownloadDrawer(ModalScreen[None]):
             box.border_title = "Downloads"
             yield TransferList(self._downloads)
             yield Static("Nothing is on its way. F3 finds models.", id="nothing")
-            yield Footer(show_command_palette=False)
+            yield Keys()
 
     def on_mount(self) -> None:
         self._show()

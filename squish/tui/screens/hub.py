@@ -13,7 +13,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Input, Static
 
 from squish import fit, search
 from squish.errors import EngineError, HubUnreachable, Offline, SquishError
@@ -28,6 +28,7 @@ from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseMode
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.widgets import transfers
 from squish.tui.widgets.card import FIT_LOOKS, ModelCard
+from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Column, Table
@@ -75,7 +76,7 @@ class HubScreen(Screen[None]):
         yield Static(id="filters", markup=False)
         yield Table(_COLUMNS, id="finds")
         yield ModelCard()
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = self.app.animation_level != "none"

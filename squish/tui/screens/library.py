@@ -13,7 +13,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from squish.errors import EngineError, SquishError
 from squish.runtime import Runtime
@@ -25,6 +25,7 @@ from squish.tui.downloads import Downloads
 from squish.tui.machine import Machine
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Column, Table
@@ -68,7 +69,7 @@ class LibraryScreen(Screen[None]):
         yield Static(id="nothing", markup=False)
         yield Static(id="details", markup=False)
         yield TransferList(self._downloads)
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         self.query_one(TransferList).border_title = "Downloads"

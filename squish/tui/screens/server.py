@@ -12,7 +12,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, RichLog, Static
+from textual.widgets import RichLog, Static
 
 from squish.activity import RequestState, RequestStatus
 from squish.runtime import Runtime
@@ -20,6 +20,7 @@ from squish.text import clean
 from squish.tui import actions, clipboard, figures, summary
 from squish.tui.machine import Machine
 from squish.tui.server import ApiServer
+from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Column, Table
@@ -66,7 +67,7 @@ class ServerScreen(Screen[None]):
         yield Table(_COLUMNS, id="requests")
         yield Static("No request yet. The chat's own are shown here too.", id="nothing", markup=False)
         yield RichLog(id="log", max_lines=200, markup=False, highlight=False, wrap=True, min_width=20, auto_scroll=True)
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         log = self.query_one(RichLog)
