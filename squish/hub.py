@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 _TIMEOUT = 20.0
 _LONGEST = 60.0
 _LARGEST = 64 * 1024 * 1024
+_LARGEST_CARD = 64 * 1024
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _PAUSES = (1.0, 3.0)
 _LONGEST_PAUSE = 10.0
 _NETWORK_HINT = "Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it."
+
+_METADATA = re.compile(r"\A\ufeff?---[ \t]*\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -117,8 +121,36 @@ class Hub:
         models = (listing.read(row, kind) for row in rows[:limit])
         return tuple(model for model in models if model is not None)
 
+    def card(self, repo_id: str) -> str:
+        """What a repository's README.md says, its first 64 kB without the metadata; nothing where there is none.
+
+        The text is as it was written: who shows it cleans it. Raises Offline, HubUnreachable, GatedRepo, HubError.
+        """
+        with self._errors(repo_id, None):
+            from huggingface_hub.errors import HfHubHTTPError
+
+            try:
+                body = self._read(f"/{repo_id}/resolve/main/README.md", {}, _LARGEST_CARD)
+            except HfHubHTTPError as error:
+                if error.response.status_code in (401, 403):
+                    raise self.gated(repo_id) from error
+                if error.response.status_code == 404:
+                    return ""
+                raise
+        return _METADATA.sub("", body[:_LARGEST_CARD].decode(errors="replace"), count=1)
+
     def _get(self, path: str, query: Mapping[str, Any]) -> Any:
-        """The JSON behind a path of the Hub's API; an answer that drips in without end is given up."""
+        """The JSON behind a path of the Hub's API."""
+        body = self._read(path, query, _LARGEST)
+        if len(body) > _LARGEST:
+            raise HubError("The Hub's answer is too long to be one.")
+        return json.loads(body)
+
+    def _read(self, path: str, query: Mapping[str, Any], most: int) -> bytes:
+        """What is behind a path of the Hub, longer than `most` bytes where there is more of it.
+
+        An answer that drips in without end is given up.
+        """
         self._api()
         from huggingface_hub import get_session
         from huggingface_hub.errors import HfHubHTTPError
@@ -130,11 +162,11 @@ class Hub:
                 raise HfHubHTTPError(f"status {response.status_code}", response=response)
             for piece in response.iter_bytes():
                 body += piece
-                if len(body) > _LARGEST:
-                    raise HubError("The Hub's answer is too long to be one.")
+                if len(body) > most:
+                    break
                 if time.monotonic() > end:
                     raise HubUnreachable(_silent(self._settings.hub_endpoint, _LONGEST), hint=_NETWORK_HINT)
-        return json.loads(body)
+        return bytes(body)
 
     def gated(self, repo_id: str) -> GatedRepo:
         """The error for a repository whose license was not accepted, or not with this token."""

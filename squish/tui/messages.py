@@ -10,6 +10,7 @@ from squish.fit import Machine
 from squish.generation import GenerationEvent
 from squish.search import Found
 from squish.tui.conversation import Turn
+from squish.tui.variants import Variant
 
 
 class AnswerEvent(Message):
@@ -102,6 +103,16 @@ class HubAnswered(Message):
         super().__init__()
         self.number = number
         self.found = found
+        self.error = error
+
+
+class CardRead(Message):
+    """What a repository's README says, and its GGUF files; error is why there is none of it."""
+
+    def __init__(self, text: str, variants: tuple[Variant, ...], error: SquishError | None = None) -> None:
+        super().__init__()
+        self.text = text
+        self.variants = variants
         self.error = error
 
 

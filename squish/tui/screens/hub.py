@@ -25,6 +25,7 @@ from squish.tui.downloads import Downloads
 from squish.tui.finds import FIRST_RUN, Choice
 from squish.tui.machine import Machine
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
+from squish.tui.screens.card import CardScreen
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.widgets import transfers
 from squish.tui.widgets.card import FIT_LOOKS, ModelCard
@@ -172,12 +173,34 @@ class HubScreen(Screen[None]):
             text = f"{clean(find.name)} does not fit into this machine's memory. Download {figures.size(find.size)}?"
             self.app.push_screen(ConfirmScreen("It does not fit", text, "Download"), self._confirmed)
         else:
-            self.post_message(DownloadModel(find.name))
-            self._show()
+            self._begin(find)
 
     def _confirmed(self, yes: bool | None) -> None:
         if yes and self._marked:
-            self.post_message(DownloadModel(self._marked.name))
+            self._begin(self._marked)
+
+    def _begin(self, find: Found) -> None:
+        """Download a model; of a repository with several GGUF files one is chosen first."""
+        if find.kind == "gguf" and find.name == find.repo:
+            self._open_card(find, choosing=True)
+        else:
+            self._download(find.name)
+
+    def action_card(self) -> None:
+        if self._marked:
+            self._open_card(self._marked, choosing=False)
+
+    def _open_card(self, find: Found, choosing: bool) -> None:
+        if self._machine:
+            settings, context = self._runtime.settings, self._choice.context
+            self.app.push_screen(CardScreen(find, context, self._machine, settings, choosing), self._download)
+
+    def _download(self, name: str | None) -> None:
+        if name and name in self._installed():
+            self.post_message(UseModel(name))
+        elif name:
+            self.post_message(DownloadModel(name))
+            self._show()
 
     # ---- what is shown
 

@@ -1,0 +1,138 @@
+"""The whole card of a model: what it needs, which of its files to take, and what its makers write about it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from squish import fit
+from squish.config import Settings
+from squish.errors import EngineError, InvalidName, SquishError
+from squish.hub import Hub
+from squish.names import RepoName, parse
+from squish.search import Found
+from squish.text import clean
+from squish.tui import figures, readme, variants
+from squish.tui.messages import CardRead
+from squish.tui.variants import Variant
+from squish.tui.widgets.card import FIT_LOOKS, about, fit_lines
+from squish.tui.widgets.markdown import Palette, frozen
+
+
+class CardScreen(ModalScreen[str | None]):
+    """Returns the name to download, or None.
+
+    choosing: it was opened to choose a file, so that it closes with the only one when there is only one.
+    """
+
+    CSS_PATH = "card.tcss"
+    BINDINGS: ClassVar = [
+        Binding("escape,i,q", "dismiss", "Close", id="card.close"),
+        Binding("enter,d", "take", "Download", id="card.take", priority=True),
+        Binding("pageup", "scroll(-1)", "Page up", show=False, id="card.page_up", priority=True),
+        Binding("pagedown,space", "scroll(1)", "Page down", show=False, id="card.page_down", priority=True),
+    ]
+
+    def __init__(self, find: Found, context: int, machine: fit.Machine, settings: Settings, choosing: bool) -> None:
+        super().__init__()
+        self._find, self._tokens, self._machine, self._settings = find, context, machine, settings
+        self._choosing = choosing
+        self._variants: tuple[Variant, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="whole") as box:
+            box.border_title = Content(clean(self._find.name)).truncate(60, ellipsis=True)
+            box.border_subtitle = "enter download · pgdn read on · esc close"
+            lines = [about(self._find, ""), *fit_lines(self._find, self._tokens, self._machine)[:1]]
+            yield Static(Content("\n").join(lines), id="facts", markup=False)
+            yield OptionList(id="variants", markup=False, compact=True)
+            with VerticalScroll(id="readme"):
+                yield Static("Asking the Hub …", id="state", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).display = False
+        self.query_one("#readme").focus()
+        self.run_worker(self._read(), exit_on_error=False)
+
+    async def _read(self) -> None:
+        hub, find = Hub(self._settings), self._find
+        text, found, failure = "", list[Variant](), None
+        try:
+            if find.kind == "gguf":
+                snapshot = await asyncio.to_thread(hub.snapshot, find.repo)
+                found = variants.of(find, snapshot, self._tokens, self._machine)
+            if _is_on_hub(find.repo):
+                text = readme.readable(await asyncio.to_thread(hub.card, find.repo))
+        except SquishError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
+            failure = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+        self.post_message(CardRead(text, tuple(found), failure))
+
+    @on(CardRead)
+    async def _card_read(self, event: CardRead) -> None:
+        self._variants = event.variants
+        if self._choosing and len(event.variants) == 1:
+            self.dismiss(event.variants[0].name)
+            return
+        state = self.query_one("#state", Static)
+        state.display = bool(event.error) or not event.text
+        if event.error:
+            hint = f"\n{clean(event.error.hint)}" if event.error.hint else ""
+            state.update(Content.assemble(("✕ ", "$warning"), clean(event.error.message), (hint, "$foreground-muted")))
+        elif not event.text:
+            state.update("Nothing is written about it on the Hub.")
+        else:
+            palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
+            await self.query_one("#readme").mount(frozen(event.text, palette))
+        if len(event.variants) > 1:
+            self._show_variants()
+
+    def _show_variants(self) -> None:
+        options = self.query_one(OptionList)
+        options.display = True
+        options.set_options([Option(row(each)) for each in self._variants])
+        options.highlighted = self._variants.index(variants.best(self._variants))
+        options.border_title = "Which file?"
+        options.focus()
+        self.call_after_refresh(options.refresh, layout=True)
+
+    def action_take(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        self.dismiss(self._find.name if at is None else self._variants[at].name)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self) -> None:
+        self.action_take()
+
+    def action_scroll(self, pages: int) -> None:
+        text = self.query_one("#readme", VerticalScroll)
+        if pages > 0:
+            text.scroll_page_down(animate=False)
+        else:
+            text.scroll_page_up(animate=False)
+
+
+def _is_on_hub(repo: str) -> bool:
+    """Whether this is a repository, and not a file on this machine."""
+    try:
+        return isinstance(parse(repo), RepoName)
+    except InvalidName:
+        return False
+
+
+def row(variant: Variant) -> Content:
+    """`Q4_K_M   4.8 bits   5.0 GB   ● fits`."""
+    symbol, word, style = FIT_LOOKS[variant.fits]
+    bits = f"{variant.bits:.1f} bits" if variant.bits else ""
+    tag = Content(clean(variant.tag)).truncate(16, ellipsis=True, pad=True)
+    return Content.assemble(tag, f"{bits:>10}{figures.size(variant.size):>9}  ", (f"{symbol} {word}", style))

@@ -1,0 +1,52 @@
+"""The files of a GGUF repository that can be pulled, each with its size, its bits and whether it fits. Pure values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from squish import fit
+from squish.errors import SquishError
+from squish.hub import HubFile, Snapshot
+from squish.search import Found
+from squish.sources import choose
+from squish.tui import finds
+
+_TAG = re.compile(r"([^-./]+)\.gguf$", re.IGNORECASE)
+_RANKS: dict[fit.Fits | None, int] = {"yes": 0, "tight": 1, None: 2, "no": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """name: what to pull; tag: `Q4_K_M`; size in bytes; bits per weight and fits, None where they are not known."""
+
+    name: str
+    tag: str
+    size: int
+    bits: float | None
+    fits: fit.Fits | None
+
+
+def of(find: Found, snapshot: Snapshot, context: int, machine: fit.Machine) -> list[Variant]:
+    """Each single .gguf file that a tag names, the smallest first."""
+    found = []
+    for file in snapshot.files:
+        tag = _TAG.search(file.path)
+        if tag and _means(snapshot, tag[1], file):
+            bits = 8 * file.size / find.parameters if find.parameters else None
+            fits = finds.verdict(replace(find, size=file.size), context, machine)
+            found.append(Variant(f"{find.repo}:{tag[1]}", tag[1], file.size, bits, fits))
+    return sorted(found, key=lambda each: (each.size, each.tag))
+
+
+def best(variants: Sequence[Variant]) -> Variant:
+    """The largest that fits; where none does, the one that comes closest to it."""
+    return min(variants, key=lambda each: (_RANKS[each.fits], each.size if each.fits == "no" else -each.size))
+
+
+def _means(snapshot: Snapshot, tag: str, file: HubFile) -> bool:
+    try:
+        return choose(snapshot, tag) == (file,)
+    except SquishError:  # several files have it, or its name is not safe
+        return False
