@@ -14,17 +14,19 @@ from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import Any
 
 from sanic import Request
-from sanic.exceptions import RequestCancelled, RequestTimeout
+from sanic.exceptions import PayloadTooLarge, RequestCancelled, RequestTimeout
 from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 from sanic.server import HttpProtocol
 
+from squish.api.exchange import Exchange
 from squish.api.options import Patience
 from squish.api.record import recorded
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_HEADER = 16_384
 
+_TOO_LARGE = f"The request body is larger than {MAX_BODY // 2**20} MB."
 _COMMENT_CHUNK = b"3\r\n:\n\n\r\n"
 _NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-type: application/json\r\n"
@@ -45,6 +47,9 @@ async def read_body(request: Request) -> bytes:
     """The whole body of a streaming route. Raises PayloadTooLarge, BadRequest and RequestTimeout of Sanic."""
     stream = request.stream
     assert isinstance(stream, Http)
+    if (stream.request_bytes or 0) > MAX_BODY:
+        stream.expecting_continue = stream.keep_alive = False  # it is not to be sent at all
+        raise PayloadTooLarge(_TOO_LARGE)
     stream.request_max_size = MAX_BODY
     patience: Patience = request.app.ctx.options.patience
     loop = asyncio.get_running_loop()
@@ -54,6 +59,8 @@ async def read_body(request: Request) -> bytes:
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + patience.body)):
                 parts.append(await stream.read() or b"")
+        except PayloadTooLarge:
+            raise PayloadTooLarge(_TOO_LARGE) from None
         except TimeoutError:
             stream.keep_alive, stream.request_body = False, None  # or Sanic waits for the rest of it
             raise RequestTimeout("The request body did not arrive.") from None
@@ -69,6 +76,7 @@ class Connection(HttpProtocol):
 
     __slots__ = ("_header_timer", "_input_ended", "_patience", "_refused", "_watcher")
 
+    HTTP_CLASS = Exchange
     probe_after = 0.1  # seconds: answers that need no model are out by then, and need no probe
     probe_interval = 0.05
 

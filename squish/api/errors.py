@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.exceptions import SanicException
+from sanic.exceptions import MethodNotAllowed, NotFound, SanicException
 from sanic.handlers import ErrorHandler
 
 from squish.api.record import record_unroutable
@@ -21,6 +21,7 @@ from squish.text import clean
 
 logger = logging.getLogger("squish.api")
 
+PATHS = "The API is at /v1/chat/completions, /v1/completions and /v1/models; further there are /health and /metrics."
 RETRY_AFTER = 2  # seconds until a full queue is worth another try
 
 
@@ -58,15 +59,13 @@ BY_CODE: Mapping[str, Wire] = {
 """Codes of squish/errors.py that are the client's to mend. Every other one is ours: 500, under its own code."""
 
 _BY_STATUS: Mapping[int, str] = {
-    404: "unknown_url",
-    405: "method_not_allowed",
     408: "request_timeout",
     413: "request_too_large",
 }
 
 
 class Refused(Exception):
-    """A request refused for what HTTP says about it: its key, its host."""
+    """A request refused for what HTTP says about it: its key, its host; or because the server ends."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -109,7 +108,8 @@ def to_failure(exception: BaseException) -> Failure:
             headers = {"retry-after": str(RETRY_AFTER)} if wire.status == 429 else {}
             return Failure(wire.status, _body(message, wire.type, wire.code, exception.param), headers)
         case Refused():
-            body = _body(exception.message, _INVALID, exception.code)
+            kind = _INVALID if exception.status < 500 else "server_error"
+            body = _body(exception.message, kind, exception.code)
             return Failure(exception.status, body, exception.headers)
         case SanicException() if exception.status_code < 500:
             status = exception.status_code
@@ -124,7 +124,7 @@ def to_failure(exception: BaseException) -> Failure:
 
 def report(exception: BaseException, request_id: str) -> None:
     """Put a failure that is ours into the log: in one line when it was foreseen, with its traceback when not."""
-    if to_failure(exception).status < 500:
+    if to_failure(exception).status < 500 or isinstance(exception, Refused):
         return
     if isinstance(exception, SquishError):
         logger.error("%s: %s: %s", request_id, exception.code, clean(exception.message))
@@ -136,10 +136,22 @@ class JsonErrors(ErrorHandler):
     """Sanic's error handler, for routes, protocol and handlers alike."""
 
     def response(self, request: Request, exception: BaseException) -> HTTPResponse:
-        failure = to_failure(exception)
+        failure = to_failure(_in_words(request, exception))
         report(exception, getattr(request.ctx, "id", "-"))
         record_unroutable(request, failure.status)
         return json_response(failure.body, failure.status, failure.headers)
+
+
+def _in_words(request: Request, exception: BaseException) -> BaseException:
+    """Sanic's refusals of a path or a method with what a client can do about them."""
+    path = clean(request.path[:200]).strip() or "/"
+    if isinstance(exception, NotFound):
+        return Refused(404, "unknown_url", f"There is nothing at {path}. {PATHS}")
+    if isinstance(exception, MethodNotAllowed):
+        allowed = str(exception.headers.get("Allow", ""))
+        message = f"{request.method[:16]} is no method of {path}; it takes {allowed}."
+        return Refused(405, "method_not_allowed", message, {"allow": allowed})
+    return exception
 
 
 def _body(message: str, kind: str, code: str, param: str | None = None) -> ErrorBody:

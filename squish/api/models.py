@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote
 
 import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api.errors import json_response
+from squish.errors import InvalidName, ModelNotFound
+from squish.names import LocalPath, parse
 from squish.store import Manifest
+from squish.text import clean
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +30,39 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: list[Model]
 
 
+def check_model(name: str) -> None:
+    """Raise ModelNotFound for what can be no installed model: whoever asks over HTTP has no files of this machine."""
+    try:
+        if not isinstance(parse(name), LocalPath):
+            return
+    except InvalidName:
+        pass
+    shown = clean(name[:80]).strip()
+    raise ModelNotFound(f"There is no model {shown!r}.", hint="GET /v1/models lists those there are.", param="model")
+
+
+@contextmanager
+def pull_first(name: str) -> Iterator[None]:
+    """Around a look for an installed model: who cannot find it is told to pull it, whatever else the store advises."""
+    try:
+        yield
+    except ModelNotFound as error:
+        hint = error.hint or ""
+        if "squish pull" not in hint:
+            hint = f"Run: squish pull {name}. {hint}".strip()
+        raise ModelNotFound(error.message, hint=hint, param="model") from None
+
+
 async def list_models(request: Request) -> HTTPResponse:
     manifests = request.app.ctx.runtime.store.list()
     return json_response(ModelList(data=[_model(manifest) for manifest in manifests]))
 
 
-async def get_model(request: Request, name: str) -> HTTPResponse:
-    return json_response(_model(request.app.ctx.runtime.store.find(unquote(name)).manifest))
+async def get_model(request: Request, id: str) -> HTTPResponse:
+    name = unquote(id)
+    check_model(name)
+    with pull_first(name):
+        return json_response(_model(request.app.ctx.runtime.store.find(name).manifest))
 
 
 def _model(manifest: Manifest) -> Model:
