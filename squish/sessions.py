@@ -62,7 +62,10 @@ class SessionManager:
         Raises ModelNotFound.
         """
         installed = self._store.find(request.model)
-        request = msgspec.structs.replace(request, model=installed.manifest.id)
+        id, keep_alive = installed.manifest.id, request.keep_alive
+        if keep_alive is None:
+            keep_alive = self._limits.keep_alive  # and not what the request before this one asked for
+        request = msgspec.structs.replace(request, model=id, keep_alive=keep_alive)
         return Generation(self._engine(installed), request, self._log)
 
     async def load(self, name: str) -> Loaded:

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 
+from squish.api.opening import Opening
 from squish.api.options import Options
 from squish.api.server import Address
 from squish.config import Settings
@@ -26,9 +27,11 @@ class Server:
 
 
 @asynccontextmanager
-async def scripted(settings: Settings, options: Options | None = None) -> AsyncIterator[Server]:
+async def scripted(
+    settings: Settings, options: Options | None = None, opening: Opening | None = None
+) -> AsyncIterator[Server]:
     runtime, sessions = scripted_runtime(settings)
-    async with serving(runtime, options) as address:
+    async with serving(runtime, options, opening=opening) as address:
         yield Server(address, sessions)
 
 

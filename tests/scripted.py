@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Literal, cast
 
+from squish.api.opening import Opening
 from squish.api.options import Options
 from squish.api.server import Address, Stop, serve
 from squish.config import Settings
@@ -39,6 +40,7 @@ class ScriptedSessions:
     def __init__(self) -> None:
         self.refusal: SquishError | None = None
         self.crash: Exception | None = None
+        self.state: Literal["loading", "ready"] = "ready"
         self.requests: list[GenerationRequest] = []
         self.admitted: asyncio.Queue[Script] = asyncio.Queue()
         self.cancelled: asyncio.Queue[Generation] = asyncio.Queue()
@@ -55,7 +57,7 @@ class ScriptedSessions:
         self.admitted.put_nowait(Script(generation))
 
     def status(self) -> list[ModelStatus]:
-        return [ModelStatus("m", "ready", 1, 2, None, 1000, 2048, "test", None)]
+        return [ModelStatus("m", self.state, 1, 2, None, 1000, 2048, "test", None)]
 
     def cancel(self, generation: Generation) -> None:
         if generation.unfinished:
@@ -100,11 +102,15 @@ def scripted_runtime(settings: Settings) -> tuple[Runtime, ScriptedSessions]:
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime, options: Options | None = None, stop: Stop | None = None) -> AsyncIterator[Address]:
+async def serving(
+    runtime: Runtime, options: Options | None = None, stop: Stop | None = None, opening: Opening | None = None
+) -> AsyncIterator[Address]:
     """The API on a free port, over a real socket, for as long as the block lasts. It then ends within half a second."""
     stop = stop or Stop(drain=0.5)
     ready: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(runtime, options or Options(), stop=stop, on_ready=ready.set_result))
+    task = asyncio.create_task(
+        serve(runtime, options or Options(), stop=stop, on_ready=ready.set_result, opening=opening)
+    )
     await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
     if not ready.done():
         await task

@@ -19,6 +19,7 @@ from squish.api import openapi
 from squish.api.options import Options, Patience
 from squish.api.server import Stop
 from squish.config import Settings
+from squish.errors import WorkerDied
 from tests.raw_http import CHAT, Server, ask, connected, parse, request_bytes, scripted
 from tests.scripted import scripted_runtime, serving
 
@@ -211,6 +212,30 @@ async def test_metrics_count_requests_tokens_and_models(server: Server) -> None:
     assert {name: found[f"squish_{name}", "m"] for name in expected} == expected
 
 
+async def test_a_stream_that_broke_is_counted_and_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    data = request_bytes("POST", "/v1/chat/completions", CHAT | {"stream": True})
+    async with connected(server, data) as (reader, _):
+        script = await server.sessions.admitted.get()
+        script.accept()
+        script.say("Hel")
+        script.fail(WorkerDied("The worker died."))
+        await reader.read()
+    text = (await ask(server, "GET", "/metrics")).body.decode()
+    assert 'squish_generation_failures_total{code="worker_died",model="m"} 1.0' in text
+    lines = [record.getMessage() for record in caplog.records if record.name == "squish.access"]
+    assert " 200 " in lines[0]
+    assert lines[0].endswith(" error=worker_died")
+
+
+async def test_routes_are_counted_under_the_names_of_the_document(server: Server) -> None:
+    for path in ("/v1/models/nothing:1b", "/v1/models/org/repo", "/v1/models"):
+        await ask(server, "GET", path)
+    text = (await ask(server, "GET", "/metrics")).body.decode()
+    assert 'squish_http_requests_total{method="GET",route="/v1/models/{id}",status="404"} 2.0' in text
+    assert 'squish_http_requests_total{method="GET",route="/v1/models",status="200"} 1.0' in text
+
+
 async def test_metrics_need_the_key(settings: Settings) -> None:
     async with scripted(replace(settings, api_key="k")) as server:
         assert (await ask(server, "GET", "/metrics")).status == 401
@@ -235,7 +260,7 @@ def test_every_path_of_the_document_is_a_route(settings: Settings) -> None:
     from squish.api.app import build_app
 
     app = build_app(scripted_runtime(settings)[0], Options())
-    routes = {f"/{route.path}".replace("<name:path>", "{id}") for route in app.router.routes}
+    routes = {f"/{route.path}".replace("<id:path>", "{id}") for route in app.router.routes}
     assert routes == set(openapi.openapi()["paths"])
 
 

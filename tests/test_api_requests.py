@@ -28,6 +28,31 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOL = {"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": SCHEMA}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
 
+CALLED: dict[str, Any] = {"role": "assistant", "tool_calls": [CALL]}
+ANSWERED = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+DEEP_CALL = CALLED | {
+    "tool_calls": [CALL | {"function": {"name": "weather", "arguments": "[" * 50_000 + "]" * 50_000}}]
+}
+CIRCLE = {
+    "$ref": "#/$defs/a",
+    "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}},
+}
+
+
+def _schema(schema: dict[str, Any], name: str = "x") -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+
+
+def _tool(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "other", "parameters": parameters}}
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
 
 def chat(**fields: Any) -> GenerationRequest:
     body = {"model": "m", "messages": MESSAGES} | fields
@@ -71,9 +96,11 @@ NEUTRAL_CHAT: list[dict[str, Any]] = [
     {"logprobs": False, "top_logprobs": 0},
     {"logit_bias": {}},
     {"frequency_penalty": 0, "presence_penalty": 0.0},
-    {"tools": [], "tool_choice": "auto", "functions": [], "parallel_tool_calls": True},
+    {"tools": [], "tool_choice": "auto", "functions": None, "parallel_tool_calls": True},
     {"response_format": {"type": "text"}, "modalities": ["text"]},
     {"n": 1, "user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "no_such_field": [1]},
+    {"min_tokens": 0, "ignore_eos": False, "guided_json": None, "options": {}},
+    {"messages": [MESSAGES[0] | {"name": "Ada"}]},
 ]
 
 
@@ -84,7 +111,16 @@ def test_fields_that_change_nothing_are_taken(fields: dict[str, Any]) -> None:
 
 UNSUPPORTED_CHAT: dict[str, Any] = {
     "functions": [{"name": "f"}],
-    "function_call": {"name": "f"},
+    "function_call": "auto",
+    "guided_regex": "a+",
+    "guided_json": {"type": "object"},
+    "guided_grammar": 'start: "a"',
+    "guided_choice": ["a", "b"],
+    "regex": "a+",
+    "grammar": 'root ::= "a"',
+    "options": {"temperature": 0},
+    "repeat_penalty": 1.1,
+    "chat_template_kwargs": {"enable_thinking": False},
     "verbosity": "low",
     "modalities": ["text", "audio"],
     "audio": {"voice": "alloy"},
@@ -180,6 +216,25 @@ WRONG_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
     ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].id"),
+    ({"messages": [MESSAGES[0] | {"name": 3}]}, "messages[0].name"),
+    ({"messages": [*MESSAGES, CALLED, ANSWERED | {"tool_call_id": "call_2"}]}, "messages[2].tool_call_id"),
+    ({"messages": [*MESSAGES, ANSWERED, CALLED]}, "messages[1].tool_call_id"),
+    ({"messages": [DEEP_CALL]}, "messages[0].tool_calls[0].function.arguments"),
+    ({"user": 3}, "user"),
+    ({"metadata": "x"}, "metadata"),
+    ({"metadata": {"a": 1}}, "metadata"),
+    ({"store": "yes"}, "store"),
+    ({"keep_alive": "soon"}, "keep_alive"),
+    ({"keep_alive": True}, "keep_alive"),
+    ({"keep_alive": 1e300}, "keep_alive"),
+    ({"logit_bias": {"1": "high"}}, "logit_bias"),
+    ({"response_format": _schema({"$ref": "#"})}, "response_format.json_schema.schema"),
+    ({"response_format": _schema(CIRCLE)}, "response_format.json_schema.schema"),
+    ({"response_format": _schema(_nested(200))}, "response_format.json_schema.schema"),
+    ({"response_format": _schema({}, name="a b")}, "response_format.json_schema.name"),
+    ({"response_format": _schema({}, name="x" * 65)}, "response_format.json_schema.name"),
+    ({"tools": [TOOL, _tool({"$ref": "#"})]}, "tools[1].function.parameters"),
+    ({"tools": [_tool(_nested(200))]}, "tools[0].function.parameters"),
 ]
 
 
@@ -203,7 +258,7 @@ WRONG_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [1, True]}, "prompt[1]"),
     ({"prompt": [-1]}, "prompt"),
     ({"prompt": [[1], [2**40]]}, "prompt[1]"),
-    ({"prompt": "x", "logprobs": 21}, "logprobs"),
+    ({"prompt": "x", "logprobs": 6}, "logprobs"),
     ({"prompt": "x", "logprobs": -1}, "logprobs"),
     ({"prompt": ["x"] * 257}, "prompt"),
     ({"prompt": ["x"] * 100, "n": 3}, "n"),
@@ -293,10 +348,51 @@ def test_content_parts_and_the_developer_role() -> None:
     assert asked.prompts == (ChatPrompt((Message("system", "Be brief."), Message("user", "ab"))),)
 
 
-NOT_JSON = [b"", b"{", b"[]", b'"x"', b"null", b'{"model":"m","messages":"\xff"}', b'{"temperature":NaN}']
+def test_a_schema_may_refer_to_itself_on_the_way_to_a_value() -> None:
+    tree = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "$ref": {}}}
+    wanted = chat(response_format=_schema(tree)).sampling.response_format
+    assert wanted is not None
+    assert json.loads(wanted.text) == tree
+    assert chat(response_format=_schema({"enum": [{"$ref": "#/nowhere"}]})).sampling.response_format is not None
 
 
-@pytest.mark.parametrize("body", [*NOT_JSON, b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"model":"\\ud800"}'])
-def test_a_body_that_is_no_request(body: bytes) -> None:
-    with pytest.raises(InvalidInput):
+def test_arguments_that_are_no_json_but_not_deep_are_taken() -> None:
+    for arguments in ("", "{", "[]" * 10_000, json.dumps(["[" * 1000] * 200)):
+        called = CALLED | {"tool_calls": [CALL | {"function": {"name": "weather", "arguments": arguments}}]}
+        [prompt] = chat(messages=[*MESSAGES, called]).prompts
+        assert isinstance(prompt, ChatPrompt)
+        assert prompt.messages[1].tool_calls[0].arguments == arguments
+
+
+def test_how_long_the_model_stays() -> None:
+    asked = {None: None, 0: 0, -1: -1, 90: 90, "300": 300, "5m": 300, "1h30m": 5400, "-1": -1, "500ms": 0.5}
+    assert {each: chat(keep_alive=each).keep_alive for each in asked} == asked
+    assert complete(prompt="x", keep_alive="2h").keep_alive == 7200
+
+
+DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+NOT_JSON: list[tuple[bytes, str, str | None]] = [
+    (b"", "is empty", None),
+    (b" \n", "is empty", None),
+    (b"{", "(line 1, column 2)", None),
+    (b"{'a': 1}", "(line 1, column 2)", None),
+    (b"[]", "must be an object, not a list", None),
+    (b'"x"', "must be an object, not a string", None),
+    (b"null", "must be an object, not null", None),
+    (b'{"model":"m","messages":"\xff"}', "not UTF-8 text: byte 25 is not", None),
+    (b'{"model":"m","messages":[{"role":"user","content":"x"}],"x":"\xc3"}', "not UTF-8 text", None),
+    (b'{"temperature":NaN}', "temperature is NaN", "temperature"),
+    (b'{"messages":[{"a":[0,-Infinity]}]}', "messages[0].a[1] is -Infinity", "messages[0].a[1]"),
+    (DEEP, "nested too deeply", None),
+    (b"[" * 100_000, "must be an object, not a list", None),
+    (b'{"model":"\\ud800"}', "model has half of a surrogate pair", "model"),
+    (b'{"messages":[{"\\udc00":1}]}', "messages[0] has half of a surrogate pair", "messages[0]"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason", "param"), NOT_JSON, ids=lambda value: str(value)[:40])
+def test_a_body_that_is_no_request(body: bytes, reason: str, param: str | None) -> None:
+    with pytest.raises(InvalidInput) as raised:
         decode(body, ChatRequest)
+    assert reason in raised.value.message
+    assert raised.value.param == param

@@ -14,10 +14,11 @@ from typing import Any
 import openai
 import pytest
 
+from squish.api.opening import Opening
 from squish.api.options import Options, Timing
 from squish.api.server import Stop, serve
 from squish.config import Settings
-from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, QueueFull, WorkerDied
+from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, LoadFailed, QueueFull, WorkerDied
 from squish.generation import Loading, Queued, Usage
 from squish.runtime import Runtime
 from tests.raw_http import CHAT, Server, ask, client, connected, parse, request_bytes, scripted
@@ -167,6 +168,35 @@ async def test_comments_while_waiting_then_the_answer(settings: Settings) -> Non
         assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
+async def test_a_model_that_cannot_be_loaded_is_a_status_however_long_it_took(settings: Settings) -> None:
+    async with scripted(settings, Options(timing=Timing(grace=0.0, comments=0.01))) as server:
+        server.sessions.state = "loading"
+        asked = [
+            asyncio.create_task(ask(server, "POST", "/v1/chat/completions", CHAT | {"stream": True})) for _ in range(2)
+        ]
+        started, queued = await server.sessions.admitted.get(), await server.sessions.admitted.get()
+        started.generation.put(Loading())
+        queued.generation.put(Queued(1))
+        for _ in range(10):  # each is longer than the grace, and than the silence before a comment
+            assert (await ask(server, "GET", "/health")).status == 200
+        started.fail(LoadFailed("It cannot be loaded."))
+        queued.fail(LoadFailed("It cannot be loaded."))
+        for answer in await asyncio.gather(*asked):
+            assert (answer.status, answer.error["code"]) == (500, "load_failed")
+
+
+async def test_a_model_that_takes_very_long_to_load_gets_comments_for_its_proxies(settings: Settings) -> None:
+    async with scripted(settings, Options(timing=Timing(grace=0.0, loading=0.0, comments=0.01))) as server:
+        server.sessions.state = "loading"
+        body = CHAT | {"stream": True}
+        async with connected(server, request_bytes("POST", "/v1/chat/completions", body)) as (reader, _):
+            script = await server.sessions.admitted.get()
+            script.generation.put(Loading())
+            await reader.readuntil(b": loading the model\n\n")
+            script.answer("Hello")
+            assert (await reader.read()).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
 async def test_a_failure_after_the_headers_is_one_last_event(server: Server) -> None:
     body = CHAT | {"stream": True}
     async with connected(server, request_bytes("POST", "/v1/chat/completions", body)) as (reader, _):
@@ -299,6 +329,37 @@ async def test_a_client_that_half_closes_too_early(server: Server) -> None:
 
 
 # ---- the server's own life
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_requests_wait_until_the_server_is_open(settings: Settings, stream: bool) -> None:
+    opening = Opening(1)
+    async with scripted(settings, opening=opening) as server:
+        asked = asyncio.create_task(ask(server, "POST", "/v1/chat/completions", CHAT | {"stream": stream}))
+        while not opening.waiting:
+            await asyncio.sleep(0.01)
+        for path in ("/health", "/v1/models", "/metrics"):
+            assert (await ask(server, "GET", path)).status == 200
+        refused = await ask(server, "POST", "/v1/chat/completions", CHAT)
+        assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+        assert server.sessions.requests == []
+        opening.open()
+        (await server.sessions.admitted.get()).answer("open")
+        assert b"open" in (await asked).body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_server_that_does_not_open_tells_who_waits(settings: Settings, stream: bool) -> None:
+    opening = Opening(5)
+    async with scripted(settings, opening=opening) as server:
+        asked = asyncio.create_task(ask(server, "POST", "/v1/chat/completions", CHAT | {"stream": stream}))
+        while not opening.waiting:
+            await asyncio.sleep(0.01)
+        opening.close("It could not load m.")
+        answer = await asked
+        assert (answer.status, answer.error["message"]) == (503, "It could not load m.")
+        assert answer.error["type"] == "server_error"
+        assert int(answer.headers["retry-after"]) >= 1
 
 
 async def test_stopping_ends_requests_in_flight(settings: Settings) -> None:

@@ -215,6 +215,14 @@ async def test_an_idle_model_is_unloaded_after_its_keep_alive(runtime: Runtime) 
     assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
 
 
+async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -> None:
+    await collect(runtime, GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=-1))
+    async with runtime.sessions.generate(FRANCE) as generation:
+        assert generation.request.keep_alive == runtime.settings.keep_alive
+    async with runtime.sessions.generate(GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=7)) as generation:
+        assert generation.request.keep_alive == 7
+
+
 async def test_a_spare_worker_takes_the_next_model_and_dies_with_the_rest(runtime: Runtime) -> None:
     before = {child.pid for child in psutil.Process().children()}
     runtime.sessions.keep_spare()

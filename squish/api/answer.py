@@ -5,35 +5,66 @@ Leaving a handler, for whatever reason, leaves the generation's block, and that 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Self
 
 import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
+from squish.api.connection import read_body
 from squish.api.dialect import Asked, Row, RowEvent
-from squish.api.errors import json_response
+from squish.api.errors import json_response, to_failure
 from squish.api.metrics import Metrics
+from squish.api.models import check_model, pull_first
 from squish.engine import Generation
+from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from squish.sessions import SessionManager
+
+LARGE_BODY = 65_536
+"""Bytes from which on a body is read in a thread, so that nobody else waits for it."""
 
 
-async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
-    """The response to send, or None when it was streamed. Raises SquishError while no header is out."""
+async def answer(request: Request, read: Callable[[bytes], Asked]) -> HTTPResponse | None:
+    """The response to send, or None when it was streamed. read: what a body asks for.
+
+    Raises SquishError and Refused while no header is out.
+    """
     context = request.app.ctx
+    asked = await _asked(request, read)
+    check_model(asked.generation.model)
+    await context.opening.passed()
     generation_request = msgspec.structs.replace(asked.generation, client=_asker(request))
-    async with context.runtime.sessions.generate(generation_request) as generation:
+    with pull_first(generation_request.model):
+        admission = context.runtime.sessions.generate(generation_request)
+    async with admission as generation:
         events = _Observed(generation, request, context.metrics, asked.rows_per_prompt)
         if asked.stream:
-            await stream.send_stream(request, events, asked.reply, context.options.timing)
+            loading = partial(_is_loading, context.runtime.sessions, generation.request.model)
+            await stream.send_stream(request, events, asked.reply, context.options.timing, loading)
             return None
         rows = [Row() for _ in range(generation.rows)]
         async for event in events:
             if isinstance(event, RowEvent):
                 rows[event.index].add(event)
     return json_response(asked.reply.whole(rows))
+
+
+async def _asked(request: Request, read: Callable[[bytes], Asked]) -> Asked:
+    """What is asked for. Large bodies take turns: threads beside each other would starve the loop together."""
+    body = await read_body(request)
+    if len(body) < LARGE_BODY:
+        return read(body)
+    async with request.app.ctx.large_body:
+        return await asyncio.to_thread(read, body)
+
+
+def _is_loading(sessions: SessionManager, model: str) -> bool:
+    return any(status.name == model and status.state == "loading" for status in sessions.status())
 
 
 def _asker(request: Request) -> str:
@@ -61,7 +92,12 @@ class _Observed(AsyncIterator[GenerationEvent]):
         return self
 
     async def __anext__(self) -> GenerationEvent:
-        event = await anext(self._generation)
+        try:
+            event = await anext(self._generation)
+        except SquishError as error:
+            if to_failure(error).status >= 500:
+                self._metrics.failed(self._model, error.code)
+            raise
         if isinstance(event, Finished):
             self._finished(event)
         elif self._ttft is None and isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from types import SimpleNamespace
@@ -17,13 +18,14 @@ from squish.api.errors import JsonErrors
 from squish.api.health import get_health
 from squish.api.metrics import Metrics, get_metrics
 from squish.api.models import get_model, list_models
+from squish.api.opening import Opening
 from squish.api.options import Options
 from squish.runtime import Runtime
 
 App = Sanic[Config, SimpleNamespace]
 
 
-def build_app(runtime: Runtime, options: Options) -> App:
+def build_app(runtime: Runtime, options: Options, opening: Opening | None = None) -> App:
     """The application. It can be built any number of times in one process."""
     app: App = Sanic(
         f"squish-{secrets.token_hex(6)}",
@@ -35,13 +37,15 @@ def build_app(runtime: Runtime, options: Options) -> App:
     Sanic.unregister_app(app)  # the registry is for Sanic's own command line, and would keep every app for ever
     app.ctx.runtime = runtime
     app.ctx.options = options
+    app.ctx.opening = opening or Opening()
+    app.ctx.large_body = asyncio.Lock()
     app.ctx.metrics = Metrics(runtime.sessions)
     access.install(app)
     read = ("GET", "HEAD")
     app.add_route(get_health, "/health", methods=read)
     app.add_route(get_metrics, "/metrics", methods=read)
     app.add_route(list_models, "/v1/models", methods=read)
-    app.add_route(get_model, "/v1/models/<name:path>", methods=read)
+    app.add_route(get_model, "/v1/models/<id:path>", methods=read)
     app.add_route(create_chat_completion, "/v1/chat/completions", methods=("POST",), stream=True)
     app.add_route(create_completion, "/v1/completions", methods=("POST",), stream=True)
     return app

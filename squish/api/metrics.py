@@ -43,6 +43,12 @@ class Metrics:
         self._prompt = self._per_model("squish_prompt_tokens", "Prompt tokens of finished answers.")
         self._cached = self._per_model("squish_cached_prompt_tokens", "Prompt tokens that were not computed again.")
         self._completion = self._per_model("squish_completion_tokens", "Tokens of finished answers.")
+        self._failures = Counter(
+            "squish_generation_failures",
+            "Answers that failed in the engine, also within a stream whose status was 200.",
+            ("model", "code"),
+            registry=self.registry,
+        )
         self._cache_hits = self._per_model("squish_prefix_cache_hits", "Answers whose prompt was partly known.")
         self._first_token = Histogram(
             "squish_time_to_first_token_seconds",
@@ -63,6 +69,10 @@ class Metrics:
     def request(self, method: str, route: str, status: int) -> None:
         """Count a request that is over."""
         self._requests.labels(method, route, str(status)).inc()
+
+    def failed(self, model: str, code: str) -> None:
+        """Count an answer that the engine could not give, or not to its end."""
+        self._failures.labels(model, code).inc()
 
     def first_token(self, model: str, seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)

@@ -27,9 +27,10 @@ _ERRORS = {
     "405": "The method is not for this path.",
     "408": "The request did not arrive in time.",
     "413": "The request is too large.",
+    "415": "The body is compressed.",
     "429": "The queue is full; try again after Retry-After seconds.",
     "500": "The engine failed; the next request works.",
-    "503": "Too many connections are open.",
+    "503": "Too many connections are open, or the server ends.",
 }
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. grace: in which an error of the engine still gets a status of its own, long enough for a small model to
-    load; comments: silence after which one is sent. Proxies give up after 30 at the earliest."""
+    """Seconds, for streams. grace: in which an error of the engine has a status of its own, once the model is loaded.
+    loading: in which a failure to load it has one; proxies wait a minute for a header. comments: silence after which
+    one is sent; within a stream proxies give up after 30 at the earliest."""
 
     grace: float = 10.0
+    loading: float = 40.0
     comments: float = 10.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ access_logger = logging.getLogger("squish.access")
 
 CLIENT_CLOSED = 499  # nginx's number for a client that did not wait; it only ever stands in the log and the counts
 
+_PARAMETER = re.compile(r"<(?:__)?(\w+)(?::[^>]*)?>")
 _METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 
 
@@ -40,10 +42,12 @@ def record_unroutable(request: Request, status: int) -> None:
 
 def _record(request: Request, status: int, seconds: float) -> None:
     method = request.method if request.method in _METHODS else "other"
-    route = f"/{request.route.path}" if request.route else "other"
+    route = _PARAMETER.sub(r"{\1}", f"/{request.route.path}") if request.route else "other"
     request.app.ctx.metrics.request(method, route, status)
     line = clean(f"{_client(request)} {request.method[:16]} {request.path[:200]}").replace("\n", " ").replace("\t", " ")
     id, note = getattr(request.ctx, "id", "-"), getattr(request.ctx, "note", "")
+    if broken := getattr(request.ctx, "broken", None):
+        note += f" error={broken}"
     access_logger.info("%s %d %.0f ms %s%s", line, status, seconds * 1000, id, note)
 
 

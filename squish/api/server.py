@@ -16,6 +16,7 @@ from sanic.server import serve as make_server
 
 from squish.api.app import build_app
 from squish.api.connection import Connection
+from squish.api.opening import Opening
 from squish.api.options import Options
 from squish.errors import ConfigError, InvalidInput
 from squish.runtime import Runtime
@@ -52,20 +53,28 @@ class Stop:
 
 
 async def serve(
-    runtime: Runtime, options: Options, *, stop: Stop, on_ready: Callable[[Address], None] = lambda address: None
+    runtime: Runtime,
+    options: Options,
+    *,
+    stop: Stop,
+    on_ready: Callable[[Address], None] = lambda address: None,
+    opening: Opening | None = None,
 ) -> None:
-    """Serve until stop is asked, in the running loop. on_ready is called when requests are answered.
+    """Serve until stop is asked, in the running loop. on_ready is called when the server can be reached.
+
+    opening: when requests for answers are let in; without one, at once.
 
     Raises InvalidInput for a host or port that nothing can listen on, ConfigError for one that is taken.
     """
     host, port = options.host, options.port
     if not host.strip() or not 0 <= port <= 65535:
         raise InvalidInput(f"{host}:{port} is no address to listen on.", hint="Ports go from 0 to 65535.", param="port")
+    opening = opening or Opening()
     connections: set[Connection] = set()
     server = make_server(
         host,
         port,
-        build_app(runtime, options),
+        build_app(runtime, options, opening),
         loop=asyncio.get_running_loop(),
         protocol=Connection,
         connections=connections,
@@ -83,6 +92,7 @@ async def serve(
         await stop.gently.wait()
     finally:
         server.server.close()
+        opening.close("This server ends.")
         await _end(connections, stop)
 
 

@@ -19,11 +19,18 @@ from squish.api.options import Timing
 Events = AsyncIterator[gen.GenerationEvent]
 Send = Callable[[bytes], Awaitable[None]]
 
+_LOOK = 0.5  # seconds between looks at whether a model is still loading
 
-async def send_stream(request: Request, events: Events, reply: Reply, timing: Timing) -> None:
-    """Answer a request with a stream. Raises SquishError only while no header is out."""
+
+async def send_stream(
+    request: Request, events: Events, reply: Reply, timing: Timing, loading: Callable[[], bool]
+) -> None:
+    """Answer a request with a stream. loading: whether its model is on its way into memory.
+
+    Raises SquishError only while no header is out.
+    """
     frames = reply.frames
-    first = await _first_answer(events, timing.grace)
+    first = await _first_answer(events, timing, loading)
     response = await request.respond(
         Response(
             content_type=frames.content_type,
@@ -36,19 +43,31 @@ async def send_stream(request: Request, events: Events, reply: Reply, timing: Ti
         await response.send(b"".join(map(frames.data, reply.last(rows))) + frames.end)
     except Exception as error:  # noqa: BLE001  (with the headers out, this is the last place that can tell the client)
         report(error, request.ctx.id)
-        await response.send(frames.data(to_failure(error).body))
+        failure = to_failure(error)
+        request.ctx.broken = failure.body.error.code
+        await response.send(frames.data(failure.body))
     await response.eof()
 
 
-async def _first_answer(events: Events, grace: float) -> gen.GenerationEvent | None:
-    """The engine's acceptance, or the last news before the grace was over."""
+async def _first_answer(events: Events, timing: Timing, loading: Callable[[], bool]) -> gen.GenerationEvent | None:
+    """The engine's acceptance, or the last news before the grace was over, which begins when the model is loaded."""
     event: gen.GenerationEvent | None = None
-    try:
-        async with asyncio.timeout(grace):
-            while not isinstance(event, gen.Accepted):
+    now = asyncio.get_running_loop().time
+    latest = now() + timing.loading
+    end = now() + timing.grace
+    while not isinstance(event, gen.Accepted):
+        if held := loading() and now() < latest:
+            end = now() + timing.grace
+        elif now() >= end:
+            break
+        look = now() + _LOOK
+        try:
+            async with asyncio.timeout_at(look if held else min(look, end)):
                 event = await anext(events)
-    except (TimeoutError, StopAsyncIteration):
-        pass
+        except StopAsyncIteration:
+            break
+        except TimeoutError:
+            continue
     return event
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
+from squish.api.openai import schemas
 from squish.api.openai.requests import ChatMessage, ChatRequest, ContentPart, FunctionTool, NamedTool
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, Message, Role, Tool, ToolCall
@@ -20,7 +19,7 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CHOICES = ("none", "auto", "required")
 _EFFORTS = {"none": False, "minimal": False, "low": True, "medium": True, "high": True, "xhigh": True}
 
@@ -36,6 +35,12 @@ def chat_prompt(request: ChatRequest) -> ChatPrompt:
     return ChatPrompt(messages, thinking=_thinking(request.reasoning_effort), tools=tools, tool_choice=choice)
 
 
+def check_name(name: str, at: str) -> None:
+    """Raise InvalidInput for what OpenAI takes for no name of a function or a schema."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{at} must be 1 to 64 letters, digits, underscores and dashes.", param=at)
+
+
 def _message(message: ChatMessage, at: str, names: dict[str, str]) -> Message:
     """names: of the calls so far by their id; a tool's answer gets the name of its call."""
     role = _ROLES.get(message.role)
@@ -48,12 +53,20 @@ def _message(message: ChatMessage, at: str, names: dict[str, str]) -> Message:
             raise InvalidInput(f"{at}.{field} is not supported.", param=f"{at}.{field}")
     calls = _calls(message, role, at)
     names.update((call.id, call.name) for call in calls)
-    if role == "tool" and message.tool_call_id is None:
-        raise InvalidInput(f"{at}.tool_call_id is missing.", param=f"{at}.tool_call_id")
+    if role == "tool":
+        _check_answers(message.tool_call_id, f"{at}.tool_call_id", names)
     content = _content(message.content, f"{at}.content", optional=bool(calls))
     if role != "tool":
         return Message(role, content, calls)
     return Message(role, content, calls, message.tool_call_id, names.get(message.tool_call_id or ""))
+
+
+def _check_answers(call: str | None, at: str, names: Mapping[str, str]) -> None:
+    if call is None:
+        raise InvalidInput(f"{at} is missing.", param=at)
+    if call not in names:
+        message = f"{at} {call[:64]!r} is the id of no call before it."
+        raise InvalidInput(message, hint="It answers an id of an assistant's tool_calls.", param=at)
 
 
 def _calls(message: ChatMessage, role: Role, at: str) -> tuple[ToolCall, ...]:
@@ -63,6 +76,7 @@ def _calls(message: ChatMessage, role: Role, at: str) -> tuple[ToolCall, ...]:
         raise InvalidInput(f"{at}.tool_calls belongs to an assistant's message.", param=f"{at}.tool_calls")
     for i, call in enumerate(message.tool_calls):
         _only_function(call.type, f"{at}.tool_calls[{i}].type")
+        schemas.check_depth(call.function.arguments.encode(), f"{at}.tool_calls[{i}].function.arguments")
     return tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls)
 
 
@@ -93,12 +107,10 @@ def _tools(tools: Sequence[FunctionTool]) -> tuple[Tool, ...]:
     for i, tool in enumerate(tools):
         at, function = f"tools[{i}].function", tool.function
         _only_function(tool.type, f"tools[{i}].type")
-        if not _FUNCTION_NAME.fullmatch(function.name):
-            message = f"{at}.name must be 1 to 64 letters, digits, underscores and dashes."
-            raise InvalidInput(message, param=f"{at}.name")
+        check_name(function.name, f"{at}.name")
         if function.name in found:
             raise InvalidInput(f"{at}.name {function.name!r} is there twice.", param=f"{at}.name")
-        parameters = msgspec.json.encode(function.parameters or {}).decode()
+        parameters = schemas.schema_text(function.parameters or {}, f"{at}.parameters")
         found[function.name] = Tool(function.name, function.description or "", parameters)
     return tuple(found.values())
 

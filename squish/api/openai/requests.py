@@ -1,6 +1,7 @@
 """What clients send, in OpenAI's shapes. Structs only.
 
-Ranges stand here for the OpenAPI document; what enforces them is SamplingParams, for every front door alike.
+Ranges stand here for the OpenAPI document; what enforces them is SamplingParams, for every front door alike. What there
+can be very many of is left out of Python's garbage collection, which would stop everybody; it cannot be in a cycle.
 """
 
 from __future__ import annotations
@@ -21,24 +22,25 @@ NotEmpty = Annotated[str, documented("", minLength=1)]
 Refused = Annotated[Any, documented("Known and not supported: only what changes nothing is taken.")]
 JsonObject = Annotated[dict[str, Any], documented("A JSON schema.")]
 Penalty = Annotated[float, documented("0 is off.", minimum=-2, maximum=2)]
+Ignored = Annotated[str, documented("Accepted; changes nothing.")]
 LogitBias = Annotated[dict[int, float], documented("From token ids to numbers between -100 and 100.")]
 
 
-class ContentPart(msgspec.Struct):
+class ContentPart(msgspec.Struct, gc=False):
     """A part of a message; only text is understood."""
 
     type: Annotated[str, documented("Only text.", enum=["text"])]
     text: str | None = None
 
 
-class CalledFunction(msgspec.Struct):
+class CalledFunction(msgspec.Struct, gc=False):
     """arguments: a JSON text, as the model wrote it."""
 
     name: str
     arguments: str
 
 
-class CalledTool(msgspec.Struct):
+class CalledTool(msgspec.Struct, gc=False):
     """A call in an assistant's message."""
 
     id: str
@@ -46,11 +48,12 @@ class CalledTool(msgspec.Struct):
     type: Annotated[str, documented("Only function.", enum=["function"])] = "function"
 
 
-class ChatMessage(msgspec.Struct):
+class ChatMessage(msgspec.Struct, gc=False):
     role: Annotated[str, documented("Who speaks.", enum=["tool", "system", "developer", "assistant", "user"])]
     content: str | list[ContentPart] | None = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: Annotated[str, documented("The call that a tool message answers.")] | None = None
+    name: Ignored | None = None
     function_call: Refused = None
     audio: Refused = None
 
@@ -60,7 +63,7 @@ class StreamOptions(msgspec.Struct):
 
 
 class Function(msgspec.Struct):
-    name: Annotated[str, documented("Letters, digits, _ and -.", minLength=1, maxLength=64)]
+    name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: JsonObject | None = None
     strict: Annotated[bool, documented("Accepted; the arguments of a forced call always match.")] | None = None
@@ -85,7 +88,7 @@ class NamedTool(msgspec.Struct):
 class NamedSchema(msgspec.Struct):
     """The answer always matches the schema; strict changes nothing."""
 
-    name: str
+    name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,64}$")]
     schema: JsonObject | None = None
     description: str | None = None
     strict: bool | None = None
@@ -119,6 +122,19 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
     response_format: Format | None = None
+    keep_alive: (
+        Annotated[
+            float | str,
+            documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is for ever, 0 unloads it.'),
+        ]
+        | None
+    ) = None
+    user: Ignored | None = None
+    safety_identifier: Ignored | None = None
+    prompt_cache_key: Ignored | None = None
+    service_tier: Ignored | None = None
+    metadata: Annotated[dict[str, str], documented("Accepted; changes nothing.")] | None = None
+    store: Annotated[bool, documented("Accepted; nothing is stored.")] | None = None
 
     default_max_tokens: ClassVar[int]
     neutral: ClassVar[Mapping[str, tuple[object, ...]]]
@@ -154,8 +170,8 @@ class ChatRequest(CommonRequest, kw_only=True):
 
     default_max_tokens: ClassVar[int] = 512
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        "functions": ([],),
-        "function_call": ("none", "auto"),
+        "functions": (),
+        "function_call": (),
         "modalities": ([], ["text"]),
         "audio": (),
         "prediction": (),
@@ -175,7 +191,7 @@ class CompletionRequest(CommonRequest, kw_only=True):
         | None
     ) = None
     batch: Annotated[list[NotEmpty], documented("Prompts; mutually exclusive with prompt.", minItems=1)] | None = None
-    logprobs: Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)] | None = None
+    logprobs: Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=5)] | None = None
     best_of: Refused = None
     echo: Refused = None
     suffix: Refused = None

@@ -7,14 +7,14 @@ engine does not support is refused by name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
+from squish import durations
 from squish.api.dialect import Asked, Reply
-from squish.api.openai import conversation
+from squish.api.openai import bodies, conversation, foreign, schemas
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
 from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest, Format, NamedSchema
 from squish.engine import MAX_ROWS
@@ -28,7 +28,7 @@ from squish.generation import (
     TokenPrompt,
 )
 
-MAX_TOP_LOGPROBS = 20
+MAX_LOGPROBS = 5  # of a text completion, as with OpenAI; chats have 20
 MAX_INT = 2**31 - 1  # no count a client could mean is larger; larger ones do not fit the frames to the worker
 
 _SAME_IN_BOTH = (
@@ -63,14 +63,8 @@ def _head(prefix: str, request: CommonRequest) -> Head:
 
 def decode(body: bytes, kind: type[RequestT]) -> RequestT:
     """A request body as a value. Raises InvalidInput, with the path of the field where there is one."""
-    try:
-        request = msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"The request body is not valid JSON: {error}.") from None
-    except RecursionError:
-        raise InvalidInput("The request body is nested too deeply.") from None
+    request = bodies.decode(body, kind)
+    foreign.refuse(body)
     _refuse_unsupported(request)
     return request
 
@@ -102,7 +96,7 @@ def completion_to_generation(request: CompletionRequest) -> GenerationRequest:
     else:
         assert request.prompt is not None
         prompts, param = _prompts(request.prompt), "prompt"
-    _check_range(request.logprobs, "logprobs", 0, MAX_TOP_LOGPROBS)
+    _check_range(request.logprobs, "logprobs", 0, MAX_LOGPROBS)
     extra = {"logprobs": request.logprobs is not None, "top_logprobs": request.logprobs}
     return _generation(request, prompts, (request.max_tokens, "max_tokens"), param, extra)
 
@@ -122,7 +116,19 @@ def _generation(
     if rows > MAX_ROWS:
         field = "n" if sampling.n > 1 else prompt_param
         raise InvalidInput(f"One request can have {MAX_ROWS} answers, not {rows}.", param=field)
-    return GenerationRequest(request.model, tuple(prompts), sampling)
+    return GenerationRequest(request.model, tuple(prompts), sampling, _keep_alive(request.keep_alive))
+
+
+def _keep_alive(given: float | str | None) -> float | None:
+    """Seconds; as a text they can have a unit."""
+    try:
+        if given is None:
+            return None
+        return durations.seconds(given) if isinstance(given, str) else durations.checked(given)
+    except ValueError:
+        message = f"keep_alive {str(given)[:40]!r} is no time."
+        hint = 'Send seconds, or a text like "5m" or "1h30m"; -1 is for ever, 0 unloads the model.'
+        raise InvalidInput(message, hint=hint, param="keep_alive") from None
 
 
 def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapping[str, object]) -> SamplingParams:
@@ -152,9 +158,10 @@ def _response_format(asked: Format | None) -> ResponseFormat | None:
             return None
         case Format(type="json_object"):
             return ResponseFormat("json_object")
-        case Format(type="json_schema", json_schema=NamedSchema(schema=dict() as schema)):
+        case Format(type="json_schema", json_schema=NamedSchema(name=name, schema=dict() as schema)):
+            conversation.check_name(name, "response_format.json_schema.name")
             field = "response_format.json_schema.schema"
-            return ResponseFormat("json_schema", msgspec.json.encode(schema).decode(), field)
+            return ResponseFormat("json_schema", schemas.schema_text(schema, field), field)
         case Format(type="json_schema", json_schema=schema):
             field = "response_format.json_schema" + (".schema" if schema else "")
         case Format(type="regex", regex=str() as text):
@@ -213,14 +220,3 @@ def _same(value: object, neutral: object) -> bool:
     if isinstance(value, bool) or isinstance(neutral, bool):
         return value is neutral
     return value == neutral
-
-
-def _invalid(reason: str) -> InvalidInput:
-    """msgspec's words, `Expected …, got … - at `$.a[0].b``, as an error that names the field."""
-    text, _, path = reason.partition(" - at `")
-    param = re.sub(r"^(key` in `)?\$\.?", "", path.rstrip("`")) or None
-    if missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
-        param = f"{param}.{missing[1]}" if param else missing[1]
-        return InvalidInput(f"{param} is missing.", param=param)
-    text = text.replace("`", "").replace(" | null", "")
-    return InvalidInput(f"{param}: {text}." if param else f"The request body: {text}.", param=param)

@@ -1,0 +1,106 @@
+"""JSON schemas and JSON texts of clients, checked for what would only come to light in the model's process.
+
+Pure. It knows nesting and references; whether a schema can be held to is for the engine to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import accumulate
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from squish.errors import InvalidInput
+
+MAX_DEPTH = 100
+"""Lists and objects inside each other. The engine's own reader of schemas gives up at 128."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_REST = bytes(set(range(256)) - set(_STEPS))
+_SLICE = 65_536  # brackets counted at a stretch, in which no other thread runs
+_DATA = ("enum", "const", "default", "examples")
+"""Keys of a schema under which stand values and no schemas."""
+
+
+def schema_text(schema: dict[str, Any], at: str) -> str:
+    """A schema as JSON text. Raises InvalidInput, naming the field, for one too deep or with a reference to itself."""
+    try:
+        text = msgspec.json.encode(schema)
+    except RecursionError:
+        raise _too_deep(at) from None
+    check_depth(text, at)
+    try:
+        TopologicalSorter({ref: _leads_to(_target(ref, schema)) for ref in set(_references(schema))}).prepare()
+    except CycleError as error:
+        way = " → ".join(reversed(error.args[1]))
+        message = f"{at} has a $ref that leads back to itself and never to a value: {way}"
+        raise InvalidInput(message[:400], hint="Put what it stands for in its place.", param=at) from None
+    return text.decode()
+
+
+def check_depth(text: bytes, at: str) -> None:
+    """Raise InvalidInput, naming the field, for a JSON text nested more than MAX_DEPTH deep, complete or not."""
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = _STRING.sub(b"", text).translate(None, _REST)
+    depth = 0
+    for start in range(0, len(brackets), _SLICE):
+        depths = list(accumulate(map(_STEPS.__getitem__, brackets[start : start + _SLICE]), initial=depth))
+        if max(depths) > MAX_DEPTH:
+            raise _too_deep(at)
+        depth = depths[-1]
+
+
+def _too_deep(at: str) -> InvalidInput:
+    return InvalidInput(f"{at} is nested more than {MAX_DEPTH} deep.", hint="Make it flatter.", param=at)
+
+
+def _references(schema: object) -> Iterator[str]:
+    """Every reference within the schema itself."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _references(each)
+    if not isinstance(schema, dict):
+        return
+    yield from _own_reference(schema)
+    for key, value in schema.items():
+        if key not in _DATA:
+            yield from _references(value)
+
+
+def _own_reference(schema: dict[str, Any]) -> Iterator[str]:
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        yield reference
+
+
+def _target(reference: str, schema: object) -> object:
+    """What a reference like #/$defs/a points at; None for what is not there."""
+    found = schema
+    for part in reference[1:].split("/")[1:]:
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(key)
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            return None
+    return found
+
+
+def _leads_to(schema: object) -> set[str]:
+    """The references that have to be followed before a single character of a value is known."""
+    if not isinstance(schema, dict):
+        return set()
+    found = set(_own_reference(schema))
+    for key in ("allOf", "anyOf", "oneOf"):
+        members = schema.get(key)
+        if isinstance(members, list) and (key == "allOf" or len(members) == 1):
+            for each in members:
+                found |= _leads_to(each)
+    return found

@@ -1,0 +1,27 @@
+"""Times as people write them: `300`, `90s`, `10m`, `1h30m`, `-1`. Pure."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 1e9  # seconds, some thirty years: whoever means more means for ever
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h)")
+_WHOLE = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
+
+
+def seconds(text: str) -> float:
+    """The seconds that a text stands for; a number without a unit is seconds. Raises ValueError for anything else."""
+    text = text.strip().lower()
+    if found := _WHOLE.fullmatch(text):
+        total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(found[2]))
+        return checked(-total if found[1] == "-" else total)
+    return checked(float(text))
+
+
+def checked(value: float) -> float:
+    """The value, where it is a time. Raises ValueError for what is no number and for what is out of all proportion."""
+    if not abs(value) < LONGEST:
+        raise ValueError(f"{value} is no time")
+    return value
