@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from squish import console
+from squish import console, durations
 from squish.config import Settings
 from squish.errors import ConfigError, SquishError
 
 if TYPE_CHECKING:
+    from squish.api.opening import Opening
     from squish.api.options import Options
     from squish.api.server import Address, Stop
     from squish.runtime import Runtime
@@ -30,29 +33,35 @@ _DRAIN_BESIDE = 3.0
 
 
 class _Seconds(click.ParamType[float]):
-    """300, 90s, 10m, 1.5h; a negative number is for ever."""
+    """300, 90s, 10m, 1h30m; a negative number is for ever."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip().lower()
-        factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
         try:
-            seconds = float(text[:-1] if factor else text) * (factor or 1.0)
+            return durations.seconds(str(value))
         except ValueError:
-            seconds = float("nan")
-        if not abs(seconds) < 1e9:
-            self.fail(f"{value!r} is no time. Write seconds, or 10m, 2h; -1 is for ever.", param, ctx)
-        return seconds
+            self.fail(f"{value!r} is no time. Write seconds, or 10m, 1h30m; -1 is for ever.", param, ctx)
+
+
+class _Whole(click.IntRange):
+    """A whole number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number. Write one from {self.min} to {self.max}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one.  [default: 11435]")
+@click.option("--port", type=_Whole(0, 65535), help="0 takes a free one.  [default: 11435]")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the key that clients must send.")
-@click.option("--max-queue", type=click.IntRange(0, 100_000), help="Requests that may wait per model.  [default: 64]")
-@click.option("--max-concurrency", type=click.IntRange(1, 256), help="Answers written at the same time.  [default: 32]")
+@click.option("--max-queue", type=_Whole(0, 100_000), help="Requests that may wait per model.  [default: 64]")
+@click.option("--max-concurrency", type=_Whole(1, 256), help="Answers written at the same time.  [default: 32]")
 @click.option(
     "--keep-alive", type=_Seconds(), help="How long an idle model stays loaded; -1: for ever.  [default: 300]"
 )
@@ -98,11 +107,12 @@ def serve(
 
 
 async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
+    from squish.api.opening import Opening
     from squish.api.server import Stop, serve
     from squish.runtime import Runtime
     from squish.serving import Announcement
 
-    stop = Stop()
+    stop, opening = Stop(), Opening(settings.max_queue)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
     async with Runtime(settings) as runtime, Announcement(settings.home, runtime.sessions.status) as announcement:
@@ -111,16 +121,16 @@ async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) 
         preloading: list[asyncio.Task[None]] = []
 
         def ready(address: Address) -> None:
-            _announce(runtime, address)
+            gc.freeze()  # what is here stays; a collection that went through it would stop every answer for a while
+            _warn(settings, options)
             announcement.listening(address.url)
-            preloading.append(asyncio.create_task(_preload(runtime, models, stop)))
+            preloading.append(asyncio.create_task(_open(runtime, address, models, opening, stop)))
 
-        await serve(runtime, options, stop=stop, on_ready=ready)
+        await serve(runtime, options, stop=stop, on_ready=ready, opening=opening)
         for task in preloading:
             task.cancel()
-            failures = await asyncio.gather(task, return_exceptions=True)
-            if failures and isinstance(failures[0], SquishError):
-                raise failures[0]
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def serve_beside(
@@ -143,27 +153,44 @@ async def serve_beside(
         await serve(runtime, Options(host, port), stop=Stop(gently=stop, drain=_DRAIN_BESIDE), on_ready=ready)
 
 
-async def _preload(runtime: Runtime, models: tuple[str, ...], stop: Stop) -> None:
-    """Load what was named, one after the other, then keep a worker warm. What cannot be loaded ends the server."""
+async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], opening: Opening, stop: Stop) -> None:
+    """Load what was named, one after the other, then let requests in. What cannot be loaded ends the server."""
+    reason = "This server ends: it could not load what it was started with."
     try:
+        if models:
+            console.note(f"Loading {', '.join(models)}; until then requests to {address.url} wait")
         for model in models:
             loaded = await runtime.sessions.load(model)
             console.note(f"{model} is loaded: {console.size(loaded.weights_bytes)}, {loaded.backend}")
+        opening.open()
+        count = len(runtime.store.list())
+        console.note(f"Squish serves {count} model{'s' * (count != 1)} at {address.url}/v1 (Ctrl-C stops)")
         runtime.sessions.keep_spare()
-    except SquishError:
-        stop.ask()
+    except SquishError as error:
+        reason = f"{reason} {error.message}"
         raise
+    finally:
+        if not opening.decided:
+            opening.close(reason)
+            stop.gently.set()
 
 
-def _announce(runtime: Runtime, address: Address) -> None:
+def _warn(settings: Settings, options: Options) -> None:
+    """Say who may use a server without a key, where that is more than this machine."""
+    from squish.api import cors
     from squish.api.auth import is_loopback
 
-    count = len(runtime.store.list())
-    console.note(f"Squish serves {count} model{'s' * (count != 1)} at {address.url}/v1 (Ctrl-C stops)")
-    if runtime.settings.api_key is None and not is_loopback(address.host):
+    if settings.api_key is not None:
+        return
+    if not is_loopback(options.host):
         console.note(
-            f"WARNING: everybody who can reach {address.host} may use this server, for it has no key.\n"
+            f"WARNING: everybody who can reach {options.host} may use this server, for it has no key.\n"
             "         Set SQUISH_API_KEY or --api-key-file, or listen on 127.0.0.1."
+        )
+    if cors.ANY in options.cors_origins:
+        console.note(
+            "WARNING: every web page open in a browser here may use this server and read its answers,\n"
+            "         for --cors-origin is * and there is no key. Name the origins, or set SQUISH_API_KEY."
         )
 
 

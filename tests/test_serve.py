@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,6 +96,45 @@ def test_a_key_file_and_an_open_address(environment: dict[str, str], tmp_path: P
     assert "/health" not in log.read_text(encoding="utf-8")
 
 
+def test_a_model_that_cannot_be_loaded_ends_the_server_and_nobody_is_cut_off(
+    environment: dict[str, str], tmp_path: Path, real_home: Path
+) -> None:
+    home = tmp_path / "home"
+    name = "smollm2+135m"
+    shutil.copytree(real_home / ".squish" / "models" / name, home / ".squish" / "models" / name)
+    weights = home / ".squish" / "models" / name / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        command = [SQUISH, "serve", MODEL, "--port", "0"]
+        process = subprocess.Popen(command, env=environment | {"HOME": str(home)}, stderr=stderr)
+    try:
+        while not (found := re.search(r"requests to (http://\S+) wait", log.read_text(encoding="utf-8"))):
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.02)
+        assert get(f"{found[1]}/health") == (200, {"status": "ok"})
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+        status, answer = get(f"{found[1]}/v1/chat/completions", json.dumps(body).encode())
+        assert (status, answer["error"]["code"]) == (503, "server_ending")
+        assert "model.safetensors" in answer["error"]["message"]
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text(encoding="utf-8")
+    assert "squish: model.safetensors of smollm2:135m is damaged." in text
+    assert "Squish serves" not in text
+    assert "Traceback" not in text
+
+
+def test_pages_of_every_origin_without_a_key_are_warned_of(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for key, warned in ((None, True), ("secret-key", False)):
+        with serving(environment | ({"SQUISH_API_KEY": key} if key else {}), log, "--cors-origin", "*") as (process, _):
+            process.terminate()
+        assert ("WARNING: every web page" in log.read_text(encoding="utf-8")) is warned
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -102,6 +142,7 @@ def test_a_key_file_and_an_open_address(environment: dict[str, str], tmp_path: P
         (("--host", "no.such.host.invalid"), 2, "The host 'no.such.host.invalid' cannot be resolved."),
         (("--host", "203.0.113.7"), 2, "This machine does not have the address 203.0.113.7."),
         (("--port", "70000"), 2, "70000 is not in the range"),
+        (("--port", "abc"), 2, "'abc' is no whole number. Write one from 0 to 65535."),
         (("--api-key-file", "/no/such/file"), 2, "The key file /no/such/file cannot be read"),
         (("--api-key-file", "/dev/null"), 2, "The key file /dev/null holds no usable key."),
         (("--cors-origin", "app.example"), 2, "'app.example' is no web origin."),
@@ -147,7 +188,7 @@ def test_the_page_of_the_server_tells_every_route_status_and_option(squish: Run)
     page = (Path(__file__).parent.parent / "docs" / "server.md").read_text(encoding="utf-8")
     for path in openapi.openapi()["paths"]:
         assert f"{path}`" in page
-    for status in {wire.status for wire in BY_CODE.values()} | {401, 403, 408, 413, 500, 503}:
+    for status in {wire.status for wire in BY_CODE.values()} | {401, 403, 408, 413, 415, 500, 503}:
         assert f"| {status} |" in page
     for option in re.findall(r"--[a-z][a-z-]+", squish("serve", "--help").stdout):
         assert option == "--help" or f"`{option}" in page
