@@ -65,6 +65,7 @@ def test_figures() -> None:
     assert [figures.parameters(n) for n in (134_515_008, 8_030_000_000)] == ["135M", "8.0B"]
     assert [figures.speed(n) for n in (3.14, 48.2)] == ["3.1 tok/s", "48 tok/s"]
     assert [figures.seconds(n) for n in (0.31, 12.2, 72)] == ["0.31 s", "12 s", "1 min 12 s"]
+    assert [figures.sparkline(n) for n in ((), (0, 0), (1, 4, 8))] == ["", "▁▁", "▂▅█"]
     assert [figures.percent(n) for n in (-1, 0.629, 2)] == ["0 %", "62 %", "100 %"]
     assert figures.bar(0.5, 4) == "▰▰▱▱"
 

@@ -15,6 +15,7 @@ from functools import partial
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
+from textual.theme import Theme
 
 from squish.config import Settings
 from squish.errors import InvalidInput, SquishError
@@ -75,6 +76,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self.add_mode("server", lambda: ServerScreen(self._runtime, self._machine, self.server))
         await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
         self.set_interval(TICK, self._show_background_work)
+        self.theme_changed_signal.subscribe(self, self._theme_chosen)
         try:
             await self.downloads.look()
         except SquishError as error:
@@ -84,6 +86,12 @@ class SquishApp(App[None], inherit_bindings=False):
     async def on_unmount(self) -> None:
         await self.downloads.close()
         await self.server.close()
+
+    def _theme_chosen(self, theme: Theme) -> None:
+        try:
+            preferences.remember_theme(self._runtime.settings, theme.name)
+        except SquishError as error:
+            self.notify(clean(error.message), severity="warning", markup=False)
 
     def _nothing_to_chat_with(self) -> bool:
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 FULL, EMPTY = "▰", "▱"
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def size(count: int) -> str:
@@ -52,6 +55,12 @@ def bar(fraction: float, width: int) -> str:
     """A bar of `width` cells. fraction is cut to 0..1; a cell is full only when its share is reached."""
     full = int(min(max(fraction, 0.0), 1.0) * width + 1e-9)
     return FULL * full + EMPTY * (width - full)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A column for each value, the largest one full."""
+    most = max(values, default=0.0)
+    return "".join(_LEVELS[int(value / most * (len(_LEVELS) - 1) + 0.5) if most > 0 else 0] for value in values)
 
 
 def percent(fraction: float) -> str:

@@ -1,4 +1,4 @@
-"""What config.toml says about the screen: its theme and its keys, checked against what there is.
+"""How the user wants the screen: theme and keys as config.toml sets them, or the theme that was chosen last.
 
 It knows the registry of actions and the app, not where settings come from.
 """
@@ -10,22 +10,33 @@ from collections.abc import Iterable
 
 from textual.app import App
 
+from squish import state_file
 from squish.config import Settings
 from squish.errors import ConfigError
 from squish.tui import actions
 
+_TABLE = "screen"
+
 
 def apply(app: App[None], settings: Settings) -> None:
     """Give the app its theme and its keys. Raises ConfigError naming a theme or a binding that does not exist."""
+    chosen = state_file.table(settings.home, _TABLE).get("theme")
     if settings.theme:
         if settings.theme not in app.available_themes:
             raise _unknown("theme", settings.theme, app.available_themes)
         app.theme = settings.theme
+    elif isinstance(chosen, str) and chosen in app.available_themes:
+        app.theme = chosen
     ids = [action.id for action in actions.ACTIONS if action.keys]
     for id, _ in settings.keys:
         if id not in ids:
             raise _unknown("keys", id, ids)
     app.set_keymap(dict(settings.keys))
+
+
+def remember_theme(settings: Settings, theme: str) -> None:
+    """Begin with this theme next time, unless config.toml sets one. Raises StoreError."""
+    state_file.keep(settings.home, _TABLE, {"theme": theme})
 
 
 def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:

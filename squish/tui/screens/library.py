@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
+from squish import measured
 from squish.errors import EngineError, SquishError
 from squish.runtime import Runtime
 from squish.sessions import ModelStatus
@@ -175,7 +176,8 @@ class LibraryScreen(Screen[None]):
         else:
             nothing.update("No model is installed. F3 finds one.")
         self._manifests = {each.id: each for each in installed}
-        speeds = {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
+        speeds = {id: each.decode_tps for id, each in measured.speeds(self._runtime.settings.home).items()}
+        speeds |= {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
         table.fill([(each.id, self._row(each, statuses.get(each.id), speeds.get(each.id))) for each in installed])
         table.display, nothing.display = bool(installed), not installed
         transfers = self.query_one(TransferList)

@@ -26,6 +26,7 @@ from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Column, Table
 
 TICK = 0.5
+_SPEEDS = 16
 
 _COLUMNS = (
     Column("From", 0),
@@ -163,7 +164,7 @@ class ServerScreen(Screen[None]):
 
 
 def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
-    """What the server is and where; how many requests are where."""
+    """What the server is and where; how many requests are where, and how fast the latest were."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     match server.state:
         case "on":
@@ -188,6 +189,10 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
         "done": sum(each.state in ("done", "stopped") for each in requests),
         "failed": sum(each.state == "failed" for each in requests),
     }
-    speed = sum(each.tps for each in requests if each.running)
-    pieces = [f"{count} {name}" for name, count in counts.items()] + ([figures.speed(speed)] if speed else [])
-    return Content.assemble(first, ("\n" + " · ".join(pieces), "$foreground-muted"))
+    pieces = [f"{count} {name}" for name, count in counts.items()]
+    speeds = [each.tps for each in requests if each.tps][-_SPEEDS:]
+    if speeds:
+        now = sum(each.tps for each in requests if each.running)
+        pieces.append(f"{figures.speed(now) if now else 'tok/s'} ")
+    columns = (figures.sparkline(speeds), "$primary")
+    return Content.assemble(first, ("\n" + " · ".join(pieces), "$foreground-muted"), columns)

@@ -1,0 +1,44 @@
+"""state.toml: what the program remembers by itself, in one table for each who remembers. config.toml is the user's.
+
+A file that cannot be read is as good as none: it is only memory. It knows no meaning of what it keeps.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomli_w
+
+from squish.errors import StoreError
+
+
+def table(home: Path, name: str) -> dict[str, object]:
+    """One table of the file; empty where there is none."""
+    found = _read(home / "state.toml").get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def keep(home: Path, name: str, values: Mapping[str, object]) -> None:
+    """Put values into a table; whatever else is in the file stays. Raises StoreError."""
+    path = home / "state.toml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / "state.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            document = _read(path) | {name: table(home, name) | dict(values)}
+            scratch = path.with_name(f"state.{os.getpid()}.tmp")
+            scratch.write_text(tomli_w.dumps(document), encoding="utf-8")
+            scratch.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
