@@ -89,10 +89,12 @@ def lookup(ref: ShortName) -> CatalogEntry | None:
 
 
 def nearest(name: str, also: Iterable[str] = ()) -> list[str]:
-    """Up to three names of the catalog, and of the names given, that look most like a name; the closest first."""
-    known = dict.fromkeys([*also, *(entry.id for entry in entries())])
-    by_lower = {each.lower(): each for each in known}
-    wanted = name.lower()
+    """Up to three names of the catalog, and of those given, that look most like a name, the closest first.
+
+    The name itself is none of them.
+    """
+    known, wanted = dict.fromkeys([*also, *(entry.id for entry in entries())]), name.lower()
+    by_lower = {each.lower(): each for each in known if each.lower() != wanted}
     found = difflib.get_close_matches(wanted, by_lower, n=3, cutoff=0.6)
     if len(found) < 3:
         family = wanted.partition(":")[0]

@@ -35,6 +35,11 @@ def note(text: str = "") -> None:
     print(_encodable(sys.stderr, text), file=sys.stderr, flush=True)
 
 
+def note_over_status(text: str) -> None:
+    """A line of talk in the place of the status line that may stand there."""
+    note(f"\r\x1b[2K{clean(text)}" if fancy(sys.stderr) else text)
+
+
 def dim(text: str) -> None:
     """A line of talk on stderr that steps back where the terminal can show it."""
     note(f"\x1b[2m{clean(text)}\x1b[0m") if fancy(sys.stderr) else note(text)

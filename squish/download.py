@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
 
 _BUFFER = 256 * 1024
-_RESERVE = 256 * 1024 * 1024
+_RESERVE, _LEAST_RESERVE = 256 * 1024 * 1024, 16 * 1024 * 1024
 _REDIRECTS = 5
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -298,11 +298,15 @@ class Download:
 
 
 def require_space(directory: Path, size: int) -> None:
-    """Raises StoreError when the disk under a directory has no room for size more bytes and a reserve of 256 MiB."""
+    """Raises StoreError when the disk under a directory has no room for size more bytes and a reserve.
+
+    The reserve is a tenth of the size, from 16 to 256 MiB.
+    """
     free = shutil.disk_usage(directory).free
-    if size > 0 and size + _RESERVE > free:
+    needed = size + min(_RESERVE, max(_LEAST_RESERVE, size // 10))
+    if size > 0 and needed > free:
         raise StoreError(
-            f"The disk has {free / 1e9:.1f} GB free; this needs {(size + _RESERVE) / 1e9:.1f} GB.",
+            f"The disk has {free / 1e9:.1f} GB free; this needs {needed / 1e9:.1f} GB.",
             hint="Free some space, or set SQUISH_CACHE_DIR to a directory on another disk.",
         )
 

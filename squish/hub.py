@@ -224,7 +224,12 @@ class Hub:
             raise HubError(f"The Hub's answer for {repo_id} cannot be understood.") from error
 
     def _not_found(self, repo_id: str) -> ModelNotFound:
-        near = catalog.nearest(repo_id.partition("/")[2])
+        near = [
+            entry.id
+            for id in catalog.nearest(repo_id.partition("/")[2])
+            for entry in catalog.entries()
+            if entry.id == id and entry.repo != repo_id  # that name would lead here again
+        ]
         hint = (
             f"Catalog names like it: {', '.join(near)}."
             if near

@@ -84,6 +84,17 @@ class Installed:
     manifest: Manifest
     path: Path
 
+    @property
+    def damaged(self) -> str | None:
+        """The first file that is gone or has another size than when it was installed. Nothing is read."""
+        for file in self.manifest.files:
+            try:
+                if (self.path / file.path).stat().st_size != file.size:
+                    return file.path
+            except OSError:
+                return file.path
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

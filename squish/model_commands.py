@@ -18,7 +18,7 @@ from squish.errors import CorruptModel, SquishError
 
 if TYPE_CHECKING:
     from squish.catalog import CatalogEntry
-    from squish.manifest import Manifest
+    from squish.manifest import Installed, Manifest
     from squish.measured import Speed
     from squish.search import Found
     from squish.store import Store
@@ -55,14 +55,21 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
 
 async def install(settings: Settings, model: str, *, as_json: bool = False, **options: Any) -> None:
     """Pull a model and show how it goes. Options are those of squish.pull.pull; name is its as_name."""
+    from squish.progress import Progress
     from squish.pull import pull as pull_events
-    from squish.pull_output import as_lines, as_talk
+    from squish.pull_output import as_lines, as_talk, stopped
     from squish.store import Store
 
     show = as_lines() if as_json else as_talk()
     options["as_name"] = options.pop("name", None)
-    async for event in pull_events(model, settings=settings, store=Store(settings.cache_dir), **options):
-        show(event)
+    last: Progress | None = None
+    try:
+        async for event in pull_events(model, settings=settings, store=Store(settings.cache_dir), **options):
+            show(event)
+            last = event if isinstance(event, Progress) else last
+    except asyncio.CancelledError:  # Ctrl-C
+        stopped(last)
+        raise
 
 
 @click.command("list")
@@ -77,12 +84,16 @@ def list_models(as_json: bool) -> None:
     from squish.measured import speeds
 
     store = _store()
-    models = store.list()
+    models = store.installed()
     measured = speeds(Settings.from_environment().home)
     for problem in store.problems():
         console.note(f"squish: {problem.reason}")
+    for each in models:
+        if each.damaged:
+            id = each.manifest.id
+            console.note(f"squish: {each.damaged} of {id} is missing or damaged. Run: squish pull --force {id}")
     if as_json:
-        console.out_json([_as_json(model) | _speed(measured.get(model.id)) for model in models])
+        console.out_json([_listed_json(each) | _speed(measured.get(each.manifest.id)) for each in models])
         return
     if not models:
         console.note("No models are installed. Try: squish pull smollm2:135m")
@@ -91,12 +102,13 @@ def list_models(as_json: bool) -> None:
         (
             model.id,
             console.size(model.size),
-            model.quantization,
+            "damaged" if each.damaged else model.quantization,
             f"{model.context_length:,}",
             f"{measured[model.id].decode_tps:.1f}" if model.id in measured else "",
             f"{model.installed_at:%Y-%m-%d}",
         )
-        for model in models
+        for each in models
+        for model in [each.manifest]
     ]
     headers = ("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
     console.table(headers, rows, right=frozenset({1, 3, 4}))
@@ -337,6 +349,10 @@ def _as_json(model: Manifest) -> dict[str, Any]:
         "license": model.license,
         "installed_at": model.installed_at.isoformat(),
     }
+
+
+def _listed_json(installed: Installed) -> dict[str, Any]:
+    return _as_json(installed.manifest) | {"damaged": installed.damaged is not None}
 
 
 def _store() -> Store:

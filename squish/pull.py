@@ -32,7 +32,7 @@ from squish.names import RepoName
 from squish.progress import Notice, Progress, Pulled, PullEvent, PullStarted
 from squish.protocol import Imported, ImportGguf, InspectModel, JobProgress
 from squish.recipes import Compression
-from squish.sources import DirectorySource, FileSource, HubSource, Plan, is_model_file, resolve
+from squish.sources import DirectorySource, FileSource, HubSource, Plan, inside, is_model_file, resolve
 from squish.store import Installed, Manifest, Store, StoredFile
 from squish.workers import run_job
 
@@ -216,25 +216,26 @@ class _Pull:
             yield Pulled(await self._commit(staging, snapshot, ()))
 
     async def _from_directory(self, source: Path) -> AsyncGenerator[PullEvent]:
-        """Copy the model files of a directory; links are followed, as a Hub cache is made of them."""
+        """Copy the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
         names = [path.name for path in source.iterdir() if path.is_file()]
         taken = [name for name in names if is_model_file(name)]
         ggufs = [name for name in names if name.lower().endswith(".gguf")]
         if not any(name.endswith(".safetensors") for name in taken):
             if len(ggufs) != 1:
                 raise UnsupportedModel(f"{source} has no .safetensors weights and no single .gguf file.", param="model")
-            steps = self._from_gguf(source / ggufs[0])
+            steps = self._from_gguf(inside(source, ggufs[0]))
             async with aclosing(steps):
                 async for event in steps:
                     yield event
             return
-        sizes = {name: (source / name).stat().st_size for name in taken}
+        files = {name: inside(source, name) for name in taken}
+        sizes = {name: path.stat().st_size for name, path in files.items()}
         total, done = sum(sizes.values()), 0
         with self._store.staging(self._plan.id) as staging:
             require_space(staging, total)
             for name, size in sizes.items():
                 yield Progress("import", done, total)
-                await asyncio.to_thread(_copy, source / name, staging / name)
+                await asyncio.to_thread(_copy, files[name], staging / name)
                 done += size
             rest = self._inspected(staging, None, ())
             async with aclosing(rest):

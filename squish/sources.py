@@ -104,7 +104,9 @@ def _checked_id(name: str) -> str:
 def _unknown(name: str) -> ModelNotFound:
     near = catalog.nearest(name)
     hint = (
-        f"Names like it: {', '.join(near)}." if near else "Write a Hub repository as org/repo, a file as ./model.gguf."
+        f"Names like it: {', '.join(near)}."
+        if near
+        else "`squish search` looks on the Hub. A repository is written org/repo, a file ./model.gguf."
     )
     return ModelNotFound(f"{name} is not in the catalog.", hint=hint, param="model")
 
@@ -142,11 +144,31 @@ def _local_plan(ref: LocalPath, wanted: str | None) -> Plan:
     id = wanted or local_id(path)
     if path.is_dir():
         return Plan(id, DirectorySource(path))
-    if not path.is_file():
+    if not path.exists():
         raise ModelNotFound(f"{ref} does not exist.", hint="Check the path.", param="model")
+    if not path.is_file():
+        raise UnsupportedModel(f"{ref} is no regular file and no directory.", param="model")
     if path.suffix.lower() != ".gguf":
         raise UnsupportedModel(f"{ref} is no .gguf file and no model directory.", param="model")
     return Plan(id, FileSource(path, f"file:{path}"))
+
+
+def inside(directory: Path, name: str) -> Path:
+    """The file that a name of a local directory means, links followed.
+
+    A link may lead to another file of the directory and, from a snapshot of a Hub cache, to the cache's blobs.
+    Raises UnsupportedModel where it leads elsewhere.
+    """
+    root, target = directory.resolve(), (directory / name).resolve()
+    cache = root.parent.parent
+    blobs = [cache / "blobs"] if root.parent.name == "snapshots" and cache.name.startswith("models--") else []
+    if not target.is_file() or not any(target.is_relative_to(each) for each in (root, *blobs)):
+        raise UnsupportedModel(
+            f"{clean(name)} in {directory} is a link to something outside of it.",
+            hint="Put the file itself there, if it belongs to the model.",
+            param="model",
+        )
+    return target
 
 
 def is_model_file(name: str) -> bool:
@@ -199,9 +221,13 @@ def _chosen(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
         raise UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")
     if found and _SHARD.search(found[0].path):
         raise UnsupportedModel(f"{repo} keeps this variant in several .gguf files.", param="model")
-    variants = ", ".join(sorted(file.path for file in ggufs)[:12]) or "none"
+    variants = sorted(file.path for file in ggufs)
+    if not variants:
+        hint = f"It has no .gguf files. Its safetensors weights: squish pull {repo}, or {repo}:8bit with other bits."
+        raise ModelNotFound(f"{repo} has no {tag!r}.", hint=hint, param="model")
+    example = re.split(r"[-./]", variants[0][: -len(".gguf")])[-1]
     raise ModelNotFound(
         f"{repo} has no single .gguf file for {tag!r}." if tag is not None else f"{repo} has several .gguf files.",
-        hint=f"Name one as {repo}:Q8_0. Files there: {variants}.",
+        hint=f"Name one as {repo}:{example}. Files there: {', '.join(variants[:12])}.",
         param="model",
     )

@@ -163,11 +163,11 @@ class Store:
             self._restore(self.cache_dir / ".old" / directory)
             present = [each for each in (path, partial) if each.exists()]
             if not present:
-                raise self._not_found(id)
+                raise self._not_found(id, to_remove=True)
             if not force and path.exists() and _is_held(path):
                 raise ModelInUse(
-                    f"{id} is loaded by a running Squish.",
-                    hint=f"Unload it there, or delete it all the same: squish rm --force {id}",
+                    f"{id} is in use by another running Squish.",
+                    hint=f"Close it, or unload the model there. To delete it all the same: squish rm --force {id}",
                     param="model",
                 )
             freed = sum(_tree_size(each) for each in present)
@@ -181,6 +181,8 @@ class Store:
         Raises ModelNotFound, InvalidName, InvalidInput (the name is taken), StoreError.
         """
         source = self.find(name)
+        if source.manifest.id == new_id:
+            raise InvalidInput(f"{new_id} has that name already.", hint="Choose another name.", param="name")
         if (self.cache_dir / directory_name(new_id)).exists():
             raise InvalidInput(f"{new_id} is installed already.", hint=f"Run: squish rm {new_id}", param="name")
         manifest = replace(source.manifest, id=new_id, installed_at=datetime.now(UTC))
@@ -238,13 +240,22 @@ class Store:
                     continue
         return tuple(sorted(found, key=lambda each: each.manifest.id)), tuple(problems)
 
-    def _not_found(self, name: str) -> ModelNotFound:
+    def _not_found(self, name: str, *, to_remove: bool = False) -> ModelNotFound:
+        """With advice that works: names that are here, and what can be pulled, each said to be what it is."""
         ref = parse(name)
-        near = catalog.nearest(name, also=[manifest.id for manifest in self.list()])
-        hint = f"Run: squish pull {name}"
-        if near and isinstance(ref, ShortName) and catalog.lookup(ref) is None:
-            hint = f"Run: squish pull {near[0]}  (similar names: {', '.join(near)})"
-        return ModelNotFound(f"{name} is not installed.", hint=hint, param="model")
+        here = [manifest.id for manifest in self.list()]
+        entry = catalog.lookup(ref) if isinstance(ref, ShortName) else None
+        near = [each for each in catalog.nearest(name, also=here) if entry is None or each in here]
+        hints = []
+        if installed := [each for each in near if each in here]:
+            hints.append(f"Installed names like it: {', '.join(installed)}.")
+        if not to_remove and (entry is not None or not isinstance(ref, ShortName)):
+            hints.append(f"Run: squish pull {name}")
+        elif others := [each for each in near if each not in here]:
+            hints.append(f"Names like it that can be pulled: {', '.join(others)}.")
+        if not hints:
+            hints.append("`squish list` shows what is installed, `squish search` what there is.")
+        return ModelNotFound(f"{name} is not installed.", hint=" ".join(hints), param="model")
 
     @contextmanager
     def _locked(self, file_name: str, id: str, *, wait: bool) -> Iterator[None]:

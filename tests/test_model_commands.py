@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from squish.errors import InvalidInput, ModelInUse, ModelNotFound
 from squish.runtime import Runtime
 from squish.store import Store
-from tests.conftest import MODEL
+from tests.conftest import MODEL, SQUISH
+from tests.local_hub import Fault, LocalHub, tiny_model
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -21,7 +25,7 @@ async def test_a_model_in_use_is_removed_only_by_force(runtime: Runtime) -> None
     runtime.store.copy(MODEL, "used:1b")
     await runtime.sessions.load("used:1b")
     elsewhere = Store(runtime.settings.cache_dir)
-    with pytest.raises(ModelInUse, match="loaded by a running Squish") as caught:
+    with pytest.raises(ModelInUse, match="in use by another running Squish") as caught:
         elsewhere.remove("used:1b")
     assert "--force" in (caught.value.hint or "")
     assert elsewhere.remove("used:1b", force=True) >= 0
@@ -66,6 +70,21 @@ def test_a_name_that_does_not_exist_gives_the_three_nearest(squish: Squish) -> N
         assert "llama3.1:8b" in done.stderr and done.stderr.count("llama3") >= 4
 
 
+def test_advice_about_a_missing_model_can_be_followed(squish: Squish, runtime: Runtime) -> None:
+    runtime.store.copy(MODEL, "mine:1b")
+    for command in ("show", "verify", "rm"):
+        hint = squish(command, "mine:2b").stderr
+        assert "Installed names like it: mine:1b." in hint and "pull mine" not in hint
+        assert "squish pull" not in squish(command, "nope").stderr
+    assert "squish pull" not in squish("cp", "nope", "x:1").stderr
+    assert "Run: squish pull qwen3:8b" in squish("show", "qwen3:8b").stderr
+    assert "Run: squish pull org/tiny:Q8_0" in squish("show", "org/tiny:Q8_0").stderr
+    assert "squish pull" not in squish("rm", "org/tiny:Q8_0").stderr
+    same = squish("cp", "mine:1b", "mine:1b")
+    assert same.returncode == 2 and "squish rm" not in same.stderr
+    runtime.store.remove("mine:1b")
+
+
 def test_verify_names_the_damaged_file(squish: Squish, runtime: Runtime) -> None:
     copied = runtime.store.copy(MODEL, "hurt:1b")
     config = copied.path / "config.json"
@@ -77,6 +96,41 @@ def test_verify_names_the_damaged_file(squish: Squish, runtime: Runtime) -> None
     assert "hurt:1b  damaged" in done.stdout and f"{MODEL}  ok" in done.stdout and "config.json" in done.stderr
     runtime.store.remove("hurt:1b")
     assert squish("verify", MODEL).returncode == 0
+
+
+def test_list_marks_what_is_damaged(squish: Squish, runtime: Runtime) -> None:
+    for name in ("gone:1b", "short:1b"):
+        runtime.store.copy(MODEL, name)
+    (runtime.store.find("gone:1b").path / "model.safetensors").unlink()
+    short = runtime.store.find("short:1b").path / "tokenizer.json"
+    short.unlink()  # another file of this name: the original is shared
+    short.write_bytes(b"{}")
+    done = squish("list")
+    rows = {row.split()[0]: row for row in done.stdout.splitlines()}
+    assert "damaged" in rows["gone:1b"] and "damaged" in rows["short:1b"] and "damaged" not in rows[MODEL]
+    assert "model.safetensors of gone:1b is missing or damaged. Run: squish pull --force gone:1b" in done.stderr
+    found = {each["id"]: each["damaged"] for each in json.loads(squish("list", "--json").stdout)}
+    assert found[MODEL] is False and found["gone:1b"] is True
+    for name in ("gone:1b", "short:1b"):
+        runtime.store.remove(name)
+
+
+def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
+    with LocalHub() as hub:
+        hub.add_repo("org/tiny", tiny_model(4 * 2**20))
+        hub.fault("model.safetensors", Fault(hold_after=3 * 2**20))
+        variables = environment | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "SQUISH_CACHE_DIR": str(tmp_path)}
+        command = [SQUISH, "pull", "org/tiny", "--bits", "none", "--json"]
+        with subprocess.Popen(command, env=variables, stdout=PIPE, stderr=PIPE, text=True) as child:
+            assert child.stdout is not None and child.stderr is not None
+            for line in child.stdout:
+                if json.loads(line).get("done", 0) >= 2 * 2**20:
+                    break
+            child.send_signal(signal.SIGINT)
+            child.stdout.read()
+            said = child.stderr.read()
+        assert child.returncode == 130
+        assert re.fullmatch(r"Stopped at (5|6|7)\d %\. Run the same command to go on\.", said.strip())
 
 
 def test_prune_deletes_what_no_pull_is_writing(squish: Squish, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 
 from squish.catalog import PackageSource
 from squish.config import Settings
-from squish.download import Policy
+from squish.download import Policy, require_space
 from squish.errors import (
     CorruptModel,
     GatedRepo,
@@ -277,8 +278,11 @@ def test_a_repository_that_does_not_exist(machine: Machine, hub: LocalHub) -> No
         machine.pull("org/none")
     assert caught.value.hint
     with pytest.raises(ModelNotFound) as caught:
-        machine.pull("mlx-community/SmolLM2-135M-Instruct")
+        machine.pull("someone/SmolLM2-135M")
     assert "smollm2:135m" in (caught.value.hint or "")
+    with pytest.raises(ModelNotFound) as caught:
+        machine.pull("mlx-community/Qwen3-8B-4bit", as_name="qwen3:8b")
+    assert "qwen3:8b," not in (caught.value.hint or ""), "what is not there is not advised"
     hub.add_repo(REPO, tiny_model())
     with pytest.raises(ModelNotFound, match="revision"):
         machine.pull(f"{REPO}@v9")
@@ -338,6 +342,16 @@ def test_a_disk_without_room_is_noticed_before_the_download(
     assert hub.sent(WEIGHTS) == 0
 
 
+def test_a_small_file_does_not_ask_for_much_more_room_than_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(Path.cwd())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=130_000_000))
+    require_space(tmp_path, 100_000_000)
+    with pytest.raises(StoreError, match=r"needs 0\.1 GB"):
+        require_space(tmp_path, 120_000_000)
+
+
 def test_names_that_leave_the_directory_are_not_taken(machine: Machine, hub: LocalHub) -> None:
     hub.add_repo(REPO, tiny_model() | {"../evil.json": b"{}", "/abs.json": b"{}", "sub/../../up.json": b"{}"})
     machine.pull(REPO)
@@ -386,6 +400,10 @@ def test_a_variant_takes_the_one_gguf_file(machine: Machine, hub: LocalHub) -> N
         with pytest.raises(ModelNotFound) as caught:
             machine.pull(name)
         assert "Q4_K_M" in (caught.value.hint or "")
+    hub.add_repo("org/plain", tiny_model())
+    with pytest.raises(ModelNotFound) as caught:
+        machine.pull("org/plain:Q8_0")
+    assert "squish pull org/plain," in (caught.value.hint or "") and "Q8_0" not in (caught.value.hint or "")
 
 
 def _write(directory: Path, files: dict[str, bytes]) -> Path:
@@ -404,6 +422,35 @@ def test_a_local_directory_is_copied(machine: Machine, tmp_path: Path) -> None:
     (source / "config.json").unlink()
     machine.store.verify("my-model-v2")
     assert machine.store.find(str(source)).manifest.id == "my-model-v2"
+
+
+def test_a_snapshot_of_a_hub_cache_is_copied_and_other_links_are_not(machine: Machine, tmp_path: Path) -> None:
+    cache = tmp_path / "hub" / "models--org--tiny"
+    blobs, snapshot = _write(cache / "blobs", tiny_model()), cache / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
+    installed = machine.pull(str(snapshot), as_name="cached").installed
+    assert not any(path.is_symlink() for path in installed.path.iterdir())
+    secret = tmp_path / "secret.json"
+    secret.write_bytes(b'{"key": "value"}')
+    for target in (secret, Path("../secret.json"), tmp_path / "none"):
+        source = _write(tmp_path / f"model-{target.name}-{target.is_absolute()}", tiny_model())
+        (source / "chat.json").symlink_to(target)
+        if target.name == "none":  # a link to nothing is no file at all
+            assert machine.pull(str(source)).fresh
+            continue
+        with pytest.raises(UnsupportedModel, match=r"chat\.json .* outside"):
+            machine.pull(str(source))
+    (snapshot / "evil.json").symlink_to(secret)
+    with pytest.raises(UnsupportedModel, match=r"evil\.json"):
+        machine.pull(str(snapshot), as_name="cached:2")
+
+
+def test_a_pipe_is_no_model(machine: Machine, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(UnsupportedModel, match="no regular file"):
+        machine.pull(str(tmp_path / "pipe.gguf"))
 
 
 def test_a_name_that_is_taken_by_another_file_is_refused(machine: Machine, tmp_path: Path) -> None:
