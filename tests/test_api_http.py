@@ -51,6 +51,8 @@ async def send(server: Server, data: bytes) -> Answer:
         (HOST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400, "exclude each other"),
         (HOST + b"Transfer-Encoding: gzip\r\n", 400, "chunked"),
         (HOST + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n", 415, "'gzip' is not read"),
+        (HOST + b"Expect: the best\r\nContent-Length: 2\r\n", 417, "100-continue"),
+        (HOST + b"Expect: \xff\r\nContent-Length: 2\r\n", 417, "100-continue"),
         (HOST + b"X-Note: " + b"x" * 20_000 + b"\r\n", 413, "larger than 16 kB"),
     ],
     ids=lambda value: str(value)[:40],

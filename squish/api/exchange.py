@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sanic.exceptions import BadRequest, PayloadTooLarge, RequestCancelled
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled
 from sanic.http import Http
 
 from squish.api.errors import Refused
@@ -34,7 +34,7 @@ class Exchange(Http):
             check_head(self.request.head)
         except PayloadTooLarge:
             raise PayloadTooLarge(f"The request header is larger than {self.HEADER_MAX_SIZE // 1024} kB.") from None
-        except BadRequest:
+        except (BadRequest, ExpectationFailed):
             check_head(bytes(self.recv_buffer).partition(b"\r\n\r\n")[0])
             raise
         except Refused:

@@ -18,7 +18,7 @@ _ONCE = ("host", "authorization", "origin", "content-length", "transfer-encoding
 
 
 def check_head(head: bytes) -> None:
-    """Raise Refused (400, or 415 for a body that is compressed) for a header, without its last empty line."""
+    """Raise Refused for a header, given without its last empty line: 400, 415 for a compressed body, 417 for Expect."""
     line, *lines = head.split(b"\r\n")
     version = _REQUEST_LINE.fullmatch(line)
     if version is None:
@@ -31,6 +31,8 @@ def check_head(head: bytes) -> None:
         fields[name] = value
     _check_host(fields.get("host"), needed=version[1] == b"1")
     _check_body(fields)
+    if fields.get("expect", b"100-continue").lower() != b"100-continue":
+        raise Refused(417, "expectation_failed", "The only Expect that this server knows is: 100-continue")
 
 
 def _field(line: bytes) -> tuple[str, bytes]:
