@@ -147,14 +147,8 @@ class Fetch:
     ) -> AsyncGenerator[StepEvent]:
         shards = tuple(file for file in files if file.path.endswith(".safetensors"))
         rest = tuple(file.path for file in files if file not in shards and not file.path.endswith(".index.json"))
-        yield Notice(f"{self._repo.repo_id} has full precision: it is compressed to {recipes.label(recipe)}.")
-        if (await asyncio.to_thread(machine.read)).float32:
-            yield Notice(
-                "Without a GPU weights are computed in float32 where that fits: fewer bits save disk, not memory."
-            )
-        parameters = sum(shard.size for shard in shards) // _width(config)
-        if warning := recipes.warning(recipe, parameters):
-            yield Notice(warning)
+        for notice in await self._notices(sum(shard.size for shard in shards) // _width(config), recipe):
+            yield notice
         async for event in self._downloading(download, rest):
             yield event
         keep = self._wanted.keep_source or self._wanted.measure
@@ -188,6 +182,16 @@ class Fetch:
             async for event in self._downloading(download, None):
                 yield event
         self.result = Fetched(snapshot, done.directory, report=report, source=source, source_known=_stored(self._seen))
+
+    async def _notices(self, parameters: int, recipe: Recipe) -> list[Notice]:
+        """What the user should know of a compression before it begins."""
+        found = [Notice(f"{self._repo.repo_id} has full precision: it is compressed to {recipes.label(recipe)}.")]
+        if (await asyncio.to_thread(machine.read)).float32:
+            text = "Without a GPU weights are computed in float32 where that fits: fewer bits save disk, not memory."
+            found.append(Notice(text))
+        if warning := recipes.warning(recipe, parameters):
+            found.append(Notice(warning))
+        return found
 
     async def _measured(self, before: Path, after: Path, report: CompressionReport) -> AsyncGenerator[StepEvent]:
         """Perplexity of both on the bundled text; a model that does not fit into memory is not measured."""
