@@ -308,6 +308,14 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         await pilot.press("ctrl+end")
         await until(pilot, lambda: "an answer 59" in screen_text(pilot))
 
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "Write the words to look for" in screen_text(pilot))
+        await pilot.press("escape")
+        await pilot.press("i")
+        await write(pilot, "/find keep")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FindScreen) and "lighthouse" in screen_text(pilot))
+
 
 async def test_a_long_chat_opens_at_its_end_with_few_widgets(tmp_path: Path) -> None:
     told(tmp_path / "chats.db", 250)

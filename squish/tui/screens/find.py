@@ -5,33 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import datetime
-from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Input, OptionList
 
 from squish.chats import Chats, Hit
 from squish.errors import SquishError
 from squish.text import clean
+from squish.tui.screens.chooser import Chooser
 
 
-class FindScreen(ModalScreen[Hit | None]):
+class FindScreen(Chooser[Hit | None]):
     """Returns the place that was chosen, or None."""
 
     CSS_PATH = "find.tcss"
-    AUTO_FOCUS = "Input"
-    BINDINGS: ClassVar = [
-        Binding("escape", "dismiss", "Close", id="find.close"),
-        Binding("up", "move(-1)", "Previous", id="find.previous", show=False, priority=True),
-        Binding("down", "move(1)", "Next", id="find.next", show=False, priority=True),
-        Binding("enter", "take", "Open", id="find.take", show=False, priority=True),
-    ]
 
     def __init__(self, chats: Chats, words: str = "") -> None:
         super().__init__()
@@ -39,15 +28,9 @@ class FindScreen(ModalScreen[Hit | None]):
         self._hits: list[Hit] = []
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="find") as box:
-            box.border_title = "Find in all chats"
-            box.border_subtitle = "↑↓ move · enter open · esc close"
-            yield Input(self._words, placeholder="Words", compact=True)
-            yield OptionList(markup=False, compact=True)
-            yield Static(id="nothing", markup=False)
+        yield from self.window("find", "Find in all chats", "open", self._words, "Words")
 
     def on_mount(self) -> None:
-        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
         self._look()
 
     @on(Input.Changed)
@@ -62,24 +45,8 @@ class FindScreen(ModalScreen[Hit | None]):
         except SquishError as error:
             hits, nothing = [], clean(error.message)
         self._hits = hits
-        options = self.query_one(OptionList)
-        options.set_options([Option(row(hit, max(options.content_size.width - 2, 24))) for hit in hits])
-        if hits:
-            options.highlighted = 0
-        options.display = bool(hits)
-        empty = self.query_one("#nothing", Static)
-        empty.display = not hits
-        empty.update(nothing)
-
-    def action_move(self, rows: int) -> None:
-        options = self.query_one(OptionList)
-        if rows > 0:
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
-    def action_take(self) -> None:
-        self.query_one(OptionList).action_select()
+        width = max(self.query_one(OptionList).content_size.width - 2, 24)
+        self.fill([row(hit, width) for hit in hits], 0, nothing)
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

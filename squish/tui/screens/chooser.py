@@ -1,0 +1,59 @@
+"""What the windows have in common in which one writes to narrow a list and takes the marked row of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+Chosen = TypeVar("Chosen")
+
+
+class Chooser(ModalScreen[Chosen]):
+    """A field, a list, and a sentence where the list is empty. The keys of the list work while one writes."""
+
+    AUTO_FOCUS = "Input"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close", id="chooser.close"),
+        Binding("up", "move(-1)", "Previous", id="chooser.previous", show=False, priority=True),
+        Binding("down", "move(1)", "Next", id="chooser.next", show=False, priority=True),
+        Binding("enter", "take", "Take", id="chooser.take", show=False, priority=True),
+    ]
+
+    def window(self, id: str, title: str, taking: str, written: str, placeholder: str) -> ComposeResult:
+        """The widgets. taking: what enter does; written: what stands in the field."""
+        with Vertical(id=id) as box:
+            box.border_title = title
+            box.border_subtitle = f"↑↓ move · enter {taking} · esc close"
+            yield Input(written, placeholder=placeholder, compact=True)
+            yield OptionList(markup=False, compact=True)
+            yield Static(id="nothing", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
+
+    def fill(self, rows: Sequence[Content], marked: int, nothing: str | Content) -> None:
+        """Show these rows, or say why there is none."""
+        options, empty = self.query_one(OptionList), self.query_one("#nothing", Static)
+        options.set_options([Option(row) for row in rows])
+        if rows:
+            options.highlighted = marked
+        options.display, empty.display = bool(rows), not rows
+        empty.update(nothing)
+
+    def action_move(self, rows: int) -> None:
+        options = self.query_one(OptionList)
+        if rows > 0:
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()
+
+    def action_take(self) -> None:
+        self.query_one(OptionList).action_select()
