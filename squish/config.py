@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from squish import config_file
+from squish import config_file, durations
 from squish.config_file import Problem
 from squish.errors import ConfigError
 
@@ -69,8 +69,21 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
 )
 """Variables that are read where they are used and set nothing in Settings: name, default, meaning."""
 
-TABLES = {"keys": "other keys for the full-screen chat: what F1 lists, by its id"}
-"""Tables of config.toml whose keys are names of their own, each with a text."""
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of config.toml whose keys are names of their own. example: a line of it."""
+
+    name: str
+    about: str
+    example: str
+
+
+TABLES: tuple[Table, ...] = (
+    Table("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
+    Table("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
+        '"smollm2:135m" = "2h"'),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,7 @@ class Settings:
     keep_alive: seconds an idle model stays loaded; negative is for ever.
     max_queue: requests that may wait per model; max_concurrency: rows that one model decodes at the same time.
     model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
+    model_keep_alive: ids of models and their own keep_alive.
     """
 
     home: Path
@@ -97,6 +111,7 @@ class Settings:
     model: str | None = None
     theme: str | None = None
     keys: tuple[tuple[str, str], ...] = ()
+    model_keep_alive: tuple[tuple[str, float], ...] = ()
 
     @property
     def worker_cache(self) -> Path:
@@ -141,7 +156,7 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     """Every setting and where it comes from. Raises ConfigError only for a variable of the environment."""
     env = os.environ if environment is None else environment
     home = Path(env.get("HOME") or Path.home()) / ".squish"
-    read = config_file.read(home / "config.toml", KEYS_IN_FILE, frozenset(TABLES), _wrong_in_file)
+    read = config_file.read(home / "config.toml", KEYS_IN_FILE, _WRONG_IN_TABLE, _wrong_in_file)
     values: dict[str, object] = {"home": home, "cache_dir": home / "models"}
     origins = []
     for key in KEYS:
@@ -154,8 +169,11 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
             source = key.variable
         origins.append(Origin(key.name, _show(key, values), source))
     values["keys"] = tuple((name, str(keys)) for name, keys in read.tables.get("keys", {}).items())
-    for name, keys in read.tables.get("keys", {}).items():
-        origins.append(Origin(f"keys.{name}", str(keys), f"{home / 'config.toml'}"))
+    kept = read.tables.get("model_keep_alive", {})
+    values["model_keep_alive"] = tuple((name, durations.seconds(str(time))) for name, time in kept.items())
+    for table, entries in read.tables.items():
+        for name, value in entries.items():
+            origins.append(Origin(f"{table}.{name}", str(value), f"{home / 'config.toml'}"))
     return Resolved(Settings(**values), tuple(origins), read.problems)  # type: ignore[arg-type]
 
 
@@ -167,8 +185,8 @@ def sample() -> str:
     ]
     for key in (key for key in KEYS if key.in_file):
         lines += ["", f"# {key.about[0].upper()}{key.about[1:]}. ({key.variable})", f"# {key.name} = {_toml(key)}"]
-    for name, about in TABLES.items():
-        lines += ["", f"# {about[0].upper()}{about[1:]}.", f"# [{name}]", '# "chat.new" = "ctrl+n"']
+    for table in TABLES:
+        lines += ["", f"# {table.about[0].upper()}{table.about[1:]}.", f"# [{table.name}]", f"# {table.example}"]
     return "\n".join(lines) + "\n"
 
 
@@ -241,6 +259,22 @@ def _convert(key: Key, value: object) -> object:
         case _:
             return value.strip() if isinstance(value, str) else value
 
+
+def _wrong_text(value: object) -> str | None:
+    return None if isinstance(value, str) and value.strip() else "must be a text that is not empty"
+
+
+def _wrong_time(value: object) -> str | None:
+    try:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            durations.seconds(str(value))
+            return None
+    except ValueError:
+        pass
+    return 'must be a time: seconds, or a text like "10m" or "2h"; -1 is for ever'
+
+
+_WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time}
 
 KEYS_IN_FILE = {key.name: None if key.in_file else key.variable for key in KEYS}
 """Every name; for one that belongs in no file, the variable to use instead."""

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from squish.errors import ConfigError
 
+Wrong = Callable[[object], str | None]
+
 _ASSIGNMENT = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+))\s*=""")
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
@@ -46,13 +48,13 @@ class FileValues:
 def read(
     path: Path,
     names: Mapping[str, str | None],
-    tables: frozenset[str],
+    tables: Mapping[str, Wrong],
     wrong: Callable[[str, object], str | None],
 ) -> FileValues:
     """Read the file; one that is not there sets nothing.
 
     names: the keys there are, and for each that belongs in no file the variable to set instead. tables: those whose
-    keys are free and whose values are texts. wrong: what a key's value must be, or None when it is right.
+    keys are free, and what their values must be. wrong: what a key's value must be. Both None when it is right.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -70,7 +72,7 @@ def read(
     problems: list[Problem] = []
     for name, value in document.items():
         if name in tables:
-            problems += _check_table(name, value, lines)
+            problems += _check_table(name, value, lines, tables[name])
         elif problem := _check(name, value, names, tables, wrong):
             problems.append(Problem(problem[0], lines.get(name), problem[1], name))
     if problems:
@@ -83,7 +85,7 @@ def _check(
     name: str,
     value: object,
     names: Mapping[str, str | None],
-    tables: frozenset[str],
+    tables: Mapping[str, Wrong],
     wrong: Callable[[str, object], str | None],
 ) -> tuple[str, str | None] | None:
     """Message and hint for a key of the top level that is wrong."""
@@ -99,13 +101,13 @@ def _check(
     return None
 
 
-def _check_table(name: str, value: object, lines: Mapping[str, int]) -> list[Problem]:
+def _check_table(name: str, value: object, lines: Mapping[str, int], wrong: Wrong) -> list[Problem]:
     if not isinstance(value, dict):
         return [Problem(f"{name} is a table.", lines.get(name), f"Write [{name}] and its keys below.", name)]
     return [
-        Problem(f"{key} must be a text that is not empty.", lines.get(f"{name}.{key}"), None, f"{name}.{key}")
+        Problem(f"{key} {must}.", lines.get(f"{name}.{key}"), None, f"{name}.{key}")
         for key, each in value.items()
-        if not isinstance(each, str) or not each.strip()
+        if (must := wrong(each))
     ]
 
 

@@ -6,7 +6,7 @@ It turns names into engines, one a model, and keeps a spare worker warm. It know
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -48,6 +48,7 @@ class SessionManager:
     def __init__(self, store: Store, settings: Settings, room: Room | None = None) -> None:
         self._store = store
         self._worker_cache = settings.worker_cache
+        self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
         self._room = room or Room()
@@ -63,8 +64,8 @@ class SessionManager:
         """
         installed = self._store.find(request.model)
         id, keep_alive = installed.manifest.id, request.keep_alive
-        if keep_alive is None:
-            keep_alive = self._limits.keep_alive  # and not what the request before this one asked for
+        if keep_alive is None:  # then it is not what the request before this one asked for
+            keep_alive = self._limits_of(id).keep_alive
         request = msgspec.structs.replace(request, model=id, keep_alive=keep_alive)
         return Generation(self._engine(installed), request, self._log)
 
@@ -136,12 +137,15 @@ class SessionManager:
             engine = Engine(
                 installed.path,
                 lambda: self._spawn(installed),
-                self._limits,
+                self._limits_of(installed.manifest.id),
                 on_loaded=lambda: self._loaded(installed),
                 on_ended=lambda: self._room.keep(installed),
             )
             self._engines[installed.manifest.id] = engine
         return engine
+
+    def _limits_of(self, id: str) -> Limits:
+        return replace(self._limits, keep_alive=self._keep_alive.get(id, self._limits.keep_alive))
 
     async def _spawn(self, installed: Installed) -> Worker:
         """A worker to load a model into, once there is room for it: the spare if it lives, else a new one."""

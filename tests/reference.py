@@ -42,7 +42,7 @@ def config_page() -> str:
         for key in KEYS
     ]
     rows += [f"| | `{name}` | {default} | {about} |" for name, default, about in ELSEWHERE]
-    rows += [f"| `[{name}]` | | none | {about} |" for name, about in TABLES.items()]
+    rows += [f"| `[{table.name}]` | | none | {table.about} |" for table in TABLES]
     head = [
         "# Settings",
         "",

@@ -60,6 +60,7 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         ),
         ("[keys]\n\n'chat.new' = ''\n", "line 3: chat.new must be a text that is not empty."),
         ("keys = 3\n", "line 1: keys is a table. Write [keys] and its keys below."),
+        ("[model_keep_alive]\n'qwen3:8b' = 'soon'\n", "line 2: qwen3:8b must be a time: seconds, or a text"),
         ("[key]\n", "line 1: key is no setting. Did you mean keys?"),
         ("host = 'a'\nport = \n", "line 2: it is not TOML: Invalid value."),
         ("host = 'a", "line 1: it is not TOML: "),
@@ -108,9 +109,12 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
 def test_the_sample_changes_nothing_and_is_right_when_its_comments_are_taken_away(tmp_path: Path) -> None:
     plain = read(tmp_path)
     assert read(tmp_path, sample()) == plain
-    awake = re.sub(r"^# (?=[\w\".]+ = |\[)", "", sample(), flags=re.MULTILINE)
-    assert set(tomllib.loads(awake)) == {key.name for key in KEYS if key.in_file} | set(config.TABLES)
+    awake = re.sub(r"^# (?=[\w\".:]+ = |\[)", "", sample(), flags=re.MULTILINE)
+    assert set(tomllib.loads(awake)) == {key.name for key in KEYS if key.in_file} | {
+        table.name for table in config.TABLES
+    }
     assert read(tmp_path, awake).keys == (("chat.new", "ctrl+n"),)
+    assert read(tmp_path, awake).model_keep_alive == (("smollm2:135m", 7200.0),)
 
 
 def test_defaults_that_are_shown_are_those_that_count(tmp_path: Path) -> None:

@@ -223,6 +223,15 @@ async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -
         assert generation.request.keep_alive == 7
 
 
+async def test_a_model_has_its_own_time_to_stay(real_settings: Settings) -> None:
+    own = replace(real_settings, keep_alive=-1, model_keep_alive=((MODEL, 0.0), ("other:1b", 5.0)))
+    async with Runtime(own) as runtime:
+        await runtime.sessions.load(MODEL)
+        await collect(runtime, FRANCE)
+        while runtime.sessions.status():
+            await asyncio.sleep(0.01)
+
+
 async def test_a_spare_worker_takes_the_next_model_and_dies_with_the_rest(runtime: Runtime) -> None:
     before = {child.pid for child in psutil.Process().children()}
     runtime.sessions.keep_spare()
