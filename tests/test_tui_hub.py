@@ -145,6 +145,14 @@ async def test_what_a_repository_writes_is_only_text(settings: Settings, monkeyp
         assert "\x1b" not in screen_text(pilot)
 
 
+async def test_help_begins_with_the_keys_of_the_screen(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HubScreen))
+        await pilot.press("f1")
+        await until(pilot, lambda: "Show models of one precision" in screen_text(pilot))
+
+
 async def test_a_download_is_paused_taken_up_and_cancelled(hub: LocalHub, settings: Settings) -> None:
     hub.fault("model.safetensors", Fault(hold_after=2 * MIB + 1000))
     app = new_app(settings)

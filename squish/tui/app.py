@@ -112,7 +112,8 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def action_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+            # In the chat one writes most of the time, so there the keys for that come first, as they are listed.
+            self.push_screen(HelpScreen("prompt" if self.current_mode == "chat" else self.current_mode))
 
     async def action_open(self, mode: str) -> None:
         """Go to one of the four screens; what lies over the current one is left as it is."""

@@ -51,7 +51,7 @@ class CardScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="whole") as box:
             box.border_title = Content(clean(self._find.name)).truncate(60, ellipsis=True)
-            box.border_subtitle = "enter download · pgdn read on · esc close"
+            box.border_subtitle = "enter takes it · pgdn read on · esc close"
             lines = [about(self._find, ""), *fit_lines(self._find, self._tokens, self._machine)[:1]]
             yield Static(Content("\n").join(lines), id="facts", markup=False)
             yield OptionList(id="variants", markup=False, compact=True)

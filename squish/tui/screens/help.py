@@ -15,22 +15,26 @@ from squish.tui import actions
 
 
 class HelpScreen(ModalScreen[None]):
-    """Closes with escape or with the key that opened it."""
+    """Closes with escape or with the key that opened it. here: the scope whose keys come first."""
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar = [Binding("escape,f1,q", "dismiss", "Close", id="help.close", priority=True)]
+
+    def __init__(self, here: str) -> None:
+        super().__init__()
+        self._here = here
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help") as box:
             box.border_title = "Keys and commands"
             box.border_subtitle = "↑↓ scroll · esc close"
             with Grid(id="rows"):
-                yield from _rows()
+                yield from _rows(self._here)
 
 
-def _rows() -> Iterator[Static]:
+def _rows(here: str) -> Iterator[Static]:
     """Cells of a grid with two columns; a title takes both."""
-    for scope, title in actions.SCOPE_TITLES:
+    for scope, title in sorted(actions.SCOPE_TITLES, key=lambda each: each[0] != here):
         yield Static(title, classes="title")
         for action in actions.ACTIONS:
             if action.scope == scope and action.keys:

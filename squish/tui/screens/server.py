@@ -191,8 +191,8 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
     }
     pieces = [f"{count} {name}" for name, count in counts.items()]
     speeds = [each.tps for each in requests if each.tps][-_SPEEDS:]
-    if speeds:
-        now = sum(each.tps for each in requests if each.running)
+    now = sum(each.tps for each in requests if each.running)
+    if now or len(speeds) > 1:
         pieces.append(f"{figures.speed(now) if now else 'tok/s'} ")
-    columns = (figures.sparkline(speeds), "$primary")
+    columns = (figures.sparkline(speeds) if len(speeds) > 1 else "", "$primary")
     return Content.assemble(first, ("\n" + " · ".join(pieces), "$foreground-muted"), columns)

@@ -27,7 +27,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__(id="params")
-        self.border_title = "Parameters"
+        self.border_title, self.border_subtitle = "Parameters", "ctrl+o closes"
         self._settings = ChatSettings()
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
 
