@@ -84,25 +84,30 @@ def fancy(stream: TextIO) -> bool:
 
 
 class Answer:
-    """A model's answer on stdout as it arrives; on a terminal without escape sequences, elsewhere as it is."""
+    """What a model writes, as it arrives: its answer on stdout, or its thoughts on stderr.
 
-    def __init__(self) -> None:
-        self._cleaner = StreamCleaner() if sys.stdout.isatty() else None
+    On a terminal without escape sequences, elsewhere as it is.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._cleaner = StreamCleaner() if self._stream.isatty() else None
         self._ends_line = True
 
     def write(self, text: str) -> None:
         shown = self._cleaner.feed(text) if self._cleaner else text
         if shown:
             self._ends_line = shown.endswith("\n")
-            sys.stdout.write(_encodable(sys.stdout, shown))
-            sys.stdout.flush()
+            self._stream.write(_encodable(self._stream, shown))
+            self._stream.flush()
 
     def end(self) -> None:
         """Finish the line."""
         rest = self._cleaner.flush() if self._cleaner else ""
         if rest or not self._ends_line:
-            sys.stdout.write(_encodable(sys.stdout, rest) + "\n")
-        sys.stdout.flush()
+            self._stream.write(_encodable(self._stream, rest) + "\n")
+        self._ends_line = True
+        self._stream.flush()
 
 
 class Status:

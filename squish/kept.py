@@ -32,6 +32,7 @@ class Kept:
         self._parent: int | None = None
         self._answer = 0
         self._parts: list[str] = []
+        self._thoughts: list[str] = []
         self._saved = 0.0
 
     def turns(self) -> list[Message]:
@@ -53,14 +54,22 @@ class Kept:
         else:
             self._chats.configure(self._chat, self._model, self._settings)
         _, self._answer = self._chats.ask(self._chat, self._parent, text, self._model)
-        self._parts, self._saved = [], float("-inf")
+        self._parts, self._thoughts, self._saved = [], [], float("-inf")
 
     def write(self, text: str) -> None:
         """More of the answer."""
         self._parts.append(text)
+        self._save()
+
+    def think(self, text: str) -> None:
+        """More of what the model thinks before it answers."""
+        self._thoughts.append(text)
+        self._save()
+
+    def _save(self) -> None:
         if time.monotonic() - self._saved >= SAVE_INTERVAL:
             self._saved = time.monotonic()
-            self._chats.grow(self._answer, "".join(self._parts))
+            self._chats.grow(self._answer, "".join(self._parts), "".join(self._thoughts))
 
     def end(self, finished: Finished | None, error: str = "") -> None:
         """The answer is complete, stopped (finished says so), or failed with an error."""
@@ -72,7 +81,7 @@ class Kept:
                 usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens,
                 round(timings.ttft, 4), round(timings.decode, 4), reason=finished.reason,
             )  # fmt: skip
-        self._chats.finish(self._answer, "".join(self._parts), state=state, figures=figures)
+        self._chats.finish(self._answer, "".join(self._parts), "".join(self._thoughts), state, figures)
         self._parent = self._answer
 
     def start_anew(self, settings: ChatSettings) -> None:

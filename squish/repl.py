@@ -1,7 +1,7 @@
 """A model in a plain terminal: one prompt and its answer, or a conversation line by line.
 
-The answer goes to stdout, all talk to stderr. In a conversation Ctrl-C stops the answer and keeps
-what was written; it ends a single prompt.
+The answer goes to stdout, all talk and what a model thinks to stderr. In a conversation Ctrl-C stops the answer and
+keeps what was written; it ends a single prompt.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from squish.generation import (
     Message,
     Prefill,
     Queued,
+    ReasoningDelta,
     TextDelta,
 )
 from squish.kept import Kept
@@ -64,10 +65,18 @@ def chat_request(model: str, prompt: str, settings: ChatSettings, before: Sequen
 
 
 async def answer(
-    runtime: Runtime, request: GenerationRequest, write: Callable[[str], None], *, stop_on_interrupt: bool = False
+    runtime: Runtime,
+    request: GenerationRequest,
+    write: Callable[[str], None],
+    think: Callable[[str], None] | None = None,
+    *,
+    stop_on_interrupt: bool = False,
 ) -> Answered:
-    """Run a request of one row. write gets the text as it comes. Raises what generating raises."""
-    status = console.Status()
+    """Run a request of one row. write gets the text as it comes, think what the model thinks, which goes to stderr.
+
+    Raises what generating raises.
+    """
+    status, thoughts = console.Status(), console.Answer(sys.stderr)
     parts: list[str] = []
     try:
         async with runtime.sessions.generate(request) as generation:
@@ -81,14 +90,21 @@ async def answer(
                         status.show(f"loading {request.model}…")
                     case Prefill(done=done, total=total):
                         status.show(f"reading the prompt {done}/{total}…")
+                    case ReasoningDelta(text=text):
+                        status.clear()
+                        thoughts.write(text)
+                        if think:
+                            think(text)
                     case TextDelta(text=text):
                         status.clear()
+                        thoughts.end()
                         parts.append(text)
                         write(text)
                     case Finished() as finished:
                         return Answered("".join(parts), finished)
     finally:
         status.clear()
+        thoughts.end()
         if stop_on_interrupt:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
     raise AssertionError("a generation ends with Finished or raises")
@@ -114,7 +130,7 @@ async def kept_answer(
         write(piece)
 
     try:
-        answered = await answer(runtime, request, both, stop_on_interrupt=stop_on_interrupt)
+        answered = await answer(runtime, request, both, kept.think, stop_on_interrupt=stop_on_interrupt)
         finished = answered.finished
         return answered
     except SquishError as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from squish import repl
 from squish.chats import Chats, ChatSettings, Figures
-from squish.generation import Message
+from squish.config import Settings
+from squish.generation import Message, ReasoningDelta
 from squish.kept import Kept
 from tests.conftest import MODEL, SQUISH, clean_environment
+from tests.scripted import scripted_runtime
 from tests.test_run import Terminal
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
@@ -121,6 +125,25 @@ def test_the_first_word_is_saved_at_once(chats: Chats) -> None:
     kept.ask("Hi")
     kept.write("A")
     assert said(chats, 1) == ["Hi", "A"]
+
+
+async def test_what_a_model_thinks_is_talk_and_is_kept(
+    real_settings: Settings, chats: Chats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime, sessions = scripted_runtime(real_settings)
+    kept, settings = Kept(chats, MODEL, ChatSettings()), ChatSettings()
+    request = repl.chat_request(MODEL, "Hi", settings)
+    task = asyncio.create_task(repl.single(runtime, request, "Hi", as_json=False, kept=kept))
+    script = await sessions.admitted.get()
+    script.accept()
+    script.tell(ReasoningDelta(0, "They greet"), ReasoningDelta(0, " me."))
+    script.say("Ho")
+    script.finish()
+    await task
+    assert capsys.readouterr() == ("Ho\n", "They greet me.\n")
+    with closing(chats):
+        answer = chats.branch(1)[-1]
+    assert (answer.text, answer.reasoning, answer.state) == ("Ho", "They greet me.", "done")
 
 
 def test_the_conversation_of_a_terminal_is_kept(environment: dict[str, str], tmp_path: Path, chats: Chats) -> None:
