@@ -50,12 +50,13 @@ class Welcome(Static):
         self.update(Content("\n").join(rows))
 
     def show_nothing_installed(self) -> None:
-        """First run: the one command that helps, and what happens then."""
+        """First run: the key that helps, and the command for those who come with one."""
         self.update(
             Content.assemble(
                 ("No model is installed yet", "bold"),
-                "\n\nRun this in another terminal:\n\n",
+                ("\n\nF3", "bold $accent"),
+                " finds one and downloads it.\n\n",
+                ("Or run this in another terminal; the chat notices:\n\n", "$foreground-muted"),
                 (f"  squish pull {FIRST_MODEL}  ", "bold $accent on $panel"),
-                ("\n\nIt takes a minute. This screen notices when it is done.", "$foreground-muted"),
             )
         )
