@@ -47,6 +47,11 @@ def _tool(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "other", "parameters": parameters}}
 
 
+def _chain(length: int) -> dict[str, Any]:
+    definitions: dict[str, Any] = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(length)}
+    return {"$defs": definitions | {f"d{length}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+
+
 def _nested(depth: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(depth):
@@ -208,6 +213,7 @@ WRONG_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
     ({"response_format": {"type": "regex"}}, "response_format.regex"),
+    ({"response_format": {"type": "lark", "lark": "start: a\na: start\n" * 1000}}, "response_format.lark"),
     ({"reasoning_effort": "huge"}, "reasoning_effort"),
     ({"messages": [*MESSAGES, {"role": "user"}]}, "messages[1].content"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
@@ -231,6 +237,7 @@ WRONG_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"response_format": _schema({"$ref": "#"})}, "response_format.json_schema.schema"),
     ({"response_format": _schema(CIRCLE)}, "response_format.json_schema.schema"),
     ({"response_format": _schema(_nested(200))}, "response_format.json_schema.schema"),
+    ({"response_format": _schema(_chain(2000))}, "response_format.json_schema.schema"),
     ({"response_format": _schema({}, name="a b")}, "response_format.json_schema.name"),
     ({"response_format": _schema({}, name="x" * 65)}, "response_format.json_schema.name"),
     ({"tools": [TOOL, _tool({"$ref": "#"})]}, "tools[1].function.parameters"),
@@ -353,6 +360,7 @@ def test_a_schema_may_refer_to_itself_on_the_way_to_a_value() -> None:
     wanted = chat(response_format=_schema(tree)).sampling.response_format
     assert wanted is not None
     assert json.loads(wanted.text) == tree
+    assert chat(response_format=_schema(_chain(1000))).sampling.response_format is not None
     assert chat(response_format=_schema({"enum": [{"$ref": "#/nowhere"}]})).sampling.response_format is not None
 
 

@@ -1,4 +1,4 @@
-"""JSON schemas and JSON texts of clients, checked for what would only come to light in the model's process.
+"""JSON schemas, grammars and JSON texts of clients, checked for what would only come to light in the model's process.
 
 Pure. It knows nesting and references; whether a schema can be held to is for the engine to say.
 """
@@ -19,6 +19,10 @@ from squish.errors import InvalidInput
 MAX_DEPTH = 100
 """Lists and objects inside each other. The engine's own reader of schemas gives up at 128."""
 
+MAX_LEVELS = 1500
+"""Lists and objects on the way down all references, as if they led to each other; rules of a grammar, likewise. The
+engine's compiler goes that way, and after some 2500 its stack overflows, which ends the process of the model."""
+
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _REST = bytes(set(range(256)) - set(_STEPS))
@@ -34,13 +38,24 @@ def schema_text(schema: dict[str, Any], at: str) -> str:
     except RecursionError:
         raise _too_deep(at) from None
     check_depth(text, at)
+    targets = {ref: _target(ref, schema) for ref, _ in _references(schema)}
+    levels = {id(target): max((level for _, level in _references(target)), default=0) for target in targets.values()}
+    if sum(levels.values()) > MAX_LEVELS:
+        message = f"{at} has references that lead more than {MAX_LEVELS} levels deep."
+        raise InvalidInput(message, hint="Use fewer $refs, or flatter ones.", param=at)
     try:
-        TopologicalSorter({ref: _leads_to(_target(ref, schema)) for ref in set(_references(schema))}).prepare()
+        TopologicalSorter({ref: _leads_to(target) for ref, target in targets.items()}).prepare()
     except CycleError as error:
         way = " → ".join(reversed(error.args[1]))
         message = f"{at} has a $ref that leads back to itself and never to a value: {way}"
         raise InvalidInput(message[:400], hint="Put what it stands for in its place.", param=at) from None
     return text.decode()
+
+
+def check_grammar(text: str, at: str) -> None:
+    """Raise InvalidInput, naming the field, for a Lark grammar whose rules could lead too deep."""
+    if sum(map(text.count, ":{[")) > MAX_LEVELS:  # a rule has a colon, and a schema in a grammar has brackets
+        raise InvalidInput(f"{at} has more than {MAX_LEVELS} rules and brackets.", hint="Make it smaller.", param=at)
 
 
 def check_depth(text: bytes, at: str) -> None:
@@ -60,17 +75,18 @@ def _too_deep(at: str) -> InvalidInput:
     return InvalidInput(f"{at} is nested more than {MAX_DEPTH} deep.", hint="Make it flatter.", param=at)
 
 
-def _references(schema: object) -> Iterator[str]:
-    """Every reference within the schema itself."""
+def _references(schema: object, level: int = 1) -> Iterator[tuple[str, int]]:
+    """Every reference to a place in the schema, and in how many lists and objects it stands."""
     if isinstance(schema, list):
         for each in schema:
-            yield from _references(each)
+            yield from _references(each, level + 1)
     if not isinstance(schema, dict):
         return
-    yield from _own_reference(schema)
+    for reference in _own_reference(schema):
+        yield reference, level
     for key, value in schema.items():
         if key not in _DATA:
-            yield from _references(value)
+            yield from _references(value, level + 1)
 
 
 def _own_reference(schema: dict[str, Any]) -> Iterator[str]:

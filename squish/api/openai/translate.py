@@ -167,6 +167,7 @@ def _response_format(asked: Format | None) -> ResponseFormat | None:
         case Format(type="regex", regex=str() as text):
             return ResponseFormat("regex", text, "response_format.regex")
         case Format(type="lark", lark=str() as text):
+            schemas.check_grammar(text, "response_format.lark")
             return ResponseFormat("lark", text, "response_format.lark")
         case Format(type="regex" | "lark" as kind):
             field = f"response_format.{kind}"
