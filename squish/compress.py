@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from squish import recipes, tensors
-from squish.download import Download, first_error, require_space
+from squish.download import Download, first_error, occupied, require_space
 from squish.errors import EngineError, StoreError
 from squish.partfile import RemoteFile
 from squish.protocol import JobProgress, Quantized, QuantizeShards, Recipe
@@ -142,8 +142,7 @@ class Compression:
         result = int(count * recipes.bits_per_weight(self._account.recipe) / 8 * 1.1)
         sizes = [shard.size for shard in self._shards.values()]
         source = self.total if self._keep_source else min(self.total, (_WINDOW + 1) * max(sizes))
-        here = sum(path.stat().st_size for path in self._partial.rglob("*") if path.is_file())
-        require_space(self._partial, result + source - here)
+        require_space(self._partial, result + source - occupied(self._partial))
 
     async def _convert_all(self) -> None:
         waiting = [path for path in self._shards if path not in self._account.consumed]

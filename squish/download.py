@@ -2,8 +2,7 @@
 
 A file is written to `parts/NAME.part` with a sidecar `parts/NAME.json` (its ETag, and what was promised of it), and
 moves to `files/NAME` when size and hash are right. Both survive Ctrl-C, kill -9 and a lost network: the next run asks
-for the rest only. It knows URLs and hashes, not models and not the Hub. Proxies (HTTPS_PROXY, NO_PROXY) and
-certificates (SSL_CERT_FILE) of the environment are honored by the HTTP library.
+for the rest only. A large file comes in several ranges at once. It knows URLs and hashes, not models and not the Hub.
 """
 
 from __future__ import annotations
@@ -12,30 +11,31 @@ import asyncio
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squish.errors import CorruptModel, GatedRepo, HubError, HubUnreachable, SquishError, StoreError
-from squish.partfile import Downloaded, PartFile, RemoteFile
+from squish.answers import Interrupted, answer
+from squish.errors import CorruptModel, HubError, HubUnreachable, SquishError, StoreError
+from squish.partfile import Downloaded, PartFile, RemoteFile, beginning
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
 
 _BUFFER = 256 * 1024
 _RESERVE, _LEAST_RESERVE = 256 * 1024 * 1024, 16 * 1024 * 1024
-_REDIRECTS = 5
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_BROKEN = (
+    "Run the same command again in a while: the repository may be changing just now. "
+    "If it stays so, its files are broken: take the model from another repository."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """attempts: tries in a row that bring no byte; delays and stall in seconds; a connection that brings fewer than
-    floor bytes in one stall period is given up; connections: files at a time."""
+    floor bytes in one stall period is given up; connections: files, or ranges of a large file, at a time; span: bytes
+    of such a range, where a file has more than two."""
 
     attempts: int = 6
     first_delay: float = 0.5
@@ -44,14 +44,18 @@ class Policy:
     stall: float = 30.0
     floor: int = 1024
     connections: int = 4
+    span: int = 64 * 1024 * 1024
 
 
-class _Interrupted(Exception):
-    """A try that failed in a way that another one may not. wait: seconds that the server asks for."""
+class _StartOver(Exception):
+    """What is here of a file does not go with what the server sends.
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    whole: it does not send ranges. error: what to say when it happens again.
+    """
+
+    def __init__(self, reason: str, *, whole: bool = False, error: CorruptModel | None = None) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.whole, self.error = whole, error
 
 
 class Download:
@@ -70,6 +74,7 @@ class Download:
         self._root, self._parts = directory / "files", directory / "parts"
         self._headers = dict(headers or {})
         self._policy = policy or Policy()
+        self._gate = asyncio.Semaphore(self._policy.connections)
         self._counts = {file.path: 0 for file in files}
         self._prepared = False
 
@@ -92,9 +97,8 @@ class Download:
             files = self._files if only is None else tuple(file for file in self._files if file.path in only)
             if only is None:
                 require_space(self._root, self.total - self._bytes_on_disk())
-            gate = asyncio.Semaphore(self._policy.connections)
             async with self._client() as client, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._fetch(client, file, gate)) for file in files]
+                tasks = [group.create_task(self._fetch(client, file)) for file in files]
             return tuple(task.result() for task in tasks)
         except OSError as error:
             raise StoreError(f"The download cannot be written: {error.strerror or error}.") from error
@@ -108,16 +112,16 @@ class Download:
         """
         self._prepare()
         file = next(each for each in self._files if each.path == path)
-        for here in (self._root / path, self._parts / f"{path}.part"):
-            if here.is_file() and here.stat().st_size >= min(length, file.size):
-                with here.open("rb") as stream:
-                    return stream.read(length)
+        complete, part = self._root / path, self._parts / f"{path}.part"
+        if complete.is_file() or beginning(part, self._sidecar(path)) >= min(length, file.size):
+            with (complete if complete.is_file() else part).open("rb") as stream:
+                return stream.read(length)
         failures = 0
         async with self._client() as client:
             while True:
                 try:
                     return await self._first_bytes(client, file, min(length, file.size))
-                except _Interrupted as error:
+                except Interrupted as error:
                     failures += 1
                     if failures >= self._policy.attempts:
                         raise _broke_off(path, error) from error
@@ -140,17 +144,20 @@ class Download:
         headers = {"Accept-Encoding": "identity", "Range": f"bytes=0-{length - 1}"}
         found = bytearray()
         try:
-            async with self._response(client, file.url, headers) as response:
+            async with answer(client, file.url, headers, self._headers) as response:
                 async for chunk in response.aiter_raw():
                     found += chunk
                     if len(found) >= length:
                         return bytes(found[:length])
         except HTTPError as error:
-            raise _Interrupted(str(error) or type(error).__name__) from error
-        raise _Interrupted("the connection was cut")
+            raise Interrupted(str(error) or type(error).__name__) from error
+        raise Interrupted("the connection was cut")
 
     def _bytes_on_disk(self) -> int:
-        return sum(each.stat().st_size for root in (self._root, self._parts) for each in root.rglob("*"))
+        return sum(occupied(root) for root in (self._root, self._parts))
+
+    def _sidecar(self, path: str) -> Path:
+        return self._parts / f"{path}.json"
 
     def _prepare(self) -> None:
         """Drop what another version of the model left, and refuse names that leave the directory."""
@@ -171,130 +178,146 @@ class Download:
             if path.relative_to(self._parts).with_suffix("").as_posix() not in wanted:
                 path.unlink()
 
-    async def _fetch(self, client: AsyncClient, file: RemoteFile, gate: asyncio.Semaphore) -> Downloaded:
-        async with gate:
-            target = self._root / file.path
-            part = PartFile(file, target, self._parts / f"{file.path}.part", self._parts / f"{file.path}.json")
-            try:
+    async def _fetch(self, client: AsyncClient, file: RemoteFile) -> Downloaded:
+        span = self._policy.span if file.size > 2 * self._policy.span else 0
+        paths = self._root / file.path, self._parts / f"{file.path}.part", self._sidecar(file.path)
+        part = PartFile(file, *paths, span)
+        try:
+            async with self._gate:
                 ready = await asyncio.to_thread(part.finished)
                 if ready is None:
                     await asyncio.to_thread(part.open)
-                    ready = await self._until_complete(client, part)
-                self._counts[file.path] = file.size
-                return ready
-            finally:
-                part.close()
+            if ready is None:
+                ready = await self._until_complete(client, part)
+            self._counts[file.path] = file.size
+            return ready
+        finally:
+            part.close()
 
     async def _until_complete(self, client: AsyncClient, part: PartFile) -> Downloaded:
-        policy, failures, resumed = self._policy, 0, part.offset > 0
+        failures = 0
         while True:
-            before = part.offset
+            self._counts[part.file.path] = part.received
             try:
-                if part.offset < part.file.size or part.file.size == 0:
-                    await self._stream(client, part)
+                await self._ranges(client, part)
                 return await asyncio.to_thread(part.finish)
             except CorruptModel:
                 # A wrong prefix of an earlier run spoils a right rest: one more try, from the start.
+                resumed = part.resumed
+                part.restart(None)
                 if not resumed:
                     raise
-                resumed = False
-                self._counts[part.file.path] = part.offset
-            except _Interrupted as error:
-                failures = 0 if part.offset > before else failures + 1
+            except _StartOver as error:
+                failures += 1
+                part.restart(None, whole=error.whole)
+                if error.error is not None and failures > 1:
+                    raise error.error from error
+                if failures >= self._policy.attempts:
+                    raise _broke_off(part.file.path, error) from error
+                await asyncio.sleep(_delay(self._policy, failures, None))
+
+    async def _ranges(self, client: AsyncClient, part: PartFile) -> None:
+        """All ranges that are not complete, as many at once as there are connections."""
+        missing = [number for number in part.ranges if not part.is_complete(number)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in missing:
+                    group.create_task(self._range(client, part, number))
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+
+    async def _range(self, client: AsyncClient, part: PartFile, number: int) -> None:
+        policy, failures = self._policy, 0
+        while not part.is_complete(number):
+            before = part.position(number)
+            try:
+                async with self._gate:
+                    await self._stream(client, part, number)
+            except Interrupted as error:
+                failures = 0 if part.position(number) > before else failures + 1
                 if failures >= policy.attempts:
                     raise _broke_off(part.file.path, error) from error
-                resumed = resumed or part.offset > 0
-                self._counts[part.file.path] = part.offset
+                part.resumed = part.resumed or part.received > 0
                 await asyncio.sleep(_delay(policy, failures, error.wait))
 
-    async def _stream(self, client: AsyncClient, part: PartFile) -> None:
-        """One request for the rest of a file, written as it comes."""
+    async def _stream(self, client: AsyncClient, part: PartFile, number: int) -> None:
+        """One request for the rest of a range, written as it comes."""
         from httpx2 import HTTPError, InvalidURL
 
-        headers = {"Accept-Encoding": "identity"}
-        if part.offset:
-            headers["Range"] = f"bytes={part.offset}-"
+        headers, at, end = {"Accept-Encoding": "identity"}, part.position(number), part.end(number)
+        if (at, end) != (0, part.file.size):
+            headers["Range"] = f"bytes={at}-" + (f"{end - 1}" if end < part.file.size else "")
             if part.etag:
                 headers["If-Range"] = part.etag
         try:
-            async with self._response(client, part.file.url, headers) as response:
-                self._accept(part, response)
-                await self._receive(part, response)
+            async with answer(client, part.file.url, headers, self._headers) as response:
+                self._accept(part, number, response)
+                await self._receive(part, number, response)
         except InvalidURL as error:
             raise HubError(f"The server sent an address that cannot be used: {error}.") from error
         except HTTPError as error:
-            raise _Interrupted(str(error) or type(error).__name__) from error
+            raise Interrupted(str(error) or type(error).__name__) from error
 
-    @asynccontextmanager
-    async def _response(self, client: AsyncClient, url: str, headers: dict[str, str]) -> AsyncIterator[Response]:
-        """The response behind all redirects. The caller's headers, with their token, go to the first host only."""
-        from httpx2 import URL
-
-        origin = target = URL(url)
-        for _ in range(_REDIRECTS + 1):
-            same = (target.scheme, target.host, target.port) == (origin.scheme, origin.host, origin.port)
-            request = client.build_request("GET", target, headers=headers | (self._headers if same else {}))
-            response = await client.send(request, stream=True)
-            try:
-                if not response.is_redirect:
-                    _check_status(response, at_origin=same)
-                    yield response
-                    return
-                target = response.url.join(response.headers.get("location", ""))
-            finally:
-                await response.aclose()
-            if target.scheme not in ("http", "https") or (origin.scheme == "https" and target.scheme != "https"):
-                raise HubError("The server redirects a secure download to an address that is not secure.")
-        raise HubError("The server redirects without end.")
-
-    def _accept(self, part: PartFile, response: Response) -> None:
+    def _accept(self, part: PartFile, number: int, response: Response) -> None:
         """Match the answer to what was asked for; an answer with the whole file starts over."""
         size, etag = part.file.size, response.headers.get("etag")
         strong = etag if etag and not etag.startswith("W/") else None
-        if response.status_code == 206:
-            if response.headers.get("content-range", "").strip() == f"bytes {part.offset}-{size - 1}/{size}":
-                return
-            part.restart(None)
-            raise _Interrupted("the server sent another range than asked for")
-        part.restart(None if response.status_code == 416 else strong)
         if response.status_code == 416:
-            raise _Interrupted("the server has fewer bytes than it announced")
+            raise _StartOver("the server has fewer bytes than it announced")
+        if response.status_code == 206:
+            wanted = f"bytes {part.position(number)}-{part.end(number) - 1}/{size}"
+            if response.headers.get("content-range", "").strip() != wanted:
+                raise _StartOver("the server sent another range than asked for")
+            if part.etag and strong and strong != part.etag:
+                raise _StartOver("the file changes on the server")
+            part.etag = part.etag or strong
+            return
         announced = response.headers.get("content-length")
         if announced is not None and announced != str(size):
-            raise CorruptModel(f"{part.file.path} has {announced} bytes on the server, {size} were announced.")
+            problem = f"{part.file.path} has {announced} bytes on the server, {size} were announced."
+            raise CorruptModel(problem, hint=_BROKEN)
+        if len(part.ranges) > 1:
+            raise _StartOver("the server sends no ranges", whole=True)
+        part.restart(strong)
 
-    async def _receive(self, part: PartFile, response: Response) -> None:
+    async def _receive(self, part: PartFile, number: int, response: Response) -> None:
         policy, buffer, seen = self._policy, bytearray(), 0
         since = time.monotonic()
         try:
             async for chunk in response.aiter_raw():
                 buffer += chunk
                 seen += len(chunk)
-                if part.offset + len(buffer) > part.file.size:
-                    part.restart(None)
+                if part.position(number) + len(buffer) > part.end(number):
                     buffer.clear()
-                    raise CorruptModel(f"The server sends more of {part.file.path} than it announced.")
+                    problem = f"The server sends more of {part.file.path} than it announced."
+                    raise _StartOver(problem, error=CorruptModel(problem, hint=_BROKEN))
                 if len(buffer) >= _BUFFER:
-                    await self._write(part, buffer)
+                    await self._write(part, number, buffer)
                 if time.monotonic() - since > policy.stall:
                     if seen < policy.floor:
-                        raise _Interrupted("the server sends too slowly")
+                        raise Interrupted("the server sends too slowly")
                     since, seen = time.monotonic(), 0
         finally:
-            await self._write(part, buffer)
-        if part.offset < part.file.size:
-            raise _Interrupted("the connection was cut")
+            await self._write(part, number, buffer)
+        if not part.is_complete(number):
+            raise Interrupted("the connection was cut")
 
-    async def _write(self, part: PartFile, buffer: bytearray) -> None:
+    async def _write(self, part: PartFile, number: int, buffer: bytearray) -> None:
         data = bytes(buffer)
         buffer.clear()
-        writing = asyncio.get_running_loop().run_in_executor(None, part.write, data)
+        writing = asyncio.get_running_loop().run_in_executor(None, part.write, number, data)
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait({writing})  # the file must not be closed under the thread that writes it
             raise
-        self._counts[part.file.path] = part.offset
+        self._counts[part.file.path] = part.received
+
+
+def occupied(directory: Path) -> int:
+    """Bytes of disk that the files below a directory take; a hole in one takes none."""
+    found = [each.stat() for each in directory.rglob("*") if each.is_file()]
+    return sum(min(each.st_size, each.st_blocks * 512) for each in found)
 
 
 def require_space(directory: Path, size: int) -> None:
@@ -311,38 +334,11 @@ def require_space(directory: Path, size: int) -> None:
         )
 
 
-def _broke_off(path: str, error: _Interrupted) -> HubUnreachable:
+def _broke_off(path: str, error: Exception) -> HubUnreachable:
     return HubUnreachable(
         f"The download of {path} broke off: {error}.",
         hint="Check the network and run the same command again: it goes on where it stopped.",
     )
-
-
-def _check_status(response: Response, *, at_origin: bool) -> None:
-    """Let 200, 206 and 416 pass.
-
-    A signed address of another host that is refused has expired: the next try gets a new one.
-    """
-    status = response.status_code
-    if status in (200, 206, 416):
-        return
-    if status in _AGAIN or (status in (401, 403) and not at_origin):
-        raise _Interrupted(f"the server answered {status}", _retry_after(response.headers.get("retry-after")))
-    if status in (401, 403):
-        raise GatedRepo(f"The server refuses the download ({status}).", hint="Set HF_TOKEN to a token with access.")
-    raise HubError(f"The server answered {status} for {response.url.path}.")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date."""
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _delay(policy: Policy, failures: int, asked: float | None) -> float:

@@ -78,7 +78,8 @@ def _tree_size(path: Path) -> int:
     sizes = 0
     for each in path.rglob("*"):
         try:
-            sizes += each.stat().st_size if each.is_file() else 0
+            found = each.stat()
+            sizes += min(found.st_size, found.st_blocks * 512) if each.is_file() else 0  # a hole takes no room
         except FileNotFoundError:  # another process finishes it while we look
             continue
     return sizes

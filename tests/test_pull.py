@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -178,6 +179,78 @@ asyncio.run(Machine(Path({str(machine.settings.home)!r}), {hub.url!r}).events({R
     machine.store.verify(REPO)
 
 
+RANGED = Policy(attempts=3, first_delay=0.0, longest_wait=0.0, stall=5.0, span=2 * MIB)
+
+
+def test_a_large_file_comes_in_several_ranges_at_once(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(9 * MIB)).files
+    hub.fault(WEIGHTS, *[Fault(hold_after=MIB)] * 4)
+    requests = 0
+
+    async def watch() -> None:
+        nonlocal requests
+        async with aclosing(machine.start(REPO, policy=RANGED)) as events:
+            async for event in events:
+                held = [each for each in hub.reads(WEIGHTS) if each.sent == MIB]
+                if isinstance(event, Progress) and len(held) == 4 and not hub.released.is_set():
+                    requests = len(hub.reads(WEIGHTS))
+                    hub.release()
+
+    asyncio.run(watch())
+    assert requests == 4, "as many as there are connections"
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+    machine.store.verify(REPO)
+
+
+def test_ranges_of_a_killed_pull_are_taken_up_one_by_one(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(16 * MIB)).files
+    held = [2 * MIB + 300_000, MIB + 700_000, MIB // 2, 3 * MIB]
+    hub.fault(WEIGHTS, *[Fault(hold_after=each) for each in held])
+    script = f"""
+import asyncio
+from pathlib import Path
+from squish.download import Policy
+from tests.test_pull import Machine
+asyncio.run(Machine(Path({str(machine.settings.home)!r}), {hub.url!r}).events({REPO!r}, policy=Policy(span={4 * MIB})))
+"""
+    sidecar = machine.settings.cache_dir / ".partial" / "org--tiny" / "parts" / f"{WEIGHTS}.json"
+
+    def kept() -> int:
+        found = json.loads(sidecar.read_bytes()) if sidecar.exists() else {}
+        return sum(found.get("done", ()))
+
+    least = sum(each // MIB * MIB for each in held)
+    with subprocess.Popen([sys.executable, "-c", script]) as child:
+        until(lambda: kept() >= least)
+        child.send_signal(signal.SIGKILL)
+    hub.release()
+    before = hub.sent(WEIGHTS)
+    machine.pull(REPO, policy=RANGED)
+    again = hub.sent(WEIGHTS) - before - (len(files[WEIGHTS]) - sum(held))
+    assert 0 <= again <= 4 * MIB, "at most a chunk of each range that was open"
+    machine.store.verify(REPO)
+
+
+def test_a_range_that_is_cut_goes_on_where_it_stopped(machine: Machine, hub: LocalHub) -> None:
+    files = hub.add_repo(REPO, tiny_model(9 * MIB)).files
+    hub.fault(WEIGHTS, *[Fault(cut_after=each) for each in (MIB, 1000, 2 * MIB - 1, MIB, 5)])
+    machine.pull(REPO, policy=RANGED)
+    assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
+
+
+@pytest.mark.parametrize("fault", [Fault(ignore_range=True), Fault(corrupt=True, cut_after=MIB)])
+def test_ranges_that_do_not_go_together_start_over(machine: Machine, hub: LocalHub, fault: Fault) -> None:
+    hub.add_repo(REPO, tiny_model(9 * MIB))
+    hub.fault(WEIGHTS, fault)
+    machine.pull(REPO, policy=RANGED)
+    machine.store.verify(REPO)
+    hub.add_repo(REPO, tiny_model(9 * MIB)).wrong_hashes[WEIGHTS] = "0" * 64
+    before = hub.sent(WEIGHTS)
+    with pytest.raises(CorruptModel, match="damaged"):
+        machine.pull(REPO, force=True, policy=RANGED)
+    assert hub.sent(WEIGHTS) - before < 10 * MIB, "what is wrong on the server is not fetched twice"
+
+
 def test_stopping_a_pull_keeps_what_came(machine: Machine, hub: LocalHub) -> None:
     files = hub.add_repo(REPO, tiny_model(3 * MIB)).files
     hub.fault(WEIGHTS, Fault(hold_after=2 * MIB))
@@ -235,9 +308,12 @@ def test_a_file_with_another_hash_is_never_installed(machine: Machine, hub: Loca
 
 def test_more_bytes_than_announced_are_refused(machine: Machine, hub: LocalHub) -> None:
     hub.add_repo(REPO, tiny_model())
-    hub.fault(WEIGHTS, Fault(extra=b"x" * 100_000))
-    with pytest.raises(CorruptModel, match="more"):
+    hub.fault(WEIGHTS, *[Fault(extra=b"x" * 100_000)] * 2)
+    with pytest.raises(CorruptModel, match=r"more of model\.safetensors than it announced") as caught:
         machine.pull(REPO)
+    assert "another repository" in (caught.value.hint or "")
+    hub.fault(WEIGHTS, Fault(extra=b"x" * 100_000))
+    assert machine.pull(REPO).fresh, "once may be an accident"
 
 
 def test_a_busy_server_is_asked_again_when_it_says(machine: Machine, hub: LocalHub) -> None:
