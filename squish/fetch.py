@@ -186,8 +186,9 @@ class Fetch:
     async def _notices(self, parameters: int, recipe: Recipe) -> list[Notice]:
         """What the user should know of a compression before it begins."""
         found = [Notice(f"{self._repo.repo_id} has full precision: it is compressed to {recipes.label(recipe)}.")]
-        if (await asyncio.to_thread(machine.read)).float32:
-            text = "Without a GPU weights are computed in float32 where that fits: fewer bits save disk, not memory."
+        here = await asyncio.to_thread(machine.read)
+        if here.float32 and not here.packed:
+            text = "Without a GPU or a C compiler weights become float32: fewer bits save disk, not memory."
             found.append(Notice(text))
         if warning := recipes.warning(recipe, parameters):
             found.append(Notice(warning))

@@ -3,11 +3,12 @@
 Pure arithmetic on what config.json says; it reads no machine and no disk. All sizes are in bytes.
 
     needed = weights + KV cache + overhead
-    weights    on a GPU as they are stored; on a CPU float32, 4 bytes a parameter and the packed ones they are made
-               from, where that fits, else packed
+    weights    on a GPU as they are stored; on a CPU with float32 scales, and float32 where they are not quantized
     KV cache   2 · layers · KV heads · head size · bytes of a number · tokens; a sliding window bounds the tokens of
                its layers, latent attention has one narrow vector instead, recurrent layers have none
-    overhead   the process, its libraries, and the activations of one prefill step
+    overhead   the process, its libraries, and the activations of one prefill step; on a CPU also the cache once more,
+               because it is copied when it grows and when it is kept, or, where that is more, what float32 weights
+               are made from while they are read
 """
 
 from __future__ import annotations
@@ -21,21 +22,26 @@ Fits = Literal["yes", "tight", "no"]
 _PREFILL_STEP = 2048
 _PREFILL_STEP_ON_CPU = 512
 _CACHE_STEP = 256
-_PROCESS = 185_000_000
+_PROCESS = 145_000_000
+_READING = 165_000_000  # of the process while it loads a model
 _TIGHT = 0.9
+_QUANTIZED_BITS = 12  # a parameter; with fewer it is quantized
+_WIDENED = 10 / 9  # quantized weights on a CPU to stored ones, for 4 bits in groups of 64
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Memory for models. kind: what it is called; total: what a model may take at most; free: at this moment.
 
-    float32: weights and caches are float32, as on a CPU.
+    float32: weights and caches are float32, as on a CPU. packed: but quantized weights are multiplied as they are,
+    which takes a C compiler there.
     """
 
     kind: Literal["unified memory", "RAM", "VRAM"]
     total: int
     free: int
     float32: bool
+    packed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,8 @@ class Shape:
     """What of a model's architecture decides its memory.
 
     kv_numbers: numbers that the KV cache of one token holds in layers that see everything; window_numbers: in layers
-    that see `window` tokens only.
+    that see `window` tokens only. widened: size of quantized weights on a CPU, with codes of 4 or 8 bits and float32
+    scales, to that of stored ones.
     """
 
     parameters: int
@@ -53,6 +60,7 @@ class Shape:
     hidden: int = 0
     intermediate: int = 0
     vocabulary: int = 0
+    widened: float = _WIDENED
     exact: bool = True
 
 
@@ -94,6 +102,7 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
         hidden=hidden,
         intermediate=_number(main, "intermediate_size", "n_inner") or 4 * hidden,
         vocabulary=_number(main, "vocab_size") or _number(config, "vocab_size"),
+        widened=_widened(config.get("quantization")),
     )
 
 
@@ -111,11 +120,15 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
         cache += shape.window_numbers * min(tokens, shape.window or tokens) * width
     step = min(_PREFILL_STEP_ON_CPU if machine.float32 else _PREFILL_STEP, max(context, 1))
     overhead = _PROCESS + step * 2 * (shape.hidden + shape.intermediate) * width + shape.vocabulary * width * 4
-    weights = stored
-    if machine.float32:
-        plain = 4 * shape.parameters
-        packed = stored if stored < plain else 0  # held beside the float32 weights while they are unpacked
-        weights = plain + packed if plain + packed + cache + overhead <= machine.total else stored * 9 // 8
+    if not machine.float32:
+        return Estimate(context, stored, cache, overhead, shape.exact)
+    weights, read = 4 * shape.parameters, stored
+    quantized = 8 * stored < _QUANTIZED_BITS * shape.parameters
+    if (quantized and machine.packed) or weights + read + 2 * cache + overhead > machine.total:
+        weights, read = int(stored * shape.widened), 0
+    elif stored >= weights:
+        read = 0
+    overhead = max(overhead + cache, _READING + read - cache)
     return Estimate(context, weights, cache, overhead, shape.exact)
 
 
@@ -136,6 +149,13 @@ def largest_context(shape: Shape, stored: int, machine: Machine, most: int) -> i
         else:
             high = middle - 1
     return low
+
+
+def _widened(quantization: object) -> float:
+    if not isinstance(quantization, Mapping) or quantization.get("mode", "affine") != "affine":
+        return _WIDENED
+    bits, group = _number(quantization, "bits") or 4, _number(quantization, "group_size") or 64
+    return ((4 if bits <= 4 else 8) + 64 / group) / (bits + 32 / group)
 
 
 def _attention_layers(config: Mapping[str, Any], layers: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ It decides nothing: fit.py does.
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
 
@@ -26,7 +27,8 @@ def read() -> Machine:
         return Machine("unified memory", most, min(most, memory.available), float32=False)
     if _has_cuda() and (found := _video_memory()) is not None:
         return Machine("VRAM", found[0], found[1], float32=False)
-    return Machine("RAM", memory.total - _RESERVE, max(0, memory.available - _RESERVE), float32=True)
+    packed = any(map(shutil.which, ("cc", "gcc", "clang")))  # what worker/blas.py compiles its kernels with
+    return Machine("RAM", memory.total - _RESERVE, max(0, memory.available - _RESERVE), float32=True, packed=packed)
 
 
 def _has_cuda() -> bool:

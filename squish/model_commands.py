@@ -292,7 +292,7 @@ def _show_found(found: list[Found], context: int) -> None:
     )
     if here.float32 and any(each.memory >= 4 * each.parameters > 0 for each in found):
         console.note(
-            "Without a GPU weights are computed in float32: MEMORY counts 4 bytes a parameter where that fits."
+            "Without a GPU, weights that are not quantized become float32: MEMORY counts 4 bytes a parameter for them."
         )
 
 

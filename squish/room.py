@@ -61,7 +61,7 @@ class Room:
 
 
 def _least(installed: Installed, memory: fit.Machine) -> int:
-    """What a model needs at the least: its weights as stored; a CPU keeps them packed when float32 does not fit."""
+    """What a model needs at the least: as in a memory where nothing can be unpacked."""
     manifest = installed.manifest
     try:
         config = json.loads((installed.path / "config.json").read_bytes())
@@ -70,6 +70,4 @@ def _least(installed: Installed, memory: fit.Machine) -> int:
     shape = fit.shape_of(config if isinstance(config, dict) else {}, manifest.parameters)
     stored = sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
     context = min(_CONTEXT, manifest.context_length)
-    found = fit.estimate(shape, stored, context, replace(memory, float32=False))
-    width = 2 if memory.float32 else 1  # the cache of a CPU holds float32
-    return found.weights * (9 if memory.float32 else 8) // 8 + found.cache * width + found.overhead
+    return fit.estimate(shape, stored, context, replace(memory, total=0)).needed

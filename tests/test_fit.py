@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,22 @@ def test_the_verdict_says_what_is_missing() -> None:
     assert verdict(found, Machine("unified memory", 6 * GB, 6 * GB, float32=False)) == "no"
 
 
-def test_on_a_cpu_weights_are_unpacked_only_where_that_fits() -> None:
+def test_on_a_cpu_quantized_weights_stay_packed_where_a_compiler_is() -> None:
     small, large = Shape(10**9, 1000), Shape(20 * GB, 1000)
-    assert estimate(small, GB // 2, 1024, LINUX).weights == 4 * GB + GB // 2
-    assert estimate(large, 11 * GB, 1024, LINUX).weights < 13 * GB
+    without = replace(LINUX, packed=False)
+    assert estimate(small, GB // 2, 1024, LINUX).weights == GB // 2 * 10 // 9
+    assert estimate(small, GB // 2, 1024, without).weights == 4 * 10**9
+    assert estimate(large, 11 * GB, 1024, without).weights < 13 * GB
+    half_precision = estimate(small, 2 * 10**9, 1024, LINUX)
+    assert half_precision.weights == 4 * 10**9 and half_precision.needed > 6 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "widened"), [(4, 64, 5 / 4.5), (3, 64, 5 / 3.5), (6, 64, 9 / 6.5), (4, 32, 6 / 5)]
+)
+def test_packed_weights_take_whole_codes_and_float32_scales(bits: int, group: int, widened: float) -> None:
+    config = LLAMA_8B | {"quantization": {"bits": bits, "group_size": group}}
+    assert shape_of(config, 8 * GB).widened == pytest.approx(widened)
 
 
 def test_the_longest_context_is_the_last_that_fits() -> None:

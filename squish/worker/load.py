@@ -1,9 +1,9 @@
 """Owns the way from an MLX model directory to a model in memory, in the number format this machine computes fast.
 
-On a GPU (Metal, CUDA) weights stay as they are stored. On a CPU everything is float32: half precision and quantized
-products do not go through BLAS there. Quantized weights are dequantized when that fits into free memory (4 bytes a
-parameter); otherwise they stay packed, with float32 scales. It never runs code that a model brings, and knows nothing
-of requests.
+On a GPU (Metal, CUDA) weights stay as they are stored. On a CPU everything is float32, because half precision does not
+go through BLAS there, and quantized weights stay packed where the BLAS in use can read them (packed.py). Where it
+cannot, they are dequantized when that fits into free memory (4 bytes a parameter). It never runs code that a model
+brings, and knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import MODEL_REMAPPING, load_config, load_model, load_tokenizer
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
-from squish.worker import memory
+from squish.worker import memory, packed
 
 # Left for the KV cache, activations and everybody else.
 _RESERVE = 1 << 30
@@ -73,6 +73,7 @@ def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
     model = _build(path, config)
     available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - _RESERVE
     dtype = _place(model, path, available)
+    memory.give_back()
     eos = config.get("eos_token_id")
     tokenizer = _load_tokenizer(path, [eos] if isinstance(eos, int) else eos)
     text_config = config.get("text_config", config)
@@ -196,13 +197,16 @@ def _context_length(config: dict[str, Any]) -> int:
 
 def _place(model: Module, path: Path, available: int) -> str:
     """Bring the parameters into memory, in the format for this device; says which."""
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
     quantized = any(isinstance(module, tuple(_PLAIN)) for _, module in _modules(model))
-    if mx.default_device() == mx.gpu:
+    packing = packed.available()
+    if not on_cpu:
         needed, policy = _nbytes(model), "quantized as stored" if quantized else "as stored"
     else:
-        needed, policy = _float32_bytes(model, dequantized=True), "float32"
+        needed, unpack = _float32_bytes(model, packing, unpack=True), True
         if quantized and needed > available:
-            needed, policy = _float32_bytes(model, dequantized=False), "quantized, float32 scales"
+            needed, unpack = _float32_bytes(model, packing, unpack=False), False
+        policy = "quantized, float32 scales" if quantized and (packing or not unpack) else "float32"
     if needed > available:
         free = max(available, 0)
         raise LoadFailed(
@@ -211,45 +215,55 @@ def _place(model: Module, path: Path, available: int) -> str:
             hint="Close other programs, unload other models, or take a smaller or more compressed model.",
         )
     try:
-        if policy == "float32":
-            _dequantize(model)
-        _evaluate(model, as_float32=mx.default_device() == mx.cpu)
+        if on_cpu:
+            _replace_quantized(model, packing=packing, unpack=unpack)
+        _evaluate(model, as_float32=on_cpu)
     except (RuntimeError, ValueError) as error:
         raise LoadFailed(f"{display_name(path)} could not be read into memory: {error}") from error
     return policy
 
 
-def _dequantize(model: Module) -> None:
-    """Replace each quantized layer by a float32 one, evaluated before the next is begun: no two are in memory twice.
+def _replace_quantized(model: Module, *, packing: bool, unpack: bool) -> None:
+    """Replace quantized layers by packed ones, else (with unpack) by float32 ones; no two are in memory twice."""
+    for name, module in _modules(model):
+        if packing and packed.can_pack(module):
+            layer = packed.pack(module)
+        elif unpack and type(module) in _PLAIN:
+            layer = _dequantized(module)
+        else:
+            continue
+        if (parent := _parent(model, name)) is not None:
+            holder, key = parent
+            holder[key] = layer
+            module.clear()
+
+
+def _dequantized(module: Module) -> Module:
+    """A float32 layer with the same weights, evaluated.
 
     Scales become float32 first: dequantizing in half precision would round every weight once more. A tied embedding
     works as before, since a plain Embedding has the same `as_linear`.
     """
-    for name, module in _modules(model):
-        plain = _PLAIN.get(type(module))
-        if plain is None or (parent := _parent(model, name)) is None:
-            continue
-        scales, biases = _widened(module["scales"]), module.get("biases")
-        weight = mx.dequantize(
-            module["weight"],
-            scales,
-            None if biases is None else _widened(biases),
-            group_size=module.group_size,
-            bits=module.bits,
-            mode=module.mode,
-            dtype=mx.float32,
-        )
-        mx.eval(weight)
-        layer: Any = plain.__new__(plain)
-        module_init: Any = Module.__init__
-        module_init(layer)
-        layer.weight = weight
-        if "bias" in module:
-            layer.bias = module["bias"]
-        holder, key = parent
-        holder[key] = layer
-        layer.eval()
-        module.clear()
+    plain = _PLAIN[type(module)]
+    scales, biases = _widened(module["scales"]), module.get("biases")
+    weight = mx.dequantize(
+        module["weight"],
+        scales,
+        None if biases is None else _widened(biases),
+        group_size=module.group_size,
+        bits=module.bits,
+        mode=module.mode,
+        dtype=mx.float32,
+    )
+    mx.eval(weight)
+    layer: Any = plain.__new__(plain)
+    module_init: Any = Module.__init__
+    module_init(layer)
+    layer.weight = weight
+    if "bias" in module:
+        layer.bias = module["bias"]
+    layer.eval()
+    return cast(Module, layer)
 
 
 def _parent(model: Module, name: str) -> tuple[Any, Any] | None:
@@ -295,15 +309,19 @@ def _nbytes(model: Module) -> int:
     return sum(array.nbytes for array in _arrays(model))
 
 
-def _float32_bytes(model: Module, *, dequantized: bool) -> int:
-    """What the parameters take when they are float32, with quantized weights unpacked or left packed."""
+def _float32_bytes(model: Module, packing: bool, *, unpack: bool) -> int:
+    """What the parameters take as float32, with quantized weights packed where they can be, else unpacked."""
     total = sum(_float32_size(array) for array in _arrays(model))
-    if not dequantized:
-        return total
     for _, module in _modules(model):
-        if type(module) in _PLAIN:
-            total += module["weight"].size * 32 // module.bits * 4 - module["weight"].nbytes
-            total -= sum(_float32_size(module[key]) for key in ("scales", "biases") if key in module)
+        if type(module) not in _PLAIN:
+            continue
+        kept = module["weight"].nbytes + sum(
+            _float32_size(module[key]) for key in ("scales", "biases") if key in module
+        )
+        if packing and packed.can_pack(module):
+            total += packed.packed_bytes(module) - kept
+        elif unpack:
+            total += module["weight"].size * 32 // module.bits * 4 - kept
     return total
 
 

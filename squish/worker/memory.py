@@ -6,6 +6,7 @@ kernel, and mlx-lm raises the limit by itself in `wired_limit` and in every Batc
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import resource
 import sys
@@ -19,6 +20,7 @@ import psutil
 # Buffers kept for reuse: enough for the activations of a prefill step, too little to push a neighbor into swap.
 _CACHE_SHARE = 16
 _LARGEST_CACHE = 2 << 30
+_LARGEST_CACHE_ON_CPU = 128 << 20  # a prefill step is smaller there, and memory comes quickly from the system
 # What the system and the other processes keep when MLX takes all it may.
 _MEMORY_SHARE = 0.9
 
@@ -40,7 +42,8 @@ def limits() -> None:
     """
     total = psutil.virtual_memory().total
     mx.set_memory_limit(int(total * _MEMORY_SHARE))
-    mx.set_cache_limit(min(total // _CACHE_SHARE, _LARGEST_CACHE))
+    largest = _LARGEST_CACHE_ON_CPU if mx.default_device() == mx.Device(mx.cpu) else _LARGEST_CACHE
+    mx.set_cache_limit(min(total // _CACHE_SHARE, largest))
     # mlx-lm offers no switch; None is its own answer where a device reports no limit. By name, because the package
     # has a function that is called like this module.
     generate: Any = importlib.import_module("mlx_lm.generate")
@@ -58,6 +61,13 @@ def reading() -> MemoryReading:
         cache=mx.get_cache_memory(),
         resident=psutil.Process().memory_info().rss,
     )
+
+
+def give_back() -> None:
+    """Return freed memory to the system. MLX and glibc keep what loading a model has freed, up to half of it."""
+    mx.clear_cache()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def cache_budget() -> int:
