@@ -250,13 +250,13 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     squish search --sort updated --limit 5
     """
     from squish import search as searching
-    from squish.errors import HubUnreachable, Offline
+    from squish.errors import HubError
 
     settings = Settings.from_environment()
     wanted = searching.Wanted(query, context, fits or not query, sort, limit)
     try:
         found = searching.everywhere(wanted, settings)
-    except (HubUnreachable, Offline) as error:
+    except HubError as error:
         console.error(error)
         console.note("Only the catalog and the installed models were searched.")
         found = searching.offline(wanted, settings)

@@ -180,3 +180,17 @@ def test_a_busy_hub_is_asked_again_without_a_word_of_its_library(
     with pytest.raises(HubError, match="503"):
         search.everywhere(Wanted("tiny"), settings)
     assert capfd.readouterr().err == ""
+
+
+def test_a_hub_that_stays_busy_leaves_the_catalog(hub: LocalHub, tmp_path: Path) -> None:
+    hub.fault("api", *[Fault(status=503, retry_after="0")] * 3)
+    variables = clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url}
+    done = subprocess.run(
+        [SQUISH, "search", "qwen3", "--json"], env=variables, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines() == [
+        "squish: The Hub answered 503 for the search.",
+        "        Try again later.",
+        "Only the catalog and the installed models were searched.",
+    ]
+    assert "qwen3:8b" in {each["name"] for each in json.loads(done.stdout)}
