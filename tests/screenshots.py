@@ -11,13 +11,13 @@ from pathlib import Path
 from tests.tui_scenes import SCENES
 
 PICTURES = {
-    "chat": "streaming",
-    "code": "code",
-    "models": "picker",
+    "chat": "chats",
+    "params": "params",
+    "find": "find",
     "first-run": "first-run",
     "hub": "hub",
+    "models": "library",
     "downloads": "downloads",
-    "library": "library",
     "server": "server",
 }
 SIZE = (100, 30)

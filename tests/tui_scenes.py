@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from textual.pilot import Pilot
 
@@ -16,6 +17,7 @@ from squish.tui.widgets.table import Table
 from tests.tui_scripted import MODELS, SMOL, ScriptedApp
 
 QUESTION = "Match ISO dates"
+SOME_DAY = datetime(2026, 5, 1, 12, tzinfo=UTC)
 STORY = (
     "**regular expression** for an ISO date has three groups",
     ": the year, the month and the day.\n\n",
@@ -175,8 +177,12 @@ async def help_screen(pilot: Pilot[None]) -> None:
 async def said(pilot: Pilot[None], question: str, *answer: str, thoughts: tuple[str, ...] = ()) -> None:
     """A question and its complete answer."""
     await ask(pilot, question)
-    engine = app_of(pilot).engine
-    engine.last.think(*thoughts)
+    app = app_of(pilot)
+    engine = app.engine
+    if thoughts:
+        engine.last.think(*thoughts)
+        await until(pilot, lambda: "thinking" in note(pilot))
+        app.seconds.now += 2
     engine.last.say(*answer)
     engine.last.finish(tokens=212)
     await until(pilot, lambda: "212 tok" in note(pilot))
@@ -209,6 +215,7 @@ async def params(pilot: Pilot[None]) -> None:
 async def find(pilot: Pilot[None]) -> None:
     await said(pilot, "How do tides work?", "The **Moon** pulls the water.")
     await said(pilot, "And on Mars?", "Mars has two small moons.")
+    app_of(pilot).chats._write("UPDATE messages SET created = ?", (SOME_DAY.timestamp(),))
     await pilot.press("ctrl+s")
     await until(pilot, lambda: bool(pilot.app.screen.query("#find")))
     await write(pilot, "moon")
