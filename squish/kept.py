@@ -23,11 +23,11 @@ SAVE_INTERVAL = 0.25
 class Kept:
     """chat: the one that goes on, or None for a new one, which begins with its first question.
 
-    model and settings: what is asked and how; a chat that goes on takes them for its own.
+    model and settings: what is asked and how. A chat that goes on keeps its own settings.
     """
 
     def __init__(self, chats: Chats, model: str, settings: ChatSettings, chat: Chat | None = None) -> None:
-        self._chats, self._model, self._settings = chats, model, settings
+        self._chats, self._model, self._settings = chats, model, chat.settings if chat else settings
         self._chat = chat.id if chat else None
         self._parent: int | None = None
         self._answer = 0
