@@ -18,8 +18,8 @@ from squish.tui import readme, variants
 from squish.tui.screens.card import CardScreen
 from squish.tui.screens.hub import HubScreen
 from tests.local_hub import Fault, LocalHub
-from tests.test_tui_hub import find, new_app
-from tests.tui_scenes import screen_text, until
+from tests.test_tui_hub import find, new_app, table
+from tests.tui_scenes import screen_text, until, write
 from tests.tui_scripted import FrozenMachine
 
 REPO = "acme/tiny-GGUF"
@@ -79,6 +79,34 @@ async def test_one_of_several_files_is_chosen(hub: LocalHub, settings: Settings)
         assert app.screen.query_one(OptionList).highlighted == 1, "the best that fits"
         await pilot.press("up", "enter")
         await until(pilot, lambda: [each.name for each in app.downloads.transfers] == [f"{REPO}:Q4_K_M"])
+
+
+async def test_of_a_repository_that_is_only_named_a_file_is_chosen_too(hub: LocalHub, settings: Settings) -> None:
+    hub.repos[REPO].tags = ()
+    hub.fault("tiny-Q8_0.gguf", Fault(hold_after=100))
+    app = new_app(settings)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HubScreen))
+        await pilot.press("slash")
+        await write(pilot, REPO)
+        await until(pilot, lambda: table(pilot).marked == REPO)
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: [each.name for each in app.downloads.transfers] == [f"{REPO}:Q8_0"])
+
+
+async def test_where_safetensors_are_nothing_is_chosen(hub: LocalHub, settings: Settings) -> None:
+    files = {"model.safetensors": b"x" * 200_000, "config.json": b"{}"}
+    hub.add_repo("acme/plain", files | {"a-Q8_0.gguf": b"8", "a-Q4_0.gguf": b"4"}).tags = ()
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HubScreen))
+        await pilot.press("slash")
+        await write(pilot, "acme/plain")
+        await until(pilot, lambda: table(pilot).marked == "acme/plain")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: [each.name for each in app.downloads.transfers] == ["acme/plain"])
 
 
 async def test_the_only_file_needs_no_choice(hub: LocalHub, settings: Settings) -> None:

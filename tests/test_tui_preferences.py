@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from squish import state_file
 from squish.config import Settings
 from squish.errors import ConfigError
 from squish.measured import Speed, remember, speeds
@@ -49,7 +50,10 @@ async def test_a_theme_that_is_chosen_is_there_the_next_time(tmp_path: Path) -> 
     async with Runtime(told) as runtime:
         app = SquishApp(runtime)
         preferences.apply(app, told)
-        assert app.theme == "gruvbox", "config.toml has the last word"
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            assert app.theme == "gruvbox", "config.toml has the last word"
+    assert state_file.table(told.home, "screen") == {"theme": "dracula"}, "and is no choice that was made here"
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,10 @@ class Variant:
 
 
 def of(find: Found, snapshot: Snapshot, context: int, machine: fit.Machine) -> list[Variant]:
-    """Each single .gguf file that a tag names, the smallest first."""
-    found = []
+    """Each single .gguf file that a tag names, the smallest first; none beside safetensors, which are taken then."""
+    found = list[Variant]()
+    if any(file.path.endswith(".safetensors") for file in snapshot.files):
+        return found
     for file in snapshot.files:
         tag = _TAG.search(file.path)
         if tag and _means(snapshot, tag[1], file):
@@ -38,6 +40,11 @@ def of(find: Found, snapshot: Snapshot, context: int, machine: fit.Machine) -> l
             fits = finds.verdict(replace(find, size=file.size), context, machine)
             found.append(Variant(f"{find.repo}:{tag[1]}", tag[1], file.size, bits, fits))
     return sorted(found, key=lambda each: (each.size, each.tag))
+
+
+def may_differ(find: Found) -> bool:
+    """Whether a repository may have several files to choose from, as far as is known of it before it is asked."""
+    return find.name == find.repo and (find.kind == "gguf" or not find.parameters)
 
 
 def best(variants: Sequence[Variant]) -> Variant:

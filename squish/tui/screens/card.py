@@ -31,7 +31,7 @@ from squish.tui.widgets.markdown import Palette, frozen
 class CardScreen(ModalScreen[str | None]):
     """Returns the name to download, or None.
 
-    choosing: it was opened to choose a file, so that it closes with the only one when there is only one.
+    choosing: it was opened to choose a file, so that it closes at once where there is nothing to choose.
     """
 
     CSS_PATH = "card.tcss"
@@ -67,7 +67,7 @@ class CardScreen(ModalScreen[str | None]):
         hub, find = Hub(self._settings), self._find
         text, found, failure = "", list[Variant](), None
         try:
-            if find.kind == "gguf":
+            if variants.may_differ(find):
                 snapshot = await asyncio.to_thread(hub.snapshot, find.repo)
                 found = variants.of(find, snapshot, self._tokens, self._machine)
             if _is_on_hub(find.repo):
@@ -81,8 +81,8 @@ class CardScreen(ModalScreen[str | None]):
     @on(CardRead)
     async def _card_read(self, event: CardRead) -> None:
         self._variants = event.variants
-        if self._choosing and len(event.variants) == 1:
-            self.dismiss(event.variants[0].name)
+        if self._choosing and len(event.variants) < 2 and not event.error:
+            self.dismiss(event.variants[0].name if event.variants else self._find.name)
             return
         state = self.query_one("#state", Static)
         state.display = bool(event.error) or not event.text

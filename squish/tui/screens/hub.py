@@ -20,7 +20,7 @@ from squish.errors import EngineError, HubUnreachable, Offline, SquishError
 from squish.runtime import Runtime
 from squish.search import Found, Wanted
 from squish.text import clean
-from squish.tui import actions, figures, finds, summary
+from squish.tui import actions, figures, finds, summary, variants
 from squish.tui.downloads import Downloads
 from squish.tui.finds import FIRST_RUN, Choice
 from squish.tui.machine import Machine
@@ -181,7 +181,7 @@ class HubScreen(Screen[None]):
 
     def _begin(self, find: Found) -> None:
         """Download a model; of a repository with several GGUF files one is chosen first."""
-        if find.kind == "gguf" and find.name == find.repo:
+        if variants.may_differ(find):
             self._open_card(find, choosing=True)
         else:
             self._download(find.name)
