@@ -30,7 +30,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 _LARGEST = 2**31 - 1
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a conversation.
 
     tool_calls: what an assistant turn called. tool_call_id: the call that a tool turn answers. name: of the tool.

@@ -166,6 +166,10 @@ def test_a_model_that_opens_a_thought_itself_may_do_so_once() -> None:
     "wanted",
     [
         ResponseFormat("regex", "(["),
+        ResponseFormat("regex", r"[^\s\S]"),
+        ResponseFormat("lark", "start: start"),
+        ResponseFormat("json_schema", '{"$ref": "#"}'),
+        ResponseFormat("json_schema", '{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}'),
         ResponseFormat("lark", "start: nothing"),
         ResponseFormat("json_schema", '{"type": "strin"}'),
         ResponseFormat("json_schema", "[1"),

@@ -60,7 +60,7 @@ class GrammarCompiler:
     def _compiled(self, wanted: ResponseFormat) -> LLMatcher:
         try:
             matcher = LLMatcher(self._vocabulary(wanted), _source(wanted), log_level=0)
-            reason = matcher.get_error() if matcher.is_error() else ""
+            reason = matcher.get_error() if matcher.is_error() else _dead_end(matcher.deep_copy())
         except ValueError as error:
             reason = str(error)
         if reason:
@@ -128,6 +128,14 @@ class GrammarState:
         if not self._begun and self._thinking:
             allowed[list(self._thinking.start[:1])] = True
         return allowed
+
+
+def _dead_end(matcher: LLMatcher) -> str:
+    """Why nothing can be the first token, or "". Some grammars compile that allow nothing: {"$ref": "#"}, [^\\s\\S]."""
+    allowed: bytes = matcher.compute_bitmask()
+    if matcher.is_error():
+        return str(matcher.get_error())
+    return "" if any(allowed) else "nothing at all fits it"
 
 
 _NAMES = {"json_object": "format", "json_schema": "JSON schema", "regex": "regular expression", "lark": "grammar"}
