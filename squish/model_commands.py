@@ -290,9 +290,11 @@ def _show_found(found: list[Found], context: int) -> None:
         f"MEMORY is for a context of {context:,} tokens. This machine has {console.size(here.total)} of {here.kind} "
         f"for models, {console.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
     )
-    if here.float32 and any(each.memory >= 4 * each.parameters > 0 for each in found):
+    if here.float32 and here.packed:
+        console.note("Without a GPU caches are float32, and so are weights that are not quantized: MEMORY counts that.")
+    elif here.float32:
         console.note(
-            "Without a GPU, weights that are not quantized become float32: MEMORY counts 4 bytes a parameter for them."
+            "Without a GPU and a C compiler all is float32 where that fits: MEMORY counts 4 bytes a parameter."
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from squish import architectures, search
+from squish import architectures, model_commands, search
 from squish.config import Settings
 from squish.errors import HubError, HubUnreachable
 from squish.fit import Machine
@@ -87,6 +87,17 @@ def test_the_order_can_be_chosen(settings: Settings) -> None:
         "maker/Tiny-8B", "mlx-community/Tiny-400B-4bit"
     ]  # fmt: skip
     assert names(search.everywhere(Wanted("tiny", sort="size"), settings))[-1] == "mlx-community/Tiny-400B-4bit"
+
+
+def test_without_a_gpu_a_line_says_what_the_memory_counts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Settings, "from_environment", classmethod(lambda cls: settings))
+    for packed, said in ((True, "not quantized"), (False, "4 bytes a parameter")):
+        here = Machine("RAM", 16 * GB, 12 * GB, float32=True, packed=packed)
+        monkeypatch.setattr("squish.machine.read", lambda here=here: here)
+        model_commands.search.main(["tiny"], standalone_mode=False)
+        assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_short_name_stands_beside_its_repository(settings: Settings) -> None:
