@@ -29,7 +29,7 @@ from squish.protocol import (
     QuantizeShards,
 )
 from squish.worker.gguf import GgufImport, import_gguf, inspect_gguf
-from squish.worker.load import display_name
+from squish.worker.model_files import display_name
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 

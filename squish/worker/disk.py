@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import struct
 import time
 from array import array
 from contextlib import suppress
@@ -21,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 
-_LARGEST_HEADER = 64 << 20
+from squish.worker.model_files import safetensors_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +97,13 @@ class DiskTier:
 
     def _tokens(self, path: Path) -> list[int] | None:
         """The tokens that a file holds; None when it is not whole or names another model."""
+        header = safetensors_header(path)
         try:
-            with path.open("rb") as file:
-                length: int = struct.unpack("<Q", file.read(8))[0]
-                if length > _LARGEST_HEADER:
-                    return None
-                header = json.loads(file.read(length))
-            end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-            metadata = header["__metadata__"]
-            if path.stat().st_size != 8 + length + end or metadata["0.key"] != self._key:
+            metadata = header["__metadata__"] if header else {}
+            if metadata["0.key"] != self._key:
                 return None
             return array("I", base64.b64decode(metadata["0.tokens"])).tolist()
-        except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError):
             return None
 
 

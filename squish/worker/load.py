@@ -8,9 +8,6 @@ brings, and knows nothing of requests.
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +24,11 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from mlx_lm.utils import MODEL_REMAPPING, load_config, load_model, load_tokenizer
+from mlx_lm.utils import load_model, load_tokenizer
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.worker import memory, packed
+from squish.worker.model_files import check_weight_files, display_name, read_config
 
 # Left for the KV cache, activations and everybody else.
 _RESERVE = 1 << 30
@@ -68,8 +66,8 @@ def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
     (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
     """
     memory.limits()
-    config = _read_config(path)
-    _check_weight_files(path)
+    config = read_config(path)
+    check_weight_files(path)
     model = _build(path, config)
     available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - _RESERVE
     dtype = _place(model, path, available)
@@ -90,73 +88,7 @@ def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
     )
 
 
-# ---- what lies on disk
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = load_config(path)
-    except FileNotFoundError as error:
-        raise CorruptModel(
-            f"{display_name(path)} has no config.json, so it is not an MLX model.", param="config.json"
-        ) from error
-    except (ValueError, TypeError, OSError) as error:
-        raise CorruptModel(
-            f"config.json of {display_name(path)} cannot be read: {error}", param="config.json"
-        ) from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str):
-        raise CorruptModel(f"config.json of {display_name(path)} names no model_type.", param="config.json")
-    if config.get("model_file") is not None:
-        raise UnsupportedModel(
-            f"{display_name(path)} wants to run its own code ({config['model_file']!r}).", param="config.json"
-        )
-    module = MODEL_REMAPPING.get(kind, kind)
-    if not module.isidentifier() or importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
-        own_code = " It wants to run its own code, which Squish never does." if "auto_map" in config else ""
-        raise UnsupportedModel(
-            f"The architecture {kind!r} of {display_name(path)} is not supported.{own_code}", param="config.json"
-        )
-    return config
-
-
-def _check_weight_files(path: Path) -> None:
-    """Every shard is there and whole. mlx would name neither the missing nor the damaged one."""
-    shards = {file.name for file in path.glob("model*.safetensors")}
-    index = path / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            shards |= set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CorruptModel(f"{index.name} of {display_name(path)} cannot be read.", param=index.name) from error
-    if not shards:
-        raise CorruptModel(f"{display_name(path)} has no weights (model*.safetensors).", param="model.safetensors")
-    for name in sorted(shards):
-        if not (path / name).is_file():
-            raise CorruptModel(
-                f"{name} of {display_name(path)} is missing.", hint="Download the model again.", param=name
-            )
-        if not _is_whole(path / name):
-            raise CorruptModel(
-                f"{name} of {display_name(path)} is damaged.", hint="Download the model again.", param=name
-            )
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether the safetensors header can be read and describes exactly the bytes that follow."""
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            length: int = struct.unpack("<Q", stream.read(8))[0]
-            if length > size - 8:
-                return False
-            header = json.loads(stream.read(length))
-        return bool(
-            size
-            == 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        )
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return False
+# ---- from disk
 
 
 def _build(path: Path, config: dict[str, Any]) -> Module:
@@ -327,8 +259,3 @@ def _float32_bytes(model: Module, packing: bool, *, unpack: bool) -> int:
 
 def _float32_size(array: mx.array) -> int:
     return array.size * 4 if mx.issubdtype(array.dtype, mx.floating) else array.nbytes
-
-
-def display_name(path: Path) -> str:
-    """What a user calls the model in this directory: the store spells `org/repo:tag` in a way that a disk takes."""
-    return path.name.partition("~")[0].replace("--", "/").replace("+", ":")

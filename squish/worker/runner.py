@@ -25,8 +25,6 @@ from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import Prepared, Row, RowMaker
 
-__all__ = ["Inbox", "Prepared", "Runner", "Stop", "now"]
-
 _ATTEMPTS = 2
 _SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk
 _SAVE_SECONDS = 2.0  # for which it may keep the end of the worker waiting
@@ -265,8 +263,3 @@ def _failure(error: Exception) -> Failure:
     if isinstance(error, SquishError):
         return Failure.of(error)
     return Failure.of(EngineError(f"The model failed while generating: {type(error).__name__}: {error}"))
-
-
-def now() -> float:
-    """The clock of Prepared.arrived."""
-    return time.monotonic()

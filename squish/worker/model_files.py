@@ -1,0 +1,83 @@
+"""Owns reading and checking the files of an MLX model directory, before anything is built from them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.utils import MODEL_REMAPPING, load_config
+
+from squish.errors import CorruptModel, UnsupportedModel
+
+_LARGEST_HEADER = 100 << 20
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = load_config(path)
+    except FileNotFoundError as error:
+        raise CorruptModel(
+            f"{display_name(path)} has no config.json, so it is not an MLX model.", param="config.json"
+        ) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise CorruptModel(
+            f"config.json of {display_name(path)} cannot be read: {error}", param="config.json"
+        ) from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
+        raise CorruptModel(f"config.json of {display_name(path)} names no model_type.", param="config.json")
+    if config.get("model_file") is not None:
+        raise UnsupportedModel(
+            f"{display_name(path)} wants to run its own code ({config['model_file']!r}).", param="config.json"
+        )
+    module = MODEL_REMAPPING.get(kind, kind)
+    if not module.isidentifier() or importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
+        own_code = " It wants to run its own code, which Squish never does." if "auto_map" in config else ""
+        raise UnsupportedModel(
+            f"The architecture {kind!r} of {display_name(path)} is not supported.{own_code}", param="config.json"
+        )
+    return config
+
+
+def check_weight_files(path: Path) -> None:
+    """Every shard is there and whole. mlx would name neither the missing nor the damaged one."""
+    shards = {file.name for file in path.glob("model*.safetensors")}
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            shards |= set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CorruptModel(f"{index.name} of {display_name(path)} cannot be read.", param=index.name) from error
+    if not shards:
+        raise CorruptModel(f"{display_name(path)} has no weights (model*.safetensors).", param="model.safetensors")
+    for name in sorted(shards):
+        if not (path / name).is_file():
+            raise CorruptModel(
+                f"{name} of {display_name(path)} is missing.", hint="Download the model again.", param=name
+            )
+        if safetensors_header(path / name) is None:
+            raise CorruptModel(
+                f"{name} of {display_name(path)} is damaged.", hint="Download the model again.", param=name
+            )
+
+
+def safetensors_header(file: Path) -> dict[str, Any] | None:
+    """The header of a safetensors file; None when it cannot be read or does not describe exactly the bytes after it."""
+    try:
+        with file.open("rb") as stream:
+            length: int = struct.unpack("<Q", stream.read(8))[0]
+            if length > _LARGEST_HEADER:
+                return None
+            header: dict[str, Any] = json.loads(stream.read(length))
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        return header if file.stat().st_size == 8 + length + end else None
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+
+
+def display_name(path: Path) -> str:
+    """What a user calls the model in this directory: the store spells `org/repo:tag` in a way that a disk takes."""
+    return path.name.partition("~")[0].replace("--", "/").replace("+", ":")
