@@ -204,7 +204,7 @@ def test_a_large_file_comes_in_several_ranges_at_once(machine: Machine, hub: Loc
 
 def test_ranges_of_a_killed_pull_are_taken_up_one_by_one(machine: Machine, hub: LocalHub) -> None:
     files = hub.add_repo(REPO, tiny_model(16 * MIB)).files
-    held = [2 * MIB + 300_000, MIB + 700_000, MIB // 2, 3 * MIB]
+    held = [2 * MIB + 400_000, MIB + 700_000, MIB // 2, 3 * MIB + 400_000]
     hub.fault(WEIGHTS, *[Fault(hold_after=each) for each in held])
     script = f"""
 import asyncio
