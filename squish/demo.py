@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
 from squish import console, repl
 from squish.chats import ChatSettings
@@ -22,14 +24,24 @@ async def show(runtime: Runtime) -> None:
     console.dim(f"\n{answered.summary}")
     [status] = runtime.sessions.status()
     console.dim(f"{status.name}: {console.size(status.weights_bytes)} of weights, {status.backend}")
-    console.note(
-        f"""
-Next:
-  .venv/bin/squish                          chat in the terminal
-  .venv/bin/squish run {MODEL}        talk line by line
-  .venv/bin/squish serve                    OpenAI API on http://127.0.0.1:11435/v1
-"""
+    program = _program()
+    steps = (
+        (program, "chat in the terminal"),
+        (f"{program} run {MODEL}", "talk line by line"),
+        (f"{program} serve", "OpenAI API on http://localhost:11435/v1"),
     )
+    width = max(len(command) for command, _ in steps)
+    console.note("\nNext:")
+    for command, what in steps:
+        console.note(f"  {command:{width}}   {what}")
+    console.note()
+
+
+def _program() -> str:
+    """What to type to start Squish again: its name where the shell finds it, else the path that was typed."""
+    typed = sys.argv[0]
+    named = Path(typed).name == "squish" and shutil.which("squish") != typed
+    return typed if named else "squish"
 
 
 def wants_tui() -> bool:
