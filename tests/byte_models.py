@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mlx_lm.models import llama
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, TokenizerWrapper
 from mlx_lm.tool_parsers import json_tools
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
@@ -15,7 +12,7 @@ from squish.generation import Prompt, SamplingParams
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Runner
-from tests.test_runner import Bench
+from tests.test_runner import Bench, tiny_llama
 
 MARKERS = ("<end>", "<think>", "</think>", "<tool_call>", "</tool_call>")
 VOCABULARY = 256 + len(MARKERS)
@@ -52,26 +49,11 @@ def tokenizer(*, thinks: bool = False) -> TokenizerWrapper:
     )
 
 
-def model() -> Any:
-    return llama.Model(
-        llama.ModelArgs(
-            model_type="llama",
-            hidden_size=32,
-            num_hidden_layers=2,
-            intermediate_size=48,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            rms_norm_eps=1e-5,
-            vocab_size=VOCABULARY,
-        )
-    )
-
-
 class ByteBench(Bench):
     """A runner over that model, and the encoder that belongs to it."""
 
     def __init__(self, *, thinks: bool = False) -> None:
-        super().__init__(model())
+        super().__init__(tiny_llama(VOCABULARY))
         self.tokenizer = tokenizer(thinks=thinks)
         self.encoder = PromptEncoder(self.tokenizer, 2048, VOCABULARY)
         self._runner = Runner(self, self.tokenizer, 2048, self.prefix, self._inbox, self._take)

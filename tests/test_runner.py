@@ -29,7 +29,7 @@ VOCABULARY = 97
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
 
 
-def tiny_llama() -> Any:
+def tiny_llama(vocabulary: int = VOCABULARY) -> Any:
     return llama.Model(
         llama.ModelArgs(
             model_type="llama",
@@ -39,7 +39,7 @@ def tiny_llama() -> Any:
             num_attention_heads=4,
             num_key_value_heads=2,
             rms_norm_eps=1e-5,
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
         )
     )
 
