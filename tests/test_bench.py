@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 from squish.bench import Figure, ratio, rows
 from squish.measured import Speed, remember, speeds
 from tests.conftest import MODEL
+from tests.test_serve import serving
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1,2", "--tokens", "8")
@@ -36,6 +38,26 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
     assert figures["first token, 128 tokens again"]["cached_tokens"] > 0
     speed = speeds(real_home / ".squish")[MODEL]
     assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
+
+
+def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[str, str], tmp_path: Path) -> None:
+    with serving(environment, tmp_path / "log") as (other, url):
+        short = ("--rounds", "1", "--prompts", "256", "--streams", "1", "--tokens", "8")
+        done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}")
+        other.terminate()
+    assert done.returncode == 0, done.stderr
+    head, *lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
+    assert head == ["MEASURED", MODEL, "SPREAD", "CACHED", MODEL, "SPREAD", "CACHED", "TIMES BETTER"]
+    *measured, memory = lines
+    found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
+    assert all(ratio > 0 for _, ratio in found.values())
+    [ours, ours_cached, theirs, theirs_cached] = found["first token, 256 tokens again"][0]
+    assert ours.endswith(" s")
+    assert theirs.endswith(" s")
+    assert int(ours_cached) >= 64
+    assert int(theirs_cached) >= 64
+    assert len(found["first token, 256 tokens"][0]) == 2  # nothing of it was in a cache
+    assert memory[0] == "peak memory"
 
 
 def test_what_is_remembered_leaves_the_rest_alone(tmp_path: Path) -> None:
