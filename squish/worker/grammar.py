@@ -50,7 +50,7 @@ class GrammarCompiler:
     def compile(self, wanted: ResponseFormat) -> LLMatcher:
         """A matcher at its beginning. Raises InvalidInput naming the field for a grammar that cannot be used."""
         key = (wanted.kind, wanted.text)
-        if key not in self._known:
+        if key not in self._known or _dead_end(self._known[key]):
             self._known[key] = self._compiled(wanted)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
@@ -60,11 +60,11 @@ class GrammarCompiler:
     def _compiled(self, wanted: ResponseFormat) -> LLMatcher:
         try:
             matcher = LLMatcher(self._vocabulary(wanted), _source(wanted), log_level=0)
-            reason = matcher.get_error() if matcher.is_error() else _dead_end(matcher.deep_copy())
+            # Copies share a lexer: what the first look fills up is found full by the second.
+            reason = _why(matcher) if matcher.is_error() else _dead_end(matcher) or _dead_end(matcher)
         except ValueError as error:
-            reason = str(error)
+            reason = _line(str(error))
         if reason:
-            reason = " ".join(reason.split())[:300]
             raise InvalidInput(f"The {_NAMES[wanted.kind]} cannot be used: {reason}", param=wanted.field)
         return matcher
 
@@ -115,7 +115,7 @@ class GrammarState:
         if token in self._eos and (self._matcher.is_stopped() or self._matcher.is_accepting()):
             return
         if not self._matcher.consume_token(token):
-            raise EngineError(f"The answer left its format: {' '.join(self._matcher.get_error().split())[:300]}")
+            raise EngineError(f"The answer left its format: {_why(self._matcher)}")
 
     def allowed(self, size: int) -> np.ndarray:
         """(size,) bool: the tokens that may come next, at least one. Raises EngineError when the grammar gave up."""
@@ -123,8 +123,7 @@ class GrammarState:
         bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")[:size].astype(bool)
         allowed = bits if len(bits) == size else np.pad(bits, (0, size - len(bits)))
         if self._matcher.is_error() or not allowed.any():
-            reason = " ".join(self._matcher.get_error().split())[:300] or "no token fits"
-            raise EngineError(f"The answer cannot be held to its format: {reason}")
+            raise EngineError(f"The answer cannot be held to its format: {_why(self._matcher) or 'no token fits'}")
         if not self._begun and self._thinking:
             allowed[list(self._thinking.start[:1])] = True
         return allowed
@@ -132,12 +131,23 @@ class GrammarState:
 
 def _dead_end(matcher: LLMatcher) -> str:
     """Why nothing can be the first token, or "". Some grammars compile that allow nothing: {"$ref": "#"}, [^\\s\\S]."""
-    allowed: bytes = matcher.compute_bitmask()
-    if matcher.is_error():
-        return str(matcher.get_error())
-    return "" if any(allowed) else "nothing at all fits it"
+    beginning = matcher.deep_copy()
+    allowed: bytes = beginning.compute_bitmask()
+    if beginning.is_error():
+        return _why(beginning)
+    return "" if any(allowed) else _NOTHING
 
 
+def _why(matcher: LLMatcher) -> str:
+    """What a matcher says is wrong, without the dump of its state that follows."""
+    return _line(matcher.get_error().partition("<state>")[0]).replace("NoExtensionBias", _NOTHING)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+_NOTHING = "nothing at all fits it"
 _NAMES = {"json_object": "format", "json_schema": "JSON schema", "regex": "regular expression", "lark": "grammar"}
 
 
