@@ -246,7 +246,10 @@ async def test_what_was_no_http_is_in_the_log_too(server: Server, caplog: pytest
     caplog.set_level(logging.INFO, "squish.access")
     async with connected(server, b"nonsense\r\n\r\n") as (reader, _):
         await reader.read()
-    assert " NONE * 400 " in caplog.text
+    assert "127.0.0.1 NONE * 400 " in caplog.text
+    caplog.clear()
+    assert (await ask(server, "POST", "/v1/completions", {}, **{"content-encoding": "gzip"})).status == 415
+    assert "127.0.0.1 POST /v1/completions 415 " in caplog.text
 
 
 def test_the_document_in_the_reference_is_the_one_of_the_code() -> None:

@@ -52,6 +52,6 @@ def _record(request: Request, status: int, seconds: float) -> None:
 
 
 def _client(request: Request) -> str:
-    """The address of the other end; a proxy's header is not believed."""
-    info = request.conn_info
-    return str(info.client_ip) if info is not None and info.client_ip else "-"
+    """The address of the other end, also of one that sent no HTTP; a proxy's header is not believed."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return str(peer[0]) if peer else "-"
