@@ -77,6 +77,28 @@ async def test_a_chat_is_there_again_after_a_restart(tmp_path: Path) -> None:
         )
 
 
+async def test_drafts_stay_with_their_chats(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "one", "1")
+        await write(pilot, "and two")
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: prompt(pilot).text == "")
+        await write(pilot, "begun")
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: prompt(pilot).text == "and two")
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: prompt(pilot).text == "begun")
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: prompt(pilot).text == "and two")
+        await write(pilot, " and three")
+    again = new_app(tmp_path / "chats.db")
+    async with again.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b", "enter")
+        await until(pilot, lambda: prompt(pilot).text == "and two and three")
+
+
 async def test_answers_go_on_in_several_chats_at_once() -> None:
     app = new_app()
     async with app.run_test(size=WIDE) as pilot:
@@ -143,9 +165,15 @@ async def test_an_edit_is_a_branch_and_escape_leaves_it() -> None:
         await until(pilot, lambda: prompt(pilot).text == "one" and "esc leaves it" in screen_text(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: prompt(pilot).text == "" and "esc leaves it" not in screen_text(pilot))
+        await write(pilot, "three")
+        await pilot.press("alt+up", "alt+up", "alt+up", "e")
+        await until(pilot, lambda: prompt(pilot).text == "one")
+        await pilot.press("escape")
+        await until(pilot, lambda: prompt(pilot).text == "three")
         await pilot.press("alt+up", "alt+up", "alt+up", "e")
         await until(pilot, lambda: prompt(pilot).text == "one")
         await say(pilot, app, "uno", "eins")
+        assert prompt(pilot).text == "three", "the draft that the edit took the place of"
         assert transcript(pilot) == "uno: eins" and "you ‹2/2›" in screen_text(pilot)
         assert asked(app).messages == (Message("user", "uno"),)
         await pilot.press("alt+up", "alt+up", "left_square_bracket")
@@ -191,8 +219,12 @@ async def test_blocks_of_code_are_numbered_and_copied(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SSH_TTY", "/dev/pts/0")
     app = new_app()
     async with app.run_test() as pilot:
-        await say(pilot, app, "code", "```py\nx = 1\n```\n\nand\n\n```sh\nls\n```\n")
-        assert "[1] py" in screen_text(pilot) and "[2] sh" in screen_text(pilot)
+        await ask(pilot, "code")
+        app.engine.last.say("```")
+        await until(pilot, lambda: "[1]" in screen_text(pilot))
+        app.engine.last.say("py\nx = 1\n```\n\nsee a.example\n\n```sh\nls\n```\n")
+        app.engine.last.finish()
+        await until(pilot, lambda: "[1] py" in screen_text(pilot) and "[2] sh" in screen_text(pilot))
         await pilot.press("alt+up", "1")
         await until(pilot, lambda: app.clipboard == "x = 1")
         await pilot.press("c")
@@ -203,7 +235,9 @@ async def test_blocks_of_code_are_numbered_and_copied(monkeypatch: pytest.Monkey
     async with again.run_test(size=WIDE) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+b", "enter")
-        await until(pilot, lambda: "[2] sh" in screen_text(pilot)), "numbers are the same when the text is frozen"
+        # What is frozen looks like what was live.
+        await until(pilot, lambda: "[2] sh" in screen_text(pilot))
+        assert "see a.example " in screen_text(pilot) and "http" not in screen_text(pilot)
 
 
 async def test_rename_and_delete_ask_for_what_they_need() -> None:
@@ -296,6 +330,7 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         await until(pilot, lambda: isinstance(app.screen, FindScreen))
         await write(pilot, "keep")
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
+        assert "…" not in screen_text(pilot).split("2026")[0].rsplit("│", 1)[-1], "a short title has its room"
         await pilot.press("enter")
         await until(pilot, lambda: transcript(pilot) == "q: the lighthouse keeper")
 
@@ -406,8 +441,10 @@ async def test_one_pane_at_a_time_on_a_narrow_screen() -> None:
         await until(pilot, lambda: "a tower" in screen_text(pilot))
 
 
-async def test_an_editor_that_cannot_be_used_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDITOR", "no-such-editor")
+@pytest.mark.parametrize("editor", ["no-such-editor", "no-such-editor '"])
+async def test_an_editor_that_cannot_be_used_is_no_end(editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", editor)
+    monkeypatch.delenv("VISUAL", raising=False)
     app = new_app()
     async with app.run_test(notifications=True) as pilot:
         await ready(pilot)

@@ -41,6 +41,7 @@ class ChatScreen(ChatMessages):
     BINDINGS = actions.bindings("chat")
 
     _list_wanted: bool | None = None  # None: as the width allows
+    _unsent = ""  # the draft of a new chat that was left before its first message
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop":
@@ -70,7 +71,7 @@ class ChatScreen(ChatMessages):
         turn = self._conversation.running
         if turn is None:
             self._editing = None
-            self._prompt.put("")
+            self._prompt.put(self._take_set_aside())
             self._refresh()
             return
         self._answering.stop(turn)
@@ -132,11 +133,9 @@ class ChatScreen(ChatMessages):
             await self._show(conversation, message)
 
     async def _show(self, conversation: Conversation, message: int | None = None) -> None:
-        left = self._conversation
-        left.draft = "" if self._editing else self._prompt.text
-        if left.id is not None:
-            with self.telling():
-                self._runtime.chats.keep_draft(left.id, left.draft)
+        self._keep_draft()
+        if conversation.id is None:
+            conversation.draft, self._unsent = self._unsent, ""
         self._conversation, self._editing, self._fullness = conversation, None, Context()
         conversation.unread = False
         self._find_manifest()
@@ -147,6 +146,19 @@ class ChatScreen(ChatMessages):
             self.query_one(ParamsPanel).show(conversation.settings, self._runtime.chats.presets())
         self._recount()
         self._refresh()
+
+    def _keep_draft(self) -> None:
+        """Put what is written away with the chat that is left; that of a chat without a message waits for the next."""
+        left = self._conversation
+        left.draft = self._take_set_aside() if self._editing else self._prompt.text
+        if left.id is None:
+            self._unsent = left.draft
+            return
+        with self.telling():
+            self._runtime.chats.keep_draft(left.id, left.draft)
+
+    def on_unmount(self) -> None:
+        self._keep_draft()
 
     def _find_manifest(self) -> None:
         """What is known of the model that this chat asks; it is loaded when it is asked."""
@@ -207,6 +219,7 @@ class ChatScreen(ChatMessages):
             self._runtime.chats.remove(id)
         if id == self._conversation.id:
             self._conversation.id = None
+            self._prompt.put(self._unsent)
             await self.action_new_chat()
         self._refresh()
 
@@ -240,19 +253,18 @@ class ChatScreen(ChatMessages):
 
     async def action_editor(self) -> None:
         """Write the draft in the user's editor; answers go on meanwhile."""
-        command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "message.md"
-            path.write_text(self._prompt.text, encoding="utf-8")
-            try:
+        editor = os.environ.get("VISUAL", "").strip() or os.environ.get("EDITOR", "").strip() or "vi"
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "message.md"
+                path.write_text(self._prompt.text, encoding="utf-8")
                 with self.app.suspend(), self.app.batch_update():
-                    process = await asyncio.create_subprocess_exec(*command, str(path))
+                    process = await asyncio.create_subprocess_exec(*shlex.split(editor), str(path))
                     code = await process.wait()
-            except (SuspendNotSupported, OSError) as error:
-                self.app.notify(clean(f"{command[0]} could not be started: {error}"), severity="error", markup=False)
-                return
-            if code == 0:
-                self._prompt.put(path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+                if code == 0:
+                    self._prompt.put(path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+        except (SuspendNotSupported, OSError, ValueError) as error:  # ValueError: a quote that is not closed
+            self.app.notify(clean(f"{editor} could not be used: {error}"), severity="error", markup=False)
 
     def action_transcript_page_up(self) -> None:
         self._transcript.scroll_page_up(animate=False)

@@ -60,6 +60,7 @@ class ChatCore(Screen[None]):
         self._conversation = Conversation(runtime.chats, "", clock)
         self._known: dict[int, Conversation] = {}  # chats of this run, for their live answers, drafts and news
         self._editing: Turn | None = None
+        self._set_aside = ""  # the draft that an edit took the place of
         self._fullness = Context()
         self._stoppable = False
 
@@ -224,6 +225,8 @@ class ChatCore(Screen[None]):
             return
         assert conversation.id is not None
         self._known[conversation.id] = conversation
+        if instead:
+            self._prompt.put(self._take_set_aside())
         if shown:
             self._show_welcome(False)
             if instead:
@@ -231,6 +234,10 @@ class ChatCore(Screen[None]):
             else:
                 await self._transcript.add_turn(turn)
         self._answering.start(turn)
+
+    def _take_set_aside(self) -> str:
+        taken, self._set_aside = self._set_aside, ""
+        return taken
 
     @on(AnswerEvent)
     def _answer_event(self, event: AnswerEvent) -> None:

@@ -62,6 +62,8 @@ class ChatMessages(ChatCore):
 
     def action_edit(self) -> None:
         if turn := self._idle_turn():
+            if self._editing is None:
+                self._set_aside = self._prompt.text
             self._editing = turn
             self._transcript.unmark()
             self._prompt.put(turn.question)

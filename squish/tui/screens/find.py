@@ -45,7 +45,7 @@ class FindScreen(Chooser[Hit | None]):
         except SquishError as error:
             hits, nothing = [], clean(error.message)
         self._hits = hits
-        width = max(self.query_one(OptionList).content_size.width - 2, 24)
+        width = max(self.query_one(Input).size.width - 2, 24)  # the list has no width of its own before its first row
         self.fill([row(hit, width) for hit in hits], 0, nothing)
 
     @on(OptionList.OptionSelected)

@@ -277,7 +277,8 @@ class HubScreen(Screen[None]):
         pieces: list[Content | str | tuple[str, str]] = []
         for key, value, changed in values:
             pieces += [(f"{key} ", "bold $accent"), (value, "bold" if changed else "$foreground-muted"), "   "]
-        pieces.append((f"{shown} of {all_}" if choice.narrow else f"{shown} models", "$foreground-muted"))
+        count = f"{shown} of {all_}" if choice.narrow else f"{shown} model{'' if shown == 1 else 's'}"
+        pieces.append((count, "$foreground-muted"))
         if self._searching:
             pieces.append(("   asking the Hub …", "$secondary"))
         elif self._error:

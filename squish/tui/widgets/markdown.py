@@ -20,7 +20,7 @@ from rich.text import Text
 from rich.theme import Theme
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownFence
+from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
 from squish.text import clean
 
@@ -41,9 +41,18 @@ class NumberedFence(MarkdownFence):
     """A block of code with its number, by which it can be copied."""
 
     def on_mount(self) -> None:
-        markdown = self._markdown
-        number = 1 + sum(1 for _ in takewhile(lambda each: each is not self, markdown.query(NumberedFence)))
-        self.border_title = f"[{number}] {clean(self.lexer)}".rstrip().replace("[", "\\[")
+        fences = self._markdown.query(NumberedFence)
+        self._number = 1 + sum(1 for _ in takewhile(lambda each: each is not self, fences))
+        self._entitle()
+
+    def _copy_context(self, block: MarkdownBlock) -> None:
+        before = self.lexer
+        super()._copy_context(block)
+        if self.lexer != before:  # its name may come after the fence
+            self._entitle()
+
+    def _entitle(self) -> None:
+        self.border_title = f"[{self._number}] {clean(self.lexer)}".rstrip().replace("[", "\\[")
 
 
 class FlushPacer:
@@ -173,8 +182,13 @@ class _NumberedCode(rich_markdown.CodeBlock):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         language = "" if self.lexer_name == "text" else f" {self.lexer_name}"
-        yield Text(f"[{self.number}]{language}", style="markdown.block_quote")
+        yield Text(f" [{self.number}]{language}", style="markdown.block_quote")
         yield Syntax(str(self.text).rstrip(), self.lexer_name, theme=self.theme, word_wrap=True, padding=(0, 1))
+
+
+def _is_bare_link(token: Token) -> bool:
+    """Whether it opens or closes a link that is written as its address, which needs not be said twice."""
+    return token.type in ("link_open", "link_close") and token.markup in ("linkify", "autolink")
 
 
 class _FrozenDocument(rich_markdown.Markdown):
@@ -183,6 +197,8 @@ class _FrozenDocument(rich_markdown.Markdown):
     def __init__(self, text: str, palette: Palette) -> None:
         super().__init__("", code_theme="ansi_dark" if palette.dark else "ansi_light", hyperlinks=False)
         self.parsed = parser().parse(text)
+        for token in self.parsed:
+            token.children = [each for each in token.children or () if not _is_bare_link(each)]
         fences = [token for token in self.parsed if token.type == "fence"]
         self.numbers = {id(token): number for number, token in enumerate(fences, 1)}
         self._palette = palette
