@@ -107,7 +107,8 @@ def engine(settings: Settings) -> Iterator[Finding]:
     where = f" ({probed.blas_path})" if probed.blas_path else ""
     slow = probed.backend == "CPU" and probed.gflops < _SLOW_GFLOPS
     for warning in probed.warnings:
-        yield Finding("matrices", "warning", warning, "Debian, Ubuntu: sudo apt-get install g++")
+        mend = None if "SQUISH_BLAS" in warning else "Debian, Ubuntu: sudo apt-get install g++"
+        yield Finding("matrices", "warning", warning, mend)
     if slow and not probed.warnings:
         yield Finding(
             "matrices", "warning", f"{speed}{where}; that is slow", "Unset SQUISH_BLAS; look for busy programs"

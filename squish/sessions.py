@@ -6,6 +6,7 @@ It turns names into engines, one a model, and keeps a spare worker warm. It know
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +22,8 @@ from squish.protocol import Loaded
 from squish.room import Room
 from squish.store import Store
 from squish.workers import Worker
+
+logger = logging.getLogger("squish.sessions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class SessionManager:
         self._log = Log()
         self._spare: asyncio.Task[Worker] | None = None
         self._keep_spare = False
+        self._warned: set[str] = set()
 
     def generate(self, request: GenerationRequest) -> Generation:
         """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
@@ -172,6 +176,11 @@ class SessionManager:
 
     def _loaded(self, installed: Installed) -> None:
         self._room.keep(installed)
+        loaded = self._engines[installed.manifest.id].loaded
+        for warning in loaded.warnings if loaded else ():
+            if warning not in self._warned:  # each worker of this machine has the same to say
+                self._warned.add(warning)
+                logger.warning("%s", warning)
         self._refill()
 
     def _take_spare(self) -> asyncio.Task[Worker] | None:

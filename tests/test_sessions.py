@@ -71,6 +71,17 @@ async def test_the_first_request_loads_and_the_second_does_not(runtime: Runtime)
     assert (status.state, status.running, status.context_length) == ("ready", 0, 8192)
 
 
+async def test_what_a_worker_warns_of_is_logged_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SQUISH_BLAS", "mlx")
+    for _ in range(2):
+        await runtime.sessions.load(MODEL)
+        await runtime.sessions.unload(MODEL)
+    [record] = [record for record in caplog.records if record.name.startswith("squish")]
+    assert "SQUISH_BLAS" in record.getMessage()
+
+
 async def test_rows_of_one_request_run_in_one_batch_each_with_its_own_end(runtime: Runtime) -> None:
     prompts = tuple(TextPrompt(t) for t in ("The sky is", "The ocean is", "One, two, three,"))
     events = await collect(runtime, GenerationRequest(MODEL, prompts, GREEDY))

@@ -113,7 +113,8 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
     else:
         reasons.append("SQUISH_BLAS=mlx")
     why = "; ".join(reasons)
-    warning = f"Models run many times slower than they could ({why}). Install a C and C++ compiler, e.g. g++."
+    mend = "Install a C and C++ compiler, e.g. g++" if choice == "auto" else "Unset SQUISH_BLAS"
+    warning = f"Models run many times slower than they could ({why}). {mend}."
     return BlasReport("mlx", None, why, (warning,), compile_enabled, 1)
 
 
