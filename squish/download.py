@@ -106,15 +106,15 @@ class Download:
             raise first_error(group_error) from None
 
     async def head(self, path: str, length: int) -> bytes:
-        """The first bytes of a file, of disk where they are there, else of the server; not checked by any hash.
+        """The first bytes of a file, of its part on disk where they are there, else of the server; checked by no hash.
 
         Raises what `run` raises.
         """
         self._prepare()
         file = next(each for each in self._files if each.path == path)
-        complete, part = self._root / path, self._parts / f"{path}.part"
-        if complete.is_file() or beginning(part, self._sidecar(path)) >= min(length, file.size):
-            with (complete if complete.is_file() else part).open("rb") as stream:
+        part = self._parts / f"{path}.part"
+        if beginning(file, part, self._sidecar(path)) >= min(length, file.size):
+            with part.open("rb") as stream:
                 return stream.read(length)
         failures = 0
         async with self._client() as client:

@@ -202,10 +202,11 @@ class PartFile:
         return f"its hash is {found.hexdigest()[:12]}…, {wanted[:12]}… was announced"
 
 
-def beginning(path: Path, sidecar: Path) -> int:
-    """Bytes of a part file that lie on disk without a gap."""
+def beginning(file: RemoteFile, path: Path, sidecar: Path) -> int:
+    """Bytes that lie on disk without a gap of a part of this very file; none of another version of it."""
     known = _read(sidecar)
-    if known is None or not path.is_file():
+    promised = (file.size, file.sha256, file.git_blob)
+    if known is None or (known.size, known.sha256, known.git_blob) != promised or not path.is_file():
         return 0
     return _without_gap(known.done, known.span) if known.span else path.stat().st_size
 
