@@ -37,7 +37,15 @@ def note(text: str = "") -> None:
 
 def note_over_status(text: str) -> None:
     """A line of talk in the place of the status line that may stand there."""
-    note(f"\r\x1b[2K{clean(text)}" if fancy(sys.stderr) else text)
+    wipe_status()
+    note(clean(text))
+
+
+def wipe_status() -> None:
+    """Take away the status line that may stand where the next line of talk goes."""
+    if fancy(sys.stderr):
+        sys.stderr.write("\r\x1b[2K")
+        sys.stderr.flush()
 
 
 def dim(text: str) -> None:

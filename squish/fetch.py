@@ -19,7 +19,7 @@ from squish import machine, recipes, runnable
 from squish.compress import Compressed, Compression
 from squish.config import Settings
 from squish.download import Download, Policy
-from squish.errors import CorruptModel, GatedRepo, InvalidInput, LoadFailed
+from squish.errors import CorruptModel, EngineError, GatedRepo, InvalidInput
 from squish.hub import Hub, HubFile, Snapshot
 from squish.names import RepoName
 from squish.partfile import Downloaded, RemoteFile
@@ -195,14 +195,14 @@ class Fetch:
         return found
 
     async def _measured(self, before: Path, after: Path, report: CompressionReport) -> AsyncGenerator[StepEvent]:
-        """Perplexity of both on the bundled text; a model that does not fit into memory is not measured."""
+        """Perplexity of both on the bundled text; a model that cannot be measured, for want of memory say, is not."""
         text = _TEXT.read_text(encoding="utf-8")
         found: list[Measured | None] = []
         for number, directory in enumerate((before, after)):
             yield Progress("measure", number, 2)
             try:
                 found.append(await self._perplexity(directory, text))
-            except LoadFailed as error:
+            except (EngineError, CorruptModel) as error:
                 found.append(None)
                 yield Notice(f"Perplexity was not measured: {error.message}")
         yield Progress("measure", 2, 2)

@@ -70,6 +70,9 @@ async def install(settings: Settings, model: str, *, as_json: bool = False, **op
     except asyncio.CancelledError:  # Ctrl-C
         stopped(last)
         raise
+    except SquishError:
+        console.wipe_status()
+        raise
 
 
 @click.command("list")

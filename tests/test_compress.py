@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, quantize_model
 
 from squish.config import Settings
-from squish.errors import CorruptModel, InvalidInput, UnsupportedModel
+from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
 from squish.progress import Notice, Progress, Pulled, PullEvent
 from squish.pull import pull
 from squish.recipes import CHOICES, Compression, from_tag, recipe, tag, warning
@@ -177,6 +177,35 @@ def test_the_original_can_be_kept_and_both_are_measured(
     assert report.kept_as == f"{REPO}:full"
     for id in (f"{REPO}:3bit", f"{REPO}:full"):
         user.store.verify(id)
+
+
+def test_what_cannot_be_measured_is_installed_all_the_same(
+    user: Puller, hub: LocalHub, tmp_path: Path, real_home: Path
+) -> None:
+    tokenizer = {
+        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
+        for name in ("tokenizer.json", "tokenizer_config.json")
+    }
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | tokenizer)  # tokens that its 256 embeddings do not have
+    events = user.events(REPO, bits("4", measure=True))
+    last = events[-1]
+    assert isinstance(last, Pulled) and last.compression is not None
+    assert (last.compression.perplexity_before, last.compression.perplexity_after) == (None, None)
+    assert any(isinstance(event, Notice) and "was not measured" in event.text for event in events)
+    user.store.verify(last.installed.manifest.id)
+
+
+def test_a_repository_that_changed_meanwhile_starts_over(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    shard = "model-00001-of-00001.safetensors"
+    weights, config = tiny_llama()
+    files = hub.add_repo(REPO, in_shards(weights, config, tmp_path, 1) | TOKENIZER).files
+    hub.fault(shard, Fault(), Fault(cut_after=len(files[shard]) - 1000), *[Fault(status=500)] * 3)
+    with pytest.raises(HubUnreachable):
+        user.pull(REPO)
+    assert [*user.settings.cache_dir.glob(".partial/*/parts/*.part")]
+    wider, config = tiny_llama(intermediate_size=192)
+    hub.add_repo(REPO, in_shards(wider, config, tmp_path, 1) | TOKENIZER)
+    user.store.verify(user.pull(REPO).installed.manifest.id)
 
 
 def test_what_is_quantized_already_is_taken_as_it_is(user: Puller, hub: LocalHub, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE
 
@@ -131,6 +133,26 @@ def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -
             said = child.stderr.read()
         assert child.returncode == 130
         assert re.fullmatch(r"Stopped at (5|6|7)\d %\. Run the same command to go on\.", said.strip())
+
+
+def test_an_error_takes_the_place_of_the_progress_bar(environment: dict[str, str], tmp_path: Path) -> None:
+    user, terminal = os.openpty()
+    shown = b""
+    with LocalHub() as hub:
+        hub.add_repo("org/tiny", tiny_model(2**20))
+        hub.fault("model.safetensors", *[Fault(corrupt=True)] * 2)
+        variables = environment | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "SQUISH_CACHE_DIR": str(tmp_path)}
+        variables |= {"TERM": "xterm-256color"}
+        command = [SQUISH, "pull", "org/tiny", "--bits", "none"]
+        with subprocess.Popen(command, env=variables, stderr=terminal) as child:
+            os.close(terminal)
+            with suppress(OSError):  # what reading a terminal ends with that no program has open
+                while piece := os.read(user, 4096):
+                    shown += piece
+    os.close(user)
+    assert child.returncode == 1
+    assert "─" in shown.decode()
+    assert b"\x1b[2Ksquish: model.safetensors arrived damaged" in shown
 
 
 def test_prune_deletes_what_no_pull_is_writing(squish: Squish, tmp_path: Path) -> None:

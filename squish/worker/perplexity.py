@@ -12,7 +12,7 @@ from typing import cast
 import mlx.core as mx
 from mlx import nn
 
-from squish.errors import CorruptModel
+from squish.errors import CorruptModel, EngineError
 from squish.protocol import Measured
 from squish.worker import memory
 from squish.worker.load import load
@@ -21,7 +21,10 @@ _WINDOW = 512
 
 
 def perplexity(path: Path, text: str) -> Measured:
-    """Perplexity over all tokens of a text but the first of each window of 512. Raises what loading raises."""
+    """Perplexity over all tokens of a text but the first of each window of 512.
+
+    Raises what loading raises, and EngineError where the model computes no numbers.
+    """
     loaded = load(path)
     ids = loaded.tokenizer.encode(text)
     total, count = 0.0, 0
@@ -35,4 +38,6 @@ def perplexity(path: Path, text: str) -> Measured:
         count += losses.size
     if not count:
         raise CorruptModel(f"The tokenizer of {path.name} makes no tokens of a text.")
+    if not math.isfinite(total):
+        raise EngineError("What the model computes for the bundled text are not numbers.")
     return Measured(math.exp(min(total / count, 700.0)), count, memory.peak())
