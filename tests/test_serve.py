@@ -188,7 +188,7 @@ def test_the_page_of_the_server_tells_every_route_status_and_option(squish: Run)
     page = (Path(__file__).parent.parent / "docs" / "server.md").read_text(encoding="utf-8")
     for path in openapi.openapi()["paths"]:
         assert f"{path}`" in page
-    for status in {wire.status for wire in BY_CODE.values()} | {401, 403, 408, 413, 415, 500, 503}:
+    for status in {wire.status for wire in BY_CODE.values()} | {401, 403, 408, 413, 415, 417, 500, 503}:
         assert f"| {status} |" in page
     for option in re.findall(r"--[a-z][a-z-]+", squish("serve", "--help").stdout):
         assert option == "--help" or f"`{option}" in page

@@ -28,6 +28,7 @@ _ERRORS = {
     "408": "The request did not arrive in time.",
     "413": "The request is too large.",
     "415": "The body is compressed.",
+    "417": "The request expects something else than 100-continue.",
     "429": "The queue is full; try again after Retry-After seconds.",
     "500": "The engine failed; the next request works.",
     "503": "Too many connections are open, or the server ends.",
