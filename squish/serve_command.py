@@ -162,6 +162,8 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
         for model in models:
             loaded = await runtime.sessions.load(model)
             console.note(f"{model} is loaded: {console.size(loaded.weights_bytes)}, {loaded.backend}")
+        if opening.decided:  # asked to stop meanwhile
+            return
         opening.open()
         count = len(runtime.store.list())
         console.note(f"Squish serves {count} model{'s' * (count != 1)} at {address.url}/v1 (Ctrl-C stops)")

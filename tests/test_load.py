@@ -145,6 +145,10 @@ def name_a_second_shard(path: Path) -> None:
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "model-00002.safetensors"}}))
 
 
+def name_a_shard_elsewhere(path: Path) -> None:
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../x.safetensors"}}))
+
+
 DAMAGE: list[tuple[Callable[[Path], object], type[SquishError], str | None, str]] = [
     (lambda path: (path / "config.json").unlink(), CorruptModel, "config.json", "has no config.json"),
     (lambda path: (path / "config.json").write_text("{"), CorruptModel, "config.json", "cannot be read"),
@@ -153,6 +157,7 @@ DAMAGE: list[tuple[Callable[[Path], object], type[SquishError], str | None, str]
     (edit_json("config.json", hidden_size=None), CorruptModel, None, "hidden_size"),
     (edit_json("config.json", hidden_size=32), CorruptModel, None, "do not fit together"),
     (edit_json("config.json", num_hidden_layers=3), CorruptModel, None, "Missing"),
+    (name_a_shard_elsewhere, CorruptModel, "model.safetensors.index.json", "cannot be read"),
     (edit_json("config.json", model_type="zebra"), UnsupportedModel, "config.json", "'zebra'"),
     (edit_json("config.json", model_type="../evil"), UnsupportedModel, "config.json", "not supported"),
     (edit_json("config.json", model_type="zebra", auto_map={"A": "b.C"}), UnsupportedModel, "config.json", "own code"),

@@ -58,3 +58,21 @@ def test_what_the_template_or_the_context_does_not_take_is_refused(encoder: Prom
         encoder.encode(TokenPrompt((12,)))
     with pytest.raises(InvalidInput, match="no tokens"):
         encoder.encode(TextPrompt(" "))
+
+
+def test_of_a_prompt_that_is_far_too_long_only_the_beginning_is_read(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    original = PreTrainedTokenizerFast.encode
+
+    def counted(self: PreTrainedTokenizerFast, text: str, **options: bool) -> list[int]:
+        read.append(len(text))
+        return list(original(self, text, **options))
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "encode", counted)
+    for prompt in (TextPrompt("hello " * 100_000), chat(("user", "hello " * 100_000))):
+        with pytest.raises(ContextLengthExceeded, match="at least"):
+            encoder.encode(prompt)
+    assert sum(read) < 1000
+    assert encoder.count(TextPrompt("hello " * 100_000)) == 100_000

@@ -48,7 +48,10 @@ def check_weight_files(path: Path) -> None:
     index = path / "model.safetensors.index.json"
     if index.exists():
         try:
-            shards |= set(json.loads(index.read_text())["weight_map"].values())
+            named = set(json.loads(index.read_text())["weight_map"].values())
+            if any(Path(name).name != name for name in named):
+                raise ValueError("it names files outside of the directory")
+            shards |= named
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CorruptModel(f"{index.name} of {display_name(path)} cannot be read.", param=index.name) from error
     if not shards:

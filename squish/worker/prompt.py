@@ -19,6 +19,8 @@ from squish.worker.grammar import Grammar, GrammarCompiler, Thinking
 from squish.worker.output import Reading
 from squish.worker.rows import Plan
 
+_CHARACTERS = 16  # of a token, at the most in most texts
+
 
 class PromptEncoder:
     """Encodes prompts for one model.
@@ -68,7 +70,10 @@ class PromptEncoder:
         other = replace(prompt, messages=(prompt.messages[0], Message("user", "")), continue_last=False)
         try:
             return sum(
-                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, self._chat(other), strict=False))
+                1
+                for _ in takewhile(
+                    lambda pair: pair[0] == pair[1], zip(tokens, self._tokens(other, None), strict=False)
+                )
             )
         except InvalidInput:  # a template that takes no empty message
             return 0
@@ -92,13 +97,13 @@ class PromptEncoder:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids, at least one and fewer than the context. Raises InvalidInput and ContextLengthExceeded."""
-        tokens = self._tokens(prompt)
+        tokens = self._tokens(prompt, self._context_length)
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         if not tokens:
             raise InvalidInput("The prompt has no tokens.", hint="Send some text.", param=param)
         if len(tokens) >= self._context_length:
             raise ContextLengthExceeded(
-                f"The prompt has {len(tokens)} tokens; this model's context holds {self._context_length}, "
+                f"The prompt has at least {len(tokens)} tokens; this model's context holds {self._context_length}, "
                 "and at least one must be left for the answer.",
                 hint="Shorten the prompt or the conversation.",
                 param=param,
@@ -107,18 +112,27 @@ class PromptEncoder:
 
     def count(self, prompt: Prompt) -> int:
         """Tokens of a prompt, however many. Raises InvalidInput for one that is no prompt."""
-        return len(self._tokens(prompt))
+        return len(self._tokens(prompt, None))
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def _tokens(self, prompt: Prompt, enough: int | None) -> list[int]:
+        """Token ids; with `enough`, where that many are reached, maybe only the first of them."""
         match prompt:
             case ChatPrompt():
-                return self._chat(prompt)
+                return self._encoded(self._chat(prompt), enough, special=False)
             case TextPrompt(text=text):
-                return list(self._tokenizer.encode(text))
+                return self._encoded(text, enough, special=True)
             case TokenPrompt(tokens=ids):
                 return self._checked(ids)
 
-    def _chat(self, prompt: ChatPrompt) -> list[int]:
+    def _encoded(self, text: str, enough: int | None, *, special: bool) -> list[int]:
+        # The other prompts wait meanwhile: what is far too long is not read to its end, which can take minutes.
+        if enough is not None and len(text) > enough * _CHARACTERS:
+            tokens = self._tokenizer.encode(text[: enough * _CHARACTERS], add_special_tokens=special)
+            if len(tokens) >= enough:
+                return list(tokens)
+        return list(self._tokenizer.encode(text, add_special_tokens=special))
+
+    def _chat(self, prompt: ChatPrompt) -> str:
         if not prompt.messages:
             raise InvalidInput("The conversation has no messages.", param="messages")
         if not self._tokenizer.has_chat_template:
@@ -131,10 +145,9 @@ class PromptEncoder:
         if offered := tools.offered(prompt, self._tokenizer):
             extra["tools"] = tools.for_template(offered)
         try:
-            tokens = self._tokenizer.apply_chat_template(
+            text: str = self._tokenizer.apply_chat_template(
                 [tools.message_for_template(message) for message in prompt.messages],
-                tokenize=True,
-                return_dict=False,
+                tokenize=False,
                 add_generation_prompt=not prompt.continue_last,
                 continue_final_message=prompt.continue_last,
                 **extra,
@@ -143,7 +156,7 @@ class PromptEncoder:
             raise InvalidInput(
                 f"The model's chat template refuses this conversation: {error}.", param="messages"
             ) from error
-        return list(tokens)
+        return text
 
     def _checked(self, tokens: tuple[int, ...]) -> list[int]:
         bad = next((token for token in tokens if not 0 <= token < self._vocab_size), None)
