@@ -16,21 +16,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from squish import (
-    bench_command,
-    chat_commands,
-    completion,
-    config_commands,
-    console,
-    exits,
-    machine_commands,
-    serve_command,
-    versions,
-)
+from squish import console, versions
+from squish.commands import bench, chats, completion, config, exits, machine, serve
+from squish.commands.exits import Exit
+from squish.commands.models import COMMANDS, install
 from squish.config import Settings
 from squish.errors import InvalidInput, ModelNotFound, SquishError
-from squish.exits import Exit
-from squish.model_commands import COMMANDS, install
 
 if TYPE_CHECKING:
     from squish.runtime import Runtime
@@ -134,7 +125,7 @@ for _command in COMMANDS:
 
 
 def _open_tui(model: str | None) -> int:
-    from squish.serve_command import serve_beside
+    from squish.commands.serve import serve_beside
     from squish.tui.app import run as run_tui
 
     settings = Settings.from_environment()
@@ -175,7 +166,8 @@ def run(
 
     A conversation that goes on is asked as before: with its model, system prompt and parameters, but for what is given.
     """
-    from squish import kept, repl
+    from squish import kept
+    from squish.commands import repl
 
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
     if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
@@ -213,14 +205,14 @@ async def _open_model(settings: Settings, model: str) -> Runtime:
     return runtime
 
 
-cli.add_command(serve_command.serve)
-cli.add_command(bench_command.bench)
+cli.add_command(serve.serve)
+cli.add_command(bench.bench)
 cli.add_command(completion.completion)
-cli.add_command(config_commands.config)
-cli.add_command(chat_commands.chats)
-cli.add_command(machine_commands.doctor)
-cli.add_command(machine_commands.ps)
-cli.add_command(machine_commands.stop)
+cli.add_command(config.config)
+cli.add_command(chats.chats)
+cli.add_command(machine.doctor)
+cli.add_command(machine.ps)
+cli.add_command(machine.stop)
 
 
 @cli.command()
@@ -230,7 +222,7 @@ def demo() -> None:
     \b
     squish demo
     """
-    from squish import demo as demonstration
+    from squish.commands import demo as demonstration
 
     settings = Settings.from_environment()
     asyncio.run(_demo(settings))
@@ -239,7 +231,7 @@ def demo() -> None:
 
 
 async def _demo(settings: Settings) -> None:
-    from squish import demo as demonstration
+    from squish.commands import demo as demonstration
 
     runtime = await _open_model(settings, demonstration.MODEL)
     async with runtime:

@@ -10,9 +10,9 @@ import click
 from squish import errors
 from squish.api.errors import to_failure
 from squish.cli import cli
+from squish.commands.exits import Exit, of
 from squish.config import ELSEWHERE, KEYS, TABLES, sample
 from squish.errors import SquishError
-from squish.exits import Exit, of
 from squish.tui import actions
 
 DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"

@@ -63,7 +63,7 @@ def test_a_light_command_loads_nothing_heavy(arguments: tuple[str, ...], tmp_pat
 
 def test_the_front_process_never_imports_mlx(tmp_path: Path) -> None:
     program = (
-        "import sys, squish.cli, squish.repl, squish.demo, squish.pull, squish.runtime, squish.hub\n"
+        "import sys, squish.cli, squish.commands.repl, squish.commands.demo, squish.pull, squish.runtime, squish.hub\n"
         "import squish.api.app, squish.tui.app\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )

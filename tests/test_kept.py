@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from squish import repl
 from squish.chats import Chats, ChatSettings, Figures
+from squish.commands import repl
 from squish.config import Settings
 from squish.generation import Message, ReasoningDelta
 from squish.kept import Kept

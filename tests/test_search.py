@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from squish import architectures, model_commands, search
+from squish import architectures, search
+from squish.commands import models as model_commands
 from squish.config import Settings
 from squish.errors import HubError, HubUnreachable
 from squish.fit import Machine

@@ -14,7 +14,7 @@ import pytest
 
 from squish import __version__, serving
 from squish.cli import cli
-from squish.exits import Exit
+from squish.commands.exits import Exit
 from tests.conftest import MODEL, SQUISH
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,11 +9,11 @@ import urllib.request
 from dataclasses import replace
 
 from squish.activity import Log
+from squish.commands.serve import serve_beside
 from squish.config import Settings
 from squish.errors import QueueFull
 from squish.generation import Accepted, Finished, GenerationRequest, TextDelta, TextPrompt, Timings, Usage
 from squish.runtime import Runtime
-from squish.serve_command import serve_beside
 from squish.tui.app import SquishApp
 from squish.tui.screens.server import ServerScreen
 from tests.conftest import MODEL

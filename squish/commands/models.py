@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squish import console
-from squish.completion import complete_model
+from squish.commands.completion import complete_model
 from squish.config import Settings
 from squish.errors import CorruptModel, SquishError
 
@@ -55,9 +55,9 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
 
 async def install(settings: Settings, model: str, *, as_json: bool = False, **options: Any) -> None:
     """Pull a model and show how it goes. Options are those of squish.pull.pull; name is its as_name."""
+    from squish.commands.pull_output import as_lines, as_talk, stopped
     from squish.progress import Progress
     from squish.pull import pull as pull_events
-    from squish.pull_output import as_lines, as_talk, stopped
     from squish.store import Store
 
     show = as_lines() if as_json else as_talk()
@@ -132,7 +132,7 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     squish show smollm2:135m
     squish show smollm2:135m --context 8192
     """
-    from squish import describe
+    from squish.commands import describe
 
     found = describe.describe(_store().find(model), context)
     if as_json:

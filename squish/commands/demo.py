@@ -6,8 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from squish import console, repl
+from squish import console
 from squish.chats import ChatSettings
+from squish.commands import repl
 from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squish import console
-from squish.completion import complete_model
+from squish.commands.completion import complete_model
 from squish.config import Settings
 from squish.errors import InvalidInput, ModelNotFound
 
