@@ -69,7 +69,7 @@ def config(resolved: Resolved) -> Iterator[Finding]:
     path = resolved.settings.config_path
     for problem in resolved.problems:
         where = f"{path}, line {problem.line}" if problem.line else str(path)
-        yield Finding("config", "broken", f"{where}: {problem.message}", problem.hint or "$EDITOR config.toml")
+        yield Finding("config", "broken", f"{where}: {problem.message}", problem.hint or f"$EDITOR {path}")
     if not resolved.problems:
         yield Finding("config", "ok", str(path) if path.exists() else "no config.toml: every setting has its default")
 

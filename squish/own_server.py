@@ -17,6 +17,17 @@ from squish.errors import EngineError
 
 _START_SECONDS = 60.0
 _LOOK = 0.1
+# `squish` that ends with whoever started it, also when that one was killed: then its standard input closes.
+_PROGRAM = """
+import os, runpy, signal, threading
+
+def end_with_parent():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+runpy.run_module("squish", run_name="__main__")
+"""
 
 
 class OwnServer:
@@ -44,10 +55,13 @@ class OwnServer:
 
 @asynccontextmanager
 async def own_server(home: Path) -> AsyncIterator[OwnServer]:
-    """`squish serve` on a free port until the block is left. Raises EngineError when it does not start."""
+    """`squish serve` on a free port until the block is left, or this process is gone.
+
+    Raises EngineError when it does not start.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "squish", "serve", "--host", "127.0.0.1", "--port", "0",
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        sys.executable, "-P", "-c", _PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         env=dict(os.environ), start_new_session=True,
     )  # fmt: skip
     watching: asyncio.Task[None] | None = None

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
 from squish.bench import Figure, ratio, rows
 from squish.measured import Speed, remember, speeds
-from tests.conftest import MODEL
+from squish.serving import servers
+from tests.conftest import MODEL, SQUISH
 from tests.test_serve import serving
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
@@ -58,6 +61,23 @@ def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[st
     assert int(theirs_cached) >= 64
     assert len(found["first token, 256 tokens"][0]) == 2  # nothing of it was in a cache
     assert memory[0] == "peak memory"
+
+
+def test_a_killed_measurement_leaves_no_server(environment: dict[str, str], real_home: Path) -> None:
+    home = real_home / ".squish"
+    before = {server.pid for server in servers(home)}
+
+    def own() -> set[int]:
+        return {server.pid for server in servers(home)} - before
+
+    measuring = subprocess.Popen([SQUISH, "bench", MODEL], env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    while not own():
+        assert measuring.poll() is None
+        time.sleep(0.05)
+    measuring.kill()
+    measuring.wait()
+    while own():
+        time.sleep(0.05)
 
 
 def test_what_is_remembered_leaves_the_rest_alone(tmp_path: Path) -> None:
