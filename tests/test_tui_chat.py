@@ -9,6 +9,7 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
+from textual.widgets._toast import Toast
 
 from squish.errors import ContextLengthExceeded, LoadFailed, QueueFull
 from squish.generation import ChatPrompt, Message
@@ -318,6 +319,8 @@ async def test_slash_commands() -> None:
         prompt(pilot).put("/nonsense")
         await pilot.press("enter")
         await until(pilot, lambda: "There is no /nonsense" in screen_text(pilot))
+        [toast] = app.screen.query(Toast)
+        assert not toast.region.overlaps(prompt(pilot).region)  # what is being written stays in sight
         await until(pilot, lambda: prompt(pilot).text == "/nonsense")
         prompt(pilot).put("")
         await write(pilot, "/he")

@@ -48,6 +48,8 @@ class SquishApp(App[None], inherit_bindings=False):
 
     TITLE = "squish"
     BINDINGS = actions.bindings("app")
+    # At the bottom, where Textual puts it, a notice covers the message that is being written.
+    CSS = "ToastRack { dock: top; align: right top; margin-top: 1; }"
 
     def __init__(
         self,
