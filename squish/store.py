@@ -131,13 +131,13 @@ class Store:
         """Make a directory under .partial the model of its manifest, replacing an older one of the same id.
 
         Every file is hashed, but for those that manifest.files names with their size: those were checked on their way.
-        Raises StoreError, ModelInUse (another process is just doing the same).
+        Readers that put a set-aside model back, and others that commit the same one, are waited for. Raises StoreError.
         """
         if self.cache_dir / ".partial" not in staging.parents:
             raise ValueError("only a directory under .partial can be committed")
         name = directory_name(manifest.id)
         final, old = self.cache_dir / name, self.cache_dir / ".old" / name
-        with self._locked(f"{name}.commit", manifest.id, wait=False), _store_errors(final):
+        with self._locked(f"{name}.commit", manifest.id, wait=True), _store_errors(final):
             complete = replace(manifest, files=_hashed(staging, manifest.files))
             write_manifest(staging, complete)
             self._restore(old)
@@ -159,7 +159,7 @@ class Store:
         id = self._id_to_remove(name)
         directory = directory_name(id)
         path, partial = self.cache_dir / directory, self.cache_dir / ".partial" / directory
-        with self.lock(id, wait=False), self._locked(f"{directory}.commit", id, wait=False), _store_errors(path):
+        with self.lock(id, wait=False), self._locked(f"{directory}.commit", id, wait=True), _store_errors(path):
             self._restore(self.cache_dir / ".old" / directory)
             present = [each for each in (path, partial) if each.exists()]
             if not present:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -236,6 +237,32 @@ def test_readers_see_a_whole_model_while_writers_replace_it(store: Store) -> Non
         reader.join()
     assert failures == []
     assert store.problems() == ()
+
+
+@pytest.mark.parametrize("act", ["install", "remove"])
+def test_a_reader_that_puts_a_model_back_is_waited_for(store: Store, act: str) -> None:
+    install(store)
+    name = "smollm2+135m"
+    (store.cache_dir / ".old").mkdir()
+    (store.cache_dir / name).rename(store.cache_dir / ".old" / name)  # as a process killed half way leaves it
+    put_back, restore = threading.Event(), store._restore
+
+    def slowly(old: Path) -> None:
+        put_back.set()
+        time.sleep(0.3)
+        restore(old)
+
+    reader = Store(store.cache_dir)
+    reader._restore = slowly  # type: ignore[method-assign]
+    reading = threading.Thread(target=reader.list)
+    reading.start()
+    assert put_back.wait(10)
+    if act == "install":
+        install(store)
+    else:
+        store.remove(ID)
+    reading.join()
+    assert [each.id for each in store.list()] == ([ID] if act == "install" else [])
 
 
 def test_processes_that_install_the_same_model_at_once_all_end_well(store: Store) -> None:
