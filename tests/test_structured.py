@@ -24,7 +24,7 @@ from squish.generation import (
     TextPrompt,
 )
 from squish.runtime import Runtime
-from squish.worker.grammar import Grammar, GrammarCompiler, GrammarState, Thinking
+from squish.worker.grammar import GrammarCompiler, GrammarState, Thinking
 from tests.byte_models import ByteBench, tokenizer
 from tests.conftest import MODEL
 from tests.test_runner import answer, end
@@ -147,8 +147,8 @@ def test_a_model_that_opens_a_thought_itself_may_do_so_once() -> None:
     used = tokenizer()
     [opens], [closes], [letter] = (used.encode(text) for text in ("<think>", "</think>", "7"))
     thinking = Thinking(False, (opens,), (closes,))
-    matcher = GrammarCompiler(used).compile(DATE)
-    state = GrammarState(Grammar(matcher, thinking), frozenset({256}))
+    grammar = GrammarCompiler(used).compile(DATE, thinking)
+    state = GrammarState(grammar, frozenset({256}))
     assert state.allowed(300)[[opens, letter]].all()
     state.take(opens)
     assert state.thinks
@@ -157,7 +157,7 @@ def test_a_model_that_opens_a_thought_itself_may_do_so_once() -> None:
     assert not state.thinks
     assert state.allowed(300)[letter]
     assert not state.allowed(300)[opens]
-    straight = GrammarState(Grammar(matcher, thinking), frozenset({256}))
+    straight = GrammarState(grammar, frozenset({256}))
     straight.take(letter)
     assert not straight.allowed(300)[opens]
 
@@ -182,6 +182,16 @@ def test_a_format_that_cannot_be_used_is_refused_by_name(wanted: ResponseFormat)
         ByteBench().prepare(1, TextPrompt("x"), formatted(GREEDY, wanted))
     assert refused.value.param == wanted.field
     assert "<state>" not in refused.value.message
+
+
+def test_a_grammar_that_outgrows_its_limits_fails_its_request_alone_as_the_one_at_fault() -> None:
+    bench = ByteBench()
+    endless = ResponseFormat("lark", 'start: "a" start', field="response_format.lark")
+    outgrown = bench.prepare(1, TextPrompt("x"), formatted(GREEDY, endless))
+    events = bench.run(outgrown, bench.prepare(2, TextPrompt("y"), GREEDY))
+    [failed] = bench.failures
+    assert (failed.request, failed.failure.code, failed.failure.param) == (1, "invalid_input", "response_format.lark")
+    assert end(events[2]).reason == "length"
 
 
 def test_any_object_is_json() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
-from squish.errors import EngineError, InvalidInput
+from squish.errors import InvalidInput
 from squish.generation import ResponseFormat
 
 _REMEMBERED = 32
@@ -33,9 +33,10 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """A compiled grammar: a matcher at its beginning, not to be moved, and what goes before it."""
+    """A compiled grammar: a matcher at its beginning, not to be moved, the request's field, and what goes before."""
 
     matcher: LLMatcher
+    field: str
     thinking: Thinking | None = None
 
 
@@ -47,15 +48,15 @@ class GrammarCompiler:
         self._tables: LLTokenizer | None = None
         self._known: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
 
-    def compile(self, wanted: ResponseFormat) -> LLMatcher:
-        """A matcher at its beginning. Raises InvalidInput naming the field for a grammar that cannot be used."""
+    def compile(self, wanted: ResponseFormat, thinking: Thinking | None = None) -> Grammar:
+        """Raises InvalidInput naming the field for a grammar that cannot be used."""
         key = (wanted.kind, wanted.text)
         if key not in self._known or _dead_end(self._known[key]):
             self._known[key] = self._compiled(wanted)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
-        return self._known[key]
+        return Grammar(self._known[key], wanted.field, thinking)
 
     def _compiled(self, wanted: ResponseFormat) -> LLMatcher:
         try:
@@ -85,6 +86,7 @@ class GrammarState:
 
     def __init__(self, grammar: Grammar, eos: frozenset[int]) -> None:
         self._matcher = grammar.matcher.deep_copy()
+        self._field = grammar.field
         self._eos = eos
         self._thinking = grammar.thinking
         self._begun = False
@@ -101,7 +103,7 @@ class GrammarState:
         return self._thought is not None
 
     def take(self, token: int) -> None:
-        """Go on by one token. Raises EngineError for one that the grammar does not allow."""
+        """Go on by one token. Raises InvalidInput where the grammar cannot follow: it grew beyond its limits."""
         if self._thought is not None:
             assert self._thinking
             self._thought.append(token)
@@ -115,15 +117,16 @@ class GrammarState:
         if token in self._eos and (self._matcher.is_stopped() or self._matcher.is_accepting()):
             return
         if not self._matcher.consume_token(token):
-            raise EngineError(f"The answer left its format: {_why(self._matcher)}")
+            raise InvalidInput(f"The answer cannot be held to its format: {_why(self._matcher)}", param=self._field)
 
     def allowed(self, size: int) -> np.ndarray:
-        """(size,) bool: the tokens that may come next, at least one. Raises EngineError when the grammar gave up."""
+        """(size,) bool: the tokens that may come next, at least one. Raises InvalidInput when the grammar gave up."""
         packed: bytes = self._matcher.compute_bitmask()
         bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")[:size].astype(bool)
         allowed = bits if len(bits) == size else np.pad(bits, (0, size - len(bits)))
         if self._matcher.is_error() or not allowed.any():
-            raise EngineError(f"The answer cannot be held to its format: {_why(self._matcher) or 'no token fits'}")
+            reason = _why(self._matcher) or _NOTHING
+            raise InvalidInput(f"The answer cannot be held to its format: {reason}", param=self._field)
         if not self._begun and self._thinking:
             allowed[list(self._thinking.start[:1])] = True
         return allowed

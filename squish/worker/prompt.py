@@ -15,7 +15,7 @@ from squish.errors import ContextLengthExceeded, InvalidInput
 from squish.generation import ChatPrompt, Message, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
 from squish.worker import tools
 from squish.worker.channels import edges_of
-from squish.worker.grammar import Grammar, GrammarCompiler, Thinking
+from squish.worker.grammar import GrammarCompiler, Thinking
 from squish.worker.output import Reading
 from squish.worker.rows import Plan
 
@@ -45,7 +45,7 @@ class PromptEncoder:
         tokens = self.encode(prompt)
         wanted = sampling.response_format
         if not isinstance(prompt, ChatPrompt):
-            return tokens, Plan(grammar=Grammar(self._grammars.compile(wanted)) if wanted else None, continues=True)
+            return tokens, Plan(grammar=self._grammars.compile(wanted) if wanted else None, continues=True)
         return tokens, self._plan(prompt, tokens, wanted)
 
     def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> Plan:
@@ -60,7 +60,7 @@ class PromptEncoder:
             self._tokenizer.tool_parser if offered else None,
             tools.for_template(offered),
         )
-        grammar = Grammar(self._grammars.compile(wanted), thinking) if wanted else None
+        grammar = self._grammars.compile(wanted, thinking) if wanted else None
         return Plan(reading if edges else None, grammar, prompt.continue_last, self._shared(prompt, tokens))
 
     def _shared(self, prompt: ChatPrompt, tokens: list[int]) -> int:
