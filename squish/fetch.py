@@ -81,8 +81,7 @@ class Fetch:
             if _is_gguf(chosen):
                 steps = self._gguf(snapshot, chosen, download)
             else:
-                config = await self._judged(download, chosen)
-                recipe = _recipe(config, self._wanted, repo_id)
+                config, recipe = await self._judged(download, chosen)
                 if recipe is None:
                     steps = self._as_it_is(snapshot, download)
                 else:
@@ -118,10 +117,13 @@ class Fetch:
             except CorruptModel:  # its header is longer than what we have of it
                 return
 
-    async def _judged(self, download: Download, chosen: tuple[HubFile, ...]) -> dict[str, Any]:
-        """config.json, downloaded with the tokenizer's before anything else. Raises UnsupportedModel."""
-        repo_id = self._repo.repo_id
-        await download.run((runnable.CONFIG, runnable.TOKENIZER_CONFIG))
+    async def _judged(self, download: Download, chosen: tuple[HubFile, ...]) -> tuple[dict[str, Any], Recipe | None]:
+        """config.json, downloaded with other small files before anything else, and the recipe to compress with.
+
+        Raises UnsupportedModel, InvalidInput.
+        """
+        repo_id, names = self._repo.repo_id, frozenset(file.path for file in chosen)
+        await download.run((runnable.CONFIG, runnable.TOKENIZER_CONFIG, runnable.INDEX))
 
         def content(name: str) -> bytes | None:
             path = download.directory / name
@@ -129,8 +131,11 @@ class Fetch:
 
         config = runnable.read_config(content(runnable.CONFIG), repo_id)
         runnable.require(config, repo_id)
-        runnable.require_tokenizer(content(runnable.TOKENIZER_CONFIG), frozenset(file.path for file in chosen), repo_id)
-        return config
+        runnable.require_tokenizer(content(runnable.TOKENIZER_CONFIG), names, repo_id)
+        recipe = _recipe(config, self._wanted, repo_id)
+        if recipe is None or self._wanted.keep_source:  # compressing alone goes by the weights that there are
+            runnable.require_shards(content(runnable.INDEX), names, repo_id)
+        return config, recipe
 
     async def _as_it_is(self, snapshot: Snapshot, download: Download) -> AsyncGenerator[StepEvent]:
         async for event in self._downloading(download, None):

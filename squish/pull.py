@@ -152,7 +152,7 @@ class _Pull:
 
     async def _from_hub(self, repo: RepoName) -> AsyncGenerator[PullEvent]:
         partial = self._store.partial(self._plan.id)
-        fetch = Fetch(repo, partial, self._settings, self._wanted, self._policy)
+        fetch, complete = Fetch(repo, partial, self._settings, self._wanted, self._policy), False
         try:
             steps = fetch.run()
             async with aclosing(steps):
@@ -160,14 +160,16 @@ class _Pull:
                     yield event
             if fetch.result is None:
                 raise EngineError("The download ended without a result.")
+            complete = True
             rest = self._installed_from(fetch.result)
             async with aclosing(rest):
                 async for done in rest:
                     if isinstance(done, Pulled):
                         await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
                     yield done
-        except (UnsupportedModel, InvalidInput, ModelNotFound):  # no later pull will need these bytes
-            await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+        except (UnsupportedModel, InvalidInput, ModelNotFound, CorruptModel) as error:
+            if complete or not isinstance(error, CorruptModel):  # no later pull will need these bytes
+                await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
             raise
         finally:
             with suppress(OSError):  # there is something in it, or it is installed

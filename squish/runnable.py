@@ -12,11 +12,16 @@ import msgspec
 
 from squish import architectures
 from squish.errors import CorruptModel, UnsupportedModel
+from squish.text import clean
 
-CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
+CONFIG, TOKENIZER_CONFIG, INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
 # A tokenizer that is nothing but data.
 _TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json"})
 _HINT = "None of its weights were downloaded. `squish search` lists models that run."
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
 
 
 def read_config(content: bytes | None, repo_id: str) -> dict[str, Any]:
@@ -43,6 +48,24 @@ def require(config: Mapping[str, Any], repo_id: str) -> None:
         code = " It needs code of its own, which Squish never runs." if config.get("auto_map") else ""
         raise UnsupportedModel(
             f"The architecture {kind!r} of {repo_id} is not one that mlx-lm runs.{code}", hint=_HINT, param="model"
+        )
+
+
+def require_shards(content: bytes | None, names: frozenset[str], repo_id: str) -> None:
+    """Refuse an index that names a file which is not there. content: of the index; names: of all files.
+
+    Raises UnsupportedModel.
+    """
+    try:
+        index = msgspec.json.decode(content or b'{"weight_map": {}}', type=_Index)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnsupportedModel(f"{INDEX} of {repo_id} cannot be read: {error}", hint=_HINT, param="model") from error
+    if missing := sorted(set(index.weight_map.values()) - names):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UnsupportedModel(
+            f"{repo_id} is not complete: it has no {clean(missing[0])[:100]}{more}, which {INDEX} names.",
+            hint=_HINT,
+            param="model",
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import socket
 import struct
@@ -339,27 +340,47 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on standard error."""
 
 
+TOKENIZER = b'{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}'
+
+
 def tiny_model(weights: int = 1024) -> dict[str, bytes]:
-    """The files of a repository that inspection takes for a llama model, with so many bytes of weights."""
-    count = weights // 4
-    header = json.dumps(
-        {"model.norm.weight": {"dtype": "F32", "shape": [count], "data_offsets": [0, count * 4]}}
-    ).encode()
+    """The files of a repository with a llama model that loads, with so many bytes of random weights."""
+    width, count = 4, weights // 4
+    shapes = {
+        f"model.layers.0.{name}.weight": [width] * axes
+        for axes, names in (
+            (1, ("input_layernorm", "post_attention_layernorm")),
+            (
+                2,
+                (
+                    *(f"self_attn.{each}_proj" for each in "qkvo"),
+                    *(f"mlp.{each}_proj" for each in ("gate", "up", "down")),
+                ),
+            ),
+        )
+        for name in names
+    } | {"model.norm.weight": [width]}
+    vocabulary = (count - sum(math.prod(shape) for shape in shapes.values())) // width
+    entries, end = {}, 0
+    for name, shape in {**shapes, "model.embed_tokens.weight": [vocabulary, width]}.items():
+        start, end = end, end + 4 * math.prod(shape)
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
     config = {
         "model_type": "llama",
-        "hidden_size": 16,
+        "hidden_size": width,
         "num_hidden_layers": 1,
-        "intermediate_size": 32,
+        "intermediate_size": width,
         "num_attention_heads": 2,
         "rms_norm_eps": 1e-5,
-        "vocab_size": 32,
+        "vocab_size": vocabulary,
         "max_position_embeddings": 2048,
     }
-    data = b"".join(hashlib.sha256(struct.pack("<I", at)).digest() for at in range(count * 4 // 32 + 1))[: count * 4]
+    data = b"".join(hashlib.sha256(struct.pack("<I", at)).digest() for at in range(end // 32 + 1))[:end]
     return {
         "config.json": json.dumps(config).encode(),
-        "tokenizer.json": b'{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}',
+        "tokenizer.json": TOKENIZER,
         "tokenizer_config.json": b"{}",
         "model.safetensors": struct.pack("<Q", len(header)) + header + data,
         "README.md": b"# A model\n",

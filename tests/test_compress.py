@@ -25,12 +25,12 @@ from squish.pull import pull
 from squish.recipes import CHOICES, Compression, from_tag, recipe, tag, warning
 from squish.store import Store
 from tests.conftest import SQUISH, clean_environment
-from tests.local_hub import GOOD_TOKEN, Fault, LocalHub
+from tests.local_hub import GOOD_TOKEN, TOKENIZER, Fault, LocalHub
 from tests.shards import full_precision, in_shards, tiny_llama, tiny_mixtral
 from tests.test_pull import QUICK, until
 
 REPO = "org/full"
-TOKENIZER = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
+FILES = {"tokenizer.json": TOKENIZER, "tokenizer_config.json": b"{}"}
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_the_result_is_that_of_mlx_lm_wherever_the_shards_are_cut(
     make: Any, user: Puller, hub: LocalHub, tmp_path: Path
 ) -> None:
     weights, config = make()
-    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 5) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 5) | FILES)
     pulled = user.pull(REPO)
     found: dict[str, mx.array] = {}
     for path in pulled.installed.path.glob("*.safetensors"):
@@ -113,13 +113,13 @@ def test_the_result_is_that_of_mlx_lm_wherever_the_shards_are_cut(
 
 def test_full_precision_is_never_all_on_disk(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     weights, config = tiny_llama(num_hidden_layers=7)
-    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 7) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 7) | FILES)
     user.pull(REPO)
     assert 0 < user.most_shards <= 4
 
 
 def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
-    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
     assert user.pull(f"{REPO}:8bit").installed.manifest.quantization == "8-bit (group 64)"
     assert user.pull(REPO, bits("mxfp4")).installed.manifest.id == f"{REPO}:mxfp4"
     mixed = user.pull(REPO, bits("mixed_4_6", 32))
@@ -135,7 +135,7 @@ def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, t
 
 
 def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
-    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
     for text, warns in (("4", True), ("5", True), ("mxfp4", True), ("6", False), ("8", False)):
         found = [event.text for event in user.events(REPO, bits(text)) if isinstance(event, Notice)]
         assert any("perplexity" in text for text in found) == warns
@@ -198,13 +198,13 @@ def test_what_cannot_be_measured_is_installed_all_the_same(
 def test_a_repository_that_changed_meanwhile_starts_over(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     shard = "model-00001-of-00001.safetensors"
     weights, config = tiny_llama()
-    files = hub.add_repo(REPO, in_shards(weights, config, tmp_path, 1) | TOKENIZER).files
+    files = hub.add_repo(REPO, in_shards(weights, config, tmp_path, 1) | FILES).files
     hub.fault(shard, Fault(), Fault(cut_after=len(files[shard]) - 1000), *[Fault(status=500)] * 3)
     with pytest.raises(HubUnreachable):
         user.pull(REPO)
     assert [*user.settings.cache_dir.glob(".partial/*/parts/*.part")]
     wider, config = tiny_llama(intermediate_size=192)
-    hub.add_repo(REPO, in_shards(wider, config, tmp_path, 1) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(wider, config, tmp_path, 1) | FILES)
     user.store.verify(user.pull(REPO).installed.manifest.id)
 
 
@@ -212,7 +212,7 @@ def test_what_is_quantized_already_is_taken_as_it_is(user: Puller, hub: LocalHub
     weights, config = tiny_llama()
     made = as_mlx_lm_does(weights, config, 4, 64)
     packed = config | {"quantization": {"group_size": 64, "bits": 4}}
-    files = in_shards(made, packed, tmp_path, 1) | TOKENIZER
+    files = in_shards(made, packed, tmp_path, 1) | FILES
     hub.add_repo(REPO, files)
     with pytest.raises(InvalidInput, match="quantized already"):
         user.pull(REPO, bits("8"))
@@ -225,7 +225,7 @@ def test_what_is_quantized_already_is_taken_as_it_is(user: Puller, hub: LocalHub
 
 def test_what_cannot_be_run_is_refused_before_its_weights_are_sent(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     weights, config = tiny_llama()
-    hub.add_repo(REPO, in_shards(weights, config | {"model_type": "made_up"}, tmp_path, 2) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(weights, config | {"model_type": "made_up"}, tmp_path, 2) | FILES)
     with pytest.raises(UnsupportedModel, match="'made_up' of org/full"):
         user.pull(REPO)
     assert {each.file for each in hub.requests if each.sent and "/api/" not in each.path} == {
@@ -262,7 +262,7 @@ def test_what_needs_code_of_its_own_is_refused_before_its_weights_are_sent(
 def test_weights_that_do_not_fit_the_config_are_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     weights, config = tiny_llama()
     del weights["model.norm.weight"]
-    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 2) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 2) | FILES)
     with pytest.raises(CorruptModel, match=r"model\.norm\.weight"):
         user.pull(REPO)
     hub.add_repo("org/lie", {"config.json": json.dumps(config).encode(), "model.safetensors": b"\x10" * 100})
@@ -317,7 +317,7 @@ def test_a_pull_killed_three_times_ends_with_a_model_that_answers(
 
 
 def test_progress_counts_to_the_end(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
-    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 3) | TOKENIZER)
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 3) | FILES)
     seen = [event for event in user.events(REPO) if isinstance(event, Progress)]
     downloads = [event for event in seen if event.phase == "download"]
     assert [event.done for event in downloads] == sorted(event.done for event in downloads)

@@ -467,6 +467,37 @@ def test_an_architecture_that_is_not_run_leaves_no_bytes_behind(machine: Machine
     assert machine.partial() == []
 
 
+def test_a_missing_shard_is_named_before_weights_are_sent(machine: Machine, hub: LocalHub, tmp_path: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": WEIGHTS, "lm_head.weight": "model-00002.safetensors"}}
+    files = tiny_model() | {"model.safetensors.index.json": json.dumps(index).encode()}
+    hub.add_repo(REPO, files)
+    with pytest.raises(UnsupportedModel, match=r"has no model-00002\.safetensors"):
+        machine.pull(REPO)
+    assert not hub.sent(WEIGHTS)
+    with pytest.raises(CorruptModel, match=r"model-00002\.safetensors of copy is missing"):
+        machine.pull(str(_write(tmp_path / "copy", files)))
+    assert (machine.store.list(), machine.partial()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b'{"model_type": "llama"}', f"{REPO} do not fit together: config.json lacks 'hidden_size'"),
+        ("config.json", tiny_model(2048)["config.json"], f"{REPO} do not fit together: Expected shape"),
+        (WEIGHTS, tiny_model()[WEIGHTS][:-4], rf"{WEIGHTS} of {REPO} is damaged"),
+        ("tokenizer.json", b"{}", f"tokenizer of {REPO} cannot be loaded"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_installed(
+    machine: Machine, hub: LocalHub, file: str, content: bytes, message: str
+) -> None:
+    hub.add_repo(REPO, tiny_model() | {file: content})
+    with pytest.raises(CorruptModel, match=message) as refused:
+        machine.pull(REPO)
+    assert "Error" not in refused.value.message
+    assert (machine.store.list(), machine.partial()) == ([], [])
+
+
 def test_a_variant_takes_the_one_gguf_file(machine: Machine, hub: LocalHub) -> None:
     hub.add_repo(REPO, {f"m-{name}.gguf": b"GGUF" for name in ("Q8_0", "Q4_K_M", "IQ4_XS")})
     with pytest.raises(SquishError):  # four bytes are no GGUF file

@@ -5,7 +5,6 @@ A directory is judged by its own files, and what we could not run is refused her
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -13,10 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlx_lm.utils import _get_classes
-from safetensors import SafetensorError, safe_open
-
-from squish.errors import CorruptModel, UnsupportedModel
+from squish.errors import CorruptModel
 from squish.protocol import (
     FromWorker,
     Imported,
@@ -29,7 +25,8 @@ from squish.protocol import (
     QuantizeShards,
 )
 from squish.worker.gguf import GgufImport, import_gguf, inspect_gguf
-from squish.worker.model_files import display_name
+from squish.worker.load import check, context_length
+from squish.worker.model_files import display_name, safetensors_header
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
@@ -62,55 +59,20 @@ def _imported(found: GgufImport) -> Imported:
 
 
 def inspect(path: Path) -> Imported:
-    """What the MLX model in this directory is. Raises UnsupportedModel and CorruptModel naming the file."""
-    config = _config(path)
-    architecture = str(config.get("model_type", ""))
-    if not architecture:
-        raise UnsupportedModel(f"{display_name(path)}/config.json names no model_type.", param="config.json")
-    try:
-        _get_classes(config)
-    except ValueError as error:
-        raise UnsupportedModel(f"The architecture {architecture!r} is not one that mlx-lm runs.") from error
+    """What the MLX model in this directory is. Raises what loading it would raise, but for want of memory."""
     if not any((path / name).is_file() for name in _TOKENIZERS):
         raise CorruptModel(
             f"{display_name(path)} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed."
         )
+    config = check(path)
     found = _weights(path, config)
     text_config = config.get("text_config", config)
     return Imported(
-        architecture=architecture,
+        architecture=str(config["model_type"]),
         quantization=_quantization(config, found.packed) or found.dtype,
-        context_length=int(text_config.get("max_position_embeddings") or 0) or 4096,
+        context_length=context_length(text_config),
         parameters=found.parameters,
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnsupportedModel(
-            f"{display_name(path)} is not an MLX model directory: it has no config.json.", param="config.json"
-        ) from None
-    except ValueError as error:
-        raise CorruptModel(f"{file.name} of {display_name(path)} is not JSON: {error}", param="config.json") from error
-    if not isinstance(config, dict):
-        raise CorruptModel(f"{file.name} of {display_name(path)} is not a JSON object.", param="config.json")
-    if config.get("model_file") is not None or (config.get("auto_map") and not _runs_natively(config)):
-        raise UnsupportedModel(
-            f"{display_name(path)} needs code of its own to run, and Squish never runs a model's code."
-        )
-    return config
-
-
-def _runs_natively(config: dict[str, Any]) -> bool:
-    """Whether mlx-lm has this architecture itself, so that the repository's Python files are not needed."""
-    try:
-        _get_classes(config)
-    except ValueError:
-        return False
-    return True
 
 
 def _quantization(config: dict[str, Any], packed: Counter[int]) -> str | None:
@@ -163,23 +125,14 @@ class _Weights:
 
 def _weights(path: Path, config: dict[str, Any]) -> _Weights:
     """What the headers of the files say; nothing else is read."""
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise UnsupportedModel(
-            f"{display_name(path)} has no .safetensors files.", hint="PyTorch checkpoints are not loaded."
-        )
     seen = _Weights()
-    for file in files:
-        try:
-            with safe_open(str(file), framework="numpy") as tensors:
-                slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
-                shapes = {name: each.get_shape() for name, each in slices.items()}
-                for name, each in slices.items():
-                    seen.dtypes[each.get_dtype().lower()] += math.prod(shapes[name])
-        except (SafetensorError, OSError) as error:
-            raise CorruptModel(
-                f"{file.name} of {display_name(path)} cannot be read: {error}", param=file.name
-            ) from error
-        for name in shapes:
+    for file in sorted(path.glob("model*.safetensors")):
+        header = safetensors_header(file)
+        if header is None:
+            raise CorruptModel(f"{file.name} of {display_name(path)} is damaged.", param=file.name)
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: entry["shape"] for name, entry in entries.items()}
+        for name, entry in entries.items():
+            seen.dtypes[str(entry["dtype"]).lower()] += math.prod(shapes[name])
             seen.add(name, shapes, config)
     return seen

@@ -28,7 +28,7 @@ from mlx_lm.utils import load_model, load_tokenizer
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.worker import memory, packed
-from squish.worker.model_files import check_weight_files, display_name, read_config
+from squish.worker.model_files import check_weight_files, display_name, mismatch, read_config
 
 # Left for the KV cache, activations and everybody else.
 _RESERVE = 1 << 30
@@ -66,14 +66,10 @@ def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
     (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
     """
     memory.limits()
-    config = read_config(path)
-    check_weight_files(path)
-    model = _build(path, config)
+    config, model, tokenizer = _opened(path)
     available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - _RESERVE
     dtype = _place(model, path, available)
     memory.give_back()
-    eos = config.get("eos_token_id")
-    tokenizer = _load_tokenizer(path, [eos] if isinstance(eos, int) else eos)
     text_config = config.get("text_config", config)
     return LoadedModel(
         model=model,
@@ -81,14 +77,27 @@ def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
         config=MappingProxyType(config),
         weights_bytes=_nbytes(model),
         dtype=dtype,
-        context_length=_context_length(text_config),
+        context_length=context_length(text_config),
         vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
         eos=frozenset(tokenizer.eos_token_ids),
         trimmable=bool(can_trim_prompt_cache(make_prompt_cache(model))),
     )
 
 
+def check(path: Path) -> dict[str, Any]:
+    """config.json of a model directory that `load` would take; no weights are read. Raises what `load` raises."""
+    return _opened(path)[0]
+
+
 # ---- from disk
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
+    config = read_config(path)
+    check_weight_files(path)
+    model = _build(path, config)
+    eos = config.get("eos_token_id")
+    return config, model, _load_tokenizer(path, [eos] if isinstance(eos, int) else eos)
 
 
 def _build(path: Path, config: dict[str, Any]) -> Module:
@@ -98,10 +107,7 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
     except ImportError as error:
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OSError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise CorruptModel(
-            f"The weights and config.json of {display_name(path)} do not fit together. {reason}"
-        ) from error
+        raise mismatch(path, error) from error
     assert isinstance(model, Module)
     return model
 
@@ -119,7 +125,7 @@ def _load_tokenizer(path: Path, eos: list[int] | None) -> TokenizerWrapper:
         ) from error
 
 
-def _context_length(config: dict[str, Any]) -> int:
+def context_length(config: dict[str, Any]) -> int:
     found = (config.get(key) for key in _CONTEXT_KEYS)
     return next((length for length in found if isinstance(length, int) and length > 0), _DEFAULT_CONTEXT)
 

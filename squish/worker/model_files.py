@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from mlx_lm.utils import MODEL_REMAPPING, load_config
 from squish.errors import CorruptModel, UnsupportedModel
 
 _LARGEST_HEADER = 100 << 20
+# While a model is being pulled, its files lie one directory deeper.
+_IN_PROGRESS = ("files", "compressed")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -81,6 +84,20 @@ def safetensors_header(file: Path) -> dict[str, Any] | None:
         return None
 
 
+def mismatch(path: Path, error: Exception) -> CorruptModel:
+    """The error for what building a model met: config.json asks for other weights than there are, or makes no sense."""
+    reason = " ".join(str(error).split())[:300]
+    if isinstance(error, KeyError):
+        reason = f"{reason} is missing."
+    elif found := re.search(r"__init__\(\) missing \d+ required .*?arguments?: (.*)", reason):
+        reason = f"config.json lacks {found[1]}."
+    return CorruptModel(
+        f"The weights and config.json of {display_name(path)} do not fit together: {reason}",
+        hint="They were made so: take the model from another repository.",
+    )
+
+
 def display_name(path: Path) -> str:
     """What a user calls the model in this directory: the store spells `org/repo:tag` in a way that a disk takes."""
+    path = path.parent if path.name in _IN_PROGRESS else path
     return path.name.partition("~")[0].replace("--", "/").replace("+", ":")

@@ -30,6 +30,7 @@ from squish.errors import CorruptModel, StoreError, UnsupportedModel
 from squish.protocol import Quantized, QuantizeShards, Recipe
 from squish.worker import memory
 from squish.worker.graph import dependencies
+from squish.worker.model_files import mismatch
 
 Progress = Callable[[str, float], None]
 
@@ -164,8 +165,7 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
         sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
         model.load_weights(list(sanitized.items()), strict=True)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise CorruptModel(f"The weights and config.json do not fit together. {reason}") from error
+        raise mismatch(source, error) from error
     _cast(model, config)
     try:
         predicate = recipe.mixed and mixed_quant_predicate_builder(recipe.mixed, model, recipe.group_size)
