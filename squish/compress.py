@@ -22,8 +22,8 @@ import msgspec
 from squish import recipes, tensors
 from squish.download import Download, first_error, occupied, require_space
 from squish.errors import EngineError, StoreError
-from squish.partfile import RemoteFile
 from squish.protocol import JobProgress, Quantized, QuantizeShards, Recipe
+from squish.sidecar import RemoteFile
 from squish.workers import run_job
 
 # Shards that may be on disk at once besides those that the model's layout makes wait for another.
@@ -79,9 +79,11 @@ class Compression:
         return int(self.total * self.fraction)
 
     async def run(self) -> Compressed:
-        """Download and compress what an earlier run has not. Raises what downloading and the worker raise."""
+        """After `take_up`, download and compress what an earlier run has not.
+
+        Raises what downloading and the worker raise.
+        """
         try:
-            self._take_up()
             counts = await self._fetch_headers()
             self._require_space(counts)
             await self._convert_all()
@@ -91,8 +93,24 @@ class Compression:
         largest = max(shard.size for shard in self._shards.values())
         return Compressed(self.directory, self.total, after, largest, self._account.peak_memory)
 
-    def _take_up(self) -> None:
-        """Go on with the account of an earlier run, or begin anew where that was of something else."""
+    def take_up(self) -> int:
+        """Go on with the account of an earlier run, or begin anew where that was of something else. To be called first.
+
+        Bytes of shards that are used up and gone, but are now to be kept: they come again.
+        """
+        try:
+            self._go_on()
+        except OSError as error:
+            raise StoreError(f"The model cannot be compressed: {error.strerror or error}.") from error
+        used = [self._shards[path] for path in self._account.consumed]
+        self.fraction = sum(shard.size for shard in used) / self.total
+        if not self._keep_source:
+            for shard in used:
+                self._download.skip(shard.path)
+            return 0
+        return sum(shard.size for shard in used if not (self._download.directory / shard.path).is_file())
+
+    def _go_on(self) -> None:
         path = self._partial / "compression.json"
         try:
             known = msgspec.json.decode(path.read_bytes(), type=_Account)
@@ -148,7 +166,6 @@ class Compression:
         waiting = [path for path in self._shards if path not in self._account.consumed]
         for path in self._account.consumed:
             if not self._keep_source:
-                self._download.skip(path)
                 (self._download.directory / path).unlink(missing_ok=True)
         fetched = list(self._shards) if self._keep_source else waiting
         try:

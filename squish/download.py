@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from squish.answers import Interrupted, answer
 from squish.errors import CorruptModel, HubError, HubUnreachable, SquishError, StoreError
-from squish.partfile import Downloaded, PartFile, RemoteFile, beginning
+from squish.partfile import PartFile
+from squish.sidecar import Downloaded, RemoteFile, beginning, received
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
@@ -59,7 +60,10 @@ class _StartOver(Exception):
 
 
 class Download:
-    """One download of a list of files into `directory`/files. `done` and `total` count bytes while `run` runs."""
+    """One download of a list of files into `directory`/files. `done` and `total` count bytes while `run` runs.
+
+    received: bytes that this run has written; what an earlier one left is in `done` only.
+    """
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Download:
         self._policy = policy or Policy()
         self._gate = asyncio.Semaphore(self._policy.connections)
         self._counts = {file.path: 0 for file in files}
+        self.received = 0
         self._prepared = False
 
     @property
@@ -93,7 +98,7 @@ class Download:
         Raises HubUnreachable, GatedRepo, HubError, CorruptModel, StoreError.
         """
         try:
-            self._prepare()
+            self.prepare()
             files = self._files if only is None else tuple(file for file in self._files if file.path in only)
             if only is None:
                 require_space(self._root, self.total - self._bytes_on_disk())
@@ -110,7 +115,7 @@ class Download:
 
         Raises what `run` raises.
         """
-        self._prepare()
+        self.prepare()
         file = next(each for each in self._files if each.path == path)
         part = self._parts / f"{path}.part"
         if beginning(file, part, self._sidecar(path)) >= min(length, file.size):
@@ -159,11 +164,24 @@ class Download:
     def _sidecar(self, path: str) -> Path:
         return self._parts / f"{path}.json"
 
-    def _prepare(self) -> None:
-        """Drop what another version of the model left, and refuse names that leave the directory."""
+    def prepare(self) -> None:
+        """Count what an earlier run left, and drop what is of another version of the model.
+
+        Raises StoreError, HubError (a name that leaves the directory). `run` and `head` begin with it.
+        """
         if self._prepared:
             return
+        try:
+            self._clear()
+            for file in self._files:
+                target, part = self._root / file.path, self._parts / f"{file.path}.part"
+                whole = target.is_file() and target.stat().st_size == file.size
+                self._counts[file.path] = file.size if whole else received(file, part, self._sidecar(file.path))
+        except OSError as error:
+            raise StoreError(f"The download cannot be written: {error.strerror or error}.") from error
         self._prepared = True
+
+    def _clear(self) -> None:
         for directory in (self._root, self._parts):
             directory.mkdir(parents=True, exist_ok=True)
         wanted = {file.path for file in self._files}
@@ -312,6 +330,7 @@ class Download:
             await asyncio.wait({writing})  # the file must not be closed under the thread that writes it
             raise
         self._counts[part.file.path] = part.received
+        self.received += len(data)
 
 
 def occupied(directory: Path) -> int:

@@ -15,21 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from squish import machine, recipes, runnable
+from squish import console, machine, recipes, runnable
 from squish.compress import Compressed, Compression
 from squish.config import Settings
 from squish.download import Download, Policy
 from squish.errors import CorruptModel, EngineError, GatedRepo, InvalidInput
 from squish.hub import Hub, HubFile, Snapshot
 from squish.names import RepoName
-from squish.partfile import Downloaded, RemoteFile
 from squish.progress import CompressionReport, Notice, Phase, Progress, StepEvent
 from squish.protocol import InspectModel, Measured, MeasurePerplexity, Recipe
+from squish.sidecar import Downloaded, RemoteFile
 from squish.sources import choose
 from squish.store import StoredFile
 from squish.workers import run_job
 
 _TICK = 0.1
+_SETTLED = 0.5  # seconds after which a speed says something
 # Enough for the vocabulary that most GGUF headers carry.
 _GGUF_HEAD = 16 * 1024 * 1024
 _TEXT = Path(__file__).parent / "perplexity.txt"
@@ -77,6 +78,7 @@ class Fetch:
         files = tuple(RemoteFile(f.url, f.path, f.size, f.sha256, f.git_blob) for f in chosen)
         headers = await asyncio.to_thread(self._hub.headers)
         download = Download(files, self._partial, headers=headers, policy=self._policy)
+        await asyncio.to_thread(download.prepare)
         try:
             if _is_gguf(chosen):
                 steps = self._gguf(snapshot, chosen, download)
@@ -154,8 +156,6 @@ class Fetch:
         rest = tuple(file.path for file in files if file not in shards and not file.path.endswith(".index.json"))
         for notice in await self._notices(sum(shard.size for shard in shards) // _width(config), recipe):
             yield notice
-        async for event in self._downloading(download, rest):
-            yield event
         keep = self._wanted.keep_source or self._wanted.measure
         work = Compression(
             download,
@@ -166,6 +166,14 @@ class Fetch:
             keep_source=keep,
             worker_cache=self._settings.worker_cache,
         )
+        if again := await asyncio.to_thread(work.take_up):
+            option = "--keep-source" if self._wanted.keep_source else "--measure"
+            text = (
+                f"{console.size(again)} that were compressed already are downloaded again: {option} needs the original."
+            )
+            yield Notice(text)
+        async for event in self._downloading(download, rest):
+            yield event
         task = asyncio.create_task(work.run())
         try:
             async for event in _watch(download, task, work):
@@ -246,7 +254,10 @@ class _Counter(Protocol):
 async def _watch(
     download: Download, task: asyncio.Task[Any], conversion: _Counter | None = None
 ) -> AsyncGenerator[Progress]:
-    """The progress of a download, and of a conversion that follows it. The speed is that of the last seconds."""
+    """The progress of a download, and of a conversion that follows it. The speed is that of the last seconds.
+
+    What an earlier run left counts as done, not as speed.
+    """
     loop = asyncio.get_running_loop()
     seen: deque[tuple[float, int]] = deque(maxlen=50)
     while True:
@@ -254,10 +265,10 @@ async def _watch(
         arriving = download.done < download.total or conversion is None
         phase: Phase = "download" if arriving else "compress"
         counter: _Counter = download if arriving or conversion is None else conversion
-        seen.append((loop.time(), download.done))
-        (first, before), (last, done) = seen[0], seen[-1]
-        speed = (done - before) / (last - first) if arriving and last > first and done > before else None
-        eta = (download.total - done) / speed if speed else None
+        seen.append((loop.time(), download.received))
+        (first, before), (last, now) = seen[0], seen[-1]
+        speed = (now - before) / (last - first) if arriving and last - first > _SETTLED and now > before else None
+        eta = (download.total - download.done) / speed if speed else None
         yield Progress(phase, counter.done, counter.total, speed, eta)
         if ended:
             return

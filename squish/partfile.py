@@ -9,46 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 import msgspec
 
 from squish.errors import CorruptModel, StoreError
+from squish.sidecar import Downloaded, RemoteFile, Sidecar, read, without_gap
 
 _CHUNK = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """What is promised of a file: its size in bytes and its SHA-256 or, for a file that has none, its git blob id."""
-
-    url: str
-    path: str
-    size: int
-    sha256: str | None = None
-    git_blob: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A file that is complete and checked. path is relative to the directory of the files."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-class _Sidecar(msgspec.Struct, frozen=True):
-    """What a partial file is a part of; of several ranges also how many bytes there are of each."""
-
-    size: int
-    sha256: str | None
-    git_blob: str | None
-    etag: str | None
-    span: int = 0
-    done: tuple[int, ...] = ()
 
 
 class PartFile:
@@ -99,8 +68,8 @@ class PartFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        known, here = _read(self.sidecar), os.fstat(self._descriptor).st_size
-        if known is None or known != self._promise(known.etag, known.span, known.done):
+        known, here = read(self.sidecar), os.fstat(self._descriptor).st_size
+        if known is None or not known.belongs_to(self.file):
             self.restart(None)
             return
         self.etag = known.etag
@@ -163,7 +132,7 @@ class PartFile:
 
     def _hash_on(self, data: bytes = b"") -> None:
         """Hash what follows the hashed bytes without a gap: the data given, then what lies on disk."""
-        end = _without_gap(self._done, self._span)
+        end = without_gap(self._done, self._span)
         while data or self._hashed < end:
             data = data or os.pread(self._opened(), min(_CHUNK, end - self._hashed), self._hashed)
             if not data:
@@ -180,16 +149,13 @@ class PartFile:
     def _save(self) -> None:
         span, done = (self._span, tuple(self._done)) if self._count > 1 else (0, ())
         partial = self.sidecar.with_suffix(".new")
-        partial.write_bytes(msgspec.json.encode(self._promise(self.etag, span, done)))
+        partial.write_bytes(msgspec.json.encode(Sidecar.of(self.file, self.etag, span, done)))
         partial.replace(self.sidecar)
 
     def _opened(self) -> int:
         if self._descriptor < 0:
             raise StoreError(f"{self.path.name} is not open.")
         return self._descriptor
-
-    def _promise(self, etag: str | None, span: int, done: tuple[int, ...]) -> _Sidecar:
-        return _Sidecar(self.file.size, self.file.sha256, self.file.git_blob, etag, span, done)
 
     def _git_hash(self) -> hashlib._Hash:
         return hashlib.sha1(b"blob %d\x00" % self.file.size, usedforsecurity=False)
@@ -200,24 +166,3 @@ class PartFile:
         if wanted is None or wanted == found.hexdigest():
             return None
         return f"its hash is {found.hexdigest()[:12]}…, {wanted[:12]}… was announced"
-
-
-def beginning(file: RemoteFile, path: Path, sidecar: Path) -> int:
-    """Bytes that lie on disk without a gap of a part of this very file; none of another version of it."""
-    known = _read(sidecar)
-    promised = (file.size, file.sha256, file.git_blob)
-    if known is None or (known.size, known.sha256, known.git_blob) != promised or not path.is_file():
-        return 0
-    return _without_gap(known.done, known.span) if known.span else path.stat().st_size
-
-
-def _without_gap(done: list[int] | tuple[int, ...], span: int) -> int:
-    full = next((number for number, each in enumerate(done) if each < span), len(done) - 1)
-    return full * span + done[full]
-
-
-def _read(sidecar: Path) -> _Sidecar | None:
-    try:
-        return msgspec.json.decode(sidecar.read_bytes(), type=_Sidecar)
-    except (OSError, msgspec.DecodeError):
-        return None

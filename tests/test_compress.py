@@ -18,6 +18,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, quantize_model
 
+from squish import console
 from squish.config import Settings
 from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
 from squish.progress import Notice, Progress, Pulled, PullEvent
@@ -322,3 +323,20 @@ def test_progress_counts_to_the_end(user: Puller, hub: LocalHub, tmp_path: Path)
     downloads = [event for event in seen if event.phase == "download"]
     assert [event.done for event in downloads] == sorted(event.done for event in downloads)
     assert seen[-1].phase == "verify"
+
+
+def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    files = hub.add_repo(REPO, in_shards(*tiny_llama(hidden_size=256), tmp_path, 3) | FILES).files
+    shards = sorted(name for name in files if name.endswith(".safetensors"))
+    hub.fault(shards[2], Fault(), *[Fault(status=500)] * 3)  # its header comes, and nothing else
+    with pytest.raises(HubUnreachable):
+        user.pull(REPO, bits("4"))
+    before = sum(hub.sent(name) for name in shards[:2])
+    events = user.events(REPO, bits("4", measure=True))
+    again = sum(hub.sent(name) for name in shards[:2]) - before
+    notices = [event.text for event in events if isinstance(event, Notice) and "downloaded again" in event.text]
+    assert again > 0
+    assert console.size(again) in notices[0]
+    first = next(event for event in events if isinstance(event, Progress) and event.phase == "download")
+    assert first.done > 0, "what is there counts from the start"
+    assert first.speed is None

@@ -263,8 +263,11 @@ def test_stopping_a_pull_keeps_what_came(machine: Machine, hub: LocalHub) -> Non
 
     asyncio.run(stop())
     hub.release()
-    machine.pull(REPO)
+    seen = [event for event in asyncio.run(machine.events(REPO)) if isinstance(event, Progress)]
     assert hub.sent(WEIGHTS) - len(files[WEIGHTS]) < MIB // 2, "no more than what was on its way"
+    first = next(event for event in seen if event.phase == "download")
+    assert first.done >= 2 * MIB - 300_000, "what is there counts from the start"
+    assert (first.speed, first.eta) == (None, None)
 
 
 def test_a_file_that_changed_on_the_server_starts_over(machine: Machine, hub: LocalHub) -> None:
