@@ -20,7 +20,7 @@ from squish import console, versions
 from squish.commands import bench, chats, completion, config, exits, machine, serve
 from squish.commands.exits import Exit
 from squish.commands.models import COMMANDS, install
-from squish.config import Settings
+from squish.config import Settings, resolve
 from squish.errors import InvalidInput, ModelNotFound, SquishError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run_guarded(body: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except SquishError as error:
-        if os.environ.get("SQUISH_DEBUG") == "1":
+        if resolve().settings.debug:
             raise
         console.error(error)
         return exits.of(error)
@@ -56,7 +56,7 @@ def run_guarded(body: Callable[[], Any]) -> int:
         _discard_output()
         return Exit.PIPE_CLOSED
     except Exception as error:  # the last guard of the program: no traceback reaches a user who has not asked for it
-        if os.environ.get("SQUISH_DEBUG") == "1":
+        if resolve().settings.debug:
             raise
         problem = SquishError(
             f"Something unforeseen went wrong: {type(error).__name__}: {error}",

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from squish import config_file, durations
-from squish.config_file import Problem
 from squish.errors import ConfigError
 
 DEFAULT_PORT = 11435
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
-Kind = Literal["text", "path", "address", "secret", "whole", "seconds", "flag"]
+Kind = Literal["text", "path", "address", "secret", "whole", "time", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +41,13 @@ class Key:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("model", "SQUISH_MODEL", "text", "the model that the full-screen chat opens with", "the first installed"),
+    Key("model", "SQUISH_MODEL", "text", "the model that the full-screen chat opens with and `squish bench` measures",
+        "the first installed"),
     Key("host", "SQUISH_HOST", "text", "the address that `squish serve` listens on", "127.0.0.1"),
     Key("port", "SQUISH_PORT", "whole", "the port that `squish serve` listens on; 0 takes a free one",
         "11435", 0, 65535),
-    Key("keep_alive", "SQUISH_KEEP_ALIVE", "seconds",
-        "seconds that an idle model stays in memory; a negative number is for ever", "300"),
+    Key("keep_alive", "SQUISH_KEEP_ALIVE", "time",
+        'how long an idle model stays in memory: seconds, or a text like "10m" or "2h"; -1 is for ever', "300"),
     Key("max_queue", "SQUISH_MAX_QUEUE", "whole", "requests that may wait for a model; more are refused with 429",
         "64", 0, 100_000),
     Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model writes at the same time",
@@ -129,8 +129,8 @@ class Settings:
         Raises ConfigError naming the variable, or the line of the file.
         """
         resolved = resolve(environment)
-        if resolved.problems:
-            raise resolved.problems[0].to_error(resolved.settings.config_path)
+        if resolved.errors:
+            raise resolved.errors[0]
         return resolved.settings
 
 
@@ -145,36 +145,42 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """problems: of the file; where it has any, nothing of it counts."""
+    """errors: of the file, where it has any nothing of it counts, and of variables, which then set nothing."""
 
     settings: Settings
     origins: tuple[Origin, ...]
-    problems: tuple[Problem, ...]
+    errors: tuple[ConfigError, ...]
 
 
 def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
-    """Every setting and where it comes from. Raises ConfigError only for a variable of the environment."""
+    """Every setting, where it comes from, and everything that is wrong with the file and the variables."""
     env = os.environ if environment is None else environment
     home = Path(env.get("HOME") or Path.home()) / ".squish"
-    read = config_file.read(home / "config.toml", KEYS_IN_FILE, _WRONG_IN_TABLE, _wrong_in_file)
+    path = home / "config.toml"
+    read = config_file.read(path, KEYS_IN_FILE, _WRONG_IN_TABLE, _wrong_in_file)
+    errors = [problem.to_error(path) for problem in read.problems]
     values: dict[str, object] = {"home": home, "cache_dir": home / "models"}
     origins = []
     for key in KEYS:
         source = "default"
         if key.name in read.values:
             values[key.name] = _convert(key, read.values[key.name])
-            source = f"{home / 'config.toml'}, line {read.lines.get(key.name, '?')}"
+            source = f"{path}, line {read.lines.get(key.name, '?')}"
         if text := env.get(key.variable, "").strip():
-            values[key.name] = _from_variable(key, text)
-            source = key.variable
+            try:
+                values[key.name] = _from_variable(key, text)
+                source = key.variable
+            except ConfigError as error:
+                errors.append(error)
         origins.append(Origin(key.name, _show(key, values), source))
     values["keys"] = tuple((name, str(keys)) for name, keys in read.tables.get("keys", {}).items())
     kept = read.tables.get("model_keep_alive", {})
     values["model_keep_alive"] = tuple((name, durations.seconds(str(time))) for name, time in kept.items())
     for table, entries in read.tables.items():
         for name, value in entries.items():
-            origins.append(Origin(f"{table}.{name}", str(value), f"{home / 'config.toml'}"))
-    return Resolved(Settings(**values), tuple(origins), read.problems)  # type: ignore[arg-type]
+            source = f"{path}, line {read.lines.get(f'{table}.{name}', '?')}"
+            origins.append(Origin(f"{table}.{name}", str(value), source))
+    return Resolved(Settings(**values), tuple(origins), tuple(errors))  # type: ignore[arg-type]
 
 
 def sample() -> str:
@@ -194,7 +200,7 @@ def _toml(key: Key) -> str:
     """The default as config.toml would spell it; for what has none, an example."""
     if key.kind == "flag":
         return "false"
-    if key.kind in ("whole", "seconds"):
+    if key.kind in ("whole", "time"):
         return key.shown_default
     return f'"{"smollm2:135m" if key.name == "model" else key.shown_default}"'
 
@@ -214,9 +220,9 @@ def _from_variable(key: Key, text: str) -> object:
     if key.kind == "flag":
         value = {"0": False, "false": False, "no": False, "off": False}.get(text.lower(), text)
         value = {"1": True, "true": True, "yes": True, "on": True}.get(text.lower(), value)
-    elif key.kind in ("whole", "seconds"):
+    elif key.kind == "whole":
         try:
-            value = int(text) if key.kind == "whole" else float(text)
+            value = int(text)
         except ValueError:
             pass
     if wrong := _wrong(key, value):
@@ -235,11 +241,12 @@ def _wrong(key: Key, value: object) -> str | None:
     match key.kind:
         case "flag":
             return None if isinstance(value, bool) else "must be true or false"
-        case "whole" | "seconds":
-            number = int if key.kind == "whole" else (int, float)
-            if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
-                return "must be a whole number" if key.kind == "whole" else "must be a number of seconds"
+        case "whole":
+            if isinstance(value, bool) or not isinstance(value, int):
+                return "must be a whole number"
             return None if key.low <= value <= key.high else f"must be between {key.low:g} and {key.high:g}"
+        case "time":
+            return _wrong_time(value)
         case "secret" if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             return "has characters that no HTTP header can carry"
         case "address" if not (isinstance(value, str) and value.startswith(("http://", "https://"))):
@@ -254,8 +261,8 @@ def _convert(key: Key, value: object) -> object:
             return Path(str(value)).expanduser().absolute()
         case "address":
             return str(value).rstrip("/")
-        case "seconds":
-            return float(str(value))
+        case "time":
+            return durations.seconds(str(value))
         case _:
             return value.strip() if isinstance(value, str) else value
 

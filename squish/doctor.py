@@ -6,22 +6,26 @@ computes with is measured by a process that is set up as a worker is.
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import psutil
 
-from squish import serving, unfinished, versions
+from squish import catalog, serving, unfinished, versions
 from squish.config import Resolved, Settings
 from squish.console import size
-from squish.errors import SquishError
+from squish.errors import ModelNotFound, SquishError
+from squish.names import ShortName, parse
 from squish.probed import Probed
 from squish.store import Store
 from squish.text import clean
@@ -32,6 +36,7 @@ _LITTLE_DISK = 5_000_000_000
 _LITTLE_MEMORY = 2_000_000_000
 _SLOW_GFLOPS = 12.0
 """Per second on one core; the reference BLAS stays below it, every optimized one is above."""
+_COMPILER = "Debian, Ubuntu: sudo apt-get install g++"
 
 _MARKS = {"ok": "ok", "warning": "!", "broken": "BROKEN"}
 
@@ -54,7 +59,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 def examine(resolved: Resolved) -> Iterator[Finding]:
     """Every finding, in the order of the report, as soon as it is known."""
     yield from config(resolved)
-    checks: tuple[Check, ...] = (machine, engine, compiler, packages, store, hub, port)
+    checks: tuple[Check, ...] = (machine, places, engine, compiler, packages, store, hub, port)
     for check in checks:
         yield from check(resolved.settings)
 
@@ -66,11 +71,14 @@ def line(finding: Finding) -> str:
 
 
 def config(resolved: Resolved) -> Iterator[Finding]:
+    """What is wrong with config.toml, with its lines, and with the variables."""
     path = resolved.settings.config_path
-    for problem in resolved.problems:
-        where = f"{path}, line {problem.line}" if problem.line else str(path)
-        yield Finding("config", "broken", f"{where}: {problem.message}", problem.hint or f"$EDITOR {path}")
-    if not resolved.problems:
+    for error in resolved.errors:
+        in_file = error.message.startswith(str(path))
+        yield Finding(
+            "config", "broken", error.message, error.hint or (f"$EDITOR {path}" if in_file else f"unset {error.param}")
+        )
+    if not resolved.errors:
         yield Finding("config", "ok", str(path) if path.exists() else "no config.toml: every setting has its default")
 
 
@@ -83,7 +91,7 @@ def machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("memory", "warning", free, "Close other programs, or run: squish ps")
     else:
         yield Finding("memory", "ok", free)
-    place = next(path for path in (settings.cache_dir, *settings.cache_dir.parents) if path.exists())
+    place = _nearest(settings.cache_dir)
     try:
         disk = shutil.disk_usage(place)
     except OSError as error:
@@ -96,24 +104,44 @@ def machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "ok", free)
 
 
+def places(settings: Settings) -> Iterator[Finding]:
+    """Whether Squish can write where it keeps its files. Models that others installed can be used without."""
+    looked_at: tuple[tuple[Path, Status], ...] = ((settings.home, "broken"), (settings.cache_dir, "warning"))
+    for path, status in looked_at:
+        place = _nearest(path)
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            mend = f"ls -ld {shlex.quote(str(place))} says whose it is; SQUISH_CACHE_DIR puts models elsewhere"
+            yield Finding("files", status, f"{path}: nothing can be written there", mend)
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest one above it that we can see."""
+    for each in (path, *path.parents):
+        try:
+            if each.exists():
+                return each
+        except OSError:  # what lies in a directory that is closed to us
+            continue
+    return path
+
+
 def engine(settings: Settings) -> Iterator[Finding]:
     """MLX, its device and its matrix products."""
     probed = probe(settings)
     if isinstance(probed, str):
-        yield Finding("MLX", "broken", probed, f"{sys.executable} -m pip install --force-reinstall mlx")
+        mend = f"{sys.executable} -m pip install --force-reinstall mlx"
+        yield Finding("MLX", "broken", probed, "unset SQUISH_BLAS" if "SQUISH_BLAS" in probed else mend)
         return
     yield Finding("MLX", "ok", f"{probed.mlx} on {probed.backend}: {probed.device}")
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"
     where = f" ({probed.blas_path})" if probed.blas_path else ""
     slow = probed.backend == "CPU" and probed.gflops < _SLOW_GFLOPS
     for warning in probed.warnings:
-        mend = None if "SQUISH_BLAS" in warning else "Debian, Ubuntu: sudo apt-get install g++"
-        yield Finding("matrices", "warning", warning, mend)
+        needed = None if shutil.which("g++") else _COMPILER
+        yield Finding("matrices", "warning", f"{speed}{where}. {warning}", needed)
     if slow and not probed.warnings:
-        yield Finding(
-            "matrices", "warning", f"{speed}{where}; that is slow", "Unset SQUISH_BLAS; look for busy programs"
-        )
-    else:
+        yield Finding("matrices", "warning", f"{speed}{where}; that is slow", "look for busy programs: top")
+    elif not probed.warnings:
         yield Finding("matrices", "ok", speed + where)
 
 
@@ -130,7 +158,8 @@ def probe(settings: Settings) -> Probed | str:
         except msgspec.MsgspecError:
             return "MLX gave an answer that cannot be read."
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    return f"MLX cannot be used: {clean(last[0]) if last else f'exit code {done.returncode}'}"
+    reason = clean(last[0]).removeprefix("squish.errors.ConfigError: ") if last else f"exit code {done.returncode}"
+    return f"MLX cannot be used: {reason}"
 
 
 def compiler(settings: Settings) -> Iterator[Finding]:
@@ -141,7 +170,7 @@ def compiler(settings: Settings) -> Iterator[Finding]:
         yield Finding("compiler", "ok", found)
     else:
         reason = "there is no g++: MLX cannot fuse kernels and is slower"
-        yield Finding("compiler", "warning", reason, "Debian, Ubuntu: sudo apt-get install g++")
+        yield Finding("compiler", "warning", reason, _COMPILER)
 
 
 def packages(settings: Settings) -> Iterator[Finding]:
@@ -168,13 +197,35 @@ def store(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("models", "warning", "none is installed", "squish pull smollm2:135m")
     for problem in problems:
-        id = unfinished.model_id(problem.path.name) or problem.path.name
-        yield Finding("models", "broken", problem.reason, f"squish pull --force {id}, or squish rm {id}")
+        yield Finding("models", "broken", problem.reason, _mend(problem.path))
+    if settings.model and (missing := _missing(models, settings.model)):
+        yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)
     for cut_off in partial:
         if not cut_off.busy:
             reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
             mend = f"squish pull {cut_off.id} goes on with it; squish prune deletes it"
             yield Finding("downloads", "warning", reason, mend)
+
+
+def _mend(directory: Path) -> str:
+    """What does away with a directory that is no usable model: to get it anew where its name says from where."""
+    id = unfinished.model_id(directory.name)
+    if id is None:
+        return f"rm -r {shlex.quote(str(directory))}"
+    ref = parse(id)
+    if isinstance(ref, ShortName) and catalog.lookup(ref) is None:
+        return f"squish rm {id}"
+    return f"squish pull --force {id}, or squish rm {id}"
+
+
+def _missing(models: Store, name: str) -> SquishError | None:
+    try:
+        models.find(name)
+    except ModelNotFound as error:
+        return error
+    except SquishError:  # damaged, which is a finding of its own, or no name
+        return None
+    return None
 
 
 def hub(settings: Settings) -> Iterator[Finding]:
@@ -218,7 +269,9 @@ def port(settings: Settings) -> Iterator[Finding]:
     ours = {server.pid for server in serving.servers(settings.home)}
     if owner is None:
         yield Finding("port", "ok", f"{settings.port} is free")
-    elif owner not in ours:
+    elif owner in ours:
+        yield Finding("port", "ok", f"{settings.port} is used by our server, process {owner}")
+    else:
         mend = f"squish serve --port {min(settings.port + 1, 65535)}"
         yield Finding("port", "warning", f"{settings.port} is used by {_describe(owner)}", mend)
 

@@ -121,7 +121,8 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError, InvalidName) as error:  # tomllib, msgspec and unicode errors are ValueErrors
         if not path.exists():
             raise ModelNotFound(f"{path.name} is not installed any more.") from None
-        reason = f"{path / MANIFEST} cannot be read: {error}."
+        problem = error.strerror if isinstance(error, OSError) else error
+        reason = f"{path / MANIFEST} cannot be read: {problem}."
         raise CorruptModel(reason, hint="Pull the model again with --force.") from error
     return manifest
 

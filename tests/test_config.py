@@ -34,13 +34,13 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         "address": ("https://hub.example/", "https://hub.example"),
         "secret": ("abc", "abc"),
         "whole": ("7", 7),
-        "seconds": ("7", 7.0),
+        "time": ("2m", 120.0),
         "flag": ("1", True),
     }
     for key in KEYS:
         text, value = examples[key.kind]
         assert getattr(read(tmp_path, "", **{key.variable: text}), key.name) == value
-        in_toml = {"flag": "true", "whole": "7", "seconds": "7"}.get(key.kind, f'"{text}"')
+        in_toml = {"flag": "true", "whole": "7"}.get(key.kind, f'"{text}"')
         if key.in_file:
             assert getattr(read(tmp_path, f"{key.name} = {in_toml}"), key.name) == value
 
@@ -52,7 +52,9 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         ("port = 'x'\n", "line 1: port must be a whole number."),
         ("# a\nport = 70000\n", "line 2: port must be between 0 and 65535."),
         ("offline = 1\n", "line 1: offline must be true or false."),
-        ("keep_alive = true\n", "line 1: keep_alive must be a number of seconds."),
+        ("keep_alive = true\n", "line 1: keep_alive must be a time: seconds, or a text"),
+        ("keep_alive = 'soon'\n", "line 1: keep_alive must be a time: seconds, or a text"),
+        ("keep_alive = nan\n", "line 1: keep_alive must be a time: seconds, or a text"),
         ("hub_endpoint = 'hub'\n", "line 1: hub_endpoint must be an address that begins with https://."),
         (
             "api_key = 'abc'\n",
@@ -72,12 +74,19 @@ def test_a_wrong_file_is_one_sentence_with_the_line(tmp_path: Path, text: str, m
     assert message in f"{caught.value.message} {caught.value.hint or ''}"
 
 
-def test_every_problem_of_a_file_is_found(tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_found(tmp_path: Path) -> None:
     (tmp_path / ".squish").mkdir()
     (tmp_path / ".squish" / "config.toml").write_text("ports = 1\nhost = ''\noffline = 3\n")
-    resolved = resolve({"HOME": str(tmp_path)})
-    assert [problem.line for problem in resolved.problems] == [1, 2, 3]
-    assert resolved.settings.port == 11435
+    resolved = resolve({"HOME": str(tmp_path), "SQUISH_PORT": "http", "SQUISH_MAX_QUEUE": "7"})
+    assert [error.param for error in resolved.errors] == ["ports", "host", "offline", "SQUISH_PORT"]
+    assert [f"line {number}:" in resolved.errors[number - 1].message for number in (1, 2, 3)] == [True] * 3
+    assert (resolved.settings.port, resolved.settings.max_queue) == (11435, 7)
+
+
+def test_entries_of_tables_tell_their_line(tmp_path: Path) -> None:
+    read(tmp_path, "port = 1\n\n[model_keep_alive]\n'qwen3:8b' = '2h'\n")
+    [origin] = [each for each in resolve({"HOME": str(tmp_path)}).origins if each.name.startswith("model_keep_alive")]
+    assert (origin.shown, origin.source) == ("2h", f"{tmp_path / '.squish' / 'config.toml'}, line 4")
 
 
 def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
@@ -120,5 +129,5 @@ def test_the_sample_changes_nothing_and_is_right_when_its_comments_are_taken_awa
 def test_defaults_that_are_shown_are_those_that_count(tmp_path: Path) -> None:
     settings = read(tmp_path)
     for key in KEYS:
-        if key.kind in ("whole", "seconds", "address"):
+        if key.kind in ("whole", "time", "address"):
             assert key.shown_default == f"{getattr(settings, key.name)}".removesuffix(".0")

@@ -44,14 +44,19 @@ def test_a_machine_that_works_is_well(squish: Squish) -> None:
 
 def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_path: Path) -> None:
     store = tmp_path / ".squish" / "models"
-    (store / directory_name(MODEL)).mkdir(parents=True)
+    for name in (directory_name(MODEL), "mine+7b", "no name"):
+        (store / name).mkdir(parents=True)
     (store.parent / "config.toml").write_text("\nports = 3\nkeep_alive = 'x'\n")
-    done = squish("doctor", HOME=str(tmp_path), SQUISH_OFFLINE="1", SQUISH_PORT="0")
+    done = squish("doctor", HOME=str(tmp_path), SQUISH_OFFLINE="1", SQUISH_PORT="http")
     assert done.returncode == 1
+    assert "SQUISH_PORT is 'http'" in done.stdout
+    assert "→ unset SQUISH_PORT" in done.stdout
     assert "config.toml, line 2: ports is no setting." in done.stdout
     assert "Did you mean port?" in done.stdout
-    assert "config.toml, line 3: keep_alive must be a number of seconds." in done.stdout
-    assert f"squish pull --force {MODEL}" in done.stdout
+    assert "config.toml, line 3: keep_alive must be a time" in done.stdout
+    assert f"→ squish pull --force {MODEL}" in done.stdout
+    assert "→ squish rm mine:7b" in done.stdout
+    assert f"→ rm -r '{store / 'no name'}'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -74,6 +79,26 @@ def test_a_port_that_is_taken_names_who_has_it(settings: Settings) -> None:
     assert finding.status == "warning"
     assert str(port) in finding.reason
     assert finding.mend == f"squish serve --port {min(port + 1, 65535)}"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "models"
+    environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(place)}
+    [finding] = doctor.places(Settings.from_environment(environment))
+    assert (finding.status, finding.reason.startswith(str(place))) == ("warning", True)
+
+
+def test_a_model_that_is_set_and_not_installed_is_named(tmp_path: Path) -> None:
+    findings = doctor.store(Settings.from_environment({"HOME": str(tmp_path), "SQUISH_MODEL": "mine:7b"}))
+    assert [finding.status for finding in findings if "mine:7b" in finding.reason] == ["warning"]
+
+
+def test_a_wrong_choice_of_blas_is_no_broken_mlx(squish: Squish) -> None:
+    done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0", SQUISH_BLAS="fast")
+    [finding] = [each for each in json.loads(done.stdout) if each["topic"] == "MLX"]
+    assert (done.returncode, finding["mend"]) == (1, "unset SQUISH_BLAS")
+    assert "ConfigError" not in finding["reason"]
 
 
 def test_offline_asks_nobody(settings: Settings) -> None:

@@ -25,20 +25,31 @@ def config() -> None:
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def show(as_json: bool) -> None:
-    """Show every setting, its value and its source. Secrets stay hidden."""
+    """Show every setting, its value and its source. Secrets stay hidden.
+
+    \b
+    squish config show
+    squish config show --json | jq -r '.[] | select(.source != "default").name'
+    """
     resolved = resolve()
     if as_json:
         console.out_json([{"name": each.name, "value": each.shown, "source": each.source} for each in resolved.origins])
     else:
         rows = [(each.name, each.shown, each.source) for each in resolved.origins]
         console.table(("SETTING", "VALUE", "FROM"), rows)
-    if resolved.problems:
-        raise resolved.problems[0].to_error(resolved.settings.config_path)
+    if resolved.errors:
+        raise resolved.errors[0]
 
 
 @config.command()
 def init() -> None:
-    """Write a config.toml in which every setting is explained and commented out."""
+    """Write a config.toml to begin with.
+
+    Every setting is explained in it and commented out. A file that is there is not touched.
+
+    \b
+    squish config init
+    """
     path = resolve().settings.config_path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,5 +66,9 @@ def init() -> None:
 
 @config.command()
 def path() -> None:
-    """Print where config.toml is, or would be."""
+    """Print where config.toml is, or would be.
+
+    \b
+    $EDITOR "$(squish config path)"
+    """
     console.out(str(resolve().settings.config_path))
