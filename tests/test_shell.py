@@ -65,11 +65,28 @@ def test_a_wrong_setting_is_a_wrong_command(squish: Squish, tmp_path: Path) -> N
 def test_every_command_has_help_with_an_example(path: tuple[str, ...], command: click.Command) -> None:
     text = command.help or ""
     assert text.strip(), path
-    if len(path) == 1 and path[0] != "list":
-        assert f"squish {path[0]}" in text, f"squish {' '.join(path)} --help has no example"
+    assert f"squish {' '.join(path)}" in text, f"squish {' '.join(path)} --help has no example"
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.type is not None and not parameter.hidden:
             assert parameter.help or parameter.type.name == "choice", f"{path}: {parameter.opts} is not explained"
+
+
+def test_the_list_of_commands_has_whole_sentences(squish: Squish) -> None:
+    said = squish("--help").stdout + squish("chats", "--help").stdout + squish("config", "--help").stdout
+    assert [line for line in said.splitlines() if line.startswith("  ") and line.endswith("...")] == []
+
+
+def test_a_wrong_variable_does_not_keep_doctor_and_config_from_helping(squish: Squish, tmp_path: Path) -> None:
+    wrong = {"HOME": str(tmp_path), "SQUISH_PORT": "http"}
+    assert squish("config", "path", **wrong).returncode == 0
+    shown = squish("config", "show", **wrong)
+    assert (shown.returncode, "keep_alive" in shown.stdout) == (Exit.WRONG_COMMAND, True)
+    assert "SQUISH_PORT" in shown.stderr
+
+
+@pytest.mark.parametrize(("debug", "shown"), [("0", False), ("true", True), ("1", True)])
+def test_tracebacks_are_for_those_who_ask(squish: Squish, debug: str, shown: bool) -> None:
+    assert ("Traceback" in squish("show", "nothing:1b", SQUISH_DEBUG=debug).stderr) is shown
 
 
 def test_config_is_written_once_and_never_again(squish: Squish, tmp_path: Path) -> None:
@@ -97,7 +114,12 @@ def test_completion_knows_commands_and_installed_models(squish: Squish, shell: s
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 @pytest.mark.parametrize(
     ("line", "replies"),
-    [("squish ru", ["run"]), ("squish run smol", [MODEL]), (f"squish run {MODEL[:-2]}", [MODEL.split(":")[1]])],
+    [
+        ("squish ru", ["run"]),
+        ("squish run smol", [MODEL]),
+        (f"squish run {MODEL[:-2]}", [MODEL.split(":")[1]]),
+        ("squish pull smollm2:36", ["360m"]),
+    ],
 )
 def test_bash_completes_names_with_a_colon(environment: dict[str, str], line: str, replies: list[str]) -> None:
     program = (
@@ -120,6 +142,8 @@ def test_ps_shows_a_running_server_and_stop_ends_it(
     squish: Squish, real_home: Path, environment: dict[str, str]
 ) -> None:
     assert squish("ps", "--json").stdout.strip() == "[]"
+    alone = squish("stop")
+    assert (alone.returncode, "`squish serve` starts one" in alone.stderr) == (Exit.FAILED, True)
     with subprocess.Popen(
         [SQUISH, "serve", "--port", "0"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:

@@ -18,7 +18,7 @@ _TITLE_WIDTH = 48
 
 @click.group("chats")
 def chats() -> None:
-    """List, show, export and remove the conversations that are kept.
+    """List, show, export and remove conversations.
 
     \b
     squish chats list
@@ -38,7 +38,12 @@ def _open() -> Chats:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--limit", type=click.IntRange(1), help="Print the newest of them only.")
 def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None:
-    """List conversations, the one used last first. With WORDS only those with a message that has them."""
+    """List conversations, the one used last first. With WORDS only those with a message that has them.
+
+    \b
+    squish chats list
+    squish chats list haiku --limit 5
+    """
     store = _open()
     found = store.recent()
     if words:
@@ -59,7 +64,11 @@ def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None
 @click.argument("chat", type=int)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(chat: int, as_json: bool) -> None:
-    """Print a conversation, as Markdown."""
+    """Print a conversation, as Markdown.
+
+    \b
+    squish chats show 12
+    """
     store = _open()
     console.out_foreign(export(store.get(chat), store.branch(chat), "json" if as_json else "md").rstrip("\n"))
 
@@ -70,7 +79,13 @@ def show(chat: int, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All conversations, as JSON lines.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[default: what the file ends in, or md]")
 def export_chat(chat: int | None, file: Path | None, everything: bool, form: Format | None) -> None:
-    """Write a conversation as Markdown, JSON or a JSON line. A file that is there is not touched."""
+    """Write a conversation as Markdown, JSON or a JSON line. A file that is there is not touched.
+
+    \b
+    squish chats export 12 > chat.md
+    squish chats export 12 -o chat.json
+    squish chats export --all -o chats.jsonl
+    """
     store = _open()
     if everything:
         if form not in (None, "jsonl"):
@@ -97,7 +112,11 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
 @chats.command("rm")
 @click.argument("chat", type=int, nargs=-1, required=True)
 def remove(chat: tuple[int, ...]) -> None:
-    """Delete conversations with all their messages."""
+    """Delete conversations with all their messages.
+
+    \b
+    squish chats rm 12 13
+    """
     store = _open()
     for each in [store.get(id) for id in chat]:
         store.remove(each.id)

@@ -71,10 +71,21 @@ def complete_model(context: click.Context, parameter: click.Parameter, incomplet
     return [CompletionItem(model.id) for model in models if model.id.startswith(incomplete)]
 
 
+def complete_source(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What can be pulled: names of the catalog, and what is on the disk."""
+    from squish import catalog
+
+    if incomplete.startswith((".", "/", "~")):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(entry.id) for entry in catalog.entries() if entry.id.startswith(incomplete)]
+
+
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell, for commands, flags and installed models.
+    """Print the completion script of a shell.
+
+    It completes commands, flags and the names of installed models.
 
     \b
     bash:  echo 'eval "$(squish completion bash)"' >> ~/.bashrc

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def doctor(as_json: bool) -> int:
-    """Check this machine, MLX, the installed models, the Hub and the settings.
+    """Find out what is wrong, and what mends it.
 
-    Every line says what was found and, where something is not well, what mends it. Exits with 1 when something is
-    broken.
+    Looks at this machine, MLX, versions, the installed models, the Hub, the port and the settings. Every line says
+    what was found and, where something is not well, what mends it. Exits with 1 when something is broken.
 
     \b
     squish doctor
@@ -97,20 +97,22 @@ def _duration(seconds: float) -> str:
 @click.argument("process", type=int, required=False)
 @click.option("--all", "every", is_flag=True, help="Stop every server of yours.")
 def stop(process: int | None, every: bool) -> None:
-    """Stop a running server; where several run, the one of a PROCESS that `squish ps` shows.
+    """Stop a running server.
 
-    Requests in flight have half a minute to end.
+    Where several run, name the PROCESS that `squish ps` shows. Requests in flight have half a minute to end.
 
     \b
     squish stop
     squish stop 4711
+    squish stop --all
     """
     from squish import serving
 
     running = serving.servers(Settings.from_environment().home)
     chosen = [server for server in running if process in (None, server.pid)]
     if not chosen:
-        raise SquishError("No server runs." if process is None else f"No server of yours is process {process}.")
+        said = "No server of yours runs." if not running else f"No server of yours is process {process}."
+        raise SquishError(said, hint="`squish ps` shows those that run; `squish serve` starts one.")
     if len(chosen) > 1 and not every:
         numbers = ", ".join(str(server.pid) for server in chosen)
         raise SquishError(f"{len(chosen)} servers run: {numbers}.", hint="Name one, or run: squish stop --all")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squish import console
-from squish.commands.completion import complete_model
+from squish.commands.completion import complete_model, complete_source
 from squish.config import Settings
 from squish.errors import CorruptModel, SquishError
 
@@ -27,7 +27,7 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_source)
 @click.option("--name", help="Install it under this name.")
 @click.option("--force", is_flag=True, help="Install it again, even if it is there.")
 @click.option("--bits", help=_BITS_HELP)
@@ -78,7 +78,9 @@ async def install(settings: Settings, model: str, *, as_json: bool = False, **op
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_models(as_json: bool) -> None:
-    """List installed models, with the speed that `squish bench` measured.
+    """List installed models.
+
+    TOK/S is the speed that `squish bench` measured last.
 
     \b
     squish list
@@ -126,7 +128,9 @@ def _speed(measured: Speed | None) -> dict[str, float | None]:
 @click.option("--context", type=click.IntRange(1), help="Tokens that the fit is for.  [default: 8192, or the model's]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(model: str, context: int | None, as_json: bool) -> None:
-    """Show what is known of an installed model, and whether it fits this machine.
+    """Show what is known of an installed model.
+
+    Also whether it fits this machine, and with how long a context.
 
     \b
     squish show smollm2:135m
@@ -173,7 +177,9 @@ def remove(models: tuple[str, ...], force: bool) -> None:
 @click.command()
 @click.argument("models", nargs=-1, shell_complete=complete_model)
 def verify(models: tuple[str, ...]) -> int:
-    """Read models again, all without a name, and compare every file with its hash.
+    """Compare every file of models with its hash.
+
+    Without a name all models are read.
 
     \b
     squish verify

@@ -80,7 +80,9 @@ def serve(
     print_openapi: bool,
     **given: Any,
 ) -> None:
-    """Serve installed models to OpenAI clients; load MODEL... now, the others when they are asked for.
+    """Serve installed models to OpenAI clients.
+
+    MODEL... are loaded at once, the others when they are asked for.
 
     SQUISH_API_KEY, or --api-key-file, sets the key that clients must send.
 
