@@ -28,6 +28,8 @@ from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.screens.find import FindScreen
 from squish.tui.screens.line import LineScreen
 from squish.tui.widgets.params import ParamsPanel
+from squish.tui.widgets.searchable import place
+from squish.tui.widgets.turns import Part
 from squish.tui.widgets.welcome import Welcome
 
 NARROW = 80
@@ -44,8 +46,13 @@ class ChatScreen(ChatMessages):
     _unsent = ""  # the draft of a new chat that was left before its first message
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "stop":
-            return self._conversation.running is not None or self._editing is not None
+        match action:
+            case "stop":
+                return self._conversation.running is not None
+            case "leave_edit":
+                return self._editing is not None and self._conversation.running is None
+            case "version":
+                return self._has_versions
         return True
 
     def on_resize(self) -> None:
@@ -66,17 +73,21 @@ class ChatScreen(ChatMessages):
 
     # ---- stopping, focus, panels
 
+    # Focus moves at once, not with a message of its own: the letter that comes behind the key is for the new place.
+
     def action_stop(self) -> None:
-        """End the answer, or give up an edit."""
+        """End the answer."""
         turn = self._conversation.running
         if turn is None:
-            self._editing = None
-            self._prompt.put(self._take_set_aside())
-            self._refresh()
             return
         self._answering.stop(turn)
         if view := self._transcript.view_of(turn):
             view.update_note()
+
+    def action_leave_edit(self) -> None:
+        self._editing = None
+        self._prompt.put(self._take_set_aside())
+        self._refresh()
 
     def action_focus_prompt(self) -> None:
         """Back to writing."""
@@ -85,20 +96,21 @@ class ChatScreen(ChatMessages):
             self.remove_class("-params")
             self._lay_out()
         self._transcript.unmark()
-        self._prompt.focus()
+        self.set_focus(self._prompt)
 
     def action_toggle_chats(self) -> None:
         self._list_wanted = not self.has_class("-chats") or not self._list.has_focus
         if self._list_wanted and self.has_class("-narrow"):
             self.remove_class("-params")
         self._lay_out()
-        (self._list if self._list_wanted else self._prompt).focus()
+        self._refresh_list()
+        self.set_focus(self._list if self._list_wanted else self._prompt)
 
     def action_toggle_params(self) -> None:
         panel = self.query_one(ParamsPanel)
         if self.has_class("-params") and panel.has_focus_within:
             self.remove_class("-params")
-            self._prompt.focus()
+            self.set_focus(self._prompt)
             return
         if self.has_class("-narrow"):
             self._list_wanted = False
@@ -106,7 +118,7 @@ class ChatScreen(ChatMessages):
         self.add_class("-params")
         with self.telling():
             panel.show(self._conversation.settings, self._runtime.chats.presets())
-        self.call_after_refresh(panel.focus_first)
+        panel.focus_first()
 
     # ---- chats
 
@@ -114,15 +126,21 @@ class ChatScreen(ChatMessages):
         settings = self._conversation.settings
         fresh = Conversation(self._runtime.chats, self._conversation.model, self._clock, settings=settings)
         await self._show(fresh)
-        self._prompt.focus()
+        self.set_focus(self._prompt)
 
     @on(OpenChat)
     async def _open_chat(self, event: OpenChat) -> None:
         await self.open_chat(event.id)
         self.action_focus_prompt()
 
-    async def open_chat(self, id: int, message: int | None = None) -> None:
-        """Show a chat, at one of its messages if asked for, on whatever branch that is."""
+    async def action_open_marked(self) -> None:
+        if self._list.marked is not None:
+            await self.open_chat(self._list.marked)
+        self.action_focus_prompt()
+
+    async def open_chat(self, id: int, hit: Hit | None = None) -> None:
+        """Show a chat, at what was found in it if asked for, on whatever branch that is."""
+        message = hit.message if hit else None
         with self.telling():
             conversation = self._known.get(id) or Conversation.open(self._runtime.chats, id, self._clock)
             if message is not None and not turn_with(conversation, message):
@@ -130,9 +148,9 @@ class ChatScreen(ChatMessages):
             elif id in self._known and not conversation.running:
                 conversation.reload()
             self._known[id] = conversation
-            await self._show(conversation, message)
+            await self._show(conversation, hit)
 
-    async def _show(self, conversation: Conversation, message: int | None = None) -> None:
+    async def _show(self, conversation: Conversation, hit: Hit | None = None) -> None:
         self._keep_draft()
         if conversation.id is None:
             conversation.draft, self._unsent = self._unsent, ""
@@ -140,7 +158,13 @@ class ChatScreen(ChatMessages):
         conversation.unread = False
         self._find_manifest()
         self._show_welcome(not conversation.turns)
-        await self._transcript.show(conversation.turns, turn_with(conversation, message) if message else None)
+        found = turn_with(conversation, hit.message) if hit else None
+        part: Part = "question" if hit and hit.role == "user" else "answer"
+        await self._transcript.show(conversation.turns, found, part)
+        if hit and found:
+            said = found.question if part == "question" else found.answer.text
+            if where := place(hit.snippet, said):
+                self._transcript.show_place(where)
         self._prompt.put(conversation.draft)
         with self.telling():
             self.query_one(ParamsPanel).show(conversation.settings, self._runtime.chats.presets())
@@ -179,7 +203,7 @@ class ChatScreen(ChatMessages):
                 at = ids.index(self._conversation.id) + step if self._conversation.id in ids else 0
                 await self.open_chat(ids[at % len(ids)])
 
-    def action_rename_chat(self, title: str = "") -> None:
+    async def action_rename_chat(self, title: str = "") -> None:
         id = self._list.marked if self._list.has_focus else self._conversation.id
         if id is None:
             self.app.notify("This chat has no name before its first message.", markup=False)
@@ -195,7 +219,7 @@ class ChatScreen(ChatMessages):
             take(title)
             return
         with self.telling():
-            self.app.push_screen(LineScreen("Rename chat", clean(self._runtime.chats.get(id).title)), take)
+            await self.app.push_screen(LineScreen("Rename chat", clean(self._runtime.chats.get(id).title)), take)
 
     def action_delete_chat(self) -> None:
         id = self._list.marked if self._list.has_focus else self._conversation.id
@@ -223,12 +247,12 @@ class ChatScreen(ChatMessages):
             await self.action_new_chat()
         self._refresh()
 
-    def action_find(self, words: str = "") -> None:
-        self.app.push_screen(FindScreen(self._runtime.chats, words), self._found)
+    async def action_find(self, words: str = "") -> None:
+        await self.app.push_screen(FindScreen(self._runtime.chats, words), self._found)
 
     async def _found(self, hit: Hit | None) -> None:
         if hit:
-            await self.open_chat(hit.chat, hit.message)
+            await self.open_chat(hit.chat, hit)
 
     async def action_export(self, name: str = "") -> None:
         """Write the branch that is shown to a file that is not there yet."""

@@ -23,8 +23,8 @@ from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.store import Manifest
 from squish.text import clean
-from squish.tui import actions, attachments, context, counting, summary
-from squish.tui.answering import Answering, fault
+from squish.tui import actions, attachments, context, counting, loading, summary
+from squish.tui.answering import Answering
 from squish.tui.context import Context
 from squish.tui.conversation import Conversation, Turn
 from squish.tui.machine import Machine
@@ -62,7 +62,7 @@ class ChatCore(Screen[None]):
         self._editing: Turn | None = None
         self._set_aside = ""  # the draft that an edit took the place of
         self._fullness = Context()
-        self._stoppable = False
+        self._escape = (False, False)
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -128,14 +128,7 @@ class ChatCore(Screen[None]):
         self._refresh()
 
     async def _load(self, model: str) -> None:
-        failure: SquishError | None = None
-        try:
-            await self._runtime.sessions.load(model)
-        except SquishError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001  a fault of ours must not take the chat down
-            failure = fault(error)
-        self.post_message(ModelLoaded(model, failure))
+        self.post_message(ModelLoaded(model, await loading.load(self._runtime.sessions, model)))
 
     @on(ModelLoaded)
     async def _model_loaded(self, event: ModelLoaded) -> None:
@@ -154,7 +147,7 @@ class ChatCore(Screen[None]):
         except SquishError as error:
             await self._notice(error_content(error), "error")
             return
-        self.app.push_screen(ModelPicker(installed, self._conversation.model), self._picked)
+        await self.app.push_screen(ModelPicker(installed, self._conversation.model), self._picked)
 
     async def _picked(self, name: str | None) -> None:
         if name and name != self._conversation.model:
@@ -347,9 +340,9 @@ class ChatCore(Screen[None]):
         self._refresh_strip()
         self._refresh_hints()
         self._refresh_list()
-        stoppable = self._conversation.running is not None or self._editing is not None
-        if stoppable != self._stoppable:
-            self._stoppable = stoppable
+        escape = (self._conversation.running is not None, self._editing is not None)
+        if escape != self._escape:
+            self._escape = escape
             self.refresh_bindings()
 
     def _refresh_hints(self) -> None:
@@ -362,7 +355,7 @@ class ChatCore(Screen[None]):
         self._strip.facts = summary.facts(self._conversation, self._runtime.sessions.status(), self._machine)
 
     def _refresh_list(self) -> None:
-        if not self._list.display:
+        if not self.has_class("-chats"):
             return
         with self.telling():
             rows = [self._row(chat.id, chat.title) for chat in self._runtime.chats.recent(LISTED)]

@@ -39,7 +39,7 @@ class ChatMessages(ChatCore):
         self._transcript.unmark()
         await self._transcript.show(self._conversation.turns)
         self._answering.start(turn)
-        self._prompt.focus()
+        self.set_focus(self._prompt)
         self._refresh()
 
     async def action_regenerate(self) -> None:
@@ -67,8 +67,17 @@ class ChatMessages(ChatCore):
             self._editing = turn
             self._transcript.unmark()
             self._prompt.put(turn.question)
-            self._prompt.focus()
+            self.set_focus(self._prompt)
             self._refresh()
+
+    @property
+    def _has_versions(self) -> bool:
+        """Whether the message that keys act on has more than one version."""
+        marked = self._transcript.marked if self.is_mounted else None
+        if marked is None:
+            return False
+        turn, part = marked
+        return len((turn.questions if part == "question" else turn.answers).ids) > 1
 
     async def action_version(self, step: int) -> None:
         """Show another version of the marked message, with what was said below it."""
@@ -77,9 +86,6 @@ class ChatMessages(ChatCore):
             return
         turn, part = marked
         versions = turn.questions if part == "question" else turn.answers
-        if len(versions.ids) < 2:
-            self.app.notify("There is only one version of this message.", markup=False)
-            return
         wanted = versions.ids[(versions.at + step) % len(versions.ids)]
         with self.telling():
             self._conversation.show_version(wanted)

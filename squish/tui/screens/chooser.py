@@ -19,9 +19,8 @@ Chosen = TypeVar("Chosen")
 class Chooser(ModalScreen[Chosen]):
     """A field, a list, and a sentence where the list is empty. The keys of the list work while one writes."""
 
-    AUTO_FOCUS = "Input"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "Close", id="chooser.close"),
+        Binding("escape", "dismiss", "Close", id="chooser.close", priority=True),
         Binding("up", "move(-1)", "Previous", id="chooser.previous", show=False, priority=True),
         Binding("down", "move(1)", "Next", id="chooser.next", show=False, priority=True),
         Binding("enter", "take", "Take", id="chooser.take", show=False, priority=True),
@@ -37,7 +36,9 @@ class Chooser(ModalScreen[Chosen]):
             yield Static(id="nothing", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
+        field = self.query_one(Input)
+        field.cursor_blink = self.app.animation_level != "none"
+        self.set_focus(field)  # now, because a letter may come right behind the key that opened this
 
     def fill(self, rows: Sequence[Content], marked: int, nothing: str | Content) -> None:
         """Show these rows, or say why there is none."""

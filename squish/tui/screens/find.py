@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -36,7 +38,9 @@ class FindScreen(Chooser[Hit | None]):
     @on(Input.Changed)
     def _look(self) -> None:
         # Exclusive: an older search that is still under way must not overwrite a newer one.
-        self.run_worker(self._find(self.query_one(Input).value), exclusive=True, exit_on_error=False)
+        # A callable, because a coroutine that is replaced before it starts would complain that nobody awaited it.
+        search: Any = partial(self._find, self.query_one(Input).value)
+        self.run_worker(search, exclusive=True, exit_on_error=False)
 
     async def _find(self, words: str) -> None:
         nothing = "Write the words to look for." if not words.strip() else f"No message has “{clean(words.strip())}”."

@@ -16,8 +16,7 @@ class LineScreen(ModalScreen[str | None]):
     """Returns the line, or None. title and value are clean already."""
 
     CSS_PATH = "line.tcss"
-    AUTO_FOCUS = "Input"
-    BINDINGS: ClassVar = [Binding("escape", "dismiss", "Close", id="line.close")]
+    BINDINGS: ClassVar = [Binding("escape", "dismiss", "Close", id="line.close", priority=True)]
 
     def __init__(self, title: str, value: str) -> None:
         super().__init__()
@@ -30,7 +29,9 @@ class LineScreen(ModalScreen[str | None]):
             yield Input(self._value, compact=True)
 
     def on_mount(self) -> None:
-        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
+        field = self.query_one(Input)
+        field.cursor_blink = self.app.animation_level != "none"
+        self.set_focus(field)  # now, because a letter may come right behind the key that opened this
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

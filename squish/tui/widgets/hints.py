@@ -27,7 +27,7 @@ class Hints(Static):
         if "@" in draft:
             rows += [_mention(each) for each in attachments.mentions(draft, Path.cwd())]
         if editing:
-            rows.append(Content.assemble(("edit  ", "bold $accent"), "enter asks this version instead · esc leaves it"))
+            rows.append(Content.assemble(("edit  ", "bold $accent"), "enter asks this instead · esc leaves it"))
         if queued:
             rows.append(Content.assemble(("next  ", "bold $accent"), clean(queued.partition("\n")[0])))
         self.update(Content("\n").join(rows))

@@ -18,11 +18,21 @@ class Keys(Footer):
         super().__init__(show_command_palette=False)
 
     def compose(self) -> ComposeResult:
-        shown = [each for each in super().compose() if isinstance(each, FooterKey)]
+        shown = list[FooterKey]()
+        for each in (key for key in super().compose() if isinstance(key, FooterKey)):
+            if shown and shown[-1].description == each.description:  # two ways of one thing: `[ ] versions`
+                shown[-1].key_display += f" {each.key_display}"
+            else:
+                shown.append(each)
         room = self.content_size.width
         while room and sum(map(_width, shown)) > room and len(shown) > 1:
             shown.remove(next(each for each in reversed(shown) if each.action != _LAST_TO_GO))
         yield from shown
+
+    async def recompose(self) -> None:
+        """Nothing below a window that is open: what works there would be judged by the window."""
+        if self.screen is self.app.screen:
+            await super().recompose()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.recompose)

@@ -19,10 +19,11 @@ from rich.syntax import Syntax
 from rich.text import Text
 from rich.theme import Theme
 from textual.timer import Timer
-from textual.widgets import Markdown, Static
+from textual.widgets import Markdown
 from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
 from squish.text import clean
+from squish.tui.widgets.searchable import Searchable
 
 MIN_INTERVAL = 0.05
 COST_FACTOR = 4
@@ -208,6 +209,6 @@ class _FrozenDocument(rich_markdown.Markdown):
             yield from super().__rich_console__(console, options)
 
 
-def frozen(text: str, palette: Palette) -> Static:
+def frozen(text: str, palette: Palette) -> Searchable:
     """The same text as one widget: a resize of sixty live answers takes seconds, of sixty of these a fifth of one."""
-    return Static(_FrozenDocument(text, palette), classes="frozen")
+    return Searchable(_FrozenDocument(text, palette), classes="frozen")

@@ -57,7 +57,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             self._fill()
 
     def focus_first(self) -> None:
-        self.query_one("#field-temperature", Input).focus()
+        self.screen.set_focus(self.query_one("#field-temperature", Input))
 
     def _fill(self) -> None:
         with self.prevent(Input.Changed, TextArea.Changed, Select.Changed):

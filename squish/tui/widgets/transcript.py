@@ -16,6 +16,7 @@ from textual.widgets import Static
 from squish.tui import actions
 from squish.tui.conversation import Turn
 from squish.tui.messages import FollowingChanged
+from squish.tui.widgets.searchable import Place, Searchable
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView
 
 LIVE_ANSWERS = 8
@@ -92,8 +93,8 @@ class Transcript(VerticalScroll, can_focus=True):
 
     # ---- what is shown
 
-    async def show(self, turns: Sequence[Turn], around: Turn | None = None) -> None:
-        """Show a branch at its end, or at one turn."""
+    async def show(self, turns: Sequence[Turn], around: Turn | None = None, part: Part = "answer") -> None:
+        """Show a branch at its end, or with one of its messages marked."""
         self._turns = list(turns)
         at = self._turns.index(around) if around else len(self._turns) - 1
         self._first = max(min(at - WINDOW // 2, len(self._turns) - WINDOW), 0)
@@ -104,7 +105,7 @@ class Transcript(VerticalScroll, can_focus=True):
             await self.remove_children()
             await self.mount_all([widget for pair in self._views for widget in pair])
         if around:
-            self.mark(around, "answer")
+            self.mark(around, part)
         else:
             self.follow()
 
@@ -149,12 +150,26 @@ class Transcript(VerticalScroll, can_focus=True):
                 if is_marked:
                     self.release_anchor()
                     self.call_after_refresh(self.scroll_to_widget, widget, animate=False, top=widget.size.height == 0)
-        self.focus()
+        self.screen.set_focus(self)
+        self.refresh_bindings()
 
     def unmark(self) -> None:
         self._marked = None
         for widget in self.query(".-marked"):
             widget.remove_class("-marked")
+        for text in self.query(Searchable):
+            text.forget()
+
+    def show_place(self, place: Place) -> None:
+        """Let words stand out in the marked message, and bring the one that was searched for into view."""
+        for text in self.query(".-marked, .-marked Searchable").results(Searchable):
+            self.call_after_refresh(self._scroll_to_place, text, place)
+
+    def _scroll_to_place(self, text: Searchable, place: Place) -> None:
+        line = text.find(place)
+        if line is not None:
+            top = text.content_region.y - self.content_region.y + self.scroll_offset.y
+            self.scroll_to(y=max(top + line - self.size.height // 3, 0), animate=False)
 
     def move_mark(self, step: int) -> None:
         """Mark the message before (-1) or after (1) the marked one."""

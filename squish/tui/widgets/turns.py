@@ -16,6 +16,7 @@ from squish.tui import figures
 from squish.tui.answer import Answer
 from squish.tui.conversation import Turn
 from squish.tui.widgets.markdown import LiveMarkdown, Palette, frozen
+from squish.tui.widgets.searchable import Searchable
 
 _TAIL = 160
 
@@ -28,7 +29,7 @@ def error_content(error: SquishError) -> Content:
     return Content.assemble(("✕ ", "bold"), clean(error.message), (hint, "$foreground-muted"))
 
 
-class QuestionView(Static):
+class QuestionView(Searchable):
     """What the user asked, with the files that went along."""
 
     def __init__(self, turn: Turn) -> None:
@@ -111,7 +112,7 @@ class AnswerView(Vertical):
         await self.mount(self._frozen(), after=live)
         await live.remove()
 
-    def _frozen(self) -> Static:
+    def _frozen(self) -> Searchable:
         palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
         return frozen(self.turn.answer.text, palette)
 

@@ -1,0 +1,73 @@
+"""Text in which a place that was searched for can be found again and shown. It knows lines and words, no chat."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widgets import Static
+
+_MARKED = re.compile("\x02(.*?)\x03", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The words that were found, and which occurrence of one of them (from 0) is the one to show."""
+
+    words: tuple[str, ...]
+    occurrence: int = 0
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Any of the words, between whatever the search takes for no part of a word."""
+        either = "|".join(re.escape(word) for word in self.words)
+        return re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", re.IGNORECASE)
+
+
+def place(snippet: str, text: str) -> Place | None:
+    """Where a snippet, with its words between \\x02 and \\x03, is in the text; None when no word is marked."""
+    words = tuple(dict.fromkeys(_MARKED.findall(snippet)))
+    if not words:
+        return None
+    before = text.find(re.sub("[\x02\x03]", "", snippet).strip("…"))
+    ahead = snippet.lstrip("…").index("\x02")
+    found = Place(words)
+    return Place(words, len(found.pattern.findall(text[: before + ahead])) if before >= 0 else 0)
+
+
+class Searchable(Static):
+    """Shows as any Static does, with the words of one place reversed once `find` was asked for it."""
+
+    _pattern: re.Pattern[str] | None = None
+
+    def find(self, place: Place) -> int | None:
+        """Let the words stand out; the line of the place, from 0, or None where it has none of them."""
+        self._pattern = place.pattern
+        self.refresh()
+        lines = [super(Searchable, self).render_line(y).text for y in range(self.size.height)]
+        found = [y for y, line in enumerate(lines) for _ in self._pattern.findall(line)]
+        return found[min(place.occurrence, len(found) - 1)] if found else None
+
+    def forget(self) -> None:
+        """No word stands out any more."""
+        if self._pattern is not None:
+            self._pattern = None
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        strip = super().render_line(y)
+        if self._pattern is None or not (found := list(self._pattern.finditer(strip.text))):
+            return strip
+        cuts = [0, *(cell_len(strip.text[:at]) for match in found for at in match.span()), strip.cell_length]
+        parts = [strip.crop(start, end) for start, end in pairwise(cuts)]
+        return Strip.join(_reversed(part) if at % 2 else part for at, part in enumerate(parts))
+
+
+def _reversed(strip: Strip) -> Strip:
+    reverse = Style(reverse=True)
+    return Strip([Segment(each.text, (each.style or Style()) + reverse) for each in strip], strip.cell_length)
