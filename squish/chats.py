@@ -255,6 +255,16 @@ class Chats:
         texts = [str(row[0]) for row in reversed(rows)]
         return [text for at, text in enumerate(texts) if at == 0 or texts[at - 1] != text]
 
+    def speeds(self) -> dict[str, float]:
+        """Tokens per second of the last complete answer of each model."""
+        rows = self._read(
+            "SELECT model, figures FROM messages WHERE id IN"
+            " (SELECT max(id) FROM messages WHERE role = 'assistant' AND state = 'done' GROUP BY model)",
+            (),
+        )
+        told = ((str(model), msgspec.json.decode(figures, type=Figures)) for model, figures in rows)
+        return {model: (each.completion_tokens - 1) / each.decode for model, each in told if each.decode > 0}
+
     def find(self, words: str, limit: int = 100) -> list[Hit]:
         """Messages with all these words, the last one perhaps only begun; the best first."""
         query = _query(words)

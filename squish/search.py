@@ -17,6 +17,7 @@ from squish.config import Settings
 from squish.hub import Hub
 from squish.listing import HubModel, Kind
 from squish.manifest import Installed, read_json
+from squish.sources import packaged_file
 from squish.store import Store
 
 Sort = Literal["downloads", "likes", "updated", "size", "parameters", "name"]
@@ -45,8 +46,9 @@ class Found:
     """A model that can be pulled by this name; 0 and None where it is not known.
 
     size: bytes on disk once it is installed; bits: per weight, so that a repository of full precision, which is
-    compressed while it is pulled, has the bits it gets; memory: bytes needed at the context that was asked for;
-    shape: what memory rests on, guessed where not exact; updated: `2026-01-31`.
+    compressed while it is pulled, has the bits it gets; download: bytes that a pull fetches, None where that is not
+    known; memory: bytes needed at the context that was asked for; shape: what memory rests on, guessed where not
+    exact; updated: `2026-01-31`.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Found:
     likes: int | None = None
     updated: str | None = None
     gated: bool = False
+    download: int | None = None
 
 
 def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
@@ -134,8 +137,9 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
     bits = float(model.bits) if model.bits else _named_bits(model.repo_id)
     stored = int(sum(_BYTES.get(name, 2.0 if "16" in name else 1.0) * n for name, n in model.tensors.items()))
     parameters = _parameters(model, bits)
+    download = stored or None
     if model.kind == "gguf":
-        bits, stored = None, int(parameters * _GGUF_BITS / 8)
+        bits, stored, download = None, int(parameters * _GGUF_BITS / 8), None
     elif not bits and parameters and "U32" not in model.tensors:  # full precision: what pulling makes of it
         bits, stored = _COMPRESSED_BITS, int(parameters * _COMPRESSED_BITS / 8)
     elif not bits and stored and parameters:
@@ -155,6 +159,7 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
             likes=model.likes,
             updated=model.updated,
             gated=model.gated,
+            download=download,
         ),
         context,
         here,
@@ -164,7 +169,13 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
 def _from_catalog(entry: CatalogEntry, context: int, here: fit.Machine) -> Found:
     size = int(entry.parameters * entry.bits / 8)
     author = entry.repo.partition("/")[0]
-    found = Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None)
+    found = Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None, download=size)
+    package = entry.package
+    if package and (file := packaged_file(package)):  # which a pull takes, and connects to nothing
+        size = file.stat().st_size
+        bits = round(8 * size / entry.parameters, 1)
+        found = replace(found, repo=f"package:{package.module}/{package.file}", author="", kind="gguf")
+        found = replace(found, bits=bits, size=size, download=0)
     return _weighed(replace(found, shape=shape_of(entry)), context, here)
 
 

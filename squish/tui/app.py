@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 
 from textual.app import App, SystemCommand
@@ -78,6 +79,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self.add_mode("server", lambda: ServerScreen(self._runtime, self._machine, self.server))
         await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
         self.set_interval(TICK, self._show_background_work)
+        self._pin_again()
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         try:
             await self.downloads.look()
@@ -88,6 +90,12 @@ class SquishApp(App[None], inherit_bindings=False):
     async def on_unmount(self) -> None:
         await self.downloads.close()
         await self.server.close()
+
+    def _pin_again(self) -> None:
+        """What was pinned stays in memory once it is loaded; that it is loaded is for who asks it."""
+        for id in preferences.pinned(self._runtime.settings):
+            with suppress(SquishError):  # it was deleted since, or is damaged, of which the models screen tells
+                self._runtime.sessions.pin(id, True)
 
     def _theme_chosen(self, theme: Theme) -> None:
         try:

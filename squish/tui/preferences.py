@@ -1,4 +1,5 @@
-"""How the user wants the screen: theme and keys as config.toml sets them, or the theme that was chosen last.
+"""How the user wants the screen: theme and keys as config.toml sets them, or the theme that was chosen last; and which
+models are pinned.
 
 It knows the registry of actions and the app, not where settings come from.
 """
@@ -16,6 +17,7 @@ from squish.errors import ConfigError
 from squish.tui import actions
 
 _TABLE = "screen"
+_PINNED = "pinned"
 
 
 def apply(app: App[None], settings: Settings) -> None:
@@ -37,6 +39,20 @@ def apply(app: App[None], settings: Settings) -> None:
 def remember_theme(settings: Settings, theme: str) -> None:
     """Begin with this theme next time, unless config.toml sets one. Raises StoreError."""
     state_file.keep(settings.home, _TABLE, {"theme": theme})
+
+
+def pinned(settings: Settings) -> frozenset[str]:
+    """The models that were pinned, by their ids."""
+    found = state_file.table(settings.home, _TABLE).get(_PINNED)
+    return frozenset(each for each in found if isinstance(each, str)) if isinstance(found, list) else frozenset()
+
+
+def remember_pin(settings: Settings, id: str, is_pinned: bool) -> None:
+    """Pin this model again next time, or no longer. Raises StoreError."""
+    before = pinned(settings)
+    after = before | {id} if is_pinned else before - {id}
+    if after != before:
+        state_file.keep(settings.home, _TABLE, {_PINNED: sorted(after)})
 
 
 def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:

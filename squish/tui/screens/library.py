@@ -21,7 +21,7 @@ from squish.runtime import Runtime
 from squish.sessions import ModelStatus
 from squish.store import Manifest
 from squish.text import clean
-from squish.tui import actions, figures, summary
+from squish.tui import actions, figures, loading, preferences, summary
 from squish.tui.downloads import Downloads
 from squish.tui.machine import Machine
 from squish.tui.messages import UseModel
@@ -37,7 +37,7 @@ TICK = 0.5
 _COLUMNS = (
     Column("Model", 0),
     Column("Disk", 7, right=True),
-    Column("Bits", 7, from_width=84),
+    Column("Bits", 7, from_width=84, roomy=14),
     Column("Context", 7, right=True, from_width=76),
     Column("State", 12),
     Column("RAM", 7, right=True, from_width=68),
@@ -61,6 +61,8 @@ class LibraryScreen(Screen[None]):
         super().__init__()
         self._runtime, self._machine, self._downloads = runtime, machine, downloads
         self._manifests: dict[str, Manifest] = {}
+        self._pinned = preferences.pinned(runtime.settings)
+        self._speeds: dict[str, float] = {}
         self._can: tuple[bool, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -77,7 +79,16 @@ class LibraryScreen(Screen[None]):
         self.set_interval(TICK, self._tick)
 
     def on_screen_resume(self) -> None:
+        self._speeds = self._remembered_speeds()
         self._show()
+
+    def _remembered_speeds(self) -> dict[str, float]:
+        """What the last answer of each model had, and better what a benchmark measured."""
+        benched = {id: each.decode_tps for id, each in measured.speeds(self._runtime.settings.home).items()}
+        try:
+            return self._runtime.chats.speeds() | benched
+        except SquishError:  # the chat says why
+            return benched
 
     # ---- what the keys do
 
@@ -105,8 +116,7 @@ class LibraryScreen(Screen[None]):
 
     def action_pin(self) -> None:
         if self._marked:
-            status = self._status(self._marked.id)
-            self._do("unpin" if status and status.pinned else "pin", self._marked.id)
+            self._do("unpin" if self._marked.id in self._pinned else "pin", self._marked.id)
 
     def action_delete(self) -> None:
         if self._marked:
@@ -126,29 +136,45 @@ class LibraryScreen(Screen[None]):
         self.app.run_worker(self._done(what, id), group="models", exit_on_error=False)
 
     async def _done(self, what: Literal["load", "unload", "pin", "unpin", "delete"], id: str) -> None:
-        sessions = self._runtime.sessions
+        failure: SquishError | None = None
         try:
             match what:
                 case "load":
-                    await sessions.load(id)
+                    failure = await loading.load(self._runtime.sessions, id)
                 case "unload":
-                    await sessions.unload(id)
+                    await self._unload(id)
                 case "pin" | "unpin":
-                    sessions.pin(id, what == "pin")
+                    self._pin(id, what == "pin")
                     if what == "pin":
-                        await sessions.load(id)
+                        failure = await loading.load(self._runtime.sessions, id)
                 case "delete":
-                    await sessions.unload(id)
-                    freed = await asyncio.to_thread(self._runtime.store.remove, id)
-                    self.app.notify(f"{clean(id)} is deleted. {figures.size(freed)} are free.", markup=False)
+                    await self._delete(id)
         except SquishError as error:
-            hint = f"\n{clean(error.hint)}" if error.hint else ""
-            self.app.notify(clean(error.message) + hint, severity="error", markup=False)
+            failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
-            fault = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
-            self.app.notify(fault.message, severity="error", markup=False)
+            failure = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+        if failure:
+            hint = f"\n{clean(failure.hint)}" if failure.hint else ""
+            self.app.notify(clean(failure.message) + hint, severity="error", markup=False)
         if self.is_mounted:
             self._show()
+
+    async def _unload(self, id: str) -> None:
+        await self._runtime.sessions.unload(id)
+        if id in self._pinned:  # for the next time that it is loaded
+            self._runtime.sessions.pin(id, True)
+
+    def _pin(self, id: str, pinned: bool) -> None:
+        self._runtime.sessions.pin(id, pinned)
+        self._pinned = self._pinned | {id} if pinned else self._pinned - {id}
+        preferences.remember_pin(self._runtime.settings, id, pinned)
+
+    async def _delete(self, id: str) -> None:
+        await self._runtime.sessions.unload(id)
+        freed = await asyncio.to_thread(self._runtime.store.remove, id)
+        self.app.notify(f"{clean(id)} is deleted. {figures.size(freed)} are free.", markup=False)
+        self._pinned -= {id}
+        preferences.remember_pin(self._runtime.settings, id, False)
 
     # ---- what is shown
 
@@ -176,14 +202,13 @@ class LibraryScreen(Screen[None]):
         else:
             nothing.update("No model is installed. F3 finds one.")
         self._manifests = {each.id: each for each in installed}
-        speeds = {id: each.decode_tps for id, each in measured.speeds(self._runtime.settings.home).items()}
-        speeds |= {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
+        speeds = self._speeds | {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
         table.fill([(each.id, self._row(each, statuses.get(each.id), speeds.get(each.id))) for each in installed])
         table.display, nothing.display = bool(installed), not installed
         transfers = self.query_one(TransferList)
         transfers.display = bool(self._downloads.transfers)
         if transfers.has_focus and not transfers.display:
-            table.focus()
+            self.set_focus(table)
         self._show_details()
 
     @on(DataTable.RowHighlighted)
@@ -191,7 +216,8 @@ class LibraryScreen(Screen[None]):
         details, manifest = self.query_one("#details", Static), self._marked
         details.display = manifest is not None
         if manifest:
-            details.update(_details(manifest, self._status(manifest.id), len(self._manifests), self._total))
+            pinned = manifest.id in self._pinned
+            details.update(_details(manifest, self._status(manifest.id), pinned, len(self._manifests), self._total))
         can = (manifest is not None,)
         if can != self._can:
             self._can = can
@@ -203,7 +229,7 @@ class LibraryScreen(Screen[None]):
 
     def _row(self, manifest: Manifest, status: ModelStatus | None, speed: float | None) -> tuple[Text, ...]:
         symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
-        pin = " pinned" if status and status.pinned else ""
+        resting = status is None or status.state == "ready"
         memory = self._machine.process_memory(status.pid) if status and status.pid else None
         style = self.app.theme_variables.get(color, "")
         return (
@@ -211,13 +237,13 @@ class LibraryScreen(Screen[None]):
             Text(figures.size(manifest.size)),
             Text(clean(manifest.quantization).partition(" (")[0]),
             Text(figures.count(manifest.context_length)),
-            Text(f"{symbol} {'pinned' if pin and status and status.state == 'ready' else word}", style),
+            Text(f"{symbol} {'pinned' if resting and manifest.id in self._pinned else word}", style),
             Text(figures.size(memory) if memory else "–"),
             Text(f"{speed:.0f}" if speed else "–"),
         )
 
 
-def _details(manifest: Manifest, status: ModelStatus | None, models: int, total: int) -> Content:
+def _details(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:
     """Two lines about the marked model, and what all of them take."""
     facts = [
         clean(manifest.architecture),
@@ -232,7 +258,9 @@ def _details(manifest: Manifest, status: ModelStatus | None, models: int, total:
         lines.append((f"\n✕ {clean(status.error)}", "$error"))
     elif status and status.state == "ready":
         work = f"{status.running} running, {status.waiting} waiting" if status.running + status.waiting else "idle"
-        kept = "stays in memory" if status.pinned else "leaves memory when it is idle for a while"
+        kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
         lines.append((f"\n{figures.size(status.weights_bytes)} of weights · {work} · {kept}", "$foreground-muted"))
+    elif pinned:
+        lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
     lines.append((f"\n{models} model{'s' * (models != 1)}, {figures.size(total)} on disk", "$foreground-muted"))
     return Content.assemble(*lines)

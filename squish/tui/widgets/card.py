@@ -41,15 +41,24 @@ def about(find: Found, state: str) -> Content:
     facts = [clean(find.repo)] if find.repo != find.name else []
     facts += [figures.parameters(find.parameters)] if find.parameters else ["size not known"]
     facts += [f"{find.bits:g} bits"] if find.bits else []
-    facts += [f"{figures.size(find.size)} on disk"] if find.size else []
+    facts += [_on_disk(find)] if find.size else []
     facts += ["gguf"] if find.kind == "gguf" else []
-    facts += ["compressed while it is pulled"] if find.kind == "safetensors" and find.parameters else []
     facts += [f"↓ {figures.amount(find.downloads)}"] if find.downloads is not None else []
     facts += [f"♥ {figures.amount(find.likes)}"] if find.likes else []
     facts += [f"updated {clean(find.updated)}"] if find.updated else []
     first = [(f"{state} · ", "bold $success")] if state else []
     gated = [(" · its license must be accepted on the Hub first", "$warning")] if find.gated else []
     return Content.assemble(*first, (" · ".join(facts), "$foreground-muted"), *gated)
+
+
+def _on_disk(find: Found) -> str:
+    """What comes and what of it stays: `2.7 GB to download, 760 MB on disk once compressed`."""
+    on_disk = f"{figures.size(find.size)} on disk"
+    if find.download == 0:
+        return f"nothing to download, {on_disk}"
+    if find.kind != "safetensors":
+        return on_disk
+    return f"{figures.size(find.download)} to download, {on_disk} once compressed" if find.download else on_disk
 
 
 def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:

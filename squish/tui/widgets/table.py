@@ -11,15 +11,24 @@ from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
+_ROOMY = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """width in cells, 0 for the one that takes what is left. from_width: the table's width at which it is shown."""
+    """width in cells, 0 for the one that takes what is left. from_width: the table's width at which it is shown.
+
+    roomy: its width in a table of at least 100 cells, where that is another one.
+    """
 
     title: str
     width: int
     right: bool = False
     from_width: int = 0
+    roomy: int = 0
+
+    def width_in(self, table: int) -> int:
+        return self.roomy if self.roomy and table >= _ROOMY else self.width
 
 
 class Table(DataTable[Text], inherit_bindings=False):
@@ -38,6 +47,7 @@ class Table(DataTable[Text], inherit_bindings=False):
         super().__init__(id=id, cursor_type="row", cell_padding=1)
         self._wanted = columns
         self._laid_out: tuple[int, ...] = ()
+        self._widths: tuple[int, ...] = ()
         self.keys: list[str] = []
         self._cells: list[tuple[Text, ...]] = []
 
@@ -79,17 +89,16 @@ class Table(DataTable[Text], inherit_bindings=False):
         if (width, *shown) != self._laid_out:
             self._laid_out = (width, *shown)
             self.clear(columns=True)
-            fixed = sum(self._wanted[at].width for at in shown) + 2 * len(shown)
-            self._flexible = max(width - fixed, 12)
+            widths = [column.width_in(width) for column in self._wanted]
+            flexible = max(width - sum(widths[at] for at in shown) - 2 * len(shown), 12)
+            self._widths = tuple(each or flexible for each in widths)
             for at in shown:
-                column = self._wanted[at]
-                self.add_column(self._fitted(at, Text(column.title)), width=column.width or self._flexible)
+                self.add_column(self._fitted(at, Text(self._wanted[at].title)), width=self._widths[at])
         return shown
 
     def _fitted(self, index: int, cell: Text) -> Text:
-        column, fitted = self._wanted[index], cell.copy()
-        width = column.width or self._flexible
+        width, fitted = self._widths[index], cell.copy()
         fitted.truncate(width, overflow="ellipsis")
-        if column.right:
+        if self._wanted[index].right:
             fitted.align("right", width)
         return fitted

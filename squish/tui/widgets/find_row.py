@@ -1,0 +1,69 @@
+"""How a model that was found is shown in a row, and the line that says what is shown of all. Knows no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+from textual.content import Content
+
+from squish import fit
+from squish.errors import HubUnreachable, Offline, SquishError
+from squish.search import Found
+from squish.text import clean
+from squish.tui import figures, finds
+from squish.tui.finds import Choice
+from squish.tui.widgets.card import FIT_LOOKS
+from squish.tui.widgets.table import Column
+
+COLUMNS = (
+    Column("Model", 0),
+    Column("Params", 6, right=True),
+    Column("Bits", 4, right=True, from_width=72),
+    Column("Disk", 7, right=True),
+    Column("RAM", 7, right=True, from_width=84),
+    Column("Fit", 7),
+    Column("↓", 5, right=True, from_width=72),
+)
+
+
+def row(find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapping[str, str]) -> tuple[Text, ...]:
+    """A cell for each column. sign: what has become of it here, one character; colors: the theme's."""
+    needs = finds.estimate(find, context, machine)
+    symbol, word, style = FIT_LOOKS[fit.verdict(needs, machine) if needs else None]
+    return (
+        Text.assemble((f"{sign or ' '} ", colors["success"]), clean(find.name)),
+        Text(figures.parameters(find.parameters) if find.parameters else "?"),
+        Text(f"{find.bits:.3g}" if find.bits else "?"),
+        Text(figures.size(find.size) if find.size else "?"),
+        Text(figures.size(needs.needed) if needs else "?"),
+        Text(f"{symbol} {word}", colors[style.removeprefix("$")]),
+        Text(figures.amount(find.downloads) if find.downloads is not None else ""),
+    )
+
+
+def filter_line(choice: Choice, shown: int, all_: int, searching: bool, error: SquishError | None) -> Content:
+    """The filters with their keys, how many models they let through, and how the search goes."""
+    values = (
+        ("f", finds.FITS[choice.fit][0], choice.fit),
+        ("p", f"size {finds.PARAMETERS[choice.parameters][0]}" if choice.parameters else "size", choice.parameters),
+        ("b", f"bits {finds.BITS[choice.bits][0]}" if choice.bits else "bits", choice.bits),
+        ("s", finds.ORDERS[choice.order], choice.order),
+    )
+    pieces: list[Content | str | tuple[str, str]] = []
+    for key, value, changed in values:
+        pieces += [(f"{key} ", "bold $accent"), (value, "bold" if changed else "$foreground-muted"), "   "]
+    count = f"{shown} of {all_}" if choice.narrow else f"{shown} model{'' if shown == 1 else 's'}"
+    pieces.append((count, "$foreground-muted"))
+    if searching:
+        pieces.append(("   asking the Hub …", "$secondary"))
+    elif error:
+        pieces.append((f"\n✕ {_why(error)}: only the catalog is shown", "$warning"))
+    return Content.assemble(*pieces)
+
+
+def _why(error: SquishError) -> str:
+    """An error of the Hub, short enough for a row."""
+    if isinstance(error, Offline):
+        return "offline"
+    return "the Hub cannot be reached" if isinstance(error, HubUnreachable) else clean(error.message)
