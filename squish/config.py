@@ -65,6 +65,7 @@ KEYS: tuple[Key, ...] = (
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("SQUISH_BLAS", "auto", "on Linux, for diagnosis: `auto`, `system` or `mlx`"),
+    ("OPENAI_API_KEY", "none", "the key of the server that `squish bench --compare` measures"),
     ("NO_COLOR", "none", "no colors"),
 )
 """Variables that are read where they are used and set nothing in Settings: name, default, meaning."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from squish.store import Installed
 
 _ROOM = 256  # tokens that a prompt may turn out longer than planned, and its answer
+_LONGEST = 1_000_000
+_MOST_STREAMS = 64
 
 
 @click.command()
@@ -26,7 +29,7 @@ _ROOM = 256  # tokens that a prompt may turn out longer than planned, and its an
 @click.option("--streams", default="1,2,4,8", show_default=True, help="Answers at the same time.")
 @click.option("--tokens", type=click.IntRange(8, 4096), default=96, show_default=True, help="Length of an answer.")
 @click.option("--compare", metavar="URL,MODEL", help="Measure a model of another OpenAI server in turn.")
-@click.option("--json", "as_json", is_flag=True, help="Print one object with every round.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array: an object a server, with every round.")
 def bench(
     model: str | None, rounds: int, prompts: str, streams: str, tokens: int, compare: str | None, as_json: bool
 ) -> None:
@@ -34,6 +37,8 @@ def bench(
 
     Every prompt is unique, tokens are counted from usage, and what came out of a cache is shown. The result is
     remembered, and `squish list` shows it. Let the machine rest meanwhile.
+
+    A key that the other server asks for is taken from OPENAI_API_KEY.
 
     \b
     squish bench smollm2:135m
@@ -45,8 +50,11 @@ def bench(
     settings = Settings.from_environment()
     installed = _installed(settings, model)
     context = installed.manifest.context_length
-    lengths = tuple(length for length in _numbers(prompts, "--prompts") if length + _ROOM <= context)
-    plan = Plan(rounds, lengths, tokens, _numbers(streams, "--streams"))
+    asked = _numbers(prompts, "--prompts", _LONGEST)
+    lengths = tuple(length for length in asked if length + _ROOM <= context)
+    if longer := [str(length) for length in asked if length not in lengths]:
+        console.note(f"Left out: prompts of {', '.join(longer)} tokens, for the context holds {context:,}.")
+    plan = Plan(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
     asyncio.run(_bench(settings, installed.manifest.id, plan, _other(compare), as_json))
 
 
@@ -63,10 +71,11 @@ def _installed(settings: Settings, model: str | None) -> Installed:
     return store.find(models[0].id)
 
 
-def _numbers(text: str, flag: str) -> tuple[int, ...]:
+def _numbers(text: str, flag: str, most: int) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() and 1 <= int(part) <= 1_000_000 for part in parts):
-        raise InvalidInput(f"{flag} is {text!r}; it must be numbers with commas between.", param=flag)
+    if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
+        must = f"numbers from 1 to {most:,} with commas between"
+        raise InvalidInput(f"{flag} is {text!r}; it must be {must}.", param=flag)
     return tuple(int(part) for part in parts)
 
 
@@ -93,7 +102,7 @@ async def _bench(settings: Settings, model: str, plan: Plan, other: tuple[str, s
         server = await stack.enter_async_context(own_server(settings.home))
         targets: list[Target] = [await stack.enter_async_context(Target(server.url, model, settings.api_key))]
         if other:
-            targets.append(await stack.enter_async_context(Target(*other)))
+            targets.append(await stack.enter_async_context(Target(*other, os.environ.get("OPENAI_API_KEY"))))
         try:
             sides = await measure(targets, plan, status.show)
         finally:
