@@ -203,7 +203,7 @@ class Fetch:
         if here.float32 and not here.packed:
             text = "Without a GPU or a C compiler weights become float32: fewer bits save disk, not memory."
             found.append(Notice(text))
-        if warning := recipes.warning(recipe, parameters):
+        if warning := recipes.warning(recipe, parameters, self._repo.repo_id):
             found.append(Notice(warning))
         return found
 

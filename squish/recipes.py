@@ -109,18 +109,21 @@ _MEASURED = {2: 5_824_864.0, 3: 145.3, 4: 31.3, 5: 26.8, 6: 24.2, 8: 24.0}
 _SMALL = 500_000_000
 
 
-def warning(recipe: Recipe, parameters: int) -> str | None:
-    """What so few bits cost a model of so many parameters, in measured figures, or None where it is little."""
+def warning(recipe: Recipe, parameters: int, name: str) -> str | None:
+    """What so few bits cost a model of so many parameters, in measured figures, or None where it is little.
+
+    name: the repository, which with `:8bit` behind it is compressed so, whoever asks.
+    """
     if recipe.bits <= 3:
         return (
             f"{label(recipe)} loses much: a plain {recipe.bits}-bit SmolLM2-135M has a perplexity of "
             f"{_MEASURED[recipe.bits]:,.0f} where 4 bits have {_MEASURED[4]:.0f} and full precision has {_FULL:.0f}. "
-            "Large models lose less; --measure says how much."
+            f"Large models lose less; {name}:4bit, or more, loses little."
         )
     if recipe.bits < 6 and parameters < _SMALL:
         return (
             f"A model as small as this loses much at {recipe.bits} bits: SmolLM2-135M has a perplexity of "
             f"{_MEASURED[recipe.bits]} there, {_MEASURED[6]} at 6 bits and {_FULL} with full precision. "
-            "--bits 6 or 8 keeps it."
+            f"{name}:6bit, or :8bit, keeps it."
         )
     return None

@@ -142,7 +142,7 @@ def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub
         assert any("perplexity" in text for text in found) == warns
     for size, warns in ((400_000_000, True), (8_000_000_000, False)):
         made = recipe("4")
-        assert made is not None and bool(warning(made, size)) == warns
+        assert made is not None and bool(warning(made, size, "acme/tiny")) == warns
 
 
 def test_every_recipe_has_a_tag_that_means_it() -> None:
