@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -58,6 +59,16 @@ def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_p
     assert "→ squish rm mine:7b" in done.stdout
     assert f"→ rm -r '{store / 'no name'}'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_file_that_lost_its_end_is_named(real_home: Path, tmp_path: Path) -> None:
+    model = directory_name(MODEL)
+    shutil.copytree(real_home / ".squish" / "models" / model, tmp_path / model)
+    (tmp_path / model / "tokenizer.json").write_bytes(b"{}")
+    environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(tmp_path)}
+    [finding] = [each for each in doctor.store(Settings.from_environment(environment)) if each.status == "broken"]
+    assert finding.reason.startswith(f"tokenizer.json of {MODEL}: ")
+    assert finding.mend and finding.mend.startswith(f"squish pull --force {MODEL}")
 
 
 def test_a_download_that_was_cut_off_is_listed_with_its_size(settings: Settings) -> None:
