@@ -5,13 +5,15 @@ Proxies (HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE) of the environm
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from squish.errors import GatedRepo, HubError
+from squish.errors import ConfigError, GatedRepo, HubError
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
@@ -26,6 +28,26 @@ class Interrupted(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+def require_certificates() -> None:
+    """Raises ConfigError where SSL_CERT_FILE names what is no file of certificates: no connection would say so."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        problem = "holds no certificates"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    else:
+        return
+    raise ConfigError(
+        f"SSL_CERT_FILE names {path}, which {problem}.",
+        hint="Let it name a file of certificates in PEM format, or unset it.",
+        param="SSL_CERT_FILE",
+    )
 
 
 @asynccontextmanager

@@ -125,7 +125,7 @@ class Fetch:
         Raises UnsupportedModel, InvalidInput.
         """
         repo_id, names = self._repo.repo_id, frozenset(file.path for file in chosen)
-        await download.run((runnable.CONFIG, runnable.TOKENIZER_CONFIG, runnable.INDEX))
+        await download.run((runnable.CONFIG, runnable.TOKENIZER_CONFIG))
 
         def content(name: str) -> bytes | None:
             path = download.directory / name
@@ -136,6 +136,7 @@ class Fetch:
         runnable.require_tokenizer(content(runnable.TOKENIZER_CONFIG), names, repo_id)
         recipe = _recipe(config, self._wanted, repo_id)
         if recipe is None or self._wanted.keep_source:  # compressing alone goes by the weights that there are
+            await download.run((runnable.INDEX,))
             runnable.require_shards(content(runnable.INDEX), names, repo_id)
         return config, recipe
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from squish import catalog, listing
+from squish.answers import require_certificates
 from squish.config import Settings
 from squish.errors import GatedRepo, HubError, HubUnreachable, ModelNotFound, Offline
 from squish.listing import HubModel, Kind
@@ -184,6 +185,7 @@ class Hub:
                 "SQUISH_OFFLINE forbids the connection to the Hub.",
                 hint="Unset SQUISH_OFFLINE, or use a model that `squish list` shows.",
             )
+        require_certificates()
         from huggingface_hub import HfApi
 
         if not self._settings.debug:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,7 @@ class Manifest:
     """What a model is and where it came from.
 
     source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
+    pulled: the name that gives it when it is pulled once more; an older Squish kept none.
     quantization: for people; context_length in tokens; installed_at in UTC.
     """
 
@@ -60,6 +62,13 @@ class Manifest:
     license: str | None
     installed_at: datetime
     files: tuple[StoredFile, ...] = ()
+    pulled: str | None = None
+
+    @property
+    def again(self) -> str:
+        """The command that installs it again, in place of what is there."""
+        named = "" if self.pulled in (None, self.id) else f" --name {self.id}"
+        return f"squish pull --force {shlex.quote(self.pulled or self.id)}{named}"
 
     @property
     def size(self) -> int:
@@ -94,6 +103,13 @@ class Installed:
             except OSError:
                 return file.path
         return None
+
+    @property
+    def extra(self) -> str | None:
+        """The first file that was put beside those of the model, hidden ones left out."""
+        known = {MANIFEST, *(file.path for file in self.manifest.files)}
+        names = (each.relative_to(self.path).as_posix() for each in sorted(self.path.rglob("*")) if not each.is_dir())
+        return next((name for name in names if name not in known and not name.rpartition("/")[2].startswith(".")), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from squish.errors import (
 )
 from squish.fetch import Fetch, Fetched
 from squish.hub import Snapshot
-from squish.names import RepoName
+from squish.manifest import read_json
+from squish.names import RepoName, parse
 from squish.progress import Notice, Progress, Pulled, PullEvent, PullStarted
 from squish.protocol import Imported, ImportGguf, InspectModel, JobProgress
 from squish.recipes import Compression
@@ -60,15 +61,15 @@ async def pull(
     """
     plan, wanted = _decide(resolve(name, as_name=as_name, offline=settings.offline), compression, as_name)
     yield PullStarted(plan.id, str(plan.source))
-    if not force and (there := _installed(store, plan)) is not None:
+    if not force and (there := _installed(store, plan, wanted)) is not None:
         yield Pulled(there, fresh=False)
         return
     async with _turn(store, plan.id):
-        if not force and (there := _installed(store, plan)) is not None:
+        if not force and (there := _installed(store, plan, wanted)) is not None:
             yield Pulled(there, fresh=False)
             return
         yield Progress("resolve", 0, 0)
-        events = _Pull(plan, settings, store, wanted, policy).run()
+        events = _Pull(_again(name, plan, wanted), plan, settings, store, wanted, policy).run()
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -84,33 +85,56 @@ def _decide(plan: Plan, asked: Compression | None, as_name: str | None) -> tuple
         if asked is not None and asked.asked:
             raise InvalidInput(f"{plan.id} names its bits already.", hint="Leave --bits out.", param="--bits")
         wanted = tagged if asked is None else replace(asked, recipe=tagged.recipe, asked=True)
+        _require_compressing(wanted)
         return replace(plan, source=HubSource(replace(source.repo, tag=None))), wanted
     if not isinstance(source, HubSource):
-        if asked is not None and asked.asked and asked.recipe is not None:
-            raise InvalidInput("Only a Hub repository is compressed while it is pulled.", param="--bits")
+        if asked is not None and (asked.only or (asked.asked and asked.recipe is not None)):
+            raise InvalidInput("Only a Hub repository is compressed while it is pulled.", param=asked.only or "--bits")
         return plan, Compression(None)
     if asked is None or not asked.asked:
         usual = None if plan.as_published else recipes.DEFAULT
         return plan, replace(asked or Compression(), recipe=usual)
+    _require_compressing(asked)
     if as_name is None and asked.recipe != recipes.DEFAULT:
         return replace(plan, id=recipes.named(plan.id, recipes.tag(asked.recipe))), asked
     return plan, asked
 
 
-def _installed(store: Store, plan: Plan) -> Installed | None:
-    """The model of a plan if it is installed and, for a local file, not older than the file."""
+def _again(name: str, plan: Plan, wanted: Compression) -> str:
+    """The name that, pulled once more, gives the same model, whatever it is called."""
+    match plan.source:
+        case HubSource(repo) if wanted.asked or not plan.as_published:
+            usual = wanted.recipe == recipes.DEFAULT
+            return str(repo if usual or repo.tag else replace(repo, tag=recipes.tag(wanted.recipe)))
+        case FileSource(path) | DirectorySource(path) if not plan.as_published:
+            return str(path)
+    return str(parse(name))
+
+
+def _require_compressing(wanted: Compression) -> None:
+    if wanted.recipe is None and wanted.only:
+        raise InvalidInput(
+            f"{wanted.only} is about compressing, and --bits none compresses nothing.", param=wanted.only
+        )
+
+
+def _installed(store: Store, plan: Plan, wanted: Compression) -> Installed | None:
+    """The model of a plan if it is installed and, for a local file, not older than the file.
+
+    Raises InvalidInput where another one has its name.
+    """
     try:
         found = store.find(plan.id)
     except (ModelNotFound, CorruptModel):
         return None
-    if isinstance(plan.source, HubSource) or not str(plan.source).startswith("file:"):
+    hint = "Give this one another name with --name, or replace it with --force."
+    if found.manifest.source != str(plan.source) and not plan.as_published:
+        raise InvalidInput(f"{plan.id} is installed from {found.manifest.source}.", hint=hint, param="name")
+    recipe, config = wanted.recipe, read_json(found.path / "config.json")
+    if wanted.asked and recipe is not None and not recipes.matches(recipe, config):
+        raise InvalidInput(f"{plan.id} is installed as {found.manifest.quantization}.", hint=hint, param="--bits")
+    if isinstance(plan.source, HubSource) or plan.as_published:
         return found
-    if found.manifest.source != str(plan.source):
-        raise InvalidInput(
-            f"{plan.id} is installed from {found.manifest.source}.",
-            hint="Give this one another name with --name, or replace it with --force.",
-            param="name",
-        )
     changed = plan.source.path.stat().st_mtime > found.manifest.installed_at.timestamp()
     return None if changed else found
 
@@ -132,9 +156,10 @@ class _Pull:
     """One pull that has its turn."""
 
     def __init__(
-        self, plan: Plan, settings: Settings, store: Store, wanted: Compression, policy: Policy | None
+        self, name: str, plan: Plan, settings: Settings, store: Store, wanted: Compression, policy: Policy | None
     ) -> None:
         self._plan, self._settings, self._store = plan, settings, store
+        self._name = name
         self._wanted, self._policy = wanted, policy
         self._imported: Imported | None = None
 
@@ -196,7 +221,8 @@ class _Pull:
         id = recipes.named(self._base_id(), recipes.tag(None))
         async for _ in self._job(InspectModel(path=str(source)), 0):
             pass
-        await self._commit(source, fetched.snapshot, fetched.source_known, id)
+        name = f"{fetched.snapshot.repo_id}:{recipes.tag(None)}"
+        await self._commit(source, fetched.snapshot, fetched.source_known, id, name)
         return id
 
     def _base_id(self) -> str:
@@ -269,7 +295,12 @@ class _Pull:
                 await events.aclose()
 
     async def _commit(
-        self, directory: Path, snapshot: Snapshot | None, known: tuple[StoredFile, ...], id: str | None = None
+        self,
+        directory: Path,
+        snapshot: Snapshot | None,
+        known: tuple[StoredFile, ...],
+        id: str | None = None,
+        name: str | None = None,
     ) -> Installed:
         imported = self._imported
         if imported is None:
@@ -285,6 +316,7 @@ class _Pull:
             license=imported.license or self._plan.license or (snapshot.license if snapshot is not None else None),
             installed_at=datetime.now(UTC),
             files=known,
+            pulled=name or self._name,
         )
         return await asyncio.to_thread(self._store.commit, directory, manifest)
 

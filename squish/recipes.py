@@ -6,7 +6,9 @@ It knows neither the Hub nor MLX.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from squish.errors import InvalidInput
 from squish.names import LocalPath, RepoName, ShortName, parse
@@ -35,10 +37,17 @@ class Compression:
     keep_source: bool = False
     measure: bool = False
 
+    @property
+    def only(self) -> str | None:
+        """The option that makes sense only where something is compressed."""
+        return "--measure" if self.measure else "--keep-source" if self.keep_source else None
+
 
 def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
     """The recipe of `--bits` and `--group-size`; None for "none". Raises InvalidInput."""
     if bits == FULL:
+        if group_size is not None:
+            raise InvalidInput("--bits none compresses nothing, so it has no --group-size.", param="--group-size")
         return None
     if bits in MODES:
         fixed_bits, fixed_group = MODES[bits]
@@ -53,7 +62,8 @@ def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
         return Recipe(MIXED[bits], group, mixed=bits)
     if bits.isdigit() and int(bits) in AFFINE:
         return Recipe(int(bits), group)
-    raise InvalidInput(f"--bits {bits} is not known.", hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
+    problem = f"--bits {bits} is not known." if bits.strip() else "--bits has no value."
+    raise InvalidInput(problem, hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
 
 
 def tag(recipe: Recipe | None) -> str:
@@ -89,6 +99,16 @@ def named(id: str, suffix: str) -> str:
             return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
         case LocalPath():
             raise InvalidInput(f"{id!r} cannot name an installed model.", param="name")
+
+
+def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
+    """Whether a model with this config.json is compressed in this way; which mixture it is cannot be told."""
+    found = config.get("quantization")
+    if not isinstance(found, Mapping):
+        return False
+    mixed = len({each["bits"] for each in found.values() if isinstance(each, Mapping) and "bits" in each}) > 1
+    told = (found.get("bits"), found.get("group_size"), found.get("mode", "affine"), mixed)
+    return told == (recipe.bits, recipe.group_size, recipe.mode, recipe.mixed is not None)
 
 
 def bits_per_weight(recipe: Recipe) -> float:

@@ -145,15 +145,49 @@ def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub
         assert made is not None and bool(warning(made, size, "acme/tiny")) == warns
 
 
+def test_another_compression_under_the_same_name_is_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | FILES)
+    manifest = user.pull(REPO, bits("8"), as_name="mine").installed.manifest
+    assert manifest.again == f"squish pull --force {REPO}:8bit --name mine"
+    assert not user.pull(REPO, bits("8"), as_name="mine").fresh
+    assert not user.pull(REPO, as_name="mine").fresh
+    with pytest.raises(InvalidInput, match=r"mine is installed as 8-bit \(group 64\)") as refused:
+        user.pull(REPO, bits("4"), as_name="mine")
+    assert "--force" in (refused.value.hint or "")
+    with pytest.raises(InvalidInput, match=f"mine is installed from hub:{REPO}"):
+        user.pull("org/other", as_name="mine")
+    assert user.pull(f"{REPO}:8bit", as_name="mine", force=True).installed.manifest == user.store.find("mine").manifest
+
+
+@pytest.mark.parametrize("option", ["measure", "keep_source"])
+def test_options_about_compressing_need_something_to_compress(user: Puller, tmp_path: Path, option: str) -> None:
+    for wanted in (bits("none", **{option: True}), Compression(None, asked=True, **{option: True})):
+        with pytest.raises(InvalidInput, match="compresses nothing"):
+            user.pull(REPO, wanted)
+    (tmp_path / "x.gguf").touch()
+    with pytest.raises(InvalidInput, match="Only a Hub repository"):
+        user.pull(str(tmp_path / "x.gguf"), Compression(**{option: True}))
+
+
+def test_groups_that_are_too_large_are_told_or_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | FILES)  # one layer is 128 wide, the others 64
+    assert re.fullmatch(
+        r"mixed 2\d\.\d-bit \(group 128\)", user.pull(REPO, bits("4", 128)).installed.manifest.quantization
+    )
+    hub.add_repo("org/narrow", in_shards(*tiny_llama(intermediate_size=64), tmp_path, 1) | FILES)
+    with pytest.raises(UnsupportedModel, match="as wide as a multiple of 128"):
+        user.pull("org/narrow", bits("4", 128))
+
+
 def test_every_recipe_has_a_tag_that_means_it() -> None:
     for name in CHOICES:
         for group in (None, 32):
-            if group and name in ("mxfp4", "nvfp4", "mxfp8"):
+            if group and name in ("mxfp4", "nvfp4", "mxfp8", "none"):
                 continue
             found = from_tag(tag(recipe(name, group)))
             assert found is not None and found.recipe == recipe(name, group)
     assert from_tag("Q8_0") is from_tag("9bit") is from_tag(None) is None
-    for wrong in (("7", None), ("4", 48), ("mxfp4", 64), ("many", None)):
+    for wrong in (("7", None), ("4", 48), ("mxfp4", 64), ("many", None), ("none", 32), ("", None)):
         with pytest.raises(InvalidInput):
             recipe(*wrong)
 

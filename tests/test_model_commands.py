@@ -110,7 +110,8 @@ def test_list_marks_what_is_damaged(squish: Squish, runtime: Runtime) -> None:
     done = squish("list")
     rows = {row.split()[0]: row for row in done.stdout.splitlines()}
     assert "damaged" in rows["gone:1b"] and "damaged" in rows["short:1b"] and "damaged" not in rows[MODEL]
-    assert "model.safetensors of gone:1b is missing or damaged. Run: squish pull --force gone:1b" in done.stderr
+    again = f"squish pull --force {MODEL}"
+    assert f"model.safetensors of gone:1b is missing or damaged. Run: {again} --name gone:1b" in done.stderr
     found = {each["id"]: each["damaged"] for each in json.loads(squish("list", "--json").stdout)}
     assert found[MODEL] is False and found["gone:1b"] is True
     for name in ("gone:1b", "short:1b"):
@@ -176,5 +177,7 @@ def test_the_catalog_is_listed(squish: Squish) -> None:
 def test_a_recipe_that_does_not_exist_is_refused(squish: Squish) -> None:
     done = squish("pull", "org/repo", "--bits", "7")
     assert done.returncode == 2 and "mxfp4" in done.stderr
+    assert "--bits has no value" in squish("pull", "org/repo", "--bits", "").stderr
+    assert "--force pulls it again" in squish("pull", MODEL).stderr
     done = squish("pull", MODEL, "--bits", "8", "--force")
     assert (done.returncode != 0 and "--bits" in done.stderr) or "Hub" in done.stderr

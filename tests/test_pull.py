@@ -22,6 +22,7 @@ from squish.catalog import PackageSource
 from squish.config import Settings
 from squish.download import Policy, require_space
 from squish.errors import (
+    ConfigError,
     CorruptModel,
     GatedRepo,
     HubError,
@@ -384,6 +385,17 @@ def test_a_hub_that_cannot_be_reached(machine: Machine) -> None:
         with pytest.raises(HubUnreachable) as caught:
             machine.pull(REPO)
     assert "HF_ENDPOINT" in (caught.value.hint or "")
+
+
+def test_a_file_of_certificates_that_is_none_is_named(
+    machine: Machine, hub: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name, problem in (("gone.pem", "cannot be read: No such file"), ("ca.pem", "holds no certificates")):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
+        with pytest.raises(ConfigError, match=f"SSL_CERT_FILE names .*{name}, which {problem}"):
+            machine.pull(REPO)
+    assert not hub.requests
 
 
 def test_offline_no_connection_is_tried(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

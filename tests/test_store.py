@@ -151,6 +151,16 @@ def test_a_changed_file_is_found_by_verify(store: Store) -> None:
         store.verify(ID)
 
 
+def test_a_file_beside_the_model_is_found_by_verify(store: Store) -> None:
+    installed = install(store)
+    (installed.path / ".DS_Store").touch()
+    store.verify(ID)
+    (installed.path / "model.safetensors.bak").touch()
+    with pytest.raises(CorruptModel, match=r"model\.safetensors\.bak") as found:
+        store.verify(ID)
+    assert str(installed.path / "model.safetensors.bak") in (found.value.hint or "")
+
+
 def test_a_model_that_another_process_installs_cannot_be_removed(store: Store) -> None:
     install(store)
     script = f"with store.lock({ID!r}): print('held', flush=True); sys.stdin.read()"

@@ -48,7 +48,7 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
     from squish import recipes
 
     asked = bits is not None or group_size is not None
-    recipe = recipes.recipe(bits or "4", group_size) if asked else recipes.DEFAULT
+    recipe = recipes.recipe("4" if bits is None else bits, group_size) if asked else recipes.DEFAULT
     compression = recipes.Compression(recipe, asked, options.pop("keep_source"), options.pop("measure"))
     asyncio.run(install(Settings.from_environment(), model, compression=compression, **options))
 
@@ -95,8 +95,8 @@ def list_models(as_json: bool) -> None:
         console.note(f"squish: {problem.reason}")
     for each in models:
         if each.damaged:
-            id = each.manifest.id
-            console.note(f"squish: {each.damaged} of {id} is missing or damaged. Run: squish pull --force {id}")
+            model = each.manifest
+            console.note(f"squish: {each.damaged} of {model.id} is missing or damaged. Run: {model.again}")
     if as_json:
         console.out_json([_listed_json(each) | _speed(measured.get(each.manifest.id)) for each in models])
         return

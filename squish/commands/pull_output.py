@@ -71,17 +71,21 @@ def _duration(seconds: float) -> str:
 
 def _summary(event: Pulled) -> None:
     manifest = event.installed.manifest
-    word = "installed" if event.fresh else "is installed already"
+    what = f"{manifest.quantization}, {console.size(manifest.size)}"
     if event.compression is not None:
-        for line in _compression_lines(event.compression):
+        for line in _compression_lines(event.compression, manifest.quantization):
             console.note(line)
-    size = console.size(manifest.size)
-    console.note(f"{manifest.id} {word}: {manifest.quantization}, {size}. Try: squish run {manifest.id}")
+    if event.fresh:
+        console.note(f"{manifest.id} installed: {what}. Try: squish run {manifest.id}")
+    else:
+        console.note(
+            f"{manifest.id} is installed already: {what}. --force pulls it again. Try: squish run {manifest.id}"
+        )
 
 
-def _compression_lines(report: CompressionReport) -> list[str]:
+def _compression_lines(report: CompressionReport, quantization: str) -> list[str]:
     lines = [
-        f"Compressed to {report.recipe}: {console.size(report.before)} → {console.size(report.after)} "
+        f"Compressed to {quantization}: {console.size(report.before)} → {console.size(report.after)} "
         f"({report.after / max(report.before, 1):.0%}); compressing took at most {console.size(report.peak_memory)} "
         f"of memory, largest shard {console.size(report.largest_shard)}."
     ]

@@ -28,6 +28,7 @@ from squish.worker.gguf import GgufImport, import_gguf, inspect_gguf
 from squish.worker.load import check, context_length
 from squish.worker.model_files import display_name, safetensors_header
 
+_FEW = 1 / 20
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
 
@@ -69,18 +70,24 @@ def inspect(path: Path) -> Imported:
     text_config = config.get("text_config", config)
     return Imported(
         architecture=str(config["model_type"]),
-        quantization=_quantization(config, found.packed) or found.dtype,
+        quantization=_quantization(config, found) or found.dtype,
         context_length=context_length(text_config),
         parameters=found.parameters,
     )
 
 
-def _quantization(config: dict[str, Any], packed: Counter[int]) -> str | None:
-    """How the weights are packed. Where layers differ, the mean of their bits says more than what most of them have."""
+def _quantization(config: dict[str, Any], weights: _Weights) -> str | None:
+    """How the weights are packed. Where layers differ, the mean of their bits says more than what most of them have.
+
+    A few matrices that were left as they are, such as routers, do not count.
+    """
     found = config.get("quantization") or config.get("quantization_config")
     if not isinstance(found, dict) or "bits" not in found:
         return None
     mode, group = found.get("mode", "affine"), found.get("group_size", 64)
+    packed = weights.packed
+    if weights.loose.total() > _FEW * packed.total():
+        packed = packed + weights.loose
     if len(packed) > 1:
         mean = sum(bits * count for bits, count in packed.items()) / packed.total()
         return f"mixed {mean:.1f}-bit (group {group})"
@@ -104,10 +111,14 @@ def _count(name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> i
 
 @dataclass(slots=True)
 class _Weights:
-    """packed: how many numbers there are of each count of bits, among those that are packed."""
+    """packed: how many numbers there are of each count of bits, among those that are packed; loose: in other matrices.
+
+    dtypes: how many of each dtype as it is stored.
+    """
 
     parameters: int = 0
     packed: Counter[int] = field(default_factory=Counter)
+    loose: Counter[int] = field(default_factory=Counter)
     dtypes: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -115,12 +126,15 @@ class _Weights:
         """The name of the commonest."""
         return self.dtypes.most_common(1)[0][0] if self.dtypes else "empty"
 
-    def add(self, name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
+    def add(self, name: str, size: int, shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
+        """Take in a tensor of so many bytes."""
         count = _count(name, shapes, config)
         self.parameters += count
         layer, _, kind = name.rpartition(".")
         if kind == "weight" and f"{layer}.scales" in shapes and count:
             self.packed[round(32 * math.prod(shapes[name]) / count)] += count
+        elif kind == "weight" and len(shapes[name]) > 1 and count:
+            self.loose[8 * size // count] += count
 
 
 def _weights(path: Path, config: dict[str, Any]) -> _Weights:
@@ -134,5 +148,6 @@ def _weights(path: Path, config: dict[str, Any]) -> _Weights:
         shapes = {name: entry["shape"] for name, entry in entries.items()}
         for name, entry in entries.items():
             seen.dtypes[str(entry["dtype"]).lower()] += math.prod(shapes[name])
-            seen.add(name, shapes, config)
+            start, end = entry["data_offsets"]
+            seen.add(name, end - start, shapes, config)
     return seen

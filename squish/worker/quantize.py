@@ -175,7 +175,15 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
             )
     except ValueError as error:
         raise UnsupportedModel(f"This model cannot be compressed in this way: {error}") from error
-    return dict(tree_flatten(model.parameters())), config
+    params = dict(tree_flatten(model.parameters()))
+    if not any(name.endswith(".scales") for name in params):
+        raise UnsupportedModel(
+            f"No layer of this model is as wide as a multiple of {recipe.group_size}, so none can be compressed in "
+            "groups of that size.",
+            hint="Take smaller groups with --group-size, or --bits none.",
+            param="--group-size",
+        )
+    return params, config
 
 
 def _cast(model: Any, config: dict[str, Any]) -> None:
