@@ -217,7 +217,7 @@ def test_the_documented_fit_is_what_squish_counts() -> None:
         assert cells.split(" | ") == [size(stored), *map(size, needs)]
 
 
-@pytest.mark.parametrize("room", ["", "commands/", "api/", "tui/", "worker/"])
+@pytest.mark.parametrize("room", ["", "commands/", "doctor/", "api/", "tui/", "worker/"])
 def test_the_architecture_names_every_module(room: str) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     section = page.partition(f"### squish/{room}\n")[2].partition("\n\n\n")[0].partition("\n#")[0]

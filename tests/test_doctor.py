@@ -14,9 +14,11 @@ from threading import Thread
 
 import pytest
 
-from squish import doctor
 from squish.config import Settings
-from squish.doctor import Finding
+from squish.doctor.computer import packages, places
+from squish.doctor.finding import Finding
+from squish.doctor.models import store
+from squish.doctor.network import hub, port
 from squish.store import directory_name
 from tests.conftest import MODEL
 
@@ -44,10 +46,10 @@ def test_a_machine_that_works_is_well(squish: Squish) -> None:
 
 
 def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_path: Path) -> None:
-    store = tmp_path / ".squish" / "models"
+    models = tmp_path / ".squish" / "models"
     for name in (directory_name(MODEL), "mine+7b", "no name"):
-        (store / name).mkdir(parents=True)
-    (store.parent / "config.toml").write_text("\nports = 3\nkeep_alive = 'x'\n")
+        (models / name).mkdir(parents=True)
+    (models.parent / "config.toml").write_text("\nports = 3\nkeep_alive = 'x'\n")
     done = squish("doctor", HOME=str(tmp_path), SQUISH_OFFLINE="1", SQUISH_PORT="http")
     assert done.returncode == 1
     assert "SQUISH_PORT is 'http'" in done.stdout
@@ -57,7 +59,7 @@ def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_p
     assert "config.toml, line 3: keep_alive must be a time" in done.stdout
     assert f"→ squish pull --force {MODEL}" in done.stdout
     assert "→ squish rm mine:7b" in done.stdout
-    assert f"→ rm -r '{store / 'no name'}'" in done.stdout
+    assert f"→ rm -r '{models / 'no name'}'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -66,7 +68,7 @@ def test_a_file_that_lost_its_end_is_named(real_home: Path, tmp_path: Path) -> N
     shutil.copytree(real_home / ".squish" / "models" / model, tmp_path / model)
     (tmp_path / model / "tokenizer.json").write_bytes(b"{}")
     environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(tmp_path)}
-    [finding] = [each for each in doctor.store(Settings.from_environment(environment)) if each.status == "broken"]
+    [finding] = [each for each in store(Settings.from_environment(environment)) if each.status == "broken"]
     assert finding.reason.startswith(f"tokenizer.json of {MODEL}: ")
     assert finding.mend and finding.mend.startswith(f"squish pull --force {MODEL}")
 
@@ -75,7 +77,7 @@ def test_a_download_that_was_cut_off_is_listed_with_its_size(settings: Settings)
     partial = settings.cache_dir / ".partial" / directory_name("qwen3:8b")
     partial.mkdir(parents=True)
     (partial / "model.safetensors.part").write_bytes(b"x" * 5000)
-    finding = only(doctor.store(settings), "downloads")
+    finding = only(store(settings), "downloads")
     assert (finding.status, "5 kB" in finding.reason) == ("warning", True)
     assert finding.mend and finding.mend.startswith("squish pull qwen3:8b")
 
@@ -84,24 +86,24 @@ def test_a_port_that_is_taken_names_who_has_it(settings: Settings) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        port = listener.getsockname()[1]
-        environment = {"HOME": str(settings.home.parent), "SQUISH_PORT": str(port)}
-        finding = only(doctor.port(Settings.from_environment(environment)), "port")
+        number = listener.getsockname()[1]
+        environment = {"HOME": str(settings.home.parent), "SQUISH_PORT": str(number)}
+        finding = only(port(Settings.from_environment(environment)), "port")
     assert finding.status == "warning"
-    assert str(port) in finding.reason
-    assert finding.mend == f"squish serve --port {min(port + 1, 65535)}"
+    assert str(number) in finding.reason
+    assert finding.mend == f"squish serve --port {min(number + 1, 65535)}"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "models"
     environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(place)}
-    [finding] = doctor.places(Settings.from_environment(environment))
+    [finding] = places(Settings.from_environment(environment))
     assert (finding.status, finding.reason.startswith(str(place))) == ("warning", True)
 
 
 def test_a_model_that_is_set_and_not_installed_is_named(tmp_path: Path) -> None:
-    findings = doctor.store(Settings.from_environment({"HOME": str(tmp_path), "SQUISH_MODEL": "mine:7b"}))
+    findings = store(Settings.from_environment({"HOME": str(tmp_path), "SQUISH_MODEL": "mine:7b"}))
     assert [finding.status for finding in findings if "mine:7b" in finding.reason] == ["warning"]
 
 
@@ -113,12 +115,12 @@ def test_a_wrong_choice_of_blas_is_no_broken_mlx(squish: Squish) -> None:
 
 
 def test_offline_asks_nobody(settings: Settings) -> None:
-    assert [finding.status for finding in doctor.hub(settings)] == ["ok"]
+    assert [finding.status for finding in hub(settings)] == ["ok"]
 
 
 def test_a_hub_that_cannot_be_reached_is_no_failure(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
-    [finding] = doctor.hub(Settings.from_environment(environment))
+    [finding] = hub(Settings.from_environment(environment))
     assert finding.status == "warning"
 
 
@@ -129,7 +131,7 @@ def test_a_hub_that_cannot_be_reached_is_no_failure(tmp_path: Path) -> None:
 def test_the_token_is_checked_and_never_shown(tmp_path: Path, answer: int, topic: str, status: str) -> None:
     with whoami(answer) as (url, seen):
         environment = {"HOME": str(tmp_path), "HF_ENDPOINT": url, "HF_TOKEN": "hf_hushhush"}
-        findings = list(doctor.hub(Settings.from_environment(environment)))
+        findings = list(hub(Settings.from_environment(environment)))
     assert seen == ["Bearer hf_hushhush"]
     assert [finding.status for finding in findings if finding.topic == topic] == [status]
     assert "hushhush" not in repr(findings)
@@ -163,5 +165,5 @@ def whoami(status: int) -> Iterator[tuple[str, list[str | None]]]:
 
 def test_versions_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     monkeypatch.setattr("importlib.metadata.requires", lambda name: ["click>=99,<100", "absent>=1", "x; extra == 'y'"])
-    broken = [finding for finding in doctor.packages(settings) if finding.status == "broken"]
+    broken = [finding for finding in packages(settings) if finding.status == "broken"]
     assert [finding.reason.split(";")[0].split()[0] for finding in broken] == ["absent", "click"]

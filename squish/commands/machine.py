@@ -28,7 +28,8 @@ def doctor(as_json: bool) -> int:
     squish doctor
     squish doctor --json | jq '.[] | select(.status != "ok")'
     """
-    from squish.doctor import examine, line
+    from squish.doctor.examine import examine
+    from squish.doctor.finding import line
 
     findings = []
     for finding in examine(resolve()):

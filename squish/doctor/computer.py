@@ -1,0 +1,87 @@
+"""What is under Squish: the machine, its memory and disk, where files go, the compiler, and the packages."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from squish import versions
+from squish.config import Settings
+from squish.console import size
+from squish.doctor.finding import Finding, Status
+
+_LITTLE_DISK = 5_000_000_000
+_LITTLE_MEMORY = 2_000_000_000
+
+GET_COMPILER = "Debian, Ubuntu: sudo apt-get install g++"
+
+
+def machine(settings: Settings) -> Iterator[Finding]:
+    memory = psutil.virtual_memory()
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    yield Finding("machine", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}, {cores} cores")
+    free = f"{size(memory.available)} free of {size(memory.total)}"
+    if memory.available < _LITTLE_MEMORY:
+        yield Finding("memory", "warning", free, "Close other programs, or run: squish ps")
+    else:
+        yield Finding("memory", "ok", free)
+    place = _nearest(settings.cache_dir)
+    try:
+        disk = shutil.disk_usage(place)
+    except OSError as error:
+        yield Finding("disk", "broken", f"{place}: {error.strerror}", "squish config show")
+        return
+    free = f"{size(disk.free)} free of {size(disk.total)} at {settings.cache_dir}"
+    if disk.free < _LITTLE_DISK:
+        yield Finding("disk", "warning", free, "squish list shows sizes; squish rm NAME frees space")
+    else:
+        yield Finding("disk", "ok", free)
+
+
+def places(settings: Settings) -> Iterator[Finding]:
+    """Whether Squish can write where it keeps its files. Models that others installed can be used without."""
+    looked_at: tuple[tuple[Path, Status], ...] = ((settings.home, "broken"), (settings.cache_dir, "warning"))
+    for path, status in looked_at:
+        place = _nearest(path)
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            mend = f"ls -ld {shlex.quote(str(place))} says whose it is; SQUISH_CACHE_DIR puts models elsewhere"
+            yield Finding("files", status, f"{path}: nothing can be written there", mend)
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest one above it that we can see."""
+    for each in (path, *path.parents):
+        try:
+            if each.exists():
+                return each
+        except OSError:  # what lies in a directory that is closed to us
+            continue
+    return path
+
+
+def compiler(settings: Settings) -> Iterator[Finding]:
+    if platform.system() == "Darwin":
+        return
+    found = shutil.which("g++")
+    if found:
+        yield Finding("compiler", "ok", found)
+    else:
+        reason = "there is no g++: MLX cannot fuse kernels and is slower"
+        yield Finding("compiler", "warning", reason, GET_COMPILER)
+
+
+def packages(settings: Settings) -> Iterator[Finding]:
+    yield Finding("versions", "ok", versions.summary())
+    for package in versions.packages():
+        if not package.fits:
+            has = package.version or "not installed"
+            reason = f"{package.name} is {has}; Squish needs {package.wanted}"
+            mend = f"{sys.executable} -m pip install '{package.name}{package.wanted}'"
+            yield Finding("versions", "broken", reason, mend)

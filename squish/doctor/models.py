@@ -1,0 +1,77 @@
+"""The health of the store: damaged models, what is no model, downloads that are not complete."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from squish import catalog, unfinished
+from squish.config import Settings
+from squish.console import size
+from squish.doctor.finding import Finding
+from squish.errors import ModelNotFound, SquishError
+from squish.names import ShortName, parse
+from squish.store import Installed, Store
+
+
+def store(settings: Settings) -> Iterator[Finding]:
+    """The installed models, what is no model, and downloads that are not complete."""
+    models = Store(settings.cache_dir)
+    try:
+        installed, problems, partial = models.installed(), models.problems(), unfinished.find(models)
+    except SquishError as error:
+        yield Finding("models", "broken", error.message, error.hint)
+        return
+    total = size(sum(model.manifest.size for model in installed))
+    if installed:
+        yield Finding("models", "ok", f"{len(installed)} installed, {total}")
+    else:
+        yield Finding("models", "warning", "none is installed", "squish pull smollm2:135m")
+    for problem in problems:
+        yield Finding("models", "broken", problem.reason, _mend(problem.path))
+    for model in installed:
+        if changed := _changed(model):
+            reason = f"{', '.join(changed)} of {model.manifest.id}: missing, or not of the size that was installed"
+            yield Finding("models", "broken", reason, _mend(model.path))
+    if settings.model and (missing := _missing(models, settings.model)):
+        yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)
+    for cut_off in partial:
+        if not cut_off.busy:
+            reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
+            mend = f"squish pull {cut_off.id} goes on with it; squish prune deletes it"
+            yield Finding("downloads", "warning", reason, mend)
+
+
+def _changed(model: Installed) -> list[str]:
+    """The files of a model that are not there, or not of their size. Their hashes are for `squish verify`."""
+    found = []
+    for file in model.manifest.files:
+        try:
+            right = (model.path / file.path).stat().st_size == file.size
+        except OSError:
+            right = False
+        if not right:
+            found.append(file.path)
+    return found
+
+
+def _mend(directory: Path) -> str:
+    """What does away with a directory that is no usable model: to get it anew where its name says from where."""
+    id = unfinished.model_id(directory.name)
+    if id is None:
+        return f"rm -r {shlex.quote(str(directory))}"
+    ref = parse(id)
+    if isinstance(ref, ShortName) and catalog.lookup(ref) is None:
+        return f"squish rm {id}"
+    return f"squish pull --force {id}, or squish rm {id}"
+
+
+def _missing(models: Store, name: str) -> SquishError | None:
+    try:
+        models.find(name)
+    except ModelNotFound as error:
+        return error
+    except SquishError:  # damaged, which is a finding of its own, or no name
+        return None
+    return None

@@ -1,0 +1,83 @@
+"""Whether the Hub answers and knows the token, which is never shown, and who listens on the configured port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import psutil
+
+from squish import serving
+from squish.config import Settings
+from squish.doctor.finding import Finding
+from squish.text import clean
+
+_HUB_SECONDS = 5.0
+
+
+def hub(settings: Settings) -> Iterator[Finding]:
+    """Whether the Hub answers, and what it thinks of the token. Nothing is sent when Squish is offline."""
+    if settings.offline:
+        yield Finding("Hub", "ok", "not asked: Squish is set to offline")
+        return
+    import httpx2
+
+    from squish.hub import Hub
+
+    hub = Hub(settings)
+    url = f"{settings.hub_endpoint}/api/whoami-v2"
+    try:
+        answer = httpx2.get(url, headers=hub.headers(), timeout=_HUB_SECONDS, follow_redirects=True)
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        reason = clean(str(error)) or type(error).__name__
+        mend = "Check the network, HTTPS_PROXY and HF_ENDPOINT; installed models work without it"
+        yield Finding("Hub", "warning", f"{settings.hub_endpoint} cannot be reached: {reason}", mend)
+        return
+    if answer.status_code not in (200, 401, 403):
+        mend = "Try again later, or check HF_ENDPOINT"
+        yield Finding("Hub", "warning", f"{settings.hub_endpoint} answered {answer.status_code}", mend)
+        return
+    yield Finding("Hub", "ok", f"{settings.hub_endpoint} answers")
+    if hub.token() is None:
+        yield Finding("token", "ok", "none is set; only models with a license to accept need one")
+    elif answer.status_code == 200:
+        yield Finding("token", "ok", "the Hub knows it")
+    else:
+        yield Finding("token", "broken", "the Hub does not know this token", "hf auth login, or set HF_TOKEN")
+
+
+def port(settings: Settings) -> Iterator[Finding]:
+    """Whether the configured port is free, ours, or somebody else's."""
+    for server in serving.servers(settings.home):
+        yield Finding("server", "ok", f"a server of ours runs at {server.url}, process {server.pid}")
+    if settings.port == 0:
+        return
+    owner = _listener(settings.port)
+    ours = {server.pid for server in serving.servers(settings.home)}
+    if owner is None:
+        yield Finding("port", "ok", f"{settings.port} is free")
+    elif owner in ours:
+        yield Finding("port", "ok", f"{settings.port} is used by our server, process {owner}")
+    else:
+        mend = f"squish serve --port {min(settings.port + 1, 65535)}"
+        yield Finding("port", "warning", f"{settings.port} is used by {_describe(owner)}", mend)
+
+
+def _listener(port: int) -> int | None:
+    """The process that listens on a TCP port; 0 where that cannot be known; None when nobody does."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                return connection.pid or 0
+        return None
+    except psutil.AccessDenied:  # macOS tells only the administrator
+        with socket.socket() as client:
+            client.settimeout(1)
+            return 0 if client.connect_ex(("127.0.0.1", port)) == 0 else None
+
+
+def _describe(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()}, process {pid}" if pid else "another process"
+    except psutil.Error:
+        return f"process {pid}"
