@@ -111,6 +111,11 @@ def guessed(parameters: int) -> Shape:
     return Shape(parameters, kv_numbers=int(65_536 * (parameters / 8e9) ** 0.5), exact=False)
 
 
+def widened(bits: float) -> float:
+    """`Shape.widened` of a model of which only the bits of a stored weight are known, as 4.5 or 8.5."""
+    return _widened({"bits": int(bits)}) if 1 <= bits < _QUANTIZED_BITS else _WIDENED
+
+
 def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estimate:
     """What a model needs. stored: bytes of its weights on disk; context in tokens, of one conversation."""
     width = 4 if machine.float32 else 2

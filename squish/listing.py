@@ -22,7 +22,7 @@ _LARGEST = 2**53
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A repository as a search lists it; 0 and None where the Hub does not know.
+    """A repository as a search lists it; None, of parameters 0, where the Hub does not know.
 
     tensors: numbers by dtype as safetensors names it; architecture: its model_type; bits: of a quantized model;
     updated: `2026-01-31`.
@@ -30,8 +30,8 @@ class HubModel:
 
     repo_id: str
     kind: Kind
-    downloads: int
-    likes: int
+    downloads: int | None
+    likes: int | None
     tensors: Mapping[str, int]
     parameters: int
     architecture: str | None
@@ -53,8 +53,8 @@ def read(row: object, kind: Kind) -> HubModel | None:
     return HubModel(
         repo_id=repo_id,
         kind=kind,
-        downloads=_count(fields.get("downloads")),
-        likes=_count(fields.get("likes")),
+        downloads=_told(fields.get("downloads")),
+        likes=_told(fields.get("likes")),
         tensors=tensors,
         parameters=_count(gguf.get("total") if kind == "gguf" else stored.get("total")),
         architecture=clean(named)[:60] if isinstance(named, str) else None,
@@ -77,8 +77,12 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) and isinstance(ref, RepoName) and ref.repo_id == value else None
 
 
+def _told(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST else None
+
+
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST else 0
+    return _told(value) or 0
 
 
 def _bits(value: object) -> int | None:

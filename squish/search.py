@@ -183,7 +183,7 @@ def shape_of(entry: CatalogEntry) -> fit.Shape:
     """What the catalog knows of a model's memory, as its config.json would say it."""
     known = entry.shape
     if known is None:
-        return fit.guessed(entry.parameters)
+        return replace(fit.guessed(entry.parameters), widened=fit.widened(entry.bits))
     per_layer = 2 * known.kv_heads * known.head
     return fit.Shape(
         parameters=entry.parameters,
@@ -193,6 +193,7 @@ def shape_of(entry: CatalogEntry) -> fit.Shape:
         hidden=known.hidden,
         intermediate=known.intermediate,
         vocabulary=known.vocabulary,
+        widened=fit.widened(entry.bits),
     )
 
 
@@ -211,7 +212,7 @@ def _weighed(found: Found, context: int, here: fit.Machine) -> Found:
     """With the memory it needs and whether that is there; unknown without a number of parameters."""
     if not found.parameters:
         return found
-    shape = found.shape or fit.guessed(found.parameters)
+    shape = found.shape or replace(fit.guessed(found.parameters), widened=fit.widened(found.bits or 0))
     needs = fit.estimate(shape, found.size, context, here)
     return replace(found, shape=shape, memory=needs.needed, fits=fit.verdict(needs, here))
 

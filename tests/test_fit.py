@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from squish import catalog, search
 from squish.fit import Machine, Shape, estimate, guessed, largest_context, shape_of, verdict
 from squish.generation import Finished, SamplingParams, TokenPrompt
 from squish.protocol import Events, Generate, Load, Loaded
@@ -86,6 +87,15 @@ def test_on_a_cpu_quantized_weights_stay_packed_where_a_compiler_is() -> None:
 def test_packed_weights_take_whole_codes_and_float32_scales(bits: int, group: int, widened: float) -> None:
     config = LLAMA_8B | {"quantization": {"bits": bits, "group_size": group}}
     assert shape_of(config, 8 * GB).widened == pytest.approx(widened)
+
+
+def test_the_catalog_says_of_a_model_what_its_config_says() -> None:
+    for name, bits in (("llama3.1:8b", 4), ("llama3.1:8b-8bit", 8)):
+        entry = next(each for each in catalog.entries() if each.id == name)
+        config = LLAMA_8B | {"quantization": {"bits": bits, "group_size": 64}}
+        stored = int(entry.parameters * entry.bits / 8)
+        exact, known = shape_of(config, entry.parameters), search.shape_of(entry)
+        assert estimate(known, stored, 8192, LINUX) == estimate(exact, stored, 8192, LINUX)
 
 
 def test_the_longest_context_is_the_last_that_fits() -> None:

@@ -142,10 +142,10 @@ def test_the_architectures_are_those_of_mlx_lm() -> None:
 @pytest.mark.parametrize(
     ("fields", "kept"),
     [
-        ({"likes": "many"}, {"likes": 0, "downloads": 20_000}),
-        ({"downloads": None}, {"downloads": 0}),
-        ({"downloads": -5, "likes": True}, {"downloads": 0, "likes": 0}),
-        ({"downloads": 10**400}, {"downloads": 0}),
+        ({"likes": "many"}, {"likes": None, "downloads": 20_000}),
+        ({"downloads": None}, {"downloads": None}),
+        ({"downloads": -5, "likes": True}, {"downloads": None, "likes": None}),
+        ({"downloads": 10**400, "likes": 0}, {"downloads": None, "likes": 0}),
         ({"safetensors": {"parameters": {"U32": GB}, "total": -1}}, {"parameters": 8 * GB}),
         ({"safetensors": {"parameters": ["U32"], "total": "big"}}, {"parameters": 8 * GB}),
         ({"safetensors": "none"}, {"parameters": 8 * GB}),
@@ -170,6 +170,17 @@ def test_a_field_that_makes_no_sense_is_one_that_was_not_said(
 def test_a_row_without_a_name_that_can_be_pulled_is_left_out(hub: LocalHub, settings: Settings, id: object) -> None:
     listed(hub, "odd/Tiny-8B-4bit", ("mlx",), id=id, config={"model_type": "llama"}, downloads=20_000)
     assert len(search.everywhere(Wanted("tiny"), settings)) == 4
+
+
+def test_what_is_not_known_is_null(hub: LocalHub, settings: Settings) -> None:
+    repo = hub.add_repo("odd/thing", {})
+    repo.tags, repo.listed = ("mlx",), {"downloads": None, "likes": 0}
+    environment = clean_environment(settings.home) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run([SQUISH, "search", "odd/thing", "--json"], env=environment, capture_output=True, check=True)
+    row = json.loads(done.stdout)[0]
+    unknown = ("parameters", "bits", "size", "memory", "fits", "downloads", "updated")
+    assert [row[key] for key in unknown] == [None] * len(unknown)
+    assert row["likes"] == 0
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(
