@@ -11,20 +11,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from squish import console, versions
-from squish.commands import bench, chats, completion, config, exits, machine, serve
+from squish.commands import bench, chats, completion, config, doctor, exits, run, serve, servers
 from squish.commands.exits import Exit
-from squish.commands.models import COMMANDS, install
+from squish.commands.models import COMMANDS
+from squish.commands.run import open_model
 from squish.config import Settings, resolve
-from squish.errors import InvalidInput, ModelNotFound, SquishError
-
-if TYPE_CHECKING:
-    from squish.runtime import Runtime
+from squish.errors import SquishError
 
 
 def main() -> None:
@@ -120,10 +117,6 @@ def cli(context: click.Context) -> int:
     return _open_tui(None)
 
 
-for _command in COMMANDS:
-    cli.add_command(_command)
-
-
 def _open_tui(model: str | None) -> int:
     from squish.commands.serve import serve_beside
     from squish.tui.app import run as run_tui
@@ -132,87 +125,9 @@ def _open_tui(model: str | None) -> int:
     return run_tui(settings, model or settings.model, serve=serve_beside)
 
 
-@cli.command()
-@click.argument("model", shell_complete=completion.complete_model, required=False)
-@click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
-@click.option("--system", help="System prompt.")
-@click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
-@click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
-@click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
-@click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
-@click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
-@click.option("--seed", type=int, help="The same seed gives the same answer.")
-@click.option("--stop", multiple=True, help="End the answer before this text; up to four times.")
-@click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
-@click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
-@click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the conversation that was used last.")
-@click.option("--chat", type=int, metavar="ID", help="Go on with this conversation.")
-def run(
-    model: str | None,
-    prompt: str | None,
-    as_json: bool,
-    save: bool,
-    go_on: bool,
-    chat: int | None,
-    **params: Any,
-) -> None:
-    """Chat with a model line by line, or with --prompt ask it once.
-
-    \b
-    squish run smollm2:135m
-    squish run smollm2:135m --prompt "What is the capital of France?"
-    git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
-    squish run -c --prompt "And of Spain?"
-
-    A conversation that goes on is asked as before: with its model, system prompt and parameters, but for what is given.
-    """
-    from squish import kept
-    from squish.commands import repl
-
-    text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
-    if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
-        raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
-    settings = Settings.from_environment()
-    continued = kept.chosen(settings.home, chat) if go_on or chat is not None else None
-    source = click.get_current_context().get_parameter_source
-    given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
-    asked = kept.settings_of(continued, given, max_tokens=2048 if text is None else 512)
-    model = model or (continued.model if continued else None)
-    if model is None:
-        raise click.UsageError("Missing argument 'MODEL'.")
-    with asyncio.Runner() as runner:
-        runtime = runner.run(_open_model(settings, model))
-        keeping = kept.Kept(runtime.chats, model, asked, continued) if save or continued else None
-        try:
-            if text is None:
-                repl.Repl(runtime, model, asked, keeping).run(runner)
-            else:
-                request = repl.chat_request(model, text, asked, keeping.turns() if keeping else ())
-                runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping))
-        finally:
-            runner.run(runtime.close())
-
-
-async def _open_model(settings: Settings, model: str) -> Runtime:
-    """A runtime in which this model is installed: one that is missing is pulled first."""
-    from squish.runtime import Runtime
-
-    runtime = Runtime(settings)
-    try:
-        runtime.store.find(model)
-    except ModelNotFound:
-        await install(settings, model)
-    return runtime
-
-
-cli.add_command(serve.serve)
-cli.add_command(bench.bench)
-cli.add_command(completion.completion)
-cli.add_command(config.config)
-cli.add_command(chats.chats)
-cli.add_command(machine.doctor)
-cli.add_command(machine.ps)
-cli.add_command(machine.stop)
+_OTHERS = (run.run, serve.serve, servers.ps, servers.stop, chats.chats, bench.bench, doctor.doctor, config.config)
+for _command in (*COMMANDS, *_OTHERS, completion.completion):
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -233,6 +148,6 @@ def demo() -> None:
 async def _demo(settings: Settings) -> None:
     from squish.commands import demo as demonstration
 
-    runtime = await _open_model(settings, demonstration.MODEL)
+    runtime = await open_model(settings, demonstration.MODEL)
     async with runtime:
         await demonstration.show(runtime)

@@ -1,0 +1,91 @@
+"""`squish run`: its options, which conversation it goes on with, and whether it is one prompt or many."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from squish.commands.completion import complete_model
+from squish.commands.models import install
+from squish.config import Settings
+from squish.errors import InvalidInput, ModelNotFound
+
+if TYPE_CHECKING:
+    from squish.runtime import Runtime
+
+
+@click.command()
+@click.argument("model", shell_complete=complete_model, required=False)
+@click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
+@click.option("--system", help="System prompt.")
+@click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
+@click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
+@click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
+@click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
+@click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
+@click.option("--seed", type=int, help="The same seed gives the same answer.")
+@click.option("--stop", multiple=True, help="End the answer before this text; up to four times.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
+@click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
+@click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the conversation that was used last.")
+@click.option("--chat", type=int, metavar="ID", help="Go on with this conversation.")
+def run(
+    model: str | None,
+    prompt: str | None,
+    as_json: bool,
+    save: bool,
+    go_on: bool,
+    chat: int | None,
+    **params: Any,
+) -> None:
+    """Chat with a model line by line, or with --prompt ask it once.
+
+    \b
+    squish run smollm2:135m
+    squish run smollm2:135m --prompt "What is the capital of France?"
+    git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
+    squish run -c --prompt "And of Spain?"
+
+    A conversation that goes on is asked as before: with its model, system prompt and parameters, but for what is given.
+    """
+    from squish import kept
+    from squish.commands import repl
+
+    text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
+    if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
+        raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
+    settings = Settings.from_environment()
+    continued = kept.chosen(settings.home, chat) if go_on or chat is not None else None
+    source = click.get_current_context().get_parameter_source
+    given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
+    asked = kept.settings_of(continued, given, max_tokens=2048 if text is None else 512)
+    model = model or (continued.model if continued else None)
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    with asyncio.Runner() as runner:
+        runtime = runner.run(open_model(settings, model))
+        keeping = kept.Kept(runtime.chats, model, asked, continued) if save or continued else None
+        try:
+            if text is None:
+                repl.Repl(runtime, model, asked, keeping).run(runner)
+            else:
+                request = repl.chat_request(model, text, asked, keeping.turns() if keeping else ())
+                runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping))
+        finally:
+            runner.run(runtime.close())
+
+
+async def open_model(settings: Settings, model: str) -> Runtime:
+    """A runtime in which this model is installed: one that is missing is pulled first."""
+    from squish.runtime import Runtime
+
+    runtime = Runtime(settings)
+    try:
+        runtime.store.find(model)
+    except ModelNotFound:
+        await install(settings, model)
+    return runtime
