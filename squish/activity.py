@@ -35,8 +35,7 @@ class RequestStatus:
     """A request at one moment. client: who asks, as the front door named it, empty for this program's own chat.
 
     completion_tokens count pieces of text until the engine's own figure is there. ttft in seconds since the request,
-    None before the first token; tps: tokens per second of all its rows; age: seconds since it began, seconds: until now
-    or its end.
+    None before the first token; tps: tokens per second of all its rows; seconds: since it began, until now or its end.
     """
 
     id: int
@@ -48,7 +47,6 @@ class RequestStatus:
     completion_tokens: int
     ttft: float | None
     tps: float
-    age: float
     seconds: float
     error: str | None
 
@@ -132,7 +130,6 @@ class Trace:
             completion_tokens=tokens,
             ttft=self._first - self._began if self._first is not None else None,
             tps=(tokens - self._rows) / writing if writing > 0 and tokens > self._rows else 0.0,
-            age=self._clock() - self._began,
             seconds=now - self._began,
             error=self._error,
         )

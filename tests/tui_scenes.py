@@ -337,7 +337,7 @@ async def server(pilot: Pilot[None]) -> None:
 
 def _request(id: int, client: str, model: str, state: RequestState, prompt: int, completion: int) -> RequestStatus:
     ttft, tps = (0.31, 20.0 + prompt % 37) if completion else (None, 0.0)
-    return RequestStatus(id, client, model, 1, state, prompt, completion, ttft, tps, 4.0, 4.0, None)
+    return RequestStatus(id, client, model, 1, state, prompt, completion, ttft, tps, 4.0, None)
 
 
 SCENES |= {
