@@ -88,8 +88,10 @@ blas.prepare(Path(sys.argv[2]))
 import mlx.core as mx
 from mlx_lm import stream_generate
 from squish.worker.attention import use_fused_attention
+from squish.worker.rotary import use_short_rotation
 from squish.worker.load import load
 use_fused_attention()
+use_short_rotation()
 loaded = load(Path(sys.argv[1]))
 speeds = []
 for _ in range(4):

@@ -90,6 +90,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     from squish.worker.load import load as load_model
     from squish.worker.prefix import PrefixCache
     from squish.worker.prompt import PromptEncoder
+    from squish.worker.rotary import use_short_rotation
     from squish.worker.runner import Inbox, Runner, Stop
 
     inbox: Inbox = queue.SimpleQueue()
@@ -97,6 +98,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
     use_fused_attention()
+    use_short_rotation()
     loaded = load_model(Path(load.path))
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder))

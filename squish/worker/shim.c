@@ -3,6 +3,7 @@
  *
  * MLX asks for x · Wᵀ with W as stored, one row of x per sequence. OpenBLAS repacks W at every such call and so reads it at
  * 4 GB/s; read once and in order, it comes at the speed of memory. Up to LANES rows of x cost the same as two.
+ * A second thread is woken only for work that takes longer than the waking (some 40 µs).
  * OpenMP threads take chunks of W as they get time, so a busy core slows a product and does not stall it. THREADS (many rows:
  * bound by arithmetic) and ROW_THREADS (one row: bound by memory) come from the compiler's command line.
  */
@@ -12,7 +13,7 @@
 #include <string.h>
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
-enum { LANES = 8, TILE = 8, FEW_ROWS = 2 * LANES, CHUNK = 64, WORTH_THREADS = 1 << 18 };
+enum { LANES = 8, TILE = 8, FEW_ROWS = 2 * LANES, CHUNK = 64, WORTH_THREADS = 1 << 18, PACKED_WORTH_THREADS = 1 << 20 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef float unaligned __attribute__((vector_size(4 * LANES), aligned(4)));
 #define UNROLL _Pragma("GCC unroll 8")
@@ -168,7 +169,7 @@ static void packed_product(const Packed *w, int m, float alpha, const float *a, 
         step = share < most ? share : most;
         if (step < TILE) step = TILE;
     }
-#pragma omp parallel num_threads(THREADS) if ((int64_t)m * n * k > WORTH_THREADS)
+#pragma omp parallel num_threads(THREADS) if ((int64_t)m * n * k > PACKED_WORTH_THREADS)
     {
         float *rows = x ? NULL : scratch(step, k);
 #pragma omp for schedule(dynamic)
