@@ -18,7 +18,8 @@ def use_short_rotation() -> None:
     """From now on, float32 vectors are rotated here, where MLX computes on the CPU."""
     if mx.default_device() != mx.Device(mx.cpu):
         return
-    long: Any = mx.fast.rope
+    fast: Any = mx.fast
+    long = fast.rope
 
     def rope(
         x: mx.array,
@@ -41,7 +42,7 @@ def use_short_rotation() -> None:
             return rotated(x, mx.stack([-speeds, speeds]), scale, offset)
         return rotated(x, _speeds(dims, base or 1.0), scale, offset)
 
-    mx.fast.rope = rope
+    fast.rope = rope
 
 
 def rotated(x: mx.array, speeds: mx.array, scale: float, offset: int | mx.array) -> mx.array:
