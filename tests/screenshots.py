@@ -29,11 +29,12 @@ async def draw(directory: Path) -> None:
     for name, scene in PICTURES.items():
         make, play = SCENES[scene]
         app = make()
-        async with app.run_test(size=SIZE) as pilot, patch("squish.search.packaged_file", no_package):
-            await play(pilot)
-            # The identifiers of an export are new every time; without them a picture changes only with the screen.
-            picture = re.sub(r"terminal-\d+", "terminal", app.export_screenshot())
-            (directory / f"{name}.svg").write_text(picture, encoding="utf-8")
+        with patch("squish.search.packaged_file", no_package):
+            async with app.run_test(size=SIZE) as pilot:
+                await play(pilot)
+                # The identifiers of an export are new every time; without them a picture changes only with the screen.
+                picture = re.sub(r"terminal-\d+", "terminal", app.export_screenshot())
+                (directory / f"{name}.svg").write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

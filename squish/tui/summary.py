@@ -36,17 +36,17 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
     """Symbol, word and style of what a model is doing."""
     match state:
         case "waiting" | "queued":
-            return "◌", "waiting", "$warning"
+            return "◌", "waiting", "$text-warning"
         case "loading":
-            return "◌", "loading", "$warning"
+            return "◌", "loading", "$text-warning"
         case "prefill":
-            return "◐", "prefill", "$secondary"
+            return "◐", "prefill", "$text-secondary"
         case "thinking" | "writing":
-            return "▶", state, "$primary"
+            return "▶", state, "$text-primary"
         case "ready":
-            return "●", "ready", "$success"
+            return "●", "ready", "$text-success"
         case "failed":
-            return "✕", "failed", "$error"
+            return "✕", "failed", "$text-error"
         case _:
             return "○", "not loaded" if has_model else "no model", "$foreground-muted"
 

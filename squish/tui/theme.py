@@ -1,4 +1,7 @@
-"""Squish's own colors. Style sheets use the theme's variables only, so that every other theme works too."""
+"""Squish's own colors. Style sheets use the theme's variables only, so that every other theme works too.
+
+What is written has the `text-` colors: on a light ground the plain ones of most themes cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,10 @@ def squish() -> Theme:
             "footer-key-foreground": "#e8b06a",
             "footer-description-background": "#14161a",
             "footer-description-foreground": "#8b93a1",
+            "text-primary": "#7cc4a4",
+            "text-secondary": "#8fb3e0",
+            "text-accent": "#e8b06a",
+            "text-success": "#7cc4a4",
             "input-selection-background": "#7cc4a4 30%",
         },
     )

@@ -88,7 +88,9 @@ class CardScreen(ModalScreen[str | None]):
         state.display = bool(event.error) or not event.text
         if event.error:
             hint = f"\n{clean(event.error.hint)}" if event.error.hint else ""
-            state.update(Content.assemble(("✕ ", "$warning"), clean(event.error.message), (hint, "$foreground-muted")))
+            state.update(
+                Content.assemble(("✕ ", "$text-warning"), clean(event.error.message), (hint, "$foreground-muted"))
+            )
         elif not event.text:
             state.update("Nothing is written about it on the Hub.")
         else:

@@ -34,6 +34,7 @@ from squish.tui.widgets.welcome import Welcome
 
 NARROW = 80
 ROOMY = 100
+SPACIOUS = 160
 
 
 class ChatScreen(ChatMessages):
@@ -63,6 +64,7 @@ class ChatScreen(ChatMessages):
         width = self.size.width
         roomy = width >= ROOMY and bool(self._conversation.id or self._list.marked)
         self.set_class(width < NARROW, "-narrow")
+        self.set_class(width >= SPACIOUS, "-spacious")
         self.set_class(roomy if self._list_wanted is None else self._list_wanted, "-chats")
         self.call_after_refresh(self._refresh_list)
 

@@ -65,5 +65,5 @@ def row(hit: Hit, width: int) -> Content:
     pieces: list[Content | str | tuple[str, str]] = [title.stylize("bold"), (right, "$foreground-muted"), "\n  "]
     for at, part in enumerate(re.split("[\x02\x03]", hit.snippet)):
         text = " ".join(clean(part).split(" ")).replace("\n", " ")
-        pieces.append((text, "bold $accent") if at % 2 else text)
+        pieces.append((text, "bold $text-accent") if at % 2 else text)
     return Content.assemble(*pieces)

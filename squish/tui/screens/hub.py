@@ -198,7 +198,7 @@ class HubScreen(HubSearch):
                 Content.assemble(
                     ("Welcome. ", "bold"),
                     "These models fit this machine, small ones first: ",
-                    ("enter", "bold $accent"),
+                    ("enter", "bold $text-accent"),
                     " downloads the marked one and opens the chat.",
                 )
             )

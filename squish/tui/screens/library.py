@@ -44,9 +44,9 @@ _COLUMNS = (
     Column("tok/s", 5, right=True, from_width=68),
 )
 _STATES = {
-    "loading": ("◌", "loading", "warning"),
-    "ready": ("●", "in memory", "success"),
-    "failed": ("✕", "failed", "error"),
+    "loading": ("◌", "loading", "text-warning"),
+    "ready": ("●", "in memory", "text-success"),
+    "failed": ("✕", "failed", "text-error"),
 }
 
 
@@ -198,7 +198,7 @@ class LibraryScreen(Screen[None]):
             installed = self._runtime.store.list()
         except SquishError as error:
             installed = []
-            nothing.update(Content.styled(f"✕ {clean(error.message)}", "$error"))
+            nothing.update(Content.styled(f"✕ {clean(error.message)}", "$text-error"))
         else:
             nothing.update("No model is installed. F3 finds one.")
         self._manifests = {each.id: each for each in installed}
@@ -255,7 +255,7 @@ def _details(manifest: Manifest, status: ModelStatus | None, pinned: bool, model
     ]
     lines = [(" · ".join(facts), "$foreground-muted")]
     if status and status.error:
-        lines.append((f"\n✕ {clean(status.error)}", "$error"))
+        lines.append((f"\n✕ {clean(status.error)}", "$text-error"))
     elif status and status.state == "ready":
         work = f"{status.running} running, {status.waiting} waiting" if status.running + status.waiting else "idle"
         kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"

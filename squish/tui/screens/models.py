@@ -51,7 +51,7 @@ class ModelPicker(Chooser[str | None]):
         marked = next((at for at, each in enumerate(self._shown) if each.id == self._current), 0)
         nothing: str | Content = f"No installed model has “{clean(wanted)}” in its name."
         if not self._installed:
-            command = (f"squish pull {FIRST_MODEL}", "bold $accent")
+            command = (f"squish pull {FIRST_MODEL}", "bold $text-accent")
             nothing = Content.assemble("No model is installed yet. F3 finds one, or run:\n\n", command)
         self.fill(rows, marked, nothing)
 
@@ -61,7 +61,7 @@ class ModelPicker(Chooser[str | None]):
         right = Content.assemble(_GAP, bits, f"{figures.size(manifest.size):>{_SIZE_WIDTH}}")
         name = Content(clean(manifest.id)).truncate(max(width - right.cell_length - 2, 8), ellipsis=True, pad=True)
         mark = "● " if manifest.id == self._current else "  "
-        return Content.assemble((mark, "$primary"), name, right.stylize("$foreground-muted"))
+        return Content.assemble((mark, "$text-primary"), name, right.stylize("$foreground-muted"))
 
 
 def _bits(manifest: Manifest) -> str:

@@ -38,13 +38,13 @@ _COLUMNS = (
     Column("State", 10),
 )
 _STATES: dict[RequestState, tuple[str, str]] = {
-    "queued": ("◌ queued", "warning"),
-    "loading": ("◌ loading", "warning"),
-    "prefill": ("◐ prefill", "secondary"),
-    "writing": ("▶ writing", "primary"),
+    "queued": ("◌ queued", "text-warning"),
+    "loading": ("◌ loading", "text-warning"),
+    "prefill": ("◐ prefill", "text-secondary"),
+    "writing": ("▶ writing", "text-primary"),
     "done": ("✓ done", "foreground-muted"),
-    "stopped": ("■ stopped", "warning"),
-    "failed": ("✕ failed", "error"),
+    "stopped": ("■ stopped", "text-warning"),
+    "failed": ("✕ failed", "text-error"),
 }
 
 
@@ -145,7 +145,7 @@ class ServerScreen(Screen[None]):
         log.display = bool(self._server.lines_seen) and self.size.height >= 16
         if new and log.display:
             for line in list(self._server.log)[-new:]:
-                log.write(Text(line))
+                log.write(Text(line), expand=True)
             self._lines = self._server.lines_seen
 
     def _row(self, request: RequestStatus) -> tuple[Text, ...]:
@@ -170,17 +170,19 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
         case "on":
             key = "clients must send the key" if server.key_set else "no API key is set"
             first = Content.assemble(
-                ("● on  ", "bold $success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
+                ("● on  ", "bold $text-success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
             )
         case "failed" if server.error:
             hint = f" {clean(server.error.hint)}" if server.error.hint else ""
-            first = Content.assemble(("✕ ", "bold $error"), clean(server.error.message), (hint, "$foreground-muted"))
+            first = Content.assemble(
+                ("✕ ", "bold $text-error"), clean(server.error.message), (hint, "$foreground-muted")
+            )
         case "starting" | "stopping":
-            first = Content.styled(f"◌ {server.state} …", "$warning")
+            first = Content.styled(f"◌ {server.state} …", "$text-warning")
         case _:
             first = Content.assemble(
                 ("○ off  ", "bold $foreground-muted"),
-                ("s", "bold $accent"),
+                ("s", "bold $text-accent"),
                 f" serves your models to other programs at http://{host}:{server.port}/v1",
             )
     counts = {
@@ -194,5 +196,5 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
     now = sum(each.tps for each in requests if each.running)
     if now or len(speeds) > 1:
         pieces.append(f"{figures.speed(now) if now else 'tok/s'} ")
-    columns = (figures.sparkline(speeds) if len(speeds) > 1 else "", "$primary")
+    columns = (figures.sparkline(speeds) if len(speeds) > 1 else "", "$text-primary")
     return Content.assemble(first, ("\n" + " · ".join(pieces), "$foreground-muted"), columns)

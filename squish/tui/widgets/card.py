@@ -11,9 +11,9 @@ from squish.text import clean
 from squish.tui import figures, finds
 
 FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
-    "yes": ("●", "fits", "$success"),
-    "tight": ("◐", "tight", "$warning"),
-    "no": ("○", "no", "$error"),
+    "yes": ("●", "fits", "$text-success"),
+    "tight": ("◐", "tight", "$text-warning"),
+    "no": ("○", "no", "$text-error"),
     None: ("·", "?", "$foreground-muted"),
 }
 _SLIDER = len(finds.CONTEXTS)
@@ -38,7 +38,7 @@ class ModelCard(Static):
 
 def about(find: Found, state: str) -> Content:
     """`org/repo · 8.0B · 4.5 bits · 4.5 GB · ↓ 12k · ♥ 33 · 2026-01-31 · license to accept`."""
-    facts = [clean(find.repo)] if find.repo != find.name else []
+    facts = [clean(_origin(find.repo))] if find.repo != find.name else []
     facts += [figures.parameters(find.parameters)] if find.parameters else ["size not known"]
     facts += [f"{find.bits:g} bits"] if find.bits else []
     facts += [_on_disk(find)] if find.size else []
@@ -46,9 +46,14 @@ def about(find: Found, state: str) -> Content:
     facts += [f"↓ {figures.amount(find.downloads)}"] if find.downloads is not None else []
     facts += [f"♥ {figures.amount(find.likes)}"] if find.likes else []
     facts += [f"updated {clean(find.updated)}"] if find.updated else []
-    first = [(f"{state} · ", "bold $success")] if state else []
-    gated = [(" · its license must be accepted on the Hub first", "$warning")] if find.gated else []
+    first = [(f"{state} · ", "bold $text-success")] if state else []
+    gated = [(" · its license must be accepted on the Hub first", "$text-warning")] if find.gated else []
     return Content.assemble(*first, (" · ".join(facts), "$foreground-muted"), *gated)
+
+
+def _origin(repo: str) -> str:
+    """`org/name`; of a model in a Python package the package only, whose file is of no use to a reader."""
+    return repo.partition("/")[0].replace(":", " ") if repo.startswith("package:") else repo
 
 
 def _on_disk(find: Found) -> str:
@@ -65,7 +70,9 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
     """Whether it fits at a context, with the numbers, and the longest context that does."""
     needs = finds.estimate(find, context, machine)
     if needs is None:
-        return [Content.styled("Nobody says how large it is: whether it fits shows when it is loaded.", "$warning")]
+        return [
+            Content.styled("Nobody says how large it is: whether it fits shows when it is loaded.", "$text-warning")
+        ]
     symbol, _, style = FIT_LOOKS[found := fit.verdict(needs, machine)]
     sentence = {
         "yes": f"It fits: {figures.size(needs.needed)} of the {figures.size(machine.free)} of {machine.kind} free now.",
@@ -86,9 +93,9 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
         Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else "")),
         Content.assemble(
             ("context ", "$foreground-muted"),
-            ("[ ", "bold $accent"),
-            (slider, "$primary"),
-            (" ]", "bold $accent"),
+            ("[ ", "bold $text-accent"),
+            (slider, "$text-primary"),
+            (" ]", "bold $text-accent"),
             f" {context // 1024}k tokens",
             (f" · {limit}", "$foreground-muted"),
         ),

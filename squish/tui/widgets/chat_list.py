@@ -15,7 +15,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.messages import OpenChat
 
-_SIGNS = {"running": ("▶ ", "$primary"), "news": ("● ", "$accent"), "": ("  ", "")}
+_SIGNS = {"running": ("▶ ", "$text-primary"), "news": ("● ", "$text-accent"), "": ("  ", "")}
 
 
 @dataclass(frozen=True, slots=True)

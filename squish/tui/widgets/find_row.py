@@ -32,7 +32,7 @@ def row(find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapp
     needs = finds.estimate(find, context, machine)
     symbol, word, style = FIT_LOOKS[fit.verdict(needs, machine) if needs else None]
     return (
-        Text.assemble((f"{sign or ' '} ", colors["success"]), clean(find.name)),
+        Text.assemble((f"{sign or ' '} ", colors["text-success"]), clean(find.name)),
         Text(figures.parameters(find.parameters) if find.parameters else "?"),
         Text(f"{find.bits:.3g}" if find.bits else "?"),
         Text(figures.size(find.size) if find.size else "?"),
@@ -52,13 +52,13 @@ def filter_line(choice: Choice, shown: int, all_: int, searching: bool, error: S
     )
     pieces: list[Content | str | tuple[str, str]] = []
     for key, value, changed in values:
-        pieces += [(f"{key} ", "bold $accent"), (value, "bold" if changed else "$foreground-muted"), "   "]
+        pieces += [(f"{key} ", "bold $text-accent"), (value, "bold" if changed else "$foreground-muted"), "   "]
     count = f"{shown} of {all_}" if choice.narrow else f"{shown} model{'' if shown == 1 else 's'}"
     pieces.append((count, "$foreground-muted"))
     if searching:
-        pieces.append(("   asking the Hub …", "$secondary"))
+        pieces.append(("   asking the Hub …", "$text-secondary"))
     elif error:
-        pieces.append((f"\n✕ {_why(error)}: only the catalog is shown", "$warning"))
+        pieces.append((f"\n✕ {_why(error)}: only the catalog is shown", "$text-warning"))
     return Content.assemble(*pieces)
 
 

@@ -27,20 +27,20 @@ class Hints(Static):
         if "@" in draft:
             rows += [_mention(each) for each in attachments.mentions(draft, Path.cwd())]
         if editing:
-            rows.append(Content.assemble(("edit  ", "bold $accent"), "enter asks this instead · esc leaves it"))
+            rows.append(Content.assemble(("edit  ", "bold $text-accent"), "enter asks this instead · esc leaves it"))
         if queued:
-            rows.append(Content.assemble(("next  ", "bold $accent"), clean(queued.partition("\n")[0])))
+            rows.append(Content.assemble(("next  ", "bold $text-accent"), clean(queued.partition("\n")[0])))
         self.update(Content("\n").join(rows))
         self.display = bool(rows)
 
 
 def _completion(action: actions.Action) -> Content:
     usage = f"/{action.slash} {action.argument}"
-    return Content.assemble((f"{usage:<17}", "bold $accent"), (action.about, "$foreground-muted"))
+    return Content.assemble((f"{usage:<17}", "bold $text-accent"), (action.about, "$foreground-muted"))
 
 
 def _mention(mention: attachments.Mention) -> Content:
     about = mention.problem or figures.size(mention.size)
     style = "$text-warning" if mention.problem else "$foreground-muted"
     sent = " · stays a word" if mention.missing else " · cannot be sent" if mention.problem else ""
-    return Content.assemble(("⎘ ", "bold $accent"), clean(mention.name), (f"  {about}{sent}", style))
+    return Content.assemble(("⎘ ", "bold $text-accent"), clean(mention.name), (f"  {about}{sent}", style))

@@ -140,7 +140,7 @@ class Palette:
             return value if re.fullmatch("#[0-9a-fA-F]{6}", value) else "default"
 
         return cls(
-            color("primary"), color("text-warning"), color("footer-description-foreground"), color("surface"), dark
+            color("text-primary"), color("text-warning"), color("footer-description-foreground"), color("surface"), dark
         )
 
     def theme(self) -> Theme:

@@ -73,7 +73,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         for each in PARAMETERS:
             label = self.query_one(f"#label-{each.name}", Static)
             if written(self._settings, each.name):
-                label.update(Content.styled(f"• {each.label}", "bold $accent"))
+                label.update(Content.styled(f"• {each.label}", "bold $text-accent"))
             else:
                 label.update(f"  {each.label}")
         select = self.query_one("#preset", Select)

@@ -52,7 +52,7 @@ class StatusStrip(Widget):
 
     def _left(self, detail: int, room: int) -> Content:
         facts = self.facts
-        pieces: list[Content | str | tuple[str, str]] = [("squish", "bold $accent"), "  "]
+        pieces: list[Content | str | tuple[str, str]] = [("squish", "bold $text-accent"), "  "]
         if facts.model:
             name = Content.styled(facts.model, "bold")
             pieces += [name.truncate(room, ellipsis=True) if name.cell_length > room else name, "  "]
@@ -70,7 +70,7 @@ class StatusStrip(Widget):
         facts, pieces = self.facts, list[tuple[str, str]]()
         for work in filter(None, self.background_work):
             # The first word, a symbol and a number, stays when there is no room for the figures.
-            pieces.append((f"{work if detail >= 2 else work.partition(' ')[0]}  ", "$secondary"))
+            pieces.append((f"{work if detail >= 2 else work.partition(' ')[0]}  ", "$text-secondary"))
         if facts.process and detail >= 4:
             pieces.append((f"model {figures.size(facts.process)}  ", "$foreground-muted"))
         if facts.memory and detail >= 2:

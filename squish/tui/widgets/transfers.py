@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from textual import on
 from textual.content import Content
@@ -20,11 +21,11 @@ TICK = 0.25
 _BAR = 16
 
 _LOOKS: dict[State, tuple[str, str, str]] = {
-    "waiting": ("◌", "waits for its turn", "$warning"),
-    "running": ("⇣", "", "$primary"),
-    "paused": ("‖", "paused", "$warning"),
-    "failed": ("✕", "failed", "$error"),
-    "done": ("✓", "installed", "$success"),
+    "waiting": ("◌", "waits for its turn", "$text-warning"),
+    "running": ("⇣", "", "$text-primary"),
+    "paused": ("‖", "paused", "$text-warning"),
+    "failed": ("✕", "failed", "$text-error"),
+    "done": ("✓", "installed", "$text-success"),
 }
 _PHASES = {
     "resolve": "asks the Hub",
@@ -67,11 +68,16 @@ def row(transfer: Transfer, width: int) -> Content:
     name = Content(clean(transfer.id)).truncate(max(width - state.cell_length - 4, 8), ellipsis=True, pad=True)
     first = Content.assemble((f"{symbol} ", style), name.stylize("bold"), "  ", state)
     if transfer.error:
-        hint = f" {clean(transfer.error.hint)}" if transfer.error.hint else ""
-        return Content.assemble(first, ("\n  " + clean(transfer.error.message) + hint, "$foreground-muted"))
+        why = clean(f"{transfer.error.message} {transfer.error.hint or ''}")
+        return Content.assemble(first, (_indented(why, width), "$foreground-muted"))
     second = Content.assemble("\n  ", (_figures(transfer, width), "$foreground-muted"))
-    notice = Content.assemble("\n  ", (clean(transfer.notice), "$foreground-muted")) if transfer.notice else ""
-    return Content.assemble(first, second, notice)
+    notice = _indented(clean(transfer.notice), width) if transfer.notice else ""
+    return Content.assemble(first, second, (notice, "$foreground-muted"))
+
+
+def _indented(text: str, width: int) -> str:
+    """Lines of a text below the name that they are about."""
+    return "".join(f"\n  {line}" for line in wrap(text, width - 2))
 
 
 def _figures(transfer: Transfer, width: int) -> str:

@@ -58,7 +58,7 @@ class AnswerView(Vertical):
     def compose(self) -> ComposeResult:
         label = self.turn.answers.label
         yield Static(
-            Content.assemble(clean(self.turn.model), (f"  {label}" if label else "", "$accent")), classes="who"
+            Content.assemble(clean(self.turn.model), (f"  {label}" if label else "", "$text-accent")), classes="who"
         )
         yield self._thought
         if self._live:
@@ -120,7 +120,7 @@ class AnswerView(Vertical):
 def _question(turn: Turn) -> Content:
     lines = list[Content | str | tuple[str, str]]()
     if turn.questions.label:
-        lines += [(f"you {turn.questions.label}", "bold $accent"), "\n"]
+        lines += [(f"you {turn.questions.label}", "bold $text-accent"), "\n"]
     lines.append(clean(turn.question))
     for file in turn.attachments:
         size = figures.size(len(file.text.encode()))
@@ -170,7 +170,9 @@ def _prefill(answer: Answer) -> Content:
     fraction = answer.prefill_fraction
     counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
     return Content.assemble(
-        "◐ reading the prompt ", (figures.bar(fraction, 12), "$secondary"), f" {figures.percent(fraction)} · {counts}"
+        "◐ reading the prompt ",
+        (figures.bar(fraction, 12), "$text-secondary"),
+        f" {figures.percent(fraction)} · {counts}",
     )
 
 

@@ -35,7 +35,7 @@ class Welcome(Static):
         )
         rows = [
             Content.assemble(
-                (clean(manifest.id), "bold $primary"),
+                (clean(manifest.id), "bold $text-primary"),
                 "\n",
                 (" · ".join(each.replace(" ", _NO_BREAK) for each in about), "$foreground-muted"),
                 "\n",
@@ -44,7 +44,10 @@ class Welcome(Static):
         for left, does, right, too in _KEYS:
             rows.append(
                 Content.assemble(
-                    (f"{left:>6}", "bold $accent"), f"  {does:<18}", (f"{right:>6}", "bold $accent"), f"  {too:<16}"
+                    (f"{left:>6}", "bold $text-accent"),
+                    f"  {does:<18}",
+                    (f"{right:>6}", "bold $text-accent"),
+                    f"  {too:<16}",
                 )
             )
         self.update(Content("\n").join(rows))
@@ -54,9 +57,9 @@ class Welcome(Static):
         self.update(
             Content.assemble(
                 ("No model is installed yet", "bold"),
-                ("\n\nF3", "bold $accent"),
+                ("\n\nF3", "bold $text-accent"),
                 " finds one and downloads it.\n\n",
                 ("Or run this in another terminal; the chat notices:\n\n", "$foreground-muted"),
-                (f"  squish pull {FIRST_MODEL}  ", "bold $accent on $panel"),
+                (f"  squish pull {FIRST_MODEL}  ", "bold $text-accent on $panel"),
             )
         )
