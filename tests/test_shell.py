@@ -53,6 +53,11 @@ def test_exit_codes_are_those_of_the_table(squish: Squish, arguments: tuple[str,
     assert "Traceback" not in done.stderr
 
 
+def test_a_number_that_is_none_is_told_what_may_stand_there(squish: Squish) -> None:
+    assert "'x' is no whole number. Write one from 1 to 100." in squish("bench", MODEL, "--rounds", "x").stderr
+    assert "'x' is no whole number. Write one of at least 1." in squish("chats", "list", "--limit", "x").stderr
+
+
 def test_a_wrong_setting_is_a_wrong_command(squish: Squish, tmp_path: Path) -> None:
     (tmp_path / ".squish").mkdir()
     (tmp_path / ".squish" / "config.toml").write_text("ports = 1\n")

@@ -10,6 +10,7 @@ import click
 
 from squish import console
 from squish.commands.completion import complete_model
+from squish.commands.flags import Whole
 from squish.config import Settings
 from squish.errors import InvalidInput, ModelNotFound
 
@@ -24,10 +25,10 @@ _MOST_STREAMS = 64
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete_model)
-@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often all is measured.")
+@click.option("--rounds", type=Whole(1, 100), default=3, show_default=True, help="How often all is measured.")
 @click.option("--prompts", default="128,512,2048", show_default=True, help="Lengths of prompts, in tokens.")
 @click.option("--streams", default="1,2,4,8", show_default=True, help="Answers at the same time.")
-@click.option("--tokens", type=click.IntRange(8, 4096), default=96, show_default=True, help="Length of an answer.")
+@click.option("--tokens", type=Whole(8, 4096), default=96, show_default=True, help="Length of an answer.")
 @click.option("--compare", metavar="URL,MODEL", help="Measure a model of another OpenAI server in turn.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array: an object a server, with every round.")
 def bench(

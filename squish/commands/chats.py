@@ -9,6 +9,7 @@ import click
 from squish import console
 from squish.chat_export import FORMATS, Format, about, export, format_of, local_time
 from squish.chats import Chats
+from squish.commands.flags import Whole
 from squish.config import Settings
 from squish.errors import InvalidInput, StoreError
 from squish.text import clean
@@ -36,7 +37,7 @@ def _open() -> Chats:
 @chats.command("list")
 @click.argument("words", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-@click.option("--limit", type=click.IntRange(1), help="Print the newest of them only.")
+@click.option("--limit", type=Whole(1), help="Print the newest of them only.")
 def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None:
     """List conversations, the one used last first. With WORDS only those with a message that has them.
 

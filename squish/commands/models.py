@@ -13,6 +13,7 @@ import click
 
 from squish import console
 from squish.commands.completion import complete_model, complete_source
+from squish.commands.flags import Whole
 from squish.config import Settings
 from squish.errors import CorruptModel, SquishError
 
@@ -125,7 +126,7 @@ def _speed(measured: Speed | None) -> dict[str, float | None]:
 
 @click.command()
 @click.argument("model", shell_complete=complete_model)
-@click.option("--context", type=click.IntRange(1), help="Tokens that the fit is for.  [default: 8192, or the model's]")
+@click.option("--context", type=Whole(1), help="Tokens that the fit is for.  [default: 8192, or the model's]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(model: str, context: int | None, as_json: bool) -> None:
     """Show what is known of an installed model.
@@ -240,14 +241,14 @@ def list_catalog(query: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("query", required=False, default="")
-@click.option("--context", type=click.IntRange(1), default=8192, show_default=True, help="Tokens that the fit is for.")
+@click.option("--context", type=Whole(1), default=8192, show_default=True, help="Tokens that the fit is for.")
 @click.option("--fits", is_flag=True, help="Only what fits this machine.")
 @click.option(
     "--sort",
     type=click.Choice(("downloads", "likes", "updated", "size", "parameters", "name")),
     help="Order of the rows.  [default: the catalog, then MLX, safetensors, GGUF, each by downloads]",
 )
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Most rows to show.")
+@click.option("--limit", type=Whole(1, 100), default=20, show_default=True, help="Most rows to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def search(query: str, context: int, fits: bool, sort: str | None, limit: int, as_json: bool) -> None:
     """Search the catalog and the Hub for models that MLX can run.

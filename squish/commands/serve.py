@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from squish import console, durations
+from squish import console
+from squish.commands.flags import Seconds, Whole
 from squish.config import Settings
 from squish.errors import ConfigError, SquishError
 
@@ -32,39 +33,14 @@ _MAX_KEY_FILE = 4096
 _DRAIN_BESIDE = 3.0
 
 
-class _Seconds(click.ParamType[float]):
-    """300, 90s, 10m, 1h30m; a negative number is for ever."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return durations.seconds(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time. Write seconds, or 10m, 1h30m; -1 is for ever.", param, ctx)
-
-
-class _Whole(click.IntRange):
-    """A whole number within bounds."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            int(value)
-        except ValueError:
-            self.fail(f"{value!r} is no whole number. Write one from {self.min} to {self.max}.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=_Whole(0, 65535), help="0 takes a free one.  [default: 11435]")
+@click.option("--port", type=Whole(0, 65535), help="0 takes a free one.  [default: 11435]")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the key that clients must send.")
-@click.option("--max-queue", type=_Whole(0, 100_000), help="Requests that may wait per model.  [default: 64]")
-@click.option("--max-concurrency", type=_Whole(1, 256), help="Answers written at the same time.  [default: 32]")
-@click.option(
-    "--keep-alive", type=_Seconds(), help="How long an idle model stays loaded; -1: for ever.  [default: 300]"
-)
+@click.option("--max-queue", type=Whole(0, 100_000), help="Requests that may wait per model.  [default: 64]")
+@click.option("--max-concurrency", type=Whole(1, 256), help="Answers written at the same time.  [default: 32]")
+@click.option("--keep-alive", type=Seconds(), help="How long an idle model stays loaded; -1: for ever.  [default: 300]")
 @click.option(
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )

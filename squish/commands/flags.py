@@ -1,0 +1,33 @@
+"""Kinds of values that several commands take: times, and whole numbers within bounds. It knows no command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from squish import durations
+
+
+class Seconds(click.ParamType[float]):
+    """300, 90s, 10m, 1h30m; a negative number is for ever."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return durations.seconds(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time. Write seconds, or 10m, 1h30m; -1 is for ever.", param, ctx)
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            bounds = f"from {self.min} to {self.max}" if self.max is not None else f"of at least {self.min}"
+            self.fail(f"{value!r} is no whole number. Write one {bounds}.", param, ctx)
+        return super().convert(value, param, ctx)
