@@ -140,6 +140,7 @@ def test_pages_of_every_origin_without_a_key_are_warned_of(environment: dict[str
     [
         (("nothing:1b",), 3, "nothing:1b is not installed."),
         (("--host", "no.such.host.invalid"), 2, "The host 'no.such.host.invalid' cannot be resolved."),
+        (("--host", " "), 2, "The host to listen on is empty."),
         (("--host", "203.0.113.7"), 2, "This machine does not have the address 203.0.113.7."),
         (("--port", "70000"), 2, "70000 is not in the range"),
         (("--port", "abc"), 2, "'abc' is no whole number. Write one from 0 to 65535."),

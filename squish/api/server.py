@@ -67,8 +67,11 @@ async def serve(
     Raises InvalidInput for a host or port that nothing can listen on, ConfigError for one that is taken.
     """
     host, port = options.host, options.port
-    if not host.strip() or not 0 <= port <= 65535:
-        raise InvalidInput(f"{host}:{port} is no address to listen on.", hint="Ports go from 0 to 65535.", param="port")
+    if not host.strip():
+        hint = "127.0.0.1 is this machine alone, 0.0.0.0 every network it is in."
+        raise InvalidInput("The host to listen on is empty.", hint=hint, param="host")
+    if not 0 <= port <= 65535:
+        raise InvalidInput(f"{port} is no port to listen on.", hint="Ports go from 0 to 65535.", param="port")
     opening = opening or Opening()
     connections: set[Connection] = set()
     server = make_server(
