@@ -27,27 +27,13 @@ from squish.tui.machine import Machine
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.widgets.keys import Keys
+from squish.tui.widgets.model_row import COLUMNS, details_of, row
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
-from squish.tui.widgets.table import Column, Table
+from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfers import TransferList
 
 TICK = 0.5
-
-_COLUMNS = (
-    Column("Model", 0),
-    Column("Disk", 7, right=True),
-    Column("Bits", 7, from_width=84, roomy=14),
-    Column("Context", 7, right=True, from_width=76),
-    Column("State", 12),
-    Column("RAM", 7, right=True, from_width=68),
-    Column("tok/s", 5, right=True, from_width=68),
-)
-_STATES = {
-    "loading": ("◌", "loading", "text-warning"),
-    "ready": ("●", "in memory", "text-success"),
-    "failed": ("✕", "failed", "text-error"),
-}
 
 
 class LibraryScreen(Screen[None]):
@@ -68,7 +54,7 @@ class LibraryScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield StatusStrip()
         yield Places("library")
-        yield Table(_COLUMNS, id="models")
+        yield Table(COLUMNS, id="models")
         yield Static(id="nothing", markup=False)
         yield Static(id="details", markup=False)
         yield TransferList(self._downloads)
@@ -217,7 +203,7 @@ class LibraryScreen(Screen[None]):
         details.display = manifest is not None
         if manifest:
             pinned = manifest.id in self._pinned
-            details.update(_details(manifest, self._status(manifest.id), pinned, len(self._manifests), self._total))
+            details.update(details_of(manifest, self._status(manifest.id), pinned, len(self._manifests), self._total))
         can = (manifest is not None,)
         if can != self._can:
             self._can = can
@@ -228,39 +214,5 @@ class LibraryScreen(Screen[None]):
         return sum(each.size for each in self._manifests.values())
 
     def _row(self, manifest: Manifest, status: ModelStatus | None, speed: float | None) -> tuple[Text, ...]:
-        symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
-        resting = status is None or status.state == "ready"
         memory = self._machine.process_memory(status.pid) if status and status.pid else None
-        style = self.app.theme_variables.get(color, "")
-        return (
-            Text(clean(manifest.id)),
-            Text(figures.size(manifest.size)),
-            Text(clean(manifest.quantization).partition(" (")[0]),
-            Text(figures.count(manifest.context_length)),
-            Text(f"{symbol} {'pinned' if resting and manifest.id in self._pinned else word}", style),
-            Text(figures.size(memory) if memory else "–"),
-            Text(f"{speed:.0f}" if speed else "–"),
-        )
-
-
-def _details(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:
-    """Two lines about the marked model, and what all of them take."""
-    facts = [
-        clean(manifest.architecture),
-        f"{figures.parameters(manifest.parameters)} parameters",
-        clean(manifest.quantization),
-        f"{figures.count(manifest.context_length)} context",
-        clean(manifest.license) if manifest.license else "license not known",
-        clean(manifest.source),
-    ]
-    lines = [(" · ".join(facts), "$foreground-muted")]
-    if status and status.error:
-        lines.append((f"\n✕ {clean(status.error)}", "$text-error"))
-    elif status and status.state == "ready":
-        work = f"{status.running} running, {status.waiting} waiting" if status.running + status.waiting else "idle"
-        kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
-        lines.append((f"\n{figures.size(status.weights_bytes)} of weights · {work} · {kept}", "$foreground-muted"))
-    elif pinned:
-        lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
-    lines.append((f"\n{models} model{'s' * (models != 1)}, {figures.size(total)} on disk", "$foreground-muted"))
-    return Content.assemble(*lines)
+        return row(manifest, status, manifest.id in self._pinned, memory, speed, self.app.theme_variables)

@@ -1,0 +1,74 @@
+"""How an installed model is shown in a row, and the lines that tell more of the marked one. Knows no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+from textual.content import Content
+
+from squish.sessions import ModelStatus
+from squish.store import Manifest
+from squish.text import clean
+from squish.tui import figures
+from squish.tui.widgets.table import Column
+
+COLUMNS = (
+    Column("Model", 0),
+    Column("Disk", 7, right=True),
+    Column("Bits", 7, from_width=84, roomy=14),
+    Column("Context", 7, right=True, from_width=76),
+    Column("State", 12),
+    Column("RAM", 7, right=True, from_width=68),
+    Column("tok/s", 5, right=True, from_width=68),
+)
+_STATES = {
+    "loading": ("◌", "loading", "text-warning"),
+    "ready": ("●", "in memory", "text-success"),
+    "failed": ("✕", "failed", "text-error"),
+}
+
+
+def row(
+    manifest: Manifest,
+    status: ModelStatus | None,
+    pinned: bool,
+    memory: int | None,
+    speed: float | None,
+    colors: Mapping[str, str],
+) -> tuple[Text, ...]:
+    """A cell for each column. memory: bytes of its worker; speed: tokens per second; colors: the theme's."""
+    symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
+    resting = status is None or status.state == "ready"
+    return (
+        Text(clean(manifest.id)),
+        Text(figures.size(manifest.size)),
+        Text(clean(manifest.quantization).partition(" (")[0]),
+        Text(figures.count(manifest.context_length)),
+        Text(f"{symbol} {'pinned' if pinned and resting else word}", colors.get(color, "")),
+        Text(figures.size(memory) if memory else "–"),
+        Text(f"{speed:.0f}" if speed else "–"),
+    )
+
+
+def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:
+    """Two lines about the marked model, and what all of them take."""
+    facts = [
+        clean(manifest.architecture),
+        f"{figures.parameters(manifest.parameters)} parameters",
+        clean(manifest.quantization),
+        f"{figures.count(manifest.context_length)} context",
+        clean(manifest.license) if manifest.license else "license not known",
+        clean(manifest.source),
+    ]
+    lines = [(" · ".join(facts), "$foreground-muted")]
+    if status and status.error:
+        lines.append((f"\n✕ {clean(status.error)}", "$text-error"))
+    elif status and status.state == "ready":
+        work = f"{status.running} running, {status.waiting} waiting" if status.running + status.waiting else "idle"
+        kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
+        lines.append((f"\n{figures.size(status.weights_bytes)} of weights · {work} · {kept}", "$foreground-muted"))
+    elif pinned:
+        lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
+    lines.append((f"\n{models} model{'s' * (models != 1)}, {figures.size(total)} on disk", "$foreground-muted"))
+    return Content.assemble(*lines)
