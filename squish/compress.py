@@ -103,7 +103,7 @@ class Compression:
         except OSError as error:
             raise StoreError(f"The model cannot be compressed: {error.strerror or error}.") from error
         used = [self._shards[path] for path in self._account.consumed]
-        self.fraction = sum(shard.size for shard in used) / self.total
+        self.fraction = sum(shard.size for shard in used) / max(self.total, 1)
         if not self._keep_source:
             for shard in used:
                 self._download.skip(shard.path)

@@ -118,6 +118,8 @@ class Download:
         self.prepare()
         file = next(each for each in self._files if each.path == path)
         part = self._parts / f"{path}.part"
+        if not file.size:
+            return b""
         if beginning(file, part, self._sidecar(path)) >= min(length, file.size):
             with part.open("rb") as stream:
                 return stream.read(length)

@@ -167,12 +167,8 @@ class Fetch:
             keep_source=keep,
             worker_cache=self._settings.worker_cache,
         )
-        if again := await asyncio.to_thread(work.take_up):
-            option = "--keep-source" if self._wanted.keep_source else "--measure"
-            text = (
-                f"{console.size(again)} that were compressed already are downloaded again: {option} needs the original."
-            )
-            yield Notice(text)
+        for notice in await self._taken_up(work):
+            yield notice
         async for event in self._downloading(download, rest):
             yield event
         task = asyncio.create_task(work.run())
@@ -207,6 +203,14 @@ class Fetch:
         if warning := recipes.warning(recipe, parameters, self._repo.repo_id):
             found.append(Notice(warning))
         return found
+
+    async def _taken_up(self, work: Compression) -> list[Notice]:
+        """Go on with what an earlier pull left; what the user should know of that."""
+        again = await asyncio.to_thread(work.take_up)
+        if not again:
+            return []
+        text = f"{console.size(again)} that were compressed already are downloaded again"
+        return [Notice(f"{text}: {self._wanted.only} needs the original.")]
 
     async def _measured(self, before: Path, after: Path, report: CompressionReport) -> AsyncGenerator[StepEvent]:
         """Perplexity of both on the bundled text; a model that cannot be measured, for want of memory say, is not."""

@@ -40,7 +40,7 @@ class Compression:
     @property
     def only(self) -> str | None:
         """The option that makes sense only where something is compressed."""
-        return "--measure" if self.measure else "--keep-source" if self.keep_source else None
+        return "--keep-source" if self.keep_source else "--measure" if self.measure else None
 
 
 def recipe(bits: str, group_size: int | None = None) -> Recipe | None:

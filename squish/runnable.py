@@ -6,6 +6,7 @@ Squish never runs code that a model brings, so one that needs some is refused, w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ from squish.text import clean
 CONFIG, TOKENIZER_CONFIG, INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
 # A tokenizer that is nothing but data.
 _TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json"})
+_TIKTOKEN = "tiktoken.model"  # data too, but code must read it
+WEIGHTS = "model*.safetensors"
 _HINT = "None of its weights were downloaded. `squish search` lists models that run."
 
 
@@ -31,12 +34,12 @@ def read_config(content: bytes | None, repo_id: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptModel(f"config.json of {repo_id} is not JSON: {error}", param="model") from error
+        raise CorruptModel(f"config.json of {repo_id} is no JSON object: {error}.", param="model") from error
 
 
 def require(config: Mapping[str, Any], repo_id: str) -> None:
     """Raises UnsupportedModel naming the architecture, or the code that the model wants to be run."""
-    kind = str(config.get("model_type"))[:60]
+    kind = clean(str(config.get("model_type")))[:60]
     if (file := config.get("model_file")) is not None:
         raise UnsupportedModel(
             f"{repo_id} ({kind!r}) needs code of its own to run ({str(file)[:60]!r}), and Squish never runs a model's "
@@ -44,7 +47,7 @@ def require(config: Mapping[str, Any], repo_id: str) -> None:
             hint=_HINT,
             param="model",
         )
-    if config.get("model_type") not in architectures.supported():
+    if kind not in architectures.supported():
         code = " It needs code of its own, which Squish never runs." if config.get("auto_map") else ""
         raise UnsupportedModel(
             f"The architecture {kind!r} of {repo_id} is not one that mlx-lm runs.{code}", hint=_HINT, param="model"
@@ -52,10 +55,14 @@ def require(config: Mapping[str, Any], repo_id: str) -> None:
 
 
 def require_shards(content: bytes | None, names: frozenset[str], repo_id: str) -> None:
-    """Refuse an index that names a file which is not there. content: of the index; names: of all files.
+    """Refuse weights that mlx-lm would not load as they are: it takes model*.safetensors, and all that an index names.
 
-    Raises UnsupportedModel.
+    content: of the index, None where there is none; names: of all files. Raises UnsupportedModel.
     """
+    if not any(fnmatchcase(name, WEIGHTS) for name in names):
+        raise UnsupportedModel(
+            f"{repo_id} has no weights that can be taken as they are ({WEIGHTS}).", hint=_HINT, param="model"
+        )
     try:
         index = msgspec.json.decode(content or b'{"weight_map": {}}', type=_Index)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -70,7 +77,12 @@ def require_shards(content: bytes | None, names: frozenset[str], repo_id: str) -
 
 
 def require_tokenizer(content: bytes | None, names: frozenset[str], repo_id: str) -> None:
-    """Refuse a tokenizer that is code. content: tokenizer_config.json; names: of all files. Raises UnsupportedModel."""
+    """Refuse a tokenizer that is code or missing. content: tokenizer_config.json; names: of all files.
+
+    Raises UnsupportedModel.
+    """
+    if not names & (_TOKENIZERS | {_TIKTOKEN}):
+        raise UnsupportedModel(f"{repo_id} has no tokenizer.", hint=_HINT, param="model")
     try:
         config = msgspec.json.decode(content or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError):  # whoever loads it says what is wrong with it

@@ -204,14 +204,19 @@ def _require_safe(path: str, repo: str) -> None:
     )
 
 
+def _without_others(files: tuple[HubFile, ...], weights: list[str]) -> tuple[HubFile, ...]:
+    """Of several kinds of weights, an adapter or the same in another layout beside the model, the model's alone."""
+    main = [path for path in weights if path.startswith("model")]
+    main = main or [path for path in weights if not path.startswith("consolidated")] or weights
+    return tuple(file for file in files if file.path in main or file.path not in weights)
+
+
 def _chosen(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     ggufs = [file for file in snapshot.files if file.path.lower().endswith(".gguf")]
     taken = tuple(file for file in snapshot.files if is_model_file(file.path))
     weights = [file.path for file in taken if file.path.endswith(".safetensors")]
     if tag is None and weights:
-        if any(not path.startswith("consolidated") for path in weights):
-            taken = tuple(file for file in taken if not file.path.startswith("consolidated"))
-        return taken
+        return _without_others(taken, weights)
     variant = re.compile(rf"(?:^|[-._/]){re.escape(tag)}\.gguf$", re.IGNORECASE) if tag is not None else None
     found = [file for file in ggufs if variant is None or variant.search(file.path)]
     if len(found) == 1 and not _SHARD.search(found[0].path):

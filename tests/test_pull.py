@@ -482,6 +482,35 @@ def test_an_architecture_that_is_not_run_leaves_no_bytes_behind(machine: Machine
     assert machine.partial() == []
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tokenizer.json": None}, f"{REPO} has no tokenizer"),
+        ({"config.json": b'{"model_type": ["llama"]}'}, "architecture .* is not one that mlx-lm runs"),
+        ({WEIGHTS: None, "adapters.safetensors": b"weights"}, r"no weights that can be taken as they are"),
+        ({"model.safetensors.index.json": b"[1]"}, r"model\.safetensors\.index\.json of org/tiny cannot be read"),
+    ],
+)
+def test_what_small_files_tell_is_refused_before_weights_are_sent(
+    machine: Machine, hub: LocalHub, changed: dict[str, bytes | None], message: str
+) -> None:
+    files = tiny_model() | changed
+    hub.add_repo(REPO, {name: content for name, content in files.items() if content is not None})
+    with pytest.raises(UnsupportedModel, match=message):
+        machine.pull(REPO)
+    assert not hub.sent(WEIGHTS) and not hub.sent("adapters.safetensors")
+    assert machine.partial() == []
+
+
+def test_weights_beside_the_model_are_left_out(machine: Machine, hub: LocalHub) -> None:
+    config = json.loads(tiny_model()["config.json"]) | {"quantization": {"bits": 4, "group_size": 64}}
+    lie = {"config.json": json.dumps(config).encode()}
+    hub.add_repo(REPO, tiny_model() | lie | {"adapters.safetensors": b"weights"})
+    found = machine.pull(REPO).installed
+    assert "adapters.safetensors" not in {file.path for file in found.manifest.files}
+    assert found.manifest.quantization == "f32", "what the weights are, not what config.json says"
+
+
 def test_a_missing_shard_is_named_before_weights_are_sent(machine: Machine, hub: LocalHub, tmp_path: Path) -> None:
     index = {"weight_map": {"model.norm.weight": WEIGHTS, "lm_head.weight": "model-00002.safetensors"}}
     files = tiny_model() | {"model.safetensors.index.json": json.dumps(index).encode()}
@@ -500,6 +529,7 @@ def test_a_missing_shard_is_named_before_weights_are_sent(machine: Machine, hub:
         ("config.json", b'{"model_type": "llama"}', f"{REPO} do not fit together: config.json lacks 'hidden_size'"),
         ("config.json", tiny_model(2048)["config.json"], f"{REPO} do not fit together: Expected shape"),
         (WEIGHTS, tiny_model()[WEIGHTS][:-4], rf"{WEIGHTS} of {REPO} is damaged"),
+        ("config.json", b'{"model_type": "llama", "hidden_size": "4"}', f"{REPO} do not fit together"),
         ("tokenizer.json", b"{}", f"tokenizer of {REPO} cannot be loaded"),
     ],
 )

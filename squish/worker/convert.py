@@ -82,7 +82,7 @@ def _quantization(config: dict[str, Any], weights: _Weights) -> str | None:
     A few matrices that were left as they are, such as routers, do not count.
     """
     found = config.get("quantization") or config.get("quantization_config")
-    if not isinstance(found, dict) or "bits" not in found:
+    if not isinstance(found, dict) or "bits" not in found or not weights.packed:
         return None
     mode, group = found.get("mode", "affine"), found.get("group_size", 64)
     packed = weights.packed

@@ -106,7 +106,16 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
         model, _ = load_model(path, lazy=True)
     except ImportError as error:
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OSError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        NameError,
+        ArithmeticError,
+        RuntimeError,
+        OSError,
+    ) as error:
         raise mismatch(path, error) from error
     assert isinstance(model, Module)
     return model

@@ -91,6 +91,8 @@ def mismatch(path: Path, error: Exception) -> CorruptModel:
         reason = f"{reason} is missing."
     elif found := re.search(r"__init__\(\) missing \d+ required .*?arguments?: (.*)", reason):
         reason = f"config.json lacks {found[1]}."
+    elif not isinstance(error, ValueError | RuntimeError | OSError):
+        reason = f"a value in config.json is of the wrong kind ({reason})."
     return CorruptModel(
         f"The weights and config.json of {display_name(path)} do not fit together: {reason}",
         hint="They were made so: take the model from another repository.",

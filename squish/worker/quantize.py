@@ -164,7 +164,7 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
         model = model_class(arguments.from_dict(config))
         sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
         model.load_weights(list(sanitized.items()), strict=True)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError, RuntimeError) as error:
         raise mismatch(source, error) from error
     _cast(model, config)
     try:
