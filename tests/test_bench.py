@@ -41,6 +41,7 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
     assert figures["first token, 128 tokens"]["cached_tokens"] == 0
     assert figures["first token, 128 tokens again"]["cached_tokens"] > 0
     speed = speeds(real_home / ".squish")[MODEL]
+    assert f"{speed.decode_tps:.1f} tok/s, measured" in squish("show", MODEL).stdout
     assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
 
 

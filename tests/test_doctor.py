@@ -69,7 +69,7 @@ def test_a_file_that_lost_its_end_is_named(real_home: Path, tmp_path: Path) -> N
     (tmp_path / model / "tokenizer.json").write_bytes(b"{}")
     environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(tmp_path)}
     [finding] = [each for each in store(Settings.from_environment(environment)) if each.status == "broken"]
-    assert finding.reason.startswith(f"tokenizer.json of {MODEL}: ")
+    assert finding.reason.startswith(f"tokenizer.json of {MODEL} is gone")
     assert finding.mend and finding.mend.startswith(f"squish pull --force {MODEL}")
 
 

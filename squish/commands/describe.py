@@ -8,6 +8,7 @@ from typing import Any
 
 from squish import console, fit, machine
 from squish.manifest import Installed, Manifest, read_json
+from squish.measured import Speed
 from squish.text import clean
 
 _USUAL_CONTEXT = 8192
@@ -15,7 +16,10 @@ _USUAL_CONTEXT = 8192
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """template: the first characters of the chat template, None without one. largest: tokens that still fit."""
+    """template: the first characters of the chat template, None without one. largest: tokens that still fit.
+
+    speed: what `squish bench` measured last, None before.
+    """
 
     manifest: Manifest
     path: Path
@@ -24,9 +28,10 @@ class Description:
     estimate: fit.Estimate
     fits: fit.Fits
     largest: int
+    speed: Speed | None
 
 
-def describe(installed: Installed, context: int | None = None) -> Description:
+def describe(installed: Installed, context: int | None = None, speed: Speed | None = None) -> Description:
     """Read a model's directory. context: tokens of the fit; by default 8192, or the model's where that is shorter."""
     manifest, here = installed.manifest, machine.read()
     shape, stored = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters), manifest.weights
@@ -39,6 +44,7 @@ def describe(installed: Installed, context: int | None = None) -> Description:
         estimate=estimate,
         fits=fit.verdict(estimate, here),
         largest=fit.largest_context(shape, stored, here, manifest.context_length),
+        speed=speed,
     )
 
 
@@ -65,12 +71,20 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ),
         ("fit", f"{answer} ({size(found.machine.total)} of {found.machine.kind}, {size(found.machine.free)} free)"),
         ("", f"the longest context that fits is {found.largest:,} tokens" if found.largest else "with no context"),
+        ("speed", _speed(found)),
     ]
     rows += [
         ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
         for number, file in enumerate(manifest.files)
     ]
     return [(name, clean(value)) for name, value in rows]
+
+
+def _speed(found: Description) -> str:
+    if (speed := found.speed) is None:
+        return f"not measured; squish bench {found.manifest.id} does"
+    first = f", the first token of a prompt of 512 in {speed.ttft:.3g} s" if speed.ttft else ""
+    return f"{speed.decode_tps:.1f} tok/s{first}, measured {speed.measured_at:%Y-%m-%d}"
 
 
 def as_json(found: Description) -> dict[str, Any]:

@@ -138,10 +138,13 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     squish show smollm2:135m --context 8192
     """
     from squish.commands import describe
+    from squish.measured import speeds
 
-    found = describe.describe(_store().find(model), context)
+    installed = _store().find(model)
+    speed = speeds(Settings.from_environment().home).get(installed.manifest.id)
+    found = describe.describe(installed, context, speed)
     if as_json:
-        console.out_json(_as_json(found.manifest) | describe.as_json(found))
+        console.out_json(_as_json(found.manifest) | _speed(speed) | describe.as_json(found))
         return
     for name, value in describe.lines(found):
         console.out(f"{name:<14}{value}")

@@ -12,7 +12,7 @@ from squish.console import size
 from squish.doctor.finding import Finding
 from squish.errors import ModelNotFound, SquishError
 from squish.names import ShortName, parse
-from squish.store import Installed, Store
+from squish.store import Store
 
 
 def store(settings: Settings) -> Iterator[Finding]:
@@ -31,9 +31,9 @@ def store(settings: Settings) -> Iterator[Finding]:
     for problem in problems:
         yield Finding("models", "broken", problem.reason, _mend(problem.path))
     for model in installed:
-        if changed := _changed(model):
-            reason = f"{', '.join(changed)} of {model.manifest.id}: missing, or not of the size that was installed"
-            yield Finding("models", "broken", reason, _mend(model.path))
+        if model.damaged:
+            reason = f"{model.damaged} of {model.manifest.id} is gone, or not of the size that was installed"
+            yield Finding("models", "broken", reason, model.manifest.again)
     if settings.model and (missing := _missing(models, settings.model)):
         yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)
     for cut_off in partial:
@@ -41,19 +41,6 @@ def store(settings: Settings) -> Iterator[Finding]:
             reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
             mend = f"squish pull {cut_off.id} goes on with it; squish prune deletes it"
             yield Finding("downloads", "warning", reason, mend)
-
-
-def _changed(model: Installed) -> list[str]:
-    """The files of a model that are not there, or not of their size. Their hashes are for `squish verify`."""
-    found = []
-    for file in model.manifest.files:
-        try:
-            right = (model.path / file.path).stat().st_size == file.size
-        except OSError:
-            right = False
-        if not right:
-            found.append(file.path)
-    return found
 
 
 def _mend(directory: Path) -> str:
