@@ -35,6 +35,7 @@ _PAUSES = (1.0, 3.0)
 _LONGEST_PAUSE = 10.0
 _NETWORK_HINT = "Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it."
 
+_ERRNO = re.compile(r"\A\[Errno -?\d+\] ")
 _METADATA = re.compile(r"\A\ufeff?---[ \t]*\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 T = TypeVar("T")
@@ -218,7 +219,7 @@ class Hub:
         except TimeoutException as error:
             raise HubUnreachable(_silent(self._settings.hub_endpoint, _TIMEOUT), hint=_NETWORK_HINT) from error
         except (HTTPError, InvalidURL, OSError) as error:
-            reason = clean(str(error)) or type(error).__name__
+            reason = clean(_ERRNO.sub("", str(error))) or type(error).__name__
             raise HubUnreachable(
                 f"{self._settings.hub_endpoint} cannot be reached: {reason}.", hint=_NETWORK_HINT
             ) from error

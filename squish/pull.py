@@ -89,7 +89,11 @@ def _decide(plan: Plan, asked: Compression | None, as_name: str | None) -> tuple
         return replace(plan, source=HubSource(replace(source.repo, tag=None))), wanted
     if not isinstance(source, HubSource):
         if asked is not None and (asked.only or (asked.asked and asked.recipe is not None)):
-            raise InvalidInput("Only a Hub repository is compressed while it is pulled.", param=asked.only or "--bits")
+            raise InvalidInput(
+                "Only a Hub repository is compressed while it is pulled.",
+                hint=f"{plan.id} can be taken as it is, without {asked.only or '--bits'}.",
+                param=asked.only or "--bits",
+            )
         return plan, Compression(None)
     if asked is None or not asked.asked:
         usual = None if plan.as_published else recipes.DEFAULT

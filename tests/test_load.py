@@ -161,6 +161,7 @@ DAMAGE: list[tuple[Callable[[Path], object], type[SquishError], str | None, str]
     (edit_json("config.json", model_type="zebra"), UnsupportedModel, "config.json", "'zebra'"),
     (edit_json("config.json", model_type="../evil"), UnsupportedModel, "config.json", "not supported"),
     (edit_json("config.json", model_type="zebra", auto_map={"A": "b.C"}), UnsupportedModel, "config.json", "own code"),
+    (edit_json("config.json", num_hidden_layers=10**8), CorruptModel, "config.json", "100,000,000 layers"),
     (edit_json("config.json", model_file="evil.py"), UnsupportedModel, "config.json", "own code"),
     (lambda path: (path / "model.safetensors").unlink(), CorruptModel, "model.safetensors", "no weights"),
     (truncate("model.safetensors"), CorruptModel, "model.safetensors", "damaged"),

@@ -14,6 +14,7 @@ from mlx_lm.utils import MODEL_REMAPPING, load_config
 from squish.errors import CorruptModel, UnsupportedModel
 
 _LARGEST_HEADER = 100 << 20
+_MOST_LAYERS = 10_000  # building more would take all memory before anything is read
 # While a model is being pulled, its files lie one directory deeper.
 _IN_PROGRESS = ("files", "compressed")
 
@@ -41,6 +42,12 @@ def read_config(path: Path) -> dict[str, Any]:
         own_code = " It wants to run its own code, which Squish never does." if "auto_map" in config else ""
         raise UnsupportedModel(
             f"The architecture {kind!r} of {display_name(path)} is not supported.{own_code}", param="config.json"
+        )
+    text = config.get("text_config")
+    layers = (text if isinstance(text, dict) else config).get("num_hidden_layers")
+    if isinstance(layers, int) and layers > _MOST_LAYERS:
+        raise CorruptModel(
+            f"config.json of {display_name(path)} says that the model has {layers:,} layers.", param="config.json"
         )
     return config
 

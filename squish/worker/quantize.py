@@ -24,13 +24,13 @@ import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
-from mlx_lm.utils import _get_classes, load_config, quantize_model, save_config
+from mlx_lm.utils import _get_classes, quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
 from squish.protocol import Quantized, QuantizeShards, Recipe
 from squish.worker import memory
 from squish.worker.graph import dependencies
-from squish.worker.model_files import mismatch
+from squish.worker.model_files import mismatch, read_config
 
 Progress = Callable[[str, float], None]
 
@@ -155,12 +155,9 @@ class _Conversion:
 
 def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[dict[str, mx.array], dict[str, Any]]:
     """The parameters of the compressed model, unevaluated, and its config.json."""
-    config = load_config(source)
+    config = read_config(source)
     try:
         model_class, arguments = _get_classes(config)
-    except ValueError as error:
-        raise UnsupportedModel(f"The architecture {config.get('model_type')!r} is not one that mlx-lm runs.") from error
-    try:
         model = model_class(arguments.from_dict(config))
         sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
         model.load_weights(list(sanitized.items()), strict=True)
@@ -177,10 +174,11 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
         raise UnsupportedModel(f"This model cannot be compressed in this way: {error}") from error
     params = dict(tree_flatten(model.parameters()))
     if not any(name.endswith(".scales") for name in params):
+        large = recipe.mode == "affine" and recipe.group_size > 32
         raise UnsupportedModel(
             f"No layer of this model is as wide as a multiple of {recipe.group_size}, so none can be compressed in "
             "groups of that size.",
-            hint="Take smaller groups with --group-size, or --bits none.",
+            hint="--bits none takes it as it is" + (", --group-size 32 makes smaller groups." if large else "."),
             param="--group-size",
         )
     return params, config
