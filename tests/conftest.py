@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,26 @@ SQUISH = str(Path(sys.executable).parent / "squish")
 
 
 def clean_environment(home: Path) -> dict[str, str]:
+    share_compiled(home / ".squish" / "cache")
     return {key: os.environ[key] for key in _PASSED_ON if key in os.environ} | {"HOME": str(home)}
+
+
+def share_compiled(folder: Path) -> None:
+    """Let workers find what others have compiled already: the same for every user of a machine, and seconds to make."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in _compiled().iterdir():
+        if not (folder / each.name).exists():
+            (folder / each.name).symlink_to(each)
+
+
+@cache
+def _compiled() -> Path:
+    """What a worker compiles before it has anything to do, and the folder where it puts what it compiles later."""
+    folder = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+    program = "import pathlib, sys; from squish.worker import blas, kernels; path = pathlib.Path(sys.argv[1]); "
+    program += "kernels.prepare(path); blas.prepare(path)"
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+    return folder
 
 
 def _settings(home: Path) -> Settings:

@@ -25,7 +25,7 @@ from squish.progress import Notice, Progress, Pulled, PullEvent
 from squish.pull import pull
 from squish.recipes import CHOICES, Compression, from_tag, recipe, tag, warning
 from squish.store import Store
-from tests.conftest import SQUISH, clean_environment
+from tests.conftest import SQUISH, clean_environment, share_compiled
 from tests.local_hub import GOOD_TOKEN, TOKENIZER, Fault, LocalHub
 from tests.shards import full_precision, in_shards, tiny_llama, tiny_mixtral
 from tests.test_pull import QUICK, until
@@ -50,6 +50,7 @@ class Puller:
 
     def __init__(self, home: Path, endpoint: str) -> None:
         self.settings = Settings(home=home, cache_dir=home / "models", hub_endpoint=endpoint, hf_token=GOOD_TOKEN)
+        share_compiled(self.settings.worker_cache)
         self.store = Store(self.settings.cache_dir)
         self.most_shards = 0
 

@@ -38,6 +38,7 @@ from squish.pull import Progress, Pulled, PullEvent, PullStarted, pull
 from squish.recipes import Compression
 from squish.sources import packaged_file
 from squish.store import Store
+from tests.conftest import share_compiled
 from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
 
 REPO, WEIGHTS = "org/tiny", "model.safetensors"
@@ -63,6 +64,7 @@ class Machine:
 
     def __init__(self, home: Path, endpoint: str) -> None:
         self.settings = Settings(home=home, cache_dir=home / "models", hub_endpoint=endpoint, hf_token=GOOD_TOKEN)
+        share_compiled(self.settings.worker_cache)
         self.store = Store(self.settings.cache_dir)
 
     def set(self, **values: object) -> None:

@@ -26,6 +26,7 @@ from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfers import one_line
+from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
 from tests.tui_scenes import ready, screen_text, until, write
 from tests.tui_scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
@@ -46,6 +47,7 @@ def hub() -> Iterator[LocalHub]:
 
 @pytest.fixture
 def settings(hub: LocalHub, tmp_path: Path) -> Settings:
+    share_compiled(tmp_path / "cache")
     return Settings(home=tmp_path, cache_dir=tmp_path / "models", hub_endpoint=hub.url)
 
 
