@@ -9,7 +9,6 @@ from typing import Literal
 from squish.text import clean
 
 Level = Literal["debug", "info", "warning", "error"]
-LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 

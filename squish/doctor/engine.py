@@ -29,7 +29,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("MLX", "ok", f"{probed.mlx} on {probed.backend}: {probed.device}")
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"
-    where = f" ({probed.blas_path})" if probed.blas_path else ""
+    where = f" ({probed.reason}: {probed.blas_path})" if probed.blas_path else ""
     slow = probed.backend == "CPU" and probed.gflops < _SLOW_GFLOPS
     for warning in probed.warnings:
         needed = None if shutil.which("g++") else GET_COMPILER

@@ -44,15 +44,13 @@ _COMPILE_SECONDS = 60
 class BlasReport:
     """kind and path: the library in use, path None where nothing was opened. reason: one line for people.
 
-    compile_enabled: MLX may fuse kernels with a C++ compiler at run time. threads: at most, in one product; 0 is
-    MLX's business.
+    threads: at most, in one product; 0 is MLX's business.
     """
 
     kind: Kind
     path: Path | None
     reason: str
     warnings: tuple[str, ...] = ()
-    compile_enabled: bool = True
     threads: int = 0
 
     @property
@@ -62,7 +60,11 @@ class BlasReport:
 
 
 class _Unusable(Exception):
-    """A library that cannot be used, and why; the next one is tried."""
+    """A library that cannot be used, why, and what would mend it; the next one is tried."""
+
+    def __init__(self, reason: str, mend: str = "Install a C and C++ compiler, e.g. g++") -> None:
+        super().__init__(reason)
+        self.mend = mend
 
 
 def prepare(cache_dir: Path) -> BlasReport:
@@ -85,43 +87,35 @@ def prepare(cache_dir: Path) -> BlasReport:
 
 
 def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
-    compile_enabled = shutil.which("g++") is not None
-    if not compile_enabled:
+    warnings: tuple[str, ...] = ()
+    if shutil.which("g++") is None:
         os.environ["MLX_DISABLE_COMPILE"] = "1"
+        warnings = ("There is no C++ compiler, so MLX cannot fuse kernels and is slower. Install g++.",)
     threads = _cores()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     reasons: list[str] = []
+    mend = "Unset SQUISH_BLAS"
     if choice == "auto":
         try:
             path = _open_numpy_openblas(cache_dir, threads)
             reason = "OpenBLAS of numpy's wheel, with kernels for decoding"
-            return BlasReport(
-                "numpy-openblas", path, reason, _missing_compiler(compile_enabled), compile_enabled, threads
-            )
+            return BlasReport("numpy-openblas", path, reason, warnings, threads)
         except _Unusable as error:
             reasons.append(str(error))
+            mend = error.mend
     if choice in ("auto", "system"):
         try:
             path = _open_system_openblas()
             reason = "; ".join(["system OpenBLAS", *reasons])
-            return BlasReport(
-                "system-openblas", path, reason, _missing_compiler(compile_enabled), compile_enabled, threads
-            )
+            return BlasReport("system-openblas", path, reason, warnings, threads)
         except _Unusable as error:
             reasons.append(str(error))
     else:
         reasons.append("SQUISH_BLAS=mlx")
     why = "; ".join(reasons)
-    mend = "Install a C and C++ compiler, e.g. g++" if choice == "auto" else "Unset SQUISH_BLAS"
     warning = f"Models run many times slower than they could ({why}). {mend}."
-    return BlasReport("mlx", None, why, (warning,), compile_enabled, 1)
-
-
-def _missing_compiler(compile_enabled: bool) -> tuple[str, ...]:
-    if compile_enabled:
-        return ()
-    return ("There is no C++ compiler, so MLX cannot fuse kernels and is slower. Install g++.",)
+    return BlasReport("mlx", None, why, (warning,), 1)
 
 
 def _has_cuda() -> bool:
@@ -193,7 +187,8 @@ def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -
             # Complete or absent: another worker may be opening it at this moment.
             compiled.replace(built)
     except OSError as error:
-        raise _Unusable(f"the BLAS shim cannot be written to {cache_dir}: {error.strerror}") from error
+        reason = f"the BLAS shim cannot be written to {cache_dir}: {error.strerror}"
+        raise _Unusable(reason, "Make room there, and let yourself write there") from error
     return built
 
 

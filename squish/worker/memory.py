@@ -10,7 +10,6 @@ import ctypes
 import importlib
 import resource
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,6 @@ _LARGEST_CACHE = 2 << 30
 _LARGEST_CACHE_ON_CPU = 128 << 20  # a prefill step is smaller there, and memory comes quickly from the system
 # What the system and the other processes keep when MLX takes all it may.
 _MEMORY_SHARE = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryReading:
-    """All in bytes. active: in arrays; peak: the most so far; cache: freed and kept; resident: the whole process."""
-
-    active: int
-    peak: int
-    cache: int
-    resident: int
 
 
 def limits() -> None:
@@ -52,15 +41,6 @@ def limits() -> None:
 
 def _no_wired_limit() -> None:
     return None
-
-
-def reading() -> MemoryReading:
-    return MemoryReading(
-        active=mx.get_active_memory(),
-        peak=mx.get_peak_memory(),
-        cache=mx.get_cache_memory(),
-        resident=psutil.Process().memory_info().rss,
-    )
 
 
 def give_back() -> None:

@@ -130,7 +130,6 @@ class Palette:
     primary: str
     warning: str
     muted: str
-    surface: str
     dark: bool
 
     @classmethod
@@ -139,9 +138,7 @@ class Palette:
             value = variables.get(name, "")
             return value if re.fullmatch("#[0-9a-fA-F]{6}", value) else "default"
 
-        return cls(
-            color("text-primary"), color("text-warning"), color("footer-description-foreground"), color("surface"), dark
-        )
+        return cls(color("text-primary"), color("text-warning"), color("footer-description-foreground"), dark)
 
     def theme(self) -> Theme:
         headings = {f"markdown.h{level}": f"bold {self.primary}" for level in range(1, 7)}
