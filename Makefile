@@ -26,7 +26,7 @@ demo: $(READY) ## Get the demo model and one real answer from it
 	@$(BIN)/squish demo
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check --quiet .
