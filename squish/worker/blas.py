@@ -38,6 +38,9 @@ Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
 
 _CUDA_WHEELS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda")
 _COMPILE_SECONDS = 60
+# How often a thread looks for work before it sleeps, a few µs in all: the next product of a decoding step is often that
+# near. Eight streams are a twentieth faster; ten times as often costs a third on a busy machine.
+_SPINS = "300"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,9 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
         warnings = ("There is no C++ compiler, so MLX cannot fuse kernels and is slower. Install g++.",)
     threads = _cores()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     reasons: list[str] = []
     mend = "Unset SQUISH_BLAS"
     if choice == "auto":

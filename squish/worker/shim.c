@@ -67,6 +67,11 @@ static lanes *side_by_side(int64_t width, int64_t m, int64_t k, const float *a, 
 typedef struct { uint32_t magic[4]; int32_t n, k, bits, group, unused[8]; } Packed;
 static const uint32_t MAGIC[4] = {0x7fa9c15d, 0xffb3e827, 0x7f9d60f1, 0xffd24a8b}; /* four NaNs: no weights begin with them */
 enum { UNIT = 32, DOTS = 4, TALL = 2, SCRATCH = 1 << 20 };
+#ifdef __AVX512F__
+enum { MOST_DOTS = 8 }; /* as many sums as there are registers for */
+#else
+enum { MOST_DOTS = DOTS };
+#endif
 const int squish_packed_layout = 1; /* packed.py looks for this name */
 typedef int32_t ints __attribute__((vector_size(64)));
 typedef float floats __attribute__((vector_size(64)));
@@ -116,7 +121,7 @@ static inline __attribute__((always_inline)) void dots(const int bits, const int
     const int k = w->k, stride = k / 8 * bits;
     const uint8_t *code = codes_of(w, j);
     const float *scales = scales_of(w, j), *biases = biases_of(w, j);
-    floats all[TALL][DOTS] = {{{0}}};
+    floats all[TALL][MOST_DOTS] = {{{0}}};
     for (int g = 0, p = 0; p < k; g++)
         for (int end = p + w->group; p < end; p += UNIT, code += UNIT / 8 * bits) {
             floats low[TALL], high[TALL];
@@ -144,6 +149,8 @@ static inline __attribute__((always_inline)) void few_dots(const int bits, const
                                                            float alpha, float beta, float *c, int ldc) {
     for (int64_t end = j + some; j < end; ) {
         int tall = end - j < TALL ? 1 : TALL, i = 0;
+        for (; MOST_DOTS > DOTS && tall == TALL && i + MOST_DOTS <= m; i += MOST_DOTS)
+            dots(bits, TALL, MOST_DOTS, w, j, x + (int64_t)i * w->k, alpha, beta, c + (int64_t)i * ldc, ldc);
         for (; i + DOTS <= m; i += DOTS)
             if (tall == TALL) dots(bits, TALL, DOTS, w, j, x + (int64_t)i * w->k, alpha, beta, c + (int64_t)i * ldc, ldc);
             else dots(bits, 1, DOTS, w, j, x + (int64_t)i * w->k, alpha, beta, c + (int64_t)i * ldc, ldc);
