@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from squish.errors import ContextLengthExceeded, InvalidInput
+from squish.errors import ContextLengthExceeded, CorruptModel, InvalidInput
 from squish.generation import ChatPrompt, Message, SamplingParams, TextPrompt, TokenPrompt
 from squish.worker.prompt import PromptEncoder
 
@@ -21,12 +21,16 @@ TEMPLATE = """{%- for m in messages -%}
 {%- if add_generation_prompt -%}{{ '<s> assistant ' }}{%- endif -%}"""
 
 
-@pytest.fixture
-def encoder() -> PromptEncoder:
+def encoder_of(vocab_size: int) -> PromptEncoder:
     words = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="bye"))
     words.pre_tokenizer = WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", chat_template=TEMPLATE)
-    return PromptEncoder(TokenizerWrapper(fast), context_length=20, vocab_size=len(WORDS), snapshots=True)
+    return PromptEncoder(TokenizerWrapper(fast), context_length=20, vocab_size=vocab_size, snapshots=True)
+
+
+@pytest.fixture
+def encoder() -> PromptEncoder:
+    return encoder_of(len(WORDS))
 
 
 def chat(*turns: tuple[str, str], continue_last: bool = False) -> ChatPrompt:
@@ -58,6 +62,13 @@ def test_what_the_template_or_the_context_does_not_take_is_refused(encoder: Prom
         encoder.encode(TokenPrompt((12,)))
     with pytest.raises(InvalidInput, match="no tokens"):
         encoder.encode(TextPrompt(" "))
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    encoder = encoder_of(len(WORDS) - 1)
+    assert encoder.encode(TextPrompt("hello there"))
+    with pytest.raises(CorruptModel, match="tokens that this model does not have"):
+        encoder.encode(TextPrompt("hello bye"))
 
 
 def test_of_a_prompt_that_is_far_too_long_only_the_beginning_is_read(

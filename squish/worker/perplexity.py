@@ -16,6 +16,7 @@ from squish.errors import CorruptModel, EngineError
 from squish.protocol import Measured
 from squish.worker import memory
 from squish.worker.load import load
+from squish.worker.prompt import FOREIGN_TOKENIZER
 
 _WINDOW = 512
 
@@ -23,10 +24,13 @@ _WINDOW = 512
 def perplexity(path: Path, text: str) -> Measured:
     """Perplexity over all tokens of a text but the first of each window of 512.
 
-    Raises what loading raises, and EngineError where the model computes no numbers.
+    Raises what loading raises, CorruptModel where the tokenizer is another model's, and EngineError where the model
+    computes no numbers.
     """
     loaded = load(path)
     ids = loaded.tokenizer.encode(text)
+    if ids and max(ids) >= loaded.vocab_size:
+        raise CorruptModel(FOREIGN_TOKENIZER, param="tokenizer.json")
     total, count = 0.0, 0
     for start in range(0, len(ids) - 1, _WINDOW):
         window = mx.array(ids[start : start + _WINDOW + 1])[None]

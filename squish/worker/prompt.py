@@ -11,13 +11,15 @@ from typing import Any
 from jinja2 import TemplateError
 from msgspec.structs import replace
 
-from squish.errors import ContextLengthExceeded, InvalidInput
+from squish.errors import ContextLengthExceeded, CorruptModel, InvalidInput
 from squish.generation import ChatPrompt, Message, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
 from squish.worker import tools
 from squish.worker.channels import edges_of
 from squish.worker.grammar import GrammarCompiler, Thinking
 from squish.worker.output import Reading
 from squish.worker.rows import Plan
+
+FOREIGN_TOKENIZER = "The tokenizer makes tokens that this model does not have."
 
 _CHARACTERS = 16  # of a token, at the most in most texts
 
@@ -96,7 +98,10 @@ class PromptEncoder:
         return at >= 0 and not self._tokenizer.decode(tokens[at + len(marker) :]).strip()
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids, at least one and fewer than the context. Raises InvalidInput and ContextLengthExceeded."""
+        """Token ids, at least one and fewer than the context, all known to the model.
+
+        Raises InvalidInput, ContextLengthExceeded, and CorruptModel for a tokenizer that is another model's.
+        """
         tokens = self._tokens(prompt, self._context_length)
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         if not tokens:
@@ -108,6 +113,8 @@ class PromptEncoder:
                 hint="Shorten the prompt or the conversation.",
                 param=param,
             )
+        if max(tokens) >= self._vocab_size:  # MLX would read whatever lies behind the embeddings
+            raise CorruptModel(FOREIGN_TOKENIZER, hint="Pull the model again, or another one.", param="tokenizer.json")
         return tokens
 
     def count(self, prompt: Prompt) -> int:
