@@ -2,7 +2,7 @@
 
 MLX's CPU backend makes one rotation of some 25 small operations, frequencies included, and a model asks for two in
 every layer: of the operations of a decoding step they were the largest part, and a step of a small model takes as long
-as its operations are many. Here a rotation is seven, and gives the same numbers.
+as its operations are many. Here a rotation computes six things, and gives the same numbers.
 """
 
 from __future__ import annotations
