@@ -12,10 +12,11 @@ from textual.message_pump import MessagePump
 from textual.worker import Worker
 
 from squish.engine import Generation
-from squish.errors import EngineError, SquishError
+from squish.errors import SquishError
 from squish.generation import GenerationRequest
 from squish.runtime import Runtime
 from squish.tui.conversation import Turn
+from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent
 
 
@@ -78,11 +79,6 @@ class Answering:
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the chat down
-            failure = fault(error)
+            failure = fault(error, "Try again.")
         finally:
             self._listener.post_message(AnswerEnded(turn, failure))
-
-
-def fault(error: Exception) -> EngineError:
-    """What is said of an error that nobody foresaw."""
-    return EngineError(f"Something went wrong inside Squish ({type(error).__name__}).", hint="Try again.")

@@ -13,10 +13,11 @@ from typing import Literal
 
 from squish import unfinished
 from squish.config import Settings
-from squish.errors import EngineError, SquishError
+from squish.errors import SquishError
 from squish.progress import Notice, Phase, Progress, Pulled, PullEvent, PullStarted
 from squish.pull import pull
 from squish.store import Store
+from squish.tui.faults import fault
 
 AT_ONCE = 2
 
@@ -151,6 +152,6 @@ class Downloads:
             transfer.state, transfer.error = "failed", error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             transfer.state = "failed"
-            transfer.error = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+            transfer.error = fault(error)
         transfer.speed = transfer.eta = None
         self._ended(transfer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squish.errors import EngineError, SquishError
 from squish.sessions import SessionManager
+from squish.tui.faults import fault
 
 
 async def load(sessions: SessionManager, model: str) -> SquishError | None:
@@ -17,5 +18,5 @@ async def load(sessions: SessionManager, model: str) -> SquishError | None:
         failed = any(each.name == model and each.state == "failed" for each in sessions.status())
         return error if failed or type(error) is not EngineError else None
     except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
-        return EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+        return fault(error)
     return None

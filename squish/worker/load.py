@@ -28,7 +28,7 @@ from mlx_lm.utils import load_model, load_tokenizer
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.worker import memory, packed
-from squish.worker.model_files import check_weight_files, display_name, mismatch, read_config
+from squish.worker.model_files import MISFITS, check_weight_files, display_name, mismatch, read_config
 
 # Left for the KV cache, activations and everybody else.
 _RESERVE = 1 << 30
@@ -106,16 +106,7 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
         model, _ = load_model(path, lazy=True)
     except ImportError as error:
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        NameError,
-        ArithmeticError,
-        RuntimeError,
-        OSError,
-    ) as error:
+    except (*MISFITS, OSError) as error:
         raise mismatch(path, error) from error
     assert isinstance(model, Module)
     return model

@@ -91,6 +91,10 @@ def safetensors_header(file: Path) -> dict[str, Any] | None:
         return None
 
 
+# What mlx-lm raises while it builds a model from a config.json that is not of these weights.
+MISFITS = (ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError, RuntimeError)
+
+
 def mismatch(path: Path, error: Exception) -> CorruptModel:
     """The error for what building a model met: config.json asks for other weights than there are, or makes no sense."""
     reason = " ".join(str(error).split())[:300]

@@ -30,7 +30,7 @@ from squish.errors import CorruptModel, StoreError, UnsupportedModel
 from squish.protocol import Quantized, QuantizeShards, Recipe
 from squish.worker import memory
 from squish.worker.graph import dependencies
-from squish.worker.model_files import mismatch, read_config
+from squish.worker.model_files import MISFITS, mismatch, read_config
 
 Progress = Callable[[str, float], None]
 
@@ -161,7 +161,7 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
         model = model_class(arguments.from_dict(config))
         sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
         model.load_weights(list(sanitized.items()), strict=True)
-    except (ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError, RuntimeError) as error:
+    except MISFITS as error:
         raise mismatch(source, error) from error
     _cast(model, config)
     try:

@@ -16,12 +16,13 @@ from textual.widgets.option_list import Option
 
 from squish import fit
 from squish.config import Settings
-from squish.errors import EngineError, InvalidName, SquishError
+from squish.errors import InvalidName, SquishError
 from squish.hub import Hub
 from squish.names import RepoName, parse
 from squish.search import Found
 from squish.text import clean
 from squish.tui import figures, readme, variants
+from squish.tui.faults import fault
 from squish.tui.messages import CardRead
 from squish.tui.variants import Variant
 from squish.tui.widgets.card import FIT_LOOKS, about, fit_lines
@@ -75,7 +76,7 @@ class CardScreen(ModalScreen[str | None]):
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
-            failure = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+            failure = fault(error)
         self.post_message(CardRead(text, tuple(found), failure))
 
     @on(CardRead)

@@ -13,10 +13,11 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from squish import fit, search
-from squish.errors import EngineError, SquishError
+from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.search import Found, Wanted
 from squish.tui import finds
+from squish.tui.faults import fault
 from squish.tui.machine import Machine
 from squish.tui.messages import HubAnswered, MachineRead
 
@@ -68,7 +69,7 @@ class HubSearch(Screen[None]):
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the search down
-            failure = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+            failure = fault(error)
         self.post_message(HubAnswered(number, tuple(found), failure))
 
     @on(HubAnswered)

@@ -16,13 +16,14 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
 from squish import measured
-from squish.errors import EngineError, SquishError
+from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.sessions import ModelStatus
 from squish.store import Manifest
 from squish.text import clean
 from squish.tui import actions, figures, loading, preferences, summary
 from squish.tui.downloads import Downloads
+from squish.tui.faults import fault
 from squish.tui.machine import Machine
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
@@ -138,7 +139,7 @@ class LibraryScreen(Screen[None]):
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
-            failure = EngineError(f"Something went wrong inside Squish ({type(error).__name__}).")
+            failure = fault(error)
         if failure:
             hint = f"\n{clean(failure.hint)}" if failure.hint else ""
             self.app.notify(clean(failure.message) + hint, severity="error", markup=False)
