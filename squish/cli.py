@@ -15,13 +15,14 @@ from typing import Any
 
 import click
 
-from squish import console, versions
+from squish import console
 from squish.commands import bench, chats, completion, config, doctor, exits, run, serve, servers
 from squish.commands.exits import Exit
 from squish.commands.models import COMMANDS
 from squish.commands.run import open_model
-from squish.config import Settings, resolve
+from squish.config.settings import Settings, resolve
 from squish.errors import SquishError
+from squish.system import versions
 
 
 def main() -> None:

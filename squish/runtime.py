@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from squish.chats import Chats
-from squish.config import Settings
-from squish.sessions import SessionManager
-from squish.store import Store
+from squish.chats.chats import Chats
+from squish.config.settings import Settings
+from squish.models.store import Store
+from squish.sessions.manager import SessionManager
 
 
 class Runtime:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from squish.config import Settings
-from squish.pull import pull
+from squish.config.settings import Settings
+from squish.models.store import Store
+from squish.pull.pull import pull
 from squish.runtime import Runtime
-from squish.store import Store
 
 MODEL = "smollm2:135m"
 
@@ -94,7 +94,7 @@ def share_compiled(folder: Path) -> None:
 def _compiled() -> Path:
     """What a worker compiles before it has anything to do, and the folder where it puts what it compiles later."""
     folder = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
-    program = "import pathlib, sys; from squish.worker import blas, kernels; path = pathlib.Path(sys.argv[1]); "
+    program = "import pathlib, sys; from squish.worker.cpu import blas, kernels; path = pathlib.Path(sys.argv[1]); "
     program += "kernels.prepare(path); blas.prepare(path)"
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
     return folder

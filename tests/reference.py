@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from squish import errors
 from squish.api.errors import to_failure
 from squish.cli import cli
 from squish.commands.exits import Exit, of
-from squish.config import ELSEWHERE, KEYS, TABLES, sample
+from squish.config.settings import ELSEWHERE, KEYS, TABLES, sample
 from squish.errors import SquishError
 from squish.tui import actions
 
-DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"
+ROOT = Path(__file__).parent.parent
+DIRECTORY = ROOT / "docs" / "reference"
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -81,6 +83,25 @@ def keys_page() -> str:
     return "\n".join(lines)
 
 
+def modules_page() -> str:
+    """Every package and module with the first sentence of its docstring."""
+    lines = ["# Modules", "", "Made by `make docs` from the first lines of the modules themselves.", ""]
+    for package in sorted(path.parent for path in (ROOT / "squish").rglob("__init__.py")):
+        lines += [f"## {package.relative_to(ROOT)}/", "", _about(package / "__init__.py"), ""]
+        files = [path for path in sorted(package.glob("*.py")) if path.stem not in ("__init__", "__main__")]
+        if files:
+            lines += ["| module | what it owns |", "| --- | --- |"]
+            lines += [f"| `{path.stem}` | {_about(path)} |" for path in files]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _about(path: Path) -> str:
+    """The first line of a module's docstring."""
+    paragraph = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+    return " ".join(paragraph.split()).replace("|", "\\|")
+
+
 def _tree() -> Iterator[tuple[str, str]]:
     """Name and meaning of each error, from the tree in the module's docstring."""
     for line in (errors.__doc__ or "").splitlines():
@@ -91,7 +112,13 @@ def _tree() -> Iterator[tuple[str, str]]:
 
 def pages() -> dict[str, str]:
     """File name and text of every page that is made."""
-    return {"cli.md": cli_page(), "config.md": config_page(), "errors.md": errors_page(), "keys.md": keys_page()}
+    return {
+        "cli.md": cli_page(),
+        "config.md": config_page(),
+        "errors.md": errors_page(),
+        "keys.md": keys_page(),
+        "modules.md": modules_page(),
+    }
 
 
 if __name__ == "__main__":

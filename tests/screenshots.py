@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.tui_scenes import SCENES, no_package
+from tests.tui.scenes import SCENES, no_package
 
 PICTURES = {
     "chat": "chats",
@@ -29,7 +29,7 @@ async def draw(directory: Path) -> None:
     for name, scene in PICTURES.items():
         make, play = SCENES[scene]
         app = make()
-        with patch("squish.search.packaged_file", no_package):
+        with patch("squish.hub.search.packaged_file", no_package):
             async with app.run_test(size=SIZE) as pilot:
                 await play(pilot)
                 # The identifiers of an export are new every time; without them a picture changes only with the screen.

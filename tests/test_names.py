@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from squish.errors import InvalidName
+from squish.models.store import directory_name
 from squish.names import LocalPath, ModelRef, RepoName, ShortName, parse
-from squish.sources import local_id
-from squish.store import directory_name
+from squish.pull.sources import local_id
 
 words = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-][A-Za-z0-9]){0,10}", fullmatch=True).filter(
     lambda word: not word.lower().endswith(".gguf")

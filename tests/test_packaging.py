@@ -21,7 +21,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     assert wheel.name.startswith(f"squish-{__version__}-")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"squish/catalog.toml", "squish/worker/shim.c", "squish/py.typed", "squish/cli.py"} <= set(names)
+    assert {"squish/models/catalog.toml", "squish/worker/cpu/shim.c", "squish/py.typed", "squish/cli.py"} <= set(names)
     sheets = {str(path.relative_to(ROOT)) for path in (ROOT / "squish").rglob("*.tcss")}
     assert sheets <= set(names)
     assert {name.split("/")[0] for name in names} == {"squish", f"squish-{__version__}.dist-info"}

@@ -15,15 +15,15 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
-from squish.api.connection import read_body
 from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import json_response, to_failure
 from squish.api.metrics import Metrics
 from squish.api.models import check_model, pull_first
-from squish.engine import Generation
+from squish.api.transport.connection import read_body
 from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
-from squish.sessions import SessionManager
+from squish.sessions.engine import Generation
+from squish.sessions.manager import SessionManager
 
 LARGE_BODY = 65_536
 """Bytes from which on a body is read in a thread, so that nobody else waits for it."""

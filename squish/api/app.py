@@ -13,13 +13,13 @@ from sanic.config import Config
 from squish.api import access
 from squish.api.chat import create_chat_completion
 from squish.api.completions import create_completion
-from squish.api.connection import MAX_BODY, MAX_HEADER, AnyRequest
 from squish.api.errors import JsonErrors
 from squish.api.health import get_health
 from squish.api.metrics import Metrics, get_metrics
 from squish.api.models import get_model, list_models
 from squish.api.opening import Opening
 from squish.api.options import Options
+from squish.api.transport.connection import MAX_BODY, MAX_HEADER, AnyRequest
 from squish.runtime import Runtime
 
 App = Sanic[Config, SimpleNamespace]

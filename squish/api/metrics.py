@@ -17,7 +17,7 @@ from sanic import HTTPResponse, Request
 
 from squish.api.errors import Response
 from squish.generation import Finished
-from squish.sessions import ModelStatus
+from squish.sessions.manager import ModelStatus
 
 _FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)

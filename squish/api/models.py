@@ -11,8 +11,8 @@ from sanic import HTTPResponse, Request
 
 from squish.api.errors import json_response
 from squish.errors import InvalidName, ModelNotFound
+from squish.models.store import Manifest
 from squish.names import LocalPath, parse
-from squish.store import Manifest
 from squish.text import clean
 
 

@@ -15,9 +15,9 @@ from sanic.server import AsyncioServer
 from sanic.server import serve as make_server
 
 from squish.api.app import build_app
-from squish.api.connection import Connection
 from squish.api.opening import Opening
 from squish.api.options import Options
+from squish.api.transport.connection import Connection
 from squish.errors import ConfigError, InvalidInput
 from squish.runtime import Runtime
 

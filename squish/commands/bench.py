@@ -11,12 +11,12 @@ import click
 from squish import console
 from squish.commands.completion import complete_model
 from squish.commands.flags import Whole
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
-    from squish.bench import Figure, Plan, Target
-    from squish.store import Installed
+    from squish.bench.measure import Figure, Plan, Target
+    from squish.models.store import Installed
 
 _ROOM = 256  # tokens that a prompt may turn out longer than planned, and its answer
 _LONGEST = 1_000_000
@@ -46,7 +46,7 @@ def bench(
     squish bench smollm2:135m --rounds 5 --json > speed.json
     squish bench qwen3:8b --compare http://127.0.0.1:8080,qwen3-8b
     """
-    from squish.bench import Plan
+    from squish.bench.measure import Plan
 
     settings = Settings.from_environment()
     installed = _installed(settings, model)
@@ -61,7 +61,7 @@ def bench(
 
 def _installed(settings: Settings, model: str | None) -> Installed:
     """The model to measure: the one named, else the configured one, else the first."""
-    from squish.store import Store
+    from squish.models.store import Store
 
     store = Store(settings.cache_dir)
     if name := model or settings.model:
@@ -95,8 +95,8 @@ def _other(compare: str | None) -> tuple[str, str] | None:
 async def _bench(settings: Settings, model: str, plan: Plan, other: tuple[str, str] | None, as_json: bool) -> None:
     from contextlib import AsyncExitStack
 
-    from squish.bench import Figure, Target, measure
-    from squish.own_server import own_server
+    from squish.bench.measure import Figure, Target, measure
+    from squish.bench.own_server import own_server
 
     status = console.Status()
     async with AsyncExitStack() as stack:
@@ -120,7 +120,7 @@ async def _bench(settings: Settings, model: str, plan: Plan, other: tuple[str, s
 
 
 def _print(targets: list[Target], sides: list[tuple[Figure, ...]], memory: Figure) -> None:
-    from squish.bench import rows
+    from squish.bench.measure import rows
 
     headers = ["MEASURED"]
     for target in targets:
@@ -152,7 +152,7 @@ def _remember(settings: Settings, model: str, figures: tuple[Figure, ...]) -> No
     from datetime import UTC, datetime
 
     from squish import __version__
-    from squish.measured import Speed, remember
+    from squish.models.speeds import Speed, remember
 
     found = {figure.name: figure.median for figure in figures}
     if decode := found.get("decode, 1 stream"):

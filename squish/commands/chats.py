@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from squish import console
-from squish.chat_export import FORMATS, Format, about, export, format_of, local_time
-from squish.chats import Chats
+from squish.chats.chats import Chats
+from squish.chats.export import FORMATS, Format, about, export, format_of, local_time
 from squish.commands.flags import Whole
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import InvalidInput, StoreError
 from squish.text import clean
 

@@ -60,9 +60,9 @@ def prepare() -> None:
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Installed models whose names begin so. Whatever is wrong, completion says nothing of it."""
-    from squish.config import Settings
+    from squish.config.settings import Settings
     from squish.errors import SquishError
-    from squish.store import Store
+    from squish.models.store import Store
 
     try:
         models = Store(Settings.from_environment().cache_dir).list()
@@ -73,7 +73,7 @@ def complete_model(context: click.Context, parameter: click.Parameter, incomplet
 
 def complete_source(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """What can be pulled: names of the catalog, and what is on the disk."""
-    from squish import catalog
+    from squish.models import catalog
 
     if incomplete.startswith((".", "/", "~")):
         return [CompletionItem(incomplete, type="file")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from squish import console
-from squish.config import resolve, sample
+from squish.config.settings import resolve, sample
 from squish.errors import ConfigError, StoreError
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squish import console, fit, machine
-from squish.manifest import Installed, Manifest, read_json
-from squish.measured import Speed
+from squish import console
+from squish.memory import fit, machine
+from squish.models.manifest import Installed, Manifest, read_json
+from squish.models.speeds import Speed
 from squish.text import clean
 
 _USUAL_CONTEXT = 8192

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from squish import console
-from squish.config import resolve
+from squish.config.settings import resolve
 
 
 @click.command()

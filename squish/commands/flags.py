@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from squish import durations
+from squish.config import durations
 
 
 class Seconds(click.ParamType[float]):

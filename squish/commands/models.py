@@ -14,15 +14,15 @@ import click
 from squish import console
 from squish.commands.completion import complete_model, complete_source
 from squish.commands.flags import Whole
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import CorruptModel, SquishError
 
 if TYPE_CHECKING:
-    from squish.catalog import CatalogEntry
-    from squish.manifest import Installed, Manifest
-    from squish.measured import Speed
-    from squish.search import Found
-    from squish.store import Store
+    from squish.hub.search import Found
+    from squish.models.catalog import CatalogEntry
+    from squish.models.manifest import Installed, Manifest
+    from squish.models.speeds import Speed
+    from squish.models.store import Store
 
 _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_4_6, …, or none.  [default: 4]"
 
@@ -46,7 +46,7 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
     squish pull bartowski/Qwen2.5-0.5B-Instruct-GGUF:Q8_0
     squish pull ./model.gguf --name mine:7b
     """
-    from squish import recipes
+    from squish.models import recipes
 
     asked = bits is not None or group_size is not None
     recipe = recipes.recipe("4" if bits is None else bits, group_size) if asked else recipes.DEFAULT
@@ -57,9 +57,9 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
 async def install(settings: Settings, model: str, *, as_json: bool = False, **options: Any) -> None:
     """Pull a model and show how it goes. Options are those of squish.pull.pull; name is its as_name."""
     from squish.commands.pull_output import as_lines, as_talk, stopped
-    from squish.progress import Progress
-    from squish.pull import pull as pull_events
-    from squish.store import Store
+    from squish.models.store import Store
+    from squish.pull.events import Progress
+    from squish.pull.pull import pull as pull_events
 
     show = as_lines() if as_json else as_talk()
     options["as_name"] = options.pop("name", None)
@@ -87,7 +87,7 @@ def list_models(as_json: bool) -> None:
     squish list
     squish list --json | jq -r '.[].id'
     """
-    from squish.measured import speeds
+    from squish.models.speeds import speeds
 
     store = _store()
     models = store.installed()
@@ -138,7 +138,7 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     squish show smollm2:135m --context 8192
     """
     from squish.commands import describe
-    from squish.measured import speeds
+    from squish.models.speeds import speeds
 
     installed = _store().find(model)
     speed = speeds(Settings.from_environment().home).get(installed.manifest.id)
@@ -228,7 +228,7 @@ def list_catalog(query: str, as_json: bool) -> None:
     \b
     squish catalog qwen
     """
-    from squish import catalog
+    from squish.models import catalog
 
     words = query.lower().split()
     found = [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
@@ -262,8 +262,8 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     squish search "qwen coder" --fits
     squish search --sort updated --limit 5
     """
-    from squish import search as searching
     from squish.errors import HubError
+    from squish.hub import search as searching
 
     settings = Settings.from_environment()
     wanted = searching.Wanted(query, context, fits or not query, sort, limit)
@@ -296,7 +296,7 @@ def _show_found(found: list[Found], context: int) -> None:
         "REPOSITORY",
     )
     console.table(headers, [_search_row(model) for model in found], right=frozenset({2, 3, 4, 5, 7, 8}))
-    from squish import machine
+    from squish.memory import machine
 
     here = machine.read()
     console.note(
@@ -372,7 +372,7 @@ def _listed_json(installed: Installed) -> dict[str, Any]:
 
 
 def _store() -> Store:
-    from squish.store import Store
+    from squish.models.store import Store
 
     return Store(Settings.from_environment().cache_dir)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from squish import console
-from squish.progress import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted
+from squish.pull.events import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted
 
 
 def as_talk() -> Callable[[PullEvent], None]:

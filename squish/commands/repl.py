@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import msgspec
 
 from squish import console
-from squish.chats import ChatSettings
+from squish.chats.chats import ChatSettings
+from squish.chats.recorder import Kept
 from squish.errors import SquishError
 from squish.generation import (
     ChatPrompt,
@@ -28,7 +29,6 @@ from squish.generation import (
     ReasoningDelta,
     TextDelta,
 )
-from squish.kept import Kept
 from squish.runtime import Runtime
 
 _HELP = """\

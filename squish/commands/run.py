@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from squish.commands.completion import complete_model
 from squish.commands.models import install
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
@@ -52,23 +52,23 @@ def run(
 
     A conversation that goes on is asked as before: with its model, system prompt and parameters, but for what is given.
     """
-    from squish import kept
+    from squish.chats import recorder
     from squish.commands import repl
 
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
     if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
     settings = Settings.from_environment()
-    continued = kept.chosen(settings.home, chat) if go_on or chat is not None else None
+    continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
     source = click.get_current_context().get_parameter_source
     given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
-    asked = kept.settings_of(continued, given, max_tokens=2048 if text is None else 512)
+    asked = recorder.settings_of(continued, given, max_tokens=2048 if text is None else 512)
     model = model or (continued.model if continued else None)
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
     with asyncio.Runner() as runner:
         runtime = runner.run(open_model(settings, model))
-        keeping = kept.Kept(runtime.chats, model, asked, continued) if save or continued else None
+        keeping = recorder.Kept(runtime.chats, model, asked, continued) if save or continued else None
         try:
             if text is None:
                 repl.Repl(runtime, model, asked, keeping).run(runner)

@@ -19,7 +19,7 @@ import click
 
 from squish import console
 from squish.commands.flags import Seconds, Whole
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import ConfigError, SquishError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) 
     from squish.api.opening import Opening
     from squish.api.server import Stop, serve
     from squish.runtime import Runtime
-    from squish.serving import Announcement
+    from squish.system.servers import Announcement
 
     stop, opening = Stop(), Opening(settings.max_queue)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -120,7 +120,7 @@ async def serve_beside(
     """
     from squish.api.options import Options
     from squish.api.server import Stop, serve
-    from squish.serving import Announcement
+    from squish.system.servers import Announcement
 
     async with Announcement(runtime.settings.home, runtime.sessions.status) as announcement:
 

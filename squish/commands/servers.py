@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from squish import console
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import SquishError
 
 if TYPE_CHECKING:
-    from squish.serving import Server
+    from squish.system.servers import Server
 
 
 @click.command()
@@ -26,7 +26,7 @@ def ps(as_json: bool) -> None:
     """
     import msgspec
 
-    from squish.serving import servers
+    from squish.system.servers import servers
 
     found = servers(Settings.from_environment().home)
     if as_json:
@@ -73,9 +73,9 @@ def stop(process: int | None, every: bool) -> None:
     squish stop 4711
     squish stop --all
     """
-    from squish import serving
+    from squish.system import servers
 
-    running = serving.servers(Settings.from_environment().home)
+    running = servers.servers(Settings.from_environment().home)
     chosen = [server for server in running if process in (None, server.pid)]
     if not chosen:
         said = "No server of yours runs." if not running else f"No server of yours is process {process}."
@@ -85,5 +85,5 @@ def stop(process: int | None, every: bool) -> None:
         raise SquishError(f"{len(chosen)} servers run: {numbers}.", hint="Name one, or run: squish stop --all")
     for server in chosen:
         console.note(f"Stopping {server.url or f'process {server.pid}'}…")
-        serving.stop(server)
+        servers.stop(server)
         console.note("Stopped.")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from squish import versions
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.console import size
 from squish.doctor.finding import Finding, Status
+from squish.system import versions
 
 _LITTLE_DISK = 5_000_000_000
 _LITTLE_MEMORY = 2_000_000_000

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.doctor.computer import GET_COMPILER
 from squish.doctor.finding import Finding
-from squish.probed import Probed
+from squish.system.probed import Probed
 from squish.text import clean
 
 _PROBE_SECONDS = 120
@@ -42,7 +42,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
 
 def probe(settings: Settings) -> Probed | str:
     """What MLX computes with, measured in a process of its own; a sentence when that fails."""
-    command = [sys.executable, "-P", "-m", "squish.worker.probe", str(settings.worker_cache)]
+    command = [sys.executable, "-P", "-m", "squish.worker.jobs.probe", str(settings.worker_cache)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:

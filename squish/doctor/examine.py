@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from squish.config import Resolved, Settings
+from squish.config.settings import Resolved, Settings
 from squish.doctor.computer import compiler, machine, packages, places
 from squish.doctor.engine import engine
 from squish.doctor.finding import Finding

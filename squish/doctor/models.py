@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from squish import catalog, unfinished
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.console import size
 from squish.doctor.finding import Finding
 from squish.errors import ModelNotFound, SquishError
+from squish.models import catalog, unfinished
+from squish.models.store import Store
 from squish.names import ShortName, parse
-from squish.store import Store
 
 
 def store(settings: Settings) -> Iterator[Finding]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import psutil
 
-from squish import serving
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.doctor.finding import Finding
+from squish.system import servers
 from squish.text import clean
 
 _HUB_SECONDS = 5.0
@@ -22,7 +22,7 @@ def hub(settings: Settings) -> Iterator[Finding]:
         return
     import httpx2
 
-    from squish.hub import Hub
+    from squish.hub.client import Hub
 
     hub = Hub(settings)
     url = f"{settings.hub_endpoint}/api/whoami-v2"
@@ -48,12 +48,12 @@ def hub(settings: Settings) -> Iterator[Finding]:
 
 def port(settings: Settings) -> Iterator[Finding]:
     """Whether the configured port is free, ours, or somebody else's."""
-    for server in serving.servers(settings.home):
+    for server in servers.servers(settings.home):
         yield Finding("server", "ok", f"a server of ours runs at {server.url}, process {server.pid}")
     if settings.port == 0:
         return
     owner = _listener(settings.port)
-    ours = {server.pid for server in serving.servers(settings.home)}
+    ours = {server.pid for server in servers.servers(settings.home)}
     if owner is None:
         yield Finding("port", "ok", f"{settings.port} is free")
     elif owner in ours:

@@ -11,10 +11,10 @@ from textual.app import App
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
-from squish.engine import Generation
 from squish.errors import SquishError
 from squish.generation import GenerationRequest
 from squish.runtime import Runtime
+from squish.sessions.engine import Generation
 from squish.tui.conversation import Turn
 from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent

@@ -18,7 +18,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.theme import Theme
 
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import InvalidInput, SquishError
 from squish.runtime import Runtime
 from squish.text import clean

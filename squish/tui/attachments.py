@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from squish.chats import Attachment
+from squish.chats.chats import Attachment
 from squish.tui import figures
 
 MAX_FILE = 512 * 1024

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from squish.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
+from squish.chats.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
 from squish.generation import ChatPrompt, GenerationRequest, Message
 from squish.tui.answer import Answer
 

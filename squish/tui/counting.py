@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from squish.chats import Attachment
+from squish.chats.chats import Attachment
 from squish.errors import SquishError
-from squish.sessions import SessionManager
+from squish.sessions.manager import SessionManager
 from squish.tui import attachments
 from squish.tui.context import Context
 from squish.tui.conversation import Conversation, Turn

@@ -11,12 +11,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from squish import unfinished
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import SquishError
-from squish.progress import Notice, Phase, Progress, Pulled, PullEvent, PullStarted
-from squish.pull import pull
-from squish.store import Store
+from squish.models import unfinished
+from squish.models.store import Store
+from squish.pull.events import Notice, Phase, Progress, Pulled, PullEvent, PullStarted
+from squish.pull.pull import pull
 from squish.tui.faults import fault
 
 AT_ONCE = 2

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from squish import fit
 from squish.errors import InvalidName
+from squish.hub.search import Found
+from squish.memory import fit
 from squish.names import RepoName, parse
-from squish.search import Found
 
 CONTEXTS = (2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144)
 

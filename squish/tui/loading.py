@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from squish.errors import EngineError, SquishError
-from squish.sessions import SessionManager
+from squish.sessions.manager import SessionManager
 from squish.tui.faults import fault
 
 

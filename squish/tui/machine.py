@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from squish import fit, machine
+from squish.memory import fit, machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from squish.chats import ChatSettings
+from squish.chats.chats import ChatSettings
 from squish.errors import SquishError
-from squish.fit import Machine
 from squish.generation import GenerationEvent
-from squish.search import Found
+from squish.hub.search import Found
+from squish.memory.fit import Machine
 from squish.tui.conversation import Turn
 from squish.tui.variants import Variant
 

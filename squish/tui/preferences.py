@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from textual.app import App
 
-from squish import state_file
-from squish.config import Settings
+from squish.config import state
+from squish.config.settings import Settings
 from squish.errors import ConfigError
 from squish.tui import actions
 
@@ -22,7 +22,7 @@ _PINNED = "pinned"
 
 def apply(app: App[None], settings: Settings) -> None:
     """Give the app its theme and its keys. Raises ConfigError naming a theme or a binding that does not exist."""
-    chosen = state_file.table(settings.home, _TABLE).get("theme")
+    chosen = state.table(settings.home, _TABLE).get("theme")
     if settings.theme:
         if settings.theme not in app.available_themes:
             raise _unknown("theme", settings.theme, app.available_themes)
@@ -38,12 +38,12 @@ def apply(app: App[None], settings: Settings) -> None:
 
 def remember_theme(settings: Settings, theme: str) -> None:
     """Begin with this theme next time, unless config.toml sets one. Raises StoreError."""
-    state_file.keep(settings.home, _TABLE, {"theme": theme})
+    state.keep(settings.home, _TABLE, {"theme": theme})
 
 
 def pinned(settings: Settings) -> frozenset[str]:
     """The models that were pinned, by their ids."""
-    found = state_file.table(settings.home, _TABLE).get(_PINNED)
+    found = state.table(settings.home, _TABLE).get(_PINNED)
     return frozenset(each for each in found if isinstance(each, str)) if isinstance(found, list) else frozenset()
 
 
@@ -52,7 +52,7 @@ def remember_pin(settings: Settings, id: str, is_pinned: bool) -> None:
     before = pinned(settings)
     after = before | {id} if is_pinned else before - {id}
     if after != before:
-        state_file.keep(settings.home, _TABLE, {_PINNED: sorted(after)})
+        state.keep(settings.home, _TABLE, {_PINNED: sorted(after)})
 
 
 def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:

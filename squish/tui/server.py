@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Literal, Protocol
 
-from squish import serving
 from squish.errors import ConfigError, EngineError, SquishError
 from squish.runtime import Runtime
+from squish.system import servers
 from squish.text import clean
 
 LOG_LINES = 200
@@ -71,9 +71,9 @@ class ApiServer:
             self.state = "stopping"
             self._stop.set()
 
-    async def holder(self) -> serving.Server | None:
+    async def holder(self) -> servers.Server | None:
         """The `squish serve` of this home that listens on the port, if one does."""
-        running = await asyncio.to_thread(serving.servers, self._runtime.settings.home)
+        running = await asyncio.to_thread(servers.servers, self._runtime.settings.home)
         return next((each for each in running if each.url.endswith(f":{self.port}")), None)
 
     def next_port(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from squish.sessions import ModelStatus
+from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui.answer import Phase
 from squish.tui.conversation import Conversation

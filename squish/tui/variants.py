@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from squish import fit
 from squish.errors import SquishError
-from squish.hub import HubFile, Snapshot
-from squish.search import Found
-from squish.sources import choose
+from squish.hub.client import HubFile, Snapshot
+from squish.hub.search import Found
+from squish.memory import fit
+from squish.pull.sources import choose
 from squish.tui import finds
 
 _TAG = re.compile(r"([^-./]+)\.gguf$", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The worker process: `python -m squish.worker FD CACHE_DIR`, started by squish.workers and by nobody else.
+"""The worker process: `python -m squish.worker FD CACHE_DIR`, started by squish.ipc.process and by nobody else.
 
 The first frame decides what it is: Load makes it serve a model until its socket closes; a job frame makes it do that
 job. Threads: reader (frames in), tokenizer (prompts → token ids), and the main thread, which alone touches MLX.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squish.errors import EngineError, SquishError
-from squish.protocol import (
+from squish.ipc.frames import (
     HEARTBEAT,
     Alive,
     Cancel,
@@ -33,10 +33,10 @@ from squish.protocol import (
     MeasurePerplexity,
     QuantizeShards,
 )
-from squish.worker.channel import Channel
+from squish.worker.connection import Channel
 
 if TYPE_CHECKING:
-    from squish.worker.blas import BlasReport
+    from squish.worker.cpu.blas import BlasReport
     from squish.worker.disk import DiskTier
     from squish.worker.intake import Intake
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _work(channel: Channel, cache_dir: Path) -> None:
-    from squish.worker import blas, kernels
+    from squish.worker.cpu import blas, kernels
 
     kernels.prepare(cache_dir)
     report = blas.prepare(cache_dir)
@@ -73,7 +73,7 @@ def _work(channel: Channel, cache_dir: Path) -> None:
         case Load() as load:
             _serve(channel, load, report, cache_dir)
         case (ImportGguf() | InspectModel() | QuantizeShards() | MeasurePerplexity()) as job:
-            from squish.worker import convert
+            from squish.worker.jobs import convert
 
             _start("reader", lambda: _read(channel, None, lambda: None))
             channel.send(convert.run(job, channel.send))
@@ -84,13 +84,13 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
-    from squish.worker.attention import use_fused_attention
+    from squish.worker.cpu.attention import use_fused_attention
+    from squish.worker.cpu.rotary import use_short_rotation
     from squish.worker.hold import hold
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
     from squish.worker.prefix import PrefixCache
     from squish.worker.prompt import PromptEncoder
-    from squish.worker.rotary import use_short_rotation
     from squish.worker.runner import Inbox, Runner, Stop
 
     inbox: Inbox = queue.SimpleQueue()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, Timings, Usage
-from squish.protocol import Cancel, Counted, CountTokens, Events, Failed, Failure, FromWorker, Generate
+from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Failure, FromWorker, Generate
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox

@@ -27,7 +27,8 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_model, load_tokenizer
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
-from squish.worker import memory, packed
+from squish.worker import memory
+from squish.worker.cpu import packed
 from squish.worker.model_files import MISFITS, check_weight_files, display_name, mismatch, read_config
 
 # Left for the KV cache, activations and everybody else.

@@ -22,8 +22,8 @@ from squish.generation import (
     ToolCallDelta,
     Usage,
 )
-from squish.worker.channels import Channel, Edges, Span, Splitter, overlap
 from squish.worker.logprobs import Ledger
+from squish.worker.markers import Channel, Edges, Span, Splitter, overlap
 from squish.worker.tools import Parser, read_calls
 
 

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from squish.errors import ContextLengthExceeded, CorruptModel, InvalidInput
 from squish.generation import ChatPrompt, Message, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
 from squish.worker import tools
-from squish.worker.channels import edges_of
 from squish.worker.grammar import GrammarCompiler, Thinking
+from squish.worker.markers import edges_of
 from squish.worker.output import Reading
 from squish.worker.rows import Plan
 

@@ -19,7 +19,7 @@ from mlx_lm.generate import BatchGenerator
 
 from squish.errors import EngineError, SquishError
 from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
-from squish.protocol import Cancel, Events, Failed, Failure, FromWorker
+from squish.ipc.frames import Cancel, Events, Failed, Failure, FromWorker
 from squish.worker import logprobs
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache

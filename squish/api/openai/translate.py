@@ -12,12 +12,11 @@ from typing import TypeVar
 
 import msgspec
 
-from squish import durations
 from squish.api.dialect import Asked, Reply
 from squish.api.openai import bodies, conversation, foreign, schemas
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
 from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest, Format, NamedSchema
-from squish.engine import MAX_ROWS
+from squish.config import durations
 from squish.errors import InvalidInput
 from squish.generation import (
     GenerationRequest,
@@ -27,6 +26,7 @@ from squish.generation import (
     TextPrompt,
     TokenPrompt,
 )
+from squish.sessions.engine import MAX_ROWS
 
 MAX_LOGPROBS = 5  # of a text completion, as with OpenAI; chats have 20
 MAX_INT = 2**31 - 1  # no count a client could mean is larger; larger ones do not fit the frames to the worker

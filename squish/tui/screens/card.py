@@ -14,12 +14,12 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from squish import fit
-from squish.config import Settings
+from squish.config.settings import Settings
 from squish.errors import InvalidName, SquishError
-from squish.hub import Hub
+from squish.hub.client import Hub
+from squish.hub.search import Found
+from squish.memory import fit
 from squish.names import RepoName, parse
-from squish.search import Found
 from squish.text import clean
 from squish.tui import figures, readme, variants
 from squish.tui.faults import fault

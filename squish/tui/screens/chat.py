@@ -15,8 +15,8 @@ from textual import on
 from textual.app import SuspendNotSupported
 from textual.widgets import Markdown
 
-from squish.chat_export import export, file_name, format_of
-from squish.chats import Hit
+from squish.chats.chats import Hit
+from squish.chats.export import export, file_name, format_of
 from squish.errors import SquishError
 from squish.text import clean
 from squish.tui import actions

@@ -18,10 +18,10 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
 
-from squish.chats import Attachment
+from squish.chats.chats import Attachment
 from squish.errors import SquishError
+from squish.models.store import Manifest
 from squish.runtime import Runtime
-from squish.store import Manifest
 from squish.text import clean
 from squish.tui import actions, attachments, context, counting, loading, summary
 from squish.tui.answering import Answering

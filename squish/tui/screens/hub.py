@@ -12,8 +12,8 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
+from squish.hub.search import Found
 from squish.runtime import Runtime
-from squish.search import Found
 from squish.text import clean
 from squish.tui import actions, figures, finds, summary, variants
 from squish.tui.downloads import Downloads

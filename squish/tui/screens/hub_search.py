@@ -12,10 +12,11 @@ from textual import on
 from textual.screen import Screen
 from textual.widgets import Input
 
-from squish import fit, search
 from squish.errors import SquishError
+from squish.hub import search
+from squish.hub.search import Found, Wanted
+from squish.memory import fit
 from squish.runtime import Runtime
-from squish.search import Found, Wanted
 from squish.tui import finds
 from squish.tui.faults import fault
 from squish.tui.machine import Machine

@@ -15,11 +15,11 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
-from squish import measured
 from squish.errors import SquishError
+from squish.models import speeds
+from squish.models.store import Manifest
 from squish.runtime import Runtime
-from squish.sessions import ModelStatus
-from squish.store import Manifest
+from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import actions, figures, loading, preferences, summary
 from squish.tui.downloads import Downloads
@@ -71,7 +71,7 @@ class LibraryScreen(Screen[None]):
 
     def _remembered_speeds(self) -> dict[str, float]:
         """What the last answer of each model had, and better what a benchmark measured."""
-        benched = {id: each.decode_tps for id, each in measured.speeds(self._runtime.settings.home).items()}
+        benched = {id: each.decode_tps for id, each in speeds.speeds(self._runtime.settings.home).items()}
         try:
             return self._runtime.chats.speeds() | benched
         except SquishError:  # the chat says why

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
-from squish.store import Manifest
+from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui import figures
 from squish.tui.screens.chooser import Chooser

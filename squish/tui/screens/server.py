@@ -14,8 +14,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
-from squish.activity import RequestState, RequestStatus
 from squish.runtime import Runtime
+from squish.sessions.activity import RequestState, RequestStatus
 from squish.text import clean
 from squish.tui import actions, clipboard, figures, summary
 from squish.tui.machine import Machine

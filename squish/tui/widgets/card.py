@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from squish import fit
-from squish.search import Found
+from squish.hub.search import Found
+from squish.memory import fit
 from squish.text import clean
 from squish.tui import figures, finds
 

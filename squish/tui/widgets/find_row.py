@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from rich.text import Text
 from textual.content import Content
 
-from squish import fit
 from squish.errors import HubUnreachable, Offline, SquishError
-from squish.search import Found
+from squish.hub.search import Found
+from squish.memory import fit
 from squish.text import clean
 from squish.tui import figures, finds
 from squish.tui.finds import Choice

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from rich.text import Text
 from textual.content import Content
 
-from squish.sessions import ModelStatus
-from squish.store import Manifest
+from squish.models.store import Manifest
+from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import figures
 from squish.tui.widgets.table import Column

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from squish.store import Manifest
+from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui import figures
 

@@ -1,0 +1,90 @@
+"""A server of our own in a process of its own, for the time of a measurement, and how much memory it took at most."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from squish.errors import EngineError
+from squish.system import servers
+
+_START_SECONDS = 60.0
+_LOOK = 0.1
+# `squish` that ends with whoever started it, also when that one was killed: then its standard input closes.
+_PROGRAM = """
+import os, runpy, signal, threading
+
+def end_with_parent():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+runpy.run_module("squish", run_name="__main__")
+"""
+
+
+class OwnServer:
+    """url: where it listens. peak: bytes that its processes took together, at most, as far as was looked."""
+
+    def __init__(self, pid: int, url: str) -> None:
+        self.url = url
+        self.peak = 0
+        self._process = psutil.Process(pid)
+
+    def look(self) -> None:
+        """Read its memory now."""
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            for process in (self._process, *self._process.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_info().rss
+        self.peak = max(self.peak, total)
+
+    async def watch(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(_LOOK)
+
+
+@asynccontextmanager
+async def own_server(home: Path) -> AsyncIterator[OwnServer]:
+    """`squish serve` on a free port until the block is left, or this process is gone.
+
+    Raises EngineError when it does not start.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-c", _PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        env=dict(os.environ), start_new_session=True,
+    )  # fmt: skip
+    watching: asyncio.Task[None] | None = None
+    try:
+        server = OwnServer(process.pid, await _url(process, home))
+        watching = asyncio.create_task(server.watch())
+        yield server
+    finally:
+        if watching:
+            watching.cancel()
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _url(process: asyncio.subprocess.Process, home: Path) -> str:
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while process.returncode is None:
+                for server in servers.servers(home):
+                    if server.pid == process.pid and server.url:
+                        return server.url
+                await asyncio.sleep(_LOOK)
+    except TimeoutError:
+        pass
+    raise EngineError("The server to measure did not start.", hint="Run: squish serve --port 0, and squish doctor")

@@ -1,0 +1,103 @@
+"""A conversation as a text for other programs and for people: Markdown, one JSON object, or JSON lines.
+
+It turns values into text and writes no file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from squish.chats.chats import Chat, Saved
+from squish.errors import InvalidInput
+
+Format = Literal["md", "json", "jsonl"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's name asks for. Raises InvalidInput."""
+    found = next((each for each in FORMATS if path.suffix.lower() == f".{each}"), None)
+    if found is None:
+        raise InvalidInput(f"{path.name} does not say which format to write.", hint="End it in .md, .json or .jsonl.")
+    return found
+
+
+def file_name(chat: Chat) -> str:
+    """A name for a chat's Markdown, from its title."""
+    words = "".join(letter if letter.isalnum() else " " for letter in chat.title).split()
+    return ("-".join(words)[:40].rstrip("-").lower() or f"chat-{chat.id}") + ".md"
+
+
+def export(chat: Chat, branch: Sequence[Saved], form: Format) -> str:
+    """The branch of a chat as text that ends with a line break.
+
+    jsonl is one line, `{"messages": […]}`, as programs for fine-tuning read it.
+    """
+    match form:
+        case "md":
+            return _markdown(chat, branch)
+        case "json":
+            return json.dumps(_whole(chat, branch), indent=2, ensure_ascii=False) + "\n"
+        case "jsonl":
+            return json.dumps({"messages": _plain(chat, branch)}, ensure_ascii=False) + "\n"
+
+
+def _markdown(chat: Chat, branch: Sequence[Saved]) -> str:
+    parts = [f"# {chat.title or 'Chat'}", f"*{chat.model} · {local_time(chat.created)}*"]
+    if chat.settings.system:
+        parts += ["## System", chat.settings.system]
+    for each in branch:
+        parts += [f"## {'You' if each.role == 'user' else each.model}", each.full_text or "*(nothing)*"]
+    return "\n\n".join(parts) + "\n"
+
+
+def about(chat: Chat) -> dict[str, object]:
+    """A chat without its messages, as JSON tells of it everywhere."""
+    return {
+        "id": chat.id,
+        "title": chat.title,
+        "model": chat.model,
+        "created": _time(chat.created),
+        "updated": _time(chat.updated),
+    }
+
+
+def _whole(chat: Chat, branch: Sequence[Saved]) -> dict[str, object]:
+    return {
+        **about(chat),
+        "system": chat.settings.system or None,
+        "messages": [_detailed(each) for each in branch],
+    }
+
+
+def _detailed(message: Saved) -> dict[str, object]:
+    detailed: dict[str, object] = {"role": message.role, "content": message.text, "created": _time(message.created)}
+    if message.attachments:
+        detailed["attachments"] = [{"name": each.name, "text": each.text} for each in message.attachments]
+    if message.role == "assistant":
+        figures = message.figures
+        detailed |= {"model": message.model, "state": message.state, "finish_reason": figures.reason or None}
+        detailed |= {"reasoning": message.reasoning} if message.reasoning else {}
+        detailed["usage"] = {
+            "prompt_tokens": figures.prompt_tokens,
+            "completion_tokens": figures.completion_tokens,
+        }
+    return detailed
+
+
+def _plain(chat: Chat, branch: Sequence[Saved]) -> list[dict[str, str]]:
+    head = [{"role": "system", "content": chat.settings.system}] if chat.settings.system else []
+    return head + [{"role": each.role, "content": each.full_text} for each in branch]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def local_time(seconds: float) -> str:
+    """A point in time as people here read it: `2026-01-31 14:05`."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: asking it, and finding models."""

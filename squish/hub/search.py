@@ -1,0 +1,233 @@
+"""The use case of finding a model: the catalog, what is installed, and what the Hub has that can be run here.
+
+MLX repositories come first, then safetensors of architectures that mlx-lm runs, then GGUF files that can be imported.
+It knows no terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from squish.config.settings import Settings
+from squish.format import architectures
+from squish.hub.client import Hub
+from squish.hub.rows import HubModel, Kind
+from squish.memory import fit, machine
+from squish.models import catalog
+from squish.models.catalog import CatalogEntry, packaged_file
+from squish.models.manifest import Installed, read_json
+from squish.models.store import Store
+
+Sort = Literal["downloads", "likes", "updated", "size", "parameters", "name"]
+
+_BYTES = {"F64": 8.0, "I64": 8.0, "U64": 8.0, "F32": 4.0, "I32": 4.0, "U32": 4.0, "F4": 0.5, "U8": 1.0, "I8": 1.0}
+_NAMED_BITS = re.compile(r"(?:^|[-_.])(?:int|q)?([2-8])[-_]?bits?(?:$|[-_.])|(?:mxfp|nvfp)(4|8)", re.IGNORECASE)
+_NAMED_SIZE = re.compile(r"(?:^|[-_.])(\d+(?:\.\d+)?)(b|m)(?:$|[-_.])", re.IGNORECASE)
+_GGUF_BITS = 4.8
+_COMPRESSED_BITS = 4.5
+_MOST_BITS = 32.5  # more is the header of a file that holds next to no weights
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is searched. context: tokens that the fit is for; fits: only what fits; sort None keeps our own order."""
+
+    query: str
+    context: int = 8192
+    fits: bool = False
+    sort: str | None = None
+    limit: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model that can be pulled by this name; 0 and None where it is not known.
+
+    size: bytes on disk once it is installed; bits: per weight, so that a repository of full precision, which is
+    compressed while it is pulled, has the bits it gets; download: bytes that a pull fetches, None where that is not
+    known; memory: bytes needed at the context that was asked for; shape: what memory rests on, guessed where not
+    exact; updated: `2026-01-31`.
+    """
+
+    name: str
+    repo: str
+    author: str
+    kind: Kind | Literal["installed"]
+    parameters: int
+    bits: float | None
+    size: int
+    memory: int
+    fits: fit.Fits | None
+    shape: fit.Shape | None = None
+    downloads: int | None = None
+    likes: int | None = None
+    updated: str | None = None
+    gated: bool = False
+    download: int | None = None
+
+
+def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
+    """The catalog beside what the Hub has. Raises Offline, HubUnreachable, HubError; it blocks."""
+    here, hub = machine.read(), Hub(settings)
+    listed: dict[str, Found] = {}
+    for kind in ("mlx", "safetensors", "gguf"):
+        for model in hub.search(wanted.query, kind, limit=max(50, wanted.limit)):
+            if model.repo_id not in listed and _runs(model):
+                listed[model.repo_id] = _from_hub(model, wanted.context, here)
+    found = [
+        _with_popularity(_from_catalog(entry, wanted.context, here), listed.pop(entry.repo, None))
+        for entry in _matching(wanted.query)
+    ]
+    if not wanted.query:  # nothing was asked for: what is popular comes first, whoever named it
+        rest = sorted([*found, *listed.values()], key=lambda each: -(each.downloads or 0))
+        return _chosen([each for each in rest if each.downloads], wanted)
+    return _chosen([*found, *listed.values()], wanted)
+
+
+def offline(wanted: Wanted, settings: Settings) -> list[Found]:
+    """What is known without a connection: installed models and the catalog."""
+    here = machine.read()
+    words = wanted.query.lower().split()
+    installed = {
+        each.manifest.id: _from_store(each, wanted.context, here)
+        for each in Store(settings.cache_dir).installed()
+        if all(word in f"{each.manifest.id} {each.manifest.source}".lower() for word in words)
+    }
+    rest = [each for each in _matching(wanted.query) if each.id not in installed]
+    return _chosen([*installed.values(), *(_from_catalog(each, wanted.context, here) for each in rest)], wanted)
+
+
+def _matching(query: str) -> list[CatalogEntry]:
+    """Catalog entries whose name or repository contains every word."""
+    words = query.lower().split()
+    return [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
+
+
+def _chosen(found: Iterable[Found], wanted: Wanted) -> list[Found]:
+    rows = [each for each in found if not wanted.fits or each.fits in ("yes", "tight")]
+    match wanted.sort:
+        case "downloads" | "likes":
+            rows.sort(key=lambda each: -(getattr(each, str(wanted.sort)) or 0))
+        case "updated":
+            rows.sort(key=lambda each: each.updated or "", reverse=True)
+        case "size" | "parameters":
+            rows.sort(key=lambda each: getattr(each, str(wanted.sort)) or 1 << 62)
+        case "name":
+            rows.sort(key=lambda each: each.name.lower())
+    return rows[: wanted.limit]
+
+
+def _with_popularity(entry: Found, listed: Found | None) -> Found:
+    if listed is None:
+        return entry
+    return replace(entry, downloads=listed.downloads, likes=listed.likes, updated=listed.updated, gated=listed.gated)
+
+
+def _runs(model: HubModel) -> bool:
+    """Whether we can run it, as far as the Hub says; an MLX repository that says nothing is believed."""
+    if model.kind == "gguf":
+        return model.architecture in architectures.GGUF
+    known = architectures.supported()
+    return model.architecture in known or (model.kind == "mlx" and model.architecture is None)
+
+
+def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
+    bits = float(model.bits) if model.bits else _named_bits(model.repo_id)
+    stored = int(sum(_BYTES.get(name, 2.0 if "16" in name else 1.0) * n for name, n in model.tensors.items()))
+    parameters = _parameters(model, bits)
+    download = stored or None
+    if model.kind == "gguf":
+        bits, stored, download = None, int(parameters * _GGUF_BITS / 8), None
+    elif not bits and parameters and "U32" not in model.tensors:  # full precision: what pulling makes of it
+        bits, stored = _COMPRESSED_BITS, int(parameters * _COMPRESSED_BITS / 8)
+    elif not bits and stored and parameters:
+        bits = round(8 * stored / parameters, 1)
+    return _weighed(
+        Found(
+            name=model.repo_id,
+            repo=model.repo_id,
+            author=model.repo_id.partition("/")[0],
+            kind=model.kind,
+            parameters=parameters,
+            bits=bits,
+            size=stored or int(parameters * (bits or 16) / 8),
+            memory=0,
+            fits=None,
+            downloads=model.downloads,
+            likes=model.likes,
+            updated=model.updated,
+            gated=model.gated,
+            download=download,
+        ),
+        context,
+        here,
+    )
+
+
+def _from_catalog(entry: CatalogEntry, context: int, here: fit.Machine) -> Found:
+    size = int(entry.parameters * entry.bits / 8)
+    author = entry.repo.partition("/")[0]
+    found = Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None, download=size)
+    package = entry.package
+    if package and (file := packaged_file(package)):  # which a pull takes, and connects to nothing
+        size = file.stat().st_size
+        bits = round(8 * size / entry.parameters, 1)
+        found = replace(found, repo=f"package:{package.module}/{package.file}", author="", kind="gguf")
+        found = replace(found, bits=bits, size=size, download=0)
+    return _weighed(replace(found, shape=shape_of(entry)), context, here)
+
+
+def shape_of(entry: CatalogEntry) -> fit.Shape:
+    """What the catalog knows of a model's memory, as its config.json would say it."""
+    known = entry.shape
+    if known is None:
+        return replace(fit.guessed(entry.parameters), widened=fit.widened(entry.bits))
+    per_layer = 2 * known.kv_heads * known.head
+    return fit.Shape(
+        parameters=entry.parameters,
+        kv_numbers=per_layer * known.layers,
+        window_numbers=per_layer * known.window_layers,
+        window=known.window,
+        hidden=known.hidden,
+        intermediate=known.intermediate,
+        vocabulary=known.vocabulary,
+        widened=fit.widened(entry.bits),
+    )
+
+
+def _from_store(installed: Installed, context: int, here: fit.Machine) -> Found:
+    manifest = installed.manifest
+    bits = round(8 * manifest.weights / manifest.parameters, 1) if manifest.parameters else 0
+    where = manifest.source.removeprefix("hub:")
+    author = where.partition("/")[0] if manifest.source.startswith("hub:") else ""
+    shape = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters)
+    found = Found(manifest.id, where, author, "installed", manifest.parameters, None, manifest.size, 0, None, shape)
+    found = replace(found, bits=bits if 0 < bits <= _MOST_BITS else None)
+    return _weighed(found, context, here)
+
+
+def _weighed(found: Found, context: int, here: fit.Machine) -> Found:
+    """With the memory it needs and whether that is there; unknown without a number of parameters."""
+    if not found.parameters:
+        return found
+    shape = found.shape or replace(fit.guessed(found.parameters), widened=fit.widened(found.bits or 0))
+    needs = fit.estimate(shape, found.size, context, here)
+    return replace(found, shape=shape, memory=needs.needed, fits=fit.verdict(needs, here))
+
+
+def _parameters(model: HubModel, bits: float | None) -> int:
+    """All weights: packed words counted as what they hold; where the Hub says nothing, what the name says."""
+    if model.tensors and (words := model.tensors.get("U32")) and bits:
+        return int(words * 32 / bits)
+    if model.parameters:
+        return model.parameters
+    named = _NAMED_SIZE.search(model.repo_id.partition("/")[2])
+    return int(float(named[1]) * (1e9 if named[2].lower() == "b" else 1e6)) if named else 0
+
+
+def _named_bits(repo_id: str) -> float | None:
+    found = _NAMED_BITS.search(repo_id.partition("/")[2])
+    return float(found[1] or found[2]) if found else None

@@ -1,0 +1,186 @@
+"""One worker process seen from asyncio: start it, talk to it, notice its death, end it.
+
+It knows frames and processes, not models, queues or policy. A worker ends by itself when its socket closes, so a front
+process that is killed leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from squish.errors import EngineError, WorkerDied
+from squish.ipc import frames
+from squish.ipc.frames import (
+    Alive,
+    Failed,
+    FromWorker,
+    Imported,
+    Job,
+    JobProgress,
+    JobResult,
+    Measured,
+    Quantized,
+    ToWorker,
+)
+
+_STDERR_LINES = 40
+_EXIT_GRACE = 5.0
+SILENCE = 60.0
+
+
+class Worker:
+    """A running worker process. Create it with `spawn`; end it with `close`."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        silence: float,
+    ) -> None:
+        self._silence = silence
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._stderr_task = asyncio.create_task(self._collect_stderr())
+
+    @classmethod
+    async def spawn(cls, cache_dir: Path, silence: float = SILENCE) -> Worker:
+        """Start a worker. cache_dir: where it keeps what it compiles. silence: seconds until it counts as dead."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",  # a folder named squish in the current directory must not be imported instead of us
+                    "-m",
+                    "squish.worker",
+                    str(theirs.fileno()),
+                    str(cache_dir),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    pass_fds=(theirs.fileno(),),
+                    env=_environment(),
+                    start_new_session=True,  # Ctrl-C in the terminal is the front process's to handle
+                )
+            except OSError as error:
+                ours.close()
+                raise EngineError(f"The worker process could not be started: {error.strerror}.") from error
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer, silence)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is known to have ended."""
+        return self._process.returncode is not None
+
+    @property
+    def stderr(self) -> str:
+        """The last lines the worker, or a native library in it, wrote to its standard error."""
+        return "\n".join(self._stderr)
+
+    def send(self, frame: ToWorker) -> None:
+        """Put a frame on its way. A dead worker is noticed by `receive`, not here."""
+        if not self._writer.is_closing():
+            self._writer.write(frames.encode(frame))
+
+    async def receive(self) -> FromWorker:
+        """The next frame that says something. Raises WorkerDied when the process has ended, or hangs.
+
+        A worker that is slow goes on sending heartbeats; one that does not is ended here.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(self._silence):
+                    frame = await self._frame()
+            except TimeoutError:
+                self.kill()
+                await self.close()
+                raise WorkerDied(
+                    f"The worker process of this model gave no sign of life for {self._silence:.0f} s and was ended."
+                ) from None
+            if not isinstance(frame, Alive):
+                return frame
+
+    async def _frame(self) -> FromWorker:
+        try:
+            header = await self._reader.readexactly(frames.HEADER.size)
+            return frames.decode_from_worker(await self._reader.readexactly(frames.body_length(header)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise await self._death() from None
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise EngineError(f"The worker sent a frame that cannot be read: {error}.") from error
+
+    async def close(self) -> None:
+        """End the process: ask by closing the socket, then insist. Safe to call twice."""
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        self._stderr_task.cancel()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def _death(self) -> WorkerDied:
+        await self.close()
+        code = self._process.returncode or 0
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = "It may have run out of memory." if code == -signal.SIGKILL else None
+        detail = f" It last said: {self._stderr[-1]}" if self._stderr else ""
+        return WorkerDied(f"The worker process of this model {how}.{detail}", hint=hint)
+
+    async def _collect_stderr(self) -> None:
+        assert self._process.stderr is not None
+        try:
+            while line := await self._process.stderr.readline():
+                self._stderr.append(line.decode(errors="replace").rstrip())
+        except ValueError:  # a line longer than the reader's buffer: not worth keeping, but the pipe must not fill up
+            while await self._process.stderr.read(65536):
+                pass
+
+
+async def run_job(frame: Job, cache_dir: Path) -> AsyncIterator[JobProgress | JobResult]:
+    """Run one job in a worker of its own. Yields progress and last the result; raises the job's error or WorkerDied."""
+    worker = await Worker.spawn(cache_dir)
+    try:
+        worker.send(frame)
+        while True:
+            match await worker.receive():
+                case Failed(failure=failure):
+                    raise failure.to_error()
+                case JobProgress() as progress:
+                    yield progress
+                case (Imported() | Quantized() | Measured()) as result:
+                    yield result
+                    return
+                case other:
+                    raise EngineError(f"The worker answered a job with {type(other).__name__}.")
+    finally:
+        if sys.exc_info()[0] is not None:
+            worker.kill()
+        await worker.close()
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a worker: ours, without the secrets that it has no use for."""
+    return {k: v for k, v in os.environ.items() if k not in ("SQUISH_API_KEY", "HF_TOKEN")}

@@ -1,0 +1,53 @@
+"""Reads how much memory this machine has for models: unified memory on a Mac, VRAM with CUDA, else RAM.
+
+It decides nothing: fit.py does.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+
+from squish.memory.fit import Machine
+
+_RESERVE = 1 << 30
+
+
+def read() -> Machine:
+    """The memory of this machine now. Without a GPU that MLX can use, that is RAM, and numbers are float32."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    if sys.platform == "darwin":
+        # What macOS lets the GPU have: two thirds of a small machine's memory, three quarters of a large one's.
+        share = 0.75 if memory.total > 36 << 30 else 0.67
+        most = int(memory.total * share)
+        return Machine("unified memory", most, min(most, memory.available), float32=False)
+    if _has_cuda() and (found := _video_memory()) is not None:
+        return Machine("VRAM", found[0], found[1], float32=False)
+    packed = any(map(shutil.which, ("cc", "gcc", "clang")))  # what worker/cpu/blas.py compiles its kernels with
+    return Machine("RAM", memory.total - _RESERVE, max(0, memory.available - _RESERVE), float32=True, packed=packed)
+
+
+def _has_cuda() -> bool:
+    """Whether the MLX that is installed computes on CUDA."""
+    for name in ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda"):
+        try:
+            importlib.metadata.version(name)
+            return True
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return False
+
+
+def _video_memory() -> tuple[int, int] | None:
+    """Total and free bytes of the first GPU, as its driver says."""
+    command = ["nvidia-smi", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        total, free = (int(part) << 20 for part in said.splitlines()[0].split(","))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return total, free

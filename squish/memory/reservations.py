@@ -1,0 +1,73 @@
+"""Is there room for a model, before it is loaded: the least it needs, against what is free and what was promised.
+
+It counts and refuses; which models go to make room is the session manager's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from squish.console import size
+from squish.errors import LoadFailed
+from squish.memory import fit, machine
+from squish.models.manifest import Installed
+
+_CONTEXT = 4096  # tokens of one conversation that must fit, or there is no point in loading
+
+
+class Room:
+    """read: the machine's memory now; another one stands in for it in tests."""
+
+    def __init__(self, read: Callable[[], fit.Machine] = machine.read) -> None:
+        self._read = read
+        self._promised: dict[str, int] = {}
+
+    async def missing(self, installed: Installed) -> int:
+        """Bytes that must become free before this model can be loaded; 0 or less when there is room.
+
+        Raises LoadFailed, with the numbers and what to do, when the whole machine is too small for it.
+        """
+        memory = await asyncio.to_thread(self._read)
+        least = _least(installed, memory)
+        if least > memory.total:
+            raise self._too_large(installed, least, memory.total, f"this machine has {size(memory.total)} for models")
+        return least - memory.free + sum(self._promised.values())
+
+    async def refuse(self, installed: Installed) -> LoadFailed:
+        """The error for a model that there is no room for now."""
+        memory = await asyncio.to_thread(self._read)
+        free = max(0, memory.free - sum(self._promised.values()))
+        return self._too_large(installed, _least(installed, memory), free, f"{size(free)} of {memory.kind} are free")
+
+    async def promise(self, installed: Installed) -> None:
+        """Count a model that is being loaded, until `keep`: its weights are not in memory yet."""
+        memory = await asyncio.to_thread(self._read)
+        self._promised[installed.manifest.id] = _least(installed, memory)
+
+    def keep(self, installed: Installed) -> None:
+        """The model is in memory, or will not come."""
+        self._promised.pop(installed.manifest.id, None)
+
+    @staticmethod
+    def _too_large(installed: Installed, least: int, there: int, what: str) -> LoadFailed:
+        return LoadFailed(
+            f"{installed.manifest.id} needs at least {size(least)} for its weights and {_CONTEXT:,} tokens; {what}.",
+            hint=f"Close other programs or take a smaller or more compressed model: {size(least - there)} are missing.",
+            param="model",
+        )
+
+
+def _least(installed: Installed, memory: fit.Machine) -> int:
+    """What a model needs at the least: as in a memory where nothing can be unpacked."""
+    manifest = installed.manifest
+    try:
+        config = json.loads((installed.path / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return 0  # loading it will say what is wrong with it
+    shape = fit.shape_of(config if isinstance(config, dict) else {}, manifest.parameters)
+    stored = sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
+    context = min(_CONTEXT, manifest.context_length)
+    return fit.estimate(shape, stored, context, replace(memory, total=0)).needed

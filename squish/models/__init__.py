@@ -1,0 +1,1 @@
+"""Models: names that are known, and those that are installed."""

@@ -1,0 +1,149 @@
+"""How a model may be compressed: what `--bits` means, how a recipe is named, and what it costs.
+
+It knows neither the Hub nor MLX.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from squish.errors import InvalidInput
+from squish.ipc.frames import Recipe
+from squish.names import LocalPath, RepoName, ShortName, parse
+
+FULL = "none"
+AFFINE = (2, 3, 4, 5, 6, 8)
+MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
+MIXED = {"mixed_2_6": 2, "mixed_3_4": 3, "mixed_3_6": 3, "mixed_4_6": 4}
+CHOICES = (*(str(bits) for bits in AFFINE), *MODES, *MIXED, FULL)
+GROUPS = (32, 64, 128)
+DEFAULT = Recipe(bits=4, group_size=64)
+
+_TAG = re.compile(r"(?P<bits>[2-8])bit(?:-g(?P<group>\d+))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """What a pull was asked to do with full-precision weights.
+
+    recipe: None leaves them as they are. asked: by the user, not by default, so that doing otherwise is an error.
+    """
+
+    recipe: Recipe | None = DEFAULT
+    asked: bool = False
+    keep_source: bool = False
+    measure: bool = False
+
+    @property
+    def only(self) -> str | None:
+        """The option that makes sense only where something is compressed."""
+        return "--keep-source" if self.keep_source else "--measure" if self.measure else None
+
+
+def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
+    """The recipe of `--bits` and `--group-size`; None for "none". Raises InvalidInput."""
+    if bits == FULL:
+        if group_size is not None:
+            raise InvalidInput("--bits none compresses nothing, so it has no --group-size.", param="--group-size")
+        return None
+    if bits in MODES:
+        fixed_bits, fixed_group = MODES[bits]
+        if group_size not in (None, fixed_group):
+            raise InvalidInput(f"{bits} has groups of {fixed_group}.", param="--group-size")
+        return Recipe(fixed_bits, fixed_group, mode=bits)
+    if group_size is not None and group_size not in GROUPS:
+        problem = f"Groups of {group_size} are not possible."
+        raise InvalidInput(problem, hint="32, 64 and 128 are.", param="--group-size")
+    group = group_size or DEFAULT.group_size
+    if bits in MIXED:
+        return Recipe(MIXED[bits], group, mixed=bits)
+    if bits.isdigit() and int(bits) in AFFINE:
+        return Recipe(int(bits), group)
+    problem = f"--bits {bits} is not known." if bits.strip() else "--bits has no value."
+    raise InvalidInput(problem, hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
+
+
+def tag(recipe: Recipe | None) -> str:
+    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `mxfp4`, `full`."""
+    if recipe is None:
+        return "full"
+    name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}bit")
+    usual = recipe.mode != "affine" or recipe.group_size == DEFAULT.group_size
+    return name if usual else f"{name}-g{recipe.group_size}"
+
+
+def from_tag(text: str | None) -> Compression | None:
+    """The compression that the tag of a repository's name asks for, or None for any other tag."""
+    found = _TAG.fullmatch(text.lower()) if text else None
+    if found is None:
+        return None
+    if found["other"] == "full":
+        return Compression(None, asked=True)
+    name = found["bits"] or found["other"]
+    if name not in CHOICES or name == FULL or (found["other"] and name.isdigit()):
+        return None
+    group = found["group"] or found["other_group"]
+    return Compression(recipe(name, int(group) if group else None), asked=True)
+
+
+def named(id: str, suffix: str) -> str:
+    """The id of a model compressed in a way that has a tag: `org/repo:8bit`, `smollm2:135m-8bit`."""
+    ref = parse(id)
+    match ref:
+        case RepoName():
+            return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
+        case ShortName():
+            return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
+        case LocalPath():
+            raise InvalidInput(f"{id!r} cannot name an installed model.", param="name")
+
+
+def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
+    """Whether a model with this config.json is compressed in this way; which mixture it is cannot be told."""
+    found = config.get("quantization")
+    if not isinstance(found, Mapping):
+        return False
+    mixed = len({each["bits"] for each in found.values() if isinstance(each, Mapping) and "bits" in each}) > 1
+    told = (found.get("bits"), found.get("group_size"), found.get("mode", "affine"), mixed)
+    return told == (recipe.bits, recipe.group_size, recipe.mode, recipe.mixed is not None)
+
+
+def bits_per_weight(recipe: Recipe) -> float:
+    """Bits that a weight takes with the scales and offsets of its group."""
+    per_group = 32 if recipe.mode == "affine" else 8
+    return recipe.bits + per_group / recipe.group_size
+
+
+def label(recipe: Recipe) -> str:
+    """A recipe for people: `4-bit (group 64)`."""
+    name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}-bit")
+    return f"{name} (group {recipe.group_size})"
+
+
+# Perplexity of SmolLM2-135M-Instruct on squish/perplexity.txt, groups of 64.
+_FULL = 23.9
+_MEASURED = {2: 5_824_864.0, 3: 145.3, 4: 31.3, 5: 26.8, 6: 24.2, 8: 24.0}
+_SMALL = 500_000_000
+
+
+def warning(recipe: Recipe, parameters: int, name: str) -> str | None:
+    """What so few bits cost a model of so many parameters, in measured figures, or None where it is little.
+
+    name: the repository, which with `:8bit` behind it is compressed so, whoever asks.
+    """
+    if recipe.bits <= 3:
+        return (
+            f"{label(recipe)} loses much: a plain {recipe.bits}-bit SmolLM2-135M has a perplexity of "
+            f"{_MEASURED[recipe.bits]:,.0f} where 4 bits have {_MEASURED[4]:.0f} and full precision has {_FULL:.0f}. "
+            f"Large models lose less; {name}:4bit, or more, loses little."
+        )
+    if recipe.bits < 6 and parameters < _SMALL:
+        return (
+            f"A model as small as this loses much at {recipe.bits} bits: SmolLM2-135M has a perplexity of "
+            f"{_MEASURED[recipe.bits]} there, {_MEASURED[6]} at 6 bits and {_FULL} with full precision. "
+            f"{name}:6bit, or :8bit, keeps it."
+        )
+    return None

@@ -1,0 +1,85 @@
+"""Downloads that were cut off: which models they are of, how much of them is on disk, and how to throw one away.
+
+It reads what the store keeps under .partial, and knows neither the Hub nor what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from squish.errors import InvalidName, ModelInUse, StoreError
+from squish.models.store import Store, directory_name
+
+_STAGING_MARK = "~"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A model that is not complete. bytes: on disk so far; busy: a process is working on it just now."""
+
+    id: str
+    bytes: int
+    busy: bool
+
+
+def find(store: Store) -> tuple[Unfinished, ...]:
+    """Every download that can be taken up again, sorted by id. Raises StoreError."""
+    root, found = store.cache_dir / ".partial", list[Unfinished]()
+    try:
+        directories = [path for path in root.iterdir() if path.is_dir() and _STAGING_MARK not in path.name]
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise StoreError(f"{root} cannot be read: {error.strerror or error}.") from error
+    for path in directories:
+        id = model_id(path.name)
+        if id is not None and (size := _tree_size(path)):
+            found.append(Unfinished(id, size, _is_busy(store, id)))
+    return tuple(sorted(found, key=lambda each: each.id))
+
+
+def discard(store: Store, id: str) -> int:
+    """Delete what was downloaded of a model so far; the bytes freed. An installed model of that id stays.
+
+    Raises ModelInUse while a process downloads it, StoreError.
+    """
+    path = store.cache_dir / ".partial" / directory_name(id)
+    with store.lock(id, wait=False):
+        freed = _tree_size(path)
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StoreError(f"{path} cannot be deleted: {error.strerror or error}.") from error
+    return freed
+
+
+def model_id(directory: str) -> str | None:
+    """The id that a directory of the store stands for, or None: the inverse of `directory_name`."""
+    id = directory.replace("--", "/").replace("+", ":")
+    try:
+        return id if directory_name(id) == directory else None
+    except InvalidName:
+        return None
+
+
+def _is_busy(store: Store, id: str) -> bool:
+    try:
+        with store.lock(id, wait=False):
+            return False
+    except ModelInUse:
+        return True
+
+
+def _tree_size(path: Path) -> int:
+    sizes = 0
+    for each in path.rglob("*"):
+        try:
+            found = each.stat()
+            sizes += min(found.st_size, found.st_blocks * 512) if each.is_file() else 0  # a hole takes no room
+        except FileNotFoundError:  # another process finishes it while we look
+            continue
+    return sizes

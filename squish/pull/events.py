@@ -1,0 +1,68 @@
+"""What a pull says while it runs: the values that every front door shows in its own way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from squish.models.store import Installed
+
+Phase = Literal["resolve", "download", "compress", "import", "measure", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class PullStarted:
+    """What is being installed under which id, and from where."""
+
+    id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds."""
+
+    phase: Phase
+    done: int
+    total: int
+    speed: float | None = None
+    eta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence that the user should read now: what is about to be done, or what it costs."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompressionReport:
+    """What compressing did. Sizes and memory in bytes; kept_as: the id under which the original is installed.
+
+    perplexity: of the original and of the result on the same text, None where it was not measured; measure_memory: the
+    most that measuring took, for which a whole model is loaded.
+    """
+
+    recipe: str
+    before: int
+    after: int
+    largest_shard: int
+    peak_memory: int
+    perplexity_before: float | None = None
+    perplexity_after: float | None = None
+    measure_memory: int | None = None
+    kept_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The end: the model as it is installed. fresh: it was not there before this pull."""
+
+    installed: Installed
+    fresh: bool = True
+    compression: CompressionReport | None = None
+
+
+PullEvent = PullStarted | Progress | Notice | Pulled
+StepEvent = Progress | Notice

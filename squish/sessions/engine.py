@@ -1,0 +1,396 @@
+"""One model seen from asyncio: its worker, its waiting queue, its requests.
+
+An Engine loads its model on first use, starts requests as places become free, hands every request its events and
+unloads after the keep-alive. It knows no names, no store and no other model: that is manager.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from squish.errors import EngineError, InvalidInput, QueueFull, SquishError, WorkerDied
+from squish.generation import (
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Loading,
+    Prompt,
+    Queued,
+    Timings,
+    Usage,
+)
+from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Generate, Load, Loaded
+from squish.ipc.process import Worker
+from squish.sessions.activity import Log, Trace
+
+MAX_ROWS = 256
+
+State = Literal["unloaded", "loading", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """max_queue: requests that may wait; max_concurrency: rows decoded at the same time; keep_alive: idle seconds."""
+
+    max_queue: int
+    max_concurrency: int
+    keep_alive: float
+
+
+class Generation:
+    """The answer to one request: an async context manager and an async iterator of events.
+
+    Entering admits the request or raises (QueueFull, InvalidInput) at once. Leaving the block cancels what still runs.
+    """
+
+    def __init__(self, engine: Engine, request: GenerationRequest, log: Log | None = None) -> None:
+        self.request = request
+        self.rows = request.rows
+        self.unfinished = set(range(self.rows))
+        self.sent = False
+        self._engine = engine
+        self._log = log
+        self._trace: Trace | None = None
+        self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._trace = self._log.begin(self.request, self.cancel) if self._log else None
+        try:
+            self._engine.admit(self)
+        except SquishError as error:
+            if self._trace:
+                self._trace.fail(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._engine.cancel(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> GenerationEvent:
+        if not self.unfinished and self._events.empty():
+            raise StopAsyncIteration
+        event = await self._events.get()
+        if isinstance(event, SquishError):
+            raise event
+        return event
+
+    def cancel(self) -> None:
+        """Ask the rows to end. What was generated stays; each row finishes with reason "cancelled"."""
+        self._engine.cancel(self)
+
+    def put(self, event: GenerationEvent) -> None:
+        """Hand over an event (for the engine)."""
+        if isinstance(event, Finished):
+            self.unfinished.discard(event.index)
+        if self._trace:
+            self._trace.see(event)
+        self._events.put_nowait(event)
+
+    def fail(self, error: SquishError) -> None:
+        """End with this error (for the engine)."""
+        if self.unfinished:
+            self.unfinished.clear()
+            if self._trace:
+                self._trace.fail(error)
+            self._events.put_nowait(error)
+
+    def finish_unsent(self) -> None:
+        """End a request that the worker never saw (for the engine)."""
+        for index in sorted(self.unfinished):
+            self.put(Finished(index, "cancelled", Usage(0, 0), Timings(0.0, 0.0)))
+
+
+class Engine:
+    """The one place where the requests for a model meet its worker. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        spawn: Callable[[], Awaitable[Worker]],
+        limits: Limits,
+        *,
+        on_loaded: Callable[[], None],
+        on_ended: Callable[[], None],
+    ) -> None:
+        self.path = path
+        self.state: State = "unloaded"
+        self.loaded: Loaded | None = None
+        self.error: SquishError | None = None
+        self._spawn = spawn
+        self._after_load = on_loaded
+        self._after_end = on_ended
+        self._limits = limits
+        self._keep_alive = limits.keep_alive
+        self._pinned = False
+        self._worker: Worker | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()  # the current one and those that still wait for their worker's end
+        self._ids = count(1)
+        self._running: dict[int, Generation] = {}
+        self._waiting: deque[Generation] = deque()
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._became_ready: list[asyncio.Future[Loaded]] = []
+        self._counting: dict[int, asyncio.Future[tuple[int, ...] | None]] = {}
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a place in the batch."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when a loaded model has had nothing to do, in the loop's time; None while it has, or is not loaded."""
+        return None if self.loaded is None or self._running or self._waiting or self._pinned else self._idle_since
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the model stays in memory, however long it is idle and whatever else asks for room."""
+        return self._pinned
+
+    def pin(self, pinned: bool) -> None:
+        self._pinned = pinned
+        self._stop_idle_timer()
+        if self.state == "ready" and not self._running and not self._waiting:
+            self._start_idle_timer()
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.pid if self._worker else None
+
+    def admit(self, generation: Generation) -> None:
+        """Give a request a place, or a place in the queue. Raises QueueFull or InvalidInput; never waits."""
+        if not 1 <= generation.rows <= MAX_ROWS:
+            raise InvalidInput(f"A request has 1 to {MAX_ROWS} prompts, not {generation.rows}.", param="prompt")
+        if not self._waiting and self._has_place(generation):
+            self._start(generation)
+        elif len(self._waiting) < self._limits.max_queue:
+            self._waiting.append(generation)
+            generation.put(Queued(len(self._waiting)))
+        else:
+            raise QueueFull(
+                f"{len(self._waiting)} requests wait for this model already.", hint="Try again in a few seconds."
+            )
+
+    def cancel(self, generation: Generation) -> None:
+        """Take a request out, wherever it is. Its place is free when the worker has confirmed it."""
+        if generation in self._waiting:
+            self._waiting.remove(generation)
+            generation.finish_unsent()
+            self._announce_positions()
+            return
+        for request, running in self._running.items():
+            if running is generation:
+                if generation.sent and self._worker:
+                    self._worker.send(Cancel(request))
+                else:
+                    generation.finish_unsent()
+                    self._release(request)
+                return
+
+    async def load(self) -> Loaded:
+        """Load now and wait until it is done. Raises what made it fail."""
+        if self.loaded is not None:
+            return self.loaded
+        ready: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self._became_ready.append(ready)
+        self._ensure_worker()
+        return await ready
+
+    async def count(self, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
+        """Tokens of each prompt; None while the model is not loaded: a count loads nothing. Raises InvalidInput."""
+        if self.loaded is None or self._worker is None:
+            return None
+        request = next(self._ids)
+        counted: asyncio.Future[tuple[int, ...] | None] = asyncio.get_running_loop().create_future()
+        self._counting[request] = counted
+        self._worker.send(CountTokens(request, prompts))
+        try:
+            return await counted
+        finally:
+            del self._counting[request]
+
+    async def close(self) -> None:
+        """End the worker and wait for its end; requests in flight fail."""
+        self._stop_idle_timer()
+        self._fail_all(EngineError("The model was unloaded while it answered."))
+        if self._task:
+            self._task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _has_place(self, generation: Generation) -> bool:
+        rows = sum(running.rows for running in self._running.values())
+        return rows == 0 or rows + generation.rows <= self._limits.max_concurrency
+
+    def _start(self, generation: Generation) -> None:
+        self._stop_idle_timer()
+        request = next(self._ids)
+        self._running[request] = generation
+        if generation.request.keep_alive is not None:
+            self._keep_alive = generation.request.keep_alive
+        if self.loaded and self._worker:
+            self._send(request, generation)
+        else:
+            generation.put(Loading())
+            self._ensure_worker()
+
+    def _send(self, request: int, generation: Generation) -> None:
+        assert self._worker is not None
+        generation.sent = True
+        self._worker.send(Generate(request, generation.request.prompts, generation.request.sampling))
+
+    def _ensure_worker(self) -> None:
+        if self._task is None:
+            self.state = "loading"
+            self.error = None
+            self._task = asyncio.create_task(self._serve(), name=f"engine {self.path.name}")
+            self._tasks.add(self._task)
+            self._task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self) -> None:
+        """The life of one worker: spawn, load, hand out events, until it dies or is closed."""
+        try:
+            await self._run_worker()
+        except SquishError as error:
+            self._worker_failed(error)
+        except Exception as error:  # noqa: BLE001 - the loop's guard: whatever it is, nobody may be left waiting
+            self._worker_failed(EngineError(f"Serving this model failed: {type(error).__name__}: {error}"))
+        finally:
+            worker, self._worker = self._worker, None
+            was_loaded = self.loaded is not None
+            self.loaded = None
+            self._task = None
+            for request in self._counting:
+                self._settle_count(request, None)
+            if self.state != "failed":
+                self.state = "unloaded"
+            self._after_end()
+            self._pump()
+            if worker:
+                if not was_loaded:
+                    worker.kill()  # it has nothing to save, and does not listen while it imports and loads
+                await worker.close()
+
+    async def _run_worker(self) -> None:
+        self._worker = await self._spawn()
+        self._worker.send(Load(str(self.path)))
+        while True:
+            match await self._worker.receive():
+                case Loaded() as loaded:
+                    self._on_loaded(loaded)
+                case Events(items=items):
+                    for request, event in items:
+                        self._on_event(request, event)
+                case Counted(request=request, tokens=tokens):
+                    self._settle_count(request, tokens)
+                case Failed(request=None, failure=failure):
+                    raise failure.to_error()
+                case Failed(request=int() as request, failure=failure) if request in self._counting:
+                    self._settle_count(request, failure.to_error())
+                case Failed(request=int() as request, failure=failure):
+                    if generation := self._running.get(request):
+                        generation.fail(failure.to_error())
+                        self._release(request)
+
+    def _settle_count(self, request: int, outcome: tuple[int, ...] | SquishError | None) -> None:
+        counted = self._counting.get(request)
+        if counted is None or counted.done():
+            return
+        if isinstance(outcome, SquishError):
+            counted.set_exception(outcome)
+        else:
+            counted.set_result(outcome)
+
+    def _on_loaded(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.state = "ready"
+        for ready in self._became_ready:
+            if not ready.done():
+                ready.set_result(loaded)
+        self._became_ready.clear()
+        for request, generation in list(self._running.items()):
+            self._send(request, generation)
+        self._pump()
+        self._after_load()
+
+    def _on_event(self, request: int, event: GenerationEvent) -> None:
+        generation = self._running.get(request)
+        if generation is None:
+            return
+        generation.put(event)
+        if not generation.unfinished:
+            self._release(request)
+
+    def _release(self, request: int) -> None:
+        del self._running[request]
+        self._pump()
+
+    def _pump(self) -> None:
+        """Start what has a place now; when nothing is left to do, let the keep-alive run."""
+        moved = False
+        while self._waiting and self._has_place(self._waiting[0]):
+            self._start(self._waiting.popleft())
+            moved = True
+        if moved:
+            self._announce_positions()
+        if not self._running and not self._waiting and self.state == "ready":
+            self._idle_since = asyncio.get_running_loop().time()
+            self._start_idle_timer()
+
+    def _announce_positions(self) -> None:
+        for position, generation in enumerate(self._waiting, 1):
+            generation.put(Queued(position))
+
+    def _worker_failed(self, error: SquishError) -> None:
+        """Fail what the worker held. Who still waits gets a new worker, unless the model could not even be loaded."""
+        was_loaded = self.loaded is not None
+        self.state = "failed"
+        self.error = error
+        if was_loaded and isinstance(error, WorkerDied):
+            self._fail_running(error)
+        else:
+            self._fail_all(error)
+
+    def _fail_running(self, error: SquishError) -> None:
+        running, self._running = self._running, {}
+        for generation in running.values():
+            generation.fail(error)
+
+    def _fail_all(self, error: SquishError) -> None:
+        self._fail_running(error)
+        while self._waiting:
+            self._waiting.popleft().fail(error)
+        for ready in self._became_ready:
+            if not ready.done():
+                ready.set_exception(error)
+        self._became_ready.clear()
+
+    def _start_idle_timer(self) -> None:
+        self._stop_idle_timer()
+        if self._keep_alive >= 0 and not self._pinned:
+            self._idle_timer = asyncio.get_running_loop().call_later(self._keep_alive, self._unload_idle)
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _unload_idle(self) -> None:
+        if self._task and not self._running:
+            self._task.cancel()

@@ -1,0 +1,192 @@
+"""SessionManager: which models are loaded, behind every front door.
+
+It turns names into engines, one a model, and keeps a spare worker warm. It knows nothing of HTTP, terminals or MLX.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from squish.config.settings import Settings
+from squish.errors import EngineError
+from squish.generation import GenerationRequest, Prompt
+from squish.ipc.frames import Loaded
+from squish.ipc.process import Worker
+from squish.memory.reservations import Room
+from squish.models.manifest import Installed
+from squish.models.store import Store
+from squish.sessions.activity import Log, RequestStatus
+from squish.sessions.engine import Engine, Generation, Limits
+
+logger = logging.getLogger("squish.sessions")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model that is in memory, on its way there, or failed.
+
+    weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
+    """
+
+    name: str
+    state: Literal["loading", "ready", "failed"]
+    running: int
+    waiting: int
+    pid: int | None
+    weights_bytes: int
+    context_length: int
+    backend: str
+    error: str | None
+    pinned: bool = False
+
+
+class SessionManager:
+    """Loads models on first use and hands requests to them. Belongs to one event loop."""
+
+    def __init__(self, store: Store, settings: Settings, room: Room | None = None) -> None:
+        self._store = store
+        self._worker_cache = settings.worker_cache
+        self._keep_alive = dict(settings.model_keep_alive)
+        self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
+        self._engines: dict[str, Engine] = {}
+        self._room = room or Room()
+        self._making_room = asyncio.Lock()
+        self._log = Log()
+        self._spare: asyncio.Task[Worker] | None = None
+        self._keep_spare = False
+        self._warned: set[str] = set()
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
+
+        Raises ModelNotFound.
+        """
+        installed = self._store.find(request.model)
+        id, keep_alive = installed.manifest.id, request.keep_alive
+        if keep_alive is None:  # then it is not what the request before this one asked for
+            keep_alive = self._limits_of(id).keep_alive
+        request = msgspec.structs.replace(request, model=id, keep_alive=keep_alive)
+        return Generation(self._engine(installed), request, self._log)
+
+    async def load(self, name: str) -> Loaded:
+        """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
+        return await self._engine(self._store.find(name)).load()
+
+    async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
+        """Tokens of each prompt by the model's own template and tokenizer; None when it is not loaded.
+
+        Raises ModelNotFound and InvalidInput.
+        """
+        engine = self._engines.get(self._store.find(name).manifest.id)
+        return await engine.count(prompts) if engine else None
+
+    async def unload(self, name: str) -> None:
+        """End a model's worker; its requests fail. A model that is not loaded is no error."""
+        engine = self._engines.pop(self._store.find(name).manifest.id, None)
+        if engine:
+            await engine.close()
+
+    def pin(self, name: str, pinned: bool) -> None:
+        """Keep a model in memory once it is loaded, however long it is idle; or no longer. Raises ModelNotFound."""
+        self._engine(self._store.find(name)).pin(pinned)
+
+    def activity(self) -> list[RequestStatus]:
+        """The requests that run, from whatever front door, and the latest that have ended; the newest last."""
+        return self._log.snapshot()
+
+    def cancel(self, request: int) -> None:
+        """Ask for the end of a request of `activity`; what was generated stays with who asked."""
+        self._log.cancel(request)
+
+    def status(self) -> list[ModelStatus]:
+        """Every model that is loading, ready or failed."""
+        return [
+            ModelStatus(
+                name=name,
+                state=engine.state,
+                running=engine.running,
+                waiting=engine.waiting,
+                pid=engine.pid,
+                weights_bytes=engine.loaded.weights_bytes if engine.loaded else 0,
+                context_length=engine.loaded.context_length if engine.loaded else 0,
+                backend=engine.loaded.backend if engine.loaded else "",
+                error=engine.error.message if engine.error else None,
+                pinned=engine.pinned,
+            )
+            for name, engine in self._engines.items()
+            if engine.state != "unloaded"
+        ]
+
+    def keep_spare(self) -> None:
+        """From now on keep one worker with its imports behind it, so that loading a model does not wait for them."""
+        self._keep_spare = True
+        self._refill()
+
+    async def close(self) -> None:
+        """End every worker."""
+        self._keep_spare = False
+        while self._engines:
+            await self._engines.popitem()[1].close()
+        if spare := self._take_spare():
+            await (await spare).close()
+
+    def _engine(self, installed: Installed) -> Engine:
+        engine = self._engines.get(installed.manifest.id)
+        if engine is None:
+            engine = Engine(
+                installed.path,
+                lambda: self._spawn(installed),
+                self._limits_of(installed.manifest.id),
+                on_loaded=lambda: self._loaded(installed),
+                on_ended=lambda: self._room.keep(installed),
+            )
+            self._engines[installed.manifest.id] = engine
+        return engine
+
+    def _limits_of(self, id: str) -> Limits:
+        return replace(self._limits, keep_alive=self._keep_alive.get(id, self._limits.keep_alive))
+
+    async def _spawn(self, installed: Installed) -> Worker:
+        """A worker to load a model into, once there is room for it: the spare if it lives, else a new one."""
+        async with self._making_room:
+            self._room.keep(installed)
+            await self._make_room(installed)
+            await self._room.promise(installed)
+        if spare := self._take_spare():
+            try:
+                worker = await spare
+            except EngineError:
+                worker = None
+            if worker and not worker.ended:
+                return worker
+        return await Worker.spawn(self._worker_cache)
+
+    async def _make_room(self, installed: Installed) -> None:
+        """Unload idle models, the longest idle first, until this one fits. One with work is never unloaded."""
+        while await self._room.missing(installed) > 0:
+            idle = [engine for engine in self._engines.values() if engine.idle_since is not None]
+            if not idle:
+                raise await self._room.refuse(installed)
+            await min(idle, key=lambda engine: engine.idle_since or 0.0).close()
+
+    def _loaded(self, installed: Installed) -> None:
+        self._room.keep(installed)
+        loaded = self._engines[installed.manifest.id].loaded
+        for warning in loaded.warnings if loaded else ():
+            if warning not in self._warned:  # each worker of this machine has the same to say
+                self._warned.add(warning)
+                logger.warning("%s", warning)
+        self._refill()
+
+    def _take_spare(self) -> asyncio.Task[Worker] | None:
+        spare, self._spare = self._spare, None
+        return spare
+
+    def _refill(self) -> None:
+        if self._keep_spare and self._spare is None:
+            self._spare = asyncio.create_task(Worker.spawn(self._worker_cache), name="spare worker")

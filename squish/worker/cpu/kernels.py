@@ -1,0 +1,55 @@
+"""Owns how MLX's CPU backend compiles what it fuses. It knows nothing of what is computed.
+
+MLX compiles fused kernels with `g++ -O3` while the program runs, for the oldest processor there is. Compiled for this
+one they take a third of the time (exp of a million numbers: 4.5 ms instead of 17), so a `g++` that adds `-march=native`
+is put before the real one. It changes nothing on a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from squish.worker.cpu.blas import cpu_identity
+
+_SPACE = 64 << 20  # bytes that must be free for compiled kernels; on a full disk MLX does without
+
+
+def prepare(cache_dir: Path) -> None:
+    """Give MLX a folder of our own for compiled kernels, and a compiler that knows this processor.
+
+    Call it before anything imports mlx.core. The folder is private: MLX's default is one in /tmp that anybody may fill.
+    """
+    compiler = shutil.which("g++")
+    identity = hashlib.sha256(f"{compiler}\0{cpu_identity()}".encode()).hexdigest()[:16]
+    folder = cache_dir / f"kernels-{identity}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if shutil.disk_usage(folder).free < _SPACE:
+            os.environ["MLX_DISABLE_COMPILE"] = "1"
+            return
+        os.environ["TMPDIR"] = str(folder)
+        if compiler and _knows_native(compiler):
+            _put_before(Path(compiler), folder / "bin")
+    except OSError:
+        pass  # a home that cannot be written to: MLX does it its own way
+
+
+def _knows_native(compiler: str) -> bool:
+    command = [compiler, "-march=native", "-E", "-x", "c++", os.devnull, "-o", os.devnull]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _put_before(compiler: Path, folder: Path) -> None:
+    """A `g++` in folder, and folder first in PATH."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "g++"
+    if not script.exists():
+        partial = folder / f"g++.{os.getpid()}"
+        partial.write_text(f'#!/bin/sh\nexec "{compiler}" -march=native "$@"\n', encoding="utf-8")
+        partial.chmod(0o755)
+        partial.replace(script)  # another worker may be starting it at this moment
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -1,0 +1,162 @@
+"""GGUF block formats → MLX arrays. It knows bits and bytes, no tensor names and no models.
+
+Q4_0, Q4_1 and Q8_0 are what MLX calls affine quantization with groups of 32: they are repacked without loss.
+Q4_K has the same shape; only its scales and minima, products in the file, are rounded to float16.
+Every other quantized format is decoded to float16. F32, F16 and BF16 stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from squish.worker.gguf.file import TensorInfo
+
+GROUP_SIZE = 32
+
+# Bits a weight of the formats that stay packed.
+PACKED_BITS = {"Q4_0": 4, "Q4_1": 4, "Q4_K": 4, "Q8_0": 8}
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One tensor for MLX. Packed: weight (rows, columns x bits / 32) uint32, scales and biases (rows, columns / 32)."""
+
+    weight: mx.array
+    scales: mx.array | None = None
+    biases: mx.array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Codes of shape (groups, 32) with value = code x scale + bias; scale and bias of shape (groups, 1)."""
+
+    codes: Bytes
+    scale: Floats
+    bias: Floats
+
+    def values(self) -> Floats:
+        return self.codes * self.scale + self.bias
+
+
+# A damaged scale may be infinite; it is passed on like any other number.
+@np.errstate(over="ignore", invalid="ignore")
+def decode(data: bytes, info: TensorInfo) -> Weights:
+    """The bytes of one tensor as MLX holds it; `data` has exactly info.nbytes bytes."""
+    name = info.format.name
+    if name == "F32":
+        return Weights(mx.array(np.frombuffer(data, np.float32).reshape(info.shape)))
+    if name == "F16":
+        return Weights(mx.array(np.frombuffer(data, np.float16).reshape(info.shape)))
+    if name == "BF16":
+        return Weights(mx.array(np.frombuffer(data, np.uint16).reshape(info.shape)).view(mx.bfloat16))
+    blocks = np.frombuffer(data, np.uint8).reshape(-1, info.format.size)
+    if name == "Q6_K":
+        return Weights(_half(_q6_k(blocks).reshape(info.shape)))
+    groups = _GROUPS[name](blocks)
+    if name not in PACKED_BITS:
+        return Weights(_half(groups.values().reshape(info.shape)))
+    codes = groups.codes if PACKED_BITS[name] == 8 else groups.codes[:, 0::2] | (groups.codes[:, 1::2] << 4)
+    leading = info.shape[:-1]
+    return Weights(
+        weight=mx.array(np.ascontiguousarray(codes).view(np.uint32).reshape(*leading, -1)),
+        scales=_half(groups.scale.reshape(*leading, -1)),
+        biases=_half(groups.bias.reshape(*leading, -1)),
+    )
+
+
+def _half(values: Floats) -> mx.array:
+    return mx.array(values.astype(np.float16))
+
+
+def _float16(blocks: Bytes, at: int) -> Floats:
+    """The float16 number at byte `at` of every block, as a column."""
+    return np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16).astype(np.float32)
+
+
+def _nibbles(packed: Bytes) -> Bytes:
+    """First all low halves of the bytes, then all high halves."""
+    return np.concatenate([packed & 15, packed >> 4], axis=1)
+
+
+def _fifth_bits(blocks: Bytes, at: int) -> Bytes:
+    """Bit i of the 32-bit word at byte `at` is the fifth bit of weight i."""
+    return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << np.uint8(4)
+
+
+def _q4_0(blocks: Bytes) -> _Groups:
+    scale = _float16(blocks, 0)
+    return _Groups(_nibbles(blocks[:, 2:]), scale, -8 * scale)
+
+
+def _q4_1(blocks: Bytes) -> _Groups:
+    return _Groups(_nibbles(blocks[:, 4:]), _float16(blocks, 0), _float16(blocks, 2))
+
+
+def _q5_0(blocks: Bytes) -> _Groups:
+    scale = _float16(blocks, 0)
+    return _Groups(_nibbles(blocks[:, 6:]) | _fifth_bits(blocks, 2), scale, -16 * scale)
+
+
+def _q5_1(blocks: Bytes) -> _Groups:
+    return _Groups(_nibbles(blocks[:, 8:]) | _fifth_bits(blocks, 4), _float16(blocks, 0), _float16(blocks, 2))
+
+
+def _q8_0(blocks: Bytes) -> _Groups:
+    scale = _float16(blocks, 0)
+    # Signed codes become unsigned by turning the sign bit over, which adds 128.
+    return _Groups(blocks[:, 2:] ^ np.uint8(128), scale, -128 * scale)
+
+
+def _k_scales(blocks: Bytes) -> tuple[Floats, Floats]:
+    """Scale and bias of the eight groups of a 256-weight block: six-bit numbers folded into twelve bytes."""
+    packed = blocks[:, 4:16]
+    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.concatenate([first & 63, (third & 15) | (first >> 6 << 4)], axis=1)
+    minima = np.concatenate([second & 63, (third >> 4) | (second >> 6 << 4)], axis=1)
+    return (_float16(blocks, 0) * scales).reshape(-1, 1), (-_float16(blocks, 2) * minima).reshape(-1, 1)
+
+
+def _k_nibbles(packed: Bytes) -> Bytes:
+    """128 bytes a block → codes (blocks x 8, 32): each run of 32 bytes holds two groups, low halves first."""
+    runs = packed.reshape(-1, 4, 1, 32)
+    return np.concatenate([runs & 15, runs >> 4], axis=2).reshape(-1, 32)
+
+
+def _q4_k(blocks: Bytes) -> _Groups:
+    return _Groups(_k_nibbles(blocks[:, 16:]), *_k_scales(blocks))
+
+
+def _q5_k(blocks: Bytes) -> _Groups:
+    # Bit g of byte i is the fifth bit of weight i of group g.
+    fifth = np.unpackbits(blocks[:, 16:48].reshape(-1, 1, 32), axis=1, bitorder="little").reshape(-1, 32)
+    return _Groups(_k_nibbles(blocks[:, 48:]) | (fifth << np.uint8(4)), *_k_scales(blocks))
+
+
+def _q6_k(blocks: Bytes) -> Floats:
+    """Two halves of 128 weights; each has 64 bytes of low nibbles, 32 bytes of high bit pairs and 8 int8 scales."""
+    low = blocks[:, :128].reshape(-1, 2, 1, 64)
+    high = blocks[:, 128:192].reshape(-1, 2, 1, 32)
+    codes = np.concatenate([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32)
+    codes = codes | (((high >> np.arange(0, 8, 2, dtype=np.uint8).reshape(1, 1, 4, 1)) & 3) << 4)
+    scales = np.ascontiguousarray(blocks[:, 192:208]).view(np.int8).astype(np.float32) * _float16(blocks, 208)
+    values: Floats = scales.reshape(-1, 1) * (codes.reshape(-1, 16).astype(np.float32) - 32)
+    return values
+
+
+_GROUPS: dict[str, Callable[[Bytes], _Groups]] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+    "Q4_K": _q4_k,
+    "Q5_K": _q5_k,
+}

@@ -1,0 +1,279 @@
+"""The GGUF container: header, metadata and the table of tensors, read with every length checked against the file.
+
+It knows the format (versions 2 and 3, little-endian) and the sizes of its block formats. It knows no model: what a key
+or a tensor means is decided in plan.py and tokenizer.py. Nothing is read by C code, so a hostile file can do no
+more than be refused; and the file is opened for reading only (MLX's own reader asks for write permission).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from squish.errors import CorruptModel, ModelNotFound, UnsupportedModel
+
+Scalar = bool | int | float | str
+Value = Scalar | list[bool] | list[int] | list[float] | list[str]
+
+# Far above any published model, low enough that a false count cannot cost memory.
+_MAX_ENTRIES = 1 << 16
+_MAX_ELEMENTS = 1 << 22
+_MAX_HEADER_BYTES = 1 << 28
+_MAX_DIMENSIONS = 4
+
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFormat:
+    """How a tensor is stored: `size` bytes for every `weights` weights of a row."""
+
+    name: str
+    weights: int
+    size: int
+
+
+_FORMATS = {
+    0: BlockFormat("F32", 1, 4),
+    1: BlockFormat("F16", 1, 2),
+    2: BlockFormat("Q4_0", 32, 18),
+    3: BlockFormat("Q4_1", 32, 20),
+    6: BlockFormat("Q5_0", 32, 22),
+    7: BlockFormat("Q5_1", 32, 24),
+    8: BlockFormat("Q8_0", 32, 34),
+    12: BlockFormat("Q4_K", 256, 144),
+    13: BlockFormat("Q5_K", 256, 176),
+    14: BlockFormat("Q6_K", 256, 210),
+    30: BlockFormat("BF16", 1, 2),
+}
+# Formats that exist and are not imported, so that the refusal can name them.
+_REFUSED = {
+    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
+    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
+    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor: its shape outermost dimension first, and where its bytes lie in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    format: BlockFormat
+    start: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """Everything in the file before the tensor data. The getters raise CorruptModel for a value of the wrong type."""
+
+    path: Path
+    metadata: Mapping[str, Value]
+    tensors: Mapping[str, TensorInfo]
+
+    def corrupt(self, reason: str) -> CorruptModel:
+        return corrupt(self.path, reason)
+
+    def text(self, key: str) -> str | None:
+        value = self.metadata.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.corrupt(f"{key} is not a string")
+        return value
+
+    def integer(self, key: str) -> int | None:
+        value = self.metadata.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise self.corrupt(f"{key} is not a whole number")
+        return value
+
+    def number(self, key: str) -> float | None:
+        """A float32 value as the shortest decimal that means it: 1e-05, not 9.99999974e-06."""
+        value = self.metadata.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.corrupt(f"{key} is not a number")
+        return float(f"{value:.7g}")
+
+    def flag(self, key: str) -> bool | None:
+        value = self.metadata.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.corrupt(f"{key} is not true or false")
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        value = self.metadata.get(key)
+        if not isinstance(value, list):
+            raise self.corrupt(f"{key} is missing or not a list")
+        found = [item for item in value if isinstance(item, str)]
+        if len(found) != len(value):
+            raise self.corrupt(f"{key} is not a list of strings")
+        return found
+
+    def integers(self, key: str) -> list[int]:
+        value = self.metadata.get(key)
+        if not isinstance(value, list):
+            raise self.corrupt(f"{key} is missing or not a list")
+        found = [item for item in value if isinstance(item, int)]
+        if len(found) != len(value):
+            raise self.corrupt(f"{key} is not a list of whole numbers")
+        return found
+
+
+def corrupt(path: Path, reason: str) -> CorruptModel:
+    return CorruptModel(
+        f"{path.name} is not a usable GGUF file: {reason}.", hint="Download the file again.", param=str(path)
+    )
+
+
+def read_header(source: Path) -> GgufHeader:
+    """Read and check the header of `source`. Costs time in proportion to the vocabulary, not to the weights.
+
+    Raises ModelNotFound, CorruptModel for damaged or truncated files, UnsupportedModel for GGUF we do not read.
+    """
+    try:
+        with source.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            return _Reader(source, file, size).header()
+    except FileNotFoundError:
+        raise ModelNotFound(f"There is no file {source}.", param=str(source)) from None
+    except OSError as error:
+        raise corrupt(source, f"it cannot be read ({error.strerror})") from None
+
+
+def read_tensor(file: BinaryIO, path: Path, info: TensorInfo) -> bytes:
+    """The stored bytes of one tensor; CorruptModel when the file has become shorter than its header said."""
+    try:
+        file.seek(info.start)
+        data = file.read(info.nbytes)
+    except OSError as error:
+        raise corrupt(path, f"it cannot be read ({error.strerror})") from None
+    if len(data) != info.nbytes:
+        raise corrupt(path, f"it ends inside tensor {info.name}")
+    return data
+
+
+class _Reader:
+    """A cursor over the header that never reads past the file or the header budget."""
+
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self._path = path
+        self._file = file
+        self._size = size
+        self._budget = min(size, _MAX_HEADER_BYTES)
+        self._at = 0
+
+    def header(self) -> GgufHeader:
+        if self._size == 0:
+            raise corrupt(self._path, "it is empty")
+        if self._size < 24 or self._take(4) != b"GGUF":
+            raise corrupt(self._path, "it does not begin like a GGUF file")
+        version = self._integer("<I")
+        if version not in (2, 3):
+            raise UnsupportedModel(f"{self._path.name} is GGUF version {version}; versions 2 and 3 can be imported.")
+        tensor_count, entry_count = (self._count(_MAX_ENTRIES, "tensors"), self._count(_MAX_ENTRIES, "entries"))
+        metadata: dict[str, Value] = {}
+        for _ in range(entry_count):
+            key = self._string()
+            if key in metadata:
+                raise corrupt(self._path, f"the key {key} appears twice")
+            metadata[key] = self._value(key)
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 16:
+            raise corrupt(self._path, "its alignment is not usable")
+        entries = [self._tensor_entry() for _ in range(tensor_count)]
+        data_start = -(-self._at // alignment) * alignment
+        return GgufHeader(self._path, metadata, self._place(entries, data_start, alignment))
+
+    def _place(
+        self, entries: list[tuple[str, tuple[int, ...], BlockFormat, int]], data_start: int, alignment: int
+    ) -> dict[str, TensorInfo]:
+        tensors: dict[str, TensorInfo] = {}
+        for name, shape, kind, offset in entries:
+            nbytes = math.prod(shape) // kind.weights * kind.size
+            if name in tensors:
+                raise corrupt(self._path, f"tensor {name} appears twice")
+            if offset % alignment or data_start + offset + nbytes > self._size:
+                raise corrupt(self._path, f"tensor {name} lies outside the file; it may be cut off")
+            tensors[name] = TensorInfo(name, shape, kind, data_start + offset, nbytes)
+        placed = sorted(tensors.values(), key=lambda info: info.start)
+        for before, after in itertools.pairwise(placed):
+            if before.start + before.nbytes > after.start:
+                raise corrupt(self._path, f"tensors {before.name} and {after.name} overlap")
+        return tensors
+
+    def _tensor_entry(self) -> tuple[str, tuple[int, ...], BlockFormat, int]:
+        name = self._string()
+        rank = self._integer("<I")
+        if not 1 <= rank <= _MAX_DIMENSIONS:
+            raise corrupt(self._path, f"tensor {name} has {rank} dimensions")
+        shape = tuple(reversed([self._integer("<Q") for _ in range(rank)]))
+        kind, offset = self._integer("<I"), self._integer("<Q")
+        if kind not in _FORMATS:
+            raise UnsupportedModel(
+                f"{self._path.name}: tensor {name} is stored as {_REFUSED.get(kind, f'format number {kind}')}, "
+                "which cannot be imported.",
+                hint=f"Look for a file in one of {', '.join(item.name for item in _FORMATS.values())}.",
+                param=str(self._path),
+            )
+        if 0 in shape or shape[-1] % _FORMATS[kind].weights:
+            raise corrupt(self._path, f"tensor {name} has the impossible shape {list(shape)}")
+        return name, shape, _FORMATS[kind], offset
+
+    def _value(self, key: str) -> Value:
+        kind = self._integer("<I")
+        if kind != _ARRAY:
+            return self._scalar(kind, key)
+        element = self._integer("<I")
+        count = self._count(_MAX_ELEMENTS, f"elements of {key}")
+        if element == _ARRAY:
+            raise UnsupportedModel(f"{self._path.name}: {key} is a list of lists, which cannot be imported.")
+        if element == _STRING:
+            return [self._string() for _ in range(count)]
+        if element not in _SCALARS:
+            raise corrupt(self._path, f"{key} has the unknown type {element}")
+        code = _SCALARS[element]
+        return list(struct.unpack(f"<{count}{code[1]}", self._take(count * struct.calcsize(code))))
+
+    def _scalar(self, kind: int, key: str) -> Scalar:
+        if kind == _STRING:
+            return self._string()
+        if kind not in _SCALARS:
+            raise corrupt(self._path, f"{key} has the unknown type {kind}")
+        value: Scalar = struct.unpack(_SCALARS[kind], self._take(struct.calcsize(_SCALARS[kind])))[0]
+        return value
+
+    def _string(self) -> str:
+        raw = self._take(self._integer("<Q"))
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise corrupt(self._path, f"a text before byte {self._at} is not UTF-8") from None
+
+    def _count(self, limit: int, what: str) -> int:
+        count = self._integer("<Q")
+        if count > limit:
+            raise corrupt(self._path, f"it claims {count} {what}")
+        return count
+
+    def _integer(self, code: str) -> int:
+        value: int = struct.unpack(code, self._take(struct.calcsize(code)))[0]
+        return value
+
+    def _take(self, count: int) -> bytes:
+        if count > self._budget - self._at:
+            raise corrupt(self._path, f"its header asks for {count} bytes at byte {self._at}, more than there are")
+        self._at += count
+        data = self._file.read(count)
+        if len(data) != count:
+            raise corrupt(self._path, "it ends inside the header")
+        return data

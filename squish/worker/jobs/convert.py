@@ -1,0 +1,153 @@
+"""The jobs of a worker process: import, inspect, compress, measure. Inspecting is done here.
+
+A directory is judged by its own files, and what we could not run is refused here, before it is installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squish.errors import CorruptModel
+from squish.ipc.frames import (
+    FromWorker,
+    Imported,
+    ImportGguf,
+    InspectModel,
+    Job,
+    JobProgress,
+    JobResult,
+    MeasurePerplexity,
+    QuantizeShards,
+)
+from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
+from squish.worker.load import check, context_length
+from squish.worker.model_files import display_name, safetensors_header
+
+_FEW = 1 / 20
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+
+
+def run(job: Job, send: Callable[[FromWorker], None]) -> JobResult:
+    """Do the job; progress goes to send. Raises UnsupportedModel, CorruptModel and what writing meets."""
+
+    def report(phase: str, fraction: float) -> None:
+        send(JobProgress(phase, fraction))
+
+    match job:
+        case ImportGguf(source=source, destination=destination):
+            return _imported(import_gguf(Path(source), Path(destination), report))
+        case InspectModel(path=path) if path.endswith(".gguf"):
+            return _imported(inspect_gguf(Path(path)))
+        case InspectModel(path=path):
+            return inspect(Path(path))
+        case QuantizeShards():
+            from squish.worker.jobs.quantize import quantize_shards
+
+            return quantize_shards(job, report)
+        case MeasurePerplexity(path=path, text=text):
+            from squish.worker.jobs.perplexity import perplexity
+
+            return perplexity(Path(path), text)
+
+
+def _imported(found: GgufImport) -> Imported:
+    return Imported(found.architecture, found.quantization, found.context_length, found.parameters, found.license)
+
+
+def inspect(path: Path) -> Imported:
+    """What the MLX model in this directory is. Raises what loading it would raise, but for want of memory."""
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        raise CorruptModel(
+            f"{display_name(path)} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed."
+        )
+    config = check(path)
+    found = _weights(path, config)
+    text_config = config.get("text_config", config)
+    return Imported(
+        architecture=str(config["model_type"]),
+        quantization=_quantization(config, found) or found.dtype,
+        context_length=context_length(text_config),
+        parameters=found.parameters,
+    )
+
+
+def _quantization(config: dict[str, Any], weights: _Weights) -> str | None:
+    """How the weights are packed. Where layers differ, the mean of their bits says more than what most of them have.
+
+    A few matrices that were left as they are, such as routers, do not count.
+    """
+    found = config.get("quantization") or config.get("quantization_config")
+    if not isinstance(found, dict) or "bits" not in found or not weights.packed:
+        return None
+    mode, group = found.get("mode", "affine"), found.get("group_size", 64)
+    packed = weights.packed
+    if weights.loose.total() > _FEW * packed.total():
+        packed = packed + weights.loose
+    if len(packed) > 1:
+        mean = sum(bits * count for bits, count in packed.items()) / packed.total()
+        return f"mixed {mean:.1f}-bit (group {group})"
+    name = "" if mode == "affine" else f"{mode}, "
+    return f"{found['bits']}-bit ({name}group {group})"
+
+
+def _count(name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> int:
+    """Numbers that a tensor stands for. A packed one has a scale for each group of numbers; scales stand for none."""
+    layer, _, kind = name.rpartition(".")
+    if kind in ("scales", "biases") and f"{layer}.scales" in shapes:
+        return 0
+    scales = shapes.get(f"{layer}.scales")
+    if kind != "weight" or scales is None:
+        return math.prod(shapes[name])
+    packed = config.get("quantization") or config.get("quantization_config") or {}
+    own = packed.get(layer)
+    group: int = (own if isinstance(own, dict) else packed).get("group_size", 64)
+    return math.prod(scales) * group
+
+
+@dataclass(slots=True)
+class _Weights:
+    """packed: how many numbers there are of each count of bits, among those that are packed; loose: in other matrices.
+
+    dtypes: how many of each dtype as it is stored.
+    """
+
+    parameters: int = 0
+    packed: Counter[int] = field(default_factory=Counter)
+    loose: Counter[int] = field(default_factory=Counter)
+    dtypes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def dtype(self) -> str:
+        """The name of the commonest."""
+        return self.dtypes.most_common(1)[0][0] if self.dtypes else "empty"
+
+    def add(self, name: str, size: int, shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
+        """Take in a tensor of so many bytes."""
+        count = _count(name, shapes, config)
+        self.parameters += count
+        layer, _, kind = name.rpartition(".")
+        if kind == "weight" and f"{layer}.scales" in shapes and count:
+            self.packed[round(32 * math.prod(shapes[name]) / count)] += count
+        elif kind == "weight" and len(shapes[name]) > 1 and count:
+            self.loose[8 * size // count] += count
+
+
+def _weights(path: Path, config: dict[str, Any]) -> _Weights:
+    """What the headers of the files say; nothing else is read."""
+    seen = _Weights()
+    for file in sorted(path.glob("model*.safetensors")):
+        header = safetensors_header(file)
+        if header is None:
+            raise CorruptModel(f"{file.name} of {display_name(path)} is damaged.", param=file.name)
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: entry["shape"] for name, entry in entries.items()}
+        for name, entry in entries.items():
+            seen.dtypes[str(entry["dtype"]).lower()] += math.prod(shapes[name])
+            start, end = entry["data_offsets"]
+            seen.add(name, end - start, shapes, config)
+    return seen

@@ -1,0 +1,63 @@
+"""`python -m squish.worker.probe CACHE_DIR`: what MLX computes with on this machine, and how fast, as one JSON object.
+
+It is set up as a worker is, BLAS included, and loads no model.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from squish.system.probed import Probed
+from squish.worker.cpu import blas
+
+_SIDE = 1024
+_SECONDS = 1.0
+
+
+def main() -> None:
+    """Probe and print."""
+    report = blas.prepare(Path(sys.argv[1]))
+    import mlx.core as mx
+
+    probed = Probed(
+        mlx=importlib.metadata.version("mlx"),
+        device=str(mx.device_info().get("device_name", mx.default_device())),
+        backend=_backend(),
+        blas=report.summary,
+        blas_path=str(report.path) if report.path else None,
+        reason=report.reason,
+        gflops=_gflops(),
+        warnings=report.warnings,
+    )
+    sys.stdout.buffer.write(msgspec.json.encode(probed))
+
+
+def _backend() -> str:
+    import mlx.core as mx
+
+    if mx.default_device() == mx.Device(mx.cpu):
+        return "CPU"
+    return "Metal" if mx.metal.is_available() else "CUDA"
+
+
+def _gflops() -> float:
+    """10^9 operations per second of a float32 matrix product, the best of those that fit into a second."""
+    import mlx.core as mx
+
+    matrix = mx.random.normal((_SIDE, _SIDE))
+    mx.eval(matrix @ matrix)
+    best, end = 0.0, time.perf_counter() + _SECONDS
+    while not best or time.perf_counter() < end:
+        started = time.perf_counter()
+        mx.eval(matrix @ matrix)
+        best = max(best, 2 * _SIDE**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Compresses a model shard by shard, as its shards arrive.
+
+The whole model is built each time as a graph of unevaluated arrays: shards that are here are read lazily, those still
+to come are stand-ins of the right shape. So mlx-lm's own `sanitize` and quantization see a complete model, whatever
+they rename, stack or split. The graph says which shards a weight is made of; what can be made is made, written and
+forgotten. Memory is that of one output file and one tensor, and a shard can be deleted once nothing needs it.
+
+destination/progress.json is the account: which weights lie in which file. A process killed at any point loses at most
+the file it was writing. It knows neither downloads nor the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+from mlx.utils import tree_flatten, tree_map_with_path
+from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
+from mlx_lm.utils import _get_classes, quantize_model, save_config
+
+from squish.errors import CorruptModel, StoreError, UnsupportedModel
+from squish.ipc.frames import Quantized, QuantizeShards, Recipe
+from squish.worker import memory
+from squish.worker.jobs.graph import dependencies
+from squish.worker.model_files import MISFITS, mismatch, read_config
+
+Progress = Callable[[str, float], None]
+
+_ACCOUNT = "progress.json"
+_OUTPUT_BYTES = 512 << 20
+_DTYPES = {
+    "F64": mx.float32, "F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16, "I64": mx.int64, "I32": mx.int32,
+    "I16": mx.int16, "I8": mx.int8, "U64": mx.uint64, "U32": mx.uint32, "U16": mx.uint16, "U8": mx.uint8,
+    "BOOL": mx.bool_, "F8_E4M3": mx.uint8,
+}  # fmt: skip
+
+
+class _Account(msgspec.Struct):
+    """files: output file → bytes of its arrays; places: weight → output file."""
+
+    files: dict[str, int] = {}
+    places: dict[str, str] = {}
+
+
+def quantize_shards(job: QuantizeShards, report: Progress) -> Quantized:
+    """Write what the arrived shards make possible; with the last shard also config.json and the index.
+
+    Raises UnsupportedModel (an architecture mlx-lm does not have, a recipe that does not fit it), CorruptModel (weights
+    that do not fit config.json), StoreError.
+    """
+    mx.set_cache_limit(0)
+    destination = Path(job.destination)
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        with _alone(destination):
+            return _Conversion(job, destination, report).run()
+    except OSError as error:
+        raise StoreError(f"The compressed model cannot be written: {error.strerror or error}.") from error
+
+
+class _Conversion:
+    """One step: the account so far, and the arrived shards."""
+
+    def __init__(self, job: QuantizeShards, destination: Path, report: Progress) -> None:
+        self._job, self._destination, self._report = job, destination, report
+        self._account = _read_account(destination)
+        self._headers = {path.name.removesuffix(".json"): path for path in sorted(Path(job.headers).glob("*.json"))}
+
+    def run(self) -> Quantized:
+        weights, origin = self._weights()
+        params, config = _graph(Path(self._job.source), weights, self._job.recipe)
+        total = len(params)
+        waiting = {name: array for name, array in params.items() if name not in self._account.places}
+        needs = _needed_shards(waiting, weights, origin)
+        del weights, params
+        here = set(self._job.arrived)
+        ready = [name for name in waiting if needs[name] <= here]
+        self._write(ready, waiting, total)
+        missing = set(waiting) - set(ready)
+        needed = set().union(*(needs[name] for name in missing))
+        if not missing:
+            self._finish(config)
+        return Quantized(tuple(sorted(here - needed)), not missing, memory.peak())
+
+    def _weights(self) -> tuple[dict[str, mx.array], dict[str, str]]:
+        """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each."""
+        weights: dict[str, mx.array] = {}
+        origin: dict[str, str] = {}
+        for shard, path in self._headers.items():
+            if shard in self._job.arrived:
+                found: Any = mx.load(str(Path(self._job.source) / shard))
+            else:
+                header = json.loads(path.read_bytes())
+                found = {name: _stand_in(name, entry) for name, entry in header.items() if name != "__metadata__"}
+            weights.update(found)
+            origin.update(dict.fromkeys(found, shard))
+        return weights, origin
+
+    def _write(self, names: list[str], arrays: dict[str, mx.array], total: int) -> None:
+        """Evaluate the weights module by module and write them in files of a bounded size."""
+        ready: dict[str, mx.array] = {}
+        for module in _modules(names):
+            part = {name: arrays.pop(name) for name in module}
+            try:
+                mx.eval(list(part.values()))
+            except RuntimeError as error:
+                raise CorruptModel(f"{module[0]} cannot be read from its shard: {error}.") from error
+            ready.update(part)
+            if sum(array.nbytes for array in ready.values()) >= _OUTPUT_BYTES:
+                self._save(ready)
+            self._report("compress", (len(self._account.places) + len(ready)) / total)
+        self._save(ready)
+
+    def _save(self, arrays: dict[str, mx.array]) -> None:
+        """One output file: written, flushed to disk, renamed, and only then entered into the account."""
+        if not arrays:
+            return
+        name = f"part-{len(self._account.files) + 1:05}.safetensors"
+        partial = self._destination / f"new-{name}"
+        try:
+            mx.save_safetensors(str(partial), arrays, metadata={"format": "mlx"})
+        except RuntimeError as error:
+            raise StoreError(f"The compressed model cannot be written: {error}.") from error
+        _flushed(partial).replace(self._destination / name)
+        self._account.files[name] = sum(array.nbytes for array in arrays.values())
+        self._account.places.update(dict.fromkeys(arrays, name))
+        arrays.clear()
+        _write_account(self._destination, self._account)
+
+    def _finish(self, config: dict[str, Any]) -> None:
+        """Give the files their final names and write what says where everything is. Repeating it does no harm."""
+        count = len(self._account.files)
+        names = {
+            name: "model.safetensors" if count == 1 else f"model-{number:05}-of-{count:05}.safetensors"
+            for number, name in enumerate(self._account.files, 1)
+        }
+        for old, new in names.items():
+            if (self._destination / old).exists():
+                (self._destination / old).replace(self._destination / new)
+        index = {
+            "metadata": {"total_size": sum(self._account.files.values())},
+            "weight_map": {name: names[place] for name, place in sorted(self._account.places.items())},
+        }
+        (self._destination / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        save_config(config, self._destination / "config.json")
+
+
+def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """The parameters of the compressed model, unevaluated, and its config.json."""
+    config = read_config(source)
+    try:
+        model_class, arguments = _get_classes(config)
+        model = model_class(arguments.from_dict(config))
+        sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
+        model.load_weights(list(sanitized.items()), strict=True)
+    except MISFITS as error:
+        raise mismatch(source, error) from error
+    _cast(model, config)
+    try:
+        predicate = recipe.mixed and mixed_quant_predicate_builder(recipe.mixed, model, recipe.group_size)
+        with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints a line
+            model, config = quantize_model(
+                model, config, recipe.group_size, recipe.bits, mode=recipe.mode, quant_predicate=predicate or None
+            )
+    except ValueError as error:
+        raise UnsupportedModel(f"This model cannot be compressed in this way: {error}") from error
+    params = dict(tree_flatten(model.parameters()))
+    if not any(name.endswith(".scales") for name in params):
+        large = recipe.mode == "affine" and recipe.group_size > 32
+        raise UnsupportedModel(
+            f"No layer of this model is as wide as a multiple of {recipe.group_size}, so none can be compressed in "
+            "groups of that size.",
+            hint="--bits none takes it as it is" + (", --group-size 32 makes smaller groups." if large else "."),
+            param="--group-size",
+        )
+    return params, config
+
+
+def _cast(model: Any, config: dict[str, Any]) -> None:
+    """What config.json calls the model's number format, all weights get that mlx-lm would give it."""
+    text_config = config.get("text_config") or {}
+    places = [each.get(key) for each in (config, text_config) for key in ("torch_dtype", "dtype")]
+    named = next((each for each in places if each), "")
+    if named not in MODEL_CONVERSION_DTYPES:
+        return
+    dtype, wanted = getattr(mx, named), getattr(model, "cast_predicate", lambda _: True)
+
+    def cast(name: str, array: mx.array) -> mx.array:
+        return array.astype(dtype) if wanted(name) and mx.issubdtype(array.dtype, mx.floating) else array
+
+    model.update(tree_map_with_path(cast, model.parameters()))
+
+
+def _stand_in(name: str, entry: dict[str, Any]) -> mx.array:
+    dtype = _DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise UnsupportedModel(f"{name} is stored as {entry['dtype']}, which cannot be compressed.")
+    return mx.zeros(entry["shape"], dtype)
+
+
+def _needed_shards(
+    params: dict[str, mx.array], weights: dict[str, mx.array], origin: dict[str, str]
+) -> dict[str, frozenset[str]]:
+    """Which shards each parameter is made of."""
+    return {
+        name: frozenset(origin[each] for each in sources) for name, sources in dependencies(params, weights).items()
+    }
+
+
+def _modules(names: Iterable[str]) -> list[list[str]]:
+    """The names in groups of one module: its weight, scales and biases come out of one computation."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(groups.values())
+
+
+@contextlib.contextmanager
+def _alone(destination: Path) -> Iterator[None]:
+    """Wait for the worker of a front process that was killed a moment ago: it may still be writing here."""
+    descriptor = os.open(destination, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read_account(destination: Path) -> _Account:
+    try:
+        return msgspec.json.decode((destination / _ACCOUNT).read_bytes(), type=_Account)
+    except (OSError, msgspec.DecodeError):
+        return _Account()
+
+
+def _write_account(destination: Path, account: _Account) -> None:
+    partial = destination / f"{_ACCOUNT}.new"
+    partial.write_bytes(msgspec.json.encode(account))
+    _flushed(partial).replace(destination / _ACCOUNT)
+
+
+def _flushed(path: Path) -> Path:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return path

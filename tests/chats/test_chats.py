@@ -1,0 +1,216 @@
+"""Conversations on disk: what was said comes back, also when the program was killed in the middle of a word."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squish.chats.chats import Attachment, Chats, ChatSettings, Figures, title_of, with_files
+from squish.chats.database import MIGRATIONS
+from squish.errors import InvalidInput, StoreError
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Iterator[Chats]:
+    opened = Chats(tmp_path / "home" / "chats.db")
+    yield opened
+    opened.close()
+
+
+def say(chats: Chats, chat: int, question: str, answer: str, parent: int | None = None) -> tuple[int, int]:
+    """A question and its finished answer; their ids."""
+    asked, answered = chats.ask(chat, parent, question, "smol")
+    chats.finish(answered, answer)
+    return asked, answered
+
+
+def texts(chats: Chats, chat: int) -> list[str]:
+    return [each.text for each in chats.branch(chat)]
+
+
+def test_a_chat_comes_back_whole(chats: Chats) -> None:
+    settings = ChatSettings(temperature=0.2, stop=("###",), system="Be brief", thinking=False)
+    chat = chats.create("smol", settings, "How do\nI match dates?")
+    _, answer = chats.ask(chat, None, "How?", "smol", (Attachment("a.txt", "text"),))
+    chats.finish(answer, "So.", "Hm …", "stopped", Figures(10, 2, ttft=0.3, reason="cancelled"))
+    chats.keep_draft(chat, "and th")
+    chats.close()
+
+    again = Chats(chats.path)
+    (found,) = again.recent()
+    assert (found.id, found.title, found.model, found.draft) == (chat, "How do I match dates?", "smol", "and th")
+    assert found.settings == settings
+    question, last = again.branch(chat)
+    assert question.full_text == "How?\n\na.txt:\n```\ntext\n```"
+    assert (last.text, last.reasoning, last.state, last.figures.ttft) == ("So.", "Hm …", "stopped", 0.3)
+    again.close()
+
+
+def test_versions_and_branches(chats: Chats) -> None:
+    chat = chats.create("smol")
+    first, answer = say(chats, chat, "one", "1")
+    second, _ = say(chats, chat, "two", "2", parent=answer)
+    other = chats.answer_again(chat, first, "smol")
+    chats.finish(other, "uno")
+    assert texts(chats, chat) == ["one", "uno"]
+    assert chats.tree(chat).versions(other) == [answer, other]
+
+    chats.show(chat, answer)
+    assert texts(chats, chat) == ["one", "1", "two", "2"], "a version comes with what was said below it"
+
+    edited, _ = say(chats, chat, "TWO", "II", parent=answer)
+    assert texts(chats, chat) == ["one", "1", "TWO", "II"]
+    assert chats.tree(chat).versions(edited) == [second, edited]
+    say(chats, chat, "ONE", "I")
+    assert texts(chats, chat) == ["ONE", "I"], "the first question has versions as well"
+
+
+def test_the_chat_used_last_is_first_and_a_removed_one_is_gone(chats: Chats) -> None:
+    old, new = chats.create("smol", title="old"), chats.create("smol", title="new")
+    say(chats, new, "apple", "pear")
+    say(chats, old, "lemon", "lime")
+    assert [each.id for each in chats.recent()] == [old, new]
+    chats.remove(old)
+    assert [each.id for each in chats.recent()] == [new]
+    assert not chats.find("lime")
+    with pytest.raises(InvalidInput, match="no chat"):
+        chats.get(old)
+
+
+@pytest.mark.parametrize(
+    "words", ["lighthouse", "light", "KEEPER lighth", "kàeper", '"keeper" AND', "light-house keep"]
+)
+def test_words_are_found_in_all_chats(chats: Chats, words: str) -> None:
+    chat = chats.create("smol", title="Stories")
+    say(chats, chats.create("smol"), "other", "a house by the sea")
+    _, answer = say(chats, chat, "tell me", "The kaeper of the lighthouse, the light house keeper, AND his dog")
+    hits = chats.find(words)
+    assert [(hit.chat, hit.title, hit.message) for hit in hits] == [(chat, "Stories", answer)]
+    assert "\x02" in hits[0].snippet
+
+
+@pytest.mark.parametrize("words", ["", "  ", '"', "*", "zzz", "NEAR("])
+def test_what_is_not_there_is_not_found(chats: Chats, words: str) -> None:
+    say(chats, chats.create("smol"), "one", "two")
+    assert chats.find(words) == []
+
+
+def test_an_answer_that_goes_on_is_found_by_its_new_end_only_once(chats: Chats) -> None:
+    chat = chats.create("smol")
+    _, answer = say(chats, chat, "count", "one two")
+    chats.grow(answer, "one two thr")
+    assert chats.find("two") == []
+    chats.finish(answer, "one two three")
+    assert len(chats.find("two")) == len(chats.find("three")) == 1
+
+
+def test_two_programs_use_one_file(chats: Chats) -> None:
+    other = Chats(chats.path)
+    chat = chats.create("smol")
+    _, answer = chats.ask(chat, None, "one", "smol")
+    assert [each.id for each in other.recent()] == [chat]
+    other.rename(chat, "named")
+    chats.finish(answer, "1")
+    assert chats.get(chat).title == "named"
+    other.close()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from squish.chats.chats import Chats
+chats = Chats(Path(sys.argv[1]))
+chat = chats.create("smol", title="killed")
+question, answer = chats.ask(chat, None, "Tell me a story", "smol")
+text = ""
+while True:
+    text += "word "
+    chats.grow(answer, text, "I think")
+    print(len(text), flush=True)
+"""
+
+
+def test_kill_9_in_mid_answer_loses_nothing_that_was_saved(chats: Chats) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(chats.path)], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout is not None
+    saved = 0
+    while saved < 500:
+        saved = int(process.stdout.readline())
+
+    (live,) = chats.recent()
+    assert chats.branch(live.id)[-1].state == "writing", "another program's answer is left alone while it lives"
+    chats.close()
+
+    os.kill(process.pid, signal.SIGKILL)
+    saved = max([saved, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    process.wait()
+    process.stdout.close()
+    question, answer = chats.branch(live.id)
+    assert question.text == "Tell me a story"
+    assert answer.state == "stopped"
+    assert len(answer.text) >= saved and answer.reasoning == "I think"
+    assert [hit.message for hit in chats.find("word")] == [answer.id]
+    assert chats._read("PRAGMA integrity_check", ()) == [("ok",)]
+
+
+def test_a_newer_file_is_refused_and_left_alone(chats: Chats) -> None:
+    chats.create("smol")
+    chats.close()
+    connection = sqlite3.connect(chats.path)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(StoreError, match="newer Squish"):
+        chats.recent()
+
+
+def test_a_file_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "chats.db"
+    path.write_bytes(b"this is no database at all" * 50)
+    with pytest.raises(StoreError, match="cannot be used"):
+        Chats(path).recent()
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+def test_every_migration_leads_to_the_newest_format(tmp_path: Path) -> None:
+    for number in range(len(MIGRATIONS)):
+        path = tmp_path / f"{number}.db"
+        connection = sqlite3.connect(path)
+        for statement in (statement for migration in MIGRATIONS[:number] for statement in migration):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.close()
+        opened = Chats(path)
+        assert opened.recent() == []
+        opened.close()
+
+
+def test_the_file_is_for_its_owner_only(chats: Chats) -> None:
+    chats.create("smol")
+    assert chats.path.stat().st_mode & 0o077 == 0
+
+
+def test_questions_and_presets_are_remembered(chats: Chats) -> None:
+    chat = chats.create("smol")
+    for question in ("one", "two", "two", "three"):
+        say(chats, chat, question, "")
+    assert chats.recent_questions(3) == ["two", "three"]
+    chats.keep_preset("calm", ChatSettings(temperature=0.1))
+    chats.keep_preset("calm", ChatSettings(temperature=0.2))
+    assert chats.presets() == {"calm": ChatSettings(temperature=0.2)}
+    chats.remove_preset("calm")
+    assert not chats.presets()
+
+
+def test_titles_and_fences() -> None:
+    assert title_of("  a \n b ") == "a b"
+    assert title_of("word " * 30).endswith("word…")
+    assert "````\n```\nx\n```\n````" in with_files("see", [Attachment("a.md", "```\nx\n```\n")])

@@ -1,0 +1,103 @@
+"""`squish bench`: counted from usage, in alternating rounds, remembered."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import DEVNULL
+
+import pytest
+
+from squish.bench.measure import Figure, ratio, rows
+from squish.models.speeds import Speed, remember, speeds
+from squish.system.servers import servers
+from tests.commands.test_serve import serving
+from tests.conftest import MODEL, SQUISH
+
+Squish = Callable[..., subprocess.CompletedProcess[str]]
+SMALL = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1,2", "--tokens", "8")
+
+
+def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home: Path) -> None:
+    done = squish("bench", MODEL, *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "Left out: prompts of 100000 tokens" in done.stderr
+    [side] = json.loads(done.stdout)
+    figures = {figure["name"]: figure for figure in side["figures"]}
+    assert list(figures) == [
+        "cold start, first token",
+        "first token, 128 tokens",
+        "first token, 128 tokens again",
+        "decode, 1 stream",
+        "decode, 2 streams",
+        "peak memory",
+    ]
+    assert len(figures["decode, 1 stream"]["values"]) == 1
+    assert figures["first token, 128 tokens"]["cached_tokens"] == 0
+    assert figures["first token, 128 tokens again"]["cached_tokens"] > 0
+    speed = speeds(real_home / ".squish")[MODEL]
+    assert f"{speed.decode_tps:.1f} tok/s, measured" in squish("show", MODEL).stdout
+    assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
+
+
+def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[str, str], tmp_path: Path) -> None:
+    with serving(environment | {"SQUISH_API_KEY": "theirs"}, tmp_path / "log") as (other, url):
+        short = ("--rounds", "1", "--prompts", "256", "--streams", "1", "--tokens", "8")
+        done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}", OPENAI_API_KEY="theirs")
+        other.terminate()
+    assert done.returncode == 0, done.stderr
+    head, *lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
+    assert head == ["MEASURED", MODEL, "SPREAD", "CACHED", MODEL, "SPREAD", "CACHED", "TIMES BETTER"]
+    *measured, memory = lines
+    found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
+    assert all(ratio > 0 for _, ratio in found.values())
+    [ours, ours_cached, theirs, theirs_cached] = found["first token, 256 tokens again"][0]
+    assert ours.endswith(" s")
+    assert theirs.endswith(" s")
+    assert int(ours_cached) >= 64
+    assert int(theirs_cached) >= 64
+    assert len(found["first token, 256 tokens"][0]) == 2  # nothing of it was in a cache
+    assert memory[0] == "peak memory"
+
+
+def test_a_killed_measurement_leaves_no_server(environment: dict[str, str], real_home: Path) -> None:
+    home = real_home / ".squish"
+    before = {server.pid for server in servers(home)}
+
+    def own() -> set[int]:
+        return {server.pid for server in servers(home)} - before
+
+    measuring = subprocess.Popen([SQUISH, "bench", MODEL], env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    while not own():
+        assert measuring.poll() is None
+        time.sleep(0.05)
+    measuring.kill()
+    measuring.wait()
+    while own():
+        time.sleep(0.05)
+
+
+def test_what_is_remembered_leaves_the_rest_alone(tmp_path: Path) -> None:
+    (tmp_path / "state.toml").write_text('[window]\nmodel = "x"\n[speed.broken]\ndecode_tps = "fast"\n')
+    speed = Speed(31.5, None, datetime(2026, 1, 1, tzinfo=UTC), "1.0")
+    remember(tmp_path, MODEL, speed)
+    remember(tmp_path, "other:1b", speed)
+    assert speeds(tmp_path) == {MODEL: speed, "other:1b": speed}
+    assert 'model = "x"' in (tmp_path / "state.toml").read_text()
+
+
+def test_a_file_that_is_no_toml_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "state.toml").write_text("= broken")
+    assert speeds(tmp_path) == {}
+
+
+def test_ratios_say_how_many_times_better_ours_is() -> None:
+    assert ratio(Figure("x", "s", (1.0, 2.0, 3.0)), Figure("x", "s", (8.0,))) == 4.0
+    assert ratio(Figure("x", "tok/s", (30.0,)), Figure("x", "tok/s", (10.0,))) == 3.0
+    [row] = rows([(Figure("x", "s", (1.0, 3.0)),), (Figure("x", "s", (4.0, 4.0), cached=5),)])
+    assert row == ("x", "2 s", "1–3", "", "4 s", "4–4", "5", "2.00")

@@ -1,0 +1,169 @@
+"""`squish doctor`: what it finds, what it says mends it, and what it never shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from squish.config.settings import Settings
+from squish.doctor.computer import packages, places
+from squish.doctor.finding import Finding
+from squish.doctor.models import store
+from squish.doctor.network import hub, port
+from squish.models.store import directory_name
+from tests.conftest import MODEL
+
+Squish = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"HOME": str(tmp_path), "SQUISH_OFFLINE": "1", "SQUISH_PORT": "0"})
+
+
+def only(findings: Iterator[Finding], topic: str) -> Finding:
+    [found] = [finding for finding in findings if finding.topic == topic]
+    return found
+
+
+def test_a_machine_that_works_is_well(squish: Squish) -> None:
+    done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0")
+    findings = {finding["topic"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0, done.stdout
+    assert {"config", "machine", "memory", "disk", "MLX", "matrices", "versions", "models", "Hub"} <= set(findings)
+    assert "GFLOP/s" in findings["matrices"]["reason"]
+    assert findings["models"]["reason"].startswith("1 installed")
+    assert all(finding["status"] != "broken" for finding in findings.values())
+
+
+def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_path: Path) -> None:
+    models = tmp_path / ".squish" / "models"
+    for name in (directory_name(MODEL), "mine+7b", "no name"):
+        (models / name).mkdir(parents=True)
+    (models.parent / "config.toml").write_text("\nports = 3\nkeep_alive = 'x'\n")
+    done = squish("doctor", HOME=str(tmp_path), SQUISH_OFFLINE="1", SQUISH_PORT="http")
+    assert done.returncode == 1
+    assert "SQUISH_PORT is 'http'" in done.stdout
+    assert "→ unset SQUISH_PORT" in done.stdout
+    assert "config.toml, line 2: ports is no setting." in done.stdout
+    assert "Did you mean port?" in done.stdout
+    assert "config.toml, line 3: keep_alive must be a time" in done.stdout
+    assert f"→ squish pull --force {MODEL}" in done.stdout
+    assert "→ squish rm mine:7b" in done.stdout
+    assert f"→ rm -r '{models / 'no name'}'" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_file_that_lost_its_end_is_named(real_home: Path, tmp_path: Path) -> None:
+    model = directory_name(MODEL)
+    shutil.copytree(real_home / ".squish" / "models" / model, tmp_path / model)
+    (tmp_path / model / "tokenizer.json").write_bytes(b"{}")
+    environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(tmp_path)}
+    [finding] = [each for each in store(Settings.from_environment(environment)) if each.status == "broken"]
+    assert finding.reason.startswith(f"tokenizer.json of {MODEL} is gone")
+    assert finding.mend and finding.mend.startswith(f"squish pull --force {MODEL}")
+
+
+def test_a_download_that_was_cut_off_is_listed_with_its_size(settings: Settings) -> None:
+    partial = settings.cache_dir / ".partial" / directory_name("qwen3:8b")
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors.part").write_bytes(b"x" * 5000)
+    finding = only(store(settings), "downloads")
+    assert (finding.status, "5 kB" in finding.reason) == ("warning", True)
+    assert finding.mend and finding.mend.startswith("squish pull qwen3:8b")
+
+
+def test_a_port_that_is_taken_names_who_has_it(settings: Settings) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        number = listener.getsockname()[1]
+        environment = {"HOME": str(settings.home.parent), "SQUISH_PORT": str(number)}
+        finding = only(port(Settings.from_environment(environment)), "port")
+    assert finding.status == "warning"
+    assert str(number) in finding.reason
+    assert finding.mend == f"squish serve --port {min(number + 1, 65535)}"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "models"
+    environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(place)}
+    [finding] = places(Settings.from_environment(environment))
+    assert (finding.status, finding.reason.startswith(str(place))) == ("warning", True)
+
+
+def test_a_model_that_is_set_and_not_installed_is_named(tmp_path: Path) -> None:
+    findings = store(Settings.from_environment({"HOME": str(tmp_path), "SQUISH_MODEL": "mine:7b"}))
+    assert [finding.status for finding in findings if "mine:7b" in finding.reason] == ["warning"]
+
+
+def test_a_wrong_choice_of_blas_is_no_broken_mlx(squish: Squish) -> None:
+    done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0", SQUISH_BLAS="fast")
+    [finding] = [each for each in json.loads(done.stdout) if each["topic"] == "MLX"]
+    assert (done.returncode, finding["mend"]) == (1, "unset SQUISH_BLAS")
+    assert "ConfigError" not in finding["reason"]
+
+
+def test_offline_asks_nobody(settings: Settings) -> None:
+    assert [finding.status for finding in hub(settings)] == ["ok"]
+
+
+def test_a_hub_that_cannot_be_reached_is_no_failure(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    [finding] = hub(Settings.from_environment(environment))
+    assert finding.status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("answer", "topic", "status"),
+    [(200, "token", "ok"), (401, "token", "broken"), (503, "Hub", "warning")],
+)
+def test_the_token_is_checked_and_never_shown(tmp_path: Path, answer: int, topic: str, status: str) -> None:
+    with whoami(answer) as (url, seen):
+        environment = {"HOME": str(tmp_path), "HF_ENDPOINT": url, "HF_TOKEN": "hf_hushhush"}
+        findings = list(hub(Settings.from_environment(environment)))
+    assert seen == ["Bearer hf_hushhush"]
+    assert [finding.status for finding in findings if finding.topic == topic] == [status]
+    assert "hushhush" not in repr(findings)
+
+
+@contextmanager
+def whoami(status: int) -> Iterator[tuple[str, list[str | None]]]:
+    """A Hub that gives every request this status, and the Authorization headers it was sent."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_versions_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["click>=99,<100", "absent>=1", "x; extra == 'y'"])
+    broken = [finding for finding in packages(settings) if finding.status == "broken"]
+    assert [finding.reason.split(";")[0].split()[0] for finding in broken] == ["absent", "click"]

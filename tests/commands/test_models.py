@@ -1,0 +1,183 @@
+"""The commands about installed models, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from squish.errors import InvalidInput, ModelInUse, ModelNotFound
+from squish.models.store import Store
+from squish.runtime import Runtime
+from tests.conftest import MODEL, SQUISH
+from tests.local_hub import Fault, LocalHub, tiny_model
+
+Squish = Callable[..., subprocess.CompletedProcess[str]]
+
+
+async def test_a_model_in_use_is_removed_only_by_force(runtime: Runtime) -> None:
+    runtime.store.copy(MODEL, "used:1b")
+    await runtime.sessions.load("used:1b")
+    elsewhere = Store(runtime.settings.cache_dir)
+    with pytest.raises(ModelInUse, match="in use by another running Squish") as caught:
+        elsewhere.remove("used:1b")
+    assert "--force" in (caught.value.hint or "")
+    assert elsewhere.remove("used:1b", force=True) >= 0
+    with pytest.raises(ModelNotFound):
+        elsewhere.find("used:1b")
+
+
+async def test_a_model_that_was_unloaded_can_be_removed(runtime: Runtime) -> None:
+    runtime.store.copy(MODEL, "idle:1b")
+    await runtime.sessions.load("idle:1b")
+    await runtime.sessions.unload("idle:1b")
+    runtime.store.remove("idle:1b")
+
+
+def test_a_copy_shares_its_files_and_frees_nothing_of_them(runtime: Runtime) -> None:
+    original = runtime.store.find(MODEL)
+    copied = runtime.store.copy(MODEL, "twin:1b")
+    runtime.store.verify("twin:1b")
+    for file in copied.manifest.files:
+        assert (copied.path / file.path).samefile(original.path / file.path)
+    with pytest.raises(InvalidInput, match="installed already"):
+        runtime.store.copy(MODEL, "twin:1b")
+    assert runtime.store.remove("twin:1b") < 100_000  # the manifest
+    runtime.store.verify(MODEL)
+
+
+def test_show_says_what_is_known(squish: Squish) -> None:
+    said = squish("show", MODEL).stdout
+    for part in ("llama", "Q4_1", "apache-2.0", "8,192 tokens", "model.safetensors", "chat template", "fits", "cache"):
+        assert part in said
+    found = json.loads(squish("show", MODEL, "--json", "--context", "2048").stdout)
+    assert found["fit"]["context"] == 2048
+    assert found["fit"]["needed"] == sum(found["fit"][part] for part in ("weights", "cache", "overhead"))
+    assert "im_start" in found["chat_template"]
+    assert squish("show", "smolm2:135m").returncode == 3
+
+
+def test_a_name_that_does_not_exist_gives_the_three_nearest(squish: Squish) -> None:
+    for command in ("pull", "show", "rm"):
+        done = squish(command, "llama3.1:9b")
+        assert done.returncode == 3
+        assert "llama3.1:8b" in done.stderr and done.stderr.count("llama3") >= 4
+
+
+def test_advice_about_a_missing_model_can_be_followed(squish: Squish, runtime: Runtime) -> None:
+    runtime.store.copy(MODEL, "mine:1b")
+    for command in ("show", "verify", "rm"):
+        hint = squish(command, "mine:2b").stderr
+        assert "Installed names like it: mine:1b." in hint and "pull mine" not in hint
+        assert "squish pull" not in squish(command, "nope").stderr
+    assert "squish pull" not in squish("cp", "nope", "x:1").stderr
+    assert "Run: squish pull qwen3:8b" in squish("show", "qwen3:8b").stderr
+    assert "Run: squish pull org/tiny:Q8_0" in squish("show", "org/tiny:Q8_0").stderr
+    assert "squish pull" not in squish("rm", "org/tiny:Q8_0").stderr
+    same = squish("cp", "mine:1b", "mine:1b")
+    assert same.returncode == 2 and "squish rm" not in same.stderr
+    runtime.store.remove("mine:1b")
+
+
+def test_verify_names_the_damaged_file(squish: Squish, runtime: Runtime) -> None:
+    copied = runtime.store.copy(MODEL, "hurt:1b")
+    config = copied.path / "config.json"
+    content = config.read_bytes()
+    config.unlink()  # another file of this name: the original is shared
+    config.write_bytes(content.replace(b"llama", b"lLama"))
+    done = squish("verify")
+    assert done.returncode == 1
+    assert "hurt:1b  damaged" in done.stdout and f"{MODEL}  ok" in done.stdout and "config.json" in done.stderr
+    runtime.store.remove("hurt:1b")
+    assert squish("verify", MODEL).returncode == 0
+
+
+def test_list_marks_what_is_damaged(squish: Squish, runtime: Runtime) -> None:
+    for name in ("gone:1b", "short:1b"):
+        runtime.store.copy(MODEL, name)
+    (runtime.store.find("gone:1b").path / "model.safetensors").unlink()
+    short = runtime.store.find("short:1b").path / "tokenizer.json"
+    short.unlink()  # another file of this name: the original is shared
+    short.write_bytes(b"{}")
+    done = squish("list")
+    rows = {row.split()[0]: row for row in done.stdout.splitlines()}
+    assert "damaged" in rows["gone:1b"] and "damaged" in rows["short:1b"] and "damaged" not in rows[MODEL]
+    again = f"squish pull --force {MODEL}"
+    assert f"model.safetensors of gone:1b is missing or damaged. Run: {again} --name gone:1b" in done.stderr
+    found = {each["id"]: each["damaged"] for each in json.loads(squish("list", "--json").stdout)}
+    assert found[MODEL] is False and found["gone:1b"] is True
+    for name in ("gone:1b", "short:1b"):
+        runtime.store.remove(name)
+
+
+def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
+    with LocalHub() as hub:
+        hub.add_repo("org/tiny", tiny_model(4 * 2**20))
+        hub.fault("model.safetensors", Fault(hold_after=3 * 2**20))
+        variables = environment | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "SQUISH_CACHE_DIR": str(tmp_path)}
+        command = [SQUISH, "pull", "org/tiny", "--bits", "none", "--json"]
+        with subprocess.Popen(command, env=variables, stdout=PIPE, stderr=PIPE, text=True) as child:
+            assert child.stdout is not None and child.stderr is not None
+            for line in child.stdout:
+                if json.loads(line).get("done", 0) >= 2 * 2**20:
+                    break
+            child.send_signal(signal.SIGINT)
+            child.stdout.read()
+            said = child.stderr.read()
+        assert child.returncode == 130
+        assert re.fullmatch(r"Stopped at (5|6|7)\d %\. Run the same command to go on\.", said.strip())
+
+
+def test_an_error_takes_the_place_of_the_progress_bar(environment: dict[str, str], tmp_path: Path) -> None:
+    user, terminal = os.openpty()
+    shown = b""
+    with LocalHub() as hub:
+        hub.add_repo("org/tiny", tiny_model(2**20))
+        hub.fault("model.safetensors", *[Fault(corrupt=True)] * 2)
+        variables = environment | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "SQUISH_CACHE_DIR": str(tmp_path)}
+        variables |= {"TERM": "xterm-256color"}
+        command = [SQUISH, "pull", "org/tiny", "--bits", "none"]
+        with subprocess.Popen(command, env=variables, stderr=terminal) as child:
+            os.close(terminal)
+            with suppress(OSError):  # what reading a terminal ends with that no program has open
+                while piece := os.read(user, 4096):
+                    shown += piece
+    os.close(user)
+    assert child.returncode == 1
+    assert "─" in shown.decode()
+    assert b"\x1b[2Ksquish: model.safetensors arrived damaged" in shown
+
+
+def test_prune_deletes_what_no_pull_is_writing(squish: Squish, tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+    (store.partial("org/half") / "x.part").write_bytes(b"x" * 2_000_000)
+    (store.partial("org/busy") / "x.part").write_bytes(b"x")
+    with store.lock("org/busy"):
+        done = squish("prune", SQUISH_CACHE_DIR=str(store.cache_dir))
+    assert "org/half: 2.0 MB" in done.stderr
+    assert [path.name for path in (store.cache_dir / ".partial").iterdir()] == ["org--busy"]
+
+
+def test_the_catalog_is_listed(squish: Squish) -> None:
+    rows = squish("catalog").stdout.splitlines()
+    assert len(rows) > 60 and "REPOSITORY" in rows[0]
+    only = json.loads(squish("catalog", "gemma3", "--json").stdout)
+    assert only and all("gemma" in entry["id"] for entry in only)
+    assert "Names like it" in squish("catalog", "gema3").stderr
+
+
+def test_a_recipe_that_does_not_exist_is_refused(squish: Squish) -> None:
+    done = squish("pull", "org/repo", "--bits", "7")
+    assert done.returncode == 2 and "mxfp4" in done.stderr
+    assert "--bits has no value" in squish("pull", "org/repo", "--bits", "").stderr
+    assert "--force pulls it again" in squish("pull", MODEL).stderr
+    done = squish("pull", MODEL, "--bits", "8", "--force")
+    assert (done.returncode != 0 and "--bits" in done.stderr) or "Hub" in done.stderr

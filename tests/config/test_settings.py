@@ -1,0 +1,133 @@
+"""Settings: which source beats which, and what a user is told about a file that is wrong."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from squish.config import settings
+from squish.config.settings import KEYS, Settings, resolve, sample
+from squish.errors import ConfigError
+
+
+def read(home: Path, text: str | None = None, **variables: str) -> Settings:
+    if text is not None:
+        (home / ".squish").mkdir(exist_ok=True)
+        (home / ".squish" / "config.toml").write_text(text, encoding="utf-8")
+    return Settings.from_environment({"HOME": str(home)} | variables)
+
+
+def test_the_environment_beats_the_file_and_the_file_the_default(tmp_path: Path) -> None:
+    assert read(tmp_path).port == 11435
+    assert read(tmp_path, "port = 8000\nkeep_alive = -1\n").port == 8000
+    settings = read(tmp_path, SQUISH_PORT="9000")
+    assert (settings.port, settings.keep_alive) == (9000, -1.0)
+
+
+def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) -> None:
+    examples: dict[str, tuple[str, object]] = {
+        "text": ("abc", "abc"),
+        "path": ("/models", Path("/models")),
+        "address": ("https://hub.example/", "https://hub.example"),
+        "secret": ("abc", "abc"),
+        "whole": ("7", 7),
+        "time": ("2m", 120.0),
+        "flag": ("1", True),
+    }
+    for key in KEYS:
+        text, value = examples[key.kind]
+        assert getattr(read(tmp_path, "", **{key.variable: text}), key.name) == value
+        in_toml = {"flag": "true", "whole": "7"}.get(key.kind, f'"{text}"')
+        if key.in_file:
+            assert getattr(read(tmp_path, f"{key.name} = {in_toml}"), key.name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n\nprot = 3\n", "line 3: prot is no setting. Did you mean port?"),
+        ("port = 'x'\n", "line 1: port must be a whole number."),
+        ("# a\nport = 70000\n", "line 2: port must be between 0 and 65535."),
+        ("offline = 1\n", "line 1: offline must be true or false."),
+        ("keep_alive = true\n", "line 1: keep_alive must be a time: seconds, or a text"),
+        ("keep_alive = 'soon'\n", "line 1: keep_alive must be a time: seconds, or a text"),
+        ("keep_alive = nan\n", "line 1: keep_alive must be a time: seconds, or a text"),
+        ("hub_endpoint = 'hub'\n", "line 1: hub_endpoint must be an address that begins with https://."),
+        (
+            "api_key = 'abc'\n",
+            "line 1: api_key belongs in no file. Set the environment variable SQUISH_API_KEY instead.",
+        ),
+        ("[keys]\n\n'chat.new' = ''\n", "line 3: chat.new must be a text that is not empty."),
+        ("keys = 3\n", "line 1: keys is a table. Write [keys] and its keys below."),
+        ("[model_keep_alive]\n'qwen3:8b' = 'soon'\n", "line 2: qwen3:8b must be a time: seconds, or a text"),
+        ("[key]\n", "line 1: key is no setting. Did you mean keys?"),
+        ("host = 'a'\nport = \n", "line 2: it is not TOML: Invalid value."),
+        ("host = 'a", "line 1: it is not TOML: "),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert message in f"{caught.value.message} {caught.value.hint or ''}"
+
+
+def test_everything_that_is_wrong_is_found(tmp_path: Path) -> None:
+    (tmp_path / ".squish").mkdir()
+    (tmp_path / ".squish" / "config.toml").write_text("ports = 1\nhost = ''\noffline = 3\n")
+    resolved = resolve({"HOME": str(tmp_path), "SQUISH_PORT": "http", "SQUISH_MAX_QUEUE": "7"})
+    assert [error.param for error in resolved.errors] == ["ports", "host", "offline", "SQUISH_PORT"]
+    assert [f"line {number}:" in resolved.errors[number - 1].message for number in (1, 2, 3)] == [True] * 3
+    assert (resolved.settings.port, resolved.settings.max_queue) == (11435, 7)
+
+
+def test_entries_of_tables_tell_their_line(tmp_path: Path) -> None:
+    read(tmp_path, "port = 1\n\n[model_keep_alive]\n'qwen3:8b' = '2h'\n")
+    [origin] = [each for each in resolve({"HOME": str(tmp_path)}).origins if each.name.startswith("model_keep_alive")]
+    assert (origin.shown, origin.source) == ("2h", f"{tmp_path / '.squish' / 'config.toml'}, line 4")
+
+
+def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".squish" / "config.toml").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path)
+    (tmp_path / ".squish" / "config.toml").rmdir()
+    (tmp_path / ".squish" / "config.toml").write_bytes(b"host = '\xff'")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["SQUISH_PORT", "SQUISH_OFFLINE", "SQUISH_MAX_CONCURRENCY", "HF_ENDPOINT"])
+def test_a_wrong_variable_is_named(tmp_path: Path, variable: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, **{variable: "maybe"})
+    assert caught.value.param == variable
+    assert variable in caught.value.message
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    resolved = resolve({"HOME": str(tmp_path), "HF_TOKEN": "hf_hushhush", "SQUISH_API_KEY": "hushhush"})
+    assert "hushhush" not in repr(resolved)
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, SQUISH_API_KEY="geheim-ü")
+    assert "geheim" not in caught.value.message
+
+
+def test_the_sample_changes_nothing_and_is_right_when_its_comments_are_taken_away(tmp_path: Path) -> None:
+    plain = read(tmp_path)
+    assert read(tmp_path, sample()) == plain
+    awake = re.sub(r"^# (?=[\w\".:]+ = |\[)", "", sample(), flags=re.MULTILINE)
+    assert set(tomllib.loads(awake)) == {key.name for key in KEYS if key.in_file} | {
+        table.name for table in settings.TABLES
+    }
+    assert read(tmp_path, awake).keys == (("chat.new", "ctrl+n"),)
+    assert read(tmp_path, awake).model_keep_alive == (("smollm2:135m", 7200.0),)
+
+
+def test_defaults_that_are_shown_are_those_that_count(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    for key in KEYS:
+        if key.kind in ("whole", "time", "address"):
+            assert key.shown_default == f"{getattr(settings, key.name)}".removesuffix(".0")

@@ -1,0 +1,170 @@
+"""Whether a model fits: the arithmetic, and the arithmetic against memory that was measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from squish.generation import Finished, SamplingParams, TokenPrompt
+from squish.hub import search
+from squish.ipc.frames import Events, Generate, Load, Loaded
+from squish.ipc.process import Worker
+from squish.memory.fit import Machine, Shape, estimate, guessed, largest_context, shape_of, verdict
+from squish.models import catalog
+from tests.pull.shards import in_shards, tiny_llama
+
+GB = 10**9
+MAC = Machine("unified memory", 24 * GB, 20 * GB, float32=False)
+LINUX = Machine("RAM", 24 * GB, 20 * GB, float32=True)
+
+LLAMA_8B = {
+    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "intermediate_size": 14336, "vocab_size": 128256,
+}  # fmt: skip
+
+
+def cache(config: dict[str, Any], context: int, machine: Machine = MAC) -> int:
+    return estimate(shape_of(config, 8 * GB), 5 * GB, context, machine).cache
+
+
+def test_the_cache_of_a_plain_model_grows_with_the_context() -> None:
+    assert cache(LLAMA_8B, 8192) == 2 * 32 * 8 * 128 * 2 * 8192
+    assert cache(LLAMA_8B, 16384) == 2 * cache(LLAMA_8B, 8192)
+    assert cache(LLAMA_8B, 8192, LINUX) == 2 * cache(LLAMA_8B, 8192)
+
+
+def test_layers_with_a_window_stop_growing() -> None:
+    gemma = {"text_config": LLAMA_8B | {"model_type": "gemma3_text", "sliding_window": 1024, "num_hidden_layers": 36}}
+    per_layer = 2 * 8 * 128 * 2
+    assert cache(gemma, 32768) == per_layer * (6 * 32768 + 30 * 1024)
+    named = LLAMA_8B | {"layer_types": ["sliding_attention", "full_attention"] * 16, "sliding_window": 128}
+    assert cache(named, 8192) == per_layer * (16 * 8192 + 16 * 128)
+    off = LLAMA_8B | {"sliding_window": 4096, "use_sliding_window": False}
+    assert cache(off, 32768) == cache(LLAMA_8B, 32768)
+
+
+def test_other_attention_has_smaller_caches() -> None:
+    latent = LLAMA_8B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}
+    assert cache(latent, 8192) == 32 * (512 + 64) * 2 * 8192
+    hybrid = LLAMA_8B | {"full_attention_interval": 4}
+    assert cache(hybrid, 8192) == cache(LLAMA_8B, 8192) // 4
+    linear = LLAMA_8B | {"layer_types": ["linear_attention"] * 24 + ["full_attention"] * 8}
+    assert cache(linear, 8192) == cache(LLAMA_8B, 8192) // 4
+
+
+def test_a_model_without_dimensions_is_guessed() -> None:
+    shape = shape_of({"model_type": "odd"}, 8 * GB)
+    assert shape == guessed(8 * GB) and not shape.exact
+    assert estimate(shape, 5 * GB, 8192, MAC).cache == pytest.approx(cache(LLAMA_8B, 8192), rel=0.01)
+
+
+def test_the_verdict_says_what_is_missing() -> None:
+    shape = shape_of(LLAMA_8B, 8 * GB)
+    found = estimate(shape, 5 * GB, 8192, MAC)
+    assert verdict(found, MAC) == "yes"
+    assert verdict(found, Machine("unified memory", 24 * GB, 4 * GB, float32=False)) == "tight"
+    assert verdict(found, Machine("unified memory", 6 * GB, 6 * GB, float32=False)) == "no"
+
+
+def test_on_a_cpu_quantized_weights_stay_packed_where_a_compiler_is() -> None:
+    small, large = Shape(10**9, 1000), Shape(20 * GB, 1000)
+    without = replace(LINUX, packed=False)
+    assert estimate(small, GB // 2, 1024, LINUX).weights == GB // 2 * 10 // 9
+    assert estimate(small, GB // 2, 1024, without).weights == 4 * 10**9
+    assert estimate(large, 11 * GB, 1024, without).weights < 13 * GB
+    half_precision = estimate(small, 2 * 10**9, 1024, LINUX)
+    assert half_precision.weights == 4 * 10**9 and half_precision.needed > 6 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "widened"), [(4, 64, 5 / 4.5), (3, 64, 5 / 3.5), (6, 64, 9 / 6.5), (4, 32, 6 / 5)]
+)
+def test_packed_weights_take_whole_codes_and_float32_scales(bits: int, group: int, widened: float) -> None:
+    config = LLAMA_8B | {"quantization": {"bits": bits, "group_size": group}}
+    assert shape_of(config, 8 * GB).widened == pytest.approx(widened)
+
+
+def test_the_catalog_says_of_a_model_what_its_config_says() -> None:
+    for name, bits in (("llama3.1:8b", 4), ("llama3.1:8b-8bit", 8)):
+        entry = next(each for each in catalog.entries() if each.id == name)
+        config = LLAMA_8B | {"quantization": {"bits": bits, "group_size": 64}}
+        stored = int(entry.parameters * entry.bits / 8)
+        exact, known = shape_of(config, entry.parameters), search.shape_of(entry)
+        assert estimate(known, stored, 8192, LINUX) == estimate(exact, stored, 8192, LINUX)
+
+
+def test_the_longest_context_is_the_last_that_fits() -> None:
+    shape, machine = shape_of(LLAMA_8B, 8 * GB), Machine("unified memory", 8 * GB, 8 * GB, float32=False)
+    longest = largest_context(shape, 5 * GB, machine, 131072)
+    assert 0 < longest < 131072
+    assert estimate(shape, 5 * GB, longest, machine).needed <= machine.total
+    assert estimate(shape, 5 * GB, longest + 256, machine).needed > machine.total
+    assert largest_context(shape, 50 * GB, machine, 131072) == 0
+
+
+def peak(pid: int) -> int:
+    """The most that a process had in memory, in bytes: what Linux noted, or what it has now, if that is more."""
+    noted = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return max(int(noted.split()[1]) * 1024, psutil.Process(pid).memory_info().rss)
+
+
+async def measured(directory: Path, tokens: int, cache_dir: Path) -> int:
+    """Peak memory of a worker, in bytes, after it has read a prompt of so many tokens."""
+    worker = await Worker.spawn(cache_dir)
+    try:
+        worker.send(Load(str(directory)))
+        assert isinstance(await worker.receive(), Loaded)
+        prompt = TokenPrompt(tuple(17 + each % 200 for each in range(tokens)))
+        worker.send(Generate(1, (prompt,), SamplingParams(max_tokens=1, temperature=0.0)))
+        while True:
+            frame = await worker.receive()
+            assert isinstance(frame, Events)
+            if any(isinstance(event, Finished) for _, event in frame.items):
+                return peak(worker.pid)
+    finally:
+        await worker.close()
+
+
+def estimated(directory: Path, parameters: int, tokens: int) -> int:
+    config = json.loads((directory / "config.json").read_text())
+    stored = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    return estimate(shape_of(config, parameters), stored, tokens, LINUX).needed
+
+
+MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of another process is read from /proc")
+
+
+@MEASURABLE
+@pytest.mark.parametrize("tokens", [256, 3000])
+async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path, tokens: int) -> None:
+    directory = real_home / ".squish/models/smollm2+135m"
+    found = await measured(directory, tokens, real_home / ".squish/cache")
+    assert estimated(directory, 134_515_008, tokens) == pytest.approx(found, rel=0.1)
+
+
+@MEASURABLE
+@pytest.mark.parametrize(("hidden", "layers", "kv_heads"), [(1024, 4, 2), (2048, 3, 1)])
+async def test_the_estimate_is_near_what_random_models_take(
+    real_home: Path, tmp_path: Path, hidden: int, layers: int, kv_heads: int
+) -> None:
+    shape = {"hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": 3 * hidden}
+    heads = {"num_attention_heads": hidden // 64, "num_key_value_heads": kv_heads, "vocab_size": 49152}
+    weights, config = tiny_llama(**shape, **heads, max_position_embeddings=4096)
+    files = in_shards(weights, config, tmp_path / "x", 1)
+    source = real_home / ".squish/models/smollm2+135m"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        files[name] = (source / name).read_bytes()
+    directory = tmp_path / "model"
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    parameters = sum(array.size for array in weights.values())
+    del weights
+    found = await measured(directory, 2000, real_home / ".squish/cache")
+    assert estimated(directory, parameters, 2000) == pytest.approx(found, rel=0.1)

@@ -1,0 +1,97 @@
+"""Memory before loading: idle models make room, busy ones never, and what cannot fit is refused with numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squish.config.settings import Settings
+from squish.errors import LoadFailed
+from squish.generation import GenerationRequest, TextDelta
+from squish.memory.fit import Machine
+from squish.memory.reservations import Room
+from squish.models.store import Store
+from squish.pull.pull import pull
+from squish.sessions.manager import SessionManager
+from tests.conftest import MODEL
+from tests.sessions.test_sessions import FRANCE, GREEDY, LONG
+
+GB = 10**9
+OTHER = "other:1b"
+
+
+@pytest.fixture
+async def two_models(real_settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of a store with two models."""
+    shutil.copytree(real_settings.cache_dir, tmp_path / "models")
+    settings = replace(real_settings, cache_dir=tmp_path / "models")
+    store = Store(settings.cache_dir)
+    async for _ in pull(str(store.find(MODEL).path), settings=settings, store=store, as_name=OTHER):
+        pass
+    return settings
+
+
+class Memory:
+    """A machine on which only so many models fit, by what the session manager has loaded at the moment."""
+
+    def __init__(self, models: int) -> None:
+        self.models = models
+        self.manager: SessionManager | None = None
+
+    def read(self) -> Machine:
+        assert self.manager
+        loaded = sum(status.state == "ready" for status in self.manager.status())
+        return Machine("RAM", 2 * GB, GB if loaded < self.models else 0, float32=True)
+
+
+def manager_of(settings: Settings, memory: Memory) -> SessionManager:
+    memory.manager = SessionManager(Store(settings.cache_dir), settings, Room(memory.read))
+    return memory.manager
+
+
+async def test_an_idle_model_makes_room_and_a_busy_one_does_not(two_models: Settings) -> None:
+    manager = manager_of(two_models, Memory(models=1))
+    try:
+        await manager.load(MODEL)
+        await manager.load(OTHER)
+        assert [status.name for status in manager.status()] == [OTHER]
+        busy = GenerationRequest(OTHER, LONG.prompts, LONG.sampling)
+        async with manager.generate(busy) as generation:
+            while not isinstance(await anext(generation), TextDelta):
+                pass
+            with pytest.raises(LoadFailed, match=r"needs at least .* free"):
+                async with manager.generate(FRANCE) as refused:
+                    async for _ in refused:
+                        pass
+            assert isinstance(await anext(generation), TextDelta), "the busy model goes on"
+    finally:
+        await manager.close()
+
+
+async def test_a_model_larger_than_the_machine_is_refused_at_once(real_settings: Settings) -> None:
+    small = Machine("RAM", 100_000_000, 100_000_000, float32=True)
+    manager = SessionManager(Store(real_settings.cache_dir), real_settings, Room(lambda: small))
+    try:
+        with pytest.raises(LoadFailed, match=r"smollm2:135m needs at least .* this machine has 100 MB") as caught:
+            await manager.load(MODEL)
+        assert caught.value.hint is not None
+        assert "smaller" in caught.value.hint
+    finally:
+        await manager.close()
+
+
+async def test_two_models_loading_at_once_count_each_other(two_models: Settings) -> None:
+    memory = Memory(models=1)
+    manager = manager_of(two_models, memory)
+    memory.read = lambda: Machine("RAM", 2 * GB, 900_000_000, float32=True)  # type: ignore[method-assign]
+    manager = SessionManager(Store(two_models.cache_dir), two_models, Room(memory.read))
+    try:
+        requests = [GenerationRequest(name, FRANCE.prompts, GREEDY) for name in (MODEL, OTHER)]
+        ends = await asyncio.gather(*(manager.load(request.model) for request in requests), return_exceptions=True)
+        assert sum(isinstance(end, LoadFailed) for end in ends) == 1
+    finally:
+        await manager.close()

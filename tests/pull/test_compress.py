@@ -1,0 +1,380 @@
+"""Compressing while pulling: what is on disk and in memory meanwhile, what a kill costs, and what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes, quantize_model
+
+from squish import console
+from squish.config.settings import Settings
+from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
+from squish.models.recipes import CHOICES, Compression, from_tag, recipe, tag, warning
+from squish.models.store import Store
+from squish.pull.events import Notice, Progress, Pulled, PullEvent
+from squish.pull.pull import pull
+from tests.conftest import SQUISH, clean_environment, share_compiled
+from tests.local_hub import GOOD_TOKEN, TOKENIZER, Fault, LocalHub
+from tests.pull.shards import full_precision, in_shards, tiny_llama, tiny_mixtral
+from tests.pull.test_pull import QUICK, until
+
+REPO = "org/full"
+FILES = {"tokenizer.json": TOKENIZER, "tokenizer_config.json": b"{}"}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as hub:
+        yield hub
+
+
+class Puller:
+    """A user with a store, whose pulls are watched."""
+
+    def __init__(self, home: Path, endpoint: str) -> None:
+        self.settings = Settings(home=home, cache_dir=home / "models", hub_endpoint=endpoint, hf_token=GOOD_TOKEN)
+        share_compiled(self.settings.worker_cache)
+        self.store = Store(self.settings.cache_dir)
+        self.most_shards = 0
+
+    def events(self, name: str, compression: Compression | None = None, **options: Any) -> list[PullEvent]:
+        async def collect() -> list[PullEvent]:
+            found = []
+            async for event in pull(
+                name, settings=self.settings, store=self.store, compression=compression, policy=QUICK, **options
+            ):
+                here = [*self.settings.cache_dir.glob(".partial/*/files/model-*.safetensors")]
+                self.most_shards = max(self.most_shards, len(here))
+                found.append(event)
+            return found
+
+        return asyncio.run(collect())
+
+    def pull(self, name: str, compression: Compression | None = None, **options: Any) -> Pulled:
+        last = self.events(name, compression, **options)[-1]
+        assert isinstance(last, Pulled)
+        return last
+
+
+@pytest.fixture
+def user(tmp_path: Path, hub: LocalHub) -> Puller:
+    return Puller(tmp_path / "home", hub.url)
+
+
+def bits(text: str, group_size: int | None = None, **options: Any) -> Compression:
+    return Compression(recipe(text, group_size), asked=True, **options)
+
+
+def config_of(pulled: Pulled) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((pulled.installed.path / "config.json").read_text())
+    return found
+
+
+def as_mlx_lm_does(weights: dict[str, mx.array], config: dict[str, Any], size: int, group: int) -> dict[str, mx.array]:
+    """What mlx-lm's own conversion of the whole model gives."""
+    model_class, arguments = _get_classes(config)
+    model = model_class(arguments.from_dict(config))
+    model.load_weights(list(model.sanitize(dict(weights)).items()))
+    return dict(tree_flatten(quantize_model(model, config, group, size)[0].parameters()))
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_mixtral])
+def test_the_result_is_that_of_mlx_lm_wherever_the_shards_are_cut(
+    make: Any, user: Puller, hub: LocalHub, tmp_path: Path
+) -> None:
+    weights, config = make()
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 5) | FILES)
+    pulled = user.pull(REPO)
+    found: dict[str, mx.array] = {}
+    for path in pulled.installed.path.glob("*.safetensors"):
+        found |= mx.load(str(path))  # type: ignore[operator, arg-type]
+    expected = as_mlx_lm_does(weights, config, 4, 64)
+    assert found.keys() == expected.keys()
+    assert all(mx.array_equal(found[name], expected[name]).item() for name in expected)
+    assert pulled.installed.manifest.quantization == "4-bit (group 64)"
+    user.store.verify(REPO)
+    assert not [path for path in (user.settings.cache_dir / ".partial").rglob("*") if path.is_file()]
+
+
+def test_full_precision_is_never_all_on_disk(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    weights, config = tiny_llama(num_hidden_layers=7)
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 7) | FILES)
+    user.pull(REPO)
+    assert 0 < user.most_shards <= 4
+
+
+def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
+    assert user.pull(f"{REPO}:8bit").installed.manifest.quantization == "8-bit (group 64)"
+    assert user.pull(REPO, bits("mxfp4")).installed.manifest.id == f"{REPO}:mxfp4"
+    mixed = user.pull(REPO, bits("mixed_4_6", 32))
+    assert mixed.installed.manifest.id == f"{REPO}:mixed_4_6-g32"
+    assert re.fullmatch(r"mixed 4\.\d-bit \(group 32\)", mixed.installed.manifest.quantization)
+    quantization = config_of(mixed)["quantization"]
+    assert quantization["model.layers.0.self_attn.q_proj"]["bits"] == 4
+    assert 6 in {each["bits"] for each in quantization.values() if isinstance(each, dict)}
+    assert user.pull(REPO, bits("none")).installed.manifest.quantization == "f32"
+    assert {manifest.id for manifest in user.store.list()} == {
+        f"{REPO}:8bit", f"{REPO}:mxfp4", f"{REPO}:mixed_4_6-g32", f"{REPO}:full"
+    }  # fmt: skip
+
+
+def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
+    for text, warns in (("4", True), ("5", True), ("mxfp4", True), ("6", False), ("8", False)):
+        found = [event.text for event in user.events(REPO, bits(text)) if isinstance(event, Notice)]
+        assert any("perplexity" in text for text in found) == warns
+    for size, warns in ((400_000_000, True), (8_000_000_000, False)):
+        made = recipe("4")
+        assert made is not None and bool(warning(made, size, "acme/tiny")) == warns
+
+
+def test_another_compression_under_the_same_name_is_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | FILES)
+    manifest = user.pull(REPO, bits("8"), as_name="mine").installed.manifest
+    assert manifest.again == f"squish pull --force {REPO}:8bit --name mine"
+    assert not user.pull(REPO, bits("8"), as_name="mine").fresh
+    assert not user.pull(REPO, as_name="mine").fresh
+    with pytest.raises(InvalidInput, match=r"mine is installed as 8-bit \(group 64\)") as refused:
+        user.pull(REPO, bits("4"), as_name="mine")
+    assert "--force" in (refused.value.hint or "")
+    with pytest.raises(InvalidInput, match=f"mine is installed from hub:{REPO}"):
+        user.pull("org/other", as_name="mine")
+    assert user.pull(f"{REPO}:8bit", as_name="mine", force=True).installed.manifest == user.store.find("mine").manifest
+
+
+@pytest.mark.parametrize("option", ["measure", "keep_source"])
+def test_options_about_compressing_need_something_to_compress(user: Puller, tmp_path: Path, option: str) -> None:
+    for wanted in (bits("none", **{option: True}), Compression(None, asked=True, **{option: True})):
+        with pytest.raises(InvalidInput, match="compresses nothing"):
+            user.pull(REPO, wanted)
+    (tmp_path / "x.gguf").touch()
+    with pytest.raises(InvalidInput, match="Only a Hub repository"):
+        user.pull(str(tmp_path / "x.gguf"), Compression(**{option: True}))
+
+
+def test_groups_that_are_too_large_are_told_or_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | FILES)  # one layer is 128 wide, the others 64
+    assert re.fullmatch(
+        r"mixed 2\d\.\d-bit \(group 128\)", user.pull(REPO, bits("4", 128)).installed.manifest.quantization
+    )
+    hub.add_repo("org/narrow", in_shards(*tiny_llama(intermediate_size=64), tmp_path, 1) | FILES)
+    with pytest.raises(UnsupportedModel, match="as wide as a multiple of 128"):
+        user.pull("org/narrow", bits("4", 128))
+
+
+def test_every_recipe_has_a_tag_that_means_it() -> None:
+    for name in CHOICES:
+        for group in (None, 32):
+            if group and name in ("mxfp4", "nvfp4", "mxfp8", "none"):
+                continue
+            found = from_tag(tag(recipe(name, group)))
+            assert found is not None and found.recipe == recipe(name, group)
+    assert from_tag("Q8_0") is from_tag("9bit") is from_tag(None) is None
+    for wrong in (("7", None), ("4", 48), ("mxfp4", 64), ("many", None), ("none", 32), ("", None)):
+        with pytest.raises(InvalidInput):
+            recipe(*wrong)
+
+
+def test_the_original_can_be_kept_and_both_are_measured(
+    user: Puller, hub: LocalHub, tmp_path: Path, real_home: Path
+) -> None:
+    tokenizer = {
+        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
+        for name in ("tokenizer.json", "tokenizer_config.json")
+    }
+    weights, config = tiny_llama(vocab_size=49152)
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 3) | tokenizer)
+    events = user.events(REPO, bits("3", keep_source=True, measure=True))
+    last = events[-1]
+    assert isinstance(last, Pulled) and last.compression is not None
+    assert any(isinstance(event, Notice) and "3-bit" in event.text and "perplexity" in event.text for event in events)
+    report = last.compression
+    assert report.perplexity_before and report.perplexity_after
+    assert report.after < report.before / 4
+    assert report.measure_memory and report.measure_memory > 4 * report.before
+    assert report.kept_as == f"{REPO}:full"
+    for id in (f"{REPO}:3bit", f"{REPO}:full"):
+        user.store.verify(id)
+
+
+def test_what_cannot_be_measured_is_installed_all_the_same(
+    user: Puller, hub: LocalHub, tmp_path: Path, real_home: Path
+) -> None:
+    tokenizer = {
+        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
+        for name in ("tokenizer.json", "tokenizer_config.json")
+    }
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | tokenizer)  # tokens that its 256 embeddings do not have
+    events = user.events(REPO, bits("4", measure=True))
+    last = events[-1]
+    assert isinstance(last, Pulled) and last.compression is not None
+    assert (last.compression.perplexity_before, last.compression.perplexity_after) == (None, None)
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert len([each for each in notices if "tokens that this model does not have" in each]) == 2
+    user.store.verify(last.installed.manifest.id)
+
+
+def test_a_repository_that_changed_meanwhile_starts_over(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    shard = "model-00001-of-00001.safetensors"
+    weights, config = tiny_llama()
+    files = hub.add_repo(REPO, in_shards(weights, config, tmp_path, 1) | FILES).files
+    hub.fault(shard, Fault(), Fault(cut_after=len(files[shard]) - 1000), *[Fault(status=500)] * 3)
+    with pytest.raises(HubUnreachable):
+        user.pull(REPO)
+    assert [*user.settings.cache_dir.glob(".partial/*/parts/*.part")]
+    wider, config = tiny_llama(intermediate_size=192)
+    hub.add_repo(REPO, in_shards(wider, config, tmp_path, 1) | FILES)
+    user.store.verify(user.pull(REPO).installed.manifest.id)
+
+
+def test_what_is_quantized_already_is_taken_as_it_is(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    weights, config = tiny_llama()
+    made = as_mlx_lm_does(weights, config, 4, 64)
+    packed = config | {"quantization": {"group_size": 64, "bits": 4}}
+    files = in_shards(made, packed, tmp_path, 1) | FILES
+    hub.add_repo(REPO, files)
+    with pytest.raises(InvalidInput, match="quantized already"):
+        user.pull(REPO, bits("8"))
+    pulled = user.pull(REPO)
+    assert pulled.compression is None
+    assert (pulled.installed.path / "model-00001-of-00001.safetensors").read_bytes() == files[
+        "model-00001-of-00001.safetensors"
+    ]
+
+
+def test_what_cannot_be_run_is_refused_before_its_weights_are_sent(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    weights, config = tiny_llama()
+    hub.add_repo(REPO, in_shards(weights, config | {"model_type": "made_up"}, tmp_path, 2) | FILES)
+    with pytest.raises(UnsupportedModel, match="'made_up' of org/full"):
+        user.pull(REPO)
+    assert {each.file for each in hub.requests if each.sent and "/api/" not in each.path} == {
+        "config.json", "tokenizer_config.json"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "said"),
+    [
+        ({"model_file": "mine.py"}, {}, "mine.py"),
+        ({"model_type": "made_up", "auto_map": {"AutoModel": "m.M"}}, {}, "'made_up'.*code of its own"),
+        ({}, {"auto_map": {"AutoTokenizer": ["t.T", None]}}, "tokenizer .* code of its own"),
+    ],
+)
+def test_what_needs_code_of_its_own_is_refused_before_its_weights_are_sent(
+    user: Puller, hub: LocalHub, tmp_path: Path, config: Any, tokenizer: Any, said: str
+) -> None:
+    weights, usual = tiny_llama()
+    files = in_shards(weights, usual | config, tmp_path, 2)
+    hub.add_repo(REPO, files | {"tokenizer_config.json": json.dumps(tokenizer).encode(), "tiktoken.model": b"x"})
+    with pytest.raises(UnsupportedModel, match=said):
+        user.pull(REPO)
+    sent = {each.file for each in hub.requests if each.sent and "/api/" not in each.path}
+    assert sent == {"config.json", "tokenizer_config.json"}
+    (tmp_path / "local").mkdir()
+    for name, content in (hub.repos[REPO].files | {"tokenizer.json": b"{}"}).items():
+        (tmp_path / "local" / name).write_bytes(content)
+    if config:
+        with pytest.raises(UnsupportedModel):
+            user.pull(str(tmp_path / "local"))
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    weights, config = tiny_llama()
+    del weights["model.norm.weight"]
+    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 2) | FILES)
+    with pytest.raises(CorruptModel, match=r"model\.norm\.weight"):
+        user.pull(REPO)
+    hub.add_repo("org/lie", {"config.json": json.dumps(config).encode(), "model.safetensors": b"\x10" * 100})
+    for content in (b"\x10" * 100, b""):
+        hub.add_repo("org/lie", {"config.json": json.dumps(config).encode(), "model.safetensors": content} | FILES)
+        with pytest.raises(CorruptModel, match="is no safetensors file"):
+            user.pull("org/lie")
+
+
+@pytest.fixture(scope="session")
+def real_shards(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The real model with full precision: 270 MB in four shards."""
+    return full_precision(real_home / ".squish/models/smollm2+135m", tmp_path_factory.mktemp("shards"), 4)
+
+
+def test_a_pull_killed_three_times_ends_with_a_model_that_answers(
+    real_shards: dict[str, bytes], hub: LocalHub, tmp_path: Path
+) -> None:
+    hub.add_repo(REPO, real_shards)
+    shards = sorted(name for name in real_shards if name.endswith(".safetensors"))
+    environment = clean_environment(tmp_path) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "NO_COLOR": "1"}
+    command = [SQUISH, "pull", REPO, "--group-size", "32", "--json"]
+    parts = tmp_path / ".squish/models/.partial/org--full+4bit-g32/parts"
+    # In each round the server falls silent in the middle of the shards that are on their way: shard → bytes by then.
+    for stops in ({0: 40_000_000, 1: 10_000_000}, {2: 20_000_000, 3: 5_000_000}, {3: 45_000_000}):
+        hub.released = threading.Event()
+        wanted = {parts / f"{shards[number]}.part": size for number, size in stops.items()}
+        for part, size in wanted.items():
+            if not (parts.parent / "headers" / f"{part.stem}.json").exists():
+                hub.fault(part.stem, Fault())  # for the request of its header, which comes first
+            hub.fault(part.stem, Fault(hold_after=size - (part.stat().st_size if part.exists() else 0)))
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as child:
+            for part, size in wanted.items():
+                until(lambda part=part, size=size: part.exists() and part.stat().st_size >= size - 300_000)  # type: ignore[misc]
+            os.kill(child.pid, signal.SIGKILL)
+        hub.release()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout.splitlines()[-1])["compression"]
+    total = sum(len(real_shards[name]) for name in shards)
+    assert total > 265_000_000
+    again = sum(hub.sent(name) for name in shards) - total
+    largest = max(len(real_shards[name]) for name in shards)
+    print(
+        f"refetched {again / total:.2%}, peak {report['peak_memory'] / 1e6:.0f} MB, largest shard {largest / 1e6:.0f}"
+    )
+    assert again < 0.05 * total
+    assert report["largest_shard"] == largest
+    assert report["peak_memory"] < 1.5 * largest + 300e6
+    name = f"{REPO}:4bit-g32"
+    subprocess.run([SQUISH, "verify", name], env=environment, check=True, stdout=subprocess.DEVNULL)
+    asked = [SQUISH, "run", name, "--prompt", "What is the capital of France?", "--temperature", "0"]
+    answer = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    assert "Paris" in answer.stdout
+
+
+def test_progress_counts_to_the_end(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 3) | FILES)
+    seen = [event for event in user.events(REPO) if isinstance(event, Progress)]
+    downloads = [event for event in seen if event.phase == "download"]
+    assert [event.done for event in downloads] == sorted(event.done for event in downloads)
+    assert seen[-1].phase == "verify"
+
+
+def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    files = hub.add_repo(REPO, in_shards(*tiny_llama(hidden_size=256), tmp_path, 3) | FILES).files
+    shards = sorted(name for name in files if name.endswith(".safetensors"))
+    hub.fault(shards[2], Fault(), *[Fault(status=500)] * 3)  # its header comes, and nothing else
+    with pytest.raises(HubUnreachable):
+        user.pull(REPO, bits("4"))
+    before = sum(hub.sent(name) for name in shards[:2])
+    events = user.events(REPO, bits("4", measure=True))
+    again = sum(hub.sent(name) for name in shards[:2]) - before
+    notices = [event.text for event in events if isinstance(event, Notice) and "downloaded again" in event.text]
+    assert again > 0
+    assert console.size(again) in notices[0]
+    first = next(event for event in events if isinstance(event, Progress) and event.phase == "download")
+    assert first.done > 0, "what is there counts from the start"
+    assert first.speed is None

@@ -1,0 +1,1 @@
+"""Models and requests on real workers."""

@@ -1,0 +1,145 @@
+"""What goes wrong around the engine, on real workers.
+
+Nothing hangs, each request ends once, the next one works, nothing leaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from squish.config.settings import Settings
+from squish.errors import CorruptModel, ModelNotFound, QueueFull, SquishError, WorkerDied
+from squish.generation import Accepted, Finished, GenerationRequest, Prefill, SamplingParams, TextDelta
+from squish.models.store import directory_name
+from squish.runtime import Runtime
+from tests.conftest import MODEL
+from tests.sessions.test_sessions import FRANCE, LONG, chat, collect, text
+
+PARIS = "The capital of France is Paris."
+SHORT = SamplingParams(temperature=0, max_tokens=4)
+
+
+@pytest.fixture
+def own_settings(real_settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of a store of its own, whose files are links to the real model's: a test may break what it replaces."""
+    shutil.copytree(real_settings.cache_dir, tmp_path / "models", copy_function=os.link)
+    return replace(real_settings, cache_dir=tmp_path / "models")
+
+
+@pytest.fixture(autouse=True)
+async def nothing_leaks() -> AsyncIterator[None]:
+    process = psutil.Process()
+    before = process.num_fds(), {child.pid for child in process.children()}
+    yield
+    children = {child.pid for child in process.children()}
+    assert children <= before[1]
+    assert process.num_fds() <= before[0]
+
+
+async def outcome(runtime: Runtime, request: GenerationRequest) -> str:
+    """How a request ended: the reason, or the error's code. That it ends once is asserted."""
+    ends: list[str] = []
+    try:
+        async with runtime.sessions.generate(request) as generation:
+            async for event in generation:
+                if isinstance(event, Finished):
+                    ends.append(event.reason)
+    except SquishError as error:
+        ends.append(error.code)
+    [end] = ends
+    return end
+
+
+async def test_two_hundred_requests_on_a_queue_of_sixteen(real_settings: Settings) -> None:
+    async with Runtime(replace(real_settings, max_queue=16, max_concurrency=4)) as runtime:
+        await runtime.sessions.load(MODEL)
+        ends = Counter(await asyncio.gather(*(outcome(runtime, chat(f"Say {n}.", SHORT)) for n in range(200))))
+        assert ends.pop("queue_full") == 180
+        assert set(ends) <= {"length", "stop"}
+        assert text(await collect(runtime, FRANCE)) == PARIS
+
+
+async def test_ten_requests_for_an_unloaded_model_load_it_once(runtime: Runtime) -> None:
+    ends = await asyncio.gather(*(outcome(runtime, chat(f"Say {n}.", SHORT)) for n in range(10)))
+    assert ends == ["length"] * 10
+    assert len(psutil.Process().children()) == 1
+
+
+async def test_a_worker_killed_in_prefill(runtime: Runtime) -> None:
+    async with runtime.sessions.generate(chat("word " * 6000)) as generation:
+        async for event in generation:
+            if isinstance(event, Prefill):
+                break
+        [status] = runtime.sessions.status()
+        os.kill(status.pid or 0, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            async for _ in generation:
+                pass
+    assert text(await collect(runtime, FRANCE)) == PARIS
+
+
+async def test_a_storm_of_clients_that_leave(runtime: Runtime) -> None:
+    await runtime.sessions.load(MODEL)
+
+    async def leave(after: type) -> None:
+        async with runtime.sessions.generate(LONG) as generation:
+            async for event in generation:
+                if isinstance(event, after):
+                    return
+
+    kinds = [Accepted, Prefill, TextDelta]
+    await asyncio.gather(*(leave(kinds[number % 3]) for number in range(24)))
+    while (status := runtime.sessions.status()[0]).running or status.waiting:
+        await asyncio.sleep(0.01)
+    assert text(await collect(runtime, FRANCE)) == PARIS
+
+
+async def test_a_model_deleted_while_it_is_loaded_answers_until_it_is_unloaded(own_settings: Settings) -> None:
+    async with Runtime(own_settings) as runtime:
+        async with runtime.sessions.generate(LONG) as generation:
+            events = aiter(generation)
+            while not isinstance(await anext(events), TextDelta):
+                pass
+            shutil.rmtree(own_settings.cache_dir / directory_name(MODEL))
+            assert isinstance(await anext(events), TextDelta)
+        with pytest.raises(ModelNotFound, match="not installed"):
+            runtime.sessions.generate(FRANCE)
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+async def test_damaged_weights_are_one_clear_error_and_repair_helps(own_settings: Settings, damage: str) -> None:
+    weights = own_settings.cache_dir / directory_name(MODEL) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    if damage != "gone":
+        weights.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    async with Runtime(own_settings) as runtime:
+        with pytest.raises(CorruptModel, match=r"model\.safetensors|safetensors"):
+            await collect(runtime, FRANCE)
+        [status] = runtime.sessions.status()
+        assert status.state == "failed"
+        weights.write_bytes(content)
+        assert text(await collect(runtime, FRANCE)) == PARIS
+
+
+async def test_requests_that_wait_for_a_model_that_cannot_be_loaded_all_end(own_settings: Settings) -> None:
+    weights = own_settings.cache_dir / directory_name(MODEL) / "model.safetensors"
+    weights.unlink()
+    weights.write_bytes(b"")
+    async with Runtime(replace(own_settings, max_concurrency=1)) as runtime:
+        ends = await asyncio.gather(*(outcome(runtime, chat(f"Say {n}.", SHORT)) for n in range(8)))
+        assert set(ends) == {"corrupt_model"}
+        with pytest.raises(QueueFull):
+            async with Runtime(replace(own_settings, max_queue=0, max_concurrency=1)) as strict:
+                async with strict.sessions.generate(FRANCE), strict.sessions.generate(FRANCE):
+                    pass

@@ -1,0 +1,293 @@
+"""The session manager over real worker processes and the real model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from squish.config.settings import Settings
+from squish.errors import ContextLengthExceeded, InvalidInput, ModelNotFound, QueueFull, WorkerDied
+from squish.generation import (
+    Accepted,
+    ChatPrompt,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Loading,
+    Message,
+    Queued,
+    SamplingParams,
+    TextDelta,
+    TextPrompt,
+    TokenPrompt,
+)
+from squish.ipc.frames import Load, Loaded
+from squish.ipc.process import Worker
+from squish.models.store import Store
+from squish.runtime import Runtime
+from tests.conftest import MODEL
+
+GREEDY = SamplingParams(temperature=0, max_tokens=16)
+ENDLESS = SamplingParams(temperature=0, max_tokens=4000)
+
+
+def chat(text: str, sampling: SamplingParams = GREEDY) -> GenerationRequest:
+    return GenerationRequest(MODEL, (ChatPrompt((Message("user", text),)),), sampling)
+
+
+FRANCE = chat("What is the capital of France?")
+LONG = chat("Count from one to one thousand.", ENDLESS)
+
+
+async def collect(runtime: Runtime, request: GenerationRequest) -> list[GenerationEvent]:
+    async with runtime.sessions.generate(request) as generation:
+        return [event async for event in generation]
+
+
+def text(events: Iterable[GenerationEvent], index: int = 0) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta) and event.index == index)
+
+
+def finished(events: Iterable[GenerationEvent]) -> list[Finished]:
+    return [event for event in events if isinstance(event, Finished)]
+
+
+async def test_the_first_request_loads_and_the_second_does_not(runtime: Runtime) -> None:
+    first = await collect(runtime, FRANCE)
+    assert [type(event) for event in first[:2]] == [Loading, Accepted]
+    assert text(first) == "The capital of France is Paris."
+    second = await collect(runtime, FRANCE)
+    assert isinstance(second[0], Accepted)
+    assert text(second) == text(first)
+    [status] = runtime.sessions.status()
+    assert (status.state, status.running, status.context_length) == ("ready", 0, 8192)
+
+
+async def test_what_a_worker_warns_of_is_logged_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SQUISH_BLAS", "mlx")
+    for _ in range(2):
+        await runtime.sessions.load(MODEL)
+        await runtime.sessions.unload(MODEL)
+    [record] = [record for record in caplog.records if record.name.startswith("squish")]
+    assert "SQUISH_BLAS" in record.getMessage()
+
+
+async def test_rows_of_one_request_run_in_one_batch_each_with_its_own_end(runtime: Runtime) -> None:
+    prompts = tuple(TextPrompt(t) for t in ("The sky is", "The ocean is", "One, two, three,"))
+    events = await collect(runtime, GenerationRequest(MODEL, prompts, GREEDY))
+    ends = finished(events)
+    assert sorted(end.index for end in ends) == [0, 1, 2]
+    alone = await collect(runtime, GenerationRequest(MODEL, prompts[:1], GREEDY))
+    assert text(alone) == text(events, 0)
+
+
+async def test_raw_text_and_a_broken_off_answer_go_on_where_they_end(runtime: Runtime) -> None:
+    raw = await collect(runtime, GenerationRequest(MODEL, (TextPrompt("The capital of France is"),), GREEDY))
+    assert text(raw).startswith(" ")
+    turns = Message("user", "What is the capital of France?"), Message("assistant", "The capital of")
+    going_on = ChatPrompt(turns, continue_last=True)
+    assert text(await collect(runtime, GenerationRequest(MODEL, (going_on,), GREEDY))) == " France is Paris."
+
+
+async def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(runtime: Runtime) -> None:
+    seeded = chat("Tell me a story.", SamplingParams(temperature=1.0, seed=11, max_tokens=12))
+    alone = await collect(runtime, seeded)
+    beside = await asyncio.gather(collect(runtime, seeded), collect(runtime, FRANCE), collect(runtime, seeded))
+    assert text(alone) == text(beside[0]) == text(beside[2])
+
+
+RULES = " ".join(f"Rule {number}: answer in plain words, and keep rule {number + 1} in mind." for number in range(24))
+
+
+def ruled(question: str) -> GenerationRequest:
+    messages = Message("system", RULES), Message("user", question)
+    return GenerationRequest(MODEL, (ChatPrompt(messages),), GREEDY)
+
+
+async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_same(runtime: Runtime) -> None:
+    cold = [await collect(runtime, ruled("What is the capital of France?"))]
+    await runtime.sessions.unload(MODEL)
+    await collect(runtime, ruled("Name a color."))
+    warm = await collect(runtime, ruled("What is the capital of France?"))
+    assert text(warm) == text(cold[0])
+    [first], [second] = finished(cold[0]), finished(warm)
+    assert first.usage.prompt_tokens == second.usage.prompt_tokens
+    assert second.usage.cached_tokens % 64 == 0
+    assert second.usage.prompt_tokens - second.usage.cached_tokens < 128
+
+
+async def test_the_prefix_cache_survives_a_restart_and_damaged_files(real_settings: Settings) -> None:
+    request = ruled("Which rule comes first?")
+    async with Runtime(real_settings) as runtime:
+        cold = await collect(runtime, request)
+    async with Runtime(real_settings) as runtime:
+        again = await collect(runtime, request)
+    assert finished(again)[0].usage.cached_tokens > 256
+    assert text(again) == text(cold)
+    files = list((real_settings.worker_cache / "prefix").rglob("*.safetensors"))
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] if number % 2 else b"not a cache")
+    async with Runtime(real_settings) as runtime:
+        after = await collect(runtime, request)
+    assert finished(after)[0].usage.cached_tokens == 0
+    assert text(after) == text(cold)
+
+
+async def test_what_cannot_be_asked_is_refused_before_anything_runs(runtime: Runtime) -> None:
+    with pytest.raises(ModelNotFound, match="llama3"):
+        runtime.sessions.generate(GenerationRequest("llama3.1:8b", (TextPrompt("x"),)))
+    for prompt in (TextPrompt(""), TokenPrompt((5, 49152)), ChatPrompt(())):
+        with pytest.raises(InvalidInput):
+            await collect(runtime, GenerationRequest(MODEL, (prompt,), GREEDY))
+    with pytest.raises(ContextLengthExceeded, match="8192"):
+        await collect(runtime, GenerationRequest(MODEL, (TokenPrompt((5,) * 8192),), GREEDY))
+    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+
+
+async def test_the_queue_is_bounded_and_its_order_kept(real_settings: Settings) -> None:
+    async with Runtime(replace(real_settings, max_queue=2, max_concurrency=1)) as runtime:
+        async with runtime.sessions.generate(LONG) as running:
+            async with runtime.sessions.generate(FRANCE) as second, runtime.sessions.generate(FRANCE) as third:
+                with pytest.raises(QueueFull):
+                    await collect(runtime, FRANCE)
+                assert await anext(second) == Queued(1)
+                assert await anext(third) == Queued(2)
+                running.cancel()
+                assert text([event async for event in second]) == "The capital of France is Paris."
+                assert text([event async for event in third]) == "The capital of France is Paris."
+
+
+async def test_cancel_keeps_what_was_written_and_frees_the_row(runtime: Runtime) -> None:
+    events: list[GenerationEvent] = []
+    async with runtime.sessions.generate(LONG) as generation:
+        async for event in generation:
+            events.append(event)
+            if isinstance(event, TextDelta):
+                generation.cancel()
+    [end] = finished(events)
+    assert end.reason == "cancelled"
+    assert text(events)
+    assert end.usage.completion_tokens < 20
+
+
+async def test_leaving_the_block_frees_the_row(runtime: Runtime) -> None:
+    async with runtime.sessions.generate(LONG) as generation:
+        async for event in generation:
+            if isinstance(event, TextDelta):
+                break
+    while runtime.sessions.status()[0].running:
+        await asyncio.sleep(0)
+    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+
+
+async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_works(runtime: Runtime) -> None:
+    async with runtime.sessions.generate(LONG) as one, runtime.sessions.generate(LONG) as other:
+        async for event in one:
+            if isinstance(event, TextDelta):
+                break
+        [status] = runtime.sessions.status()
+        assert status.pid
+        os.kill(status.pid, signal.SIGKILL)
+        for generation in (one, other):
+            with pytest.raises(WorkerDied, match="SIGKILL"):
+                async for _ in generation:
+                    pass
+            assert [event async for event in generation] == []
+    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+
+
+async def test_a_worker_killed_while_it_loads_is_one_clear_error(runtime: Runtime) -> None:
+    async with runtime.sessions.generate(FRANCE) as generation:
+        while not (pid := runtime.sessions.status()[0].pid):
+            await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            async for _ in generation:
+                pass
+    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+
+
+async def test_an_idle_model_is_unloaded_after_its_keep_alive(runtime: Runtime) -> None:
+    request = GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=0)
+    await collect(runtime, request)
+    while runtime.sessions.status():
+        await asyncio.sleep(0.01)
+    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+
+
+async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -> None:
+    await collect(runtime, GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=-1))
+    async with runtime.sessions.generate(FRANCE) as generation:
+        assert generation.request.keep_alive == runtime.settings.keep_alive
+    async with runtime.sessions.generate(GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=7)) as generation:
+        assert generation.request.keep_alive == 7
+
+
+async def test_a_model_has_its_own_time_to_stay(real_settings: Settings) -> None:
+    own = replace(real_settings, keep_alive=-1, model_keep_alive=((MODEL, 0.0), ("other:1b", 5.0)))
+    async with Runtime(own) as runtime:
+        await runtime.sessions.load(MODEL)
+        await collect(runtime, FRANCE)
+        while runtime.sessions.status():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_spare_worker_takes_the_next_model_and_dies_with_the_rest(runtime: Runtime) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    runtime.sessions.keep_spare()
+    while not (spares := {child.pid for child in psutil.Process().children()} - before):
+        await asyncio.sleep(0.01)
+    await runtime.sessions.load(MODEL)
+    assert runtime.sessions.status()[0].pid in spares
+    while len({child.pid for child in psutil.Process().children()} - before) < 2:
+        await asyncio.sleep(0.01)
+    await runtime.close()
+    assert {child.pid for child in psutil.Process().children()} <= before
+
+
+async def test_a_worker_that_hangs_is_ended_and_one_that_is_slow_is_not(real_settings: Settings) -> None:
+    worker = await Worker.spawn(real_settings.worker_cache, silence=4)
+    try:
+        worker.send(Load(str(Store(real_settings.cache_dir).find(MODEL).path)))
+        assert isinstance(await worker.receive(), Loaded)
+        waiting = asyncio.create_task(worker.receive())
+        await asyncio.wait([waiting], timeout=6)
+        assert not waiting.done(), "an idle worker sends heartbeats"
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerDied, match="no sign of life"):
+            await waiting
+        assert worker.ended
+    finally:
+        await worker.close()
+
+
+def test_a_killed_front_process_leaves_no_worker_behind(environment: dict[str, str]) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from squish.config.settings import Settings\n"
+        "from squish.runtime import Runtime\n"
+        "async def main():\n"
+        "    async with Runtime(Settings.from_environment()) as runtime:\n"
+        f"        await runtime.sessions.load('{MODEL}')\n"
+        "        print(runtime.sessions.status()[0].pid, flush=True)\n"
+        "        await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    front = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    assert front.stdout is not None
+    worker = psutil.Process(int(front.stdout.readline()))
+    front.kill()
+    front.wait()
+    front.stdout.close()
+    worker.wait(timeout=30)

@@ -1,0 +1,454 @@
+"""Several chats, their branches, their parameters, and finding one's way among them, through the keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from squish.chats.chats import Chats, ChatSettings
+from squish.generation import ChatPrompt, Message
+from squish.tui.screens.chat import ChatScreen
+from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.screens.find import FindScreen
+from squish.tui.screens.line import LineScreen
+from squish.tui.widgets.chat_list import ChatList
+from squish.tui.widgets.transcript import WINDOW, Transcript
+from squish.tui.widgets.turns import AnswerView
+from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+WIDE = (120, 36)
+
+
+def new_app(chats: Path | None = None) -> ScriptedApp:
+    return ScriptedApp(*MODELS, model=SMOL.id, chats=chats)
+
+
+def asked(app: ScriptedApp, at: int = -1) -> ChatPrompt:
+    (only,) = app.engine.generations[at].request.prompts
+    assert isinstance(only, ChatPrompt)
+    return only
+
+
+async def say(pilot: Pilot[None], app: ScriptedApp, question: str, answer: str) -> None:
+    await ask(pilot, question)
+    app.engine.last.say(answer)
+    app.engine.last.finish()
+    await until(pilot, lambda: "TTFT" in note(pilot) and shown(pilot) == answer)
+
+
+def transcript(pilot: Pilot[None]) -> str:
+    """The messages on the screen as text, from top to bottom."""
+    views = pilot.app.screen.query(AnswerView)
+    return " | ".join(f"{view.turn.question}: {view.turn.answer.text}" for view in views)
+
+
+def told(chats: Path, count: int, words: str = "an answer") -> None:
+    """A chat of so many turns, made without a screen."""
+    store = Chats(chats)
+    chat, parent = store.create(SMOL.id, title="The long one"), None
+    for turn in range(count):
+        _, parent = store.ask(chat, parent, f"question {turn}", SMOL.id)
+        store.finish(parent, f"{words} {turn}")
+    store.close()
+
+
+async def test_a_chat_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "what is a lighthouse", "A tower.")
+    again = new_app(tmp_path / "chats.db")
+    async with again.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("up")
+        assert prompt(pilot).text == "what is a lighthouse", "what was sent is remembered as well"
+        prompt(pilot).put("")
+        await pilot.press("ctrl+b", "enter")
+        await until(pilot, lambda: "A tower." in screen_text(pilot))
+        await ask(pilot, "and who lives there")
+        assert asked(again).messages == (
+            Message("user", "what is a lighthouse"),
+            Message("assistant", "A tower."),
+            Message("user", "and who lives there"),
+        )
+
+
+async def test_drafts_stay_with_their_chats(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "one", "1")
+        await write(pilot, "and two")
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: prompt(pilot).text == "")
+        await write(pilot, "begun")
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: prompt(pilot).text == "and two")
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: prompt(pilot).text == "begun")
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: prompt(pilot).text == "and two")
+        await write(pilot, " and three")
+    again = new_app(tmp_path / "chats.db")
+    async with again.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b", "enter")
+        await until(pilot, lambda: prompt(pilot).text == "and two and three")
+
+
+async def test_answers_go_on_in_several_chats_at_once() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await ask(pilot, "first chat")
+        one = app.engine.last
+        await write(pilot, "draft of one")
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: prompt(pilot).text == "")
+        await ask(pilot, "second chat")
+        two = app.engine.last
+        one.say("one goes on")
+        two.say("two as well")
+        await until(pilot, lambda: shown(pilot) == "two as well" and "(2 live)" in screen_text(pilot))
+        assert not one.left
+        one.finish()
+        await until(pilot, lambda: "● first chat" in screen_text(pilot))
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: "one goes on" in screen_text(pilot))
+        assert prompt(pilot).text == "draft of one"
+        assert "▶ second chat" in screen_text(pilot)
+        await pilot.press("alt+pageup")
+        await until(pilot, lambda: shown(pilot) == "two as well")
+        two.say(" still")
+        await until(pilot, lambda: shown(pilot) == "two as well still")
+        assert "draft" not in prompt(pilot).text
+
+
+async def test_what_is_written_is_saved_while_it_grows(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test() as pilot:
+        await ask(pilot, "one")
+        app.engine.last.say("half")
+        other = Chats(tmp_path / "chats.db")
+        (chat,) = other.recent()
+        await until(pilot, lambda: other.branch(chat.id)[-1].text == "half")
+        app.engine.last.say(" an answer")
+        await until(pilot, lambda: other.branch(chat.id)[-1].text == "half an answer")
+        other.close()
+
+
+async def test_asking_again_and_comparing_versions() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await say(pilot, app, "q", "first")
+        await pilot.press("alt+up", "r")
+        await until(pilot, lambda: len(app.engine.generations) == 2)
+        assert asked(app).messages == (Message("user", "q"),)
+        app.engine.last.say("second")
+        app.engine.last.finish()
+        await until(pilot, lambda: transcript(pilot) == "q: second" and "‹2/2›" in screen_text(pilot))
+        await say(pilot, app, "more", "of second")
+        await pilot.press("alt+up", "alt+up", "alt+up", "left_square_bracket")
+        await until(pilot, lambda: transcript(pilot) == "q: first" and "‹1/2›" in screen_text(pilot))
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: transcript(pilot) == "q: second | more: of second")
+
+
+async def test_an_edit_is_a_branch_and_escape_leaves_it() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await say(pilot, app, "one", "1")
+        await say(pilot, app, "two", "2")
+        await pilot.press("alt+up", "alt+up", "alt+up", "e")
+        await until(pilot, lambda: prompt(pilot).text == "one" and "esc leaves it" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: prompt(pilot).text == "" and "esc leaves it" not in screen_text(pilot))
+        await write(pilot, "three")
+        await pilot.press("alt+up", "alt+up", "alt+up", "e")
+        await until(pilot, lambda: prompt(pilot).text == "one")
+        await pilot.press("escape")
+        await until(pilot, lambda: prompt(pilot).text == "three")
+        await pilot.press("alt+up", "alt+up", "alt+up", "e")
+        await until(pilot, lambda: prompt(pilot).text == "one")
+        await say(pilot, app, "uno", "eins")
+        assert prompt(pilot).text == "three", "the draft that the edit took the place of"
+        assert transcript(pilot) == "uno: eins" and "you ‹2/2›" in screen_text(pilot)
+        assert asked(app).messages == (Message("user", "uno"),)
+        await pilot.press("alt+up", "alt+up", "left_square_bracket")
+        await until(pilot, lambda: transcript(pilot) == "one: 1 | two: 2")
+
+
+async def test_a_stopped_answer_goes_on() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "count")
+        app.engine.last.say("one two")
+        await until(pilot, lambda: shown(pilot) == "one two")
+        await pilot.press("escape")
+        await until(pilot, lambda: "stopped" in note(pilot))
+        await pilot.press("alt+up", "g")
+        await until(pilot, lambda: len(app.engine.generations) == 2)
+        assert asked(app).continue_last
+        assert asked(app).messages[-1] == Message("assistant", "one two")
+        app.engine.last.say(" three")
+        app.engine.last.finish()
+        await until(pilot, lambda: shown(pilot) == "one two three" and "TTFT" in note(pilot))
+        (chat,) = app.chats.recent()
+        assert [each.text for each in app.chats.branch(chat.id)] == ["count", "one two three"]
+
+
+async def test_thoughts_are_folded_with_their_duration() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "q")
+        app.engine.last.think("Let me ", "see [/foo]")
+        await until(pilot, lambda: "thinking" in note(pilot) and "see [/foo]" in screen_text(pilot))
+        app.seconds.now = 3.2
+        app.engine.last.say("Yes.")
+        await until(pilot, lambda: "▸ thought 3.20 s" in screen_text(pilot))
+        assert "Let me" not in screen_text(pilot)
+        app.engine.last.finish()
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        await pilot.press("alt+up", "t")
+        await until(pilot, lambda: "Let me see [/foo]" in screen_text(pilot))
+
+
+async def test_blocks_of_code_are_numbered_and_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_TTY", "/dev/pts/0")
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "code")
+        app.engine.last.say("```")
+        await until(pilot, lambda: "[1]" in screen_text(pilot))
+        app.engine.last.say("py\nx = 1\n```\n\nsee a.example\n\n```sh\nls\n```\n")
+        app.engine.last.finish()
+        await until(pilot, lambda: "[1] py" in screen_text(pilot) and "[2] sh" in screen_text(pilot))
+        await pilot.press("alt+up", "1")
+        await until(pilot, lambda: app.clipboard == "x = 1")
+        await pilot.press("c")
+        await until(pilot, lambda: app.clipboard == "ls")
+        await pilot.press("alt+up", "y")
+        await until(pilot, lambda: app.clipboard == "code")
+    again = new_app(app.chats.path)
+    async with again.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b", "enter")
+        # What is frozen looks like what was live.
+        await until(pilot, lambda: "[2] sh" in screen_text(pilot))
+        assert "see a.example " in screen_text(pilot) and "http" not in screen_text(pilot)
+
+
+async def test_rename_and_delete_ask_for_what_they_need() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "first words of it", "ok")
+        prompt(pilot).put("/rename")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LineScreen))
+        app.screen.query_one(Input).value = "Better [/name]"
+        await pilot.press("enter")
+        await until(pilot, lambda: "Better [/name]" in screen_text(pilot))
+        await pilot.press("ctrl+b", "delete")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen))
+        await pilot.press("delete")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: app.chats.recent() == [] and transcript(pilot) == "")
+
+
+async def test_deleting_a_chat_ends_its_answer() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "one")
+        app.engine.last.say("half")
+        prompt(pilot).put("/delete")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: app.engine.last.left and app.chats.recent() == [])
+
+
+async def test_parameters_are_marked_kept_and_reset(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: app.focused is not None and app.focused.id == "field-temperature")
+        await write(pilot, "0.25")
+        await until(pilot, lambda: "• temp" in screen_text(pilot))
+        await pilot.press("tab")
+        await write(pilot, "7")
+        await until(pilot, lambda: "✕ top_p" in screen_text(pilot) and "top_p must be" in screen_text(pilot))
+        await pilot.press("escape")
+        prompt(pilot).put("/set seed 11")
+        await pilot.press("enter")
+        await until(pilot, lambda: "• seed" in screen_text(pilot))
+        prompt(pilot).put("/set seed many")
+        await pilot.press("enter")
+        await say(pilot, app, "q", "a")
+        sampling = app.engine.last.request.sampling
+        assert (sampling.temperature, sampling.top_p, sampling.seed) == (0.25, 0.9, 11)
+    again = new_app(tmp_path / "chats.db")
+    async with again.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b", "enter", "ctrl+o")
+        await until(pilot, lambda: "• temp" in screen_text(pilot))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: again.chats.recent()[0].settings == ChatSettings())
+        assert "•" not in screen_text(pilot)
+
+
+async def test_presets() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        for command in ("/system Be brief", "/preset greedy", "/set top_k 5", "/preset save mine", "/preset greedy"):
+            prompt(pilot).put(command)
+            await pilot.press("enter")
+            await until(pilot, lambda: prompt(pilot).text == "")
+        await ask(pilot, "q")
+        assert app.engine.last.request.sampling.temperature == 0
+        assert app.engine.last.request.sampling.top_k == 0
+        assert asked(app).messages[0] == Message("system", "Be brief"), "a preset leaves the system prompt"
+        assert app.chats.presets()["mine"].top_k == 5
+
+
+async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> None:
+    told(tmp_path / "chats.db", 60)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test() as pilot:
+        await say(pilot, app, "q", "the lighthouse keeper")
+        await pilot.press("alt+up", "r")
+        await until(pilot, lambda: len(app.engine.generations) == 2)
+        app.engine.last.finish()
+        await until(pilot, lambda: "nothing to say" in note(pilot))
+        await pilot.press("ctrl+n", "ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, FindScreen))
+        await write(pilot, "keep")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
+        assert "…" not in screen_text(pilot).split("2026")[0].rsplit("│", 1)[-1], "a short title has its room"
+        await pilot.press("enter")
+        await until(pilot, lambda: transcript(pilot) == "q: the lighthouse keeper")
+
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, FindScreen))
+        await write(pilot, "question 7")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
+        await pilot.press("enter")
+        await until(pilot, lambda: "an answer 7" in screen_text(pilot) and "an answer 59" not in screen_text(pilot))
+        await pilot.press("ctrl+end")
+        await until(pilot, lambda: "an answer 59" in screen_text(pilot))
+
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "Write the words to look for" in screen_text(pilot))
+        await pilot.press("escape")
+        await pilot.press("i")
+        await write(pilot, "/find keep")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FindScreen) and "lighthouse" in screen_text(pilot))
+
+
+async def test_a_long_chat_opens_at_its_end_with_few_widgets(tmp_path: Path) -> None:
+    told(tmp_path / "chats.db", 250)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: "an answer 249" in screen_text(pilot))
+        assert len(app.screen.query(AnswerView)) == WINDOW
+        assert len(app.screen.query_one(Transcript).query("*")) <= 6 * WINDOW, "of 500 messages"
+        app.screen.query_one(Transcript).scroll_home(animate=False)
+        await until(pilot, lambda: len(app.screen.query(AnswerView)) == 2 * WINDOW)
+        assert f"an answer {250 - WINDOW}" in screen_text(pilot), "what was in view stays in view"
+
+
+async def test_the_context_counts_the_draft_and_refuses_what_is_too_long() -> None:
+    app = new_app()
+    app.engine.counts = True
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        prompt(pilot).put("x" * 400)
+        await until(pilot, lambda: "0/8.2k +100" in screen_text(pilot))
+        prompt(pilot).put("x" * 40_000)
+        await until(pilot, lambda: "too long to send" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Not sent" in screen_text(pilot))
+        assert len(prompt(pilot).text) == 40_000 and not app.engine.generations
+
+
+async def test_files_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("remember the milk\n")
+    (tmp_path / "big.txt").write_text("x" * 600_000)
+    app = new_app()
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        await write(pilot, "@no")
+        await pilot.press("tab")
+        assert prompt(pilot).text == "@notes.txt"
+        await until(pilot, lambda: "⎘ notes.txt  18 B" in screen_text(pilot))
+        prompt(pilot).put("read @notes.txt, please @friend")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(app.engine.generations))
+        assert "notes.txt:\n```\nremember the milk\n```" in asked(app).messages[0].content
+        await until(pilot, lambda: "⎘ notes.txt · 18 B" in screen_text(pilot))
+        app.engine.last.finish(tokens=1)
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        prompt(pilot).put("read @big.txt")
+        await pilot.press("enter")
+        await until(pilot, lambda: prompt(pilot).text == "read @big.txt" and "larger than" in screen_text(pilot))
+
+
+@pytest.mark.parametrize("form", ["md", "json", "jsonl"])
+async def test_export(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"chat.{form}"
+    app = new_app()
+    async with app.run_test(notifications=True) as pilot:
+        await say(pilot, app, "what is it", "a **tower**")
+        prompt(pilot).put(f"/export {path}")
+        await pilot.press("enter")
+        await until(pilot, lambda: path.exists() and "Written" in screen_text(pilot))
+        text = path.read_text()
+        prompt(pilot).put(f"/export {path}")
+        await pilot.press("enter")
+        await until(pilot, lambda: "exists" in screen_text(pilot))
+    if form == "md":
+        assert "## You\n\nwhat is it\n\n## smollm2:135m\n\na **tower**\n" in text
+    else:
+        messages = json.loads(text)["messages"]
+        assert [(each["role"], each["content"]) for each in messages] == [
+            ("user", "what is it"),
+            ("assistant", "a **tower**"),
+        ]
+
+
+async def test_one_pane_at_a_time_on_a_narrow_screen() -> None:
+    app = new_app()
+    async with app.run_test(size=(60, 20)) as pilot:
+        await say(pilot, app, "what is it", "a tower")
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: app.screen.query_one(ChatList).has_focus)
+        await until(pilot, lambda: "a tower" not in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "a tower" in screen_text(pilot) and prompt(pilot).has_focus)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "a tower" not in screen_text(pilot) and "system" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "a tower" in screen_text(pilot))
+
+
+@pytest.mark.parametrize("editor", ["no-such-editor", "no-such-editor '"])
+async def test_an_editor_that_cannot_be_used_is_no_end(editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", editor)
+    monkeypatch.delenv("VISUAL", raising=False)
+    app = new_app()
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        prompt(pilot).put("draft")
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "no-such-editor" in screen_text(pilot))
+        assert prompt(pilot).text == "draft"

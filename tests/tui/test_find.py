@@ -1,0 +1,67 @@
+"""Finding words in all chats leads to the words themselves, also deep in a long message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import OptionList
+
+from squish.chats.chats import Chats
+from squish.tui.screens.find import FindScreen
+from squish.tui.widgets.searchable import place
+from squish.tui.widgets.transcript import Transcript
+from tests.tui.scenes import ready, screen_text, until, write
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+LONG = "\n\n".join(f"Paragraph {at}: a **lantern** burns." for at in range(60))
+
+
+def long_chat(path: Path) -> None:
+    """A question and an answer of more than a screen, each with one odd word far down."""
+    store = Chats(path)
+    chat = store.create(SMOL.id, title="Long")
+    _, answer = store.ask(chat, None, f"{LONG}\n\nWhere is the harbour?\n\n{LONG}", SMOL.id)
+    text = LONG.replace("Paragraph 41: a **lantern**", "Paragraph 41: a **Lighthouse** lantern")
+    store.finish(answer, f"- one\n- two\n\n```python\nlight = 1\n```\n\n{text}")
+    store.close()
+
+
+def reversed_words(pilot: Pilot[None]) -> list[str]:
+    lines = pilot.app.screen._compositor.render_strips()
+    return [each.text for line in lines for each in line if each.style and each.style.reverse and each.text.isalpha()]
+
+
+async def find(pilot: Pilot[None], words: str) -> None:
+    await pilot.press("ctrl+s")
+    await until(pilot, lambda: isinstance(pilot.app.screen, FindScreen))
+    await write(pilot, words)
+    await until(pilot, lambda: pilot.app.screen.query_one(OptionList).option_count == 1)
+    await pilot.press("enter")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+async def test_a_place_deep_in_a_long_message_is_in_view_and_stands_out(tmp_path: Path, size: tuple[int, int]) -> None:
+    long_chat(tmp_path / "chats.db")
+    app = ScriptedApp(*MODELS, model=SMOL.id, chats=tmp_path / "chats.db")
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot)
+        await find(pilot, "lighth")
+        await until(pilot, lambda: "Paragraph 41: a Lighthouse" in screen_text(pilot))
+        assert reversed_words(pilot) == ["Lighthouse"]
+        await find(pilot, "harbour")
+        await until(pilot, lambda: "Where is the harbour?" in screen_text(pilot))
+        assert reversed_words(pilot) == ["harbour"]
+        assert app.screen.query_one(Transcript).marked[1] == "question"  # type: ignore[index]
+        await pilot.press("i")
+        await until(pilot, lambda: "harbour" not in reversed_words(pilot))
+
+
+def test_the_place_is_the_occurrence_that_was_found() -> None:
+    text = "a moon, two moons, the Moon again"
+    assert place("…two \x02moons\x03, the…", text).occurrence == 0  # type: ignore[union-attr]
+    found = place("…, the \x02Moon\x03 again", text)
+    assert found is not None and (found.words, found.occurrence) == (("Moon",), 1)
+    assert place("nothing is marked", text) is None
+    assert place("\x02moon\x03", "another text").occurrence == 0  # type: ignore[union-attr]

@@ -1,0 +1,273 @@
+"""Finding and downloading models, through the keys: the Hub is one on this machine, the pull and the store are real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from squish.config.settings import Settings
+from squish.errors import HubUnreachable
+from squish.hub import search
+from squish.hub.search import Found
+from squish.models import unfinished
+from squish.models.store import Store
+from squish.runtime import Runtime
+from squish.tui import finds
+from squish.tui.app import SquishApp
+from squish.tui.downloads import Transfer
+from squish.tui.finds import Choice
+from squish.tui.screens.chat import ChatScreen
+from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.screens.hub import HubScreen
+from squish.tui.screens.library import LibraryScreen
+from squish.tui.widgets.table import Table
+from squish.tui.widgets.transfers import one_line
+from tests.conftest import share_compiled
+from tests.local_hub import Fault, LocalHub, tiny_model
+from tests.tui.scenes import ready, screen_text, until, write
+from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
+
+REPO = "acme/tiny-llama-4bit"
+MIB = 2**20
+WEIGHTS = 4 * MIB
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as running:
+        files = tiny_model(WEIGHTS)
+        config = json.loads(files["config.json"]) | {"quantization": {"bits": 4, "group_size": 64}}
+        running.add_repo(REPO, files | {"config.json": json.dumps(config).encode()})
+        yield running
+
+
+@pytest.fixture
+def settings(hub: LocalHub, tmp_path: Path) -> Settings:
+    share_compiled(tmp_path / "cache")
+    return Settings(home=tmp_path, cache_dir=tmp_path / "models", hub_endpoint=hub.url)
+
+
+def new_app(settings: Settings) -> SquishApp:
+    app = SquishApp(Runtime(settings), machine=FrozenMachine())
+    app.animation_level = "none"
+    return app
+
+
+async def find(pilot: Pilot[None], text: str) -> None:
+    """Search, and mark the first row with exactly this name."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, HubScreen) and bool(pilot.app.screen.query(Table)))
+    await pilot.press("slash")
+    await write(pilot, text.replace("/", " "))
+    await until(pilot, lambda: text in listed(pilot))
+    await pilot.press("enter")
+    await until(pilot, lambda: table(pilot).marked == text)
+
+
+def table(pilot: Pilot[None]) -> Table:
+    return pilot.app.screen.query_one(Table)
+
+
+def listed(pilot: Pilot[None]) -> list[str]:
+    return table(pilot).keys
+
+
+async def test_a_model_is_found_downloaded_and_opens_the_chat(hub: LocalHub, settings: Settings) -> None:
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "Welcome" in screen_text(pilot))
+        await find(pilot, REPO)
+        await pilot.press("enter")
+        await until(pilot, lambda: Store(settings.cache_dir).list() != [])
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen) and REPO in screen_text(pilot))
+
+
+async def test_the_catalog_is_there_without_a_connection_and_the_screen_says_so(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "offline: only the catalog" in screen_text(pilot))
+        assert "smollm2:135m" in screen_text(pilot)
+
+
+async def test_an_answer_that_comes_too_late_is_dropped(
+    hub: LocalHub, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def everywhere(wanted: search.Wanted, settings: Settings) -> list[Found]:
+        asked.append(wanted.query)
+        return [Found(f"acme/{wanted.query or 'all'}", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None)]
+
+    monkeypatch.setattr(search, "everywhere", everywhere)
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)) and "acme/all" in listed(pilot))
+        await pilot.press("slash")
+        await write(pilot, "phi")
+        await until(pilot, lambda: "acme/phi" in listed(pilot))
+        assert "acme/all" not in listed(pilot)
+        assert len(asked) < 4, "not every letter asks the Hub"
+
+
+async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)) and len(listed(pilot)) > 5)
+        assert "qwen3:32b" not in listed(pilot), "a first run shows what fits"
+        await pilot.press("f", "f")
+        await until(pilot, lambda: "qwen3:32b" in listed(pilot))
+        await pilot.press("slash")
+        await write(pilot, "qwen3:32b")
+        await pilot.press("enter")
+        await until(pilot, lambda: "It does not fit: it needs" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("escape")
+        assert app.downloads.transfers == ()
+        before = screen_text(pilot)
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "16k tokens" in screen_text(pilot))
+        assert screen_text(pilot) != before
+
+
+async def test_what_a_repository_writes_is_only_text(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = Found("acme/[/red]\x1b]52;c;aGk=\x07x", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None, updated="[/b]")
+    monkeypatch.setattr(search, "everywhere", lambda wanted, settings: [evil])
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)) and len(listed(pilot)) > 5)
+        await pilot.press("slash")
+        await write(pilot, "zzz")
+        await until(pilot, lambda: listed(pilot) == [evil.name])
+        assert "acme/[/red]x" in screen_text(pilot)
+        assert "updated [/b]" in screen_text(pilot)
+        assert "\x1b" not in screen_text(pilot)
+
+
+async def test_help_begins_with_the_keys_of_the_screen(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HubScreen))
+        await pilot.press("f1")
+        await until(pilot, lambda: "Show models of one precision" in screen_text(pilot))
+
+
+async def test_a_download_is_paused_taken_up_and_cancelled(hub: LocalHub, settings: Settings) -> None:
+    hub.fault("model.safetensors", Fault(hold_after=2 * MIB + 1000))
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await find(pilot, REPO)
+        await pilot.press("enter")
+        await until(pilot, lambda: any(each.done >= MIB for each in app.downloads.transfers))
+        await until(pilot, lambda: "⇣1" in screen_text(pilot))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "downloads" in screen_text(pilot))
+        await pilot.press("p")
+        await until(pilot, lambda: "paused" in screen_text(pilot))
+        assert unfinished.find(Store(settings.cache_dir))[0].bytes > MIB
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: app.downloads.transfers == ())
+        assert unfinished.find(Store(settings.cache_dir)) == ()
+
+
+async def test_a_download_survives_a_restart_of_the_program(hub: LocalHub, settings: Settings) -> None:
+    hub.fault("model.safetensors", Fault(hold_after=2 * MIB + 1000))
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await find(pilot, REPO)
+        await pilot.press("enter")
+        await until(pilot, lambda: any(each.done >= MIB for each in app.downloads.transfers))
+    sent = hub.sent("model.safetensors")
+    again = new_app(settings)
+    async with again.run_test() as pilot:
+        await until(pilot, lambda: "⇣1 paused" in screen_text(pilot))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "so far" in screen_text(pilot))
+        await pilot.press("r")
+        await until(pilot, lambda: Store(settings.cache_dir).list() != [])
+        assert hub.sent("model.safetensors") < sent + WEIGHTS, "it went on where it was"
+        assert "installed" in one_line(again.downloads.transfers) or again.downloads.transfers[0].state == "done"
+
+
+async def test_a_failed_download_says_why_and_is_tried_again(hub: LocalHub, settings: Settings) -> None:
+    hub.fault("model.safetensors", Fault(status=404))
+    app = new_app(settings)
+    async with app.run_test(notifications=True) as pilot:
+        await find(pilot, REPO)
+        await pilot.press("enter")
+        await until(pilot, lambda: "answered 404" in screen_text(pilot))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "✕" in screen_text(pilot) and "failed" in screen_text(pilot))
+        await pilot.press("r")
+        await until(pilot, lambda: Store(settings.cache_dir).list() != [])
+
+
+async def test_the_list_of_downloads_has_room_for_what_comes_into_it() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    moving = Transfer("qwen3:8b", "qwen3:8b", "running", "download", 2_900_000_000, 4_610_000_000)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "Nothing is on its way" in screen_text(pilot))
+        app.downloads._transfers.append(moving)
+        await until(pilot, lambda: "2.9 GB of 4.6 GB" in screen_text(pilot))
+        moving.state, moving.error = "failed", HubUnreachable("It broke off. " * 8, hint="Check the network.")
+        await until(pilot, lambda: "✕ qwen3:8b" in screen_text(pilot) and "Check the network." in screen_text(pilot))
+
+
+async def test_a_model_is_loaded_pinned_and_deleted() -> None:
+    app = ScriptedApp(*MODELS)
+    removed: list[str] = []
+    app.shelf.remove = lambda name: removed.append(name) or 4_520_000_000  # type: ignore[method-assign,func-returns-value]
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await pilot.press("f4")
+        await until(pilot, lambda: isinstance(app.screen, LibraryScreen) and table(pilot).row_count == 4)
+        await pilot.press("down", "down", "l")
+        await until(pilot, lambda: "in memory" in screen_text(pilot))
+        assert "qwen3:8b" in app.engine.loads
+        await pilot.press("p")
+        await until(pilot, lambda: app.engine.pinned == {"qwen3:8b"} and "pinned" in screen_text(pilot))
+        await pilot.press("l")
+        await until(pilot, lambda: "qwen3:8b" not in app.engine.states)
+        await pilot.press("delete")
+        await until(pilot, lambda: "This frees 4.6 GB" in screen_text(pilot))
+        await pilot.press("n", "delete", "y")
+        await until(pilot, lambda: removed == ["qwen3:8b"] and "4.5 GB are free" in screen_text(pilot))
+
+
+def found(name: str, parameters: int, bits: float, downloads: int | None = None) -> Found:
+    return Found(name, name, "a", "mlx", parameters, bits, int(parameters * bits / 8), 0, None, downloads=downloads)
+
+
+def test_the_hub_adds_to_what_is_known_here() -> None:
+    known = [found("a/one", 10**9, 4.5)]
+    hub = [found("a/two", 10**9, 4.5, 7), found("a/one", 10**9, 4.5, 5)]
+    merged = finds.merged(known, hub)
+    assert [(each.name, each.downloads) for each in merged] == [("a/one", 5), ("a/two", 7)]
+
+
+def test_filters_and_orders() -> None:
+    machine = FrozenMachine().for_models()
+    all_ = [found("big", 70 * 10**9, 4.5, 9), found("mid", 8 * 10**9, 8.5, 5), found("small", 10**9, 4.5, 1)]
+
+    def names(choice: Choice) -> list[str]:
+        return [each.name for each in finds.chosen(all_, choice, machine)]
+
+    assert names(Choice()) == ["big", "mid", "small"]
+    assert names(Choice(fit=1)) == ["mid", "small"]
+    assert names(Choice(order=1)) == ["small", "mid", "big"]
+    assert names(Choice(parameters=1)) == ["small"]
+    assert names(Choice(bits=3)) == ["mid"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"), [("acme/x", ["acme/x"]), ("acme/x:Q8_0", ["acme/x:Q8_0"]), ("acme x", []), ("a/known", [])]
+)
+def test_a_repository_named_in_full_can_always_be_pulled(query: str, names: list[str]) -> None:
+    assert [each.name for each in finds.exact(query, [found("a/known", 10**9, 4.5)])] == names

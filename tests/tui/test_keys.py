@@ -1,0 +1,110 @@
+"""Keys: what the row at the bottom says of them, and that none is taken for another one when many come at once."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from squish.generation import ChatPrompt, Message
+from squish.tui.screens.find import FindScreen
+from squish.tui.screens.hub import HubScreen
+from squish.tui.screens.models import ModelPicker
+from squish.tui.widgets.hints import Hints
+from tests.tui.scenes import ask, first_run, note, prompt, ready, screen_text, until, write
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+
+def new_app() -> ScriptedApp:
+    return ScriptedApp(*MODELS, model=SMOL.id)
+
+
+def burst(app: ScriptedApp, *keys: str) -> None:
+    """Keys that the program gets all at once, as when it was busy."""
+    characters = {"slash": "/", "space": " ", "full_stop": "."}
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else characters.get(key)))
+
+
+def written(app: ScriptedApp, field: str = "Input") -> str:
+    return next((each.value for each in app.screen.query(field).results(Input)), "")
+
+
+def bottom(pilot: Pilot[None]) -> str:
+    return screen_text(pilot).splitlines()[-1]
+
+
+async def answer(pilot: Pilot[None], app: ScriptedApp, text: str) -> None:
+    app.engine.last.say(text)
+    app.engine.last.finish()
+    await until(pilot, lambda: "TTFT" in note(pilot))
+
+
+async def test_keys_that_arrive_in_one_burst_keep_their_order() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        burst(app, *"one", "ctrl+j", *"two", "enter", *"next")
+        await until(pilot, lambda: bool(app.engine.generations) and prompt(pilot).text == "next")
+        (only,) = app.engine.last.request.prompts
+        assert isinstance(only, ChatPrompt) and only.messages == (Message("user", "one\ntwo"),)
+
+
+async def test_a_letter_right_behind_a_key_that_moves_the_focus_is_for_the_new_place() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "one")
+        await answer(pilot, app, "ok")
+        burst(app, "alt+up", "alt+up", "e", *"yi")
+        await until(pilot, lambda: prompt(pilot).text == "oneyi")
+        burst(app, "escape", "alt+up", "i", *"rye")
+        await until(pilot, lambda: prompt(pilot).text == "rye")
+        burst(app, "ctrl+s", *"moon")
+        await until(pilot, lambda: isinstance(app.screen, FindScreen) and written(app) == "moon")
+        burst(app, "escape", "ctrl+l", *"qwen")
+        await until(pilot, lambda: isinstance(app.screen, ModelPicker) and written(app) == "qwen")
+        burst(app, "escape", "ctrl+o", *"03")
+        await until(pilot, lambda: written(app, "#field-temperature") == "03")
+        burst(app, "ctrl+o", *"g")
+        await until(pilot, lambda: prompt(pilot).text == "ryeg")
+        burst(app, "ctrl+b", "enter", *"rd")
+        await until(pilot, lambda: prompt(pilot).text == "ryegrd")
+
+
+async def test_what_is_written_behind_the_key_of_the_search_is_searched() -> None:
+    app = ScriptedApp()
+    async with app.run_test() as pilot:
+        await first_run(pilot)
+        burst(app, "slash", *"fpbs", "slash")
+        await until(pilot, lambda: written(app) == "fpbs/")
+        assert isinstance(app.screen, HubScreen)
+
+
+async def test_the_keys_at_the_bottom_say_what_they_do_now() -> None:
+    app = new_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(pilot, "one")
+        await until(pilot, lambda: "esc stop" in bottom(pilot))
+        await answer(pilot, app, "ok")
+        await pilot.press("alt+up")
+        await until(pilot, lambda: "e edit" in bottom(pilot) and "versions" not in bottom(pilot))
+        await pilot.press("r")
+        await until(pilot, lambda: len(app.engine.generations) == 2)
+        await answer(pilot, app, "yes")
+        await pilot.press("alt+up")
+        await until(pilot, lambda: "[ ] versions" in bottom(pilot) and "help" in bottom(pilot))
+        await pilot.press("e")
+        await until(pilot, lambda: "esc leave edit" in bottom(pilot) and "stop" not in bottom(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "esc" not in bottom(pilot))
+
+
+async def test_a_command_takes_one_row_also_beside_the_parameters() -> None:
+    app = new_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        app.screen.set_focus(prompt(pilot))
+        await write(pilot, "/")
+        await until(pilot, lambda: "… and" in screen_text(pilot))
+        assert app.screen.query_one(Hints).size.height == 8

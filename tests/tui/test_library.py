@@ -1,0 +1,95 @@
+"""The models screen: what is remembered over a restart, and what is told of a model that goes while it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widgets._toast import Toast
+
+from squish.chats.chats import Chats, Figures
+from squish.errors import EngineError
+from squish.ipc.frames import Loaded
+from squish.models.speeds import Speed, remember
+from squish.tui import preferences
+from tests.tui.scenes import opened, screen_text, until
+from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
+
+
+def row(pilot: Pilot[None], model: str) -> str:
+    return next((line for line in screen_text(pilot).splitlines() if line.startswith(f"  {model} ")), "")
+
+
+async def test_a_pin_is_remembered_and_forgotten_with_its_model(tmp_path: Path) -> None:
+    settings = replace(NOWHERE, home=tmp_path)
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(pilot, "f4", "#models")
+        await pilot.press("down", "down", "p")
+        await until(pilot, lambda: "● pinned" in row(pilot, "qwen3:8b"))
+        await pilot.press("l")
+        await until(pilot, lambda: "○ pinned" in row(pilot, "qwen3:8b"))
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
+    app.shelf.remove = lambda name: 4_610_000_000  # type: ignore[method-assign,assignment]
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(pilot, "f4", "#models")
+        await until(pilot, lambda: "○ pinned" in row(pilot, "qwen3:8b"))
+        assert app.engine.pinned == {"qwen3:8b"} and app.engine.loads == [SMOL.id], "only who asks it loads it"
+        await pilot.press("down", "down")
+        await until(pilot, lambda: "stays in memory once it is loaded" in screen_text(pilot))
+        await pilot.press("d", "y")
+        await until(pilot, lambda: preferences.pinned(settings) == frozenset())
+
+
+async def test_speeds_are_there_after_a_restart(tmp_path: Path) -> None:
+    remember(tmp_path, "qwen3:8b", Speed(31.0, None, datetime(2026, 5, 1, tzinfo=UTC), "1"))
+    chats = Chats(tmp_path / "chats.db")
+    for model in ("qwen3:8b", "llama3.1:8b"):
+        _, answer = chats.ask(chats.create(model), None, "Hi", model)
+        chats.finish(answer, "Hello", figures=Figures(completion_tokens=101, decode=4.0))
+    chats.close()
+    settings = replace(NOWHERE, home=tmp_path)
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings, chats=tmp_path / "chats.db")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(pilot, "f4", "#models")
+        assert row(pilot, "qwen3:8b").split()[-1] == "31", "what was benchmarked comes first"
+        assert row(pilot, "llama3.1:8b").split()[-1] == "25"
+        assert row(pilot, SMOL.id).split()[-1] == "–"
+
+
+async def test_a_model_that_is_deleted_while_it_loads_is_no_fault(tmp_path: Path) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    waiting: dict[str, list[asyncio.Future[Loaded]]] = {}
+
+    async def load(name: str) -> Loaded:
+        app.engine.be(name, "loading")
+        waiting.setdefault(name, []).append(asyncio.get_running_loop().create_future())
+        return await waiting[name][-1]
+
+    async def unload(name: str) -> None:
+        app.engine.states.pop(name, None)
+        for future in waiting.pop(name, []):
+            future.set_exception(EngineError("The model was unloaded while it answered."))
+
+    app.engine.load, app.engine.unload = load, unload  # type: ignore[method-assign]
+    app.shelf.remove = lambda name: 93_400_000  # type: ignore[method-assign,assignment]
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await opened(pilot, "f4", "#models")
+        await pilot.press("end", "l", "p")
+        await until(pilot, lambda: "loading" in row(pilot, SMOL.id))
+        await pilot.press("d", "y")
+        await until(pilot, lambda: "93 MB are free" in screen_text(pilot))
+        assert len(app.screen.query(Toast)) == 1
+        await pilot.press("f2")
+        await until(pilot, lambda: "send the message" in screen_text(pilot))
+        assert "unloaded" not in screen_text(pilot)
+
+
+async def test_a_long_name_of_a_compression_has_room_on_a_wide_screen() -> None:
+    app = ScriptedApp(replace(SMOL, quantization="Q4_1 with Q8_0 (4-bit, group 32)"))
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(pilot, "f4", "#models")
+        assert "Q4_1 with Q8_0" in row(pilot, SMOL.id)

@@ -1,0 +1,51 @@
+"""What the TUI looks like. A wanted change is taken over with `pytest --snapshot-update`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from squish.tui import actions
+from tests.tui.scenes import SCENES, no_package, screen_text, until
+
+SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36)}
+ALSO_WIDE = ("chats", "params")
+AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
+
+
+@pytest.mark.parametrize(
+    ("scene", "size"),
+    [
+        (scene, size)
+        for scene in SCENES
+        for size in SIZES
+        if size == "80x24" or scene in AT_EVERY_SIZE or (size == "120x36" and scene in ALSO_WIDE)
+    ],
+)
+def test_looks_as_it_did(
+    scene: str, size: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("squish.hub.search.packaged_file", no_package)
+    make, play = SCENES[scene]
+    assert snap_compare(make(), terminal_size=SIZES[size], run_before=play)
+
+
+@pytest.mark.parametrize("scene", ["streaming", "branch", "chats", "hub", "library", "server"])
+@pytest.mark.parametrize("width", [60, 80])
+async def test_the_keys_at_the_bottom_are_whole_words(scene: str, width: int) -> None:
+    make, play = SCENES[scene]
+    app = make()
+    async with app.run_test(size=(width, 24)) as pilot:
+        await play(pilot)
+        words = {action.footer for action in actions.ACTIONS}
+
+        def bottom() -> list[str]:
+            return screen_text(pilot).splitlines()[-1].strip().split("  ")
+
+        await until(pilot, lambda: "F1 help" in bottom())
+        assert len(bottom()) >= 4
+        assert all(any(each.endswith(f" {word}") for word in words if word) for each in bottom())
+        await pilot.resize_terminal(160, 24)
+        await until(pilot, lambda: "^q quit" in bottom())

@@ -1,0 +1,1 @@
+"""The worker, in this process or in one of its own."""
