@@ -37,7 +37,7 @@ def _secret() -> tuple[int, ...]:
     """How packed matrices begin in this process: drawn at random, so that no weights of a file are taken for one."""
     library = ctypes.CDLL(None)
     words = (ctypes.c_uint32 * 4).in_dll(library, "squish_packed_secret")
-    words[:] = struct.unpack("<4I", os.urandom(16))
+    words[:] = list(struct.unpack("<4I", os.urandom(16)))
     ctypes.c_int.in_dll(library, "squish_packed_ready").value = 1
     return tuple(words)
 
