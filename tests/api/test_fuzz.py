@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from squish.api import openapi
-from squish.api.openai import translate
+from squish.api.openai import requests, translate
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.runtime import Runtime
@@ -86,7 +86,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-FIELDS = sorted({*translate.ChatRequest.__struct_fields__, *translate.CompletionRequest.__struct_fields__})
+FIELDS = sorted({*requests.ChatRequest.__struct_fields__, *requests.CompletionRequest.__struct_fields__})
 BODIES = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5)
 WHOLE: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -121,7 +121,7 @@ schema = schemathesis.openapi.from_dict(openapi.openapi())
 
 @schema.exclude(path="/metrics").parametrize()
 @SPARSE
-def test_the_server_is_what_its_document_says(case: schemathesis.Case, url: str) -> None:
+def test_the_server_is_what_its_document_says(case: schemathesis.Case[Any], url: str) -> None:
     checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
     if isinstance(case.body, dict) and case.body.get("stream") is True:
         del checks[3]  # of a stream the document says only that it is text

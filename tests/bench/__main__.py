@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests import bench_peers
+from tests.bench import peers
 from tests.bench.client import Server, free_port, report, running, unique_prompt
 from tests.conftest import MODEL, SQUISH, clean_environment
 
@@ -132,9 +132,9 @@ def main() -> None:
         report("decode, in one process without a server", alone, "tok/s")
         report("  one stream through HTTP / that", ours[1] / alone, "", "goal: 0.95")
         if arguments.llama:
-            bench_peers.llama(arguments.llama, ours)
+            peers.llama(arguments.llama, ours)
         if arguments.peer:
-            bench_peers.mlx_lm(model, home / "float32", ours)
+            peers.mlx_lm(model, home / "float32", ours)
     print(f"load average at the end: {os.getloadavg()[0]:.2f}")
 
 

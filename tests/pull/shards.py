@@ -17,7 +17,8 @@ def full_precision(model: Path, directory: Path, shards: int) -> dict[str, bytes
     """The files of a repository with the float16 weights of a quantized model directory."""
     loaded: Any = load_model(model, lazy=True)
     dense: Any = dequantize_model(loaded[0])
-    weights = {name: array.astype(mx.float16) for name, array in tree_flatten(dense.parameters())}
+    flattened: Any = tree_flatten(dense.parameters())
+    weights = {name: array.astype(mx.float16) for name, array in flattened}
     config = {k: v for k, v in loaded[1].items() if k not in ("quantization", "quantization_config")}
     files = in_shards(weights, config | {"torch_dtype": "float16"}, directory, shards)
     return files | {name: (model / name).read_bytes() for name in TOKENIZER if (model / name).is_file()}
@@ -45,7 +46,7 @@ def in_shards(weights: dict[str, mx.array], config: dict[str, Any], directory: P
 
 def tiny_llama(**changes: Any) -> tuple[dict[str, mx.array], dict[str, Any]]:
     """Random weights of a llama with two layers, and its config."""
-    config = {
+    config: dict[str, Any] = {
         "model_type": "llama",
         "hidden_size": 64,
         "num_hidden_layers": 2,

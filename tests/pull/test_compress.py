@@ -162,12 +162,13 @@ def test_another_compression_under_the_same_name_is_refused(user: Puller, hub: L
 
 @pytest.mark.parametrize("option", ["measure", "keep_source"])
 def test_options_about_compressing_need_something_to_compress(user: Puller, tmp_path: Path, option: str) -> None:
-    for wanted in (bits("none", **{option: True}), Compression(None, asked=True, **{option: True})):
+    chosen: Any = {option: True}
+    for wanted in (bits("none", **chosen), Compression(None, asked=True, **chosen)):
         with pytest.raises(InvalidInput, match="compresses nothing"):
             user.pull(REPO, wanted)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(InvalidInput, match="Only a Hub repository"):
-        user.pull(str(tmp_path / "x.gguf"), Compression(**{option: True}))
+        user.pull(str(tmp_path / "x.gguf"), Compression(**chosen))
 
 
 def test_groups_that_are_too_large_are_told_or_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:

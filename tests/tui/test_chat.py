@@ -166,7 +166,7 @@ async def test_an_error_is_shown_in_its_place_and_the_chat_goes_on() -> None:
 async def test_a_fault_of_ours_is_one_sentence() -> None:
     app = new_app()
     async with app.run_test() as pilot:
-        app.engine.generate = lambda request: 1 / 0  # type: ignore[method-assign,assignment]
+        app.engine.generate = lambda request: 1 / 0  # type: ignore[method-assign,assignment,return-value]
         await ready(pilot)
         await write(pilot, "one")
         await pilot.press("enter")

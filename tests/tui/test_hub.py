@@ -224,7 +224,7 @@ async def test_the_list_of_downloads_has_room_for_what_comes_into_it() -> None:
 async def test_a_model_is_loaded_pinned_and_deleted() -> None:
     app = ScriptedApp(*MODELS)
     removed: list[str] = []
-    app.shelf.remove = lambda name: removed.append(name) or 4_520_000_000  # type: ignore[method-assign,func-returns-value]
+    app.shelf.remove = lambda name: removed.append(name) or 4_520_000_000  # type: ignore[method-assign,func-returns-value,assignment,misc]
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await pilot.press("f4")
         await until(pilot, lambda: isinstance(app.screen, LibraryScreen) and table(pilot).row_count == 4)

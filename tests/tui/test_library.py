@@ -33,7 +33,7 @@ async def test_a_pin_is_remembered_and_forgotten_with_its_model(tmp_path: Path) 
         await pilot.press("l")
         await until(pilot, lambda: "○ pinned" in row(pilot, "qwen3:8b"))
     app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
-    app.shelf.remove = lambda name: 4_610_000_000  # type: ignore[method-assign,assignment]
+    app.shelf.remove = lambda name: 4_610_000_000  # type: ignore[method-assign,assignment,misc]
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(pilot, "f4", "#models")
         await until(pilot, lambda: "○ pinned" in row(pilot, "qwen3:8b"))
@@ -75,7 +75,7 @@ async def test_a_model_that_is_deleted_while_it_loads_is_no_fault(tmp_path: Path
             future.set_exception(EngineError("The model was unloaded while it answered."))
 
     app.engine.load, app.engine.unload = load, unload  # type: ignore[method-assign]
-    app.shelf.remove = lambda name: 93_400_000  # type: ignore[method-assign,assignment]
+    app.shelf.remove = lambda name: 93_400_000  # type: ignore[method-assign,assignment,misc]
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await opened(pilot, "f4", "#models")
         await pilot.press("end", "l", "p")

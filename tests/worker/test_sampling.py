@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_a_seeded_row_repeats_itself_and_differs_from_its_neighbor(use_numpy: bo
 
     def draw(row: int) -> list[int]:
         sample = Samplers(use_numpy).of_row(params, row)
-        return [int(sample(logprobs(1)).item()) for _ in range(24)]
+        return [cast(int, sample(logprobs(1)).item()) for _ in range(24)]
 
     assert draw(0) == draw(0)
     assert draw(0) != draw(1)
