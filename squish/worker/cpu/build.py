@@ -1,0 +1,156 @@
+"""Owns how the extension in native/ is compiled and where it lies. It imports neither mlx nor nanobind.
+
+The extension is tied to the exact version of MLX (its C++ ABI), of nanobind (whose types both share) and of Python, so
+all three are in the name of the file, with a hash of the sources. It is compiled once: by the wheel's build and by
+`make setup` into the package (`BUNDLED`), else on first use into the cache. Each source file is compiled by itself;
+those of an instruction set with its flags (`_VARIANTS`), and which of them run is decided at run time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCES = Path(__file__).with_name("native")
+BUNDLED = SOURCES / "built"
+_SECONDS = 600
+_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wno-maybe-uninitialized")
+# MLX's wheel is compiled with this, and types are shared only within a domain.
+_DEFINED = ("-DNDEBUG", "-DNB_DOMAIN=mlx")
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c")
+_AVX2 = ("-mavx2", "-mfma", "-mf16c")
+_VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
+    "x86_64": {"avx2": (_AVX2, (*_AVX2, "-mavxvnni")), "avx512": (_AVX512, (*_AVX512, "-mavx512vnni"))},
+    "aarch64": {},
+}
+_OF_A_PROCESSOR = {name for files in _VARIANTS.values() for name in files}
+
+
+class CannotBuild(Exception):
+    """Why the extension cannot be compiled here, and in `mend` what the user can do about it."""
+
+    def __init__(self, reason: str, mend: str = "Install a C++ compiler, e.g. g++") -> None:
+        super().__init__(reason)
+        self.mend = mend
+
+
+def supported() -> bool:
+    """Whether this is a machine that the extension is for: Linux on x86-64 or arm64."""
+    return sys.platform == "linux" and platform.machine() in _VARIANTS
+
+
+def find(cache_dir: Path) -> Path | None:
+    """The compiled extension for what is installed now, where there is one."""
+    name = file_name()
+    return next((path for path in (BUNDLED / name, cache_dir / name) if path.exists()), None)
+
+
+def file_name() -> str:
+    """Of the compiled extension: it says all that the file was compiled for."""
+    key = hashlib.sha256()
+    for path in _files():
+        key.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    versions = [importlib.metadata.version(name) for name in ("mlx", "nanobind")]
+    for part in (*versions, *_FLAGS, *_DEFINED, platform.libc_ver(), _VARIANTS):
+        key.update(f"\0{part}".encode())
+    return f"mlx{versions[0]}-{key.hexdigest()[:16]}{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def build(folder: Path) -> Path:
+    """Compile into `folder`; some 30 seconds of one core. Raises CannotBuild.
+
+    The file appears there complete or not at all: others may be compiling or opening it at this moment.
+    """
+    compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+    if compiler is None:
+        raise CannotBuild("no C++ compiler was found")
+    include = Path(sysconfig.get_paths()["include"])
+    if not (include / "Python.h").exists():
+        raise CannotBuild(f"Python's headers are not in {include}", "Install them, e.g. python3-dev")
+    built = folder / file_name()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as scratch:
+            compiled = _compile(compiler, include, Path(scratch))
+            compiled.replace(built)
+    except OSError as error:
+        reason = f"it cannot be written to {folder}: {error.strerror}"
+        raise CannotBuild(reason, "Make room there, and let yourself write there") from error
+    return built
+
+
+def _files() -> list[Path]:
+    return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h", ".inl"))
+
+
+def _compile(compiler: str, include: Path, scratch: Path) -> Path:
+    mlx, nanobind = _installed("mlx"), _installed("nanobind")
+    includes = [mlx / "include", nanobind / "include", nanobind / "ext" / "robin_map" / "include", include]
+    options = [*_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes)]
+    commands = []
+    for number, (source, flags) in enumerate(_units(nanobind)):
+        target = scratch / f"{number}-{source.stem}.o"
+        commands.append([compiler, *options, *flags, "-c", str(source), "-o", str(target)])
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(_run, commands))
+    linked = scratch / "linked.so"
+    objects = sorted(map(str, scratch.glob("*.o")))
+    _run([compiler, "-shared", "-o", str(linked), *objects, f"-L{mlx / 'lib'}", "-lmlx", "-pthread", "-Wl,-s"])
+    return linked
+
+
+def _units(nanobind: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Each file to compile with its own flags, the slowest first."""
+    yield nanobind / "src" / "nb_combined.cpp", ("-fno-strict-aliasing",)
+    variants = _VARIANTS[platform.machine()]
+    for path in _files():
+        if path.suffix != ".cpp" or path.stem in _OF_A_PROCESSOR - variants.keys():
+            continue
+        for flags in variants.get(path.stem, ((),)):
+            yield path, flags
+
+
+def _installed(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CannotBuild(f"{package} is not installed", f"pip install {package}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _run(command: list[str]) -> None:
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise CannotBuild(f"{name} took more than {_SECONDS} s") from error
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise CannotBuild(f"{name} cannot compile it: {errors[0] if errors else f'exit code {done.returncode}'}")
+
+
+def main() -> None:
+    """`python -m squish.worker.cpu.build`: compile into the package, where nothing fits yet; says why it cannot."""
+    if not supported() or (BUNDLED / file_name()).exists():
+        return
+    for old in BUNDLED.glob("*.so"):
+        old.unlink()
+    try:
+        sys.stderr.write("Compiling the CPU engine (half a minute)…\n")
+        build(BUNDLED)
+    except CannotBuild as error:
+        sys.stderr.write(f"The CPU engine was not compiled ({error}), so models run slower. {error.mend}.\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Owns the one way to the extension of native/: compiled if need be, opened once, checked. It knows no models.
+
+`module()` is the extension, or None where this process computes without it. What it offers is in native/module.cpp.
+
+To add a primitive: write `native/NAME.cpp` with a function that returns `mlx::core::array`s of a `Primitive` of yours
+(product.cpp is the pattern: allocate in `eval_cpu`, dispatch a lambda that holds `unsafe_weak_copy`s, and share its
+work with `squish::parallel` of pool.h); declare it in a header; bind it in module.cpp. build.py finds new files by
+itself. Loops that want an instruction set's own form belong into kernels.inl, behind a function pointer of `Kernels`.
+Whatever is computed for a row must not depend on the other rows, on tiles or on threads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from squish.worker.cpu import build
+
+_NAME = "squish_native"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """module: the extension, None where it cannot be used; then `warning` says why, and what helps."""
+
+    module: Any
+    warning: str = ""
+
+
+@cache
+def open_extension(cache_dir: Path) -> Opened:
+    """The extension, compiled first where nothing fits. Call it after blas.prepare; it imports mlx.core."""
+    import mlx.core as mx
+
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    if not (build.supported() and on_cpu and os.environ.get("SQUISH_BLAS", "auto") == "auto"):
+        return Opened(None)
+    try:
+        path = build.find(cache_dir) or build.build(cache_dir)
+        try:
+            return Opened(_open(path))
+        except (ImportError, TypeError):
+            return Opened(_open(build.build(cache_dir)))  # damaged, for example by a full disk
+    except (build.CannotBuild, ImportError, TypeError) as error:
+        mend = error.mend if isinstance(error, build.CannotBuild) else "Report it"
+        return Opened(None, f"The CPU engine is not in use, so models run slower ({error}). {mend}.")
+
+
+def module() -> Any:
+    """What `open_extension` has opened in this process, else None."""
+    return sys.modules.get(_NAME)
+
+
+def _open(path: Path) -> Any:
+    """Import the file and multiply by it once: types of another nanobind would not be ours. Raises what that raises."""
+    import mlx.core as mx
+
+    spec = importlib.util.spec_from_file_location(_NAME, path)
+    assert spec is not None and spec.loader is not None
+    native: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(native)
+    weight, scales, biases = mx.quantize(mx.ones((16, 32)), 32, 4)
+    mx.eval(native.products(mx.ones((1, 32)), [native.pack(weight, scales, biases, 4, 32)]))
+    native.set_threads(cores())
+    sys.modules[_NAME] = native
+    return native
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, and the CPU quotas of the groups that it is in."""
+    count = len(os.sched_getaffinity(0))
+    for folder in _groups():
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+            if quota != "max":
+                count = min(count, max(1, int(quota) // int(period)))
+        except (OSError, ValueError):
+            continue
+    return count
+
+
+def _groups() -> list[Path]:
+    """The control group of this process and all above it, as folders."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return [root]
+    own = next((root / line[3:].lstrip("/") for line in lines if line.startswith("0::")), root)
+    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]

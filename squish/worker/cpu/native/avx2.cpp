@@ -1,0 +1,88 @@
+// AVX2 with FMA. Compiled twice: plain, and with VNNI for vectors of 256 bits.
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace squish {
+namespace {
+
+struct Isa {
+    static constexpr int LANES = 8, ROWS = 4;
+    using F = __m256;
+    using I = __m256i;
+    using B = __m256i;
+
+    static F zero() { return _mm256_setzero_ps(); }
+    static F load(const float* p) { return _mm256_loadu_ps(p); }
+    static F half(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+    static F bfloat(const uint16_t* p) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
+    }
+    static F set1(float x) { return _mm256_set1_ps(x); }
+    static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+    static F convert(I a) { return _mm256_cvtepi32_ps(a); }
+    static void store(float* p, F a) { _mm256_storeu_ps(p, a); }
+    static B bytes(const uint8_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
+    template <int MASK>
+    static B shift_and(B a, int shift) {
+        return MASK == 255 ? a : _mm256_and_si256(_mm256_srli_epi16(a, shift), _mm256_set1_epi8((char)MASK));
+    }
+    template <int SHIFT>
+    static B join(B low, B high) { return _mm256_or_si256(low, _mm256_slli_epi16(high, SHIFT)); }
+    static I four(const int8_t* x) {
+        int32_t together;
+        __builtin_memcpy(&together, x, 4);
+        return _mm256_set1_epi32(together);
+    }
+
+    template <int CODE, int ROWS>
+    static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) {
+            I sum = _mm256_setzero_si256();
+#ifdef __AVXVNNI__
+#pragma GCC unroll 8
+            for (int step = 0; step < STEPS; step++)
+                sum = _mm256_dpbusd_avx_epi32(sum, codes[step], four(x + r * stride + 4 * step));
+#else
+            const I ones = _mm256_set1_epi16(1);
+            if constexpr (CODE == 8) {
+                // Two products of 255 · 127 do not fit into 16 bits: codes less 128 times x, and 128 times x.
+                const I half = _mm256_set1_epi8((char)128);
+#pragma GCC unroll 8
+                for (int step = 0; step < STEPS; step++) {
+                    const I less = _mm256_xor_si256(codes[step], half), xs = four(x + r * stride + 4 * step);
+                    const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(xs, less));
+                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+                }
+                sum = _mm256_add_epi32(sum, _mm256_set1_epi32(128 * counts[r * count_stride]));
+            } else {
+                constexpr int most = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2;  // sums of two products that fit into 16 bits
+#pragma GCC unroll 4
+                for (int step = 0; step < STEPS; step += most) {
+                    I short_sum = _mm256_maddubs_epi16(codes[step], four(x + r * stride + 4 * step));
+#pragma GCC unroll 8
+                    for (int s = 1; s < most; s++)
+                        short_sum = _mm256_add_epi16(
+                            short_sum, _mm256_maddubs_epi16(codes[step + s], four(x + r * stride + 4 * (step + s))));
+                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(short_sum, ones));
+                }
+            }
+#endif
+            d[r] = sum;
+        }
+    }
+};
+
+}  // namespace
+}  // namespace squish
+
+#include "kernels.inl"
+
+namespace squish {
+#ifdef __AVXVNNI__
+const Kernels avxvnni = {"avxvnni", quantize, product};
+#else
+const Kernels avx2 = {"avx2", quantize, product};
+#endif
+}

@@ -1,0 +1,34 @@
+// The Python module: all that Python may call. Functions that take long give the GIL back.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <mlx/version.h>
+
+#include "matrix.h"
+#include "pool.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+NB_MODULE(squish_native, m) {
+    nb::module_::import_("mlx.core");  // its types are ours
+    m.attr("mlx_version") = std::to_string(MLX_VERSION_MAJOR) + "." + std::to_string(MLX_VERSION_MINOR) + "." +
+                            std::to_string(MLX_VERSION_PATCH);
+    m.def("set_threads", &squish::set_threads, "count"_a);
+    m.def("threads", &squish::threads);
+    m.def("kernel", [] { return std::string(squish::kernels().name); });
+    m.def("kernels", [] {
+        std::vector<std::string> names;
+        for (auto each = squish::runnable(); *each; each++) names.push_back((*each)->name);
+        return names;
+    });
+
+    nb::class_<squish::Matrix>(m, "Matrix")
+        .def_prop_ro("rows", [](const squish::Matrix& self) { return self.layout.n; })
+        .def_prop_ro("columns", [](const squish::Matrix& self) { return self.layout.k; })
+        .def_prop_ro("nbytes", [](const squish::Matrix& self) { return self.layout.bytes(); })
+        .def_ro("data", &squish::Matrix::data);
+    m.def("pack", &squish::pack, "weight"_a, "scales"_a, "biases"_a, "bits"_a, "group"_a);
+    m.def("products", &squish::products, "x"_a, "matrices"_a);
+}
