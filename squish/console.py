@@ -21,24 +21,24 @@ _DRAW_INTERVAL = 0.1
 
 
 def out(text: str = "") -> None:
-    """A line of data on stdout."""
-    print(_encodable(sys.stdout, text), flush=True)
-
-
-def out_foreign(text: str) -> None:
-    """Data that others wrote on stdout: on a terminal without escape sequences, elsewhere as it is."""
-    out(clean(text) if sys.stdout.isatty() else text)
+    """A line of data on stdout: on a terminal without escape sequences, elsewhere as it is."""
+    shown = clean(text) if sys.stdout.isatty() else text
+    print(_encodable(sys.stdout, shown), flush=True)
 
 
 def note(text: str = "") -> None:
-    """A line of talk on stderr."""
+    """A line of talk on stderr, whoever wrote parts of it."""
+    _note(clean(text))
+
+
+def _note(text: str) -> None:
     print(_encodable(sys.stderr, text), file=sys.stderr, flush=True)
 
 
 def note_over_status(text: str) -> None:
     """A line of talk in the place of the status line that may stand there."""
     wipe_status()
-    note(clean(text))
+    note(text)
 
 
 def wipe_status() -> None:
@@ -50,24 +50,24 @@ def wipe_status() -> None:
 
 def dim(text: str) -> None:
     """A line of talk on stderr that steps back where the terminal can show it."""
-    note(f"\x1b[2m{clean(text)}\x1b[0m") if fancy(sys.stderr) else note(text)
+    _note(f"\x1b[2m{clean(text)}\x1b[0m" if fancy(sys.stderr) else clean(text))
 
 
 def out_json(value: Any) -> None:
     """One JSON value on stdout."""
-    out_foreign(json.dumps(value, indent=2, ensure_ascii=not _utf8(sys.stdout)))
+    out(json.dumps(value, indent=2, ensure_ascii=not _utf8(sys.stdout)))
 
 
 def error(problem: SquishError) -> None:
     """An error and its hint on stderr."""
-    note(f"squish: {clean(problem.message)}")
+    note(f"squish: {problem.message}")
     if problem.hint:
-        note(f"        {clean(problem.hint)}")
+        note(f"        {problem.hint}")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
     """Aligned columns on stdout. right: columns of numbers."""
-    cells = [list(headers), *([clean(cell) for cell in row] for row in rows)]
+    cells = [list(headers), *([" ".join(clean(cell).split()) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for row in cells:
         padded = [

@@ -152,7 +152,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
 
     Row p * n + c is choice c (of sampling.n) for prompts[p]. All rows run in one batch and are admitted, and cancelled,
     together.
-    keep_alive: seconds the model stays loaded after this request; None is the configured time, negative is for ever.
+    keep_alive: seconds the model stays loaded after this request; None is the configured time, negative is forever.
     client: who asks, for people to read; empty for this program's own chat.
     """
 

@@ -97,3 +97,8 @@ def test_a_file_of_any_name_gets_an_id_that_names_a_directory(name: str) -> None
 
 def test_the_id_of_a_file_looks_like_its_name() -> None:
     assert local_id(Path("SmolLM2-135M-Instruct.Q4_1.gguf")) == "smollm2-135m-instruct.q4_1"
+
+
+def test_a_path_has_one_id_however_its_accents_are_spelled() -> None:
+    composed, decomposed = "mod\u00e8le.gguf", "mode\u0300le.gguf"
+    assert local_id(Path(composed)) == local_id(Path(decomposed)) == "modele"

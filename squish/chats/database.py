@@ -2,15 +2,17 @@
 
 Migrations are append-only: a database knows the number of the last one it has seen, and gets the rest when it is
 opened.
-It knows no chat; what the rows mean is the business of chats.py.
+What the rows mean is the business of chats.py.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from squish.errors import StoreError
 
@@ -68,12 +70,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the database, made and brought up to date as needed. Raises StoreError."""
-    with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Open the database, made and brought up to date as needed; only to be read where nothing can be written.
+
+    Raises StoreError.
+    """
+    with sqlite_errors(path):
+        if not can_write(path):
+            return _connect_to_read(path)
+        _create(path)
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            path.chmod(0o600)  # what people tell a model is theirs alone
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing; a power cut the last
             connection.execute("PRAGMA foreign_keys = ON")
@@ -82,6 +88,39 @@ def connect(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+def can_write(path: Path) -> bool:
+    """Whether the database can be changed: sqlite writes files beside it."""
+    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def _create(path: Path) -> None:
+    """Make an empty file for its owner alone: what people tell a model is theirs. One that is there keeps its mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open the database as it is. What a killed writer left in the journal beside it is read where sqlite can do so."""
+    for options in ("mode=ro", "mode=ro&immutable=1"):
+        connection = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True, isolation_level=None)
+        try:
+            version = _version(connection)
+        except sqlite3.OperationalError:
+            connection.close()
+            continue
+        if version != len(MIGRATIONS):
+            connection.close()
+            raise StoreError(
+                f"{path} has format {version}, this Squish reads {len(MIGRATIONS)}, and it cannot be changed here.",
+                hint="Open it once where it can be written.",
+            )
+        return connection
+    raise StoreError(f"The conversations in {path} cannot be read.", hint="Check its permissions.")
 
 
 @contextmanager
@@ -97,12 +136,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """What goes wrong with the file becomes a StoreError."""
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """What sqlite or the file system refuses becomes a StoreError that says what to do."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         hint = "Another program may be holding it, or the disk is full." if "lock" in str(error) else None
+        if "readonly" in str(error):
+            hint = f"{path} or its directory cannot be written: check their permissions."
         raise StoreError(f"The conversations in {path} cannot be used: {error}.", hint=hint) from error
     except OSError as error:
         raise StoreError(f"The conversations in {path} cannot be used: {error.strerror}.") from error

@@ -71,7 +71,7 @@ def show(chat: int, as_json: bool) -> None:
     squish chats show 12
     """
     store = _open()
-    console.out_foreign(export(store.get(chat), store.branch(chat), "json" if as_json else "md").rstrip("\n"))
+    console.out(export(store.get(chat), store.branch(chat), "json" if as_json else "md").rstrip("\n"))
 
 
 @chats.command("export")
@@ -98,7 +98,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
         form = form or (format_of(file) if file else "md")
         text = export(store.get(chat), store.branch(chat), form)
     if file is None:
-        console.out_foreign(text.rstrip("\n"))
+        console.out(text.rstrip("\n"))
         return
     try:
         with file.open("x", encoding="utf-8") as opened:

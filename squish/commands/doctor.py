@@ -13,10 +13,10 @@ from squish.config.settings import resolve
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def doctor(as_json: bool) -> int:
-    """Find out what is wrong, and what mends it.
+    """Find out what is wrong, and how to fix it.
 
     Looks at this machine, MLX, versions, the installed models, the Hub, the port and the settings. Every line says
-    what was found and, where something is not well, what mends it. Exits with 1 when something is broken.
+    what was found and, where something is wrong, how to fix it. Exits with 1 when something is broken.
 
     \b
     squish doctor

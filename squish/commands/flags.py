@@ -10,7 +10,7 @@ from squish.config import durations
 
 
 class Seconds(click.ParamType[float]):
-    """300, 90s, 10m, 1h30m; a negative number is for ever."""
+    """300, 90s, 10m, 1h30m; a negative number is forever."""
 
     name = "time"
 
@@ -18,7 +18,7 @@ class Seconds(click.ParamType[float]):
         try:
             return durations.seconds(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time. Write seconds, or 10m, 1h30m; -1 is for ever.", param, ctx)
+            self.fail(f"{value!r} is not a time. Write seconds, or 10m, 1h30m; -1 is forever.", param, ctx)
 
 
 class Whole(click.IntRange):
@@ -29,5 +29,5 @@ class Whole(click.IntRange):
             int(value)
         except ValueError:
             bounds = f"from {self.min} to {self.max}" if self.max is not None else f"of at least {self.min}"
-            self.fail(f"{value!r} is no whole number. Write one {bounds}.", param, ctx)
+            self.fail(f"{value!r} is not a whole number. Write one {bounds}.", param, ctx)
         return super().convert(value, param, ctx)

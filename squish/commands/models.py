@@ -174,8 +174,12 @@ def remove(models: tuple[str, ...], force: bool) -> None:
     """
     store = _store()
     for model in models:
+        target = store.link_target(model)
         freed = store.remove(model, force=force)
-        console.note(f"{model} is deleted: {console.size(freed)} freed.")
+        if target is None:
+            console.note(f"{model} is deleted: {console.size(freed)} freed.")
+        else:
+            console.note(f"{model} was a link, and the link is deleted. Its files stay in {target}.")
 
 
 @click.command()
@@ -212,7 +216,9 @@ def prune() -> None:
     \b
     squish prune
     """
-    freed = _store().prune()
+    from squish.models import unfinished
+
+    freed = unfinished.prune(_store())
     for name, size in freed:
         console.note(f"{name}: {console.size(size)} of an unfinished download deleted.")
     if not freed:

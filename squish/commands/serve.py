@@ -40,7 +40,7 @@ _DRAIN_BESIDE = 3.0
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the key that clients must send.")
 @click.option("--max-queue", type=Whole(0, 100_000), help="Requests that may wait per model.  [default: 64]")
 @click.option("--max-concurrency", type=Whole(1, 256), help="Answers written at the same time.  [default: 32]")
-@click.option("--keep-alive", type=Seconds(), help="How long an idle model stays loaded; -1: for ever.  [default: 300]")
+@click.option("--keep-alive", type=Seconds(), help="How long an idle model stays loaded; -1: forever.  [default: 300]")
 @click.option(
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 1e9  # seconds, some thirty years: whoever means more means for ever
+LONGEST = 1e9  # seconds, some thirty years: whoever means more means forever
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h)")
@@ -21,7 +21,7 @@ def seconds(text: str) -> float:
 
 
 def checked(value: float) -> float:
-    """The value, where it is a time. Raises ValueError for what is no number and for what is out of all proportion."""
+    """The value, where it is a time. Raises ValueError for what is not a number and for what is out of proportion."""
     if not abs(value) < LONGEST:
-        raise ValueError(f"{value} is no time")
+        raise ValueError(f"{value} is not a time")
     return value

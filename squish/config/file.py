@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from squish.errors import ConfigError
+from squish.files import read_regular
 
 Wrong = Callable[[object], str | None]
 
+_LARGEST = 4 << 20  # bytes
 _ASSIGNMENT = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+))\s*=""")
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
@@ -57,11 +59,11 @@ def read(
     keys are free, and what their values must be. wrong: what a key's value must be. Both None when it is right.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, _LARGEST, follow=True).decode("utf-8-sig")
     except FileNotFoundError:
         return FileValues()
     except OSError as error:
-        return FileValues(problems=(Problem(f"it cannot be read: {error.strerror}.", hint="Mend it, or delete it."),))
+        return FileValues(problems=(Problem(f"it cannot be read: {error.strerror}.", hint="Fix it, or delete it."),))
     except UnicodeDecodeError:
         return FileValues(problems=(Problem("it is not UTF-8 text.", hint="Save it as UTF-8."),))
     try:
@@ -93,7 +95,7 @@ def _check(
         allowed = [each for each, variable in names.items() if variable is None] + sorted(tables)
         near = difflib.get_close_matches(name.lower().replace("-", "_"), allowed, 1, 0.6)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(allowed)}."
-        return f"{name} is no setting.", hint
+        return f"{name} is not a setting.", hint
     if variable := names[name]:
         return f"{name} belongs in no file.", f"Set the environment variable {variable} instead."
     if must := wrong(name, value):

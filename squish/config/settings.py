@@ -47,7 +47,7 @@ KEYS: tuple[Key, ...] = (
     Key("port", "SQUISH_PORT", "whole", "the port that `squish serve` listens on; 0 takes a free one",
         "11435", 0, 65535),
     Key("keep_alive", "SQUISH_KEEP_ALIVE", "time",
-        'how long an idle model stays in memory: seconds, or a text like "10m" or "2h"; -1 is for ever', "300"),
+        'how long an idle model stays in memory: seconds, or a text like "10m" or "2h"; -1 is forever', "300"),
     Key("max_queue", "SQUISH_MAX_QUEUE", "whole", "requests that may wait for a model; more are refused with 429",
         "64", 0, 100_000),
     Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model writes at the same time",
@@ -91,7 +91,7 @@ TABLES: tuple[Table, ...] = (
 class Settings:
     """Everything that can be set. Secrets are hidden in repr.
 
-    keep_alive: seconds an idle model stays loaded; negative is for ever.
+    keep_alive: seconds an idle model stays loaded; negative is forever.
     max_queue: requests that may wait per model; max_concurrency: rows that one model decodes at the same time.
     model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
     model_keep_alive: ids of models and their own keep_alive.
@@ -279,7 +279,7 @@ def _wrong_time(value: object) -> str | None:
             return None
     except ValueError:
         pass
-    return 'must be a time: seconds, or a text like "10m" or "2h"; -1 is for ever'
+    return 'must be a time: seconds, or a text like "10m" or "2h"; -1 is forever'
 
 
 _WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time}

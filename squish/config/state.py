@@ -6,7 +6,6 @@ A file that cannot be read is as good as none: it is only memory. It knows no me
 from __future__ import annotations
 
 import fcntl
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,9 @@ from pathlib import Path
 import tomli_w
 
 from squish.errors import StoreError
+from squish.files import read_regular, write_whole
+
+_LARGEST = 16 << 20  # bytes
 
 
 def table(home: Path, name: str) -> dict[str, object]:
@@ -30,15 +32,13 @@ def keep(home: Path, name: str, values: Mapping[str, object]) -> None:
         with (home / "state.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             document = _read(path) | {name: table(home, name) | dict(values)}
-            scratch = path.with_name(f"state.{os.getpid()}.tmp")
-            scratch.write_text(tomli_w.dumps(document), encoding="utf-8")
-            scratch.replace(path)
+            write_whole(path, tomli_w.dumps(document))
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path, _LARGEST, follow=True).decode())
     except (OSError, ValueError):
         return {}

@@ -51,8 +51,8 @@ def places(settings: Settings) -> Iterator[Finding]:
     for path, status in looked_at:
         place = _nearest(path)
         if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-            mend = f"ls -ld {shlex.quote(str(place))} says whose it is; SQUISH_CACHE_DIR puts models elsewhere"
-            yield Finding("files", status, f"{path}: nothing can be written there", mend)
+            fix = f"ls -ld {shlex.quote(str(place))} says whose it is; SQUISH_CACHE_DIR puts models elsewhere"
+            yield Finding("files", status, f"{path}: nothing can be written there", fix)
 
 
 def _nearest(path: Path) -> Path:
@@ -83,5 +83,5 @@ def packages(settings: Settings) -> Iterator[Finding]:
         if not package.fits:
             has = package.version or "not installed"
             reason = f"{package.name} is {has}; Squish needs {package.wanted}"
-            mend = f"{sys.executable} -m pip install '{package.name}{package.wanted}'"
-            yield Finding("versions", "broken", reason, mend)
+            fix = f"{sys.executable} -m pip install '{package.name}{package.wanted}'"
+            yield Finding("versions", "broken", reason, fix)

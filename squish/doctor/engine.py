@@ -24,8 +24,8 @@ def engine(settings: Settings) -> Iterator[Finding]:
     """MLX, its device and its matrix products."""
     probed = probe(settings)
     if isinstance(probed, str):
-        mend = f"{sys.executable} -m pip install --force-reinstall mlx"
-        yield Finding("MLX", "broken", probed, "unset SQUISH_BLAS" if "SQUISH_BLAS" in probed else mend)
+        fix = f"{sys.executable} -m pip install --force-reinstall mlx"
+        yield Finding("MLX", "broken", probed, "unset SQUISH_BLAS" if "SQUISH_BLAS" in probed else fix)
         return
     yield Finding("MLX", "ok", f"{probed.mlx} on {probed.backend}: {probed.device}")
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"

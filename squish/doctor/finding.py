@@ -14,15 +14,15 @@ Status = Literal["ok", "warning", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. reason: what was found; mend: the command, or the step, that mends it."""
+    """One line of the report. reason: what was found; fix: the command, or the step, that fixes it."""
 
     topic: str
     status: Status
     reason: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 def line(finding: Finding) -> str:
     """One finding for people."""
-    mend = f"\n{'':21}→ {finding.mend}" if finding.mend else ""
-    return f"{_MARKS[finding.status]:7} {finding.topic:12} {clean(finding.reason)}{mend}"
+    fix = f"\n{'':21}→ {finding.fix}" if finding.fix else ""
+    return f"{_MARKS[finding.status]:7} {finding.topic:12} {clean(finding.reason)}{fix}"

@@ -29,7 +29,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("models", "warning", "none is installed", "squish pull smollm2:135m")
     for problem in problems:
-        yield Finding("models", "broken", problem.reason, _mend(problem.path))
+        yield Finding("models", "broken", problem.reason, _fix(problem.path))
     for model in installed:
         if model.damaged:
             reason = f"{model.damaged} of {model.manifest.id} is gone, or not of the size that was installed"
@@ -39,11 +39,11 @@ def store(settings: Settings) -> Iterator[Finding]:
     for cut_off in partial:
         if not cut_off.busy:
             reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
-            mend = f"squish pull {cut_off.id} goes on with it; squish prune deletes it"
-            yield Finding("downloads", "warning", reason, mend)
+            fix = f"squish pull {cut_off.id} goes on with it; squish prune deletes it"
+            yield Finding("downloads", "warning", reason, fix)
 
 
-def _mend(directory: Path) -> str:
+def _fix(directory: Path) -> str:
     """What does away with a directory that is no usable model: to get it anew where its name says from where."""
     id = unfinished.model_id(directory.name)
     if id is None:

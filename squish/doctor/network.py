@@ -30,12 +30,12 @@ def hub(settings: Settings) -> Iterator[Finding]:
         answer = httpx2.get(url, headers=hub.headers(), timeout=_HUB_SECONDS, follow_redirects=True)
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         reason = clean(str(error)) or type(error).__name__
-        mend = "Check the network, HTTPS_PROXY and HF_ENDPOINT; installed models work without it"
-        yield Finding("Hub", "warning", f"{settings.hub_endpoint} cannot be reached: {reason}", mend)
+        fix = "Check the network, HTTPS_PROXY and HF_ENDPOINT; installed models work without it"
+        yield Finding("Hub", "warning", f"{settings.hub_endpoint} cannot be reached: {reason}", fix)
         return
     if answer.status_code not in (200, 401, 403):
-        mend = "Try again later, or check HF_ENDPOINT"
-        yield Finding("Hub", "warning", f"{settings.hub_endpoint} answered {answer.status_code}", mend)
+        fix = "Try again later, or check HF_ENDPOINT"
+        yield Finding("Hub", "warning", f"{settings.hub_endpoint} answered {answer.status_code}", fix)
         return
     yield Finding("Hub", "ok", f"{settings.hub_endpoint} answers")
     if hub.token() is None:
@@ -59,8 +59,8 @@ def port(settings: Settings) -> Iterator[Finding]:
     elif owner in ours:
         yield Finding("port", "ok", f"{settings.port} is used by our server, process {owner}")
     else:
-        mend = f"squish serve --port {min(settings.port + 1, 65535)}"
-        yield Finding("port", "warning", f"{settings.port} is used by {_describe(owner)}", mend)
+        fix = f"squish serve --port {min(settings.port + 1, 65535)}"
+        yield Finding("port", "warning", f"{settings.port} is used by {_describe(owner)}", fix)
 
 
 def _listener(port: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Is there room for a model, before it is loaded: the least it needs, against what is free and what was promised.
+"""Memory for a model before it is loaded: the least that it needs, against what is free and not reserved.
 
 It counts and refuses; which models go to make room is the session manager's business.
 """
@@ -18,12 +18,12 @@ from squish.models.manifest import Installed
 _CONTEXT = 4096  # tokens of one conversation that must fit, or there is no point in loading
 
 
-class Room:
+class Reservations:
     """read: the machine's memory now; another one stands in for it in tests."""
 
     def __init__(self, read: Callable[[], fit.Machine] = machine.read) -> None:
         self._read = read
-        self._promised: dict[str, int] = {}
+        self._reserved: dict[str, int] = {}
 
     async def missing(self, installed: Installed) -> int:
         """Bytes that must become free before this model can be loaded; 0 or less when there is room.
@@ -34,22 +34,22 @@ class Room:
         least = _least(installed, memory)
         if least > memory.total:
             raise self._too_large(installed, least, memory.total, f"this machine has {size(memory.total)} for models")
-        return least - memory.free + sum(self._promised.values())
+        return least - memory.free + sum(self._reserved.values())
 
     async def refuse(self, installed: Installed) -> LoadFailed:
         """The error for a model that there is no room for now."""
         memory = await asyncio.to_thread(self._read)
-        free = max(0, memory.free - sum(self._promised.values()))
+        free = max(0, memory.free - sum(self._reserved.values()))
         return self._too_large(installed, _least(installed, memory), free, f"{size(free)} of {memory.kind} are free")
 
-    async def promise(self, installed: Installed) -> None:
-        """Count a model that is being loaded, until `keep`: its weights are not in memory yet."""
+    async def reserve(self, installed: Installed) -> None:
+        """Count a model that is being loaded, until `release`: its weights are not in memory yet."""
         memory = await asyncio.to_thread(self._read)
-        self._promised[installed.manifest.id] = _least(installed, memory)
+        self._reserved[installed.manifest.id] = _least(installed, memory)
 
-    def keep(self, installed: Installed) -> None:
+    def release(self, installed: Installed) -> None:
         """The model is in memory, or will not come."""
-        self._promised.pop(installed.manifest.id, None)
+        self._reserved.pop(installed.manifest.id, None)
 
     @staticmethod
     def _too_large(installed: Installed, least: int, there: int, what: str) -> LoadFailed:

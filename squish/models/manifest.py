@@ -6,7 +6,6 @@ It knows the names of directories and the shape of a manifest, not which models 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import tomllib
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ import msgspec
 import tomli_w
 
 from squish.errors import CorruptModel, InvalidName, ModelNotFound
+from squish.files import read_regular, write_whole
 from squish.names import LocalPath, parse
 
 MANIFEST = "manifest.toml"
 _FORMAT = 1
+_LARGEST = 16 << 20  # bytes; a model of ten thousand files needs two
 
 
 def is_inside(path: str) -> bool:
@@ -129,9 +130,12 @@ def directory_name(id: str) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
+    """The manifest in a model's directory. Raises CorruptModel, ModelNotFound when the directory is gone."""
     try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
-        manifest = msgspec.convert({"revision": None, "license": None} | tomllib.loads(text), Manifest)
+        values = tomllib.loads(read_regular(path / MANIFEST, _LARGEST).decode())
+        if (format := values.get("format", _FORMAT)) != _FORMAT:
+            raise ValueError(f"it has format {format!r}, and this Squish reads format {_FORMAT}; update Squish")
+        manifest = msgspec.convert({"revision": None, "license": None} | values, Manifest)
         if directory_name(manifest.id).casefold() != path.name.casefold():
             raise ValueError(f"it is the manifest of {manifest.id}")
     except (OSError, ValueError, InvalidName) as error:  # tomllib, msgspec and unicode errors are ValueErrors
@@ -153,19 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write a model's manifest, durably. Raises OSError."""
     values = msgspec.to_builtins(manifest, builtin_types=(datetime,))
     text = tomli_w.dumps({"format": _FORMAT} | {key: value for key, value in values.items() if value is not None})
-    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    sync(directory)
-
-
-def sync(directory: Path) -> None:
-    """Flush a directory's own entries to disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(directory / MANIFEST, text)

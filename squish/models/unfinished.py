@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squish.errors import InvalidName, ModelInUse, StoreError
+from squish.models.layout import bytes_freed
 from squish.models.store import Store, directory_name
-
-_STAGING_MARK = "~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +25,8 @@ class Unfinished:
 
 def find(store: Store) -> tuple[Unfinished, ...]:
     """Every download that can be taken up again, sorted by id. Raises StoreError."""
-    root, found = store.cache_dir / ".partial", list[Unfinished]()
-    try:
-        directories = [path for path in root.iterdir() if path.is_dir() and _STAGING_MARK not in path.name]
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise StoreError(f"{root} cannot be read: {error.strerror or error}.") from error
-    for path in directories:
+    found = []
+    for path in store.layout.downloads():
         id = model_id(path.name)
         if id is not None and (size := _tree_size(path)):
             found.append(Unfinished(id, size, _is_busy(store, id)))
@@ -45,7 +38,7 @@ def discard(store: Store, id: str) -> int:
 
     Raises ModelInUse while a process downloads it, StoreError.
     """
-    path = store.cache_dir / ".partial" / directory_name(id)
+    path = store.layout.partial / directory_name(id)
     with store.lock(id, wait=False):
         freed = _tree_size(path)
         try:
@@ -55,6 +48,21 @@ def discard(store: Store, id: str) -> int:
         except OSError as error:
             raise StoreError(f"{path} cannot be deleted: {error.strerror or error}.") from error
     return freed
+
+
+def prune(store: Store) -> tuple[tuple[str, int], ...]:
+    """Delete every download that is not complete and not running now; their names and the bytes freed."""
+    freed = []
+    for path in store.layout.downloads():
+        try:
+            with store.layout.locked(f"{path.name}.pull", path.name, wait=False):
+                size = bytes_freed(path)
+                store.layout.discard(path)
+        except ModelInUse:
+            continue
+        freed.append((model_id(path.name) or path.name, size))
+    store.layout.sweep()
+    return tuple(freed)
 
 
 def model_id(directory: str) -> str | None:

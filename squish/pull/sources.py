@@ -6,6 +6,7 @@ It makes no connection and writes nothing.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -86,7 +87,8 @@ def resolve(name: str, *, as_name: str | None = None, offline: bool = False) -> 
 
 def local_id(path: Path) -> str:
     """The id that a file or directory gets when none is asked for: its name in lower case, within the grammar."""
-    name = path.name.lower()
+    # Decomposed, so that é is the same name however the file system spells it.
+    name = unicodedata.normalize("NFKD", path.name).encode("ascii", "ignore").decode().lower()
     name = name.removesuffix(".gguf")
     name = re.sub(r"[^a-z0-9._-]+", "-", name)
     name = re.sub(r"([.-])[.-]+", r"\1", name).strip("._-")[:100].rstrip("._-")

@@ -17,7 +17,7 @@ from squish.errors import EngineError
 from squish.generation import GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
-from squish.memory.reservations import Room
+from squish.memory.reservations import Reservations
 from squish.models.manifest import Installed
 from squish.models.store import Store
 from squish.sessions.activity import Log, RequestStatus
@@ -48,13 +48,13 @@ class ModelStatus:
 class SessionManager:
     """Loads models on first use and hands requests to them. Belongs to one event loop."""
 
-    def __init__(self, store: Store, settings: Settings, room: Room | None = None) -> None:
+    def __init__(self, store: Store, settings: Settings, reservations: Reservations | None = None) -> None:
         self._store = store
         self._worker_cache = settings.worker_cache
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
-        self._room = room or Room()
+        self._reservations = reservations or Reservations()
         self._making_room = asyncio.Lock()
         self._log = Log()
         self._spare: asyncio.Task[Worker] | None = None
@@ -143,7 +143,7 @@ class SessionManager:
                 lambda: self._spawn(installed),
                 self._limits_of(installed.manifest.id),
                 on_loaded=lambda: self._loaded(installed),
-                on_ended=lambda: self._room.keep(installed),
+                on_ended=lambda: self._reservations.release(installed),
             )
             self._engines[installed.manifest.id] = engine
         return engine
@@ -154,9 +154,9 @@ class SessionManager:
     async def _spawn(self, installed: Installed) -> Worker:
         """A worker to load a model into, once there is room for it: the spare if it lives, else a new one."""
         async with self._making_room:
-            self._room.keep(installed)
+            self._reservations.release(installed)
             await self._make_room(installed)
-            await self._room.promise(installed)
+            await self._reservations.reserve(installed)
         if spare := self._take_spare():
             try:
                 worker = await spare
@@ -168,14 +168,14 @@ class SessionManager:
 
     async def _make_room(self, installed: Installed) -> None:
         """Unload idle models, the longest idle first, until this one fits. One with work is never unloaded."""
-        while await self._room.missing(installed) > 0:
+        while await self._reservations.missing(installed) > 0:
             idle = [engine for engine in self._engines.values() if engine.idle_since is not None]
             if not idle:
-                raise await self._room.refuse(installed)
+                raise await self._reservations.refuse(installed)
             await min(idle, key=lambda engine: engine.idle_since or 0.0).close()
 
     def _loaded(self, installed: Installed) -> None:
-        self._room.keep(installed)
+        self._reservations.release(installed)
         loaded = self._engines[installed.manifest.id].loaded
         for warning in loaded.warnings if loaded else ():
             if warning not in self._warned:  # each worker of this machine has the same to say

@@ -198,6 +198,57 @@ def test_the_file_is_for_its_owner_only(chats: Chats) -> None:
     assert chats.path.stat().st_mode & 0o077 == 0
 
 
+def test_the_mode_of_a_file_that_was_there_is_left_alone(tmp_path: Path) -> None:
+    real = tmp_path / "elsewhere.db"
+    real.touch(mode=0o644)
+    real.chmod(0o644)
+    (tmp_path / "chats.db").symlink_to(real)
+    chats = Chats(tmp_path / "chats.db")
+    chats.create("smol")
+    chats.close()
+    assert real.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture
+def read_only(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> Chats:
+    """A second look at conversations, where neither the file nor its directory can be written."""
+    say(chats, chats.create("smol", title="kept"), "What is kept?", "This.")
+    chats.close()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    return Chats(chats.path)
+
+
+def test_conversations_that_cannot_be_written_can_be_read(read_only: Chats) -> None:
+    [chat] = read_only.recent()
+    assert (chat.title, texts(read_only, chat.id)) == ("kept", ["What is kept?", "This."])
+    assert [hit.chat for hit in read_only.find("kept")] == [chat.id]
+    with pytest.raises(StoreError, match="readonly") as caught:
+        read_only.create("smol")
+    assert "permissions" in (caught.value.hint or "")
+
+
+def test_an_old_file_that_cannot_be_written_says_so(read_only: Chats) -> None:
+    connection = sqlite3.connect(read_only.path)
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    with pytest.raises(StoreError, match=r"format 0.*cannot be changed"):
+        read_only.recent()
+
+
+@pytest.mark.parametrize("damage", ["not json", "[]", '{"temperature": "hot"}', "\x00", None])
+def test_a_row_that_cannot_be_read_takes_no_other_with_it(chats: Chats, damage: str | None) -> None:
+    chats.create("smol", title="whole")
+    broken = chats.create("smol", ChatSettings(temperature=0.1), title="broken")
+    _, answered = say(chats, broken, "question", "answer")
+    value = b"\xff\xfe" if damage is None else damage
+    chats._write("UPDATE chats SET settings = ? WHERE id = ?", (value, broken))
+    chats._write("UPDATE messages SET figures = ?, attachments = ? WHERE id = ?", (value, value, answered))
+    assert {chat.title for chat in chats.recent()} == {"whole", "broken"}
+    assert chats.get(broken).settings == ChatSettings()
+    assert texts(chats, broken) == ["question", "answer"]
+    assert chats.speeds() == {}
+
+
 def test_questions_and_presets_are_remembered(chats: Chats) -> None:
     chat = chats.create("smol")
     for question in ("one", "two", "two", "three"):

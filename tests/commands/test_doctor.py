@@ -1,4 +1,4 @@
-"""`squish doctor`: what it finds, what it says mends it, and what it never shows."""
+"""`squish doctor`: what it finds, how it says to fix it, and what it never shows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_machine_that_works_is_well(squish: Squish) -> None:
     assert all(finding["status"] != "broken" for finding in findings.values())
 
 
-def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_path: Path) -> None:
+def test_what_is_broken_ends_with_1_and_says_how_to_fix_it(squish: Squish, tmp_path: Path) -> None:
     models = tmp_path / ".squish" / "models"
     for name in (directory_name(MODEL), "mine+7b", "no name"):
         (models / name).mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_what_is_broken_ends_with_1_and_says_what_mends_it(squish: Squish, tmp_p
     assert done.returncode == 1
     assert "SQUISH_PORT is 'http'" in done.stdout
     assert "→ unset SQUISH_PORT" in done.stdout
-    assert "config.toml, line 2: ports is no setting." in done.stdout
+    assert "config.toml, line 2: ports is not a setting." in done.stdout
     assert "Did you mean port?" in done.stdout
     assert "config.toml, line 3: keep_alive must be a time" in done.stdout
     assert f"→ squish pull --force {MODEL}" in done.stdout
@@ -70,7 +70,7 @@ def test_a_file_that_lost_its_end_is_named(real_home: Path, tmp_path: Path) -> N
     environment = {"HOME": str(tmp_path), "SQUISH_CACHE_DIR": str(tmp_path)}
     [finding] = [each for each in store(Settings.from_environment(environment)) if each.status == "broken"]
     assert finding.reason.startswith(f"tokenizer.json of {MODEL} is gone")
-    assert finding.mend and finding.mend.startswith(f"squish pull --force {MODEL}")
+    assert finding.fix and finding.fix.startswith(f"squish pull --force {MODEL}")
 
 
 def test_a_download_that_was_cut_off_is_listed_with_its_size(settings: Settings) -> None:
@@ -79,7 +79,7 @@ def test_a_download_that_was_cut_off_is_listed_with_its_size(settings: Settings)
     (partial / "model.safetensors.part").write_bytes(b"x" * 5000)
     finding = only(store(settings), "downloads")
     assert (finding.status, "5 kB" in finding.reason) == ("warning", True)
-    assert finding.mend and finding.mend.startswith("squish pull qwen3:8b")
+    assert finding.fix and finding.fix.startswith("squish pull qwen3:8b")
 
 
 def test_a_port_that_is_taken_names_who_has_it(settings: Settings) -> None:
@@ -91,7 +91,7 @@ def test_a_port_that_is_taken_names_who_has_it(settings: Settings) -> None:
         finding = only(port(Settings.from_environment(environment)), "port")
     assert finding.status == "warning"
     assert str(number) in finding.reason
-    assert finding.mend == f"squish serve --port {min(number + 1, 65535)}"
+    assert finding.fix == f"squish serve --port {min(number + 1, 65535)}"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_model_that_is_set_and_not_installed_is_named(tmp_path: Path) -> None:
 def test_a_wrong_choice_of_blas_is_no_broken_mlx(squish: Squish) -> None:
     done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0", SQUISH_BLAS="fast")
     [finding] = [each for each in json.loads(done.stdout) if each["topic"] == "MLX"]
-    assert (done.returncode, finding["mend"]) == (1, "unset SQUISH_BLAS")
+    assert (done.returncode, finding["fix"]) == (1, "unset SQUISH_BLAS")
     assert "ConfigError" not in finding["reason"]
 
 

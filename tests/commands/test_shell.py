@@ -55,8 +55,8 @@ def test_exit_codes_are_those_of_the_table(squish: Squish, arguments: tuple[str,
 
 
 def test_a_number_that_is_none_is_told_what_may_stand_there(squish: Squish) -> None:
-    assert "'x' is no whole number. Write one from 1 to 100." in squish("bench", MODEL, "--rounds", "x").stderr
-    assert "'x' is no whole number. Write one of at least 1." in squish("chats", "list", "--limit", "x").stderr
+    assert "'x' is not a whole number. Write one from 1 to 100." in squish("bench", MODEL, "--rounds", "x").stderr
+    assert "'x' is not a whole number. Write one of at least 1." in squish("chats", "list", "--limit", "x").stderr
 
 
 def test_a_wrong_setting_is_a_wrong_command(squish: Squish, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_wrong_setting_is_a_wrong_command(squish: Squish, tmp_path: Path) -> N
     (tmp_path / ".squish" / "config.toml").write_text("ports = 1\n")
     done = squish("list", HOME=str(tmp_path))
     assert done.returncode == Exit.WRONG_COMMAND
-    assert "line 1: ports is no setting." in done.stderr
+    assert "line 1: ports is not a setting." in done.stderr
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda value: str(value)[:40])

@@ -48,7 +48,7 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("\n\nprot = 3\n", "line 3: prot is no setting. Did you mean port?"),
+        ("\n\nprot = 3\n", "line 3: prot is not a setting. Did you mean port?"),
         ("port = 'x'\n", "line 1: port must be a whole number."),
         ("# a\nport = 70000\n", "line 2: port must be between 0 and 65535."),
         ("offline = 1\n", "line 1: offline must be true or false."),
@@ -63,7 +63,7 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         ("[keys]\n\n'chat.new' = ''\n", "line 3: chat.new must be a text that is not empty."),
         ("keys = 3\n", "line 1: keys is a table. Write [keys] and its keys below."),
         ("[model_keep_alive]\n'qwen3:8b' = 'soon'\n", "line 2: qwen3:8b must be a time: seconds, or a text"),
-        ("[key]\n", "line 1: key is no setting. Did you mean keys?"),
+        ("[key]\n", "line 1: key is not a setting. Did you mean keys?"),
         ("host = 'a'\nport = \n", "line 2: it is not TOML: Invalid value."),
         ("host = 'a", "line 1: it is not TOML: "),
     ],

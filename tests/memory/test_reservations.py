@@ -13,7 +13,7 @@ from squish.config.settings import Settings
 from squish.errors import LoadFailed
 from squish.generation import GenerationRequest, TextDelta
 from squish.memory.fit import Machine
-from squish.memory.reservations import Room
+from squish.memory.reservations import Reservations
 from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.sessions.manager import SessionManager
@@ -49,7 +49,7 @@ class Memory:
 
 
 def manager_of(settings: Settings, memory: Memory) -> SessionManager:
-    memory.manager = SessionManager(Store(settings.cache_dir), settings, Room(memory.read))
+    memory.manager = SessionManager(Store(settings.cache_dir), settings, Reservations(memory.read))
     return memory.manager
 
 
@@ -74,7 +74,7 @@ async def test_an_idle_model_makes_room_and_a_busy_one_does_not(two_models: Sett
 
 async def test_a_model_larger_than_the_machine_is_refused_at_once(real_settings: Settings) -> None:
     small = Machine("RAM", 100_000_000, 100_000_000, float32=True)
-    manager = SessionManager(Store(real_settings.cache_dir), real_settings, Room(lambda: small))
+    manager = SessionManager(Store(real_settings.cache_dir), real_settings, Reservations(lambda: small))
     try:
         with pytest.raises(LoadFailed, match=r"smollm2:135m needs at least .* this machine has 100 MB") as caught:
             await manager.load(MODEL)
@@ -88,7 +88,7 @@ async def test_two_models_loading_at_once_count_each_other(two_models: Settings)
     memory = Memory(models=1)
     manager = manager_of(two_models, memory)
     memory.read = lambda: Machine("RAM", 2 * GB, 900_000_000, float32=True)  # type: ignore[method-assign]
-    manager = SessionManager(Store(two_models.cache_dir), two_models, Room(memory.read))
+    manager = SessionManager(Store(two_models.cache_dir), two_models, Reservations(memory.read))
     try:
         requests = [GenerationRequest(name, FRANCE.prompts, GREEDY) for name in (MODEL, OTHER)]
         ends = await asyncio.gather(*(manager.load(request.model) for request in requests), return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -151,6 +152,46 @@ def test_a_changed_file_is_found_by_verify(store: Store) -> None:
         store.verify(ID)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link"])
+def test_a_manifest_that_is_not_a_file_is_damage_and_nobody_waits_for_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    install(store)
+    install(store, "other:1b")
+    path = store.cache_dir / "other+1b" / MANIFEST
+    moved = path.rename(tmp_path / "elsewhere")
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            monkeypatch.chdir(path.parent)  # the path of a socket must be short
+            listening.bind(MANIFEST)
+        else:
+            path.symlink_to(moved)
+        assert [each.id for each in store.list()] == [ID]
+        [problem] = store.problems()
+    assert MANIFEST in problem.reason
+    assert ("symbolic link" if kind == "link" else "not a regular file") in problem.reason
+
+
+def test_a_manifest_of_a_newer_squish_is_not_guessed_at(store: Store) -> None:
+    path = install(store).path / MANIFEST
+    path.write_text(path.read_text().replace("format = 1", "format = 99"))
+    with pytest.raises(CorruptModel, match=r"format 99.*update Squish"):
+        store.find(ID)
+
+
+def test_removing_a_link_leaves_what_it_leads_to(store: Store, tmp_path: Path) -> None:
+    installed = install(store)
+    real = installed.path.rename(tmp_path / "real")
+    installed.path.symlink_to(real)
+    assert store.link_target(ID) == real
+    assert store.remove(ID) == 0
+    assert store.list() == []
+    assert (real / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert list(store.layout.trash.iterdir()) == []
+
+
 def test_a_file_beside_the_model_is_found_by_verify(store: Store) -> None:
     installed = install(store)
     (installed.path / ".DS_Store").touch()
@@ -183,6 +224,7 @@ def test_a_cache_directory_that_is_a_file_is_a_store_error(tmp_path: Path) -> No
 # A child that is killed at the nth call of a function of the os module in the middle of a commit.
 _KILLED = """
 import signal
+import socket
 calls = 0
 def deadly(function):
     def call(*arguments, **named):
@@ -255,7 +297,7 @@ def test_a_reader_that_puts_a_model_back_is_waited_for(store: Store, act: str) -
     name = "smollm2+135m"
     (store.cache_dir / ".old").mkdir()
     (store.cache_dir / name).rename(store.cache_dir / ".old" / name)  # as a process killed half way leaves it
-    put_back, restore = threading.Event(), store._restore
+    put_back, restore = threading.Event(), store.layout.restore
 
     def slowly(old: Path) -> None:
         put_back.set()
@@ -263,7 +305,7 @@ def test_a_reader_that_puts_a_model_back_is_waited_for(store: Store, act: str) -
         restore(old)
 
     reader = Store(store.cache_dir)
-    reader._restore = slowly  # type: ignore[method-assign]
+    reader.layout.restore = slowly  # type: ignore[method-assign]
     reading = threading.Thread(target=reader.list)
     reading.start()
     assert put_back.wait(10)

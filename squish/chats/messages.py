@@ -1,0 +1,154 @@
+"""The values of conversations: a chat and how it asks, its messages, and the tree that they form.
+
+A message's versions are the messages with the same parent and role; a chat's head is the leaf of the branch that is
+shown. It knows nothing of the file in which they lie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from squish.generation import SamplingParams
+
+MAX_TITLE = 60
+
+Role = Literal["user", "assistant"]
+State = Literal["writing", "done", "stopped", "failed"]
+
+
+class ChatSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a chat asks: sampling, system prompt, and whether the model is to think (None: as it likes)."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 2048
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    system: str = ""
+    thinking: bool | None = None
+
+    def sampling(self) -> SamplingParams:
+        """Raises InvalidInput naming the field that is out of its range."""
+        return SamplingParams(
+            self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, self.seed, self.stop
+        )
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """A text file that goes with a message."""
+
+    name: str
+    text: str
+
+
+class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an answer took. ttft, decode and thought in seconds; error: why it has no end."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    ttft: float = 0.0
+    decode: float = 0.0
+    thought: float = 0.0
+    reason: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One message. model: who wrote an answer. created in seconds since 1970."""
+
+    id: int
+    chat: int
+    parent: int | None
+    role: Role
+    text: str
+    reasoning: str
+    model: str
+    attachments: tuple[Attachment, ...]
+    state: State
+    figures: Figures
+    created: float
+
+    @property
+    def full_text(self) -> str:
+        """What the model reads: the text, and the attached files behind it."""
+        return with_files(self.text, self.attachments)
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One conversation without its messages. head: the last message of the branch that is shown."""
+
+    id: int
+    title: str
+    model: str
+    settings: ChatSettings
+    draft: str
+    head: int | None
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that was found; snippet shows the place, with the words between \\x02 and \\x03."""
+
+    chat: int
+    title: str
+    message: int
+    role: Role
+    snippet: str
+    created: float
+
+
+class Tree:
+    """All messages of a chat, and the branch that leads to its head."""
+
+    def __init__(self, messages: Iterable[Saved], head: int | None) -> None:
+        self._by_id = {each.id: each for each in messages}
+        self._below: dict[int | None, list[Saved]] = {}
+        for each in self._by_id.values():
+            self._below.setdefault(each.parent, []).append(each)
+        self.branch = self._up_from(head)
+
+    def versions(self, message: int) -> list[int]:
+        """The versions of a message, the oldest first, itself among them."""
+        this = self._by_id[message]
+        return [each.id for each in self._below[this.parent] if each.role == this.role]
+
+    def newest_below(self, message: int) -> int:
+        """The leaf one comes to from a message by taking the newest version each time."""
+        while below := self._below.get(message):
+            message = below[-1].id
+        return message
+
+    def _up_from(self, message: int | None) -> list[Saved]:
+        branch: list[Saved] = []
+        while message is not None and (each := self._by_id.get(message)):
+            branch.append(each)
+            message = each.parent
+        return branch[::-1]
+
+
+def title_of(text: str) -> str:
+    """The first words of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 1].rsplit(" ", 1)[0] + "…"
+
+
+def with_files(text: str, attachments: Iterable[Attachment]) -> str:
+    """A message with its files behind it, each in a fence that none of its own lines closes."""
+    parts = [text]
+    for each in attachments:
+        longest = max((len(run) for run in re.findall("`{3,}", each.text)), default=2)
+        fence = "`" * (longest + 1)
+        parts.append(f"{each.name}:\n{fence}\n{each.text.rstrip()}\n{fence}")
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,59 @@
+"""Small files are written whole or not at all, and read only where they are files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from squish.files import read_regular, write_whole
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a", "ä")
+    write_whole(tmp_path / "a", b"\x00new", durable=False)
+    assert read_regular(tmp_path / "a", 4) == b"\x00new"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    write_whole(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "directory", "device", "link"])
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    listening = socket.socket(socket.AF_UNIX)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        listening.bind(str(path))
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    else:
+        (tmp_path / "there").write_bytes(b"1")
+        path.symlink_to(tmp_path / "there")
+    with listening, pytest.raises(OSError, match=r"not a regular file|symbolic link|directory"):
+        read_regular(path, 10)
+    if kind == "link":
+        assert read_regular(path, 10, follow=True) == b"1"
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"12345")
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        read_regular(tmp_path / "x", 4)
