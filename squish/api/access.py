@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import re
 import secrets
-from types import SimpleNamespace
 
-from sanic import HTTPResponse, Request, Sanic
-from sanic.config import Config
+from sanic import HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
-from squish.api import auth, cors
-from squish.api.errors import Response
+from squish.api import auth, cors, dialects
+from squish.api.transport.application import App
+from squish.api.transport.request import AnyRequest
+from squish.api.transport.response import Response
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-def install(app: Sanic[Config, SimpleNamespace]) -> None:
+def install(app: App) -> None:
     """Middleware in the order in which it has to run: a preflight carries no key."""
     app.register_middleware(_identify, "request")
     app.register_middleware(_preflight, "request")
@@ -33,28 +33,35 @@ async def _identify(request: Request) -> None:
     request.ctx.id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
 
 
-async def _preflight(request: Request) -> HTTPResponse | None:
-    if request.method != "OPTIONS":
+async def _preflight(request: AnyRequest) -> HTTPResponse | None:
+    """The answer to a browser that asks whether it may ask. Raises Refused (403), which says how it could."""
+    asked = request.headers.getone("access-control-request-method", None)
+    origin = request.headers.getone("origin", None)
+    if request.method != "OPTIONS" or request.stands_in or asked is None or origin is None:
         return None
     headers = cors.preflight_headers(
-        request.app.ctx.options.cors_origins,
-        request.headers.getone("origin", None),
-        request.headers.getone("access-control-request-method", None),
-        request.headers.getone("access-control-request-headers", None),
+        request.app.ctx.options.cors_origins, origin, request.headers.getone("access-control-request-headers", None)
     )
-    return Response(status=204, headers=headers) if headers else None
+    if headers is None:
+        raise auth.origin_refused(origin)
+    return Response(status=204, headers=headers)
 
 
-async def _check(request: Request) -> None:
+async def _check(request: AnyRequest) -> None:
     key, options = request.app.ctx.runtime.settings.api_key, request.app.ctx.options
     if key is None:
         host = request.headers.getone("host", None)
         auth.check_host(host, options.host)
         auth.check_origin(request.headers.getone("origin", None), host, options.cors_origins)
-    auth.check_key(key, request.headers.getone("authorization", None), request.path)
+    given = request.headers.getone("authorization", None), request.headers.getone("x-api-key", None)
+    if any(given) or request.head_ended:  # of a header without an end nobody knows whether it has a key
+        auth.check_key(key, *given, request.path)
 
 
 async def _mark(request: Request, response: BaseHTTPResponse) -> None:
-    response.headers["x-request-id"] = getattr(request.ctx, "id", "-")
+    id, id_header = getattr(request.ctx, "id", "-"), dialects.of(request.path).id_header
+    response.headers["x-request-id"] = id
+    if id_header:
+        response.headers[id_header] = id
     allowed = request.app.ctx.options.cors_origins
     response.headers.update(cors.answer_headers(allowed, request.headers.getone("origin", None)))

@@ -7,26 +7,41 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
 from squish.api.dialect import Asked, Row, RowEvent
-from squish.api.errors import json_response, to_failure
+from squish.api.errors import Refused, to_failure
 from squish.api.metrics import Metrics
 from squish.api.models import check_model, pull_first
 from squish.api.transport.connection import read_body
+from squish.api.transport.response import json_response
 from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
 from squish.sessions.engine import Generation
 from squish.sessions.manager import SessionManager
 
+_CANCELLED = "The request was cancelled at the server before its answer was complete."
+
 LARGE_BODY = 65_536
 """Bytes from which on a body is read in a thread, so that nobody else waits for it."""
+
+
+Handler = Callable[[Request], Coroutine[Any, Any, HTTPResponse | None]]
+
+
+def answering(read: Callable[[bytes], Asked]) -> Handler:
+    """A handler for requests whose body asks for an answer. read: what a body asks for."""
+
+    async def handle(request: Request) -> HTTPResponse | None:
+        return await answer(request, read)
+
+    return handle
 
 
 async def answer(request: Request, read: Callable[[bytes], Asked]) -> HTTPResponse | None:
@@ -100,6 +115,8 @@ class _Observed(AsyncIterator[GenerationEvent]):
             raise
         if isinstance(event, Finished):
             self._finished(event)
+            if event.reason == "cancelled":  # not by the client, who would not read this
+                raise Refused(503, "request_cancelled", _CANCELLED, {"x-should-retry": "false"})
         elif self._ttft is None and isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
             self._ttft = time.perf_counter() - self._started
             self._metrics.first_token(self._model, self._ttft)

@@ -1,31 +1,47 @@
 """Who may ask: the API key, and on a server without one, the Host and Origin headers. `/health` needs no key.
 
+OpenAI's clients send the key as a bearer token, Anthropic's in `x-api-key`, and those that take an address with a
+password in it as basic authentication.
+
 A key is compared in constant time and never logged.
 """
 
 from __future__ import annotations
 
+import binascii
 import hmac
+from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from squish.api import cors
 from squish.api.errors import Refused
+from squish.text import clean
 
 OPEN_PATHS = ("/health", "/health/")
 
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal")
 
 
-def check_key(expected: str | None, authorization: str | None, path: str) -> None:
-    """Raises Refused (401) unless the Authorization header carries the key. None expected: everybody may."""
+_DESKTOP = (
+    "app", "tauri", "wails", "capacitor", "ionic", "vscode-webview", "vscode-file",
+    "chrome-extension", "moz-extension", "safari-web-extension",
+)  # fmt: skip
+"""Schemes of pages that programs and browser extensions bring along: no web site can have them."""
+
+
+def check_key(expected: str | None, authorization: str | None, api_key: str | None, path: str) -> None:
+    """Raises Refused (401) unless one of the two headers carries the key. None expected: everybody may.
+
+    authorization, api_key: the values of Authorization and X-Api-Key.
+    """
     if expected is None or path in OPEN_PATHS:
         return
-    scheme, _, given = (authorization or "").partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(_bytes(given.strip()), _bytes(expected)):
+    given = [*_in_authorization(authorization or ""), *([api_key.strip()] if api_key else [])]
+    if any(hmac.compare_digest(_bytes(each), _bytes(expected)) for each in given):
         return
-    what = "Incorrect API key provided." if authorization else "No API key provided."
+    what = "Incorrect API key provided." if authorization or api_key else "No API key provided."
     message = f"{what} Send it in the header: Authorization: Bearer <key>."
     raise Refused(401, "invalid_api_key", message, {"www-authenticate": "Bearer"})
 
@@ -49,18 +65,33 @@ def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -
     """Raises Refused (403) when a page of a foreign web site asks a server without a key.
 
     A page cannot read the answer, but it can make the model work. Pages of this machine, of this server itself and of
-    programs with a scheme of their own (app://, vscode-webview://) may ask.
+    programs with a scheme of their own (app://, vscode-webview://) may ask. A file, and a page in a sandbox, which any
+    site can make, have the origin null.
     """
     if origin is None or cors.allows(allowed, origin):
         return
-    parts = urlsplit(origin)
-    name = (parts.hostname or "").lower()
-    if parts.scheme not in ("http", "https") or name.endswith(".localhost") or is_loopback(name):
+    try:
+        parts = urlsplit(origin)
+        name = (parts.hostname or "").lower()
+    except ValueError:
+        raise origin_refused(origin) from None
+    if parts.scheme in _DESKTOP:
         return
-    if host is not None and parts.netloc.lower() == host.strip().lower():
-        return
-    message = "Pages of this origin may not use this server. Start it with --cors-origin to allow them."
-    raise Refused(403, "origin_not_allowed", message)
+    if parts.scheme in ("http", "https"):
+        if name.endswith(".localhost") or is_loopback(name):
+            return
+        if host is not None and parts.netloc.lower() == host.strip().lower():
+            return
+    raise origin_refused(origin)
+
+
+def origin_refused(origin: str) -> Refused:
+    """What a page is answered whose origin is not allowed."""
+    shown = clean(origin[:100]).strip() or "(empty)"
+    message = f"Pages of the origin {shown} may not use this server. Start it with --cors-origin {shown} to allow them."
+    if not origin.strip():
+        message = "A request with an empty Origin is refused. Leave the header out."
+    return Refused(403, "origin_not_allowed", message)
 
 
 def is_loopback(host: str) -> bool:
@@ -68,6 +99,20 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     return _is_address(host) and ip_address(host.strip("[]")).is_loopback
+
+
+def _in_authorization(header: str) -> list[str]:
+    """The key in a value of Authorization: a bearer token, or the password of a user who can have any name."""
+    scheme, _, value = header.strip().partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer":
+        return [value]
+    if scheme.lower() != "basic":
+        return []
+    try:
+        return [b64decode(value, validate=True).decode().partition(":")[2]]
+    except (binascii.Error, ValueError):
+        return []
 
 
 def _host_name(header: str) -> str:

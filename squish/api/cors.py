@@ -33,13 +33,11 @@ def answer_headers(allowed: Sequence[str], origin: str | None) -> dict[str, str]
     }
 
 
-def preflight_headers(
-    allowed: Sequence[str], origin: str | None, method: str | None, headers: str | None
-) -> dict[str, str]:
-    """The answer to a browser that asks before it sends; empty where this is no such question or the answer is no."""
-    if method is None or not allows(allowed, origin):
-        return {}
-    found = {"access-control-allow-methods": "GET, HEAD, POST", "access-control-max-age": _MAX_AGE}
+def preflight_headers(allowed: Sequence[str], origin: str, headers: str | None) -> dict[str, str] | None:
+    """The answer to a browser that asks before it sends; None where the answer is no."""
+    if not allows(allowed, origin):
+        return None
+    found = {"access-control-allow-methods": "GET, HEAD, POST, DELETE", "access-control-max-age": _MAX_AGE}
     if headers and len(headers) <= 2000 and _HEADER_NAMES.fullmatch(headers.strip()):
         found["access-control-allow-headers"] = headers.strip()  # a * would not cover Authorization
     return found

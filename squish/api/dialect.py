@@ -6,12 +6,13 @@ Everything else (keys, admission, streams, clients that leave, the log) is the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from squish.api.errors import Failure
 from squish.generation import (
     Finished,
     FinishReason,
@@ -90,6 +91,12 @@ class Reply(Protocol):
     def last(self, rows: Sequence[Row]) -> Sequence[msgspec.Struct]:
         """What a stream says when every row has finished; often nothing."""
 
+    def alive(self, event: GenerationEvent | None) -> Sequence[msgspec.Struct]:
+        """What a stream says after a silence; with nothing, a comment is sent. event: the latest."""
+
+    def failed(self, failure: Failure) -> Sequence[msgspec.Struct]:
+        """What a stream says when it breaks off; nothing follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -99,3 +106,19 @@ class Asked:
     reply: Reply
     stream: bool
     rows_per_prompt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """prefixes: of the paths whose failures it words. paths: those it has, as an error lists them.
+
+    answers: paths to which bodies are posted that ask for an answer, and what such a body asks for (InvalidInput naming
+    the field otherwise). error: a failure and the request's id as JSON. id_header: has that id beside X-Request-Id.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    paths: tuple[str, ...]
+    answers: Mapping[str, Callable[[bytes], Asked]]
+    error: Callable[[Failure, str], msgspec.Struct]
+    id_header: str | None = None

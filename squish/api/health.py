@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from sanic import HTTPResponse, Request
 
-from squish.api.errors import json_response
+from squish.api.transport.response import json_response
 
 
 class Health(msgspec.Struct, frozen=True):

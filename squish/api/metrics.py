@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sanic import HTTPResponse, Request
 
-from squish.api.errors import Response
+from squish.api.transport.response import Response
 from squish.generation import Finished
 from squish.sessions.manager import ModelStatus
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
-from squish.api.errors import json_response
+from squish.api.transport.response import json_response
 from squish.errors import InvalidName, ModelNotFound
 from squish.models.store import Manifest
 from squish.names import LocalPath, parse
@@ -60,6 +60,8 @@ async def list_models(request: Request) -> HTTPResponse:
 
 async def get_model(request: Request, id: str) -> HTTPResponse:
     name = unquote(id)
+    if not name:  # /v1/models/ with a slash at its end
+        return await list_models(request)
     check_model(name)
     with pull_first(name):
         return json_response(_model(request.app.ctx.runtime.store.find(name).manifest))

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from squish import __version__
-from squish.api.errors import ErrorBody
 from squish.api.health import Health
 from squish.api.models import Model, ModelList
+from squish.api.openai.errors import ErrorBody
 from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.api.openai.responses import ChatChunk, ChatCompletion, Completion
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from sanic import Request
 
+from squish.api.transport.request import answered_status, peer
 from squish.text import clean
 
 access_logger = logging.getLogger("squish.access")
@@ -17,7 +18,7 @@ access_logger = logging.getLogger("squish.access")
 CLIENT_CLOSED = 499  # nginx's number for a client that did not wait; it only ever stands in the log and the counts
 
 _PARAMETER = re.compile(r"<(?:__)?(\w+)(?::[^>]*)?>")
-_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 
 
 @contextmanager
@@ -28,8 +29,7 @@ def recorded(request: Request) -> Iterator[None]:
     status = CLIENT_CLOSED
     try:
         yield
-        stream = request.stream  # it is false when the answer is complete
-        status = stream.response.status if stream is not None and stream.response is not None else 500
+        status = answered_status(request)
     finally:
         _record(request, status, time.perf_counter() - started)
 
@@ -44,14 +44,9 @@ def _record(request: Request, status: int, seconds: float) -> None:
     method = request.method if request.method in _METHODS else "other"
     route = _PARAMETER.sub(r"{\1}", f"/{request.route.path}") if request.route else "other"
     request.app.ctx.metrics.request(method, route, status)
-    line = clean(f"{_client(request)} {request.method[:16]} {request.path[:200]}").replace("\n", " ").replace("\t", " ")
+    line = clean(f"{peer(request) or '-'} {request.method[:16]} {request.path[:200]}")
+    line = line.replace("\n", " ").replace("\t", " ")
     id, note = getattr(request.ctx, "id", "-"), getattr(request.ctx, "note", "")
     if broken := getattr(request.ctx, "broken", None):
         note += f" error={broken}"
     access_logger.info("%s %d %.0f ms %s%s", line, status, seconds * 1000, id, note)
-
-
-def _client(request: Request) -> str:
-    """The address of the other end, also of one that sent no HTTP; a proxy's header is not believed."""
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return str(peer[0]) if peer else "-"

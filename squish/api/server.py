@@ -10,16 +10,19 @@ import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from sanic.server import AsyncioServer
-from sanic.server import serve as make_server
+from typing import TYPE_CHECKING
 
 from squish.api.app import build_app
 from squish.api.opening import Opening
 from squish.api.options import Options
+from squish.api.transport import application
+from squish.api.transport.application import App
 from squish.api.transport.connection import Connection
 from squish.errors import ConfigError, InvalidInput
 from squish.runtime import Runtime
+
+if TYPE_CHECKING:
+    from sanic.server import AsyncioServer
 
 DRAIN = 30.0
 
@@ -74,34 +77,19 @@ async def serve(
         raise InvalidInput(f"{port} is no port to listen on.", hint="Ports go from 0 to 65535.", param="port")
     opening = opening or Opening()
     connections: set[Connection] = set()
-    server = make_server(
-        host,
-        port,
-        build_app(runtime, options, opening),
-        loop=asyncio.get_running_loop(),
-        protocol=Connection,
-        connections=connections,
-        run_async=True,
-        register_sys_signals=False,
-        asyncio_server_kwargs={"start_serving": False},
-    )
-    await _bind(server, host, port)
+    server = await _bind(build_app(runtime, options, opening), host, port, connections)
     try:
-        await server.startup()
-        await server.before_start()
-        await server.after_start()
-        await server.start_serving()
-        on_ready(Address(host, server.server.sockets[0].getsockname()[1]))
+        on_ready(Address(host, await application.start(server)))
         await stop.gently.wait()
     finally:
-        server.server.close()
+        application.close(server)
         opening.close("This server ends.")
         await _end(connections, stop)
 
 
-async def _bind(server: AsyncioServer, host: str, port: int) -> None:
+async def _bind(app: App, host: str, port: int, connections: set[Connection]) -> AsyncioServer:
     try:
-        await server
+        return await application.bind(app, host, port, connections)
     except socket.gaierror:
         raise InvalidInput(f"The host {host!r} cannot be resolved.", param="host") from None
     except UnicodeError:

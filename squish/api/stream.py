@@ -13,8 +13,9 @@ from sanic import Request
 
 from squish import generation as gen
 from squish.api.dialect import Reply, Row
-from squish.api.errors import Response, report, to_failure
+from squish.api.errors import report, to_failure
 from squish.api.options import Timing
+from squish.api.transport.response import Response
 
 Events = AsyncIterator[gen.GenerationEvent]
 Send = Callable[[bytes], Awaitable[None]]
@@ -44,8 +45,8 @@ async def send_stream(
     except Exception as error:  # noqa: BLE001  (with the headers out, this is the last place that can tell the client)
         report(error, request.ctx.id)
         failure = to_failure(error)
-        request.ctx.broken = failure.body.error.code
-        await response.send(frames.data(failure.body))
+        request.ctx.broken = failure.code
+        await response.send(b"".join(map(frames.data, reply.failed(failure))))
     await response.eof()
 
 
@@ -96,7 +97,8 @@ async def _send_events(
             return [rows[index] for index in sorted(rows)]
         except TimeoutError:
             upcoming = None
-            await send(reply.frames.comment(_news(event)))
+            news = reply.alive(event)
+            await send(b"".join(map(reply.frames.data, news)) or reply.frames.comment(_news(event)))
             sent_at = loop.time()
 
 

@@ -55,13 +55,28 @@ async def test_without_permission_no_page_can_use_the_server(server: Server) -> 
     answer = await ask(server, "GET", "/v1/models", origin=PAGE)
     assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
     preflight = {"origin": PAGE, "access-control-request-method": "POST"}
-    answer = await ask(server, "OPTIONS", "/v1/chat/completions", **preflight)
-    assert answer.status in (403, 405)
-    assert not [name for name in answer.headers if name.startswith("access-control")]
-    for own in ("http://localhost:3000", "http://127.0.0.1:1", "app://obsidian.md", "null", "http://localhost"):
+    for page in (PAGE, "http://localhost:3000", "null"):
+        answer = await ask(server, "OPTIONS", "/v1/chat/completions", **preflight | {"origin": page})
+        assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
+        assert f"--cors-origin {page}" in answer.error["message"]
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    for own in ("http://localhost:3000", "http://127.0.0.1:1", "app://obsidian.md", "tauri://x", "http://localhost"):
         answer = await ask(server, "GET", "/v1/models", origin=own)
         assert answer.status == 200
         assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "file://", "", "NULL", "data:x", "blob:null", "about:blank", "x://y", "//[x"]
+)
+async def test_a_page_that_says_nothing_of_its_site_is_a_foreign_one(settings: Settings, origin: str) -> None:
+    simple = {"origin": origin, "content-type": "text/plain"}  # what a page may send without asking first
+    async with scripted(settings) as server:
+        answer = await ask(server, "POST", "/v1/completions", {"model": "m", "prompt": "x"}, **simple)
+        assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
+        assert server.sessions.requests == []
+    async with scripted(settings, Options(cors_origins=(origin.lower() or "*",))) as server:
+        assert (await ask(server, "GET", "/v1/models", origin=origin)).status == 200
 
 
 @pytest.mark.parametrize("key", [None, "k"])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from squish.api.dialect import Asked
 from squish.api.openai import translate
 from squish.api.transport.connection import MAX_BODY
 from squish.config.settings import Settings
+from squish.generation import GenerationRequest
 from tests.api.raw_http import CHAT, Answer, Server, ask, connected, parse, request_bytes, scripted
 
 HOST = b"Host: localhost\r\n"
@@ -79,8 +79,36 @@ async def test_headers_that_are_rare_and_right(server: Server) -> None:
         answer = await send(server, b"GET /health HTTP/1.1\r\nConnection: close\r\n" + head + b"\r\n")
         assert answer.status == 200
     assert (await send(server, b"GET /health HTTP/1.0\r\n\r\n")).status == 200
+    assert (await send(server, b"\r\n\r\nGET /health HTTP/1.0\r\n\r\n")).status == 200
     encoded = {"content-encoding": "identity"}
     assert (await ask(server, "POST", "/v1/completions", {"model": "m"}, **encoded)).error["param"] == "prompt"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Transfer-Encoding: Chunked\r\n",
+        b"Transfer-Encoding: \tCHUNKED \r\nConnection: Close\r\n",
+        b"Transfer-Encoding: chunked\r\nExpect: 100-Continue\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Type: Application/JSON; Charset=UTF-8\r\n",
+        b"transfer-encoding: chunked\r\nContent-Encoding: Identity\r\n",
+    ],
+)
+async def test_words_of_headers_have_no_case(server: Server, head: bytes) -> None:
+    body = b'1\r\n{\r\nB;note=x\r\n"model":"m"\r\n00001\r\n}\r\n0\r\n\r\n'
+    closing = b"" if b"Close" in head else b"connection: CLOSE\r\n"
+    data = b"POST /v1/completions HTTP/1.1\r\n" + HOST + closing + head + b"\r\n" + body
+    async with connected(server, data) as (reader, _):
+        answer = parse((await reader.read()).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n"))
+    assert answer.error["param"] == "prompt"
+
+
+async def test_a_connection_stays_open_as_its_options_say(server: Server) -> None:
+    kept = b"GET /health HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, Keep-Alive\r\nUpgrade: h2c\r\n\r\n"
+    old = b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    last = b"GET /health HTTP/1.1\r\n" + HOST + b"Connection: te\r\nConnection: CLOSE\r\n\r\n"
+    async with connected(server, kept + old + last + kept) as (reader, _):
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 3
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/nope"])
@@ -113,14 +141,14 @@ async def test_a_body_that_is_announced_too_large_is_not_asked_for(server: Serve
 
 async def test_others_are_answered_while_a_large_body_is_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, answered = threading.Event(), threading.Event()
-    read_chat = translate.read_chat
+    to_generation = translate.chat_to_generation
 
-    def read_when_the_other_is_answered(body: bytes) -> Asked:
+    def read_when_the_other_is_answered(request: translate.ChatRequest) -> GenerationRequest:
         reading.set()
         assert answered.wait(30)
-        return read_chat(body)
+        return to_generation(request)
 
-    monkeypatch.setattr(translate, "read_chat", read_when_the_other_is_answered)
+    monkeypatch.setattr(translate, "chat_to_generation", read_when_the_other_is_answered)
     body = CHAT | {"messages": CHAT["messages"] * 10_000}  # type: ignore[operator]
     asked = asyncio.create_task(ask(server, "POST", "/v1/chat/completions", body))
     assert await asyncio.to_thread(reading.wait, 30)
@@ -151,3 +179,9 @@ async def test_a_path_is_no_model(server: Server, tmp_path: Path, name: str) -> 
     quoted = name.replace("/", "%2F").replace(" ", "%20")
     assert (await ask(server, "GET", f"/v1/models/{quoted}")).error == answer.error
     assert server.sessions.requests == []
+
+
+async def test_the_list_of_models_with_a_slash_at_its_end_is_the_list(server: Server) -> None:
+    answers = [await ask(server, "GET", path) for path in ("/v1/models", "/v1/models/")]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].body == answers[1].body

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,42 @@ async def test_the_key(settings: Settings, caplog: pytest.LogCaptureFixture) -> 
     assert "right-key" not in caplog.text
 
 
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+async def test_the_key_as_other_clients_send_it(settings: Settings, name: str) -> None:
+    def sent(key: str) -> str:
+        return key if name == "x-api-key" else f"Basic {b64encode(f'anybody:{key}'.encode()).decode()}"
+
+    async with scripted(replace(settings, api_key="right:key")) as server:
+        assert (await ask(server, "GET", "/v1/models", **{name: sent("right:key")})).status == 200
+        for wrong in (sent("right"), sent(""), "Basic \xff", "Basic cmlnaHQ6a2V5=", "Basic", "Digest right:key"):
+            assert (await ask(server, "GET", "/v1/models", **{name: wrong})).status == 401
+        both = {"x-api-key": "right:key", "authorization": "Bearer something-else"}
+        assert (await ask(server, "GET", "/v1/models", **both)).status == 200
+
+
+REFUSED = {
+    413: b"GET /v1/models HTTP/1.1\r\nHost: x\r\n%bX-Large: " + b"y" * 20_000 + b"\r\n\r\n",
+    417: b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n%bExpect: x\r\nContent-Length: 2\r\n\r\n{}",
+    400: b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n%bContent-Length: ten\r\n\r\n{}",
+    4001: b"GET /v1/models HTTP/2.0\r\nHost: x\r\n%b\r\n",
+    4002: b"GET /v1/mod els HTTP/1.1\r\nHost: x\r\n%b\r\n",
+    4003: b"GET http://[x HTTP/1.1\r\nHost: x\r\n%b\r\n",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_the_key_counts_also_where_the_request_is_refused(settings: Settings, case: int) -> None:
+    keys = {b"Authorization: Bearer right\r\n": int(str(case)[:3]), b"Authorization: Bearer wrong\r\n": 401, b"": 401}
+    if case == 413:
+        keys[b""] = 413  # nobody knows what else stands in it
+    async with scripted(replace(settings, api_key="right")) as server:
+        for header, status in keys.items():
+            async with connected(server, REFUSED[case] % header) as (reader, _):
+                answer = parse(await reader.read())
+            assert answer.status == status
+            assert answer.error["code"] != "internal_error"
+
+
 async def test_a_foreign_host_name_on_a_local_server(server: Server, settings: Settings) -> None:
     for host in ("evil.example", "evil.example:11435"):
         answer = await ask(server, "GET", "/v1/models", host=host)
@@ -209,6 +246,28 @@ async def test_a_failure_after_the_headers_is_one_last_event(server: Server) -> 
     assert b'data: {"error":{"message":"The worker died."' in rest
     assert b"[DONE]" not in rest
     assert rest.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_somebody_at_the_server_cancels_is_no_whole_one(server: Server, stream: bool) -> None:
+    async def answered() -> None:
+        options: Any = CHAT | {"stream": stream}
+        async with openai.AsyncOpenAI(base_url=f"{server.address.url}/v1", api_key="any", max_retries=3) as api:
+            if stream:
+                async for chunk in await api.chat.completions.create(**options):
+                    assert chunk.choices[0].finish_reason is None
+            else:
+                await api.chat.completions.create(**options)
+
+    asked = asyncio.create_task(answered())
+    script = await server.sessions.admitted.get()
+    script.accept()
+    script.say("Hel")
+    script.generation.cancel()
+    with pytest.raises(openai.APIError, match="cancelled at the server") as failure:
+        await asked
+    assert failure.value.code == "request_cancelled"
+    assert len(server.sessions.requests) == 1, "the client tried again"
 
 
 async def test_the_openai_client_sees_that_failure(server: Server) -> None:

@@ -12,8 +12,10 @@ from msgspec import UNSET, UnsetType
 
 from squish import __version__, generation
 from squish.api.dialect import Row
+from squish.api.errors import Failure
 from squish.api.frames import ServerSentEvents
 from squish.api.openai import logprobs
+from squish.api.openai.errors import ErrorBody, error_body
 from squish.api.openai.responses import (
     AnswerMessage,
     CallDelta,
@@ -104,6 +106,12 @@ class ChatReply:
     def last(self, rows: Sequence[Row]) -> Sequence[ChatChunk]:
         return [self._body([], self._head.usage(rows))] if self._head.usage_in_stream else []
 
+    def alive(self, event: GenerationEvent | None) -> Sequence[ChatChunk]:
+        return []
+
+    def failed(self, failure: Failure) -> Sequence[ErrorBody]:
+        return [error_body(failure)]
+
     def _choice(self, index: int, row: Row) -> ChatChoice:
         calls = row.tool_calls[:1] if self._one_call else row.tool_calls
         message = AnswerMessage(
@@ -159,6 +167,12 @@ class CompletionReply:
 
     def last(self, rows: Sequence[Row]) -> Sequence[Completion]:
         return [self._body([], self._head.usage(rows))] if self._head.usage_in_stream else []
+
+    def alive(self, event: GenerationEvent | None) -> Sequence[Completion]:
+        return []
+
+    def failed(self, failure: Failure) -> Sequence[ErrorBody]:
+        return [error_body(failure)]
 
     def _choice(self, index: int, row: Row) -> TextChoice:
         found = logprobs.of_text(row.logprobs, 0)

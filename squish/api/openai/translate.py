@@ -12,8 +12,9 @@ from typing import TypeVar
 
 import msgspec
 
+from squish.api import bodies
 from squish.api.dialect import Asked, Reply
-from squish.api.openai import bodies, conversation, foreign, schemas
+from squish.api.openai import conversation, foreign, schemas
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
 from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest, Format, NamedSchema
 from squish.config import durations

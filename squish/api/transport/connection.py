@@ -35,14 +35,6 @@ _NO_ROOM = (
 )
 
 
-class AnyRequest(Request[Any, Any]):
-    """A request that can also stand for one that was no HTTP: Sanic answers that with an empty request under the same
-    bad URL, which fails once more and closes the connection without a word."""
-
-    def __init__(self, *, url_bytes: bytes, method: str, **rest: Any) -> None:
-        super().__init__(url_bytes=b"*" if method == "NONE" else url_bytes, method=method, **rest)
-
-
 async def read_body(request: Request) -> bytes:
     """The whole body of a streaming route. Raises PayloadTooLarge, BadRequest and RequestTimeout of Sanic."""
     stream = request.stream
@@ -109,12 +101,12 @@ class Connection(HttpProtocol):
         super().data_received(data)
 
     async def send(self, data: bytes) -> None:
-        """Write, as long as the client reads: one that does not would keep its place in the batch for ever."""
+        """Write, as long as the client reads: one that does not would keep its place in the batch forever."""
         try:
             async with asyncio.timeout(self._patience.send):
                 await self._can_write.wait()
         except TimeoutError:
-            self.abort()  # type: ignore[no-untyped-call]
+            self.abort()
             raise RequestCancelled from None
         await super().send(data)  # type: ignore[no-untyped-call]
 
@@ -127,10 +119,15 @@ class Connection(HttpProtocol):
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
         return True
 
+    def abort(self) -> None:
+        """End at once. Unlike Sanic's, it leaves the transport, which tells whoever writes that it is closing."""
+        if self.transport:
+            self.transport.abort()
+
     def cut(self) -> asyncio.Task[None] | None:
         """End at once. The task of the connection, which is over when its handler has let go."""
         task = self._task
-        self.abort()  # type: ignore[no-untyped-call]
+        self.abort()
         return task
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -188,7 +185,7 @@ class Connection(HttpProtocol):
             self._http.exception = RequestTimeout("The request header did not arrive.")
             self._task.cancel()
         elif self._http.stage is Stage.IDLE and self._http.request_body:
-            self.abort()  # type: ignore[no-untyped-call]  # it was refused, and still its body drips in
+            self.abort()  # it was refused, and still its body drips in
 
     def _stop_header_timer(self) -> None:
         if self._header_timer:

@@ -1,0 +1,20 @@
+"""The dialects that the server speaks, and which of them a path belongs to."""
+
+from __future__ import annotations
+
+from squish.api.dialect import Dialect
+from squish.api.openai.dialect import OPENAI
+
+DIALECTS = (OPENAI,)
+"""The first is spoken at paths that no dialect claims."""
+
+
+def of(path: str) -> Dialect:
+    """The dialect with the longest prefix of this path."""
+    fitting = [
+        (len(prefix), -order, dialect)
+        for order, dialect in enumerate(DIALECTS)
+        for prefix in dialect.prefixes
+        if path == prefix or path.startswith(f"{prefix}/")
+    ]
+    return max(fitting, key=lambda found: found[:2])[2] if fitting else DIALECTS[0]

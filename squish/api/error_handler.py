@@ -1,0 +1,40 @@
+"""Every failure that has no header out yet, from routes, protocol and handlers alike, in the form of the dialect whose
+path was asked for."""
+
+from __future__ import annotations
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import MethodNotAllowed, NotFound
+from sanic.handlers import ErrorHandler
+
+from squish.api import dialects
+from squish.api.errors import Refused, report, to_failure
+from squish.api.record import record_unroutable
+from squish.api.transport.response import json_response
+from squish.text import clean
+
+
+class JsonErrors(ErrorHandler):
+    """Sanic's error handler."""
+
+    def response(self, request: Request, exception: BaseException) -> HTTPResponse:
+        failure = to_failure(_in_words(request, exception))
+        request_id = getattr(request.ctx, "id", "-")
+        report(exception, request_id)
+        record_unroutable(request, failure.status)
+        body = dialects.of(request.path).error(failure, request_id)
+        return json_response(body, failure.status, failure.headers)
+
+
+def _in_words(request: Request, exception: BaseException) -> BaseException:
+    """Sanic's refusals of a path or a method with what a client can do about them."""
+    path = clean(request.path[:200]).strip() or "/"
+    if isinstance(exception, NotFound):
+        *others, last = dialects.of(request.path).paths
+        api = f"The API is at {', '.join(others)} and {last}; further there are /health and /metrics."
+        return Refused(404, "unknown_url", f"There is nothing at {path}. {api}")
+    if isinstance(exception, MethodNotAllowed):
+        allowed = str(exception.headers.get("Allow", ""))
+        message = f"{request.method[:16]} is no method of {path}; it takes {allowed}."
+        return Refused(405, "method_not_allowed", message, {"allow": allowed})
+    return exception
