@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from squish.api.openai import translate
+from squish.api.openai.requests import ChatRequest
 from squish.api.transport.connection import MAX_BODY
 from squish.config.settings import Settings
 from squish.generation import GenerationRequest
@@ -143,7 +144,7 @@ async def test_others_are_answered_while_a_large_body_is_read(server: Server, mo
     reading, answered = threading.Event(), threading.Event()
     to_generation = translate.chat_to_generation
 
-    def read_when_the_other_is_answered(request: translate.ChatRequest) -> GenerationRequest:
+    def read_when_the_other_is_answered(request: ChatRequest) -> GenerationRequest:
         reading.set()
         assert answered.wait(30)
         return to_generation(request)
