@@ -28,12 +28,14 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 _LARGEST = 2**31 - 1
+MAX_STOPS = 64
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a conversation.
 
     tool_calls: what an assistant turn called. tool_call_id: the call that a tool turn answers. name: of the tool.
+    reasoning: what an assistant turn thought, for templates that show it again.
     """
 
     role: Role
@@ -41,14 +43,19 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    reasoning: str = ""
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the model may call. parameters: the JSON schema of its arguments, as JSON text."""
+    """A function that the model may call. parameters: the JSON schema of its arguments, as JSON text.
+
+    lenient: what of the schema cannot be held is left out, where it would be refused.
+    """
 
     name: str
     description: str = ""
     parameters: str = "{}"
+    lenient: bool = False
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
@@ -86,11 +93,13 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
     text: the JSON schema, the regular expression or the Lark grammar; unused for json_object.
     field: what an error about it names, as the client wrote it.
+    lenient: what of a schema cannot be held is left out, where it would be refused.
     """
 
     kind: FormatKind
     text: str = ""
     field: str = "response_format"
+    lenient: bool = False
 
 
 class SamplingParams(msgspec.Struct, frozen=True):
@@ -98,7 +107,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
 
     temperature 0 is greedy. top_p in (0, 1]; 1 is off. top_k 0 and min_p 0 are off.
     seed: the same seed gives the same tokens alone and in a batch; None draws a new one.
-    stop: up to four strings, matched on text; no part of one is ever sent.
+    stop: up to 64 strings, matched on text; no part of one is ever sent.
     repetition_penalty: above 0, 1 is off; divides what the prompt or the answer holds already.
     presence_penalty, frequency_penalty: -2 to 2, 0 is off; taken from what the answer holds already, once or each time.
     logit_bias: (token id, -100 to 100) pairs; 100 all but forces a token and -100 forbids it.
@@ -131,7 +140,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
         _check(0 <= self.top_k <= _LARGEST, "top_k", f"between 0 (off) and {_LARGEST}")
         _check(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1")
         _check(self.seed is None or -(2**63) <= self.seed < 2**64, "seed", "a 64-bit integer")
-        _check(len(self.stop) <= 4 and all(self.stop), "stop", "up to four non-empty strings")
+        _check(len(self.stop) <= MAX_STOPS and all(self.stop), "stop", f"at most {MAX_STOPS} non-empty strings")
         repetition = self.repetition_penalty
         _check(math.isfinite(repetition) and 0 < repetition <= 10, "repetition_penalty", "above 0 and at most 10")
         for field in ("presence_penalty", "frequency_penalty"):

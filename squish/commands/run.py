@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
 @click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
-@click.option("--stop", multiple=True, help="End the answer before this text; up to four times.")
+@click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the conversation that was used last.")

@@ -42,7 +42,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("min_p", "min_p", "0 (off) to 1", "0.0", float),
     Parameter("max_tokens", "max", "tokens of an answer", "2048", int),
     Parameter("seed", "seed", "a whole number; empty draws one", "random", int),
-    Parameter("stop", "stop", "up to four texts, | between", "none", _stops),
+    Parameter("stop", "stop", "up to 64 texts, | between", "none", _stops),
     Parameter("thinking", "think", "on or off; empty leaves it to the model", "as it likes", _switch),
     Parameter("system", "system", "system prompt", "none", str),
 )

@@ -8,12 +8,11 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Any
 
-from jinja2 import TemplateError
 from msgspec.structs import replace
 
 from squish.errors import ContextLengthExceeded, CorruptModel, InvalidInput
 from squish.generation import ChatPrompt, Message, Prompt, ResponseFormat, SamplingParams, TextPrompt, TokenPrompt
-from squish.worker import tools
+from squish.worker import template, tools
 from squish.worker.grammar import GrammarCompiler, Thinking
 from squish.worker.markers import edges_of
 from squish.worker.output import Reading
@@ -125,7 +124,7 @@ class PromptEncoder:
         """Token ids; with `enough`, where that many are reached, maybe only the first of them."""
         match prompt:
             case ChatPrompt():
-                return self._encoded(self._chat(prompt), enough, special=False)
+                return self._encoded(template.render(self._tokenizer, prompt), enough, special=False)
             case TextPrompt(text=text):
                 return self._encoded(text, enough, special=True)
             case TokenPrompt(tokens=ids):
@@ -138,32 +137,6 @@ class PromptEncoder:
             if len(tokens) >= enough:
                 return list(tokens)
         return list(self._tokenizer.encode(text, add_special_tokens=special))
-
-    def _chat(self, prompt: ChatPrompt) -> str:
-        if not prompt.messages:
-            raise InvalidInput("The conversation has no messages.", param="messages")
-        if not self._tokenizer.has_chat_template:
-            raise InvalidInput(
-                "This model has no chat template: it continues text and does not chat.",
-                hint="Use an instruct model, or POST /v1/completions.",
-                param="messages",
-            )
-        extra: dict[str, Any] = {} if prompt.thinking is None else {"enable_thinking": prompt.thinking}
-        if offered := tools.offered(prompt, self._tokenizer):
-            extra["tools"] = tools.for_template(offered)
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                [tools.message_for_template(message) for message in prompt.messages],
-                tokenize=False,
-                add_generation_prompt=not prompt.continue_last,
-                continue_final_message=prompt.continue_last,
-                **extra,
-            )
-        except (TemplateError, ValueError) as error:
-            raise InvalidInput(
-                f"The model's chat template refuses this conversation: {error}.", param="messages"
-            ) from error
-        return text
 
     def _checked(self, tokens: tuple[int, ...]) -> list[int]:
         bad = next((token for token in tokens if not 0 <= token < self._vocab_size), None)

@@ -24,10 +24,12 @@ def message_for_template(message: Message) -> dict[str, Any]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": _object_or_text(call.arguments)},
+                "function": {"name": call.name, "arguments": _object_or_text(call.arguments or "{}")},
             }
             for call in message.tool_calls
         ]
+    if message.reasoning:
+        shown["reasoning_content"] = message.reasoning
     if message.tool_call_id is not None:
         shown["tool_call_id"] = message.tool_call_id
     if message.name is not None:

@@ -247,3 +247,21 @@ async def test_after_its_worker_was_killed_the_next_request_works(url: str, runt
     assert (status, answer["error"]["type"]) == (500, "server_error")
     status, answer = await http(f"{url}/v1/chat/completions", body | {"max_tokens": 4})
     assert status == 200
+
+
+async def test_an_answer_that_was_begun_is_gone_on_with(url: str) -> None:
+    begun = [*FRANCE, {"role": "assistant", "content": "The capital of France is"}]
+    body = {"model": MODEL, "messages": begun, "max_tokens": 4, "temperature": 0}
+    status, answer = await http(f"{url}/v1/chat/completions", body)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"].startswith(" Paris")
+    status, fresh = await http(f"{url}/v1/chat/completions", body | {"add_generation_prompt": True})
+    assert status == 200
+    assert fresh["usage"]["prompt_tokens"] > answer["usage"]["prompt_tokens"]
+
+
+async def test_as_many_tokens_as_the_context_holds(url: str) -> None:
+    body = {"model": MODEL, "messages": FRANCE, "max_tokens": -1, "top_p": 0, "top_k": -1, "stop": ["", "France"]}
+    status, answer = await http(f"{url}/v1/chat/completions", body)
+    assert (status, answer["choices"][0]["finish_reason"]) == (200, "stop")
+    assert answer["choices"][0]["message"]["content"] == "The capital of "

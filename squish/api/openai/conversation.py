@@ -1,16 +1,13 @@
-"""A conversation in OpenAI's shapes, with its tools, as the values that the engine understands. Pure."""
+"""A conversation in OpenAI's shapes as the values that the engine understands. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-from squish.api.openai import schemas
-from squish.api.openai.requests import ChatMessage, ChatRequest, ContentPart, FunctionTool, NamedTool
+from squish.api.openai import thinking, tools
+from squish.api.openai.requests import ChatMessage, ChatRequest, ContentPart
 from squish.errors import InvalidInput
-from squish.generation import ChatPrompt, Message, Role, Tool, ToolCall
-
-MAX_TOOLS = 128
+from squish.generation import ChatPrompt, Message, Role
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -19,9 +16,7 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CHOICES = ("none", "auto", "required")
-_EFFORTS = {"none": False, "minimal": False, "low": True, "medium": True, "high": True, "xhigh": True}
+_MAY_BE_EMPTY = ("assistant", "tool")
 
 
 def chat_prompt(request: ChatRequest) -> ChatPrompt:
@@ -30,15 +25,12 @@ def chat_prompt(request: ChatRequest) -> ChatPrompt:
         raise InvalidInput("messages must not be empty.", param="messages")
     names: dict[str, str] = {}
     messages = tuple(_message(message, f"messages[{i}]", names) for i, message in enumerate(request.messages))
-    tools = _tools(request.tools or [])
-    choice = _choice(request.tool_choice, tools)
-    return ChatPrompt(messages, thinking=_thinking(request.reasoning_effort), tools=tools, tool_choice=choice)
-
-
-def check_name(name: str, at: str) -> None:
-    """Raise InvalidInput for what OpenAI takes for no name of a function or a schema."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{at} must be 1 to 64 letters, digits, underscores and dashes.", param=at)
+    goes_on = _goes_on(request, messages[-1])
+    if goes_on and not messages[-1].content:
+        messages, goes_on = _without_last(messages), False
+    offered = tools.offered(request.tools or [])
+    choice = tools.choice(request.tool_choice, offered)
+    return ChatPrompt(messages, goes_on, thinking.asked(request), offered, choice)
 
 
 def _message(message: ChatMessage, at: str, names: dict[str, str]) -> Message:
@@ -51,14 +43,15 @@ def _message(message: ChatMessage, at: str, names: dict[str, str]) -> Message:
     for field in ("function_call", "audio"):
         if getattr(message, field) is not None:
             raise InvalidInput(f"{at}.{field} is not supported.", param=f"{at}.{field}")
-    calls = _calls(message, role, at)
+    calls = tools.calls(message, at)
     names.update((call.id, call.name) for call in calls)
     if role == "tool":
         _check_answers(message.tool_call_id, f"{at}.tool_call_id", names)
-    content = _content(message.content, f"{at}.content", optional=bool(calls))
-    if role != "tool":
-        return Message(role, content, calls)
-    return Message(role, content, calls, message.tool_call_id, names.get(message.tool_call_id or ""))
+    content = _content(message.content, f"{at}.content", optional=role in _MAY_BE_EMPTY)
+    if role == "tool":
+        return Message(role, content, calls, message.tool_call_id, names.get(message.tool_call_id or ""))
+    thought = (message.reasoning_content or message.reasoning or "") if role == "assistant" else ""
+    return Message(role, content, calls, reasoning=thought)
 
 
 def _check_answers(call: str | None, at: str, names: Mapping[str, str]) -> None:
@@ -69,25 +62,14 @@ def _check_answers(call: str | None, at: str, names: Mapping[str, str]) -> None:
         raise InvalidInput(message, hint="It answers an id of an assistant's tool_calls.", param=at)
 
 
-def _calls(message: ChatMessage, role: Role, at: str) -> tuple[ToolCall, ...]:
-    if not message.tool_calls:
-        return ()
-    if role != "assistant":
-        raise InvalidInput(f"{at}.tool_calls belongs to an assistant's message.", param=f"{at}.tool_calls")
-    for i, call in enumerate(message.tool_calls):
-        _only_function(call.type, f"{at}.tool_calls[{i}].type")
-        schemas.check_depth(call.function.arguments.encode(), f"{at}.tool_calls[{i}].function.arguments")
-    return tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls)
-
-
 def _content(content: str | list[ContentPart] | None, at: str, *, optional: bool) -> str:
-    if content is None and optional:
+    if isinstance(content, str):
+        return content
+    if not content and optional:
         return ""
     if content is None:
         raise InvalidInput(f"{at} is missing.", param=at)
-    if isinstance(content, str):
-        return content
-    if not content and not optional:
+    if not content:
         raise InvalidInput(f"{at} must not be an empty list.", param=at)
     return "".join(_part(part, f"{at}[{i}]") for i, part in enumerate(content))
 
@@ -100,46 +82,42 @@ def _part(part: ContentPart, at: str) -> str:
     return part.text
 
 
-def _tools(tools: Sequence[FunctionTool]) -> tuple[Tool, ...]:
-    if len(tools) > MAX_TOOLS:
-        raise InvalidInput(f"tools can hold {MAX_TOOLS}, not {len(tools)}.", param="tools")
-    found: dict[str, Tool] = {}
-    for i, tool in enumerate(tools):
-        at, function = f"tools[{i}].function", tool.function
-        _only_function(tool.type, f"tools[{i}].type")
-        check_name(function.name, f"{at}.name")
-        if function.name in found:
-            raise InvalidInput(f"{at}.name {function.name!r} is there twice.", param=f"{at}.name")
-        parameters = schemas.schema_text(function.parameters or {}, f"{at}.parameters")
-        found[function.name] = Tool(function.name, function.description or "", parameters)
-    return tuple(found.values())
+def _goes_on(request: ChatRequest, last: Message) -> bool:
+    """Whether the last message is the beginning of the answer: an assistant's is, unless it is said to be complete."""
+    demanded = _demanded(request)
+    if request.add_generation_prompt and demanded:
+        message = f"add_generation_prompt and {demanded} exclude each other; send one of them."
+        raise InvalidInput(message, param="add_generation_prompt")
+    if last.role == "assistant" and not last.tool_calls:
+        return request.continue_final_message is not False and request.add_generation_prompt is not True
+    if demanded or request.add_generation_prompt is False:
+        field = demanded or "add_generation_prompt"
+        message = f"{field} asks to go on with the last message, which is not a text of an assistant."
+        raise InvalidInput(message, hint="End messages with the beginning of the answer.", param=field)
+    return False
 
 
-def _choice(choice: str | NamedTool | None, tools: Sequence[Tool]) -> str:
-    """In the engine's words: auto, none, required or call:NAME."""
-    if choice is None or choice in ("auto", "none"):
-        return "none" if choice == "none" else "auto"
-    if isinstance(choice, str):
-        if choice not in _CHOICES:
-            raise InvalidInput(f"tool_choice must be {', '.join(_CHOICES)} or name a tool.", param="tool_choice")
-        if not tools:
-            raise InvalidInput("tool_choice requires a tool, but there are no tools.", param="tool_choice")
-        return choice
-    _only_function(choice.type, "tool_choice.type")
-    if choice.function.name not in {tool.name for tool in tools}:
-        message = f"tool_choice names {choice.function.name[:64]!r}, which is none of the tools."
-        raise InvalidInput(message, param="tool_choice.function.name")
-    return f"call:{choice.function.name}"
+def _demanded(request: ChatRequest) -> str | None:
+    """The field that demands to go on with the last message, if one does."""
+    marked = None
+    for i, message in enumerate(request.messages):
+        for field in ("prefix", "partial"):
+            if not getattr(message, field):
+                continue
+            marked = f"messages[{i}].{field}"
+            if i < len(request.messages) - 1:
+                raise InvalidInput(f"{marked} can only stand in the last message.", param=marked)
+    if marked and request.continue_final_message is False:
+        raise InvalidInput(f"continue_final_message and {marked} contradict each other.", param=marked)
+    return "continue_final_message" if request.continue_final_message else marked
 
 
-def _only_function(kind: str, at: str) -> None:
-    if kind != "function":
-        raise InvalidInput(f"{at} must be function; {kind[:40]!r} is not supported.", param=at)
-
-
-def _thinking(effort: str | None) -> bool | None:
-    if effort is None:
-        return None
-    if effort not in _EFFORTS:
-        raise InvalidInput(f"reasoning_effort must be one of {', '.join(_EFFORTS)}.", param="reasoning_effort")
-    return _EFFORTS[effort]
+def _without_last(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """To go on with nothing is to begin."""
+    at = f"messages[{len(messages) - 1}]"
+    if len(messages) == 1:
+        raise InvalidInput(f"{at}.content is empty, and there is no other message.", param=f"{at}.content")
+    if messages[-1].reasoning:
+        message = f"{at} has thoughts and no content; an answer can only go on with its content."
+        raise InvalidInput(message, param=f"{at}.content")
+    return tuple(messages[:-1])

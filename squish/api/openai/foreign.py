@@ -1,25 +1,76 @@
 """Fields of other servers, and of OpenAI's past, that would change the answer: refused, with what to write instead.
 
-Who sends one expects it to work. A field that is in no list of ours is ignored. Pure.
+Who sends one expects it to work, whether it stands beside `model` or deeper. A field that is in no list is ignored, but
+for the objects that are nothing but a list of wishes: there every unknown name is refused. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
 from squish.errors import InvalidInput
 
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Names at one level of a body. instead: what to do in place of each that is refused. known: if given, all others
+    are refused too, with what `unknown` says. inside: the levels below."""
+
+    instead: Mapping[str, str] = field(default_factory=dict)
+    inside: Mapping[str, Level] = field(default_factory=dict)
+    known: frozenset[str] | None = None
+    unknown: str = "Leave it out."
+
+    def refusal(self, name: str, value: msgspec.Raw) -> str | None:
+        """What to do instead of this field; None when it may stay."""
+        unknown = self.unknown if self.known is not None and name not in self.known else None
+        hint = self.instead.get(name, unknown)
+        return None if hint is None or bytes(value) in _HARMLESS.get(name, _OFF) else hint
+
+
 _FORMAT = 'Use response_format: {"type": "%s", …}.'
 _SCHEMA, _REGEX, _LARK = _FORMAT % "json_schema", _FORMAT % "regex", _FORMAT % "lark"
 _THINK = "Use reasoning_effort: none or high."
 _PROMPT = "Send finished text to /v1/completions."
+_FIRST = "Send it as the first of messages."
+_LIMIT = "Use max_tokens."
+_SAMPLING = "Use min_p or top_p."
+_TEXT = "Send its text in content."
+_BESIDE = "Write its fields beside model."
 _NOTHING = "Leave it out."
+_CHAT = "Use /v1/chat/completions."
+_MESSAGES = "Use messages, or /v1/completions."
+_NO_SEARCH = "Search first, and send what was found in messages."
 
-INSTEAD: Mapping[str, str] = {
-    "functions": "Use tools.",
-    "function_call": "Use tool_choice.",
+_OFF = (b"null", b"false", b'""', b"[]", b"{}", b"0", b"0.0")
+"""What changes nothing in most fields."""
+_ON = (b"null", b"true")
+_ONE = (b"null", b"1", b"1.0")
+_HARMLESS: Mapping[str, tuple[bytes, ...]] = {
+    **dict.fromkeys(("include_reasoning", "separate_reasoning", "stream_reasoning", "do_sample"), _ON),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens", "detokenize"), _ON),
+    **dict.fromkeys(
+        ("repeat_penalty", "length_penalty", "typical_p", "typ_p", "tfs_z", "num_beams", "beam_width"), _ONE
+    ),
+    **dict.fromkeys(("think", "thinking", "enable_thinking", "reasoning", "random_seed"), (b"null", b'""')),
+    **dict.fromkeys(("best_of", "num_return_sequences"), (*_ONE, b"0")),
+    "num_predict": (b"null", b"-1"),
+    "n_predict": (b"null", b"-1"),
+    "thinking_budget": (b"null", b"-1"),
+    "reasoning_budget": (b"null", b"-1"),
+    "budget_tokens": (b"null",),
+    "reasoning_format": (b"null", b'"auto"', b'"deepseek"', b'"parsed"'),
+    "truncation": (b"null", b'"disabled"'),
+    **dict.fromkeys(("tool_choice", "function_call"), (b"null", b'"none"', b'"auto"')),
+    "verbosity": (b"null", b'"medium"'),
+    "modalities": (b"null", b"[]", b'["text"]'),
+}
+"""Names whose values that change nothing are others than _OFF."""
+
+_COMMON: Mapping[str, str] = {
     "guided_json": _SCHEMA,
     "guided_regex": _REGEX,
     "guided_grammar": _LARK,
@@ -29,52 +80,140 @@ INSTEAD: Mapping[str, str] = {
     "json_schema": _SCHEMA,
     "schema": _SCHEMA,
     "format": _SCHEMA,
+    "text": _SCHEMA,
     "regex": _REGEX,
     "ebnf": _LARK,
     "grammar": _LARK,
-    "chat_template": _PROMPT,
-    "chat_template_kwargs": _THINK,
-    "enable_thinking": _THINK,
-    "think": _THINK,
-    "thinking": _THINK,
-    "reasoning": _THINK,
-    "add_generation_prompt": _PROMPT,
-    "continue_final_message": _PROMPT,
     "raw": _PROMPT,
     "template": _PROMPT,
-    "system": "Send it as the first of messages.",
-    "instructions": "Send it as the first of messages.",
     "input": "Use messages or prompt.",
-    "options": "Write temperature, top_p and the like beside model.",
-    "num_predict": "Use max_tokens.",
-    "n_predict": "Use max_tokens.",
-    "max_new_tokens": "Use max_tokens.",
-    "max_output_tokens": "Use max_tokens.",
+    "inputs": "Use messages or prompt.",
+    "options": _BESIDE,
+    "parameters": _BESIDE,
+    "sampling_params": _BESIDE,
+    "extra_body": _BESIDE,
+    "num_predict": _LIMIT,
+    "n_predict": _LIMIT,
+    "max_new_tokens": _LIMIT,
+    "max_output_tokens": _LIMIT,
+    "max_length": _LIMIT,
     "min_tokens": _NOTHING,
     "ignore_eos": _NOTHING,
     "stop_sequences": "Use stop.",
     "stop_token_ids": "Use stop.",
+    "include_stop_str_in_output": _NOTHING,
+    "bad_words": "Use logit_bias.",
+    "allowed_token_ids": "Use logit_bias.",
+    "random_seed": "Use seed.",
+    "n_probs": "Use logprobs.",
+    "do_sample": "Use temperature: 0.",
+    "num_beams": _NOTHING,
+    "num_return_sequences": "Use n.",
     "repeat_penalty": "Use repetition_penalty.",
     "repeat_last_n": _NOTHING,
     "length_penalty": _NOTHING,
     "use_beam_search": _NOTHING,
     "beam_width": _NOTHING,
-    "typical_p": "Use min_p or top_p.",
-    "tfs_z": "Use min_p or top_p.",
-    "top_a": "Use min_p or top_p.",
+    "typical_p": _SAMPLING,
+    "typ_p": _SAMPLING,
+    "tfs_z": _SAMPLING,
+    "top_a": _SAMPLING,
     "mirostat": _NOTHING,
     "xtc_probability": _NOTHING,
     "dry_multiplier": _NOTHING,
+    "dynatemp_range": _NOTHING,
     "prompt_logprobs": _NOTHING,
     "logits_processors": _NOTHING,
+    "skip_special_tokens": _NOTHING,
+    "truncate_prompt_tokens": "Send a shorter prompt.",
+    "truncation": "Send a shorter prompt.",
+    "transforms": "Send a shorter prompt.",
+    "previous_response_id": "Send the whole conversation in messages.",
+    "include_reasoning": "Read content alone; thoughts come as reasoning_content.",
+    "separate_reasoning": _NOTHING,
+    "reasoning_format": _NOTHING,
+    "thinking_budget": _LIMIT,
+    "reasoning_budget": _LIMIT,
 }
-"""Names, and what to do instead."""
 
-_OFF = (b"null", b"false", b'""', b"[]", b"{}", b"0", b"0.0")
+_NOT_IN_CHATS: Mapping[str, str] = {
+    "prompt": _MESSAGES,
+    "batch": _MESSAGES,
+    "best_of": "Use n.",
+    "echo": _NOTHING,
+    "suffix": _MESSAGES,
+    "functions": "Use tools.",
+    "function_call": "Use tool_choice.",
+    "chat_template": _PROMPT,
+    "system": _FIRST,
+    "instructions": _FIRST,
+    "prompt_mode": _THINK,
+    "safe_prompt": _FIRST,
+    "documents": "Send their text in messages.",
+    "images": "Only text is understood.",
+    "plugins": _NO_SEARCH,
+    "enable_search": _NO_SEARCH,
+    "search_parameters": _NO_SEARCH,
+}
+
+_NOT_IN_COMPLETIONS = dict.fromkeys(
+    (
+        "messages", "tools", "tool_choice", "functions", "function_call", "reasoning_effort", "think", "thinking",
+        "enable_thinking", "reasoning", "chat_template", "chat_template_kwargs", "continue_final_message",
+        "modalities", "audio", "prediction", "verbosity", "web_search_options", "system", "instructions",
+    ),
+    _CHAT,
+) | {"max_completion_tokens": _LIMIT, "top_logprobs": "Use logprobs: 0 to 5."}  # fmt: skip
+
+_IN_FORMAT = frozenset({"type", "json_schema", "schema", "regex", "lark", "name", "description", "strict"})
+_PARAMETERS = dict.fromkeys(("input_schema", "inputSchema", "parametersJsonSchema", "arguments"), "Use parameters.")
+_INSIDE_BOTH: Mapping[str, Level] = {
+    "response_format": Level(
+        known=_IN_FORMAT,
+        inside={
+            "json_schema": Level(
+                known=frozenset({"name", "schema", "description", "strict"}),
+                unknown="The schema belongs in response_format.json_schema.schema.",
+            )
+        },
+    ),
+    "stream_options": Level(dict.fromkeys(("continuous_usage_stats", "chunk_include_usage"), "Use include_usage.")),
+}
+
+CHAT = Level(
+    {**_COMMON, **_NOT_IN_CHATS},
+    {
+        **_INSIDE_BOTH,
+        "messages": Level(
+            {**dict.fromkeys(("images", "videos", "files", "attachments"), _TEXT), "thinking": "Use reasoning_content."}
+        ),
+        "tools": Level(
+            dict.fromkeys(("parameters", "input_schema", "inputSchema"), "Use function.parameters."),
+            {"function": Level(_PARAMETERS)},
+        ),
+        "tool_choice": Level({"disable_parallel_tool_use": "Use parallel_tool_calls: false."}),
+        "thinking": Level(known=frozenset({"type"}), unknown=_LIMIT),
+        "reasoning": Level(known=frozenset({"enabled", "effort"}), unknown=_NOTHING),
+        "chat_template_kwargs": Level(known=frozenset({"enable_thinking", "thinking"}), unknown=_PROMPT),
+    },
+)
+COMPLETION = Level({**_COMMON, **_NOT_IN_COMPLETIONS}, _INSIDE_BOTH)
 
 
-def refuse(body: bytes) -> None:
-    """Raise InvalidInput for a field of INSTEAD in this body, a JSON object; off, as null is, it changes nothing."""
-    for name, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
-        if name in INSTEAD and bytes(value) not in _OFF:
-            raise InvalidInput(f"{name} is not supported by this server.", hint=INSTEAD[name], param=name)
+def refuse(body: bytes, level: Level) -> None:
+    """Raise InvalidInput for a field of this level, or below, in a body that is a JSON object."""
+    _refuse(msgspec.Raw(body.strip()), level, "")
+
+
+def _refuse(raw: msgspec.Raw, level: Level, at: str) -> None:
+    match bytes(memoryview(raw)[:1]):
+        case b"{":
+            for name, value in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).items():
+                path = f"{at}.{name}" if at else name
+                if hint := level.refusal(name, value):
+                    raise InvalidInput(f"{path[:200]} is not supported by this server.", hint=hint, param=path[:200])
+                if name in level.inside:
+                    _refuse(value, level.inside[name], path)
+        case b"[":
+            for i, item in enumerate(msgspec.json.decode(raw, type=list[msgspec.Raw])):
+                _refuse(item, level, f"{at}[{i}]")

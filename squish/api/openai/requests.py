@@ -23,6 +23,11 @@ Refused = Annotated[Any, documented("Known and not supported: only what changes 
 JsonObject = Annotated[dict[str, Any], documented("A JSON schema.")]
 Penalty = Annotated[float, documented("0 is off.", minimum=-2, maximum=2)]
 Ignored = Annotated[str, documented("Accepted; changes nothing.")]
+LENIENT = "false: what of the schema cannot be held is left out, and the log says so; else it is refused."
+LONGEST = "Longest answer in tokens; -1 is as many as the context holds."
+Effort = Annotated[
+    str, documented("none, off, minimal: no thinking; low, medium, high, xhigh, max: think; default: the model's own.")
+]
 LogitBias = Annotated[dict[int, float], documented("From token ids to numbers between -100 and 100.")]
 
 
@@ -34,10 +39,10 @@ class ContentPart(msgspec.Struct, gc=False):
 
 
 class CalledFunction(msgspec.Struct, gc=False):
-    """arguments: a JSON text, as the model wrote it."""
+    """arguments: a JSON object as text, as the model wrote it; an object and nothing are understood too."""
 
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
 
 
 class CalledTool(msgspec.Struct, gc=False):
@@ -54,6 +59,12 @@ class ChatMessage(msgspec.Struct, gc=False):
     tool_calls: list[CalledTool] | None = None
     tool_call_id: Annotated[str, documented("The call that a tool message answers.")] | None = None
     name: Ignored | None = None
+    reasoning_content: Annotated[str, documented("What an assistant thought; for templates that show it.")] | None = (
+        None
+    )
+    reasoning: Annotated[str, documented("The same as reasoning_content.")] | None = None
+    prefix: Annotated[bool, documented("true: the last message is the beginning of the answer.")] | None = None
+    partial: Annotated[bool, documented("The same as prefix.")] | None = None
     function_call: Refused = None
     audio: Refused = None
 
@@ -66,7 +77,7 @@ class Function(msgspec.Struct):
     name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: JsonObject | None = None
-    strict: Annotated[bool, documented("Accepted; the arguments of a forced call always match.")] | None = None
+    strict: Annotated[bool, documented(LENIENT)] | None = None
 
 
 class FunctionTool(msgspec.Struct):
@@ -86,34 +97,56 @@ class NamedTool(msgspec.Struct):
 
 
 class NamedSchema(msgspec.Struct):
-    """The answer always matches the schema; strict changes nothing."""
+    """A schema that the answer matches."""
 
-    name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
     schema: JsonObject | None = None
     description: str | None = None
-    strict: bool | None = None
+    strict: Annotated[bool, documented(LENIENT)] | None = None
 
 
 class Format(msgspec.Struct):
-    """text, json_object, json_schema, and Squish's own regex and lark."""
+    """text, json_object, json_schema, and Squish's own regex and lark. What belongs to another type is refused."""
 
     type: Annotated[str, documented("", enum=["text", "json_object", "json_schema", "regex", "lark"])]
     json_schema: NamedSchema | None = None
+    schema: Annotated[dict[str, Any], documented("The schema, in place of json_schema.schema.")] | None = None
+    strict: Annotated[bool, documented(LENIENT)] | None = None
     regex: Annotated[str, documented("The regular expression of type regex.")] | None = None
     lark: Annotated[str, documented("The grammar of type lark.")] | None = None
+
+
+class ThinkingSwitch(msgspec.Struct):
+    """Whether to think, as other APIs have it."""
+
+    type: Annotated[str, documented("", enum=["enabled", "disabled", "auto", "adaptive"])]
+
+
+class ReasoningSwitch(msgspec.Struct):
+    """Whether to think, as other APIs have it."""
+
+    enabled: bool | None = None
+    effort: Effort | None = None
+
+
+class TemplateSwitches(msgspec.Struct):
+    """What can be switched in a chat template: thinking. Everything else is refused."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
 
 
 class CommonRequest(msgspec.Struct, kw_only=True):
     """The fields that both endpoints share."""
 
     model: Annotated[str, documented("An installed model, like smollm2:135m.", minLength=1)]
-    max_tokens: Annotated[int, documented("Longest answer in tokens.", minimum=1)] | None = None
+    max_tokens: Annotated[int, documented(LONGEST, minimum=-1)] | None = None
     temperature: Annotated[float, documented("0 is greedy; default 0.7.", minimum=0, maximum=2)] | None = None
-    top_p: Annotated[float, documented("Default 0.9; 1 is off.", exclusiveMinimum=0, maximum=1)] | None = None
-    top_k: Annotated[int, documented("0 is off.", minimum=0)] | None = None
+    top_p: Annotated[float, documented("Default 0.9; 1 is off, 0 is greedy.", minimum=0, maximum=1)] | None = None
+    top_k: Annotated[int, documented("0 and -1 are off.", minimum=-1)] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
     seed: Annotated[int, documented("The same seed gives the same answer.")] | None = None
-    stop: Annotated[NotEmpty | list[NotEmpty], documented("Up to four non-empty strings.")] | None = None
+    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones count for nothing.")] | None = None
     n: Annotated[int, documented("Answers per prompt.", minimum=1, maximum=128)] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None
     stream_options: StreamOptions | None = None
@@ -153,13 +186,22 @@ class ChatRequest(CommonRequest, kw_only=True):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], documented("The conversation, oldest first.", minItems=1)]
-    max_completion_tokens: Annotated[int, documented("The same as max_tokens.", minimum=1)] | None = None
+    max_completion_tokens: Annotated[int, documented("The same as max_tokens.", minimum=-1)] | None = None
     logprobs: Annotated[bool, documented("Send the log-probability of every token.")] | None = None
     top_logprobs: Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)] | None = None
     tools: Annotated[list[FunctionTool], documented("Functions that the model may call.")] | None = None
     tool_choice: Annotated[str | NamedTool, documented("none, auto, required, or a tool by name.")] | None = None
     parallel_tool_calls: Annotated[bool, documented("false: at most one call.")] | None = None
-    reasoning_effort: Annotated[str, documented("none or minimal: no thinking; others: think.")] | None = None
+    reasoning_effort: Effort | None = None
+    think: Annotated[bool | str, documented("Whether to think, or a reasoning_effort.")] | None = None
+    enable_thinking: Annotated[bool, documented("Whether to think.")] | None = None
+    thinking: bool | str | ThinkingSwitch | None = None
+    reasoning: bool | str | ReasoningSwitch | None = None
+    chat_template_kwargs: TemplateSwitches | None = None
+    continue_final_message: Annotated[bool, documented("Go on with the last message, an assistant's.")] | None = None
+    add_generation_prompt: Annotated[bool, documented("true: a last message of an assistant is complete.")] | None = (
+        None
+    )
     functions: Refused = None
     function_call: Refused = None
     modalities: Refused = None

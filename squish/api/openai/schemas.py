@@ -29,15 +29,50 @@ _REST = bytes(set(range(256)) - set(_STEPS))
 _SLICE = 65_536  # brackets counted at a stretch, in which no other thread runs
 _DATA = ("enum", "const", "default", "examples")
 """Keys of a schema under which stand values and no schemas."""
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keys of a schema under which stand schemas by their names."""
+
+
+def json_text(value: dict[str, Any], at: str) -> str:
+    """An object as JSON text. Raises InvalidInput, naming the field, for one nested too deep."""
+    try:
+        text = msgspec.json.encode(value)
+    except RecursionError:
+        raise _too_deep(at) from None
+    check_depth(text, at)
+    return text.decode()
+
+
+def tidy(schema: dict[str, Any], at: str) -> dict[str, Any]:
+    """A schema without what clients write for a keyword that is not there: null, and [] for an object without members.
+
+    Raises InvalidInput, naming the field, for one nested too deep.
+    """
+    json_text(schema, at)
+    return {key: _tidied(key, value) for key, value in schema.items() if not _absent(key, value)}
+
+
+def _tidied(key: str, value: Any) -> Any:
+    if key in _DATA:
+        return value
+    if key in _MAPS and value == []:
+        return {}
+    if key in _MAPS and isinstance(value, dict):
+        return {name: _tidied("", each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_tidied("", each) for each in value]
+    if isinstance(value, dict):
+        return {name: _tidied(name, each) for name, each in value.items() if not _absent(name, each)}
+    return value
+
+
+def _absent(key: str, value: Any) -> bool:
+    return value is None and key not in ("const", "default")
 
 
 def schema_text(schema: dict[str, Any], at: str) -> str:
     """A schema as JSON text. Raises InvalidInput, naming the field, for one too deep or with a reference to itself."""
-    try:
-        text = msgspec.json.encode(schema)
-    except RecursionError:
-        raise _too_deep(at) from None
-    check_depth(text, at)
+    text = json_text(schema, at)
     targets = {ref: _target(ref, schema) for ref, _ in _references(schema)}
     levels = {id(target): max((level for _, level in _references(target)), default=0) for target in targets.values()}
     if sum(levels.values()) > MAX_LEVELS:
@@ -49,7 +84,7 @@ def schema_text(schema: dict[str, Any], at: str) -> str:
         way = " → ".join(reversed(error.args[1]))
         message = f"{at} has a $ref that leads back to itself and never to a value: {way}"
         raise InvalidInput(message[:400], hint="Put what it stands for in its place.", param=at) from None
-    return text.decode()
+    return text
 
 
 def check_grammar(text: str, at: str) -> None:

@@ -14,15 +14,14 @@ import msgspec
 
 from squish.api import bodies
 from squish.api.dialect import Asked, Reply
-from squish.api.openai import conversation, foreign, schemas
+from squish.api.openai import conversation, foreign, formats
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
-from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest, Format, NamedSchema
+from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest
 from squish.config import durations
 from squish.errors import InvalidInput
 from squish.generation import (
     GenerationRequest,
     Prompt,
-    ResponseFormat,
     SamplingParams,
     TextPrompt,
     TokenPrompt,
@@ -65,7 +64,7 @@ def _head(prefix: str, request: CommonRequest) -> Head:
 def decode(body: bytes, kind: type[RequestT]) -> RequestT:
     """A request body as a value. Raises InvalidInput, with the path of the field where there is one."""
     request = bodies.decode(body, kind)
-    foreign.refuse(body)
+    foreign.refuse(body, foreign.CHAT if issubclass(kind, ChatRequest) else foreign.COMPLETION)
     _refuse_unsupported(request)
     return request
 
@@ -73,6 +72,10 @@ def decode(body: bytes, kind: type[RequestT]) -> RequestT:
 def chat_to_generation(request: ChatRequest) -> GenerationRequest:
     """One prompt with n rows."""
     prompt = conversation.chat_prompt(request)
+    if prompt.continue_last and request.response_format and request.response_format.type != "text":
+        message = "response_format is for a whole answer, and the last message is the beginning of one."
+        hint = "Leave out one of them, or send add_generation_prompt: true."
+        raise InvalidInput(message, hint=hint, param="response_format")
     if request.top_logprobs and not request.logprobs:
         raise InvalidInput("top_logprobs needs logprobs to be true.", param="top_logprobs")
     extra = {"logprobs": request.logprobs, "top_logprobs": request.top_logprobs}
@@ -134,48 +137,28 @@ def _keep_alive(given: float | str | None) -> float | None:
 
 def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapping[str, object]) -> SamplingParams:
     max_tokens, limit_param = limit
-    _check_range(max_tokens, limit_param, 1)
-    _check_range(request.top_k, "top_k", 0)
+    if max_tokens == -1:
+        max_tokens = MAX_INT  # the engine ends at the end of the context
+    _check_range(max_tokens, limit_param, 1, note="; -1 is as many as the context holds")
+    _check_range(request.top_k, "top_k", -1)
     for token in request.logit_bias or ():
         _check_range(token, "logit_bias")
     given = {name: getattr(request, name) for name in _SAME_IN_BOTH} | dict(extra)
     given["max_tokens"] = request.default_max_tokens if max_tokens is None else max_tokens
-    given["stop"] = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
-    given["response_format"] = _response_format(request.response_format)
+    given["stop"] = tuple(filter(None, [request.stop] if isinstance(request.stop, str) else request.stop or ()))
+    given["response_format"] = formats.response_format(request.response_format)
     given["logit_bias"] = tuple((request.logit_bias or {}).items())
+    if request.top_p == 0:  # a nucleus of one token
+        given["top_p"], given["temperature"] = 1.0, 0.0
+    if request.top_k == -1:
+        given["top_k"] = 0
     return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in given.items() if v is not None})
 
 
-def _check_range(value: int | None, field: str, low: int = -MAX_INT, high: int = MAX_INT) -> None:
+def _check_range(value: int | None, field: str, low: int = -MAX_INT, high: int = MAX_INT, *, note: str = "") -> None:
     """Refuse what would not even fit a frame to the worker."""
     if value is not None and not low <= value <= high:
-        raise InvalidInput(f"{field} must be between {low} and {high}.", param=field)
-
-
-def _response_format(asked: Format | None) -> ResponseFormat | None:
-    """What the answer has to match, if anything. Raises InvalidInput for a type without its text."""
-    match asked:
-        case None | Format(type="text"):
-            return None
-        case Format(type="json_object"):
-            return ResponseFormat("json_object")
-        case Format(type="json_schema", json_schema=NamedSchema(name=name, schema=dict() as schema)):
-            conversation.check_name(name, "response_format.json_schema.name")
-            field = "response_format.json_schema.schema"
-            return ResponseFormat("json_schema", schemas.schema_text(schema, field), field)
-        case Format(type="json_schema", json_schema=schema):
-            field = "response_format.json_schema" + (".schema" if schema else "")
-        case Format(type="regex", regex=str() as text):
-            return ResponseFormat("regex", text, "response_format.regex")
-        case Format(type="lark", lark=str() as text):
-            schemas.check_grammar(text, "response_format.lark")
-            return ResponseFormat("lark", text, "response_format.lark")
-        case Format(type="regex" | "lark" as kind):
-            field = f"response_format.{kind}"
-        case _:
-            known = "text, json_object, json_schema, regex or lark"
-            raise InvalidInput(f"response_format.type must be {known}.", param="response_format.type")
-    raise InvalidInput(f"{field} is missing.", param=field)
+        raise InvalidInput(f"{field} must be between {low} and {high}{note}.", param=field)
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Prompt]:

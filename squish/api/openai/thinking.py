@@ -1,0 +1,70 @@
+"""Whether to think: the many fields that clients switch it with, as the one value that the engine has for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from squish.api.openai.requests import ChatRequest
+from squish.errors import InvalidInput
+
+EFFORTS: Mapping[str, bool | None] = {
+    "none": False,
+    "off": False,
+    "disable": False,
+    "disabled": False,
+    "minimal": False,
+    "low": True,
+    "medium": True,
+    "high": True,
+    "xhigh": True,
+    "max": True,
+    "default": None,
+    "auto": None,
+    "": None,
+}
+"""None is what the model does by itself."""
+
+_TYPES: Mapping[str, bool | None] = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
+
+
+def asked(request: ChatRequest) -> bool | None:
+    """Whether to think; None leaves it to the model. Raises InvalidInput for unknown words and for contradictions."""
+    found: dict[str, bool] = {}
+    for field, wish in _wishes(request):
+        if wish is None:
+            continue
+        for other, before in found.items():
+            if before != wish:
+                raise InvalidInput(f"{field} and {other} contradict each other; send one of them.", param=field)
+        found[field] = wish
+    return next(iter(found.values()), None)
+
+
+def _wishes(request: ChatRequest) -> Iterator[tuple[str, bool | None]]:
+    yield "reasoning_effort", _word(request.reasoning_effort, "reasoning_effort", EFFORTS)
+    yield "enable_thinking", request.enable_thinking
+    yield "think", _switch(request.think, "think")
+    if isinstance(request.thinking, bool | str | None):
+        yield "thinking", _switch(request.thinking, "thinking")
+    else:
+        yield "thinking.type", _word(request.thinking.type, "thinking.type", _TYPES)
+    if isinstance(request.reasoning, bool | str | None):
+        yield "reasoning", _switch(request.reasoning, "reasoning")
+    else:
+        yield "reasoning.enabled", request.reasoning.enabled
+        yield "reasoning.effort", _word(request.reasoning.effort, "reasoning.effort", EFFORTS)
+    if request.chat_template_kwargs is not None:
+        yield "chat_template_kwargs.enable_thinking", request.chat_template_kwargs.enable_thinking
+        yield "chat_template_kwargs.thinking", request.chat_template_kwargs.thinking
+
+
+def _switch(given: bool | str | None, field: str) -> bool | None:
+    return _word(given, field, EFFORTS) if isinstance(given, str) else given
+
+
+def _word(given: str | None, field: str, words: Mapping[str, bool | None]) -> bool | None:
+    if given is None:
+        return None
+    if given not in words:
+        raise InvalidInput(f"{field} must be one of {', '.join(filter(None, words))}.", param=field)
+    return words[given]

@@ -1,0 +1,79 @@
+"""A conversation in a model's own words: its chat template, whether it is to think, and what a template fails at.
+
+A template is a program that comes with the model. Whatever it raises is the request's fault; only whether the template
+can show any conversation at all is looked at. It knows no tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import TemplateError
+from msgspec.structs import replace
+
+from squish.errors import InvalidInput
+from squish.generation import ChatPrompt, Message
+from squish.worker import tools
+
+_LONGEST = 300  # characters of what a template says
+
+
+def render(tokenizer: Any, prompt: ChatPrompt) -> str:
+    """The prompt as text. tokenizer: mlx_lm's TokenizerWrapper. Raises InvalidInput."""
+    if not prompt.messages:
+        raise InvalidInput("The conversation has no messages.", param="messages")
+    if not tokenizer.has_chat_template:
+        raise InvalidInput(
+            "This model has no chat template: it continues text and does not chat.",
+            hint="Use an instruct model, or POST /v1/completions.",
+            param="messages",
+        )
+    offered = tools.for_template(tools.offered(prompt, tokenizer))
+    try:
+        text = _applied(tokenizer, prompt, offered)
+    except Exception as error:  # a program of the model's: it fails with whatever programs fail with
+        raise _refusal(tokenizer, error) from error
+    if prompt.thinking is False and tokenizer.has_thinking and not prompt.continue_last:
+        return _without_thoughts(tokenizer, prompt, offered, text)
+    return text
+
+
+def _applied(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]]) -> str:
+    extra: dict[str, Any] = {"tools": offered} if offered else {}
+    if prompt.thinking is not None:
+        extra["enable_thinking"] = prompt.thinking
+        if tokenizer._chat_template is None:  # the model's own template may know it as this
+            extra["thinking"] = prompt.thinking
+    text: str = tokenizer.apply_chat_template(
+        [tools.message_for_template(message) for message in prompt.messages],
+        tokenize=False,
+        add_generation_prompt=not prompt.continue_last,
+        continue_final_message=prompt.continue_last,
+        **extra,
+    )
+    return text
+
+
+def _without_thoughts(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]], text: str) -> str:
+    """A prompt after which the model does not think. A template without a switch gets an empty thought, as others
+    write it themselves when they are switched off."""
+    start, end, shown = tokenizer.think_start, tokenizer.think_end, text.rstrip()
+    if shown.endswith(end):
+        return text
+    if shown.endswith(start):
+        return f"{shown}\n\n{end}\n\n"
+    if text != _applied(tokenizer, replace(prompt, thinking=True), offered):
+        return text
+    return f"{text}{start}\n\n{end}\n\n"
+
+
+def _refusal(tokenizer: Any, error: Exception) -> InvalidInput:
+    said = " ".join(f"{error}".split())[:_LONGEST].rstrip(".")
+    if not isinstance(error, TemplateError):
+        said = f"{type(error).__name__}: {said}"
+    try:
+        _applied(tokenizer, ChatPrompt((Message("user", "Hi"),)), [])
+    except Exception:  # noqa: BLE001 - as above
+        message = f"This model's chat template fails for every conversation: {said}."
+        return InvalidInput(message, hint="Use another model, or POST /v1/completions.", param="model")
+    return InvalidInput(f"This model's chat template refuses this conversation: {said}.", param="messages")
