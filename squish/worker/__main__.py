@@ -84,8 +84,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
-    from squish.worker.cpu.attention import use_fused_attention
-    from squish.worker.cpu.rotary import use_short_rotation
+    from squish.worker.cpu.install import install, prepare_model
     from squish.worker.hold import hold
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
@@ -97,9 +96,9 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     intake = Intake(inbox, channel.send)
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
-    use_fused_attention()
-    use_short_rotation()
+    install()
     loaded = load_model(Path(load.path))
+    prepare_model(loaded.model)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {report.summary}"

@@ -21,6 +21,7 @@ from squish.errors import EngineError, SquishError
 from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, Failure, FromWorker
 from squish.worker import logprobs
+from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import Prepared, Row, RowMaker
@@ -125,7 +126,7 @@ class Runner:
         [uid] = self._batch.insert_segments(
             [segments],
             max_tokens=[row.max_tokens - len(row.output.tokens)],
-            caches=[caches],
+            caches=[caches_by_row(self._model, caches)],
             all_tokens=[tokens[:cached]],
             samplers=[row.sampler],
             logits_processors=[[row.processor] if row.processor else []],
@@ -228,7 +229,7 @@ class Runner:
 
     def _remember(self, caches: list[Any], tokens: list[int]) -> None:
         if self._prefix.wants(tokens):
-            self._prefix.put(list(tokens), caches)
+            self._prefix.put(list(tokens), caches_of_mlx(caches))
             self._prefix.shrink(self._prefix.budget - self._batch.prompt_cache_nbytes)
 
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:

@@ -31,7 +31,12 @@ _DEFINED = ("-DNDEBUG", "-DNB_DOMAIN=mlx")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c")
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
-    "x86_64": {"avx2": (_AVX2, (*_AVX2, "-mavxvnni")), "avx512": (_AVX512, (*_AVX512, "-mavx512vnni"))},
+    "x86_64": {
+        "avx2": (_AVX2, (*_AVX2, "-mavxvnni")),
+        "avx512": (_AVX512, (*_AVX512, "-mavx512vnni")),
+        "layer_avx2": (_AVX2,),
+        "layer_avx512": (_AVX512,),
+    },
     "aarch64": {},
 }
 _OF_A_PROCESSOR = {name for files in _VARIANTS.values() for name in files}

@@ -11,6 +11,10 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+namespace squish {
+void bind_layers(nb::module_& m);
+}
+
 NB_MODULE(squish_native, m) {
     nb::module_::import_("mlx.core");  // its types are ours
     m.attr("mlx_version") = std::to_string(MLX_VERSION_MAJOR) + "." + std::to_string(MLX_VERSION_MINOR) + "." +
@@ -24,6 +28,7 @@ NB_MODULE(squish_native, m) {
         return names;
     });
 
+    squish::bind_layers(m);
     nb::class_<squish::Matrix>(m, "Matrix")
         .def_prop_ro("rows", [](const squish::Matrix& self) { return self.layout.n; })
         .def_prop_ro("columns", [](const squish::Matrix& self) { return self.layout.k; })

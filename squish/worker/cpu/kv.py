@@ -1,0 +1,149 @@
+"""Owns the KV caches of a batch on the CPU: each sequence has its own, so that none is padded to another's length.
+
+mlx-lm's batch caches put sequences side by side in one array: when one joins or leaves, everybody's cache is copied, a
+short one grows to the longest, and sums run over padding. Here a batch holds a list; joining is appending, and what
+leaves takes its arrays along. They go over into mlx-lm's own caches, which the prefix cache keeps, without a copy.
+
+It knows nothing of models; who computes with these caches is fusion.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import KVCache, RotatingKVCache
+
+_STEP = 256  # keys that a cache grows by
+
+
+class SequenceCache:
+    """The keys and values of one sequence in one layer: (1, key heads, room, size), those of `start` to `offset`.
+
+    window: how many of the last keys are needed, None for all.
+    """
+
+    def __init__(self, window: int | None = None) -> None:
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+        self.offset = 0
+        self.start = 0
+        self.window = window
+
+    @classmethod
+    def of(cls, cache: Any) -> SequenceCache:
+        """The same keys and values; of a cache that `can_hold`."""
+        rotating = isinstance(cache, RotatingKVCache)
+        made = cls(cache.max_size if rotating else None)
+        if cache.keys is None:
+            return made
+        made.keys, made.values, made.offset = cache.keys, cache.values, cache.offset
+        if rotating:
+            made.keys, made.values = cache._temporal_order(cache.keys), cache._temporal_order(cache.values)
+            made.start = cache.offset - made.keys.shape[2]
+        return made
+
+    @staticmethod
+    def can_hold(cache: Any) -> bool:
+        """Whether `of` takes a cache of mlx-lm's: exact classes, because subclasses may keep more."""
+        return type(cache) is KVCache or (type(cache) is RotatingKVCache and cache.keep == 0)
+
+    def to_mlx(self) -> Any:
+        """mlx-lm's cache of the same keys and values, on the same arrays."""
+        cache: Any = KVCache() if self.window is None else RotatingKVCache(self.window)
+        cache.offset = self.offset
+        if self.keys is None or self.values is None:
+            return cache
+        cache.keys, cache.values = self.keys, self.values
+        if self.window is not None:
+            end = self.offset - self.start
+            first = max(0, end - self.window)
+            cache.keys = mx.contiguous(self.keys[..., first:end, :])
+            cache.values = mx.contiguous(self.values[..., first:end, :])
+            cache._idx = end - first
+        return cache
+
+    def plan(self, length: int) -> tuple[int, int, int, int, int]:
+        """Where `length` new tokens go: position, length, first key now, first key then, room then."""
+        room = 0 if self.keys is None else self.keys.shape[2]
+        start, end = self.start, self.offset + length
+        if not end - start <= room <= end - start + 2 * _STEP:
+            if self.window is not None:
+                start = max(start, self.offset - self.window + 1)
+            room = -(-(end - start) // _STEP) * _STEP
+        return self.offset, length, self.start, start, room
+
+    @classmethod
+    def merge(cls, caches: list[SequenceCache]) -> BatchCache:
+        return BatchCache(caches)
+
+    def size(self) -> int:
+        return self.offset
+
+    def empty(self) -> bool:
+        return self.keys is None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.keys is None or self.values is None else self.keys.nbytes + self.values.nbytes
+
+    def copy(self) -> SequenceCache:
+        """Another cache on the same arrays; whoever writes first gets arrays of its own."""
+        made = SequenceCache(self.window)
+        made.keys, made.values, made.offset, made.start = self.keys, self.values, self.offset, self.start
+        return made
+
+
+class BatchCache:
+    """The caches of all sequences of a batch in one layer, as mlx-lm's BatchGenerator handles them."""
+
+    def __init__(self, rows: list[SequenceCache]) -> None:
+        self.rows = [row.copy() for row in rows]
+        self._lengths: list[int] | None = None
+
+    def attend(self, native: Any, layer: Any, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """The attention of new tokens, (batch, length, heads · size) each; their keys and values are kept."""
+        length = q.shape[1]
+        news = [length] * len(self.rows) if self._lengths is None else [min(length, left) for left in self._lengths]
+        plans = [row.plan(new) for row, new in zip(self.rows, news, strict=True)]
+        before = [row.keys for row in self.rows], [row.values for row in self.rows]
+        out: mx.array
+        out, keys, values = native.attend_rows(layer, q, k, v, *before, plans)
+        for row, plan, row_keys, row_values in zip(self.rows, plans, keys, values, strict=True):
+            row.keys, row.values, row.offset, row.start = row_keys, row_values, plan[0] + plan[1], plan[3]
+        if self._lengths is not None:
+            self._lengths = [left - new for left, new in zip(self._lengths, news, strict=True)]
+        return out
+
+    def prepare(self, *, lengths: list[int] | None = None, **padding: Any) -> None:
+        """The next tokens are padded on the right; only so many of each row's are its own."""
+        self._lengths = None if lengths is None else list(lengths)
+
+    def finalize(self) -> None:
+        self._lengths = None
+
+    def make_mask(self, length: int, **rest: Any) -> str | None:
+        return "causal" if length > 1 else None  # for models that look; `attend` knows what each row sees
+
+    def filter(self, indices: list[int]) -> None:
+        self.rows = [self.rows[index] for index in indices]
+
+    def extend(self, other: BatchCache) -> None:
+        self.rows = self.rows + other.rows
+
+    def extract(self, index: int) -> Any:
+        return self.rows[index].to_mlx()
+
+    def size(self) -> int:
+        return max((row.offset for row in self.rows), default=0)
+
+    def empty(self) -> bool:
+        return all(row.empty() for row in self.rows)
+
+    @property
+    def state(self) -> list[mx.array]:
+        return [array for row in self.rows for array in (row.keys, row.values) if array is not None]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(row.nbytes for row in self.rows)

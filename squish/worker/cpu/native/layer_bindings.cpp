@@ -1,0 +1,70 @@
+// What Python may call of the layers' operations. cpu/layers.py and cpu/fusion.py say what they are for.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <tuple>
+
+#include "layer_ops.h"
+#include "row_attention.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace squish {
+
+using Rows = std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>>;
+using Caches = std::vector<std::optional<Array>>;
+
+namespace {
+
+std::shared_ptr<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, float scale, int window,
+                                      std::vector<float> speeds, bool adjacent, float position_scale, float stretch,
+                                      std::vector<float> q_norm, std::vector<float> k_norm, float norm_eps,
+                                      float norm_one, std::vector<float> sinks) {
+    const size_t size = static_cast<size_t>(dims);
+    if (heads < 1 || key_heads < 1 || heads % key_heads || dims < 1 || value_dims < 1 || window < 0 ||
+        2 * speeds.size() > size || (!q_norm.empty() && q_norm.size() != size) ||
+        (!k_norm.empty() && k_norm.size() != size) || (!sinks.empty() && sinks.size() != static_cast<size_t>(heads)))
+        throw std::invalid_argument("an attention layer of sizes that do not fit each other");
+    return std::make_shared<AttentionLayer>(AttentionLayer{heads, key_heads, dims, value_dims, window, scale,
+                                                           std::move(speeds), adjacent, position_scale, stretch,
+                                                           std::move(q_norm), std::move(k_norm), norm_eps, norm_one,
+                                                           std::move(sinks)});
+}
+
+std::tuple<Array, std::vector<Array>, std::vector<Array>> attend_rows(std::shared_ptr<AttentionLayer> layer,
+                                                                      const Array& q, const Array& k, const Array& v,
+                                                                      const Caches& keys, const Caches& values,
+                                                                      const Rows& rows) {
+    std::vector<RowPlan> plans;
+    for (auto& [position, length, start, next_start, room] : rows)
+        plans.push_back({position, length, start, next_start, room});
+    const std::vector<Array> all = row_attention(std::move(layer), q, k, v, keys, values, plans);
+    const auto middle = all.begin() + 1 + static_cast<std::ptrdiff_t>(rows.size());
+    return {all[0], {all.begin() + 1, middle}, {middle, all.end()}};
+}
+
+}  // namespace
+
+void bind_layers(nb::module_& m) {
+    m.def("norm", &norm, "x"_a, "weight"_a, "residual"_a = nb::none(), "one"_a = 0.0f, "eps"_a = 1e-5f);
+    m.def("gate", [](const Array& gate, const Array& up, int kind) { return gated(gate, up, static_cast<Gate>(kind)); },
+          "gate"_a, "up"_a, "kind"_a);
+    m.def("speeds", &speeds, "dims"_a, "base"_a = nb::none(), "periods"_a = nb::none());
+    m.def("rotate", &rotated, "x"_a, "dims"_a, "adjacent"_a, "scale"_a, "speeds"_a, "offset"_a);
+    m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "causal"_a, "window"_a = 0, "mask"_a = nb::none(),
+          "sinks"_a = nb::none());
+    nb::class_<AttentionLayer>(m, "AttentionLayer");
+    m.def("attention_layer", &layer, "heads"_a, "key_heads"_a, "dims"_a, "value_dims"_a, "scale"_a, "window"_a,
+          "speeds"_a, "adjacent"_a, "position_scale"_a, "stretch"_a, "q_norm"_a, "k_norm"_a, "norm_eps"_a, "norm_one"_a,
+          "sinks"_a);
+    m.def("attend_rows", &attend_rows, "layer"_a, "q"_a, "k"_a, "v"_a, "keys"_a, "values"_a, "rows"_a);
+}
+
+}  // namespace squish

@@ -1,0 +1,201 @@
+"""What lies between products gives MLX's numbers, with every instruction set, and the same numbers in every company."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.nn.layers import activations
+from mlx_lm.models.cache import KVCache, RotatingKVCache
+
+from squish.worker.cpu.kv import BatchCache, SequenceCache
+from tests.worker.cpu.opened import native
+
+OWN: Any = {name: getattr(mx.fast, name) for name in ("rope", "rms_norm", "scaled_dot_product_attention")}
+
+
+@pytest.fixture(autouse=True)
+def repeatable() -> None:
+    mx.random.seed(5)
+
+
+def far(a: mx.array, b: mx.array) -> float:
+    return float(mx.abs(a - b).max())
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 83, 576])
+def test_a_norm_is_mlx_s_and_adds_what_it_is_given(size: int) -> None:
+    x, weight, residual = mx.random.normal((3, 5, size)), mx.random.normal((size,)), mx.random.normal((3, 5, size))
+    assert far(native().norm(x, weight, None, 0.0, 1e-5)[0], OWN["rms_norm"](x, weight, 1e-5)) < 1e-5
+    normed, total = native().norm(x, weight, residual, 1.0, 1e-5)
+    assert far(normed, OWN["rms_norm"](x + residual, 1 + weight, 1e-5)) < 1e-5
+    assert mx.array_equal(total, x + residual)
+
+
+def test_gates_are_mlx_s() -> None:
+    gate, up = mx.random.normal((3, 1537)) * 5, mx.random.normal((3, 1537))
+    gate[0, :4] = mx.array([0.0, 100.0, -100.0, -30.0])
+    for kind, function in enumerate((activations.silu, activations.gelu_approx, activations.gelu)):
+        assert far(native().gate(gate, up, kind), function(gate) * up) < 1e-4
+
+
+@pytest.mark.parametrize("dims", [64, 24, 2])
+@pytest.mark.parametrize("traditional", [False, True])
+def test_a_rotation_is_mlx_s(dims: int, traditional: bool) -> None:
+    x = mx.random.normal((2, 9, 4, 64)).transpose(0, 2, 1, 3)
+    freqs = mx.random.uniform(1, 900, (dims // 2,))
+    for base, periods in ((10000.0, None), (None, freqs)):
+        speeds = native().speeds(dims, base, None if periods is None else periods.tolist())
+        for offset in (0, 700, mx.array([3, 1900])):
+            expected = OWN["rope"](x, dims, traditional=traditional, base=base, scale=0.5, offset=offset, freqs=periods)
+            assert far(native().rotate(x, dims, traditional, 0.5, speeds, offset), expected) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 6, 2, 17, 37, 8, 12), (1, 9, 3, 1, 433, 64, 64), (2, 8, 2, 70, 200, 128, 128), (3, 2, 2, 5, 130, 80, 96)],
+    ids=str,
+)
+def test_attention_is_mlx_s(shape: tuple[int, ...]) -> None:
+    batch, heads, groups, length, keys, size, values = shape
+    q = mx.random.normal((batch, length, heads, size)).transpose(0, 2, 1, 3)
+    k, v = (
+        mx.random.normal((batch, groups, keys + 9, size))[:, :, :keys],
+        mx.random.normal((batch, groups, keys, values)),
+    )
+    some = mx.random.uniform(shape=(batch, 1, length, keys)) > 0.3
+    some[..., 5] = True
+    own = mx.arange(keys - length, keys)[:, None]
+    window = (mx.arange(keys) <= own) & (mx.arange(keys) > own - 50)
+    sinks = mx.random.normal((heads,))
+    for mask, causal, width, sink, expected in (
+        (None, False, 0, None, None),
+        (None, True, 0, None, "causal"),
+        (some, False, 0, None, some),
+        (mx.where(some, 0.5, -1e9), False, 0, None, mx.where(some, 0.5, -1e9)),
+        (None, True, 0, sinks, "causal"),
+        (None, True, 50, None, window),
+    ):
+        ours = native().attention(q, k, v, 0.3, causal, width, mask, sink)
+        theirs = OWN["scaled_dot_product_attention"](q, k, v, scale=0.3, mask=expected, sinks=sink)
+        assert far(ours, theirs) < 2e-5
+
+
+def layer(window: int, norms: bool = False) -> Any:
+    weights = [(mx.random.normal((16,)) * 0.1 + 1).tolist() if norms else [] for _ in range(2)]
+    speeds = native().speeds(12, 10000.0, None)
+    return native().attention_layer(6, 2, 16, 16, 0.25, window, speeds, False, 1.0, 1.0, *weights, 1e-6, 0.0, [])
+
+
+@pytest.mark.parametrize("window", [0, 70], ids=["all keys", "a window"])
+def test_a_batch_attends_as_mlx_does(window: int) -> None:
+    plan = layer(window, norms=False)
+    q, k, v = (mx.random.normal((2, 150, heads * 16)) for heads in (6, 2, 2))
+    batch = BatchCache([SequenceCache(window or None) for _ in range(2)])
+    ours = mx.concatenate(
+        [batch.attend(native(), plan, *(x[:, a:b] for x in (q, k, v))) for a, b in ((0, 97), (97, 150))], axis=1
+    )
+    heads = [x.reshape(2, 150, -1, 16).transpose(0, 2, 1, 3) for x in (q, k, v)]
+    turned = [OWN["rope"](x, 12, traditional=False, base=10000.0, scale=1.0, offset=0) for x in heads[:2]]
+    own = mx.arange(150)[:, None]
+    mask = (mx.arange(150) <= own) & (mx.arange(150) > own - (window or 150))
+    theirs = OWN["scaled_dot_product_attention"](*turned, heads[2], scale=0.25, mask=mask)
+    assert far(ours, theirs.transpose(0, 2, 1, 3).reshape(2, 150, -1)) < 1e-5
+
+
+@pytest.mark.parametrize("window", [0, 70], ids=["all keys", "a window"])
+def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: int) -> None:
+    """300 mixes: sequences of different lengths join, leave, are padded, cut, and go through mlx-lm's caches."""
+    chance = random.Random(3)
+    plan = layer(window, norms=True)
+    texts = [[mx.random.normal((1, 300, heads * 16)) for heads in (6, 2, 2)] for _ in range(6)]
+    alone = [BatchCache([SequenceCache(window or None)]).attend(native(), plan, *text) for text in texts]
+    done = [0] * len(texts)
+    caches: list[Any] = [SequenceCache(window or None) for _ in texts]
+    for _ in range(300):
+        company = chance.sample(range(len(texts)), chance.randint(1, len(texts)))
+        lengths = [min(chance.choice([1, 1, 1, 2, 63, 64, 65, 100]), 300 - done[row]) for row in company]
+        longest = max(lengths)
+        batch = BatchCache([caches[row] for row in company])
+        batch.prepare(lengths=lengths, right_padding=[longest - length for length in lengths])
+        rows = [
+            [padded(part[:, done[row] : done[row] + length], longest) for part in texts[row]]
+            for row, length in zip(company, lengths, strict=True)
+        ]
+        out = batch.attend(native(), plan, *(mx.concatenate(list(parts)) for parts in zip(*rows, strict=True)))
+        batch.finalize()
+        for index, (row, length) in enumerate(zip(company, lengths, strict=True)):
+            assert mx.array_equal(out[index, :length], alone[row][0, done[row] : done[row] + length])
+            done[row] += length
+            caches[row] = SequenceCache.of(batch.extract(index)) if chance.random() < 0.5 else batch.rows[index].copy()
+            if done[row] == 300:
+                done[row], caches[row] = 0, SequenceCache(window or None)
+    assert max(done) > 0
+
+
+def padded(x: mx.array, length: int) -> mx.array:
+    return mx.pad(x, [(0, 0), (0, length - x.shape[1]), (0, 0)], constant_values=3.0)
+
+
+def test_what_another_holds_is_not_written_to() -> None:
+    plan = layer(0)
+    q, k, v = (mx.random.normal((1, 40, heads * 16)) for heads in (6, 2, 2))
+    batch = BatchCache([SequenceCache()])
+    batch.attend(native(), plan, *(x[:, :30] for x in (q, k, v)))
+    mx.eval(batch.state)
+    kept = batch.extract(0)
+    before = mx.array(kept.keys[..., :30, :] + 0)
+    again = BatchCache([SequenceCache.of(kept)])
+    for cache in (batch, again):
+        mx.eval(cache.attend(native(), plan, *(x[:, 30:] for x in (q, k, v))), cache.state)
+    assert mx.array_equal(kept.keys[..., :30, :], before) and not kept.keys[..., 30:, :].any()
+    assert all(mx.array_equal(a, b) for a, b in zip(batch.state, again.state, strict=True))
+
+
+@pytest.mark.parametrize("make", [KVCache, lambda: RotatingKVCache(20)], ids=["all keys", "a window"])
+def test_caches_of_mlx_s_go_over_and_come_back(make: Callable[[], Any]) -> None:
+    cache, whole = make(), KVCache()
+    for length in (33, 1, 1, 15):
+        new = [mx.random.normal((1, 2, length, 16)) for _ in range(2)]
+        cache.update_and_fetch(*new)
+        whole.update_and_fetch(*new)
+    back = SequenceCache.of(cache).to_mlx()
+    assert (type(back), back.offset, back.size()) == (type(cache), cache.offset, cache.size())
+    assert mx.array_equal(back.keys[..., : back.size(), :], whole.keys[..., 50 - back.size() : 50, :])
+    assert mx.array_equal(back.values[..., : back.size(), :], whole.values[..., 50 - back.size() : 50, :])
+
+
+def test_the_kernels_refuse_what_does_not_fit() -> None:
+    plan = layer(0)
+    q, k = mx.zeros((1, 2, 96)), mx.zeros((1, 2, 32))
+    for arguments in (
+        (q, k, k, [None], [None], []),
+        (q, k, q, [None], [None], [(0, 2, 0, 0, 256)]),
+        (q, k, k, [None], [None], [(0, 3, 0, 0, 256)]),
+        (q, k, k, [None], [None], [(5, 2, 0, 0, 256)]),
+        (q, k, k, [None], [None], [(0, 2, 0, 0, 1)]),
+        (q, k, k, [mx.zeros((1, 2, 4, 8))], [mx.zeros((1, 2, 4, 16))], [(2, 2, 0, 0, 256)]),
+        (q, k, k, [mx.zeros((1, 2, 4, 16))], [mx.zeros((1, 2, 4, 16))], [(5, 2, 0, 0, 256)]),
+        (q.astype(mx.float16), k, k, [None], [None], [(0, 2, 0, 0, 256)]),
+    ):
+        with pytest.raises(ValueError):
+            native().attend_rows(plan, *arguments)
+
+
+@pytest.mark.skipif("SQUISH_CPU_KERNEL" in os.environ, reason="it starts the others")
+def test_every_instruction_set_passes_these_tests() -> None:
+    for name in native().kernels():
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__],
+            env={**os.environ, "SQUISH_CPU_KERNEL": name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{name}: {done.stdout}"
