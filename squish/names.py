@@ -67,7 +67,14 @@ class LocalPath:
         return text if text.startswith(("/", "./", "../", "~")) or text in (".", "..") else f"./{text}"
 
 
-ModelRef = ShortName | RepoName | LocalPath
+ModelId = ShortName | RepoName
+ModelRef = ModelId | LocalPath
+
+
+def as_word(text: str) -> str:
+    """The text as the grammar's words are: what they cannot have becomes "-"."""
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return re.sub(r"([.-])[.-]+", r"\1", text).strip("._-")
 
 
 def parse(text: str) -> ModelRef:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from squish.errors import InvalidInput
+
 # Complete sequences first, so that their parameters go with them; then any control character that is left.
 _ESCAPES = re.compile(
     r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC … BEL or ST
@@ -24,6 +26,19 @@ def clean(text: str) -> str:
         return text
     without = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROLS.sub("", without)
+
+
+def require_utf8(text: str, what: str) -> None:
+    """Raises InvalidInput where an argument, a variable or a path has bytes that are not UTF-8.
+
+    Python keeps such bytes as lone surrogates, which no manifest, frame or database takes.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode(errors="replace").decode()[:80]
+        hint = "Write it in UTF-8; of a file, rename it or the folder it lies in."
+        raise InvalidInput(f"{what} {shown!r} has bytes that are not UTF-8.", hint=hint) from error
 
 
 class StreamCleaner:

@@ -29,8 +29,9 @@ def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = _settings(home)
 
     async def install() -> None:
-        async for _ in pull(MODEL, settings=settings, store=Store(settings.cache_dir)):
-            pass
+        async with pull(MODEL, settings=settings, store=Store(settings.cache_dir)) as events:
+            async for _ in events:
+                pass
 
     asyncio.run(install())
     return home

@@ -48,9 +48,9 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
     """
     from squish.models import recipes
 
-    asked = bits is not None or group_size is not None
-    recipe = recipes.recipe("4" if bits is None else bits, group_size) if asked else recipes.DEFAULT
-    compression = recipes.Compression(recipe, asked, options.pop("keep_source"), options.pop("measure"))
+    explicit = bits is not None or group_size is not None
+    recipe = recipes.recipe("4" if bits is None else bits, group_size) if explicit else recipes.DEFAULT
+    compression = recipes.CompressionOptions(recipe, explicit, options.pop("keep_source"), options.pop("measure"))
     asyncio.run(install(Settings.from_environment(), model, compression=compression, **options))
 
 
@@ -65,9 +65,10 @@ async def install(settings: Settings, model: str, *, as_json: bool = False, **op
     options["as_name"] = options.pop("name", None)
     last: Progress | None = None
     try:
-        async for event in pull_events(model, settings=settings, store=Store(settings.cache_dir), **options):
-            show(event)
-            last = event if isinstance(event, Progress) else last
+        async with pull_events(model, settings=settings, store=Store(settings.cache_dir), **options) as events:
+            async for event in events:
+                show(event)
+                last = event if isinstance(event, Progress) else last
     except asyncio.CancelledError:  # Ctrl-C
         stopped(last)
         raise
@@ -274,7 +275,7 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     settings = Settings.from_environment()
     wanted = searching.Wanted(query, context, fits or not query, sort, limit)
     try:
-        found = searching.everywhere(wanted, settings)
+        found = asyncio.run(searching.everywhere(wanted, settings))
     except HubError as error:
         console.error(error)
         console.note("Only the catalog and the installed models were searched.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -9,10 +10,8 @@ import psutil
 
 from squish.config.settings import Settings
 from squish.doctor.finding import Finding
+from squish.errors import SquishError
 from squish.system import servers
-from squish.text import clean
-
-_HUB_SECONDS = 5.0
 
 
 def hub(settings: Settings) -> Iterator[Finding]:
@@ -20,27 +19,22 @@ def hub(settings: Settings) -> Iterator[Finding]:
     if settings.offline:
         yield Finding("Hub", "ok", "not asked: Squish is set to offline")
         return
-    import httpx2
-
     from squish.hub.client import Hub
+    from squish.hub.token import token
 
-    hub = Hub(settings)
-    url = f"{settings.hub_endpoint}/api/whoami-v2"
     try:
-        answer = httpx2.get(url, headers=hub.headers(), timeout=_HUB_SECONDS, follow_redirects=True)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        reason = clean(str(error)) or type(error).__name__
-        fix = "Check the network, HTTPS_PROXY and HF_ENDPOINT; installed models work without it"
-        yield Finding("Hub", "warning", f"{settings.hub_endpoint} cannot be reached: {reason}", fix)
+        status = asyncio.run(Hub(settings).whoami())
+    except SquishError as error:
+        yield Finding("Hub", "warning", error.message, error.hint)
         return
-    if answer.status_code not in (200, 401, 403):
+    if status not in (200, 401, 403):
         fix = "Try again later, or check HF_ENDPOINT"
-        yield Finding("Hub", "warning", f"{settings.hub_endpoint} answered {answer.status_code}", fix)
+        yield Finding("Hub", "warning", f"{settings.hub_endpoint} answered {status}", fix)
         return
     yield Finding("Hub", "ok", f"{settings.hub_endpoint} answers")
-    if hub.token() is None:
+    if token(settings) is None:
         yield Finding("token", "ok", "none is set; only models with a license to accept need one")
-    elif answer.status_code == 200:
+    elif status == 200:
         yield Finding("token", "ok", "the Hub knows it")
     else:
         yield Finding("token", "broken", "the Hub does not know this token", "hf auth login, or set HF_TOKEN")

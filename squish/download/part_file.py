@@ -10,18 +10,24 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 import msgspec
 
-from squish.download.remote_file import Downloaded, RemoteFile, Sidecar, read, without_gap
+from squish.download.disk import CHUNK, require_not
+from squish.download.remote_file import Downloaded, RemoteFile, Sidecar, bytes_without_gap, read_sidecar
 from squish.errors import CorruptModel, StoreError
+from squish.files import write_whole
 
-_CHUNK = 1024 * 1024
+# Bytes that `write` hashes of what lies on disk already, so that it never takes long; `finish` hashes the rest.
+_HASHED_AT_ONCE = 4 * CHUNK
 
 
 class PartFile:
-    """A file on its way. Ranges are told apart by their number; `write` may be called from several threads."""
+    """A file on its way. Ranges are known by their number; `write` may be called from several threads.
+
+    What reads much takes a `stop`, and raises Stopped soon after it is set.
+    """
 
     def __init__(self, file: RemoteFile, target: Path, path: Path, sidecar: Path, span: int = 0) -> None:
         self.file, self.target, self.path, self.sidecar = file, target, path, sidecar
@@ -48,13 +54,14 @@ class PartFile:
     def is_complete(self, number: int) -> bool:
         return self.position(number) >= self.end(number)
 
-    def finished(self) -> Downloaded | None:
+    def finished(self, stop: Event) -> Downloaded | None:
         """The file if an earlier run completed it and it is still right; a wrong one is removed."""
         if not self.target.is_file():
             return None
         sha256, git, size = hashlib.sha256(), self._git_hash(), 0
         with self.target.open("rb") as stream:
-            while data := stream.read(_CHUNK):
+            while data := stream.read(CHUNK):
+                require_not(stop)
                 sha256.update(data)
                 git.update(data)
                 size += len(data)
@@ -63,12 +70,12 @@ class PartFile:
         self.target.unlink()
         return None
 
-    def open(self) -> None:
+    def open(self, stop: Event) -> None:
         """Take up the bytes of an earlier run where they belong to the same file, and hash those that can be."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        known, here = read(self.sidecar), os.fstat(self._descriptor).st_size
+        known, here = read_sidecar(self.sidecar), os.fstat(self._descriptor).st_size
         if known is None or not known.belongs_to(self.file):
             self.restart(None)
             return
@@ -80,7 +87,7 @@ class PartFile:
             self.restart(None)
             return
         self.resumed = self.received > 0
-        self._hash_on()
+        self._hash_to_end(stop)
 
     def restart(self, etag: str | None, *, whole: bool = False) -> None:
         """Forget all bytes. etag: of the answer that now begins; whole: from now on in a single range."""
@@ -98,12 +105,15 @@ class PartFile:
                 rest, at = rest[written:], at + written
             before = self._done[number]
             self._done[number] += len(data)
-            self._hash_on(data if number * self._span + before == self._hashed else b"")
-            if self._count > 1 and (before // _CHUNK != self._done[number] // _CHUNK or self.is_complete(number)):
+            if number * self._span + before == self._hashed:
+                self._hash(data)
+            self._hash_on()
+            if self._count > 1 and (before // CHUNK != self._done[number] // CHUNK or self.is_complete(number)):
                 self._save()
 
-    def finish(self) -> Downloaded:
+    def finish(self, stop: Event) -> Downloaded:
         """Check the hash and put the file in its place. Raises CorruptModel; the bytes stay until `restart`."""
+        self._hash_to_end(stop)
         reason = self._mismatch(self._sha256, self._git)
         if reason is not None:
             raise CorruptModel(
@@ -130,27 +140,34 @@ class PartFile:
         self._done = [0] * self._count
         self._hashed, self._sha256, self._git = 0, hashlib.sha256(), self._git_hash()
 
-    def _hash_on(self, data: bytes = b"") -> None:
-        """Hash what follows the hashed bytes without a gap: the data given, then what lies on disk."""
-        end = without_gap(self._done, self._span)
-        while data or self._hashed < end:
-            data = data or os.pread(self._opened(), min(_CHUNK, end - self._hashed), self._hashed)
+    def _hash_to_end(self, stop: Event) -> None:
+        while self._hash_on():
+            require_not(stop)
+
+    def _hash_on(self) -> bool:
+        """Hash some of what lies on disk behind the hashed bytes without a gap; whether there is more of it."""
+        end = bytes_without_gap(self._done, self._span)
+        until = min(end, self._hashed + _HASHED_AT_ONCE)
+        while self._hashed < until:
+            data = os.pread(self._opened(), min(CHUNK, until - self._hashed), self._hashed)
             if not data:
                 raise StoreError(f"{self.path.name} was cut by another program.")
-            self._sha256.update(data)
-            if self.file.sha256 is None:
-                self._git.update(data)
-            self._hashed += len(data)
-            data = b""
+            self._hash(data)
+        return self._hashed < end
+
+    def _hash(self, data: bytes) -> None:
+        self._sha256.update(data)
+        if self.file.sha256 is None:
+            self._git.update(data)
+        self._hashed += len(data)
 
     def _last_byte(self) -> int:
         return max((self.position(number) for number in self.ranges if self._done[number]), default=0)
 
     def _save(self) -> None:
         span, done = (self._span, tuple(self._done)) if self._count > 1 else (0, ())
-        partial = self.sidecar.with_suffix(".new")
-        partial.write_bytes(msgspec.json.encode(Sidecar.of(self.file, self.etag, span, done)))
-        partial.replace(self.sidecar)
+        content = msgspec.json.encode(Sidecar.of(self.file, self.etag, span, done))
+        write_whole(self.sidecar, content, durable=False)
 
     def _opened(self) -> int:
         if self._descriptor < 0:
@@ -161,8 +178,9 @@ class PartFile:
         return hashlib.sha1(b"blob %d\x00" % self.file.size, usedforsecurity=False)
 
     def _mismatch(self, sha256: hashlib._Hash, git: hashlib._Hash) -> str | None:
+        """What is wrong with the content, going by the expected hash where there is one."""
         pairs = ((self.file.sha256, sha256), (self.file.git_blob, git))
-        wanted, found = next(((wanted, hash) for wanted, hash in pairs if wanted is not None), (None, sha256))
-        if wanted is None or wanted == found.hexdigest():
+        expected, found = next(((expected, hash) for expected, hash in pairs if expected is not None), (None, sha256))
+        if expected is None or expected == found.hexdigest():
             return None
-        return f"its hash is {found.hexdigest()[:12]}…, {wanted[:12]}… was announced"
+        return f"its hash is {found.hexdigest()[:12]}…, {expected[:12]}… was announced"

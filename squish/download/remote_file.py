@@ -1,4 +1,4 @@
-"""What is promised of a file that is being downloaded, and the sidecar that remembers it beside the file's part.
+"""The expected size and hash of a file to download, and the sidecar that keeps them beside the file's part.
 
 It opens no part and knows no network.
 """
@@ -14,7 +14,10 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """What is promised of a file: its size in bytes and its SHA-256 or, for a file that has none, its git blob id."""
+    """A file to download, with the size and hash that are expected of it.
+
+    size in bytes; sha256, or git_blob (the git blob id) for a file whose SHA-256 is not known.
+    """
 
     url: str
     path: str
@@ -54,35 +57,35 @@ class Sidecar(msgspec.Struct, frozen=True):
         return self == Sidecar.of(file, self.etag, self.span, self.done)
 
 
-def read(sidecar: Path) -> Sidecar | None:
+def read_sidecar(path: Path) -> Sidecar | None:
     try:
-        return msgspec.json.decode(sidecar.read_bytes(), type=Sidecar)
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def received(file: RemoteFile, part: Path, sidecar: Path) -> int:
-    """Bytes that lie on disk of a part of this very file."""
-    known = _known(file, part, sidecar)
+def bytes_on_disk(file: RemoteFile, part: Path, sidecar: Path) -> int:
+    """Bytes of a part of this very file."""
+    known = _matching_sidecar(file, part, sidecar)
     if known is None:
         return 0
     return min(file.size, sum(known.done) if known.span else part.stat().st_size)
 
 
-def beginning(file: RemoteFile, part: Path, sidecar: Path) -> int:
+def bytes_from_start(file: RemoteFile, part: Path, sidecar: Path) -> int:
     """Those of them that lie there without a gap."""
-    known = _known(file, part, sidecar)
+    known = _matching_sidecar(file, part, sidecar)
     if known is None:
         return 0
-    return without_gap(known.done, known.span) if known.span else part.stat().st_size
+    return bytes_without_gap(known.done, known.span) if known.span else part.stat().st_size
 
 
-def without_gap(done: Sequence[int], span: int) -> int:
+def bytes_without_gap(done: Sequence[int], span: int) -> int:
     """Bytes from the start of a file up to the first that is missing. done: of each range."""
     full = next((number for number, each in enumerate(done) if each < span), len(done) - 1)
     return full * span + done[full]
 
 
-def _known(file: RemoteFile, part: Path, sidecar: Path) -> Sidecar | None:
-    known = read(sidecar)
+def _matching_sidecar(file: RemoteFile, part: Path, sidecar: Path) -> Sidecar | None:
+    known = read_sidecar(sidecar)
     return known if known is not None and known.belongs_to(file) and part.is_file() else None

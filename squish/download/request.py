@@ -1,73 +1,42 @@
-"""One HTTP request of a download: where it is redirected to, who gets the token, and what an answer's status means.
-
-Proxies (HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE) of the environment are honored by the HTTP library.
-"""
+"""One HTTP request for a file or an answer: its redirects, who gets the token, its status, and how long it may take."""
 
 from __future__ import annotations
 
-import os
-import ssl
+import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from squish.errors import ConfigError, GatedRepo, HubError
+from squish.download.patience import Interrupted, Policy
+from squish.errors import GatedRepo, HubError
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient, Response
+    from httpx2 import URL, AsyncClient, Response
 
-_REDIRECTS = 5
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-
-class Interrupted(Exception):
-    """A try that failed in a way that another one may not. wait: seconds that the server asks for."""
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-def require_certificates() -> None:
-    """Raises ConfigError where SSL_CERT_FILE names what is no file of certificates: no connection would say so."""
-    path = os.environ.get("SSL_CERT_FILE")
-    if not path:
-        return
-    try:
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        problem = "holds no certificates"
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-    else:
-        return
-    raise ConfigError(
-        f"SSL_CERT_FILE names {path}, which {problem}.",
-        hint="Let it name a file of certificates in PEM format, or unset it.",
-        param="SSL_CERT_FILE",
-    )
+REDIRECTS = 5
+BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @asynccontextmanager
-async def answer(
+async def opened(
     client: AsyncClient, url: str, headers: Mapping[str, str], own: Mapping[str, str]
 ) -> AsyncIterator[Response]:
-    """The answer behind all redirects. own: headers, with the token, that go to the first host only.
+    """The response behind all redirects, whatever its status; its body is still to be read.
 
-    Raises Interrupted, GatedRepo, HubError, and what the HTTP library raises.
+    own: headers, with the token, that go to the first host only. Raises HubError, and what the HTTP library raises.
     """
-    from httpx2 import URL
+    import httpx2
 
-    origin = target = URL(url)
-    for _ in range(_REDIRECTS + 1):
-        same = (target.scheme, target.host, target.port) == (origin.scheme, origin.host, origin.port)
-        request = client.build_request("GET", target, headers={**headers, **(own if same else {})})
-        response = await client.send(request, stream=True)
+    origin = target = httpx2.URL(url)
+    for _ in range(REDIRECTS + 1):
+        sent = {**headers, **(own if is_same_host(target, origin) else {})}
+        response = await client.send(client.build_request("GET", target, headers=sent), stream=True)
         try:
             if not response.is_redirect:
-                _check_status(response, at_origin=same)
                 yield response
                 return
             target = response.url.join(response.headers.get("location", ""))
@@ -78,6 +47,57 @@ async def answer(
     raise HubError("The server redirects without end.")
 
 
+@asynccontextmanager
+async def file_response(
+    client: AsyncClient, url: str, headers: Mapping[str, str], own: Mapping[str, str], policy: Policy
+) -> AsyncIterator[Response]:
+    """A response that carries bytes of a file: its status is 200, 206 or 416.
+
+    Raises Interrupted, also where the head of the response takes longer than a stall period, GatedRepo, HubError.
+    """
+    import httpx2
+
+    try:
+        async with asyncio.timeout(policy.stall) as deadline, opened(client, url, headers, own) as response:
+            deadline.reschedule(None)  # `chunks` watches over the body
+            _check_status(response, at_origin=is_same_host(response.url, httpx2.URL(url)))
+            yield response
+    except TimeoutError as error:
+        raise Interrupted("the server does not answer") from error
+    except httpx2.InvalidURL as error:
+        raise HubError(f"The server sent an address that cannot be used: {error}.") from error
+    except httpx2.HTTPError as error:
+        raise Interrupted(str(error) or type(error).__name__) from error
+
+
+async def chunks(response: Response, policy: Policy) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises Interrupted where fewer than `floor` bytes come in a stall period."""
+    since, seen = time.monotonic(), 0
+    async for chunk in response.aiter_raw():
+        yield chunk
+        seen += len(chunk)
+        if time.monotonic() - since > policy.stall:
+            if seen < policy.floor:
+                raise Interrupted("the server sends too slowly")
+            since, seen = time.monotonic(), 0
+
+
+def is_same_host(one: URL, other: URL) -> bool:
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date; None where it is neither."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), 1e9)
+    try:
+        seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
 def _check_status(response: Response, *, at_origin: bool) -> None:
     """Let 200, 206 and 416 pass.
 
@@ -86,20 +106,8 @@ def _check_status(response: Response, *, at_origin: bool) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
-    if status in _AGAIN or (status in (401, 403) and not at_origin):
-        raise Interrupted(f"the server answered {status}", _retry_after(response.headers.get("retry-after")))
+    if status in BUSY or (status in (401, 403) and not at_origin):
+        raise Interrupted(f"the server answered {status}", retry_after(response.headers.get("retry-after")))
     if status in (401, 403):
         raise GatedRepo(f"The server refuses the download ({status}).", hint="Set HF_TOKEN to a token with access.")
     raise HubError(f"The server answered {status} for {response.url.path}.")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date."""
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None

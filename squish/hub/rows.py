@@ -1,6 +1,6 @@
 """One row of the Hub's search answer, read field by field: nothing in it is trusted to be what it should be.
 
-A field that makes no sense counts as not said; a row without a name that could be pulled is no row. It makes no
+A field that makes no sense counts as absent; a row without a name that could be pulled is left out. It makes no
 connection.
 """
 
@@ -53,8 +53,8 @@ def read(row: object, kind: Kind) -> HubModel | None:
     return HubModel(
         repo_id=repo_id,
         kind=kind,
-        downloads=_told(fields.get("downloads")),
-        likes=_told(fields.get("likes")),
+        downloads=_number(fields.get("downloads")),
+        likes=_number(fields.get("likes")),
         tensors=tensors,
         parameters=_count(gguf.get("total") if kind == "gguf" else stored.get("total")),
         architecture=clean(named)[:60] if isinstance(named, str) else None,
@@ -77,12 +77,12 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) and isinstance(ref, RepoName) and ref.repo_id == value else None
 
 
-def _told(value: object) -> int | None:
+def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST else None
 
 
 def _count(value: object) -> int:
-    return _told(value) or 0
+    return _number(value) or 0
 
 
 def _bits(value: object) -> int | None:

@@ -6,6 +6,7 @@ It knows no terminal.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -69,12 +70,13 @@ class Found:
     download: int | None = None
 
 
-def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
-    """The catalog beside what the Hub has. Raises Offline, HubUnreachable, HubError; it blocks."""
-    here, hub = machine.read(), Hub(settings)
+async def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
+    """The catalog beside what the Hub has. Raises Offline, HubUnreachable, HubError."""
+    here, hub = await asyncio.to_thread(machine.read), Hub(settings)
     listed: dict[str, Found] = {}
-    for kind in ("mlx", "safetensors", "gguf"):
-        for model in hub.search(wanted.query, kind, limit=max(50, wanted.limit)):
+    kinds: tuple[Kind, ...] = ("mlx", "safetensors", "gguf")
+    for kind in kinds:
+        for model in await hub.search(wanted.query, kind, limit=max(50, wanted.limit)):
             if model.repo_id not in listed and _runs(model):
                 listed[model.repo_id] = _from_hub(model, wanted.context, here)
     found = [

@@ -12,29 +12,21 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from squish.errors import EngineError, WorkerDied
 from squish.ipc import frames
-from squish.ipc.frames import (
-    Alive,
-    Failed,
-    FromWorker,
-    Imported,
-    Job,
-    JobProgress,
-    JobResult,
-    Measured,
-    Quantized,
-    ToWorker,
-)
+from squish.ipc.frames import Alive, Failed, FromWorker, Job, JobProgress, JobResult, ToWorker
 
 _STDERR_LINES = 40
 _EXIT_GRACE = 5.0
 SILENCE = 60.0
+
+Result = TypeVar("Result", bound=JobResult)
 
 
 class Worker:
@@ -159,8 +151,13 @@ class Worker:
                 pass
 
 
-async def run_job(frame: Job, cache_dir: Path) -> AsyncIterator[JobProgress | JobResult]:
-    """Run one job in a worker of its own. Yields progress and last the result; raises the job's error or WorkerDied."""
+async def run_job(
+    frame: Job, cache_dir: Path, expected: type[Result], report: Callable[[JobProgress], None] | None = None
+) -> Result:
+    """Run one job in a worker of its own; its result, of the expected type. report gets every progress.
+
+    Cancelling ends the worker at once. Raises the job's error, WorkerDied, EngineError.
+    """
     worker = await Worker.spawn(cache_dir)
     try:
         worker.send(frame)
@@ -169,15 +166,16 @@ async def run_job(frame: Job, cache_dir: Path) -> AsyncIterator[JobProgress | Jo
                 case Failed(failure=failure):
                     raise failure.to_error()
                 case JobProgress() as progress:
-                    yield progress
-                case (Imported() | Quantized() | Measured()) as result:
-                    yield result
-                    return
+                    if report is not None:
+                        report(progress)
+                case result if isinstance(result, expected):
+                    return result
                 case other:
                     raise EngineError(f"The worker answered a job with {type(other).__name__}.")
+    except BaseException:
+        worker.kill()
+        raise
     finally:
-        if sys.exc_info()[0] is not None:
-            worker.kill()
         await worker.close()
 
 

@@ -65,6 +65,12 @@ class CatalogEntry:
     package: PackageSource | None = None
 
     @property
+    def ref(self) -> ShortName:
+        """The id as a reference."""
+        name, _, tag = self.id.partition(":")
+        return ShortName(name, tag or None)
+
+    @property
     def family(self) -> str:
         return self.id.partition(":")[0]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from squish.errors import InvalidInput
 from squish.ipc.frames import Recipe
-from squish.names import LocalPath, RepoName, ShortName, parse
+from squish.names import ModelId
 
 FULL = "none"
 AFFINE = (2, 3, 4, 5, 6, 8)
@@ -26,20 +26,20 @@ _TAG = re.compile(r"(?P<bits>[2-8])bit(?:-g(?P<group>\d+))?|(?P<other>[a-z0-9_]+
 
 
 @dataclass(frozen=True, slots=True)
-class Compression:
+class CompressionOptions:
     """What a pull was asked to do with full-precision weights.
 
-    recipe: None leaves them as they are. asked: by the user, not by default, so that doing otherwise is an error.
+    recipe: None leaves them as they are. explicit: the user asked for it, so that doing otherwise is an error.
     """
 
     recipe: Recipe | None = DEFAULT
-    asked: bool = False
+    explicit: bool = False
     keep_source: bool = False
     measure: bool = False
 
     @property
-    def only(self) -> str | None:
-        """The option that makes sense only where something is compressed."""
+    def compress_only_flag(self) -> str | None:
+        """The option among these that makes sense only where something is compressed."""
         return "--keep-source" if self.keep_source else "--measure" if self.measure else None
 
 
@@ -75,30 +75,30 @@ def tag(recipe: Recipe | None) -> str:
     return name if usual else f"{name}-g{recipe.group_size}"
 
 
-def from_tag(text: str | None) -> Compression | None:
+def from_tag(text: str | None) -> CompressionOptions | None:
     """The compression that the tag of a repository's name asks for, or None for any other tag."""
     found = _TAG.fullmatch(text.lower()) if text else None
     if found is None:
         return None
     if found["other"] == "full":
-        return Compression(None, asked=True)
+        return CompressionOptions(None, explicit=True)
     name = found["bits"] or found["other"]
     if name not in CHOICES or name == FULL or (found["other"] and name.isdigit()):
         return None
     group = found["group"] or found["other_group"]
-    return Compression(recipe(name, int(group) if group else None), asked=True)
+    return CompressionOptions(recipe(name, int(group) if group else None), explicit=True)
 
 
-def named(id: str, suffix: str) -> str:
+def tagged(id: ModelId, suffix: str) -> ModelId:
     """The id of a model compressed in a way that has a tag: `org/repo:8bit`, `smollm2:135m-8bit`."""
-    ref = parse(id)
-    match ref:
-        case RepoName():
-            return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
-        case ShortName():
-            return str(replace(ref, tag=f"{ref.tag}-{suffix}" if ref.tag else suffix))
-        case LocalPath():
-            raise InvalidInput(f"{id!r} cannot name an installed model.", param="name")
+    return replace(id, tag=f"{id.tag}-{suffix}" if id.tag else suffix)
+
+
+def untagged(id: ModelId, suffix: str) -> ModelId:
+    """The id without such a tag, where it has one."""
+    if id.tag == suffix:
+        return replace(id, tag=None)
+    return replace(id, tag=id.tag.removesuffix(f"-{suffix}")) if id.tag else id
 
 
 def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
@@ -107,8 +107,8 @@ def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     if not isinstance(found, Mapping):
         return False
     mixed = len({each["bits"] for each in found.values() if isinstance(each, Mapping) and "bits" in each}) > 1
-    told = (found.get("bits"), found.get("group_size"), found.get("mode", "affine"), mixed)
-    return told == (recipe.bits, recipe.group_size, recipe.mode, recipe.mixed is not None)
+    stated = (found.get("bits"), found.get("group_size"), found.get("mode", "affine"), mixed)
+    return stated == (recipe.bits, recipe.group_size, recipe.mode, recipe.mixed is not None)
 
 
 def bits_per_weight(recipe: Recipe) -> float:

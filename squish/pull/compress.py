@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from squish.download.remote_file import RemoteFile
-from squish.download.transfer import Download, first_error, occupied, require_space
+from squish.download.disk import occupied, require_space
+from squish.download.file_transfer import first_error
+from squish.download.transfer import Download
 from squish.errors import EngineError, StoreError
+from squish.files import write_whole
 from squish.format import safetensors
-from squish.ipc.frames import JobProgress, Quantized, QuantizeShards, Recipe
+from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.ipc.process import run_job
 from squish.models import recipes
+from squish.pull.events import CompressionReport
 
 # Shards that may be on disk at once besides those that the model's layout makes wait for another.
 _WINDOW = 2
@@ -40,24 +43,17 @@ class _Account(msgspec.Struct):
     peak_memory: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Compressed:
-    """before and after: bytes of the weights; largest_shard and peak_memory of the worker in bytes."""
+class Compressor:
+    """One model on its way: `resume`, then `run`. Shards that are used up are downloaded no more, or kept.
 
-    directory: Path
-    before: int
-    after: int
-    largest_shard: int
-    peak_memory: int
-
-
-class Compression:
-    """One model on its way. `done` and `total` count bytes of shards that are compressed."""
+    shards: their sizes in bytes by name; directory: where the compressed model is written; total: bytes of all shards;
+    fraction: how much of them is compressed already.
+    """
 
     def __init__(
         self,
         download: Download,
-        shards: tuple[RemoteFile, ...],
+        shards: Mapping[str, int],
         partial: Path,
         *,
         commit: str,
@@ -65,59 +61,51 @@ class Compression:
         keep_source: bool,
         worker_cache: Path,
     ) -> None:
-        self._download, self._partial, self._worker_cache = download, partial, worker_cache
-        self._shards = {shard.path: shard for shard in shards}
-        self._keep_source = keep_source
-        self._headers, self.directory = partial / "headers", partial / "compressed"
+        self.directory = partial / "compressed"
+        self.total, self.fraction = sum(shards.values()), 0.0
+        self._download, self._shards, self._partial = download, shards, partial
+        self._keep_source, self._worker_cache = keep_source, worker_cache
+        self._headers = partial / "headers"
         self._account = _Account(commit, recipe)
-        self._arrived: asyncio.Queue[str] = asyncio.Queue()
-        self._window = asyncio.Semaphore(_WINDOW)
-        self.total = sum(shard.size for shard in shards)
-        self.fraction = 0.0
 
-    @property
-    def done(self) -> int:
-        return int(self.total * self.fraction)
+    def resume(self) -> int:
+        """Go on with the account of an earlier run, or begin anew where that was of something else.
 
-    async def run(self) -> Compressed:
-        """After `take_up`, download and compress what an earlier run has not.
+        Bytes of shards that are used up and gone, but are now to be kept: they come again. Raises StoreError.
+        """
+        with _disk_errors():
+            self._take_up_account()
+        used = self._account.consumed
+        self.fraction = sum(self._shards[path] for path in used) / max(self.total, 1)
+        if not self._keep_source:
+            for path in used:
+                self._download.skip(path)
+            return 0
+        return sum(self._shards[path] for path in used if not (self._download.directory / path).is_file())
+
+    async def run(self, report: Callable[[float], None]) -> CompressionReport:
+        """Download and compress what an earlier run has not. report: gets how much is compressed, in 0..1.
 
         Raises what downloading and the worker raise.
         """
-        try:
-            counts = await self._fetch_headers()
-            self._require_space(counts)
-            await self._convert_all()
+        with _disk_errors():
+            self._require_space(await self._fetch_headers())
+            await self._convert_all(report)
             after = sum(path.stat().st_size for path in self.directory.glob("*.safetensors"))
-        except OSError as error:
-            raise StoreError(f"The model cannot be compressed: {error.strerror or error}.") from error
-        largest = max(shard.size for shard in self._shards.values())
-        return Compressed(self.directory, self.total, after, largest, self._account.peak_memory)
+        label, largest = recipes.label(self._account.recipe), max(self._shards.values())
+        return CompressionReport(label, self.total, after, largest, self._account.peak_memory)
 
-    def take_up(self) -> int:
-        """Go on with the account of an earlier run, or begin anew where that was of something else. To be called first.
+    def forget_progress(self) -> None:
+        """Delete the worker's account of what is written, which does not belong to the model."""
+        (self.directory / "progress.json").unlink(missing_ok=True)
 
-        Bytes of shards that are used up and gone, but are now to be kept: they come again.
-        """
-        try:
-            self._go_on()
-        except OSError as error:
-            raise StoreError(f"The model cannot be compressed: {error.strerror or error}.") from error
-        used = [self._shards[path] for path in self._account.consumed]
-        self.fraction = sum(shard.size for shard in used) / max(self.total, 1)
-        if not self._keep_source:
-            for shard in used:
-                self._download.skip(shard.path)
-            return 0
-        return sum(shard.size for shard in used if not (self._download.directory / shard.path).is_file())
-
-    def _go_on(self) -> None:
+    def _take_up_account(self) -> None:
         path = self._partial / "compression.json"
         try:
             known = msgspec.json.decode(path.read_bytes(), type=_Account)
         except (OSError, msgspec.DecodeError):
             known = None
-        if known is not None and (known.commit, known.recipe) == (self._account.commit, self._account.recipe):
+        if known is not None and self._is_mine(known):
             self._account = known
         else:
             for directory in (self._headers, self.directory):
@@ -126,90 +114,98 @@ class Compression:
         for directory in (self._headers, self.directory):
             directory.mkdir(parents=True, exist_ok=True)
 
+    def _is_mine(self, account: _Account) -> bool:
+        same = (account.commit, account.recipe) == (self._account.commit, self._account.recipe)
+        return same and self._shards.keys() >= set(account.consumed)
+
     async def _fetch_headers(self) -> int:
         """The header of every shard is on disk after this; how many numbers all tensors hold."""
         gate = asyncio.Semaphore(8)
 
-        async def fetch(shard: RemoteFile) -> int:
-            path = self._headers / f"{shard.path}.json"
+        async def fetch(name: str, size: int) -> int:
+            path = self._headers / f"{name}.json"
             async with gate:
                 if not path.exists():
-                    header = await self._header(shard)
-                    partial = path.with_suffix(".new")
-                    partial.write_bytes(header)
-                    partial.replace(path)
-            return sum(each.count for each in safetensors.parse(path.read_bytes(), shard.path, shard.size))
+                    write_whole(path, await self._header(name, size), durable=False)
+            return sum(each.count for each in safetensors.parse(path.read_bytes(), name, size))
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch(shard)) for shard in self._shards.values()]
+                tasks = [group.create_task(fetch(*shard)) for shard in self._shards.items()]
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
         return sum(task.result() for task in tasks)
 
-    async def _header(self, shard: RemoteFile) -> bytes:
-        start = await self._download.head(shard.path, 64 * 1024)
-        length = safetensors.header_length(start, shard.path)
+    async def _header(self, name: str, size: int) -> bytes:
+        start = await self._download.head(name, 64 * 1024)
+        length = safetensors.header_length(start, name)
         if len(start) < safetensors.PREFIX + length:
-            start = await self._download.head(shard.path, safetensors.PREFIX + length)
+            start = await self._download.head(name, safetensors.PREFIX + length)
         header = start[safetensors.PREFIX : safetensors.PREFIX + length]
-        safetensors.parse(header, shard.path, shard.size)
+        safetensors.parse(header, name, size)
         return header
 
     def _require_space(self, count: int) -> None:
         """Room for the result and for the shards of the window, or for all of them where they are kept."""
         result = int(count * recipes.bits_per_weight(self._account.recipe) / 8 * 1.1)
-        sizes = [shard.size for shard in self._shards.values()]
-        source = self.total if self._keep_source else min(self.total, (_WINDOW + 1) * max(sizes))
+        window = (_WINDOW + 1) * max(self._shards.values())
+        source = self.total if self._keep_source else min(self.total, window)
         require_space(self._partial, result + source - occupied(self._partial))
 
-    async def _convert_all(self) -> None:
-        waiting = [path for path in self._shards if path not in self._account.consumed]
-        for path in self._account.consumed:
-            if not self._keep_source:
-                (self._download.directory / path).unlink(missing_ok=True)
-        fetched = list(self._shards) if self._keep_source else waiting
+    async def _convert_all(self, report: Callable[[float], None]) -> None:
+        used = self._account.consumed
+        if not self._keep_source:
+            self._delete(used)
+        wanted = [path for path in self._shards if self._keep_source or path not in used]
+        arrived, window = asyncio.Queue[str](), asyncio.Semaphore(_WINDOW)
         try:
             async with asyncio.TaskGroup() as group:
-                for path in fetched:
-                    group.create_task(self._fetch(path))
-                group.create_task(self._convert(len(fetched)))
+                for path in wanted:
+                    group.create_task(self._fetch(path, arrived, window))
+                group.create_task(self._convert(len(wanted), arrived, window, report))
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
 
-    async def _fetch(self, path: str) -> None:
+    async def _fetch(self, path: str, arrived: asyncio.Queue[str], window: asyncio.Semaphore) -> None:
         """Get a shard when the window has room, which it has again once the worker has seen the shard."""
-        await self._window.acquire()
+        await window.acquire()
         await self._download.run((path,))
-        self._arrived.put_nowait(path)
+        arrived.put_nowait(path)
 
-    async def _convert(self, expected: int) -> None:
+    async def _convert(
+        self,
+        expected: int,
+        arrived: asyncio.Queue[str],
+        window: asyncio.Semaphore,
+        report: Callable[[float], None],
+    ) -> None:
+        """Compress shards as they arrive, until so many have."""
         here: set[str] = set()
         seen, complete = 0, False
         if not self._account.consumed or not expected:
             # What does not fit together is refused while the first shard is still on its way.
-            complete = (await self._step(here)).complete
+            complete = (await self._step(here, report)).complete
         while seen < expected:
-            batch = [await self._arrived.get()]
-            while not self._arrived.empty():
-                batch.append(self._arrived.get_nowait())
+            batch = [await arrived.get()]
+            while not arrived.empty():
+                batch.append(arrived.get_nowait())
             here.update(batch)
-            result = await self._step(here)
+            result = await self._step(here, report)
             complete = result.complete
             self._account.consumed = sorted({*self._account.consumed, *result.consumed})
             self._account.peak_memory = max(self._account.peak_memory, result.peak_memory)
             self._save()
-            for path in result.consumed:
-                here.discard(path)
-                if not self._keep_source:
-                    (self._download.directory / path).unlink(missing_ok=True)
+            here.difference_update(result.consumed)
+            if not self._keep_source:
+                self._delete(result.consumed)
             seen += len(batch)
             for _ in batch:
-                self._window.release()
+                window.release()
         if not complete:
             raise EngineError("The compression ended although weights are missing.")
 
-    async def _step(self, here: set[str]) -> Quantized:
+    async def _step(self, here: set[str], report: Callable[[float], None]) -> Quantized:
+        """Have a worker compress what the shards that are here make possible."""
         job = QuantizeShards(
             source=str(self._download.directory),
             headers=str(self._headers),
@@ -217,20 +213,19 @@ class Compression:
             arrived=tuple(sorted(here)),
             recipe=self._account.recipe,
         )
-        events = run_job(job, self._worker_cache)
-        try:
-            async for event in events:
-                if isinstance(event, Quantized):
-                    return event
-                if isinstance(event, JobProgress):
-                    self.fraction = event.fraction
-        finally:
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
-        raise EngineError("The compression ended without a result.")
+        return await run_job(job, self._worker_cache, Quantized, lambda progress: report(progress.fraction))
+
+    def _delete(self, shards: Iterable[str]) -> None:
+        for path in shards:
+            (self._download.directory / path).unlink(missing_ok=True)
 
     def _save(self) -> None:
-        path = self._partial / "compression.json"
-        partial = path.with_suffix(".new")
-        partial.write_bytes(msgspec.json.encode(self._account))
-        partial.replace(path)
+        write_whole(self._partial / "compression.json", msgspec.json.encode(self._account), durable=False)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"The model cannot be compressed: {error.strerror or error}.") from error

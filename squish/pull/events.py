@@ -1,11 +1,12 @@
-"""What a pull says while it runs: the values that every front door shows in its own way."""
+"""What a pull reports while it runs: the values that every front door shows in its own way."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from squish.models.store import Installed
+from squish.models.manifest import Installed
 
 Phase = Literal["resolve", "download", "compress", "import", "measure", "verify"]
 
@@ -65,4 +66,4 @@ class Pulled:
 
 
 PullEvent = PullStarted | Progress | Notice | Pulled
-StepEvent = Progress | Notice
+Report = Callable[[PullEvent], None]

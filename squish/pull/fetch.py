@@ -1,4 +1,4 @@
-"""From the Hub to a directory that can be committed: config.json first, then what it allows, compressed where asked.
+"""From the Hub to files that can be installed: config.json first, then what it allows, compressed where asked.
 
 It downloads into the store's partial directory, so that everything is taken up again. It commits nothing.
 """
@@ -8,304 +8,151 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from squish import console
-from squish.config.settings import Settings
 from squish.download.remote_file import Downloaded, RemoteFile
-from squish.download.transfer import Download, Policy
-from squish.errors import CorruptModel, EngineError, GatedRepo, InvalidInput
+from squish.download.transfer import Download
+from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
 from squish.hub.client import Hub, HubFile, Snapshot
-from squish.ipc.frames import InspectModel, Measured, MeasurePerplexity, Recipe
+from squish.ipc.frames import Imported, InspectModel, Recipe
 from squish.ipc.process import run_job
 from squish.memory import machine
 from squish.models import recipes
-from squish.models.store import StoredFile
+from squish.models.manifest import StoredFile
 from squish.names import RepoName
 from squish.pull import eligible
-from squish.pull.compress import Compressed, Compression
-from squish.pull.events import CompressionReport, Notice, Phase, Progress, StepEvent
-from squish.pull.sources import choose
+from squish.pull.compress import Compressor
+from squish.pull.events import CompressionReport, Notice, Report
+from squish.pull.measure import measure
+from squish.pull.order import Order
+from squish.pull.progress import Meter
+from squish.pull.repository import choose
 
-_TICK = 0.1
-_SETTLED = 0.5  # seconds after which a speed says something
 # Enough for the vocabulary that most GGUF headers carry.
 _GGUF_HEAD = 16 * 1024 * 1024
-_TEXT = Path(__file__).parent / "perplexity.txt"
+_LARGEST_SMALL_FILE = 64 * 1024 * 1024
+_SMALL_FILES = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Files of a model that lie ready: a directory, or one GGUF file. checked: those whose hashes are right."""
+
+    path: Path
+    checked: tuple[StoredFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What lies ready. gguf: a file to import; else directory is a model. known: files whose hashes are checked.
-
-    source: the directory with the original files, where it is kept.
-    """
+    """What came from the Hub. original: the full precision that a compressed model was made of, where it is kept."""
 
     snapshot: Snapshot
-    directory: Path
-    known: tuple[StoredFile, ...] = ()
-    gguf: Path | None = None
-    report: CompressionReport | None = None
-    source: Path | None = None
-    source_known: tuple[StoredFile, ...] = ()
+    model: Model
+    compression: CompressionReport | None = None
+    original: Model | None = None
 
 
-class Fetch:
-    """One download from the Hub. `run` yields progress; then `result` is there."""
+@dataclass(frozen=True, slots=True)
+class _Repository:
+    """The repository that is being fetched, and the files of it that are taken."""
 
-    def __init__(
-        self,
-        repo: RepoName,
-        partial: Path,
-        settings: Settings,
-        wanted: recipes.Compression,
-        policy: Policy | None,
-    ) -> None:
-        self._repo, self._partial, self._settings = repo, partial, settings
-        self._wanted, self._policy = wanted, policy
-        self._hub = Hub(settings)
-        self._seen: tuple[Downloaded, ...] = ()
-        self._measurement: CompressionReport | None = None
-        self.result: Fetched | None = None
+    snapshot: Snapshot
+    files: tuple[HubFile, ...]
+    download: Download
+    partial: Path
 
-    async def run(self) -> AsyncGenerator[StepEvent]:
-        """Raises the SquishErrors of the Hub, of downloading and of the worker."""
-        repo_id = self._repo.repo_id
-        snapshot = await asyncio.to_thread(self._hub.snapshot, repo_id, self._repo.revision)
-        chosen = choose(snapshot, self._repo.tag)
-        files = tuple(RemoteFile(f.url, f.path, f.size, f.sha256, f.git_blob) for f in chosen)
-        headers = await asyncio.to_thread(self._hub.headers)
-        download = Download(files, self._partial, headers=headers, policy=self._policy)
-        await asyncio.to_thread(download.prepare)
-        try:
-            if _is_gguf(chosen):
-                steps = self._gguf(snapshot, chosen, download)
-            else:
-                config, recipe = await self._judged(download, chosen)
-                if recipe is None:
-                    steps = self._as_it_is(snapshot, download)
-                else:
-                    steps = self._compressed(snapshot, files, download, config, recipe)
-            async with aclosing(steps):
-                async for event in steps:
-                    yield event
-        except GatedRepo as error:
-            raise await asyncio.to_thread(self._hub.gated, repo_id) from error
-
-    async def _gguf(
-        self, snapshot: Snapshot, chosen: tuple[HubFile, ...], download: Download
-    ) -> AsyncGenerator[StepEvent]:
-        if self._wanted.asked and self._wanted.recipe is not None:
-            raise InvalidInput(f"{chosen[0].path} is compressed already.", hint="Leave --bits out.", param="--bits")
-        await self._refuse_early(download, chosen[0])
-        async for event in self._downloading(download, None):
-            yield event
-        self.result = Fetched(snapshot, download.directory, gguf=download.directory / chosen[0].path)
-
-    async def _refuse_early(self, download: Download, file: HubFile) -> None:
-        """Judge a large GGUF file by its beginning, before the rest is sent. Raises UnsupportedModel."""
-        if file.size < 4 * _GGUF_HEAD:
-            return
-        start = await download.head(file.path, _GGUF_HEAD)
-        with tempfile.TemporaryDirectory(dir=self._partial) as directory:
-            path = Path(directory) / "head.gguf"
-            path.write_bytes(start)
-            os.truncate(path, file.size)  # a hole: it takes no room on disk
-            try:
-                async for _ in run_job(InspectModel(path=str(path)), self._settings.worker_cache):
-                    pass
-            except CorruptModel:  # its header is longer than what we have of it
-                return
-
-    async def _judged(self, download: Download, chosen: tuple[HubFile, ...]) -> tuple[dict[str, Any], Recipe | None]:
-        """config.json, downloaded with other small files before anything else, and the recipe to compress with.
-
-        Raises UnsupportedModel, InvalidInput.
-        """
-        repo_id, names = self._repo.repo_id, frozenset(file.path for file in chosen)
-        await download.run((eligible.CONFIG, eligible.TOKENIZER_CONFIG))
-
-        def content(name: str) -> bytes | None:
-            path = download.directory / name
-            return path.read_bytes() if path.is_file() else None
-
-        config = eligible.read_config(content(eligible.CONFIG), repo_id)
-        eligible.require(config, repo_id)
-        eligible.require_tokenizer(content(eligible.TOKENIZER_CONFIG), names, repo_id)
-        recipe = _recipe(config, self._wanted, repo_id)
-        if recipe is None or self._wanted.keep_source:  # compressing alone goes by the weights that there are
-            await download.run((eligible.INDEX,))
-            eligible.require_shards(content(eligible.INDEX), names, repo_id)
-        return config, recipe
-
-    async def _as_it_is(self, snapshot: Snapshot, download: Download) -> AsyncGenerator[StepEvent]:
-        async for event in self._downloading(download, None):
-            yield event
-        self.result = Fetched(snapshot, download.directory, _stored(self._seen))
-
-    async def _compressed(
-        self,
-        snapshot: Snapshot,
-        files: tuple[RemoteFile, ...],
-        download: Download,
-        config: dict[str, Any],
-        recipe: Recipe,
-    ) -> AsyncGenerator[StepEvent]:
-        shards = tuple(file for file in files if file.path.endswith(".safetensors"))
-        rest = tuple(file.path for file in files if file not in shards and not file.path.endswith(".index.json"))
-        for notice in await self._notices(sum(shard.size for shard in shards) // _width(config), recipe):
-            yield notice
-        keep = self._wanted.keep_source or self._wanted.measure
-        work = Compression(
-            download,
-            shards,
-            self._partial,
-            commit=snapshot.commit,
-            recipe=recipe,
-            keep_source=keep,
-            worker_cache=self._settings.worker_cache,
-        )
-        for notice in await self._taken_up(work):
-            yield notice
-        async for event in self._downloading(download, rest):
-            yield event
-        task = asyncio.create_task(work.run())
-        try:
-            async for event in _watch(download, task, work):
-                yield event
-            done = task.result()
-        finally:
-            await _cancelled(task)
-        for path in rest:
-            if path != "config.json":
-                await asyncio.to_thread(_link, download.directory / path, done.directory / path)
-        report = _report(done, recipe)
-        if self._wanted.measure:
-            async for step in self._measured(download.directory, done.directory, report):
-                yield step
-            report = self._measurement or report
-        (done.directory / "progress.json").unlink(missing_ok=True)
-        source = download.directory if self._wanted.keep_source else None
-        if source is not None:  # the index and what else belongs to the original
-            async for event in self._downloading(download, None):
-                yield event
-        self.result = Fetched(snapshot, done.directory, report=report, source=source, source_known=_stored(self._seen))
-
-    async def _notices(self, parameters: int, recipe: Recipe) -> list[Notice]:
-        """What the user should know of a compression before it begins."""
-        found = [Notice(f"{self._repo.repo_id} has full precision: it is compressed to {recipes.label(recipe)}.")]
-        here = await asyncio.to_thread(machine.read)
-        if here.float32 and not here.packed:
-            text = "Without a GPU or a C compiler weights become float32: fewer bits save disk, not memory."
-            found.append(Notice(text))
-        if warning := recipes.warning(recipe, parameters, self._repo.repo_id):
-            found.append(Notice(warning))
-        return found
-
-    async def _taken_up(self, work: Compression) -> list[Notice]:
-        """Go on with what an earlier pull left; what the user should know of that."""
-        again = await asyncio.to_thread(work.take_up)
-        if not again:
-            return []
-        text = f"{console.size(again)} that were compressed already are downloaded again"
-        return [Notice(f"{text}: {self._wanted.only} needs the original.")]
-
-    async def _measured(self, before: Path, after: Path, report: CompressionReport) -> AsyncGenerator[StepEvent]:
-        """Perplexity of both on the bundled text; a model that cannot be measured, for want of memory say, is not."""
-        text = _TEXT.read_text(encoding="utf-8")
-        found: list[Measured | None] = []
-        for number, directory in enumerate((before, after)):
-            yield Progress("measure", number, 2)
-            try:
-                found.append(await self._perplexity(directory, text))
-            except (EngineError, CorruptModel) as error:
-                found.append(None)
-                yield Notice(f"Perplexity was not measured: {error.message}")
-        yield Progress("measure", 2, 2)
-        before_it, after_it = (None if each is None else each.perplexity for each in found)
-        peak = max((each.peak_memory for each in found if each is not None), default=None)
-        self._measurement = replace(report, perplexity_before=before_it, perplexity_after=after_it, measure_memory=peak)
-
-    async def _perplexity(self, directory: Path, text: str) -> Measured | None:
-        events = run_job(MeasurePerplexity(path=str(directory), text=text), self._settings.worker_cache)
-        try:
-            async for event in events:
-                if isinstance(event, Measured):
-                    return event
-        finally:
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
-        return None
-
-    async def _downloading(self, download: Download, only: tuple[str, ...] | None) -> AsyncGenerator[Progress]:
-        task = asyncio.create_task(download.run(only))
-        try:
-            async for progress in _watch(download, task):
-                yield progress
-            self._seen = task.result()
-        finally:
-            await _cancelled(task)
-
-
-class _Counter(Protocol):
     @property
-    def done(self) -> int: ...
+    def id(self) -> str:
+        return self.snapshot.repo_id
 
-    total: int
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(file.path for file in self.files)
+
+    def content(self, name: str) -> bytes | None:
+        """What a small file says that was downloaded, None where there is none."""
+        path = self.download.directory / name
+        return path.read_bytes() if path.is_file() else None
 
 
-async def _watch(
-    download: Download, task: asyncio.Task[Any], conversion: _Counter | None = None
-) -> AsyncGenerator[Progress]:
-    """The progress of a download, and of a conversion that follows it. The speed is that of the last seconds.
+async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> Fetched:
+    """Download a repository into the directory `partial`, and compress it where the order asks for that.
 
-    What an earlier run left counts as done, not as speed.
+    Raises the SquishErrors of the Hub, of downloading and of the worker.
     """
-    loop = asyncio.get_running_loop()
-    seen: deque[tuple[float, int]] = deque(maxlen=50)
-    while True:
-        ended = task.done()
-        arriving = download.done < download.total or conversion is None
-        phase: Phase = "download" if arriving else "compress"
-        counter: _Counter = download if arriving or conversion is None else conversion
-        seen.append((loop.time(), download.received))
-        (first, before), (last, now) = seen[0], seen[-1]
-        speed = (now - before) / (last - first) if arriving and last - first > _SETTLED and now > before else None
-        eta = (download.total - download.done) / speed if speed else None
-        yield Progress(phase, counter.done, counter.total, speed, eta)
-        if ended:
+    hub = Hub(order.settings)
+    snapshot = await hub.snapshot(repo.repo_id, repo.revision)
+    files = choose(snapshot, repo.tag)
+    remote = tuple(RemoteFile(each.url, each.path, each.size, each.sha256, each.git_blob) for each in files)
+    download = Download(remote, partial, headers=hub.headers(), policy=order.policy)
+    await asyncio.to_thread(download.prepare)
+    repository = _Repository(snapshot, files, download, partial)
+    try:
+        if len(files) == 1 and files[0].path.lower().endswith(".gguf"):
+            return await _fetch_gguf(order, repository, files[0], report)
+        config = await _judge(repository)
+        recipe = _choose_recipe(order, config, repository.id)
+        if recipe is None or order.compression.keep_source:  # compressing alone goes by the weights that there are
+            await download.run((eligible.INDEX,))
+            eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
+        if recipe is None:
+            return await _fetch_as_it_is(repository, report)
+        return await _fetch_compressed(order, repository, config, recipe, report)
+    except GatedRepo as error:
+        raise hub.gated(repository.id) from error
+
+
+async def _fetch_gguf(order: Order, repository: _Repository, file: HubFile, report: Report) -> Fetched:
+    options, download = order.compression, repository.download
+    if options.explicit and options.recipe is not None and not order.is_tagged:
+        raise InvalidInput(f"{file.path} is compressed already.", hint="Leave --bits out.", param="--bits")
+    if file.size >= 4 * _GGUF_HEAD:
+        await _judge_gguf(order, repository, file)
+    async with Meter(download, report):
+        await download.run()
+    return Fetched(repository.snapshot, Model(download.directory / file.path))
+
+
+async def _judge_gguf(order: Order, repository: _Repository, file: HubFile) -> None:
+    """Judge a large GGUF file by its beginning, before the rest is sent. Raises UnsupportedModel."""
+    start = await repository.download.head(file.path, _GGUF_HEAD)
+    with tempfile.TemporaryDirectory(dir=repository.partial) as directory:
+        path = Path(directory) / "head.gguf"
+        path.write_bytes(start)
+        os.truncate(path, file.size)  # a hole: it takes no room on disk
+        try:
+            await run_job(InspectModel(path=str(path)), order.settings.worker_cache, Imported)
+        except CorruptModel:  # its header is longer than what we have of it
             return
-        await asyncio.wait({task}, timeout=_TICK)
 
 
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """End a task and wait for it, whatever it ends with."""
-    task.cancel()
-    await asyncio.wait({task})
+async def _judge(repository: _Repository) -> dict[str, Any]:
+    """config.json, downloaded with other small files before anything else. Raises UnsupportedModel, CorruptModel."""
+    for file in repository.files:
+        if file.path in _SMALL_FILES and file.size > _LARGEST_SMALL_FILE:
+            problem = (
+                f"{file.path} of {repository.id} has {console.size(file.size)}, too much to be what its name says."
+            )
+            raise UnsupportedModel(problem, param="model")
+    await repository.download.run((eligible.CONFIG, eligible.TOKENIZER_CONFIG))
+    config = eligible.read_config(repository.content(eligible.CONFIG), repository.id)
+    eligible.require(config, repository.id)
+    eligible.require_tokenizer(repository.content(eligible.TOKENIZER_CONFIG), repository.names, repository.id)
+    return config
 
 
-def _is_gguf(chosen: tuple[HubFile, ...]) -> bool:
-    return len(chosen) == 1 and chosen[0].path.lower().endswith(".gguf")
-
-
-def _width(config: dict[str, Any]) -> int:
-    """Bytes of a number, as config.json names its format."""
-    return 4 if "float32" in (config.get("torch_dtype"), config.get("dtype")) else 2
-
-
-def _recipe(config: dict[str, Any], wanted: recipes.Compression, repo_id: str) -> Recipe | None:
+def _choose_recipe(order: Order, config: dict[str, Any], repo_id: str) -> Recipe | None:
     """How to compress, None to take the files as they are. Raises InvalidInput where compressing cannot be done."""
+    options = order.compression
     found = config.get("quantization") or config.get("quantization_config")
     if found is None and isinstance(config.get("text_config"), dict):
         found = config["text_config"].get("quantization_config")
     if not found:
-        return wanted.recipe
-    if wanted.asked and wanted.recipe is not None:
+        return options.recipe
+    if options.explicit and options.recipe is not None:
         details = found if isinstance(found, dict) else {}
         how = f"{details['bits']}-bit" if "bits" in details else str(details.get("quant_method", "packed"))
         raise InvalidInput(
@@ -316,8 +163,62 @@ def _recipe(config: dict[str, Any], wanted: recipes.Compression, repo_id: str) -
     return None
 
 
-def _report(done: Compressed, recipe: Recipe) -> CompressionReport:
-    return CompressionReport(recipes.label(recipe), done.before, done.after, done.largest_shard, done.peak_memory)
+async def _fetch_as_it_is(repository: _Repository, report: Report) -> Fetched:
+    async with Meter(repository.download, report):
+        downloaded = await repository.download.run()
+    return Fetched(repository.snapshot, Model(repository.download.directory, _stored(downloaded)))
+
+
+async def _fetch_compressed(
+    order: Order, repository: _Repository, config: dict[str, Any], recipe: Recipe, report: Report
+) -> Fetched:
+    options, download = order.compression, repository.download
+    compressor = Compressor(
+        download,
+        {file.path: file.size for file in repository.files if file.path.endswith(".safetensors")},
+        repository.partial,
+        commit=repository.snapshot.commit,
+        recipe=recipe,
+        keep_source=options.keep_source or options.measure,
+        worker_cache=order.settings.worker_cache,
+    )
+    rest = [name for name in repository.names if not name.endswith((".safetensors", ".index.json"))]
+    for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
+        report(Notice(text))
+    if lost := await asyncio.to_thread(compressor.resume):
+        text = f"{console.size(lost)} that were compressed already are downloaded again"
+        report(Notice(f"{text}: {options.compress_only_flag} needs the original."))
+    async with Meter(download, report):
+        await download.run(rest)
+    async with Meter(download, report, to_convert=compressor.total, fraction=compressor.fraction) as meter:
+        compression = await compressor.run(meter.converted)
+    for name in rest:
+        if name != eligible.CONFIG:
+            _link(download.directory / name, compressor.directory / name)
+    if options.measure:
+        compression = await measure(download.directory, compressor.directory, compression, order.settings, report)
+    compressor.forget_progress()
+    original = None
+    if options.keep_source:
+        async with Meter(download, report):  # the index and what else belongs to the original
+            original = Model(download.directory, _stored(await download.run()))
+    return Fetched(repository.snapshot, Model(compressor.directory), compression, original)
+
+
+async def _warnings(repo_id: str, recipe: Recipe, parameters: int) -> list[str]:
+    """What the user should know of a compression before it begins."""
+    found = [f"{repo_id} has full precision: it is compressed to {recipes.label(recipe)}."]
+    here = await asyncio.to_thread(machine.read)
+    if here.float32 and not here.packed:
+        found.append("Without a GPU or a C compiler weights become float32: fewer bits save disk, not memory.")
+    if warning := recipes.warning(recipe, parameters, repo_id):
+        found.append(warning)
+    return found
+
+
+def _bytes_per_weight(config: dict[str, Any]) -> int:
+    """As config.json names the format of the numbers."""
+    return 4 if "float32" in (config.get("torch_dtype"), config.get("dtype")) else 2
 
 
 def _stored(files: tuple[Downloaded, ...]) -> tuple[StoredFile, ...]:

@@ -1,28 +1,22 @@
-"""What a model name stands for: the id that it is installed under, where it comes from, and which files make the model.
+"""What a model name stands for: the id that the model is installed under, and where it comes from.
 
 It makes no connection and writes nothing.
 """
 
 from __future__ import annotations
 
-import re
+import shlex
 import unicodedata
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from squish.errors import HubError, InvalidName, ModelNotFound, Offline, UnsupportedModel
-from squish.hub.client import HubFile, Snapshot
+from squish.errors import InvalidName, ModelNotFound, Offline, UnsupportedModel
 from squish.models import catalog
 from squish.models.catalog import CatalogEntry, packaged_file
-from squish.models.manifest import is_inside
-from squish.names import LocalPath, RepoName, ShortName, parse
-from squish.text import clean
+from squish.names import LocalPath, ModelId, ModelRef, RepoName, ShortName, as_word, parse
+from squish.text import clean, require_utf8
 
-# Weights and what a tokenizer needs. Never code (.py) and never pickles (.bin, .pt), which run code when loaded.
-_TAKEN = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "tokenizer*.txt", "merges.txt", "vocab.txt")
-_LONGEST_NAME = 200  # bytes; a disk takes 255, and the parts of a download add to it
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+_GGUF_MAGIC = b"GGUF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,60 +50,60 @@ class DirectorySource:
         return f"file:{self.path}"
 
 
+Source = HubSource | FileSource | DirectorySource
+
+
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Target:
     """A name, resolved. as_published: the catalog chose this repository for the bits that it has."""
 
-    id: str
-    source: HubSource | FileSource | DirectorySource
+    ref: ModelId
+    source: Source
     license: str | None = None
     as_published: bool = False
 
 
-def resolve(name: str, *, as_name: str | None = None, offline: bool = False) -> Plan:
+def resolve(ref: ModelRef, *, as_name: str | None = None, offline: bool = False) -> Target:
     """What a name means: under which id it is installed, and from where.
 
     Raises InvalidName, ModelNotFound, UnsupportedModel and, where offline leaves no source, Offline.
     """
-    ref = parse(name)
-    wanted = None if as_name is None else _checked_id(as_name)
+    id = None if as_name is None else _checked_id(as_name)
     match ref:
         case ShortName():
             entry = catalog.lookup(ref)
             if entry is None:
-                raise _unknown(name)
-            return Plan(wanted or entry.id, _entry_source(entry, offline), entry.license, as_published=True)
+                raise _unknown(ref)
+            return Target(id or entry.ref, _entry_source(entry, offline), entry.license, as_published=True)
         case RepoName():
-            return Plan(wanted or str(ref), HubSource(ref))
+            return Target(id or ref, HubSource(ref))
         case LocalPath():
-            return _local_plan(ref, wanted)
+            path = ref.path.expanduser().absolute()
+            return Target(id or ShortName(local_id(path)), _local_source(ref, path))
 
 
 def local_id(path: Path) -> str:
     """The id that a file or directory gets when none is asked for: its name in lower case, within the grammar."""
     # Decomposed, so that é is the same name however the file system spells it.
     name = unicodedata.normalize("NFKD", path.name).encode("ascii", "ignore").decode().lower()
-    name = name.removesuffix(".gguf")
-    name = re.sub(r"[^a-z0-9._-]+", "-", name)
-    name = re.sub(r"([.-])[.-]+", r"\1", name).strip("._-")[:100].rstrip("._-")
-    return name or "model"
+    return as_word(name.removesuffix(".gguf"))[:100].rstrip("._-") or "model"
 
 
-def _checked_id(name: str) -> str:
+def _checked_id(name: str) -> ModelId:
     ref = parse(name)
     if isinstance(ref, LocalPath):
         raise InvalidName(f"{name!r} is a path and cannot name an installed model.", param="name")
-    return str(ref)
+    return ref
 
 
-def _unknown(name: str) -> ModelNotFound:
-    near = catalog.nearest(name)
+def _unknown(ref: ShortName) -> ModelNotFound:
+    near = catalog.nearest(str(ref))
     hint = (
         f"Names like it: {', '.join(near)}."
         if near
         else "`squish search` looks on the Hub. A repository is written org/repo, a file ./model.gguf."
     )
-    return ModelNotFound(f"{name} is not in the catalog.", hint=hint, param="model")
+    return ModelNotFound(f"{ref} is not in the catalog.", hint=hint, param="model")
 
 
 def _entry_source(entry: CatalogEntry, offline: bool) -> HubSource | FileSource:
@@ -130,18 +124,31 @@ def _entry_source(entry: CatalogEntry, offline: bool) -> HubSource | FileSource:
     return HubSource(repo)
 
 
-def _local_plan(ref: LocalPath, wanted: str | None) -> Plan:
-    path = ref.path.expanduser().absolute()
-    id = wanted or local_id(path)
+def _local_source(ref: LocalPath, path: Path) -> FileSource | DirectorySource:
+    require_utf8(str(path), "The path")
     if path.is_dir():
-        return Plan(id, DirectorySource(path))
+        return DirectorySource(path)
     if not path.exists():
         raise ModelNotFound(f"{ref} does not exist.", hint="Check the path.", param="model")
     if not path.is_file():
-        raise UnsupportedModel(f"{ref} is no regular file and no directory.", param="model")
-    if path.suffix.lower() != ".gguf":
-        raise UnsupportedModel(f"{ref} is no .gguf file and no model directory.", param="model")
-    return Plan(id, FileSource(path, f"file:{path}"))
+        raise UnsupportedModel(f"{ref} is neither a regular file nor a directory.", param="model")
+    if not is_gguf(path):
+        hint = f"To import the model that it belongs to: squish pull {shlex.quote(str(path.parent))}"
+        raise UnsupportedModel(
+            f"{ref} is not a GGUF file.", hint=hint if path.suffix == ".safetensors" else None, param="model"
+        )
+    return FileSource(path, f"file:{path}")
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is, or by its name claims to be, a GGUF file. Ollama names its files by their hash alone."""
+    if path.suffix.lower() == ".gguf":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
+    except OSError:
+        return False
 
 
 def inside(directory: Path, name: str) -> Path:
@@ -160,70 +167,3 @@ def inside(directory: Path, name: str) -> Path:
             param="model",
         )
     return target
-
-
-def is_model_file(name: str) -> bool:
-    """Whether a file at the top of a repository belongs to an MLX or safetensors model."""
-    return "/" not in name and not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _TAKEN)
-
-
-def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
-    """The files to take: the one .gguf file that a tag means, else the safetensors model.
-
-    Raises UnsupportedModel, ModelNotFound (no such variant), HubError (a name that is not safe on a disk).
-    """
-    taken = _chosen(snapshot, tag)
-    for file in taken:
-        _require_safe(file.path, snapshot.repo_id)
-    if len({file.path.casefold() for file in taken}) < len(taken):  # one file on a disk that takes a for A
-        raise HubError(f"{snapshot.repo_id} has two files whose names differ only in upper and lower case.")
-    return taken
-
-
-def _require_safe(path: str, repo: str) -> None:
-    """Refuse a name that leaves the directory, or that a disk or a terminal reads in its own way."""
-    parts = path.split("/")
-    plain = path.isprintable() and clean(path) == path and not re.match(r"[A-Za-z]:", path)
-    if plain and is_inside(path) and all(len(part.encode()) <= _LONGEST_NAME for part in parts):
-        return
-    shown = "".join(each if each.isprintable() else "?" for each in clean(path))
-    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-    raise HubError(
-        f"{repo} has a file whose name is not safe to store: {shown!r}.",
-        hint="Nothing was downloaded. Take the model from another repository.",
-        param="model",
-    )
-
-
-def _without_others(files: tuple[HubFile, ...], weights: list[str]) -> tuple[HubFile, ...]:
-    """Of several kinds of weights, an adapter or the same in another layout beside the model, the model's alone."""
-    main = [path for path in weights if path.startswith("model")]
-    main = main or [path for path in weights if not path.startswith("consolidated")] or weights
-    return tuple(file for file in files if file.path in main or file.path not in weights)
-
-
-def _chosen(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
-    ggufs = [file for file in snapshot.files if file.path.lower().endswith(".gguf")]
-    taken = tuple(file for file in snapshot.files if is_model_file(file.path))
-    weights = [file.path for file in taken if file.path.endswith(".safetensors")]
-    if tag is None and weights:
-        return _without_others(taken, weights)
-    variant = re.compile(rf"(?:^|[-._/]){re.escape(tag)}\.gguf$", re.IGNORECASE) if tag is not None else None
-    found = [file for file in ggufs if variant is None or variant.search(file.path)]
-    if len(found) == 1 and not _SHARD.search(found[0].path):
-        return (found[0],)
-    repo = snapshot.repo_id
-    if not ggufs and tag is None:
-        raise UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")
-    if found and _SHARD.search(found[0].path):
-        raise UnsupportedModel(f"{repo} keeps this variant in several .gguf files.", param="model")
-    variants = sorted(file.path for file in ggufs)
-    if not variants:
-        hint = f"It has no .gguf files. Its safetensors weights: squish pull {repo}, or {repo}:8bit with other bits."
-        raise ModelNotFound(f"{repo} has no {tag!r}.", hint=hint, param="model")
-    example = re.split(r"[-./]", variants[0][: -len(".gguf")])[-1]
-    raise ModelNotFound(
-        f"{repo} has no single .gguf file for {tag!r}." if tag is not None else f"{repo} has several .gguf files.",
-        hint=f"Name one as {repo}:{example}. Files there: {', '.join(variants[:12])}.",
-        param="model",
-    )

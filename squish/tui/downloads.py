@@ -6,8 +6,7 @@ Plain objects on the event loop; screens look at `transfers` when they draw. Kno
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,8 +142,7 @@ class Downloads:
         try:
             async with self._gate:
                 transfer.state = "running"
-                events: AsyncGenerator[PullEvent] = pull(transfer.name, settings=self._settings, store=self._store)
-                async with aclosing(events):
+                async with pull(transfer.name, settings=self._settings, store=self._store) as events:
                     async for event in events:
                         transfer.apply(event)
             transfer.state = "done"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from squish.errors import SquishError
-from squish.hub.client import HubFile, Snapshot
+from squish.hub.client import Snapshot
 from squish.hub.search import Found
 from squish.memory import fit
-from squish.pull.sources import choose
+from squish.pull.repository import is_safe_name, shortest_tag, variants
 from squish.tui import finds
 
-_TAG = re.compile(r"([^-./]+)\.gguf$", re.IGNORECASE)
 _RANKS: dict[fit.Fits | None, int] = {"yes": 0, "tight": 1, None: 2, "no": 3}
 
 
@@ -33,12 +30,14 @@ def of(find: Found, snapshot: Snapshot, context: int, machine: fit.Machine) -> l
     found = list[Variant]()
     if any(file.path.endswith(".safetensors") for file in snapshot.files):
         return found
-    for file in snapshot.files:
-        tag = _TAG.search(file.path)
-        if tag and _means(snapshot, tag[1], file):
-            bits = 8 * file.size / find.parameters if find.parameters else None
-            fits = finds.verdict(replace(find, size=file.size), context, machine)
-            found.append(Variant(f"{find.repo}:{tag[1]}", tag[1], file.size, bits, fits))
+    among = variants(snapshot)
+    for each in among:
+        if each.parts > 1 or not is_safe_name(each.files[0].path):
+            continue
+        tag = shortest_tag(each, among)
+        bits = 8 * each.size / find.parameters if find.parameters else None
+        fits = finds.verdict(replace(find, size=each.size), context, machine)
+        found.append(Variant(f"{find.repo}:{tag}", tag, each.size, bits, fits))
     return sorted(found, key=lambda each: (each.size, each.tag))
 
 
@@ -50,10 +49,3 @@ def may_differ(find: Found) -> bool:
 def best(variants: Sequence[Variant]) -> Variant:
     """The largest that fits; where none does, the one that comes closest to it."""
     return min(variants, key=lambda each: (_RANKS[each.fits], each.size if each.fits == "no" else -each.size))
-
-
-def _means(snapshot: Snapshot, tag: str, file: HubFile) -> bool:
-    try:
-        return choose(snapshot, tag) == (file,)
-    except SquishError:  # several files have it, or its name is not safe
-        return False

@@ -30,8 +30,9 @@ async def two_models(real_settings: Settings, tmp_path: Path) -> Settings:
     shutil.copytree(real_settings.cache_dir, tmp_path / "models")
     settings = replace(real_settings, cache_dir=tmp_path / "models")
     store = Store(settings.cache_dir)
-    async for _ in pull(str(store.find(MODEL).path), settings=settings, store=store, as_name=OTHER):
-        pass
+    async with pull(str(store.find(MODEL).path), settings=settings, store=store, as_name=OTHER) as events:
+        async for _ in events:
+            pass
     return settings
 
 

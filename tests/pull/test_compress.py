@@ -21,7 +21,7 @@ from mlx_lm.utils import _get_classes, quantize_model
 from squish import console
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
-from squish.models.recipes import CHOICES, Compression, from_tag, recipe, tag, warning
+from squish.models.recipes import CHOICES, CompressionOptions, from_tag, recipe, tag, warning
 from squish.models.store import Store
 from squish.pull.events import Notice, Progress, Pulled, PullEvent
 from squish.pull.pull import pull
@@ -54,20 +54,21 @@ class Puller:
         self.store = Store(self.settings.cache_dir)
         self.most_shards = 0
 
-    def events(self, name: str, compression: Compression | None = None, **options: Any) -> list[PullEvent]:
+    def events(self, name: str, compression: CompressionOptions | None = None, **options: Any) -> list[PullEvent]:
         async def collect() -> list[PullEvent]:
             found = []
-            async for event in pull(
+            async with pull(
                 name, settings=self.settings, store=self.store, compression=compression, policy=QUICK, **options
-            ):
-                here = [*self.settings.cache_dir.glob(".partial/*/files/model-*.safetensors")]
-                self.most_shards = max(self.most_shards, len(here))
-                found.append(event)
+            ) as events:
+                async for event in events:
+                    here = [*self.settings.cache_dir.glob(".partial/*/files/model-*.safetensors")]
+                    self.most_shards = max(self.most_shards, len(here))
+                    found.append(event)
             return found
 
         return asyncio.run(collect())
 
-    def pull(self, name: str, compression: Compression | None = None, **options: Any) -> Pulled:
+    def pull(self, name: str, compression: CompressionOptions | None = None, **options: Any) -> Pulled:
         last = self.events(name, compression, **options)[-1]
         assert isinstance(last, Pulled)
         return last
@@ -78,8 +79,8 @@ def user(tmp_path: Path, hub: LocalHub) -> Puller:
     return Puller(tmp_path / "home", hub.url)
 
 
-def bits(text: str, group_size: int | None = None, **options: Any) -> Compression:
-    return Compression(recipe(text, group_size), asked=True, **options)
+def bits(text: str, group_size: int | None = None, **options: Any) -> CompressionOptions:
+    return CompressionOptions(recipe(text, group_size), explicit=True, **options)
 
 
 def config_of(pulled: Pulled) -> dict[str, Any]:
@@ -163,12 +164,12 @@ def test_another_compression_under_the_same_name_is_refused(user: Puller, hub: L
 @pytest.mark.parametrize("option", ["measure", "keep_source"])
 def test_options_about_compressing_need_something_to_compress(user: Puller, tmp_path: Path, option: str) -> None:
     chosen: Any = {option: True}
-    for wanted in (bits("none", **chosen), Compression(None, asked=True, **chosen)):
+    for wanted in (bits("none", **chosen), CompressionOptions(None, explicit=True, **chosen)):
         with pytest.raises(InvalidInput, match="compresses nothing"):
             user.pull(REPO, wanted)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(InvalidInput, match="Only a Hub repository"):
-        user.pull(str(tmp_path / "x.gguf"), Compression(**chosen))
+        user.pull(str(tmp_path / "x.gguf"), CompressionOptions(**chosen))
 
 
 def test_groups_that_are_too_large_are_told_or_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:

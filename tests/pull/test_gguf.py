@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from squish.errors import InvalidInput, UnsupportedModel
-from squish.models.recipes import Compression, recipe
+from squish.models.recipes import CompressionOptions, recipe
 from tests.local_hub import LocalHub
 from tests.pull.test_compress import Puller
 from tests.worker.gguf.writer import write_gguf
@@ -39,7 +39,7 @@ def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
     hub.add_repo("org/files", {"m-Q4_1.gguf": file.read_bytes(), "m-Q8_0.gguf": b"GGUF"})
     user = Puller(tmp_path / "home", hub.url)
     with pytest.raises(InvalidInput, match="compressed already"):
-        user.pull("org/files:q4_1", Compression(recipe("8"), asked=True))
+        user.pull("org/files:q4_1", CompressionOptions(recipe("8"), explicit=True))
     manifest = user.pull("org/files:Q4_1").installed.manifest
     assert (manifest.id, manifest.architecture) == ("org/files:Q4_1", "llama")
     assert hub.sent("m-Q8_0.gguf") == 0

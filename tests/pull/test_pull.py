@@ -11,15 +11,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squish.config.settings import Settings
-from squish.download.transfer import Policy, require_space
+from squish.download.disk import require_space
+from squish.download.patience import Policy
 from squish.errors import (
     ConfigError,
     CorruptModel,
@@ -34,9 +34,11 @@ from squish.errors import (
     UnsupportedModel,
 )
 from squish.models.catalog import PackageSource, packaged_file
-from squish.models.recipes import Compression
+from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
-from squish.pull.pull import Progress, Pulled, PullEvent, PullStarted, pull
+from squish.pull.events import Progress, Pulled, PullEvent, PullStarted
+from squish.pull.pull import pull
+from squish.pull.stream import Pull
 from tests.conftest import share_compiled
 from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
 
@@ -69,9 +71,7 @@ class Machine:
         fields = {name: getattr(self.settings, name) for name in Settings.__dataclass_fields__}
         self.settings = Settings(**(fields | values))
 
-    def start(
-        self, name: str, force: bool = False, as_name: str | None = None, policy: Policy = QUICK
-    ) -> AsyncGenerator[PullEvent]:
+    def start(self, name: str, force: bool = False, as_name: str | None = None, policy: Policy = QUICK) -> Pull:
         """A pull of the files as they are."""
         return pull(
             name,
@@ -79,12 +79,12 @@ class Machine:
             store=self.store,
             force=force,
             as_name=as_name or (None if name.startswith("/") else name.partition("@")[0]),
-            compression=Compression(None, asked=True),
+            compression=CompressionOptions(None, explicit=True),
             policy=policy,
         )
 
     async def events(self, name: str, **options: Any) -> list[PullEvent]:
-        async with aclosing(self.start(name, **options)) as found:
+        async with self.start(name, **options) as found:
             return [event async for event in found]
 
     def pull(self, name: str, **options: object) -> Pulled:
@@ -190,7 +190,7 @@ def test_a_large_file_comes_in_several_ranges_at_once(machine: Machine, hub: Loc
 
     async def watch() -> None:
         nonlocal requests
-        async with aclosing(machine.start(REPO, policy=RANGED)) as events:
+        async with machine.start(REPO, policy=RANGED) as events:
             async for event in events:
                 held = [each for each in hub.reads(WEIGHTS) if each.sent == MIB]
                 if isinstance(event, Progress) and len(held) == 4 and not hub.released.is_set():
@@ -210,7 +210,7 @@ def test_ranges_of_a_killed_pull_are_taken_up_one_by_one(machine: Machine, hub: 
     script = f"""
 import asyncio
 from pathlib import Path
-from squish.download.transfer import Policy
+from squish.download.patience import Policy
 from tests.pull.test_pull import Machine
 asyncio.run(Machine(Path({str(machine.settings.home)!r}), {hub.url!r}).events({REPO!r}, policy=Policy(span={4 * MIB})))
 """
@@ -257,7 +257,7 @@ def test_stopping_a_pull_keeps_what_came(machine: Machine, hub: LocalHub) -> Non
     hub.fault(WEIGHTS, Fault(hold_after=2 * MIB))
 
     async def stop() -> None:
-        async with aclosing(machine.start(REPO)) as events:
+        async with machine.start(REPO) as events:
             async for event in events:
                 if isinstance(event, Progress) and event.done >= 2 * MIB - 300_000:
                     return
@@ -601,7 +601,7 @@ def test_a_snapshot_of_a_hub_cache_is_copied_and_other_links_are_not(machine: Ma
 
 def test_a_pipe_is_no_model(machine: Machine, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
-    with pytest.raises(UnsupportedModel, match="no regular file"):
+    with pytest.raises(UnsupportedModel, match="neither a regular file"):
         machine.pull(str(tmp_path / "pipe.gguf"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,10 +136,10 @@ async def test_a_card_that_cannot_be_read_says_why(hub: LocalHub, settings: Sett
 
 def test_a_card_is_fetched_only_so_far(hub: LocalHub, settings: Settings) -> None:
     hub.repos[REPO].files["README.md"] = b"x" * 90_000
-    assert len(Hub(settings).card(REPO)) == 65_536
+    assert len(asyncio.run(Hub(settings).card(REPO))) == 65_536
     hub.repos[REPO].gated = True
     with pytest.raises(GatedRepo):
-        Hub(settings).card(REPO)
+        asyncio.run(Hub(settings).card(REPO))
 
 
 def snapshot(**sizes: int) -> Snapshot:

@@ -98,7 +98,7 @@ async def test_an_answer_that_comes_too_late_is_dropped(
 ) -> None:
     asked: list[str] = []
 
-    def everywhere(wanted: search.Wanted, settings: Settings) -> list[Found]:
+    async def everywhere(wanted: search.Wanted, settings: Settings) -> list[Found]:
         asked.append(wanted.query)
         return [Found(f"acme/{wanted.query or 'all'}", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None)]
 

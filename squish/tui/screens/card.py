@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar
 
 from textual import on
@@ -69,10 +68,10 @@ class CardScreen(ModalScreen[str | None]):
         text, found, failure = "", list[Variant](), None
         try:
             if variants.may_differ(find):
-                snapshot = await asyncio.to_thread(hub.snapshot, find.repo)
+                snapshot = await hub.snapshot(find.repo)
                 found = variants.of(find, snapshot, self._tokens, self._machine)
             if _is_on_hub(find.repo):
-                text = readme.readable(await asyncio.to_thread(hub.card, find.repo))
+                text = readme.readable(await hub.card(find.repo))
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down

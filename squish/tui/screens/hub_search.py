@@ -66,7 +66,7 @@ class HubSearch(Screen[None]):
                 await asyncio.sleep(DEBOUNCE)
                 if number != self._number:  # more was written
                     return
-            found = await asyncio.to_thread(search.everywhere, wanted, self._runtime.settings)
+            found = await search.everywhere(wanted, self._runtime.settings)
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the search down

@@ -1,0 +1,147 @@
+"""The HTTP client of every connection that Squish makes: the environment's proxies and certificates.
+
+A proxy that cannot be used is an error only for an address that would go through it. The module is to be imported where
+a connection is made: the HTTP library takes its time to load.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.request import getproxies, proxy_bypass
+
+from httpx2 import (
+    URL,
+    AsyncBaseTransport,
+    AsyncClient,
+    AsyncHTTPTransport,
+    InvalidURL,
+    ProxyError,
+    Request,
+    Response,
+    Timeout,
+)
+
+from squish.errors import ConfigError
+
+_HINT = "Name an http://, https:// or socks5:// proxy, unset it, or put the host that is asked into NO_PROXY."
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """variable: the setting that names the proxy, for people; address: as httpx2 takes it."""
+
+    variable: str
+    address: str
+
+
+def open_client(timeout: Timeout) -> AsyncClient:
+    """A client that follows no redirect. Raises ConfigError where SSL_CERT_FILE names no certificates."""
+    require_certificates()
+    return AsyncClient(transport=_Routes(), timeout=timeout, follow_redirects=False)
+
+
+class _Routes(AsyncBaseTransport):
+    """Sends each request directly, or through the proxy for its address."""
+
+    def __init__(self) -> None:
+        self._transports: dict[str | None, AsyncBaseTransport] = {}
+
+    async def handle_async_request(self, request: Request) -> Response:
+        proxy = proxy_for(request.url)
+        address = None if proxy is None else proxy.address
+        if address not in self._transports:
+            self._transports[address] = _transport(proxy)
+        transport = self._transports[address]
+        if address is not None and address.startswith("socks5"):
+            return await _through_socks(transport, request)
+        return await transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+
+
+def proxy_for(url: URL, settings: Mapping[str, str] | None = None) -> Proxy | None:
+    """The proxy that the environment, or on macOS the system, names for an address.
+
+    settings: proxies by scheme, with the exceptions under "no"; by default those of this process.
+    """
+    found = getproxies() if settings is None else settings
+    scheme = next((each for each in (url.scheme, "all") if found.get(each)), None)
+    if scheme is None or _is_exempt(url, found.get("no", "")) or (settings is None and proxy_bypass(url.host)):
+        return None
+    address = found[scheme].strip()
+    address = address if "://" in address else f"http://{address}"
+    kind, _, rest = address.partition("://")
+    # GNOME writes socks:// for SOCKS 5.
+    return Proxy(_variable(scheme), f"socks5://{rest}" if kind.lower() == "socks" else address)
+
+
+def _is_exempt(url: URL, exceptions: str) -> bool:
+    """Whether NO_PROXY covers an address: *, a host, its domain, an address or a network, each with or without port."""
+    host = url.host.lower()
+    for item in (each.strip().lower() for each in exceptions.split(",")):
+        name = item.partition("://")[2] or item
+        if name == "*" or name in (f"{host}:{url.port}", f"[{host}]"):
+            return True
+        name = name.removeprefix("*").removeprefix(".")
+        if name and (host == name or host.endswith(f".{name}")):
+            return True
+        try:
+            if ipaddress.ip_address(host) in ipaddress.ip_network(name, strict=False):
+                return True
+        except ValueError:  # a name, not an address
+            continue
+    return False
+
+
+def _variable(scheme: str) -> str:
+    name = f"{scheme}_proxy"
+    return next((each for each in (name, name.upper()) if os.environ.get(each)), "The system's proxy setting")
+
+
+def _transport(proxy: Proxy | None) -> AsyncBaseTransport:
+    if proxy is None:
+        return AsyncHTTPTransport()
+    try:
+        return AsyncHTTPTransport(proxy=proxy.address)
+    except ImportError as error:
+        problem = f"{proxy.variable} names a SOCKS proxy, for which the Python package socksio is missing."
+        raise ConfigError(problem, hint="Run: pip install 'httpx2[socks]'", param=proxy.variable) from error
+    except (ValueError, InvalidURL) as error:
+        problem = f"{proxy.variable} names a proxy that cannot be used: {proxy.address}."
+        raise ConfigError(problem, hint=_HINT, param=proxy.variable) from error
+
+
+async def _through_socks(transport: AsyncBaseTransport, request: Request) -> Response:
+    """A server that does not speak SOCKS makes the library stumble over what it says."""
+    from socksio.exceptions import SOCKSError
+
+    try:
+        return await transport.handle_async_request(request)
+    except (SOCKSError, AssertionError, ValueError, IndexError) as error:
+        raise ProxyError("the proxy does not answer as a SOCKS 5 proxy does") from error
+
+
+def require_certificates() -> None:
+    """Raises ConfigError where SSL_CERT_FILE does not name a file of certificates: no connection would say so."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        problem = "holds no certificates"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    else:
+        return
+    raise ConfigError(
+        f"SSL_CERT_FILE names {path}, which {problem}.",
+        hint="Let it name a file of certificates in PEM format, or unset it.",
+        param="SSL_CERT_FILE",
+    )

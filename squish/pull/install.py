@@ -1,0 +1,141 @@
+"""From files on this machine to an installed model: import or copy, have a worker judge them, hash, commit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+
+from squish.download.disk import copy_file, hash_file, in_thread, require_space
+from squish.errors import UnsupportedModel
+from squish.hub.snapshot import Snapshot
+from squish.ipc.frames import Imported, ImportGguf, InspectModel, JobProgress
+from squish.ipc.process import run_job
+from squish.models import recipes
+from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile
+from squish.names import ModelId
+from squish.pull.events import Progress, Pulled, Report
+from squish.pull.fetch import Fetched, Model
+from squish.pull.order import Order
+from squish.pull.repository import is_model_file, is_model_gguf, require_safe_name
+from squish.pull.sources import inside, is_gguf
+
+
+async def install_fetched(order: Order, fetched: Fetched, report: Report) -> Pulled:
+    """Install what came from the Hub: a GGUF file, a model, or a compressed model with the original it was made of."""
+    model, snapshot, compression = fetched.model, fetched.snapshot, fetched.compression
+    if model.path.is_file():
+        return Pulled(await install_gguf(order, model.path, report, snapshot))
+    imported = await _inspect(order, model.path, report)
+    files = await _hash_files(model.path, model.checked, report)
+    installed = await _commit(order, model.path, imported, files, snapshot)
+    if compression is not None and fetched.original is not None:
+        kept_as = await _install_original(order, fetched.original, snapshot)
+        compression = replace(compression, kept_as=kept_as)
+    return Pulled(installed, compression=compression)
+
+
+async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snapshot | None = None) -> Installed:
+    """Import a GGUF file that lies on this machine. snapshot: of the Hub, where it comes from there."""
+    size = path.stat().st_size
+
+    def imported_so_far(progress: JobProgress) -> None:
+        report(Progress("import", int(size * progress.fraction), size))
+
+    with order.store.staging(order.id) as staging:
+        require_space(staging, size)
+        report(Progress("import", 0, size))
+        job = ImportGguf(source=str(path), destination=str(staging))
+        imported = await run_job(job, order.settings.worker_cache, Imported, imported_so_far)
+        files = await _hash_files(staging, (), report)
+        return await _commit(order, staging, imported, files, snapshot)
+
+
+async def install_directory(order: Order, source: Path, report: Report) -> Installed:
+    """Copy the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
+    names = sorted(path.name for path in source.iterdir() if path.is_file())
+    taken = [name for name in names if is_model_file(name)]
+    if not any(name.endswith(".safetensors") for name in taken):
+        return await install_gguf(order, _single_gguf(source, names), report)
+    for name in taken:
+        require_safe_name(name, str(source))
+    files = {name: inside(source, name) for name in taken}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    total, copied = sum(sizes.values()), list[StoredFile]()
+    with order.store.staging(order.id) as staging:
+        require_space(staging, total)
+        for name, size in sizes.items():
+            report(Progress("import", sum(each.size for each in copied), total))
+            digest = await in_thread(copy_file, files[name], staging / name)
+            copied.append(StoredFile(name, size, digest))
+        imported = await _inspect(order, staging, report)
+        return await _commit(order, staging, imported, await _hash_files(staging, tuple(copied), report))
+
+
+def _single_gguf(source: Path, names: list[str]) -> Path:
+    found = [name for name in names if is_model_gguf(name) or (not name.endswith(".gguf") and is_gguf(source / name))]
+    if len(found) != 1:
+        raise UnsupportedModel(f"{source} has no .safetensors weights and no single .gguf file.", param="model")
+    return inside(source, found[0])
+
+
+async def _install_original(order: Order, original: Model, snapshot: Snapshot) -> str:
+    """Install the original of a compressed model too; its id."""
+    imported = await run_job(InspectModel(path=str(original.path)), order.settings.worker_cache, Imported)
+    ref, name = order.original_ref, f"{snapshot.repo_id}:{recipes.tag(None)}"
+    await _commit(order, original.path, imported, original.checked, snapshot, ref=ref, name=name)
+    return str(ref)
+
+
+async def _inspect(order: Order, directory: Path, report: Report) -> Imported:
+    """Have a worker say what a directory is. Raises what loading it would raise."""
+    report(Progress("verify", 0, sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())))
+    return await run_job(InspectModel(path=str(directory)), order.settings.worker_cache, Imported)
+
+
+async def _hash_files(directory: Path, checked: tuple[StoredFile, ...], report: Report) -> tuple[StoredFile, ...]:
+    """Every file with its hash. checked: those whose hash is known."""
+    known = {file.path: file for file in checked}
+    sizes = {path: path.stat().st_size for path in sorted(directory.rglob("*")) if path.is_file()}
+    files, done, total = list[StoredFile](), 0, sum(sizes.values())
+    for path, size in sizes.items():
+        name = path.relative_to(directory).as_posix()
+        report(Progress("verify", done, total))
+        if name != MANIFEST:
+            seen = known.get(name)
+            right = seen is not None and seen.size == size
+            files.append(seen if seen and right else StoredFile(name, size, await in_thread(hash_file, path)))
+        done += size
+    return tuple(files)
+
+
+async def _commit(
+    order: Order,
+    directory: Path,
+    imported: Imported,
+    files: tuple[StoredFile, ...],
+    snapshot: Snapshot | None = None,
+    *,
+    ref: ModelId | None = None,
+    name: str | None = None,
+) -> Installed:
+    """Make a directory the model of the order. ref, name: of the original instead."""
+    manifest = Manifest(
+        id=str(ref or order.ref),
+        source=str(order.source),
+        revision=snapshot.commit if snapshot is not None else None,
+        architecture=imported.architecture,
+        quantization=imported.quantization,
+        parameters=imported.parameters,
+        context_length=imported.context_length,
+        license=imported.license or order.license or (snapshot.license if snapshot is not None else None),
+        installed_at=datetime.now(UTC),
+        files=files,
+        pulled=name or order.name,
+    )
+
+    def commit(stop: Event) -> Installed:  # a moment's work: it is not stopped half way, but waited for
+        return order.store.commit(directory, manifest)
+
+    return await in_thread(commit)

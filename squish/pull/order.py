@@ -1,0 +1,131 @@
+"""What one pull is to install: under which id, from where, compressed in which way.
+
+A name that does not say how the model is compressed gets the tag of its compression, where that is not the usual one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from squish.config.settings import Settings
+from squish.download.patience import Policy
+from squish.errors import CorruptModel, InvalidInput, ModelNotFound
+from squish.models import recipes
+from squish.models.manifest import Installed, read_json
+from squish.models.recipes import CompressionOptions
+from squish.models.store import Store
+from squish.names import ModelId, ModelRef
+from squish.pull.sources import HubSource, Source, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One pull.
+
+    ref: the id that the model is installed under; name: what, pulled once more, gives the same model, whatever its id;
+    as_published: the catalog chose this repository for the bits that it has; policy: the patience of the download.
+    """
+
+    ref: ModelId
+    name: str
+    source: Source
+    compression: CompressionOptions
+    settings: Settings
+    store: Store
+    license: str | None = None
+    as_published: bool = False
+    policy: Policy | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.ref)
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the repository's tag says how to compress, where it is not that of a file."""
+        return isinstance(self.source, HubSource) and recipes.from_tag(self.source.repo.tag) is not None
+
+    @property
+    def original_ref(self) -> ModelId:
+        """The id for the original that a compressed model is made of."""
+        base = recipes.untagged(self.ref, recipes.tag(self.compression.recipe))
+        return recipes.tagged(base, recipes.tag(None))
+
+
+def make_order(
+    ref: ModelRef,
+    as_name: str | None,
+    compression: CompressionOptions | None,
+    settings: Settings,
+    store: Store,
+    policy: Policy | None,
+) -> Order:
+    """What a name and the options of a pull mean together.
+
+    Raises what `resolve` raises, and InvalidInput for options that contradict the name or each other.
+    """
+    target = resolve(ref, as_name=as_name, offline=settings.offline)
+    id, source, options = target.ref, target.source, compression or CompressionOptions()
+    if not isinstance(source, HubSource):
+        _require_nothing_to_compress(id, options)
+        options = CompressionOptions(None)
+    elif (tagged := recipes.from_tag(source.repo.tag)) is not None:
+        if options.explicit:
+            raise InvalidInput(f"{id} names its bits already.", hint="Leave --bits out.", param="--bits")
+        options = replace(options, recipe=tagged.recipe, explicit=True)
+        _require_compressing(options)
+    elif options.explicit:
+        _require_compressing(options)
+        if as_name is None and options.recipe != recipes.DEFAULT:
+            id = recipes.tagged(id, recipes.tag(options.recipe))
+    else:
+        options = replace(options, recipe=None if target.as_published else recipes.DEFAULT)
+    chosen_by_catalog = target.as_published and not options.explicit
+    name = str(ref) if chosen_by_catalog else _name_of(source, options)
+    return Order(id, name, source, options, settings, store, target.license, target.as_published, policy)
+
+
+def _name_of(source: Source, options: CompressionOptions) -> str:
+    """A name of the source itself, with the tag of the compression where that is not the usual one."""
+    if not isinstance(source, HubSource):
+        return str(source.path)
+    usual = source.repo.tag or options.recipe == recipes.DEFAULT
+    return str(source.repo if usual else replace(source.repo, tag=recipes.tag(options.recipe)))
+
+
+def already_installed(order: Order) -> Installed | None:
+    """The model of an order if it is installed and, for a local file, not older than the file.
+
+    Raises InvalidInput where another one has its name.
+    """
+    try:
+        found = order.store.find(order.id)
+    except (ModelNotFound, CorruptModel):
+        return None
+    hint = "Give this one another name with --name, or replace it with --force."
+    if found.manifest.source != str(order.source) and not order.as_published:
+        raise InvalidInput(f"{order.id} is installed from {found.manifest.source}.", hint=hint, param="name")
+    recipe, config = order.compression.recipe, read_json(found.path / "config.json")
+    if order.compression.explicit and recipe is not None and not recipes.matches(recipe, config):
+        raise InvalidInput(f"{order.id} is installed as {found.manifest.quantization}.", hint=hint, param="--bits")
+    if isinstance(order.source, HubSource) or order.as_published:
+        return found
+    changed = order.source.path.stat().st_mtime > found.manifest.installed_at.timestamp()
+    return None if changed else found
+
+
+def _require_nothing_to_compress(id: ModelId, options: CompressionOptions) -> None:
+    """Raises InvalidInput where a file of this machine is to be compressed."""
+    flag = options.compress_only_flag or ("--bits" if options.explicit and options.recipe is not None else None)
+    if flag is not None:
+        raise InvalidInput(
+            "Only a Hub repository is compressed while it is pulled.",
+            hint=f"{id} can be taken as it is, without {flag}.",
+            param=flag,
+        )
+
+
+def _require_compressing(options: CompressionOptions) -> None:
+    """Raises InvalidInput where nothing is compressed, but an option needs that."""
+    if options.recipe is None and (flag := options.compress_only_flag) is not None:
+        raise InvalidInput(f"{flag} is about compressing, and --bits none compresses nothing.", param=flag)

@@ -1,0 +1,158 @@
+"""Which files of a repository, or of a directory, make the model: the safetensors ones, or one of its GGUF variants.
+
+It makes no connection and writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from squish.errors import HubError, ModelNotFound, SquishError, UnsupportedModel
+from squish.hub.snapshot import HubFile, Snapshot
+from squish.models import recipes
+from squish.models.manifest import is_inside
+from squish.names import as_word
+from squish.text import clean
+
+# Weights and what a tokenizer needs. Never code (.py) and never pickles (.bin, .pt), which run code when loaded.
+_TAKEN = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "tokenizer*.txt", "merges.txt", "vocab.txt")
+_LONGEST_NAME = 200  # bytes; a disk takes 255, and the parts of a download add to it
+_PART = re.compile(r"-\d{5}-of-(\d{5})$")
+# What lies beside a model in GGUF files of its own: the projector of a vision model, the statistics of a quantization.
+_BESIDE = re.compile(r"(?:^|[-._/])(?:mmproj|imatrix)(?:[-._]|$)", re.IGNORECASE)
+_ELSEWHERE = "Take the model from another repository: `squish search` lists models that run."
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model among the .gguf files of a repository. stem: its path without the suffix; parts: of a split file."""
+
+    stem: str
+    files: tuple[HubFile, ...]
+    parts: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def answers_to(self, tag: str) -> bool:
+        """Whether a tag is the end of the name, as Q8_0 is of model-Q8_0."""
+        name, wanted = as_word(self.stem).lower(), tag.lower()
+        return name == wanted or name.endswith(tuple(f"{mark}{wanted}" for mark in "-._"))
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file at the top of a repository belongs to an MLX or safetensors model."""
+    return "/" not in name and not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _TAKEN)
+
+
+def is_model_gguf(name: str) -> bool:
+    """Whether a .gguf file of this name holds a model, and not what lies beside one."""
+    return name.lower().endswith(".gguf") and not _BESIDE.search(name[: -len(".gguf")])
+
+
+def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
+    """The files to take: the one .gguf file that a tag means, else the safetensors model.
+
+    A tag that names a compression, such as 8bit, means the safetensors model, where there is one.
+    Raises UnsupportedModel, ModelNotFound (no such variant), HubError (a name that is not safe on a disk).
+    """
+    taken = tuple(file for file in snapshot.files if is_model_file(file.path))
+    weights = [file.path for file in taken if file.path.endswith(".safetensors")]
+    whole = weights and (tag is None or recipes.from_tag(tag) is not None)
+    chosen = _without_others(taken, weights) if whole else _choose_gguf(snapshot, tag)
+    for file in chosen:
+        require_safe_name(file.path, snapshot.repo_id)
+    if len({file.path.casefold() for file in chosen}) < len(chosen):  # one file on a disk that takes a for A
+        raise HubError(f"{snapshot.repo_id} has two files whose names differ only in upper and lower case.")
+    return chosen
+
+
+def variants(snapshot: Snapshot) -> tuple[Variant, ...]:
+    """The models among the .gguf files, sorted by name."""
+    files: dict[str, list[HubFile]] = {}
+    parts: dict[str, int] = {}
+    for file in snapshot.files:
+        if is_model_gguf(file.path):
+            stem = file.path[: -len(".gguf")]
+            if found := _PART.search(stem):
+                stem = stem[: found.start()]
+                parts[stem] = int(found[1])
+            files.setdefault(stem, []).append(file)
+    return tuple(
+        Variant(stem, tuple(found), max(parts.get(stem, 1), len(found))) for stem, found in sorted(files.items())
+    )
+
+
+def shortest_tag(variant: Variant, among: tuple[Variant, ...]) -> str:
+    """The shortest end of a variant's name that means no other one: `Q8_0`."""
+    name = as_word(variant.stem)
+    ends = [name[match.end() :] for match in re.finditer(r"[-.]", name)]
+    # A tag such as 8bit says how to compress, where there is something to compress.
+    usable = (end for end in reversed(ends) if as_word(end) == end and recipes.from_tag(end) is None)
+    return next((end for end in usable if _meant(end, among) == [variant]), name)
+
+
+def is_safe_name(path: str) -> bool:
+    """Whether a name stays in its directory, and no disk and no terminal reads it in a way of its own."""
+    parts = path.split("/")
+    plain = path.isprintable() and clean(path) == path and not re.match(r"[A-Za-z]:", path)
+    return plain and is_inside(path) and all(len(part.encode()) <= _LONGEST_NAME for part in parts)
+
+
+def require_safe_name(path: str, place: str) -> None:
+    """Raises HubError for the name of a file that is not safe to store. place: where it is."""
+    if is_safe_name(path):
+        return
+    shown = "".join(each if each.isprintable() else "?" for each in clean(path))
+    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+    raise HubError(
+        f"{place} has a file whose name is not safe to store: {shown!r}.",
+        hint="Nothing was downloaded. Take the model from another repository.",
+        param="model",
+    )
+
+
+def _without_others(files: tuple[HubFile, ...], weights: list[str]) -> tuple[HubFile, ...]:
+    """Of several kinds of weights, an adapter or the same in another layout beside the model, the model's alone."""
+    main = [path for path in weights if path.startswith("model")]
+    main = main or [path for path in weights if not path.startswith("consolidated")] or weights
+    return tuple(file for file in files if file.path in main or file.path not in weights)
+
+
+def _choose_gguf(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
+    among = variants(snapshot)
+    found = list(among) if tag is None else _meant(tag, among)
+    if len(found) == 1 and found[0].parts == 1:
+        return found[0].files
+    raise _not_one(snapshot, tag, found, among)
+
+
+def _meant(tag: str, among: tuple[Variant, ...]) -> list[Variant]:
+    """The variants that a tag may mean; the one whose whole name it is, where there is one."""
+    found = [each for each in among if each.answers_to(tag)]
+    return [each for each in found if as_word(each.stem).lower() == tag.lower()] or found
+
+
+def _not_one(snapshot: Snapshot, tag: str | None, found: list[Variant], among: tuple[Variant, ...]) -> SquishError:
+    """The error for a repository and a tag that do not mean one file. What it advises works."""
+    repo = snapshot.repo_id
+    names = [f"{repo}:{shortest_tag(each, among)}" for each in among if each.parts == 1]
+    hint = f"What can be pulled there: {', '.join(names[:12])}." if names else None
+    if len(found) == 1:
+        stem, parts = clean(found[0].stem), found[0].parts
+        problem = f"{repo} keeps {stem} in {parts} files, and a split GGUF file cannot be imported."
+        return UnsupportedModel(problem, hint=hint or _ELSEWHERE, param="model")
+    if among and not names:
+        problem = f"{repo} has split GGUF files only, and those cannot be imported."
+        return UnsupportedModel(problem, hint=_ELSEWHERE, param="model")
+    if not among and tag is None:
+        return UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")
+    if not among:
+        hint = f"It has no .gguf files. Its safetensors weights: squish pull {repo}, or {repo}:8bit with other bits."
+        return ModelNotFound(f"{repo} has no {tag!r}.", hint=hint, param="model")
+    problem = f"{repo} has no single .gguf file for {tag!r}." if tag is not None else f"{repo} has several .gguf files."
+    return ModelNotFound(problem, hint=hint, param="model")
