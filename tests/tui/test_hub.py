@@ -136,7 +136,11 @@ async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settin
 
 async def test_what_a_repository_writes_is_only_text(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     evil = Found("acme/[/red]\x1b]52;c;aGk=\x07x", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None, updated="[/b]")
-    monkeypatch.setattr(search, "everywhere", lambda wanted, settings: [evil])
+
+    async def everywhere(wanted: search.Wanted, settings: Settings) -> list[Found]:
+        return [evil]
+
+    monkeypatch.setattr(search, "everywhere", everywhere)
     app = new_app(settings)
     async with app.run_test() as pilot:
         await until(pilot, lambda: bool(app.screen.query(Table)) and len(listed(pilot)) > 5)
