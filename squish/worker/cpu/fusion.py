@@ -16,8 +16,8 @@ from mlx.nn.layers.positional_encoding import RoPE
 from mlx_lm.models import rope_utils
 from mlx_lm.models.cache import make_prompt_cache
 
+from squish.worker.cpu.functions import Speeds
 from squish.worker.cpu.kv import BatchCache, SequenceCache
-from squish.worker.cpu.layers import Speeds
 
 _SILU, _GELU_TANH = 0, 1
 # Architectures by module of mlx_lm.models: which gate their MLPs have, and what their norms add to weights.

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from squish.worker.cpu import attention, extension, fusion, layers, rotary
+from squish.worker.cpu import attention, extension, functions, fusion, rotary
 
 
 def install() -> None:
@@ -21,7 +21,7 @@ def install() -> None:
         attention.use_fused_attention()
         rotary.use_short_rotation()
     else:
-        layers.use(native)
+        functions.use(native)
 
 
 def prepare_model(model: Any) -> None:

@@ -1,4 +1,4 @@
-// What Python may call of the layers' operations. cpu/layers.py and cpu/fusion.py say what they are for.
+// What Python may call of the layers' operations. cpu/functions.py and cpu/fusion.py say what they are for.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
