@@ -88,4 +88,5 @@ async def open_model(settings: Settings, model: str) -> Runtime:
         runtime.store.find(model)
     except ModelNotFound:
         await install(settings, model)
+    await runtime.sessions.start_worker()
     return runtime

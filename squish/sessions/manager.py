@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -122,6 +123,12 @@ class SessionManager:
             if engine.state != "unloaded"
         ]
 
+    async def start_worker(self) -> None:
+        """Start a process for a model that is about to be asked for, so that its imports run meanwhile."""
+        if self._spare is None:
+            self._spare = asyncio.create_task(Worker.spawn(self._worker_cache), name="first worker")
+            await asyncio.wait([self._spare])  # whether it could be started is seen when it is needed
+
     def keep_spare(self) -> None:
         """From now on keep one worker with its imports behind it, so that loading a model does not wait for them."""
         self._keep_spare = True
@@ -133,7 +140,8 @@ class SessionManager:
         while self._engines:
             await self._engines.popitem()[1].close()
         if spare := self._take_spare():
-            await (await spare).close()
+            with suppress(EngineError):  # one that could not even be started
+                await (await spare).close()
 
     def _engine(self, installed: Installed) -> Engine:
         engine = self._engines.get(installed.manifest.id)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from squish.worker.cpu.blas import BlasReport
     from squish.worker.disk import DiskTier
     from squish.worker.intake import Intake
+    from squish.worker.tokenizer.facts import Shelf
 
 _EXIT_GRACE = 4.0
 _DISK_BUDGET = 2 << 30
@@ -66,20 +67,23 @@ def _work(channel: Channel, cache_dir: Path) -> None:
     report = blas.prepare(cache_dir)
     # Only now may MLX be imported: the BLAS it finds first is the one it keeps. It is imported before there is anything
     # to do, so that a spare worker has it behind it.
-    import mlx_lm  # noqa: F401
+    from squish.worker import imports
+    from squish.worker.tokenizer.facts import Shelf
 
+    imports.prepare()
+    shelf = Shelf(cache_dir / "tokenizers")
     _start("heartbeat", lambda: _beat(channel))
     match channel.receive():
         case Load() as load:
-            _serve(channel, load, report, cache_dir)
+            _serve(channel, load, report, cache_dir, shelf)
         case (ImportGguf() | InspectModel() | QuantizeShards() | MeasurePerplexity()) as job:
             from squish.worker.jobs import convert
 
             _start("reader", lambda: _read(channel, None, lambda: None))
-            channel.send(convert.run(job, channel.send))
+            channel.send(convert.run(job, channel.send, shelf))
 
 
-def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) -> None:
+def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
@@ -97,7 +101,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path) ->
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
     install()
-    loaded = load_model(Path(load.path))
+    loaded = load_model(Path(load.path), shelf=shelf)
     prepare_model(loaded.model)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder))

@@ -6,13 +6,13 @@ follows copies of it, one a row. While a model thinks the grammar waits. It know
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
 
 from squish.errors import InvalidInput
 from squish.generation import ResponseFormat
@@ -74,11 +74,19 @@ class GrammarCompiler:
         if self._tables is None:
             ends = sorted(self._tokenizer.eos_token_ids)
             try:
-                self._tables = from_tokenizer(self._tokenizer._tokenizer, eos_token=ends or None)
-            except ValueError as error:
+                self._tables = LLTokenizer(self._as_json(), eos_token=ends or None)
+            except (ValueError, AttributeError) as error:
                 message = f"This model's tokenizer cannot be held to a format: {error}"
                 raise InvalidInput(message, param=wanted.field) from error
         return self._tables
+
+    def _as_json(self) -> str:
+        """The tokenizer as the `tokenizers` library writes it. Raises AttributeError for one of another library."""
+        backend = copy.copy(self._tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        text: str = backend.to_str()
+        return text
 
 
 class GrammarState:

@@ -24,12 +24,14 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from mlx_lm.utils import load_model, load_tokenizer
+from mlx_lm.utils import load_model
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.worker import memory
 from squish.worker.cpu import packed
 from squish.worker.model_files import MISFITS, check_weight_files, display_name, mismatch, read_config
+from squish.worker.tokenizer.facts import Shelf
+from squish.worker.tokenizer.opening import open_tokenizer
 
 # Left for the KV cache, activations and everybody else.
 _RESERVE = 1 << 30
@@ -59,15 +61,16 @@ class LoadedModel:
     trimmable: bool
 
 
-def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
+def load(path: Path, *, memory_limit: int | None = None, shelf: Shelf | None = None) -> LoadedModel:
     """Load the MLX model directory `path`; its weights are in memory when this returns.
 
-    memory_limit: bytes the weights may take; by default what is free now, less a reserve.
+    memory_limit: bytes the weights may take; by default what is free now, less a reserve. shelf: where it stands
+    what is known of tokenizers.
     Raises CorruptModel (a file is missing, damaged or does not fit the others; `param` is the file), UnsupportedModel
     (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
     """
     memory.limits()
-    config, model, tokenizer = _opened(path)
+    config, model, tokenizer = _opened(path, shelf)
     available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - _RESERVE
     dtype = _place(model, path, available)
     memory.give_back()
@@ -85,20 +88,20 @@ def load(path: Path, *, memory_limit: int | None = None) -> LoadedModel:
     )
 
 
-def check(path: Path) -> dict[str, Any]:
+def check(path: Path, shelf: Shelf | None = None) -> dict[str, Any]:
     """config.json of a model directory that `load` would take; no weights are read. Raises what `load` raises."""
-    return _opened(path)[0]
+    return _opened(path, shelf)[0]
 
 
 # ---- from disk
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
+def _opened(path: Path, shelf: Shelf | None) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
     config = read_config(path)
     check_weight_files(path)
     model = _build(path, config)
     eos = config.get("eos_token_id")
-    return config, model, _load_tokenizer(path, [eos] if isinstance(eos, int) else eos)
+    return config, model, _load_tokenizer(path, [eos] if isinstance(eos, int) else eos, shelf)
 
 
 def _build(path: Path, config: dict[str, Any]) -> Module:
@@ -113,9 +116,9 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
     return model
 
 
-def _load_tokenizer(path: Path, eos: list[int] | None) -> TokenizerWrapper:
+def _load_tokenizer(path: Path, eos: list[int] | None, shelf: Shelf | None) -> TokenizerWrapper:
     try:
-        return load_tokenizer(path, {"trust_remote_code": False}, eos_token_ids=eos)
+        return cast(TokenizerWrapper, open_tokenizer(path, eos, shelf))
     except Exception as error:  # the Rust tokenizer library raises nothing narrower for a file that it cannot use
         if "trust_remote_code" in str(error):
             message = f"The tokenizer of {display_name(path)} wants to run its own code, which Squish never does."

@@ -27,24 +27,29 @@ from squish.ipc.frames import (
 from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
 from squish.worker.load import check, context_length
 from squish.worker.model_files import display_name, safetensors_header
+from squish.worker.tokenizer.facts import Shelf
 
 _FEW = 1 / 20
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
 
-def run(job: Job, send: Callable[[FromWorker], None]) -> JobResult:
-    """Do the job; progress goes to send. Raises UnsupportedModel, CorruptModel and what writing meets."""
+def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None) -> JobResult:
+    """Do the job; progress goes to send. shelf: where what is found out of tokenizers is kept for later workers.
+
+    Raises UnsupportedModel, CorruptModel and what writing meets."""
 
     def report(phase: str, fraction: float) -> None:
         send(JobProgress(phase, fraction))
 
     match job:
         case ImportGguf(source=source, destination=destination):
-            return _imported(import_gguf(Path(source), Path(destination), report))
+            found = import_gguf(Path(source), Path(destination), report)
+            check(Path(destination), shelf)
+            return _imported(found)
         case InspectModel(path=path) if path.endswith(".gguf"):
             return _imported(inspect_gguf(Path(path)))
         case InspectModel(path=path):
-            return inspect(Path(path))
+            return inspect(Path(path), shelf)
         case QuantizeShards():
             from squish.worker.jobs.quantize import quantize_shards
 
@@ -59,13 +64,13 @@ def _imported(found: GgufImport) -> Imported:
     return Imported(found.architecture, found.quantization, found.context_length, found.parameters, found.license)
 
 
-def inspect(path: Path) -> Imported:
+def inspect(path: Path, shelf: Shelf | None = None) -> Imported:
     """What the MLX model in this directory is. Raises what loading it would raise, but for want of memory."""
     if not any((path / name).is_file() for name in _TOKENIZERS):
         raise CorruptModel(
             f"{display_name(path)} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed."
         )
-    config = check(path)
+    config = check(path, shelf)
     found = _weights(path, config)
     text_config = config.get("text_config", config)
     return Imported(

@@ -1,0 +1,1 @@
+"""A model's tokenizer and chat template, opened without transformers where that was shown to make no difference."""
