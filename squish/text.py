@@ -24,8 +24,12 @@ def clean(text: str) -> str:
     """The same text without escape sequences, control characters (tab and newline stay) and bidirectional overrides."""
     if text.isascii() and text.isprintable():
         return text
-    without = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROLS.sub("", without)
+    return _plain(_ESCAPES.sub("", text))
+
+
+def _plain(text: str) -> str:
+    """A text without escape sequences, with one kind of line break and no control characters."""
+    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def require_utf8(text: str, what: str) -> None:
@@ -51,26 +55,27 @@ class StreamCleaner:
 
     def __init__(self) -> None:
         self._held = ""
+        self._return = ""  # a carriage return that came last: a line feed may follow
 
     def feed(self, text: str) -> str:
         text = self._held + text
         start = self._open_sequence(text)
         if start is None or len(text) - start > self.limit:
-            self._held = ""
-            return clean(text)
+            start = len(text)
         self._held = text[start:]
-        return clean(text[:start])
+        without = self._return + _ESCAPES.sub("", text[:start])
+        self._return = "\r" if without.endswith("\r") else ""
+        return _plain(without.removesuffix("\r"))
 
     def flush(self) -> str:
         """What was held back, cleaned."""
-        held, self._held = self._held, ""
+        held, self._held = self._return + self._held, ""
+        self._return = ""
         return clean(held)
 
     @staticmethod
     def _open_sequence(text: str) -> int | None:
         """Where a sequence begins that reaches the end of the text, and so may go on in the next piece."""
-        if text.endswith("\r"):
-            return len(text) - 1
         if "\x1b" not in text and not any(c in text for c in "\x90\x98\x9b\x9d\x9e\x9f"):
             return None
         for match in _ESCAPES.finditer(text):

@@ -44,7 +44,10 @@ def test_nothing_that_moves_a_cursor_is_left(text: str) -> None:
     assert all(ch in "\t\n" or (ch >= " " and not "\x7f" <= ch <= "\x9f") for ch in clean(text))
 
 
-@given(st.lists(st.text(max_size=6), max_size=6))
+HARD = st.text(st.sampled_from("\x1b\r\n[]\\\x9b\x9c\x07\x90Pma;0"), max_size=4) | st.text(max_size=6)
+
+
+@given(st.lists(HARD, max_size=6))
 def test_a_stream_gives_the_same_as_the_whole(pieces: list[str]) -> None:
     cleaner = StreamCleaner()
     assert "".join(map(cleaner.feed, pieces)) + cleaner.flush() == clean("".join(pieces))
