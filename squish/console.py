@@ -77,21 +77,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozense
         out("  ".join(padded).rstrip())
 
 
-def size(count: float) -> str:
-    """Bytes as people read them: 98.4 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def fancy(stream: TextIO) -> bool:
     """Whether colors and cursor movement are welcome on this stream."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-class Answer:
+class AnswerPrinter:
     """What a model writes, as it arrives: its answer on stdout, or its thoughts on stderr.
 
     On a terminal without escape sequences, elsewhere as it is.
@@ -146,12 +137,6 @@ class Status:
             sys.stderr.flush()
         self._shown = False
         self._last = 0.0
-
-
-def bar(done: int, total: int, width: int = 24) -> str:
-    """A progress bar that reads without color."""
-    filled = round(width * done / total) if total else 0
-    return "━" * filled + "─" * (width - filled)
 
 
 def _encodable(stream: TextIO, text: str) -> str:

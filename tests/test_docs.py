@@ -19,7 +19,7 @@ import pytest
 
 from squish.cli import cli
 from squish.config.settings import ELSEWHERE, KEYS
-from squish.console import size
+from squish.figures import size
 from squish.hub import search
 from squish.memory import fit
 from squish.models import catalog

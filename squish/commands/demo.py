@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from squish import console
+from squish import console, figures
 from squish.chats.chats import ChatSettings
 from squish.commands import repl
 from squish.runtime import Runtime
@@ -24,7 +24,7 @@ async def show(runtime: Runtime) -> None:
     screen.end()
     console.dim(f"\n{answered.summary}")
     [status] = runtime.sessions.status()
-    console.dim(f"{status.name}: {console.size(status.weights_bytes)} of weights, {status.backend}")
+    console.dim(f"{status.name}: {figures.size(status.weights_bytes)} of weights, {status.backend}")
     program = _program()
     steps = (
         (program, "chat in the terminal"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squish import console
+from squish import figures
 from squish.memory import fit, machine
 from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.speeds import Speed
@@ -52,7 +52,7 @@ def describe(installed: Installed, context: int | None = None, speed: Speed | No
 def lines(found: Description) -> list[tuple[str, str]]:
     """Name and value, in the order in which they are shown."""
     manifest, needs = found.manifest, found.estimate
-    size = console.size
+    size = figures.size
     answer = {"yes": "fits", "tight": "fits once other programs make room", "no": "does not fit"}[found.fits]
     rows = [
         ("name", manifest.id),
@@ -84,8 +84,8 @@ def lines(found: Description) -> list[tuple[str, str]]:
 def _speed(found: Description) -> str:
     if (speed := found.speed) is None:
         return f"not measured; squish bench {found.manifest.id} does"
-    first = f", the first token of a prompt of 512 in {speed.ttft:.3g} s" if speed.ttft else ""
-    return f"{speed.decode_tps:.1f} tok/s{first}, measured {speed.measured_at:%Y-%m-%d}"
+    first = f", the first token of a prompt of 512 in {figures.seconds(speed.ttft)}" if speed.ttft else ""
+    return f"{figures.speed(speed.decode_tps)}{first}, measured {speed.measured_at:%Y-%m-%d}"
 
 
 def as_json(found: Description) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squish import console
+from squish import console, figures
 from squish.commands.completion import complete_model, complete_source
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
@@ -108,7 +108,7 @@ def list_models(as_json: bool) -> None:
     rows = [
         (
             model.id,
-            console.size(model.size),
+            figures.size(model.size),
             "damaged" if each.damaged else model.quantization,
             f"{model.context_length:,}",
             f"{measured[model.id].decode_tps:.1f}" if model.id in measured else "",
@@ -178,7 +178,7 @@ def remove(models: tuple[str, ...], force: bool) -> None:
         target = store.link_target(model)
         freed = store.remove(model, force=force)
         if target is None:
-            console.note(f"{model} is deleted: {console.size(freed)} freed.")
+            console.note(f"{model} is deleted: {figures.size(freed)} freed.")
         else:
             console.note(f"{model} was a link, and the link is deleted. Its files stay in {target}.")
 
@@ -221,7 +221,7 @@ def prune() -> None:
 
     freed = unfinished.prune(_store())
     for name, size in freed:
-        console.note(f"{name}: {console.size(size)} of an unfinished download deleted.")
+        console.note(f"{name}: {figures.size(size)} of an unfinished download deleted.")
     if not freed:
         console.note("There is nothing to delete.")
 
@@ -307,8 +307,8 @@ def _show_found(found: list[Found], context: int) -> None:
 
     here = machine.read()
     console.note(
-        f"MEMORY is for a context of {context:,} tokens. This machine has {console.size(here.total)} of {here.kind} "
-        f"for models, {console.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
+        f"MEMORY is for a context of {context:,} tokens. This machine has {figures.size(here.total)} of {here.kind} "
+        f"for models, {figures.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
     )
     if here.float32 and here.packed:
         console.note("Without a GPU caches are float32, and so are weights that are not quantized: MEMORY counts that.")
@@ -331,8 +331,8 @@ def _search_row(model: Found) -> tuple[str, ...]:
         model.kind,
         _parameters(model.parameters),
         f"{model.bits:g}" if model.bits else "?",
-        console.size(model.size) if model.size else "?",
-        ("" if model.shape and model.shape.exact else "~") + console.size(model.memory) if model.memory else "?",
+        figures.size(model.size) if model.size else "?",
+        ("" if model.shape and model.shape.exact else "~") + figures.size(model.memory) if model.memory else "?",
         model.fits or "?",
         "" if model.downloads is None else f"{model.downloads:,}",
         "" if model.likes is None else f"{model.likes:,}",
@@ -346,7 +346,7 @@ def _catalog_row(entry: CatalogEntry) -> tuple[str, ...]:
         entry.id,
         _parameters(entry.parameters),
         f"{entry.bits:g}",
-        console.size(entry.parameters * entry.bits / 8),
+        figures.size(entry.parameters * entry.bits / 8),
         f"{entry.context:,}",
         entry.license,
         entry.repo,
@@ -354,9 +354,7 @@ def _catalog_row(entry: CatalogEntry) -> tuple[str, ...]:
 
 
 def _parameters(count: int) -> str:
-    if not count:
-        return "?"
-    return f"{count / 1e9:.3g}B" if count >= 995_000_000 else f"{count / 1e6:.3g}M"
+    return figures.parameters(count) if count else "?"
 
 
 def _as_json(model: Manifest) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from squish import console
+from squish import console, figures
 from squish.pull.events import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted
 
 
@@ -50,28 +50,21 @@ def stopped(last: Progress | None) -> None:
 def _progress_line(event: Progress) -> str:
     if not event.total:
         return f"{event.phase}…"
-    parts = [f"{event.phase:9}{console.bar(event.done, event.total)} {100 * event.done / event.total:3.0f} %"]
+    parts = [
+        f"{event.phase:9}{figures.bar(event.done / event.total, 24)} {figures.percent(event.done / event.total):>5}"
+    ]
     if event.phase != "measure":
-        parts.append(f"{console.size(event.done)} of {console.size(event.total)}")
+        parts.append(f"{figures.size(event.done)} of {figures.size(event.total)}")
     if event.speed:
-        parts.append(f"{console.size(event.speed)}/s")
+        parts.append(f"{figures.size(event.speed)}/s")
     if event.eta is not None:
-        parts.append(f"{_duration(event.eta)} left")
+        parts.append(f"{figures.seconds(event.eta)} left")
     return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    """1h02m, 3m20s, 45 s."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
 def _summary(event: Pulled) -> None:
     manifest = event.installed.manifest
-    what = f"{manifest.quantization}, {console.size(manifest.size)}"
+    what = f"{manifest.quantization}, {figures.size(manifest.size)}"
     if event.compression is not None:
         for line in _compression_lines(event.compression, manifest.quantization):
             console.note(line)
@@ -85,14 +78,14 @@ def _summary(event: Pulled) -> None:
 
 def _compression_lines(report: CompressionReport, quantization: str) -> list[str]:
     lines = [
-        f"Compressed to {quantization}: {console.size(report.before)} → {console.size(report.after)} "
-        f"({report.after / max(report.before, 1):.0%}); compressing took at most {console.size(report.peak_memory)} "
-        f"of memory, largest shard {console.size(report.largest_shard)}."
+        f"Compressed to {quantization}: {figures.size(report.before)} → {figures.size(report.after)} "
+        f"({report.after / max(report.before, 1):.0%}); compressing took at most {figures.size(report.peak_memory)} "
+        f"of memory, largest shard {figures.size(report.largest_shard)}."
     ]
     if report.perplexity_after is not None:
         before = "?" if report.perplexity_before is None else f"{report.perplexity_before:.2f}"
         memory = (
-            "" if report.measure_memory is None else f"; measuring took at most {console.size(report.measure_memory)}"
+            "" if report.measure_memory is None else f"; measuring took at most {figures.size(report.measure_memory)}"
         )
         lines.append(
             f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f} (lower is better){memory}."

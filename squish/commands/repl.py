@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from squish import console
+from squish import console, figures
 from squish.chats.chats import ChatSettings
 from squish.chats.recorder import Kept
 from squish.errors import SquishError
@@ -49,9 +49,9 @@ class Answered:
     @property
     def summary(self) -> str:
         usage, timings = self.finished.usage, self.finished.timings
-        parts = [f"{usage.completion_tokens} tokens", f"TTFT {timings.ttft:.2f} s"]
+        parts = [f"{usage.completion_tokens} tokens", f"TTFT {figures.seconds(timings.ttft)}"]
         if speed := timings.decode_tps(usage.completion_tokens):
-            parts.insert(1, f"{speed:.1f} tok/s")
+            parts.insert(1, figures.speed(speed))
         if self.finished.reason != "stop":
             parts.append({"length": "token limit reached", "cancelled": "stopped"}[self.finished.reason])
         return " · ".join(parts)
@@ -76,7 +76,7 @@ async def answer(
 
     Raises what generating raises.
     """
-    status, thoughts = console.Status(), console.Answer(sys.stderr)
+    status, thoughts = console.Status(), console.AnswerPrinter(sys.stderr)
     parts: list[str] = []
     try:
         async with runtime.sessions.generate(request) as generation:
@@ -147,7 +147,7 @@ async def single(
     if as_json:
         console.out_json(to_json(request.model, await kept_answer(kept, text, runtime, request, lambda piece: None)))
         return
-    screen = console.Answer()
+    screen = console.AnswerPrinter()
     try:
         await kept_answer(kept, text, runtime, request, screen.write)
     finally:
@@ -241,7 +241,7 @@ class Repl:
 
     def _turn(self, runner: asyncio.Runner, text: str) -> None:
         request = chat_request(self._model, text, self._settings, self._turns)
-        screen = console.Answer()
+        screen = console.AnswerPrinter()
         try:
             answered = runner.run(
                 kept_answer(self._kept, text, self._runtime, request, screen.write, stop_on_interrupt=True)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from squish import console
+from squish import console, figures
 from squish.commands.flags import Seconds, Whole
 from squish.config.settings import Settings
 from squish.errors import ConfigError, SquishError
@@ -139,7 +139,7 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
             console.note(f"Loading {', '.join(models)}; until then requests to {address.url} wait")
         for model in models:
             loaded = await runtime.sessions.load(model)
-            console.note(f"{model} is loaded: {console.size(loaded.weights_bytes)}, {loaded.backend}")
+            console.note(f"{model} is loaded: {figures.size(loaded.weights_bytes)}, {loaded.backend}")
         if opening.decided:  # asked to stop meanwhile
             return
         opening.open()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from squish import console
+from squish import console, figures
 from squish.config.settings import Settings
 from squish.errors import SquishError
 
@@ -39,7 +39,7 @@ def ps(as_json: bool) -> None:
 
 
 def _rows(server: Server) -> list[tuple[str, ...]]:
-    head = (str(server.pid), server.url or "starting", _duration(time.time() - server.started))
+    head = (str(server.pid), server.url or "starting", figures.seconds(time.time() - server.started))
     if not server.models:
         return [(*head, "none loaded", "", "", "", "")]
     return [
@@ -47,17 +47,12 @@ def _rows(server: Server) -> list[tuple[str, ...]]:
             *(head if number == 0 else ("", "", "")),
             model.name,
             model.state,
-            console.size(model.weights_bytes) if model.weights_bytes else "",
+            figures.size(model.weights_bytes) if model.weights_bytes else "",
             str(model.running),
             str(model.waiting),
         )
         for number, model in enumerate(server.models)
     ]
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "now"
 
 
 @click.command()

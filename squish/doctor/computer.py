@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from squish.config.settings import Settings
-from squish.console import size
 from squish.doctor.finding import Finding, Status
+from squish.figures import size
 from squish.system import versions
 
 _LITTLE_DISK = 5_000_000_000

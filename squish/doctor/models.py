@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from squish.config.settings import Settings
-from squish.console import size
 from squish.doctor.finding import Finding
 from squish.errors import ModelNotFound, SquishError
+from squish.figures import size
 from squish.models import catalog, unfinished
 from squish.models.store import Store
 from squish.names import ShortName, parse

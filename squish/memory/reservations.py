@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from squish.console import size
 from squish.errors import LoadFailed
+from squish.figures import size
 from squish.memory import fit, machine
 from squish.models.manifest import Installed
 

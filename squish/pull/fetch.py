@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squish import console
+from squish import figures
 from squish.download.remote_file import Downloaded, RemoteFile
 from squish.download.transfer import Download
 from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
@@ -134,7 +134,7 @@ async def _judge(repository: _Repository) -> dict[str, Any]:
     for file in repository.files:
         if file.path in _SMALL_FILES and file.size > _LARGEST_SMALL_FILE:
             problem = (
-                f"{file.path} of {repository.id} has {console.size(file.size)}, too much to be what its name says."
+                f"{file.path} of {repository.id} has {figures.size(file.size)}, too much to be what its name says."
             )
             raise UnsupportedModel(problem, param="model")
     await repository.download.run((eligible.CONFIG, eligible.TOKENIZER_CONFIG))
@@ -186,7 +186,7 @@ async def _fetch_compressed(
     for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
         report(Notice(text))
     if lost := await asyncio.to_thread(compressor.resume):
-        text = f"{console.size(lost)} that were compressed already are downloaded again"
+        text = f"{figures.size(lost)} that were compressed already are downloaded again"
         report(Notice(f"{text}: {options.compress_only_flag} needs the original."))
     async with Meter(download, report):
         await download.run(rest)

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from squish import figures
 from squish.chats.chats import Attachment
-from squish.tui import figures
 
 MAX_FILE = 512 * 1024
 MAX_ALL = 1024 * 1024

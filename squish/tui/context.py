@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from squish.tui import figures
+from squish import figures
 
 _WIDTH = 8
 _SCARCE = 256

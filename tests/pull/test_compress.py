@@ -18,7 +18,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, quantize_model
 
-from squish import console
+from squish import figures
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
 from squish.models.recipes import CHOICES, CompressionOptions, from_tag, recipe, tag, warning
@@ -376,7 +376,7 @@ def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: Loca
     again = sum(hub.sent(name) for name in shards[:2]) - before
     notices = [event.text for event in events if isinstance(event, Notice) and "downloaded again" in event.text]
     assert again > 0
-    assert console.size(again) in notices[0]
+    assert figures.size(again) in notices[0]
     first = next(event for event in events if isinstance(event, Progress) and event.phase == "download")
     assert first.done > 0, "what is there counts from the start"
     assert first.speed is None

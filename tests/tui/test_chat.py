@@ -58,7 +58,7 @@ async def test_an_answer_streams_and_ends_with_its_figures() -> None:
         await until(pilot, lambda: shown(pilot) == "Hi there")
         assert "esc stops" in note(pilot)
         app.engine.last.finish(tokens=212)
-        await until(pilot, lambda: note(pilot) == "212 tok · 48 tok/s · TTFT 0.31 s")
+        await until(pilot, lambda: note(pilot) == "212 tok · 48.0 tok/s · TTFT 0.31 s")
 
 
 async def test_every_question_carries_the_chat_so_far() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.tui import actions, clipboard, figures
+from squish.tui import actions, clipboard
 from squish.tui.machine import Machine
 from squish.tui.terminal import guarded_stderr
 from squish.tui.widgets.markdown import COST_FACTOR, MIN_INTERVAL, FlushPacer
@@ -57,17 +57,6 @@ def test_slash_commands_are_taken_apart(text: str, name: str, argument: str, id:
 @pytest.mark.parametrize("text", ["hello", "/etc/hosts", " /new", "/New"])
 def test_messages_that_only_look_like_commands(text: str) -> None:
     assert actions.parse_slash(text) is None
-
-
-def test_figures() -> None:
-    assert [figures.size(n) for n in (0, 93_400_000, 4_700_000_000, 999_600)] == ["0 B", "93 MB", "4.7 GB", "1.0 MB"]
-    assert [figures.count(n) for n in (812, 6100, 131_072)] == ["812", "6.1k", "131k"]
-    assert [figures.parameters(n) for n in (134_515_008, 8_030_000_000)] == ["135M", "8.0B"]
-    assert [figures.speed(n) for n in (3.14, 48.2)] == ["3.1 tok/s", "48 tok/s"]
-    assert [figures.seconds(n) for n in (0.31, 12.2, 72)] == ["0.31 s", "12 s", "1 min 12 s"]
-    assert [figures.sparkline(n) for n in ((), (0, 0), (1, 4, 8))] == ["", "▁▁", "▂▅█"]
-    assert [figures.percent(n) for n in (-1, 0.629, 2)] == ["0 %", "62 %", "100 %"]
-    assert figures.bar(0.5, 4) == "▰▰▱▱"
 
 
 def test_native_libraries_do_not_reach_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from squish import figures
 from squish.config.settings import Settings
 from squish.errors import InvalidName, SquishError
 from squish.hub.client import Hub
@@ -20,7 +21,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.names import RepoName, parse
 from squish.text import clean
-from squish.tui import figures, readme, variants
+from squish.tui import readme, variants
 from squish.tui.faults import fault
 from squish.tui.messages import CardRead
 from squish.tui.variants import Variant

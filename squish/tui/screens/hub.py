@@ -12,10 +12,11 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
+from squish import figures
 from squish.hub.search import Found
 from squish.runtime import Runtime
 from squish.text import clean
-from squish.tui import actions, figures, finds, summary, variants
+from squish.tui import actions, finds, summary, variants
 from squish.tui.downloads import Downloads
 from squish.tui.finds import FIRST_RUN, Choice
 from squish.tui.machine import Machine

@@ -15,13 +15,14 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
+from squish import figures
 from squish.errors import SquishError
 from squish.models import speeds
 from squish.models.store import Manifest
 from squish.runtime import Runtime
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
-from squish.tui import actions, figures, loading, preferences, summary
+from squish.tui import actions, loading, preferences, summary
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
 from squish.tui.machine import Machine

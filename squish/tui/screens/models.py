@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
+from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
-from squish.tui import figures
 from squish.tui.screens.chooser import Chooser
 from squish.tui.widgets.welcome import FIRST_MODEL
 

@@ -14,10 +14,11 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
+from squish import figures
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestState, RequestStatus
 from squish.text import clean
-from squish.tui import actions, clipboard, figures, summary
+from squish.tui import actions, clipboard, summary
 from squish.tui.machine import Machine
 from squish.tui.server import ApiServer
 from squish.tui.widgets.keys import Keys

@@ -5,10 +5,11 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
+from squish import figures
 from squish.hub.search import Found
 from squish.memory import fit
 from squish.text import clean
-from squish.tui import figures, finds
+from squish.tui import finds
 
 FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
     "yes": ("●", "fits", "$text-success"),

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from rich.text import Text
 from textual.content import Content
 
+from squish import figures
 from squish.errors import HubUnreachable, Offline, SquishError
 from squish.hub.search import Found
 from squish.memory import fit
 from squish.text import clean
-from squish.tui import figures, finds
+from squish.tui import finds
 from squish.tui.finds import Choice
 from squish.tui.widgets.card import FIT_LOOKS
 from squish.tui.widgets.table import Column

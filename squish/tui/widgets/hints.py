@@ -7,8 +7,9 @@ from pathlib import Path
 from textual.content import Content
 from textual.widgets import Static
 
+from squish import figures
 from squish.text import clean
-from squish.tui import actions, attachments, figures
+from squish.tui import actions, attachments
 
 _COMMANDS_SHOWN = 7
 

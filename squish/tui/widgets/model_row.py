@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from rich.text import Text
 from textual.content import Content
 
+from squish import figures
 from squish.models.store import Manifest
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
-from squish.tui import figures
 from squish.tui.widgets.table import Column
 
 COLUMNS = (

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from squish.tui import figures
+from squish import figures
 from squish.tui.machine import Memory
 
 _GAP = 3

@@ -10,9 +10,10 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from squish import figures
 from squish.errors import SquishError
 from squish.text import clean
-from squish.tui import actions, figures
+from squish.tui import actions
 from squish.tui.downloads import Downloads, State, Transfer
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen

@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from squish import figures
 from squish.errors import SquishError
 from squish.text import clean
-from squish.tui import figures
 from squish.tui.answer import Answer
 from squish.tui.conversation import Turn
 from squish.tui.widgets.markdown import LiveMarkdown, Palette, frozen

@@ -5,9 +5,9 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
+from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
-from squish.tui import figures
 
 FIRST_MODEL = "smollm2:135m"
 _NO_BREAK = "\u00a0"
