@@ -19,7 +19,7 @@ async def show(runtime: Runtime) -> None:
     """Ask the demo model, stream its answer, say how fast it was and what to do next."""
     console.note(f"\n❯ squish run {MODEL} --prompt {_PROMPT!r}\n")
     request = repl.chat_request(MODEL, _PROMPT, ChatSettings(temperature=0, max_tokens=96))
-    screen = console.Answer()
+    screen = console.AnswerPrinter()
     answered = await repl.answer(runtime, request, screen.write)
     screen.end()
     console.dim(f"\n{answered.summary}")

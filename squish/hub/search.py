@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from squish.config.settings import Settings
+from squish.errors import InvalidName
 from squish.format import architectures
 from squish.hub.client import Hub
 from squish.hub.rows import HubModel, Kind
@@ -21,6 +22,7 @@ from squish.models import catalog
 from squish.models.catalog import CatalogEntry, packaged_file
 from squish.models.manifest import Installed, read_json
 from squish.models.store import Store
+from squish.names import RepoName, parse
 
 Sort = Literal["downloads", "likes", "updated", "size", "parameters", "name"]
 
@@ -110,16 +112,41 @@ def _matching(query: str) -> list[CatalogEntry]:
 
 def _chosen(found: Iterable[Found], wanted: Wanted) -> list[Found]:
     rows = [each for each in found if not wanted.fits or each.fits in ("yes", "tight")]
-    match wanted.sort:
+    return ordered(rows, wanted.sort)[: wanted.limit]
+
+
+def ordered(found: Sequence[Found], sort: str | None) -> list[Found]:
+    """Sorted as asked; what is not known comes last. None leaves our own order."""
+    match sort:
         case "downloads" | "likes":
-            rows.sort(key=lambda each: -(getattr(each, str(wanted.sort)) or 0))
+            return sorted(found, key=lambda each: -(getattr(each, sort) or 0))
         case "updated":
-            rows.sort(key=lambda each: each.updated or "", reverse=True)
+            return sorted(found, key=lambda each: each.updated or "", reverse=True)
         case "size" | "parameters":
-            rows.sort(key=lambda each: getattr(each, str(wanted.sort)) or 1 << 62)
+            return sorted(found, key=lambda each: (not getattr(each, sort), getattr(each, sort), each.name))
         case "name":
-            rows.sort(key=lambda each: each.name.lower())
-    return rows[: wanted.limit]
+            return sorted(found, key=lambda each: each.name.lower())
+    return list(found)
+
+
+def merged(known: Sequence[Found], hub: Iterable[Found]) -> list[Found]:
+    """What is known here, with the Hub's figures where it has some; then what only the Hub has."""
+    there = {each.name: each for each in hub}
+    repos = {each.repo: each for each in there.values()}
+    here = [there.pop(each.name, None) or _with_popularity(each, repos.get(each.repo)) for each in known]
+    taken = {each.repo for each in here}
+    return here + [each for each in there.values() if each.repo not in taken]
+
+
+def exact(query: str, found: Sequence[Found]) -> list[Found]:
+    """The repository that a query names in full, when it is not among those found: it can be pulled all the same."""
+    try:
+        ref = parse(query)
+    except InvalidName:
+        return []
+    if not isinstance(ref, RepoName) or any(each.name == str(ref) for each in found):
+        return []
+    return [Found(str(ref), ref.repo_id, ref.org, "safetensors", 0, None, 0, 0, None)]
 
 
 def _with_popularity(entry: Found, listed: Found | None) -> Found:

@@ -18,23 +18,25 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.theme import Theme
 
+from squish import figures
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, SquishError
 from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui import actions, preferences, theme
+from squish.tui.api_server import ApiServer, Serve
 from squish.tui.downloads import Downloads, Transfer
-from squish.tui.machine import Machine
-from squish.tui.messages import DownloadModel, UseModel
+from squish.tui.memory_readings import MemoryReadings
+from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.screens.chat import ChatScreen
-from squish.tui.screens.drawer import DownloadDrawer
+from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.screens.download_drawer import DownloadDrawer
 from squish.tui.screens.help import HelpScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.screens.server import ServerScreen
-from squish.tui.server import ApiServer, Serve
 from squish.tui.terminal import guarded_stderr
-from squish.tui.widgets import transfers
+from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
 
 TICK = 0.5
@@ -57,14 +59,14 @@ class SquishApp(App[None], inherit_bindings=False):
         runtime: Runtime,
         model: str | None = None,
         *,
-        machine: Machine | None = None,
+        machine: MemoryReadings | None = None,
         clock: Callable[[], float] = time.monotonic,
         serve: Serve | None = None,
     ) -> None:
         super().__init__()
         self._runtime = runtime
         self._model = model
-        self._machine = machine or Machine()
+        self._machine = machine or MemoryReadings()
         self._chat_clock = clock
         self._first_model = ""  # the one whose download is to end in a chat
         self.downloads = Downloads(runtime.settings, runtime.store, self._download_ended)
@@ -145,6 +147,30 @@ class SquishApp(App[None], inherit_bindings=False):
         self.downloads.start(event.name)
         self._show_background_work()
 
+    def on_cancel_download(self, event: CancelDownload) -> None:
+        """Take a download off the list; what has arrived is deleted, so that is asked first."""
+        transfer = event.transfer
+        if transfer.state == "done" or not transfer.done:
+            self.run_worker(self._cancel_download(transfer), exit_on_error=False)
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(self._cancel_download(transfer), exit_on_error=False)
+
+        arrived = figures.size(transfer.done)
+        question = f"Stop the download of {clean(transfer.id)} and delete the {arrived} of it?"
+        self.push_screen(ConfirmScreen("Cancel download", question, "Delete"), answered)
+
+    async def _cancel_download(self, transfer: Transfer) -> None:
+        try:
+            freed = await self.downloads.cancel(transfer)
+        except SquishError as error:
+            self.notify(clean(error.message), severity="error", markup=False)
+            return
+        if freed:
+            self.notify(f"{figures.size(freed)} deleted.", markup=False)
+
     def _download_ended(self, transfer: Transfer) -> None:
         self._show_background_work()
         if transfer.error:
@@ -160,7 +186,7 @@ class SquishApp(App[None], inherit_bindings=False):
     def _show_background_work(self) -> None:
         """Tell the strip of the screen that is on what goes on behind it."""
         for strip in self.screen.query(StatusStrip) if self.screen_stack else ():
-            strip.background_work = (transfers.one_line(self.downloads.transfers), self.server.one_line())
+            strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
 
     def _fatal_error(self) -> None:
         """Textual would print a traceback with local variables, prompts among them: that belongs into the log."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from squish.chats.chats import Attachment
 from squish.errors import SquishError
 from squish.sessions.manager import SessionManager
-from squish.tui import attachments
-from squish.tui.context import Context
-from squish.tui.conversation import Conversation, Turn
+from squish.tui.chat import attachments
+from squish.tui.chat.context_meter import Context
+from squish.tui.chat.conversation import Conversation, Turn
 
 DELAY = 0.3
 

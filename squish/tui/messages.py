@@ -9,8 +9,9 @@ from squish.errors import SquishError
 from squish.generation import GenerationEvent
 from squish.hub.search import Found
 from squish.memory.fit import Machine
-from squish.tui.conversation import Turn
-from squish.tui.variants import Variant
+from squish.tui.chat.conversation import Turn
+from squish.tui.downloads import Transfer
+from squish.tui.hub.gguf_variants import Variant
 
 
 class AnswerEvent(Message):
@@ -94,6 +95,14 @@ class DownloadModel(Message):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+
+
+class CancelDownload(Message):
+    """The user wants a download off the list."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        super().__init__()
+        self.transfer = transfer
 
 
 class HubAnswered(Message):

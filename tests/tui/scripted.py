@@ -39,7 +39,7 @@ from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
 from squish.sessions.manager import ModelStatus, SessionManager
 from squish.tui.app import SquishApp
-from squish.tui.machine import Machine, Memory
+from squish.tui.memory_readings import Memory, MemoryReadings
 
 PID = 4711
 NOWHERE = Settings(home=Path("nowhere"), cache_dir=Path("nowhere"), offline=True)
@@ -217,7 +217,7 @@ class ScriptedSessions:
         return self.generations[-1]
 
 
-class FrozenMachine(Machine):
+class FrozenMachine(MemoryReadings):
     """A machine whose figures stand still."""
 
     def memory(self) -> Memory:

@@ -15,9 +15,9 @@ from squish.config.settings import Settings
 from squish.errors import GatedRepo
 from squish.hub.client import Hub, HubFile, Snapshot
 from squish.hub.search import Found
-from squish.tui import readme, variants
-from squish.tui.screens.card import CardScreen
+from squish.tui.hub import gguf_variants, readme
 from squish.tui.screens.hub import HubScreen
+from squish.tui.screens.model_card import ModelCardScreen
 from tests.local_hub import Fault, LocalHub
 from tests.tui.scenes import screen_text, until, write
 from tests.tui.scripted import FrozenMachine
@@ -55,7 +55,7 @@ def settings(hub: LocalHub, tmp_path: Path) -> Settings:
 async def opened(pilot: Pilot[None], key: str) -> None:
     await find(pilot, REPO)
     await pilot.press(key)
-    await until(pilot, lambda: isinstance(pilot.app.screen, CardScreen))
+    await until(pilot, lambda: isinstance(pilot.app.screen, ModelCardScreen))
 
 
 async def test_the_card_is_read_and_its_text_is_only_text(settings: Settings) -> None:
@@ -151,13 +151,13 @@ def test_files_that_a_name_means_are_offered() -> None:
     machine = replace(FrozenMachine().for_models(), total=10**10, free=10**10)
     here = Found(REPO, REPO, "acme", "gguf", 8 * 10**9, None, 0, 0, None)
     files = snapshot(m__Q8_0=9 * 10**9, m__Q4_K_M=5 * 10**9, m__Q2_K=3 * 10**9, m__F16__00001__of__00002=8 * 10**9)
-    offered = variants.of(here, files, 8192, machine)
+    offered = gguf_variants.of(here, files, 8192, machine)
     assert [(each.name, each.bits) for each in offered] == [
         (f"{REPO}:Q2_K", 3.0), (f"{REPO}:Q4_K_M", 5.0), (f"{REPO}:Q8_0", 9.0),
     ]  # fmt: skip
-    assert variants.best(offered).tag == "Q4_K_M", "the largest that fits"
+    assert gguf_variants.best(offered).tag == "Q4_K_M", "the largest that fits"
     small = replace(machine, total=10**9, free=10**9)
-    assert variants.best(variants.of(here, files, 8192, small)).tag == "Q2_K", "or what comes closest"
+    assert gguf_variants.best(gguf_variants.of(here, files, 8192, small)).tag == "Q2_K", "or what comes closest"
 
 
 @pytest.mark.parametrize(

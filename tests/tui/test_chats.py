@@ -12,9 +12,9 @@ from textual.widgets import Input, OptionList
 from squish.chats.chats import Chats, ChatSettings
 from squish.generation import ChatPrompt, Message
 from squish.tui.screens.chat import ChatScreen
+from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.find import FindScreen
-from squish.tui.screens.line import LineScreen
+from squish.tui.screens.line_input import LineScreen
 from squish.tui.widgets.chat_list import ChatList
 from squish.tui.widgets.transcript import WINDOW, Transcript
 from squish.tui.widgets.turns import AnswerView
@@ -327,7 +327,7 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         app.engine.last.finish()
         await until(pilot, lambda: "nothing to say" in note(pilot))
         await pilot.press("ctrl+n", "ctrl+s")
-        await until(pilot, lambda: isinstance(app.screen, FindScreen))
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen))
         await write(pilot, "keep")
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
         assert "…" not in screen_text(pilot).split("2026")[0].rsplit("│", 1)[-1], "a short title has its room"
@@ -335,7 +335,7 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         await until(pilot, lambda: transcript(pilot) == "q: the lighthouse keeper")
 
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: isinstance(app.screen, FindScreen))
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen))
         await write(pilot, "question 7")
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
         await pilot.press("enter")
@@ -349,7 +349,7 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         await pilot.press("i")
         await write(pilot, "/find keep")
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, FindScreen) and "lighthouse" in screen_text(pilot))
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen) and "lighthouse" in screen_text(pilot))
 
 
 async def test_a_long_chat_opens_at_its_end_with_few_widgets(tmp_path: Path) -> None:

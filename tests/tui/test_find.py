@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from squish.chats.chats import Chats
-from squish.tui.screens.find import FindScreen
+from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.widgets.searchable import place
 from squish.tui.widgets.transcript import Transcript
 from tests.tui.scenes import ready, screen_text, until, write
@@ -35,7 +35,7 @@ def reversed_words(pilot: Pilot[None]) -> list[str]:
 
 async def find(pilot: Pilot[None], words: str) -> None:
     await pilot.press("ctrl+s")
-    await until(pilot, lambda: isinstance(pilot.app.screen, FindScreen))
+    await until(pilot, lambda: isinstance(pilot.app.screen, ChatSearchScreen))
     await write(pilot, words)
     await until(pilot, lambda: pilot.app.screen.query_one(OptionList).option_count == 1)
     await pilot.press("enter")

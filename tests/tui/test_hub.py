@@ -17,16 +17,16 @@ from squish.hub.search import Found
 from squish.models import unfinished
 from squish.models.store import Store
 from squish.runtime import Runtime
-from squish.tui import finds
 from squish.tui.app import SquishApp
 from squish.tui.downloads import Transfer
-from squish.tui.finds import Choice
+from squish.tui.hub import filters
+from squish.tui.hub.filters import Filters
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.widgets.table import Table
-from squish.tui.widgets.transfers import one_line
+from squish.tui.widgets.transfer_list import one_line
 from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
 from tests.tui.scenes import ready, screen_text, until, write
@@ -252,7 +252,7 @@ def found(name: str, parameters: int, bits: float, downloads: int | None = None)
 def test_the_hub_adds_to_what_is_known_here() -> None:
     known = [found("a/one", 10**9, 4.5)]
     hub = [found("a/two", 10**9, 4.5, 7), found("a/one", 10**9, 4.5, 5)]
-    merged = finds.merged(known, hub)
+    merged = search.merged(known, hub)
     assert [(each.name, each.downloads) for each in merged] == [("a/one", 5), ("a/two", 7)]
 
 
@@ -260,18 +260,18 @@ def test_filters_and_orders() -> None:
     machine = FrozenMachine().for_models()
     all_ = [found("big", 70 * 10**9, 4.5, 9), found("mid", 8 * 10**9, 8.5, 5), found("small", 10**9, 4.5, 1)]
 
-    def names(choice: Choice) -> list[str]:
-        return [each.name for each in finds.chosen(all_, choice, machine)]
+    def names(choice: Filters) -> list[str]:
+        return [each.name for each in filters.chosen(all_, choice, machine)]
 
-    assert names(Choice()) == ["big", "mid", "small"]
-    assert names(Choice(fit=1)) == ["mid", "small"]
-    assert names(Choice(order=1)) == ["small", "mid", "big"]
-    assert names(Choice(parameters=1)) == ["small"]
-    assert names(Choice(bits=3)) == ["mid"]
+    assert names(Filters()) == ["big", "mid", "small"]
+    assert names(Filters(fit=1)) == ["mid", "small"]
+    assert names(Filters(order=1)) == ["small", "mid", "big"]
+    assert names(Filters(parameters=1)) == ["small"]
+    assert names(Filters(bits=3)) == ["mid"]
 
 
 @pytest.mark.parametrize(
     ("query", "names"), [("acme/x", ["acme/x"]), ("acme/x:Q8_0", ["acme/x:Q8_0"]), ("acme x", []), ("a/known", [])]
 )
 def test_a_repository_named_in_full_can_always_be_pulled(query: str, names: list[str]) -> None:
-    assert [each.name for each in finds.exact(query, [found("a/known", 10**9, 4.5)])] == names
+    assert [each.name for each in search.exact(query, [found("a/known", 10**9, 4.5)])] == names

@@ -7,9 +7,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from squish.generation import ChatPrompt, Message
-from squish.tui.screens.find import FindScreen
+from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.hub import HubScreen
-from squish.tui.screens.models import ModelPicker
+from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.widgets.hints import Hints
 from tests.tui.scenes import ask, first_run, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -60,7 +60,7 @@ async def test_a_letter_right_behind_a_key_that_moves_the_focus_is_for_the_new_p
         burst(app, "escape", "alt+up", "i", *"rye")
         await until(pilot, lambda: prompt(pilot).text == "rye")
         burst(app, "ctrl+s", *"moon")
-        await until(pilot, lambda: isinstance(app.screen, FindScreen) and written(app) == "moon")
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen) and written(app) == "moon")
         burst(app, "escape", "ctrl+l", *"qwen")
         await until(pilot, lambda: isinstance(app.screen, ModelPicker) and written(app) == "qwen")
         burst(app, "escape", "ctrl+o", *"03")

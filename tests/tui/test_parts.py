@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from squish.tui import actions, clipboard
-from squish.tui.machine import Machine
+from squish.tui.memory_readings import MemoryReadings
 from squish.tui.terminal import guarded_stderr
 from squish.tui.widgets.markdown import COST_FACTOR, MIN_INTERVAL, FlushPacer
 from squish.tui.widgets.prompt import History
@@ -98,7 +98,7 @@ async def test_text_reaches_the_clipboard_program(tmp_path: Path) -> None:
 
 
 def test_readings_of_this_machine() -> None:
-    machine = Machine()
+    machine = MemoryReadings()
     memory = machine.memory()
     assert 0 < memory.used < memory.total
     assert (machine.process_memory(os.getpid()) or 0) > 1_000_000

@@ -20,13 +20,13 @@ from squish.chats.export import export, file_name, format_of
 from squish.errors import SquishError
 from squish.text import clean
 from squish.tui import actions
-from squish.tui.context import Context
-from squish.tui.conversation import Conversation
+from squish.tui.chat.context_meter import Context
+from squish.tui.chat.conversation import Conversation
 from squish.tui.messages import OpenChat
 from squish.tui.screens.chat_messages import ChatMessages, turn_with
+from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.find import FindScreen
-from squish.tui.screens.line import LineScreen
+from squish.tui.screens.line_input import LineScreen
 from squish.tui.widgets.params import ParamsPanel
 from squish.tui.widgets.searchable import place
 from squish.tui.widgets.turns import Part
@@ -250,7 +250,7 @@ class ChatScreen(ChatMessages):
         self._refresh()
 
     async def action_find(self, words: str = "") -> None:
-        await self.app.push_screen(FindScreen(self._runtime.chats, words), self._found)
+        await self.app.push_screen(ChatSearchScreen(self._runtime.chats, words), self._found)
 
     async def _found(self, hit: Hit | None) -> None:
         if hit:

@@ -23,14 +23,15 @@ from squish.errors import SquishError
 from squish.models.store import Manifest
 from squish.runtime import Runtime
 from squish.text import clean
-from squish.tui import actions, attachments, context, counting, loading, summary
-from squish.tui.answering import Answering
-from squish.tui.context import Context
-from squish.tui.conversation import Conversation, Turn
-from squish.tui.machine import Machine
+from squish.tui import actions, counting, loading, status_facts
+from squish.tui.chat import attachments, context_meter
+from squish.tui.chat.answer_tasks import AnswerTasks
+from squish.tui.chat.context_meter import Context
+from squish.tui.chat.conversation import Conversation, Turn
+from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import AnswerEnded, AnswerEvent, DraftChanged, FollowingChanged, ModelLoaded, QuestionSent
-from squish.tui.screens.models import ModelPicker
-from squish.tui.widgets.chat_list import ChatList, Row
+from squish.tui.screens.model_picker import ModelPicker
+from squish.tui.widgets.chat_list import ChatList, ChatRow
 from squish.tui.widgets.hints import Hints
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.params import ParamsPanel
@@ -50,7 +51,9 @@ class ChatCore(Screen[None]):
 
     AUTO_FOCUS = "#prompt"
 
-    def __init__(self, runtime: Runtime, model: str | None, machine: Machine, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, runtime: Runtime, model: str | None, machine: MemoryReadings, clock: Callable[[], float]
+    ) -> None:
         super().__init__()
         self._runtime = runtime
         self._machine = machine
@@ -77,7 +80,7 @@ class ChatCore(Screen[None]):
         yield Keys()
 
     async def on_mount(self) -> None:
-        self._answering = Answering(self.app, self._runtime, self)
+        self._answering = AnswerTasks(self.app, self._runtime, self)
         self._transcript = self.query_one(Transcript)
         self._prompt = self.query_one(PromptInput)
         self._strip = self.query_one(StatusStrip)
@@ -187,7 +190,7 @@ class ChatCore(Screen[None]):
             self._prompt.give_back(text)
             return
         if self._fullness.too_long:
-            self.app.notify(context.advice(self._fullness), severity="warning", markup=False)
+            self.app.notify(context_meter.advice(self._fullness), severity="warning", markup=False)
             self._prompt.give_back(text)
             return
         await self._ask(self._conversation, text, files)
@@ -352,7 +355,7 @@ class ChatCore(Screen[None]):
         self._prompt.border_subtitle = self._fullness.label(max(self._prompt.size.width - 6, 20))
 
     def _refresh_strip(self) -> None:
-        self._strip.facts = summary.facts(self._conversation, self._runtime.sessions.status(), self._machine)
+        self._strip.facts = status_facts.facts(self._conversation, self._runtime.sessions.status(), self._machine)
 
     def _refresh_list(self) -> None:
         if not self.has_class("-chats"):
@@ -361,6 +364,6 @@ class ChatCore(Screen[None]):
             rows = [self._row(chat.id, chat.title) for chat in self._runtime.chats.recent(LISTED)]
             self._list.show(rows, self._conversation.id)
 
-    def _row(self, id: int, title: str) -> Row:
+    def _row(self, id: int, title: str) -> ChatRow:
         known = self._known.get(id)
-        return Row(id, title, "running" if known and known.running else "news" if known and known.unread else "")
+        return ChatRow(id, title, "running" if known and known.running else "news" if known and known.unread else "")

@@ -10,8 +10,9 @@ from textual import on
 from textual.content import Content
 
 from squish.text import clean
-from squish.tui import clipboard, parameters
-from squish.tui.conversation import Conversation, Turn
+from squish.tui import clipboard
+from squish.tui.chat import parameters
+from squish.tui.chat.conversation import Conversation, Turn
 from squish.tui.messages import SettingsChanged
 from squish.tui.screens.chat_core import ChatCore
 from squish.tui.widgets.markdown import code_blocks

@@ -1,33 +1,37 @@
 """The hub: find a model, see whether it fits and why, download it with one key.
 
-How models are searched is in hub_search.py. State changes only in the handlers.
+How models are searched is in tui/hub. State changes only in the handlers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
 from squish import figures
 from squish.hub.search import Found
+from squish.memory import fit
 from squish.runtime import Runtime
 from squish.text import clean
-from squish.tui import actions, finds, summary, variants
+from squish.tui import actions, status_facts
 from squish.tui.downloads import Downloads
-from squish.tui.finds import FIRST_RUN, Choice
-from squish.tui.machine import Machine
-from squish.tui.messages import DownloadModel, UseModel
-from squish.tui.screens.card import CardScreen
+from squish.tui.hub import filters, gguf_variants
+from squish.tui.hub.filters import FIRST_RUN, Filters
+from squish.tui.hub.model_search import ModelSearch
+from squish.tui.memory_readings import MemoryReadings
+from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
 from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.hub_search import HubSearch
-from squish.tui.widgets import transfers
-from squish.tui.widgets.card import ModelCard
-from squish.tui.widgets.find_row import COLUMNS, filter_line, row
+from squish.tui.screens.model_card import ModelCardScreen
+from squish.tui.widgets import transfer_list
+from squish.tui.widgets.hub_row import COLUMNS, filter_line, row
 from squish.tui.widgets.keys import Keys
+from squish.tui.widgets.model_card import ModelCard
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
@@ -35,18 +39,21 @@ from squish.tui.widgets.table import Table
 TICK = 0.5
 
 
-class HubScreen(HubSearch):
+class HubScreen(Screen[None]):
     """A search, a table and the card of the marked row."""
 
     CSS_PATH: ClassVar = ["panels.tcss", "hub.tcss"]
     BINDINGS = actions.bindings("hub")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: Machine, downloads: Downloads) -> None:
-        super().__init__(runtime, machine)
+    def __init__(self, runtime: Runtime, machine: MemoryReadings, downloads: Downloads) -> None:
+        super().__init__()
+        self._runtime, self._memory = runtime, machine
+        self._search = ModelSearch(runtime, self)
+        self._machine: fit.Machine | None = None
         self.VERTICAL_BREAKPOINTS = [(0, "-low"), (23, "-tall")]
         self._downloads = downloads
-        self._choice = Choice()
+        self._choice = Filters()
         self._found: dict[str, Found] = {}
         self._first_run = False
 
@@ -62,11 +69,36 @@ class HubScreen(HubSearch):
 
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = self.app.animation_level != "none"
-        self._first_run = not self._installed()
+        self._first_run = not self._search.installed()
         if self._first_run:
             self._choice = FIRST_RUN
         self.set_interval(TICK, self._tick)
-        self._search()
+        self._look()
+
+    def on_screen_resume(self) -> None:
+        self.run_worker(self._read_machine(), group="machine", exit_on_error=False)
+
+    # ---- what background work says
+
+    @on(Input.Changed)
+    def _look(self) -> None:
+        """Show what is known here at once, and ask the Hub when nothing is written for a moment."""
+        self._search.begin(self.query_one(Input).value)
+        self.run_worker(self._search.ask_hub(), group="search", exit_on_error=False)
+        self._show()
+
+    @on(HubAnswered)
+    def _hub_answered(self, event: HubAnswered) -> None:
+        if self._search.take(event):
+            self._show()
+
+    async def _read_machine(self) -> None:
+        self.post_message(MachineRead(await asyncio.to_thread(self._memory.for_models)))
+
+    @on(MachineRead)
+    def _machine_read(self, event: MachineRead) -> None:
+        self._machine = event.machine
+        self._show()
 
     # ---- what the keys do
 
@@ -105,9 +137,9 @@ class HubScreen(HubSearch):
         find = self._marked
         if find is None or self._machine is None:
             return
-        if find.name in self._installed():
+        if find.name in self._search.installed():
             self.post_message(UseModel(find.name))
-        elif finds.verdict(find, self._choice.context, self._machine) == "no":
+        elif filters.verdict(find, self._choice.context, self._machine) == "no":
             text = f"{clean(find.name)} does not fit into this machine's memory. Download {figures.size(find.size)}?"
             self.app.push_screen(ConfirmScreen("It does not fit", text, "Download"), self._confirmed)
         else:
@@ -119,7 +151,7 @@ class HubScreen(HubSearch):
 
     def _begin(self, find: Found) -> None:
         """Download a model; of a repository with several GGUF files one is chosen first."""
-        if variants.may_differ(find):
+        if gguf_variants.may_differ(find):
             self._open_card(find, choosing=True)
         else:
             self._download(find.name)
@@ -131,10 +163,10 @@ class HubScreen(HubSearch):
     def _open_card(self, find: Found, choosing: bool) -> None:
         if self._machine:
             settings, context = self._runtime.settings, self._choice.context
-            self.app.push_screen(CardScreen(find, context, self._machine, settings, choosing), self._download)
+            self.app.push_screen(ModelCardScreen(find, context, self._machine, settings, choosing), self._download)
 
     def _download(self, name: str | None) -> None:
-        if name and name in self._installed():
+        if name and name in self._search.installed():
             self.post_message(UseModel(name))
         elif name:
             self.post_message(DownloadModel(name))
@@ -152,18 +184,18 @@ class HubScreen(HubSearch):
 
     def _show(self) -> None:
         statuses = self._runtime.sessions.status()
-        self.query_one(StatusStrip).facts = summary.of_models(statuses, self._reader)
+        self.query_one(StatusStrip).facts = status_facts.of_models(statuses, self._memory)
         self._show_first_run()
         if self._machine is None:
             return
-        everything, context = self._everything(), self._choice.context
-        shown = finds.chosen(everything, self._choice, self._machine)
+        everything, context = self._search.everything(), self._choice.context
+        shown = filters.chosen(everything, self._choice, self._machine)
         self._found = {each.name: each for each in shown}
-        installed, colors = self._installed(), self.app.theme_variables
+        installed, colors = self._search.installed(), self.app.theme_variables
         self.query_one(Table).fill(
             [(each.name, row(each, self._sign(each.name, installed), context, self._machine, colors)) for each in shown]
         )
-        line = filter_line(self._choice, len(shown), len(everything), self._searching, self._error)
+        line = filter_line(self._choice, len(shown), len(everything), self._search.searching, self._search.error)
         self.query_one("#filters", Static).update(line)
         self._show_card()
 
@@ -179,9 +211,9 @@ class HubScreen(HubSearch):
         transfer = self._downloads.find(name)
         if transfer and transfer.state != "done":
             done = "" if transfer.fraction is None else f" {figures.percent(transfer.fraction)}"
-            symbol, word = transfers.look(transfer)
+            symbol, word = transfer_list.look(transfer)
             return f"{symbol} {word}{done}"
-        return "✓ installed" if name in self._installed() else ""
+        return "✓ installed" if name in self._search.installed() else ""
 
     def _sign(self, name: str, installed: frozenset[str]) -> str:
         return "✓" if name in installed else self._state(name)[:1]
@@ -190,7 +222,7 @@ class HubScreen(HubSearch):
         """Somebody without a model reads what to do."""
         banner = self.query_one("#first", Static)
         active = self._downloads.active
-        banner.display = self._first_run and not self._installed()
+        banner.display = self._first_run and not self._search.installed()
         if active:
             name = clean(active[0].id)
             banner.update(f"{name} is on its way. The chat opens when it is here. ctrl+t shows how far it is.")

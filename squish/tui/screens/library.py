@@ -22,10 +22,10 @@ from squish.models.store import Manifest
 from squish.runtime import Runtime
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
-from squish.tui import actions, loading, preferences, summary
+from squish.tui import actions, loading, preferences, status_facts
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
-from squish.tui.machine import Machine
+from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.widgets.keys import Keys
@@ -33,7 +33,7 @@ from squish.tui.widgets.model_row import COLUMNS, details_of, row
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
-from squish.tui.widgets.transfers import TransferList
+from squish.tui.widgets.transfer_list import TransferList
 
 TICK = 0.5
 
@@ -45,7 +45,7 @@ class LibraryScreen(Screen[None]):
     BINDINGS = actions.bindings("library")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: Machine, downloads: Downloads) -> None:
+    def __init__(self, runtime: Runtime, machine: MemoryReadings, downloads: Downloads) -> None:
         super().__init__()
         self._runtime, self._machine, self._downloads = runtime, machine, downloads
         self._manifests: dict[str, Manifest] = {}
@@ -180,7 +180,7 @@ class LibraryScreen(Screen[None]):
 
     def _show(self) -> None:
         statuses = {each.name: each for each in self._runtime.sessions.status()}
-        self.query_one(StatusStrip).facts = summary.of_models(statuses.values(), self._machine)
+        self.query_one(StatusStrip).facts = status_facts.of_models(statuses.values(), self._machine)
         nothing, table = self.query_one("#nothing", Static), self.query_one(Table)
         try:
             installed = self._runtime.store.list()

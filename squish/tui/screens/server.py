@@ -18,9 +18,9 @@ from squish import figures
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestState, RequestStatus
 from squish.text import clean
-from squish.tui import actions, clipboard, summary
-from squish.tui.machine import Machine
-from squish.tui.server import ApiServer
+from squish.tui import actions, clipboard, status_facts
+from squish.tui.api_server import ApiServer
+from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
@@ -56,7 +56,7 @@ class ServerScreen(Screen[None]):
     BINDINGS = actions.bindings("server")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: Machine, server: ApiServer) -> None:
+    def __init__(self, runtime: Runtime, machine: MemoryReadings, server: ApiServer) -> None:
         super().__init__()
         self._runtime, self._machine, self._server = runtime, machine, server
         self._lines = 0
@@ -129,7 +129,7 @@ class ServerScreen(Screen[None]):
 
     def _show(self) -> None:
         requests = self._runtime.sessions.activity()
-        self.query_one(StatusStrip).facts = summary.of_models(self._runtime.sessions.status(), self._machine)
+        self.query_one(StatusStrip).facts = status_facts.of_models(self._runtime.sessions.status(), self._machine)
         self.query_one("#state", Static).update(_state(self._server, requests))
         table = self.query_one(Table)
         table.fill([(str(each.id), self._row(each)) for each in reversed(requests)])

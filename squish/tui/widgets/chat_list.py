@@ -19,7 +19,7 @@ _SIGNS = {"running": ("▶ ", "$text-primary"), "news": ("● ", "$text-accent")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChatRow:
     """running: an answer is being written; news: one has ended that was not seen."""
 
     id: int
@@ -35,7 +35,7 @@ class ChatList(OptionList):
     def __init__(self) -> None:
         super().__init__(id="chats", markup=False, compact=True)
         self.border_title = "Chats"
-        self._rows: tuple[Row, ...] = ()
+        self._rows: tuple[ChatRow, ...] = ()
         self._current: int | None = None
         self._width = 0
 
@@ -44,7 +44,7 @@ class ChatList(OptionList):
         """The chat that keys act on."""
         return self._rows[self.highlighted].id if self.highlighted is not None and self._rows else None
 
-    def show(self, rows: Sequence[Row], current: int | None) -> None:
+    def show(self, rows: Sequence[ChatRow], current: int | None) -> None:
         """Show these chats; the mark stays on the chat it is on."""
         width = max(self.content_size.width, 12)
         if (tuple(rows), current, width) == (self._rows, self._current, self._width):
@@ -56,7 +56,7 @@ class ChatList(OptionList):
         self.border_title = f"Chats ({live} live)" if live else "Chats"
         self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), 0 if rows else None)
 
-    def _line(self, row: Row, width: int) -> Content:
+    def _line(self, row: ChatRow, width: int) -> Content:
         sign, style = _SIGNS[row.sign]
         title = Content(clean(row.title) or "…").truncate(width - 3, ellipsis=True)
         return Content.assemble((sign, style), title.stylize("bold") if row.id == self._current else title)

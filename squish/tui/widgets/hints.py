@@ -9,7 +9,8 @@ from textual.widgets import Static
 
 from squish import figures
 from squish.text import clean
-from squish.tui import actions, attachments
+from squish.tui import actions
+from squish.tui.chat import attachments
 
 _COMMANDS_SHOWN = 7
 

@@ -14,8 +14,8 @@ from squish.chats.chats import ChatSettings
 from squish.errors import InvalidInput
 from squish.text import clean
 from squish.tui import actions
+from squish.tui.chat.parameters import PARAMETERS, PRESETS, parameter, preset_of, with_preset, with_value, written
 from squish.tui.messages import SettingsChanged
-from squish.tui.parameters import PARAMETERS, PRESETS, parameter, preset_of, with_preset, with_value, written
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
 

@@ -10,7 +10,8 @@ from typing import ClassVar
 from textual.binding import Binding
 from textual.widgets import TextArea
 
-from squish.tui import actions, attachments
+from squish.tui import actions
+from squish.tui.chat import attachments
 from squish.tui.messages import DraftChanged, QuestionSent
 
 

@@ -9,7 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from squish import figures
-from squish.tui.machine import Memory
+from squish.tui.memory_readings import Memory
 
 _GAP = 3
 _NAME_WIDTH = 24

@@ -14,7 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from squish.tui import actions
-from squish.tui.conversation import Turn
+from squish.tui.chat.conversation import Turn
 from squish.tui.messages import FollowingChanged
 from squish.tui.widgets.searchable import Place, Searchable
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView

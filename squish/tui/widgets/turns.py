@@ -13,8 +13,8 @@ from textual.widgets import Static
 from squish import figures
 from squish.errors import SquishError
 from squish.text import clean
-from squish.tui.answer import Answer
-from squish.tui.conversation import Turn
+from squish.tui.chat.answer_state import AnswerState
+from squish.tui.chat.conversation import Turn
 from squish.tui.widgets.markdown import LiveMarkdown, Palette, frozen
 from squish.tui.widgets.searchable import Searchable
 
@@ -128,7 +128,7 @@ def _question(turn: Turn) -> Content:
     return Content.assemble(*lines)
 
 
-def _thought(answer: Answer, unfolded: bool) -> Content:
+def _thought(answer: AnswerState, unfolded: bool) -> Content:
     seconds = figures.seconds(answer.thinking_time)
     if answer.phase == "thinking":
         head = f"{'▾' if unfolded else '▸'} thinking {seconds}"
@@ -145,7 +145,7 @@ def _thought(answer: Answer, unfolded: bool) -> Content:
     return Content.styled(head, "bold")
 
 
-def _note(answer: Answer, model: str) -> Content:
+def _note(answer: AnswerState, model: str) -> Content:
     match answer.phase:
         case _ if answer.running and answer.stopping:
             return Content("■ stopping …")
@@ -166,7 +166,7 @@ def _note(answer: Answer, model: str) -> Content:
             return Content(_footer(answer))
 
 
-def _prefill(answer: Answer) -> Content:
+def _prefill(answer: AnswerState) -> Content:
     fraction = answer.prefill_fraction
     counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
     return Content.assemble(
@@ -176,7 +176,7 @@ def _prefill(answer: Answer) -> Content:
     )
 
 
-def _footer(answer: Answer) -> str:
+def _footer(answer: AnswerState) -> str:
     """`212 tok · 48 tok/s · TTFT 0.31 s`, with what is not known left out."""
     tokens, pieces = answer.usage.completion_tokens, list[str]()
     if answer.phase == "stopped":

@@ -11,12 +11,10 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from squish import figures
-from squish.errors import SquishError
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.downloads import Downloads, State, Transfer
-from squish.tui.messages import UseModel
-from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.messages import CancelDownload, UseModel
 
 TICK = 0.25
 _BAR = 16
@@ -163,30 +161,8 @@ class TransferList(OptionList):
             self.refill()
 
     def action_cancel(self) -> None:
-        """Take it off the list; what has arrived is deleted, so that is asked first."""
-        transfer = self.marked
-        if transfer is None:
-            return
-        if transfer.state == "done" or not transfer.done:
-            self.run_worker(self._cancel(transfer), exit_on_error=False)
-            return
-        question = f"Stop the download of {clean(transfer.id)} and delete the {figures.size(transfer.done)} of it?"
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.run_worker(self._cancel(transfer), exit_on_error=False)
-
-        self.app.push_screen(ConfirmScreen("Cancel download", question, "Delete"), answered)
-
-    async def _cancel(self, transfer: Transfer) -> None:
-        try:
-            freed = await self._downloads.cancel(transfer)
-        except SquishError as error:
-            self.app.notify(clean(error.message), severity="error", markup=False)
-            return
-        self.refill()
-        if freed:
-            self.app.notify(f"{figures.size(freed)} deleted.", markup=False)
+        if self.marked:
+            self.post_message(CancelDownload(self.marked))
 
     def action_use(self) -> None:
         if self.marked:

@@ -15,7 +15,7 @@ from squish.errors import SquishError
 from squish.generation import GenerationRequest
 from squish.runtime import Runtime
 from squish.sessions.engine import Generation
-from squish.tui.conversation import Turn
+from squish.tui.chat.conversation import Turn
 from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent
 
@@ -26,7 +26,7 @@ class _Live:
     generation: Generation | None = None
 
 
-class Answering:
+class AnswerTasks:
     """The answers that are being written. `listener` gets AnswerEvent and, once for each, AnswerEnded."""
 
     def __init__(self, app: App[None], runtime: Runtime, listener: MessagePump) -> None:

@@ -23,7 +23,7 @@ _GAP = "  "
 class ModelPicker(Chooser[str | None]):
     """Returns the chosen id, or None."""
 
-    CSS_PATH = "models.tcss"
+    CSS_PATH = "model_picker.tcss"
 
     def __init__(self, installed: Sequence[Manifest], current: str) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from textual.widgets import Input
 class LineScreen(ModalScreen[str | None]):
     """Returns the line, or None. title and value are clean already."""
 
-    CSS_PATH = "line.tcss"
+    CSS_PATH = "line_input.tcss"
     BINDINGS: ClassVar = [Binding("escape", "dismiss", "Close", id="line.close", priority=True)]
 
     def __init__(self, title: str, value: str) -> None:

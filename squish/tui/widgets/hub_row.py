@@ -12,9 +12,9 @@ from squish.errors import HubUnreachable, Offline, SquishError
 from squish.hub.search import Found
 from squish.memory import fit
 from squish.text import clean
-from squish.tui import finds
-from squish.tui.finds import Choice
-from squish.tui.widgets.card import FIT_LOOKS
+from squish.tui.hub import filters
+from squish.tui.hub.filters import Filters
+from squish.tui.widgets.model_card import FIT_LOOKS
 from squish.tui.widgets.table import Column
 
 COLUMNS = (
@@ -30,7 +30,7 @@ COLUMNS = (
 
 def row(find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapping[str, str]) -> tuple[Text, ...]:
     """A cell for each column. sign: what has become of it here, one character; colors: the theme's."""
-    needs = finds.estimate(find, context, machine)
+    needs = filters.estimate(find, context, machine)
     symbol, word, style = FIT_LOOKS[fit.verdict(needs, machine) if needs else None]
     return (
         Text.assemble((f"{sign or ' '} ", colors["text-success"]), clean(find.name)),
@@ -43,13 +43,13 @@ def row(find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapp
     )
 
 
-def filter_line(choice: Choice, shown: int, all_: int, searching: bool, error: SquishError | None) -> Content:
+def filter_line(choice: Filters, shown: int, all_: int, searching: bool, error: SquishError | None) -> Content:
     """The filters with their keys, how many models they let through, and how the search goes."""
     values = (
-        ("f", finds.FITS[choice.fit][0], choice.fit),
-        ("p", f"size {finds.PARAMETERS[choice.parameters][0]}" if choice.parameters else "size", choice.parameters),
-        ("b", f"bits {finds.BITS[choice.bits][0]}" if choice.bits else "bits", choice.bits),
-        ("s", finds.ORDERS[choice.order], choice.order),
+        ("f", filters.FITS[choice.fit][0], choice.fit),
+        ("p", f"size {filters.PARAMETERS[choice.parameters][0]}" if choice.parameters else "size", choice.parameters),
+        ("b", f"bits {filters.BITS[choice.bits][0]}" if choice.bits else "bits", choice.bits),
+        ("s", filters.ORDERS[choice.order][0], choice.order),
     )
     pieces: list[Content | str | tuple[str, str]] = []
     for key, value, changed in values:

@@ -9,7 +9,7 @@ from squish.hub.client import Snapshot
 from squish.hub.search import Found
 from squish.memory import fit
 from squish.pull.repository import is_safe_name, shortest_tag, variants
-from squish.tui import finds
+from squish.tui.hub import filters
 
 _RANKS: dict[fit.Fits | None, int] = {"yes": 0, "tight": 1, None: 2, "no": 3}
 
@@ -36,7 +36,7 @@ def of(find: Found, snapshot: Snapshot, context: int, machine: fit.Machine) -> l
             continue
         tag = shortest_tag(each, among)
         bits = 8 * each.size / find.parameters if find.parameters else None
-        fits = finds.verdict(replace(find, size=each.size), context, machine)
+        fits = filters.verdict(replace(find, size=each.size), context, machine)
         found.append(Variant(f"{find.repo}:{tag}", tag, each.size, bits, fits))
     return sorted(found, key=lambda each: (each.size, each.tag))
 

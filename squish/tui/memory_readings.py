@@ -17,7 +17,7 @@ class Memory:
     total: int
 
 
-class Machine:
+class MemoryReadings:
     """Readings that cost well under a millisecond each, but for `for_models`."""
 
     def for_models(self) -> fit.Machine:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
-from squish.tui.answer import Phase
-from squish.tui.conversation import Conversation
-from squish.tui.machine import Machine
+from squish.tui.chat.answer_state import Phase
+from squish.tui.chat.conversation import Conversation
+from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.status import Facts
 
 
-def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: Machine) -> Facts:
+def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Facts:
     """The strip's figures, with the machine read now."""
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.name == model), None)
@@ -51,7 +51,7 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "○", "not loaded" if has_model else "no model", "$foreground-muted"
 
 
-def of_models(statuses: Iterable[ModelStatus], machine: Machine) -> Facts:
+def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Facts:
     """The strip's figures where no conversation is on: the model that works, else the one that is loaded."""
     ranks = {"loading": 1, "ready": 2, "failed": 3}
     status = min(statuses, key=lambda each: 0 if each.running else ranks[each.state], default=None)

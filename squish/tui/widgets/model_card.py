@@ -9,7 +9,7 @@ from squish import figures
 from squish.hub.search import Found
 from squish.memory import fit
 from squish.text import clean
-from squish.tui import finds
+from squish.tui.hub import filters
 
 FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
     "yes": ("●", "fits", "$text-success"),
@@ -17,7 +17,7 @@ FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
     "no": ("○", "no", "$text-error"),
     None: ("·", "?", "$foreground-muted"),
 }
-_SLIDER = len(finds.CONTEXTS)
+_SLIDER = len(filters.CONTEXTS)
 
 
 class ModelCard(Static):
@@ -69,7 +69,7 @@ def _on_disk(find: Found) -> str:
 
 def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
     """Whether it fits at a context, with the numbers, and the longest context that does."""
-    needs = finds.estimate(find, context, machine)
+    needs = filters.estimate(find, context, machine)
     if needs is None:
         return [
             Content.styled("Nobody says how large it is: whether it fits shows when it is loaded.", "$text-warning")
@@ -82,13 +82,13 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
         "no": f"It does not fit: it needs {figures.size(needs.needed)}, this machine has "
         f"{figures.size(machine.total)} of {machine.kind}.",
     }[found]
-    at = finds.CONTEXTS.index(context)
+    at = filters.CONTEXTS.index(context)
     slider = "━" * at + "●" + "─" * (_SLIDER - at - 1)
     sums = f"weights {figures.size(needs.weights)} + cache {figures.size(needs.cache)} + engine "
     sums += f"{figures.size(needs.overhead)} = {'' if needs.exact else 'about '}{figures.size(needs.needed)}"
     if machine.float32 and needs.weights > find.size:
         sums += " · a CPU computes in float32"
-    longest = fit.largest_context(fit.guessed(find.parameters), find.size, machine, finds.CONTEXTS[-1])
+    longest = fit.largest_context(fit.guessed(find.parameters), find.size, machine, filters.CONTEXTS[-1])
     limit = f"fits up to {longest // 1024}k" if longest else "fits at no context"
     return [
         Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else "")),

@@ -12,7 +12,7 @@ import msgspec
 
 from squish.chats.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
 from squish.generation import ChatPrompt, GenerationRequest, Message
-from squish.tui.answer import Answer
+from squish.tui.chat.answer_state import AnswerState
 
 SAVE_INTERVAL = 0.25
 
@@ -40,7 +40,7 @@ class Turn:
     conversation: Conversation
     question: str
     model: str
-    answer: Answer
+    answer: AnswerState
     attachments: tuple[Attachment, ...] = ()
     parent: int | None = None
     question_id: int = 0
@@ -110,7 +110,7 @@ class Conversation:
             self.title = title_of(question)
             self.id = self.chats.create(self.model, self.settings, question)
         asked, answered = self.chats.ask(self.id, parent, question, self.model, attachments)
-        turn = Turn(self, question, self.model, Answer(self.clock), attachments, parent, asked, answered)
+        turn = Turn(self, question, self.model, AnswerState(self.clock), attachments, parent, asked, answered)
         turn.answers = Versions((answered,), 0)
         others = instead_of.questions.ids if instead_of else ()
         turn.questions = Versions((*others, asked), len(others))
@@ -123,7 +123,7 @@ class Conversation:
         assert self.id is not None
         answered = self.chats.answer_again(self.id, turn.question_id, self.model)
         again = Turn(
-            self, turn.question, self.model, Answer(self.clock), turn.attachments,
+            self, turn.question, self.model, AnswerState(self.clock), turn.attachments,
             turn.parent, turn.question_id, answered, turn.questions,
             Versions((*turn.answers.ids, answered), len(turn.answers.ids)),
         )  # fmt: skip
@@ -157,7 +157,7 @@ class Conversation:
             turn = self.live
         else:
             turn = Turn(
-                self, question.text, answer.model, Answer.restored(answer, self.clock), question.attachments,
+                self, question.text, answer.model, AnswerState.restored(answer, self.clock), question.attachments,
                 question.parent, question.id, answer.id,
             )  # fmt: skip
         turn.questions, turn.answers = _versions(tree, question.id), _versions(tree, answer.id)

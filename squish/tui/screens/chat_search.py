@@ -19,10 +19,10 @@ from squish.text import clean
 from squish.tui.screens.chooser import Chooser
 
 
-class FindScreen(Chooser[Hit | None]):
+class ChatSearchScreen(Chooser[Hit | None]):
     """Returns the place that was chosen, or None."""
 
-    CSS_PATH = "find.tcss"
+    CSS_PATH = "chat_search.tcss"
 
     def __init__(self, chats: Chats, words: str = "") -> None:
         super().__init__()

@@ -21,21 +21,21 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.names import RepoName, parse
 from squish.text import clean
-from squish.tui import readme, variants
 from squish.tui.faults import fault
+from squish.tui.hub import gguf_variants, readme
+from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
-from squish.tui.variants import Variant
-from squish.tui.widgets.card import FIT_LOOKS, about, fit_lines
 from squish.tui.widgets.markdown import Palette, frozen
+from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
 
 
-class CardScreen(ModalScreen[str | None]):
+class ModelCardScreen(ModalScreen[str | None]):
     """Returns the name to download, or None.
 
     choosing: it was opened to choose a file, so that it closes at once where there is nothing to choose.
     """
 
-    CSS_PATH = "card.tcss"
+    CSS_PATH = "model_card.tcss"
     BINDINGS: ClassVar = [
         Binding("escape,i,q", "dismiss", "Close", id="card.close"),
         Binding("enter,d", "take", "Download", id="card.take", priority=True),
@@ -68,9 +68,9 @@ class CardScreen(ModalScreen[str | None]):
         hub, find = Hub(self._settings), self._find
         text, found, failure = "", list[Variant](), None
         try:
-            if variants.may_differ(find):
+            if gguf_variants.may_differ(find):
                 snapshot = await hub.snapshot(find.repo)
-                found = variants.of(find, snapshot, self._tokens, self._machine)
+                found = gguf_variants.of(find, snapshot, self._tokens, self._machine)
             if _is_on_hub(find.repo):
                 text = readme.readable(await hub.card(find.repo))
         except SquishError as error:
@@ -104,7 +104,7 @@ class CardScreen(ModalScreen[str | None]):
         options = self.query_one(OptionList)
         options.display = True
         options.set_options([Option(row(each)) for each in self._variants])
-        options.highlighted = self._variants.index(variants.best(self._variants))
+        options.highlighted = self._variants.index(gguf_variants.best(self._variants))
         options.border_title = "Which file?"
         options.focus()
         self.call_after_refresh(options.refresh, layout=True)

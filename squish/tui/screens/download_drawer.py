@@ -13,13 +13,13 @@ from textual.widgets import Static
 from squish.tui.downloads import Downloads
 from squish.tui.messages import UseModel
 from squish.tui.widgets.keys import Keys
-from squish.tui.widgets.transfers import TICK, TransferList
+from squish.tui.widgets.transfer_list import TICK, TransferList
 
 
 class DownloadDrawer(ModalScreen[None]):
     """Closes with escape or with the key that opened it."""
 
-    CSS_PATH: ClassVar = ["panels.tcss", "drawer.tcss"]
+    CSS_PATH: ClassVar = ["panels.tcss", "download_drawer.tcss"]
     AUTO_FOCUS = "TransferList"
     BINDINGS: ClassVar = [Binding("escape,ctrl+t", "dismiss", "close", id="drawer.close", priority=True)]
 

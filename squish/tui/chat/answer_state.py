@@ -29,7 +29,7 @@ _LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
 _REASONS: tuple[FinishReason, ...] = ("stop", "length", "cancelled", "tool_calls")
 
 
-class Answer:
+class AnswerState:
     """What is known of one answer.
 
     `clock` gives seconds; live figures are measured with it, final ones come from the engine.
@@ -56,7 +56,7 @@ class Answer:
         self._thought_cleaner = StreamCleaner()
 
     @classmethod
-    def restored(cls, saved: Saved, clock: Callable[[], float]) -> Answer:
+    def restored(cls, saved: Saved, clock: Callable[[], float]) -> AnswerState:
         """An answer as it was saved. One that another process still writes counts as stopped here."""
         answer, figures = cls(clock), saved.figures
         answer.text, answer.reasoning, answer.thought = saved.text, saved.reasoning, figures.thought

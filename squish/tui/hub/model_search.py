@@ -1,0 +1,75 @@
+"""What the hub knows: the catalog and what is installed at once, what the Hub answers while one writes.
+
+Plain object on the event loop. Knows no widget; `listener` gets a HubAnswered for every search that was not overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual.message_pump import MessagePump
+
+from squish.errors import SquishError
+from squish.hub import search
+from squish.hub.search import Found, Wanted
+from squish.runtime import Runtime
+from squish.tui.faults import fault
+from squish.tui.messages import HubAnswered
+
+DEBOUNCE = 0.3
+LIMIT = 100
+
+
+class ModelSearch:
+    """A search whose later answers replace the earlier ones. searching: the Hub has not answered yet."""
+
+    def __init__(self, runtime: Runtime, listener: MessagePump) -> None:
+        self._runtime, self._listener = runtime, listener
+        self.query = ""
+        self.searching = False
+        self.error: SquishError | None = None
+        self._number = 0
+        self._hub: tuple[Found, ...] = ()
+
+    def begin(self, query: str) -> None:
+        """Look for other words from now on; `ask_hub` is to follow."""
+        self.query = " ".join(query.split())
+        self._number += 1
+        self.searching, self.error = True, None
+
+    async def ask_hub(self) -> None:
+        """Ask the Hub for the query when nothing is written for a moment."""
+        number, query = self._number, self.query
+        found: list[Found] = []
+        failure: SquishError | None = None
+        try:
+            if number > 1 and not self._runtime.settings.offline:
+                await asyncio.sleep(DEBOUNCE)
+                if number != self._number:  # more was written
+                    return
+            found = await search.everywhere(Wanted(query, limit=LIMIT), self._runtime.settings)
+        except SquishError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  a fault of ours must not take the search down
+            failure = fault(error)
+        self._listener.post_message(HubAnswered(number, tuple(found), failure))
+
+    def take(self, answer: HubAnswered) -> bool:
+        """Take an answer in; False when it is one to earlier words."""
+        if answer.number != self._number:
+            return False
+        self.searching, self.error, self._hub = False, answer.error, answer.found
+        return True
+
+    def everything(self) -> list[Found]:
+        """All that the words mean, wherever it is known from."""
+        known = search.offline(Wanted(self.query, limit=LIMIT * 10), self._runtime.settings)
+        everything = search.merged(known, self._hub)
+        return everything + search.exact(self.query, everything)
+
+    def installed(self) -> frozenset[str]:
+        """The ids of what is installed."""
+        try:
+            return frozenset(manifest.id for manifest in self._runtime.store.list())
+        except SquishError:  # the models screen says why
+            return frozenset()
