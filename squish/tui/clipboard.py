@@ -6,8 +6,9 @@ OSC 52 alone is not enough: macOS Terminal ignores it. Knows no widget.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 _PROGRAMS = (
     ("pbcopy", (), ""),
@@ -26,6 +27,13 @@ def local_program(environment: Mapping[str, str]) -> tuple[str, ...] | None:
         if (not needs or environment.get(needs)) and (path := shutil.which(name, path=environment.get("PATH"))):
             return (path, *arguments)
     return None
+
+
+async def put(text: str, otherwise: Callable[[str], None]) -> None:
+    """Put text on the clipboard; where no program takes it, the terminal is asked: otherwise."""
+    program = local_program(os.environ)
+    if program is None or not await fill(program, text):
+        otherwise(text)
 
 
 async def fill(program: tuple[str, ...], text: str) -> bool:

@@ -50,11 +50,25 @@ class QuestionSent(Message):
 
 
 class DraftChanged(Message):
-    """The text in the prompt is another one."""
+    """The text in the prompt is another one. Of several that wait only one is handled."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, DraftChanged)
+
+
+class Typed(Message):
+    """Text was written where no text is taken: it is meant for the prompt."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
+
+
+class ChatChanged(Message):
+    """The chat that is shown is another one, or stands differently. Of several that wait only one is handled."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, ChatChanged)
 
 
 class FollowingChanged(Message):

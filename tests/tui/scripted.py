@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from squish.chats.chats import Chats
+from squish.chats.chats import Chat, Chats
 from squish.config.settings import Settings
 from squish.errors import ModelNotFound, SquishError
 from squish.generation import (
@@ -42,6 +42,7 @@ from squish.tui.app import SquishApp
 from squish.tui.memory_readings import Memory, MemoryReadings
 
 PID = 4711
+SOME_DAY = datetime(2025, 5, 3, 12, tzinfo=UTC)
 NOWHERE = Settings(home=Path("nowhere"), cache_dir=Path("nowhere"), offline=True)
 
 
@@ -240,6 +241,13 @@ class Clock:
         return self.now
 
 
+class DatedChats(Chats):
+    """Chats that were all used last on one day, so that pictures do not change with the calendar."""
+
+    def recent(self, limit: int = -1) -> list[Chat]:
+        return [replace(each, updated=SOME_DAY.timestamp()) for each in super().recent(limit)]
+
+
 class ScriptedApp(SquishApp):
     """The app on a scripted engine. `engine` and `seconds` are what a test plays on; chats: where they are kept."""
 
@@ -255,6 +263,6 @@ class ScriptedApp(SquishApp):
         runtime.store = self.shelf
         runtime.sessions = cast(SessionManager, self.engine)
         chats = chats or folder / "chats.db"
-        runtime.chats = self.chats = Chats(chats)
+        runtime.chats = self.chats = DatedChats(chats)
         super().__init__(runtime, model, machine=FrozenMachine(), clock=self.seconds)
         self.animation_level = "none"

@@ -366,8 +366,7 @@ async def test_copying_takes_the_last_answer(monkeypatch: pytest.MonkeyPatch) ->
     async with app.run_test() as pilot:
         await ask(pilot, "one")
         await answer(pilot, app, "first **bold**")
-        app.screen.query_one(Transcript).focus()
-        await pilot.press("y")
+        await pilot.press("alt+up", "y")
         await until(pilot, lambda: app.clipboard == "first **bold**")
 
 

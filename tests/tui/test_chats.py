@@ -346,7 +346,6 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "Write the words to look for" in screen_text(pilot))
         await pilot.press("escape")
-        await pilot.press("i")
         await write(pilot, "/find keep")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen) and "lighthouse" in screen_text(pilot))

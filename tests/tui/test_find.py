@@ -53,7 +53,7 @@ async def test_a_place_deep_in_a_long_message_is_in_view_and_stands_out(tmp_path
         await find(pilot, "harbour")
         await until(pilot, lambda: "Where is the harbour?" in screen_text(pilot))
         assert reversed_words(pilot) == ["harbour"]
-        assert app.screen.query_one(Transcript).marked[1] == "question"  # type: ignore[index]
+        assert app.screen.query_one(Transcript).current[1] == "question"  # type: ignore[index]
         await pilot.press("i")
         await until(pilot, lambda: "harbour" not in reversed_words(pilot))
 

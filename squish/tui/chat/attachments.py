@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from squish import figures
 from squish.chats.chats import Attachment
+from squish.errors import InvalidInput
 
 MAX_FILE = 512 * 1024
 MAX_ALL = 1024 * 1024
@@ -53,8 +55,26 @@ def read(mention: Mention) -> Attachment | str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return f"{mention.name} is no UTF-8 text."
-    return f"{mention.name} is no text." if "\x00" in text else Attachment(mention.name, text)
+        return f"{mention.name} is not UTF-8 text."
+    return f"{mention.name} is not text." if "\x00" in text else Attachment(mention.name, text)
+
+
+def gather(text: str, directory: Path, kept: Iterable[Attachment] = ()) -> tuple[Attachment, ...]:
+    """The files that a message names, read. kept: those of the message that it is another version of.
+
+    Raises InvalidInput for one that cannot go along.
+    """
+    before = {each.name: each for each in kept}
+    found = list[Attachment]()
+    for mention in mentions(text, directory):
+        if mention.missing:
+            found += [before[mention.name]] if mention.name in before else []
+            continue
+        file = f"{mention.name}: {mention.problem}." if mention.problem else read(mention)
+        if isinstance(file, str):
+            raise InvalidInput(f"Not sent. {file}")
+        found.append(file)
+    return tuple(found)
 
 
 def completions(draft: str, directory: Path) -> list[str]:

@@ -1,19 +1,32 @@
-"""How full the model's context is, and what will happen at its end. Pure figures; knows no widget."""
+"""How full the model's context is, counted with the model's own template and tokenizer, and what happens at its end.
+
+Knows no widget.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from textual.content import Content
 
 from squish import figures
+from squish.chats.chats import Attachment
+from squish.errors import SquishError
+from squish.sessions.manager import SessionManager
+from squish.tui.chat import attachments
+from squish.tui.chat.conversation import Conversation, Turn
+
+DELAY = 0.3
 
 _WIDTH = 8
 _SCARCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ContextUse:
     """Tokens. used: the chat so far; draft: what the message that is being written adds; limit: 0 when not known."""
 
     used: int = 0
@@ -51,10 +64,81 @@ class Context:
         return f"{figures.count(self.left)} left for the answer · " if self.left < _SCARCE else ""
 
 
-def advice(context: Context) -> str:
+def advice(use: ContextUse) -> str:
     """What a message that does not fit is answered with."""
-    total = figures.count(context.used + context.draft)
+    total = figures.count(use.used + use.draft)
     return (
-        f"Not sent: with it the chat has {total} tokens, and the model's context holds {figures.count(context.limit)}. "
+        f"Not sent: with it the chat has {total} tokens, and the model's context holds {figures.count(use.limit)}. "
         "Shorten it, edit an earlier message (alt+↑, e) into a shorter branch, or begin a new chat (ctrl+n)."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is to be counted. editing: the turn that the draft is another version of; limit: of the model's context."""
+
+    conversation: Conversation
+    draft: str
+    editing: Turn | None
+    limit: int
+
+
+class ContextMeter:
+    """use: how full the context is. look: what there is to count now; changed: called when `use` is another one.
+
+    However often it is asked, one count is under way, and it begins when nothing was asked for a moment.
+    """
+
+    def __init__(self, sessions: SessionManager, look: Callable[[], Subject], changed: Callable[[], None]) -> None:
+        self._sessions, self._look, self._changed = sessions, look, changed
+        self._asked = asyncio.Event()
+        self.use = ContextUse()
+        self.counts = 0
+
+    def recount(self, limit: int) -> None:
+        """Count anew soon; until then the last answer's own figures stand."""
+        known = self._look().conversation.context_used
+        self.use = ContextUse(known or self.use.used, self.use.draft, limit)
+        self._asked.set()
+
+    def ask(self) -> None:
+        """Count anew soon: the draft is another one."""
+        self._asked.set()
+
+    def forget(self) -> None:
+        """Another chat is shown."""
+        self.use = ContextUse()
+
+    async def run(self) -> None:
+        """Count whenever it is asked for, until it is cancelled."""
+        while True:
+            await self._asked.wait()
+            while self._asked.is_set():
+                self._asked.clear()
+                await asyncio.sleep(DELAY)
+            subject = self._look()
+            self.counts += 1
+            counted = await count(self._sessions, subject)
+            if counted and not self._asked.is_set() and self._look().conversation is subject.conversation:
+                self.use = counted
+                self._changed()
+
+
+async def count(sessions: SessionManager, subject: Subject) -> ContextUse | None:
+    """How full the context is; None when nobody can tell now. Nothing is loaded for it."""
+    conversation, editing, limit = subject.conversation, subject.editing, subject.limit
+    draft = subject.draft if subject.draft.strip() else ""
+    files = [attachments.read(each) for each in attachments.mentions(draft, Path.cwd()) if not each.problem]
+    so_far = conversation.with_draft("", instead_of=editing)
+    read = tuple(each for each in files if isinstance(each, Attachment))
+    with_draft = conversation.with_draft(draft, read, editing)
+    if with_draft is None or not conversation.model:
+        return ContextUse(0, 0, limit)
+    try:
+        counts = await sessions.count(conversation.model, (with_draft, so_far) if so_far else (with_draft,))
+    except SquishError:  # a template that refuses half a chat: the request itself will say so
+        return None
+    if counts is None:
+        return None
+    used = counts[1] if so_far else 0
+    return ContextUse(used, max(counts[0] - used, 0) if draft else 0, limit)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from squish.chats.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
 from squish.generation import ChatPrompt, GenerationRequest, Message
 from squish.tui.chat.answer_state import AnswerState
@@ -96,6 +94,18 @@ class Conversation:
     def context_used(self) -> int:
         """Tokens of the latest answer and all that came before it, as far as the engine has told; 0 when it has not."""
         return self.turns[-1].answer.usage.total_tokens if self.turns else 0
+
+    def turn_with(self, message: int) -> Turn | None:
+        """The turn on the branch that is shown to which a message belongs."""
+        return next((each for each in self.turns if message in (each.question_id, each.answer_id)), None)
+
+    def queue(self, text: str) -> None:
+        """Ask this when the answer is complete."""
+        self.queued = f"{self.queued}\n\n{text}" if self.queued else text
+
+    def give_back(self, text: str) -> None:
+        """A message that was not sent becomes the draft again, in front of what was written since."""
+        self.draft = f"{text}\n\n{self.draft}" if self.draft else text
 
     # ---- turns
 
@@ -219,10 +229,3 @@ class Conversation:
 def _versions(tree: Tree, message: int) -> Versions:
     ids = tuple(tree.versions(message))
     return Versions(ids, ids.index(message))
-
-
-def changed(settings: ChatSettings) -> dict[str, object]:
-    """The fields that are not at their defaults."""
-    default = ChatSettings()
-    values = msgspec.structs.asdict(settings)
-    return {name: value for name, value in values.items() if value != getattr(default, name)}

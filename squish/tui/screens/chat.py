@@ -1,134 +1,202 @@
-"""What one can do with chats: open, rename, delete, find, export; and with the panels and the draft.
+"""The chat: one conversation in view, the list of all of them and the parameters beside it, and the model it asks.
 
-What one can do with single messages is in chat_messages.py, how a chat is shown and answered in chat_core.py.
+How a question becomes an answer is in widgets/chat_view. State changes only in handlers.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shlex
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
 
 from textual import on
-from textual.app import SuspendNotSupported
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
 from textual.widgets import Markdown
 
 from squish.chats.chats import Hit
-from squish.chats.export import export, file_name, format_of
 from squish.errors import SquishError
+from squish.runtime import Runtime
 from squish.text import clean
-from squish.tui import actions
-from squish.tui.chat.context_meter import Context
+from squish.tui import actions, editor, status_facts
+from squish.tui.chat import export_file, parameter_commands
 from squish.tui.chat.conversation import Conversation
-from squish.tui.messages import OpenChat
-from squish.tui.screens.chat_messages import ChatMessages, turn_with
+from squish.tui.chat.conversations import Conversations
+from squish.tui.chat.model_choice import ModelChoice
+from squish.tui.memory_readings import MemoryReadings
+from squish.tui.messages import ChatChanged, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.screens.line_input import LineScreen
-from squish.tui.widgets.params import ParamsPanel
-from squish.tui.widgets.searchable import place
-from squish.tui.widgets.turns import Part
+from squish.tui.screens.model_picker import ModelPicker
+from squish.tui.widgets.chat_panels import ChatPanels
+from squish.tui.widgets.chat_view import ChatView
+from squish.tui.widgets.keys import Keys
+from squish.tui.widgets.status import StatusStrip
+from squish.tui.widgets.turns import error_content
 from squish.tui.widgets.welcome import Welcome
 
-NARROW = 80
-ROOMY = 100
-SPACIOUS = 160
+TICK = 0.5
 
 
-class ChatScreen(ChatMessages):
-    """The chat and everything that can be done in it."""
+class ChatScreen(Screen[None]):
+    """One conversation in view, with one model at a time."""
 
     CSS_PATH = "chat.tcss"
     BINDINGS = actions.bindings("chat")
+    AUTO_FOCUS = "#prompt"
 
-    _list_wanted: bool | None = None  # None: as the width allows
-    _unsent = ""  # the draft of a new chat that was left before its first message
+    def __init__(self, runtime: Runtime, model: str | None, memory: MemoryReadings, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._runtime, self._memory, self._wanted = runtime, memory, model
+        self._chats = Conversations(runtime.chats, clock)
+        self._model = ModelChoice(runtime, self)
+        self._view = ChatView(runtime, self._chats, self._model)
+        self._panels = ChatPanels(self._view)
+        self._list, self._params = self._panels.chats, self._panels.params
+        self._some_chats = False
+        self._escape = (False, False)
+
+    def compose(self) -> ComposeResult:
+        yield StatusStrip()
+        yield self._panels
+        yield Keys()
+
+    async def on_mount(self) -> None:
+        with self._view.telling():
+            self._some_chats = bool(self._runtime.chats.recent(1))
+        await self._choose_first_model()
+        self.set_interval(TICK, self._tick)
+        self._refresh()
+
+    def on_unmount(self) -> None:
+        with self._view.telling():
+            self._chats.keep_draft(self._view.prompt.text)
+
+    @property
+    def _shown(self) -> Conversation:
+        return self._chats.shown
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
             case "stop":
-                return self._conversation.running is not None
+                return self._shown.running is not None
             case "leave_edit":
-                return self._editing is not None and self._conversation.running is None
-            case "version":
-                return self._has_versions
+                return self._chats.editing is not None and self._shown.running is None
         return True
+
+    # ---- the model
+
+    async def _choose_first_model(self) -> None:
+        """The model that was asked for, or the first that is installed."""
+        if self._wanted is not None:
+            await self._choose(self._wanted)
+        if self._shown.model:
+            return
+        try:
+            installed = self._model.installed()
+        except SquishError as error:
+            await self._view.notice(error_content(error), "error")
+            return
+        if installed:
+            await self._choose(installed[0].id)
+        else:
+            self.query_one(Welcome).show_nothing_installed()
+
+    async def _choose(self, name: str) -> None:
+        """Make a model the one that answers next."""
+        try:
+            manifest = self._model.choose(name)
+        except SquishError as error:
+            await self._view.notice(error_content(error), "error")
+            return
+        with self._view.telling():
+            self._shown.configure(model=manifest.id)
+        self.query_one(Welcome).show_model(manifest)
+        self._refresh()
+
+    @on(ModelLoaded)
+    async def _model_loaded(self, event: ModelLoaded) -> None:
+        told = self._shown.running or any(turn.answer.error for turn in self._shown.turns[-1:])
+        if event.error and event.model == self._shown.model and not told:
+            await self._view.notice(error_content(event.error), "error")
+        self._view.recount()
+        self._refresh()
+
+    async def action_pick_model(self, name: str = "") -> None:
+        if name:
+            await self._choose(name)
+            return
+        with self._view.telling():
+            await self.app.push_screen(ModelPicker(self._model.installed(), self._shown.model), self._picked)
+
+    async def _picked(self, name: str | None) -> None:
+        if name and name != self._shown.model:
+            await self._choose(name)
+
+    # ---- what is shown
+
+    @on(ChatChanged)
+    def _refresh(self) -> None:
+        self._refresh_strip()
+        self._refresh_list()
+        if self._shown.id and not self._some_chats:
+            self._some_chats = True
+            self._lay_out()
+        escape = (self._shown.running is not None, self._chats.editing is not None)
+        if escape != self._escape:
+            self._escape = escape
+            self.refresh_bindings()
+
+    async def _tick(self) -> None:
+        if not self._shown.model and self._shown.running is None:
+            try:
+                if installed := self._model.installed():  # a pull in another terminal may have ended
+                    await self._choose(installed[0].id)
+            except SquishError:  # said at the start already
+                pass
+        self._view.tick()
+        self._refresh_strip()
+        self._refresh_list()
+
+    def _refresh_strip(self) -> None:
+        facts = status_facts.facts(self._shown, self._runtime.sessions.status(), self._memory)
+        self.query_one(StatusStrip).facts = facts
+
+    def _refresh_list(self) -> None:
+        if self._panels.list_shown:
+            with self._view.telling():
+                self._list.show(self._chats.rows(), self._shown.id)
+
+    # ---- panels
 
     def on_resize(self) -> None:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Panels beside the chat where there is room; below 80 columns one pane at a time."""
-        width = self.size.width
-        roomy = width >= ROOMY and bool(self._conversation.id or self._list.marked)
-        self.set_class(width < NARROW, "-narrow")
-        self.set_class(width >= SPACIOUS, "-spacious")
-        self.set_class(roomy if self._list_wanted is None else self._list_wanted, "-chats")
-        self.call_after_refresh(self._refresh_list)
-
-    def _refresh(self) -> None:
-        super()._refresh()
-        if self._list_wanted is None and self._conversation.id and not self.has_class("-chats"):
-            self._lay_out()
-
-    # ---- stopping, focus, panels
-
-    # Focus moves at once, not with a message of its own: the letter that comes behind the key is for the new place.
-
-    def action_stop(self) -> None:
-        """End the answer."""
-        turn = self._conversation.running
-        if turn is None:
-            return
-        self._answering.stop(turn)
-        if view := self._transcript.view_of(turn):
-            view.update_note()
-
-    def action_leave_edit(self) -> None:
-        self._editing = None
-        self._prompt.put(self._take_set_aside())
-        self._refresh()
+        self._panels.lay_out(some_chats=self._some_chats)
+        self._refresh_list()
 
     def action_focus_prompt(self) -> None:
         """Back to writing."""
-        if self.has_class("-narrow"):
-            self._list_wanted = False
-            self.remove_class("-params")
-            self._lay_out()
-        self._transcript.unmark()
-        self.set_focus(self._prompt)
+        self._panels.focus_prompt()
 
     def action_toggle_chats(self) -> None:
-        self._list_wanted = not self.has_class("-chats") or not self._list.has_focus
-        if self._list_wanted and self.has_class("-narrow"):
-            self.remove_class("-params")
-        self._lay_out()
+        self._panels.toggle_chats()
         self._refresh_list()
-        self.set_focus(self._list if self._list_wanted else self._prompt)
 
     def action_toggle_params(self) -> None:
-        panel = self.query_one(ParamsPanel)
-        if self.has_class("-params") and panel.has_focus_within:
-            self.remove_class("-params")
-            self.set_focus(self._prompt)
-            return
-        if self.has_class("-narrow"):
-            self._list_wanted = False
-            self._lay_out()
-        self.add_class("-params")
-        with self.telling():
-            panel.show(self._conversation.settings, self._runtime.chats.presets())
-        panel.focus_first()
+        if self._panels.toggle_params():
+            self._show_params()
+            self._params.focus_first()
 
     # ---- chats
 
     async def action_new_chat(self) -> None:
-        settings = self._conversation.settings
-        fresh = Conversation(self._runtime.chats, self._conversation.model, self._clock, settings=settings)
-        await self._show(fresh)
-        self.set_focus(self._prompt)
+        with self._view.telling():
+            self._chats.begin(self._view.prompt.text)
+        await self._view.show()
+        self._show_params()
+        self.set_focus(self._view.prompt)
 
     @on(OpenChat)
     async def _open_chat(self, event: OpenChat) -> None:
@@ -142,89 +210,42 @@ class ChatScreen(ChatMessages):
 
     async def open_chat(self, id: int, hit: Hit | None = None) -> None:
         """Show a chat, at what was found in it if asked for, on whatever branch that is."""
-        message = hit.message if hit else None
-        with self.telling():
-            conversation = self._known.get(id) or Conversation.open(self._runtime.chats, id, self._clock)
-            if message is not None and not turn_with(conversation, message):
-                conversation.show_version(message)
-            elif id in self._known and not conversation.running:
-                conversation.reload()
-            self._known[id] = conversation
-            await self._show(conversation, hit)
-
-    async def _show(self, conversation: Conversation, hit: Hit | None = None) -> None:
-        self._keep_draft()
-        if conversation.id is None:
-            conversation.draft, self._unsent = self._unsent, ""
-        self._conversation, self._editing, self._fullness = conversation, None, Context()
-        conversation.unread = False
-        self._find_manifest()
-        self._show_welcome(not conversation.turns)
-        found = turn_with(conversation, hit.message) if hit else None
-        part: Part = "question" if hit and hit.role == "user" else "answer"
-        await self._transcript.show(conversation.turns, found, part)
-        if hit and found:
-            said = found.question if part == "question" else found.answer.text
-            if where := place(hit.snippet, said):
-                self._transcript.show_place(where)
-        self._prompt.put(conversation.draft)
-        with self.telling():
-            self.query_one(ParamsPanel).show(conversation.settings, self._runtime.chats.presets())
-        self._recount()
-        self._refresh()
-
-    def _keep_draft(self) -> None:
-        """Put what is written away with the chat that is left; that of a chat without a message waits for the next."""
-        left = self._conversation
-        left.draft = self._take_set_aside() if self._editing else self._prompt.text
-        if left.id is None:
-            self._unsent = left.draft
-            return
-        with self.telling():
-            self._runtime.chats.keep_draft(left.id, left.draft)
-
-    def on_unmount(self) -> None:
-        self._keep_draft()
-
-    def _find_manifest(self) -> None:
-        """What is known of the model that this chat asks; it is loaded when it is asked."""
-        self._manifest = None
-        if not self._conversation.model:
-            return
-        try:
-            self._manifest = self._runtime.store.find(self._conversation.model).manifest
-            self.query_one(Welcome).show_model(self._manifest)
-        except SquishError as error:
-            self.app.notify(clean(f"{error.message} ctrl+l chooses another."), severity="warning", markup=False)
+        with self._view.telling():
+            found = self._chats.open(id, self._view.prompt.text, hit.message if hit else None)
+            await self._view.show(found, hit)
+        self._show_params()
 
     async def action_step_chat(self, step: int) -> None:
         """The next chat of the list, or the one before it."""
-        with self.telling():
-            ids = [chat.id for chat in self._runtime.chats.recent()]
-            if ids:
-                at = ids.index(self._conversation.id) + step if self._conversation.id in ids else 0
-                await self.open_chat(ids[at % len(ids)])
+        with self._view.telling():
+            if (id := self._chats.neighbor(step)) is not None:
+                await self.open_chat(id)
+
+    @property
+    def _meant(self) -> int | None:
+        """The chat that is marked in the list, or the one that is shown."""
+        return self._list.marked if self._list.has_focus else self._shown.id
 
     async def action_rename_chat(self, title: str = "") -> None:
-        id = self._list.marked if self._list.has_focus else self._conversation.id
+        id = self._meant
         if id is None:
             self.app.notify("This chat has no name before its first message.", markup=False)
             return
 
         def take(line: str | None) -> None:
             if line:
-                with self.telling():
+                with self._view.telling():
                     self._runtime.chats.rename(id, line)
                 self._refresh()
 
         if title:
             take(title)
             return
-        with self.telling():
+        with self._view.telling():
             await self.app.push_screen(LineScreen("Rename chat", clean(self._runtime.chats.get(id).title)), take)
 
     def action_delete_chat(self) -> None:
-        id = self._list.marked if self._list.has_focus else self._conversation.id
+        id = self._meant
         if id is None:
             return
 
@@ -232,20 +253,17 @@ class ChatScreen(ChatMessages):
             if yes:
                 await self._delete(id)
 
-        with self.telling():
+        with self._view.telling():
             title = clean(self._runtime.chats.get(id).title)
             question = f"Delete “{title}” with all its messages? This cannot be undone."
             self.app.push_screen(ConfirmScreen("Delete chat", question, "Delete"), take)
 
     async def _delete(self, id: int) -> None:
-        known = self._known.pop(id, None)
-        if known and known.running:
-            self._answering.leave(known.running)
-        with self.telling():
-            self._runtime.chats.remove(id)
-        if id == self._conversation.id:
-            self._conversation.id = None
-            self._prompt.put(self._unsent)
+        shown = id == self._shown.id
+        with self._view.telling():
+            self._view.leave(self._chats.delete(id))
+        if shown:
+            self._view.prompt.put("")
             await self.action_new_chat()
         self._refresh()
 
@@ -256,50 +274,89 @@ class ChatScreen(ChatMessages):
         if hit:
             await self.open_chat(hit.chat, hit)
 
-    async def action_export(self, name: str = "") -> None:
+    def action_export(self, name: str = "") -> None:
         """Write the branch that is shown to a file that is not there yet."""
-        id = self._conversation.id
-        if id is None:
+        if self._shown.id is None:
             self.app.notify("There is nothing to export yet.", markup=False)
             return
-        with self.telling():
-            chats = self._runtime.chats
-            chat = chats.get(id)
-            path = Path(name or file_name(chat)).expanduser()
-            text = export(chat, chats.branch(id), format_of(path))
-            try:
-                with path.open("x", encoding="utf-8") as file:
-                    file.write(text)
-            except OSError as error:
-                self.app.notify(clean(f"{path}: {error.strerror}."), severity="error", markup=False)
-            else:
-                self.app.notify(clean(f"Written to {path.absolute()}"), markup=False)
+        with self._view.telling():
+            path = export_file.write(self._runtime.chats, self._shown.id, name)
+            self.app.notify(clean(f"Written to {path}"), markup=False)
 
-    # ---- the draft, scrolling, links
+    # ---- parameters
+
+    @on(SettingsChanged)
+    def _settings_changed(self, event: SettingsChanged) -> None:
+        with self._view.telling():
+            self._shown.configure(settings=event.settings)
+        self._view.recount()
+
+    def _show_params(self) -> None:
+        with self._view.telling():
+            self._params.show(self._shown.settings, self._runtime.chats.presets())
+
+    async def action_set(self, text: str = "") -> None:
+        await self._command(parameter_commands.set_parameter, text)
+
+    async def action_system(self, text: str = "") -> None:
+        await self._command(parameter_commands.set_system_prompt, text)
+
+    async def action_preset(self, text: str = "") -> None:
+        await self._command(parameter_commands.use_preset, text)
+
+    async def _command(self, command: parameter_commands.Command, text: str) -> None:
+        with self._view.telling():
+            outcome = command(self._shown.settings, self._runtime.chats, text)
+            self._shown.configure(settings=outcome.settings)
+            self._show_params()
+            self._view.recount()
+            heading = f"{outcome.heading}  " if outcome.heading else ""
+            await self._view.notice(Content.assemble((heading, "bold"), clean(outcome.text)))
+
+    # ---- messages and the draft
+
+    def action_stop(self) -> None:
+        self._view.stop()
+
+    async def action_regenerate(self) -> None:
+        await self._view.regenerate()
+
+    async def action_continue(self) -> None:
+        await self._view.go_on()
+
+    def action_edit(self) -> None:
+        self._view.edit()
+
+    def action_leave_edit(self) -> None:
+        self._view.leave_edit()
+
+    async def action_version(self, step: int) -> None:
+        await self._view.show_version(step)
+
+    async def action_copy_answer(self) -> None:
+        await self._view.transcript.action_copy()
+
+    async def action_copy_code(self, number: str = "") -> None:
+        await self._view.transcript.action_copy_code(number)
+
+    def action_mark(self, step: int) -> None:
+        self._view.transcript.move_mark(step)
+
+    def action_transcript_page_up(self) -> None:
+        self._view.transcript.scroll_page_up(animate=False)
+
+    def action_transcript_page_down(self) -> None:
+        self._view.transcript.scroll_page_down(animate=False)
+
+    def action_latest(self) -> None:
+        self._view.transcript.follow()
 
     async def action_editor(self) -> None:
         """Write the draft in the user's editor; answers go on meanwhile."""
-        editor = os.environ.get("VISUAL", "").strip() or os.environ.get("EDITOR", "").strip() or "vi"
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "message.md"
-                path.write_text(self._prompt.text, encoding="utf-8")
-                with self.app.suspend(), self.app.batch_update():
-                    process = await asyncio.create_subprocess_exec(*shlex.split(editor), str(path))
-                    code = await process.wait()
-                if code == 0:
-                    self._prompt.put(path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
-        except (SuspendNotSupported, OSError, ValueError) as error:  # ValueError: a quote that is not closed
-            self.app.notify(clean(f"{editor} could not be used: {error}"), severity="error", markup=False)
-
-    def action_transcript_page_up(self) -> None:
-        self._transcript.scroll_page_up(animate=False)
-
-    def action_transcript_page_down(self) -> None:
-        self._transcript.scroll_page_down(animate=False)
-
-    def action_latest(self) -> None:
-        self._transcript.follow()
+        with self._view.telling():
+            written = await editor.edit(self.app, self._view.prompt.text)
+            if written is not None:
+                self._view.prompt.put(written)
 
     @on(Markdown.LinkClicked)
     def _link_clicked(self, event: Markdown.LinkClicked) -> None:
@@ -307,4 +364,4 @@ class ChatScreen(ChatMessages):
         if event.href.startswith(("https://", "http://")):
             self.app.open_url(event.href)
         else:
-            self.app.notify(f"Not opened: {event.href}", severity="warning", markup=False)
+            self.app.notify(clean(f"Not opened: {event.href}"), severity="warning", markup=False)

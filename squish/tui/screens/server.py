@@ -5,7 +5,6 @@ No text of a request is shown here. State changes only in the handlers.
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar
 
 from rich.text import Text
@@ -110,9 +109,7 @@ class ServerScreen(Screen[None]):
 
     async def action_copy_address(self) -> None:
         text = f"{self._server.url}/v1"
-        program = clipboard.local_program(os.environ)
-        if program is None or not await clipboard.fill(program, text):
-            self.app.copy_to_clipboard(text)
+        await clipboard.put(text, self.app.copy_to_clipboard)
         self.app.notify(f"Copied {text}", markup=False)
 
     # ---- what is shown

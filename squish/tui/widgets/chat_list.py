@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from textual import on
 from textual.content import Content
@@ -13,18 +11,10 @@ from textual.widgets.option_list import Option
 
 from squish.text import clean
 from squish.tui import actions
+from squish.tui.chat.conversations import ChatRow
 from squish.tui.messages import OpenChat
 
 _SIGNS = {"running": ("▶ ", "$text-primary"), "news": ("● ", "$text-accent"), "": ("  ", "")}
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRow:
-    """running: an answer is being written; news: one has ended that was not seen."""
-
-    id: int
-    title: str
-    sign: Literal["running", "news", ""] = ""
 
 
 class ChatList(OptionList):
@@ -58,8 +48,10 @@ class ChatList(OptionList):
 
     def _line(self, row: ChatRow, width: int) -> Content:
         sign, style = _SIGNS[row.sign]
-        title = Content(clean(row.title) or "…").truncate(width - 3, ellipsis=True)
-        return Content.assemble((sign, style), title.stylize("bold") if row.id == self._current else title)
+        room = width - 4 - len(row.day)
+        title = Content(clean(row.title) or "…").truncate(room, ellipsis=True, pad=True)
+        day = (f" {row.day}", "$foreground-muted")
+        return Content.assemble((sign, style), title.stylize("bold") if row.id == self._current else title, day)
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -64,7 +64,7 @@ class PromptInput(TextArea):
         self.cursor_blink = self.app.animation_level != "none"
 
     def on_text_area_changed(self) -> None:
-        self.post_message(DraftChanged(self.text))
+        self.post_message(DraftChanged())
 
     def remember(self, sent: Iterable[str]) -> None:
         """Let the history begin with what was sent in earlier runs, the oldest first."""

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.events import Key, Paste
 from textual.widget import Widget
 from textual.widgets import Static
 
-from squish.tui import actions
-from squish.tui.chat.conversation import Turn
-from squish.tui.messages import FollowingChanged
+from squish.tui import actions, clipboard
+from squish.tui.chat.conversation import ONLY, Turn, Versions
+from squish.tui.messages import FollowingChanged, Typed
+from squish.tui.widgets.markdown import code_blocks
 from squish.tui.widgets.searchable import Place, Searchable
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView
 
@@ -26,10 +28,12 @@ WINDOW = 8
 class Transcript(VerticalScroll, can_focus=True):
     """Grows downwards. Only the latest answers are live widgets."""
 
+    FOCUS_ON_CLICK = False  # whoever clicks into an answer and writes means the prompt
+
     BINDINGS = [  # noqa: RUF012
         *actions.bindings("transcript"),
         *(
-            Binding(str(n), f"screen.copy_code('{n}')", f"Copy block {n}", show=False, id=f"transcript.code{n}")
+            Binding(str(n), f"copy_code('{n}')", f"Copy block {n}", show=False, id=f"transcript.code{n}")
             for n in range(1, 10)
         ),
     ]
@@ -126,9 +130,6 @@ class Transcript(VerticalScroll, can_focus=True):
         await self.mount(Static(content, classes=f"notice -{kind}"))
         self.follow()
 
-    async def empty(self) -> None:
-        await self.show(())
-
     def view_of(self, turn: Turn) -> AnswerView | None:
         """The view of a turn, or None when it is not shown now."""
         return next((answer for _, answer in reversed(self._views) if answer.turn is turn), None)
@@ -136,9 +137,39 @@ class Transcript(VerticalScroll, can_focus=True):
     # ---- the marked message
 
     @property
-    def marked(self) -> tuple[Turn, Part] | None:
-        """The message that keys act on, or the last answer."""
+    def current(self) -> tuple[Turn, Part] | None:
+        """The message that a command acts on: the marked one, or the last answer."""
         return self._marked or ((self._turns[-1], "answer") if self._turns else None)
+
+    @property
+    def versions(self) -> Versions:
+        """Those of the message that a command acts on."""
+        if self.current is None:
+            return ONLY
+        turn, part = self.current
+        return turn.questions if part == "question" else turn.answers
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Letters are for a message that was marked on purpose; all others are meant for the prompt."""
+        if action in ("copy", "copy_code", "fold", "on_marked", "version"):
+            return self._marked is not None and (action != "version" or len(self.versions.ids) > 1)
+        return True
+
+    async def action_on_marked(self, action: str) -> None:
+        """Let the screen do something with the marked message."""
+        await self.run_action(f"screen.{action}")
+
+    async def action_version(self, step: int) -> None:
+        await self.run_action(f"screen.version({step})")
+
+    def on_key(self, event: Key) -> None:
+        if event.is_printable and event.character:
+            event.stop()
+            self.post_message(Typed(event.character))
+
+    def on_paste(self, event: Paste) -> None:
+        event.stop()
+        self.post_message(Typed(event.text))
 
     def mark(self, turn: Turn, part: Part) -> None:
         """Mark a message and bring it into view."""
@@ -155,10 +186,38 @@ class Transcript(VerticalScroll, can_focus=True):
 
     def unmark(self) -> None:
         self._marked = None
+        self.refresh_bindings()
         for widget in self.query(".-marked"):
             widget.remove_class("-marked")
         for text in self.query(Searchable):
             text.forget()
+
+    # ---- copying and folding
+
+    async def action_copy(self) -> None:
+        """The marked message; the last answer that has text when none is marked."""
+        turn, part = self._marked or (None, "answer")
+        text = (turn.question if part == "question" else turn.answer.text) if turn else ""
+        last = next((each.answer.text for each in reversed(self._turns) if each.answer.text), "")
+        await self._copy(text or last, "There is no answer to copy yet.")
+
+    async def action_copy_code(self, number: str = "") -> None:
+        """A block of code by its number; without one the last."""
+        blocks = code_blocks(self.current[0].answer.text) if self.current else []
+        if not (number.isascii() and number.isdigit()):
+            await self._copy(blocks[-1] if blocks else "", "This answer has no code block.")
+            return
+        at = int(number) - 1
+        await self._copy(blocks[at] if 0 <= at < len(blocks) else "", f"This answer has no code block [{number}].")
+
+    async def _copy(self, text: str, otherwise: str) -> None:
+        if text:
+            await clipboard.put(text, self.app.copy_to_clipboard)
+        self.app.notify(f"Copied {len(text)} characters." if text else otherwise, markup=False)
+
+    def action_fold(self) -> None:
+        if self.current and (view := self.view_of(self.current[0])):
+            view.fold()
 
     def show_place(self, place: Place) -> None:
         """Let words stand out in the marked message, and bring the one that was searched for into view."""

@@ -1,0 +1,158 @@
+"""The chats of this run: the one that is shown, those that are answered behind it, and what waits in each of them.
+
+Each keeps its draft, what is to be asked next, and whether an answer has ended that nobody saw. Knows no widget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from squish.chats.chats import Attachment, Chats
+from squish.errors import SquishError
+from squish.tui.chat.conversation import Conversation, Turn
+
+LISTED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRow:
+    """running: an answer is being written; news: one has ended that was not seen. day: when it was used last."""
+
+    id: int
+    title: str
+    sign: Literal["running", "news", ""] = ""
+    day: str = ""
+
+
+class Conversations:
+    """shown: the chat in view; editing: the turn of it whose question is written anew. Methods raise StoreError."""
+
+    def __init__(self, chats: Chats, clock: Callable[[], float]) -> None:
+        self._chats, self._clock = chats, clock
+        self.shown = Conversation(chats, "", clock)
+        self.editing: Turn | None = None
+        self._set_aside = ""  # the draft that an edit took the place of
+        self._unsent = ""  # the draft of a new chat that was left before its first message
+        self._known: dict[int, Conversation] = {}
+
+    # ---- going from one to another
+
+    def begin(self, draft: str) -> None:
+        """Show a new chat that asks as the one before it did. draft: what is being written in the chat that is left."""
+        left = self.shown
+        self._show(Conversation(self._chats, left.model, self._clock, settings=left.settings), draft)
+
+    def open(self, id: int, draft: str, message: int | None = None) -> Turn | None:
+        """Show a chat, on the branch of a message if asked for, whose turn is the result. InvalidInput: it is gone."""
+        opened = self._known.get(id) or Conversation.open(self._chats, id, self._clock)
+        if message is not None and not opened.turn_with(message):
+            opened.show_version(message)
+        elif id in self._known and not opened.running:
+            opened.reload()
+        self._known[id] = opened
+        self._show(opened, draft)
+        return opened.turn_with(message) if message is not None else None
+
+    def neighbor(self, step: int) -> int | None:
+        """The chat so many places further on in the list."""
+        ids = [chat.id for chat in self._chats.recent()]
+        at = ids.index(self.shown.id) + step if self.shown.id in ids else 0
+        return ids[at % len(ids)] if ids else None
+
+    def rows(self) -> list[ChatRow]:
+        """The list of chats, the one used last first."""
+        today = datetime.now().astimezone()
+        return [ChatRow(each.id, each.title, self._sign(each.id), day_of(each.updated, today))
+                for each in self._chats.recent(LISTED)]  # fmt: skip
+
+    def delete(self, id: int) -> Turn | None:
+        """Delete a chat with all its messages; the turn that was being answered in it."""
+        known = self._known.pop(id, None)
+        self._chats.remove(id)
+        if id == self.shown.id:
+            self.shown.id = None
+        return known.running if known else None
+
+    def _show(self, conversation: Conversation, draft: str) -> None:
+        try:
+            self.keep_draft(draft)
+        finally:
+            if conversation.id is None:
+                conversation.draft, self._unsent = self._unsent, ""
+            self.shown, self.editing, conversation.unread = conversation, None, False
+
+    def _sign(self, id: int) -> Literal["running", "news", ""]:
+        known = self._known.get(id)
+        return "running" if known and known.running else "news" if known and known.unread else ""
+
+    # ---- drafts
+
+    def keep_draft(self, draft: str) -> None:
+        """Put what is written away with its chat; that of a chat without a message waits for the next new one."""
+        left = self.shown
+        left.draft = self.take_set_aside() if self.editing else draft
+        if left.id is None:
+            self._unsent = left.draft
+        else:
+            self._chats.keep_draft(left.id, left.draft)
+
+    def edit(self, turn: Turn, draft: str) -> None:
+        """Write a question anew; the draft is set aside for it."""
+        if self.editing is None:
+            self._set_aside = draft
+        self.editing = turn
+
+    def leave_edit(self) -> str:
+        """Give the edit up; the draft that was set aside."""
+        self.editing = None
+        return self.take_set_aside()
+
+    def take_set_aside(self) -> str:
+        taken, self._set_aside = self._set_aside, ""
+        return taken
+
+    # ---- asking and saving
+
+    def ask(self, conversation: Conversation, text: str, files: tuple[Attachment, ...]) -> Turn:
+        """Begin a turn, in place of the one that is edited."""
+        instead = self.editing if conversation is self.shown else None
+        turn = conversation.ask(text, files, instead)
+        assert conversation.id is not None
+        self._known[conversation.id] = conversation
+        if instead:
+            self.editing = None
+        return turn
+
+    def ended(self, turn: Turn, error: SquishError | None) -> str:
+        """An answer grows no more; what was to be asked after it."""
+        if error:
+            turn.answer.fail(error)
+        turn.answer.leave()
+        conversation = turn.conversation
+        conversation.unread = conversation is not self.shown
+        queued, conversation.queued = conversation.queued, ""
+        return queued
+
+    def save(self, turn: Turn, now: bool = False) -> None:
+        if turn.conversation.id in self._known:  # not if it was deleted while it was answered
+            turn.conversation.save(turn, now)
+
+    def save_growing(self) -> None:
+        """Save what was written since the last time in every chat that is answered."""
+        for conversation in self._known.values():
+            if (turn := conversation.running) and turn.unsaved:
+                self.save(turn, now=True)
+
+
+def day_of(seconds: float, now: datetime) -> str:
+    """When that was: `14:02` today, `Tue` in the last week, `3 May` this year, `2025-05-03` before it."""
+    then = datetime.fromtimestamp(seconds).astimezone()
+    days = (now.date() - then.date()).days
+    if days <= 0:
+        return f"{then:%H:%M}"
+    if days < 7:
+        return f"{then:%a}"
+    return f"{then.day} {then:%b}" if then.year == now.year else f"{then:%Y-%m-%d}"

@@ -1,0 +1,46 @@
+"""Which model answers next: the one that was asked for, or the first that is installed, loaded ahead of its question.
+
+Knows no widget; `listener` gets a ModelLoaded for every load.
+"""
+
+from __future__ import annotations
+
+from textual.message_pump import MessagePump
+
+from squish.models.store import Manifest
+from squish.runtime import Runtime
+from squish.tui import loading
+from squish.tui.messages import ModelLoaded
+
+
+class ModelChoice:
+    """manifest: what is known of the model that the shown chat asks, None where it is not installed."""
+
+    def __init__(self, runtime: Runtime, listener: MessagePump) -> None:
+        self._runtime, self._listener = runtime, listener
+        self.manifest: Manifest | None = None
+
+    @property
+    def context_length(self) -> int:
+        """Tokens; 0 when not known."""
+        return self.manifest.context_length if self.manifest else 0
+
+    def installed(self) -> list[Manifest]:
+        """Raises StoreError."""
+        return self._runtime.store.list()
+
+    def look_up(self, name: str) -> Manifest | None:
+        """Find the model of a chat; it is loaded when it is asked. Raises ModelNotFound, StoreError."""
+        self.manifest = None
+        if name:
+            self.manifest = self._runtime.store.find(name).manifest
+        return self.manifest
+
+    def choose(self, name: str) -> Manifest:
+        """Find a model and load it while the user writes. Raises ModelNotFound, StoreError."""
+        self.manifest = self._runtime.store.find(name).manifest
+        self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)
+        return self.manifest
+
+    async def _load(self, model: str) -> None:
+        self._listener.post_message(ModelLoaded(model, await loading.load(self._runtime.sessions, model)))
