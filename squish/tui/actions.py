@@ -57,6 +57,8 @@ ACTIONS: tuple[Action, ...] = (
            "escape", "leave edit", priority=True),
     Action("chat.stop", "chat", "Stop", "Stop the answer; what was written stays", "stop", "escape", "stop",
            priority=True),
+    Action("chat.interrupt", "chat", "Stop", "Stop the answer, unless something is selected: then copy it", "interrupt",
+           "ctrl+c", priority=True),
     Action("chat.model", "chat", "Choose model", "Choose the model that answers next", "pick_model", "ctrl+l", "model",
            "model", "NAME", palette=True, priority=True),
     Action("chat.new", "chat", "New chat", "Begin a new chat", "new_chat", "ctrl+n", "new",

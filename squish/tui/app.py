@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
@@ -20,7 +22,7 @@ from textual.theme import Theme
 
 from squish import figures
 from squish.config.settings import Settings
-from squish.errors import InvalidInput, SquishError
+from squish.errors import EngineError, InvalidInput, SquishError
 from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui import actions, preferences, theme
@@ -35,7 +37,7 @@ from squish.tui.screens.help import HelpScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.screens.server import ServerScreen
-from squish.tui.terminal import guarded_stderr
+from squish.tui.terminal import CleanFilter, guarded_stderr, whole_pastes
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
 
@@ -68,6 +70,8 @@ class SquishApp(App[None], inherit_bindings=False):
         self._model = model
         self._machine = machine or MemoryReadings()
         self._chat_clock = clock
+        self.fault = ""  # what it had to close for
+        self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
         self.downloads = Downloads(runtime.settings, runtime.store, self._download_ended)
         self.server = ApiServer(runtime, serve)
@@ -188,26 +192,62 @@ class SquishApp(App[None], inherit_bindings=False):
         for strip in self.screen.query(StatusStrip) if self.screen_stack else ():
             strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
 
+    def notify(self, message: str, **options: Any) -> None:
+        """Say something in a corner; what stands there already is not said twice."""
+        if not any(each.message == message for each in self._notifications):
+            super().notify(message, **options)
+
+    async def action_quit(self) -> None:
+        """Leave; a download that is on its way is told of first."""
+        if not self.downloads.active or isinstance(self.screen, ConfirmScreen):
+            self.exit()
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.exit()
+
+        on_their_way = ", ".join(clean(each.id) for each in self.downloads.active)
+        text = f"{on_their_way}: not complete. What has arrived stays; F4 r goes on with it next time."
+        self.push_screen(ConfirmScreen("A download is running", text, "Quit", "Stay"), answered)
+
+    def action_help_quit(self) -> None:
+        self.notify("ctrl+q quits.", markup=False)
+
     def _fatal_error(self) -> None:
-        """Textual would print a traceback with local variables, prompts among them: that belongs into the log."""
+        """Textual would print a traceback with local variables, prompts among them: that belongs in the log."""
         os.write(2, traceback.format_exc().encode(errors="replace"))
-        self.panic("Squish met a fault of its own and had to close. The log has the details.")
+        self.fault = _where(sys.exc_info()[1] or self._exception)
+        self._close_messages_no_wait()
+
+
+def _where(error: BaseException | None) -> str:
+    """`ZeroDivisionError in chat_view.py:120`: the kind and the last place of ours; never what the error says."""
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    ours = [each for each in frames if f"{os.sep}squish{os.sep}" in each.filename] or list(frames)
+    place = f" in {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+    return f"{type(error).__name__}{place}"
 
 
 def run(settings: Settings, model: str | None = None, *, serve: Serve | None = None) -> int:
     """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal.
 
+    EngineError, when the terminal is as it was before: the app met a fault of its own.
     serve: runs the API behind the server screen.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidInput("The full-screen chat needs a terminal.", hint="Run: squish run MODEL PROMPT")
-    with guarded_stderr(settings.home / "logs" / "tui.log"):
-        return asyncio.run(_run(settings, model, serve))
+    log = settings.home / "logs" / "tui.log"
+    with guarded_stderr(log), whole_pastes():
+        code, fault = asyncio.run(_run(settings, model, serve))
+    if fault:
+        raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")
+    return code
 
 
-async def _run(settings: Settings, model: str | None, serve: Serve | None) -> int:
+async def _run(settings: Settings, model: str | None, serve: Serve | None) -> tuple[int, str]:
     async with Runtime(settings) as runtime:
         app = SquishApp(runtime, model, serve=serve)
         preferences.apply(app, settings)
         await app.run_async()
-        return app.return_code or 0
+        return app.return_code or 0, app.fault

@@ -42,11 +42,12 @@ class ModelLoaded(Message):
 
 
 class QuestionSent(Message):
-    """The user pressed enter in the prompt."""
+    """The user pressed enter in the prompt. typed: without what was pasted in bulk; files are looked for in it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, typed: str) -> None:
         super().__init__()
         self.text = text
+        self.typed = typed
 
 
 class DraftChanged(Message):

@@ -408,7 +408,7 @@ def test_every_action_exists() -> None:
     owners: dict[actions.Scope, type | tuple[type, ...]] = {
         "app": ScriptedApp,
         "chat": ChatScreen,
-        "transcript": ChatScreen,
+        "transcript": (Transcript, ChatScreen),
         "prompt": (PromptInput, ChatScreen),
         "hub": HubScreen,
         "library": LibraryScreen,

@@ -43,7 +43,8 @@ class AnswerState:
         self.position = 0
         self.prompt_tokens = 0
         self.prefilled = 0
-        self.pieces = 0
+        self.pieces = 0  # of the phase that is on
+        self.received = 0
         self.stopping = False
         self.reason: FinishReason | None = None
         self.usage = Usage(0, 0)
@@ -106,6 +107,11 @@ class AnswerState:
         return self.prefilled / self.prompt_tokens if self.prompt_tokens else 0.0
 
     @property
+    def context_used(self) -> int:
+        """Tokens of the prompt and the answer so far; 0 until the engine has counted the prompt."""
+        return self.prompt_tokens + self.received if self.prompt_tokens else 0
+
+    @property
     def speed(self) -> float:
         """Tokens per second: the engine's figure at the end, an estimate from the pieces seen while it is written."""
         if not self.running:
@@ -130,10 +136,12 @@ class AnswerState:
             case ReasoningDelta(text=text):
                 self._enter("thinking")
                 self.pieces += 1
+                self.received += 1
                 self.reasoning += self._thought_cleaner.feed(text)
             case TextDelta(text=text):
                 self._enter("writing")
                 self.pieces += 1
+                self.received += 1
                 return self._add(self._cleaner.feed(text))
             case Finished():
                 return self._finish(event)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textual.content import Content
@@ -41,6 +41,10 @@ class ContextUse:
     def too_long(self) -> bool:
         """Whether the model would refuse the message: at least one token must be left for its answer."""
         return bool(self.limit) and self.left < 1
+
+    def while_written(self, used: int) -> ContextUse:
+        """With what the answer that is being written takes up to now; 0 where that is not known."""
+        return replace(self, used=used) if used else self
 
     def label(self, width: int) -> Content:
         """`ctx ▰▰▱▱ 6.1k/16k +42`, with a warning in words when the end is near; no wider than asked."""

@@ -31,6 +31,14 @@ class Versions:
 ONLY = Versions((0,), 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be asked. typed: without what was pasted in bulk; files are looked for in it."""
+
+    text: str = ""
+    typed: str = ""
+
+
 @dataclass(eq=False, slots=True)
 class Turn:
     """A question and its answer, with the model that gave it. The ids are those of the messages as they are saved."""
@@ -68,7 +76,7 @@ class Conversation:
     settings: ChatSettings = field(default_factory=ChatSettings)
     draft: str = ""
     turns: list[Turn] = field(default_factory=list)
-    queued: str = ""
+    queued: Question = Question()
     unread: bool = False
     live: Turn | None = None
 
@@ -99,9 +107,11 @@ class Conversation:
         """The turn on the branch that is shown to which a message belongs."""
         return next((each for each in self.turns if message in (each.question_id, each.answer_id)), None)
 
-    def queue(self, text: str) -> None:
+    def queue(self, question: Question) -> None:
         """Ask this when the answer is complete."""
-        self.queued = f"{self.queued}\n\n{text}" if self.queued else text
+        waiting = self.queued
+        both = Question(f"{waiting.text}\n\n{question.text}", f"{waiting.typed}\n\n{question.typed}")
+        self.queued = both if waiting.text else question
 
     def give_back(self, text: str) -> None:
         """A message that was not sent becomes the draft again, in front of what was written since."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from squish.chats.chats import Attachment, Chats
 from squish.errors import SquishError
-from squish.tui.chat.conversation import Conversation, Turn
+from squish.tui.chat.conversation import Conversation, Question, Turn
 
 LISTED = 500
 
@@ -126,14 +126,14 @@ class Conversations:
             self.editing = None
         return turn
 
-    def ended(self, turn: Turn, error: SquishError | None) -> str:
+    def ended(self, turn: Turn, error: SquishError | None) -> Question:
         """An answer grows no more; what was to be asked after it."""
         if error:
             turn.answer.fail(error)
         turn.answer.leave()
         conversation = turn.conversation
         conversation.unread = conversation is not self.shown
-        queued, conversation.queued = conversation.queued, ""
+        queued, conversation.queued = conversation.queued, Question()
         return queued
 
     def save(self, turn: Turn, now: bool = False) -> None:

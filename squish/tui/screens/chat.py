@@ -70,7 +70,7 @@ class ChatScreen(Screen[None]):
 
     def on_unmount(self) -> None:
         with self._view.telling():
-            self._chats.keep_draft(self._view.prompt.text)
+            self._chats.keep_draft(self._view.prompt.draft)
 
     @property
     def _shown(self) -> Conversation:
@@ -80,6 +80,9 @@ class ChatScreen(Screen[None]):
         match action:
             case "stop":
                 return self._shown.running is not None
+            case "interrupt":
+                selected = self._view.prompt.selected_text or self.get_selected_text()
+                return self._shown.running is not None and not selected
             case "leave_edit":
                 return self._chats.editing is not None and self._shown.running is None
         return True
@@ -193,7 +196,7 @@ class ChatScreen(Screen[None]):
 
     async def action_new_chat(self) -> None:
         with self._view.telling():
-            self._chats.begin(self._view.prompt.text)
+            self._chats.begin(self._view.prompt.draft)
         await self._view.show()
         self._show_params()
         self.set_focus(self._view.prompt)
@@ -211,7 +214,7 @@ class ChatScreen(Screen[None]):
     async def open_chat(self, id: int, hit: Hit | None = None) -> None:
         """Show a chat, at what was found in it if asked for, on whatever branch that is."""
         with self._view.telling():
-            found = self._chats.open(id, self._view.prompt.text, hit.message if hit else None)
+            found = self._chats.open(id, self._view.prompt.draft, hit.message if hit else None)
             await self._view.show(found, hit)
         self._show_params()
 
@@ -318,6 +321,9 @@ class ChatScreen(Screen[None]):
     def action_stop(self) -> None:
         self._view.stop()
 
+    def action_interrupt(self) -> None:
+        self._view.stop()
+
     async def action_regenerate(self) -> None:
         await self._view.regenerate()
 
@@ -354,7 +360,7 @@ class ChatScreen(Screen[None]):
     async def action_editor(self) -> None:
         """Write the draft in the user's editor; answers go on meanwhile."""
         with self._view.telling():
-            written = await editor.edit(self.app, self._view.prompt.text)
+            written = await editor.edit(self.app, self._view.prompt.draft)
             if written is not None:
                 self._view.prompt.put(written)
 

@@ -13,7 +13,7 @@ from textual.widgets import Button, Static
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Returns whether the user said yes. text and title are clean already; yes: the word for doing it."""
+    """Returns whether the user said yes. text and title are clean already; yes and no: the words on the buttons."""
 
     CSS_PATH = "confirm.tcss"
     AUTO_FOCUS = "#no"
@@ -23,9 +23,9 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "Other", show=False, id="confirm.other"),
     ]
 
-    def __init__(self, title: str, text: str, yes: str) -> None:
+    def __init__(self, title: str, text: str, yes: str, no: str = "Cancel") -> None:
         super().__init__()
-        self._title, self._text, self._yes = title, text, yes
+        self._title, self._text, self._yes, self._no = title, text, yes, no
 
     def compose(self) -> ComposeResult:
         with Vertical(id="confirm") as box:
@@ -33,7 +33,7 @@ class ConfirmScreen(ModalScreen[bool]):
             yield Static(self._text, markup=False)
             with Horizontal():
                 yield Button(f"{self._yes} (y)", id="yes", variant="error", compact=True)
-                yield Button("Keep (n)", id="no", compact=True)
+                yield Button(f"{self._no} (n)", id="no", compact=True)
 
     def action_answer(self, yes: bool) -> None:
         self.dismiss(yes)

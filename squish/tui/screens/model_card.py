@@ -25,6 +25,7 @@ from squish.tui.faults import fault
 from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
+from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.markdown import Palette, frozen
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
 
@@ -107,7 +108,7 @@ class ModelCardScreen(ModalScreen[str | None]):
         options.highlighted = self._variants.index(gguf_variants.best(self._variants))
         options.border_title = "Which file?"
         options.focus()
-        self.call_after_refresh(options.refresh, layout=True)
+        after_refresh(self, options.refresh, layout=True)
 
     def action_take(self) -> None:
         at = self.query_one(OptionList).highlighted

@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
+from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 from squish.tui.widgets.welcome import FIRST_MODEL
 
@@ -35,7 +36,7 @@ class ModelPicker(Chooser[str | None]):
         yield from self.window("picker", "Choose a model", "use", "", "Filter")
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._fill)
+        after_refresh(self, self._fill)
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -23,7 +23,7 @@ from squish.tui import actions
 from squish.tui.chat import attachments, context_meter
 from squish.tui.chat.answer_tasks import AnswerTasks
 from squish.tui.chat.context_meter import ContextMeter, Subject
-from squish.tui.chat.conversation import Conversation, Turn
+from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.messages import (
@@ -127,12 +127,12 @@ class ChatView(Vertical):
             self.app.notify("Choose a model with ctrl+l, or install one first.", severity="warning", markup=False)
             self.prompt.give_back(event.text)
         elif self._shown.live and self._answers.is_live(self._shown.live):
-            self._shown.queue(event.text)
+            self._shown.queue(Question(event.text, event.typed))
         elif self._meter.use.too_long:
             self.app.notify(context_meter.advice(self._meter.use), severity="warning", markup=False)
             self.prompt.give_back(event.text)
         else:
-            await self._ask(self._shown, event.text)
+            await self._ask(self._shown, Question(event.text, event.typed))
         self._changed()
 
     async def _run_command(self, command: actions.SlashCommand, text: str) -> None:
@@ -144,17 +144,17 @@ class ChatView(Vertical):
         argument = f"({command.argument!r})" if command.action.argument else ""
         await self.app.run_action(actions.qualified(command.action) + argument)
 
-    async def _ask(self, conversation: Conversation, text: str) -> None:
-        """Ask in a chat, with the files that the text names; what cannot be asked becomes the draft again."""
+    async def _ask(self, conversation: Conversation, question: Question) -> None:
+        """Ask in a chat, with the files that the question names; what cannot be asked becomes the draft again."""
         shown = conversation is self._shown
         edited = self._chats.editing if shown else None
         try:
             kept = edited.attachments if edited else ()
-            files: tuple[Attachment, ...] = attachments.gather(text, Path.cwd(), kept) if shown else ()
-            turn = self._chats.ask(conversation, text, files)
+            files: tuple[Attachment, ...] = attachments.gather(question.typed, Path.cwd(), kept) if shown else ()
+            turn = self._chats.ask(conversation, question.text, files)
         except SquishError as error:
             self.app.notify(clean(error.message), severity="warning", markup=False)
-            self._give_back(conversation, text)
+            self._give_back(conversation, question.text)
             return
         if shown:
             self._show_welcome(False)
@@ -201,10 +201,10 @@ class ChatView(Vertical):
             self._chats.save(turn)
         if conversation is self._shown and (view := self.transcript.view_of(turn)):
             await view.finish()
-        if queued and turn.answer.phase == "done":
+        if queued.text and turn.answer.phase == "done":
             await self._ask(conversation, queued)
-        elif queued:
-            self._give_back(conversation, queued)
+        elif queued.text:
+            self._give_back(conversation, queued.text)
         self.recount()
         self._changed()
 
@@ -259,7 +259,7 @@ class ChatView(Vertical):
     def edit(self) -> None:
         """Write a question anew, into a branch of its own."""
         if turn := self._idle_turn():
-            self._chats.edit(turn, self.prompt.text)
+            self._chats.edit(turn, self.prompt.draft)
             self.transcript.unmark()
             self.prompt.put(turn.question)
             self.screen.set_focus(self.prompt)
@@ -309,7 +309,7 @@ class ChatView(Vertical):
     def _typed(self, event: Typed) -> None:
         self.transcript.unmark()
         self.screen.set_focus(self.prompt)
-        self.prompt.insert(event.text)
+        self.prompt.take(event.text)
 
     def recount(self) -> None:
         """Count the chat and the draft anew."""
@@ -317,11 +317,13 @@ class ChatView(Vertical):
 
     def _subject(self) -> Subject:
         """What the context meter counts."""
-        draft = "" if actions.parse_slash(self.prompt.text) else self.prompt.text
+        draft = "" if actions.parse_slash(self.prompt.text) else self.prompt.draft
         return Subject(self._shown, draft, self._chats.editing, self._model.context_length)
 
     def _refresh_hints(self) -> None:
         editing = self._chats.editing is not None
-        self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued)
+        self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text)
         self.prompt.border_title = "" if self.transcript.following else "↓ more below · ctrl+end"
-        self.prompt.border_subtitle = self._meter.use.label(max(self.prompt.size.width - 6, 20))
+        running = self._shown.running
+        use = self._meter.use.while_written(running.answer.context_used if running else 0)
+        self.prompt.border_subtitle = use.label(max(self.prompt.size.width - 6, 20))

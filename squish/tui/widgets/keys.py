@@ -7,6 +7,8 @@ from textual.content import Content
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
+from squish.tui.scheduling import after_refresh
+
 _LAST_TO_GO = "help"
 _SPACES = 3  # around the key and its word
 
@@ -31,11 +33,11 @@ class Keys(Footer):
 
     async def recompose(self) -> None:
         """Nothing below a window that is open: what works there would be judged by the window."""
-        if self.screen is self.app.screen:
+        if self.is_attached and self.screen is self.app.screen:
             await super().recompose()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.recompose)
+        after_refresh(self, self.recompose)
 
 
 def _width(key: FooterKey) -> int:

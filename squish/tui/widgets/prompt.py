@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding
+from textual.events import Paste
 from textual.widgets import TextArea
 
+from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat import attachments
+from squish.tui.chat.pasted import Pasted
 from squish.tui.messages import DraftChanged, QuestionSent
 
 
@@ -59,6 +62,7 @@ class PromptInput(TextArea):
             id="prompt", compact=True, highlight_cursor_line=False, placeholder="Ask anything · / for commands"
         )
         self._history = History()
+        self._pasted = Pasted()
 
     def on_mount(self) -> None:
         self.cursor_blink = self.app.animation_level != "none"
@@ -71,14 +75,31 @@ class PromptInput(TextArea):
         for text in sent:
             self._history.add(text)
 
+    @property
+    def draft(self) -> str:
+        """What is written, with pasted texts in full."""
+        return self._pasted.unfold(self.text)
+
     def put(self, text: str) -> None:
-        """Replace the draft, with the cursor at its end."""
-        self.text = text
+        """Replace the draft, with the cursor at its end; a large one is folded."""
+        self.text = self._pasted.fold(clean(text))
         self.move_cursor(self.document.end)
 
     def give_back(self, text: str) -> None:
         """A message that was not taken becomes the draft again, in front of what was written since."""
-        self.put(f"{text}\n\n{self.text}" if self.text else text)
+        written = self.text
+        self.put(text)
+        if written:
+            self.insert(f"\n\n{written}")
+
+    async def _on_paste(self, event: Paste) -> None:
+        event.prevent_default()
+        self.take(event.text)
+
+    def take(self, text: str) -> None:
+        """Write a text where the cursor is; a large one is folded to a line."""
+        start, end = self.selection
+        self.replace(self._pasted.fold(clean(text)), start, end, maintain_selection_offset=False)
 
     # A key with priority overtakes letters that arrived with it in one burst and still wait in this widget's queue, so
     # each of these lines up behind them.
@@ -93,11 +114,12 @@ class PromptInput(TextArea):
         self.call_later(self._complete)
 
     def _send(self) -> None:
-        text = self.text.strip("\n")
-        if text.strip():
+        typed = self.text.strip("\n")
+        if typed.strip():
+            text = self._pasted.unfold(typed)
             self._history.add(text)
             self.text = ""
-            self.post_message(QuestionSent(text))
+            self.post_message(QuestionSent(text, typed))
 
     def _newline(self) -> None:
         start, end = self.selection
@@ -117,7 +139,7 @@ class PromptInput(TextArea):
 
     def action_older(self) -> None:
         top = self.wrapped_document.location_to_offset(self.cursor_location).y == 0
-        if top and (text := self._history.older(self.text)) is not None:
+        if top and (text := self._history.older(self.draft)) is not None:
             self.put(text)
         else:
             self.action_cursor_up()

@@ -17,6 +17,7 @@ from textual.widgets import Static
 from squish.tui import actions, clipboard
 from squish.tui.chat.conversation import ONLY, Turn, Versions
 from squish.tui.messages import FollowingChanged, Typed
+from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.markdown import code_blocks
 from squish.tui.widgets.searchable import Place, Searchable
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView
@@ -66,7 +67,7 @@ class Transcript(VerticalScroll, can_focus=True):
         """Called before every scrolling by hand, also when that leads nowhere: then the newest text stays followed."""
         super().release_anchor()
         self._released = True
-        self.call_after_refresh(self._settle)
+        after_refresh(self, self._settle)
 
     def _settle(self) -> None:
         if self._released and self.scroll_target_y >= self.max_scroll_y and self._at_end:
@@ -163,7 +164,9 @@ class Transcript(VerticalScroll, can_focus=True):
         await self.run_action(f"screen.version({step})")
 
     def on_key(self, event: Key) -> None:
-        if event.is_printable and event.character:
+        # A key comes here before it is looked for among the bindings that have no priority.
+        ours = self._marked is not None and event.key in self._bindings.key_to_bindings
+        if event.is_printable and event.character and not ours:
             event.stop()
             self.post_message(Typed(event.character))
 
@@ -180,7 +183,7 @@ class Transcript(VerticalScroll, can_focus=True):
                 widget.set_class(is_marked, "-marked")
                 if is_marked:
                     self.release_anchor()
-                    self.call_after_refresh(self.scroll_to_widget, widget, animate=False, top=widget.size.height == 0)
+                    after_refresh(self, self.scroll_to_widget, widget, animate=False, top=widget.size.height == 0)
         self.screen.set_focus(self)
         self.refresh_bindings()
 
@@ -222,7 +225,7 @@ class Transcript(VerticalScroll, can_focus=True):
     def show_place(self, place: Place) -> None:
         """Let words stand out in the marked message, and bring the one that was searched for into view."""
         for text in self.query(".-marked, .-marked Searchable").results(Searchable):
-            self.call_after_refresh(self._scroll_to_place, text, place)
+            after_refresh(self, self._scroll_to_place, text, place)
 
     def _scroll_to_place(self, text: Searchable, place: Place) -> None:
         line = text.find(place)
@@ -252,7 +255,7 @@ class Transcript(VerticalScroll, can_focus=True):
         before = self.virtual_size.height
         self._first, self._views = first, pairs + self._views
         await self.mount_all([widget for pair in pairs for widget in pair], before=anchor)
-        self.call_after_refresh(self._keep_place, before)
+        after_refresh(self, self._keep_place, before)
 
     def _keep_place(self, before: int) -> None:
         self._loading = False

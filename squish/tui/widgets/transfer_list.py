@@ -15,6 +15,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.downloads import Downloads, State, Transfer
 from squish.tui.messages import CancelDownload, UseModel
+from squish.tui.scheduling import after_refresh
 
 TICK = 0.25
 _BAR = 16
@@ -109,7 +110,7 @@ class TransferList(OptionList):
         self._can: tuple[bool, ...] = ()
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self.refill)
+        after_refresh(self, self.refill)
         self.set_interval(TICK, self.refill)
 
     @property
@@ -127,7 +128,7 @@ class TransferList(OptionList):
             if transfers:
                 self.highlighted = transfers.index(marked) if marked in transfers else 0
             # Textual forgets a layout that is asked for while an earlier one is due: ask again when that is done.
-            self.call_after_refresh(self.refresh, layout=True)
+            after_refresh(self, self.refresh, layout=True)
         for at, (old, new) in enumerate(zip(self._rows, rows, strict=True)):
             if not old.is_same(new):
                 self.replace_option_prompt_at_index(at, new)
