@@ -83,37 +83,29 @@ class PasteParser(XTermParser):
     def __init__(self, debug: bool = False) -> None:
         super().__init__(debug)
         self._pasting = False
-        self._held = ""
+        self._pasted = ""
+        self._passed = ""  # the last characters that Textual's parser got, in which a paste may have begun
 
     def feed(self, data: str) -> Iterable[Message]:
         if not data:  # the end of all input
             yield from super().feed(data)
-            return
-        data, self._held = self._held + data, ""
         while data:
-            before, mark, data = data.partition(_PASTED if self._pasting else _PASTE)
-            if self._pasting and mark:
-                self._pasting = False
-                yield Paste(before.replace("\x00", ""))
-            elif self._pasting:
-                self._held = before
-            else:
-                self._pasting = bool(mark)
-                kept = 0 if mark else _begun(before)
-                self._held = before[len(before) - kept :]
-                if text := before[: len(before) - kept]:
-                    yield from super().feed(text)
-
-    def tick(self) -> Iterable[Message]:
-        if self._held and not self._pasting:  # no more came: it was no paste
-            held, self._held = self._held, ""
-            yield from super().feed(held)
-        yield from super().tick()
-
-
-def _begun(text: str) -> int:
-    """How many characters at the end may be the beginning of a paste; a lone escape is the key."""
-    return next((length for length in range(len(_PASTE) - 1, 1, -1) if text.endswith(_PASTE[:length])), 0)
+            if self._pasting:
+                self._pasted, mark, data = (self._pasted + data).partition(_PASTED)
+                if mark:
+                    self._pasting = False
+                    yield Paste(self._pasted.replace("\x00", ""))
+                continue
+            known, before = len(self._passed), self._passed + data
+            at = before.find(_PASTE)
+            if at < 0:
+                self._passed = before[1 - len(_PASTE) :]
+                yield from super().feed(data)
+                return
+            # Textual begins a paste when the mark was cut: what it takes for one ends at once and is left out.
+            keys = data[: at - known] if at >= known else _PASTE[known - at :] + _PASTED
+            yield from (each for each in (super().feed(keys) if keys else ()) if not isinstance(each, Paste))
+            data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
 
 
 @contextmanager

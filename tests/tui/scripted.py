@@ -266,3 +266,10 @@ class ScriptedApp(SquishApp):
         runtime.chats = self.chats = DatedChats(chats)
         super().__init__(runtime, model, machine=FrozenMachine(), clock=self.seconds)
         self.animation_level = "none"
+
+
+def asked_text(app: ScriptedApp) -> str:
+    """The last message that the engine was asked with."""
+    (only,) = app.engine.last.request.prompts
+    assert isinstance(only, ChatPrompt)
+    return only.messages[-1].content

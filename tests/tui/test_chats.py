@@ -376,7 +376,7 @@ async def test_the_context_counts_the_draft_and_refuses_what_is_too_long() -> No
         await until(pilot, lambda: "too long to send" in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "Not sent" in screen_text(pilot))
-        assert len(prompt(pilot).text) == 40_000 and not app.engine.generations
+        assert len(prompt(pilot).draft) == 40_000 and not app.engine.generations
 
 
 async def test_files_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

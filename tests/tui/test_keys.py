@@ -57,7 +57,7 @@ async def test_a_letter_right_behind_a_key_that_moves_the_focus_is_for_the_new_p
         await answer(pilot, app, "ok")
         burst(app, "alt+up", "alt+up", "e", *"yi")
         await until(pilot, lambda: prompt(pilot).text == "oneyi")
-        burst(app, "escape", "alt+up", "i", *"rye")
+        burst(app, "escape", "alt+up", "escape", *"rye")
         await until(pilot, lambda: prompt(pilot).text == "rye")
         burst(app, "ctrl+s", *"moon")
         await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen) and written(app) == "moon")

@@ -20,7 +20,7 @@ from squish.generation import (
     Timings,
     Usage,
 )
-from squish.text import StreamCleaner
+from squish.text import StreamCleaner, clean
 
 Phase = Literal["waiting", "queued", "loading", "prefill", "thinking", "writing", "done", "stopped", "failed"]
 _ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
@@ -58,9 +58,9 @@ class AnswerState:
 
     @classmethod
     def restored(cls, saved: Saved, clock: Callable[[], float]) -> AnswerState:
-        """An answer as it was saved. One that another process still writes counts as stopped here."""
+        """An answer as it was saved, whoever saved it. One that another process still writes counts as stopped here."""
         answer, figures = cls(clock), saved.figures
-        answer.text, answer.reasoning, answer.thought = saved.text, saved.reasoning, figures.thought
+        answer.text, answer.reasoning, answer.thought = clean(saved.text), clean(saved.reasoning), figures.thought
         answer.phase = "stopped" if saved.state == "writing" else saved.state
         answer.reason = next((each for each in _REASONS if each == figures.reason), None)
         answer.usage = Usage(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from squish.chats.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
 from squish.generation import ChatPrompt, GenerationRequest, Message
+from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState
 
 SAVE_INTERVAL = 0.25
@@ -84,7 +85,7 @@ class Conversation:
     def open(cls, chats: Chats, id: int, clock: Callable[[], float]) -> Conversation:
         """A chat as it was saved. Raises StoreError, and InvalidInput when it is gone."""
         chat = chats.get(id)
-        opened = cls(chats, chat.model, clock, id, chat.title, chat.settings, chat.draft)
+        opened = cls(chats, chat.model, clock, id, clean(chat.title), chat.settings, clean(chat.draft))
         opened.reload()
         return opened
 

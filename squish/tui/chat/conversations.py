@@ -35,7 +35,7 @@ class Conversations:
         self.shown = Conversation(chats, "", clock)
         self.editing: Turn | None = None
         self._set_aside = ""  # the draft that an edit took the place of
-        self._unsent = ""  # the draft of a new chat that was left before its first message
+        self.unsent = ""  # the draft of a new chat that was left before its first message
         self._known: dict[int, Conversation] = {}
 
     # ---- going from one to another
@@ -81,7 +81,7 @@ class Conversations:
             self.keep_draft(draft)
         finally:
             if conversation.id is None:
-                conversation.draft, self._unsent = self._unsent, ""
+                conversation.draft, self.unsent = self.unsent, ""
             self.shown, self.editing, conversation.unread = conversation, None, False
 
     def _sign(self, id: int) -> Literal["running", "news", ""]:
@@ -95,7 +95,7 @@ class Conversations:
         left = self.shown
         left.draft = self.take_set_aside() if self.editing else draft
         if left.id is None:
-            self._unsent = left.draft
+            self.unsent = left.draft
         else:
             self._chats.keep_draft(left.id, left.draft)
 
@@ -148,11 +148,11 @@ class Conversations:
 
 
 def day_of(seconds: float, now: datetime) -> str:
-    """When that was: `14:02` today, `Tue` in the last week, `3 May` this year, `2025-05-03` before it."""
+    """When that was: `14:02` today, `Tue` in the last week, `3 May` this year, `2025-05` before it."""
     then = datetime.fromtimestamp(seconds).astimezone()
     days = (now.date() - then.date()).days
     if days <= 0:
         return f"{then:%H:%M}"
     if days < 7:
         return f"{then:%a}"
-    return f"{then.day} {then:%b}" if then.year == now.year else f"{then:%Y-%m-%d}"
+    return f"{then.day} {then:%b}" if then.year == now.year else f"{then:%Y-%m}"

@@ -11,7 +11,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Markdown
 
 from squish.chats.chats import Hit
 from squish.errors import SquishError
@@ -266,7 +265,7 @@ class ChatScreen(Screen[None]):
         with self._view.telling():
             self._view.leave(self._chats.delete(id))
         if shown:
-            self._view.prompt.put("")
+            self._view.prompt.put(self._chats.unsent)
             await self.action_new_chat()
         self._refresh()
 
@@ -363,11 +362,3 @@ class ChatScreen(Screen[None]):
             written = await editor.edit(self.app, self._view.prompt.draft)
             if written is not None:
                 self._view.prompt.put(written)
-
-    @on(Markdown.LinkClicked)
-    def _link_clicked(self, event: Markdown.LinkClicked) -> None:
-        """Open web pages only: a model may write a link to anything."""
-        if event.href.startswith(("https://", "http://")):
-            self.app.open_url(event.href)
-        else:
-            self.app.notify(clean(f"Not opened: {event.href}"), severity="warning", markup=False)

@@ -26,7 +26,8 @@ from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
 from squish.tui.scheduling import after_refresh
-from squish.tui.widgets.markdown import Palette, frozen
+from squish.tui.widgets.markdown import frozen
+from squish.tui.widgets.markdown_document import Palette
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
 
 

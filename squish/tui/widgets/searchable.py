@@ -41,17 +41,16 @@ def place(snippet: str, text: str) -> Place | None:
 
 
 class Searchable(Static):
-    """Shows as any Static does, with the words of one place reversed once `find` was asked for it."""
+    """Shows as any Static does, with the words that `find` was asked for reversed."""
 
     _pattern: re.Pattern[str] | None = None
 
-    def find(self, place: Place) -> int | None:
-        """Let the words stand out; the line of the place, from 0, or None where it has none of them."""
-        self._pattern = place.pattern
+    def find(self, pattern: re.Pattern[str]) -> list[int]:
+        """Let what it matches stand out; the line of each match, from 0."""
+        self._pattern = pattern
         self.refresh()
         lines = [super(Searchable, self).render_line(y).text for y in range(self.size.height)]
-        found = [y for y, line in enumerate(lines) for _ in self._pattern.findall(line)]
-        return found[min(place.occurrence, len(found) - 1)] if found else None
+        return [y for y, line in enumerate(lines) for _ in pattern.findall(line)]
 
     def forget(self) -> None:
         """No word stands out any more."""

@@ -14,11 +14,12 @@ from textual.events import Key, Paste
 from textual.widget import Widget
 from textual.widgets import Static
 
+from squish.text import clean
 from squish.tui import actions, clipboard
 from squish.tui.chat.conversation import ONLY, Turn, Versions
 from squish.tui.messages import FollowingChanged, Typed
 from squish.tui.scheduling import after_refresh
-from squish.tui.widgets.markdown import code_blocks
+from squish.tui.widgets.markdown_document import code_blocks
 from squish.tui.widgets.searchable import Place, Searchable
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView
 
@@ -215,7 +216,7 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def _copy(self, text: str, otherwise: str) -> None:
         if text:
-            await clipboard.put(text, self.app.copy_to_clipboard)
+            await clipboard.put(clean(text), self.app.copy_to_clipboard)
         self.app.notify(f"Copied {len(text)} characters." if text else otherwise, markup=False)
 
     def action_fold(self) -> None:
@@ -224,12 +225,13 @@ class Transcript(VerticalScroll, can_focus=True):
 
     def show_place(self, place: Place) -> None:
         """Let words stand out in the marked message, and bring the one that was searched for into view."""
-        for text in self.query(".-marked, .-marked Searchable").results(Searchable):
-            after_refresh(self, self._scroll_to_place, text, place)
+        after_refresh(self, self._scroll_to_place, place)
 
-    def _scroll_to_place(self, text: Searchable, place: Place) -> None:
-        line = text.find(place)
-        if line is not None:
+    def _scroll_to_place(self, place: Place) -> None:
+        texts = self.query(".-marked, .-marked Searchable").results(Searchable)
+        found = [(text, line) for text in texts for line in text.find(place.pattern)]
+        if found:
+            text, line = found[min(place.occurrence, len(found) - 1)]
             top = text.content_region.y - self.content_region.y + self.scroll_offset.y
             self.scroll_to(y=max(top + line - self.size.height // 3, 0), animate=False)
 

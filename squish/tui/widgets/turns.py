@@ -15,7 +15,8 @@ from squish.errors import SquishError
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
-from squish.tui.widgets.markdown import LiveMarkdown, Palette, frozen
+from squish.tui.widgets.markdown import LiveMarkdown, frozen
+from squish.tui.widgets.markdown_document import Palette
 from squish.tui.widgets.searchable import Searchable
 
 _TAIL = 160

@@ -1,0 +1,103 @@
+"""The app does not end by itself; when it must, the terminal is as before and one line says why."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from textual import events
+
+from squish.tui import app as app_module
+from squish.tui.app import SquishApp
+from squish.tui.terminal import guarded_stderr, previous
+from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+WINDOWS = ("ctrl+t", "ctrl+l", "ctrl+s", "f1", "ctrl+p", "f2", "f3", "f4", "f5", "ctrl+b", "ctrl+o")
+SOURCES = sorted((Path(app_module.__file__).parent).rglob("*.py"))
+
+
+def new_app() -> ScriptedApp:
+    return ScriptedApp(*MODELS, model=SMOL.id)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (120, 36)])
+async def test_windows_may_be_opened_and_closed_as_fast_as_keys_come(size: tuple[int, int]) -> None:
+    app = new_app()
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot)
+        for turns in range(4):  # a different number of steps of the loop between opening and closing
+            for key in WINDOWS:
+                app.post_message(events.Key(key, None))
+                for _ in range(turns):
+                    await pilot._wait_for_screen(0) if turns == 3 else await pilot.pause(0)
+                app.post_message(events.Key("escape", None))
+                if turns == 2:
+                    await pilot.resize_terminal(size[0] - turns, size[1])
+        await pilot.press("f2")
+        await until(pilot, lambda: bool(app.screen.query("#prompt")))
+        assert app.is_running and not app.fault
+
+
+def test_work_is_put_off_by_one_function_only() -> None:
+    """`call_after_refresh` calls back also when the widget has gone; `after_refresh` looks first."""
+    users = [path.name for path in SOURCES if "call_after_refresh(" in path.read_text(encoding="utf-8")]
+    assert users == ["scheduling.py"]
+
+
+async def test_a_fault_ends_the_app_with_its_kind_and_place_and_nothing_that_was_written(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    app = new_app()
+    with pytest.raises(ZeroDivisionError):
+        async with app.run_test() as pilot:
+            await ready(pilot)
+            prompt(pilot).put("my secret")
+
+            def broken() -> None:
+                raise ZeroDivisionError("my secret")
+
+            app.call_later(broken)
+            await pilot.pause()
+    assert re.fullmatch(r"ZeroDivisionError in \w+\.py:\d+", app.fault)
+    assert "my secret" in capfd.readouterr().err, "the traceback is for the log, to which descriptor 2 leads"
+
+
+def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "tui.log"
+    for text in (b"first", b"second"):
+        with guarded_stderr(log):
+            os.write(2, text)
+    assert (previous(log).read_text(), log.read_text()) == ("first", "second")
+
+
+async def test_ctrl_c_stops_the_answer_and_says_how_to_quit_once() -> None:
+    app = new_app()
+    async with app.run_test(notifications=True) as pilot:
+        await ask(pilot, "one")
+        await write(pilot, "draft")
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: app.engine.last.cancelled)
+        await until(pilot, lambda: "stopped" in screen_text(pilot))
+        await pilot.press("ctrl+c", "ctrl+c", "ctrl+c")
+        await until(pilot, lambda: "ctrl+q quits" in screen_text(pilot))
+        assert screen_text(pilot).count("ctrl+q quits") == 1
+        assert prompt(pilot).text == "draft"
+
+
+async def test_leaving_while_a_download_runs_asks() -> None:
+    from squish.tui.downloads import Transfer
+
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        app.downloads._transfers.append(Transfer("qwen3:8b", "qwen3:8b", "running", "download", 1, 2))
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: "qwen3:8b: not complete" in screen_text(pilot))
+        await pilot.press("n")
+        await until(pilot, lambda: bool(app.screen.query("#prompt")))
+        assert app.is_running and isinstance(app, SquishApp)
+        await pilot.press("ctrl+q", "y")
+    assert app.return_code == 0

@@ -1,0 +1,142 @@
+"""Markdown while it grows: complete blocks are drawn once, and what is finished looks as it did."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from textual.pilot import Pilot
+
+from squish.tui.widgets.markdown import TAIL_LINES, LiveMarkdown
+from squish.tui.widgets.markdown_cut import cut, joined
+from squish.tui.widgets.markdown_document import Document, Palette, code_blocks
+from squish.tui.widgets.math_text import readable
+from tests.tui.scenes import ask, note, screen_text, shown, until
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+PALETTE = Palette("default", "default", "default", dark=True)
+LIST = "".join(f"{number}. item **{number}** with `code`\n" for number in range(1, 400))
+CODE = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(150)) + "```\n"
+TABLE = "| a | b |\n|---|--:|\n| x | 1 |\n"
+MIXED = f"# Title\n\nFirst words.\n\n{TABLE}\n{LIST[:1200]}\n{CODE}\n> quote\n\n- one\n- two\n\nend"
+LINES = ["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]
+
+
+def drawn(document: Document, width: int = 60) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(document)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n")]
+
+
+def settled(text: str) -> list[str]:
+    """What parts and tail show when a text has come to its end, one above the other."""
+    lines: list[str] = []
+    fences, continues = 0, False
+    while found := cut(text):
+        lines += drawn(Document(found.done, PALETTE, fences, continues)) + [""] * found.gap
+        fences += found.fences - (1 if continues and found.fences else 0)
+        text, continues = found.rest, found.continues
+    return lines + drawn(Document(text, PALETTE, fences, continues))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LIST, CODE, MIXED, f"{CODE}\n\n{CODE}\nend", "one\n\ntwo\n\n---\n\nthree"],
+    ids=["list", "code", "mixed", "two", "short"],
+)
+def test_parts_look_as_the_whole_does(text: str) -> None:
+    assert settled(text) == drawn(Document(text, PALETTE))
+
+
+@given(
+    st.lists(st.sampled_from(["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]), max_size=20)
+)
+def test_a_cut_loses_no_line(lines: list[str]) -> None:
+    text = "".join(lines)
+    found = cut(text)
+    if found and not found.continues:
+        assert found.done + found.rest == text
+
+
+def test_code_that_was_cut_is_whole_again() -> None:
+    found = cut(CODE)
+    assert found is not None and found.continues
+    assert joined(found.done, found.rest) == CODE
+    assert code_blocks(joined(found.done, found.rest)) == code_blocks(CODE)
+
+
+async def stream(pilot: Pilot[None], app: ScriptedApp, text: str) -> LiveMarkdown:
+    await ask(pilot, "go")
+    for at in range(0, len(text), 400):
+        app.engine.last.say(*(text[at : at + 400][begin : begin + 8] for begin in range(0, 400, 8)))
+        await until(pilot, lambda end=at + 400: len(shown(pilot)) >= min(end, len(text)))  # type: ignore[misc]
+    return app.screen.query_one(LiveMarkdown)
+
+
+@pytest.mark.parametrize("text", [LIST, CODE * 2], ids=["list", "code"])
+async def test_an_update_costs_the_same_however_long_the_answer_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    begin = Document.__init__
+
+    def counted(self: Document, text: str, *more: object) -> None:
+        looked_at.append(text.count("\n"))
+        begin(self, text, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Document, "__init__", counted)
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        live = await stream(pilot, app, text)
+        assert live.source == text
+        assert max(looked_at) <= 3 * TAIL_LINES, "lines of any one document that was laid out"
+        assert sum(looked_at) <= live.flushes * 2 * TAIL_LINES + 2 * text.count("\n")
+        parts = list(live.query(".part"))
+        before = [each.id for each in parts]
+        app.engine.last.finish()
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        assert [each.id for each in parts] == before
+
+
+async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(80, 400)) as pilot:
+        live = await stream(pilot, app, f"{CODE}\nsee\n\n{CODE}")
+        assert screen_text(pilot).count("[1] python") == 1
+        app.engine.last.finish()
+        await until(pilot, lambda: "TTFT" in note(pilot) and "[2] python" in screen_text(pilot))
+        assert screen_text(pilot).count(" python") == 2
+        assert screen_text(pilot).count("line_149 = 149") == 2
+        assert len(live.query(".part")) <= 3
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        ("a^2", "a²"),
+        (r"x_1 + x_{12}\,\text{m}", "x₁ + x₁₂ m"),
+        (r"\frac{x+1}{2}", "(x+1)/2"),
+        (r"\sqrt{b^2-4ac}", "√(b²-4ac)"),
+        (r"\alpha \leq \infty", "α ≤ ∞"),
+        (r"e^{i\pi}", None),
+        (r"\begin{matrix}a\end{matrix}", None),
+    ],
+)
+def test_simple_formulas_are_readable(formula: str, text: str | None) -> None:
+    assert readable(formula) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        (r"So \(a^2\) is", "So a² is"),
+        (r"\[ e^{i\pi} \]", r"\[ e^{i\pi} \]"),
+        (r"\( open", r"\( open"),
+        (r"a \* b and \[optional\]", "a * b and [optional]"),
+        (r"`\(a^2\)`", r"\(a^2\)"),
+    ],
+)
+def test_formulas_keep_what_markdown_would_drop(written: str, seen: str) -> None:
+    assert drawn(Document(written, PALETTE)) == [seen]
