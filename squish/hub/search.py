@@ -133,7 +133,9 @@ def merged(known: Sequence[Found], hub: Iterable[Found]) -> list[Found]:
     """What is known here, with the Hub's figures where it has some; then what only the Hub has."""
     there = {each.name: each for each in hub}
     repos = {each.repo: each for each in there.values()}
-    here = [there.pop(each.name, None) or _with_popularity(each, repos.get(each.repo)) for each in known]
+    here = [
+        there.pop(each.name) if each.name in there else _with_popularity(each, repos.get(each.repo)) for each in known
+    ]
     taken = {each.repo for each in here}
     return here + [each for each in there.values() if each.repo not in taken]
 

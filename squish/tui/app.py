@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import App, SystemCommand
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -125,6 +126,11 @@ class SquishApp(App[None], inherit_bindings=False):
         if action.scope == "chat" and self.current_mode != "chat":
             await self.switch_mode("chat")
         await self.run_action(actions.qualified(action))
+
+    def action_command_palette(self) -> None:
+        """Find a command. Textual gives the window an id, and one that is still closing would stand in its way."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette())
 
     def action_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
