@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # What the GGUF import of the worker reads.
 GGUF = frozenset({"llama", "qwen2", "qwen3"})
@@ -17,22 +19,42 @@ GGUF = frozenset({"llama", "qwen2", "qwen3"})
 @cache
 def supported() -> frozenset[str]:
     """Every model_type that can be run; empty when mlx-lm is not installed."""
+    root = models_directory()
+    if root is None:
+        return frozenset()
+    own = {path.stem for path in root.glob("*.py") if _defines_model(path)}
+    return frozenset(own | {name for name, target in _literal("MODEL_REMAPPING").items() if target in own})
+
+
+def module_of(config: Mapping[str, Any]) -> str:
+    """The module of mlx_lm/models that runs a model with this config.json. It need not exist."""
+    kind, named = str(config.get("model_type")), config.get("architectures") or ()
+    others = _literal("MODEL_ARCHITECTURE_REMAPPING")
+    for architecture in [named] if isinstance(named, str) else named if isinstance(named, list) else ():
+        if isinstance(architecture, str) and (kind, architecture) in others:
+            return str(others[kind, architecture])
+    return str(_literal("MODEL_REMAPPING").get(kind, kind))
+
+
+@cache
+def models_directory() -> Path | None:
+    """Where the architectures of the installed mlx-lm lie; None when it is not installed."""
     spec = importlib.util.find_spec("mlx_lm")
     if spec is None or not spec.submodule_search_locations:
-        return frozenset()
-    root = Path(spec.submodule_search_locations[0])
-    own = {path.stem for path in (root / "models").glob("*.py") if _defines_model(path)}
-    return frozenset(own | {name for name, target in _remapping(root / "utils.py").items() if target in own})
+        return None
+    return Path(spec.submodule_search_locations[0]) / "models"
 
 
 def _defines_model(path: Path) -> bool:
     return "\nclass Model(" in path.read_text(encoding="utf-8")
 
 
-def _remapping(path: Path) -> dict[str, str]:
-    """The literal MODEL_REMAPPING."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [ast.unparse(each) for each in node.targets] == ["MODEL_REMAPPING"]:
-            found: dict[str, str] = ast.literal_eval(node.value)
+@cache
+def _literal(name: str) -> Mapping[Any, str]:
+    """A table that stands literally in mlx_lm/utils.py; empty where it does not."""
+    root = models_directory()
+    for node in () if root is None else ast.parse((root.parent / "utils.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(each) for each in node.targets] == [name]:
+            found: dict[Any, str] = ast.literal_eval(node.value)
             return found
     return {}

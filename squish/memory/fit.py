@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from squish.format.config import has_windows, text_of
+
 Fits = Literal["yes", "tight", "no"]
 
 _PREFILL_STEP = 2048
@@ -81,8 +83,7 @@ class Estimate:
 
 def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
     """The shape that config.json gives; what it does not say is guessed from the parameters."""
-    text = config.get("text_config")
-    main: Mapping[str, Any] = text if isinstance(text, Mapping) else config
+    main = text_of(config)
     layers = _number(main, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     heads = _number(main, "num_attention_heads", "n_head", "n_heads")
     hidden = _number(main, "hidden_size", "n_embd", "d_model", "dim")
@@ -94,6 +95,8 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
     if latent := _number(main, "kv_lora_rank"):
         per_layer = latent + _number(main, "qk_rope_head_dim")
     full, windowed = _attention_layers(main, layers)
+    if windowed and not has_windows(config):
+        full, windowed = full + windowed, 0
     return Shape(
         parameters=parameters,
         kv_numbers=per_layer * full,

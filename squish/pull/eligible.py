@@ -13,6 +13,7 @@ import msgspec
 
 from squish.errors import CorruptModel, UnsupportedModel
 from squish.format import architectures
+from squish.format.config import normalized
 from squish.text import clean
 
 CONFIG, TOKENIZER_CONFIG, INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
@@ -38,7 +39,7 @@ def read_config(content: bytes | None, repo_id: str) -> dict[str, Any]:
 
 
 def require(config: Mapping[str, Any], repo_id: str) -> None:
-    """Raises UnsupportedModel naming the architecture, or the code that the model wants to be run."""
+    """Raises UnsupportedModel naming the architecture, the code that it wants to be run, or what ours would ignore."""
     kind = clean(str(config.get("model_type")))[:60]
     if (file := config.get("model_file")) is not None:
         raise UnsupportedModel(
@@ -52,6 +53,7 @@ def require(config: Mapping[str, Any], repo_id: str) -> None:
         raise UnsupportedModel(
             f"The architecture {kind!r} of {repo_id} is not one that mlx-lm runs.{code}", hint=_HINT, param="model"
         )
+    normalized(config, repo_id)
 
 
 def require_shards(content: bytes | None, names: frozenset[str], repo_id: str) -> None:

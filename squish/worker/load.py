@@ -27,9 +27,10 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_model
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
+from squish.format.config import context_length
 from squish.worker import memory
 from squish.worker.cpu import packed
-from squish.worker.model_files import MISFITS, check_weight_files, display_name, mismatch, read_config
+from squish.worker.model_files import MISFITS, check_weight_files, display_name, given, mismatch, read_config
 from squish.worker.tokenizer.facts import Shelf
 from squish.worker.tokenizer.opening import open_tokenizer
 
@@ -37,8 +38,6 @@ from squish.worker.tokenizer.opening import open_tokenizer
 _RESERVE = 1 << 30
 # Parameters are read, converted and freed this much at a time.
 _SLICE = 64 << 20
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
-_DEFAULT_CONTEXT = 4096
 _PLAIN = {QuantizedLinear: Linear, QuantizedEmbedding: Embedding, QuantizedSwitchLinear: SwitchLinear}
 
 
@@ -81,7 +80,7 @@ def load(path: Path, *, memory_limit: int | None = None, shelf: Shelf | None = N
         config=MappingProxyType(config),
         weights_bytes=_nbytes(model),
         dtype=dtype,
-        context_length=context_length(text_config),
+        context_length=context_length(config),
         vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
         eos=frozenset(tokenizer.eos_token_ids),
         trimmable=bool(can_trim_prompt_cache(make_prompt_cache(model))),
@@ -107,7 +106,8 @@ def _opened(path: Path, shelf: Shelf | None) -> tuple[dict[str, Any], Module, To
 def _build(path: Path, config: dict[str, Any]) -> Module:
     """The model with its parameters still on disk."""
     try:
-        model, _ = load_model(path, lazy=True)
+        with given(config):
+            model, _ = load_model(path, lazy=True)
     except ImportError as error:
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
     except (*MISFITS, OSError) as error:
@@ -127,11 +127,6 @@ def _load_tokenizer(path: Path, eos: list[int] | None, shelf: Shelf | None) -> T
         raise CorruptModel(
             f"The tokenizer of {display_name(path)} cannot be loaded: {reason}", param="tokenizer.json"
         ) from error
-
-
-def context_length(config: dict[str, Any]) -> int:
-    found = (config.get(key) for key in _CONTEXT_KEYS)
-    return next((length for length in found if isinstance(length, int) and length > 0), _DEFAULT_CONTEXT)
 
 
 # ---- into memory

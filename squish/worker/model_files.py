@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlx_lm.utils import MODEL_REMAPPING, load_config
+import mlx_lm.utils
+from mlx_lm.utils import MODEL_REMAPPING
 
 from squish.errors import CorruptModel, UnsupportedModel
+from squish.format import model_directory
+from squish.format.config import normalized
 
 _LARGEST_HEADER = 100 << 20
 _MOST_LAYERS = 10_000  # building more would take all memory before anything is read
@@ -20,17 +26,9 @@ _IN_PROGRESS = ("files", "compressed")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = load_config(path)
-    except FileNotFoundError as error:
-        raise CorruptModel(
-            f"{display_name(path)} has no config.json, so it is not an MLX model.", param="config.json"
-        ) from error
-    except (ValueError, TypeError, OSError) as error:
-        raise CorruptModel(
-            f"config.json of {display_name(path)} cannot be read: {error}", param="config.json"
-        ) from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    """config.json as the architecture's code reads it. Raises CorruptModel, UnsupportedModel."""
+    config = model_directory.read_config(path, display_name(path))
+    kind = config.get("model_type")
     if not isinstance(kind, str):
         raise CorruptModel(f"config.json of {display_name(path)} names no model_type.", param="config.json")
     if config.get("model_file") is not None:
@@ -49,7 +47,24 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CorruptModel(
             f"config.json of {display_name(path)} says that the model has {layers:,} layers.", param="config.json"
         )
-    return config
+    return normalized(config, display_name(path), _tensors(path))
+
+
+@contextmanager
+def given(config: dict[str, Any]) -> Iterator[None]:
+    """mlx-lm builds from this config.json, instead of reading the file again in a way of its own."""
+    own = mlx_lm.utils.load_config
+    mlx_lm.utils.load_config = lambda _: copy.deepcopy(config)
+    try:
+        yield
+    finally:
+        mlx_lm.utils.load_config = own
+
+
+def _tensors(path: Path) -> frozenset[str] | None:
+    """Names of the weights that are here; None where there are none yet."""
+    headers = [safetensors_header(file) for file in path.glob("model*.safetensors")]
+    return frozenset(name for header in headers for name in header or ()) if headers and all(headers) else None
 
 
 def check_weight_files(path: Path) -> None:

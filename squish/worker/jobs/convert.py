@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from squish.errors import CorruptModel
+from squish.format.config import context_length
 from squish.ipc.frames import (
     FromWorker,
     Imported,
@@ -25,7 +26,7 @@ from squish.ipc.frames import (
     QuantizeShards,
 )
 from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
-from squish.worker.load import check, context_length
+from squish.worker.load import check
 from squish.worker.model_files import display_name, safetensors_header
 from squish.worker.tokenizer.facts import Shelf
 
@@ -72,11 +73,10 @@ def inspect(path: Path, shelf: Shelf | None = None) -> Imported:
         )
     config = check(path, shelf)
     found = _weights(path, config)
-    text_config = config.get("text_config", config)
     return Imported(
         architecture=str(config["model_type"]),
         quantization=_quantization(config, found) or found.dtype,
-        context_length=context_length(text_config),
+        context_length=context_length(config),
         parameters=found.parameters,
     )
 
