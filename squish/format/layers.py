@@ -27,6 +27,8 @@ _SAID: dict[str, dict[str, object]] = {
     "minimax": {"shared_intermediate_size": 0},
     "qwen3_vl_moe_text": {"norm_topk_prob": True},
 }  # fmt: skip
+# Kinds of layers that the code has another name for.
+_KINDS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
@@ -44,8 +46,19 @@ def settle(text: dict[str, Any], arguments: Arguments) -> None:
         text["num_key_value_heads"] = heads
     if "head_dim" in arguments.fields and text.get("head_dim") is None and (size := head_size(text)) is not None:
         text["head_dim"] = size
+    _settle_full_heads(text, arguments)
     _settle_kinds(text, arguments)
     _settle_experts(text, arguments)
+
+
+def _settle_full_heads(text: dict[str, Any], arguments: Arguments) -> None:
+    """Heads of layers that see everything, where their size differs: transformers names such layers one by one."""
+    own = text.get("per_layer_config")
+    entries = [each for each in own.values() if isinstance(each, dict)] if isinstance(own, dict) else []
+    for theirs, ours in (("head_dim", "global_head_dim"), ("num_key_value_heads", "num_global_key_value_heads")):
+        values = {each[theirs] for each in entries if isinstance(each.get(theirs), int)}
+        if len(values) == 1 and ours in arguments.fields and text.get(ours) is None:
+            text[ours] = values.pop()
 
 
 def _settle_experts(text: dict[str, Any], arguments: Arguments) -> None:
@@ -62,6 +75,8 @@ def _settle_experts(text: dict[str, Any], arguments: Arguments) -> None:
 def _settle_kinds(text: dict[str, Any], arguments: Arguments) -> None:
     """layer_types, or the pattern that some code reads in its place."""
     kinds, window = text.get("layer_types"), text.get("sliding_window")
+    if isinstance(kinds, list) and arguments.module in _KINDS:
+        text["layer_types"] = kinds = [_KINDS[arguments.module].get(str(kind), kind) for kind in kinds]
     if not isinstance(kinds, list) or not kinds or not arguments.reads("sliding_window_pattern"):
         return
     windowed = [kind == _SLIDING for kind in kinds]

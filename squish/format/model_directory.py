@@ -23,7 +23,7 @@ _FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("n
 
 
 def read_bytes(path: Path, most: int = _LARGEST) -> bytes:
-    """A regular file of at most so many bytes. Raises OSError: also for a FIFO, a socket, a device and a larger file."""
+    """A regular file of at most so many bytes. Raises OSError, also for a FIFO, a device and a larger file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)

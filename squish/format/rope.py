@@ -21,14 +21,20 @@ _LOCAL_THETAS = ("rope_local_base_freq", "swa_rope_theta", "rope_local_theta")
 _FACTORS = ("partial_rotary_factor", "rotary_pct")
 # These take `rope_parameters` for each kind of layer.
 _BY_LAYER = frozenset({"gemma4_text", "laguna", "mellum", "spark2_5"})
+_WHOLE = frozenset({"gemma4_text", "mellum"})  # of them, these rotate the whole head, but where it is proportional
 # These scale the layers that see everything, and no others.
 _SCALE_FULL = frozenset({"gemma3_text", "olmo3", "gear"})
 # What the code has in place of a key: the base, and the part of a head that is rotated.
 _FIXED_THETA, _FIXED_FACTOR = 10_000.0, {"recurrent_gemma": 0.5}
+_BETA = "llama_4_scaling_beta"
 # mlx-lm's `initialize_rope` knows these kinds of scaling.
-_SHARED = frozenset({"linear", "dynamic", "llama3", "yarn", "deepseek_yarn", "telechat3-yarn", "longrope", "proportional"})
-# Code that asks for no kind takes every scaling for its own.
+_SHARED = frozenset(
+    {"linear", "dynamic", "llama3", "yarn", "deepseek_yarn", "telechat3-yarn", "longrope", "proportional"}
+)
+# Code that knows fewer, or asks for no kind and takes every scaling for its own.
 _OWN = {
+    "internlm3": frozenset({"linear", "dynamic"}),
+    "mellum": _SHARED - {"linear", "proportional"},
     "deepseek_v2": frozenset({"yarn", "deepseek_yarn"}),
     "deepseek_v41": frozenset({"yarn", "deepseek_yarn"}),
     "hunyuan": frozenset({"dynamic"}),
@@ -67,6 +73,9 @@ def settle(text: dict[str, Any], arguments: Arguments) -> None:
         sliding = {**full, "rope_type": "default", "rope_theta": first_value(text, *_LOCAL_THETAS)}
     if _SLIDING not in (text.get("layer_types") or [_SLIDING]):
         sliding = full
+    if arguments.reads("rope_parameters") and _BETA in arguments.words:
+        full.setdefault(_BETA, 0)  # the code cannot do without; it scales nothing
+        full.setdefault("original_max_position_embeddings", text.get("max_position_embeddings"))
     _settle_theta(text, arguments, full, sliding)
     _settle_factor(text, arguments, full, sliding)
     _settle_scaling(text, arguments, full, sliding)
@@ -112,6 +121,9 @@ def _check(entry: Entry, arguments: Arguments, where: str, text: Mapping[str, An
     for key, value in entry.items():
         if key not in _KNOWN and key not in arguments.words and _has_number(value):
             raise Ignored(f"{where}.{key}", value)
+    factor = entry.get("partial_rotary_factor")
+    if arguments.module in _WHOLE and kind != "proportional" and is_number(factor) and not close(factor, 1):
+        raise Ignored(f"{where}.partial_rotary_factor", factor)
     given = entry.get("attention_factor")
     if is_number(given) and kind in ("yarn", "longrope") and not close(given, _attention_factor(entry, text)):
         raise Ignored(f"{where}.attention_factor", given)
@@ -206,7 +218,12 @@ def _settle_scaling(text: dict[str, Any], arguments: Arguments, full: Entry, sli
         # They cannot do without. Scaled by one, from as many tokens as there are to as many, nothing changes.
         kind = next(iter(sorted(_OWN[arguments.module], key=len)))
         length = text.get("max_position_embeddings")
-        text["rope_scaling"] = {"type": kind, "rope_type": kind, "factor": 1.0, "original_max_position_embeddings": length}
+        text["rope_scaling"] = {
+            "type": kind,
+            "rope_type": kind,
+            "factor": 1.0,
+            "original_max_position_embeddings": length,
+        }
 
 
 def _has_number(value: object) -> bool:

@@ -152,7 +152,7 @@ def name_a_shard_elsewhere(path: Path) -> None:
 DAMAGE: list[tuple[Callable[[Path], object], type[SquishError], str | None, str]] = [
     (lambda path: (path / "config.json").unlink(), CorruptModel, "config.json", "has no config.json"),
     (lambda path: (path / "config.json").write_text("{"), CorruptModel, "config.json", "cannot be read"),
-    (lambda path: (path / "config.json").write_text("[]"), CorruptModel, "config.json", "names no model_type"),
+    (lambda path: (path / "config.json").write_text("[]"), CorruptModel, "config.json", "is not a JSON object"),
     (edit_json("config.json", model_type=None), CorruptModel, "config.json", "names no model_type"),
     (edit_json("config.json", hidden_size=None), CorruptModel, None, "hidden_size"),
     (edit_json("config.json", hidden_size=32), CorruptModel, None, "do not fit together"),
