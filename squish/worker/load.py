@@ -108,8 +108,9 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
     try:
         with given(config):
             model, _ = load_model(path, lazy=True)
-    except ImportError as error:
-        raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {error}") from error
+    except (ImportError, SystemExit) as error:  # mlx-lm's olmo ends the process where a package is missing
+        reason = "it needs a package that mlx-lm does not bring" if isinstance(error, SystemExit) else error
+        raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {reason}.") from error
     except (*MISFITS, OSError) as error:
         raise mismatch(path, error) from error
     assert isinstance(model, Module)
