@@ -215,9 +215,13 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
-    """The prompts are tokenized and fit the context; prefill begins. prompt_tokens: one count per row."""
+    """The prompts are tokenized and fit the context; prefill begins. prompt_tokens: one count per row.
+
+    not_held: places of schemas that the answers are not held to, as the request allows.
+    """
 
     prompt_tokens: tuple[int, ...]
+    not_held: tuple[str, ...] = ()
 
 
 class Prefill(msgspec.Struct, frozen=True, tag="prefill"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -22,11 +22,14 @@ from squish.api.models import check_model, pull_first
 from squish.api.transport.connection import read_body
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
-from squish.generation import Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
 from squish.sessions.engine import Generation
 from squish.sessions.manager import SessionManager
+from squish.text import clean
 
 _CANCELLED = "The request was cancelled at the server before its answer was complete."
+
+_LONGEST_NOTE = 200
 
 LARGE_BODY = 65_536
 """Bytes from which on a body is read in a thread, so that nobody else waits for it."""
@@ -102,6 +105,7 @@ class _Observed(AsyncIterator[GenerationEvent]):
         self._started = time.perf_counter()
         self._ttft: float | None = None
         self._prompt = self._cached = self._completion = 0
+        self._not_held = ""
 
     def __aiter__(self) -> Self:
         return self
@@ -117,6 +121,8 @@ class _Observed(AsyncIterator[GenerationEvent]):
             self._finished(event)
             if event.reason == "cancelled":  # not by the client, who would not read this
                 raise Refused(503, "request_cancelled", _CANCELLED, {"x-should-retry": "false"})
+        elif isinstance(event, Accepted):
+            self._not_held = _not_held(event.not_held)
         elif self._ttft is None and isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
             self._ttft = time.perf_counter() - self._started
             self._metrics.first_token(self._model, self._ttft)
@@ -132,4 +138,11 @@ class _Observed(AsyncIterator[GenerationEvent]):
         ttft = "" if self._ttft is None else f" ttft={self._ttft * 1000:.0f}ms"
         self._request.ctx.note = (
             f" model={self._model} prompt={self._prompt} cached={self._cached} completion={self._completion}{ttft}"
+            f"{self._not_held}"
         )
+
+
+def _not_held(places: Sequence[str]) -> str:
+    """For the log: where the answer is not held to its schema. The names are the client's."""
+    shown = clean(",".join(places))[:_LONGEST_NOTE]
+    return f" not_held={''.join(shown.split())}" if shown else ""

@@ -7,7 +7,9 @@ follows copies of it, one a row. While a model thinks the grammar waits. It know
 from __future__ import annotations
 
 import copy
+import json
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +18,12 @@ from llguidance import LLMatcher, LLTokenizer
 
 from squish.errors import InvalidInput
 from squish.generation import ResponseFormat
+from squish.worker.schema import Holdable, Unheld, blamed
 
 _REMEMBERED = 32
+_REMEMBERED_SCHEMAS = 256  # more than one request can have tools
 _COMPACT = {"whitespace_flexible": False}
+_LENIENT = "With strict: false, what cannot be held to is left out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,28 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """A compiled grammar: a matcher at its beginning, not to be moved, the request's field, and what goes before."""
+    """A compiled grammar: a matcher at its beginning, not to be moved, the request's field, and what goes before.
+
+    notes: places of a schema that the answer is not held to, because the request allows that.
+    """
 
     matcher: LLMatcher
     field: str
     thinking: Thinking | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A schema that the engine takes. options: of the engine, for it; notes: places that it does not hold to."""
+
+    schema: Mapping[str, Any]
+    options: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def text(self, options: Mapping[str, Any]) -> str:
+        """As JSON, with further options."""
+        return json.dumps({**self.schema, "x-guidance": {**self.options, **options}})
 
 
 class GrammarCompiler:
@@ -46,28 +68,70 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._tables: LLTokenizer | None = None
-        self._known: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, bool], tuple[LLMatcher, tuple[str, ...]]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, bool], Held] = OrderedDict()
 
-    def compile(self, wanted: ResponseFormat, thinking: Thinking | None = None) -> Grammar:
-        """Raises InvalidInput naming the field for a grammar that cannot be used."""
-        key = (wanted.kind, wanted.text)
-        if key not in self._known or _dead_end(self._known[key]):
+    def compile(self, wanted: ResponseFormat, thinking: Thinking | None = None, notes: tuple[str, ...] = ()) -> Grammar:
+        """notes: of the parts that it was put together from. Raises InvalidInput naming the field for a grammar that
+        cannot be used."""
+        key = (wanted.kind, wanted.text, wanted.lenient)
+        if key not in self._known or _dead_end(self._known[key][0]):
             self._known[key] = self._compiled(wanted)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
-        return Grammar(self._known[key], wanted.field, thinking)
+        matcher, own = self._known[key]
+        return Grammar(matcher, wanted.field, thinking, notes + own)
 
-    def _compiled(self, wanted: ResponseFormat) -> LLMatcher:
+    def hold(self, wanted: ResponseFormat) -> Held:
+        """What an answer is held to for a JSON schema. Raises InvalidInput for what cannot be held, with its place."""
+        key = (wanted.text, wanted.lenient)
+        if key not in self._held:
+            self._held[key] = self._hold(wanted)
+            if len(self._held) > _REMEMBERED_SCHEMAS:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def _hold(self, wanted: ResponseFormat) -> Held:
         try:
-            matcher = LLMatcher(self._vocabulary(wanted), _source(wanted), log_level=0)
-            # Copies share a lexer: what the first look fills up is found full by the second.
-            reason = _why(matcher) if matcher.is_error() else _dead_end(matcher) or _dead_end(matcher)
+            schema = json.loads(wanted.text)
+        except ValueError:
+            schema = None
+        if not isinstance(schema, dict):
+            raise _unusable(wanted, "it must be a schema, an object.")
+        self._vocabulary(wanted)
+        holdable = Holdable(schema, self._why_not, lenient=wanted.lenient)
+        try:
+            held = Held(holdable.rewritten(), {}, tuple(holdable.notes))
+        except Unheld as error:
+            raise _unusable(wanted, _line(str(error)), hint=None if wanted.lenient else _LENIENT) from None
+        if not (reason := self._why_not(held.schema)):
+            return held
+        if wanted.lenient:  # the engine's own leniency, where it has one
+            return Held(held.schema, {"lenient": True}, (*held.notes, reason))
+        definitions = {key: held.schema[key] for key in ("$defs", "definitions") if key in held.schema}
+        place = blamed(held.schema, self._why_not, definitions)
+        raise _unusable(wanted, f"{place}: {reason}" if place else reason)
+
+    def _why_not(self, schema: Mapping[str, Any]) -> str:
+        """Why no answer can be held to a schema; "" when one can."""
+        try:
+            source = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_COMPACT)
+            return _fault(LLMatcher(self._tables, source, log_level=0))
+        except ValueError as error:
+            return _line(str(error))
+
+    def _compiled(self, wanted: ResponseFormat) -> tuple[LLMatcher, tuple[str, ...]]:
+        held = self.hold(wanted) if wanted.kind == "json_schema" else None
+        try:
+            matcher = LLMatcher(self._vocabulary(wanted), _source(wanted, held), log_level=0)
+            reason = _fault(matcher)
         except ValueError as error:
             reason = _line(str(error))
         if reason:
-            raise InvalidInput(f"The {_NAMES[wanted.kind]} cannot be used: {reason}", param=wanted.field)
-        return matcher
+            raise _unusable(wanted, reason)
+        return matcher, held.notes if held else ()
 
     def _vocabulary(self, wanted: ResponseFormat) -> LLTokenizer:
         """The tables of the model's tokens. They take a second to make, so they are made when first needed."""
@@ -140,6 +204,11 @@ class GrammarState:
         return allowed
 
 
+def _fault(matcher: LLMatcher) -> str:
+    """Why a matcher cannot be used, or "". Copies share a lexer: what the first look fills up the second finds full."""
+    return _why(matcher) if matcher.is_error() else _dead_end(matcher) or _dead_end(matcher)
+
+
 def _dead_end(matcher: LLMatcher) -> str:
     """Why nothing can be the first token, or "". Some grammars compile that allow nothing: {"$ref": "#"}, [^\\s\\S]."""
     beginning = matcher.deep_copy()
@@ -162,13 +231,17 @@ _NOTHING = "nothing at all fits it"
 _NAMES = {"json_object": "format", "json_schema": "JSON schema", "regex": "regular expression", "lark": "grammar"}
 
 
-def _source(wanted: ResponseFormat) -> str:
+def _unusable(wanted: ResponseFormat, reason: str, hint: str | None = None) -> InvalidInput:
+    return InvalidInput(f"The {_NAMES[wanted.kind]} cannot be used: {reason}", hint=hint, param=wanted.field)
+
+
+def _source(wanted: ResponseFormat, held: Held | None) -> str:
+    if held is not None:
+        return str(LLMatcher.grammar_from_json_schema(held.text({}), overrides=_COMPACT))
     match wanted.kind:
-        case "json_object":
-            return str(LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_COMPACT))
-        case "json_schema":
-            return str(LLMatcher.grammar_from_json_schema(wanted.text, overrides=_COMPACT))
         case "regex":
             return str(LLMatcher.grammar_from_regex(wanted.text))
         case "lark":
             return str(LLMatcher.grammar_from_lark(wanted.text))
+        case _:
+            return str(LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_COMPACT))

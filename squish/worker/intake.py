@@ -64,8 +64,9 @@ class Intake:
         with self._lock:
             if frame.request in self._pending:
                 self._pending.remove(frame.request)
-                self._send(Events(((frame.request, Accepted(counts)),)))
                 plans = tuple(plan for _, plan in encoded)
+                notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
+                self._send(Events(((frame.request, Accepted(counts, notes)),)))
                 self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans))
                 return
         nothing = Usage(0, 0), Timings(0.0, 0.0)

@@ -51,8 +51,9 @@ class PromptEncoder:
 
     def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> Plan:
         offered = tools.offered(prompt, self._tokenizer)
+        notes: tuple[str, ...] = ()
         if offered:
-            wanted = tools.grammar_with_tools(prompt, self._tokenizer, wanted)
+            wanted, notes = tools.grammar_with_tools(prompt, self._tokenizer, wanted, self._grammars.hold)
         thinking = self._thinking(prompt, tokens)
         edges = edges_of(self._tokenizer, tools=bool(offered))
         reading = Reading(
@@ -61,7 +62,7 @@ class PromptEncoder:
             self._tokenizer.tool_parser if offered else None,
             tools.for_template(offered),
         )
-        grammar = self._grammars.compile(wanted, thinking) if wanted else None
+        grammar = self._grammars.compile(wanted, thinking, notes) if wanted else None
         return Plan(reading if edges else None, grammar, prompt.continue_last, self._shared(prompt, tokens))
 
     def _shared(self, prompt: ChatPrompt, tokens: list[int]) -> int:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, Message, ResponseFormat, Tool, ToolCall
+from squish.worker.grammar import Held
 
 Parser = Callable[[str, Any], Any]
+Hold = Callable[[ResponseFormat], Held]
+
+_COMPACT = {"whitespace_flexible": False}
+_SPACED = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
 def message_for_template(message: Message) -> dict[str, Any]:
@@ -73,40 +80,54 @@ def read_calls(parser: Parser, text: str, tools: list[dict[str, Any]]) -> list[T
         return []
 
 
-def grammar_with_tools(prompt: ChatPrompt, tokenizer: Any, wanted: ResponseFormat | None) -> ResponseFormat | None:
-    """What an answer must match when tools are offered: the call that is demanded, or else the format or a call.
+def grammar_with_tools(
+    prompt: ChatPrompt, tokenizer: Any, wanted: ResponseFormat | None, hold: Hold
+) -> tuple[ResponseFormat | None, tuple[str, ...]]:
+    """What an answer must match when tools are offered: the call that is demanded, or else the format or a call. With
+    it, the places of schemas that are not held to.
 
     Only for models that write a call as JSON between their markers. Raises InvalidInput for what cannot be demanded.
     """
     demanded = _chosen(prompt) or (prompt.tools if prompt.tool_choice == "required" else ())
     if not demanded and wanted is None:
-        return None
+        return None, ()
     field = "tool_choice" if demanded or wanted is None else wanted.field
     if not str(getattr(tokenizer.tool_parser, "__module__", "")).endswith(".json_tools"):
         message = "This model's own format of tool calls cannot be part of a grammar."
         hint = 'Use tool_choice "auto" without a response format, or "none".'
         raise InvalidInput(message, hint=hint, param=field)
+    callable_ = demanded or prompt.tools
+    arguments = [hold(each) for each in arguments_of(prompt, callable_)]
+    calls = _calls(callable_, arguments, tokenizer)
+    notes = tuple(note for each in arguments for note in each.notes)
     if demanded or wanted is None:
-        return ResponseFormat("lark", f"start: called\n{_calls(demanded, tokenizer)}", field)
-    schema = {"type": "object"} if wanted.kind == "json_object" else _object_or_text(wanted.text)
-    if wanted.kind not in ("json_object", "json_schema") or isinstance(schema, str):
+        return ResponseFormat("lark", f"start: called\n{calls}", field), notes
+    if wanted.kind not in ("json_object", "json_schema"):
         message = "With tools, the only formats of an answer are a JSON object and a JSON schema."
         raise InvalidInput(message, hint='Set tool_choice to "none".', param=field)
-    answer = json.dumps(schema | {"x-guidance": {"whitespace_flexible": False}})
-    return ResponseFormat(
-        "lark", f"start: called | answer\nanswer: %json {answer}\n{_calls(prompt.tools, tokenizer)}", field
-    )
+    text = wanted.text if wanted.kind == "json_schema" else '{"type": "object"}'
+    answer = hold(replace(wanted, kind="json_schema", text=text))
+    rules = f"start: called | answer\nanswer: %json {answer.text(_COMPACT)}\n{calls}"
+    return ResponseFormat("lark", rules, field), notes + answer.notes
 
 
-def _calls(tools: tuple[Tool, ...], tokenizer: Any) -> str:
+def arguments_of(prompt: ChatPrompt, tools: Sequence[Tool]) -> list[ResponseFormat]:
+    """What the arguments of each tool have to match, an object always, with its place among the request's tools."""
+    found = []
+    for tool in tools:
+        schema = {"type": "object"} | _schema(tool)
+        field = f"tools[{prompt.tools.index(tool)}].function.parameters"
+        found.append(ResponseFormat("json_schema", json.dumps(schema), field, tool.lenient))
+    return found
+
+
+def _calls(tools: Sequence[Tool], arguments: Sequence[Held], tokenizer: Any) -> str:
     """Lark rules for a call of one of these tools. Each schema is a root of its own, for its references."""
     start = _terminal(tokenizer.tool_call_start, tokenizer.tool_call_start_tokens)
     end = _terminal(tokenizer.tool_call_end, tokenizer.tool_call_end_tokens)
-    spaced = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
     heads = [json.dumps(f'{{"name": {json.dumps(tool.name)}, "arguments": ') for tool in tools]
-    schemas = [json.dumps((_schema(tool) or {"type": "object"}) | {"x-guidance": spaced}) for tool in tools]
     calls = " | ".join(f'{head} arguments{at} "}}"' for at, head in enumerate(heads))
-    rules = "".join(f"arguments{at}: %json {schema}\n" for at, schema in enumerate(schemas))
+    rules = "".join(f"arguments{at}: %json {schema.text(_SPACED)}\n" for at, schema in enumerate(arguments))
     return f'called: {start} "\\n" call "\\n" {end}\ncall: {calls}\n{rules}'
 
 

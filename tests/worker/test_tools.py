@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 import mlx.core as mx
+import msgspec
 import pytest
 
 from squish.errors import InvalidInput
@@ -252,3 +253,68 @@ def test_a_thinking_prompt_is_recognized_and_a_marker_in_a_message_is_not() -> N
 
 def test_raw_text_is_not_taken_apart() -> None:
     assert ByteBench().prepare(1, TextPrompt("x <think>"), SamplingParams()).plans[0].reading is None
+
+
+def tool(parameters: object, name: str = "bad", *, lenient: bool = False) -> Tool:
+    return Tool(name, "", json.dumps(parameters), lenient)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "dict"}}}, "properties.a: "),
+        ({"type": "object", "properties": {"a": {"uniqueItems": True}}}, "properties.a.uniqueItems"),
+        ({"type": "object", "properties": {"a": "string"}}, "properties.a must be a schema"),
+        ({"type": "object", "properties": {"a": {"pattern": "("}}}, "properties.a: "),
+    ],
+)
+@pytest.mark.parametrize("choice", ["required", "call:bad"])
+def test_a_bad_tool_among_good_ones_is_named(parameters: object, reason: str, choice: str) -> None:
+    prompt = ChatPrompt((Message("user", "u"),), tools=(WEATHER, TIME, tool(parameters)), tool_choice=choice)
+    with pytest.raises(InvalidInput) as refused:
+        ByteBench().prepare(1, prompt, SamplingParams())
+    assert refused.value.param == "tools[2].function.parameters"
+    assert reason in refused.value.message
+    good = msgspec.structs.replace(prompt, tool_choice="call:time")
+    assert ByteBench().prepare(1, good, SamplingParams()).plans[0].grammar  # what is not demanded is not compiled
+
+
+def test_a_tool_that_may_be_lenient_is_called_and_what_is_not_held_is_noted() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "array", "items": {"type": "boolean"}, "uniqueItems": True}},
+    }
+    numbers = {"type": "object", "properties": {"n": {"type": "array", "uniqueItems": True}}}
+    prompt = ChatPrompt(
+        (Message("user", "u"),), tools=(tool(schema), tool(numbers, "n", lenient=True)), tool_choice="required"
+    )
+    grammar = ByteBench().prepare(1, prompt, SamplingParams()).plans[0].grammar
+    assert grammar is not None
+    assert grammar.notes == ("properties.n.uniqueItems",)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"properties": {"a": {"type": "boolean"}}},
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"a": {"const": 1}}, "additionalProperties": False},
+            ]
+        },
+        {"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"a": {"type": "null"}}, "additionalProperties": False}}},
+        {"enum": ["x", {"a": 1}]},
+    ],
+    ids=str,
+)
+def test_arguments_of_a_demanded_call_are_an_object_whatever_the_schema_leaves_open(parameters: object) -> None:
+    bench = ByteBench()
+    prompt = ChatPrompt((Message("user", "u"),), tools=(tool(parameters),), tool_choice="call:bad")
+    others = [token for token in range(256) if bench.tokenizer.decode([token]) not in '{}":,atruefalsn1\n']
+    bias = tuple((token, -100.0) for token in others)
+    sampling = SamplingParams(temperature=1, top_p=1, seed=2, max_tokens=400, logit_bias=bias)
+    answer = gathered(bench.run(bench.prepare(1, prompt, sampling))[1])
+    assert [name for name, _ in answer.calls] == ["bad"]
+    assert isinstance(answer.calls[0][1], dict)
