@@ -108,8 +108,9 @@ class GrammarCompiler:
             raise _unusable(wanted, _line(str(error)), hint=None if wanted.lenient else _LENIENT) from None
         if not (reason := self._why_not(held.schema)):
             return held
-        if wanted.lenient:  # the engine's own leniency, where it has one
-            return Held(held.schema, {"lenient": True}, (*held.notes, reason))
+        lenient = {"lenient": True}  # the engine's own leniency, where it has one
+        if wanted.lenient and not self._why_not({**held.schema, "x-guidance": lenient}):
+            return Held(held.schema, lenient, (*held.notes, reason))
         definitions = {key: held.schema[key] for key in ("$defs", "definitions") if key in held.schema}
         place = blamed(held.schema, self._why_not, definitions)
         raise _unusable(wanted, f"{place}: {reason}" if place else reason)

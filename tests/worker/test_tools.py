@@ -275,6 +275,12 @@ def test_a_bad_tool_among_good_ones_is_named(parameters: object, reason: str, ch
         ByteBench().prepare(1, prompt, SamplingParams())
     assert refused.value.param == "tools[2].function.parameters"
     assert reason in refused.value.message
+    lenient = msgspec.structs.replace(
+        prompt, tools=(WEATHER, tool({"properties": {"a": {"type": "dict"}}}, lenient=True))
+    )
+    with pytest.raises(InvalidInput) as refused:
+        ByteBench().prepare(1, lenient, SamplingParams())
+    assert refused.value.param == "tools[1].function.parameters"
     good = msgspec.structs.replace(prompt, tool_choice="call:time")
     assert ByteBench().prepare(1, good, SamplingParams()).plans[0].grammar  # what is not demanded is not compiled
 
