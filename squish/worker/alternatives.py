@@ -28,30 +28,70 @@ ANNOTATIONS = frozenset(
 _TYPES = frozenset({"null", "boolean", "integer", "fraction", "string", "array", "object"})
 _MOST = 64  # alternatives that are compared, each with each
 _DEEPEST = 8
+_COMPARISONS = 20_000  # of one schema
+_LONGEST = 1000  # characters of values that are written down in every order
 
 Schema = Any
 
 
-def exclusive(branches: Sequence[Schema], root: Schema) -> bool:
-    """Whether no value can be of two of these."""
-    return len(branches) <= _MOST and all(_disjoint(a, b, root, 0) for a, b in combinations(branches, 2))
+class Alternatives:
+    """Compares the alternatives of one schema, as long as that is reasonable; then nothing is certain any more.
 
-
-def with_tag(branches: Sequence[Schema], root: Schema) -> list[dict[str, Any]] | None:
-    """The same objects with the property required that tells them apart, where it may be left out; None if none does.
-
-    Without it a value could be of two of them, so that to require it takes away only what is not allowed.
+    root: what its references lead into.
     """
-    shapes = [resolved(branch, root) for branch in branches]
-    if not 0 < len(shapes) <= _MOST or not all(
-        isinstance(shape, dict) and _kinds(shape) == {"object"} for shape in shapes
-    ):
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left = _COMPARISONS
+
+    def exclusive(self, branches: Sequence[Schema]) -> bool:
+        """Whether no value can be of two of these."""
+        return len(branches) <= _MOST and all(self._disjoint(a, b, 0) for a, b in combinations(branches, 2))
+
+    def with_tag(self, branches: Sequence[Schema]) -> list[dict[str, Any]] | None:
+        """The same objects with the property required that tells them apart, where it may be left out; None if none
+        does.
+
+        Without it a value could be of two of them, so that to require it takes away only what is not allowed.
+        """
+        shapes = [resolved(branch, self._root) for branch in branches]
+        if not 0 < len(shapes) <= _MOST or not all(
+            isinstance(shape, dict) and _kinds(shape) == {"object"} for shape in shapes
+        ):
+            return None
+        for tag in properties(shapes[0]):
+            schemas = [properties(shape).get(tag) for shape in shapes]
+            if all(each is not None for each in schemas) and self.exclusive(schemas):
+                return [{**shape, "required": [*dict.fromkeys([*_required(shape), tag])]} for shape in shapes]
         return None
-    for tag in properties(shapes[0]):
-        schemas = [properties(shape).get(tag) for shape in shapes]
-        if all(each is not None for each in schemas) and exclusive(schemas, root):
-            return [{**shape, "required": [*dict.fromkeys([*_required(shape), tag])]} for shape in shapes]
-    return None
+
+    def _disjoint(self, a: Schema, b: Schema, depth: int) -> bool:
+        self._left -= 1
+        a, b = resolved(a, self._root), resolved(b, self._root)
+        if a is False or b is False:
+            return True
+        if not isinstance(a, dict) or not isinstance(b, dict) or depth > _DEEPEST or self._left < 0:
+            return False
+        for one, other in ((a, b), (b, a)):
+            for key in ("anyOf", "oneOf"):
+                members = one.get(key)
+                if not isinstance(members, list) or len(members) > _MOST:
+                    continue
+                if all(self._disjoint(each, other, depth + 1) for each in members):
+                    return True
+        listed, others = values(a), values(b)
+        if listed is not None and others is not None:
+            return not {_identity(value) for value in listed} & {_identity(value) for value in others}
+        kinds = _kinds(a) & _kinds(b)
+        return not kinds or (kinds == {"object"} and self._told_apart(a, b, depth))
+
+    def _told_apart(self, a: dict[str, Any], b: dict[str, Any], depth: int) -> bool:
+        """Whether a property that one of them requires cannot be of both."""
+        mine, theirs = properties(a), properties(b)
+        return any(
+            name in mine and name in theirs and self._disjoint(mine[name], theirs[name], depth + 1)
+            for name in {*_required(a), *_required(b)}
+        )
 
 
 def resolved(schema: Schema, root: Schema) -> Schema:
@@ -83,38 +123,10 @@ def distinct(schema: Schema) -> list[Any] | None:
         found = [False, True]
     if found is None or not schema.keys() <= ANNOTATIONS | {"type", "enum", "const"}:
         return None
+    if sum(len(_identity(value)) for value in found) > _LONGEST:
+        return None
     kinds = _kinds({"type": schema["type"]}) if "type" in schema else _TYPES
     return list({_identity(value): value for value in found if _kind(value) in kinds}.values())
-
-
-def _disjoint(a: Schema, b: Schema, root: Schema, depth: int) -> bool:
-    a, b = resolved(a, root), resolved(b, root)
-    if a is False or b is False:
-        return True
-    if not isinstance(a, dict) or not isinstance(b, dict) or depth > _DEEPEST:
-        return False
-    for one, other in ((a, b), (b, a)):
-        for key in ("anyOf", "oneOf"):
-            members = one.get(key)
-            if not isinstance(members, list) or len(members) > _MOST:
-                continue
-            if all(_disjoint(each, other, root, depth + 1) for each in members):
-                return True
-    listed, others = values(a), values(b)
-    if listed is not None and others is not None:
-        return not {_identity(value) for value in listed} & {_identity(value) for value in others}
-    kinds = _kinds(a) & _kinds(b)
-    return not kinds or (kinds == {"object"} and _told_apart(a, b, root, depth))
-
-
-def _told_apart(a: dict[str, Any], b: dict[str, Any], root: Schema, depth: int) -> bool:
-    """Whether a property that one of them requires cannot be of both."""
-    mine, theirs = properties(a), properties(b)
-    needed = {*_required(a), *_required(b)}
-    return any(
-        name in theirs and name in needed and _disjoint(schema, theirs[name], root, depth + 1)
-        for name, schema in mine.items()
-    )
 
 
 def _kinds(schema: dict[str, Any]) -> frozenset[str]:

@@ -17,6 +17,8 @@ _NOWHERE = re.compile(rf"\^?\.\*({_ONE})")
 _NOWHERE_PAIR = re.compile(rf"\^?\.\*({_ONE})({_ONE})")
 _NOT_ALL = re.compile(rf"\^?({_ONE})([*+])\$")
 
+_LONGEST = 2000  # characters of a pattern that is worth a look
+
 _KNOWN: Mapping[str, str] = {
     # ISO 8601 durations, as Zod has them
     r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)$": (
@@ -32,7 +34,7 @@ def without_look_ahead(pattern: str) -> list[str] | None:
     """Patterns that together match what this one matches, or less; None where there are none that are known."""
     if pattern in _KNOWN:
         return [_KNOWN[pattern]]
-    if not pattern.startswith("^") or "|" in _outside_groups(pattern):
+    if len(pattern) > _LONGEST or not pattern.startswith("^") or "|" in _outside_groups(pattern):
         return None
     conditions: list[str] = []
     at = 1

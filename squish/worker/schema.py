@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
 from squish.worker import alternatives, patterns
+from squish.worker.alternatives import Alternatives
 
 Probe = Callable[[Mapping[str, Any]], str]
 """Why the engine cannot hold an answer to a schema; "" when it can."""
@@ -30,8 +31,9 @@ _NEVER_HELD = (
     "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef",
     "$recursiveRef",
 )  # fmt: skip
-_SUSPECT = re.compile(r"\(\?|\\[1-9A-Za-z]")
+_SUSPECT = re.compile(r"\(\?(?!:)|\\(?![dswDSW])[1-9A-Za-z]")
 """What the engine's expressions may not know."""
+_PROBES = 500
 _FEW = 5  # kinds of items of which all lists are written down, 326 at the most
 _BOUNDS = {"minimum": 1, "exclusiveMinimum": 1, "maximum": -1, "exclusiveMaximum": -1}
 _FARTHEST = {"integer": 10**18 - 1, "number": 10**15}
@@ -48,7 +50,9 @@ class Holdable:
     def __init__(self, root: dict[str, Any], probe: Probe, *, lenient: bool) -> None:
         self.notes: list[str] = []
         self._root = root
-        self._probe = probe
+        self._alternatives = Alternatives(root)
+        self._ask = probe
+        self._answers: dict[str, str] = {}
         self._lenient = lenient
         self._made: dict[str, Any] = {}
         self._names_made: dict[str, str] = {}
@@ -63,6 +67,14 @@ class Holdable:
             found["$defs"] = found.get("$defs", {}) | self._made
         return found
 
+    def _probe(self, schema: dict[str, Any]) -> str:
+        same = json.dumps(schema)
+        if same not in self._answers:
+            if len(self._answers) >= _PROBES:
+                raise Unheld("it has too many patterns and ranges out of the ordinary.")
+            self._answers[same] = self._ask(schema)
+        return self._answers[same]
+
     def _schema(self, schema: Any, at: str) -> Any:
         if isinstance(schema, bool):
             return schema
@@ -76,8 +88,8 @@ class Holdable:
         self._numbers(inner, at)
         self._names(inner, at)
         self._counts(inner, at)
-        if "oneOf" in inner:
-            self._one_of(inner, at)
+        if isinstance(inner.get("oneOf"), list) and "anyOf" not in inner:
+            self._one_of(inner, schema["oneOf"], at)
         return inner
 
     def _member(self, key: str, value: Any, at: str) -> Any:
@@ -154,9 +166,12 @@ class Holdable:
         """Ranges beyond what the engine counts to are narrowed: nobody's numbers lie there."""
         kind = str(schema.get("type"))
         bounds = {key: schema[key] for key in (*_BOUNDS, "multipleOf") if key in schema}
-        if kind not in _FARTHEST or not bounds or not self._probe({"type": kind, **bounds}):
+        if kind not in _FARTHEST or not bounds:
             return
         end = _FARTHEST[kind]
+        numbers = (value for value in bounds.values() if isinstance(value, int | float))
+        if all(abs(value) <= end for value in numbers) or not self._probe({"type": kind, **bounds}):
+            return
         for key, sign in _BOUNDS.items():
             value = bounds.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > end:
@@ -183,7 +198,8 @@ class Holdable:
         elif (allowed := _listed(kept)) is not None and "patternProperties" not in schema:
             del schema["propertyNames"]
             given = {name: each for name, each in known.items() if name in allowed}
-            others = {name: rest for name in allowed if isinstance(name, str) and name not in given}
+            value = self._kept(rest) if isinstance(rest, dict) else rest  # once, however many names there are
+            others = {name: value for name in allowed if isinstance(name, str) and name not in given}
             forbidden = {name: False for name in known if name not in allowed}
             schema["properties"] = given | others | forbidden
             schema["additionalProperties"] = False
@@ -209,20 +225,18 @@ class Holdable:
             for key in limits:
                 self._drop(schema, key, at, f"cannot be held to: {why}")
 
-    def _one_of(self, schema: dict[str, Any], at: str) -> None:
-        """Exactly one of several, where no value can be of two of them, is any of them."""
-        branches = schema["oneOf"]
-        if not isinstance(branches, list) or "anyOf" in schema:
-            return
-        if not alternatives.exclusive(branches, self._root):
-            tagged = alternatives.with_tag(branches, self._root)
-            if tagged is None:
-                self._drop(schema, "oneOf", at, "cannot be held to: its alternatives overlap")
-                schema["anyOf"] = branches
-                return
-            branches = [self._kept(each) for each in tagged]
-        schema["anyOf"] = branches
-        del schema["oneOf"]
+    def _one_of(self, schema: dict[str, Any], original: list[Any], at: str) -> None:
+        """Exactly one of several, where no value can be of two of them, is any of them. The alternatives are judged as
+        they were: what is written under a narrowed one must not be of another."""
+        if self._alternatives.exclusive(original):
+            schema["anyOf"] = schema.pop("oneOf")
+        elif (tagged := self._alternatives.with_tag(original)) is not None:
+            del schema["oneOf"]
+            schema["anyOf"] = [self._kept(each) for each in tagged]
+        else:
+            branches = schema["oneOf"]
+            self._drop(schema, "oneOf", at, "cannot be held to: its alternatives overlap")
+            schema["anyOf"] = branches
 
     def _kept(self, schema: dict[str, Any]) -> dict[str, Any]:
         """A reference to a schema of our own; the engine follows references and not their siblings in a circle."""
@@ -250,17 +264,29 @@ def _name_pattern(names: Any) -> str | None:
     return rf"^[\s\S]{{{kept.get('minLength', 0)},{kept.get('maxLength', '')}}}$" if kept and lengths else None
 
 
-def blamed(schema: Any, probe: Probe, definitions: Mapping[str, Any], at: str = "") -> str:
-    """The innermost place of a schema that does not compile. definitions: what its references lead to."""
-    for key, value in schema.items() if isinstance(schema, dict) else ():
-        inside: list[tuple[str, Any]] = []
-        if key in _MAPS and isinstance(value, dict):
-            inside = [(f"{key}.{name}", each) for name, each in value.items()]
-        elif key in _LISTS and isinstance(value, list):
-            inside = [(f"{key}[{i}]", each) for i, each in enumerate(value)]
-        elif key in _SCHEMA:
-            inside = [(key, value)]
-        for place, each in inside:
+def blamed(schema: Any, probe: Probe, definitions: Mapping[str, Any]) -> str:
+    """The innermost place of a schema that does not compile, as far as it is found soon. definitions: what its
+    references lead to."""
+    place, left = "", _PROBES
+    while isinstance(schema, dict):
+        for inside, each in _inside(schema):
+            left -= 1
+            if left < 0:
+                return place
             if isinstance(each, dict) and probe({**definitions, **each}):
-                return blamed(each, probe, definitions, f"{at}.{place}" if at else place)
-    return at
+                place, schema = f"{place}.{inside}" if place else inside, each
+                break
+        else:
+            return place
+    return place
+
+
+def _inside(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas in a schema, with their places in it."""
+    for key, value in schema.items():
+        if key in _MAPS and isinstance(value, dict):
+            yield from ((f"{key}.{name}", each) for name, each in value.items())
+        elif key in _LISTS and isinstance(value, list):
+            yield from ((f"{key}[{i}]", each) for i, each in enumerate(value))
+        elif key in _SCHEMA:
+            yield key, value

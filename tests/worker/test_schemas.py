@@ -304,4 +304,58 @@ def test_other_patterns_that_look_around_stay_what_they_are(pattern: str) -> Non
     ids=str,
 )
 def test_alternatives_exclude_each_other_only_where_that_is_certain(branches: list[Any], exclusive: bool) -> None:
-    assert alternatives.exclusive(branches, {}) is exclusive
+    assert alternatives.Alternatives({}).exclusive(branches) is exclusive
+
+
+def test_alternatives_are_judged_as_the_client_wrote_them() -> None:
+    """Narrowed, these would exclude each other; as they are, an object without the tag is of both."""
+    names = {"type": "object", "propertyNames": {"enum": ["a"]}}
+    overlapping = {"oneOf": [names, {"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}]}
+    assert "oneOf cannot be held to" in refusal(overlapping)
+
+
+def nest(key: str, depth: int, width: int) -> dict[str, Any]:
+    """A small text that stands for width ** depth schemas."""
+    defs = {f"d{i}": {key: [{"$ref": f"#/$defs/d{i + 1}"}] * width} for i in range(depth)}
+    return {"$defs": defs | {f"d{depth}": {"type": "string"}}}
+
+
+HUGE = {
+    "comparisons": nest("anyOf", 6, 30) | {"oneOf": [{"$ref": "#/$defs/d0"}, {"$ref": "#/$defs/d1"}]},
+    "alternatives": {"oneOf": [{"const": i} for i in range(1000)]},
+    "patterns": {"properties": {f"p{i}": {"type": "string", "pattern": rf"\x61{i}"} for i in range(1000)}},
+    "look-ahead": {"type": "string", "pattern": "^" + "(?=a)" * 100_000},
+    "names": {
+        "propertyNames": {"enum": [f"n{i}" for i in range(1000)]},
+        "additionalProperties": {"enum": ["x" * 1000]},
+    },
+    "lists": {"type": "array", "uniqueItems": True, "items": {"enum": ["x" * 1000, "y", "z"]}},
+    "faults": {"properties": {f"p{i}": {} for i in range(1000)} | {"last": {"type": "dict"}}},
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_schema_made_to_take_long_is_asked_about_a_bounded_number_of_times(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, asked, compared = compiler(), 0, 0
+    why_not, disjoint = used._why_not, alternatives.Alternatives._disjoint
+
+    def counted(schema: Any) -> str:
+        nonlocal asked
+        asked += 1
+        return why_not(schema)
+
+    def compare(self: alternatives.Alternatives, a: Any, b: Any, depth: int) -> bool:
+        nonlocal compared
+        compared += 1
+        return disjoint(self, a, b, depth)
+
+    monkeypatch.setattr(used, "_why_not", counted)
+    monkeypatch.setattr(alternatives.Alternatives, "_disjoint", compare)
+    try:
+        compiled(HUGE[kind])
+    except InvalidInput as error:
+        assert len(error.message) < 500
+    assert asked <= 1002
+    assert compared <= 2 * 20_000
