@@ -23,7 +23,7 @@ from squish.api.transport.connection import read_body
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
-from squish.sessions.engine import Generation
+from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from squish.text import clean
 

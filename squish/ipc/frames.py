@@ -144,6 +144,12 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     failure: Failure
 
 
+class Warned(msgspec.Struct, frozen=True, tag="warned"):
+    """Something that whoever runs the program should hear of, and that fails no request."""
+
+    message: str
+
+
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
     """Sent every HEARTBEAT seconds by a thread of its own: a worker that is only slow still sends it."""
 
@@ -182,7 +188,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
 
 
 JobResult = Imported | Quantized | Measured
-FromWorker = Alive | Loaded | Events | Counted | Failed | JobProgress | JobResult
+FromWorker = Alive | Warned | Loaded | Events | Counted | Failed | JobProgress | JobResult
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:

@@ -12,25 +12,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from squish.errors import EngineError, InvalidInput, QueueFull, SquishError, WorkerDied
-from squish.generation import (
-    Finished,
-    GenerationEvent,
-    GenerationRequest,
-    Loading,
-    Prompt,
-    Queued,
-    Timings,
-    Usage,
-)
-from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Generate, Load, Loaded
+from squish.generation import GenerationEvent, Loading, Prompt, Queued
+from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Generate, Load, Loaded, Warned
 from squish.ipc.process import Worker
-from squish.sessions.activity import Log, Trace
+from squish.sessions.answer import Generation
 
 MAX_ROWS = 256
+_ATTEMPTS = 2
 
 State = Literal["unloaded", "loading", "ready", "failed"]
 
@@ -44,74 +35,6 @@ class Limits:
     keep_alive: float
 
 
-class Generation:
-    """The answer to one request: an async context manager and an async iterator of events.
-
-    Entering admits the request or raises (QueueFull, InvalidInput) at once. Leaving the block cancels what still runs.
-    """
-
-    def __init__(self, engine: Engine, request: GenerationRequest, log: Log | None = None) -> None:
-        self.request = request
-        self.rows = request.rows
-        self.unfinished = set(range(self.rows))
-        self.sent = False
-        self._engine = engine
-        self._log = log
-        self._trace: Trace | None = None
-        self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
-
-    async def __aenter__(self) -> Self:
-        self._trace = self._log.begin(self.request, self.cancel) if self._log else None
-        try:
-            self._engine.admit(self)
-        except SquishError as error:
-            if self._trace:
-                self._trace.fail(error)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._engine.cancel(self)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> GenerationEvent:
-        if not self.unfinished and self._events.empty():
-            raise StopAsyncIteration
-        event = await self._events.get()
-        if isinstance(event, SquishError):
-            raise event
-        return event
-
-    def cancel(self) -> None:
-        """Ask the rows to end. What was generated stays; each row finishes with reason "cancelled"."""
-        self._engine.cancel(self)
-
-    def put(self, event: GenerationEvent) -> None:
-        """Hand over an event (for the engine)."""
-        if isinstance(event, Finished):
-            self.unfinished.discard(event.index)
-        if self._trace:
-            self._trace.see(event)
-        self._events.put_nowait(event)
-
-    def fail(self, error: SquishError) -> None:
-        """End with this error (for the engine)."""
-        if self.unfinished:
-            self.unfinished.clear()
-            if self._trace:
-                self._trace.fail(error)
-            self._events.put_nowait(error)
-
-    def finish_unsent(self) -> None:
-        """End a request that the worker never saw (for the engine)."""
-        for index in sorted(self.unfinished):
-            self.put(Finished(index, "cancelled", Usage(0, 0), Timings(0.0, 0.0)))
-
-
 class Engine:
     """The one place where the requests for a model meet its worker. All methods belong to the event loop's thread."""
 
@@ -123,6 +46,7 @@ class Engine:
         *,
         on_loaded: Callable[[], None],
         on_ended: Callable[[], None],
+        on_warning: Callable[[str], None],
     ) -> None:
         self.path = path
         self.state: State = "unloaded"
@@ -131,6 +55,7 @@ class Engine:
         self._spawn = spawn
         self._after_load = on_loaded
         self._after_end = on_ended
+        self._warn = on_warning
         self._limits = limits
         self._keep_alive = limits.keep_alive
         self._pinned = False
@@ -198,6 +123,7 @@ class Engine:
         for request, running in self._running.items():
             if running is generation:
                 if generation.sent and self._worker:
+                    generation.cancelled = True
                     self._worker.send(Cancel(request))
                 else:
                     generation.finish_unsent()
@@ -253,6 +179,7 @@ class Engine:
     def _send(self, request: int, generation: Generation) -> None:
         assert self._worker is not None
         generation.sent = True
+        generation.attempts += 1
         self._worker.send(Generate(request, generation.request.prompts, generation.request.sampling))
 
     def _ensure_worker(self) -> None:
@@ -297,6 +224,8 @@ class Engine:
                 case Events(items=items):
                     for request, event in items:
                         self._on_event(request, event)
+                case Warned(message=message):
+                    self._warn(message)
                 case Counted(request=request, tokens=tokens):
                     self._settle_count(request, tokens)
                 case Failed(request=None, failure=failure):
@@ -333,6 +262,7 @@ class Engine:
         generation = self._running.get(request)
         if generation is None:
             return
+        generation.heard = True
         generation.put(event)
         if not generation.unfinished:
             self._release(request)
@@ -363,9 +293,23 @@ class Engine:
         self.state = "failed"
         self.error = error
         if was_loaded and isinstance(error, WorkerDied):
+            self._ask_again(error)
             self._fail_running(error)
         else:
             self._fail_all(error)
+
+    def _ask_again(self, error: SquishError) -> None:
+        """Requests of which a dead worker has said nothing go to a new one, once: it may have been dead before."""
+        unheard = [each for each in self._running.items() if not each[1].heard and each[1].attempts < _ATTEMPTS]
+        for request, generation in reversed(unheard):
+            del self._running[request]
+            if generation.cancelled:
+                generation.finish_unsent()
+            else:
+                generation.sent = False
+                self._waiting.appendleft(generation)
+        if unheard:
+            self._warn(f"{error.message} Requests that it had not begun go to a new one.")
 
     def _fail_running(self, error: SquishError) -> None:
         running, self._running = self._running, {}

@@ -22,7 +22,8 @@ from squish.memory.reservations import Reservations
 from squish.models.manifest import Installed
 from squish.models.store import Store
 from squish.sessions.activity import Log, RequestStatus
-from squish.sessions.engine import Engine, Generation, Limits
+from squish.sessions.answer import Generation
+from squish.sessions.engine import Engine, Limits
 
 logger = logging.getLogger("squish.sessions")
 
@@ -152,6 +153,7 @@ class SessionManager:
                 self._limits_of(installed.manifest.id),
                 on_loaded=lambda: self._loaded(installed),
                 on_ended=lambda: self._reservations.release(installed),
+                on_warning=lambda message: logger.warning("%s: %s", installed.manifest.id, message),
             )
             self._engines[installed.manifest.id] = engine
         return engine

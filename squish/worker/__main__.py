@@ -1,7 +1,7 @@
 """The worker process: `python -m squish.worker FD CACHE_DIR`, started by squish.ipc.process and by nobody else.
 
 The first frame decides what it is: Load makes it serve a model until its socket closes; a job frame makes it do that
-job. Threads: reader (frames in), tokenizer (prompts → token ids), and the main thread, which alone touches MLX.
+job. Threads: reader (frames in), two tokenizers (prompts → token ids), and the main thread, which alone touches MLX.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from squish.ipc.frames import (
     Loaded,
     MeasurePerplexity,
     QuantizeShards,
+    Warned,
 )
 from squish.worker.connection import Channel
 
@@ -104,23 +105,24 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, sh
     loaded = load_model(Path(load.path), shelf=shelf)
     prepare_model(loaded.model)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
-    _start("tokenizer", lambda: intake.run(encoder))
+    _start("tokenizer", lambda: intake.run(encoder, long=False))
+    _start("long prompts", lambda: intake.run(encoder, long=True))
     backend = f"{loaded.dtype}, {report.summary}"
     channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, report.warnings))
-    disk = _disk_tier(Path(load.path), cache_dir, loaded.dtype)
+    disk = _disk_tier(Path(load.path), cache_dir, loaded.dtype, lambda message: channel.send(Warned(message)))
     prefix = PrefixCache(memory.cache_budget(), make_prompt_cache(loaded.model), disk)
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
     mx.clear_streams()  # without it the process may abort while it exits
 
 
-def _disk_tier(model: Path, cache_dir: Path, dtype: str) -> DiskTier | None:
+def _disk_tier(model: Path, cache_dir: Path, dtype: str, warn: Callable[[str], None]) -> DiskTier | None:
     """Where this model's prefix cache lies on disk: its files are of use only to the same weights in the same dtype."""
     from squish.worker.disk import DiskTier
 
     try:
         identity = (model / "manifest.toml").read_bytes() + dtype.encode()
         key = hashlib.sha256(identity).hexdigest()[:32]
-        return DiskTier(cache_dir / "prefix" / key, key, _DISK_BUDGET)
+        return DiskTier(cache_dir / "prefix" / key, key, _DISK_BUDGET, warn)
     except OSError:
         return None  # a directory that is not of the store, or a disk that takes no files
 

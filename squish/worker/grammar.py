@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,35 +64,38 @@ class Held:
 
 
 class GrammarCompiler:
-    """Compiles for one model. tokenizer: mlx_lm's TokenizerWrapper. It belongs to the tokenizer thread."""
+    """Compiles for one model. tokenizer: mlx_lm's TokenizerWrapper. It belongs to the tokenizer threads."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._tables: LLTokenizer | None = None
         self._known: OrderedDict[tuple[str, str, bool], tuple[LLMatcher, tuple[str, ...]]] = OrderedDict()
         self._held: OrderedDict[tuple[str, bool], Held] = OrderedDict()
+        self._compiling = threading.RLock()
 
     def compile(self, wanted: ResponseFormat, thinking: Thinking | None = None, notes: tuple[str, ...] = ()) -> Grammar:
         """notes: of the parts that it was put together from. Raises InvalidInput naming the field for a grammar that
         cannot be used."""
         key = (wanted.kind, wanted.text, wanted.lenient)
-        if key not in self._known or _dead_end(self._known[key][0]):
-            self._known[key] = self._compiled(wanted)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        matcher, own = self._known[key]
+        with self._compiling:
+            if key not in self._known or _dead_end(self._known[key][0]):
+                self._known[key] = self._compiled(wanted)
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(key)
+            matcher, own = self._known[key]
         return Grammar(matcher, wanted.field, thinking, notes + own)
 
     def hold(self, wanted: ResponseFormat) -> Held:
         """What an answer is held to for a JSON schema. Raises InvalidInput for what cannot be held, with its place."""
         key = (wanted.text, wanted.lenient)
-        if key not in self._held:
-            self._held[key] = self._hold(wanted)
-            if len(self._held) > _REMEMBERED_SCHEMAS:
-                self._held.popitem(last=False)
-        self._held.move_to_end(key)
-        return self._held[key]
+        with self._compiling:
+            if key not in self._held:
+                self._held[key] = self._hold(wanted)
+                if len(self._held) > _REMEMBERED_SCHEMAS:
+                    self._held.popitem(last=False)
+            self._held.move_to_end(key)
+            return self._held[key]
 
     def _hold(self, wanted: ResponseFormat) -> Held:
         try:

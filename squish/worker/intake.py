@@ -1,7 +1,8 @@
-"""The way in: from frames to the runner's inbox, by way of the tokenizer thread.
+"""The way in: from frames to the runner's inbox, by way of the tokenizer threads.
 
-Tokenizing has a thread of its own, because a long template would stall every stream if the MLX thread did it. A request
-that is cancelled while it is tokenized ends here; any later, in the runner.
+Tokenizing has threads of its own, because a long template would stall every stream if the MLX thread did it. There are
+two lanes: prompts of which one alone can take seconds have their own, so that the others overtake them. A request that
+is cancelled here ends at once, whether it waits or is being tokenized; any later, in the runner.
 """
 
 from __future__ import annotations
@@ -12,45 +13,57 @@ import time
 from collections.abc import Callable
 
 from squish.errors import SquishError
-from squish.generation import Accepted, Finished, Timings, Usage
+from squish.generation import Accepted, ChatPrompt, Finished, Prompt, TextPrompt, Timings, Usage
 from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Failure, FromWorker, Generate
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
 
+_LONG = 1 << 17  # characters; tokenizing so many takes about as long as a step of the batch
+
+_Lane = queue.SimpleQueue[tuple[Generate | CountTokens, float]]
+
+
+class _Abandoned(Exception):
+    """Nobody waits for this request any more."""
+
 
 class Intake:
-    """Tokenizes requests in order. `take` and `cancel` belong to the reader thread, `run` is the tokenizer thread."""
+    """Tokenizes the requests of each lane in order. `take` and `cancel` belong to the reader thread."""
 
     def __init__(self, inbox: Inbox, send: Callable[[FromWorker], None]) -> None:
         self._inbox = inbox
         self._send = send
-        self._requests: queue.SimpleQueue[tuple[Generate | CountTokens, float]] = queue.SimpleQueue()
+        self._lanes: dict[bool, _Lane] = {False: queue.SimpleQueue(), True: queue.SimpleQueue()}
         self._lock = threading.Lock()
-        self._pending: set[int] = set()
+        self._pending: dict[int, int] = {}  # the rows of each request that has not reached the runner
 
     def take(self, frame: Generate | CountTokens) -> None:
         if isinstance(frame, Generate):
             with self._lock:
-                self._pending.add(frame.request)
-        self._requests.put((frame, time.monotonic()))
+                self._pending[frame.request] = len(frame.prompts) * frame.sampling.n
+        self._lanes[sum(map(_characters, frame.prompts)) > _LONG].put((frame, time.monotonic()))
 
     def cancel(self, frame: Cancel) -> None:
         with self._lock:
-            if frame.request in self._pending:
-                self._pending.remove(frame.request)
-            else:
+            rows = self._pending.pop(frame.request, None)
+            if rows is None:
                 self._inbox.put(frame)
+                return
+        nothing = Usage(0, 0), Timings(0.0, 0.0)
+        self._send(Events(tuple((frame.request, Finished(index, "cancelled", *nothing)) for index in range(rows))))
 
-    def run(self, encoder: PromptEncoder) -> None:
-        """Tokenize for ever."""
+    def run(self, encoder: PromptEncoder, *, long: bool) -> None:
+        """Tokenize the long prompts or the others, without end."""
         while True:
-            frame, arrived = self._requests.get()
+            frame, arrived = self._lanes[long].get()
             try:
                 if isinstance(frame, CountTokens):
                     self._send(Counted(frame.request, tuple(encoder.count(prompt) for prompt in frame.prompts)))
                 else:
                     self._prepare(encoder, frame, arrived)
+            except _Abandoned:
+                pass
             except SquishError as error:
                 self._fail(frame, Failure.of(error))
             except Exception as error:  # noqa: BLE001 - a model's own template: its request fails, the thread lives on
@@ -58,22 +71,39 @@ class Intake:
                 self._fail(frame, Failure("engine_error", message))
 
     def _prepare(self, encoder: PromptEncoder, frame: Generate, arrived: float) -> None:
-        encoded = [encoder.prepare(prompt, frame.sampling) for prompt in frame.prompts]
+        def proceed() -> None:
+            if frame.request not in self._pending:
+                raise _Abandoned
+
+        encoded = []
+        for prompt in frame.prompts:
+            proceed()
+            encoded.append(encoder.prepare(prompt, frame.sampling, proceed))
         tokens = [row for row, _ in encoded]
         counts = tuple(len(row) for row in tokens for _ in range(frame.sampling.n))
         with self._lock:
-            if frame.request in self._pending:
-                self._pending.remove(frame.request)
-                plans = tuple(plan for _, plan in encoded)
-                notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
-                self._send(Events(((frame.request, Accepted(counts, notes)),)))
-                self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans))
-                return
-        nothing = Usage(0, 0), Timings(0.0, 0.0)
-        ends = [(frame.request, Finished(index, "cancelled", *nothing)) for index in range(len(counts))]
-        self._send(Events(tuple(ends)))
+            if self._pending.pop(frame.request, None) is None:
+                raise _Abandoned
+            plans = tuple(plan for _, plan in encoded)
+            notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
+            self._send(Events(((frame.request, Accepted(counts, notes)),)))
+            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans))
 
     def _fail(self, frame: Generate | CountTokens, failure: Failure) -> None:
         with self._lock:
-            self._pending.discard(frame.request)
+            if isinstance(frame, Generate) and self._pending.pop(frame.request, None) is None:
+                return
         self._send(Failed(frame.request, failure))
+
+
+def _characters(prompt: Prompt) -> int:
+    """About how much text there is to tokenize."""
+    match prompt:
+        case ChatPrompt(messages=messages, tools=tools):
+            calls = [call.arguments for message in messages for call in message.tool_calls]
+            said = [text for message in messages for text in (message.content, message.reasoning)]
+            return sum(map(len, [*said, *calls, *(tool.parameters for tool in tools)]))
+        case TextPrompt(text=text):
+            return len(text)
+        case _:
+            return 0

@@ -1,10 +1,11 @@
 """From a prompt to token ids: chat template, tokenization, and the checks that belong to them.
 
-It runs in the tokenizer thread and owns the tokenizer there; it knows nothing of batches or caches.
+It runs in the tokenizer threads; it knows nothing of batches or caches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
@@ -21,6 +22,14 @@ from squish.worker.rows import Plan
 FOREIGN_TOKENIZER = "The tokenizer makes tokens that this model does not have."
 
 _CHARACTERS = 16  # of a token, at the most in most texts
+_SLICE = 16_384  # characters
+_CUT = 16  # tokens that a slice may have more than its part of the whole text
+
+Proceed = Callable[[], None]
+
+
+def _always() -> None:
+    """Nobody can call this off."""
 
 
 class PromptEncoder:
@@ -37,13 +46,16 @@ class PromptEncoder:
         self._vocab_size = vocab_size
         self._grammars = GrammarCompiler(tokenizer)
 
-    def prepare(self, prompt: Prompt, sampling: SamplingParams) -> tuple[list[int], Plan]:
-        """Token ids, and how the answer is to be read and shaped. Raises InvalidInput and ContextLengthExceeded."""
+    def prepare(self, prompt: Prompt, sampling: SamplingParams, proceed: Proceed = _always) -> tuple[list[int], Plan]:
+        """Token ids, and how the answer is to be read and shaped. Raises InvalidInput and ContextLengthExceeded.
+
+        proceed: called between slices of a text that may be too long; what it raises calls everything off.
+        """
         for token, _ in sampling.logit_bias:
             if token >= self._vocab_size:
                 message = f"Token id {token} is outside 0..{self._vocab_size - 1}."
                 raise InvalidInput(message, param="logit_bias")
-        tokens = self.encode(prompt)
+        tokens = self.encode(prompt, proceed)
         wanted = sampling.response_format
         if not isinstance(prompt, ChatPrompt):
             return tokens, Plan(grammar=self._grammars.compile(wanted) if wanted else None, continues=True)
@@ -72,10 +84,7 @@ class PromptEncoder:
         other = replace(prompt, messages=(prompt.messages[0], Message("user", "")), continue_last=False)
         try:
             return sum(
-                1
-                for _ in takewhile(
-                    lambda pair: pair[0] == pair[1], zip(tokens, self._tokens(other, None), strict=False)
-                )
+                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, self._tokens(other), strict=False))
             )
         except InvalidInput:  # a template that takes no empty message
             return 0
@@ -97,47 +106,63 @@ class PromptEncoder:
         """Whether only white space follows the marker at this place. One in a message has more behind it."""
         return at >= 0 and not self._tokenizer.decode(tokens[at + len(marker) :]).strip()
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt, proceed: Proceed = _always) -> list[int]:
         """Token ids, at least one and fewer than the context, all known to the model.
 
         Raises InvalidInput, ContextLengthExceeded, and CorruptModel for a tokenizer that is another model's.
         """
-        tokens = self._tokens(prompt, self._context_length)
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+        text = self._text(prompt)
+        if text is not None and len(text) > self._context_length * _CHARACTERS:
+            self._refuse_too_long(text, param, proceed)
+        tokens = self._ids(prompt, text)
         if not tokens:
             raise InvalidInput("The prompt has no tokens.", hint="Send some text.", param=param)
         if len(tokens) >= self._context_length:
-            raise ContextLengthExceeded(
-                f"The prompt has at least {len(tokens)} tokens; this model's context holds {self._context_length}, "
-                "and at least one must be left for the answer.",
-                hint="Shorten the prompt or the conversation.",
-                param=param,
-            )
+            raise self._too_long(len(tokens), param)
         if max(tokens) >= self._vocab_size:  # MLX would read whatever lies behind the embeddings
             raise CorruptModel(FOREIGN_TOKENIZER, hint="Pull the model again, or another one.", param="tokenizer.json")
         return tokens
 
+    def _refuse_too_long(self, text: str, param: str, proceed: Proceed) -> None:
+        """Raises ContextLengthExceeded as soon as so many tokens are sure. A whole text can take minutes to be read."""
+        least, size = 0, min(_SLICE, self._context_length * _CHARACTERS)
+        for start in range(0, len(text), size):
+            proceed()
+            tokens = self._tokenizer.encode(text[start : start + size], add_special_tokens=False)
+            least += max(len(tokens) - (_CUT if start else 0), 0)
+            if least >= self._context_length:
+                raise self._too_long(least, param)
+
+    def _too_long(self, least: int, param: str) -> ContextLengthExceeded:
+        return ContextLengthExceeded(
+            f"The prompt has at least {least} tokens; this model's context holds {self._context_length}, "
+            "and at least one must be left for the answer.",
+            hint="Shorten the prompt or the conversation.",
+            param=param,
+        )
+
     def count(self, prompt: Prompt) -> int:
         """Tokens of a prompt, however many. Raises InvalidInput for one that is no prompt."""
-        return len(self._tokens(prompt, None))
+        return len(self._tokens(prompt))
 
-    def _tokens(self, prompt: Prompt, enough: int | None) -> list[int]:
-        """Token ids; with `enough`, where that many are reached, maybe only the first of them."""
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        return self._ids(prompt, self._text(prompt))
+
+    def _text(self, prompt: Prompt) -> str | None:
+        """What is tokenized; None where the client did that."""
         match prompt:
             case ChatPrompt():
-                return self._encoded(template.render(self._tokenizer, prompt), enough, special=False)
+                return template.render(self._tokenizer, prompt)
             case TextPrompt(text=text):
-                return self._encoded(text, enough, special=True)
-            case TokenPrompt(tokens=ids):
-                return self._checked(ids)
+                return text
+            case TokenPrompt():
+                return None
 
-    def _encoded(self, text: str, enough: int | None, *, special: bool) -> list[int]:
-        # The other prompts wait meanwhile: what is far too long is not read to its end, which can take minutes.
-        if enough is not None and len(text) > enough * _CHARACTERS:
-            tokens = self._tokenizer.encode(text[: enough * _CHARACTERS], add_special_tokens=special)
-            if len(tokens) >= enough:
-                return list(tokens)
-        return list(self._tokenizer.encode(text, add_special_tokens=special))
+    def _ids(self, prompt: Prompt, text: str | None) -> list[int]:
+        if isinstance(prompt, TokenPrompt):
+            return self._checked(prompt.tokens)
+        return list(self._tokenizer.encode(text, add_special_tokens=isinstance(prompt, TextPrompt)))
 
     def _checked(self, tokens: tuple[int, ...]) -> list[int]:
         bad = next((token for token in tokens if not 0 <= token < self._vocab_size), None)

@@ -27,7 +27,8 @@ from squish.generation import (
     Usage,
 )
 from squish.runtime import Runtime
-from squish.sessions.engine import Engine, Generation
+from squish.sessions.answer import Generation
+from squish.sessions.engine import Engine
 from squish.sessions.manager import ModelStatus, SessionManager
 
 

@@ -26,7 +26,7 @@ from squish.api.openai import requests, translate
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.runtime import Runtime
-from squish.sessions.engine import Generation
+from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
 

@@ -21,7 +21,7 @@ import pytest_asyncio
 from squish.config.settings import Settings
 from squish.generation import Finished, GenerationEvent, GenerationRequest, TextDelta
 from squish.runtime import Runtime
-from squish.sessions.engine import Generation
+from squish.sessions.answer import Generation
 from tests.api.scripted import serving
 from tests.conftest import MODEL
 

@@ -88,6 +88,35 @@ async def test_a_worker_killed_in_prefill(runtime: Runtime) -> None:
     assert text(await collect(runtime, FRANCE)) == PARIS
 
 
+async def test_a_request_to_a_worker_that_was_killed_while_idle_goes_to_a_new_one(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    for count in (1, 3):
+        await runtime.sessions.load(MODEL)
+        os.kill(runtime.sessions.status()[0].pid or 0, signal.SIGKILL)
+        caplog.clear()
+        # Nothing is awaited between the kill and the requests: the front process cannot know yet.
+        answers = await asyncio.gather(*(collect(runtime, FRANCE) for _ in range(count)))
+        assert [text(events) for events in answers] == [PARIS] * count
+        assert sum("ended by SIGKILL" in message for message in caplog.messages) == 1
+
+
+async def test_a_request_whose_worker_dies_twice_fails(runtime: Runtime) -> None:
+    await runtime.sessions.load(MODEL)
+    pids = {runtime.sessions.status()[0].pid or 0}
+    os.kill(min(pids), signal.SIGKILL)
+    asking = asyncio.create_task(collect(runtime, LONG))
+    while not asking.done():
+        for status in runtime.sessions.status():
+            if status.state == "ready" and status.pid and status.pid not in pids:
+                pids.add(status.pid)
+                os.kill(status.pid, signal.SIGKILL)
+        await asyncio.sleep(0)
+    with pytest.raises(WorkerDied):
+        await asking
+    assert len(pids) == 2
+
+
 async def test_a_storm_of_clients_that_leave(runtime: Runtime) -> None:
     await runtime.sessions.load(MODEL)
 

@@ -76,12 +76,47 @@ def test_files_of_another_model_are_not_used(tmp_path: Path) -> None:
 
 def test_a_file_that_is_damaged_after_it_was_found_is_a_miss(tmp_path: Path) -> None:
     saved(tmp_path, 256, 320)
-    known = PrefixCache(1 << 30, [KVCache()], DiskTier(tmp_path, "model", BUDGET))
+    said: list[str] = []
+    known = PrefixCache(1 << 30, [KVCache()], DiskTier(tmp_path, "model", BUDGET, said.append))
     for path in tmp_path.iterdir():
         path.write_bytes(b"damaged")
     assert known.take(tokens(256)) == (0, None)
     assert known.take(tokens(320, start=1000)) == (0, None)
     assert len(known) == 0
+    assert ["damaged" in line for line in said] == [True], "it is said once"
+
+
+def test_one_damaged_bit_anywhere_is_noticed(tmp_path: Path) -> None:
+    tier = saved(tmp_path, 256)
+    [path] = tmp_path.iterdir()
+    content = path.read_bytes()
+    assert tier.read(path)
+    for place in (0, 9, 60, len(content) // 4, len(content) // 2, len(content) * 3 // 4, len(content) - 1):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        known = PrefixCache(1 << 30, [KVCache()], DiskTier(tmp_path, "model", BUDGET))
+        assert known.take(tokens(256)) == (0, None)
+        assert not path.exists() or len(known)
+        path.unlink(missing_ok=True)
+
+
+def test_a_file_under_another_name_is_not_used(tmp_path: Path) -> None:
+    """As files of versions without a checksum are."""
+    tier = saved(tmp_path, 256)
+    [path] = tmp_path.iterdir()
+    plain = path.rename(tmp_path / f"{path.stem.partition('-')[0]}.safetensors")
+    assert tier.read(plain) is None
+    assert not plain.exists()
+
+
+def test_the_same_tokens_have_one_file(tmp_path: Path) -> None:
+    tier = saved(tmp_path, 256)
+    other = filled(256)
+    other[0].keys = other[0].keys + 1
+    assert tier.write(tokens(256), other)
+    [path] = tmp_path.iterdir()
+    assert tier.read(path)
 
 
 def test_the_oldest_files_make_room(tmp_path: Path) -> None:

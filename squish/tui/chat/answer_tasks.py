@@ -14,7 +14,7 @@ from textual.worker import Worker
 from squish.errors import SquishError
 from squish.generation import GenerationRequest
 from squish.runtime import Runtime
-from squish.sessions.engine import Generation
+from squish.sessions.answer import Generation
 from squish.tui.chat.conversation import Turn
 from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent

@@ -29,7 +29,9 @@ class DirectTokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""
-        ids: list[int] = self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        # A batch of one, because only for batches other threads go on meanwhile.
+        [encoding] = self.backend_tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = encoding.ids
         return ids
 
     def decode(self, ids: int | list[int], skip_special_tokens: bool = False) -> str:

@@ -1,0 +1,85 @@
+"""The answer to one request, as whoever asked sees it: events that come, an error, or an end that was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from squish.errors import SquishError
+from squish.generation import Finished, GenerationEvent, GenerationRequest, Timings, Usage
+from squish.sessions.activity import Log, Trace
+
+if TYPE_CHECKING:
+    from squish.sessions.engine import Engine
+
+
+class Generation:
+    """The answer to one request: an async context manager and an async iterator of events.
+
+    Entering admits the request or raises (QueueFull, InvalidInput) at once. Leaving the block cancels what still runs.
+    """
+
+    def __init__(self, engine: Engine, request: GenerationRequest, log: Log | None = None) -> None:
+        self.request = request
+        self.rows = request.rows
+        self.unfinished = set(range(self.rows))
+        self.sent = False
+        self.heard = False  # whether the worker has said anything of it
+        self.cancelled = False
+        self.attempts = 0
+        self._engine = engine
+        self._log = log
+        self._trace: Trace | None = None
+        self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._trace = self._log.begin(self.request, self.cancel) if self._log else None
+        try:
+            self._engine.admit(self)
+        except SquishError as error:
+            if self._trace:
+                self._trace.fail(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._engine.cancel(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> GenerationEvent:
+        if not self.unfinished and self._events.empty():
+            raise StopAsyncIteration
+        event = await self._events.get()
+        if isinstance(event, SquishError):
+            raise event
+        return event
+
+    def cancel(self) -> None:
+        """Ask the rows to end. What was generated stays; each row finishes with reason "cancelled"."""
+        self._engine.cancel(self)
+
+    def put(self, event: GenerationEvent) -> None:
+        """Hand over an event (for the engine)."""
+        if isinstance(event, Finished):
+            self.unfinished.discard(event.index)
+        if self._trace:
+            self._trace.see(event)
+        self._events.put_nowait(event)
+
+    def fail(self, error: SquishError) -> None:
+        """End with this error (for the engine)."""
+        if self.unfinished:
+            self.unfinished.clear()
+            if self._trace:
+                self._trace.fail(error)
+            self._events.put_nowait(error)
+
+    def finish_unsent(self) -> None:
+        """End a request that the worker never saw (for the engine)."""
+        for index in sorted(self.unfinished):
+            self.put(Finished(index, "cancelled", Usage(0, 0), Timings(0.0, 0.0)))
