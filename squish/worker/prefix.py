@@ -1,9 +1,11 @@
 """The prefix cache: KV caches of earlier rows, found again by the tokens they hold.
 
 A radix tree whose edges are blocks of 64 tokens. Every cut is at a multiple of 64: reuse then leaves the same chunks to
-compute as a cold run has, and greedy output stays the same. A cache of plain KV layers serves every block on its path,
-each reader through a view of its own on the same arrays; a cache that cannot be trimmed (rotating, recurrent) serves
-only the exact length at which its snapshot was taken. The least recently used go first, by bytes.
+compute as a cold run has, and greedy output stays the same. Where what is computed does not depend on chunks (`exact`),
+cuts are anywhere: the last edge of a row may be shorter, and a part of an edge serves too. A cache of plain KV layers
+serves every block on its path, each reader through a view of its own on the same arrays; a cache that cannot be trimmed
+(rotating, recurrent) serves only the exact length at which its snapshot was taken. The least recently used go first, by
+bytes.
 
 It belongs to the MLX thread and knows nothing of rows or requests.
 """
@@ -24,7 +26,7 @@ from squish.worker.disk import DiskTier
 
 BLOCK = 64
 
-_SAVED_BLOCKS = 4  # shorter prefixes are computed about as fast as they are read
+_SAVED = 4 * BLOCK  # tokens; shorter prefixes are computed about as fast as they are read
 
 Block = tuple[int, ...]
 
@@ -44,11 +46,11 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """The end of a block. entry: a cache that holds at least all tokens down to here, if there is one."""
+    """The end of a block. length: tokens down to here. entry: a cache that holds at least those, if there is one."""
 
     parent: Node | None
     block: Block
-    depth: int
+    length: int
     children: dict[Block, Node] = field(default_factory=dict)
     entry: Entry | None = None
 
@@ -56,11 +58,13 @@ class Node:
 class PrefixCache:
     """budget: bytes that the entries may hold in memory. layers: an empty cache of the model, to see its kinds.
 
-    disk: where entries go when memory is needed or the worker ends, and come back from.
+    disk: where entries go when memory is needed or the worker ends, and come back from. exact: what the model computes
+    does not depend on where a prompt is cut.
     """
 
-    def __init__(self, budget: int, layers: list[Any], disk: DiskTier | None = None) -> None:
+    def __init__(self, budget: int, layers: list[Any], disk: DiskTier | None = None, *, exact: bool = False) -> None:
         self.budget = budget
+        self.exact = exact
         self.nbytes = 0
         self.trimmable = all(map(_trimmable, layers))
         self._root = Node(None, (), 0)
@@ -78,10 +82,7 @@ class PrefixCache:
         At least one token is left over, because a model needs something to process.
         """
         while True:
-            best: tuple[int, Entry] | None = None
-            for depth, node in enumerate(self._path(tokens[:-1]), 1):
-                if node.entry:
-                    best = depth * BLOCK, node.entry
+            best = self._longest(tokens[:-1])
             if best is None:
                 return 0, None
             length, entry = best
@@ -89,8 +90,31 @@ class PrefixCache:
                 self._entries.move_to_end(entry)
                 return length, [_view(cache, length) for cache in caches] if self.trimmable else list(caches)
 
+    def _longest(self, tokens: list[int]) -> tuple[int, Entry] | None:
+        """The longest beginning of these tokens that an entry holds: its length, and the entry."""
+        path = self._path(tokens)
+        best = next(((node.length, node.entry) for node in reversed(path) if node.entry), None)
+        at = best[0] if best else 0
+        for node in reversed([self._root, *path]) if self.exact else ():
+            if node.length >= at and (further := self._within(node, tokens[node.length : node.length + BLOCK])):
+                return further
+        return best
+
+    def _within(self, node: Node, tokens: list[int]) -> tuple[int, Entry] | None:
+        """The same for what comes after a node, less than a block: a part of an edge, where caches can be trimmed."""
+        best: tuple[int, Entry] | None = None
+        for child in node.children.values():
+            common = _common(child.block, tokens)
+            fits = common > 0 and (self.trimmable or common == len(child.block))
+            if child.entry and fits and (best is None or node.length + common > best[0]):
+                best = node.length + common, child.entry
+        return best
+
     def wants(self, tokens: list[int]) -> bool:
         """Whether a cache of exactly these tokens would be of use: it is long enough, and not held already."""
+        if self.exact:
+            held = self._longest(tokens)
+            return len(tokens) > 1 and (held is None or held[0] < len(tokens))
         blocks = len(tokens) // BLOCK
         if not blocks or (not self.trimmable and len(tokens) % BLOCK):
             return False
@@ -129,16 +153,15 @@ class PrefixCache:
             if time.monotonic() >= end or self._disk is None:
                 return
             if entry.caches and self._worth_saving(entry):
-                tokens = _tokens(max(entry.nodes, key=lambda node: node.depth))
+                tokens = _tokens(max(entry.nodes, key=lambda node: node.length))
                 cut = [_view(cache, len(tokens)) for cache in entry.caches] if self.trimmable else entry.caches
                 entry.path = self._disk.write(tokens, cut)
                 if entry.path is None:
                     return
 
     def _worth_saving(self, entry: Entry) -> bool:
-        return (
-            entry.caches is not None and entry.path is None and max(node.depth for node in entry.nodes) >= _SAVED_BLOCKS
-        )
+        in_memory = entry.caches is not None and entry.path is None
+        return in_memory and max(node.length for node in entry.nodes) >= _SAVED
 
     def _in_memory(self, entry: Entry) -> list[Any] | None:
         """The caches of an entry, read from disk if need be; None, and the entry is gone, when that fails."""
@@ -176,10 +199,23 @@ class PrefixCache:
         """The nodes along these tokens, made where they are missing."""
         path: list[Node] = []
         node = self._root
-        for block in _blocks(tokens):
-            node = node.children.setdefault(block, Node(node, block, node.depth + 1))
+        for block in _blocks(tokens, tail=self.exact):
+            if block not in node.children:
+                self._supersede(node, block)
+                node.children[block] = Node(node, block, node.length + len(block))
+            node = node.children[block]
             path.append(node)
         return path
+
+    def _supersede(self, node: Node, block: Block) -> None:
+        """Take out the ends of rows that the row of a new block goes on from, where that one serves in their place."""
+        for child in list(node.children.values()):
+            if self.trimmable and len(child.block) < len(block) and block[: len(child.block)] == child.block:
+                del node.children[child.block]
+                if child.entry:
+                    child.entry.nodes.discard(child)
+                    if not child.entry.nodes:
+                        self._forget(child.entry)
 
     def _point(self, node: Node, entry: Entry) -> None:
         """Let a node serve from this entry; an entry that no node needs any more is gone."""
@@ -192,7 +228,7 @@ class PrefixCache:
 
     def _drop(self, entry: Entry) -> None:
         """Take an entry out. Its nodes are served by a longer entry below them where there is one, or pruned."""
-        for node in sorted(entry.nodes, key=lambda node: node.depth, reverse=True):
+        for node in sorted(entry.nodes, key=lambda node: node.length, reverse=True):
             heir = next((child.entry for child in node.children.values() if child.entry), None)
             node.entry = heir if self.trimmable else None
             if node.entry:
@@ -211,8 +247,16 @@ class PrefixCache:
         self.nbytes -= entry.nbytes
 
 
-def _blocks(tokens: list[int]) -> list[Block]:
-    return [tuple(tokens[at : at + BLOCK]) for at in range(0, len(tokens) - BLOCK + 1, BLOCK)]
+def _blocks(tokens: list[int], *, tail: bool = False) -> list[Block]:
+    """The whole blocks of these tokens; with `tail` also what is left after them."""
+    end = len(tokens) if tail else len(tokens) - BLOCK + 1
+    return [tuple(tokens[at : at + BLOCK]) for at in range(0, end, BLOCK)]
+
+
+def _common(block: Block, tokens: list[int]) -> int:
+    """How many tokens at the beginning are the same."""
+    differs = (at for at, (one, other) in enumerate(zip(block, tokens, strict=False)) if one != other)
+    return next(differs, min(len(block), len(tokens)))
 
 
 def _tokens(node: Node) -> list[int]:

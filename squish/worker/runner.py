@@ -149,7 +149,8 @@ class Runner:
         tokens = row.tokens
         if self._prefix.trimmable:
             return [tokens[cached:]]
-        ends = (min(end, len(tokens) - 1) // BLOCK * BLOCK for end in (row.shared, len(row.prompt) - 1))
+        grain = 1 if self._prefix.exact else BLOCK
+        ends = (min(end, len(tokens) - 1) // grain * grain for end in (row.shared, len(row.prompt) - 1))
         cuts = sorted({cached, len(tokens), *(end for end in ends if end > cached)})
         return [tokens[begin:end] for begin, end in pairwise(cuts)]
 

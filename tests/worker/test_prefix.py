@@ -96,3 +96,44 @@ def test_a_cache_that_cannot_be_trimmed_serves_its_exact_length_only(layer: Any)
     assert known.take(tokens(129))[0] == 128
     assert known.take(tokens(127)) == (0, None)
     assert known.take(tokens(2 * BLOCK)) == (0, None)
+
+
+def exact_cache(budget_tokens: int = 100_000, layer: Any = None) -> PrefixCache:
+    return PrefixCache(budget_tokens * BYTES_A_TOKEN, [layer or KVCache()], exact=True)
+
+
+def test_where_numbers_do_not_depend_on_cuts_the_longest_prefix_is_found_to_the_token() -> None:
+    known = exact_cache()
+    known.put(tokens(200), filled(200))
+    for asked, found in ((tokens(200), 199), (tokens(201), 200), (tokens(300), 200), (tokens(100), 99), (tokens(2), 1)):
+        length, caches = known.take(asked)
+        assert (length, (caches or [])[0].offset) == (found, found)
+    assert known.take([*tokens(150), 9999, 8888])[0] == 150
+    assert known.take([*tokens(195), 9999, 8888])[0] == 195
+    assert known.take(tokens(300, start=7)) == (0, None)
+    assert known.take([5]) == (0, None)
+
+
+def test_a_row_that_goes_on_replaces_what_it_begins_with_to_the_token() -> None:
+    known = exact_cache()
+    for length in (40, 100, 150, 260):
+        assert known.wants(tokens(length))
+        known.put(tokens(length), filled(length))
+        assert (len(known), known.nbytes) == (1, length * BYTES_A_TOKEN)
+        assert not any(known.wants(tokens(shorter)) for shorter in range(1, length + 1))
+    fork = [*tokens(130), *tokens(20, start=500)]
+    known.put(fork, filled(150))
+    assert len(known) == 2
+    assert known.take([*fork, 1])[0] == 150
+    assert known.take([*tokens(260), 1])[0] == 260
+    known.shrink(260 * BYTES_A_TOKEN)
+    assert known.take([*fork, 1])[0] == 130, "the fork is gone; what it shares with the other row is not"
+    known.shrink(0)
+    assert (len(known), known.nbytes, known.take([*fork, 1])) == (0, 0, (0, None))
+
+
+def test_a_cache_that_cannot_be_trimmed_serves_any_exact_length() -> None:
+    known = exact_cache(layer=RotatingKVCache(max_size=32))
+    for length in (70, 100, 150):
+        known.put(tokens(length), filled(length))
+    assert [known.take(tokens(length))[0] for length in (70, 71, 120, 150, 400)] == [0, 70, 100, 100, 150]
