@@ -106,7 +106,7 @@ class Bench:
         self._model = model
         self._events: list[tuple[int, GenerationEvent]] = []
         self._inbox: Inbox = queue.SimpleQueue()
-        self.prefix = prefix or PrefixCache(1 << 30, make_prompt_cache(model))
+        self.prefix = PrefixCache(1 << 30, make_prompt_cache(model)) if prefix is None else prefix
         self._runner = Runner(self, tokenizer(), 2048, self.prefix, self._inbox, self._take)
 
     def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
@@ -123,12 +123,13 @@ class Bench:
         elif isinstance(frame, Events):
             self._events.extend(frame.items)
 
-    def run(self, *items: Prepared | Cancel) -> dict[int, list[GenerationEvent]]:
-        """Work until every request has ended; its events by request."""
+    def run(self, *items: Prepared | Cancel, later: tuple[Prepared, ...] = ()) -> dict[int, list[GenerationEvent]]:
+        """Work until every request has ended; its events by request. later: requests that will come by themselves."""
         self._events.clear()
         for item in items:
             self._inbox.put(item)
-        expected = {item.request: len(item.tokens) * item.sampling.n for item in items if isinstance(item, Prepared)}
+        awaited = [item for item in (*items, *later) if isinstance(item, Prepared)]
+        expected = {item.request: len(item.tokens) * item.sampling.n for item in awaited}
         stopper = threading.Thread(target=self._stop_after, args=(expected,))
         stopper.start()
         self._runner.run()

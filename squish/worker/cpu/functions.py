@@ -1,4 +1,4 @@
-"""Owns norms, rotation and attention of every model on the CPU: MLX's own functions, computed by the extension.
+"""Owns norms, rotation, attention and logsumexp of every model on the CPU: MLX's functions, computed by the extension.
 
 MLX's CPU backend makes each of them of some ten small operations, and a step of a small model takes as long as its
 operations are many. Here each is one node of the graph, vectorized and threaded (native/layer_ops.cpp). What the
@@ -21,6 +21,8 @@ def use(native: Any) -> None:
     fast.rms_norm = _norm(native, fast.rms_norm)
     fast.rope = _rotation(native, fast.rope)
     fast.scaled_dot_product_attention = _attention(native, fast.scaled_dot_product_attention)
+    core: Any = mx
+    core.logsumexp = _log_sum(native, core.logsumexp)
 
 
 def _norm(native: Any, own: Callable[..., mx.array]) -> Callable[..., mx.array]:
@@ -31,6 +33,16 @@ def _norm(native: Any, own: Callable[..., mx.array]) -> Callable[..., mx.array]:
         return normed
 
     return rms_norm
+
+
+def _log_sum(native: Any, own: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    def logsumexp(a: mx.array, axis: Any = None, keepdims: bool = False, **rest: Any) -> mx.array:
+        if rest or axis != -1 or not keepdims or a.ndim < 1 or a.dtype != mx.float32:
+            return own(a, axis, keepdims, **rest)
+        summed: mx.array = native.log_sum(a)
+        return summed
+
+    return logsumexp
 
 
 def _rotation(native: Any, own: Callable[..., mx.array]) -> Callable[..., mx.array]:

@@ -1,18 +1,23 @@
 """Owns transformers' layers on the CPU in few operations: attention over a batch's own caches, gates, sums in norms.
 
-A block of mlx-lm's llama is some 30 nodes of MLX's graph, here it is ten. A layer is changed in place: it becomes a
-subclass of what it was, so that its weights, its name and all else stay, and where a cache is not one of kv.py it
-computes as before. Only classes whose code was read are changed (`_BLOCKS`); all others run as mlx-lm wrote them.
+A block of mlx-lm's llama is some 30 nodes of MLX's graph; here it is one where its matrices are packed, else ten. A
+layer is changed in place: it becomes a subclass of what it was, so that its weights, its name and all else stay, and
+where a cache is not one of kv.py it computes as before. Only classes whose code was read are changed (`_BLOCKS`); all
+others run as mlx-lm wrote them.
 
 With these layers nothing that a row computes depends on other rows, on padding or on where its prompt was cut.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.positional_encoding import RoPE
+from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
 from mlx_lm.models import rope_utils
 from mlx_lm.models.cache import make_prompt_cache
 
@@ -36,12 +41,22 @@ def fuse(model: Any, native: Any) -> bool:
     if not all(plans):
         return False
     for layer, plan in zip(layers, plans, strict=True):
+        gate, one = _BLOCKS[_architecture(layer) or ""]
+        whole = _block_layer(layer, plan, native)
         _become(layer.self_attn, FusedAttention, native, plan)
-        _become(layer.mlp, FusedMlp, native, _BLOCKS[_architecture(layer) or ""][0])
-        kind = FusedSandwich if hasattr(layer, "pre_feedforward_layernorm") else FusedBlock
-        _become(layer, kind, native, _BLOCKS[_architecture(layer) or ""][1])
+        _become(layer.mlp, FusedMlp, native, gate)
+        _become(layer, FusedSandwich if _sandwich(layer) else FusedBlock, native, one)
+        object.__setattr__(layer, "_whole", whole)
+    object.__setattr__(layers[-1], "_last", True)
     object.__setattr__(model, _FUSED, True)
     return True
+
+
+def same_in_any_company(model: Any) -> bool:
+    """Whether no number of a row depends on other rows of its batch, or on where its prompt was cut."""
+    plain = (Linear, Embedding, QuantizedLinear, QuantizedEmbedding)
+    fused = getattr(model, _FUSED, False) and all(layer._whole for layer in model.layers)
+    return fused and not any(isinstance(module, plain) for module in model.modules())
 
 
 def caches_by_row(model: Any, caches: list[Any] | None) -> list[Any] | None:
@@ -65,8 +80,9 @@ class FusedAttention:
             before: mx.array = own.__call__(x, mask, cache)
             return before
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
-        attended: mx.array = self.o_proj(cache.attend(self._native, self._plan, q, k, v))
-        return attended
+        attended = cache.run(x.shape[1], partial(self._native.attend_rows, self._plan, q, k, v))
+        projected: mx.array = self.o_proj(attended)
+        return projected
 
 
 class FusedMlp:
@@ -77,22 +93,33 @@ class FusedMlp:
         return result
 
 
-class FusedBlock:
-    """A block that norms before attention and before the MLP. Its plan is what norms add to weights."""
+class _Whole:
+    """A block that is one node where its matrices are packed and its cache is one of kv.py."""
+
+    _last = False  # of the model: of a prompt only its keys and values are needed, and the rest is never computed
 
     def __call__(self: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        first, second = self.input_layernorm, self.post_attention_layernorm
-        [normed] = self._native.norm(x, first.weight, None, self._plan, first.eps)
-        attended = self.self_attn(normed, mask, cache)
+        if self._whole and isinstance(cache, BatchCache) and not (self._last and x.shape[1] > 1):
+            return cache.run(x.shape[1], partial(self._native.block, self._whole, x))
+        parts: mx.array = self._in_parts(x, mask, cache)
+        return parts
+
+
+class FusedBlock(_Whole):
+    """A block that norms before attention and before the MLP. Its plan is what norms add to weights."""
+
+    def _in_parts(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array:
+        attended = self.self_attn(_normed(self, self.input_layernorm, x), mask, cache)
+        second = self.post_attention_layernorm
         normed, h = self._native.norm(attended, second.weight, x, self._plan, second.eps)
         result: mx.array = h + self.mlp(normed)
         return result
 
 
-class FusedSandwich:
+class FusedSandwich(_Whole):
     """A block that norms before and after attention and MLP, as Gemma's. Its plan is what norms add to weights."""
 
-    def __call__(self: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
+    def _in_parts(self: Any, x: mx.array, mask: Any, cache: Any) -> mx.array:
         attended = self.self_attn(_normed(self, self.input_layernorm, x), mask, cache)
         after = _normed(self, self.post_attention_layernorm, attended)
         before = self.pre_feedforward_layernorm
@@ -106,6 +133,10 @@ def _normed(layer: Any, norm: Any, x: mx.array) -> mx.array:
     return normed
 
 
+def _sandwich(layer: Any) -> bool:
+    return hasattr(layer, "pre_feedforward_layernorm")
+
+
 def _architecture(layer: Any) -> str | None:
     package, _, name = type(layer).__module__.rpartition(".")
     known = package == "mlx_lm.models" and name in _BLOCKS and type(layer).__name__ == "TransformerBlock"
@@ -117,6 +148,22 @@ def _become(module: Any, kind: type, native: Any, plan: Any) -> None:
     module.__class__ = type(kind.__name__, (kind, base), {})
     object.__setattr__(module, "_native", native)
     object.__setattr__(module, "_plan", plan)
+
+
+def _block_layer(layer: Any, attention: Any, native: Any) -> Any:
+    """The extension's description of a whole block; None where its matrices are not all packed, and alike."""
+    holders = [layer.self_attn] * 4 + [layer.mlp] * 3
+    names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    linear = [getattr(holder, name) for holder, name in zip(holders, names, strict=True)]
+    if not all(hasattr(each, "matrix") for each in linear) or len({each.exact for each in linear}) != 1:
+        return None
+    first, second = layer.input_layernorm, layer.post_attention_layernorm
+    norms = [first, None, second, None]
+    if _sandwich(layer):
+        norms = [first, second, layer.pre_feedforward_layernorm, layer.post_feedforward_layernorm]
+    weights = [([], 0.0) if norm is None else (norm.weight.tolist(), norm.eps) for norm in norms]
+    gate, one = _BLOCKS[_architecture(layer) or ""]
+    return native.block_layer(attention, weights, one, [each.matrix for each in linear], gate, linear[0].exact)
 
 
 def _attention_layer(block: Any, cache: Any, native: Any) -> Any:

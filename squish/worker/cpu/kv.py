@@ -9,6 +9,7 @@ It knows nothing of models; who computes with these caches is fusion.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -16,11 +17,18 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 _STEP = 256  # keys that a cache grows by
 
+Held = list[mx.array | None]
+Plan = tuple[int, int, int, int, int, bool]
+# From the keys and the values of each row, and where its new tokens go, to an output and the keys and values after it.
+Node = Callable[[Held, Held, list[Plan]], tuple[mx.array, list[mx.array], list[mx.array]]]
+
 
 class SequenceCache:
     """The keys and values of one sequence in one layer: (1, key heads, room, size), those of `start` to `offset`.
 
-    window: how many of the last keys are needed, None for all.
+    window: how many of the last keys are needed, None for all. owned: nobody else adds keys to these arrays. Then new
+    ones are put behind the others in the same memory, and readers of a beginning see no change. Whoever goes on from
+    what another owns gets a copy.
     """
 
     def __init__(self, window: int | None = None) -> None:
@@ -29,6 +37,7 @@ class SequenceCache:
         self.offset = 0
         self.start = 0
         self.window = window
+        self.owned = False
 
     @classmethod
     def of(cls, cache: Any) -> SequenceCache:
@@ -63,15 +72,15 @@ class SequenceCache:
             cache._idx = end - first
         return cache
 
-    def plan(self, length: int) -> tuple[int, int, int, int, int]:
-        """Where `length` new tokens go: position, length, first key now, first key then, room then."""
+    def plan(self, length: int) -> Plan:
+        """Where `length` new tokens go: position, length, first key now, first key then, room then, and `owned`."""
         room = 0 if self.keys is None else self.keys.shape[2]
         start, end = self.start, self.offset + length
         if not end - start <= room <= end - start + 2 * _STEP:
             if self.window is not None:
                 start = max(start, self.offset - self.window + 1)
             room = -(-(end - start) // _STEP) * _STEP
-        return self.offset, length, self.start, start, room
+        return self.offset, length, self.start, start, room, self.owned
 
     @classmethod
     def merge(cls, caches: list[SequenceCache]) -> BatchCache:
@@ -87,30 +96,22 @@ class SequenceCache:
     def nbytes(self) -> int:
         return 0 if self.keys is None or self.values is None else self.keys.nbytes + self.values.nbytes
 
-    def copy(self) -> SequenceCache:
-        """Another cache on the same arrays; whoever writes first gets arrays of its own."""
-        made = SequenceCache(self.window)
-        made.keys, made.values, made.offset, made.start = self.keys, self.values, self.offset, self.start
-        return made
-
 
 class BatchCache:
     """The caches of all sequences of a batch in one layer, as mlx-lm's BatchGenerator handles them."""
 
     def __init__(self, rows: list[SequenceCache]) -> None:
-        self.rows = [row.copy() for row in rows]
+        self.rows = rows
         self._lengths: list[int] | None = None
 
-    def attend(self, native: Any, layer: Any, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """The attention of new tokens, (batch, length, heads · size) each; their keys and values are kept."""
-        length = q.shape[1]
+    def run(self, length: int, node: Node) -> mx.array:
+        """The first output of a node that keeps the keys and values of `length` new tokens of each row, and attends."""
         news = [length] * len(self.rows) if self._lengths is None else [min(length, left) for left in self._lengths]
         plans = [row.plan(new) for row, new in zip(self.rows, news, strict=True)]
-        before = [row.keys for row in self.rows], [row.values for row in self.rows]
-        out: mx.array
-        out, keys, values = native.attend_rows(layer, q, k, v, *before, plans)
+        out, keys, values = node([row.keys for row in self.rows], [row.values for row in self.rows], plans)
         for row, plan, row_keys, row_values in zip(self.rows, plans, keys, values, strict=True):
             row.keys, row.values, row.offset, row.start = row_keys, row_values, plan[0] + plan[1], plan[3]
+            row.owned = True
         if self._lengths is not None:
             self._lengths = [left - new for left, new in zip(self._lengths, news, strict=True)]
         return out

@@ -7,9 +7,11 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from mlx.nn.layers import activations
 from mlx_lm.models.cache import KVCache, RotatingKVCache
@@ -36,6 +38,16 @@ def test_a_norm_is_mlx_s_and_adds_what_it_is_given(size: int) -> None:
     normed, total = native().norm(x, weight, residual, 1.0, 1e-5)
     assert far(normed, OWN["rms_norm"](x + residual, 1 + weight, 1e-5)) < 1e-5
     assert mx.array_equal(total, x + residual)
+
+
+@pytest.mark.parametrize("size", [1, 5, 64, 1003])
+def test_the_logarithm_of_a_sum_is_mlx_s(size: int) -> None:
+    x = mx.random.normal((3, size)) * 30
+    x[0] = -mx.inf
+    x[1, 0] = -mx.inf
+    expected = mx.logsumexp(x, axis=-1, keepdims=True)
+    assert mx.allclose(native().log_sum(x), expected, atol=1e-5)
+    assert mx.array_equal(native().log_sum(x[2:]), native().log_sum(x)[2:])
 
 
 def test_gates_are_mlx_s() -> None:
@@ -93,13 +105,17 @@ def layer(window: int, norms: bool = False) -> Any:
     return native().attention_layer(6, 2, 16, 16, 0.25, window, speeds, False, 1.0, 1.0, *weights, 1e-6, 0.0, [])
 
 
+def attend(batch: BatchCache, plan: Any, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    return batch.run(q.shape[1], partial(native().attend_rows, plan, q, k, v))
+
+
 @pytest.mark.parametrize("window", [0, 70], ids=["all keys", "a window"])
 def test_a_batch_attends_as_mlx_does(window: int) -> None:
     plan = layer(window, norms=False)
     q, k, v = (mx.random.normal((2, 150, heads * 16)) for heads in (6, 2, 2))
     batch = BatchCache([SequenceCache(window or None) for _ in range(2)])
     ours = mx.concatenate(
-        [batch.attend(native(), plan, *(x[:, a:b] for x in (q, k, v))) for a, b in ((0, 97), (97, 150))], axis=1
+        [attend(batch, plan, *(x[:, a:b] for x in (q, k, v))) for a, b in ((0, 97), (97, 150))], axis=1
     )
     heads = [x.reshape(2, 150, -1, 16).transpose(0, 2, 1, 3) for x in (q, k, v)]
     turned = [OWN["rope"](x, 12, traditional=False, base=10000.0, scale=1.0, offset=0) for x in heads[:2]]
@@ -115,7 +131,7 @@ def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: in
     chance = random.Random(3)
     plan = layer(window, norms=True)
     texts = [[mx.random.normal((1, 300, heads * 16)) for heads in (6, 2, 2)] for _ in range(6)]
-    alone = [BatchCache([SequenceCache(window or None)]).attend(native(), plan, *text) for text in texts]
+    alone = [attend(BatchCache([SequenceCache(window or None)]), plan, *text) for text in texts]
     done = [0] * len(texts)
     caches: list[Any] = [SequenceCache(window or None) for _ in texts]
     for _ in range(300):
@@ -128,12 +144,12 @@ def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: in
             [padded(part[:, done[row] : done[row] + length], longest) for part in texts[row]]
             for row, length in zip(company, lengths, strict=True)
         ]
-        out = batch.attend(native(), plan, *(mx.concatenate(list(parts)) for parts in zip(*rows, strict=True)))
+        out = attend(batch, plan, *(mx.concatenate(list(parts)) for parts in zip(*rows, strict=True)))
         batch.finalize()
         for index, (row, length) in enumerate(zip(company, lengths, strict=True)):
             assert mx.array_equal(out[index, :length], alone[row][0, done[row] : done[row] + length])
             done[row] += length
-            caches[row] = SequenceCache.of(batch.extract(index)) if chance.random() < 0.5 else batch.rows[index].copy()
+            caches[row] = SequenceCache.of(batch.extract(index)) if chance.random() < 0.5 else batch.rows[index]
             if done[row] == 300:
                 done[row], caches[row] = 0, SequenceCache(window or None)
     assert max(done) > 0
@@ -143,19 +159,27 @@ def padded(x: mx.array, length: int) -> mx.array:
     return mx.pad(x, [(0, 0), (0, length - x.shape[1]), (0, 0)], constant_values=3.0)
 
 
-def test_what_another_holds_is_not_written_to() -> None:
+def test_what_another_reads_does_not_change_and_only_one_goes_on_in_the_same_memory() -> None:
     plan = layer(0)
     q, k, v = (mx.random.normal((1, 40, heads * 16)) for heads in (6, 2, 2))
     batch = BatchCache([SequenceCache()])
-    batch.attend(native(), plan, *(x[:, :30] for x in (q, k, v)))
-    mx.eval(batch.state)
+    mx.eval(attend(batch, plan, *(x[:, :30] for x in (q, k, v))))
     kept = batch.extract(0)
     before = mx.array(kept.keys[..., :30, :] + 0)
-    again = BatchCache([SequenceCache.of(kept)])
-    for cache in (batch, again):
-        mx.eval(cache.attend(native(), plan, *(x[:, 30:] for x in (q, k, v))), cache.state)
-    assert mx.array_equal(kept.keys[..., :30, :], before) and not kept.keys[..., 30:, :].any()
-    assert all(mx.array_equal(a, b) for a, b in zip(batch.state, again.state, strict=True))
+    others = [BatchCache([SequenceCache.of(kept)]) for _ in range(2)]
+    outs = [
+        attend(cache, plan, *(x[:, 30:] for x in (q * sign, k * sign, v)))
+        for cache, sign in ((batch, 1), (others[0], -1), (others[1], 1))
+    ]
+    assert mx.array_equal(outs[0], outs[2]) and not mx.array_equal(outs[0], outs[1])
+    assert mx.array_equal(kept.keys[..., :30, :], before)
+    address = [memory(of.rows[0].keys) for of in (batch, *others)]
+    assert address[0] == memory(kept.keys) and len(set(address)) == 3
+    assert mx.array_equal(batch.state[0], others[1].state[0])
+
+
+def memory(array: Any) -> int:
+    return int(np.array(array, copy=False).__array_interface__["data"][0])
 
 
 @pytest.mark.parametrize("make", [KVCache, lambda: RotatingKVCache(20)], ids=["all keys", "a window"])
@@ -176,13 +200,13 @@ def test_the_kernels_refuse_what_does_not_fit() -> None:
     q, k = mx.zeros((1, 2, 96)), mx.zeros((1, 2, 32))
     for arguments in (
         (q, k, k, [None], [None], []),
-        (q, k, q, [None], [None], [(0, 2, 0, 0, 256)]),
-        (q, k, k, [None], [None], [(0, 3, 0, 0, 256)]),
-        (q, k, k, [None], [None], [(5, 2, 0, 0, 256)]),
-        (q, k, k, [None], [None], [(0, 2, 0, 0, 1)]),
-        (q, k, k, [mx.zeros((1, 2, 4, 8))], [mx.zeros((1, 2, 4, 16))], [(2, 2, 0, 0, 256)]),
-        (q, k, k, [mx.zeros((1, 2, 4, 16))], [mx.zeros((1, 2, 4, 16))], [(5, 2, 0, 0, 256)]),
-        (q.astype(mx.float16), k, k, [None], [None], [(0, 2, 0, 0, 256)]),
+        (q, k, q, [None], [None], [(0, 2, 0, 0, 256, False)]),
+        (q, k, k, [None], [None], [(0, 3, 0, 0, 256, False)]),
+        (q, k, k, [None], [None], [(5, 2, 0, 0, 256, False)]),
+        (q, k, k, [None], [None], [(0, 2, 0, 0, 1, False)]),
+        (q, k, k, [mx.zeros((1, 2, 4, 8))], [mx.zeros((1, 2, 4, 16))], [(2, 2, 0, 0, 256, False)]),
+        (q, k, k, [mx.zeros((1, 2, 4, 16))], [mx.zeros((1, 2, 4, 16))], [(5, 2, 0, 0, 256, False)]),
+        (q.astype(mx.float16), k, k, [None], [None], [(0, 2, 0, 0, 256, False)]),
     ):
         with pytest.raises(ValueError):
             native().attend_rows(plan, *arguments)

@@ -18,8 +18,7 @@ using namespace nb::literals;
 
 namespace squish {
 
-using Rows = std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>>;
-using Caches = std::vector<std::optional<Array>>;
+using Rows = std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool>>;
 
 namespace {
 
@@ -38,22 +37,31 @@ std::shared_ptr<AttentionLayer> layer(int heads, int key_heads, int dims, int va
                                                            std::move(sinks)});
 }
 
-std::tuple<Array, std::vector<Array>, std::vector<Array>> attend_rows(std::shared_ptr<AttentionLayer> layer,
-                                                                      const Array& q, const Array& k, const Array& v,
-                                                                      const Caches& keys, const Caches& values,
-                                                                      const Rows& rows) {
-    std::vector<RowPlan> plans;
-    for (auto& [position, length, start, next_start, room] : rows)
-        plans.push_back({position, length, start, next_start, room});
-    const std::vector<Array> all = row_attention(std::move(layer), q, k, v, keys, values, plans);
-    const auto middle = all.begin() + 1 + static_cast<std::ptrdiff_t>(rows.size());
+std::vector<RowPlan> plans(const Rows& rows) {
+    std::vector<RowPlan> result;
+    for (auto& [position, length, start, next_start, room, owned] : rows)
+        result.push_back({position, length, start, next_start, room, owned});
+    return result;
+}
+
+using Result = std::tuple<Array, std::vector<Array>, std::vector<Array>>;
+
+// What a node returns, its caches by kind.
+Result sorted(const std::vector<Array>& all, size_t rows) {
+    const auto middle = all.begin() + 1 + static_cast<std::ptrdiff_t>(rows);
     return {all[0], {all.begin() + 1, middle}, {middle, all.end()}};
+}
+
+Result attend_rows(std::shared_ptr<AttentionLayer> layer, const Array& q, const Array& k, const Array& v,
+                   const Caches& keys, const Caches& values, const Rows& rows) {
+    return sorted(row_attention(std::move(layer), q, k, v, keys, values, plans(rows)), rows.size());
 }
 
 }  // namespace
 
 void bind_layers(nb::module_& m) {
     m.def("norm", &norm, "x"_a, "weight"_a, "residual"_a = nb::none(), "one"_a = 0.0f, "eps"_a = 1e-5f);
+    m.def("log_sum", &log_sum, "x"_a);
     m.def("gate", [](const Array& gate, const Array& up, int kind) { return gated(gate, up, static_cast<Gate>(kind)); },
           "gate"_a, "up"_a, "kind"_a);
     m.def("speeds", &speeds, "dims"_a, "base"_a = nb::none(), "periods"_a = nb::none());

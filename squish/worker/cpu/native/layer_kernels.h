@@ -41,6 +41,8 @@ struct LayerKernels {
                float* out);
     // Turns the pairs of the first `dims` numbers of a head; copies the others. cosine, sine: one a pair.
     void (*rotate)(const float* x, const float* cosine, const float* sine, int dims, int size, bool adjacent, float* out);
+    // The logarithm of the sum of e to the power of each.
+    float (*log_sum)(const float* x, long size);
     void (*gate)(const float* gate, const float* up, long size, Gate kind, float* out);
     // Queries first to first + count. scratch: attention_scratch() floats.
     void (*attend)(const Attention& task, int first, int count, float* scratch);

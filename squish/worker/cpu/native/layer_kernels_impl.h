@@ -58,6 +58,29 @@ void rotate(const float* x, const float* cosine, const float* sine, int dims, in
     for (int at = dims; at < size; at++) out[at] = x[at];
 }
 
+float log_sum(const float* x, long size) {
+    Floats most = all(-__builtin_inff());
+    for (long i = 0; i < size; i += kWidth) {
+        if (size - i >= kWidth) {
+            most = maximum(load(x + i), most);
+        } else {
+            for (long at = i; at < size; at++) most = maximum(all(x[at]), most);
+        }
+    }
+    const float highest = largest(most);
+    if (highest == -__builtin_inff() || highest == __builtin_inff() || highest != highest) return highest;
+    Floats total = all(0.0f);
+    float rest = 0.0f;
+    for (long i = 0; i < size; i += kWidth) {
+        if (size - i >= kWidth) {
+            total += exponential(load(x + i) - all(highest));
+        } else {
+            for (long at = i; at < size; at++) rest += exponential(all(x[at] - highest))[0];
+        }
+    }
+    return highest + __builtin_logf(sum(total) + rest);
+}
+
 SQUISH_INLINE Floats gated(Floats gate, Floats up, Gate kind) {
     Floats inner = gate;
     if (kind == squish::kGeluTanh) {
@@ -316,4 +339,4 @@ void attend(const Attention& task, int first, int count, float* scratch) {
 }  // namespace
 
 #define SQUISH_LAYER_KERNELS(name) \
-    const squish::LayerKernels layer_##name = {#name, norm, rotate, gate, attend}
+    const squish::LayerKernels layer_##name = {#name, norm, rotate, log_sum, gate, attend}

@@ -49,18 +49,6 @@ const float* in_order(const Array& array, std::vector<float>& spare) {
 
 namespace {
 
-constexpr int64_t kWorth = 1 << 15;  // numbers from which on another thread is worth waking
-
-// Rows in runs that are worth taking: work(first, last).
-template <class F>
-void in_rows(int64_t rows, int64_t size, F&& work) {
-    const int64_t run = rows * size < 2 * kWorth ? rows : std::max<int64_t>(1, kWorth / size);
-    if (run >= rows) return rows ? work(int64_t{0}, rows) : void();
-    parallel(static_cast<int>((rows + run - 1) / run), [&](int chunk) {
-        work(chunk * run, std::min(rows, (chunk + 1) * run));
-    });
-}
-
 struct Norm : Operation {
     float one, eps;
     Norm(float one, float eps) : Operation("SquishNorm"), one(one), eps(eps) {}
@@ -73,12 +61,26 @@ struct Norm : Operation {
         float* out = outputs[0].data<float>();
         float* total = residual ? outputs[1].data<float>() : nullptr;
         const int size = inputs[0].shape(-1);
-        in_rows(static_cast<int64_t>(inputs[0].size()) / size, size, [&](int64_t first, int64_t last) {
+        in_runs(static_cast<int64_t>(inputs[0].size()) / size, size, [&](int64_t first, int64_t last) {
             for (int64_t row = first; row < last; row++) {
                 const int64_t at = row * size;
                 layer_kernels().norm(x + at, residual ? residual + at : nullptr, weight, one, eps, size,
                                      total ? total + at : nullptr, out + at);
             }
+        });
+    }
+};
+
+struct LogSum : Operation {
+    LogSum() : Operation("SquishLogSum") {}
+
+    void work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override {
+        std::vector<float> spare;
+        const float* x = in_order(inputs[0], spare);
+        float* out = outputs[0].data<float>();
+        const int64_t size = inputs[0].shape(-1);
+        in_runs(static_cast<int64_t>(outputs[0].size()), size, [&](int64_t first, int64_t last) {
+            for (int64_t row = first; row < last; row++) out[row] = layer_kernels().log_sum(x + row * size, size);
         });
     }
 };
@@ -92,7 +94,7 @@ struct Gated : Operation {
         const float* gate = in_order(inputs[0], spare[0]);
         const float* up = in_order(inputs[1], spare[1]);
         float* out = outputs[0].data<float>();
-        in_rows(static_cast<int64_t>(inputs[0].size()), 4, [&](int64_t first, int64_t last) {
+        in_runs(static_cast<int64_t>(inputs[0].size()), 4, [&](int64_t first, int64_t last) {
             layer_kernels().gate(gate + first, up + first, last - first, kind, out + first);
         });
     }
@@ -113,7 +115,7 @@ struct Rotated : Operation {
         float* out = outputs[0].data<float>();
         const auto& shape = inputs[0].shape();
         const int64_t heads = shape[1], length = shape[2], size = shape[3];
-        in_rows(shape[0] * length, heads * size, [&](int64_t first, int64_t last) {
+        in_runs(shape[0] * length, heads * size, [&](int64_t first, int64_t last) {
             std::vector<float> cosine(dims / 2), sine(dims / 2);
             for (int64_t row = first; row < last; row++) {
                 const int64_t batch = row / length, at = row % length;
@@ -223,6 +225,14 @@ std::vector<Array> norm(const Array& x, const Array& weight, const std::optional
                               {x, weight, *residual});
 }
 
+Array log_sum(const Array& x) {
+    need_floats(x, "x");
+    if (x.ndim() < 1 || x.shape(-1) < 1) throw std::invalid_argument("x must have a last axis");
+    mx::Shape shape = x.shape();
+    shape.back() = 1;
+    return one_of(std::move(shape), std::make_shared<LogSum>(), {x});
+}
+
 Array gated(const Array& gate, const Array& up, Gate kind) {
     need_floats(gate, "gate");
     need_floats(up, "up");
@@ -298,7 +308,7 @@ void attend(const std::vector<Attention>& tasks) {
         scratch.resize(std::max<size_t>(scratch.size(), attention_scratch(task, count)));
         layer_kernels().attend(task, first, count, scratch.data());
     };
-    if (work < 8 * kWorth) {
+    if (work < 8 * kWorthAThread) {
         for (int chunk = 0; chunk < chunks; chunk++) run(chunk);
     } else {
         parallel(chunks, run);

@@ -22,6 +22,9 @@ const float* in_order(const Array& array, std::vector<float>& spare);
 // x / rms(x) · (weight + one) over the last axis. With a residual: (of x + residual, x + residual).
 std::vector<Array> norm(const Array& x, const Array& weight, const std::optional<Array>& residual, float one, float eps);
 
+// The logarithm of the sum of e to the power of each number, over the last axis, which stays with size 1.
+Array log_sum(const Array& x);
+
 // What the gate lets through of `up`, number by number.
 Array gated(const Array& gate, const Array& up, Gate kind);
 

@@ -7,11 +7,14 @@
 #include <mlx/primitives.h>
 #include <mlx/utils.h>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "pool.h"
 
 namespace squish {
 
@@ -59,5 +62,17 @@ class Node : public mlx::core::Primitive {
 
     std::shared_ptr<const Operation> operation_;
 };
+
+constexpr int64_t kWorthAThread = 1 << 15;  // numbers from which on another thread is worth waking
+
+// Rows of `size` numbers in runs that are worth taking: work(first, last).
+template <class F>
+void in_runs(int64_t rows, int64_t size, F&& work) {
+    const int64_t run = rows * size < 2 * kWorthAThread ? rows : std::max<int64_t>(1, kWorthAThread / size);
+    if (run >= rows) return rows ? work(int64_t{0}, rows) : void();
+    parallel(static_cast<int>((rows + run - 1) / run), [&](int chunk) {
+        work(chunk * run, std::min(rows, (chunk + 1) * run));
+    });
+}
 
 }  // namespace squish

@@ -1,8 +1,9 @@
-// The attention of a model's layer over sequences that each have a cache of their own, as one node of MLX's graph:
-// norms of the heads, rotation, the new keys and values put into the caches, and attention.
+// The attention of a model's layer over sequences that each have a cache of their own: norms of the heads, rotation, the
+// new keys and values put into the caches, and attention.
 #pragma once
 
 #include "layer_ops.h"
+#include "node.h"
 
 namespace squish {
 
@@ -21,15 +22,47 @@ struct AttentionLayer {
 
 // Where a sequence stands. position: tokens it had before; length: tokens that are new, the first of the batch's row;
 // start, next_start: the number of the first key in its cache, before and after; room: keys its cache holds after.
+// owned: this sequence alone adds to its cache. Then new keys are written behind the others in the same memory, also
+// while somebody reads those; MLX's rule, that nobody else may hold the array, is never met while steps overlap.
 struct RowPlan {
     int64_t position, length, start, next_start, room;
+    bool owned;
 };
 
-// q, k, v: (batch, length, heads · dims), contiguous or not. keys, values: of each sequence, (1, key heads, room, dims),
-// or none yet; they are written to in place where nobody else holds them.
+using Caches = std::vector<std::optional<Array>>;
+
+// A node whose last inputs are the caches that sequences have, and whose last outputs, after the first, are those they
+// get: the keys of each, then the values of each.
+struct RowAttention : Operation {
+    std::shared_ptr<const AttentionLayer> layer;
+    std::vector<RowPlan> rows;
+    std::vector<int> held;  // which input holds the keys of a row; the values' is the next; -1: none
+
+    RowAttention(const char* name, std::shared_ptr<const AttentionLayer> layer, std::vector<RowPlan> rows)
+        : Operation(name), layer(std::move(layer)), rows(std::move(rows)) {}
+
+    // Adds the caches to the inputs, and their shapes to those of the outputs. Throws for what does not fit the layer.
+    void take(const Caches& keys, const Caches& values, int length, std::vector<Array>& inputs,
+              std::vector<mlx::core::Shape>& shapes);
+
+    void place(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override;
+    void work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override;
+
+    // q, k, v: (batch, length, heads · dims) in row order → out: (batch, length, heads · value dims).
+    void attend_all(const float* const* from, int64_t length, const std::vector<Array>& inputs,
+                    std::vector<Array>& outputs, float* out) const;
+
+   private:
+    float* cache(const std::vector<Array>& inputs, std::vector<Array>& outputs, size_t row, int which) const;
+    void enter(int64_t index, int64_t at, const RowPlan& row, const float* const* from, float* queries, float* keys,
+               float* values, float* room) const;
+    Attention task(const RowPlan& row, int head, const float* queries, const float* keys, const float* values,
+                   float* out) const;
+};
+
+// q, k, v: (batch, length, heads · dims). keys, values: of each sequence, (1, key heads, room, dims), or none yet.
 // Returns (batch, length, heads · value dims), then the keys of each sequence, then the values.
 std::vector<Array> row_attention(std::shared_ptr<const AttentionLayer> layer, const Array& q, const Array& k,
-                                 const Array& v, const std::vector<std::optional<Array>>& keys,
-                                 const std::vector<std::optional<Array>>& values, const std::vector<RowPlan>& rows);
+                                 const Array& v, const Caches& keys, const Caches& values, std::vector<RowPlan> rows);
 
 }  // namespace squish
