@@ -2,9 +2,11 @@
 
     name      = short | repo | path
     short     = word [":" word]                  llama3.1:8b   qwen3:8b-8bit   smollm2:135m
-    repo      = ["hf.co/" | "https://huggingface.co/"] word "/" word [":" word] ["@" word]
+    repo      = word "/" word [":" word [".gguf"]] ["@" word]
                                                  org/repo   org/repo:Q8_0   org/repo@main
                                                  org/repo:8bit, org/repo:mxfp4: compressed so while it is pulled
+              | an address of huggingface.co or hf.co, of a repository, a folder or a file
+                                                 https://huggingface.co/org/repo/blob/main/model-Q8_0.gguf
     path      = "./…" | "../…" | "/…" | "~…" | "….gguf"
     word      = a letter or digit, then letters, digits, "." "_" "-"; no ".." and no "--"
 
@@ -16,14 +18,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from squish.errors import InvalidName
 
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-]))*"
 _SHORT = re.compile(rf"(?P<name>{_WORD})(?::(?P<tag>{_WORD}))?")
 _REPO = re.compile(rf"(?P<org>{_WORD})/(?P<repo>{_WORD})(?::(?P<tag>{_WORD}))?(?:@(?P<revision>{_WORD}))?")
-_PREFIXES = ("https://huggingface.co/", "huggingface.co/", "https://hf.co/", "hf.co/")
-_MAX_LENGTH = 200
+_ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE)
+_SUFFIX = ".gguf"
+_PAGES = frozenset({"blob", "resolve", "raw", "tree", "commit", "commits"})  # which name a revision
+_NOT_MODELS = frozenset({"datasets", "spaces", "collections", "papers", "docs", "blog"})
+_MAX_LENGTH, _LONGEST_ADDRESS = 200, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +83,58 @@ def as_word(text: str) -> str:
     return re.sub(r"([.-])[.-]+", r"\1", text).strip("._-")
 
 
+def file_tag(path: str) -> str | None:
+    """The tag that means one .gguf file of a repository: its path without the suffix, as a word."""
+    while path.lower().endswith(_SUFFIX):
+        path = path[: -len(_SUFFIX)]
+    return as_word(path) or None
+
+
 def parse(text: str) -> ModelRef:
     """The reference that a name stands for. Raises InvalidName with what a name may look like."""
     text = text.strip()
-    if text.startswith(("./", "../", "/", "~")) or text in (".", "..") or text.lower().endswith(".gguf"):
+    if address := _ADDRESS.fullmatch(text):
+        return _parse_address(text, address["path"])
+    repo = _REPO.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+    if repo and repo["tag"]:  # org/repo:model.gguf is a file of a repository
+        return _repo(repo)
+    if text.startswith(("./", "../", "/", "~")) or text in (".", "..") or text.lower().endswith(_SUFFIX):
         return LocalPath(Path(text))
-    if len(text) <= _MAX_LENGTH:
-        if short := _SHORT.fullmatch(text):
-            return ShortName(short["name"], short["tag"])
-        bare = next((text[len(p) :] for p in _PREFIXES if text.startswith(p)), text).rstrip("/")
-        if repo := _REPO.fullmatch(bare):
-            return RepoName(repo["org"], repo["repo"], repo["tag"], repo["revision"])
-    raise InvalidName(
+    if repo:
+        return _repo(repo)
+    if len(text) <= _MAX_LENGTH and (short := _SHORT.fullmatch(text)):
+        return ShortName(short["name"], short["tag"])
+    raise _invalid(text)
+
+
+def _repo(found: re.Match[str]) -> RepoName:
+    tag = found["tag"]
+    while tag and tag.lower().endswith(_SUFFIX):
+        tag = tag[: -len(_SUFFIX)]
+    return RepoName(found["org"], found["repo"], tag, found["revision"])
+
+
+def _parse_address(text: str, path: str) -> RepoName:
+    """A page of the Hub: a repository, a folder or a file of it."""
+    parts = [unquote(each) for each in path.strip("/").split("/")]
+    if parts[0].lower() in _NOT_MODELS:
+        hint = "Name a model's repository, such as https://huggingface.co/org/repo."
+        raise InvalidName(f"{text[:80]!r} is not the address of a model.", hint=hint, param="model")
+    repo = _REPO.fullmatch("/".join(parts[:2])) if len(text) <= _LONGEST_ADDRESS else None
+    if repo is None:
+        raise _invalid(text)
+    found, page, inner = _repo(repo), parts[2:3], parts[3:]
+    if page and page[0] in _PAGES and inner:
+        revision, file = inner[0], "/".join(inner[1:])
+        if not re.fullmatch(_WORD, revision):
+            raise _invalid(text)
+        tag = file_tag(file) if file.lower().endswith(_SUFFIX) else None
+        return RepoName(found.org, found.repo, tag, None if revision == "main" else revision)
+    return found
+
+
+def _invalid(text: str) -> InvalidName:
+    return InvalidName(
         f"{text[:80]!r} is not a model name.",
         hint="Write a name like llama3.1:8b, a Hub repository like org/repo, or a path like ./model.gguf.",
         param="model",

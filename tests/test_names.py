@@ -35,6 +35,9 @@ def test_a_reference_written_out_and_parsed_is_the_same(ref: ModelRef) -> None:
 @example("hf.co/org/repo:Q8_0@main")
 @example("https://huggingface.co/org/repo/")
 @example("a/../b")
+@example("https://huggingface.co/org/repo/blob/main/a/../b.gguf")
+@example("hf.co/org/repo/blob/main/.gguf")
+@example("org/repo:a.gguf.gguf")
 def test_any_text_is_a_reference_or_an_invalid_name(text: str) -> None:
     try:
         ref = parse(text)
@@ -54,6 +57,14 @@ def test_any_text_is_a_reference_or_an_invalid_name(text: str) -> None:
         ("org/repo@main", RepoName("org", "repo", None, "main")),
         ("hf.co/org/repo:Q8_0", RepoName("org", "repo", "Q8_0")),
         ("https://huggingface.co/org/repo", RepoName("org", "repo")),
+        ("https://huggingface.co/org/repo/tree/main", RepoName("org", "repo")),
+        ("HTTPS://www.HuggingFace.co/org/repo/discussions/3#x", RepoName("org", "repo")),
+        ("https://huggingface.co/org/repo/blob/main/model-Q8_0.gguf", RepoName("org", "repo", "model-Q8_0")),
+        ("https://hf.co/org/repo/resolve/v2/m.gguf?download=true", RepoName("org", "repo", "m", "v2")),
+        ("huggingface.co/org/repo/blob/main/BF16/My%20model--x.GGUF", RepoName("org", "repo", "BF16-My-model-x")),
+        ("https://huggingface.co/org/repo/blob/main/model.safetensors", RepoName("org", "repo")),
+        ("org/repo:model-Q8_0.gguf", RepoName("org", "repo", "model-Q8_0")),
+        ("org/repo/model.gguf", LocalPath(Path("org/repo/model.gguf"))),
         ("model.gguf", LocalPath(Path("model.gguf"))),
         ("./dir", LocalPath(Path("dir"))),
     ],
@@ -63,8 +74,10 @@ def test_what_names_mean(text: str, ref: ModelRef) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "a b", "a..b", "a--b", "org/", "/".join("abc"), "a:b:c", "org/re po", "-x", "a" * 300, "a\x1b[2J"]
-)
+    "text", ["", " ", "a b", "a..b", "a--b", "org/", "/".join("abc"), "a:b:c", "org/re po", "-x", "a" * 300, "a\x1b[2J",
+     "https://huggingface.co/datasets/org/x", "https://huggingface.co/", "https://example.org/org/repo",
+     "https://huggingface.co/org/repo/blob/refs%2Fpr%2F1/m.gguf"],
+)  # fmt: skip
 def test_what_is_no_name(text: str) -> None:
     with pytest.raises(InvalidName):
         parse(text)

