@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from squish.commands.run import open_model
 from squish.config.settings import Settings, resolve
 from squish.errors import SquishError
 from squish.system import versions
+from squish.text import require_utf8
 
 
 def main() -> None:
@@ -31,6 +33,8 @@ def main() -> None:
     sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the program's life
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is typed or piped in need not be UTF-8
     completion.prepare()
     sys.exit(run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False)))
 
@@ -74,6 +78,11 @@ class _PipeClosed(Exception):
 
 
 class _Group(click.Group):
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        for each in args:
+            require_utf8(each, "The argument")
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             result = super().invoke(context)

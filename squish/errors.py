@@ -25,9 +25,18 @@ An error crosses the process border as (code, message, hint, param) and is rebui
 
 from __future__ import annotations
 
+import re
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+
+
+def without_credentials(text: str) -> str:
+    """The text with the user names and passwords taken out of the addresses in it."""
+    return _CREDENTIALS.sub("", text)
+
 
 class SquishError(Exception):
-    """Base of all errors shown to a user.
+    """Base of all errors shown to a user. A password in an address never becomes part of one.
 
     message: one or two sentences, what happened and to what.
     hint: what to do about it, or None.
@@ -37,9 +46,9 @@ class SquishError(Exception):
     code = "error"
 
     def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = without_credentials(message)
+        self.hint = None if hint is None else without_credentials(hint)
+        super().__init__(self.message)
         self.param = param
 
 

@@ -19,6 +19,8 @@ _ESCAPES = re.compile(
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
 
 def clean(text: str) -> str:
     """The same text without escape sequences, control characters (tab and newline stay) and bidirectional overrides."""
@@ -32,17 +34,21 @@ def _plain(text: str) -> str:
     return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def require_utf8(text: str, what: str) -> None:
-    """Raises InvalidInput where an argument, a variable or a path has bytes that are not UTF-8.
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written in UTF-8.
 
-    Python keeps such bytes as lone surrogates, which no manifest, frame or database takes.
+    Python keeps bytes of arguments, variables and paths that are not UTF-8 as lone surrogates, which no manifest, frame
+    or database takes.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        shown = text.encode(errors="replace").decode()[:80]
-        hint = "Write it in UTF-8; of a file, rename it or the folder it lies in."
-        raise InvalidInput(f"{what} {shown!r} has bytes that are not UTF-8.", hint=hint) from error
+    return not _SURROGATES.search(text)
+
+
+def require_utf8(text: str, what: str) -> None:
+    """Raises InvalidInput where an argument or a path has bytes that are not UTF-8. what: "The argument"."""
+    if not is_utf8(text):
+        shown = _SURROGATES.sub("?", text)[:80]
+        hint = "Write it in UTF-8; if it is a path, rename the file or the folder."
+        raise InvalidInput(f"{what} {shown!r} has bytes that are not UTF-8.", hint=hint)
 
 
 class StreamCleaner:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from squish.config import durations, file
-from squish.errors import ConfigError
+from squish.errors import ConfigError, without_credentials
+from squish.text import is_utf8
 
 DEFAULT_PORT = 11435
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -101,7 +102,7 @@ class Settings:
     cache_dir: Path
     offline: bool = False
     debug: bool = False
-    hub_endpoint: str = DEFAULT_ENDPOINT
+    hub_endpoint: str = field(default=DEFAULT_ENDPOINT, repr=False)  # it may hold a password
     hf_token: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
@@ -160,6 +161,8 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     path = home / "config.toml"
     read = file.read(path, KEYS_IN_FILE, _WRONG_IN_TABLE, _wrong_in_file)
     errors = [problem.to_error(path) for problem in read.problems]
+    if not is_utf8(str(home)):
+        errors.append(_not_utf8("HOME"))
     values: dict[str, object] = {"home": home, "cache_dir": home / "models"}
     origins = []
     for key in KEYS:
@@ -174,6 +177,8 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
             except ConfigError as error:
                 errors.append(error)
         origins.append(Origin(key.name, _show(key, values), source))
+    if is_utf8(str(home)) and not is_utf8(str(values["cache_dir"])):
+        errors.append(_not_utf8("SQUISH_CACHE_DIR"))
     values["keys"] = tuple((name, str(keys)) for name, keys in read.tables.get("keys", {}).items())
     kept = read.tables.get("model_keep_alive", {})
     values["model_keep_alive"] = tuple((name, durations.seconds(str(time))) for name, time in kept.items())
@@ -212,11 +217,15 @@ def _show(key: Key, values: Mapping[str, object]) -> str:
     if key.kind == "secret":
         return "set (hidden)" if values[key.name] else "none"
     value = values[key.name]
+    if key.kind == "address":
+        return without_credentials(str(value))
     return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _from_variable(key: Key, text: str) -> object:
     """The value that a variable's text stands for. Raises ConfigError naming the variable."""
+    if not is_utf8(text):
+        raise _not_utf8(key.variable)
     value: object = text
     if key.kind == "flag":
         value = {"0": False, "false": False, "no": False, "off": False}.get(text.lower(), text)
@@ -227,10 +236,17 @@ def _from_variable(key: Key, text: str) -> object:
         except ValueError:
             pass
     if wrong := _wrong(key, value):
+        text = text.rpartition("@")[2] if key.kind == "address" else text  # without a password
         shown = "" if key.kind == "secret" else f" is {text!r}; it"
         hint = f"Set {key.variable} to 1 or 0." if key.kind == "flag" else None
         raise ConfigError(f"{key.variable}{shown} {wrong}.", hint=hint, param=key.variable)
     return _convert(key, value)
+
+
+def _not_utf8(variable: str) -> ConfigError:
+    return ConfigError(
+        f"{variable} has bytes that are not UTF-8.", hint=f"Set {variable} to a text in UTF-8.", param=variable
+    )
 
 
 def _wrong_in_file(name: str, value: object) -> str | None:

@@ -10,7 +10,7 @@ import psutil
 
 from squish.config.settings import Settings
 from squish.doctor.finding import Finding
-from squish.errors import SquishError
+from squish.errors import SquishError, without_credentials
 from squish.system import servers
 
 
@@ -19,6 +19,7 @@ def hub(settings: Settings) -> Iterator[Finding]:
     if settings.offline:
         yield Finding("Hub", "ok", "not asked: Squish is set to offline")
         return
+    endpoint = without_credentials(settings.hub_endpoint)
     from squish.hub.client import Hub
     from squish.hub.token import token
 
@@ -29,9 +30,9 @@ def hub(settings: Settings) -> Iterator[Finding]:
         return
     if status not in (200, 401, 403):
         fix = "Try again later, or check HF_ENDPOINT"
-        yield Finding("Hub", "warning", f"{settings.hub_endpoint} answered {status}", fix)
+        yield Finding("Hub", "warning", f"{endpoint} answered {status}", fix)
         return
-    yield Finding("Hub", "ok", f"{settings.hub_endpoint} answers")
+    yield Finding("Hub", "ok", f"{endpoint} answers")
     if token(settings) is None:
         yield Finding("token", "ok", "none is set; only models with a license to accept need one")
     elif status == 200:

@@ -18,7 +18,7 @@ from squish.names import ModelId
 from squish.pull.events import Progress, Pulled, Report
 from squish.pull.fetch import Fetched, Model
 from squish.pull.order import Order
-from squish.pull.repository import is_model_file, is_model_gguf, require_safe_name
+from squish.pull.repository import is_model_file, is_model_gguf, is_safe_name
 from squish.pull.sources import inside, is_gguf
 
 
@@ -58,8 +58,10 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
     taken = [name for name in names if is_model_file(name)]
     if not any(name.endswith(".safetensors") for name in taken):
         return await install_gguf(order, _single_gguf(source, names), report)
-    for name in taken:
-        require_safe_name(name, str(source))
+    if unsafe := [name for name in taken if not is_safe_name(name)]:
+        shown = "".join(each if each.isprintable() else "?" for each in unsafe[0])[:60]
+        problem = f"{source} has a file whose name is not safe to store: {shown!r}."
+        raise UnsupportedModel(problem, hint="Rename it, or move it away if it does not belong there.", param="model")
     files = {name: inside(source, name) for name in taken}
     sizes = {name: path.stat().st_size for name, path in files.items()}
     total, copied = sum(sizes.values()), list[StoredFile]()

@@ -107,7 +107,7 @@ def require_safe_name(path: str, place: str) -> None:
     """Raises HubError for the name of a file that is not safe to store. place: where it is."""
     if is_safe_name(path):
         return
-    shown = "".join(each if each.isprintable() else "?" for each in clean(path))
+    shown = "".join(each if each.isprintable() else "?" for each in path)
     shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
     raise HubError(
         f"{place} has a file whose name is not safe to store: {shown!r}.",
