@@ -5,7 +5,6 @@ What the exit codes mean stands in exits.py.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
@@ -22,6 +21,7 @@ from squish.commands.exits import Exit
 from squish.commands.models import COMMANDS
 from squish.commands.run import open_model
 from squish.config.settings import Settings, resolve
+from squish.download import resolver
 from squish.errors import SquishError
 from squish.system import versions
 from squish.text import require_utf8
@@ -150,7 +150,7 @@ def demo() -> None:
     from squish.commands import demo as demonstration
 
     settings = Settings.from_environment()
-    asyncio.run(_demo(settings))
+    resolver.run(_demo(settings))
     if demonstration.wants_tui():
         _open_tui(demonstration.MODEL)
 

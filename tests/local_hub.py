@@ -1,4 +1,4 @@
-"""A Hub on this machine: it speaks as much of the Hub's HTTP as huggingface_hub and Squish's downloads need.
+"""A Hub on this machine: as much of the Hub's HTTP as Squish needs, in a way that huggingface_hub understands too.
 
 Two servers: the Hub itself, and the CDN to which it redirects for large files. Every request is logged with the bytes
 that were sent. Faults are put in a queue per file and used up one by one.
@@ -17,13 +17,15 @@ import re
 import socket
 import struct
 import threading
+import zlib
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+MIB = 1024 * 1024
 GOOD_TOKEN = "hf_good"
 _LFS = (".safetensors", ".gguf")
 _LFS_SIZE = 100_000
@@ -36,6 +38,8 @@ class Fault:
     cut_after: the connection is reset after so many bytes. hold_after: so many bytes, then silence until `release`.
     status, retry_after: an error instead. corrupt: other bytes of the same length. extra: bytes more than announced.
     ignore_range: the whole file for a ranged request. at_hub: the Hub itself answers so, before any redirect.
+    drip: a byte now and then until `release`, of the "body" or of the "head". endless: a body that never ends, "plain"
+    or "packed" with gzip.
     """
 
     cut_after: int | None = None
@@ -46,6 +50,8 @@ class Fault:
     extra: bytes = b""
     ignore_range: bool = False
     at_hub: bool = False
+    drip: Literal["body", "head"] | None = None
+    endless: Literal["plain", "packed"] | None = None
 
 
 @dataclass(slots=True)
@@ -72,6 +78,7 @@ class Repo:
     wrong_hashes: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ("mlx",)
     listed: dict[str, object] = field(default_factory=dict)
+    answer: bytes | None = None  # what the API says of it, and of every search
 
     @property
     def commit(self) -> str:
@@ -104,6 +111,7 @@ class LocalHub:
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.requests: list[Request] = []
+        self.lengths: dict[str, int] = {}  # what a dripping response announces, by file
         self.released = threading.Event()
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._lock = threading.Lock()
@@ -207,11 +215,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _api_fault(self, fault: Fault) -> None:
         """An answer of the API that goes wrong: an error, or silence until `release`."""
+        if self._misbehave(fault):
+            return
         if fault.status is not None:
             self._error(fault.status, None, fault.retry_after)
             return
         self.hub.released.wait()
         self.close_connection = True
+
+    def _misbehave(self, fault: Fault) -> bool:
+        """Drip, or send without end; whether the fault is one of these."""
+        self.close_connection = bool(fault.drip or fault.endless)
+        if fault.drip == "head":
+            self.request_log.status = 200
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        elif fault.drip:
+            self._head(200, self.hub.lengths.get(self.request_log.file, 10**9), {})
+        while fault.drip and not self.hub.released.wait(0.02):
+            self.wfile.write(b"1")
+            self.request_log.sent += 1
+        if fault.endless:
+            self._head(
+                200, None, {"Connection": "close"} | ({"Content-Encoding": "gzip"} if fault.endless == "packed" else {})
+            )
+            packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+            while True:
+                piece = (
+                    bytes(MIB)
+                    if fault.endless == "plain"
+                    else packer.compress(bytes(MIB)) + packer.flush(zlib.Z_SYNC_FLUSH)
+                )
+                self.wfile.write(piece)
+                self.request_log.sent += len(piece)
+        return self.close_connection
 
     def _search(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
@@ -251,6 +287,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "EntryNotFound")
         elif repo.is_lfs(name):
             fault = self.hub.take_fault(name, "hub")
+            if self._misbehave(fault):
+                return
             if fault.status is not None:
                 self._error(fault.status, None, fault.retry_after)
                 return
@@ -267,6 +305,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, repo: Repo, name: str) -> None:
         content, etag = repo.files[name], f'"{repo.etag(name)}"'
         fault = self.hub.take_fault(name, self.server.name)
+        if self._misbehave(fault):
+            return
         if fault.status is not None:
             self._error(fault.status, None, fault.retry_after)
             return
@@ -319,7 +359,8 @@ class _Handler(BaseHTTPRequestHandler):
         return repo
 
     def _json(self, value: object) -> None:
-        body = json.dumps(value).encode()
+        odd = next((repo.answer for repo in self.hub.repos.values() if repo.answer is not None), None)
+        body = json.dumps(value).encode() if odd is None else odd
         self._head(200, len(body), {"Content-Type": "application/json"})
         self.wfile.write(body)
 

@@ -15,6 +15,7 @@ from squish import console, figures
 from squish.commands.completion import complete_model, complete_source
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
+from squish.download import resolver
 from squish.errors import CorruptModel, SquishError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
     explicit = bits is not None or group_size is not None
     recipe = recipes.recipe("4" if bits is None else bits, group_size) if explicit else recipes.DEFAULT
     compression = recipes.CompressionOptions(recipe, explicit, options.pop("keep_source"), options.pop("measure"))
-    asyncio.run(install(Settings.from_environment(), model, compression=compression, **options))
+    resolver.run(install(Settings.from_environment(), model, compression=compression, **options))
 
 
 async def install(settings: Settings, model: str, *, as_json: bool = False, **options: Any) -> None:
@@ -275,7 +276,7 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     settings = Settings.from_environment()
     wanted = searching.Wanted(query, context, fits or not query, sort, limit)
     try:
-        found = asyncio.run(searching.everywhere(wanted, settings))
+        found = resolver.run(searching.everywhere(wanted, settings))
     except HubError as error:
         console.error(error)
         console.note("Only the catalog and the installed models were searched.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from click.core import ParameterSource
 from squish.commands.completion import complete_model
 from squish.commands.models import install
 from squish.config.settings import Settings
+from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(
     model = model or (continued.model if continued else None)
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    with asyncio.Runner() as runner:
+    with resolver.runner() as runner:
         runtime = runner.run(open_model(settings, model))
         keeping = recorder.Kept(runtime.chats, model, asked, continued) if save or continued else None
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ import psutil
 
 from squish.config.settings import Settings
 from squish.doctor.finding import Finding
+from squish.download import resolver
 from squish.errors import SquishError, without_credentials
 from squish.system import servers
 
@@ -24,7 +24,7 @@ def hub(settings: Settings) -> Iterator[Finding]:
     from squish.hub.token import token
 
     try:
-        status = asyncio.run(Hub(settings).whoami())
+        status = resolver.run(Hub(settings).whoami())
     except SquishError as error:
         yield Finding("Hub", "warning", error.message, error.hint)
         return

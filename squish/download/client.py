@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 from httpx2 import (
@@ -118,13 +119,28 @@ def _transport(proxy: Proxy | None) -> AsyncBaseTransport:
 
 
 async def _through_socks(transport: AsyncBaseTransport, request: Request) -> Response:
-    """A server that does not speak SOCKS makes the library stumble over what it says."""
+    """Send a request through a SOCKS proxy.
+
+    The library leaves the connection open where the handshake fails, and stumbles over a server that does not speak
+    SOCKS: it is closed here, and the stumbling is a ProxyError.
+    """
     from socksio.exceptions import SOCKSError
 
+    connected = []
+
+    async def trace(event: str, details: dict[str, Any]) -> None:
+        if event.endswith("connect_tcp.complete"):
+            connected.append(details["return_value"])
+
+    request.extensions = {**request.extensions, "trace": trace}
     try:
         return await transport.handle_async_request(request)
-    except (SOCKSError, AssertionError, ValueError, IndexError) as error:
-        raise ProxyError("the proxy does not answer as a SOCKS 5 proxy does") from error
+    except BaseException as error:
+        for stream in connected:
+            await stream.aclose()
+        if isinstance(error, SOCKSError | AssertionError | ValueError | IndexError):
+            raise ProxyError("the proxy does not answer as a SOCKS 5 proxy does") from error
+        raise
 
 
 def require_certificates() -> None:

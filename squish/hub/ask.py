@@ -65,24 +65,27 @@ async def ask_once(
     _require_online(settings)
     import httpx2
 
-    from squish.download.client import open_client
+    from squish.download.client import open_client, proxy_for
 
-    endpoint, accepted, deadline = settings.hub_endpoint, {"Accept-Encoding": "gzip"}, deadline or DEADLINE
+    accepted, deadline = {"Accept-Encoding": "gzip"}, deadline or DEADLINE
+    place = settings.hub_endpoint
     try:
-        url = str(httpx2.URL(f"{endpoint}{path}", params=query) if query else f"{endpoint}{path}")
+        url = httpx2.URL(f"{place}{path}", params=query) if query else httpx2.URL(f"{place}{path}")
+        if proxy := proxy_for(url):
+            place += f", through the proxy of {proxy.variable},"
         async with (
             asyncio.timeout(deadline),
             open_client(httpx2.Timeout(SILENCE)) as client,
-            opened(client, url, accepted, token.headers(settings)) as response,
+            opened(client, str(url), accepted, token.headers(settings)) as response,
         ):
             return await _answer(response, most)
     except TimeoutError as error:
-        raise _silent(endpoint, deadline) from error
+        raise _silent(place, deadline) from error
     except httpx2.TimeoutException as error:
-        raise _silent(endpoint, SILENCE) from error
+        raise _silent(place, SILENCE) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         reason = clean(_ERRNO.sub("", str(error))) or type(error).__name__
-        raise HubUnreachable(f"{endpoint} cannot be reached: {reason}.", hint=NETWORK_HINT) from error
+        raise HubUnreachable(f"{place} cannot be reached: {reason}.", hint=NETWORK_HINT) from error
 
 
 def _require_online(settings: Settings) -> None:
@@ -116,5 +119,5 @@ async def _body(response: Response, most: int) -> bytes:
     return bytes(body[:most])
 
 
-def _silent(endpoint: str, seconds: float) -> HubUnreachable:
-    return HubUnreachable(f"{endpoint} did not answer within {seconds:.0f} seconds.", hint=NETWORK_HINT)
+def _silent(place: str, seconds: float) -> HubUnreachable:
+    return HubUnreachable(f"{place} did not answer within {seconds:.0f} seconds.", hint=NETWORK_HINT)

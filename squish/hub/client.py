@@ -21,6 +21,7 @@ from squish.models import catalog
 
 __all__ = ["Hub", "HubFile", "Snapshot"]
 
+DOCTOR_DEADLINE = 5.0  # seconds
 _LARGEST_CARD = 64 * 1024
 _LONGEST_NAME = 96  # characters of a repository's id
 _METADATA = re.compile(r"\A\ufeff?---[ \t]*\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -95,7 +96,7 @@ class Hub:
 
         Raises Offline, HubUnreachable, HubError.
         """
-        return (await ask_once(self._settings, "/api/whoami-v2", deadline=5.0)).status
+        return (await ask_once(self._settings, "/api/whoami-v2", deadline=DOCTOR_DEADLINE)).status
 
     def gated(self, repo_id: str) -> GatedRepo:
         """The error for a repository whose license was not accepted, or not with this token."""
@@ -108,8 +109,8 @@ class Hub:
             param="model",
         )
 
-    async def _ask(self, path: str, query: Query | None = None, *, most: int = LARGEST) -> Answer:
-        answer = await ask(self._settings, path, query, most=most)
+    async def _ask(self, path: str, query: Query | None = None, *, most: int | None = None) -> Answer:
+        answer = await ask(self._settings, path, query, most=most or LARGEST)
         if len(answer.body) >= LARGEST:
             raise HubError("The Hub's answer is too long to be one.")
         return answer

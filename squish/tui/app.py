@@ -5,7 +5,6 @@ It knows the runtime and nothing of what is behind it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from textual.theme import Theme
 
 from squish import figures
 from squish.config.settings import Settings
+from squish.download import resolver
 from squish.errors import EngineError, InvalidInput, SquishError
 from squish.runtime import Runtime
 from squish.text import clean
@@ -245,7 +245,7 @@ def run(settings: Settings, model: str | None = None, *, serve: Serve | None = N
         raise InvalidInput("The full-screen chat needs a terminal.", hint="Run: squish run MODEL PROMPT")
     log = settings.home / "logs" / "tui.log"
     with guarded_stderr(log), whole_pastes():
-        code, fault = asyncio.run(_run(settings, model, serve))
+        code, fault = resolver.run(_run(settings, model, serve))
     if fault:
         raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")
     return code
