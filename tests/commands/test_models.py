@@ -152,7 +152,7 @@ def test_an_error_takes_the_place_of_the_progress_bar(environment: dict[str, str
                     shown += piece
     os.close(user)
     assert child.returncode == 1
-    assert "─" in shown.decode()
+    assert "▱" in shown.decode()
     assert b"\x1b[2Ksquish: model.safetensors arrived damaged" in shown
 
 
