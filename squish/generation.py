@@ -16,6 +16,7 @@ from squish.errors import InvalidInput
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
+Effort = Literal["low", "medium", "high"]
 FormatKind = Literal["json_object", "json_schema", "regex", "lark"]
 
 
@@ -62,7 +63,8 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
     """A conversation, rendered by the model's own chat template.
 
     continue_last: the last message is an unfinished answer that the model goes on writing.
-    thinking: asks a template that knows `enable_thinking` to switch it; None leaves the template's default.
+    thinking: whether to think; None leaves it to the template.
+    effort: how much to think, low, medium or high, for templates that know degrees; None leaves it to the template.
     tool_choice: "auto"; "none" (the model is not told of the tools); "required" (it must call one); or "call:NAME".
     """
 
@@ -71,6 +73,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
     thinking: bool | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
+    effort: Effort | None = None
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag="text"):

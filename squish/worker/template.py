@@ -15,6 +15,8 @@ from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, Message
 from squish.worker import tools
 
+_DEGREES = "reasoning_effort"  # what templates call it that know how much to think
+_HARMONY = "<|channel|>analysis"  # in templates of models that think in a channel of their own, always
 _LONGEST = 300  # characters of what a template says
 
 
@@ -28,6 +30,9 @@ def render(tokenizer: Any, prompt: ChatPrompt) -> str:
             hint="Use an instruct model, or POST /v1/completions.",
             param="messages",
         )
+    if prompt.thinking is False and prompt.effort is None and _HARMONY in _source(tokenizer):
+        message = "This model always thinks; how much is all that can be chosen."
+        raise InvalidInput(message, hint="Use reasoning_effort: low.", param="reasoning_effort")
     offered = tools.for_template(tools.offered(prompt, tokenizer))
     try:
         text = _applied(tokenizer, prompt, offered)
@@ -38,12 +43,20 @@ def render(tokenizer: Any, prompt: ChatPrompt) -> str:
     return text
 
 
+def _source(tokenizer: Any) -> str:
+    """The text of the model's template; empty where it has several, or a program of mlx-lm's."""
+    found = tokenizer.chat_template if tokenizer._chat_template is None else None
+    return found if isinstance(found, str) else ""
+
+
 def _applied(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]]) -> str:
     extra: dict[str, Any] = {"tools": offered} if offered else {}
     if prompt.thinking is not None:
         extra["enable_thinking"] = prompt.thinking
         if tokenizer._chat_template is None:  # the model's own template may know it as this
             extra["thinking"] = prompt.thinking
+    if _DEGREES in _source(tokenizer) and (prompt.effort or prompt.thinking is False):
+        extra[_DEGREES] = prompt.effort or "none"
     text: str = tokenizer.apply_chat_template(
         [tools.message_for_template(message) for message in prompt.messages],
         tokenize=False,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from squish.api import openapi
-from squish.api.openai import foreign, thinking
+from squish.api.openai import foreign, thinking, translate
+from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, Message, ResponseFormat, SamplingParams
 from tests.api.test_requests import CALL, CALLED, MESSAGES, SCHEMA, TOOL, chat, complete
@@ -80,9 +81,47 @@ def test_every_word_for_an_effort_is_in_the_document_and_in_the_message() -> Non
         assert word.startswith("disable") or word == "auto" or word in described
 
 
+def test_degrees_of_an_effort() -> None:
+    words = {
+        "minimal": "low",
+        "low": "low",
+        "medium": "medium",
+        "high": "high",
+        "max": "high",
+        "none": None,
+        "auto": None,
+    }
+    for word, effort in words.items():
+        for fields in ({"reasoning_effort": word}, {"think": word}, {"reasoning": {"effort": word}}):
+            assert prompt_of(**fields).effort == effort
+    assert prompt_of(think=True).effort is None
+
+
+DEEP = ["[" * 100_000 + "]" * 100_000, '{"a":' * 2000 + "1" + "}" * 2000, '{"items":' * 900 + "{}" + "}" * 900]
+PLACES = [
+    *({*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields__, "options"} - {"model", "messages"}),
+    'response_format": {"type": "json_schema", "schema": %s}, "x',
+    'tools": [{"type": "function", "function": {"name": "f", "parameters": %s}}], "x',
+    'x": [{"y": %s}], "z',
+]
+
+
+@pytest.mark.parametrize("deep", DEEP, ids=["lists", "objects", "schemas"])
+def test_whatever_is_nested_deep_is_refused_or_ignored_wherever_it_stands(deep: str) -> None:
+    for place in sorted(PLACES):
+        field = f'"{place.replace("%s", deep)}": {"null" if "%s" in place else deep}'
+        for read in (translate.read_chat, translate.read_completion):
+            beginning = '{"model": "m", "messages": [{"role": "user", "content": "x"}], '
+            try:
+                read((beginning + field + "}").encode())
+            except InvalidInput as error:
+                assert len(error.message) < 500
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"think": False, "reasoning_effort": "high"}, "think"),
     ({"think": "deeply"}, "think"),
+    ({"think": "high", "reasoning_effort": "low"}, "reasoning_effort"),
     ({"thinking": {"type": "sometimes"}}, "thinking.type"),
     ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "thinking.budget_tokens"),
     ({"reasoning": {"max_tokens": 1000}}, "reasoning.max_tokens"),
@@ -344,7 +383,11 @@ def test_an_answer_that_was_begun_is_gone_on_with() -> None:
         assert (asked.continue_last, asked.messages[-1]) == (True, Message("assistant", "It is"))
     for complete_ in ({"add_generation_prompt": True}, {"continue_final_message": False}):
         assert not prompt_of(messages=begun, **complete_).continue_last
-    for nothing in ("", None):
+    for nothing in ("", None, " \n"):
         asked = prompt_of(messages=[*MESSAGES, ANSWER | {"content": nothing}])
         assert (asked.continue_last, asked.messages) == (False, (Message("user", "Hi"),))
     assert not prompt_of(messages=[*MESSAGES, CALLED], tools=[TOOL]).continue_last
+
+
+def test_a_tool_is_a_function_also_when_it_does_not_say_so() -> None:
+    assert prompt_of(tools=[{"function": TOOL["function"]}]) == prompt_of(tools=[TOOL])

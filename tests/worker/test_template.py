@@ -98,3 +98,19 @@ def test_thinking_can_be_switched_off_whatever_the_template_knows(text: str, off
     used = with_template(text)
     assert template.render(used, ChatPrompt((HI,), thinking=False)) == off
     assert template.render(used, ChatPrompt((HI,), thinking=True)) != off
+
+
+def test_how_much_to_think_reaches_templates_that_know_degrees() -> None:
+    degrees = with_template("U{% if reasoning_effort %}[{{ reasoning_effort }}]{% endif %}A:</think>")
+    for effort in ("low", "medium", "high"):
+        assert template.render(degrees, ChatPrompt((HI,), thinking=True, effort=effort)) == f"U[{effort}]A:</think>"
+    assert template.render(degrees, ChatPrompt((HI,), thinking=False)) == "U[none]A:</think>"
+    assert template.render(degrees, ChatPrompt((HI,))) == "UA:</think>"
+
+
+def test_a_model_that_always_thinks_is_not_switched_off_in_silence() -> None:
+    always = with_template("U{{ reasoning_effort or 'medium' }}{# <|channel|>analysis #}")
+    with pytest.raises(InvalidInput, match="always thinks") as raised:
+        template.render(always, ChatPrompt((HI,), thinking=False))
+    assert raised.value.param == "reasoning_effort"
+    assert template.render(always, ChatPrompt((HI,), thinking=False, effort="low")).startswith("Ulow")

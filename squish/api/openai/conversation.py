@@ -26,11 +26,11 @@ def chat_prompt(request: ChatRequest) -> ChatPrompt:
     names: dict[str, str] = {}
     messages = tuple(_message(message, f"messages[{i}]", names) for i, message in enumerate(request.messages))
     goes_on = _goes_on(request, messages[-1])
-    if goes_on and not messages[-1].content:
+    if goes_on and not messages[-1].content.strip():
         messages, goes_on = _without_last(messages), False
     offered = tools.offered(request.tools or [])
     choice = tools.choice(request.tool_choice, offered)
-    return ChatPrompt(messages, goes_on, thinking.asked(request), offered, choice)
+    return ChatPrompt(messages, goes_on, thinking.asked(request), offered, choice, thinking.effort(request))
 
 
 def _message(message: ChatMessage, at: str, names: dict[str, str]) -> Message:

@@ -81,8 +81,8 @@ class Function(msgspec.Struct):
 
 
 class FunctionTool(msgspec.Struct):
-    type: Annotated[str, documented("Only function.", enum=["function"])]
     function: Function
+    type: Annotated[str, documented("Only function.", enum=["function"])] = "function"
 
 
 class NamedFunction(msgspec.Struct):

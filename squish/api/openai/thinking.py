@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from squish.api.openai.requests import ChatRequest
+from squish.api.openai.requests import ChatRequest, ReasoningSwitch
 from squish.errors import InvalidInput
+from squish.generation import Effort
 
 EFFORTS: Mapping[str, bool | None] = {
     "none": False,
@@ -24,6 +25,16 @@ EFFORTS: Mapping[str, bool | None] = {
 }
 """None is what the model does by itself."""
 
+_DEGREES: Mapping[str, Effort] = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
+"""For models that know three degrees."""
+
 _TYPES: Mapping[str, bool | None] = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
 
 
@@ -38,6 +49,19 @@ def asked(request: ChatRequest) -> bool | None:
                 raise InvalidInput(f"{field} and {other} contradict each other; send one of them.", param=field)
         found[field] = wish
     return next(iter(found.values()), None)
+
+
+def effort(request: ChatRequest) -> Effort | None:
+    """How much to think, where a degree is asked for. Raises InvalidInput for two of them."""
+    asked_for = [request.reasoning_effort, request.think, request.thinking, request.reasoning]
+    if isinstance(request.reasoning, ReasoningSwitch):
+        asked_for.append(request.reasoning.effort)
+    found = {_DEGREES[word] for word in asked_for if isinstance(word, str) and word in _DEGREES}
+    if len(found) > 1:
+        raise InvalidInput(
+            "reasoning_effort and another field ask for different efforts; send one of them.", param="reasoning_effort"
+        )
+    return found.pop() if found else None
 
 
 def _wishes(request: ChatRequest) -> Iterator[tuple[str, bool | None]]:
