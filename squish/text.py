@@ -1,7 +1,9 @@
-"""Makes text that we did not write safe to show on a terminal.
+"""Text that we did not write: made safe to show on a terminal, and read as a number.
 
 A model's answer, a hub card or a client's header can carry escape sequences that write the clipboard (OSC 52), move the
 cursor or reorder what is read (bidirectional overrides). `clean` takes them out in one place for every front door.
+
+Python's own `isdigit` takes ², for which `int` raises, and `int` takes 1_0 and ٣. `whole` reads numbers for everybody.
 """
 
 from __future__ import annotations
@@ -49,6 +51,12 @@ def require_utf8(text: str, what: str) -> None:
         shown = _SURROGATES.sub("?", text)[:80]
         hint = "Write it in UTF-8; if it is a path, rename the file or the folder."
         raise InvalidInput(f"{what} {shown!r} has bytes that are not UTF-8.", hint=hint)
+
+
+def whole(text: str) -> int | None:
+    """The number that ASCII digits write, spaces around them aside; None for any other text, and beyond 18 digits."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 class StreamCleaner:

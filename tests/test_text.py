@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squish.text import StreamCleaner, clean
+from squish.text import StreamCleaner, clean, whole
+
+PACKAGE = Path(__file__).parent.parent / "squish"
 
 ATTACKS = {
     "clipboard": "a\x1b]52;c;ZWNobyBwd25lZA==\x07b",
@@ -51,3 +56,35 @@ HARD = st.text(st.sampled_from("\x1b\r\n[]\\\x9b\x9c\x07\x90Pma;0"), max_size=4)
 def test_a_stream_gives_the_same_as_the_whole(pieces: list[str]) -> None:
     cleaner = StreamCleaner()
     assert "".join(map(cleaner.feed, pieces)) + cleaner.flush() == clean("".join(pieces))
+
+
+NO_NUMBERS = ("", " ", "²", "٣", "1_0", "+1", "-1", "0x1", "1.0", "1e3", "½", "①", "9" * 19, "9" * 5000, "1 0", "1\x00")
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS, ids=lambda text: ascii(text[:20]))
+def test_what_is_no_number_is_none(text: str) -> None:
+    assert whole(text) is None
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_a_number_is_read(number: int) -> None:
+    assert whole(f" {number}\n") == number
+
+
+@given(st.text())
+def test_no_text_is_too_strange_to_be_looked_at(text: str) -> None:
+    assert whole(text) is None or text.strip().isdigit()
+
+
+NUMBERS_OF_OTHERS = re.compile(r"\.is(?:digit|decimal|numeric)\(")
+
+
+def test_nobody_else_asks_whether_a_text_is_a_number() -> None:
+    """`isdigit` and its like take more than `int` does."""
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if NUMBERS_OF_OTHERS.search(path.read_text(encoding="utf-8"))
+    }
+    ascii_of_our_own = {"models/recipes.py", "tui/screens/chat_messages.py"}
+    assert found - ascii_of_our_own == {"text.py"}

@@ -13,6 +13,7 @@ from squish.commands.completion import complete_model
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound
+from squish.text import whole
 
 if TYPE_CHECKING:
     from squish.bench.measure import Figure, Plan, Target
@@ -74,10 +75,11 @@ def _installed(settings: Settings, model: str | None) -> Installed:
 
 def _numbers(text: str, flag: str, most: int) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
+    numbers = tuple(number for part in parts if (number := whole(part)) is not None and 1 <= number <= most)
+    if len(numbers) < len(parts):
         must = f"numbers from 1 to {most:,} with commas between"
         raise InvalidInput(f"{flag} is {text!r}; it must be {must}.", param=flag)
-    return tuple(int(part) for part in parts)
+    return numbers
 
 
 def _other(compare: str | None) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from squish.config import durations
+from squish.text import whole
 
 
 class Seconds(click.ParamType[float]):
@@ -25,9 +26,7 @@ class Whole(click.IntRange):
     """A whole number within bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            int(value)
-        except ValueError:
+        if whole(str(value).removeprefix("-")) is None:
             bounds = f"from {self.min} to {self.max}" if self.max is not None else f"of at least {self.min}"
             self.fail(f"{value!r} is not a whole number. Write one {bounds}.", param, ctx)
         return super().convert(value, param, ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from squish.runtime import Runtime
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @click.argument("model", shell_complete=complete_model, required=False)
 @click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
 @click.option("--system", help="System prompt.")
@@ -55,6 +56,10 @@ def run(
     from squish.chats import recorder
     from squish.commands import repl
 
+    if more := click.get_current_context().args:
+        raise click.UsageError(
+            f"A prompt is given with --prompt: squish run {model} --prompt {shlex.quote(' '.join(more))}"
+        )
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
     if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")

@@ -198,8 +198,11 @@ def _read_key(path: Path) -> str:
 
 def _origin(text: str) -> str:
     """An origin as browsers send it. Raises ConfigError for anything else, as it would never match."""
-    if text == "*":
+    if text in ("*", "null", "file://"):
         return text
+    if "*" in text:
+        hint = "Name each origin with a --cors-origin of its own, or write '*' for any."
+        raise ConfigError(f"{text!r}: a part of an origin cannot be *.", hint=hint, param="--cors-origin")
     try:
         parts = urlsplit(text.rstrip("/"))
         valid = bool(parts.scheme and parts.netloc) and not (parts.path or parts.query or parts.fragment)
@@ -207,7 +210,7 @@ def _origin(text: str) -> str:
         valid = False
     if not valid or not text.isascii() or "@" in text:
         hint = "An origin is scheme, host and port: https://app.example or http://localhost:3000"
-        raise ConfigError(f"{text!r} is no web origin.", hint=hint, param="--cors-origin")
+        raise ConfigError(f"{text!r} is not a web origin.", hint=hint, param="--cors-origin")
     return text.rstrip("/").lower()
 
 

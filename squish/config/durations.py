@@ -7,7 +7,9 @@ import re
 LONGEST = 1e9  # seconds, some thirty years: whoever means more means forever
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h)")
+_NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h)")
+_PLAIN = re.compile(rf"[+-]?(?:{_NUMBER})(?:e[+-]?[0-9]+)?")
 _WHOLE = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 
 
@@ -17,6 +19,8 @@ def seconds(text: str) -> float:
     if found := _WHOLE.fullmatch(text):
         total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(found[2]))
         return checked(-total if found[1] == "-" else total)
+    if not _PLAIN.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a time")
     return checked(float(text))
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from squish.config import durations, file
 from squish.errors import ConfigError, without_credentials
-from squish.text import is_utf8
+from squish.text import is_utf8, whole
 
 DEFAULT_PORT = 11435
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -231,10 +231,8 @@ def _from_variable(key: Key, text: str) -> object:
         value = {"0": False, "false": False, "no": False, "off": False}.get(text.lower(), text)
         value = {"1": True, "true": True, "yes": True, "on": True}.get(text.lower(), value)
     elif key.kind == "whole":
-        try:
-            value = int(text)
-        except ValueError:
-            pass
+        number = whole(text.removeprefix("-"))
+        value = text if number is None else -number if text.startswith("-") else number
     if wrong := _wrong(key, value):
         text = text.rpartition("@")[2] if key.kind == "address" else text  # without a password
         shown = "" if key.kind == "secret" else f" is {text!r}; it"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from squish.download.patience import Interrupted, Policy
 from squish.errors import GatedRepo, HubError
+from squish.text import whole
 
 if TYPE_CHECKING:
     from httpx2 import URL, AsyncClient, Response
@@ -89,8 +90,8 @@ def is_same_host(one: URL, other: URL) -> bool:
 def retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, which is a number or a date; None where it is neither."""
     text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), 1e9)
+    if (asked := whole(text)) is not None:
+        return min(float(asked), 1e9)
     try:
         seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):

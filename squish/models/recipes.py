@@ -13,6 +13,7 @@ from typing import Any
 from squish.errors import InvalidInput
 from squish.ipc.frames import Recipe
 from squish.names import ModelId
+from squish.text import whole
 
 FULL = "none"
 AFFINE = (2, 3, 4, 5, 6, 8)
@@ -22,7 +23,9 @@ CHOICES = (*(str(bits) for bits in AFFINE), *MODES, *MIXED, FULL)
 GROUPS = (32, 64, 128)
 DEFAULT = Recipe(bits=4, group_size=64)
 
-_TAG = re.compile(r"(?P<bits>[2-8])bit(?:-g(?P<group>\d+))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>\d+))?")
+_TAG = re.compile(
+    r"(?P<bits>[2-8])bit(?:-g(?P<group>[0-9]{1,4}))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>[0-9]{1,4}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
     group = group_size or DEFAULT.group_size
     if bits in MIXED:
         return Recipe(MIXED[bits], group, mixed=bits)
-    if bits.isdigit() and int(bits) in AFFINE:
-        return Recipe(int(bits), group)
+    if (number := whole(bits)) is not None and number in AFFINE:
+        return Recipe(number, group)
     problem = f"--bits {bits} is not known." if bits.strip() else "--bits has no value."
     raise InvalidInput(problem, hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
 

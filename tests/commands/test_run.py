@@ -58,6 +58,7 @@ def test_the_system_prompt_counts(squish: Squish) -> None:
 def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> None:
     cases = [
         ((*FRANCE, "--temperature", "9"), 2, "temperature"),
+        (("run", MODEL, "Who", "are you?"), 2, f"squish run {MODEL} --prompt 'Who are you?'"),
         ((*FRANCE, "--top-p", "0"), 2, "top_p"),
         ((*FRANCE, "--max-tokens", "0"), 2, "max_tokens"),
         (("run", MODEL, "--prompt", "  "), 2, "prompt"),

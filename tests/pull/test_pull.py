@@ -322,7 +322,7 @@ def test_more_bytes_than_announced_are_refused(machine: Machine, hub: LocalHub) 
 
 def test_a_busy_server_is_asked_again_when_it_says(machine: Machine, hub: LocalHub) -> None:
     hub.add_repo(REPO, tiny_model())
-    hub.fault(WEIGHTS, Fault(status=429, retry_after="0", at_hub=True), Fault(status=503, retry_after="0"))
+    hub.fault(WEIGHTS, Fault(status=429, retry_after="0", at_hub=True), Fault(status=503, retry_after="²"))
     machine.pull(REPO)
     assert [each.status for each in hub.requests if each.file == WEIGHTS] == [429, 302, 503, 302, 200]
 

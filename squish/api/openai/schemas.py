@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from squish.errors import InvalidInput
+from squish.text import whole
 
 MAX_DEPTH = 100
 """Lists and objects inside each other. The engine's own reader of schemas gives up at 128."""
@@ -137,8 +138,8 @@ def _target(reference: str, schema: object) -> object:
         key = unquote(part).replace("~1", "/").replace("~0", "~")
         if isinstance(found, dict):
             found = found.get(key)
-        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
+        elif isinstance(found, list) and (place := whole(key)) is not None and place < len(found):
+            found = found[place]
         else:
             return None
     return found

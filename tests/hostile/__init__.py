@@ -1,0 +1,1 @@
+"""Attacks on the HTTP API, the same for every dialect: `make test-hostile`."""

@@ -1,0 +1,56 @@
+"""A server that answers at once, and what has to hold after every attack on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from squish.api.options import Options, Patience
+from squish.config.settings import Settings
+from squish.runtime import Runtime
+from squish.sessions.engine import Generation
+from squish.sessions.manager import SessionManager
+from tests.api.raw_http import Server, ask
+from tests.api.scripted import Script, ScriptedSessions, serving
+
+HURRIED = Options(patience=Patience(header=0.3, body=0.3, send=0.3))
+
+
+class AnsweringSessions(ScriptedSessions):
+    """An engine that answers every row at once."""
+
+    def admit(self, generation: Generation) -> None:
+        Script(generation).answer(*["fine"] * generation.rows)
+
+
+@pytest.fixture(params=[None, "right-key"], ids=["open", "key"])
+def key(request: pytest.FixtureRequest) -> str | None:
+    """The server's key, if it has one."""
+    return cast("str | None", request.param)
+
+
+@pytest.fixture
+async def server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Server]:
+    async for each in attacked(Settings(home=tmp_path, cache_dir=tmp_path / "models"), caplog):
+        yield each
+
+
+async def attacked(
+    settings: Settings, caplog: pytest.LogCaptureFixture, options: Options = HURRIED
+) -> AsyncIterator[Server]:
+    """A server; when the attack is over it still answers, and its log has nothing that is the server's own fault."""
+    caplog.set_level(logging.INFO)
+    runtime, sessions = Runtime(settings), AnsweringSessions()
+    runtime.sessions = cast(SessionManager, sessions)
+    async with serving(runtime, options) as address:
+        server = Server(address, sessions)
+        yield server
+        assert (await ask(server, "GET", "/health")).status == 200
+    records = [*caplog.get_records("call"), *caplog.records]  # of an attack, and of what is looked at after it
+    assert not [record for record in records if record.exc_info or record.levelno >= logging.ERROR]
+    assert records
+    assert not any("\x1b" in record.getMessage() for record in records)

@@ -1,0 +1,48 @@
+"""The routes that take bodies, each with a good body and its dialect's form of an error. A new dialect is a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """good: a body that is answered. text: where in it a text stands. error: asserts the form of an error's JSON."""
+
+    path: str
+    good: dict[str, Any]
+    text: str
+    error: Callable[[int, Any], None]
+
+    def __str__(self) -> str:
+        return self.path
+
+    def saying(self, text: Any) -> dict[str, Any]:
+        """The good body with another text in it."""
+        body: dict[str, Any] = {**self.good}
+        if self.text == "messages":
+            body["messages"] = [{"role": "user", "content": text}]
+        else:
+            body[self.text] = text
+        return body
+
+
+def openai_error(status: int, body: Any) -> None:
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    expected = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
+    assert body["error"]["type"] == expected
+
+
+SPOKEN = (
+    Spoken(
+        "/v1/chat/completions",
+        {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
+        "messages",
+        openai_error,
+    ),
+    Spoken("/v1/completions", {"model": "m", "prompt": "Hi"}, "prompt", openai_error),
+)
