@@ -242,7 +242,7 @@ def run(settings: Settings, model: str | None = None, *, serve: Serve | None = N
     serve: runs the API behind the server screen.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InvalidInput("The full-screen chat needs a terminal.", hint="Run: squish run MODEL PROMPT")
+        raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
     log = settings.home / "logs" / "tui.log"
     with guarded_stderr(log), whole_pastes():
         code, fault = resolver.run(_run(settings, model, serve))

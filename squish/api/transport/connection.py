@@ -139,8 +139,8 @@ class Connection(HttpProtocol):
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     async def receive_more(self) -> None:
-        if self._input_ended:
-            raise RequestCancelled
+        if self._input_ended or self.transport is None or self.transport.is_closing():
+            raise RequestCancelled  # no more will come
         await super().receive_more()  # type: ignore[no-untyped-call]
 
     async def _watch(self) -> None:

@@ -50,7 +50,7 @@ class Exchange(Http):
         """Answer with an error, where somebody is left to read it."""
         transport = self.protocol.transport
         if transport is None or transport.is_closing():
-            self.keep_alive = False
+            self.keep_alive, self.request_body = False, None  # or the rest of it would be waited for
             return
         await super().error_response(exception)
 

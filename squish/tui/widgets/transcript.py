@@ -14,7 +14,7 @@ from textual.events import Key, Paste
 from textual.widget import Widget
 from textual.widgets import Static
 
-from squish.text import clean
+from squish.text import clean, whole
 from squish.tui import actions, clipboard
 from squish.tui.chat.conversation import ONLY, Turn, Versions
 from squish.tui.messages import FollowingChanged, Typed
@@ -208,10 +208,11 @@ class Transcript(VerticalScroll, can_focus=True):
     async def action_copy_code(self, number: str = "") -> None:
         """A block of code by its number; without one the last."""
         blocks = code_blocks(self.current[0].answer.text) if self.current else []
-        if not (number.isascii() and number.isdigit()):
+        asked = whole(number)
+        if asked is None:
             await self._copy(blocks[-1] if blocks else "", "This answer has no code block.")
             return
-        at = int(number) - 1
+        at = asked - 1
         await self._copy(blocks[at] if 0 <= at < len(blocks) else "", f"This answer has no code block [{number}].")
 
     async def _copy(self, text: str, otherwise: str) -> None:
