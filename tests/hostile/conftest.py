@@ -12,7 +12,7 @@ import pytest
 from squish.api.options import Options, Patience
 from squish.config.settings import Settings
 from squish.runtime import Runtime
-from squish.sessions.engine import Generation
+from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from tests.api.raw_http import Server, ask
 from tests.api.scripted import Script, ScriptedSessions, serving
