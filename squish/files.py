@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -50,8 +51,8 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
-    """The content of a regular file of at most limit bytes. Of a pipe, a device or a socket nothing is waited for.
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """A regular file, open for reading. Of a pipe, a device or a socket nothing is waited for: it is an OSError.
 
     follow: whether a symbolic link may stand in its place.
     """
@@ -64,9 +65,15 @@ def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
         if error.errno == errno.ENXIO:
             raise OSError(errno.EINVAL, "it is not a regular file", str(path)) from None
         raise
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(descriptor, "rb")  # noqa: PTH123  a descriptor, not a path
+
+
+def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
+    """The content of a regular file of at most limit bytes. follow: as for open_regular."""
+    with open_regular(path, follow=follow) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))

@@ -17,6 +17,14 @@ GGUF = frozenset({"llama", "qwen2", "qwen3"})
 
 
 @cache
+def is_supported(kind: str) -> bool:
+    """Whether this model_type can be run: `kind in supported()`, with one file read instead of all."""
+    root, module = models_directory(), module_of({"model_type": kind})
+    path = None if root is None or Path(module).name != module else root / f"{module}.py"
+    return path is not None and path.is_file() and _defines_model(path)
+
+
+@cache
 def supported() -> frozenset[str]:
     """Every model_type that can be run; empty when mlx-lm is not installed."""
     root = models_directory()

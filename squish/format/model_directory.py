@@ -1,61 +1,81 @@
-"""The small files of a model directory, read as what they are: files that somebody else wrote.
+"""Whether a directory, here or on the Hub, holds a model that we run, told from names and small files. The one judge.
 
-Only regular files are opened, through links too (a Hub cache is made of them), never waited for, and up to a size. A
-byte order mark is taken for what it is. Pure: both processes use it.
+Its files were written by somebody else: only regular ones are opened, through links too (a Hub cache is made of them),
+never waited for, and up to a size; a byte order mark is taken for what it is. Squish never runs code that a model
+brings, so one that needs some is refused, whatever else it says. Pure: both processes use it.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import stat
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from squish.errors import CorruptModel
+from squish.errors import CorruptModel, UnsupportedModel
+from squish.files import read_regular
+from squish.format import architectures, safetensors
+from squish.format.config import normalized, text_of
+from squish.text import clean
 
 CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
+INDEX, WEIGHTS = "model.safetensors.index.json", "model*.safetensors"
+# A tokenizer that is nothing but data.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_TIKTOKEN = "tiktoken.model"  # data too, but code must read it
 _LARGEST = 64 << 20  # an index of the largest models has a tenth of that
+_MOST_LAYERS = 10_000  # building more would take all memory before anything is read
 # transformers writes numbers that JSON cannot say as {"__float__": "Infinity"}.
 _FLOAT = "__float__"
 _FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
+# While a model is being pulled, its files lie one directory deeper.
+_IN_PROGRESS = ("files", "compressed")
 
 
-def read_bytes(path: Path, most: int = _LARGEST) -> bytes:
-    """A regular file of at most so many bytes. Raises OSError, also for a FIFO, a device and a larger file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        if found.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, and {most:,} are read at most", str(path))
-        return file.read(most + 1)
+# ---- names
 
 
-def parse_object(content: bytes, file: str) -> dict[str, Any]:
-    """The object of a JSON file. file: its name and whose it is, for the error. Raises CorruptModel."""
+def directory_name(id: str) -> str:
+    """How the store spells a valid id, `org/repo:tag`, in a way that a disk takes."""
+    return id.replace("/", "--").replace(":", "+")
+
+
+def id_of(directory: str) -> str:
+    """The inverse of `directory_name`."""
+    return directory.replace("--", "/").replace("+", ":")
+
+
+def display_name(directory: Path) -> str:
+    """What a user calls the model in a directory of the store, complete or not."""
+    own = directory.parent if directory.name in _IN_PROGRESS else directory
+    return clean(id_of(own.name.partition("~")[0]))
+
+
+# ---- small files
+
+
+def parse_object(content: bytes, file: str, name: str) -> dict[str, Any]:
+    """The object in a JSON file of the model called `name`. Raises CorruptModel."""
     try:
         found = json.loads(content.decode("utf-8-sig"), object_hook=_number)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise CorruptModel(f"{file} cannot be read: {reason}.", param=file.split(" ")[0]) from error
+        raise CorruptModel(f"{file} of {name} cannot be read: {reason}.", param=file) from error
     if not isinstance(found, dict):
-        raise CorruptModel(f"{file} is not a JSON object.", param=file.split(" ")[0])
+        raise CorruptModel(f"{file} of {name} cannot be read: it is not a JSON object.", param=file)
     return found
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """The object of a JSON file of the model called `name`. Raises FileNotFoundError, CorruptModel."""
-    file = f"{path.name} of {name}"
+    """The object in a JSON file on this machine. Raises FileNotFoundError, CorruptModel."""
     try:
-        content = read_bytes(path)
+        content = read_regular(path, _LARGEST, follow=True)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise CorruptModel(f"{file} cannot be read: {error.strerror or error}.", param=path.name) from error
-    return parse_object(content, file)
+        raise CorruptModel(f"{path.name} of {name} cannot be read: {error.strerror}.", param=path.name) from error
+    return parse_object(content, path.name, name)
 
 
 def read_config(directory: Path, name: str) -> dict[str, Any]:
@@ -74,3 +94,108 @@ def read_config(directory: Path, name: str) -> dict[str, Any]:
 def _number(found: dict[str, Any]) -> Any:
     value = found.get(_FLOAT)
     return _FLOATS[value] if len(found) == 1 and isinstance(value, str) and value in _FLOATS else found
+
+
+# ---- judgements
+
+
+def require_config(config: Mapping[str, Any], name: str, tensors: Collection[str] | None = None) -> dict[str, Any]:
+    """config.json as the architecture's code reads it (`config.normalized`), of a model that can be run.
+
+    tensors: names of its weights, where they are known. Raises UnsupportedModel naming the architecture, the code that
+    it wants to be run or what ours would ignore; CorruptModel.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise CorruptModel(f"{CONFIG} of {name} names no model_type.", param=CONFIG)
+    if (file := config.get("model_file")) is not None:
+        raise UnsupportedModel(
+            f"{name} ({clean(kind)[:60]!r}) needs code of its own to run ({clean(str(file))[:60]!r}), and Squish never "
+            "runs a model's code.",
+            param=CONFIG,
+        )
+    if not architectures.is_supported(kind):
+        code = " It needs code of its own, which Squish never runs." if config.get("auto_map") else ""
+        raise UnsupportedModel(
+            f"The architecture {clean(kind)[:60]!r} of {name} is not one that mlx-lm runs.{code}", param=CONFIG
+        )
+    layers = text_of(config).get("num_hidden_layers")
+    if isinstance(layers, int) and layers > _MOST_LAYERS:
+        raise CorruptModel(f"{CONFIG} of {name} says that the model has {layers:,} layers.", param=CONFIG)
+    return normalized(config, name, tensors)
+
+
+def require_tokenizer(names: Collection[str], content: bytes | None, name: str) -> None:
+    """Refuse a tokenizer that is code or missing. names: of all files; content: of tokenizer_config.json, None where
+    there is none. Raises UnsupportedModel, CorruptModel where there is none.
+    """
+    if not {*_TOKENIZERS, _TIKTOKEN} & set(names):
+        needed = ", ".join(_TOKENIZERS)
+        raise CorruptModel(f"{name} has no tokenizer: one of {needed} is needed.", param=_TOKENIZERS[0])
+    try:
+        config = parse_object(content or b"{}", TOKENIZER_CONFIG, name)
+    except CorruptModel:  # whoever loads it says what is wrong with it
+        return
+    if config.get("auto_map") and not set(_TOKENIZERS) & set(names):
+        raise UnsupportedModel(
+            f"The tokenizer of {name} needs code of its own, and Squish never runs a model's code.",
+            param=TOKENIZER_CONFIG,
+        )
+
+
+def require_shards(names: Collection[str], content: bytes | None, name: str) -> list[str]:
+    """The files of weights that mlx-lm would load, sorted: all model*.safetensors, and all that an index names.
+
+    names: of all files; content: of the index, None where there is none. Raises CorruptModel where there are none, one
+    is missing, or the index makes no sense.
+    """
+    shards = {each for each in names if fnmatchcase(each, WEIGHTS)}
+    if not shards:
+        reason = f"{name} has no weights that can be taken as they are ({WEIGHTS})."
+        raise CorruptModel(reason, param="model.safetensors")
+    named = {} if content is None else parse_object(content, INDEX, name).get("weight_map", {})
+    files = set(named.values()) if isinstance(named, dict) and all(map(_is_plain, named.values())) else None
+    if files is None:
+        raise CorruptModel(f"{INDEX} of {name} cannot be read: it names what is not a file beside it.", param=INDEX)
+    if missing := sorted(files - set(names)):
+        more = f", and so are {len(missing) - 1} more that {INDEX} names" if len(missing) > 1 else f"; {INDEX} names it"
+        raise CorruptModel(
+            f"{clean(missing[0])[:100]} of {name} is missing{more}.",
+            hint="Download the model again.",
+            param=missing[0],
+        )
+    return sorted(shards | files)
+
+
+def _is_plain(file: object) -> bool:
+    return isinstance(file, str) and Path(file).name == file
+
+
+def require_directory(directory: Path, name: str) -> dict[str, tuple[safetensors.Tensor, ...]]:
+    """What lies in the weights of a directory on this machine, by file: each is there and whole.
+
+    Raises what `require_tokenizer` and `require_shards` raise, and CorruptModel for a file that is damaged.
+    """
+    names = [path.name for path in directory.iterdir() if path.is_file()]
+    require_tokenizer(names, _content(directory / TOKENIZER_CONFIG, names), name)
+    shards = require_shards(names, _content(directory / INDEX, names), name)
+    return {shard: read_header(directory / shard, name) for shard in shards}
+
+
+def read_header(path: Path, name: str) -> tuple[safetensors.Tensor, ...]:
+    """The tensors of one file of weights. Raises CorruptModel."""
+    try:
+        return safetensors.read(path, path.name)[0]
+    except (OSError, CorruptModel) as error:
+        raise CorruptModel(
+            f"{path.name} of {name} is damaged.", hint="Download the model again.", param=path.name
+        ) from error
+
+
+def _content(path: Path, names: Collection[str]) -> bytes | None:
+    if path.name not in names:
+        return None
+    try:
+        return read_regular(path, _LARGEST, follow=True)
+    except OSError:
+        return b""  # not a JSON object, and so said to be damaged

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from squish.format.config import has_windows, text_of
+from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 
 Fits = Literal["yes", "tight", "no"]
 
-_PREFILL_STEP = 2048
-_PREFILL_STEP_ON_CPU = 512
 _CACHE_STEP = 256
 _PROCESS = 145_000_000
 _READING = 165_000_000  # of the process while it loads a model
@@ -126,7 +125,7 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
     cache = shape.kv_numbers * tokens * width
     if shape.window_numbers:
         cache += shape.window_numbers * min(tokens, shape.window or tokens) * width
-    step = min(_PREFILL_STEP_ON_CPU if machine.float32 else _PREFILL_STEP, max(context, 1))
+    step = min(PREFILL_STEP_ON_CPU if machine.float32 else PREFILL_STEP, max(context, 1))
     overhead = _PROCESS + step * 2 * (shape.hidden + shape.intermediate) * width + shape.vocabulary * width * 4
     if not machine.float32:
         return Estimate(context, stored, cache, overhead, shape.exact)

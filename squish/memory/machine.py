@@ -5,14 +5,12 @@ It decides nothing: fit.py does.
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import subprocess
 import sys
 
 from squish.memory.fit import Machine
-
-_RESERVE = 1 << 30
+from squish.system.accelerator import RESERVE, has_cuda
 
 
 def read() -> Machine:
@@ -25,21 +23,10 @@ def read() -> Machine:
         share = 0.75 if memory.total > 36 << 30 else 0.67
         most = int(memory.total * share)
         return Machine("unified memory", most, min(most, memory.available), float32=False)
-    if _has_cuda() and (found := _video_memory()) is not None:
+    if has_cuda() and (found := _video_memory()) is not None:
         return Machine("VRAM", found[0], found[1], float32=False)
     packed = any(map(shutil.which, ("cc", "gcc", "clang")))  # what worker/cpu/blas.py compiles its kernels with
-    return Machine("RAM", memory.total - _RESERVE, max(0, memory.available - _RESERVE), float32=True, packed=packed)
-
-
-def _has_cuda() -> bool:
-    """Whether the MLX that is installed computes on CUDA."""
-    for name in ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda"):
-        try:
-            importlib.metadata.version(name)
-            return True
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return False
+    return Machine("RAM", memory.total - RESERVE, max(0, memory.available - RESERVE), float32=True, packed=packed)
 
 
 def _video_memory() -> tuple[int, int] | None:

@@ -6,14 +6,13 @@ It counts and refuses; which models go to make room is the session manager's bus
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
 from squish.errors import LoadFailed
 from squish.figures import size
 from squish.memory import fit, machine
-from squish.models.manifest import Installed
+from squish.models.manifest import Installed, read_json
 
 _CONTEXT = 4096  # tokens of one conversation that must fit, or there is no point in loading
 
@@ -63,11 +62,9 @@ class Reservations:
 def _least(installed: Installed, memory: fit.Machine) -> int:
     """What a model needs at the least: as in a memory where nothing can be unpacked."""
     manifest = installed.manifest
-    try:
-        config = json.loads((installed.path / "config.json").read_bytes())
-    except (OSError, ValueError):
+    if not (config := read_json(installed.path / "config.json")):
         return 0  # loading it will say what is wrong with it
-    shape = fit.shape_of(config if isinstance(config, dict) else {}, manifest.parameters)
+    shape = fit.shape_of(config, manifest.parameters)
     stored = sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
     context = min(_CONTEXT, manifest.context_length)
     return fit.estimate(shape, stored, context, replace(memory, total=0)).needed

@@ -5,7 +5,6 @@ It knows the names of directories and the shape of a manifest, not which models 
 
 from __future__ import annotations
 
-import json
 import shlex
 import tomllib
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import tomli_w
 
 from squish.errors import CorruptModel, InvalidName, ModelNotFound
 from squish.files import read_regular, write_whole
+from squish.format import model_directory
 from squish.names import LocalPath, parse
 
 MANIFEST = "manifest.toml"
@@ -126,7 +126,7 @@ def directory_name(id: str) -> str:
     ref = parse(id)
     if isinstance(ref, LocalPath) or str(ref) != id:
         raise InvalidName(f"{id[:80]!r} cannot name an installed model.", param="name")
-    return id.replace("/", "--").replace(":", "+")
+    return model_directory.directory_name(id)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -150,10 +150,9 @@ def read_manifest(path: Path) -> Manifest:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a model, empty where there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return model_directory.read_object(path, path.parent.name)
+    except (FileNotFoundError, CorruptModel):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squish.errors import InvalidName, ModelInUse, StoreError
+from squish.format import model_directory
 from squish.models.layout import bytes_freed
 from squish.models.store import Store, directory_name
 
@@ -67,7 +68,7 @@ def prune(store: Store) -> tuple[tuple[str, int], ...]:
 
 def model_id(directory: str) -> str | None:
     """The id that a directory of the store stands for, or None: the inverse of `directory_name`."""
-    id = directory.replace("--", "/").replace("+", ":")
+    id = model_directory.id_of(directory)
     try:
         return id if directory_name(id) == directory else None
     except InvalidName:

@@ -20,7 +20,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 
-from squish.worker.model_files import safetensors_header
+from squish.errors import CorruptModel
+from squish.format import safetensors
 
 _DIGITS = 32
 
@@ -115,13 +116,12 @@ class DiskTier:
 
     def _tokens(self, path: Path) -> list[int] | None:
         """The tokens that a file holds; None when it is not whole or names another model."""
-        header = safetensors_header(path)
         try:
-            metadata = header["__metadata__"] if header else {}
+            metadata = safetensors.read(path, path.name)[1]
             if metadata["0.key"] != self._key:
                 return None
             return array("I", base64.b64decode(metadata["0.tokens"])).tolist()
-        except (ValueError, KeyError, TypeError):
+        except (OSError, CorruptModel, ValueError, KeyError, TypeError):
             return None
 
 

@@ -28,14 +28,14 @@ from mlx_lm.utils import load_model
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
+from squish.format.model_directory import display_name, require_directory
+from squish.system.accelerator import RESERVE
 from squish.worker import memory
 from squish.worker.cpu import packed
-from squish.worker.model_files import MISFITS, check_weight_files, display_name, given, mismatch, read_config
+from squish.worker.model_files import MISFITS, given, mismatch, read_config
 from squish.worker.tokenizer.facts import Shelf
 from squish.worker.tokenizer.opening import open_tokenizer
 
-# Left for the KV cache, activations and everybody else.
-_RESERVE = 1 << 30
 # Parameters are read, converted and freed this much at a time.
 _SLICE = 64 << 20
 _PLAIN = {QuantizedLinear: Linear, QuantizedEmbedding: Embedding, QuantizedSwitchLinear: SwitchLinear}
@@ -70,7 +70,7 @@ def load(path: Path, *, memory_limit: int | None = None, shelf: Shelf | None = N
     """
     memory.limits()
     config, model, tokenizer = _opened(path, shelf)
-    available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - _RESERVE
+    available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - RESERVE
     dtype = _place(model, path, available)
     memory.give_back()
     text_config = config.get("text_config", config)
@@ -97,7 +97,7 @@ def check(path: Path, shelf: Shelf | None = None) -> dict[str, Any]:
 
 def _opened(path: Path, shelf: Shelf | None) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
     config = read_config(path)
-    check_weight_files(path)
+    require_directory(path, display_name(path))
     model = _build(path, config)
     eos = config.get("eos_token_id")
     return config, model, _load_tokenizer(path, [eos] if isinstance(eos, int) else eos, shelf)

@@ -6,10 +6,9 @@ CPU a hundred, so the size follows the speed that was measured.
 
 from __future__ import annotations
 
+from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 from squish.worker.prefix import BLOCK
 
-_LARGEST = 2048
-_LARGEST_ON_CPU = 512  # more is no faster there, and takes memory that fit.py does not count
 _ALONE = 1.0  # seconds a step may take when nothing else runs
 _BESIDE_DECODE = 0.4  # seconds that running streams may stand still
 _WEIGHT = 0.3  # of the newest measurement
@@ -19,7 +18,7 @@ class PrefillPace:
     """Sizes of prefill steps, in tokens: whole blocks of the prefix cache, so that reuse cuts where a cold run cuts."""
 
     def __init__(self, *, on_cpu: bool) -> None:
-        self._largest = _LARGEST_ON_CPU if on_cpu else _LARGEST
+        self._largest = PREFILL_STEP_ON_CPU if on_cpu else PREFILL_STEP
         self._tokens_per_second: float | None = None
 
     def step_size(self, *, decoding: bool) -> int:

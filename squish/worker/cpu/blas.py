@@ -33,10 +33,10 @@ from pathlib import Path
 from typing import Literal
 
 from squish.errors import ConfigError
+from squish.system.accelerator import has_cuda
 
 Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
 
-_CUDA_WHEELS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda")
 _COMPILE_SECONDS = 60
 # How often a thread looks for work before it sleeps, a few µs in all: the next product of a decoding step is often that
 # near. Eight streams are a twentieth faster; ten times as often costs a third on a busy machine.
@@ -81,7 +81,7 @@ def prepare(cache_dir: Path) -> BlasReport:
         raise ConfigError(f"SQUISH_BLAS is {choice!r}; it can be auto, system or mlx.", param="SQUISH_BLAS")
     if sys.platform == "darwin":
         return BlasReport("accelerate", None, "macOS: MLX uses Metal and Accelerate")
-    if _has_cuda():
+    if has_cuda():
         return BlasReport("cuda", None, "MLX uses the GPU through CUDA")
     if "mlx.core" in sys.modules:
         warning = "mlx was imported before the BLAS was chosen; matrix products are slow."
@@ -121,18 +121,6 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
     why = "; ".join(reasons)
     warning = f"Models run many times slower than they could ({why}). {mend}."
     return BlasReport("mlx", None, why, (warning,), 1)
-
-
-def _has_cuda() -> bool:
-    if not Path("/dev/nvidiactl").exists():
-        return False
-    for wheel in _CUDA_WHEELS:
-        try:
-            importlib.metadata.distribution(wheel)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return True
-    return False
 
 
 def _cores() -> int:

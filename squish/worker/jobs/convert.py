@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squish.errors import CorruptModel
+from squish.format import safetensors
 from squish.format.config import context_length
+from squish.format.model_directory import display_name, require_directory
 from squish.ipc.frames import (
     FromWorker,
     Imported,
@@ -27,11 +28,11 @@ from squish.ipc.frames import (
 )
 from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
 from squish.worker.load import check
-from squish.worker.model_files import display_name, safetensors_header
 from squish.worker.tokenizer.facts import Shelf
 
 _FEW = 1 / 20
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None) -> JobResult:
@@ -67,10 +68,6 @@ def _imported(found: GgufImport) -> Imported:
 
 def inspect(path: Path, shelf: Shelf | None = None) -> Imported:
     """What the MLX model in this directory is. Raises what loading it would raise, but for want of memory."""
-    if not any((path / name).is_file() for name in _TOKENIZERS):
-        raise CorruptModel(
-            f"{display_name(path)} has no tokenizer.", hint=f"One of {', '.join(_TOKENIZERS)} is needed."
-        )
     config = check(path, shelf)
     found = _weights(path, config)
     return Imported(
@@ -100,7 +97,7 @@ def _quantization(config: dict[str, Any], weights: _Weights) -> str | None:
     return f"{found['bits']}-bit ({name}group {group})"
 
 
-def _count(name: str, shapes: dict[str, list[int]], config: dict[str, Any]) -> int:
+def _count(name: str, shapes: Shapes, config: dict[str, Any]) -> int:
     """Numbers that a tensor stands for. A packed one has a scale for each group of numbers; scales stand for none."""
     layer, _, kind = name.rpartition(".")
     if kind in ("scales", "biases") and f"{layer}.scales" in shapes:
@@ -131,8 +128,9 @@ class _Weights:
         """The name of the commonest."""
         return self.dtypes.most_common(1)[0][0] if self.dtypes else "empty"
 
-    def add(self, name: str, size: int, shapes: dict[str, list[int]], config: dict[str, Any]) -> None:
-        """Take in a tensor of so many bytes."""
+    def add(self, tensor: safetensors.Tensor, shapes: Shapes, config: dict[str, Any]) -> None:
+        """Take in a tensor. shapes: of all tensors of its file."""
+        name, size = tensor.name, tensor.size
         count = _count(name, shapes, config)
         self.parameters += count
         layer, _, kind = name.rpartition(".")
@@ -145,14 +143,9 @@ class _Weights:
 def _weights(path: Path, config: dict[str, Any]) -> _Weights:
     """What the headers of the files say; nothing else is read."""
     seen = _Weights()
-    for file in sorted(path.glob("model*.safetensors")):
-        header = safetensors_header(file)
-        if header is None:
-            raise CorruptModel(f"{file.name} of {display_name(path)} is damaged.", param=file.name)
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        shapes = {name: entry["shape"] for name, entry in entries.items()}
-        for name, entry in entries.items():
-            seen.dtypes[str(entry["dtype"]).lower()] += math.prod(shapes[name])
-            start, end = entry["data_offsets"]
-            seen.add(name, end - start, shapes, config)
+    for tensors in require_directory(path, display_name(path)).values():
+        shapes = {each.name: each.shape for each in tensors}
+        for each in tensors:
+            seen.dtypes[each.dtype.lower()] += each.count
+            seen.add(each, shapes, config)
     return seen

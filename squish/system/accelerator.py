@@ -1,0 +1,27 @@
+"""What MLX computes with on this machine, and the limits that follow from it. Both processes go by them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+# Bytes that models leave to everybody else where they share the memory: caches, activations, other programs.
+RESERVE = 1 << 30
+# Tokens of a prompt that one step takes at most. On a CPU more is no faster, and takes memory.
+PREFILL_STEP, PREFILL_STEP_ON_CPU = 2048, 512
+
+_WHEELS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda")
+_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # the second under Windows
+
+
+def has_cuda() -> bool:
+    """Whether there is an NVIDIA GPU and the MLX that is installed computes on it."""
+    return any(Path(device).exists() for device in _DEVICES) and any(map(_is_installed, _WHEELS))
+
+
+def _is_installed(wheel: str) -> bool:
+    try:
+        importlib.metadata.distribution(wheel)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
