@@ -71,7 +71,8 @@ def settle(text: dict[str, Any], arguments: Arguments) -> None:
     sliding = entries.get(_SLIDING, full)
     if "" in entries and arguments.module in _SCALE_FULL:
         sliding = {**full, "rope_type": "default", "rope_theta": first_value(text, *_LOCAL_THETAS)}
-    if _SLIDING not in (text.get("layer_types") or [_SLIDING]):
+    kinds = text.get("layer_types")
+    if isinstance(kinds, list) and kinds and _SLIDING not in kinds:
         sliding = full
     if arguments.reads("rope_parameters") and _BETA in arguments.words:
         full.setdefault(_BETA, 0)  # the code cannot do without; it scales nothing

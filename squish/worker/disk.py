@@ -53,7 +53,7 @@ class DiskTier:
         for path in self._by_age():
             tokens = self._tokens(path)
             if tokens is None:
-                self._discard(path, damaged=safetensors_header(path) is None)
+                self._discard(path, damaged=_metadata(path) is None)
             else:
                 found.append(Stored(path, tokens))
         return found
@@ -116,13 +116,21 @@ class DiskTier:
 
     def _tokens(self, path: Path) -> list[int] | None:
         """The tokens that a file holds; None when it is not whole or names another model."""
+        metadata = _metadata(path) or {}
         try:
-            metadata = safetensors.read(path, path.name)[1]
             if metadata["0.key"] != self._key:
                 return None
             return array("I", base64.b64decode(metadata["0.tokens"])).tolist()
-        except (OSError, CorruptModel, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
+
+
+def _metadata(path: Path) -> dict[str, Any] | None:
+    """What a file says of itself; None when it is not whole."""
+    try:
+        return safetensors.read(path, path.name)[1]
+    except (OSError, CorruptModel):
+        return None
 
 
 def _digest(path: Path) -> str:

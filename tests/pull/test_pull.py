@@ -486,7 +486,7 @@ def test_an_architecture_that_is_not_run_leaves_no_bytes_behind(machine: Machine
     ("changed", "message"),
     [
         ({"tokenizer.json": None}, f"{REPO} has no tokenizer"),
-        ({"config.json": b'{"model_type": ["llama"]}'}, "architecture .* is not one that mlx-lm runs"),
+        ({"config.json": b'{"model_type": ["llama"]}'}, "names no model_type"),
         ({WEIGHTS: None, "adapters.safetensors": b"weights"}, r"no weights that can be taken as they are"),
         ({"model.safetensors.index.json": b"[1]"}, r"model\.safetensors\.index\.json of org/tiny cannot be read"),
     ],
@@ -515,7 +515,7 @@ def test_a_missing_shard_is_named_before_weights_are_sent(machine: Machine, hub:
     index = {"weight_map": {"model.norm.weight": WEIGHTS, "lm_head.weight": "model-00002.safetensors"}}
     files = tiny_model() | {"model.safetensors.index.json": json.dumps(index).encode()}
     hub.add_repo(REPO, files)
-    with pytest.raises(UnsupportedModel, match=r"has no model-00002\.safetensors"):
+    with pytest.raises(UnsupportedModel, match=rf"model-00002\.safetensors of {REPO} is missing"):
         machine.pull(REPO)
     assert not hub.sent(WEIGHTS)
     with pytest.raises(CorruptModel, match=r"model-00002\.safetensors of copy is missing"):
