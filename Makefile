@@ -40,8 +40,15 @@ lint: $(READY) ## ruff, mypy and the import contracts
 
 check: lint test ## Everything that must be green
 
-bench: $(READY) ## Measure, as ratios within one run
-	@$(BIN)/python -m tests.bench
+# What stands behind `make bench --` goes to the benchmark, and is not to be made.
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+ARGS += $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+$(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS)):
+	@:
+endif
+
+bench: $(READY) ## Measure, as ratios within one run; beside llama-server: make bench -- --llama
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 screenshots: $(READY) ## Draw the pictures in screenshots/
 	@$(BIN)/python -m tests.screenshots

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import httpx2
 import msgspec
@@ -58,13 +59,17 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One streamed answer, in seconds since it was asked for. prompt, cached, completion: tokens, from the usage."""
+    """One streamed answer, in seconds since it was asked for. prompt, cached, completion: tokens, from the usage.
+
+    longest_gap: between two pieces of its text.
+    """
 
     first: float
     last: float
     prompt: int
     cached: int
     completion: int
+    longest_gap: float = 0.0
 
     @property
     def tps(self) -> float:
@@ -106,8 +111,11 @@ class Target:
     async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
 
-    async def ask(self, prompt: str, max_tokens: int) -> Answer:
-        """One greedy completion. Raises EngineError where the server does not answer, or reports no usage."""
+    async def ask(self, prompt: str, max_tokens: int, begun: asyncio.Event | None = None) -> Answer:
+        """One greedy completion. begun: set when its first text has come.
+
+        Raises EngineError where the server does not answer, or reports no usage.
+        """
         body = {
             "model": self.model,
             "prompt": prompt,
@@ -128,6 +136,8 @@ class Target:
                     chunk = _chunk(line)
                     if chunk and any(choice.text for choice in chunk.choices):
                         times.append(time.perf_counter() - started)
+                        if begun:
+                            begun.set()
                     usage = chunk.usage if chunk and chunk.usage else usage
         except httpx2.HTTPError as error:
             raise EngineError(f"{self.url} does not answer: {error or type(error).__name__}.") from error
@@ -135,7 +145,8 @@ class Target:
             raise EngineError(f"{self.url} sent no text, or reported no usage; nothing can be counted.")
         details = usage.prompt_tokens_details
         cached = details.cached_tokens or 0 if details else 0
-        return Answer(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens)
+        gap = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+        return Answer(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens, gap)
 
 
 def _chunk(line: str) -> _Chunk | None:

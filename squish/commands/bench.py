@@ -57,7 +57,7 @@ def bench(
     if longer := [str(length) for length in asked if length not in lengths]:
         console.note(f"Left out: prompts of {', '.join(longer)} tokens, for the context holds {context:,}.")
     plan = Plan(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
-    asyncio.run(_bench(settings, installed.manifest.id, plan, _other(compare), as_json))
+    asyncio.run(_bench(settings, installed, plan, _other(compare), as_json))
 
 
 def _installed(settings: Settings, model: str | None) -> Installed:
@@ -94,13 +94,15 @@ def _other(compare: str | None) -> tuple[str, str] | None:
     return url, model
 
 
-async def _bench(settings: Settings, model: str, plan: Plan, other: tuple[str, str] | None, as_json: bool) -> None:
+async def _bench(
+    settings: Settings, installed: Installed, plan: Plan, other: tuple[str, str] | None, as_json: bool
+) -> None:
     from contextlib import AsyncExitStack
 
     from squish.bench.measure import Figure, Target, measure
     from squish.bench.own_server import own_server
 
-    status = console.Status()
+    status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(own_server(settings.home))
         targets: list[Target] = [await stack.enter_async_context(Target(server.url, model, settings.api_key))]
@@ -113,15 +115,32 @@ async def _bench(settings: Settings, model: str, plan: Plan, other: tuple[str, s
         server.look()
     _remember(settings, model, sides[0])
     memory = Figure("peak memory", "GB", (server.peak / 1e9,))
+    own = (memory, *await _limits(settings, installed, sides[0], status))
     if as_json:
         ours, *others = sides
-        every = zip(targets, [(*ours, memory), *others], strict=True)
+        every = zip(targets, [(*ours, *own), *others], strict=True)
         console.out_json([_json(target, figures) for target, figures in every])
     else:
-        _print(targets, sides, memory)
+        _print(targets, sides, own)
 
 
-def _print(targets: list[Target], sides: list[tuple[Figure, ...]], memory: Figure) -> None:
+async def _limits(
+    settings: Settings, installed: Installed, figures: tuple[Figure, ...], status: console.Status
+) -> tuple[Figure, ...]:
+    """What the machine could do, measured when the server has gone; nothing where that cannot be found out."""
+    from squish.bench.limits import limits, weights_of
+    from squish.doctor.engine import probe
+
+    status.show("measuring memory and matrix products…")
+    probed = await asyncio.to_thread(probe, settings)
+    status.clear()
+    if isinstance(probed, str):
+        console.note(probed)
+        return ()
+    return limits(figures, weights_of(installed.path), probed)
+
+
+def _print(targets: list[Target], sides: list[tuple[Figure, ...]], own: tuple[Figure, ...]) -> None:
     from squish.bench.measure import rows
 
     headers = ["MEASURED"]
@@ -129,7 +148,7 @@ def _print(targets: list[Target], sides: list[tuple[Figure, ...]], memory: Figur
         headers += [target.model, "SPREAD", "CACHED"]
     headers += ["TIMES BETTER"] if len(targets) == 2 else []
     blank = ("",) * (len(headers) - 2)
-    table = [*rows(sides), (memory.name, f"{memory.median:.3g} {memory.unit}", *blank)]
+    table = [*rows(sides), *((each.name, f"{each.median:.4g} {each.unit}", *blank) for each in own)]
     console.table(headers, table, right=frozenset(range(1, len(headers))))
 
 

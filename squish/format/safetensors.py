@@ -46,6 +46,11 @@ class Tensor:
     def count(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes; a dtype that is not known is taken for one of four bytes."""
+        return self.count * _BITS.get(self.dtype, 32) // 8
+
 
 def header_length(start: bytes, file: str) -> int:
     """Bytes of the header that follows the first 8 bytes of a file. Raises CorruptModel."""

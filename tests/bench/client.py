@@ -1,40 +1,20 @@
-"""What the benchmarks share: a client that times an OpenAI server's streams, and a process to serve them."""
+"""What the benchmarks share: prompts that nobody has seen, servers as processes, and how a figure is printed."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import os
 import random
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 
 _WORDS = ("river", "stone", "lamp", "green", "seven", "paper", "north", "cloud", "apple", "winter", "glass", "road")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One streamed answer: seconds from the request to each piece of text."""
-
-    started: float
-    pieces: list[float]
-
-    @property
-    def ttft(self) -> float:
-        return self.pieces[0]
-
-    @property
-    def tps(self) -> float:
-        return (len(self.pieces) - 1) / (self.pieces[-1] - self.pieces[0])
-
-    @property
-    def longest_gap(self) -> float:
-        return max(b - a for a, b in zip(self.pieces, self.pieces[1:], strict=False))
+_START = 300.0
 
 
 def unique_prompt(words: int) -> str:
@@ -42,41 +22,31 @@ def unique_prompt(words: int) -> str:
     return " ".join(random.choice(_WORDS) for _ in range(words))
 
 
-class Server:
-    """An OpenAI server and the model to ask it for."""
-
-    def __init__(self, url: str, model: str) -> None:
-        self.model = model
-        self._client = httpx2.AsyncClient(base_url=url, timeout=1800)
-
-    async def stream(self, prompt: str, max_tokens: int) -> Stream:
-        body = {"model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
-        started = time.perf_counter()
-        pieces: list[float] = []
-        async with self._client.stream("POST", "/v1/completions", json=body) as response:
-            response.raise_for_status()
-            async for line in response.aiter_lines():
-                if line.startswith("data: {") and json.loads(line[6:])["choices"][0].get("text"):
-                    pieces.append(time.perf_counter() - started)
-        return Stream(started, pieces)
-
-    async def ready(self) -> None:
-        while True:
-            try:
-                (await self._client.get("/v1/models")).raise_for_status()
-                return
-            except httpx2.HTTPError:
-                await asyncio.sleep(0.1)
-
-
 @contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+def running(command: list[str], port: int, environment: Mapping[str, str], log: Path) -> Iterator[str]:
+    """A server until the block is left; gives its address once it answers. log: what it says."""
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as said, subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process:
+        try:
+            _wait(process, url, log)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + _START
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            last = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise SystemExit("\n".join([f"A server ended with {process.returncode}; last it said:", *last]))
+        try:
+            if httpx2.get(f"{url}/health", trust_env=False).status_code == 200:
+                return
+        except httpx2.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit(f"The server at {url} does not answer; see {log}.")
 
 
 def free_port() -> int:
@@ -84,6 +54,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def report(name: str, value: float, unit: str, goal: str = "") -> None:

@@ -6,8 +6,11 @@ It is set up as a worker is, BLAS included, and loads no model.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -17,6 +20,7 @@ from squish.worker.cpu import blas
 
 _SIDE = 1024
 _SECONDS = 1.0
+_READ = 512 << 20  # bytes: more than the caches of a processor hold
 
 
 def main() -> None:
@@ -32,6 +36,7 @@ def main() -> None:
         blas_path=str(report.path) if report.path else None,
         reason=report.reason,
         gflops=_gflops(),
+        read_gbps=_read_gbps(),
         warnings=report.warnings,
     )
     sys.stdout.buffer.write(msgspec.json.encode(probed))
@@ -56,6 +61,33 @@ def _gflops() -> float:
         started = time.perf_counter()
         mx.eval(matrix @ matrix)
         best = max(best, 2 * _SIDE**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def _read_gbps() -> float:
+    """10^9 bytes per second that one core or all read from memory, the best of those that fit into a second."""
+    import mlx.core as mx
+
+    if mx.default_device() != mx.Device(mx.cpu):
+        array = mx.ones((_READ // 4,), mx.int32)
+        mx.eval(array)
+        return _fastest(lambda: mx.eval(mx.max(array)))
+    import numpy as np
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    whole = np.ones(_READ // 8, np.int64)
+    parts = np.array_split(whole, cores)
+    with ThreadPoolExecutor(cores) as threads:
+        together = _fastest(lambda: sum(threads.map(np.max, parts)))
+    return max(together, _fastest(whole.max))
+
+
+def _fastest(read: Callable[[], object]) -> float:
+    best, end = 0.0, time.perf_counter() + _SECONDS
+    while not best or time.perf_counter() < end:
+        started = time.perf_counter()
+        read()
+        best = max(best, _READ / (time.perf_counter() - started) / 1e9)
     return best
 
 

