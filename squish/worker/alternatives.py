@@ -25,6 +25,9 @@ ANNOTATIONS = frozenset(
         "$schema",
     }
 )
+_PLAIN = ANNOTATIONS | {
+    "type", "properties", "required", "allOf", "unevaluatedProperties", "$defs", "definitions", "$id",
+}  # fmt: skip
 _TYPES = frozenset({"null", "boolean", "integer", "fraction", "string", "array", "object"})
 _MOST = 64  # alternatives that are compared, each with each
 _DEEPEST = 8
@@ -86,11 +89,15 @@ class Alternatives:
         return not kinds or (kinds == {"object"} and self._told_apart(a, b, depth))
 
     def _told_apart(self, a: dict[str, Any], b: dict[str, Any], depth: int) -> bool:
-        """Whether a property that one of them requires cannot be of both."""
+        """Whether a property that one of them requires cannot be of both, or must not be in the other."""
         mine, theirs = properties(a), properties(b)
-        return any(
-            name in mine and name in theirs and self._disjoint(mine[name], theirs[name], depth + 1)
-            for name in {*_required(a), *_required(b)}
+        return (
+            any(
+                name in mine and name in theirs and self._disjoint(mine[name], theirs[name], depth + 1)
+                for name in {*_required(a), *_required(b)}
+            )
+            or _forbids(a, _required(b))
+            or _forbids(b, _required(a))
         )
 
 
@@ -127,6 +134,33 @@ def distinct(schema: Schema) -> list[Any] | None:
         return None
     kinds = _kinds({"type": schema["type"]}) if "type" in schema else _TYPES
     return list({_identity(value): value for value in found if _kind(value) in kinds}.values())
+
+
+def _forbids(schema: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether one of these names cannot be in an object of this schema."""
+    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    return closed and any(name not in properties(schema) for name in names)
+
+
+def names_of(schema: Schema, root: Schema, seen: set[int]) -> set[str] | None:
+    """The properties that a schema and those it consists of know by name; None where they can know others.
+
+    seen: the ids of schemas that were looked at already.
+    """
+    schema = resolved(schema, root)
+    if id(schema) in seen:
+        return set()
+    seen.add(id(schema))
+    if not isinstance(schema, dict) or not schema.keys() <= _PLAIN:
+        return None
+    found = set(properties(schema))
+    parts = schema.get("allOf", [])
+    for each in parts if isinstance(parts, list) else ():
+        inner = names_of(each, root, seen)
+        if inner is None:
+            return None
+        found |= inner
+    return found
 
 
 def _kinds(schema: dict[str, Any]) -> frozenset[str]:

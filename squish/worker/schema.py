@@ -80,6 +80,9 @@ class Holdable:
             return schema
         if not isinstance(schema, dict):
             raise Unheld(f"{at or 'it'} must be a schema, an object.")
+        schema = _with_required(schema)
+        if not isinstance(schema.get("required", []), list):
+            raise Unheld(f"{f'{at}.required'.lstrip('.')} must be a list of names.")
         inner = {key: self._member(key, value, f"{at}.{key}" if at else key) for key, value in schema.items()}
         if inner.get("not") in ({}, True):
             return False
@@ -124,9 +127,21 @@ class Holdable:
             if schema.get(key) in (True, {}):
                 del schema[key]
         self._unique(schema)
+        self._close(schema)
         for key in (*_NEVER_HELD, "uniqueItems", "not"):
             if key in schema:
                 self._drop(schema, key, at)
+
+    def _close(self, schema: dict[str, Any]) -> None:
+        """No other properties than those of all parts, said where all of them can be named."""
+        if schema.get("unevaluatedProperties") is not False or "additionalProperties" in schema:
+            return
+        if (names := alternatives.names_of(schema, self._root, set())) is not None:
+            del schema["unevaluatedProperties"]
+            schema["properties"] = alternatives.properties(schema) | {
+                name: True for name in sorted(names) if name not in alternatives.properties(schema)
+            }
+            schema["additionalProperties"] = False
 
     def _unique(self, schema: dict[str, Any]) -> None:
         """Items without repetition, where so few are possible that all lists of them can be written down."""
@@ -246,6 +261,21 @@ class Holdable:
             name = self._names_made[same] = f"squish-{len(self._names_made)}"
             self._made[name] = self._schema(schema, name)
         return {"$ref": f"#/$defs/{name}"}
+
+
+def _with_required(schema: dict[str, Any]) -> dict[str, Any]:
+    """A property that says of itself whether it is required, as in the first drafts, is said so by its object."""
+    known, listed = alternatives.properties(schema), schema.get("required", [])
+    says = {name: each["required"] for name, each in known.items() if isinstance(each, dict) and _is_switch(each)}
+    if not says or not isinstance(listed, list):
+        return schema
+    plain = {name: {k: v for k, v in known[name].items() if k != "required"} for name in says}
+    required = [*listed, *(name for name, wanted in says.items() if wanted and name not in listed)]
+    return {**schema, "properties": {**known, **plain}, "required": required}
+
+
+def _is_switch(schema: dict[str, Any]) -> bool:
+    return isinstance(schema.get("required"), bool)
 
 
 def _listed(names: Any) -> list[Any] | None:

@@ -166,10 +166,25 @@ TREE = {
         },
     },
 }
+TEXT = {"type": "string"}
 NAMES = {"type": "string", "enum": ["a", "b"]}
+SERDE = {
+    "oneOf": [
+        {"type": "object", "required": ["A"], "properties": {"A": {"type": "integer"}}, "additionalProperties": False},
+        {"type": "string", "enum": ["B"]},
+        {"type": "object", "required": ["C"], "properties": {"C": TEXT}, "additionalProperties": False},
+    ]
+}
+COMPOSITE = {
+    "type": "object",
+    "allOf": [
+        {"type": "object", "properties": {"a": TEXT}, "required": ["a"]},
+        {"type": "object", "properties": {"b": TEXT}},
+    ],
+    "unevaluatedProperties": False,
+}
 NAMED = {"type": "object", "propertyNames": NAMES, "properties": {"a": {"const": 1}, "c": {}}}
 ONE_OF = [{"type": "integer"}, {"type": "boolean"}, {"type": "null"}]
-TEXT = {"type": "string"}
 
 
 @pytest.mark.parametrize(
@@ -198,6 +213,9 @@ TEXT = {"type": "string"}
         ({"type": ["number", "null"], "minimum": 0}, [None, 2], [-1]),
         ({"type": "object", "if": {"required": ["a"]}, "unevaluatedProperties": True}, [{"b": 1}], [1]),
         ({"x-guidance": {"lenient": True, "whitespace_flexible": True}, "type": "integer"}, [1], ["x"]),
+        (SERDE, ["B", {"A": 1}, {"C": "x"}], [{"A": 1, "C": "x"}, {}, "A"]),
+        (COMPOSITE, [{"a": "x"}, {"a": "x", "b": "y"}], [{"a": "x", "c": 1}, {"b": "y"}]),
+        ({"type": "object", "properties": {"a": {}}, "unevaluatedProperties": False}, [{}, {"a": 1}], [{"b": 1}]),
         ({"$schema": "https://spec.openapis.org/oas/3.1/dialect/base", "type": "integer"}, [1], ["x"]),
     ],
     ids=lambda value: str(value)[:50],
@@ -224,7 +242,10 @@ def test_a_schema_is_held_as_it_is_meant(schema: dict[str, Any], fits: list[Any]
         ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, "if"),
         ({"type": "object", "properties": {"a": {}, "b": {}}, "minProperties": 2}, "minProperties"),
         ({"type": "object", "dependentRequired": {"a": ["b"]}}, "dependentRequired"),
-        ({"type": "object", "unevaluatedProperties": False}, "unevaluatedProperties"),
+        ({"type": "object", "unevaluatedProperties": {"type": "null"}}, "unevaluatedProperties"),
+        ({"unevaluatedProperties": False, "anyOf": [{"properties": {"a": {}}}]}, "unevaluatedProperties"),
+        ({"type": "string", "required": True}, "required must be a list"),
+        ({"properties": {"a": {"required": "b"}}}, "properties.a.required must be a list"),
         ({"type": "integer", "minimum": 10**30}, "minimum"),
         ({"properties": {"a": {"properties": {"b": {"type": "strin"}}}}}, "properties.a.properties.b: "),
         ({"$defs": {"A": {"type": "dict"}}, "properties": {"a": {"$ref": "#/$defs/A"}}}, "$defs.A: "),
@@ -359,3 +380,11 @@ def test_a_schema_made_to_take_long_is_asked_about_a_bounded_number_of_times(
         assert len(error.message) < 500
     assert asked <= 1002
     assert compared <= 2 * 20_000
+
+
+def test_a_property_that_says_of_itself_that_it_is_required_is_required() -> None:
+    schema = {"type": "object", "properties": {"a": TEXT | {"required": True}, "b": TEXT | {"required": False}}}
+    grammar = compiled(schema)
+    assert accepts(grammar, {"a": "x"})
+    assert not accepts(grammar, {"b": "x"})
+    assert not accepts(grammar, {})
