@@ -281,12 +281,13 @@ class ToolCallDelta(msgspec.Struct, frozen=True, tag="tool_call"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The last event of a row."""
+    """The last event of a row. stop: the stop string that ended it, if one did."""
 
     index: int
     reason: FinishReason
     usage: Usage
     timings: Timings
+    stop: str | None = None
 
 
 GenerationEvent = Queued | Loading | Accepted | Prefill | TextDelta | ReasoningDelta | ToolCallDelta | Finished

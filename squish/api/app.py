@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from squish.api import access
+from squish.api import access, dialects
 from squish.api.answer import answering
-from squish.api.dialects import DIALECTS
 from squish.api.error_handler import JsonErrors
 from squish.api.health import get_health
 from squish.api.metrics import Metrics, get_metrics
@@ -31,7 +30,7 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app.add_route(get_metrics, "/metrics", methods=read)
     app.add_route(list_models, "/v1/models", methods=read)
     app.add_route(get_model, "/v1/models/<id:path>", methods=read)
-    for dialect in DIALECTS:
+    for dialect in dialects.DIALECTS:
         for path, reader in dialect.answers.items():
             name = path.strip("/").replace("/", "_")
             app.add_route(answering(reader), path, methods=("POST",), name=name, stream=True)

@@ -31,7 +31,7 @@ RowEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finished
 
 @dataclass(slots=True)
 class Row:
-    """One answer as it grows. tool_calls: in the order in which they were begun."""
+    """One answer as it grows. tool_calls: in the order in which they were begun. stop: the string that ended it."""
 
     text: str = ""
     reasoning: str = ""
@@ -39,6 +39,7 @@ class Row:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    stop: str | None = None
 
     def add(self, event: RowEvent) -> None:
         match event:
@@ -49,8 +50,8 @@ class Row:
                 self.reasoning += text
             case ToolCallDelta():
                 self._add_call(event)
-            case Finished(reason=reason, usage=usage):
-                self.reason, self.usage = reason, usage
+            case Finished(reason=reason, usage=usage, stop=stop):
+                self.reason, self.usage, self.stop = reason, usage, stop
 
     def _add_call(self, event: ToolCallDelta) -> None:
         if event.call_index >= len(self.tool_calls):

@@ -41,23 +41,24 @@ class Reading:
 
 
 class StopMatcher:
-    """Looks for stop strings in text that arrives in pieces."""
+    """Looks for stop strings in text that arrives in pieces. matched: the one that came first, None before."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
         self._held = ""
-        self.matched = False
+        self.matched: str | None = None
 
     def feed(self, text: str) -> str:
-        """Text that can be sent. After a match `matched` is true and nothing more comes out."""
+        """Text that can be sent; after a match none."""
         if self.matched or not self._stops:
             return "" if self.matched else text
         text = self._held + text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, order) for order, stop in enumerate(self._stops) if (at := text.find(stop)) >= 0]
         if found:
-            self.matched = True
+            at, order = min(found)
+            self.matched = self._stops[order]
             self._held = ""
-            return text[: min(found)]
+            return text[:at]
         keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -183,7 +184,8 @@ class RowOutput:
         now = time.monotonic()
         first = self._first if self._first is not None else now
         usage = Usage(self._prompt_tokens, len(self.tokens), self.cached_tokens, self._reasoning_tokens)
-        return [*events, Finished(self._index, reason, usage, Timings(first - self._arrived, now - first))]
+        timings = Timings(first - self._arrived, now - first)
+        return [*events, Finished(self._index, reason, usage, timings, self._stops.matched)]
 
     def _read(self, segment: str) -> list[GenerationEvent]:
         """More text has come out of the detokenizer."""
@@ -250,7 +252,7 @@ class RowOutput:
     def _text(self, start: int, text: str) -> list[GenerationEvent]:
         """Text of the answer proper, which stop strings may end."""
         sent = self._stops.feed(text)
-        return self._content.send(start, sent, whole=self._stops.matched)
+        return self._content.send(start, sent, whole=self._stops.matched is not None)
 
     def _pause(self) -> list[GenerationEvent]:
         """Something else than text follows: what was held back has nothing to become."""

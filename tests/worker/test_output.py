@@ -25,7 +25,8 @@ def test_however_text_is_cut_it_ends_before_the_first_stop(text: str, stops: lis
         sent += matcher.feed(text[begin:end])
         assert not any(stop in sent for stop in stops)
     found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    assert matcher.matched == bool(found)
+    assert (matcher.matched is not None) == bool(found)
+    assert matcher.matched is None or text.startswith(matcher.matched, len(sent))
     if found:
         assert sent == text[: len(sent)]
         assert min(found) <= len(sent) or sent == text[: min(found)]
@@ -75,7 +76,9 @@ def read(pieces: list[bytes], stops: tuple[str, ...], logprobs: bool) -> tuple[s
             break
     else:
         events += output.finish("length")
-    assert sum(isinstance(event, Finished) for event in events) == 1
+    [finished] = [event for event in events if isinstance(event, Finished)]
+    assert finished.stop is None or finished.stop in stops
+    assert (finished.stop is not None) == (finished.reason == "stop")
     texts = [event for event in events if isinstance(event, TextDelta)]
     if logprobs:
         assert all(b"".join(e.bytes for e in event.logprobs) == event.text.encode() for event in texts)

@@ -1,0 +1,209 @@
+"""A dialect brings Structs and pure functions. This one is spoken in named events, and in lines of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from squish.api import bodies, dialects
+from squish.api.dialect import Asked, Dialect, Frames, Row
+from squish.api.errors import Failure
+from squish.api.frames import JsonLines, NamedEvents
+from squish.api.options import Options, Timing
+from squish.config.settings import Settings
+from squish.errors import InvalidInput, QueueFull, WorkerDied
+from squish.generation import (
+    Accepted,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    SamplingParams,
+    TextDelta,
+    TextPrompt,
+    Timings,
+    Usage,
+)
+from tests.api.raw_http import Server, ask, connected, parse, request_bytes, scripted
+
+
+class Wish(msgspec.Struct):
+    say: str
+    until: tuple[str, ...] = ()
+    whole: bool = False
+
+
+class Began(msgspec.Struct, tag="began"):
+    tokens: int
+
+
+class Piece(msgspec.Struct, tag="piece"):
+    text: str
+
+
+class Ended(msgspec.Struct, tag="ended"):
+    by: str | None
+
+
+class Ping(msgspec.Struct, tag="ping"):
+    pass
+
+
+class Broken(msgspec.Struct, tag="broken"):
+    why: str
+    id: str = ""
+
+
+class Spoken:
+    """The replies of the dialect."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+
+    def whole(self, rows: Sequence[Row]) -> msgspec.Struct:
+        return Ended(f"{rows[0].text}|{rows[0].stop}")
+
+    def chunks(self, event: GenerationEvent) -> Sequence[msgspec.Struct]:
+        match event:
+            case Accepted(prompt_tokens=(tokens, *_)):
+                return [Began(tokens)]
+            case TextDelta(text=text):
+                return [Piece(text)]
+            case _:
+                return []
+
+    def last(self, rows: Sequence[Row]) -> Sequence[msgspec.Struct]:
+        return [Ended(rows[0].stop)]
+
+    def alive(self, event: GenerationEvent | None) -> Sequence[msgspec.Struct]:
+        return [Ping()]
+
+    def failed(self, failure: Failure) -> Sequence[msgspec.Struct]:
+        return [Broken(failure.code)]
+
+
+def dialect(frames: Frames) -> Dialect:
+    def read(body: bytes) -> Asked:
+        wish = bodies.decode(body, Wish)
+        if not wish.say:
+            raise InvalidInput("say is empty.", param="say")
+        request = GenerationRequest("m", (TextPrompt(wish.say),), SamplingParams(stop=wish.until))
+        return Asked(request, Spoken(frames), not wish.whole)
+
+    def error(failure: Failure, request_id: str) -> Broken:
+        return Broken(failure.message, request_id)
+
+    return Dialect("test", ("/test",), ("/test/wish", "/test/none"), {"/test/wish": read}, error, id_header="wish-id")
+
+
+@pytest.fixture(params=[NamedEvents(), JsonLines()], ids=["events", "lines"])
+async def server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Server]:
+    monkeypatch.setattr(dialects, "DIALECTS", (*dialects.DIALECTS, dialect(request.param)))
+    settings = Settings(home=tmp_path, cache_dir=tmp_path / "models")
+    options = Options(timing=Timing(grace=0.0, comments=0.05))
+    async with scripted(settings, options) as running:
+        yield running
+
+
+def said(stream: bytes) -> list[dict[str, Any]]:
+    """The values of a chunked stream, in order; each event has the name that is in its value."""
+    values = []
+    for line in stream.split(b"\n"):
+        text = line.strip().removeprefix(b"data: ")
+        if text.startswith(b'{"type"'):
+            values.append(json.loads(text))
+    names = [line.strip()[7:].decode() for line in stream.split(b"\n") if line.startswith(b"event: ")]
+    assert names in ([], [value["type"] for value in values])
+    assert bool(names) is not (b"application/x-ndjson" in stream)
+    return values
+
+
+async def test_a_stream_in_its_own_events(server: Server) -> None:
+    async with connected(server, request_bytes("POST", "/test/wish", {"say": "x", "until": list("abcdef")})) as (
+        reader,
+        _,
+    ):
+        script = await server.sessions.admitted.get()
+        assert script.generation.request.sampling.stop == tuple("abcdef")
+        before = await reader.readuntil(b'{"type":"ping"}')  # while the prompt waits
+        script.accept(9)
+        script.say("Hello")
+        script.tell(Finished(0, "stop", Usage(9, 2), Timings(0.1, 0.2), stop="c"))
+        values = [value for value in said(before + await reader.read()) if value["type"] != "ping"]
+    assert values == [{"type": "began", "tokens": 9}, {"type": "piece", "text": "Hello"}, {"type": "ended", "by": "c"}]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_stream_that_breaks_in_its_own_words(server: Server, cancelled: bool) -> None:
+    async with connected(server, request_bytes("POST", "/test/wish", {"say": "x"})) as (reader, _):
+        script = await server.sessions.admitted.get()
+        script.accept(9)
+        script.say("Hel")
+        if cancelled:
+            script.generation.cancel()
+        else:
+            script.fail(WorkerDied("It died."))
+        values = said(await reader.read())
+    assert values[-1] == {"type": "broken", "why": "request_cancelled" if cancelled else "worker_died", "id": ""}
+    assert not [value for value in values if value["type"] == "ended"]
+
+
+async def test_a_whole_answer_and_the_stop_that_ended_it(server: Server) -> None:
+    asked = asyncio.create_task(ask(server, "POST", "/test/wish", {"say": "x", "whole": True, "until": ["end"]}))
+    script = await server.sessions.admitted.get()
+    script.accept()
+    script.say("Hi")
+    script.tell(Finished(0, "stop", Usage(9, 2), Timings(0.1, 0.2), stop="end"))
+    assert json.loads((await asked).body) == {"type": "ended", "by": "Hi|end"}
+
+
+async def test_failures_are_worded_by_the_dialect_of_the_path(server: Server) -> None:
+    cases: list[tuple[str, str, Any, int]] = [
+        ("POST", "/test/wish", {"say": ""}, 400),
+        ("POST", "/test/wish", b"{", 400),
+        ("GET", "/test/wish", None, 405),
+        ("GET", "/test/nowhere", None, 404),
+        ("DELETE", "/test", None, 404),
+    ]
+    for method, path, body, status in cases:
+        answer = await ask(server, method, path, body, **{"x-request-id": "abc"})
+        assert answer.status == status
+        assert answer.headers["wish-id"] == answer.headers["x-request-id"] == "abc"
+        found = json.loads(answer.body)
+        assert (found["type"], found["id"]) == ("broken", "abc")
+    assert "/test/wish and /test/none" in json.loads((await ask(server, "GET", "/test/nowhere")).body)["why"]
+    server.sessions.refusal = QueueFull("Full.")
+    full = await ask(server, "POST", "/test/wish", {"say": "x"})
+    assert (full.status, json.loads(full.body)["why"]) == (429, "Full.")
+    other = await ask(server, "GET", "/tester")
+    assert other.error["code"] == "unknown_url"
+    assert "wish-id" not in other.headers
+
+
+async def test_a_header_that_is_refused_is_worded_by_the_dialect_of_its_path(server: Server) -> None:
+    data = request_bytes("POST", "/test/wish", {"say": "x"}, **{"content-encoding": "gzip"})
+    async with connected(server, data) as (reader, _):
+        answer = parse(await reader.read())
+    assert (answer.status, json.loads(answer.body)["type"]) == (415, "broken")
+
+
+async def test_a_page_may_delete_where_it_may_ask(tmp_path: Path) -> None:
+    page = "https://app.example"
+    settings = replace(Settings(home=tmp_path, cache_dir=tmp_path / "models"), api_key="k")
+    async with scripted(settings, Options(cors_origins=(page,))) as server:
+        preflight = {"origin": page, "access-control-request-method": "DELETE"}
+        answer = await ask(server, "OPTIONS", "/v1/models/m", **preflight)
+    assert "DELETE" in answer.headers["access-control-allow-methods"]
+
+
+def test_an_event_without_a_name_is_a_mistake_in_the_dialect() -> None:
+    with pytest.raises(TypeError, match="Wish has no tag"):
+        NamedEvents().data(Wish("x"))
