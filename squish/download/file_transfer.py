@@ -10,7 +10,7 @@ from squish.download.disk import in_thread
 from squish.download.part_file import PartFile
 from squish.download.patience import Interrupted, Policy
 from squish.download.remote_file import Downloaded
-from squish.download.request import chunks, file_response
+from squish.download.request import Pace, file_response
 from squish.errors import CorruptModel, HubUnreachable, SquishError, StoreError
 
 if TYPE_CHECKING:
@@ -142,9 +142,10 @@ class FileTransfer:
         part.restart(strong)
 
     async def _receive(self, number: int, response: Response) -> None:
-        part, buffer = self._part, bytearray()
+        part, buffer, pace = self._part, bytearray(), Pace(self._policy)
         try:
-            async for chunk in chunks(response, self._policy):
+            async for chunk in response.aiter_raw():
+                pace.count(len(chunk))
                 buffer += chunk
                 if part.position(number) + len(buffer) > part.end(number):
                     buffer.clear()

@@ -60,7 +60,7 @@ async def file_response(
 
     try:
         async with asyncio.timeout(policy.stall) as deadline, opened(client, url, headers, own) as response:
-            deadline.reschedule(None)  # `chunks` watches over the body
+            deadline.reschedule(None)  # a Pace watches over the body
             _check_status(response, at_origin=is_same_host(response.url, httpx2.URL(url)))
             yield response
     except TimeoutError as error:
@@ -71,16 +71,20 @@ async def file_response(
         raise Interrupted(str(error) or type(error).__name__) from error
 
 
-async def chunks(response: Response, policy: Policy) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises Interrupted where fewer than `floor` bytes come in a stall period."""
-    since, seen = time.monotonic(), 0
-    async for chunk in response.aiter_raw():
-        yield chunk
-        seen += len(chunk)
-        if time.monotonic() - since > policy.stall:
-            if seen < policy.floor:
+class Pace:
+    """Watches over the speed of a body that arrives."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._since, self._seen = time.monotonic(), 0
+
+    def count(self, received: int) -> None:
+        """Take in that so many bytes came. Raises Interrupted where a stall period brought fewer than `floor` bytes."""
+        self._seen += received
+        if time.monotonic() - self._since > self._policy.stall:
+            if self._seen < self._policy.floor:
                 raise Interrupted("the server sends too slowly")
-            since, seen = time.monotonic(), 0
+            self._since, self._seen = time.monotonic(), 0
 
 
 def is_same_host(one: URL, other: URL) -> bool:

@@ -18,7 +18,7 @@ from squish.download.file_transfer import FileTransfer, broke_off, first_error
 from squish.download.part_file import PartFile
 from squish.download.patience import Interrupted, Policy
 from squish.download.remote_file import Downloaded, RemoteFile, bytes_from_start, bytes_on_disk
-from squish.download.request import chunks, file_response
+from squish.download.request import Pace, file_response
 from squish.errors import HubError, StoreError
 
 if TYPE_CHECKING:
@@ -155,9 +155,10 @@ class Download:
 
     async def _first_bytes(self, client: AsyncClient, file: RemoteFile, length: int) -> bytes:
         headers = {"Accept-Encoding": "identity", "Range": f"bytes=0-{length - 1}"}
-        found = bytearray()
+        found, pace = bytearray(), Pace(self._policy)
         async with file_response(client, file.url, headers, self._headers, self._policy) as response:
-            async for chunk in chunks(response, self._policy):
+            async for chunk in response.aiter_raw():
+                pace.count(len(chunk))
                 found += chunk
                 if len(found) >= length:
                     return bytes(found[:length])

@@ -13,10 +13,10 @@ def token(settings: Settings) -> str | None:
     if settings.hf_token:
         return settings.hf_token
     try:
-        text = _file().read_text(encoding="ascii").strip()
+        text = _file().read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError):
         return None
-    return text if text and text.isprintable() else None
+    return text if text and text.isascii() and text.isprintable() else None
 
 
 def headers(settings: Settings) -> dict[str, str]:

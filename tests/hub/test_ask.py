@@ -156,6 +156,8 @@ def test_the_token_of_a_login_is_found(tmp_path: Path, monkeypatch: pytest.Monke
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"hf_{variable}\n")
         assert token(settings) == f"hf_{variable}"
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfhf_marked\r\n")
+    assert token(settings) == "hf_marked"
     (tmp_path / "secret").write_bytes(b"hf\xff\n")
     assert token(settings) is None, "nothing that a header cannot carry"
 

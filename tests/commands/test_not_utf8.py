@@ -1,0 +1,97 @@
+"""Bytes that are not UTF-8: an argument, a variable or a path of them is named, and beside the models they do no harm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from squish.config.settings import KEYS
+from squish.errors import InvalidInput
+from squish.text import is_utf8, require_utf8
+from tests.conftest import SQUISH, clean_environment
+from tests.local_hub import tiny_model
+
+BYTES = b"a\xff\xfe"
+
+
+def squish(home: Path, *command: str | bytes, stdin: bytes = b"", at: bytes | None = None, **variables: bytes) -> str:
+    """Run the program as a user would; its code and all that it said."""
+    environment = {os.fsencode(key): os.fsencode(value) for key, value in clean_environment(home).items()}
+    environment |= {b"SQUISH_OFFLINE": b"1"} | {os.fsencode(key): value for key, value in variables.items()}
+    done = subprocess.run(
+        [SQUISH, *command], env=environment, input=stdin, capture_output=True, timeout=120, cwd=at, check=False
+    )
+    said = (done.stdout + done.stderr).decode()
+    assert "unforeseen" not in said and "Traceback" not in said
+    return f"{done.returncode} {said}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("pull", BYTES), ("pull", b"./" + BYTES + b".gguf"), ("pull", "smollm2:135m", "--name", BYTES),
+        ("run", BYTES), ("run", "m", "--prompt", BYTES), ("run", "m", "--system", BYTES), ("serve", "--host", BYTES),
+        ("show", BYTES), ("cp", "a", BYTES), ("rm", BYTES), ("verify", BYTES), ("search", BYTES), ("catalog", BYTES),
+        ("bench", BYTES), ("stop", BYTES), ("chats", "show", BYTES), ("config", "show", BYTES), (BYTES,),
+        ("list", b"--" + BYTES),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_argument_is_named(tmp_path: Path, command: tuple[str | bytes, ...]) -> None:
+    said = squish(tmp_path, *command)
+    assert said.startswith("2 ") and "'a??" in said.replace("./", "").replace("--", "")
+    assert "not UTF-8" in said
+
+
+@pytest.mark.parametrize("variable", [key.variable for key in KEYS])
+def test_a_variable_is_named(tmp_path: Path, variable: str) -> None:
+    assert squish(tmp_path, "list", **{variable: BYTES}).startswith(
+        f"2 squish: {variable} has bytes that are not UTF-8."
+    )
+
+
+def test_a_place_is_named(tmp_path: Path) -> None:
+    place = os.fsencode(tmp_path) + b"/" + BYTES
+    os.mkdir(place)  # noqa: PTH102  a name that no Path writes
+    assert "HOME has bytes that are not UTF-8" in squish(tmp_path, "list", HOME=place)
+    assert "SQUISH_CACHE_DIR has bytes that are not UTF-8" in squish(tmp_path, "list", SQUISH_CACHE_DIR=b"x", at=place)
+    with open(place + b"/m.gguf", "wb") as file:  # noqa: PTH123
+        file.write(b"GGUF")
+    said = squish(tmp_path, "pull", "./m.gguf", at=place)
+    assert said.startswith("2 ") and "The path" in said and "not UTF-8" in said
+
+
+def test_a_file_of_a_model_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    source.mkdir()
+    for name, content in tiny_model().items():
+        (source / name).write_bytes(content)
+    with open(os.fsencode(source) + b"/" + BYTES + b".json", "wb") as file:  # noqa: PTH123
+        file.write(b"{}")
+    said = squish(tmp_path, "pull", str(source))
+    assert "has a file whose name is not safe to store: 'a??.json'" in said and "Rename it" in said
+
+
+def test_directories_beside_the_models_are_no_harm(tmp_path: Path) -> None:
+    store = os.fsencode(tmp_path / ".squish" / "models")
+    for directory in (store + b"/" + BYTES, store + b"/.partial/" + BYTES):
+        os.makedirs(directory)  # noqa: PTH103
+        with open(directory + b"/file", "wb") as file:  # noqa: PTH123
+            file.write(b"x")
+    for command in (("list",), ("list", "--json"), ("verify",), ("doctor",), ("show", "m"), ("rm", "m"), ("prune",)):
+        squish(tmp_path, *command)
+    assert os.listdir(store + b"/.partial") == []  # noqa: PTH208
+
+
+def test_what_is_piped_in_is_read_as_well_as_it_can_be(tmp_path: Path) -> None:
+    assert "not in the catalog" in squish(tmp_path, "run", "nothing:1b", stdin=BYTES)
+
+
+def test_a_text_is_utf8_or_it_is_named() -> None:
+    require_utf8("ä", "The path")
+    assert not is_utf8(os.fsdecode(BYTES))
+    with pytest.raises(InvalidInput, match=r"The path 'a\?\?' has bytes"):
+        require_utf8(os.fsdecode(BYTES), "The path")
