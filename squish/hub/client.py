@@ -121,7 +121,7 @@ class Hub:
             return self.gated(repo_id)
         if answer.code == "RevisionNotFound":
             return ModelNotFound(f"{repo_id} has no revision {revision!r}.", param="model")
-        # The Hub answers 401 for a repository that does not exist, or that is not for everybody to know of.
+        # The Hub answers 401 for a repository that does not exist, and for a private one.
         unknown = answer.status in (401, 404) and not answer.message.startswith("Invalid credentials")
         return self._not_found(repo_id) if unknown or answer.code == "RepoNotFound" else _failed(answer, repo_id)
 

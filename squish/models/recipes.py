@@ -105,7 +105,7 @@ def untagged(id: ModelId, suffix: str) -> ModelId:
 
 
 def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
-    """Whether a model with this config.json is compressed in this way; which mixture it is cannot be told."""
+    """Whether a model with this config.json is compressed in this way; which mixture it is cannot be seen."""
     found = config.get("quantization")
     if not isinstance(found, Mapping):
         return False

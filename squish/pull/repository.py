@@ -159,7 +159,7 @@ def _no_gguf(snapshot: Snapshot, tag: str | None) -> SquishError:
     """The error for a repository without a model in a .gguf file."""
     repo = snapshot.repo_id
     if any(file.path.lower().endswith(".gguf") for file in snapshot.files):
-        problem = f"The .gguf files of {repo} belong to a model, such as its projector for images, but are none."
+        problem = f"The .gguf files of {repo} belong to a model, such as its projector for images, but hold none."
         return UnsupportedModel(problem, hint=_ELSEWHERE, param="model")
     if tag is None:
         return UnsupportedModel(f"{repo} has no .safetensors and no .gguf weights.", param="model")

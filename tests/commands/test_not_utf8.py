@@ -1,4 +1,4 @@
-"""Bytes that are not UTF-8: an argument, a variable or a path of them is named, and beside the models they do no harm."""
+"""Bytes that are not UTF-8: in an argument, a variable or a path they are named; beside the models they do no harm."""
 
 from __future__ import annotations
 

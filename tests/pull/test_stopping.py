@@ -72,6 +72,14 @@ def test_a_server_that_holds_back_does_not_hold_the_program(
     assert not hub.released.is_set()
 
 
+@pytest.mark.parametrize("command", ["search", "doctor"])
+def test_a_hub_that_drips_does_not_hold_other_commands(hub: LocalHub, tmp_path: Path, command: str) -> None:
+    hub.fault("api", Fault(drip="body"))
+    environment = clean_environment(tmp_path) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
+    interrupt([SQUISH, command], environment, lambda: bool(hub.requests))
+    assert not hub.released.is_set()
+
+
 def test_a_name_server_that_does_not_answer_does_not_hold_the_program(tmp_path: Path) -> None:
     program = (
         "import pathlib, socket, sys, threading\n"
