@@ -169,8 +169,8 @@ class SquishApp(App[None], inherit_bindings=False):
                 self.run_worker(self._cancel_download(transfer), exit_on_error=False)
 
         arrived = figures.size(transfer.done)
-        question = f"Stop the download of {clean(transfer.id)} and delete the {arrived} of it?"
-        self.push_screen(ConfirmScreen("Cancel download", question, "Delete"), answered)
+        question = f"Stop the download of {clean(transfer.id)} and delete the {arrived} downloaded so far?"
+        self.push_screen(ConfirmScreen("Cancel download", question, "Delete", "Keep"), answered)
 
     async def _cancel_download(self, transfer: Transfer) -> None:
         try:
@@ -179,7 +179,7 @@ class SquishApp(App[None], inherit_bindings=False):
             self.notify(clean(error.message), severity="error", markup=False)
             return
         if freed:
-            self.notify(f"{figures.size(freed)} deleted.", markup=False)
+            self.notify(f"{figures.size(freed)} freed.", markup=False)
 
     def _download_ended(self, transfer: Transfer) -> None:
         self._show_background_work()

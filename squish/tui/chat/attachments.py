@@ -110,5 +110,5 @@ def _look(name: str, directory: Path) -> Mention | None:
         except (OSError, RuntimeError, ValueError):
             return None
     if re.search(r"/|\.[A-Za-z0-9]{1,5}$", name.rstrip(_TRAILING)):
-        return Mention(name, directory / name, problem="no such file", missing=True)
+        return Mention(name, directory / name, problem="not found", missing=True)
     return None

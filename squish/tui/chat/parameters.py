@@ -43,7 +43,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("max_tokens", "max", "tokens of an answer", "2048", int),
     Parameter("seed", "seed", "a whole number; empty draws one", "random", int),
     Parameter("stop", "stop", "up to 64 texts, | between", "none", _stops),
-    Parameter("thinking", "think", "on or off; empty leaves it to the model", "as it likes", _switch),
+    Parameter("thinking", "think", "on or off; empty leaves it to the model", "model default", _switch),
     Parameter("system", "system", "system prompt", "none", str),
 )
 

@@ -31,7 +31,7 @@ class DownloadDrawer(ModalScreen[None]):
         with Vertical(id="drawer") as box:
             box.border_title = "Downloads"
             yield TransferList(self._downloads)
-            yield Static("Nothing is on its way. F3 finds models.", id="nothing")
+            yield Static("No downloads. F3 finds models.", id="nothing")
             yield Keys()
 
     def on_mount(self) -> None:

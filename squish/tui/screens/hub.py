@@ -205,7 +205,7 @@ class HubScreen(Screen[None]):
         if find and self._machine:
             card.show(find, self._choice.context, self._machine, self._state(find.name))
         else:
-            card.show_nothing("Nothing is as large, as small or as named. Change the filters, or write less.")
+            card.show_nothing("No model matches. Loosen a filter or shorten the search.")
 
     def _state(self, name: str) -> str:
         transfer = self._downloads.find(name)
@@ -225,12 +225,12 @@ class HubScreen(Screen[None]):
         banner.display = self._first_run and not self._search.installed()
         if active:
             name = clean(active[0].id)
-            banner.update(f"{name} is on its way. The chat opens when it is here. ctrl+t shows how far it is.")
+            banner.update(f"{name} is being downloaded. The chat opens when it is complete. ctrl+t shows the progress.")
         else:
             banner.update(
                 Content.assemble(
                     ("Welcome. ", "bold"),
-                    "These models fit this machine, small ones first: ",
+                    "These models fit this machine, smallest first: ",
                     ("enter", "bold $text-accent"),
                     " downloads the marked one and opens the chat.",
                 )

@@ -23,6 +23,7 @@ from squish.runtime import Runtime
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import actions, loading, preferences, status_facts
+from squish.tui.advice import hint
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
 from squish.tui.memory_readings import MemoryReadings
@@ -99,7 +100,7 @@ class LibraryScreen(Screen[None]):
             self._do("unload", manifest.id)
         else:
             requests = status.running + status.waiting
-            text = f"{clean(manifest.id)} works on {requests} request{'s' * (requests > 1)}, which would fail."
+            text = f"{clean(manifest.id)} is answering {requests} request{'s' * (requests > 1)}, which would fail."
             self._ask("Unload while it answers", text, "Unload", "unload", manifest.id)
 
     def action_pin(self) -> None:
@@ -142,8 +143,8 @@ class LibraryScreen(Screen[None]):
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             failure = fault(error)
         if failure:
-            hint = f"\n{clean(failure.hint)}" if failure.hint else ""
-            self.app.notify(clean(failure.message) + hint, severity="error", markup=False)
+            advised = hint(failure)
+            self.app.notify(f"{clean(failure.message)}\n{advised}".rstrip(), severity="error", markup=False)
         if self.is_mounted:
             self._show()
 
@@ -160,7 +161,7 @@ class LibraryScreen(Screen[None]):
     async def _delete(self, id: str) -> None:
         await self._runtime.sessions.unload(id)
         freed = await asyncio.to_thread(self._runtime.store.remove, id)
-        self.app.notify(f"{clean(id)} is deleted. {figures.size(freed)} are free.", markup=False)
+        self.app.notify(f"{clean(id)} deleted, {figures.size(freed)} freed.", markup=False)
         self._pinned -= {id}
         preferences.remember_pin(self._runtime.settings, id, False)
 

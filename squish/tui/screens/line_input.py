@@ -25,7 +25,7 @@ class LineScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="line") as box:
             box.border_title = self._title
-            box.border_subtitle = "enter takes it · esc closes"
+            box.border_subtitle = "enter saves · esc closes"
             yield Input(self._value, compact=True)
 
     def on_mount(self) -> None:

@@ -21,6 +21,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.names import RepoName, parse
 from squish.text import clean
+from squish.tui.advice import hint
 from squish.tui.faults import fault
 from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
@@ -54,7 +55,7 @@ class ModelCardScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="whole") as box:
             box.border_title = Content(clean(self._find.name)).truncate(60, ellipsis=True)
-            box.border_subtitle = "enter takes it · pgdn read on · esc close"
+            box.border_subtitle = "enter downloads · pgdn read on · esc close"
             lines = [about(self._find, ""), *fit_lines(self._find, self._tokens, self._machine)[:1]]
             yield Static(Content("\n").join(lines), id="facts", markup=False)
             yield OptionList(id="variants", markup=False, compact=True)
@@ -90,12 +91,12 @@ class ModelCardScreen(ModalScreen[str | None]):
         state = self.query_one("#state", Static)
         state.display = bool(event.error) or not event.text
         if event.error:
-            hint = f"\n{clean(event.error.hint)}" if event.error.hint else ""
+            advised = f"\n{hint(event.error)}".rstrip()
             state.update(
-                Content.assemble(("✕ ", "$text-warning"), clean(event.error.message), (hint, "$foreground-muted"))
+                Content.assemble(("✕ ", "$text-warning"), clean(event.error.message), (advised, "$foreground-muted"))
             )
         elif not event.text:
-            state.update("Nothing is written about it on the Hub.")
+            state.update("No model card.")
         else:
             palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
             await self.query_one("#readme").mount(frozen(event.text, palette))

@@ -18,6 +18,7 @@ from squish.runtime import Runtime
 from squish.sessions.activity import RequestState, RequestStatus
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
+from squish.tui.advice import hint
 from squish.tui.api_server import ApiServer
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.keys import Keys
@@ -66,7 +67,7 @@ class ServerScreen(Screen[None]):
         yield Places("server")
         yield Static(id="state", markup=False)
         yield Table(_COLUMNS, id="requests")
-        yield Static("No request yet. The chat's own are shown here too.", id="nothing", markup=False)
+        yield Static("No requests yet. The chat's own are shown here, too.", id="nothing", markup=False)
         yield RichLog(id="log", max_lines=200, markup=False, highlight=False, wrap=True, min_width=20, auto_scroll=True)
         yield Keys()
 
@@ -171,9 +172,9 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
                 ("● on  ", "bold $text-success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
             )
         case "failed" if server.error:
-            hint = f" {clean(server.error.hint)}" if server.error.hint else ""
+            advised = f" {hint(server.error)}".rstrip()
             first = Content.assemble(
-                ("✕ ", "bold $text-error"), clean(server.error.message), (hint, "$foreground-muted")
+                ("✕ ", "bold $text-error"), clean(server.error.message), (advised, "$foreground-muted")
             )
         case "starting" | "stopping":
             first = Content.styled(f"◌ {server.state} …", "$text-warning")

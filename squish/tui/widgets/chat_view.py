@@ -20,6 +20,7 @@ from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui import actions
+from squish.tui.advice import hint
 from squish.tui.chat import attachments, context_meter
 from squish.tui.chat.answer_tasks import AnswerTasks
 from squish.tui.chat.context_meter import ContextMeter, Subject
@@ -78,7 +79,7 @@ class ChatView(Vertical):
         try:
             yield
         except SquishError as error:
-            self.app.notify(clean(f"{error.message} {error.hint or ''}"), severity="error", markup=False)
+            self.app.notify(f"{clean(error.message)} {hint(error)}".strip(), severity="error", markup=False)
 
     # ---- which chat
 
@@ -249,9 +250,9 @@ class ChatView(Vertical):
         if turn is None:
             return
         if not turn.answer.text or (turn.answer.reason == "stop" and turn.answer.phase == "done"):
-            self.app.notify("This answer is complete; r asks for another one.", markup=False)
+            self.app.notify("This answer is complete; r retries it.", markup=False)
         elif turn is not self._shown.turns[-1]:
-            self.app.notify("Only the last answer can go on.", markup=False)
+            self.app.notify("Only the last answer can be continued.", markup=False)
         else:
             self._shown.go_on(turn)
             await self._rewrite(turn)

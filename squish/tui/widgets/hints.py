@@ -25,11 +25,11 @@ class Hints(Static):
         found = actions.completions(draft)
         rows = [_completion(action) for action in found[:_COMMANDS_SHOWN]]
         if len(found) > _COMMANDS_SHOWN:
-            rows.append(Content.styled(f"… and {len(found) - _COMMANDS_SHOWN} more: write on", "$foreground-muted"))
+            rows.append(Content.styled(f"… and {len(found) - _COMMANDS_SHOWN} more; keep typing", "$foreground-muted"))
         if "@" in draft:
             rows += [_mention(each) for each in attachments.mentions(draft, Path.cwd())]
         if editing:
-            rows.append(Content.assemble(("edit  ", "bold $text-accent"), "enter asks this instead · esc leaves it"))
+            rows.append(Content.assemble(("edit  ", "bold $text-accent"), "enter sends this version · esc cancels"))
         if queued:
             rows.append(Content.assemble(("next  ", "bold $text-accent"), clean(queued.partition("\n")[0])))
         self.update(Content("\n").join(rows))
@@ -44,5 +44,5 @@ def _completion(action: actions.Action) -> Content:
 def _mention(mention: attachments.Mention) -> Content:
     about = mention.problem or figures.size(mention.size)
     style = "$text-warning" if mention.problem else "$foreground-muted"
-    sent = " · stays a word" if mention.missing else " · cannot be sent" if mention.problem else ""
+    sent = ", sent as plain text" if mention.missing else " · cannot be sent" if mention.problem else ""
     return Content.assemble(("⎘ ", "bold $text-accent"), clean(mention.name), (f"  {about}{sent}", style))

@@ -40,7 +40,7 @@ class ModelCard(Static):
 def about(find: Found, state: str) -> Content:
     """`org/repo · 8.0B · 4.5 bits · 4.5 GB · ↓ 12k · ♥ 33 · 2026-01-31 · license to accept`."""
     facts = [clean(_origin(find.repo))] if find.repo != find.name else []
-    facts += [figures.parameters(find.parameters)] if find.parameters else ["size not known"]
+    facts += [figures.parameters(find.parameters)] if find.parameters else ["size unknown"]
     facts += [f"{find.bits:g} bits"] if find.bits else []
     facts += [_on_disk(find)] if find.size else []
     facts += ["gguf"] if find.kind == "gguf" else []
@@ -48,7 +48,7 @@ def about(find: Found, state: str) -> Content:
     facts += [f"♥ {figures.amount(find.likes)}"] if find.likes else []
     facts += [f"updated {clean(find.updated)}"] if find.updated else []
     first = [(f"{state} · ", "bold $text-success")] if state else []
-    gated = [(" · its license must be accepted on the Hub first", "$text-warning")] if find.gated else []
+    gated = [(" · accept its license on the Hub first", "$text-warning")] if find.gated else []
     return Content.assemble(*first, (" · ".join(facts), "$foreground-muted"), *gated)
 
 
@@ -71,14 +71,12 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
     """Whether it fits at a context, with the numbers, and the longest context that does."""
     needs = filters.estimate(find, context, machine)
     if needs is None:
-        return [
-            Content.styled("Nobody says how large it is: whether it fits shows when it is loaded.", "$text-warning")
-        ]
+        return [Content.styled("Size unknown; fit is checked on load.", "$text-warning")]
     symbol, _, style = FIT_LOOKS[found := fit.verdict(needs, machine)]
     sentence = {
         "yes": f"It fits: {figures.size(needs.needed)} of the {figures.size(machine.free)} of {machine.kind} free now.",
-        "tight": f"It fits when others make room: it needs {figures.size(needs.needed)}, {figures.size(machine.free)} "
-        f"of {figures.size(machine.total)} {machine.kind} are free.",
+        "tight": f"It fits once other programs make room: it needs {figures.size(needs.needed)}, "
+        f"{figures.size(machine.free)} of {figures.size(machine.total)} {machine.kind} are free.",
         "no": f"It does not fit: it needs {figures.size(needs.needed)}, this machine has "
         f"{figures.size(machine.total)} of {machine.kind}.",
     }[found]
@@ -88,8 +86,10 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
     sums += f"{figures.size(needs.overhead)} = {'' if needs.exact else 'about '}{figures.size(needs.needed)}"
     if machine.float32 and needs.weights > find.size:
         sums += " · a CPU computes in float32"
-    longest = fit.largest_context(fit.guessed(find.parameters), find.size, machine, filters.CONTEXTS[-1])
-    limit = f"fits up to {longest // 1024}k" if longest else "fits at no context"
+    longest = fit.largest_context(
+        fit.guessed(find.parameters), find.size, machine, find.context_length or filters.CONTEXTS[-1]
+    )
+    limit = f"fits up to {longest // 1024}k" if longest else "does not fit at any context"
     return [
         Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else "")),
         Content.assemble(

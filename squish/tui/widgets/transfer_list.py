@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 from squish import figures
 from squish.text import clean
 from squish.tui import actions
+from squish.tui.advice import hint
 from squish.tui.downloads import Downloads, State, Transfer
 from squish.tui.messages import CancelDownload, UseModel
 from squish.tui.scheduling import after_refresh
@@ -21,19 +22,19 @@ TICK = 0.25
 _BAR = 16
 
 _LOOKS: dict[State, tuple[str, str, str]] = {
-    "waiting": ("◌", "waits for its turn", "$text-warning"),
+    "waiting": ("◌", "queued", "$text-warning"),
     "running": ("⇣", "", "$text-primary"),
     "paused": ("‖", "paused", "$text-warning"),
     "failed": ("✕", "failed", "$text-error"),
     "done": ("✓", "installed", "$text-success"),
 }
 _PHASES = {
-    "resolve": "asks the Hub",
-    "download": "downloads",
-    "compress": "compresses",
-    "import": "imports",
-    "measure": "measures",
-    "verify": "checks",
+    "resolve": "asking the Hub",
+    "download": "downloading",
+    "compress": "compressing",
+    "import": "importing",
+    "measure": "measuring",
+    "verify": "verifying",
 }
 
 
@@ -68,7 +69,7 @@ def row(transfer: Transfer, width: int) -> Content:
     name = Content(clean(transfer.id)).truncate(max(width - state.cell_length - 4, 8), ellipsis=True, pad=True)
     first = Content.assemble((f"{symbol} ", style), name.stylize("bold"), "  ", state)
     if transfer.error:
-        why = clean(f"{transfer.error.message} {transfer.error.hint or ''}")
+        why = f"{clean(transfer.error.message)} {hint(transfer.error)}".strip()
         return Content.assemble(first, (_indented(why, width), "$foreground-muted"))
     second = Content.assemble("\n  ", (_figures(transfer, width), "$foreground-muted"))
     notice = _indented(clean(transfer.notice), width) if transfer.notice else ""

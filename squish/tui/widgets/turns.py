@@ -13,6 +13,7 @@ from textual.widgets import Static
 from squish import figures
 from squish.errors import SquishError
 from squish.text import clean
+from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
 from squish.tui.widgets.markdown import LiveMarkdown, frozen
@@ -26,8 +27,10 @@ Part = Literal["question", "answer"]
 
 def error_content(error: SquishError) -> Content:
     """An error for people: what happened, and what to do about it on a line of its own."""
-    hint = f"\n{clean(error.hint)}" if error.hint else ""
-    return Content.assemble(("✕ ", "bold"), clean(error.message), (hint, "$foreground-muted"))
+    advised = hint(error)
+    return Content.assemble(
+        ("✕ ", "bold"), clean(error.message), (f"\n{advised}" if advised else "", "$foreground-muted")
+    )
 
 
 class QuestionView(Searchable):
@@ -153,9 +156,7 @@ def _note(answer: AnswerState, model: str) -> Content:
         case "waiting":
             return Content("◌ …")
         case "queued":
-            return Content(
-                f"◌ waiting in line, {answer.position - 1} before this" if answer.position > 1 else "◌ next in line"
-            )
+            return Content(f"◌ queued, {answer.position - 1} ahead" if answer.position > 1 else "◌ queued, next")
         case "loading":
             return Content(f"◌ loading {clean(model)} … {answer.in_phase:.0f} s")
         case "prefill":
@@ -171,9 +172,9 @@ def _prefill(answer: AnswerState) -> Content:
     fraction = answer.prefill_fraction
     counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
     return Content.assemble(
-        "◐ reading the prompt ",
+        "◐ prefill ",
         (figures.bar(fraction, 12), "$text-secondary"),
-        f" {figures.percent(fraction)} · {counts}",
+        f" {figures.percent(fraction)} · {counts} · {answer.in_phase:.0f} s",
     )
 
 
@@ -187,7 +188,7 @@ def _footer(answer: AnswerState) -> str:
         pieces += [figures.speed(answer.speed)] if answer.speed else []
         pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}")
     elif answer.phase == "done":
-        pieces.append("the model had nothing to say")
+        pieces.append("empty answer")
     if answer.reason == "length":
-        pieces.append("cut at its limit")
+        pieces.append("reached max tokens")
     return " · ".join(pieces)

@@ -59,7 +59,7 @@ class Welcome(Static):
                 ("No model is installed yet", "bold"),
                 ("\n\nF3", "bold $text-accent"),
                 " finds one and downloads it.\n\n",
-                ("Or run this in another terminal; the chat notices:\n\n", "$foreground-muted"),
+                ("Or run this in another terminal; the chat notices it:\n\n", "$foreground-muted"),
                 (f"  squish pull {FIRST_MODEL}  ", "bold $text-accent on $panel"),
             )
         )
