@@ -51,7 +51,7 @@ class Found:
 
     size: bytes on disk once it is installed; bits: per weight, so that a repository of full precision, which is
     compressed while it is pulled, has the bits it gets; download: bytes that a pull fetches, None where that is not
-    known; memory: bytes needed at the context that was asked for; shape: what memory rests on, guessed where not
+    known; context_length: tokens that it was made for; memory: bytes needed at the context that was asked for; shape: what memory rests on, guessed where not
     exact; updated: `2026-01-31`.
     """
 
@@ -70,6 +70,7 @@ class Found:
     updated: str | None = None
     gated: bool = False
     download: int | None = None
+    context_length: int | None = None
 
 
 async def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
@@ -202,6 +203,7 @@ def _from_catalog(entry: CatalogEntry, context: int, here: fit.Machine) -> Found
     size = int(entry.parameters * entry.bits / 8)
     author = entry.repo.partition("/")[0]
     found = Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None, download=size)
+    found = replace(found, context_length=entry.context)
     package = entry.package
     if package and (file := packaged_file(package)):  # which a pull takes, and connects to nothing
         size = file.stat().st_size
@@ -236,7 +238,7 @@ def _from_store(installed: Installed, context: int, here: fit.Machine) -> Found:
     author = where.partition("/")[0] if manifest.source.startswith("hub:") else ""
     shape = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters)
     found = Found(manifest.id, where, author, "installed", manifest.parameters, None, manifest.size, 0, None, shape)
-    found = replace(found, bits=bits if 0 < bits <= _MOST_BITS else None)
+    found = replace(found, bits=bits if 0 < bits <= _MOST_BITS else None, context_length=manifest.context_length)
     return _weighed(found, context, here)
 
 

@@ -34,8 +34,8 @@ _ENDED: tuple[RequestState, ...] = ("done", "stopped", "failed")
 class RequestStatus:
     """A request at one moment. client: who asks, as the front door named it, empty for this program's own chat.
 
-    completion_tokens count pieces of text until the engine's own figure is there. ttft in seconds since the request,
-    None before the first token; tps: tokens per second of all its rows; seconds: since it began, until now or its end.
+    completion_tokens count pieces of text until the engine's own figure is there. ttft in seconds from the
+    prompt's arrival in the worker, without queue and load, None before the first token; tps: tokens per second of all its rows; seconds: since it began, until now or its end.
     """
 
     id: int
@@ -70,7 +70,9 @@ class Trace:
         self._client, self._model, self._rows = request.client, request.model, request.rows
         self._clock = clock
         self._began = clock()
+        self._accepted: float | None = None
         self._first: float | None = None
+        self._ttft: float | None = None
         self._last: float | None = None
         self._ended: float | None = None
         self._state: RequestState = "queued"
@@ -101,9 +103,12 @@ class Trace:
                 self._state = "loading"
             case Accepted(prompt_tokens=counts):
                 self._prompt, self._state = sum(counts), "prefill"
+                self._accepted = self._clock()
             case Prefill():
                 self._state = "writing" if self._first is not None else "prefill"
-            case Finished(reason=reason, usage=usage):
+            case Finished(reason=reason, usage=usage, timings=timings):
+                if self._ttft is None and self._first is not None:
+                    self._ttft = timings.ttft  # the engine's own figure, the same that the chat shows
                 self._completion += usage.completion_tokens
                 self._finished += 1
                 self._stopped = self._stopped or reason == "cancelled"
@@ -128,11 +133,14 @@ class Trace:
             state=self._state,
             prompt_tokens=self._prompt,
             completion_tokens=tokens,
-            ttft=self._first - self._began if self._first is not None else None,
+            ttft=self._ttft if self._ttft is not None else self._seen_ttft(),
             tps=(tokens - self._rows) / writing if writing > 0 and tokens > self._rows else 0.0,
             seconds=now - self._began,
             error=self._error,
         )
+
+    def _seen_ttft(self) -> float | None:
+        return None if self._first is None else self._first - (self._accepted or self._began)
 
     def _end(self, state: RequestState) -> None:
         self._state, self._ended = state, self._clock()

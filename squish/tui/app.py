@@ -195,7 +195,8 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def _show_background_work(self) -> None:
         """Tell the strip of the screen that is on what goes on behind it."""
-        for strip in self.screen.query(StatusStrip) if self.screen_stack else ():
+        strips = [strip for screen in self.screen_stack for strip in screen.query(StatusStrip)]
+        for strip in strips:  # also below a window
             strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
 
     def notify(self, message: str, **options: Any) -> None:

@@ -6,6 +6,7 @@ Plain objects on the event loop; screens look at `transfers` when they draw. Kno
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -27,7 +28,7 @@ State = Literal["waiting", "running", "paused", "failed", "done"]
 class Transfer:
     """One model on its way. name: as it was asked for; id: as it will be installed.
 
-    done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds.
+    done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds; since: when its phase began.
     """
 
     name: str
@@ -41,11 +42,17 @@ class Transfer:
     notice: str = ""
     error: SquishError | None = None
     fresh: bool = True
+    since: float = 0.0
     task: asyncio.Task[None] | None = None
 
     @property
     def active(self) -> bool:
         return self.state in ("waiting", "running")
+
+    @property
+    def in_phase(self) -> float:
+        """Seconds since the phase began; 0 when it does not run."""
+        return time.monotonic() - self.since if self.since and self.state == "running" else 0.0
 
     @property
     def fraction(self) -> float | None:
@@ -58,6 +65,8 @@ class Transfer:
             case PullStarted(id=id):
                 self.id = id
             case Progress(phase=phase, done=done, total=total, speed=speed, eta=eta):
+                if phase != self.phase or not self.since:
+                    self.since = time.monotonic()
                 self.phase, self.speed, self.eta = phase, speed, eta
                 if total or phase != "resolve":  # a resumed download keeps its figures until it has new ones
                     self.done, self.total = done, total

@@ -33,9 +33,9 @@ _COLUMNS = (
     Column("From", 0),
     Column("Model", 16, from_width=76),
     Column("In → out", 12, right=True),
-    Column("TTFT", 6, right=True, from_width=68),
+    Column("TTFT", 7, right=True, from_width=68),
     Column("tok/s", 5, right=True, from_width=100),
-    Column("Time", 7, right=True, from_width=84),
+    Column("Time", 10, right=True, from_width=84),
     Column("State", 10),
 )
 _STATES: dict[RequestState, tuple[str, str]] = {
@@ -150,12 +150,11 @@ class ServerScreen(Screen[None]):
     def _row(self, request: RequestStatus) -> tuple[Text, ...]:
         word, color = _STATES[request.state]
         rows = f" ×{request.rows}" if request.rows > 1 else ""
-        known = request.ttft is not None
         return (
             Text(clean(request.client.removeprefix("/v1/") or "this chat") + rows),
             Text(clean(request.model)),
             Text(f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}"),
-            Text(f"{request.ttft:.2f} s" if known else "–"),
+            Text(figures.seconds(request.ttft) if request.ttft is not None else "–"),
             Text(f"{request.tps:.0f}" if request.tps else "–"),
             Text(figures.seconds(request.seconds)),
             Text(word, self.app.theme_variables.get(color, "")),
@@ -187,7 +186,8 @@ def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
     counts = {
         "running": sum(each.state in ("loading", "prefill", "writing") for each in requests),
         "queued": sum(each.state == "queued" for each in requests),
-        "done": sum(each.state in ("done", "stopped") for each in requests),
+        "done": sum(each.state == "done" for each in requests),
+        "stopped": sum(each.state == "stopped" for each in requests),
         "failed": sum(each.state == "failed" for each in requests),
     }
     pieces = [f"{count} {name}" for name, count in counts.items()]

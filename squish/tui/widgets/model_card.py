@@ -86,9 +86,8 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
     sums += f"{figures.size(needs.overhead)} = {'' if needs.exact else 'about '}{figures.size(needs.needed)}"
     if machine.float32 and needs.weights > find.size:
         sums += " · a CPU computes in float32"
-    longest = fit.largest_context(
-        fit.guessed(find.parameters), find.size, machine, find.context_length or filters.CONTEXTS[-1]
-    )
+    most = find.context_length or filters.CONTEXTS[-1]
+    longest = fit.largest_context(find.shape or fit.guessed(find.parameters), find.size, machine, most)
     limit = f"fits up to {longest // 1024}k" if longest else "does not fit at any context"
     return [
         Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else "")),

@@ -61,7 +61,7 @@ class StatusStrip(Widget):
             bar = f" {figures.bar(facts.progress, 8)}" if detail >= 3 else ""
             pieces.append((f" {figures.percent(facts.progress)}{bar}", facts.style))
         if facts.weights and detail >= 2:
-            pieces.append((f"  {figures.size(facts.weights)}", "$foreground-muted"))
+            pieces.append((f"  weights {figures.size(facts.weights)}", "$foreground-muted"))
         if facts.speed and detail >= 1:
             pieces.append((f"  {figures.speed(facts.speed)}", "$foreground-muted"))
         return Content.assemble(*pieces)
@@ -72,9 +72,9 @@ class StatusStrip(Widget):
             # The first word, a symbol and a number, stays when there is no room for the figures.
             pieces.append((f"{work if detail >= 2 else work.partition(' ')[0]}  ", "$text-secondary"))
         if facts.process and detail >= 4:
-            pieces.append((f"model {figures.size(facts.process)}  ", "$foreground-muted"))
+            pieces.append((f"process {figures.size(facts.process)}  ", "$foreground-muted"))
         if facts.memory and detail >= 2:
             used, total = facts.memory.used, facts.memory.total
             bar = f"{figures.bar(used / total, 6)} " if detail >= 3 else ""
-            pieces.append((f"mem {bar}{figures.of_total(used, total)}", "$foreground-muted"))
+            pieces.append((f"system {bar}{figures.of_total(used, total)}", "$foreground-muted"))
         return Content.assemble(*pieces)

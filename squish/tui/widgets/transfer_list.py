@@ -84,9 +84,10 @@ def _indented(text: str, width: int) -> str:
 def _figures(transfer: Transfer, width: int) -> str:
     if transfer.state == "done":
         return figures.size(transfer.total)
-    fraction = transfer.fraction
-    if fraction is None:
-        return f"{figures.size(transfer.done)} so far" if transfer.done else "…"
+    fraction, waited = transfer.fraction, f"{transfer.in_phase:.0f} s" if transfer.in_phase >= 1 else ""
+    if fraction is None or not transfer.done:  # nothing to measure by: only the seconds move
+        so_far = f"{figures.size(transfer.done)} so far" if transfer.done else "…"
+        return " · ".join(filter(None, (so_far, waited)))
     pieces = [
         f"{figures.bar(fraction, _BAR if width >= 64 else 8)} {figures.percent(fraction)}",
         f"{figures.size(transfer.done)} of {figures.size(transfer.total)}",
@@ -95,6 +96,8 @@ def _figures(transfer: Transfer, width: int) -> str:
         pieces.append(f"{figures.size(int(transfer.speed))}/s")
     if transfer.eta is not None:
         pieces.append(f"{figures.seconds(transfer.eta)} left")
+    elif waited:
+        pieces.append(waited)
     return " · ".join(pieces)
 
 
