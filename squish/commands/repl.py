@@ -7,6 +7,7 @@ keeps what was written; it ends a single prompt.
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,9 @@ from squish.generation import (
     TextDelta,
 )
 from squish.runtime import Runtime
+from squish.text import clean
+
+_PASTE_GAP = 0.02  # seconds between the lines of a paste
 
 _HELP = """\
   /help            this help
@@ -185,14 +189,15 @@ class Repl:
         self._model = model
         self._settings = settings
         self._turns: list[Message] = kept.turns() if kept else []
+        self._joins_lines = False
 
     def run(self, runner: asyncio.Runner) -> None:
         """Read, answer, until /exit or Ctrl-D."""
-        _enable_line_editing()
+        self._joins_lines = sys.stdin.isatty() and not _edits_pastes()
         if sys.stdin.isatty():
             console.note(f"{self._model} · /help for help, Ctrl-D to leave")
         while (line := self._read()) is not None:
-            if line.startswith("/"):
+            if line.startswith("/") and "\n" not in line:
                 if not self._command(line):
                     return
             elif line.strip():
@@ -202,6 +207,8 @@ class Repl:
         """The next message; None at the end of input."""
         lines: list[str] = []
         while True:
+            # What was typed while an answer came is not a paste.
+            joins = self._joins_lines and (bool(lines) or not _line_waits())
             try:
                 line = input(("... " if lines else ">>> ") if sys.stdin.isatty() else "")
             except EOFError:
@@ -211,9 +218,12 @@ class Repl:
                 console.note()
                 lines.clear()
                 continue
-            if not line.endswith("\\"):
-                return "\n".join([*lines, line])
-            lines.append(line[:-1])
+            if line.endswith("\\"):
+                lines.append(line[:-1])
+            elif joins and _line_waits(_PASTE_GAP):
+                lines.append(line)
+            else:
+                return clean("\n".join([*lines, line]))
 
     def _command(self, line: str) -> bool:
         """Carry out a slash command; False ends the conversation."""
@@ -263,9 +273,21 @@ def with_stdin(prompt: str | None) -> str | None:
     return "\n\n".join(parts) or None
 
 
-def _enable_line_editing() -> None:
-    """Arrow keys and history in input(), where Python was built with readline."""
+def _edits_pastes() -> bool:
+    """Switch line editing on in input(), where Python has it; whether a paste of several lines stays one input.
+
+    GNU readline takes it as one. libedit, which macOS has, and no readline at all hand it out line by line.
+    """
     try:
-        import readline  # noqa: F401
+        import readline
     except ImportError:
-        pass
+        return False
+    if "libedit" in (readline.__doc__ or ""):
+        return False
+    readline.parse_and_bind("set enable-bracketed-paste on")  # Python switches it off
+    return True
+
+
+def _line_waits(seconds: float = 0.0) -> bool:
+    """Whether more is to be read on the terminal already: nobody types the next line in the same moment."""
+    return bool(select.select([sys.stdin], [], [], seconds)[0])

@@ -51,7 +51,8 @@ class Found:
 
     size: bytes on disk once it is installed; bits: per weight, so that a repository of full precision, which is
     compressed while it is pulled, has the bits it gets; download: bytes that a pull fetches, None where that is not
-    known; context_length: tokens that it was made for; memory: bytes needed at the context that was asked for; shape: what memory rests on, guessed where not
+    known; context_length: tokens that it was made for; memory: bytes needed at the context that was asked for;
+    shape: what memory rests on, guessed where not
     exact; updated: `2026-01-31`.
     """
 

@@ -35,7 +35,8 @@ class RequestStatus:
     """A request at one moment. client: who asks, as the front door named it, empty for this program's own chat.
 
     completion_tokens count pieces of text until the engine's own figure is there. ttft in seconds from the
-    prompt's arrival in the worker, without queue and load, None before the first token; tps: tokens per second of all its rows; seconds: since it began, until now or its end.
+    prompt's arrival in the worker, without queue and load, None before the first token; tps: tokens per second of
+    all its rows; seconds: since it began, until now or its end.
     """
 
     id: int

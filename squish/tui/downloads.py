@@ -28,7 +28,8 @@ State = Literal["waiting", "running", "paused", "failed", "done"]
 class Transfer:
     """One model on its way. name: as it was asked for; id: as it will be installed.
 
-    done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds; since: when its phase began.
+    done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds;
+    since: when its phase began.
     """
 
     name: str

@@ -7,8 +7,11 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import SQUISH
 
@@ -138,6 +141,29 @@ def test_the_repl_remembers_clears_and_stops(environment: dict[str, str], tmp_pa
     terminal.expect(">>> ")
     terminal.type("\x04")
     assert terminal.wait() == 0
+
+
+_NO_READLINE = "import sys; sys.modules['readline'] = None; import squish.cli; squish.cli.main()"
+
+
+@pytest.mark.parametrize("editing", ["readline", "none"])
+def test_a_paste_of_several_lines_is_one_message(editing: str, environment: dict[str, str], tmp_path: Path) -> None:
+    own = [str(SQUISH)] if editing == "readline" else [sys.executable, "-c", _NO_READLINE]
+    terminal = Terminal([*own, "run", MODEL, "--save", "--max-tokens", "8"], environment, tmp_path)
+    terminal.expect(">>> ")
+    lines = ["/etc is a folder", "\tred \x1b[31mrain", "third"] if editing == "readline" else ["one", "two", "three"]
+    pasted = "\n".join(lines)
+    terminal.type(f"\x1b[200~{pasted}\x1b[201~\r" if editing == "readline" else f"{pasted}\n")
+    terminal.expect("TTFT")
+    terminal.expect(">>> ")
+    terminal.type("\x04")
+    assert terminal.wait() == 0
+    listed = subprocess.run([SQUISH, "chats", "list", "--json"], env=environment, capture_output=True, check=True)
+    latest = str(json.loads(listed.stdout)[0]["id"])
+    shown = subprocess.run(
+        [SQUISH, "chats", "show", latest], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "\n".join(line.replace("\x1b[31m", "") for line in lines) in shown.stdout
 
 
 class Terminal:
