@@ -33,11 +33,6 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.download_drawer import DownloadDrawer
-from squish.tui.screens.help import HelpScreen
-from squish.tui.screens.hub import HubScreen
-from squish.tui.screens.library import LibraryScreen
-from squish.tui.screens.server import ServerScreen
 from squish.tui.terminal import CleanFilter, guarded_stderr, whole_pastes
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
@@ -81,9 +76,9 @@ class SquishApp(App[None], inherit_bindings=False):
 
     async def on_mount(self) -> None:
         self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._chat_clock))
-        self.add_mode("hub", lambda: HubScreen(self._runtime, self._machine, self.downloads))
-        self.add_mode("library", lambda: LibraryScreen(self._runtime, self._machine, self.downloads))
-        self.add_mode("server", lambda: ServerScreen(self._runtime, self._machine, self.server))
+        self.add_mode("hub", self._hub_screen)
+        self.add_mode("library", self._library_screen)
+        self.add_mode("server", self._server_screen)
         await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
         self.set_interval(TICK, self._show_background_work)
         self._pin_again()
@@ -93,6 +88,23 @@ class SquishApp(App[None], inherit_bindings=False):
         except SquishError as error:
             self.notify(clean(error.message), severity="error", markup=False)
         self._show_background_work()
+
+    # Screens and windows are imported when they are opened: the first paint waits for none of them.
+
+    def _hub_screen(self) -> Screen[None]:
+        from squish.tui.screens.hub import HubScreen
+
+        return HubScreen(self._runtime, self._machine, self.downloads)
+
+    def _library_screen(self) -> Screen[None]:
+        from squish.tui.screens.library import LibraryScreen
+
+        return LibraryScreen(self._runtime, self._machine, self.downloads)
+
+    def _server_screen(self) -> Screen[None]:
+        from squish.tui.screens.server import ServerScreen
+
+        return ServerScreen(self._runtime, self._machine, self.server)
 
     async def on_unmount(self) -> None:
         await self.downloads.close()
@@ -133,6 +145,8 @@ class SquishApp(App[None], inherit_bindings=False):
             self.push_screen(CommandPalette())
 
     def action_help(self) -> None:
+        from squish.tui.screens.help import HelpScreen
+
         if not isinstance(self.screen, HelpScreen):
             # In the chat one writes most of the time, so there the keys for that come first, as they are listed.
             self.push_screen(HelpScreen("prompt" if self.current_mode == "chat" else self.current_mode))
@@ -143,6 +157,8 @@ class SquishApp(App[None], inherit_bindings=False):
         self._show_background_work()
 
     def action_downloads(self) -> None:
+        from squish.tui.screens.download_drawer import DownloadDrawer
+
         if not isinstance(self.screen, DownloadDrawer):
             self.push_screen(DownloadDrawer(self.downloads))
 

@@ -16,7 +16,6 @@ from squish.errors import SquishError
 from squish.models import unfinished
 from squish.models.store import Store
 from squish.pull.events import Notice, Phase, Progress, Pulled, PullEvent, PullStarted
-from squish.pull.pull import pull
 from squish.tui.faults import fault
 
 AT_ONCE = 2
@@ -149,6 +148,8 @@ class Downloads:
             transfer.task = None
 
     async def _run(self, transfer: Transfer) -> None:
+        from squish.pull.pull import pull  # not before something is downloaded
+
         try:
             async with self._gate:
                 transfer.state = "running"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.message import Message
 
-from squish.chats.chats import ChatSettings
-from squish.errors import SquishError
-from squish.generation import GenerationEvent
-from squish.hub.search import Found
-from squish.memory.fit import Machine
-from squish.tui.chat.conversation import Turn
-from squish.tui.downloads import Transfer
-from squish.tui.hub.gguf_variants import Variant
+if TYPE_CHECKING:  # what a message carries is known to who sends it
+    from squish.chats.chats import ChatSettings
+    from squish.errors import SquishError
+    from squish.generation import GenerationEvent
+    from squish.hub.search import Found
+    from squish.memory.fit import Machine
+    from squish.tui.chat.conversation import Turn
+    from squish.tui.downloads import Transfer
+    from squish.tui.hub.gguf_variants import Variant
 
 
 class AnswerEvent(Message):

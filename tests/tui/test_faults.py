@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from textual import events
+from textual.screen import ModalScreen
 
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
@@ -101,3 +104,36 @@ async def test_leaving_while_a_download_runs_asks() -> None:
         assert app.is_running and isinstance(app, SquishApp)
         await pilot.press("ctrl+q", "y")
     assert app.return_code == 0
+
+
+def test_the_first_paint_imports_and_makes_only_what_it_shows() -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from tests.tui.scripted import MODELS, SMOL, ScriptedApp\n"
+        "async def main():\n"
+        "    app = ScriptedApp(*MODELS, model=SMOL.id)\n"
+        "    async with app.run_test() as pilot:\n"
+        "        await pilot.pause()\n"
+        "        print(len(list(app.screen.query('*'))), *sys.modules)\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    widgets, *modules = done.stdout.split()
+    assert int(widgets) <= 12
+    late = {
+        "squish.tui.screens.hub", "squish.tui.screens.library", "squish.tui.screens.server", "squish.tui.screens.help",
+        "squish.tui.screens.model_picker", "squish.tui.screens.chat_search", "squish.pull.pull", "squish.hub.client",
+        "rich.markdown", "markdown_it", "pygments", "textual.widgets._data_table", "textual.widgets._markdown",
+        "sanic", "numpy", "mlx", "huggingface_hub", "aiohttp", "httpx",
+    }  # fmt: skip
+    assert not late & set(modules)
+
+
+@pytest.mark.parametrize("key", ["ctrl+l", "ctrl+s", "ctrl+t", "f1"])
+async def test_a_window_is_a_handful_of_widgets(key: str) -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, ModalScreen))
+        assert len(list(app.screen.query("*"))) <= 6

@@ -11,6 +11,7 @@ from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.widgets.hints import Hints
+from squish.tui.widgets.keys import Keys
 from tests.tui.scenes import ask, first_run, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -108,3 +109,15 @@ async def test_a_command_takes_one_row_also_beside_the_parameters() -> None:
         await write(pilot, "/")
         await until(pilot, lambda: "… and" in screen_text(pilot))
         assert app.screen.query_one(Hints).size.height == 8
+
+
+async def test_a_click_on_a_key_at_the_bottom_is_that_key() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await pilot.click(Keys, offset=(bottom(pilot).index("model"), 0))
+        await until(pilot, lambda: isinstance(app.screen, ModelPicker))
+        await pilot.press("escape")
+        await until(pilot, lambda: bool(app.screen.query("#prompt")))
+        await pilot.click(Keys, offset=(bottom(pilot).index("find"), 0))
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen))

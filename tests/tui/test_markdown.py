@@ -17,7 +17,7 @@ from squish.tui.widgets.math_text import readable
 from tests.tui.scenes import ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
-PALETTE = Palette("default", "default", "default", dark=True)
+PALETTE = Palette("default", "default", "default", "default", dark=True)
 LIST = "".join(f"{number}. item **{number}** with `code`\n" for number in range(1, 400))
 CODE = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(150)) + "```\n"
 TABLE = "| a | b |\n|---|--:|\n| x | 1 |\n"

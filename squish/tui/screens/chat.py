@@ -23,10 +23,7 @@ from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ModelLoaded, OpenChat, SettingsChanged
-from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.line_input import LineScreen
-from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.widgets.chat_panels import ChatPanels
 from squish.tui.widgets.chat_view import ChatView
 from squish.tui.widgets.keys import Keys
@@ -128,6 +125,8 @@ class ChatScreen(Screen[None]):
         if name:
             await self._choose(name)
             return
+        from squish.tui.screens.model_picker import ModelPicker
+
         with self._view.telling():
             await self.app.push_screen(ModelPicker(self._model.installed(), self._shown.model), self._picked)
 
@@ -186,8 +185,9 @@ class ChatScreen(Screen[None]):
         self._panels.toggle_chats()
         self._refresh_list()
 
-    def action_toggle_params(self) -> None:
+    async def action_toggle_params(self) -> None:
         if self._panels.toggle_params():
+            await self._params.open()
             self._show_params()
             self._params.focus_first()
 
@@ -243,6 +243,8 @@ class ChatScreen(Screen[None]):
         if title:
             take(title)
             return
+        from squish.tui.screens.line_input import LineScreen
+
         with self._view.telling():
             await self.app.push_screen(LineScreen("Rename chat", clean(self._runtime.chats.get(id).title)), take)
 
@@ -270,6 +272,8 @@ class ChatScreen(Screen[None]):
         self._refresh()
 
     async def action_find(self, words: str = "") -> None:
+        from squish.tui.screens.chat_search import ChatSearchScreen
+
         await self.app.push_screen(ChatSearchScreen(self._runtime.chats, words), self._found)
 
     async def _found(self, hit: Hit | None) -> None:

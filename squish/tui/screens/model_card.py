@@ -28,7 +28,6 @@ from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.markdown import frozen
-from squish.tui.widgets.markdown_document import Palette
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
 
 
@@ -98,8 +97,7 @@ class ModelCardScreen(ModalScreen[str | None]):
         elif not event.text:
             state.update("No model card.")
         else:
-            palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
-            await self.query_one("#readme").mount(frozen(event.text, palette))
+            await self.query_one("#readme").mount(frozen(self.app, event.text))
         if len(event.variants) > 1:
             self._show_variants()
 

@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.containers import Vertical
 from textual.timer import Timer
 
 from squish.text import clean
-from squish.tui.widgets.markdown_cut import cut, joined
-from squish.tui.widgets.markdown_document import Document, Palette
 from squish.tui.widgets.searchable import Searchable
+
+if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the first answer
+    from squish.tui.widgets.markdown_document import Document
 
 MIN_INTERVAL = 0.05
 COST_FACTOR = 4
@@ -117,16 +119,14 @@ class LiveMarkdown(Vertical):
         self._pacer.flushed(start, time.perf_counter())
         self.flushes += 1
 
-    @property
-    def _palette(self) -> Palette:
-        return Palette.of(self.app.theme_variables, self.app.current_theme.dark)
-
     def _document(self, text: str) -> Document:
         """A text that comes after all parts."""
-        return Document(text, self._palette, self._fences, self._continues)
+        return document(self.app, text, self._fences, self._continues)
 
     def _settle(self) -> bool:
         """Draw what is complete of the tail for the last time; whether anything is."""
+        from squish.tui.widgets.markdown_cut import cut
+
         found = cut(self._tail_text)
         if found is None:
             return False
@@ -139,6 +139,8 @@ class LiveMarkdown(Vertical):
 
     def _join_code(self) -> None:
         """Draw a block of code that was cut as a whole: what a line of it means may depend on one far above."""
+        from squish.tui.widgets.markdown_cut import joined
+
         while self._continues:
             part = self._parts.pop()
             self._tail_text = joined(part.text, self._tail_text)
@@ -148,12 +150,19 @@ class LiveMarkdown(Vertical):
         for before, part in reversed(list(pairwise(self._parts))):
             if part.continues:
                 before.text = joined(before.text, part.text)
-                before.widget.update(Document(before.text, self._palette, before.fences, before.continues))
+                before.widget.update(document(self.app, before.text, before.fences, before.continues))
                 before.widget.set_class(part.widget.has_class("-gap"), "-gap")
                 part.widget.remove()
                 self._parts.remove(part)
 
 
-def frozen(text: str, palette: Palette) -> Searchable:
+def document(app: App[None], text: str, fences: int = 0, continues: bool = False) -> Document:
+    """A text in the app's colors; fences and continues as in Document."""
+    from squish.tui.widgets.markdown_document import Document, Palette
+
+    return Document(text, Palette.of(app.theme_variables, app.current_theme.dark), fences, continues)
+
+
+def frozen(app: App[None], text: str) -> Searchable:
     """The same text as one widget: a resize of sixty live answers takes seconds, of sixty of these a fifth of one."""
-    return Searchable(Document(text, palette), classes="frozen")
+    return Searchable(document(app, text), classes="frozen")

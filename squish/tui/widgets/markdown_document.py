@@ -41,6 +41,7 @@ class Palette:
     primary: str
     warning: str
     muted: str
+    surface: str
     dark: bool
 
     @classmethod
@@ -49,7 +50,9 @@ class Palette:
             value = variables.get(name, "")
             return value if re.fullmatch("#[0-9a-fA-F]{6}", value) else "default"
 
-        return cls(color("text-primary"), color("text-warning"), color("footer-description-foreground"), dark)
+        return cls(
+            color("text-primary"), color("text-warning"), color("footer-description-foreground"), color("surface"), dark
+        )
 
     def theme(self) -> Theme:
         headings = {f"markdown.h{level}": f"bold {self.primary}" for level in range(1, 7)}
@@ -81,19 +84,28 @@ class _NumberedCode(rich_markdown.CodeBlock):
     """A block of code below its number; without a number, the rest of one that began further up."""
 
     number = 0
+    surface = "default"
 
     @classmethod
     def create(cls, markdown: rich_markdown.Markdown, token: Token) -> _NumberedCode:
         block = cls((token.info or "").partition(" ")[0] or "text", markdown.code_theme)
         if isinstance(markdown, Document):
             block.number = markdown.numbers.get(id(token), 0)
+            block.surface = markdown.palette.surface
         return block
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.number:
             language = "" if self.lexer_name == "text" else f" {self.lexer_name}"
             yield Text(f" [{self.number}]{language}", style="markdown.block_quote")
-        yield Syntax(str(self.text).rstrip(), self.lexer_name, theme=self.theme, word_wrap=True, padding=(0, 1))
+        yield Syntax(
+            str(self.text).rstrip(),
+            self.lexer_name,
+            theme=self.theme,
+            word_wrap=True,
+            padding=(0, 1),
+            background_color=self.surface,
+        )
 
 
 class _EvenList(rich_markdown.ListElement):
@@ -140,10 +152,10 @@ class Document(rich_markdown.Markdown):
         found = [token for token in self.parsed if token.type == "fence"]
         numbered = found[1:] if continues else found
         self.numbers = {id(token): number for number, token in enumerate(numbered, fences + 1)}
-        self._palette = palette
+        self.palette = palette
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        with console.use_theme(self._palette.theme()):
+        with console.use_theme(self.palette.theme()):
             # Rich puts an empty line above a list, also where nothing is above it.
             drawn = super().__rich_console__(console, options)
             yield from dropwhile(lambda each: isinstance(each, Segment) and each.text == "\n", drawn)

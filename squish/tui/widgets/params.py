@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from textual import on
-from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Input, Select, Static, TextArea
 
 from squish.chats.chats import ChatSettings
@@ -29,31 +29,31 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         super().__init__(id="params")
         self.border_title, self.border_subtitle = "Parameters", "ctrl+o closes"
         self._settings = ChatSettings()
+        self._made = False
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
 
-    def compose(self) -> ComposeResult:
-        with Horizontal(classes="row"):
-            yield Static("  preset", classes="label")
-            yield Select[str]([], prompt="custom", compact=True, id="preset")
-        for each in _FIELDS:
-            with Horizontal(classes="row"):
-                yield Static(id=f"label-{each.name}", classes="label", markup=False)
-                yield Input(placeholder=each.default, compact=True, id=f"field-{each.name}", select_on_focus=False)
-        yield Static(id="label-system", classes="label", markup=False)
-        yield TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False)
-        yield Static(id="about", markup=False)
-
-    def on_mount(self) -> None:
+    async def open(self) -> None:
+        """Make the fields when they are first wanted: the panel is hidden at the start."""
+        if self._made:
+            return
+        self._made = True
         blink = self.app.animation_level != "none"
-        self.query_one(TextArea).cursor_blink = blink
-        for field in self.query(Input):
+        select = Select[str]([], prompt="custom", compact=True, id="preset")
+        rows: list[Widget] = [Horizontal(Static("  preset", classes="label"), select, classes="row")]
+        for each in _FIELDS:
+            label = Static(id=f"label-{each.name}", classes="label", markup=False)
+            field = Input(placeholder=each.default, compact=True, id=f"field-{each.name}", select_on_focus=False)
             field.cursor_blink = blink
-        self._fill()
+            rows.append(Horizontal(label, field, classes="row"))
+        area = TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False)
+        area.cursor_blink = blink
+        rows += [Static(id="label-system", classes="label", markup=False), area, Static(id="about", markup=False)]
+        await self.mount_all(rows)
 
     def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> None:
         """Show a chat's settings and the user's own presets beside ours; a panel that is hidden only takes them in."""
         self._settings, self._presets = settings, {**PRESETS, **presets}
-        if self.is_mounted and self.screen.has_class("-params"):
+        if self._made and self.screen.has_class("-params"):
             self._fill()
 
     def focus_first(self) -> None:

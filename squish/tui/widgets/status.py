@@ -13,6 +13,7 @@ from squish.tui.memory_readings import Memory
 
 _GAP = 3
 _NAME_WIDTH = 24
+_DETAILS = 6  # 1 speed, 2 what goes on behind, 3 memory, 4 weights, 5 bars, 6 the worker's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class StatusStrip(Widget):
 
     def render(self) -> Content:
         width, name = self.content_size.width, Content(self.facts.model).cell_length
-        for detail in range(4, -1, -1):
+        for detail in range(_DETAILS, -1, -1):
             right = self._right(detail)
             fixed = self._left(detail, 0).cell_length + right.cell_length + (_GAP if right else 0)
             if fixed + min(name, _NAME_WIDTH) <= width or detail == 0:
@@ -58,9 +59,9 @@ class StatusStrip(Widget):
             pieces += [name.truncate(room, ellipsis=True) if name.cell_length > room else name, "  "]
         pieces.append((f"{facts.symbol} {facts.state}", facts.style))
         if facts.progress is not None:
-            bar = f" {figures.bar(facts.progress, 8)}" if detail >= 3 else ""
+            bar = f" {figures.bar(facts.progress, 8)}" if detail >= 5 else ""
             pieces.append((f" {figures.percent(facts.progress)}{bar}", facts.style))
-        if facts.weights and detail >= 2:
+        if facts.weights and detail >= 4:
             pieces.append((f"  weights {figures.size(facts.weights)}", "$foreground-muted"))
         if facts.speed and detail >= 1:
             pieces.append((f"  {figures.speed(facts.speed)}", "$foreground-muted"))
@@ -71,10 +72,10 @@ class StatusStrip(Widget):
         for work in filter(None, self.background_work):
             # The first word, a symbol and a number, stays when there is no room for the figures.
             pieces.append((f"{work if detail >= 2 else work.partition(' ')[0]}  ", "$text-secondary"))
-        if facts.process and detail >= 4:
+        if facts.process and detail >= 6:
             pieces.append((f"process {figures.size(facts.process)}  ", "$foreground-muted"))
-        if facts.memory and detail >= 2:
+        if facts.memory and detail >= 3:
             used, total = facts.memory.used, facts.memory.total
-            bar = f"{figures.bar(used / total, 6)} " if detail >= 3 else ""
+            bar = f"{figures.bar(used / total, 6)} " if detail >= 5 else ""
             pieces.append((f"system {bar}{figures.of_total(used, total)}", "$foreground-muted"))
         return Content.assemble(*pieces)

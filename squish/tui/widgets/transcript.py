@@ -19,7 +19,6 @@ from squish.tui import actions, clipboard
 from squish.tui.chat.conversation import ONLY, Turn, Versions
 from squish.tui.messages import FollowingChanged, Typed
 from squish.tui.scheduling import after_refresh
-from squish.tui.widgets.markdown_document import code_blocks
 from squish.tui.widgets.searchable import Place, Searchable
 from squish.tui.widgets.turns import AnswerView, Part, QuestionView
 
@@ -207,6 +206,8 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def action_copy_code(self, number: str = "") -> None:
         """A block of code by its number; without one the last."""
+        from squish.tui.widgets.markdown_document import code_blocks
+
         blocks = code_blocks(self.current[0].answer.text) if self.current else []
         asked = whole(number)
         if asked is None:

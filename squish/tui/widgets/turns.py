@@ -17,7 +17,6 @@ from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
 from squish.tui.widgets.markdown import LiveMarkdown, frozen
-from squish.tui.widgets.markdown_document import Palette
 from squish.tui.widgets.searchable import Searchable
 
 _TAIL = 160
@@ -117,8 +116,7 @@ class AnswerView(Vertical):
         await live.remove()
 
     def _frozen(self) -> Searchable:
-        palette = Palette.of(self.app.theme_variables, self.app.current_theme.dark)
-        return frozen(self.turn.answer.text, palette)
+        return frozen(self.app, self.turn.answer.text)
 
 
 def _question(turn: Turn) -> Content:
