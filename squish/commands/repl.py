@@ -93,7 +93,7 @@ async def answer(
                     case Loading():
                         status.show(f"loading {request.model}…")
                     case Prefill(done=done, total=total):
-                        status.show(f"reading the prompt {done}/{total}…")
+                        status.show(f"prefill {done}/{total}…")
                     case ReasoningDelta(text=text):
                         status.clear()
                         thoughts.write(text)

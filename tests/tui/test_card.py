@@ -131,7 +131,7 @@ async def test_a_card_that_cannot_be_read_says_why(hub: LocalHub, settings: Sett
         hub.repos[REPO].gated = False
         del hub.repos[REPO].files["README.md"]
         await pilot.press("i")
-        await until(pilot, lambda: "Nothing is written about it" in screen_text(pilot))
+        await until(pilot, lambda: "No model card" in screen_text(pilot))
 
 
 def test_a_card_is_fetched_only_so_far(hub: LocalHub, settings: Settings) -> None:

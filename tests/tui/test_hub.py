@@ -169,7 +169,7 @@ async def test_a_download_is_paused_taken_up_and_cancelled(hub: LocalHub, settin
         await until(pilot, lambda: any(each.done >= MIB for each in app.downloads.transfers))
         await until(pilot, lambda: "⇣1" in screen_text(pilot))
         await pilot.press("ctrl+t")
-        await until(pilot, lambda: "downloads" in screen_text(pilot))
+        await until(pilot, lambda: "downloading" in screen_text(pilot))
         await pilot.press("p")
         await until(pilot, lambda: "paused" in screen_text(pilot))
         assert unfinished.find(Store(settings.cache_dir))[0].bytes > MIB
@@ -218,7 +218,7 @@ async def test_the_list_of_downloads_has_room_for_what_comes_into_it() -> None:
     async with app.run_test() as pilot:
         await ready(pilot)
         await pilot.press("ctrl+t")
-        await until(pilot, lambda: "Nothing is on its way" in screen_text(pilot))
+        await until(pilot, lambda: "No downloads." in screen_text(pilot))
         app.downloads._transfers.append(moving)
         await until(pilot, lambda: "2.9 GB of 4.6 GB" in screen_text(pilot))
         moving.state, moving.error = "failed", HubUnreachable("It broke off. " * 8, hint="Check the network.")
@@ -242,7 +242,7 @@ async def test_a_model_is_loaded_pinned_and_deleted() -> None:
         await pilot.press("delete")
         await until(pilot, lambda: "This frees 4.6 GB" in screen_text(pilot))
         await pilot.press("n", "delete", "y")
-        await until(pilot, lambda: removed == ["qwen3:8b"] and "4.5 GB are free" in screen_text(pilot))
+        await until(pilot, lambda: removed == ["qwen3:8b"] and "4.5 GB freed" in screen_text(pilot))
 
 
 def found(name: str, parameters: int, bits: float, downloads: int | None = None) -> Found:

@@ -81,7 +81,7 @@ async def test_a_model_that_is_deleted_while_it_loads_is_no_fault(tmp_path: Path
         await pilot.press("end", "l", "p")
         await until(pilot, lambda: "loading" in row(pilot, SMOL.id))
         await pilot.press("d", "y")
-        await until(pilot, lambda: "93.4 MB are free" in screen_text(pilot))
+        await until(pilot, lambda: "93.4 MB freed" in screen_text(pilot))
         assert len(app.screen.query(Toast)) == 1
         await pilot.press("f2")
         await until(pilot, lambda: "send the message" in screen_text(pilot))

@@ -76,7 +76,7 @@ async def test_a_large_paste_is_one_line_of_the_draft_and_all_of_the_message() -
         await until(pilot, lambda: bool(app.engine.generations))
         assert asked_text(app) == f"see {LINES}"
         app.engine.last.finish()
-        await until(pilot, lambda: "nothing to say" in note(pilot))
+        await until(pilot, lambda: "empty answer" in note(pilot))
         await pilot.press("up")
         assert prompt(pilot).draft == f"see {LINES}"
 
