@@ -338,9 +338,11 @@ async def test_the_palette_runs_our_actions() -> None:
         await ask(pilot, "one")
         await answer(pilot, app, "first")
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: "another version" in screen_text(pilot))
+        await until(pilot, lambda: "Choose model" in screen_text(pilot))
         await write(pilot, "new chat")
-        await until(pilot, lambda: "Begin a new chat" in screen_text(pilot) and "another version" not in screen_text(pilot))
+        await until(
+            pilot, lambda: "Begin a new chat" in screen_text(pilot) and "another version" not in screen_text(pilot)
+        )
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and "first" not in screen_text(pilot))
 

@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from textual.timer import Timer
 
 from squish.text import clean
+from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.searchable import Searchable
 
 if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the first answer
@@ -102,7 +103,8 @@ class LiveMarkdown(Vertical):
     def _flush(self) -> None:
         self._flush_timer = None
         if self._may_flush():
-            self._draw_pending()
+            if self._pacer.delay(time.perf_counter()) <= 0:
+                self._draw_pending()
             self.resume()
 
     def _draw_pending(self) -> None:
@@ -117,7 +119,12 @@ class LiveMarkdown(Vertical):
             pass
         self._tail.update(self._document(self._tail_text))
         self._pacer.flushed(start, time.perf_counter())
+        after_refresh(self, self._painted, start)
         self.flushes += 1
+
+    def _painted(self, start: float) -> None:
+        """It is on the screen: laying it out and painting cost more than drawing it did."""
+        self._pacer.flushed(start, time.perf_counter())
 
     def _document(self, text: str) -> Document:
         """A text that comes after all parts."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.widgets import TextArea
 
 from squish.text import clean
@@ -63,6 +63,7 @@ class PromptInput(TextArea):
         )
         self._history = History()
         self._pasted = Pasted()
+        self._typed: list[str] = []
 
     def on_mount(self) -> None:
         self.cursor_blink = self.app.animation_level != "none"
@@ -82,6 +83,7 @@ class PromptInput(TextArea):
 
     def put(self, text: str) -> None:
         """Replace the draft, with the cursor at its end; a large one is folded."""
+        self._write_typed()
         self.text = self._pasted.fold(clean(text))
         self.move_cursor(self.document.end)
 
@@ -92,12 +94,31 @@ class PromptInput(TextArea):
         if written:
             self.insert(f"\n\n{written}")
 
+    async def _on_key(self, event: Key) -> None:
+        """Letters that come in one burst are written together: each alone would wrap the whole draft anew."""
+        if event.is_printable and event.character:
+            event.stop()
+            event.prevent_default()
+            if not self._typed:
+                self.call_later(self._write_typed)
+            self._typed.append(event.character)
+        else:
+            self._write_typed()
+
+    def _write_typed(self) -> None:
+        text = "".join(self._typed)
+        self._typed.clear()
+        if text:
+            self._restart_blink()
+            self._replace_via_keyboard(text, *self.selection)
+
     async def _on_paste(self, event: Paste) -> None:
         event.prevent_default()
         self.take(event.text)
 
     def take(self, text: str) -> None:
         """Write a text where the cursor is; a large one is folded to a line."""
+        self._write_typed()
         start, end = self.selection
         self.replace(self._pasted.fold(clean(text)), start, end, maintain_selection_offset=False)
 
@@ -114,6 +135,7 @@ class PromptInput(TextArea):
         self.call_later(self._complete)
 
     def _send(self) -> None:
+        self._write_typed()
         typed = self.text.strip("\n")
         if typed.strip():
             text = self._pasted.unfold(typed)
@@ -122,10 +144,12 @@ class PromptInput(TextArea):
             self.post_message(QuestionSent(text, typed))
 
     def _newline(self) -> None:
+        self._write_typed()
         start, end = self.selection
         self.replace("\n", start, end, maintain_selection_offset=False)
 
     def _complete(self) -> None:
+        self._write_typed()
         found = actions.completions(self.text)
         at_end = self.cursor_location == self.document.end
         if found:
