@@ -7,7 +7,7 @@ namespace squish {
 namespace {
 
 struct Isa {
-    static constexpr int LANES = 8, ROWS = 4;
+    static constexpr int LANES = 8, ROWS = 4, EXACT_ROWS = 4;
     using F = __m256;
     using I = __m256i;
     using B = __m256i;
@@ -19,9 +19,20 @@ struct Isa {
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
     }
     static F set1(float x) { return _mm256_set1_ps(x); }
+    static F add(F a, F b) { return _mm256_add_ps(a, b); }
+    static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
     static F convert(I a) { return _mm256_cvtepi32_ps(a); }
     static void store(float* p, F a) { _mm256_storeu_ps(p, a); }
+    static F as_float(I a) { return _mm256_castsi256_ps(a); }
+    static I widen(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+    template <int BITS>
+    static I shifted_left(I a) { return _mm256_slli_epi32(a, BITS); }
+    static I bits_or(I a, I b) { return _mm256_or_si256(a, b); }
+    static I bits_and(I a, int mask) { return _mm256_and_si256(a, _mm256_set1_epi32(mask)); }
+    static I at_least(I a, int least) { return _mm256_max_epi32(a, _mm256_set1_epi32(least)); }
+    template <int INDEX>
+    static I byte(B codes) { return bits_and(_mm256_srli_epi32(codes, 8 * INDEX), 255); }
     static B bytes(const uint8_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
     template <int MASK>
     static B shift_and(B a, int shift) {
@@ -29,13 +40,16 @@ struct Isa {
     }
     template <int SHIFT>
     static B join(B low, B high) { return _mm256_or_si256(low, _mm256_slli_epi16(high, SHIFT)); }
+    static B lookup(const uint8_t* table, B index) {
+        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)), index);
+    }
     static I four(const int8_t* x) {
         int32_t together;
         __builtin_memcpy(&together, x, 4);
         return _mm256_set1_epi32(together);
     }
 
-    template <int CODE, int ROWS>
+    template <int CODE, int STEPS, int ROWS>
     static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
@@ -57,7 +71,8 @@ struct Isa {
                 }
                 sum = _mm256_add_epi32(sum, _mm256_set1_epi32(128 * counts[r * count_stride]));
             } else {
-                constexpr int most = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2;  // sums of two products that fit into 16 bits
+                // Sums of two products that fit into 16 bits.
+                constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2, most = fit < STEPS ? fit : STEPS;
 #pragma GCC unroll 4
                 for (int step = 0; step < STEPS; step += most) {
                     I short_sum = _mm256_maddubs_epi16(codes[step], four(x + r * stride + 4 * step));
@@ -81,8 +96,8 @@ struct Isa {
 
 namespace squish {
 #ifdef __AVXVNNI__
-const Kernels avxvnni = {"avxvnni", quantize, product};
+const Kernels avxvnni = {"avxvnni", quantize, product, exact};
 #else
-const Kernels avx2 = {"avx2", quantize, product};
+const Kernels avx2 = {"avx2", quantize, product, exact};
 #endif
 }

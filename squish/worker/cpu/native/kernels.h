@@ -2,11 +2,13 @@
 // This file knows nothing of MLX, so kernels compile in a second and run in a test without Python.
 //
 // A matrix of n rows and k columns is stored in panels of PANEL rows (the last is filled up with zeros). A panel is a
-// sequence of groups, a group is [PANEL scales][PANEL biases][units of UNIT columns]; so it is read in order, once.
-// A unit holds its codes in planes of 8, 4, 2 or 1 bits (6 bits: a plane of 4 and one of 2). A plane is vectors of
-// PANEL · 4 bytes: byte (row · 4 + i) of a vector has the field of column 4 · step + i, where step counts first the
-// vector's shifts and then the vectors. Lanes are rows of W: no sum runs across lanes, and each output is one chain of
-// the same operations in the same order for every batch, tile and thread.
+// sequence of groups, a group is [PANEL scales][PANEL biases][pieces of up to UNIT columns]; so it is read in order,
+// once. A piece holds its codes in planes of 8, 4, 2 or 1 bits (6 bits: a plane of 4 and one of 2). A plane is vectors
+// of PANEL · 4 bytes: byte (row · 4 + i) of a vector has the field of column 4 · step + i, where step counts first the
+// vector's shifts and then the vectors. A piece of unquantized weights is UNIT columns of PANEL numbers.
+//
+// Lanes are rows of W: no sum runs across lanes, and each output is one chain of the same operations in the same order
+// for every batch, tile and thread.
 #pragma once
 
 #include <cstddef>
@@ -16,47 +18,59 @@ namespace squish {
 
 constexpr int PANEL = 16;
 constexpr int UNIT = 32;
-constexpr int STEPS = 8;  // of 4 columns in a unit
 
-enum Scale : int { FLOAT32, FLOAT16, BFLOAT16 };
+// AFFINE: code · scale + bias. DENSE: numbers as they are. FP4, FP8: small floats times a scale.
+enum Kind : int { AFFINE, DENSE, FP4_KIND, FP8_KIND };
+// How scales (with DENSE: the weights) are stored.
+enum Number : int { FLOAT32, FLOAT16, BFLOAT16, E8M0, E4M3 };
 
-// Weights are code · scale + bias.
+// bits: of a code. group: columns that share a scale; UNIT where none is.
 struct Layout {
-    int n, k, bits, group;
-    Scale scale;
+    int n, k;
+    Kind kind;
+    int bits, group;
+    Number number;
 
     int64_t panels() const { return (n + PANEL - 1) / PANEL; }
-    int64_t groups() const { return k / group; }
-    int64_t scale_bytes() const { return scale == FLOAT32 ? 4 : 2; }
-    int64_t unit_bytes() const { return (int64_t)PANEL * UNIT * bits / 8; }
-    int64_t group_bytes() const { return 2 * PANEL * scale_bytes() + group / UNIT * unit_bytes(); }
+    int64_t groups() const { return (k + group - 1) / group; }
+    int piece() const { return group < UNIT ? group : UNIT; }  // columns
+    int64_t number_bytes() const { return number == FLOAT32 ? 4 : number >= E8M0 ? 1 : 2; }
+    int64_t scales_bytes() const { return kind == DENSE ? 0 : (kind == AFFINE ? 2 : 1) * PANEL * number_bytes(); }
+    int64_t piece_bytes() const { return (int64_t)PANEL * piece() * bits / 8; }
+    int64_t group_bytes() const { return scales_bytes() + group / piece() * piece_bytes(); }
     int64_t panel_bytes() const { return groups() * group_bytes(); }
     int64_t bytes() const { return panels() * panel_bytes(); }
+    // Whether products with activations of 8 bits exist: for codes that are whole numbers.
+    bool whole() const { return kind == AFFINE || kind == FP4_KIND; }
 };
 
-// Rows of x as numbers of 8 bits: x ≈ codes · scales. sums: of what the codes stand for, one for each unit.
+// Rows of x as numbers of 8 bits: x ≈ codes · scales.
 struct Activations {
     int8_t* codes;    // (m, k)
     float* scales;    // (m, k / UNIT)
     int32_t* counts;  // (m, k / UNIT): sums of codes
-    float* sums;      // (m, k / UNIT): counts · scales
 };
 
+// y = x · Wᵀ + added. Exact products read `rows`, others `x` and `sums`.
 struct Product {
     Layout layout;
     const uint8_t* weights;
+    const float* rows;  // (m, k, rounded up to UNIT), `row_stride` apart
+    int64_t row_stride;
     Activations x;
-    const float* sums;  // (m, k / group)
-    float* y;           // (m, n), rows `stride` apart
-    int64_t stride;
+    const float* sums;  // (m, k / group): of what the codes stand for
+    float* y;           // (m, n), rows `y_stride` apart
+    int64_t y_stride;
+    const float* added;  // (n), or nullptr
 };
 
 struct Kernels {
     const char* name;
     // One row of x, k numbers.
-    void (*quantize)(const float* x, int k, int8_t* codes, float* scales, int32_t* counts, float* sums);
-    // y for these panels and rows of x.
+    void (*quantize)(const float* x, int k, int8_t* codes, float* scales, int32_t* counts);
+    // y for these panels and rows of x, from activations of 8 bits or in float32.
     void (*product)(const Product&, int64_t first_panel, int64_t last_panel, int first_row, int last_row);
+    void (*exact)(const Product&, int64_t first_panel, int64_t last_panel, int first_row, int last_row);
 };
 
 // Those this processor can run, the fastest first; nullptr ends them.

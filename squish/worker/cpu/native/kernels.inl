@@ -1,15 +1,21 @@
 // The algorithms, written once. Each file of an instruction set defines `Isa` in an anonymous namespace and includes this:
 //
-//   LANES       rows of W in a vector; 4 · LANES bytes of codes
-//   F, I, B     vectors of LANES floats, LANES int32, 4 · LANES bytes
-//   zero load set1 fma mul add store half bfloat convert     on F
-//   bytes shift_and join lookup                          on B
-//   dots<CODE, ROWS>(codes, x, stride, counts, d)   d[r] = Σ codes · x[r] over a unit, exact
+//   LANES             rows of W in a vector; 4 · LANES bytes of codes
+//   ROWS, EXACT_ROWS  rows of x in a tile
+//   F, I, B           vectors of LANES floats, LANES int32, 4 · LANES bytes
+//   zero load half bfloat set1 add mul fma convert store             on F; convert: from I
+//   widen(bytes)      LANES bytes as I;  shifted_left<BITS>, bits_or, at_least on I; as_float: the bits of I
+//   bytes shift_and<MASK> join<SHIFT> lookup                         on B;  byte<i>: of each four, as I
+//   dots<CODE, STEPS, ROWS>(codes, x, stride, counts, stride, d)     d[r] = Σ codes · x[r] over 4 · STEPS columns, exact
 
 #include <cstring>
 
+#include "numbers.h"
+
 namespace squish {
 namespace {
+
+using F = Isa::F;
 
 template <int BITS>
 inline Isa::B field(const uint8_t* plane, int step) {
@@ -17,116 +23,266 @@ inline Isa::B field(const uint8_t* plane, int step) {
     return Isa::template shift_and<(1 << BITS) - 1>(Isa::bytes(plane + step / fields * PANEL * 4), step % fields * BITS);
 }
 
-template <int CODE>
-inline void unpack(const uint8_t* unit, Isa::B* codes) {
-    constexpr int low = CODE >= 8 ? 8 : CODE >= 4 ? 4 : 2, high = CODE - low;
-    const uint8_t* second = unit + PANEL * UNIT * low / 8;
-#pragma GCC unroll 8
-    for (int step = 0; step < STEPS; step++) {
-        codes[step] = field<low>(unit, step);
-        if constexpr (high > 0) codes[step] = Isa::template join<low>(codes[step], field<high>(second, step));
+// Whole numbers of so many bits, in pieces of COLUMNS.
+template <int BITS, int COLUMNS = UNIT>
+struct Whole {
+    static constexpr int CODE = BITS, STEPS = COLUMNS / 4;
+    static inline Isa::B codes(const uint8_t* piece, int step) {
+        constexpr int low = BITS >= 8 ? 8 : BITS >= 4 ? 4 : 2, high = BITS - low;
+        const Isa::B first = field<low>(piece, step);
+        if constexpr (high > 0)
+            return Isa::template join<low>(first, field<high>(piece + PANEL * COLUMNS * low / 8, step));
+        return first;
+    }
+};
+
+template <int COLUMNS>
+struct Fp4 {
+    static constexpr int CODE = 5, STEPS = COLUMNS / 4;
+    static inline Isa::B codes(const uint8_t* piece, int step) { return Isa::lookup(FP4, field<4>(piece, step)); }
+};
+
+template <class Codes>
+struct WholeColumns {
+    static constexpr int STEPS = Codes::STEPS;
+    static inline void four(const uint8_t* piece, int step, F scale, F bias, F* w) {
+        const Isa::B codes = Codes::codes(piece, step);
+        w[0] = Isa::fma(Isa::convert(Isa::template byte<0>(codes)), scale, bias);
+        w[1] = Isa::fma(Isa::convert(Isa::template byte<1>(codes)), scale, bias);
+        w[2] = Isa::fma(Isa::convert(Isa::template byte<2>(codes)), scale, bias);
+        w[3] = Isa::fma(Isa::convert(Isa::template byte<3>(codes)), scale, bias);
+    }
+};
+
+inline F of_e4m3(Isa::I bits) {
+    const Isa::I sign = Isa::template shifted_left<24>(Isa::bits_and(bits, 128));
+    const Isa::I rest = Isa::template shifted_left<20>(Isa::bits_and(bits, 127));
+    return Isa::mul(Isa::as_float(Isa::bits_or(sign, rest)), Isa::set1(0x1p120f));
+}
+
+struct Fp8Columns {
+    static constexpr int STEPS = UNIT / 4;
+    static inline void four(const uint8_t* piece, int step, F scale, F, F* w) {
+        const Isa::B codes = Isa::bytes(piece + step * PANEL * 4);
+        w[0] = Isa::mul(of_e4m3(Isa::template byte<0>(codes)), scale);
+        w[1] = Isa::mul(of_e4m3(Isa::template byte<1>(codes)), scale);
+        w[2] = Isa::mul(of_e4m3(Isa::template byte<2>(codes)), scale);
+        w[3] = Isa::mul(of_e4m3(Isa::template byte<3>(codes)), scale);
+    }
+};
+
+template <Number NUMBER>
+inline F number(const uint8_t* at, int64_t index) {
+    if constexpr (NUMBER == FLOAT16) return Isa::half((const uint16_t*)at + index);
+    if constexpr (NUMBER == BFLOAT16) return Isa::bfloat((const uint16_t*)at + index);
+    if constexpr (NUMBER == E8M0)
+        return Isa::as_float(Isa::at_least(Isa::template shifted_left<23>(Isa::widen(at + index)), 0x00400000));
+    if constexpr (NUMBER == E4M3) return of_e4m3(Isa::widen(at + index));
+    return Isa::load((const float*)at + index);
+}
+
+template <Number NUMBER>
+struct DenseColumns {
+    static constexpr int STEPS = UNIT / 4;
+    // `piece` points at four bytes for each lane of the first column, as it does for codes.
+    static inline void four(const uint8_t* piece, int step, F, F, F* w) {
+        for (int i = 0; i < 4; i++) w[i] = number<NUMBER>(piece, (4 * step + i) * PANEL);
+    }
+};
+
+inline F any_number(Number kind, const uint8_t* at, int lane) {
+    switch (kind) {
+        case FLOAT32: return number<FLOAT32>(at, lane);
+        case FLOAT16: return number<FLOAT16>(at, lane);
+        case BFLOAT16: return number<BFLOAT16>(at, lane);
+        case E8M0: return number<E8M0>(at, lane);
+        default: return number<E4M3>(at, lane);
     }
 }
 
-inline Isa::F scales(Scale kind, const uint8_t* at, int lane) {
-    if (kind == FLOAT16) return Isa::half((const uint16_t*)at + lane);
-    if (kind == BFLOAT16) return Isa::bfloat((const uint16_t*)at + lane);
-    return Isa::load((const float*)at + lane);
+struct Scales {
+    F scale, bias;
+};
+
+inline Scales scales(const Layout& l, const uint8_t* group, int lane) {
+    if (l.kind == DENSE) return {Isa::zero(), Isa::zero()};
+    const F scale = any_number(l.number, group, lane);
+    if (l.kind == AFFINE) return {scale, any_number(l.number, group + PANEL * l.number_bytes(), lane)};
+    if (l.kind == FP8_KIND) return {scale, Isa::zero()};
+    return {Isa::mul(scale, Isa::set1(0.5f)), Isa::mul(scale, Isa::set1(-0.5f * FP4_OFFSET))};
 }
 
 // Rows row … row + ROWS of x, lanes lane … lane + BLOCKS · LANES of a panel.
-template <int CODE, int ROWS, int BLOCKS>
-inline void tile(const Product& p, const uint8_t* panel, int lane, int row, float (*out)[PANEL]) {
-    using F = Isa::F;
+template <class Codes, int ROWS, int BLOCKS>
+inline void tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
+    constexpr int columns = 4 * Codes::STEPS;
     const Layout& l = p.layout;
-    const int units = l.k / UNIT, each = l.group / UNIT;
-    const int64_t width = l.scale_bytes(), groups = l.groups();
+    const int64_t units = l.k / UNIT, groups = l.groups();
     const int8_t* x = p.x.codes + (int64_t)row * l.k;
-    const float* dx = p.x.scales + (int64_t)row * units;
-    const int32_t* counts = p.x.counts + (int64_t)row * units;
-    const float* sums = p.sums + (int64_t)row * groups;
+    const float* dx = p.x.scales + row * units;
+    const int32_t* counts = p.x.counts + row * units;
+    const float* sums = p.sums + row * groups;
     F all[BLOCKS][ROWS];
     for (auto& block : all)
         for (F& one : block) one = Isa::zero();
+    int column = 0;
     for (int64_t g = 0; g < groups; g++) {
-        const uint8_t* unit = panel + 2 * PANEL * width;
+        const uint8_t* piece = group + l.scales_bytes();
         F part[BLOCKS][ROWS];
         for (auto& block : part)
             for (F& one : block) one = Isa::zero();
-        for (int u = 0; u < each; u++) {
+        for (const int end = column + l.group; column < end; column += columns) {
+            const int unit = column / UNIT;
 #pragma GCC unroll 4
             for (int b = 0; b < BLOCKS; b++) {
-                Isa::B codes[STEPS];
+                Isa::B codes[Codes::STEPS];
                 Isa::I d[ROWS];
-                unpack<CODE>(unit + (lane + b * Isa::LANES) * 4, codes);
-                Isa::template dots<CODE, ROWS>(codes, x, l.k, counts, units, d);
+#pragma GCC unroll 8
+                for (int step = 0; step < Codes::STEPS; step++)
+                    codes[step] = Codes::codes(piece + (lane + b * Isa::LANES) * 4, step);
+                Isa::template dots<Codes::CODE, Codes::STEPS, ROWS>(codes, x + column, l.k, counts + unit, units, d);
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; r++)
-                    part[b][r] = Isa::fma(Isa::convert(d[r]), Isa::set1(dx[r * (int64_t)units]), part[b][r]);
+                    part[b][r] = Isa::fma(Isa::convert(d[r]), Isa::set1(dx[r * units + unit]), part[b][r]);
             }
-            unit += l.unit_bytes(), x += UNIT, dx++, counts++;
+            piece += l.piece_bytes();
         }
 #pragma GCC unroll 4
         for (int b = 0; b < BLOCKS; b++) {
-            const F s = scales(l.scale, panel, lane + b * Isa::LANES);
-            const F bias = scales(l.scale, panel + PANEL * width, lane + b * Isa::LANES);
+            const Scales s = scales(l, group, lane + b * Isa::LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) {
-                all[b][r] = Isa::fma(s, part[b][r], all[b][r]);
-                all[b][r] = Isa::fma(bias, Isa::set1(sums[r * groups + g]), all[b][r]);
+                all[b][r] = Isa::fma(s.scale, part[b][r], all[b][r]);
+                all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * groups + g]), all[b][r]);
             }
         }
-        panel = unit;
+        group = piece;
     }
     for (int b = 0; b < BLOCKS; b++)
         for (int r = 0; r < ROWS; r++) Isa::store(out[r] + lane + b * Isa::LANES, all[b][r]);
 }
 
-// ROWS rows of x against whole panels.
-template <int CODE, int ROWS>
+// The same in float32: two sums for each unit, of even and of odd columns, so that additions need not wait.
+template <class Columns, int ROWS, int BLOCKS>
+inline void exact_tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
+    const Layout& l = p.layout;
+    const int64_t groups = l.groups();
+    const float* x = p.rows + row * p.row_stride;
+    const int at = l.kind == DENSE ? lane * (int)l.number_bytes() : lane * 4;
+    const int next = l.kind == DENSE ? Isa::LANES * (int)l.number_bytes() : Isa::LANES * 4;
+    F all[BLOCKS][ROWS];
+    for (auto& block : all)
+        for (F& one : block) one = Isa::zero();
+    for (int64_t g = 0; g < groups; g++) {
+        const uint8_t* piece = group + l.scales_bytes();
+        Scales s[BLOCKS];
+        for (int b = 0; b < BLOCKS; b++) s[b] = scales(l, group, lane + b * Isa::LANES);
+        for (int column = 0; column < l.group; column += 4 * Columns::STEPS) {
+            F part[BLOCKS][ROWS][2];
+            for (auto& block : part)
+                for (auto& both : block) both[0] = both[1] = Isa::zero();
+            for (int step = 0; step < Columns::STEPS; step++) {
+#pragma GCC unroll 4
+                for (int b = 0; b < BLOCKS; b++) {
+                    F w[4];
+                    Columns::four(piece + at + b * next, step, s[b].scale, s[b].bias, w);
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; i++)
+#pragma GCC unroll 8
+                        for (int r = 0; r < ROWS; r++)
+                            part[b][r][i % 2] =
+                                Isa::fma(w[i], Isa::set1(x[r * p.row_stride + 4 * step + i]), part[b][r][i % 2]);
+                }
+            }
+            for (int b = 0; b < BLOCKS; b++)
+                for (int r = 0; r < ROWS; r++)
+                    all[b][r] = Isa::add(all[b][r], Isa::add(part[b][r][0], part[b][r][1]));
+            piece += l.piece_bytes(), x += 4 * Columns::STEPS;
+        }
+        group = piece;
+    }
+    for (int b = 0; b < BLOCKS; b++)
+        for (int r = 0; r < ROWS; r++) Isa::store(out[r] + lane + b * Isa::LANES, all[b][r]);
+}
+
+inline void put(const Product& p, int64_t panel, int row, const float* out) {
+    const int64_t first = panel * PANEL, width = p.layout.n - first < PANEL ? p.layout.n - first : PANEL;
+    float* y = p.y + row * p.y_stride + first;
+    if (!p.added) std::memcpy(y, out, width * sizeof(float));
+    for (int64_t i = 0; p.added && i < width; i++) y[i] = out[i] + p.added[first + i];
+}
+
+// ROWS rows of x against a whole panel.
+template <class Format, int ROWS, bool EXACT>
 void rows(const Product& p, int64_t panel, int row) {
     constexpr int blocks = ROWS == 1 ? PANEL / Isa::LANES : 1;
     float out[ROWS][PANEL];
     const uint8_t* weights = p.weights + panel * p.layout.panel_bytes();
-    for (int lane = 0; lane < PANEL; lane += blocks * Isa::LANES) tile<CODE, ROWS, blocks>(p, weights, lane, row, out);
-    const int64_t first = panel * PANEL, width = p.layout.n - first < PANEL ? p.layout.n - first : PANEL;
-    for (int r = 0; r < ROWS; r++) std::memcpy(p.y + (row + r) * p.stride + first, out[r], width * sizeof(float));
+    for (int lane = 0; lane < PANEL; lane += blocks * Isa::LANES)
+        if constexpr (EXACT) exact_tile<Format, ROWS, blocks>(p, weights, lane, row, out);
+        else tile<Format, ROWS, blocks>(p, weights, lane, row, out);
+    for (int r = 0; r < ROWS; r++) put(p, panel, row + r, out[r]);
 }
 
-template <int CODE>
+template <class Format, bool EXACT>
 void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
+    constexpr int most = EXACT ? Isa::EXACT_ROWS : Isa::ROWS;
     for (int64_t panel = first; panel < last; panel++) {
         int r = row;
-        for (; r + Isa::ROWS <= end; r += Isa::ROWS) rows<CODE, Isa::ROWS>(p, panel, r);
-        if constexpr (Isa::ROWS > 4)
-            for (; r + 4 <= end; r += 4) rows<CODE, 4>(p, panel, r);
-        for (; r + 2 <= end; r += 2) rows<CODE, 2>(p, panel, r);
-        for (; r < end; r++) rows<CODE, 1>(p, panel, r);
+        for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
+        if constexpr (most > 4)
+            for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
+        if constexpr (most > 2)
+            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
+        for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
     }
 }
 
 void product(const Product& p, int64_t first, int64_t last, int row, int end) {
-    switch (p.layout.bits) {
-        case 2: return panels<2>(p, first, last, row, end);
-        case 3: return panels<3>(p, first, last, row, end);
-        case 4: return panels<4>(p, first, last, row, end);
-        case 5: return panels<5>(p, first, last, row, end);
-        case 6: return panels<6>(p, first, last, row, end);
-        default: return panels<8>(p, first, last, row, end);
+    const Layout& l = p.layout;
+    if (l.kind == FP4_KIND)
+        return l.group < UNIT ? panels<Fp4<16>, false>(p, first, last, row, end)
+                              : panels<Fp4<UNIT>, false>(p, first, last, row, end);
+    switch (l.bits) {
+        case 2: return panels<Whole<2>, false>(p, first, last, row, end);
+        case 3: return panels<Whole<3>, false>(p, first, last, row, end);
+        case 4: return panels<Whole<4>, false>(p, first, last, row, end);
+        case 5: return panels<Whole<5>, false>(p, first, last, row, end);
+        case 6: return panels<Whole<6>, false>(p, first, last, row, end);
+        default: return panels<Whole<8>, false>(p, first, last, row, end);
+    }
+}
+
+void exact(const Product& p, int64_t first, int64_t last, int row, int end) {
+    const Layout& l = p.layout;
+    if (l.kind == FP8_KIND) return panels<Fp8Columns, true>(p, first, last, row, end);
+    if (l.kind == FP4_KIND)
+        return l.group < UNIT ? panels<WholeColumns<Fp4<16>>, true>(p, first, last, row, end)
+                              : panels<WholeColumns<Fp4<UNIT>>, true>(p, first, last, row, end);
+    if (l.kind == DENSE) {
+        if (l.number == FLOAT16) return panels<DenseColumns<FLOAT16>, true>(p, first, last, row, end);
+        if (l.number == BFLOAT16) return panels<DenseColumns<BFLOAT16>, true>(p, first, last, row, end);
+        return panels<DenseColumns<FLOAT32>, true>(p, first, last, row, end);
+    }
+    switch (l.bits) {
+        case 2: return panels<WholeColumns<Whole<2>>, true>(p, first, last, row, end);
+        case 3: return panels<WholeColumns<Whole<3>>, true>(p, first, last, row, end);
+        case 4: return panels<WholeColumns<Whole<4>>, true>(p, first, last, row, end);
+        case 5: return panels<WholeColumns<Whole<5>>, true>(p, first, last, row, end);
+        case 6: return panels<WholeColumns<Whole<6>>, true>(p, first, last, row, end);
+        default: return panels<WholeColumns<Whole<8>>, true>(p, first, last, row, end);
     }
 }
 
 // The largest number of a unit becomes ±127. Numbers are compared and rounded as bits, which every compiler vectorizes.
-void quantize(const float* x, int k, int8_t* codes, float* scales, int32_t* counts, float* sums) {
+void quantize(const float* x, int k, int8_t* codes, float* scales, int32_t* counts) {
     constexpr float round = 12582912.0f;  // 1.5 · 2^23: adding it leaves the nearest whole number in the low bits
     constexpr int32_t rounded = 0x4B400000;
     for (int u = 0; u < k / UNIT; u++, x += UNIT, codes += UNIT) {
         uint32_t bits[UNIT], most = 0;
         std::memcpy(bits, x, sizeof bits);
         for (uint32_t each : bits) most = (each & 0x7FFFFFFF) > most ? (each & 0x7FFFFFFF) : most;
-        float largest;
-        std::memcpy(&largest, &most, sizeof largest);
-        const float to = largest < 1e-30f ? 0.0f : 127.0f / largest;
+        const float largest = from_bits(most), to = largest < 1e-30f ? 0.0f : 127.0f / largest;
         int32_t whole[UNIT], count = 0;
         for (int i = 0; i < UNIT; i++) {
             const float shifted = x[i] * to + round;
@@ -138,7 +294,6 @@ void quantize(const float* x, int k, int8_t* codes, float* scales, int32_t* coun
         }
         scales[u] = largest < 1e-30f ? 0.0f : largest / 127.0f;
         counts[u] = count;
-        sums[u] = scales[u] * (float)count;
     }
 }
 

@@ -1,5 +1,6 @@
 // The Python module: all that Python may call. Functions that take long give the GIL back.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -34,6 +35,10 @@ NB_MODULE(squish_native, m) {
         .def_prop_ro("columns", [](const squish::Matrix& self) { return self.layout.k; })
         .def_prop_ro("nbytes", [](const squish::Matrix& self) { return self.layout.bytes(); })
         .def_ro("data", &squish::Matrix::data);
-    m.def("pack", &squish::pack, "weight"_a, "scales"_a, "biases"_a, "bits"_a, "group"_a);
-    m.def("products", &squish::products, "x"_a, "matrices"_a);
+    m.def("pack", &squish::pack, "weight"_a, "scales"_a, "biases"_a.none(), "bits"_a, "group"_a, "mode"_a = "affine",
+          "added"_a.none() = nb::none());
+    m.def("pack_dense", &squish::pack_dense, "weight"_a, "added"_a.none() = nb::none());
+    m.def("products", &squish::products, "x"_a, "matrices"_a, "exact"_a = false);
+    m.def("experts", &squish::experts, "x"_a, "ids"_a, "matrices"_a, "exact"_a = false);
+    m.def("lookup", &squish::lookup, "matrix"_a, "ids"_a);
 }

@@ -1,8 +1,8 @@
 // Products of activations with packed matrices, as a primitive of MLX's.
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <stdexcept>
-#include <string>
 
 #include <mlx/allocator.h>
 #include <mlx/backend/cpu/encoder.h>
@@ -18,9 +18,10 @@ namespace mx = mlx::core;
 namespace squish {
 namespace {
 
-// Products of a chunk, so that taking it costs a thousandth: some 10 µs.
+// Products of a chunk: some 10 µs, so that taking it costs a thousandth.
 constexpr int64_t CHUNK = 1 << 18;
-constexpr int ROW_BLOCK = 128;  // rows of x that stay in a core's cache while panels pass by
+// Rows of x that stay in a core's cache while panels pass by.
+constexpr int ROW_BLOCK = 128, EXACT_ROW_BLOCK = 64;
 
 // Memory of one product, kept for the next.
 struct Scratch {
@@ -46,70 +47,120 @@ struct Rows {
 };
 
 Activations quantized(const Kernels& with, const Rows& x, int k, char* memory) {
-    const int64_t units = k / UNIT;
-    Activations to;
-    to.codes = (int8_t*)memory;
-    to.scales = (float*)(memory + x.count * k);
-    to.counts = (int32_t*)(to.scales + x.count * units);
-    to.sums = (float*)(to.counts + x.count * units);
-    const int block = (int)(x.count < 16 ? x.count : 16);
+    const int64_t units = k / UNIT, block = x.count < 16 ? x.count : 16;
+    const Activations to = {(int8_t*)memory, (float*)(memory + x.count * k),
+                            (int32_t*)(memory + x.count * k) + x.count * units};
     parallel((int)((x.count + block - 1) / block), [&](int chunk) {
-        for (int64_t r = (int64_t)chunk * block; r < x.count && r < (int64_t)(chunk + 1) * block; r++)
-            with.quantize(x.first + r * x.stride, k, to.codes + r * k, to.scales + r * units, to.counts + r * units,
-                          to.sums + r * units);
+        for (int64_t r = chunk * block; r < x.count && r < (chunk + 1) * block; r++)
+            with.quantize(x.first + r * x.stride, k, to.codes + r * k, to.scales + r * units, to.counts + r * units);
     });
     return to;
 }
 
-// Sums over groups of W, from those over units of x.
-const float* group_sums(const Activations& x, int64_t rows, const Layout& layout, float* to) {
-    const int each = layout.group / UNIT;
-    if (each == 1) return x.sums;
-    const int64_t groups = layout.groups() * rows;
-    for (int64_t g = 0; g < groups; g++) {
-        float sum = x.sums[g * each];
-        for (int u = 1; u < each; u++) sum += x.sums[g * each + u];
-        to[g] = sum;
-    }
+// What the codes of each group of W's columns stand for, added up.
+float* group_sums(const Activations& x, int64_t rows, const Layout& layout, float* to) {
+    const int64_t groups = layout.groups(), units = layout.k / UNIT, each = layout.group / UNIT;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t g = 0; g < groups; g++) {
+            float sum = 0;
+            if (each == 0) {  // groups that are parts of a unit
+                int32_t count = 0;
+                for (int c = 0; c < layout.group; c++) count += x.codes[r * layout.k + g * layout.group + c];
+                sum = x.scales[r * units + g * layout.group / UNIT] * (float)count;
+            }
+            for (int64_t u = r * units + g * each; u < r * units + (g + 1) * each; u++)
+                sum += x.scales[u] * (float)x.counts[u];
+            to[r * groups + g] = sum;
+        }
     return to;
 }
 
 struct Task {
     Product product;
-    int rows;
-    int64_t panels;  // of a chunk
+    bool exact;
+    int64_t rows, block, panels;  // block: rows, and panels, of a chunk
     int chunks;
 };
 
-Task task(const Product& product, int rows) {
+Task task(const Product& product, bool exact, int64_t rows) {
     const Layout& l = product.layout;
-    const int64_t height = rows < ROW_BLOCK ? rows : ROW_BLOCK;
-    int64_t panels = CHUNK / (height * PANEL * l.k);
+    const int64_t most = exact ? EXACT_ROW_BLOCK : ROW_BLOCK, block = rows < most ? rows : most;
+    int64_t panels = CHUNK / (block * PANEL * l.k);
     panels = panels < 1 ? 1 : panels;
-    const int64_t chunks = (l.panels() + panels - 1) / panels * ((rows + ROW_BLOCK - 1) / ROW_BLOCK);
-    return {product, rows, panels, (int)chunks};
+    const int64_t chunks = (l.panels() + panels - 1) / panels * ((rows + block - 1) / block);
+    return {product, exact, rows, block, panels, (int)chunks};
 }
 
-void work(const Kernels& with, const Task& task, int chunk) {
-    const int blocks = (task.rows + ROW_BLOCK - 1) / ROW_BLOCK;
-    const int64_t first = (int64_t)(chunk / blocks) * task.panels, all = task.product.layout.panels();
-    const int row = chunk % blocks * ROW_BLOCK, end = row + ROW_BLOCK < task.rows ? row + ROW_BLOCK : task.rows;
-    with.product(task.product, first, first + task.panels < all ? first + task.panels : all, row, end);
+void work(const Kernels& with, const Task& t, int chunk) {
+    const int64_t blocks = (t.rows + t.block - 1) / t.block, all = t.product.layout.panels();
+    const int64_t first = chunk / blocks * t.panels, last = first + t.panels < all ? first + t.panels : all;
+    const int64_t row = chunk % blocks * t.block, end = row + t.block < t.rows ? row + t.block : t.rows;
+    (t.exact ? with.exact : with.product)(t.product, first, last, (int)row, (int)end);
 }
 
-void multiply(const Rows& x, const std::vector<Matrix>& matrices, const std::vector<float*>& y) {
+// x as whole units: columns past the last are zeros.
+Rows padded(const Rows& x, int k, float* to) {
+    const int64_t width = (k + UNIT - 1) / UNIT * UNIT;
+    for (int64_t r = 0; r < x.count; r++) {
+        std::memcpy(to + r * width, x.first + r * x.stride, k * sizeof(float));
+        std::memset(to + r * width + k, 0, (width - k) * sizeof(float));
+    }
+    return {to, x.count, width};
+}
+
+// Rows of x and the matrix that they are multiplied by. y: (rows, n).
+struct Segment {
+    const Matrix* matrix;
+    int64_t first, rows;
+    float* y;
+};
+
+// What a product needs of x, in `memory`: whole units, and 8-bit activations where they are wanted.
+struct Input {
+    Rows rows;
+    Activations activations;
+    bool narrow;
+};
+
+int64_t input_bytes(int64_t rows, int k, bool narrow) {
+    const int64_t units = (k + UNIT - 1) / UNIT;
+    return (k % UNIT ? rows * units * UNIT * 4 : 0) + (narrow ? rows * (k + 8 * units) : 0);
+}
+
+Input prepared(const Kernels& with, const Rows& x, int k, bool narrow, char* memory) {
+    if (k % UNIT) return {padded(x, k, (float*)memory), {}, false};
+    return {x, narrow ? quantized(with, x, k, memory) : Activations{}, narrow};
+}
+
+Product product_of(const Segment& s, const Input& x, const float* sums) {
+    const Layout& l = s.matrix->layout;
+    const int64_t units = l.k / UNIT;
+    const Activations& a = x.activations;
+    const Activations part = x.narrow ? Activations{a.codes + s.first * l.k, a.scales + s.first * units,
+                                                    a.counts + s.first * units} : a;
+    const float* added = s.matrix->added ? s.matrix->added->data<float>() : nullptr;
+    return {l, s.matrix->bytes(), x.rows.first + s.first * x.rows.stride, x.rows.stride, part, sums, s.y, l.n, added};
+}
+
+// All segments in one go of the threads. memory: as much as `multiply_bytes` says.
+int64_t multiply_bytes(int64_t rows, int k, const std::vector<Segment>& segments, bool narrow) {
+    int64_t bytes = input_bytes(rows, k, narrow);
+    for (const Segment& s : segments) bytes += narrow ? 4 * s.rows * s.matrix->layout.groups() : 0;
+    return bytes;
+}
+
+void multiply(const Rows& x, int k, const std::vector<Segment>& segments, bool narrow, char* memory) {
     const Kernels& with = kernels();
-    const int k = matrices[0].layout.k;
-    const int64_t units = k / UNIT, quantized_bytes = x.count * (k + 12 * units), sums = 4 * x.count * units;
-    char* memory = scratch.take(quantized_bytes + (int64_t)matrices.size() * sums);
-    const Activations activations = quantized(with, x, k, memory);
+    const Input input = prepared(with, x, k, narrow, memory);
+    float* next = (float*)(memory + input_bytes(x.count, k, narrow));
     std::vector<Task> tasks;
     int chunks = 0;
-    for (size_t i = 0; i < matrices.size(); i++) {
-        const Layout& layout = matrices[i].layout;
-        float* to = (float*)(memory + quantized_bytes + (int64_t)i * sums);
-        tasks.push_back(task({layout, matrices[i].bytes(), activations, group_sums(activations, x.count, layout, to),
-                              y[i], layout.n}, (int)x.count));
+    for (const Segment& s : segments) {
+        const Layout& l = s.matrix->layout;
+        const bool whole = input.narrow && l.whole();
+        Product product = product_of(s, input, next);
+        if (whole) group_sums(product.x, s.rows, l, next), next += s.rows * l.groups();
+        tasks.push_back(task(product, !whole, s.rows));
         chunks += tasks.back().chunks;
     }
     parallel(chunks, [&](int chunk) {
@@ -119,26 +170,37 @@ void multiply(const Rows& x, const std::vector<Matrix>& matrices, const std::vec
     });
 }
 
+bool wants_narrow(const std::vector<Matrix>& matrices, bool exact) {
+    bool whole = false;
+    for (const Matrix& matrix : matrices) whole |= matrix.layout.whole();
+    return whole && !exact;
+}
+
 class Products : public mx::Primitive {
    public:
-    Products(mx::Stream stream, std::vector<Matrix> matrices) : Primitive(stream), matrices_(std::move(matrices)) {}
+    Products(mx::Stream stream, std::vector<Matrix> matrices, bool exact)
+        : Primitive(stream), matrices_(std::move(matrices)), exact_(exact) {}
 
     void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
         std::vector<mx::array> to;
-        for (auto& output : outputs) {
-            output.set_data(mx::allocator::malloc(output.nbytes()));
-            to.push_back(mx::array::unsafe_weak_copy(output));
-        }
         auto& encoder = mx::cpu::get_command_encoder(stream());
         encoder.set_input_array(inputs[0]);
-        for (auto& output : outputs) encoder.set_output_array(output);
-        encoder.dispatch([x = mx::array::unsafe_weak_copy(inputs[0]), to = std::move(to), matrices = matrices_]() mutable {
+        for (auto& output : outputs) {
+            output.set_data(mx::allocator::malloc(output.nbytes()));
+            encoder.set_output_array(output);
+            to.push_back(mx::array::unsafe_weak_copy(output));
+        }
+        auto run = [x = mx::array::unsafe_weak_copy(inputs[0]), to = std::move(to), matrices = matrices_,
+                    exact = exact_]() mutable {
             const int k = matrices[0].layout.k;
             const int64_t rows = (int64_t)x.size() / k;
-            std::vector<float*> y;
-            for (auto& each : to) y.push_back(each.data<float>());
-            if (rows) multiply({x.data<float>(), rows, k}, matrices, y);
-        });
+            if (!rows) return;
+            std::vector<Segment> segments;
+            for (size_t i = 0; i < to.size(); i++) segments.push_back({&matrices[i], 0, rows, to[i].data<float>()});
+            const bool narrow = wants_narrow(matrices, exact);
+            multiply({x.data<float>(), rows, k}, k, segments, narrow, scratch.take(multiply_bytes(rows, k, segments, narrow)));
+        };
+        encoder.dispatch(std::move(run));
     }
     void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
         throw std::runtime_error("packed matrices are multiplied on the CPU only");
@@ -147,24 +209,89 @@ class Products : public mx::Primitive {
 
    private:
     std::vector<Matrix> matrices_;
+    bool exact_;
+};
+
+// Which rows of the output an expert computes: they are put side by side, multiplied, and put back.
+struct Sorted {
+    std::vector<int64_t> order;  // rows of the output, by expert
+    std::vector<int64_t> starts;
+};
+
+Sorted by_expert(const int32_t* experts, int64_t count, int64_t most) {
+    Sorted sorted = {std::vector<int64_t>(count), std::vector<int64_t>(most + 1)};
+    const auto of = [&](int64_t i) { return experts[i] < 0 ? 0 : experts[i] >= most ? most - 1 : (int64_t)experts[i]; };
+    for (int64_t i = 0; i < count; i++) sorted.starts[of(i) + 1]++;
+    for (int64_t e = 0; e < most; e++) sorted.starts[e + 1] += sorted.starts[e];
+    std::vector<int64_t> next = sorted.starts;
+    for (int64_t i = 0; i < count; i++) sorted.order[next[of(i)]++] = i;
+    return sorted;
+}
+
+void multiply_by_experts(const float* x, int64_t rows, const int32_t* ids, int64_t count, const std::vector<Matrix>& experts,
+                         bool exact, float* y) {
+    const int k = experts[0].layout.k, n = experts[0].layout.n;
+    const Sorted sorted = by_expert(ids, count, (int64_t)experts.size());
+    const bool narrow = wants_narrow(experts, exact);
+    std::vector<Segment> segments;
+    for (size_t e = 0; e < experts.size(); e++)
+        if (const int64_t first = sorted.starts[e], last = sorted.starts[e + 1]; first < last)
+            segments.push_back({&experts[e], first, last - first, nullptr});
+    const int64_t gathered = (count * k * 4 + 63) / 64 * 64, results = (count * n * 4 + 63) / 64 * 64;
+    char* memory = scratch.take(gathered + results + multiply_bytes(count, k, segments, narrow));
+    float *side_by_side = (float*)memory, *products = (float*)(memory + gathered);
+    for (int64_t i = 0; i < count; i++)
+        std::memcpy(side_by_side + i * k, x + sorted.order[i] * rows / count * k, k * sizeof(float));
+    for (Segment& s : segments) s.y = products + s.first * n;
+    multiply({side_by_side, count, k}, k, segments, narrow, memory + gathered + results);
+    for (int64_t i = 0; i < count; i++) std::memcpy(y + sorted.order[i] * n, products + i * n, n * sizeof(float));
+}
+
+class Experts : public mx::UnaryPrimitive {
+   public:
+    Experts(mx::Stream stream, std::vector<Matrix> experts, bool exact)
+        : UnaryPrimitive(stream), experts_(std::move(experts)), exact_(exact) {}
+
+    void eval_cpu(const std::vector<mx::array>& inputs, mx::array& output) override {
+        output.set_data(mx::allocator::malloc(output.nbytes()));
+        auto& encoder = mx::cpu::get_command_encoder(stream());
+        for (auto& input : inputs) encoder.set_input_array(input);
+        encoder.set_output_array(output);
+        encoder.dispatch([x = mx::array::unsafe_weak_copy(inputs[0]), ids = mx::array::unsafe_weak_copy(inputs[1]),
+                          to = mx::array::unsafe_weak_copy(output), experts = experts_, exact = exact_]() mutable {
+            const int64_t rows = (int64_t)x.size() / experts[0].layout.k;
+            if (ids.size())
+                multiply_by_experts(x.data<float>(), rows, ids.data<int32_t>(), (int64_t)ids.size(), experts, exact,
+                                    to.data<float>());
+        });
+    }
+    void eval_gpu(const std::vector<mx::array>&, mx::array&) override {
+        throw std::runtime_error("packed matrices are multiplied on the CPU only");
+    }
+    const char* name() const override { return "SquishExperts"; }
+
+   private:
+    std::vector<Matrix> experts_;
+    bool exact_;
 };
 
 }  // namespace
 
 const Kernels& kernels() {
-    static const Kernels& chosen = [] () -> const Kernels& {
+    static const Kernels& chosen = []() -> const Kernels& {
         const char* wanted = std::getenv("SQUISH_CPU_KERNEL");
-        for (const Kernels* const* each = runnable(); wanted && *wanted && *each; each++)
+        for (const Kernels* const* each = runnable(); wanted && *each; each++)
             if (!std::strcmp((*each)->name, wanted)) return **each;
         return **runnable();
     }();
     return chosen;
 }
 
-std::vector<mx::array> products(const mx::array& x, const std::vector<Matrix>& matrices) {
+std::vector<mx::array> products(const mx::array& x, const std::vector<Matrix>& matrices, bool exact) {
     if (matrices.empty()) return {};
     const int k = matrices[0].layout.k;
-    if (x.ndim() < 1 || x.dtype() != mx::float32 || x.shape(-1) != k) throw std::invalid_argument("x must be (..., k) float32");
+    if (x.ndim() < 1 || x.dtype() != mx::float32 || x.shape(-1) != k)
+        throw std::invalid_argument("x must be (..., columns) float32");
     std::vector<mx::Shape> shapes;
     for (const Matrix& matrix : matrices) {
         if (matrix.layout.k != k) throw std::invalid_argument("matrices must have the same columns");
@@ -173,7 +300,25 @@ std::vector<mx::array> products(const mx::array& x, const std::vector<Matrix>& m
     }
     const mx::Stream stream = mx::default_stream(mx::Device::cpu);
     return mx::array::make_arrays(std::move(shapes), std::vector<mx::Dtype>(matrices.size(), mx::float32),
-                                  std::make_shared<Products>(stream, matrices), {mx::contiguous(x, false, stream)});
+                                  std::make_shared<Products>(stream, matrices, exact), {mx::contiguous(x, false, stream)});
+}
+
+mx::array experts(const mx::array& x, const mx::array& ids, const std::vector<Matrix>& matrices, bool exact) {
+    if (matrices.empty()) throw std::invalid_argument("there must be experts");
+    const Layout& first = matrices[0].layout;
+    for (const Matrix& matrix : matrices)
+        if (matrix.layout.k != first.k || matrix.layout.n != first.n) throw std::invalid_argument("experts must be alike");
+    if (x.dtype() != mx::float32 || x.ndim() < 2 || x.shape(-1) != first.k || x.shape(-2) != 1)
+        throw std::invalid_argument("x must be (..., 1, columns) float32");
+    // Each row of x is for the same number of experts, side by side.
+    const int64_t rows = (int64_t)x.size() / first.k, count = (int64_t)ids.size();
+    if (rows == 0 || count % rows) throw std::invalid_argument("the choice of experts does not fit x");
+    const mx::Stream stream = mx::default_stream(mx::Device::cpu);
+    mx::Shape shape = ids.shape();
+    shape.push_back(1);
+    shape.push_back(first.n);
+    return mx::array(std::move(shape), mx::float32, std::make_shared<Experts>(stream, matrices, exact),
+                     {mx::contiguous(x, false, stream), mx::contiguous(mx::astype(ids, mx::int32, stream), false, stream)});
 }
 
 }  // namespace squish
