@@ -95,8 +95,8 @@ def share_compiled(folder: Path) -> None:
 def _compiled() -> Path:
     """What a worker compiles before it has anything to do, and the folder where it puts what it compiles later."""
     folder = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
-    program = "import pathlib, sys; from squish.worker.cpu import blas, kernels; path = pathlib.Path(sys.argv[1]); "
-    program += "kernels.prepare(path); blas.prepare(path)"
+    program = "import pathlib, sys; from squish.worker.cpu import build, install; path = pathlib.Path(sys.argv[1]); "
+    program += "install.prepare(path); build.supported() and (build.find(path) or build.build(path))"
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
     return folder
 

@@ -7,6 +7,7 @@ It knows neither asyncio nor threads: both ends bring their own reading and writ
 from __future__ import annotations
 
 import struct
+from typing import Literal
 
 import msgspec
 
@@ -38,9 +39,13 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Load the MLX model directory at path. Answered by Loaded or Failed(None)."""
+    """Load the MLX model directory at path. Answered by Loaded or Failed(None).
+
+    cpu_precision: of products with weights, where MLX computes on the CPU.
+    """
 
     path: str
+    cpu_precision: Literal["int8", "float32"] = "int8"
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

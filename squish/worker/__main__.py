@@ -62,10 +62,9 @@ def main() -> None:
 
 
 def _work(channel: Channel, cache_dir: Path) -> None:
-    from squish.worker.cpu import blas, kernels
+    from squish.worker.cpu.install import prepare
 
-    kernels.prepare(cache_dir)
-    report = blas.prepare(cache_dir)
+    report = prepare(cache_dir)
     # Only now may MLX be imported: the BLAS it finds first is the one it keeps. It is imported before there is anything
     # to do, so that a spare worker has it behind it.
     from squish.worker import imports
@@ -101,26 +100,27 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, sh
     intake = Intake(inbox, channel.send)
     _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
-    install()
-    loaded = load_model(Path(load.path), shelf=shelf)
+    engine = install(report, cache_dir, load.cpu_precision)
+    loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
     prepare_model(loaded.model)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder, long=False))
     _start("long prompts", lambda: intake.run(encoder, long=True))
-    backend = f"{loaded.dtype}, {report.summary}"
-    channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, report.warnings))
-    disk = _disk_tier(Path(load.path), cache_dir, loaded.dtype, lambda message: channel.send(Warned(message)))
+    backend = f"{loaded.dtype}, {engine.summary}"
+    channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, engine.warnings))
+    numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
+    disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     prefix = PrefixCache(memory.cache_budget(), make_prompt_cache(loaded.model), disk)
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
     mx.clear_streams()  # without it the process may abort while it exits
 
 
-def _disk_tier(model: Path, cache_dir: Path, dtype: str, warn: Callable[[str], None]) -> DiskTier | None:
-    """Where this model's prefix cache lies on disk: its files are of use only to the same weights in the same dtype."""
+def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str], None]) -> DiskTier | None:
+    """Where this model's prefix cache lies on disk: its files are of use only to the same weights and arithmetic."""
     from squish.worker.disk import DiskTier
 
     try:
-        identity = (model / "manifest.toml").read_bytes() + dtype.encode()
+        identity = (model / "manifest.toml").read_bytes() + numbers.encode()
         key = hashlib.sha256(identity).hexdigest()[:32]
         return DiskTier(cache_dir / "prefix" / key, key, _DISK_BUDGET, warn)
     except OSError:

@@ -1,9 +1,9 @@
 """Owns the way from an MLX model directory to a model in memory, in the number format this machine computes fast.
 
-On a GPU (Metal, CUDA) weights stay as they are stored. On a CPU everything is float32, because half precision does not
-go through BLAS there, and quantized weights stay packed where the BLAS in use can read them (packed.py). Where it
-cannot, they are dequantized when that fits into free memory (4 bytes a parameter). It never runs code that a model
-brings, and knows nothing of requests.
+On a GPU (Metal, CUDA) weights stay as they are stored. On a CPU what is computed is float32, and weights stay as they
+are stored where the extension multiplies by them (cpu/layers.py). Where there is none, half precision is widened,
+because it does not go through BLAS, and quantized weights are dequantized when that fits into free memory (4 bytes a
+parameter). It never runs code that a model brings, and knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
 from squish.system.accelerator import RESERVE
 from squish.worker import memory
-from squish.worker.cpu import packed
+from squish.worker.cpu import extension, layers
 from squish.worker.model_files import MISFITS, given, mismatch, read_config
 from squish.worker.tokenizer.facts import Shelf
 from squish.worker.tokenizer.opening import open_tokenizer
@@ -60,18 +60,20 @@ class LoadedModel:
     trimmable: bool
 
 
-def load(path: Path, *, memory_limit: int | None = None, shelf: Shelf | None = None) -> LoadedModel:
+def load(
+    path: Path, *, memory_limit: int | None = None, shelf: Shelf | None = None, exact: bool = False
+) -> LoadedModel:
     """Load the MLX model directory `path`; its weights are in memory when this returns.
 
     memory_limit: bytes the weights may take; by default what is free now, less a reserve. shelf: where it stands
-    what is known of tokenizers.
+    what is known of tokenizers. exact: the CPU's extension multiplies in float32, and not activations of 8 bits.
     Raises CorruptModel (a file is missing, damaged or does not fit the others; `param` is the file), UnsupportedModel
     (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
     """
     memory.limits()
     config, model, tokenizer = _opened(path, shelf)
     available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - RESERVE
-    dtype = _place(model, path, available)
+    dtype = _place(model, path, available, exact)
     memory.give_back()
     text_config = config.get("text_config", config)
     return LoadedModel(
@@ -133,18 +135,19 @@ def _load_tokenizer(path: Path, eos: list[int] | None, shelf: Shelf | None) -> T
 # ---- into memory
 
 
-def _place(model: Module, path: Path, available: int) -> str:
+def _place(model: Module, path: Path, available: int, exact: bool) -> str:
     """Bring the parameters into memory, in the format for this device; says which."""
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    packing = on_cpu and extension.module() is not None
     quantized = any(isinstance(module, tuple(_PLAIN)) for _, module in _modules(model))
-    packing = packed.available()
+    stored = "quantized as stored" if quantized else "as stored"
     if not on_cpu:
-        needed, policy = _nbytes(model), "quantized as stored" if quantized else "as stored"
+        needed, unpack, policy = _nbytes(model), False, stored
     else:
-        needed, unpack = _float32_bytes(model, packing, unpack=True), True
+        needed, unpack = _bytes_on_cpu(model, packing, unpack=True), True
         if quantized and needed > available:
-            needed, unpack = _float32_bytes(model, packing, unpack=False), False
-        policy = "quantized, float32 scales" if quantized and (packing or not unpack) else "float32"
+            needed, unpack = _bytes_on_cpu(model, packing, unpack=False), False
+        policy = stored if packing else "float32" if unpack or not quantized else "quantized, float32 scales"
     if needed > available:
         free = max(available, 0)
         raise LoadFailed(
@@ -154,18 +157,18 @@ def _place(model: Module, path: Path, available: int) -> str:
         )
     try:
         if on_cpu:
-            _replace_quantized(model, packing=packing, unpack=unpack)
+            _replace(model, packing=packing, unpack=unpack, exact=exact)
         _evaluate(model, as_float32=on_cpu)
     except (RuntimeError, ValueError) as error:
         raise LoadFailed(f"{display_name(path)} could not be read into memory: {error}") from error
     return policy
 
 
-def _replace_quantized(model: Module, *, packing: bool, unpack: bool) -> None:
-    """Replace quantized layers by packed ones, else (with unpack) by float32 ones; no two are in memory twice."""
+def _replace(model: Module, *, packing: bool, unpack: bool, exact: bool) -> None:
+    """Replace layers by packed ones, else (with unpack) quantized by float32 ones; no two are in memory twice."""
     for name, module in _modules(model):
-        if packing and packed.can_pack(module):
-            layer = packed.pack(module)
+        if packing and layers.can_pack(module):
+            layer = layers.pack(module, exact=exact)
         elif unpack and type(module) in _PLAIN:
             layer = _dequantized(module)
         else:
@@ -247,17 +250,16 @@ def _nbytes(model: Module) -> int:
     return sum(array.nbytes for array in _arrays(model))
 
 
-def _float32_bytes(model: Module, packing: bool, *, unpack: bool) -> int:
-    """What the parameters take as float32, with quantized weights packed where they can be, else unpacked."""
+def _bytes_on_cpu(model: Module, packing: bool, *, unpack: bool) -> int:
+    """What the parameters take: packed where they can be, else float32, and quantized ones unpacked or not."""
     total = sum(_float32_size(array) for array in _arrays(model))
     for _, module in _modules(model):
-        if type(module) not in _PLAIN:
+        packed = packing and layers.can_pack(module)
+        if not packed and type(module) not in _PLAIN:
             continue
-        kept = module["weight"].nbytes + sum(
-            _float32_size(module[key]) for key in ("scales", "biases") if key in module
-        )
-        if packing and packed.can_pack(module):
-            total += packed.packed_bytes(module) - kept
+        kept = sum(_float32_size(module[key]) for key in ("weight", "scales", "biases") if module.get(key) is not None)
+        if packed:
+            total += layers.packed_bytes(module) - kept
         elif unpack:
             total += module["weight"].size * 32 // module.bits * 4 - kept
     return total

@@ -39,6 +39,8 @@ _VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     },
     "aarch64": {},
 }
+# What the other files are compiled for; said aloud, because kernels.py puts a compiler first that means this processor.
+_OLDEST = {"x86_64": "-march=x86-64", "aarch64": "-march=armv8-a"}
 _OF_A_PROCESSOR = {name for files in _VARIANTS.values() for name in files}
 
 
@@ -67,7 +69,7 @@ def file_name() -> str:
     for path in _files():
         key.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     versions = [importlib.metadata.version(name) for name in ("mlx", "nanobind")]
-    for part in (*versions, *_FLAGS, *_DEFINED, platform.libc_ver(), _VARIANTS):
+    for part in (*versions, *_FLAGS, *_DEFINED, platform.libc_ver(), _VARIANTS, _OLDEST):
         key.update(f"\0{part}".encode())
     return f"mlx{versions[0]}-{key.hexdigest()[:16]}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -87,7 +89,9 @@ def build(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as scratch:
-            compiled = _compile(compiler, include, Path(scratch))
+            # In a source tree objects are kept, so that a change of one file compiles one file.
+            objects = (folder if folder == BUNDLED else Path(scratch)) / "objects"
+            compiled = _compile(compiler, include, Path(scratch), objects)
             compiled.replace(built)
     except OSError as error:
         reason = f"it cannot be written to {folder}: {error.strerror}"
@@ -99,19 +103,32 @@ def _files() -> list[Path]:
     return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h", ".inl"))
 
 
-def _compile(compiler: str, include: Path, scratch: Path) -> Path:
+def _compile(compiler: str, include: Path, scratch: Path, objects: Path) -> Path:
+    """Compile what is not among the objects yet, and link all of them."""
     mlx, nanobind = _installed("mlx"), _installed("nanobind")
     includes = [mlx / "include", nanobind / "include", nanobind / "ext" / "robin_map" / "include", include]
-    options = [*_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes)]
-    commands = []
-    for number, (source, flags) in enumerate(_units(nanobind)):
-        target = scratch / f"{number}-{source.stem}.o"
-        commands.append([compiler, *options, *flags, "-c", str(source), "-o", str(target)])
+    options = [_OLDEST[platform.machine()], *_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes)]
+    headers = b"".join(path.read_bytes() for path in _files() if path.suffix != ".cpp")
+    targets, missing = [], []
+    objects.mkdir(exist_ok=True)
+    for source, flags in _units(nanobind):
+        own = headers if source.parent == SOURCES else file_name().split("-")[0].encode()
+        key = hashlib.sha256(f"{compiler} {options} {flags}".encode() + own + source.read_bytes()).hexdigest()[:16]
+        target = objects / f"{source.stem}-{key}.o"
+        targets.append(target)
+        if not target.exists():
+            partial = scratch / target.name
+            missing.append(([compiler, *options, *flags, "-c", str(source), "-o", str(partial)], partial, target))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(_run, commands))
+        list(pool.map(_run, (command for command, _, _ in missing)))
+    for _, partial, target in missing:
+        partial.replace(target)
+    for path in set(objects.glob("*.o")) - set(targets):
+        path.unlink(missing_ok=True)
     linked = scratch / "linked.so"
-    objects = sorted(map(str, scratch.glob("*.o")))
-    _run([compiler, "-shared", "-o", str(linked), *objects, f"-L{mlx / 'lib'}", "-lmlx", "-pthread", "-Wl,-s"])
+    _run(
+        [compiler, "-shared", "-o", str(linked), *map(str, targets), f"-L{mlx / 'lib'}", "-lmlx", "-pthread", "-Wl,-s"]
+    )
     return linked
 
 

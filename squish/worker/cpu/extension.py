@@ -38,7 +38,7 @@ def open_extension(cache_dir: Path) -> Opened:
     import mlx.core as mx
 
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    if not (build.supported() and on_cpu and os.environ.get("SQUISH_BLAS", "auto") == "auto"):
+    if not (build.supported() and on_cpu and (os.environ.get("SQUISH_BLAS") or "auto") == "auto"):
         return Opened(None)
     try:
         path = build.find(cache_dir) or build.build(cache_dir)
@@ -66,6 +66,8 @@ def _open(path: Path) -> Any:
     spec.loader.exec_module(native)
     weight, scales, biases = mx.quantize(mx.ones((16, 32)), 32, 4)
     mx.eval(native.products(mx.ones((1, 32)), [native.pack(weight, scales, biases, 4, 32)]))
+    if native.kernel() == "portable" and not os.environ.get("SQUISH_CPU_KERNEL"):
+        raise ImportError("this processor has no AVX2; OpenBLAS is faster there")
     native.set_threads(cores())
     sys.modules[_NAME] = native
     return native

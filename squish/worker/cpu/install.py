@@ -1,31 +1,72 @@
-"""Owns what is replaced in MLX where a model computes on a CPU, all behind `install` and `prepare_model`.
+"""Owns what is replaced in MLX where a model computes on a CPU: `prepare`, `install` and `prepare_model`, in that order.
 
-docs/architecture.md has the table of what is replaced, why, and how it is tested. On a GPU nothing is.
+docs/architecture.md has the table of what is replaced, why, and how it is tested. On a GPU nothing is. Nobody else
+calls the parts.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import mlx.core as mx
+from squish.worker.cpu import blas, kernels
 
-from squish.worker.cpu import attention, extension, functions, fusion, rotary
+Precision = Literal["int8", "float32"]
 
 
-def install() -> None:
-    """Replace MLX's functions in this process. Call it once, after `extension.open_extension` and before a model."""
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What computes in this process. kernel: of the extension, "" where it is not in use; then precision is float32.
+
+    threads: at most, in one product; 0 is MLX's business.
+    """
+
+    blas: blas.BlasReport
+    kernel: str = ""
+    precision: Precision = "float32"
+    threads: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One line for people: what multiplies, how precisely, with how many threads."""
+        if not self.kernel:
+            return self.blas.summary
+        threads = f", {self.threads} threads" if self.threads > 1 else ""
+        return f"{self.kernel} kernels, {self.precision} products{threads}"
+
+
+def prepare(cache_dir: Path) -> blas.BlasReport:
+    """Set up what must be there before anything imports mlx.core. Raises ConfigError for a wrong SQUISH_BLAS."""
+    kernels.prepare(cache_dir)
+    return blas.prepare(cache_dir)
+
+
+def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "int8") -> Engine:
+    """Replace MLX's functions in this process. Call it once, before a model is loaded."""
+    import mlx.core as mx
+
+    from squish.worker.cpu import attention, extension, functions, rotary
+
     if mx.default_device() != mx.Device(mx.cpu):
-        return
-    native = extension.module()
-    if native is None:
+        return Engine(report, threads=report.threads, warnings=report.warnings)
+    opened = extension.open_extension(cache_dir)
+    warnings = (*report.warnings, *([opened.warning] if opened.warning else []))
+    if opened.module is None:
         attention.use_fused_attention()
         rotary.use_short_rotation()
-    else:
-        functions.use(native)
+        return Engine(report, threads=report.threads, warnings=warnings)
+    functions.use(opened.module)
+    return Engine(report, opened.module.kernel(), precision, opened.module.threads(), warnings)
 
 
 def prepare_model(model: Any) -> None:
     """Put a loaded model's layers together where that is possible; its weights must be in memory."""
+    import mlx.core as mx
+
+    from squish.worker.cpu import extension, fusion
+
     native = extension.module()
     if native is not None and mx.default_device() == mx.Device(mx.cpu):
         fusion.fuse(model, native)

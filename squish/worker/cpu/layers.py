@@ -80,7 +80,8 @@ def can_pack(module: Module) -> bool:
     kind = type(module)
     if kind in (Linear, Embedding, SwitchLinear):
         return module["weight"].dtype in _FLOATS
-    if kind not in (QuantizedLinear, QuantizedEmbedding, QuantizedSwitchLinear) or module.get("global_scale") is not None:
+    quantized = kind in (QuantizedLinear, QuantizedEmbedding, QuantizedSwitchLinear)
+    if not quantized or module.get("global_scale") is not None:
         return False
     columns = _columns(module)
     fits = columns % _UNIT == 0 and columns % module.group_size == 0

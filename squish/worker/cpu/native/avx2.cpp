@@ -95,9 +95,14 @@ struct Isa {
 #include "kernels.inl"
 
 namespace squish {
+void avx2_exact(const Product& p, int64_t first, int64_t last, int row, int end)
 #ifdef __AVXVNNI__
-const Kernels avxvnni = {"avxvnni", quantize, product, exact};
+    ;
+const Kernels avxvnni = {"avxvnni", quantize, product, avx2_exact};
 #else
-const Kernels avx2 = {"avx2", quantize, product, exact};
-#endif
+{
+    exact(p, first, last, row, end);
 }
+const Kernels avx2 = {"avx2", quantize, product, avx2_exact};
+#endif
+}  // namespace squish

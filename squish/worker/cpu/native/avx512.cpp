@@ -95,9 +95,14 @@ struct Isa {
 #include "kernels.inl"
 
 namespace squish {
+void avx512_exact(const Product& p, int64_t first, int64_t last, int row, int end)
 #ifdef __AVX512VNNI__
-const Kernels avx512vnni = {"avx512vnni", quantize, product, exact};
+    ;
+const Kernels avx512vnni = {"avx512vnni", quantize, product, avx512_exact};
 #else
-const Kernels avx512 = {"avx512", quantize, product, exact};
-#endif
+{
+    exact(p, first, last, row, end);
 }
+const Kernels avx512 = {"avx512", quantize, product, avx512_exact};
+#endif
+}  // namespace squish

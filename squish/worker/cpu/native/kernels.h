@@ -16,6 +16,9 @@
 
 namespace squish {
 
+// Files are compiled for different processors: a function that they share must leave no copy of its own behind.
+#define SQUISH_HEADER __attribute__((always_inline)) inline
+
 constexpr int PANEL = 16;
 constexpr int UNIT = 32;
 
@@ -31,17 +34,17 @@ struct Layout {
     int bits, group;
     Number number;
 
-    int64_t panels() const { return (n + PANEL - 1) / PANEL; }
-    int64_t groups() const { return (k + group - 1) / group; }
-    int piece() const { return group < UNIT ? group : UNIT; }  // columns
-    int64_t number_bytes() const { return number == FLOAT32 ? 4 : number >= E8M0 ? 1 : 2; }
-    int64_t scales_bytes() const { return kind == DENSE ? 0 : (kind == AFFINE ? 2 : 1) * PANEL * number_bytes(); }
-    int64_t piece_bytes() const { return (int64_t)PANEL * piece() * bits / 8; }
-    int64_t group_bytes() const { return scales_bytes() + group / piece() * piece_bytes(); }
-    int64_t panel_bytes() const { return groups() * group_bytes(); }
-    int64_t bytes() const { return panels() * panel_bytes(); }
+    SQUISH_HEADER int64_t panels() const { return (n + PANEL - 1) / PANEL; }
+    SQUISH_HEADER int64_t groups() const { return (k + group - 1) / group; }
+    SQUISH_HEADER int piece() const { return group < UNIT ? group : UNIT; }  // columns
+    SQUISH_HEADER int64_t number_bytes() const { return number == FLOAT32 ? 4 : number >= E8M0 ? 1 : 2; }
+    SQUISH_HEADER int64_t scales_bytes() const { return kind == DENSE ? 0 : (kind == AFFINE ? 2 : 1) * PANEL * number_bytes(); }
+    SQUISH_HEADER int64_t piece_bytes() const { return (int64_t)PANEL * piece() * bits / 8; }
+    SQUISH_HEADER int64_t group_bytes() const { return scales_bytes() + group / piece() * piece_bytes(); }
+    SQUISH_HEADER int64_t panel_bytes() const { return groups() * group_bytes(); }
+    SQUISH_HEADER int64_t bytes() const { return panels() * panel_bytes(); }
     // Whether products with activations of 8 bits exist: for codes that are whole numbers.
-    bool whole() const { return kind == AFFINE || kind == FP4_KIND; }
+    SQUISH_HEADER bool whole() const { return kind == AFFINE || kind == FP4_KIND; }
 };
 
 // Rows of x as numbers of 8 bits: x ≈ codes · scales.

@@ -233,8 +233,7 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
         if constexpr (most > 4)
             for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
         if constexpr (most > 2)
-            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
-        for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
+            for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
     }
 }
 
@@ -253,7 +252,7 @@ void product(const Product& p, int64_t first, int64_t last, int row, int end) {
     }
 }
 
-void exact(const Product& p, int64_t first, int64_t last, int row, int end) {
+[[maybe_unused]] void exact(const Product& p, int64_t first, int64_t last, int row, int end) {
     const Layout& l = p.layout;
     if (l.kind == FP8_KIND) return panels<Fp8Columns, true>(p, first, last, row, end);
     if (l.kind == FP4_KIND)

@@ -1,4 +1,7 @@
 // Numbers of fewer bits than float32, one at a time. The kernels have forms for whole vectors.
+//
+// All is `static` here: files are compiled for different processors, and a function that they shared might be kept in the
+// form of one that this processor is not.
 #pragma once
 
 #include <cstdint>
@@ -6,27 +9,27 @@
 
 namespace squish {
 
-inline float from_bits(uint32_t bits) {
+static inline float from_bits(uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, 4);
     return value;
 }
 
 // float16, subnormal numbers and infinities included.
-inline float from_half(uint16_t h) {
+static inline float from_half(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
     if (exponent == 31) return from_bits(sign | 0x7F800000 | mantissa << 13);
     if (exponent == 0) return (sign ? -1.0f : 1.0f) * (float)mantissa * 0x1p-24f;
     return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
-inline float from_bfloat(uint16_t b) { return from_bits((uint32_t)b << 16); }
+static inline float from_bfloat(uint16_t b) { return from_bits((uint32_t)b << 16); }
 
 // 8 bits of exponent and nothing else: the smallest is 2^-127.
-inline float from_e8m0(uint8_t e) { return from_bits(e ? (uint32_t)e << 23 : 0x00400000); }
+static inline float from_e8m0(uint8_t e) { return from_bits(e ? (uint32_t)e << 23 : 0x00400000); }
 
 // Sign, 4 bits of exponent, 3 of mantissa: the bits of a float32 whose exponent counts from 120 further down.
-inline float from_e4m3(uint8_t e) { return from_bits((uint32_t)(e & 128) << 24 | (uint32_t)(e & 127) << 20) * 0x1p120f; }
+static inline float from_e4m3(uint8_t e) { return from_bits((uint32_t)(e & 128) << 24 | (uint32_t)(e & 127) << 20) * 0x1p120f; }
 
 // Twice a number of sign, 2 bits of exponent and 1 of mantissa, and 12: codes of 0 to 24 that multiply as others do.
 constexpr int FP4_OFFSET = 12;

@@ -8,7 +8,7 @@ namespace squish {
 namespace {
 
 struct Isa {
-    static constexpr int LANES = PANEL, ROWS = 4, EXACT_ROWS = 4;
+    static constexpr int LANES = PANEL, ROWS = 1, EXACT_ROWS = 1;
     struct F { float v[LANES]; };
     struct I { int32_t v[LANES]; };
     struct B { uint8_t v[4 * LANES]; };
