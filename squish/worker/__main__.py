@@ -79,6 +79,10 @@ def _work(channel: Channel, cache_dir: Path) -> None:
         case (ImportGguf() | InspectModel() | QuantizeShards() | MeasurePerplexity()) as job:
             from squish.worker.jobs import convert
 
+            if isinstance(job, MeasurePerplexity):
+                from squish.worker.cpu.install import install
+
+                install(report, cache_dir)
             _start("reader", lambda: _read(channel, None, lambda: None))
             channel.send(convert.run(job, channel.send, shelf))
 

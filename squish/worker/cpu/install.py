@@ -1,4 +1,4 @@
-"""Owns what is replaced in MLX where a model computes on a CPU: `prepare`, `install` and `prepare_model`, in that order.
+"""Owns what is replaced in MLX where a model computes on a CPU: `prepare`, `install`, `prepare_model`, in this order.
 
 docs/architecture.md has the table of what is replaced, why, and how it is tested. On a GPU nothing is. Nobody else
 calls the parts.
