@@ -29,7 +29,8 @@ class PackedLinear(Module):
     """
 
     def __init__(self, matrix: Any, *, exact: bool) -> None:
-        super().__init__()
+        module_init: Any = super().__init__
+        module_init()
         self.matrix = matrix
         self.exact = exact
         self.packed = matrix.data
@@ -59,7 +60,8 @@ class PackedExperts(Module):
     """Linear layers that are alike, some of which are chosen for each row: `SwitchLinear` of mlx-lm."""
 
     def __init__(self, matrices: list[Any], *, exact: bool) -> None:
-        super().__init__()
+        module_init: Any = super().__init__
+        module_init()
         self._matrices = tuple(matrices)
         self.exact = exact
         self.packed = [matrix.data for matrix in matrices]
@@ -93,10 +95,10 @@ def can_pack(module: Module) -> bool:
 def packed_bytes(module: Module) -> int:
     """Bytes that the weights of `module` take once packed."""
     weight = module["weight"]
-    experts = weight.shape[0] if weight.ndim == 3 else 1
-    rows = -(-weight.shape[-2] // _PANEL) * _PANEL
+    experts: int = weight.shape[0] if weight.ndim == 3 else 1
+    rows: int = -(-weight.shape[-2] // _PANEL) * _PANEL
     if "scales" not in module:
-        return experts * rows * -(-weight.shape[-1] // _UNIT) * _UNIT * weight.itemsize
+        return experts * rows * -(-int(weight.shape[-1]) // _UNIT) * _UNIT * int(weight.itemsize)
     groups = _columns(module) // module.group_size
     numbers = groups * module["scales"].itemsize * (2 if module.mode == "affine" else 1)
     return int(experts * rows * (_columns(module) * module.bits // 8 + numbers))
