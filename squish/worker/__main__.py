@@ -106,7 +106,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, sh
     hold(Path(load.path))
     engine = install(report, cache_dir, load.cpu_precision)
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
-    prepare_model(loaded.model)
+    exact = prepare_model(loaded.model)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start("tokenizer", lambda: intake.run(encoder, long=False))
     _start("long prompts", lambda: intake.run(encoder, long=True))
@@ -114,7 +114,7 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, sh
     channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
-    prefix = PrefixCache(memory.cache_budget(), make_prompt_cache(loaded.model), disk)
+    prefix = PrefixCache(memory.cache_budget(), make_prompt_cache(loaded.model), disk, exact=exact)
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
     mx.clear_streams()  # without it the process may abort while it exits
 

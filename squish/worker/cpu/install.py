@@ -61,12 +61,16 @@ def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "in
     return Engine(report, opened.module.kernel(), precision, opened.module.threads(), warnings)
 
 
-def prepare_model(model: Any) -> None:
-    """Put a loaded model's layers together where that is possible; its weights must be in memory."""
+def prepare_model(model: Any) -> bool:
+    """Put a loaded model's layers together where that is possible; its weights must be in memory.
+
+    Returns whether no number of an answer depends any more on who else is answered, or on where a prompt is cut.
+    """
     import mlx.core as mx
 
     from squish.worker.cpu import extension, fusion
 
     native = extension.module()
-    if native is not None and mx.default_device() == mx.Device(mx.cpu):
-        fusion.fuse(model, native)
+    if native is None or mx.default_device() != mx.Device(mx.cpu):
+        return False
+    return fusion.fuse(model, native) and fusion.same_in_any_company(model)

@@ -10,6 +10,7 @@
 
 #include <tuple>
 
+#include "block.h"
 #include "layer_ops.h"
 #include "row_attention.h"
 
@@ -57,6 +58,25 @@ Result attend_rows(std::shared_ptr<AttentionLayer> layer, const Array& q, const 
     return sorted(row_attention(std::move(layer), q, k, v, keys, values, plans(rows)), rows.size());
 }
 
+Result run_block(std::shared_ptr<BlockLayer> layer, const Array& x, const Caches& keys, const Caches& values,
+                 const Rows& rows) {
+    return sorted(block(std::move(layer), x, keys, values, plans(rows)), rows.size());
+}
+
+using Norms = std::vector<std::pair<std::vector<float>, float>>;
+
+std::shared_ptr<BlockLayer> block_layer(std::shared_ptr<AttentionLayer> attention, const Norms& norms, float one,
+                                        const std::vector<Matrix>& matrices, int kind, bool exact) {
+    if (norms.size() != 4 || matrices.size() != 7 || kind < kSilu || kind > kGelu)
+        throw std::invalid_argument("a block has four norms and seven matrices");
+    auto& m = matrices;
+    auto layer = std::make_shared<BlockLayer>(BlockLayer{std::move(attention), {}, one, m[0], m[1], m[2], m[3], m[4], m[5],
+                                                         m[6], static_cast<Gate>(kind), exact});
+    for (size_t i = 0; i < 4; i++) layer->norms[i] = {norms[i].first, norms[i].second};
+    check(*layer);
+    return layer;
+}
+
 }  // namespace
 
 void bind_layers(nb::module_& m) {
@@ -72,6 +92,9 @@ void bind_layers(nb::module_& m) {
     m.def("attention_layer", &layer, "heads"_a, "key_heads"_a, "dims"_a, "value_dims"_a, "scale"_a, "window"_a,
           "speeds"_a, "adjacent"_a, "position_scale"_a, "stretch"_a, "q_norm"_a, "k_norm"_a, "norm_eps"_a, "norm_one"_a,
           "sinks"_a);
+    nb::class_<BlockLayer>(m, "BlockLayer");
+    m.def("block_layer", &block_layer, "attention"_a, "norms"_a, "one"_a, "matrices"_a, "kind"_a, "exact"_a);
+    m.def("block", &run_block, "layer"_a, "x"_a, "keys"_a, "values"_a, "rows"_a);
     m.def("attend_rows", &attend_rows, "layer"_a, "q"_a, "k"_a, "v"_a, "keys"_a, "values"_a, "rows"_a);
 }
 

@@ -36,6 +36,10 @@ Matrix pack_dense(const mlx::core::array& weight, const std::optional<mlx::core:
 // activations of 8 bits where the format has them.
 std::vector<mlx::core::array> products(const mlx::core::array& x, const std::vector<Matrix>& matrices, bool exact);
 
+// The same within the work of another node. x: (rows, k) without gaps; y: (rows, n) for each matrix.
+void multiply(const float* x, int64_t rows, const std::vector<const Matrix*>& matrices, const std::vector<float*>& y,
+              bool exact);
+
 // The same where each row of x goes to some of many matrices that are alike. x: (..., 1, k) float32; ids: (..., experts of
 // a row), as many for each row of x. Gives (…, 1, n), as MLX's gather_mm does.
 mlx::core::array experts(const mlx::core::array& x, const mlx::core::array& ids, const std::vector<Matrix>& matrices,

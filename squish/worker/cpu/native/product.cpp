@@ -170,9 +170,9 @@ void multiply(const Rows& x, int k, const std::vector<Segment>& segments, bool n
     });
 }
 
-bool wants_narrow(const std::vector<Matrix>& matrices, bool exact) {
+bool wants_narrow(const std::vector<Segment>& segments, bool exact) {
     bool whole = false;
-    for (const Matrix& matrix : matrices) whole |= matrix.layout.whole();
+    for (const Segment& segment : segments) whole |= segment.matrix->layout.whole();
     return whole && !exact;
 }
 
@@ -195,10 +195,10 @@ class Products : public mx::Primitive {
             const int k = matrices[0].layout.k;
             const int64_t rows = (int64_t)x.size() / k;
             if (!rows) return;
-            std::vector<Segment> segments;
-            for (size_t i = 0; i < to.size(); i++) segments.push_back({&matrices[i], 0, rows, to[i].data<float>()});
-            const bool narrow = wants_narrow(matrices, exact);
-            multiply({x.data<float>(), rows, k}, k, segments, narrow, scratch.take(multiply_bytes(rows, k, segments, narrow)));
+            std::vector<const Matrix*> each;
+            std::vector<float*> y;
+            for (size_t i = 0; i < to.size(); i++) each.push_back(&matrices[i]), y.push_back(to[i].data<float>());
+            multiply(x.data<float>(), rows, each, y, exact);
         };
         encoder.dispatch(std::move(run));
     }
@@ -232,11 +232,11 @@ void multiply_by_experts(const float* x, int64_t rows, const int32_t* ids, int64
                          bool exact, float* y) {
     const int k = experts[0].layout.k, n = experts[0].layout.n;
     const Sorted sorted = by_expert(ids, count, (int64_t)experts.size());
-    const bool narrow = wants_narrow(experts, exact);
     std::vector<Segment> segments;
     for (size_t e = 0; e < experts.size(); e++)
         if (const int64_t first = sorted.starts[e], last = sorted.starts[e + 1]; first < last)
             segments.push_back({&experts[e], first, last - first, nullptr});
+    const bool narrow = wants_narrow(segments, exact);
     const int64_t gathered = (count * k * 4 + 63) / 64 * 64, results = (count * n * 4 + 63) / 64 * 64;
     char* memory = scratch.take(gathered + results + multiply_bytes(count, k, segments, narrow));
     float *side_by_side = (float*)memory, *products = (float*)(memory + gathered);
@@ -276,6 +276,15 @@ class Experts : public mx::UnaryPrimitive {
 };
 
 }  // namespace
+
+void multiply(const float* x, int64_t rows, const std::vector<const Matrix*>& matrices, const std::vector<float*>& y,
+              bool exact) {
+    const int k = matrices[0]->layout.k;
+    std::vector<Segment> segments;
+    for (size_t i = 0; i < matrices.size(); i++) segments.push_back({matrices[i], 0, rows, y[i]});
+    const bool narrow = wants_narrow(segments, exact);
+    multiply({x, rows, k}, k, segments, narrow, scratch.take(multiply_bytes(rows, k, segments, narrow)));
+}
 
 const Kernels& kernels() {
     static const Kernels& chosen = []() -> const Kernels& {
