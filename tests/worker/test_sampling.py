@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from squish.generation import SamplingParams
+from squish.worker.cpu import extension
 from squish.worker.sampling import Samplers
+from tests.worker.cpu.opened import native
 
 PROBABILITIES = np.array([0.5, 0.25, 0.15, 0.06, 0.04])
 DRAWS = 3000
@@ -70,3 +72,26 @@ def test_rows_of_equal_parameters_share_a_sampler_unless_seeded() -> None:
         SamplingParams(temperature=0, seed=1), 1
     )
     assert samplers.of_row(SamplingParams(seed=1), 0) is not samplers.of_row(SamplingParams(seed=1), 0)
+
+
+@pytest.mark.parametrize("draw", range(8))
+def test_the_extension_draws_what_numpy_draws(draw: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(draw)
+    rows = chance.normal(0, chance.choice([0.5, 3, 12]), (40, 3000)).astype(np.float32)
+    rows[:, ::3] = -np.inf
+    rows -= np.logaddexp.reduce(rows, axis=1, keepdims=True)
+    for top_p, min_p, top_k in [
+        (1, 0, 0),
+        (0.9, 0, 0),
+        (0.3, 0, 40),
+        (1, 0.05, 0),
+        (1, 0, 5),
+        (0.99, 0.001, 100),
+        (1, 1e-9, 0),
+    ]:
+        params = SamplingParams(temperature=0.7, top_p=top_p, min_p=min_p, top_k=top_k, seed=draw)
+        tokens = []
+        for opened in (native(), None):
+            monkeypatch.setattr(extension, "module", lambda opened=opened: opened)
+            tokens.append(np.array(Samplers(True).of_row(params, 0)(mx.array(rows))))
+        assert (tokens[0] == tokens[1]).all(), params

@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "block.h"
+#include "draw.h"
 #include "layer_ops.h"
 #include "row_attention.h"
 
@@ -81,6 +82,9 @@ std::shared_ptr<BlockLayer> block_layer(std::shared_ptr<AttentionLayer> attentio
 
 void bind_layers(nb::module_& m) {
     m.def("norm", &norm, "x"_a, "weight"_a, "residual"_a = nb::none(), "one"_a = 0.0f, "eps"_a = 1e-5f);
+    m.def("draw", [](const Array& logprobs, std::vector<double> uniforms, double temperature, double top_p, double min_p,
+                     int64_t top_k) { return draw(logprobs, std::move(uniforms), {temperature, top_p, min_p, top_k}); },
+          "logprobs"_a, "uniforms"_a, "temperature"_a, "top_p"_a, "min_p"_a, "top_k"_a);
     m.def("log_sum", &log_sum, "x"_a);
     m.def("gate", [](const Array& gate, const Array& up, int kind) { return gated(gate, up, static_cast<Gate>(kind)); },
           "gate"_a, "up"_a, "kind"_a);
