@@ -206,4 +206,6 @@ def _rotation(rope: Any, native: Any) -> tuple[list[float], bool, float, float] 
         return speeds.of(rope.dims, None, rope._freqs), rope.traditional, 1.0, rope.mscale
     if kind is rope_utils.SuScaledRoPE:
         return speeds.of(rope.dim, None, rope._freqs), False, 1.0, rope._scale
+    if kind.__name__ == "NoPE" and kind.__module__ == "mlx_lm.models.smollm3":
+        return [], False, 1.0, 1.0  # a layer that turns nothing
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models import llama, qwen2, qwen3
+from mlx_lm.models import llama, qwen2, qwen3, smollm3
 
 from squish.worker.cpu.fusion import caches_by_row, fuse
 from squish.worker.cpu.kv import BatchCache
@@ -49,15 +49,19 @@ def scaled(kind: str) -> Callable[[], Any]:
     return lambda: llama.Model(llama.ModelArgs("llama", rope_scaling={"type": kind, **ROPE[kind]}, **SIZES))
 
 
+def tiny_smollm3() -> Any:
+    return smollm3.Model(smollm3.ModelArgs("smollm3", no_rope_layers=[1, 0], **SIZES))
+
+
 def sliding() -> Any:
     kinds = ["full_attention", "sliding_attention"]
     return llama.Model(llama.ModelArgs("llama", layer_types=kinds, sliding_window=40, **SIZES))
 
 
-MODELS = [tiny_llama, tiny_rotating, tiny_qwen2, tiny_qwen3, sliding, *map(scaled, ROPE)]
+MODELS = [tiny_llama, tiny_rotating, tiny_qwen2, tiny_qwen3, tiny_smollm3, sliding, *map(scaled, ROPE)]
 
 
-@pytest.mark.parametrize("make", MODELS, ids=["llama", "gemma3", "qwen2", "qwen3", "sliding", *ROPE])
+@pytest.mark.parametrize("make", MODELS, ids=["llama", "gemma3", "qwen2", "qwen3", "smollm3", "sliding", *ROPE])
 def test_a_fused_model_gives_the_numbers_it_gave_before(make: Callable[[], Any]) -> None:
     mx.random.seed(3)
     model = make()
