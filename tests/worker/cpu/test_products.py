@@ -49,7 +49,7 @@ def test_every_kernel_gives_the_numbers_of_the_reference_for_every_batch(real_ho
 
 
 def run(program: str, home: Path, **variables: str) -> str:
-    command = [sys.executable, "-c", program, str(home / ".squish" / "cache" / "worker")]
+    command = [sys.executable, "-c", program, str(home / ".squish" / "cache")]
     environment = dict(os.environ) | {"PYTHONHASHSEED": "0"} | variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
