@@ -141,6 +141,21 @@ async def test_a_stream_in_its_own_events(server: Server) -> None:
     assert values == [{"type": "began", "tokens": 9}, {"type": "piece", "text": "Hello"}, {"type": "ended", "by": "c"}]
 
 
+async def test_a_probe_of_a_half_closed_connection_is_nothing_in_its_stream(server: Server) -> None:
+    async with connected(server, request_bytes("POST", "/test/wish", {"say": "x"})) as (reader, writer):
+        script = await server.sessions.admitted.get()
+        script.accept(9)
+        before = await reader.readuntil(b'"began","tokens":9}')
+        writer.write_eof()
+        lines = b"ndjson" in before
+        before += await reader.readuntil(b"\r\n1\r\n \r\n" if lines else b"3\r\n:\n\n\r\n")
+        script.say("Hello")
+        script.finish()
+        after = await reader.read()
+    assert [value["type"] for value in said(before + after) if value["type"] != "ping"] == ["began", "piece", "ended"]
+    assert server.sessions.cancelled.empty()
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_a_stream_that_breaks_in_its_own_words(server: Server, cancelled: bool) -> None:
     async with connected(server, request_bytes("POST", "/test/wish", {"say": "x"})) as (reader, _):

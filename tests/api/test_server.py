@@ -378,6 +378,25 @@ async def test_a_client_that_half_closes_gets_its_answer(server: Server, stream:
     assert server.sessions.cancelled.empty()
 
 
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_stream_for_http_1_0_has_no_chunks(server: Server, half_closed: bool) -> None:
+    body = json.dumps({"model": "m", "prompt": "x", "stream": True}).encode()
+    head = b"POST /v1/completions HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with connected(server, head + body) as (reader, writer):
+        script = await server.sessions.admitted.get()
+        script.accept()
+        if half_closed:
+            writer.write_eof()
+            await reader.readuntil(b"\n\n:\n\n")
+        script.say("answer")
+        script.finish()
+        answer = await reader.read()
+    assert b"transfer-encoding" not in answer.lower()
+    lines = answer.rpartition(b"\r\n\r\n")[2].split(b"\n")
+    assert all(not line or line.startswith((b"data: ", b":")) for line in lines)
+    assert lines[-3:] == [b"data: [DONE]", b"", b""]
+
+
 async def test_a_client_that_half_closes_too_early(server: Server) -> None:
     data = request_bytes("POST", "/v1/completions", {"model": "m", "prompt": "x"})
     for cut in (10, len(data) - 3):

@@ -3,7 +3,7 @@ from one that has only finished sending.
 
 A client that closes and one that half-closes (`shutdown(SHUT_WR)`) both look like the end of input. What tells them
 apart is that a closed socket answers further bytes with a reset. So after the end of input a few bytes are sent that
-mean nothing: `100 Continue` before the header of an answer, a comment inside an event stream.
+mean nothing: `100 Continue` before the header of an answer, a comment or a space inside a stream.
 It knows nothing of models, JSON or keys.
 """
 
@@ -27,7 +27,6 @@ MAX_BODY = 32 * 1024 * 1024
 MAX_HEADER = 16_384
 
 _TOO_LARGE = f"The request body is larger than {MAX_BODY // 2**20} MB."
-_COMMENT_CHUNK = b"3\r\n:\n\n\r\n"
 _NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-type: application/json\r\n"
     b"content-length: 106\r\n\r\n"
@@ -162,7 +161,11 @@ class Connection(HttpProtocol):
             return b""
         if http.stage is Stage.HANDLER and http.request.version == "1.1":
             return HTTP_CONTINUE
-        return _COMMENT_CHUNK if http.stage is Stage.RESPONSE else b""
+        if http.stage is not Stage.RESPONSE:
+            return b""
+        events = "event-stream" in str(http.response.headers.get("content-type"))
+        nothing = b":\n\n" if events else b" "  # a comment; a space before the next JSON
+        return nothing if http.request.version == "1.0" else b"%x\r\n%b\r\n" % (len(nothing), nothing)
 
     def _peer_is_gone(self) -> bool:
         """Whether the socket was reset: the system then no longer knows a peer. poll() differs between systems here."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from sanic.compat import Header
 from sanic.exceptions import BadRequest, BadURL, PayloadTooLarge, RequestCancelled
-from sanic.http import Http
+from sanic.headers import format_http1_response
+from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 
 from squish.api.errors import Refused
@@ -45,6 +46,23 @@ class Exchange(Http):
         if coding == "chunked" and self.request_bytes_left == 0:
             await self._check_chunk()
         return await super().read()
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Send a header, and what there is of the body. HTTP/1.0 has no chunks: the connection ends with it."""
+        if self.request.version != "1.0" or end_stream or self.head_only or self.response.body:
+            await super().http1_response_header(data, end_stream)
+            return
+        self.keep_alive = False
+        self.response.headers["connection"] = "close"
+        await self._send(format_http1_response(self.response.status, self.response.processed_headers) + data)
+        self.stage, self.response_func = Stage.RESPONSE, self._send_plainly
+
+    async def _send_plainly(self, data: bytes, end_stream: bool) -> None:
+        if data:
+            await self._send(data)
+        if end_stream:
+            self.stage = Stage.IDLE
+            self.response_func = None  # type: ignore[assignment]  # as Sanic does it
 
     async def error_response(self, exception: Exception) -> None:
         """Answer with an error, where somebody is left to read it."""
