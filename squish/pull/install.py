@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from threading import Event
 
 from squish.download.disk import copy_file, hash_file, in_thread, require_space
 from squish.errors import UnsupportedModel
+from squish.files import write_whole
 from squish.hub.snapshot import Snapshot
 from squish.ipc.frames import Imported, ImportGguf, InspectModel, JobProgress
 from squish.ipc.process import run_job
@@ -31,7 +33,7 @@ async def install_fetched(order: Order, fetched: Fetched, report: Report) -> Pul
     files = await _hash_files(model.path, model.checked, report)
     installed = await _commit(order, model.path, imported, files, snapshot)
     if compression is not None and fetched.original is not None:
-        kept_as = await _install_original(order, fetched.original, snapshot)
+        kept_as = await _install_original(order, fetched.original, snapshot, report)
         compression = replace(compression, kept_as=kept_as)
     return Pulled(installed, compression=compression)
 
@@ -82,18 +84,30 @@ def _single_gguf(source: Path, names: list[str]) -> Path:
     return inside(source, found[0])
 
 
-async def _install_original(order: Order, original: Model, snapshot: Snapshot) -> str:
+async def _install_original(order: Order, original: Model, snapshot: Snapshot, report: Report) -> str:
     """Install the original of a compressed model too; its id."""
+    _strip_marks(original.path)
     imported = await run_job(InspectModel(path=str(original.path)), order.settings.worker_cache, Imported)
+    files = await _hash_files(original.path, original.checked, report)
     ref, name = order.original_ref, f"{snapshot.repo_id}:{recipes.tag(None)}"
-    await _commit(order, original.path, imported, original.checked, snapshot, ref=ref, name=name)
+    await _commit(order, original.path, imported, files, snapshot, ref=ref, name=name)
     return str(ref)
 
 
 async def _inspect(order: Order, directory: Path, report: Report) -> Imported:
     """Have a worker say what a directory is. Raises what loading it would raise."""
+    _strip_marks(directory)
     report(Progress("verify", 0, sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())))
     return await run_job(InspectModel(path=str(directory)), order.settings.worker_cache, Imported)
+
+
+def _strip_marks(directory: Path) -> None:
+    """Take the byte order mark away from JSON files, which some editors write and most libraries stumble over."""
+    for path in directory.glob("*.json"):
+        with path.open("rb") as file:
+            marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        if marked:
+            write_whole(path, path.read_bytes().removeprefix(codecs.BOM_UTF8), durable=False)
 
 
 async def _hash_files(directory: Path, checked: tuple[StoredFile, ...], report: Report) -> tuple[StoredFile, ...]:

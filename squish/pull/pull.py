@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-from squish.config.settings import Settings
+from squish.config.settings import DEFAULT_ENDPOINT, Settings
 from squish.download.patience import Policy
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, UnsupportedModel
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
-from squish.names import RepoName, parse
+from squish.names import ModelRef, RepoName, parse
 from squish.pull.events import Progress, Pulled, PullStarted, Report
 from squish.pull.fetch import fetch
 from squish.pull.install import install_directory, install_fetched, install_gguf
@@ -47,11 +47,17 @@ def pull(
     """
 
     async def work(report: Report) -> None:
-        order = make_order(parse(name), as_name, compression, settings, store, policy)
+        order = make_order(_parse(name, settings), as_name, compression, settings, store, policy)
         report(PullStarted(order.id, str(order.source)))
         report(await _install_once(order, report, force=force))
 
     return Pull(work)
+
+
+def _parse(name: str, settings: Settings) -> ModelRef:
+    """The reference of a name; the address of a page of another Hub, which HF_ENDPOINT names, is one too."""
+    own = f"{settings.hub_endpoint}/"
+    return parse(f"{DEFAULT_ENDPOINT}/{name.strip().removeprefix(own)}" if name.strip().startswith(own) else name)
 
 
 async def _install_once(order: Order, report: Report, *, force: bool) -> Pulled:

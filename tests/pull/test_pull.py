@@ -599,6 +599,30 @@ def test_a_snapshot_of_a_hub_cache_is_copied_and_other_links_are_not(machine: Ma
         machine.pull(str(snapshot), as_name="cached:2")
 
 
+MARK = b"\xef\xbb\xbf"
+
+
+def test_a_byte_order_mark_before_json_does_no_harm(machine: Machine, hub: LocalHub, tmp_path: Path) -> None:
+    files = tiny_model() | {"generation_config.json": b'{"eos_token_id": 0}'}
+    marked = {name: MARK + content if name.endswith(".json") else content for name, content in files.items()}
+    hub.add_repo(REPO, marked)
+    for name in (REPO, str(_write(tmp_path / "copy", marked))):
+        installed = machine.pull(name).installed
+        machine.store.verify(installed.manifest.id)
+        for path in installed.path.glob("*.json"):
+            assert path.read_bytes() == files[path.name]
+
+
+def test_the_address_of_a_page_is_a_name_also_at_another_hub(machine: Machine, hub: LocalHub) -> None:
+    commit = hub.add_repo(REPO, tiny_model()).commit
+    for page in ("", "/tree/main", "/blob/main/model.safetensors", f"/blob/{commit}/config.json?x=y"):
+        for place in ("https://huggingface.co", hub.url):
+            assert (
+                machine.pull(f"{place}/{REPO}{page}", as_name="it", force=True).installed.manifest.source
+                == f"hub:{REPO}"
+            )
+
+
 def test_a_pipe_is_no_model(machine: Machine, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
     with pytest.raises(UnsupportedModel, match="neither a regular file"):
