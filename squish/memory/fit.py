@@ -23,8 +23,8 @@ from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 Fits = Literal["yes", "tight", "no"]
 
 _CACHE_STEP = 256
-_PROCESS = 145_000_000
-_READING = 165_000_000  # of the process while it loads a model
+_PROCESS = 128_000_000
+_READING = 148_000_000  # of the process while it loads a model
 _TIGHT = 0.9
 _QUANTIZED_BITS = 12  # a parameter; with fewer it is quantized
 _WIDENED = 10 / 9  # quantized weights on a CPU to stored ones, for 4 bits in groups of 64
