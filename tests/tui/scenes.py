@@ -100,6 +100,12 @@ async def ready(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: bool(pilot.app.screen.query("#prompt")))
 
 
+async def loaded(pilot: Pilot[None]) -> None:
+    """The model is in memory, and the strip says so."""
+    await ready(pilot)
+    await until(pilot, lambda: "● ready" in screen_text(pilot))
+
+
 async def empty_chat(pilot: Pilot[None]) -> None:
     """Without a model the hub opens; the chat is one key away."""
     await until(pilot, lambda: bool(pilot.app.screen.query("HubScreen #first")))
@@ -169,13 +175,13 @@ async def picker(pilot: Pilot[None]) -> None:
 
 
 async def commands(pilot: Pilot[None]) -> None:
-    await ready(pilot)
+    await loaded(pilot)
     await write(pilot, "/")
     await until(pilot, lambda: bool(pilot.app.screen.query_one("#hints").display))
 
 
 async def help_screen(pilot: Pilot[None]) -> None:
-    await ready(pilot)
+    await loaded(pilot)
     await pilot.press("f1")
     await until(pilot, lambda: bool(pilot.app.screen.query("#help")))
 
@@ -256,7 +262,7 @@ def _with_models() -> ScriptedApp:
 
 SCENES: dict[str, Scene] = {
     "empty": (ScriptedApp, empty_chat),
-    "ready": (_with_models, ready),
+    "ready": (_with_models, loaded),
     "loading": (_with_models, loading),
     "prefill": (_with_models, prefill),
     "streaming": (_with_models, writing),
@@ -298,7 +304,7 @@ async def hub(pilot: Pilot[None]) -> None:
 
 async def downloads(pilot: Pilot[None]) -> None:
     """One of each kind, as after a while."""
-    await ready(pilot)
+    await loaded(pilot)
     moving = Transfer("qwen3:8b", "qwen3:8b", "running", "download", 2_900_000_000, 4_610_000_000, 41e6, 42.0)
     kept = Transfer("gemma3:12b", "gemma3:12b", "paused", "download", 1_200_000_000, 7_300_000_000)
     broken = Transfer("llama3.1:8b", "llama3.1:8b", "failed", "download", 12_000_000, 4_520_000_000)

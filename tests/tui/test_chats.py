@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from textual.widgets import Input, OptionList
 
 from squish.chats.chats import Chats, ChatSettings
 from squish.generation import ChatPrompt, Message
+from squish.tui.chat.conversations import day_of
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
@@ -75,6 +78,32 @@ async def test_a_chat_is_there_again_after_a_restart(tmp_path: Path) -> None:
             Message("assistant", "A tower."),
             Message("user", "and who lives there"),
         )
+
+
+async def test_a_start_names_the_latest_chat_and_lists_all_with_their_dates(tmp_path: Path) -> None:
+    told(tmp_path / "chats.db", 1)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "continue “The long one”, 2025-05" in screen_text(pilot))
+        await until(pilot, lambda: re.search(r"The long one +2025-05 ", screen_text(pilot)) is not None)
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: "an answer 0" in screen_text(pilot))
+
+
+async def test_the_context_meter_stays_while_an_answer_is_written() -> None:
+    app = new_app()
+    app.engine.counts = True
+    async with app.run_test(size=WIDE) as pilot:
+        await ask(pilot, "one")
+        app.engine.last.prefill(64, 64)
+        app.engine.last.say(*"abcdefghij")
+        await until(pilot, lambda: "74/8.2k" in screen_text(pilot))
+
+
+@pytest.mark.parametrize(("days", "text"), [(0, "12:00"), (1, "Fri"), (6, "Sun"), (7, "9 May"), (200, "2025-10")])
+def test_days_are_short(days: int, text: str) -> None:
+    now = datetime(2026, 5, 16, 12).astimezone()
+    assert day_of((now - timedelta(days=days)).timestamp(), now) == text
 
 
 async def test_drafts_stay_with_their_chats(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from textual.screen import ModalScreen
 
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
+from squish.tui.downloads import Transfer
 from squish.tui.terminal import guarded_stderr, previous
+from squish.tui.widgets.status import StatusStrip
 from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -91,8 +93,6 @@ async def test_ctrl_c_stops_the_answer_and_says_how_to_quit_once() -> None:
 
 
 async def test_leaving_while_a_download_runs_asks() -> None:
-    from squish.tui.downloads import Transfer
-
     app = new_app()
     async with app.run_test() as pilot:
         await ready(pilot)
@@ -137,3 +137,15 @@ async def test_a_window_is_a_handful_of_widgets(key: str) -> None:
         await pilot.press(key)
         await until(pilot, lambda: isinstance(app.screen, ModalScreen))
         assert len(list(app.screen.query("*"))) <= 6
+
+
+async def test_the_strip_below_a_window_goes_on() -> None:
+    app = new_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, ModalScreen))
+        app.downloads._transfers.append(Transfer("qwen3:8b", "qwen3:8b", "running", "download", 1, 2))
+        strip = app.screen_stack[0].query_one(StatusStrip)
+        await until(pilot, lambda: strip.background_work[:1] == ("⇣1 50 %",))
+        app.downloads._transfers.clear()

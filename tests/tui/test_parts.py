@@ -7,12 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from textual.content import Content
 
-from squish.tui import actions, clipboard
+from squish.errors import InvalidInput
+from squish.hub.search import Found
+from squish.pull.events import Progress
+from squish.tui import actions, advice, clipboard
+from squish.tui.downloads import Transfer
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.terminal import guarded_stderr
 from squish.tui.widgets.markdown import COST_FACTOR, MIN_INTERVAL, FlushPacer
+from squish.tui.widgets.model_card import fit_lines
 from squish.tui.widgets.prompt import History
+from squish.tui.widgets.transfer_list import row as transfer_row
+from tests.tui.scripted import FrozenMachine
 
 
 def test_a_cheap_flush_may_follow_after_the_shortest_interval() -> None:
@@ -103,3 +111,34 @@ def test_readings_of_this_machine() -> None:
     assert 0 < memory.used < memory.total
     assert (machine.process_memory(os.getpid()) or 0) > 1_000_000
     assert machine.process_memory(2**31 - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("Run: squish pull qwen3:8b", "F3 downloads models; or run in another terminal: squish pull qwen3:8b"),
+        ("Pull the model again with --force.", "Delete it (F4 d) and download it again (F3)."),
+        ("Leave --bits out.", ""),
+        ("Close something.\x1b[2J", "Close something."),
+        (None, ""),
+    ],
+)
+def test_hints_name_what_can_be_done_before_the_screens(hint: str | None, shown: str) -> None:
+    assert advice.hint(InvalidInput("x", hint=hint)) == shown
+
+
+def test_a_wait_without_a_measure_has_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer = Transfer("a", "a", "running")
+    monkeypatch.setattr("squish.tui.downloads.time.monotonic", lambda: 100.0)
+    transfer.apply(Progress("import", 0, 1000))
+    monkeypatch.setattr("squish.tui.downloads.time.monotonic", lambda: 112.4)
+    transfer.apply(Progress("import", 0, 1000))
+    assert "importing" in str(transfer_row(transfer, 60)) and "… · 12 s" in str(transfer_row(transfer, 60))
+    transfer.apply(Progress("import", 500, 1000))
+    assert "50 % · 500 B of 1 kB · 12 s" in str(transfer_row(transfer, 60))
+
+
+def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:
+    machine = FrozenMachine().for_models()
+    found = Found("a/b", "a/b", "a", "mlx", 10**9, 4.5, 562_000_000, 0, None, context_length=8192)
+    assert "fits up to 8k" in str(Content("\n").join(fit_lines(found, 8192, machine)))

@@ -6,6 +6,7 @@ How a question becomes an answer is in widgets/chat_view. State changes only in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,7 +20,7 @@ from squish.text import clean
 from squish.tui import actions, editor, status_facts
 from squish.tui.chat import export_file, parameter_commands
 from squish.tui.chat.conversation import Conversation
-from squish.tui.chat.conversations import Conversations
+from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ModelLoaded, OpenChat, SettingsChanged
@@ -59,7 +60,9 @@ class ChatScreen(Screen[None]):
 
     async def on_mount(self) -> None:
         with self._view.telling():
-            self._some_chats = bool(self._runtime.chats.recent(1))
+            for latest in self._runtime.chats.recent(1):
+                self._some_chats = True
+                self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
         await self._choose_first_model()
         self.set_interval(TICK, self._tick)
         self._refresh()

@@ -105,6 +105,10 @@ class ChatView(Vertical):
         except SquishError as error:
             self.app.notify(clean(f"{error.message} ctrl+l chooses another."), severity="warning", markup=False)
 
+    def offer(self, title: str, day: str) -> None:
+        """Let an empty chat name the one that was used last."""
+        self._welcome.offer(title, day)
+
     async def notice(self, content: Content, kind: str = "plain") -> None:
         """Say something that is not part of the chat. kind: plain or error."""
         self._show_welcome(False)

@@ -11,6 +11,7 @@ from squish.text import clean
 
 FIRST_MODEL = "smollm2:135m"
 _NO_BREAK = "\u00a0"
+_TITLE = 32
 
 _KEYS = (
     ("enter", "send the message", "ctrl+l", "choose a model"),
@@ -24,6 +25,11 @@ class Welcome(Static):
 
     def __init__(self) -> None:
         super().__init__(id="welcome", markup=False)
+        self._latest: tuple[str, str] | None = None
+
+    def offer(self, title: str, day: str) -> None:
+        """Name the chat that was used last, and when, to go on with."""
+        self._latest = (title, day)
 
     def show_model(self, manifest: Manifest) -> None:
         """A model is chosen: its figures and the keys to begin with."""
@@ -50,6 +56,10 @@ class Welcome(Static):
                     f"  {too:<16}",
                 )
             )
+        if self._latest:
+            title, day = Content(clean(self._latest[0])).truncate(_TITLE, ellipsis=True), self._latest[1]
+            continued = Content.assemble(("alt+pgdn", "bold $text-accent"), "  continue “", title, f"”, {day}")
+            rows += [Content(""), continued]
         self.update(Content("\n").join(rows))
 
     def show_nothing_installed(self) -> None:
