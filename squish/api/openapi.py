@@ -31,7 +31,7 @@ _ERRORS = {
     "417": "The request expects something else than 100-continue.",
     "429": "The queue is full; try again after Retry-After seconds.",
     "500": "The engine failed; the next request works.",
-    "503": "Too many connections are open, or the server ends.",
+    "503": "Too many connections are open, the server ends, or somebody at the server cancelled the request.",
 }
 
 
@@ -58,10 +58,14 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "http://localhost:11435"}],
-        "security": [{"bearer": []}, {}],
+        "security": [{"bearer": []}, {"basic": []}, {"key": []}, {}],
         "paths": _paths(),
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic", "description": "The password is the key."},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
             "schemas": {name: _plain(schema) for name, schema in schemas.items()},
         },
     }
