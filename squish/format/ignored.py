@@ -124,7 +124,9 @@ def exact_tokens(text: Text, arguments: Arguments) -> int | None:
     sizes = [int(each) for each in found if is_number(each) and each >= 1]
     kinds = text.get("layer_types")
     windowed = not isinstance(kinds, list) or any("sliding" in str(kind) or "chunked" in str(kind) for kind in kinds)
-    return min(sizes) if sizes and windowed and text.get("use_sliding_window") is not False else None
+    # Architectures that say how many layers have no window have none until they are switched on.
+    used = text.get("use_sliding_window", "max_window_layers" not in text)
+    return min(sizes) if sizes and windowed and used is not False else None
 
 
 def reads_window(key: str, text: Text, arguments: Arguments) -> bool:

@@ -216,6 +216,8 @@ def test_weights_say_whether_embeddings_are_tied_where_config_json_does_not(tens
             512,
         ),
         ({"model_type": "qwen2", "sliding_window": 100, "use_sliding_window": False}, 512),
+        ({"model_type": "qwen2", "sliding_window": 100, "max_window_layers": 2}, 512),
+        ({"model_type": "qwen2", "sliding_window": 100, "max_window_layers": 2, "use_sliding_window": True}, 100),
         ({"model_type": "qwen2", "sliding_window": 100, "layer_types": ["full_attention"] * 4}, 512),
         ({"model_type": "llama4_text", "attention_chunk_size": 100, "floor_scale": 300}, 100),
     ],
