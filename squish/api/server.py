@@ -20,6 +20,7 @@ from squish.api.transport.application import App
 from squish.api.transport.connection import Connection
 from squish.errors import ConfigError, InvalidInput
 from squish.runtime import Runtime
+from squish.system.heap import return_large_blocks
 
 if TYPE_CHECKING:
     from sanic.server import AsyncioServer
@@ -75,6 +76,7 @@ async def serve(
         raise InvalidInput("The host to listen on is empty.", hint=hint, param="host")
     if not 0 <= port <= 65535:
         raise InvalidInput(f"{port} is no port to listen on.", hint="Ports go from 0 to 65535.", param="port")
+    return_large_blocks()
     opening = opening or Opening()
     connections: set[Connection] = set()
     server = await _bind(build_app(runtime, options, opening), host, port, connections)

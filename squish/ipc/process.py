@@ -21,6 +21,7 @@ import msgspec
 from squish.errors import EngineError, WorkerDied
 from squish.ipc import frames
 from squish.ipc.frames import Alive, Failed, FromWorker, Job, JobProgress, JobResult, ToWorker
+from squish.ipc.memory_limit import memory_limit
 
 _STDERR_LINES = 40
 _EXIT_GRACE = 5.0
@@ -137,7 +138,7 @@ class Worker:
         await self.close()
         code = self._process.returncode or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = "It may have run out of memory." if code == -signal.SIGKILL else None
+        hint = memory_limit() or ("It may have run out of memory." if code == -signal.SIGKILL else None)
         detail = f" It last said: {self._stderr[-1]}" if self._stderr else ""
         return WorkerDied(f"The worker process of this model {how}.{detail}", hint=hint)
 

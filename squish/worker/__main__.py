@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squish.errors import EngineError, SquishError
+from squish.errors import EngineError, LoadFailed, SquishError
 from squish.ipc.frames import (
     HEARTBEAT,
     Alive,
@@ -34,6 +34,7 @@ from squish.ipc.frames import (
     QuantizeShards,
     Warned,
 )
+from squish.ipc.memory_limit import memory_limit
 from squish.worker.connection import Channel
 
 if TYPE_CHECKING:
@@ -54,11 +55,10 @@ def main() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
     try:
         _work(channel, cache_dir)
-    except SquishError as error:
-        channel.send(Failed(None, Failure.of(error)))
     except Exception as error:  # the last guard of the process: the front must hear of it before the process ends
-        channel.send(Failed(None, Failure.of(EngineError(f"The worker failed: {type(error).__name__}: {error}"))))
-        raise
+        channel.send(Failed(None, Failure.of(_failure(error))))
+        if not isinstance(error, SquishError):
+            raise
 
 
 def _work(channel: Channel, cache_dir: Path) -> None:
@@ -72,7 +72,7 @@ def _work(channel: Channel, cache_dir: Path) -> None:
 
     imports.prepare()
     shelf = Shelf(cache_dir / "tokenizers")
-    _start("heartbeat", lambda: _beat(channel))
+    _start(channel, "heartbeat", lambda: _beat(channel))
     match channel.receive():
         case Load() as load:
             _serve(channel, load, report, cache_dir, shelf)
@@ -83,7 +83,7 @@ def _work(channel: Channel, cache_dir: Path) -> None:
                 from squish.worker.cpu.install import install
 
                 install(report, cache_dir)
-            _start("reader", lambda: _read(channel, None, lambda: None))
+            _start(channel, "reader", lambda: _read(channel, None, lambda: None))
             channel.send(convert.run(job, channel.send, shelf))
 
 
@@ -102,14 +102,14 @@ def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, sh
 
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
-    _start("reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
+    _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
     engine = install(report, cache_dir, load.cpu_precision)
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
     exact = prepare_model(loaded.model)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
-    _start("tokenizer", lambda: intake.run(encoder, long=False))
-    _start("long prompts", lambda: intake.run(encoder, long=True))
+    _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
+    _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     backend = f"{loaded.dtype}, {engine.summary}"
     channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
@@ -131,8 +131,26 @@ def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str],
         return None  # a directory that is not of the store, or a disk that takes no files
 
 
-def _start(name: str, target: Callable[[], None]) -> None:
-    threading.Thread(target=target, name=name, daemon=True).start()
+def _start(channel: Channel, name: str, target: Callable[[], None]) -> None:
+    """Run a thread that is needed as long as the process lives: where it fails, the process ends and says why."""
+
+    def run() -> None:
+        try:
+            target()
+        except BaseException as error:  # noqa: BLE001 - without this thread the process would live on and never answer
+            channel.send(Failed(None, Failure.of(_failure(error))))
+            os._exit(1)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _failure(error: BaseException) -> SquishError:
+    """What went wrong, where nobody has words for it. Memory that is missing shows itself in more than one way."""
+    if isinstance(error, SquishError):
+        return error
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        return LoadFailed("There is not enough memory for the worker process of this model.", hint=memory_limit())
+    return EngineError(f"The worker failed: {type(error).__name__}: {error}")
 
 
 def _beat(channel: Channel) -> None:

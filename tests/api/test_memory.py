@@ -1,0 +1,40 @@
+"""What a server keeps of large bodies: nothing, however many came at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from tests.commands.test_serve import serving
+
+MEGABYTES = 31
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps large blocks")
+def test_large_bodies_leave_nothing_behind(environment: dict[str, str], tmp_path: Path) -> None:
+    text = "x" * MEGABYTES * 1_000_000
+    whole = json.dumps({"model": "nobody", "messages": [{"role": "user", "content": text}]}).encode()
+    bodies = [whole, b'{"model": ' + b" " * len(text)] * 4
+    with serving(environment, tmp_path / "log") as (process, url):
+        server = psutil.Process(process.pid)
+
+        def post(body: bytes) -> int:
+            headers = {"content-type": "application/json"}
+            answer = httpx2.post(f"{url}/v1/chat/completions", content=body, headers=headers, timeout=300)
+            return answer.status_code
+
+        assert post(b"{}") == 400
+        before = server.memory_info().rss
+        with ThreadPoolExecutor(4) as clients:
+            assert sorted(clients.map(post, bodies)) == [400] * 4 + [404] * 4
+        most = before + 2 * MEGABYTES * 1_000_000  # two may still be on their way out
+        while server.memory_info().rss > most:
+            time.sleep(0.05)
+        process.terminate()

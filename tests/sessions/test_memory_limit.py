@@ -1,0 +1,22 @@
+"""A process that gets too little memory says so and ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import MODEL, SQUISH
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not hold processes to ulimit -v")
+@pytest.mark.parametrize("kilobytes", [300_000, 500_000, 700_000, 850_000])
+def test_a_limit_on_memory_is_named(environment: dict[str, str], kilobytes: int) -> None:
+    command = ["sh", "-c", f'ulimit -v {kilobytes}; exec "$@"', "sh", SQUISH, "run", MODEL, "--prompt", "Say hi."]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert "Memory is limited to" in done.stderr or "memory" in done.stderr
