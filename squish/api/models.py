@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote
@@ -54,7 +55,8 @@ def pull_first(name: str) -> Iterator[None]:
 
 
 async def list_models(request: Request) -> HTTPResponse:
-    manifests = request.app.ctx.runtime.store.list()
+    # A file a model is read, and no other request is to wait for a slow disk.
+    manifests = await asyncio.to_thread(request.app.ctx.runtime.store.list)
     return json_response(ModelList(data=[_model(manifest) for manifest in manifests]))
 
 

@@ -103,7 +103,14 @@ class Target:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         base = url.rstrip("/").removesuffix("/v1")
         self.url, self.model = base, model
-        self._client = httpx2.AsyncClient(base_url=base, timeout=_TIMEOUT, headers=headers, trust_env=False)
+        # A connection a request: a server that closes one that it kept must not be taken for one that does not answer.
+        self._client = httpx2.AsyncClient(
+            base_url=base,
+            timeout=_TIMEOUT,
+            headers=headers,
+            trust_env=False,
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
 
     async def __aenter__(self) -> Target:
         return self

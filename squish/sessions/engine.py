@@ -14,9 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from squish.errors import EngineError, InvalidInput, QueueFull, SquishError, WorkerDied
+from squish.errors import EngineError, InvalidInput, LoadFailed, QueueFull, SquishError, WorkerDied
 from squish.generation import GenerationEvent, Loading, Prompt, Queued
 from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Generate, Load, Loaded, Warned
+from squish.ipc.memory_limit import memory_limit
 from squish.ipc.process import Worker
 from squish.sessions.answer import Generation
 
@@ -196,6 +197,9 @@ class Engine:
             await self._run_worker()
         except SquishError as error:
             self._worker_failed(error)
+        except MemoryError:
+            message = "There is not enough memory to start the process of this model."
+            self._worker_failed(LoadFailed(message, hint=memory_limit()))
         except Exception as error:  # noqa: BLE001 - the loop's guard: whatever it is, nobody may be left waiting
             self._worker_failed(EngineError(f"Serving this model failed: {type(error).__name__}: {error}"))
         finally:

@@ -47,7 +47,7 @@ def work(home: Path, *, prompt: str) -> tuple[str, set[str]]:
         ours,
     ):
         theirs.close()
-        ours.sendall(frames.encode(Load(str(store.find(MODEL).path))))
+        ours.sendall(frames.encode(Load(str(store.find(MODEL).path), cpu_precision="float32")))
         chat = ChatPrompt((Message("user", prompt),))
         ours.sendall(frames.encode(Generate(1, (chat,), SamplingParams(temperature=0, max_tokens=8))))
         text = ""

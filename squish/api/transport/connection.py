@@ -101,12 +101,13 @@ class Connection(HttpProtocol):
 
     async def send(self, data: bytes) -> None:
         """Write, as long as the client reads: one that does not would keep its place in the batch forever."""
-        try:
-            async with asyncio.timeout(self._patience.send):
-                await self._can_write.wait()
-        except TimeoutError:
-            self.abort()
-            raise RequestCancelled from None
+        if not self._can_write.is_set():  # a timeout costs as much as the rest, and most pieces need none
+            try:
+                async with asyncio.timeout(self._patience.send):
+                    await self._can_write.wait()
+            except TimeoutError:
+                self.abort()
+                raise RequestCancelled from None
         await super().send(data)  # type: ignore[no-untyped-call]
 
     def eof_received(self) -> bool:
