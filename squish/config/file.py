@@ -72,15 +72,30 @@ def read(
         return FileValues(problems=(_syntax(str(error), text),))
     lines = _lines(text)
     problems: list[Problem] = []
-    for name, value in document.items():
-        if name in tables:
+    fixed = {name.partition(".")[0] for name in names if "." in name}
+    flat = _flat(document, fixed)
+    for name, value in flat.items():
+        if name in fixed:
+            problems += _check_table(name, value, lines, lambda _: None)
+        elif name in tables:
             problems += _check_table(name, value, lines, tables[name])
         elif problem := _check(name, value, names, tables, wrong):
             problems.append(Problem(problem[0], lines.get(name), problem[1], name))
     if problems:
         return FileValues(problems=tuple(sorted(problems, key=lambda each: each.line or 0)))
-    values = {name: value for name, value in document.items() if name not in tables}
+    values = {name: value for name, value in flat.items() if name not in tables}
     return FileValues(values, lines, {name: document[name] for name in tables if name in document})
+
+
+def _flat(document: Mapping[str, object], tables: set[str]) -> dict[str, object]:
+    """The keys of the tables that have a fixed set of them as `table.key`."""
+    flat: dict[str, object] = {}
+    for name, value in document.items():
+        if name in tables and isinstance(value, dict):
+            flat |= {f"{name}.{key}": each for key, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _check(

@@ -21,14 +21,15 @@ from squish.text import is_utf8, whole
 DEFAULT_PORT = 11435
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
-Kind = Literal["text", "path", "address", "secret", "whole", "time", "flag"]
+Kind = Literal["text", "choice", "path", "address", "secret", "whole", "time", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """name: in config.toml and in Settings. variable: in the environment. in_file is False for what belongs in no file.
+    """name: in config.toml, as `table.key` where it is in a table. variable: in the environment.
 
-    shown_default: for people. low and high bound a number.
+    in_file is False for what belongs in no file. shown_default: for people. low and high bound a number; choices are
+    the texts that a choice can be.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Key:
     low: float = -math.inf
     high: float = math.inf
     in_file: bool = True
+    choices: tuple[str, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """Of Settings."""
+        return self.name.rpartition(".")[2]
 
 
 KEYS: tuple[Key, ...] = (
@@ -57,6 +64,9 @@ KEYS: tuple[Key, ...] = (
     Key("cache_dir", "SQUISH_CACHE_DIR", "path", "where models are kept", "~/.squish/models"),
     Key("hub_endpoint", "HF_ENDPOINT", "address", "another Hugging Face Hub", DEFAULT_ENDPOINT),
     Key("theme", "SQUISH_THEME", "text", "the colors of the full-screen chat", "squish"),
+    Key("engine.cpu_precision", "SQUISH_CPU_PRECISION", "choice",
+        "on a CPU, activations in products with weights: `int8`, or `float32`, slower and exact", "int8",
+        choices=("int8", "float32")),
     Key("api_key", "SQUISH_API_KEY", "secret",
         "when set, every API request must send `Authorization: Bearer <key>`", "none", in_file=False),
     Key("hf_token", "HF_TOKEN", "secret", "Hugging Face token, for models with a license to accept", "none",
@@ -65,6 +75,7 @@ KEYS: tuple[Key, ...] = (
 )  # fmt: skip
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
+    ("SQUISH_CPU_KERNEL", "the fastest", "on Linux, for diagnosis: one of the kernels that `squish doctor` lists"),
     ("SQUISH_BLAS", "auto", "on Linux, for diagnosis: `auto`, `system` or `mlx`"),
     ("OPENAI_API_KEY", "none", "the key of the server that `squish bench --compare` measures"),
     ("NO_COLOR", "none", "no colors"),
@@ -110,6 +121,7 @@ class Settings:
     keep_alive: float = 300.0
     max_queue: int = 64
     max_concurrency: int = 32
+    cpu_precision: Literal["int8", "float32"] = "int8"
     model: str | None = None
     theme: str | None = None
     keys: tuple[tuple[str, str], ...] = ()
@@ -168,11 +180,11 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     for key in KEYS:
         source = "default"
         if key.name in read.values:
-            values[key.name] = _convert(key, read.values[key.name])
+            values[key.field] = _convert(key, read.values[key.name])
             source = f"{path}, line {read.lines.get(key.name, '?')}"
         if text := env.get(key.variable, "").strip():
             try:
-                values[key.name] = _from_variable(key, text)
+                values[key.field] = _from_variable(key, text)
                 source = key.variable
             except ConfigError as error:
                 errors.append(error)
@@ -195,8 +207,12 @@ def sample() -> str:
         "# Settings of Squish. Environment variables beat this file, flags beat both.",
         "# Squish reads this file and never writes it again. Secrets belong in the environment, not here.",
     ]
-    for key in (key for key in KEYS if key.in_file):
-        lines += ["", f"# {key.about[0].upper()}{key.about[1:]}. ({key.variable})", f"# {key.name} = {_toml(key)}"]
+    inside = ""
+    for key in sorted((key for key in KEYS if key.in_file), key=lambda key: key.name.rpartition(".")[0]):
+        lines += ["", f"# {key.about[0].upper()}{key.about[1:]}. ({key.variable})"]
+        if (own := key.name.rpartition(".")[0]) != inside:
+            lines.append(f"# [{(inside := own)}]")
+        lines.append(f"# {key.field} = {_toml(key)}")
     for table in TABLES:
         lines += ["", f"# {table.about[0].upper()}{table.about[1:]}.", f"# [{table.name}]", f"# {table.example}"]
     return "\n".join(lines) + "\n"
@@ -212,11 +228,11 @@ def _toml(key: Key) -> str:
 
 
 def _show(key: Key, values: Mapping[str, object]) -> str:
-    if key.name not in values:
+    if key.field not in values:
         return key.shown_default
     if key.kind == "secret":
-        return "set (hidden)" if values[key.name] else "none"
-    value = values[key.name]
+        return "set (hidden)" if values[key.field] else "none"
+    value = values[key.field]
     if key.kind == "address":
         return without_credentials(str(value))
     return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
@@ -262,6 +278,8 @@ def _wrong(key: Key, value: object) -> str | None:
             return None if key.low <= value <= key.high else f"must be between {key.low:g} and {key.high:g}"
         case "time":
             return _wrong_time(value)
+        case "choice":
+            return None if value in key.choices else f"must be one of {', '.join(key.choices)}"
         case "secret" if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             return "has characters that no HTTP header can carry"
         case "address" if not (isinstance(value, str) and value.startswith(("http://", "https://"))):

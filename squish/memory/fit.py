@@ -3,7 +3,7 @@
 Pure arithmetic on what config.json says; it reads no machine and no disk. All sizes are in bytes.
 
     needed = weights + KV cache + overhead
-    weights    on a GPU as they are stored; on a CPU with float32 scales, and float32 where they are not quantized
+    weights    as they are stored; on a CPU without a compiler as float32, where that fits
     KV cache   2 · layers · KV heads · head size · bytes of a number · tokens; a sliding window bounds the tokens of
                its layers, latent attention has one narrow vector instead, recurrent layers have none
     overhead   the process, its libraries, and the activations of one prefill step; on a CPU also the cache once more,
@@ -34,8 +34,8 @@ _WIDENED = 10 / 9  # quantized weights on a CPU to stored ones, for 4 bits in gr
 class Machine:
     """Memory for models. kind: what it is called; total: what a model may take at most; free: at this moment.
 
-    float32: weights and caches are float32, as on a CPU. packed: but quantized weights are multiplied as they are,
-    which takes a C compiler there.
+    float32: caches are float32, as on a CPU. packed: weights are multiplied as they are stored there, which takes a
+    C++ compiler; else they are float32 too.
     """
 
     kind: Literal["unified memory", "RAM", "VRAM"]
@@ -129,9 +129,10 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
     overhead = _PROCESS + step * 2 * (shape.hidden + shape.intermediate) * width + shape.vocabulary * width * 4
     if not machine.float32:
         return Estimate(context, stored, cache, overhead, shape.exact)
+    if machine.packed:
+        return Estimate(context, stored, cache, max(overhead + cache, _READING - cache), shape.exact)
     weights, read = 4 * shape.parameters, stored
-    quantized = 8 * stored < _QUANTIZED_BITS * shape.parameters
-    if (quantized and machine.packed) or weights + read + 2 * cache + overhead > machine.total:
+    if weights + read + 2 * cache + overhead > machine.total:
         weights, read = int(stored * shape.widened), 0
     elif stored >= weights:
         read = 0

@@ -25,7 +25,7 @@ def read() -> Machine:
         return Machine("unified memory", most, min(most, memory.available), float32=False)
     if has_cuda() and (found := _video_memory()) is not None:
         return Machine("VRAM", found[0], found[1], float32=False)
-    packed = any(map(shutil.which, ("cc", "gcc", "clang")))  # what worker/cpu/blas.py compiles its kernels with
+    packed = any(map(shutil.which, ("g++", "clang++", "c++")))  # what worker/cpu/build.py compiles its kernels with
     return Machine("RAM", memory.total - RESERVE, max(0, memory.available - RESERVE), float32=True, packed=packed)
 
 

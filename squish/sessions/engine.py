@@ -48,8 +48,10 @@ class Engine:
         on_loaded: Callable[[], None],
         on_ended: Callable[[], None],
         on_warning: Callable[[str], None],
+        cpu_precision: Literal["int8", "float32"] = "int8",
     ) -> None:
         self.path = path
+        self._cpu_precision = cpu_precision
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None
@@ -220,7 +222,7 @@ class Engine:
 
     async def _run_worker(self) -> None:
         self._worker = await self._spawn()
-        self._worker.send(Load(str(self.path)))
+        self._worker.send(Load(str(self.path), self._cpu_precision))
         while True:
             match await self._worker.receive():
                 case Loaded() as loaded:

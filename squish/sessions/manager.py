@@ -53,6 +53,7 @@ class SessionManager:
     def __init__(self, store: Store, settings: Settings, reservations: Reservations | None = None) -> None:
         self._store = store
         self._worker_cache = settings.worker_cache
+        self._cpu_precision = settings.cpu_precision
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
@@ -154,6 +155,7 @@ class SessionManager:
                 on_loaded=lambda: self._loaded(installed),
                 on_ended=lambda: self._reservations.release(installed),
                 on_warning=lambda message: logger.warning("%s: %s", installed.manifest.id, message),
+                cpu_precision=self._cpu_precision,
             )
             self._engines[installed.manifest.id] = engine
         return engine

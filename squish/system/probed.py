@@ -8,7 +8,8 @@ import msgspec
 class Probed(msgspec.Struct, frozen=True):
     """backend: Metal, CUDA or CPU. gflops: float32 matrix products. blas_path: None where nothing was opened.
 
-    read_gbps: 10^9 bytes a second of a plain read of memory by all cores, or by the GPU.
+    read_gbps: 10^9 bytes a second of a plain read of memory by all cores, or by the GPU. kernel: of the CPU's extension, ""
+    where it is not in use; kernels: those the processor can run; weights_per_ns: 4-bit ones, multiplied by one row.
     """
 
     mlx: str
@@ -19,4 +20,7 @@ class Probed(msgspec.Struct, frozen=True):
     reason: str
     gflops: float
     read_gbps: float = 0.0
+    kernel: str = ""
+    kernels: tuple[str, ...] = ()
+    weights_per_ns: float = 0.0
     warnings: tuple[str, ...] = ()

@@ -36,13 +36,14 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         "whole": ("7", 7),
         "time": ("2m", 120.0),
         "flag": ("1", True),
+        "choice": ("float32", "float32"),
     }
     for key in KEYS:
         text, value = examples[key.kind]
-        assert getattr(read(tmp_path, "", **{key.variable: text}), key.name) == value
+        assert getattr(read(tmp_path, "", **{key.variable: text}), key.field) == value
         in_toml = {"flag": "true", "whole": "7"}.get(key.kind, f'"{text}"')
         if key.in_file:
-            assert getattr(read(tmp_path, f"{key.name} = {in_toml}"), key.name) == value
+            assert getattr(read(tmp_path, f"{key.name} = {in_toml}"), key.field) == value
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,12 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         ("[keys]\n\n'chat.new' = ''\n", "line 3: chat.new must be a text that is not empty."),
         ("keys = 3\n", "line 1: keys is a table. Write [keys] and its keys below."),
         ("[model_keep_alive]\n'qwen3:8b' = 'soon'\n", "line 2: qwen3:8b must be a time: seconds, or a text"),
+        ("[engine]\ncpu_precision = 'int4'\n", "line 2: engine.cpu_precision must be one of int8, float32"),
+        (
+            "[engine]\ncpu_precisoin = 'int8'\n",
+            "line 2: engine.cpu_precisoin is not a setting. Did you mean engine.cpu",
+        ),
+        ("engine = 3\n", "line 1: engine is a table. Write [engine] and its keys below."),
         ("[key]\n", "line 1: key is not a setting. Did you mean keys?"),
         ("host = 'a'\nport = \n", "line 2: it is not TOML: Invalid value."),
         ("host = 'a", "line 1: it is not TOML: "),
@@ -81,6 +88,12 @@ def test_everything_that_is_wrong_is_found(tmp_path: Path) -> None:
     assert [error.param for error in resolved.errors] == ["ports", "host", "offline", "SQUISH_PORT"]
     assert [f"line {number}:" in resolved.errors[number - 1].message for number in (1, 2, 3)] == [True] * 3
     assert (resolved.settings.port, resolved.settings.max_queue) == (11435, 7)
+
+
+def test_how_precisely_a_cpu_computes_is_set_in_the_table_of_the_engine(tmp_path: Path) -> None:
+    assert read(tmp_path).cpu_precision == "int8"
+    assert read(tmp_path, "[engine]\ncpu_precision = 'float32'\n").cpu_precision == "float32"
+    assert read(tmp_path, SQUISH_CPU_PRECISION="int8").cpu_precision == "int8"
 
 
 def test_entries_of_tables_tell_their_line(tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ def test_the_sample_changes_nothing_and_is_right_when_its_comments_are_taken_awa
     plain = read(tmp_path)
     assert read(tmp_path, sample()) == plain
     awake = re.sub(r"^# (?=[\w\".:]+ = |\[)", "", sample(), flags=re.MULTILINE)
-    assert set(tomllib.loads(awake)) == {key.name for key in KEYS if key.in_file} | {
+    assert set(tomllib.loads(awake)) == {key.name.partition(".")[0] for key in KEYS if key.in_file} | {
         table.name for table in settings.TABLES
     }
     assert read(tmp_path, awake).keys == (("chat.new", "ctrl+n"),)

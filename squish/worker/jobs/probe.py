@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from squish.system.probed import Probed
-from squish.worker.cpu import blas
+from squish.worker.cpu.install import install, prepare
 
 _SIDE = 1024
 _SECONDS = 1.0
@@ -25,8 +25,11 @@ _READ = 512 << 20  # bytes: more than the caches of a processor hold
 
 def main() -> None:
     """Probe and print."""
-    report = blas.prepare(Path(sys.argv[1]))
+    cache_dir = Path(sys.argv[1])
+    report = prepare(cache_dir)
     import mlx.core as mx
+
+    engine = install(report, cache_dir)
 
     probed = Probed(
         mlx=importlib.metadata.version("mlx"),
@@ -37,9 +40,34 @@ def main() -> None:
         reason=report.reason,
         gflops=_gflops(),
         read_gbps=_read_gbps(),
-        warnings=report.warnings,
+        kernel=engine.kernel,
+        kernels=_kernels() if engine.kernel else (),
+        weights_per_ns=_weights_per_ns() if engine.kernel else 0.0,
+        warnings=engine.warnings,
     )
     sys.stdout.buffer.write(msgspec.json.encode(probed))
+
+
+def _kernels() -> tuple[str, ...]:
+    """Those that this processor can run, the fastest first."""
+    from squish.worker.cpu import extension
+
+    return tuple(extension.module().kernels())
+
+
+def _weights_per_ns() -> float:
+    """4-bit weights that one row is multiplied by in a nanosecond, from more memory than caches hold."""
+    import mlx.core as mx
+
+    from squish.worker.cpu import extension
+
+    native, rows, columns = extension.module(), 4096, 4096
+    parts = [each.astype(mx.float16) for each in mx.quantize(mx.random.normal((rows, columns)), 64, 4)[1:]]
+    codes = mx.random.randint(0, 1 << 31, (rows, columns // 8)).astype(mx.uint32)
+    matrices = [native.pack(codes, *parts, 4, 64) for _ in range(16)]
+    x = mx.random.normal((1, columns))
+    seconds = _READ / 1e9 / _fastest(lambda: mx.eval(native.products(x, matrices)))
+    return len(matrices) * rows * columns / seconds / 1e9
 
 
 def _backend() -> str:
