@@ -29,12 +29,11 @@ def engine(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("MLX", "ok", f"{probed.mlx} on {probed.backend}: {probed.device}")
     if probed.kernel:
-        read = f"{probed.weights_per_ns * 0.5625:.1f} of the {probed.read_gbps:.1f} GB/s that a plain read of memory reaches"
+        reached = probed.weights_per_ns * 4.5 / 8  # bytes, scales included
+        limit = f"{reached:.1f} of the {probed.read_gbps:.1f} GB/s that a plain read of memory reaches"
+        fact = f"{probed.weights_per_ns:.1f} 4-bit weights a nanosecond, {limit}"
         others = ", ".join(name for name in probed.kernels if name != probed.kernel)
-        fact = (
-            f"{probed.kernel}, {settings.cpu_precision}: {probed.weights_per_ns:.1f} 4-bit weights a nanosecond, {read}"
-        )
-        yield Finding("CPU engine", "ok", f"{fact} (it can also run {others})")
+        yield Finding("CPU engine", "ok", f"{probed.kernel}, {settings.cpu_precision}: {fact} (can also run {others})")
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"
     where = f" ({probed.reason}: {probed.blas_path})" if probed.blas_path else ""
     slow = probed.backend == "CPU" and probed.gflops < _SLOW_GFLOPS

@@ -8,8 +8,8 @@ import msgspec
 class Probed(msgspec.Struct, frozen=True):
     """backend: Metal, CUDA or CPU. gflops: float32 matrix products. blas_path: None where nothing was opened.
 
-    read_gbps: 10^9 bytes a second of a plain read of memory by all cores, or by the GPU. kernel: of the CPU's extension, ""
-    where it is not in use; kernels: those the processor can run; weights_per_ns: 4-bit ones, multiplied by one row.
+    read_gbps: 10^9 bytes a second of a plain read of memory by all cores, or the GPU. kernel: of the CPU's extension,
+    "" where it is not in use; kernels: those the processor can run; weights_per_ns: of 4 bits, multiplied by one row.
     """
 
     mlx: str
