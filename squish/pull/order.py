@@ -46,6 +46,11 @@ class Order:
         return isinstance(self.source, HubSource) and recipes.from_tag(self.source.repo.tag) is not None
 
     @property
+    def is_named_by_tag(self) -> bool:
+        """Whether the id is the repository with its tag, so that what is installed under it is what is meant."""
+        return self.is_tagged and isinstance(self.source, HubSource) and self.ref == self.source.repo
+
+    @property
     def original_ref(self) -> ModelId:
         """The id for the original that a compressed model is made of."""
         base = recipes.untagged(self.ref, recipes.tag(self.compression.recipe))
@@ -106,7 +111,8 @@ def already_installed(order: Order) -> Installed | None:
     if found.manifest.source != str(order.source) and not order.as_published:
         raise InvalidInput(f"{order.id} is installed from {found.manifest.source}.", hint=hint, param="name")
     recipe, config = order.compression.recipe, read_json(found.path / "config.json")
-    if order.compression.explicit and recipe is not None and not recipes.matches(recipe, config):
+    chosen = order.compression.explicit and not order.is_named_by_tag
+    if chosen and recipe is not None and not recipes.matches(recipe, config):
         raise InvalidInput(f"{order.id} is installed as {found.manifest.quantization}.", hint=hint, param="--bits")
     if isinstance(order.source, HubSource) or order.as_published:
         return found

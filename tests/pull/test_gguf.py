@@ -125,6 +125,14 @@ def test_the_address_of_a_file_is_pulled_and_what_lies_beside_it_is_not(hub: Loc
     assert hub.sent("mmproj-SmolLM2-Q4_1.gguf") == 0
 
 
+def test_a_file_may_be_called_as_a_compression_is(hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo("org/odd", {"m-8bit.gguf": real_gguf().read_bytes(), "m-MXFP4.gguf": b"GGUF"})
+    user = Puller(tmp_path / "home", hub.url)
+    assert user.pull("org/odd:8bit").installed.manifest.id == "org/odd:8bit"
+    assert not user.pull("org/odd:8bit").fresh
+    assert hub.sent("m-MXFP4.gguf") == 0
+
+
 def test_a_file_is_known_by_its_first_bytes_whatever_it_is_called(tmp_path: Path) -> None:
     blob = tmp_path / "blobs" / f"sha256-{'0a' * 32}"
     blob.parent.mkdir()
