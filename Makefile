@@ -38,7 +38,7 @@ lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-check: lint test ## Everything that must be green
+check: lint test check-arm64 ## Everything that must be green
 
 # What stands behind `make bench --` goes to the benchmark, and is not to be made.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))
@@ -46,6 +46,21 @@ ARGS += $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
 $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS)):
 	@:
 endif
+
+ARM64 := aarch64-linux-gnu-g++
+NATIVE := squish/worker/cpu/native
+check-arm64: ## Kernels for arm64 against the reference, where Debian's g++-aarch64-linux-gnu and qemu-user are installed
+	@if ! command -v $(ARM64) >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
+	  echo "check-arm64: left out; it needs g++-aarch64-linux-gnu and qemu-user"; exit 0; fi; \
+	set -e; mkdir -p build/arm64; \
+	compile() { $(ARM64) -std=c++20 -O2 -ffp-contract=off -Wall -I$(NATIVE) -c "$$@"; }; \
+	compile $(NATIVE)/portable.cpp -o build/arm64/portable.o; compile $(NATIVE)/select.cpp -o build/arm64/select.o; \
+	compile $(NATIVE)/neon.cpp -o build/arm64/neon.o; \
+	compile $(NATIVE)/neon.cpp -march=armv8.2-a+dotprod -o build/arm64/dotprod.o; \
+	compile $(NATIVE)/neon.cpp -march=armv8.2-a+dotprod+i8mm -o build/arm64/i8mm.o; \
+	compile tests/worker/cpu/check_kernels.cpp -o build/arm64/check.o; \
+	$(ARM64) -static build/arm64/*.o -o build/arm64/check; \
+	for processor in max neoverse-n1 cortex-a53; do echo "$$processor"; qemu-aarch64 -cpu $$processor build/arm64/check; done
 
 bench: $(READY) ## Measure, as ratios within one run; beside llama-server: make bench -- --llama
 	@$(BIN)/python -m tests.bench $(ARGS)

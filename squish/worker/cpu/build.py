@@ -37,7 +37,7 @@ _VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
         "layer_avx2": (_AVX2,),
         "layer_avx512": (_AVX512,),
     },
-    "aarch64": {},
+    "aarch64": {"neon": ((), ("-march=armv8.2-a+dotprod",), ("-march=armv8.2-a+dotprod+i8mm",))},
 }
 # What the other files are compiled for; said aloud, because kernels.py puts a compiler first that means this processor.
 _OLDEST = {"x86_64": "-march=x86-64", "aarch64": "-march=armv8-a"}
