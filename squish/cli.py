@@ -61,7 +61,7 @@ def run_guarded(body: Callable[[], Any]) -> int:
         if resolve().settings.debug:
             raise
         problem = SquishError(
-            f"Something unforeseen went wrong: {type(error).__name__}: {error}",
+            f"Something unexpected went wrong: {type(error).__name__}: {error}",
             hint="SQUISH_DEBUG=1 shows where. Please report it.",
         )
         console.error(problem)

@@ -77,7 +77,7 @@ def _malformed(body: bytes, reason: str) -> InvalidInput:
         if isinstance(each, _NoNumber):
             return InvalidInput(f"{path} is {each.name}, which JSON has no number for.", param=path)
         if isinstance(each, str) and _SURROGATE.search(each):
-            message = f"{path} has half of a surrogate pair, which is no character."
+            message = f"{path} has half of a surrogate pair, which is not a character."
             return InvalidInput(message, hint=r"A character beyond \uffff is escaped in two halves.", param=path)
     return InvalidInput(f"The request body is not valid JSON: {reason}.", hint=_SEND)
 

@@ -35,6 +35,6 @@ def _in_words(request: Request, exception: BaseException) -> BaseException:
         return Refused(404, "unknown_url", f"There is nothing at {path}. {api}")
     if isinstance(exception, MethodNotAllowed):
         allowed = str(exception.headers.get("Allow", ""))
-        message = f"{request.method[:16]} is no method of {path}; it takes {allowed}."
+        message = f"{request.method[:16]} is not a method of {path}; use {allowed}."
         return Refused(405, "method_not_allowed", message, {"allow": allowed})
     return exception

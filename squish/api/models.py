@@ -39,7 +39,9 @@ def check_model(name: str) -> None:
     except InvalidName:
         pass
     shown = clean(name[:80]).strip()
-    raise ModelNotFound(f"There is no model {shown!r}.", hint="GET /v1/models lists those there are.", param="model")
+    raise ModelNotFound(
+        f"The model {shown!r} is not installed.", hint="GET /v1/models lists the installed models.", param="model"
+    )
 
 
 @contextmanager

@@ -30,7 +30,7 @@ _ERRORS = {
     "415": "The body is compressed.",
     "417": "The request expects something else than 100-continue.",
     "429": "The queue is full; try again after Retry-After seconds.",
-    "500": "The engine failed; the next request works.",
+    "500": "The engine failed; try again.",
     "503": "Too many connections are open, the server ends, or somebody at the server cancelled the request.",
 }
 

@@ -75,7 +75,7 @@ async def serve(
         hint = "127.0.0.1 is this machine alone, 0.0.0.0 every network it is in."
         raise InvalidInput("The host to listen on is empty.", hint=hint, param="host")
     if not 0 <= port <= 65535:
-        raise InvalidInput(f"{port} is no port to listen on.", hint="Ports go from 0 to 65535.", param="port")
+        raise InvalidInput(f"{port} is not a valid port.", hint="Ports go from 0 to 65535.", param="port")
     return_large_blocks()
     opening = opening or Opening()
     connections: set[Connection] = set()
@@ -95,7 +95,7 @@ async def _bind(app: App, host: str, port: int, connections: set[Connection]) ->
     except socket.gaierror:
         raise InvalidInput(f"The host {host!r} cannot be resolved.", param="host") from None
     except UnicodeError:
-        raise InvalidInput(f"{host[:80]!r} is no host name.", param="host") from None
+        raise InvalidInput(f"{host[:80]!r} is not a host name.", param="host") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             hint = f"Stop what listens there, or choose another port: squish serve --port {min(port + 1, 65535)}"

@@ -87,7 +87,7 @@ class Chats:
         """Raises InvalidInput for a chat that is not there."""
         rows = self._read(f"{_CHATS} WHERE id = ?", (chat,))
         if not rows:
-            raise InvalidInput(f"There is no chat {chat}.", hint="Run: squish chats list", param="chat")
+            raise InvalidInput(f"Chat {chat} does not exist.", hint="Run: squish chats list", param="chat")
         return _chat(rows[0])
 
     def rename(self, chat: int, title: str) -> None:

@@ -97,7 +97,7 @@ def chosen(home: Path, id: int | None) -> Chat:
             return chats.get(id)
         recent = chats.recent(1)
     if not recent:
-        raise InvalidInput("There is no chat to continue yet.", hint="--save keeps one.", param="--continue")
+        raise InvalidInput("No chat to continue yet.", hint="--save keeps one.", param="--continue")
     return recent[0]
 
 

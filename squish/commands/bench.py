@@ -26,12 +26,18 @@ _MOST_STREAMS = 64
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete_model)
-@click.option("--rounds", type=Whole(1, 100), default=3, show_default=True, help="How often all is measured.")
-@click.option("--prompts", default="128,512,2048", show_default=True, help="Lengths of prompts, in tokens.")
-@click.option("--streams", default="1,2,4,8", show_default=True, help="Answers at the same time.")
-@click.option("--tokens", type=Whole(8, 4096), default=96, show_default=True, help="Length of an answer.")
-@click.option("--compare", metavar="URL,MODEL", help="Measure a model of another OpenAI server in turn.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array: an object a server, with every round.")
+@click.option(
+    "--rounds", type=Whole(1, 100), default=3, show_default=True, help="How many times everything is measured."
+)
+@click.option("--prompts", default="128,512,2048", show_default=True, help="Prompt lengths, in tokens.")
+@click.option(
+    "--streams", default="1,2,4,8", show_default=True, help="How many answers are generated at the same time."
+)
+@click.option("--tokens", type=Whole(8, 4096), default=96, show_default=True, help="Tokens in each answer.")
+@click.option(
+    "--compare", metavar="URL,MODEL", help="Also measure a model on another OpenAI server, in alternating rounds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array: one object per server, with every round.")
 def bench(
     model: str | None, rounds: int, prompts: str, streams: str, tokens: int, compare: str | None, as_json: bool
 ) -> None:
@@ -89,7 +95,7 @@ def _other(compare: str | None) -> tuple[str, str] | None:
     url, comma, model = compare.partition(",")
     if not (comma and model and url.startswith(("http://", "https://"))):
         raise InvalidInput(
-            f"{compare!r} is no address and model.", hint="Write it as http://host:port,MODEL", param="--compare"
+            f"{compare!r} is not an address and a model.", hint="Write it as http://host:port,MODEL", param="--compare"
         )
     return url, model
 

@@ -37,9 +37,9 @@ def _open() -> Chats:
 @chats.command("list")
 @click.argument("words", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-@click.option("--limit", type=Whole(1), help="Print the newest of them only.")
+@click.option("--limit", type=Whole(1), help="Print only the newest N.")
 def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None:
-    """List conversations, the one used last first. With WORDS only those with a message that has them.
+    """List conversations, most recently used first. With WORDS, only those with a message that contains them.
 
     \b
     squish chats list
@@ -55,7 +55,7 @@ def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None
         console.out_json([about(chat) for chat in found])
         return
     if not found:
-        console.note("No chat has these words." if words else "No chat is kept yet.")
+        console.note("No chat contains these words." if words else "No chats are saved yet.")
         return
     rows = [(str(chat.id), _short(chat.title), chat.model, local_time(chat.updated)) for chat in found]
     console.table(("ID", "TITLE", "MODEL", "USED"), rows, right=frozenset({0}))
@@ -80,7 +80,7 @@ def show(chat: int, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All conversations, as JSON lines.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[default: what the file ends in, or md]")
 def export_chat(chat: int | None, file: Path | None, everything: bool, form: Format | None) -> None:
-    """Write a conversation as Markdown, JSON or a JSON line. A file that is there is not touched.
+    """Write a conversation as Markdown, JSON or a JSON line. An existing file is not touched.
 
     \b
     squish chats export 12 > chat.md
@@ -104,7 +104,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise InvalidInput(f"{file} is there already; it was not touched.", param="--output") from None
+        raise InvalidInput(f"{file} exists already; it was not touched.", param="--output") from None
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}.") from error
     console.note(f"Written to {file}")

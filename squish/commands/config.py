@@ -43,9 +43,9 @@ def show(as_json: bool) -> None:
 
 @config.command()
 def init() -> None:
-    """Write a config.toml to begin with.
+    """Write a starter config.toml.
 
-    Every setting is explained in it and commented out. A file that is there is not touched.
+    Every setting is explained in it and commented out. An existing file is not touched.
 
     \b
     squish config init
@@ -57,7 +57,7 @@ def init() -> None:
             file.write(sample())
     except FileExistsError:
         hint = "Edit it, or move it away first."
-        raise ConfigError(f"{path} is there already; it was not touched.", hint=hint) from None
+        raise ConfigError(f"{path} exists already; it was not touched.", hint=hint) from None
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
     console.note("Written. Every setting is in it, commented out:")

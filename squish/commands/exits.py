@@ -19,9 +19,9 @@ class Exit(IntEnum):
         return member
 
     DONE = 0, "done"
-    FAILED = 1, "it failed; `squish doctor` found something broken"
+    FAILED = 1, "it failed; or `squish doctor` found something broken"
     WRONG_COMMAND = 2, "the command, a setting or a value was wrong"
-    NO_SUCH_MODEL = 3, "there is no such model"
+    NO_SUCH_MODEL = 3, "the model does not exist"
     INTERRUPTED = 130, "Ctrl-C"
     PIPE_CLOSED = 141, "the reader closed the pipe"
 

@@ -31,12 +31,12 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 @click.command()
 @click.argument("model", shell_complete=complete_source)
 @click.option("--name", help="Install it under this name.")
-@click.option("--force", is_flag=True, help="Install it again, even if it is there.")
+@click.option("--force", is_flag=True, help="Install it again, even if it is installed.")
 @click.option("--bits", help=_BITS_HELP)
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
 @click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")
 @click.option("--measure", is_flag=True, help="Measure perplexity before and after compressing.")
-@click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object per line.")
 def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -> None:
     """Download a model, or import a .gguf file or a directory.
 
@@ -128,10 +128,14 @@ def _speed(measured: Speed | None) -> dict[str, float | None]:
 
 @click.command()
 @click.argument("model", shell_complete=complete_model)
-@click.option("--context", type=Whole(1), help="Tokens that the fit is for.  [default: 8192, or the model's]")
+@click.option(
+    "--context",
+    type=Whole(1),
+    help="Context length, in tokens, for which to check the fit.  [default: 8192, or the model's]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(model: str, context: int | None, as_json: bool) -> None:
-    """Show what is known of an installed model.
+    """Show what is known about an installed model.
 
     Also whether it fits this machine, and with how long a context.
 
@@ -187,9 +191,9 @@ def remove(models: tuple[str, ...], force: bool) -> None:
 @click.command()
 @click.argument("models", nargs=-1, shell_complete=complete_model)
 def verify(models: tuple[str, ...]) -> int:
-    """Compare every file of models with its hash.
+    """Compare every file of the models with its hash.
 
-    Without a name all models are read.
+    Without a name, all models are checked.
 
     \b
     squish verify
@@ -213,7 +217,7 @@ def verify(models: tuple[str, ...]) -> int:
 
 @click.command()
 def prune() -> None:
-    """Delete downloads that were begun and never finished.
+    """Delete unfinished downloads.
 
     \b
     squish prune
@@ -224,7 +228,7 @@ def prune() -> None:
     for name, size in freed:
         console.note(f"{name}: {figures.size(size)} of an unfinished download deleted.")
     if not freed:
-        console.note("There is nothing to delete.")
+        console.note("Nothing to delete.")
 
 
 @click.command("catalog")
@@ -252,14 +256,20 @@ def list_catalog(query: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("query", required=False, default="")
-@click.option("--context", type=Whole(1), default=8192, show_default=True, help="Tokens that the fit is for.")
+@click.option(
+    "--context",
+    type=Whole(1),
+    default=8192,
+    show_default=True,
+    help="Context length, in tokens, for which to check the fit.",
+)
 @click.option("--fits", is_flag=True, help="Only what fits this machine.")
 @click.option(
     "--sort",
     type=click.Choice(("downloads", "likes", "updated", "size", "parameters", "name")),
     help="Order of the rows.  [default: the catalog, then MLX, safetensors, GGUF, each by downloads]",
 )
-@click.option("--limit", type=Whole(1, 100), default=20, show_default=True, help="Most rows to show.")
+@click.option("--limit", type=Whole(1, 100), default=20, show_default=True, help="Maximum number of rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def search(query: str, context: int, fits: bool, sort: str | None, limit: int, as_json: bool) -> None:
     """Search the catalog and the Hub for models that MLX can run.

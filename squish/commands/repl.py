@@ -38,9 +38,9 @@ _PASTE_GAP = 0.02  # seconds between the lines of a paste
 _HELP = """\
   /help            this help
   /clear           forget the conversation
-  /system [TEXT]   set the system prompt (no TEXT: take it away) and start anew
+  /system [TEXT]   set the system prompt (without TEXT: remove it) and start over
   /exit            leave; Ctrl-D does too
-Ctrl-C stops an answer and keeps what was written. A line that ends with \\ goes on in the next one."""
+Ctrl-C stops an answer and keeps what was written. A line that ends with \\ continues on the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class Repl:
             case "/system":
                 self._settings = msgspec.structs.replace(self._settings, system=rest.strip())
                 self._start_anew()
-                console.note("The system prompt is set." if self._settings.system else "There is no system prompt.")
+                console.note("The system prompt is set." if self._settings.system else "No system prompt is set.")
             case _:
                 console.note(f"{name} is not a command; /help lists them.")
         return True

@@ -21,19 +21,24 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"allow_extra_args": True})
 @click.argument("model", shell_complete=complete_model, required=False)
-@click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is put behind it.")
+@click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is appended.")
 @click.option("--system", help="System prompt.")
 @click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
 @click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
 @click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
 @click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
-@click.option("--max-tokens", type=int, default=None, help="Longest answer.  [default: 512, in a conversation 2048]")
+@click.option(
+    "--max-tokens",
+    type=int,
+    default=None,
+    help="Maximum length of the answer, in tokens.  [default: 512, in a conversation 2048]",
+)
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
-@click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the conversation that was used last.")
-@click.option("--chat", type=int, metavar="ID", help="Go on with this conversation.")
+@click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the most recent conversation.")
+@click.option("--chat", type=int, metavar="ID", help="Continue this conversation.")
 def run(
     model: str | None,
     prompt: str | None,
@@ -51,7 +56,7 @@ def run(
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
     squish run -c --prompt "And of Spain?"
 
-    A conversation that goes on is asked as before: with its model, system prompt and parameters, but for what is given.
+    A conversation that is continued keeps its model, system prompt and parameters, except for what is given.
     """
     from squish.chats import recorder
     from squish.commands import repl
@@ -62,7 +67,7 @@ def run(
         )
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
     if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
-        raise InvalidInput("There is no prompt.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
+        raise InvalidInput("No prompt was given.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
     source = click.get_current_context().get_parameter_source

@@ -47,7 +47,7 @@ _DRAIN_BESIDE = 3.0
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
 )
-@click.option("--print-openapi", is_flag=True, help="Print the API's OpenAPI document and end.")
+@click.option("--print-openapi", is_flag=True, help="Print the API's OpenAPI document and exit.")
 def serve(
     models: tuple[str, ...],
     api_key_file: Path | None,
@@ -58,7 +58,7 @@ def serve(
 ) -> None:
     """Serve installed models to OpenAI clients.
 
-    MODEL... are loaded at once, the others when they are asked for.
+    The MODELs named are loaded at once, the others when they are first requested.
 
     SQUISH_API_KEY, or --api-key-file, sets the key that clients must send.
 
@@ -164,13 +164,13 @@ def _warn(settings: Settings, options: Options) -> None:
         return
     if not is_loopback(options.host):
         console.note(
-            f"WARNING: everybody who can reach {options.host} may use this server, for it has no key.\n"
+            f"WARNING: anyone who can reach {options.host} may use this server, because it has no key.\n"
             "         Set SQUISH_API_KEY or --api-key-file, or listen on 127.0.0.1."
         )
     if cors.ANY in options.cors_origins:
         console.note(
             "WARNING: every web page open in a browser here may use this server and read its answers,\n"
-            "         for --cors-origin is * and there is no key. Name the origins, or set SQUISH_API_KEY."
+            "         because --cors-origin is * and no key is set. Name the origins, or set SQUISH_API_KEY."
         )
 
 
@@ -186,7 +186,7 @@ def _read_key(path: Path) -> str:
             key = file.read(_MAX_KEY_FILE + 1).strip()
             readable = os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"The key file {path} cannot be read: {reason}.", param="--api-key-file") from None
     if not key or len(key) > _MAX_KEY_FILE or not (key.isascii() and key.isprintable()):
         hint = "It has to hold one line of plain ASCII."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def ps(as_json: bool) -> None:
-    """Show the servers that run, and the models in their memory.
+    """Show running servers and the models they have loaded.
 
     \b
     squish ps
@@ -32,7 +32,7 @@ def ps(as_json: bool) -> None:
     if as_json:
         console.out_json(msgspec.to_builtins(found))
     elif not found:
-        console.note("No server runs. Try: squish serve")
+        console.note("No server is running. Try: squish serve")
     else:
         headers = ("PROCESS", "ADDRESS", "UP", "MODEL", "STATE", "SIZE", "RUNNING", "WAITING")
         console.table(headers, [row for server in found for row in _rows(server)], right=frozenset({0, 5, 6, 7}))
@@ -57,11 +57,11 @@ def _rows(server: Server) -> list[tuple[str, ...]]:
 
 @click.command()
 @click.argument("process", type=int, required=False)
-@click.option("--all", "every", is_flag=True, help="Stop every server of yours.")
+@click.option("--all", "every", is_flag=True, help="Stop all your servers.")
 def stop(process: int | None, every: bool) -> None:
     """Stop a running server.
 
-    Where several run, name the PROCESS that `squish ps` shows. Requests in flight have half a minute to end.
+    If several are running, name the PROCESS that `squish ps` shows. Requests in flight have half a minute to end.
 
     \b
     squish stop
@@ -73,11 +73,11 @@ def stop(process: int | None, every: bool) -> None:
     running = servers.servers(Settings.from_environment().home)
     chosen = [server for server in running if process in (None, server.pid)]
     if not chosen:
-        said = "No server of yours runs." if not running else f"No server of yours is process {process}."
-        raise SquishError(said, hint="`squish ps` shows those that run; `squish serve` starts one.")
+        said = "None of your servers is running." if not running else f"None of your servers is process {process}."
+        raise SquishError(said, hint="`squish ps` lists running servers; `squish serve` starts one.")
     if len(chosen) > 1 and not every:
         numbers = ", ".join(str(server.pid) for server in chosen)
-        raise SquishError(f"{len(chosen)} servers run: {numbers}.", hint="Name one, or run: squish stop --all")
+        raise SquishError(f"{len(chosen)} servers are running: {numbers}.", hint="Name one, or run: squish stop --all")
     for server in chosen:
         console.note(f"Stopping {server.url or f'process {server.pid}'}…")
         servers.stop(server)

@@ -73,7 +73,7 @@ def compiler(settings: Settings) -> Iterator[Finding]:
     if found:
         yield Finding("compiler", "ok", found)
     else:
-        reason = "there is no g++: MLX cannot fuse kernels and is slower"
+        reason = "g++ is not installed: MLX cannot fuse kernels and is slower"
         yield Finding("compiler", "warning", reason, GET_COMPILER)
 
 

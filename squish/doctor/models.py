@@ -39,7 +39,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     for cut_off in partial:
         if not cut_off.busy:
             reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
-            fix = f"squish pull {cut_off.id} goes on with it; squish prune deletes it"
+            fix = f"squish pull {cut_off.id} continues it; squish prune deletes it"
             yield Finding("downloads", "warning", reason, fix)
 
 

@@ -44,7 +44,7 @@ def hub(settings: Settings) -> Iterator[Finding]:
 def port(settings: Settings) -> Iterator[Finding]:
     """Whether the configured port is free, ours, or somebody else's."""
     for server in servers.servers(settings.home):
-        yield Finding("server", "ok", f"a server of ours runs at {server.url}, process {server.pid}")
+        yield Finding("server", "ok", f"a Squish server runs at {server.url}, process {server.pid}")
     if settings.port == 0:
         return
     owner = _listener(settings.port)
@@ -52,7 +52,7 @@ def port(settings: Settings) -> Iterator[Finding]:
     if owner is None:
         yield Finding("port", "ok", f"{settings.port} is free")
     elif owner in ours:
-        yield Finding("port", "ok", f"{settings.port} is used by our server, process {owner}")
+        yield Finding("port", "ok", f"{settings.port} is used by a Squish server, process {owner}")
     else:
         fix = f"squish serve --port {min(settings.port + 1, 65535)}"
         yield Finding("port", "warning", f"{settings.port} is used by {_describe(owner)}", fix)

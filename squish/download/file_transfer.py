@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BUFFER = 256 * 1024
 _BROKEN = (
     "Run the same command again in a while: the repository may be changing just now. "
-    "If it stays so, its files are broken: take the model from another repository."
+    "If that does not help, its files are broken: take the model from another repository."
 )
 
 
@@ -173,7 +173,7 @@ class FileTransfer:
 def broke_off(path: str, error: Exception) -> HubUnreachable:
     return HubUnreachable(
         f"The download of {path} broke off: {error}.",
-        hint="Check the network and run the same command again: it goes on where it stopped.",
+        hint="Check the network and run the same command again: it continues where it stopped.",
     )
 
 

@@ -45,7 +45,7 @@ async def opened(
             await response.aclose()
         if target.scheme not in ("http", "https") or (origin.scheme == "https" and target.scheme != "https"):
             raise HubError("The server redirects a secure download to an address that is not secure.")
-    raise HubError("The server redirects without end.")
+    raise HubError("The server redirects in a loop.")
 
 
 @asynccontextmanager

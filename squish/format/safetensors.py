@@ -56,7 +56,7 @@ def header_length(start: bytes, file: str) -> int:
     """Bytes of the header that follows the first 8 bytes of a file. Raises CorruptModel."""
     length = struct.unpack("<Q", start[:PREFIX])[0] if len(start) >= PREFIX else 0
     if not 2 <= length <= _LARGEST_HEADER:
-        raise CorruptModel(f"{file} is no safetensors file.")
+        raise CorruptModel(f"{file} is not a safetensors file.")
     return int(length)
 
 

@@ -105,7 +105,7 @@ class Worker:
                 self.kill()
                 await self.close()
                 raise WorkerDied(
-                    f"The worker process of this model gave no sign of life for {self._silence:.0f} s and was ended."
+                    f"The worker process of this model did not respond for {self._silence:.0f} s and was ended."
                 ) from None
             if not isinstance(frame, Alive):
                 return frame

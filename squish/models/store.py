@@ -223,7 +223,7 @@ def _hashed(directory: Path, known: tuple[StoredFile, ...]) -> tuple[StoredFile,
     for path in sorted(directory.rglob("*")):
         name = PurePosixPath(path.relative_to(directory)).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise StoreError(f"{name} is no regular file and cannot be installed.")
+            raise StoreError(f"{name} is not a regular file and cannot be installed.")
         if path.is_dir() or name == MANIFEST:
             continue
         size, seen = path.stat().st_size, trusted.get(name)

@@ -112,7 +112,7 @@ class ApiServer:
                 self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             self.state = "failed"
-            self.error = EngineError(f"The server met a fault of its own ({type(error).__name__}).")
+            self.error = EngineError(f"The server had an internal error ({type(error).__name__}).")
         finally:
             logger.removeHandler(tail)
             logger.setLevel(level)

@@ -231,7 +231,7 @@ class SquishApp(App[None], inherit_bindings=False):
                 self.exit()
 
         on_their_way = ", ".join(clean(each.id) for each in self.downloads.active)
-        text = f"{on_their_way}: not complete. What has arrived stays; F4 r goes on with it next time."
+        text = f"{on_their_way}: not complete. What has arrived stays; F4 r continues it next time."
         self.push_screen(ConfirmScreen("A download is running", text, "Quit", "Stay"), answered)
 
     def action_help_quit(self) -> None:

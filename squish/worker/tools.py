@@ -143,7 +143,7 @@ def _chosen(prompt: ChatPrompt) -> tuple[Tool, ...]:
 def _schema(tool: Tool) -> dict[str, Any]:
     schema = _object_or_text(tool.parameters)
     if not isinstance(schema, dict):
-        raise InvalidInput(f"The parameters of the tool {tool.name!r} are no JSON schema.", param="tools")
+        raise InvalidInput(f"The parameters of the tool {tool.name!r} are not a JSON schema.", param="tools")
     return schema
 
 
@@ -163,7 +163,7 @@ def _call(parsed: dict[str, Any]) -> ToolCall:
     if isinstance(arguments, str):
         arguments = json.loads(arguments)
     if not isinstance(arguments, dict):
-        raise TypeError("arguments that are no object")
+        raise TypeError("arguments that are not an object")
     own = parsed.get("id")
     return ToolCall(
         own if isinstance(own, str) else uuid.uuid4().hex[:9],  # templates of Mistral take nine letters and no more

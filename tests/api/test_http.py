@@ -41,12 +41,12 @@ async def send(server: Server, data: bytes) -> Answer:
         (b"Host:\r\n", 400, "a name or an address"),
         (HOST + b"X-Note: a\x00b\r\n", 400, "'X-Note' has a control character"),
         (HOST + b"X-Note: a\nb\r\n", 400, "'X-Note' has a control character"),
-        (HOST + b"X-Note : a\r\n", 400, "'X-Note : a' is no header"),
-        (HOST + b"X-Note: a\r\n b\r\n", 400, "' b' is no header"),
-        (HOST + b"no header at all\r\n", 400, "'no header at all' is no header"),
+        (HOST + b"X-Note : a\r\n", 400, "'X-Note : a' is not a header"),
+        (HOST + b"X-Note: a\r\n b\r\n", 400, "' b' is not a header"),
+        (HOST + b"no header at all\r\n", 400, "'no header at all' is not a header"),
         (HOST + b"Authorization: Bearer a\r\nauthorization: Bearer b\r\n", 400, "Authorization is there twice"),
         (HOST + b"Content-Length: 2\r\nContent-Length: 2\r\n", 400, "Content-Length is there twice"),
-        (HOST + b"Content-Length : 2\r\n", 400, "is no header"),
+        (HOST + b"Content-Length : 2\r\n", 400, "is not a header"),
         (HOST + b"Content-Length: two\r\n", 400, "'two'"),
         (HOST + b"Content-Length: +2\r\n", 400, "'+2'"),
         (HOST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400, "exclude each other"),
@@ -72,7 +72,7 @@ async def test_a_doubtful_header_is_refused_with_its_reason(
 async def test_a_first_line_that_is_none(server: Server, line: bytes) -> None:
     answer = await send(server, line + b"\r\n" + HOST + b"\r\n")
     assert answer.status == 400
-    assert "The first line is no HTTP/1.1 request" in answer.error["message"]
+    assert "The first line is not an HTTP/1.1 request" in answer.error["message"]
 
 
 async def test_headers_that_are_rare_and_right(server: Server) -> None:
@@ -164,7 +164,7 @@ async def test_others_are_answered_while_a_large_body_is_read(server: Server, mo
     [
         ("GET", "/", "There is nothing at /. The API is at /v1/chat/completions"),
         ("GET", "/v1/chat", "There is nothing at /v1/chat."),
-        ("DELETE", "/health", "DELETE is no method of /health; it takes "),
+        ("DELETE", "/health", "DELETE is not a method of /health; use "),
         ("POST", "/v1/completions", "The request body is empty. Send a JSON object."),
     ],
 )
@@ -176,7 +176,7 @@ async def test_a_refusal_says_what_to_do(server: Server, method: str, path: str,
 async def test_a_path_is_no_model(server: Server, tmp_path: Path, name: str) -> None:
     answer = await ask(server, "POST", "/v1/chat/completions", CHAT | {"model": name})
     assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
-    assert answer.error["message"] == f"There is no model {name!r}. GET /v1/models lists those there are."
+    assert answer.error["message"] == f"The model {name!r} is not installed. GET /v1/models lists the installed models."
     quoted = name.replace("/", "%2F").replace(" ", "%20")
     assert (await ask(server, "GET", f"/v1/models/{quoted}")).error == answer.error
     assert server.sessions.requests == []

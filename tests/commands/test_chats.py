@@ -189,7 +189,7 @@ def test_chats_are_listed_found_shown_and_removed(squish: Squish, chats: Chats) 
     assert [each["id"] for each in json.loads(squish("chats", "list", "moon", "--json").stdout)] == [1]
     assert [each["id"] for each in json.loads(squish("chats", "list", "--limit", "1", "--json").stdout)] == [2]
     none = squish("chats", "list", "submarine")
-    assert (none.returncode, none.stdout) == (0, "") and "No chat has these words" in none.stderr
+    assert (none.returncode, none.stdout) == (0, "") and "No chat contains these words" in none.stderr
 
     shown = squish("chats", "show", "1").stdout
     assert "# How do tides work?" in shown and "The **Moon** pulls the water." in shown and "Be brief." in shown

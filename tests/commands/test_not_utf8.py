@@ -25,7 +25,7 @@ def squish(home: Path, *command: str | bytes, stdin: bytes = b"", at: bytes | No
         [SQUISH, *command], env=environment, input=stdin, capture_output=True, timeout=120, cwd=at, check=False
     )
     said = (done.stdout + done.stderr).decode()
-    assert "unforeseen" not in said and "Traceback" not in said
+    assert "Something unexpected" not in said and "Traceback" not in said
     return f"{done.returncode} {said}"
 
 

@@ -220,4 +220,4 @@ def test_closed_and_full_streams_are_no_reason_for_a_traceback(environment: dict
     full = shell(">/dev/full")
     assert full.returncode == 1
     assert "full" in full.stderr
-    assert "unforeseen" not in full.stderr
+    assert "Something unexpected" not in full.stderr

@@ -92,7 +92,7 @@ def test_a_key_file_and_an_open_address(environment: dict[str, str], tmp_path: P
     with serving(environment, log, "--host", "0.0.0.0", "--log-level", "warning") as (process, url):
         get(f"{url}/health")
         process.terminate()
-    assert "WARNING: everybody who can reach 0.0.0.0 may use this server" in log.read_text(encoding="utf-8")
+    assert "WARNING: anyone who can reach 0.0.0.0 may use this server" in log.read_text(encoding="utf-8")
     assert "/health" not in log.read_text(encoding="utf-8")
 
 

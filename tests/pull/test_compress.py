@@ -307,7 +307,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(user: Puller, hub: Local
     hub.add_repo("org/lie", {"config.json": json.dumps(config).encode(), "model.safetensors": b"\x10" * 100})
     for content in (b"\x10" * 100, b""):
         hub.add_repo("org/lie", {"config.json": json.dumps(config).encode(), "model.safetensors": content} | FILES)
-        with pytest.raises(CorruptModel, match="is no safetensors file"):
+        with pytest.raises(CorruptModel, match="is not a safetensors file"):
             user.pull("org/lie")
 
 

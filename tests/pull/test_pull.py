@@ -151,7 +151,7 @@ def test_a_failed_pull_is_taken_up_by_the_next(machine: Machine, hub: LocalHub) 
     hub.fault(WEIGHTS, Fault(cut_after=MIB), *[Fault(status=500)] * 3)
     with pytest.raises(HubUnreachable) as caught:
         machine.pull(REPO)
-    assert "goes on where it stopped" in (caught.value.hint or "")
+    assert "continues where it stopped" in (caught.value.hint or "")
     assert machine.store.list() == []
     machine.pull(REPO)
     assert hub.sent(WEIGHTS) == len(files[WEIGHTS])

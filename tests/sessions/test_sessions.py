@@ -265,7 +265,7 @@ async def test_a_worker_that_hangs_is_ended_and_one_that_is_slow_is_not(real_set
         await asyncio.wait([waiting], timeout=6)
         assert not waiting.done(), "an idle worker sends heartbeats"
         os.kill(worker.pid, signal.SIGSTOP)
-        with pytest.raises(WorkerDied, match="no sign of life"):
+        with pytest.raises(WorkerDied, match="did not respond"):
             await waiting
         assert worker.ended
     finally:

@@ -317,7 +317,7 @@ async def test_slash_commands() -> None:
         await until(pilot, lambda: app.engine.loads == [SMOL.id, "qwen3:8b"])
         prompt(pilot).put("/nonsense")
         await pilot.press("enter")
-        await until(pilot, lambda: "There is no /nonsense" in screen_text(pilot))
+        await until(pilot, lambda: "/nonsense is not a command" in screen_text(pilot))
         [toast] = app.screen.query(Toast)
         assert not toast.region.overlaps(prompt(pilot).region)  # what is being written stays in sight
         await until(pilot, lambda: prompt(pilot).text == "/nonsense")

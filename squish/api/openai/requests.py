@@ -158,7 +158,7 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     keep_alive: (
         Annotated[
             float | str,
-            documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is for ever, 0 unloads it.'),
+            documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is forever, 0 unloads it.'),
         ]
         | None
     ) = None

@@ -48,7 +48,7 @@ def choice(asked: str | NamedTool | None, tools: Sequence[Tool]) -> str:
         return _CHOICES[asked]
     _only_function(asked.type, "tool_choice.type")
     if asked.function.name not in {tool.name for tool in tools}:
-        message = f"tool_choice names {asked.function.name[:64]!r}, which is none of the tools."
+        message = f"tool_choice names {asked.function.name[:64]!r}, which is not one of the tools."
         raise InvalidInput(message, param="tool_choice.function.name")
     return f"call:{asked.function.name}"
 

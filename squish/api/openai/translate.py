@@ -130,8 +130,8 @@ def _keep_alive(given: float | str | None) -> float | None:
             return None
         return durations.seconds(given) if isinstance(given, str) else durations.checked(given)
     except ValueError:
-        message = f"keep_alive {str(given)[:40]!r} is no time."
-        hint = 'Send seconds, or a text like "5m" or "1h30m"; -1 is for ever, 0 unloads the model.'
+        message = f"keep_alive {str(given)[:40]!r} is not a time."
+        hint = 'Send seconds, or a text like "5m" or "1h30m"; -1 is forever, 0 unloads the model.'
         raise InvalidInput(message, hint=hint, param="keep_alive") from None
 
 
@@ -189,7 +189,7 @@ def _tokens(items: object, at: str) -> TokenPrompt:
     if not tokens:
         raise InvalidInput(f"{at} must not be empty.", param=at)
     if not all(0 <= token <= MAX_INT for token in tokens):
-        raise InvalidInput(f"{at} has numbers that are no token ids.", param=at)
+        raise InvalidInput(f"{at} has numbers that are not token ids.", param=at)
     return TokenPrompt(tokens)
 
 

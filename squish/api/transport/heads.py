@@ -41,7 +41,7 @@ def check_head(head: bytes) -> bytes:
     line, *lines = head.split(b"\r\n")
     version = _REQUEST_LINE.fullmatch(line)
     if version is None:
-        raise _bad("The first line is no HTTP/1.1 request, like: GET /v1/models HTTP/1.1")
+        raise _bad("The first line is not an HTTP/1.1 request, like: GET /v1/models HTTP/1.1")
     fields: dict[str, bytes] = {}
     plain = [line]
     options: set[bytes] = set()
@@ -88,7 +88,7 @@ def check_chunk(line: bytes) -> None:
 def _field(line: bytes) -> tuple[str, bytes]:
     found = _FIELD.fullmatch(line)
     if found is None:
-        raise _bad(f"{_shown(line)} is no header. Write its name, a colon without a space before it, and its value.")
+        raise _bad(f"{_shown(line)} is not a header. Write its name, a colon without a space before it, and its value.")
     if _CONTROL.search(found[2]):
         raise _bad(f"The header {_shown(found[1])} has a control character in its value.")
     return found[1].decode().lower(), found[2]

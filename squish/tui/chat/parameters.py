@@ -62,7 +62,7 @@ def parameter(name: str) -> Parameter:
         if name in (each.name, each.label):
             return each
     names = ", ".join(each.name for each in PARAMETERS)
-    raise InvalidInput(f"There is no parameter {name}.", hint=f"There are: {names}.", param=name)
+    raise InvalidInput(f"{name} is not a parameter.", hint=f"There are: {names}.", param=name)
 
 
 def written(settings: ChatSettings, name: str) -> str:

@@ -286,7 +286,7 @@ class ChatScreen(Screen[None]):
     def action_export(self, name: str = "") -> None:
         """Write the branch that is shown to a file that is not there yet."""
         if self._shown.id is None:
-            self.app.notify("There is nothing to export yet.", markup=False)
+            self.app.notify("Nothing to export yet.", markup=False)
             return
         with self._view.telling():
             path = export_file.write(self._runtime.chats, self._shown.id, name)

@@ -143,7 +143,7 @@ class ChatView(Vertical):
     async def _run_command(self, command: actions.SlashCommand, text: str) -> None:
         if command.action is None:
             name = f"/{command.name}"
-            self.app.notify(f"There is no {name}. /help lists all; a space in front sends it.", markup=False)
+            self.app.notify(f"{name} is not a command. /help lists all; put a space in front to send it.", markup=False)
             self.prompt.give_back(text)
             return
         argument = f"({command.argument!r})" if command.action.argument else ""

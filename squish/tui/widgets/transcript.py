@@ -202,7 +202,7 @@ class Transcript(VerticalScroll, can_focus=True):
         turn, part = self._marked or (None, "answer")
         text = (turn.question if part == "question" else turn.answer.text) if turn else ""
         last = next((each.answer.text for each in reversed(self._turns) if each.answer.text), "")
-        await self._copy(text or last, "There is no answer to copy yet.")
+        await self._copy(text or last, "No answer to copy yet.")
 
     async def action_copy_code(self, number: str = "") -> None:
         """A block of code by its number; without one the last."""

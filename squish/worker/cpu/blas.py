@@ -93,7 +93,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
     warnings: tuple[str, ...] = ()
     if shutil.which("g++") is None:
         os.environ["MLX_DISABLE_COMPILE"] = "1"
-        warnings = ("There is no C++ compiler, so MLX cannot fuse kernels and is slower. Install g++.",)
+        warnings = ("No C++ compiler was found, so MLX cannot fuse kernels and is slower. Install g++.",)
     threads = _cores()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -181,7 +181,7 @@ def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -
             compiled.replace(built)
     except OSError as error:
         reason = f"the BLAS shim cannot be written to {cache_dir}: {error.strerror}"
-        raise _Unusable(reason, "Make room there, and let yourself write there") from error
+        raise _Unusable(reason, "Free some space there, and check that you may write there") from error
     return built
 
 

@@ -95,7 +95,7 @@ def build(folder: Path) -> Path:
             compiled.replace(built)
     except OSError as error:
         reason = f"it cannot be written to {folder}: {error.strerror}"
-        raise CannotBuild(reason, "Make room there, and let yourself write there") from error
+        raise CannotBuild(reason, "Free some space there, and check that you may write there") from error
     return built
 
 

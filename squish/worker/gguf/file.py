@@ -145,7 +145,7 @@ def read_header(source: Path) -> GgufHeader:
             file.seek(0)
             return _Reader(source, file, size).header()
     except FileNotFoundError:
-        raise ModelNotFound(f"There is no file {source}.", param=str(source)) from None
+        raise ModelNotFound(f"The file {source} does not exist.", param=str(source)) from None
     except OSError as error:
         raise corrupt(source, f"it cannot be read ({error.strerror})") from None
 
