@@ -1,6 +1,7 @@
 """One question to the Hub and its answer: a GET whose time, size and redirects are bounded, repeated while it is busy.
 
-What goes wrong on the way is an error of errors.py; what an answer means is client.py.
+It is what the Hub's library sends through; library.py brings the two together. What goes wrong on the way is an error
+of errors.py.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ import asyncio
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from squish.config.settings import Settings
 from squish.download.request import BUSY, opened, retry_after
 from squish.errors import HubError, HubUnreachable, Offline
-from squish.hub import token
 from squish.text import clean
 
 if TYPE_CHECKING:
@@ -25,70 +25,58 @@ if TYPE_CHECKING:
 SILENCE = 20.0  # seconds without a byte
 DEADLINE = 60.0  # seconds for all of an answer
 LARGEST = 64 * 1024 * 1024
+NETWORK_HINT = "Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it."
 _PAUSES = (1.0, 3.0)
 _LONGEST_PAUSE = 10.0
-NETWORK_HINT = "Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it."
-
-Query = Mapping[str, str | list[str]]
+_KEPT = ("x-error-code", "x-error-message")  # no Link: one search is one answer
 
 _ERRNO = re.compile(r"\A\[Errno -?\d+\] ")
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """about: what is asked for, in a user's words.
+
+    most: bytes behind which an answer is cut off; None where a longer one is an error. deadline: seconds for an answer.
+    patient: whether a busy Hub is asked again. checked: the answer's body in a form that the library can read, or
+    ValueError.
+    """
+
+    about: str
+    most: int | None = None
+    deadline: float | None = None
+    patient: bool = True
+    checked: Callable[[bytes], bytes] = bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """status of HTTP; code and message: the Hub's own of an error; pause: seconds after which it wants to be asked."""
+    """status of HTTP; headers: what an error is; pause: seconds after which the Hub wants to be asked again."""
 
     status: int
-    code: str
-    message: str
+    headers: Mapping[str, str]
     body: bytes
     pause: float | None
 
 
-async def ask(settings: Settings, path: str, query: Query | None = None, *, most: int = LARGEST) -> Answer:
-    """The Hub's answer for a path, cut off behind `most` bytes; an answer that says "busy" is asked for again.
+async def ask(settings: Settings, question: Question, url: str, own: Mapping[str, str]) -> Answer:
+    """The Hub's answer for an address. own: headers, with the token, that go to no other host.
 
-    Raises Offline, HubUnreachable, HubError, ConfigError.
+    Raises HubUnreachable, HubError, ConfigError.
     """
-    for pause in _PAUSES:
-        answer = await ask_once(settings, path, query, most=most)
+    for pause in _PAUSES if question.patient else ():
+        answer = await _ask_once(settings, question, url, own)
         if answer.status not in BUSY:
             return answer
         await asyncio.sleep(pause if answer.pause is None else min(answer.pause, _LONGEST_PAUSE))
-    return await ask_once(settings, path, query, most=most)
+    answer = await _ask_once(settings, question, url, own)
+    if question.patient and answer.status in BUSY:  # the library would go on asking
+        raise refused(answer.status, question)
+    return answer
 
 
-async def ask_once(
-    settings: Settings, path: str, query: Query | None = None, *, most: int = LARGEST, deadline: float | None = None
-) -> Answer:
-    """The same without asking again. deadline: seconds for all of it."""
-    _require_online(settings)
-    import httpx2
-
-    from squish.download.client import open_client, proxy_for
-
-    accepted, deadline = {"Accept-Encoding": "gzip"}, deadline or DEADLINE
-    place = settings.hub_endpoint
-    try:
-        url = httpx2.URL(f"{place}{path}", params=query) if query else httpx2.URL(f"{place}{path}")
-        if proxy := proxy_for(url):
-            place += f", through the proxy of {proxy.variable},"
-        async with (
-            asyncio.timeout(deadline),
-            open_client(httpx2.Timeout(SILENCE)) as client,
-            opened(client, str(url), accepted, token.headers(settings)) as response,
-        ):
-            return await _answer(response, most)
-    except TimeoutError as error:
-        raise _silent(place, deadline) from error
-    except httpx2.TimeoutException as error:
-        raise _silent(place, SILENCE) from error
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        reason = clean(_ERRNO.sub("", str(error))) or type(error).__name__
-        raise HubUnreachable(f"{place} cannot be reached: {reason}.", hint=NETWORK_HINT) from error
-
-
-def _require_online(settings: Settings) -> None:
+def require_online(settings: Settings) -> None:
+    """Raises Offline where a setting forbids connections."""
     forbidden = "SQUISH_OFFLINE" if settings.offline else None
     if os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "TRUE", "YES", "ON"):
         forbidden = forbidden or "HF_HUB_OFFLINE"
@@ -97,10 +85,48 @@ def _require_online(settings: Settings) -> None:
         raise Offline(f"{forbidden} forbids the connection to the Hub.", hint=hint)
 
 
-async def _answer(response: Response, most: int) -> Answer:
+def refused(status: int, question: Question) -> HubError:
+    """The error for a status that says nothing of a repository."""
+    hint = "HF_TOKEN is not valid." if status in (401, 403) else "Try again later."
+    return HubError(f"The Hub answered {status} for {question.about}.", hint=hint)
+
+
+def unreachable(place: str, error: Exception) -> HubUnreachable:
+    """The error for a connection that cannot be made."""
+    reason = clean(_ERRNO.sub("", str(error))) or type(error).__name__
+    return HubUnreachable(f"{place} cannot be reached: {reason}.", hint=NETWORK_HINT)
+
+
+async def _ask_once(settings: Settings, question: Question, url: str, own: Mapping[str, str]) -> Answer:
+    import httpx2
+
+    from squish.download.client import open_client, proxy_for
+
+    accepted, deadline, place = {"Accept-Encoding": "gzip"}, question.deadline or DEADLINE, settings.hub_endpoint
+    try:
+        if proxy := proxy_for(httpx2.URL(url)):
+            place += f", through the proxy of {proxy.variable},"
+        async with (
+            asyncio.timeout(deadline),
+            open_client(httpx2.Timeout(SILENCE)) as client,
+            opened(client, url, accepted, own) as response,
+        ):
+            return await _answer(response, question.most)
+    except TimeoutError as error:
+        raise _silent(place, deadline) from error
+    except httpx2.TimeoutException as error:
+        raise _silent(place, SILENCE) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        raise unreachable(place, error) from error
+
+
+async def _answer(response: Response, most: int | None) -> Answer:
     given = response.headers
-    code, message, wait = given.get("x-error-code", ""), given.get("x-error-message", ""), given.get("retry-after")
-    return Answer(response.status_code, code, message, await _body(response, most), retry_after(wait))
+    body = await _body(response, LARGEST if most is None else most)
+    if most is None and len(body) >= LARGEST:
+        raise HubError("The Hub's answer is too long to be one.")
+    kept = {name: given[name] for name in _KEPT if name in given}
+    return Answer(response.status_code, kept, body, retry_after(given.get("retry-after")))
 
 
 async def _body(response: Response, most: int) -> bytes:

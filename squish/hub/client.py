@@ -5,27 +5,32 @@ It downloads no weights: it gives addresses, sizes and hashes. It knows neither 
 
 from __future__ import annotations
 
-import re
-from typing import Any
-from urllib.parse import quote
-
-import msgspec
+from functools import partial
+from typing import TYPE_CHECKING
 
 from squish.config.settings import Settings
-from squish.errors import GatedRepo, HubError, ModelNotFound, SquishError
+from squish.errors import GatedRepo, ModelNotFound, SquishError
 from squish.hub import rows, snapshot, token
-from squish.hub.ask import LARGEST, Answer, Query, ask, ask_once
+from squish.hub.ask import Question, refused
+from squish.hub.library import asking
 from squish.hub.rows import HubModel, Kind
 from squish.hub.snapshot import HubFile, Snapshot
 from squish.models import catalog
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import ExpandModelProperty_T
 
 __all__ = ["Hub", "HubFile", "Snapshot"]
 
 DOCTOR_DEADLINE = 5.0  # seconds
 _LARGEST_CARD = 64 * 1024
-_LONGEST_NAME = 96  # characters of a repository's id
-_METADATA = re.compile(r"\A\ufeff?---[ \t]*\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
-_EXPANDED = ["downloads", "likes", "safetensors", "gguf", "config", "gated", "lastModified"]
+_EXPANDED: tuple[ExpandModelProperty_T, ...] = (
+    *("downloads", "likes", "safetensors", "gguf", "config", "gated"),
+    "lastModified",
+)
 
 
 class Hub:
@@ -43,60 +48,89 @@ class Hub:
 
         Raises Offline, HubUnreachable, GatedRepo, ModelNotFound, HubError.
         """
-        if len(repo_id) > _LONGEST_NAME:
-            raise self._not_found(repo_id)
-        at = f"/revision/{quote(revision, safe='')}" if revision else ""
-        answer = await self._ask(f"/api/models/{repo_id}{at}", {"blobs": "true"})
-        if answer.status != 200:
-            raise self._refused(answer, repo_id, revision)
-        try:
-            return snapshot.decode(answer.body, repo_id, self._settings.hub_endpoint)
-        except (ValueError, RecursionError) as error:
-            raise HubError(f"The Hub's answer for {repo_id} cannot be understood.") from error
+        question = Question(repo_id, checked=partial(snapshot.checked, repo_id=repo_id))
+        return await asking(self._settings, question, partial(self._snapshot, question, repo_id, revision))
 
     async def search(self, text: str, kind: Kind, *, limit: int = 50) -> tuple[HubModel, ...]:
         """Repositories of one kind that match a text, the most downloaded first.
 
         Raises Offline, HubUnreachable, HubError.
         """
-        query: dict[str, str | list[str]] = {
-            "filter": [kind] if kind != "safetensors" else ["safetensors", "text-generation"],
-            "sort": "downloads",
-            "limit": str(limit),
-            "expand": _EXPANDED,
-        }
-        answer = await self._ask("/api/models", {"search": text, **query} if text else query)
-        if answer.status != 200:
-            raise _failed(answer, "the search")
-        try:
-            found: Any = msgspec.json.decode(answer.body)
-            if not isinstance(found, list):
-                raise TypeError("not a list")
-            models = [rows.read(row, kind) for row in found[:limit]]
-        except (ValueError, TypeError, RecursionError) as error:
-            raise HubError("The Hub's answer to the search cannot be understood.") from error
-        return tuple(model for model in models if model is not None)
+        question = Question("the search", checked=rows.checked)
+        return await asking(self._settings, question, partial(self._search, question, text, kind, limit))
 
     async def card(self, repo_id: str) -> str:
         """What a repository's README.md says, its first 64 kB without the metadata; nothing where there is none.
 
         The text is as it was written: who shows it cleans it. Raises Offline, HubUnreachable, GatedRepo, HubError.
         """
-        answer = await self._ask(f"/{repo_id}/resolve/main/README.md", most=_LARGEST_CARD)
-        if answer.status in (401, 403):
-            raise self.gated(repo_id)
-        if answer.status == 404:
-            return ""
-        if answer.status != 200:
-            raise self._refused(answer, repo_id)
-        return _METADATA.sub("", answer.body.decode(errors="replace"), count=1)
+        question = Question(repo_id, most=_LARGEST_CARD)
+        return await asking(self._settings, question, partial(self._card, question, repo_id))
 
     async def whoami(self) -> int:
         """The status with which the Hub answers the question whose token this is: 200, or 401 without a good one.
 
         Raises Offline, HubUnreachable, HubError.
         """
-        return (await ask_once(self._settings, "/api/whoami-v2", deadline=DOCTOR_DEADLINE)).status
+        question = Question("the token", most=_LARGEST_CARD, deadline=DOCTOR_DEADLINE, patient=False)
+        return await asking(self._settings, question, self._whoami)
+
+    # What follows up to `gated` runs in the library's thread.
+
+    def _snapshot(self, question: Question, repo_id: str, revision: str | None) -> Snapshot:
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+        try:
+            info = self._api().model_info(repo_id, revision=revision, files_metadata=True)
+            return snapshot.read(info, repo_id, self._settings.hub_endpoint)
+        except HFValidationError as error:
+            raise self._not_found(repo_id) from error
+        except HfHubHTTPError as error:
+            raise self._refused(error, question, repo_id, revision) from error
+
+    def _search(self, question: Question, text: str, kind: Kind, limit: int) -> tuple[HubModel, ...]:
+        from huggingface_hub.errors import HfHubHTTPError
+
+        tags = [kind] if kind != "safetensors" else ["safetensors", "text-generation"]
+        try:
+            found = self._api().list_models(
+                search=text or None, filter=tags, sort="downloads", limit=limit, expand=[*_EXPANDED]
+            )
+            return tuple(rows.read(row, kind) for row in found)
+        except HfHubHTTPError as error:
+            raise refused(error.response.status_code, question) from error
+
+    def _card(self, question: Question, repo_id: str) -> str:
+        from huggingface_hub import hf_hub_url, hf_raise_for_status
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+        try:
+            response = self._get(hf_hub_url(repo_id, "README.md", endpoint=self._settings.hub_endpoint))
+            hf_raise_for_status(response)
+        except HFValidationError as error:
+            raise self._not_found(repo_id) from error
+        except HfHubHTTPError as error:
+            if error.response.status_code in (401, 403):
+                raise self.gated(repo_id) from error
+            if error.response.status_code == 404:
+                return ""
+            raise self._refused(error, question, repo_id) from error
+        text = response.content.decode("utf-8-sig", errors="replace")
+        return REGEX_YAML_BLOCK.sub("", text, count=1)
+
+    def _whoami(self) -> int:
+        return self._get(f"{self._settings.hub_endpoint}/api/whoami-v2").status_code
+
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        return HfApi(self._settings.hub_endpoint, token=token.token(self._settings) or False)
+
+    def _get(self, url: str) -> Response:
+        from huggingface_hub import get_session
+
+        return get_session().get(url, headers=self.headers())
 
     def gated(self, repo_id: str) -> GatedRepo:
         """The error for a repository whose license was not accepted, or not with this token."""
@@ -109,21 +143,22 @@ class Hub:
             param="model",
         )
 
-    async def _ask(self, path: str, query: Query | None = None, *, most: int | None = None) -> Answer:
-        answer = await ask(self._settings, path, query, most=most or LARGEST)
-        if len(answer.body) >= LARGEST:
-            raise HubError("The Hub's answer is too long to be one.")
-        return answer
-
-    def _refused(self, answer: Answer, repo_id: str, revision: str | None = None) -> SquishError:
+    def _refused(
+        self, error: HfHubHTTPError, question: Question, repo_id: str, revision: str | None = None
+    ) -> SquishError:
         """The error for an answer about a repository whose status is not 200."""
-        if answer.code == "GatedRepo":
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+        status, said = error.response.status_code, error.response.headers.get("x-error-message", "")
+        if isinstance(error, GatedRepoError):
             return self.gated(repo_id)
-        if answer.code == "RevisionNotFound":
+        if isinstance(error, RevisionNotFoundError):
             return ModelNotFound(f"{repo_id} has no revision {revision!r}.", param="model")
         # The Hub answers 401 for a repository that does not exist, and for a private one.
-        unknown = answer.status in (401, 404) and not answer.message.startswith("Invalid credentials")
-        return self._not_found(repo_id) if unknown or answer.code == "RepoNotFound" else _failed(answer, repo_id)
+        unknown = status in (401, 404) and not said.startswith("Invalid credentials")
+        if unknown or isinstance(error, RepositoryNotFoundError):
+            return self._not_found(repo_id)
+        return refused(status, question)
 
     def _not_found(self, repo_id: str) -> ModelNotFound:
         near = [
@@ -140,8 +175,3 @@ class Hub:
         if not token.token(self._settings):
             hint += " If it is private, set HF_TOKEN."
         return ModelNotFound(f"{repo_id} is not on the Hub.", hint=hint, param="model")
-
-
-def _failed(answer: Answer, what: str) -> HubError:
-    hint = "HF_TOKEN is not valid." if answer.status in (401, 403) else "Try again later."
-    return HubError(f"The Hub answered {answer.status} for {what}.", hint=hint)

@@ -1,4 +1,4 @@
-"""One row of the Hub's search answer, read field by field: nothing in it is trusted to be what it should be.
+"""The rows of the Hub's search answer, checked field by field: nothing in them is trusted to be what it should be.
 
 A field that makes no sense counts as absent; a row without a name that could be pulled is left out. It makes no
 connection.
@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from squish.errors import InvalidName
 from squish.names import RepoName, parse
 from squish.text import clean
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 Kind = Literal["mlx", "safetensors", "gguf"]
 
@@ -40,28 +45,56 @@ class HubModel:
     gated: bool
 
 
-def read(row: object, kind: Kind) -> HubModel | None:
-    """The model of a row, or None where the row names none."""
+def checked(answer: bytes) -> bytes:
+    """The Hub's answer with nothing but what is read of it, in the form that the library expects.
+
+    One odd row or field would otherwise hide all the others. Raises ValueError where the answer is not a list.
+    """
+    rows = msgspec.json.decode(answer, type=list[Any])
+    return msgspec.json.encode([row for row in map(_row, rows) if row is not None])
+
+
+def read(info: ModelInfo, kind: Kind) -> HubModel:
+    """The model of a row that was checked."""
+    config, gguf, stored = info.config or {}, info.gguf or {}, info.safetensors
+    named = gguf["architecture"] if kind == "gguf" else config["model_type"]
+    return HubModel(
+        repo_id=info.id,
+        kind=kind,
+        downloads=info.downloads,
+        likes=info.likes,
+        tensors=stored.parameters if stored else {},
+        parameters=gguf["total"] if kind == "gguf" else stored.total if stored else 0,
+        architecture=named,
+        bits=config["bits"],
+        updated=info.last_modified.date().isoformat() if info.last_modified else None,
+        gated=bool(info.gated),
+    )
+
+
+def _row(row: object) -> dict[str, Any] | None:
+    """A row as the library reads it, or None where it names no repository."""
     fields = _object(row)
     repo_id = _name(fields.get("id"))
     if repo_id is None:
         return None
     config, gguf, stored = (_object(fields.get(key)) for key in ("config", "gguf", "safetensors"))
     packed = _object(config.get("quantization_config")) or _object(config.get("quantization"))
-    named = gguf.get("architecture") if kind == "gguf" else config.get("model_type")
     tensors = {clean(str(name)): _count(count) for name, count in _object(stored.get("parameters")).items()}
-    return HubModel(
-        repo_id=repo_id,
-        kind=kind,
-        downloads=_number(fields.get("downloads")),
-        likes=_number(fields.get("likes")),
-        tensors=tensors,
-        parameters=_count(gguf.get("total") if kind == "gguf" else stored.get("total")),
-        architecture=clean(named)[:60] if isinstance(named, str) else None,
-        bits=_bits(packed.get("bits")),
-        updated=_day(fields.get("lastModified")),
-        gated=bool(fields.get("gated")),
-    )
+    return {
+        "id": repo_id,
+        "downloads": _number(fields.get("downloads")),
+        "likes": _number(fields.get("likes")),
+        "safetensors": {"parameters": tensors, "total": _count(stored.get("total"))},
+        "config": {"model_type": _architecture(config.get("model_type")), "bits": _bits(packed.get("bits"))},
+        "gguf": {"architecture": _architecture(gguf.get("architecture")), "total": _count(gguf.get("total"))},
+        "lastModified": _day(fields.get("lastModified")),
+        "gated": bool(fields.get("gated")),
+    }
+
+
+def _architecture(value: object) -> str | None:
+    return clean(value)[:60] if isinstance(value, str) else None
 
 
 def _object(value: object) -> Mapping[str, Any]:
@@ -90,8 +123,8 @@ def _bits(value: object) -> int | None:
 
 
 def _day(value: object) -> str | None:
-    """The day of a time such as 2026-01-31T10:00:00.000Z."""
+    """The day of a time such as 2026-01-31T10:00:00.000Z, as its midnight."""
     try:
-        return date.fromisoformat(value[:10]).isoformat() if isinstance(value, str) else None
+        return f"{date.fromisoformat(value[:10]).isoformat()}T00:00:00.000Z" if isinstance(value, str) else None
     except ValueError:
         return None

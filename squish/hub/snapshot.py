@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from squish.text import clean
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+    from huggingface_hub.hf_api import RepoSibling
 
 Size = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -34,9 +37,10 @@ class Snapshot:
     files: tuple[HubFile, ...]
 
 
-class _LargeFile(msgspec.Struct):
+class _LargeFile(msgspec.Struct, rename="camel"):
     sha256: str
     size: Size
+    pointer_size: Size = 0
 
 
 class _Sibling(msgspec.Struct, rename="camel"):
@@ -46,31 +50,49 @@ class _Sibling(msgspec.Struct, rename="camel"):
     lfs: _LargeFile | None = None
 
 
-class _ModelInfo(msgspec.Struct, rename="camel"):
+class _Description(msgspec.Struct, rename="camel"):
     sha: Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z]+\Z")]
     siblings: list[_Sibling]
+    id: Any = None
     tags: Any = None
     card_data: Any = None
 
 
-def decode(content: bytes, repo_id: str, endpoint: str) -> Snapshot:
-    """What the Hub's answer says of a repository. Raises msgspec.DecodeError, and other ValueErrors."""
-    info = msgspec.json.decode(content, type=_ModelInfo)
-    base = f"{endpoint}/{repo_id}/resolve/{info.sha}"
-    return Snapshot(repo_id, info.sha, _license(info), tuple(_file(each, base) for each in info.siblings))
+def checked(content: bytes, repo_id: str) -> bytes:
+    """The Hub's answer with nothing but what is read of it, in the form that the library expects.
+
+    Raises msgspec.DecodeError, and other ValueErrors.
+    """
+    found = msgspec.json.decode(content, type=_Description)
+    found.id = repo_id
+    found.tags = [tag for tag in found.tags if isinstance(tag, str)] if isinstance(found.tags, list) else []
+    named = found.card_data.get("license") if isinstance(found.card_data, dict) else None
+    found.card_data = {"license": named} if isinstance(named, str) else None
+    return msgspec.json.encode(found)
 
 
-def _file(sibling: _Sibling, base: str) -> HubFile:
-    url, large = f"{base}/{quote(sibling.rfilename)}", sibling.lfs
+def read(info: ModelInfo, repo_id: str, endpoint: str) -> Snapshot:
+    """The repository of an answer that was checked."""
+    assert info.sha is not None and info.siblings is not None
+    commit = info.sha
+    return Snapshot(
+        repo_id, commit, _license(info), tuple(_file(each, repo_id, commit, endpoint) for each in info.siblings)
+    )
+
+
+def _file(sibling: RepoSibling, repo_id: str, commit: str, endpoint: str) -> HubFile:
+    from huggingface_hub import hf_hub_url
+
+    path, large = sibling.rfilename, sibling.lfs
+    url = hf_hub_url(repo_id, path, revision=commit, endpoint=endpoint)
     if large is not None:
-        return HubFile(sibling.rfilename, url, large.size, large.sha256, None)
-    return HubFile(sibling.rfilename, url, sibling.size or 0, None, sibling.blob_id)
+        return HubFile(path, url, large.size, large.sha256, None)
+    return HubFile(path, url, sibling.size or 0, None, sibling.blob_id)
 
 
-def _license(info: _ModelInfo) -> str | None:
+def _license(info: ModelInfo) -> str | None:
     """The license that the card or, without one, the tags name."""
-    named = info.card_data.get("license") if isinstance(info.card_data, dict) else None
-    tags = [tag for tag in info.tags if isinstance(tag, str)] if isinstance(info.tags, list) else []
-    tagged = next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), None)
+    named = info.card_data.license if info.card_data is not None else None
+    tagged = next((tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")), None)
     found = named if isinstance(named, str) else tagged
     return clean(found) if found else None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 
@@ -16,7 +19,6 @@ from squish.config.settings import Settings, resolve
 from squish.doctor import network
 from squish.errors import HubError, HubUnreachable, InvalidInput, ModelNotFound, SquishError
 from squish.hub.client import Hub
-from squish.hub.token import token
 from tests.conftest import SQUISH, clean_environment
 from tests.local_hub import GOOD_TOKEN, MIB, Fault, LocalHub, tiny_model
 
@@ -71,7 +73,7 @@ def test_an_answer_that_drips_is_given_up(
 def test_an_answer_without_end_is_cut_off(
     hub: LocalHub, settings: Settings, call: str, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squish.hub.client.LARGEST", MIB)
+    monkeypatch.setattr("squish.hub.ask.LARGEST", MIB)
     hub.fault("api", Fault(endless=kind))
     with pytest.raises(HubError, match="too long"):
         ask(settings, call)
@@ -92,28 +94,32 @@ def test_an_answer_that_makes_no_sense_is_an_error(settings: Settings, hub: Loca
             ask(settings, call)
 
 
-def test_what_the_hub_says_is_read_as_its_own_client_reads_it(hub: LocalHub, settings: Settings) -> None:
-    info = HfApi(endpoint=hub.url, token=GOOD_TOKEN).model_info(REPO, files_metadata=True)
-    found, siblings = ask(settings, "snapshot"), info.siblings or []
-    assert (found.commit, found.repo_id, found.license) == (info.sha, info.id, "apache-2.0")
-    assert [(each.path, each.size) for each in found.files] == [(each.rfilename, each.size) for each in siblings]
-    hashes = {each.rfilename: (each.lfs and each.lfs.sha256, None if each.lfs else each.blob_id) for each in siblings}
-    assert {each.path: (each.sha256, each.git_blob) for each in found.files} == hashes
+def test_of_every_file_its_address_size_and_hash_are_read(hub: LocalHub, settings: Settings) -> None:
+    repo = hub.add_repo(REPO, tiny_model() | {"sub dir/ä?#%.txt": b"odd"})
+    found = ask(settings, "snapshot")
+    assert (found.commit, found.repo_id, found.license) == (repo.commit, REPO, "apache-2.0")
+    assert {each.path: (each.size, each.sha256 or each.git_blob) for each in found.files} == {
+        name: (len(content), repo.etag(name)) for name, content in repo.files.items()
+    }
+    assert [each.path for each in found.files if each.sha256] == ["model.safetensors"]
+    place = f"{hub.url}/{REPO}/resolve/{repo.commit}"
+    assert {unquote(each.url) for each in found.files} == {f"{place}/{name}" for name in repo.files}
+    assert all(each.url.isascii() and not set("?# ") & set(each.url) for each in found.files)
 
 
 def test_a_password_in_the_address_is_sent_and_never_shown(hub: LocalHub, tmp_path: Path) -> None:
-    address = hub.url.replace("http://", "http://user:s3c@ret@")
+    address = hub.url.replace("http://", "http://user:{s3c@ret@")
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1"}
     assert hub.url.rpartition("/")[2] in next(
         each.shown for each in resolve(environment).origins if "http" in each.shown
     )
     said = ""
-    for command in (("pull", "org/none"), ("search", "tiny"), ("doctor",), ("config", "show")):
+    for command in (("pull", "org/none"), ("pull", REPO), ("search", "tiny"), ("doctor",), ("config", "show")):
         done = subprocess.run([SQUISH, *command], env=environment, capture_output=True, text=True, check=False)
         said += done.stdout + done.stderr
     assert hub.url in said and "s3c" not in said and "ret@" not in said
-    sent = {each.headers.get("authorization") for each in hub.requests}
-    assert sent == {"Basic " + base64.b64encode(b"user:s3c@ret").decode()}
+    sent = {each.headers.get("authorization") for each in hub.requests if each.server == "hub"}
+    assert sent == {"Basic " + base64.b64encode(b"user:{s3c@ret").decode()}
     assert "s3c" not in repr(Settings.from_environment(environment))
 
 
@@ -140,32 +146,72 @@ def test_an_error_never_holds_a_password() -> None:
     assert str(InvalidInput("x://y:z@w")) == "x://w"
 
 
-def test_the_token_of_a_login_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(home=tmp_path, cache_dir=tmp_path)
-    for variable in ("HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert token(settings) is None
-    for variable, value, file in (
-        ("HOME", tmp_path, tmp_path / ".cache/huggingface/token"),
-        ("XDG_CACHE_HOME", tmp_path / "xdg", tmp_path / "xdg/huggingface/token"),
-        ("HF_HOME", tmp_path / "hf", tmp_path / "hf/token"),
-        ("HF_TOKEN_PATH", tmp_path / "secret", tmp_path / "secret"),
-    ):
-        monkeypatch.setenv(variable, str(value))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"hf_{variable}\n")
-        assert token(settings) == f"hf_{variable}"
-    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfhf_marked\r\n")
-    assert token(settings) == "hf_marked"
-    (tmp_path / "secret").write_bytes(b"hf\xff\n")
-    assert token(settings) is None, "nothing that a header cannot carry"
+LOGIN = (
+    "import sys; from pathlib import Path; from squish.config.settings import Settings; "
+    "from squish.hub.token import token; print(token(Settings(home=Path(), cache_dir=Path())))"
+)
 
 
-def test_a_repository_whose_name_is_too_long_is_not_asked_for(hub: LocalHub, settings: Settings) -> None:
-    with pytest.raises(ModelNotFound):
-        asyncio.run(Hub(settings).snapshot(f"org/{'x' * 100}"))
+@pytest.mark.parametrize(
+    ("variables", "file"),
+    [
+        ({}, ".cache/huggingface/token"),
+        ({"XDG_CACHE_HOME": "xdg"}, "xdg/huggingface/token"),
+        ({"XDG_CACHE_HOME": "xdg", "HF_HOME": "hf"}, "hf/token"),
+        ({"HF_HOME": "hf", "HF_TOKEN_PATH": "secret"}, "secret"),
+    ],
+)
+def test_the_token_of_a_login_is_found(tmp_path: Path, variables: dict[str, str], file: str) -> None:
+    def found() -> str:
+        set_to = {name: str(tmp_path / value) for name, value in variables.items()}
+        environment = {"HOME": str(tmp_path)} | set_to
+        done = subprocess.run(
+            [sys.executable, "-c", LOGIN], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    assert found() == "None"
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("hf_login\n")
+    assert found() == "hf_login"
+    path.write_bytes(b"\xef\xbb\xbfhf_marked\r\n")
+    assert found() == "hf_marked"
+    path.write_bytes(b"hf\xff\n")
+    assert found() == "None", "nothing that a header cannot carry"
+
+
+@pytest.mark.parametrize("name", [f"org/{'x' * 100}", "org/a--b", "org/a..b"])
+def test_a_name_that_no_repository_can_have_is_not_asked_for(hub: LocalHub, settings: Settings, name: str) -> None:
+    for call in (Hub(settings).snapshot, Hub(settings).card):
+        with pytest.raises(ModelNotFound):
+            asyncio.run(call(name))
     assert not hub.requests
+
+
+def test_a_call_that_is_cancelled_leaves_no_thread_that_waits(hub: LocalHub, settings: Settings) -> None:
+    hub.fault("api", Fault(hold_after=0))
+
+    async def stopped() -> None:
+        call = asyncio.create_task(Hub(settings).snapshot(REPO))
+        while not hub.requests:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(stopped())
+    assert not hub.released.is_set(), "the Hub still holds its answer back"
+
+
+def test_the_library_reaches_the_hub_through_us_only(hub: LocalHub, settings: Settings) -> None:
+    ask(settings, "search")
+    asked = len(hub.requests)
+    with pytest.raises(httpx2.UnsupportedProtocol):
+        HfApi(hub.url, token=GOOD_TOKEN).model_info(REPO)
+    assert len(hub.requests) == asked
 
 
 def test_the_doctor_does_not_wait_for_a_hub_that_drips(

@@ -213,6 +213,15 @@ def test_a_busy_hub_is_asked_again_without_a_word_of_its_library(
     assert capfd.readouterr().err == ""
 
 
+def test_nothing_is_sent_but_the_question(hub: LocalHub, tmp_path: Path) -> None:
+    variables = clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url, "AI_AGENT": "someone"}
+    subprocess.run([SQUISH, "search", "tiny"], env=variables, capture_output=True, check=True)
+    assert [each.path.partition("?")[0] for each in hub.requests] == ["/api/models"] * 3
+    sent = [each.headers for each in hub.requests]
+    assert all(set(each) == {"accept", "accept-encoding", "connection", "host", "user-agent"} for each in sent)
+    assert {each["user-agent"] for each in sent} == {"squish"}
+
+
 def test_a_hub_that_stays_busy_leaves_the_catalog(hub: LocalHub, tmp_path: Path) -> None:
     hub.fault("api", *[Fault(status=503, retry_after="0")] * 3)
     variables = clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url}

@@ -60,6 +60,9 @@ def test_a_server_that_holds_back_does_not_hold_the_program(
     hub: LocalHub, tmp_path: Path, file: str, fault: Fault
 ) -> None:
     hub.fault(file, fault)
+    if file == "config.json":  # as long as it was announced, or it is refused at once
+        hub.repos[REPO].files[file] += b" " * 50_000
+        hub.lengths[file] = len(hub.repos[REPO].files[file])
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
     server = "hub" if fault.at_hub or file == "api" else "cdn"
 
