@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,3 +72,37 @@ def test_the_front_process_never_imports_mlx(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & {"mlx", "mlx_lm", "transformers", "numpy", "llguidance"} == set()
+
+
+def test_a_dozen_modules_at_the_top() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
+
+
+# Words that a native speaker would not write. "There is no …" is English; "x is no file" is not.
+ODD = re.compile(r"(?<!there )\bis no [a-z]+\b|\bmend(s|ed|ing)?\b|\bfor ever\b", re.IGNORECASE)
+PAGES = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("path", [*FILES, *PAGES], ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_the_prose_is_plain_english(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if ODD.search(line)] == []
+
+
+# Where the operating system is asked for outside of squish/system.
+ASKS_FOR_THE_SYSTEM = {
+    "doctor/computer.py",
+    "memory/machine.py",
+    "worker/cpu/blas.py",
+    "worker/cpu/build.py",
+    "worker/memory.py",
+}
+
+
+def test_few_modules_ask_which_operating_system_it_is() -> None:
+    asking = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if re.search(r"sys\.platform|platform\.system", path.read_text("utf-8"))
+    }
+    assert {name for name in asking if not name.startswith("system/")} == ASKS_FOR_THE_SYSTEM

@@ -1,4 +1,4 @@
-"""Bytes to a Struct, and what is wrong with bytes that are none, in words for whoever wrote the client. Pure."""
+"""Bytes to a Struct, and what is wrong with bytes that do not decode, in words for the client's author. Pure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _misfit(reason: str) -> InvalidInput:
 
 
 def _malformed(body: bytes, reason: str) -> InvalidInput:
-    """What is wrong with a text that is no JSON, and where: Python's reader takes more and tells more."""
+    """What is wrong with a text that is not JSON, and where: Python's reader takes more and tells more."""
     try:
         value = json.loads(body, parse_constant=_NoNumber)
     except json.JSONDecodeError as error:

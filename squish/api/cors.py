@@ -1,4 +1,4 @@
-"""Cross-origin requests of browsers: off unless origins were named. Cookies and the like are never allowed with them.
+"""Cross-origin requests of browsers: off unless origins are named. Cookies are never allowed with them.
 
 Pure: header values in, headers out.
 """

@@ -1,4 +1,4 @@
-"""What a client is told about a failure: one table from the codes of squish/errors.py to HTTP.
+"""What a client learns about a failure: one table from the codes of squish/errors.py to HTTP.
 
 It knows no routes and no JSON: a dialect gives a failure its shape. Nothing of a request but its id gets into a log.
 """
@@ -67,7 +67,7 @@ class Failure:
 
 
 def to_failure(exception: BaseException) -> Failure:
-    """What a client is told about an exception. Of one that nobody foresaw it is told nothing."""
+    """What a client learns about an exception; of an unexpected one, nothing."""
     match exception:
         case SquishError():
             wire = BY_CODE.get(exception.code, Wire(500, exception.code))

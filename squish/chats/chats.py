@@ -28,23 +28,8 @@ from squish.chats.messages import (
     State,
     Tree,
     title_of,
-    with_files,
 )
 from squish.errors import InvalidInput
-
-__all__ = [
-    "Attachment",
-    "Chat",
-    "ChatSettings",
-    "Chats",
-    "Figures",
-    "Hit",
-    "Saved",
-    "State",
-    "Tree",
-    "title_of",
-    "with_files",
-]
 
 _SNIPPET_WORDS = 12
 

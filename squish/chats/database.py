@@ -49,7 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX chats_by_time ON chats (updated)",
         "CREATE INDEX messages_in_writing ON messages (writer) WHERE state = 'writing'",
         "CREATE TABLE presets (name TEXT PRIMARY KEY, settings TEXT NOT NULL)",
-        # An answer is in the index from its end on: to index it anew with every piece would cost more than writing it.
+        # An answer is in the index from its end on: to reindex it with every piece would cost more than writing it.
         """CREATE VIRTUAL TABLE words USING fts5 (
             text, content = 'messages', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2'
         )""",

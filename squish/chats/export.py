@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from squish.chats.chats import Chat, Saved
+from squish.chats.messages import Chat, Saved
 from squish.errors import InvalidInput
 
 Format = Literal["md", "json", "jsonl"]

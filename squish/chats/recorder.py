@@ -13,14 +13,15 @@ from typing import Any
 
 import msgspec
 
-from squish.chats.chats import Chat, Chats, ChatSettings, Figures, State
+from squish.chats.chats import Chats
+from squish.chats.messages import Chat, ChatSettings, Figures, State
 from squish.errors import InvalidInput
 from squish.generation import Finished, Message
 
 SAVE_INTERVAL = 0.25
 
 
-class Kept:
+class ChatRecorder:
     """chat: the one that goes on, or None for a new one, which begins with its first question.
 
     model and settings: what is asked and how. A chat that goes on keeps its own settings.

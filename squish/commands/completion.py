@@ -59,7 +59,7 @@ def prepare() -> None:
 
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Installed models whose names begin so. Whatever is wrong, completion says nothing of it."""
+    """Installed models whose names begin so. Whatever is wrong, completion stays silent."""
     from squish.config.settings import Settings
     from squish.errors import SquishError
     from squish.models.store import Store

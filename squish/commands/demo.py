@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from squish import console, figures
-from squish.chats.chats import ChatSettings
+from squish.chats.messages import ChatSettings
 from squish.commands import repl
 from squish.runtime import Runtime
 

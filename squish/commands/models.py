@@ -99,7 +99,7 @@ def list_models(as_json: bool) -> None:
     for each in models:
         if each.damaged:
             model = each.manifest
-            console.note(f"squish: {each.damaged} of {model.id} is missing or damaged. Run: {model.again}")
+            console.note(f"squish: {each.damaged} of {model.id} is missing or damaged. Run: {model.pull_command}")
     if as_json:
         console.out_json([_listed_json(each) | _speed(measured.get(each.manifest.id)) for each in models])
         return

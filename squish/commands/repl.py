@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import msgspec
 
 from squish import console, figures
-from squish.chats.chats import ChatSettings
-from squish.chats.recorder import Kept
+from squish.chats.messages import ChatSettings
+from squish.chats.recorder import ChatRecorder
 from squish.errors import SquishError
 from squish.generation import (
     ChatPrompt,
@@ -115,7 +115,7 @@ async def answer(
 
 
 async def kept_answer(
-    kept: Kept | None,
+    kept: ChatRecorder | None,
     text: str,
     runtime: Runtime,
     request: GenerationRequest,
@@ -145,7 +145,7 @@ async def kept_answer(
 
 
 async def single(
-    runtime: Runtime, request: GenerationRequest, text: str, *, as_json: bool, kept: Kept | None = None
+    runtime: Runtime, request: GenerationRequest, text: str, *, as_json: bool, kept: ChatRecorder | None = None
 ) -> None:
     """One prompt: print the answer, or with as_json one object with usage and timings. text: what is kept of it."""
     if as_json:
@@ -183,7 +183,7 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
 class Repl:
     """A conversation with one model."""
 
-    def __init__(self, runtime: Runtime, model: str, settings: ChatSettings, kept: Kept | None = None) -> None:
+    def __init__(self, runtime: Runtime, model: str, settings: ChatSettings, kept: ChatRecorder | None = None) -> None:
         self._kept = kept
         self._runtime = runtime
         self._model = model

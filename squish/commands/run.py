@@ -1,4 +1,4 @@
-"""`squish run`: its options, which conversation it goes on with, and whether it is one prompt or many."""
+"""`squish run`: its options, which conversation it continues, and whether it is one prompt or many."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(
         raise click.UsageError("Missing argument 'MODEL'.")
     with resolver.runner() as runner:
         runtime = runner.run(open_model(settings, model))
-        keeping = recorder.Kept(runtime.chats, model, asked, continued) if save or continued else None
+        keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None
         try:
             if text is None:
                 repl.Repl(runtime, model, asked, keeping).run(runner)

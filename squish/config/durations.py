@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 1e9  # seconds, some thirty years: whoever means more means forever
+LONGEST = 1e9  # seconds, some thirty years: more than that means forever
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"

@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class FileValues:
-    """What a file sets; nothing of it where it has problems. lines: of each key. tables: those of free names."""
+    """What a file sets; nothing where it has problems. lines: of each key. tables: those of free names."""
 
     values: Mapping[str, object] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The health of the store: damaged models, what is no model, downloads that are not complete."""
+"""The health of the store: damaged models, directories that are not models, unfinished downloads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from squish.names import ShortName, parse
 
 
 def store(settings: Settings) -> Iterator[Finding]:
-    """The installed models, what is no model, and downloads that are not complete."""
+    """The installed models, directories that are not models, and unfinished downloads."""
     models = Store(settings.cache_dir)
     try:
         installed, problems, partial = models.installed(), models.problems(), unfinished.find(models)
@@ -33,7 +33,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     for model in installed:
         if model.damaged:
             reason = f"{model.damaged} of {model.manifest.id} is gone, or not of the size that was installed"
-            yield Finding("models", "broken", reason, model.manifest.again)
+            yield Finding("models", "broken", reason, model.manifest.pull_command)
     if settings.model and (missing := _missing(models, settings.model)):
         yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)
     for cut_off in partial:
@@ -44,7 +44,7 @@ def store(settings: Settings) -> Iterator[Finding]:
 
 
 def _fix(directory: Path) -> str:
-    """What does away with a directory that is no usable model: to get it anew where its name says from where."""
+    """How to get rid of a directory that is not a usable model: pull it again, if its name says from where."""
     id = unfinished.model_id(directory.name)
     if id is None:
         return f"rm -r {shlex.quote(str(directory))}"

@@ -1,4 +1,4 @@
-"""Which architectures the installed mlx-lm runs, told from its files, without importing it.
+"""Which architectures the installed mlx-lm runs, as its files say, without importing it.
 
 A file of mlx_lm/models that defines a `Model` is an architecture; MODEL_REMAPPING in mlx_lm/utils.py names some again.
 """

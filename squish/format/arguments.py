@@ -1,4 +1,4 @@
-"""What the code of an architecture reads of config.json, told from mlx-lm's source, without importing it.
+"""What the code of an architecture reads of config.json, as mlx-lm's source says, without importing it.
 
 A module of mlx_lm/models takes config.json into dataclasses and silently drops every key that they do not have. Which
 keys those are, which have a default, and which are declared but never looked at again, stands in the source.

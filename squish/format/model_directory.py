@@ -1,4 +1,4 @@
-"""Whether a directory, here or on the Hub, holds a model that we run, told from names and small files. The one judge.
+"""Whether a directory, here or on the Hub, holds a model that we run, judged by names and small files. The one judge.
 
 Its files were written by somebody else: only regular ones are opened, through links too (a Hub cache is made of them),
 never waited for, and up to a size; a byte order mark is taken for what it is. Squish never runs code that a model

@@ -62,7 +62,7 @@ class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """The rows of this request leave the batch at the next step. An unknown request is no error."""
+    """The rows of this request leave the batch at the next step. An unknown request is not an error."""
 
     request: int
 

@@ -14,7 +14,7 @@ from squish.figures import size
 from squish.memory import fit, machine
 from squish.models.manifest import Installed, read_json
 
-_CONTEXT = 4096  # tokens of one conversation that must fit, or there is no point in loading
+_CONTEXT = 4096  # tokens of one conversation that must fit for loading to be worthwhile
 
 
 class Reservations:

@@ -66,7 +66,7 @@ class Manifest:
     pulled: str | None = None
 
     @property
-    def again(self) -> str:
+    def pull_command(self) -> str:
         """The command that installs it again, in place of what is there."""
         named = "" if self.pulled in (None, self.id) else f" --name {self.id}"
         return f"squish pull --force {shlex.quote(self.pulled or self.id)}{named}"
@@ -115,7 +115,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A directory of the store that is no usable model, and why."""
+    """A directory of the store that is not a usable model, and why."""
 
     path: Path
     reason: str

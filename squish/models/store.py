@@ -82,14 +82,14 @@ class Store:
             if not path.is_file() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
                 raise CorruptModel(
                     f"{file.path} of {installed.manifest.id} is missing or was changed.",
-                    hint=f"Run: {installed.manifest.again}",
+                    hint=f"Run: {installed.manifest.pull_command}",
                     param="model",
                 )
         if extra := installed.extra:
             raise CorruptModel(
                 f"{extra} is in the directory of {installed.manifest.id} but was not installed with it; the model may "
                 "be loaded from it.",
-                hint=f"Delete {installed.path / extra}, or run: {installed.manifest.again}",
+                hint=f"Delete {installed.path / extra}, or run: {installed.manifest.pull_command}",
                 param="model",
             )
 

@@ -69,7 +69,7 @@ class Compressor:
         self._account = _Account(commit, recipe)
 
     def resume(self) -> int:
-        """Go on with the account of an earlier run, or begin anew where that was of something else.
+        """Go on with the account of an earlier run, or start over where that was of something else.
 
         Bytes of shards that are used up and gone, but are now to be kept: they come again. Raises StoreError.
         """

@@ -1,4 +1,4 @@
-"""Whether a repository holds a model that we run, told from its small files before its weights are sent.
+"""Whether a repository holds a model that we run, judged by its small files before its weights are downloaded.
 
 The judge is format/model_directory.py; here it is asked about files of the Hub, and says that nothing was downloaded.
 """

@@ -1,4 +1,4 @@
-"""What becomes of requests, told while they run and for a while after: the values behind the server screen.
+"""What becomes of requests, while they run and for a while after: the values behind the server screen.
 
 A Trace follows one request by its events; a Log keeps the latest. No prompt and no answer is kept. It knows no engine.
 """
@@ -86,7 +86,7 @@ class Trace:
         return self._ended is None
 
     def cancel(self) -> None:
-        """Ask for its end; one that has ended is no error."""
+        """Ask for its end; one that has ended is not an error."""
         if self._cancel:
             self._cancel()
 
@@ -166,7 +166,7 @@ class Log:
         return trace
 
     def cancel(self, id: int) -> None:
-        """Ask for the end of a request; one that has ended is no error."""
+        """Ask for the end of a request; one that has ended is not an error."""
         for trace in self._traces:
             if trace.id == id:
                 trace.cancel()

@@ -1,4 +1,4 @@
-"""The answer to one request, as whoever asked sees it: events that come, an error, or an end that was asked for."""
+"""The answer to one request, as the caller sees it: events that come, an error, or an end that was asked for."""
 
 from __future__ import annotations
 

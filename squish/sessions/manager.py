@@ -89,7 +89,7 @@ class SessionManager:
         return await engine.count(prompts) if engine else None
 
     async def unload(self, name: str) -> None:
-        """End a model's worker; its requests fail. A model that is not loaded is no error."""
+        """End a model's worker; its requests fail. A model that is not loaded is not an error."""
         engine = self._engines.pop(self._store.find(name).manifest.id, None)
         if engine:
             await engine.close()

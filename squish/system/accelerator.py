@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Bytes that models leave to everybody else where they share the memory: caches, activations, other programs.
 RESERVE = 1 << 30
-# Tokens of a prompt that one step takes at most. On a CPU more is no faster, and takes memory.
+# Tokens of a prompt that one step takes at most. On a CPU more is not faster, and takes memory.
 PREFILL_STEP, PREFILL_STEP_ON_CPU = 2048, 512
 
 _WHEELS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda")

@@ -1,4 +1,4 @@
-"""Running servers on this machine: each announces itself on a Unix socket, which tells whoever connects how it is.
+"""Running servers on this machine: each announces itself on a Unix socket, which reports its state to clients.
 
 A socket answers as long as its process lives, so nothing here can be out of date. It knows no HTTP and no engine.
 """

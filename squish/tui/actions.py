@@ -225,7 +225,7 @@ def parse_slash(text: str) -> SlashCommand | None:
 
 
 def completions(text: str) -> list[Action]:
-    """The commands that a draft like `/mo` may become; none when it is no unfinished command."""
+    """The commands that a draft like `/mo` may become; none when it is not an unfinished command."""
     if not re.fullmatch(r"/[a-z]*", text):
         return []
     return [action for action in ACTIONS if action.slash and action.slash.startswith(text[1:])]

@@ -129,7 +129,7 @@ class SquishApp(App[None], inherit_bindings=False):
             return False
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What ctrl+p lists: the registry, and nothing besides."""
+        """What ctrl+p lists: the registry and nothing else."""
         for action in actions.in_palette():
             yield SystemCommand(action.title, action.about, partial(self._perform, action))
 
@@ -221,7 +221,7 @@ class SquishApp(App[None], inherit_bindings=False):
             super().notify(message, **options)
 
     async def action_quit(self) -> None:
-        """Leave; a download that is on its way is told of first."""
+        """Leave; a running download is mentioned first."""
         if not self.downloads.active or isinstance(self.screen, ConfirmScreen):
             self.exit()
             return

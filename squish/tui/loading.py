@@ -10,7 +10,7 @@ from squish.tui.faults import fault
 async def load(sessions: SessionManager, model: str) -> SquishError | None:
     """Load a model and wait for it; why it failed, or None when it is there or was given up by the user himself.
 
-    Who unloads or deletes a model that is still loading has been told of that, and of no fault.
+    Who unloads or deletes a model that is still loading learns of that, and not of a fault.
     """
     try:
         await sessions.load(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:  # what a message carries is known to who sends it
-    from squish.chats.chats import ChatSettings
+    from squish.chats.messages import ChatSettings
     from squish.errors import SquishError
     from squish.generation import GenerationEvent
     from squish.hub.search import Found

@@ -35,7 +35,7 @@ from squish.ipc.frames import (
     Warned,
 )
 from squish.ipc.memory_limit import memory_limit
-from squish.worker.connection import Channel
+from squish.worker.connection import FrameSocket
 
 if TYPE_CHECKING:
     from squish.worker.cpu.blas import BlasReport
@@ -49,7 +49,7 @@ _DISK_BUDGET = 2 << 30
 
 def main() -> None:
     """Serve the socket given on the command line."""
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    channel = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     cache_dir = Path(sys.argv[2])
     # The model is on disk. Whatever a library would like to ask the Hub, the answer is no.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
@@ -61,7 +61,7 @@ def main() -> None:
             raise
 
 
-def _work(channel: Channel, cache_dir: Path) -> None:
+def _work(channel: FrameSocket, cache_dir: Path) -> None:
     from squish.worker.cpu.install import prepare
 
     report = prepare(cache_dir)
@@ -87,7 +87,7 @@ def _work(channel: Channel, cache_dir: Path) -> None:
             channel.send(convert.run(job, channel.send, shelf))
 
 
-def _serve(channel: Channel, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
+def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
@@ -131,7 +131,7 @@ def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str],
         return None  # a directory that is not of the store, or a disk that takes no files
 
 
-def _start(channel: Channel, name: str, target: Callable[[], None]) -> None:
+def _start(channel: FrameSocket, name: str, target: Callable[[], None]) -> None:
     """Run a thread that is needed as long as the process lives: where it fails, the process ends and says why."""
 
     def run() -> None:
@@ -153,13 +153,13 @@ def _failure(error: BaseException) -> SquishError:
     return EngineError(f"The worker failed: {type(error).__name__}: {error}")
 
 
-def _beat(channel: Channel) -> None:
+def _beat(channel: FrameSocket) -> None:
     while True:
         channel.send(Alive())
         time.sleep(HEARTBEAT)
 
 
-def _read(channel: Channel, intake: Intake | None, stop: Callable[[], None]) -> None:
+def _read(channel: FrameSocket, intake: Intake | None, stop: Callable[[], None]) -> None:
     """The reader thread: hands frames on until the socket closes; then ends the main thread, or else the process."""
     while (frame := channel.receive()) is not None:
         if intake and isinstance(frame, Generate | CountTokens):

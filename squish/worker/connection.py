@@ -12,7 +12,7 @@ from squish.ipc import frames
 from squish.ipc.frames import FromWorker, ToWorker
 
 
-class Channel:
+class FrameSocket:
     """Typed frames over one socket."""
 
     def __init__(self, connection: socket.socket) -> None:

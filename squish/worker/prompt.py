@@ -143,7 +143,7 @@ class PromptEncoder:
         )
 
     def count(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, however many. Raises InvalidInput for one that is no prompt."""
+        """Tokens of a prompt, however many. Raises InvalidInput for one that is not a prompt."""
         return len(self._tokens(prompt))
 
     def _tokens(self, prompt: Prompt) -> list[int]:

@@ -1,6 +1,6 @@
 """Tools in a model's own words: how calls are shown to its template, read from its text, and forced.
 
-mlx-lm's parsers know the formats. Whatever they cannot read is no call. It knows nothing of streams or batches.
+mlx-lm's parsers know the formats. What they cannot read is not a call. It knows nothing of streams or batches.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def message_for_template(message: Message) -> dict[str, Any]:
 
 
 def for_template(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
-    """Tools as chat templates and mlx-lm's parsers expect them. Raises InvalidInput for a schema that is no object."""
+    """Tools in the form that templates and mlx-lm's parsers expect. Raises InvalidInput for a schema that is not an object."""
     shown = []
     for tool in tools:
         function = {"name": tool.name, "description": tool.description, "parameters": _schema(tool)}
@@ -54,7 +54,7 @@ def for_template(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
 
 
 def offered(prompt: ChatPrompt, tokenizer: Any) -> tuple[Tool, ...]:
-    """The tools that the model is told of. Raises InvalidInput when it cannot call any, or not the one that it must."""
+    """The tools that the model learns of. Raises InvalidInput when it cannot call any, or not the one that it must."""
     if prompt.tool_choice == "none" or (not prompt.tools and prompt.tool_choice == "auto"):
         return ()
     if not prompt.tools:

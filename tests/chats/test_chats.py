@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from squish.chats.chats import Attachment, Chats, ChatSettings, Figures, title_of, with_files
+from squish.chats.chats import Chats
 from squish.chats.database import MIGRATIONS
+from squish.chats.messages import Attachment, ChatSettings, Figures, title_of, with_files
 from squish.errors import InvalidInput, StoreError
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from squish.chats.chats import Chats, ChatSettings, Figures
-from squish.chats.recorder import Kept
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings, Figures
+from squish.chats.recorder import ChatRecorder
 from squish.commands import repl
 from squish.config.settings import Settings
 from squish.generation import Message, ReasoningDelta
@@ -122,7 +123,7 @@ def test_kill_9_in_mid_answer_keeps_what_was_written(environment: dict[str, str]
 
 
 def test_the_first_word_is_saved_at_once(chats: Chats) -> None:
-    kept = Kept(chats, MODEL, ChatSettings())
+    kept = ChatRecorder(chats, MODEL, ChatSettings())
     kept.ask("Hi")
     kept.write("A")
     assert said(chats, 1) == ["Hi", "A"]
@@ -132,7 +133,7 @@ async def test_what_a_model_thinks_is_talk_and_is_kept(
     real_settings: Settings, chats: Chats, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runtime, sessions = scripted_runtime(real_settings)
-    kept, settings = Kept(chats, MODEL, ChatSettings()), ChatSettings()
+    kept, settings = ChatRecorder(chats, MODEL, ChatSettings()), ChatSettings()
     request = repl.chat_request(MODEL, "Hi", settings)
     task = asyncio.create_task(repl.single(runtime, request, "Hi", as_json=False, kept=kept))
     script = await sessions.admitted.get()
@@ -172,7 +173,7 @@ def test_an_answer_that_was_never_written_is_not_sent_again(chats: Chats) -> Non
     with closing(chats):
         parent = chats.branch(chat)[-1].id
         chats.ask(chat, parent, "and then", MODEL)
-        assert Kept(chats, MODEL, ChatSettings(), chats.get(chat)).turns() == [
+        assert ChatRecorder(chats, MODEL, ChatSettings(), chats.get(chat)).turns() == [
             Message("user", "Hi"), Message("assistant", "Ho"),
         ]  # fmt: skip
 

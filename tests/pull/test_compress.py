@@ -150,7 +150,7 @@ def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub
 def test_another_compression_under_the_same_name_is_refused(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | FILES)
     manifest = user.pull(REPO, bits("8"), as_name="mine").installed.manifest
-    assert manifest.again == f"squish pull --force {REPO}:8bit --name mine"
+    assert manifest.pull_command == f"squish pull --force {REPO}:8bit --name mine"
     assert not user.pull(REPO, bits("8"), as_name="mine").fresh
     assert not user.pull(REPO, as_name="mine").fresh
     with pytest.raises(InvalidInput, match=r"mine is installed as 8-bit \(group 64\)") as refused:

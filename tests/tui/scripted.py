@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from squish.chats.chats import Chat, Chats
+from squish.chats.chats import Chats
+from squish.chats.messages import Chat
 from squish.config.settings import Settings
 from squish.errors import ModelNotFound, SquishError
 from squish.generation import (

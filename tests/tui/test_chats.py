@@ -11,7 +11,8 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from squish.chats.chats import Chats, ChatSettings
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
 from squish.generation import ChatPrompt, Message
 from squish.tui.chat.conversations import day_of
 from squish.tui.screens.chat import ChatScreen

@@ -11,7 +11,8 @@ from textual.color import Color
 from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
 
-from squish.chats.chats import Attachment, Chats, Figures
+from squish.chats.chats import Chats
+from squish.chats.messages import Attachment, Figures
 from squish.tui.terminal import CleanFilter
 from tests.tui.scenes import note, ready, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp

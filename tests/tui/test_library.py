@@ -10,7 +10,8 @@ from pathlib import Path
 from textual.pilot import Pilot
 from textual.widgets._toast import Toast
 
-from squish.chats.chats import Chats, Figures
+from squish.chats.chats import Chats
+from squish.chats.messages import Figures
 from squish.errors import EngineError
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from squish.chats.chats import Figures, Saved, State
+from squish.chats.messages import Figures, Saved, State
 from squish.errors import EngineError, SquishError
 from squish.generation import (
     Accepted,

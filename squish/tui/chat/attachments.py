@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squish import figures
-from squish.chats.chats import Attachment
+from squish.chats.messages import Attachment
 from squish.errors import InvalidInput
 
 MAX_FILE = 512 * 1024
@@ -30,7 +30,7 @@ class Mention:
 
 
 def mentions(text: str, directory: Path) -> list[Mention]:
-    """The files named in a draft, each once. `@name` that is no file and has no look of one is only a word."""
+    """The files named in a draft, each once. `@name` that is not a file and does not look like one is only a word."""
     found: dict[Path, Mention] = {}
     total = 0
     for match in _NAMED.finditer(text):

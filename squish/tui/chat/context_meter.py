@@ -13,7 +13,7 @@ from pathlib import Path
 from textual.content import Content
 
 from squish import figures
-from squish.chats.chats import Attachment
+from squish.chats.messages import Attachment
 from squish.errors import SquishError
 from squish.sessions.manager import SessionManager
 from squish.tui.chat import attachments
@@ -100,13 +100,13 @@ class ContextMeter:
         self.counts = 0
 
     def recount(self, limit: int) -> None:
-        """Count anew soon; until then the last answer's own figures stand."""
+        """Count again soon; until then the last answer's own figures stand."""
         known = self._look().conversation.context_used
         self.use = ContextUse(known or self.use.used, self.use.draft, limit)
         self._asked.set()
 
     def ask(self) -> None:
-        """Count anew soon: the draft is another one."""
+        """Count again soon: the draft is another one."""
         self._asked.set()
 
     def forget(self) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from squish.chats.chats import Attachment, Chats, ChatSettings, Saved, Tree, title_of, with_files
+from squish.chats.chats import Chats
+from squish.chats.messages import Attachment, ChatSettings, Saved, Tree, title_of, with_files
 from squish.generation import ChatPrompt, GenerationRequest, Message
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState

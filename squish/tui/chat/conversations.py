@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from squish.chats.chats import Attachment, Chats
+from squish.chats.chats import Chats
+from squish.chats.messages import Attachment
 from squish.errors import SquishError
 from squish.tui.chat.conversation import Conversation, Question, Turn
 
@@ -28,7 +29,7 @@ class ChatRow:
 
 
 class Conversations:
-    """shown: the chat in view; editing: the turn of it whose question is written anew. Methods raise StoreError."""
+    """shown: the chat in view; editing: the turn of it whose question is being rewritten. Methods raise StoreError."""
 
     def __init__(self, chats: Chats, clock: Callable[[], float]) -> None:
         self._chats, self._clock = chats, clock
@@ -100,7 +101,7 @@ class Conversations:
             self._chats.keep_draft(left.id, left.draft)
 
     def edit(self, turn: Turn, draft: str) -> None:
-        """Write a question anew; the draft is set aside for it."""
+        """Rewrite a question; the draft is set aside for it."""
         if self.editing is None:
             self._set_aside = draft
         self.editing = turn

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from squish.chats.chats import Chats, ChatSettings
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
 from squish.tui.chat import parameters
 
 

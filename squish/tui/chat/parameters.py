@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from squish.chats.chats import ChatSettings
+from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 
 _ON = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}

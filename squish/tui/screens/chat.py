@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
 
-from squish.chats.chats import Hit
+from squish.chats.messages import Hit
 from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.text import clean

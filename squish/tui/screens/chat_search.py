@@ -13,7 +13,8 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
-from squish.chats.chats import Chats, Hit
+from squish.chats.chats import Chats
+from squish.chats.messages import Hit
 from squish.errors import SquishError
 from squish.text import clean
 from squish.tui.screens.chooser import Chooser

@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from squish.chats.chats import Attachment, Hit
+from squish.chats.messages import Attachment, Hit
 from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.text import clean
@@ -75,7 +75,7 @@ class ChatView(Vertical):
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """What goes wrong is told in a corner of the screen, and the chat goes on."""
+        """What goes wrong is shown in a corner of the screen, and the chat goes on."""
         try:
             yield
         except SquishError as error:
@@ -262,7 +262,7 @@ class ChatView(Vertical):
             await self._rewrite(turn)
 
     def edit(self) -> None:
-        """Write a question anew, into a branch of its own."""
+        """Rewrite a question, into a branch of its own."""
         if turn := self._idle_turn():
             self._chats.edit(turn, self.prompt.draft)
             self.transcript.unmark()
@@ -317,7 +317,7 @@ class ChatView(Vertical):
         self.prompt.take(event.text)
 
     def recount(self) -> None:
-        """Count the chat and the draft anew."""
+        """Count the chat and the draft again."""
         self._meter.recount(self._model.context_length)
 
     def _subject(self) -> Subject:

@@ -1,6 +1,6 @@
 """The row of keys at the bottom: as many as have room, whole words only. F1 shows the rest.
 
-One widget: Textual's own footer makes one of every key, and makes them anew whenever another part gets the focus.
+One widget: Textual's own footer makes one of every key, and recreates them whenever another part gets the focus.
 """
 
 from __future__ import annotations

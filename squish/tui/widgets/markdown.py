@@ -54,7 +54,7 @@ class _Part:
 class LiveMarkdown(Vertical):
     """Markdown that text is written to. Nothing is drawn while `may_flush` says no; `resume` and `finish` catch up.
 
-    What is complete is drawn once and left alone. Only the tail, the last lines, is drawn anew when text comes, so that
+    What is complete is drawn once and left alone. Only the tail, the last lines, is redrawn when text comes, so that
     an update costs the same however long the answer is.
     """
 

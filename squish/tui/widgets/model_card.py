@@ -1,4 +1,4 @@
-"""One model of the hub, told in full: where it is from, what it needs on this machine, and what of it fits."""
+"""One model of the hub in full: where it is from, what it needs on this machine, and what of it fits."""
 
 from __future__ import annotations
 

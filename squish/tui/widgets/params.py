@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static, TextArea
 
-from squish.chats.chats import ChatSettings
+from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 from squish.text import clean
 from squish.tui import actions

@@ -95,7 +95,7 @@ class PromptInput(TextArea):
             self.insert(f"\n\n{written}")
 
     async def _on_key(self, event: Key) -> None:
-        """Letters that come in one burst are written together: each alone would wrap the whole draft anew."""
+        """Letters that come in one burst are written together: each alone would rewrap the whole draft."""
         if event.is_printable and event.character:
             event.stop()
             event.prevent_default()

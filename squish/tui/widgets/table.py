@@ -83,7 +83,7 @@ class Table(DataTable[Text], inherit_bindings=False):
             self.fill(list(zip(self.keys, self._cells, strict=True)))
 
     def _lay_out(self) -> tuple[int, ...]:
-        """The columns that have room, as indices; they are made anew when the width is another one."""
+        """The columns that have room, as indices; they are recomputed when the width changes."""
         width = self.scrollable_content_region.width or self.size.width
         shown = tuple(at for at, each in enumerate(self._wanted) if each.from_width <= width)
         if (width, *shown) != self._laid_out:

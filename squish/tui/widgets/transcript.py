@@ -127,7 +127,7 @@ class Transcript(VerticalScroll, can_focus=True):
         self.follow()
 
     async def add_notice(self, content: Content, kind: str = "plain") -> None:
-        """A line that is no part of the chat. kind: plain or error."""
+        """A line that is not part of the chat. kind: plain or error."""
         await self.mount(Static(content, classes=f"notice -{kind}"))
         self.follow()
 

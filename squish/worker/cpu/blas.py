@@ -63,11 +63,11 @@ class BlasReport:
 
 
 class _Unusable(Exception):
-    """A library that cannot be used, why, and what would mend it; the next one is tried."""
+    """A library that cannot be used, why, and what would fix it; the next one is tried."""
 
-    def __init__(self, reason: str, mend: str = "Install a C and C++ compiler, e.g. g++") -> None:
+    def __init__(self, reason: str, remedy: str = "Install a C and C++ compiler, e.g. g++") -> None:
         super().__init__(reason)
-        self.mend = mend
+        self.remedy = remedy
 
 
 def prepare(cache_dir: Path) -> BlasReport:
@@ -100,7 +100,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     reasons: list[str] = []
-    mend = "Unset SQUISH_BLAS"
+    remedy = "Unset SQUISH_BLAS"
     if choice == "auto":
         try:
             path = _open_numpy_openblas(cache_dir, threads)
@@ -108,7 +108,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
             return BlasReport("numpy-openblas", path, reason, warnings, threads)
         except _Unusable as error:
             reasons.append(str(error))
-            mend = error.mend
+            remedy = error.remedy
     if choice in ("auto", "system"):
         try:
             path = _open_system_openblas()
@@ -119,7 +119,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
     else:
         reasons.append("SQUISH_BLAS=mlx")
     why = "; ".join(reasons)
-    warning = f"Models run many times slower than they could ({why}). {mend}."
+    warning = f"Models run many times slower than they could ({why}). {remedy}."
     return BlasReport("mlx", None, why, (warning,), 1)
 
 
@@ -145,7 +145,7 @@ def _open_numpy_openblas(cache_dir: Path, threads: int) -> Path:
             ctypes.CDLL(str(openblas), mode=ctypes.RTLD_GLOBAL)
             ctypes.CDLL(str(shim), mode=ctypes.RTLD_GLOBAL)
         except OSError:
-            # Damaged in the cache, for example by a full disk: built anew.
+            # Damaged in the cache, for example by a full disk: rebuilt.
             shim.unlink(missing_ok=True)
         else:
             return openblas

@@ -45,11 +45,11 @@ _OF_A_PROCESSOR = {name for files in _VARIANTS.values() for name in files}
 
 
 class CannotBuild(Exception):
-    """Why the extension cannot be compiled here, and in `mend` what the user can do about it."""
+    """Why the extension cannot be compiled here, and in `remedy` what the user can do about it."""
 
-    def __init__(self, reason: str, mend: str = "Install a C++ compiler, e.g. g++") -> None:
+    def __init__(self, reason: str, remedy: str = "Install a C++ compiler, e.g. g++") -> None:
         super().__init__(reason)
-        self.mend = mend
+        self.remedy = remedy
 
 
 def supported() -> bool:
@@ -171,7 +171,7 @@ def main() -> None:
         sys.stderr.write("Compiling the CPU engine (half a minute)…\n")
         build(BUNDLED)
     except CannotBuild as error:
-        sys.stderr.write(f"The CPU engine was not compiled ({error}), so models run slower. {error.mend}.\n")
+        sys.stderr.write(f"The CPU engine was not compiled ({error}), so models run slower. {error.remedy}.\n")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def open_extension(cache_dir: Path) -> Opened:
         except (ImportError, TypeError):
             return Opened(_open(build.build(cache_dir)))  # damaged, for example by a full disk
     except (build.CannotBuild, ImportError, TypeError) as error:
-        mend = error.mend if isinstance(error, build.CannotBuild) else "Report it"
-        return Opened(None, f"The CPU engine is not in use, so models run slower ({error}). {mend}.")
+        remedy = error.remedy if isinstance(error, build.CannotBuild) else "Report it"
+        return Opened(None, f"The CPU engine is not in use, so models run slower ({error}). {remedy}.")
 
 
 def module() -> Any:

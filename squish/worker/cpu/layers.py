@@ -41,7 +41,7 @@ class PackedLinear(Module):
 
     @property
     def weight(self) -> mx.array:
-        """(rows, columns) float32, unpacked anew each time: for models that read the weights of a layer themselves."""
+        """(rows, columns) float32, unpacked each time: for models that read the weights of a layer themselves."""
         return _weight(self.matrix)
 
 

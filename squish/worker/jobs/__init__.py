@@ -1,1 +1,1 @@
-"""What a worker does besides answering: import, compress, measure, probe."""
+"""What a worker does other than answer requests: import, compress, measure, probe."""

@@ -1,6 +1,6 @@
 """What is known of a model's tokenizer once transformers has opened it, and the file in which that is kept.
 
-A file is named after all that it was made from. One that is damaged is removed and made anew.
+A file is named after all that it was made from. One that is damaged is removed and made again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-# Of transformers' tokenizer: what mlx-lm and the worker call, and what that calls. A class with its own is no match.
+# Of transformers' tokenizer: what mlx-lm and the worker call, and what that calls. A class with its own does not match.
 _METHODS = (
     *("__call__", "__len__", "_convert_encoding", "_convert_id_to_token", "_convert_token_to_id_with_added_voc"),
     *("_decode", "_encode_plus", "apply_chat_template", "clean_up_tokenization", "convert_ids_to_tokens"),
