@@ -45,7 +45,7 @@ def message_for_template(message: Message) -> dict[str, Any]:
 
 
 def for_template(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
-    """Tools in the form that templates and mlx-lm's parsers expect. Raises InvalidInput for a schema that is not an object."""
+    """Tools as templates and parsers expect them. Raises InvalidInput for a schema that is not an object."""
     shown = []
     for tool in tools:
         function = {"name": tool.name, "description": tool.description, "parameters": _schema(tool)}
