@@ -27,6 +27,7 @@ from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builde
 from mlx_lm.utils import _get_classes, quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
+from squish.files import move_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.worker import memory
 from squish.worker.jobs.graph import dependencies
@@ -129,7 +130,7 @@ class _Conversion:
             mx.save_safetensors(str(partial), arrays, metadata={"format": "mlx"})
         except RuntimeError as error:
             raise StoreError(f"The compressed model cannot be written: {error}.") from error
-        _flushed(partial).replace(self._destination / name)
+        move_whole(partial, self._destination / name)
         self._account.files[name] = sum(array.nbytes for array in arrays.values())
         self._account.places.update(dict.fromkeys(arrays, name))
         arrays.clear()
@@ -244,10 +245,4 @@ def _read_account(destination: Path) -> _Account:
 def _write_account(destination: Path, account: _Account) -> None:
     partial = destination / f"{_ACCOUNT}.new"
     partial.write_bytes(msgspec.json.encode(account))
-    _flushed(partial).replace(destination / _ACCOUNT)
-
-
-def _flushed(path: Path) -> Path:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return path
+    move_whole(partial, destination / _ACCOUNT)
