@@ -189,7 +189,7 @@ def test_every_documented_program_runs(page: Path, server: str) -> None:
         here = program.replace(ADDRESS, server)
         done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
-        assert "Paris" in done.stdout
+        assert "Berlin" in done.stdout
 
 
 def asks_with_curl(line: Line) -> bool:

@@ -12,7 +12,7 @@ from squish.commands import repl
 from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"
-_PROMPT = "What is the capital of France? Then name one thing worth seeing there."
+_PROMPT = "What is the capital of Germany? Then name one thing worth seeing there."
 
 
 async def show(runtime: Runtime) -> None:

@@ -52,7 +52,7 @@ def run(
 
     \b
     squish run smollm2:135m
-    squish run smollm2:135m --prompt "What is the capital of France?"
+    squish run smollm2:135m --prompt "What is the capital of Germany?"
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
     squish run -c --prompt "And of Spain?"
 

@@ -23,7 +23,7 @@ from tests.conftest import MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 
-FRANCE: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+GERMANY: list[Any] = [{"role": "user", "content": "What is the capital of Germany?"}]
 SHORT: dict[str, Any] = {"model": MODEL, "max_tokens": 8, "temperature": 0}
 
 
@@ -49,15 +49,15 @@ async def test_the_synchronous_client(server: Server) -> None:
     def program() -> tuple[list[str], str, str]:
         with openai.OpenAI(base_url=f"{server.address.url}/v1", api_key="any") as client:
             models = [model.id for model in client.models.list()]
-            answer = client.chat.completions.create(messages=FRANCE, **SHORT)
-            pieces = client.chat.completions.create(messages=FRANCE, stream=True, **SHORT)
+            answer = client.chat.completions.create(messages=GERMANY, **SHORT)
+            pieces = client.chat.completions.create(messages=GERMANY, stream=True, **SHORT)
             text = "".join(chunk.choices[0].delta.content or "" for chunk in pieces)
             return models, answer.choices[0].message.content or "", text
 
     models, whole, streamed = await asyncio.to_thread(program)
     assert models == [MODEL]
     assert whole == streamed
-    assert "Paris" in whole
+    assert "Berlin" in whole
 
 
 async def test_langchain(server: Server) -> None:
@@ -65,9 +65,9 @@ async def test_langchain(server: Server) -> None:
         base_url=f"{server.address.url}/v1", api_key=SecretStr("any"), model=MODEL, temperature=0, max_retries=0,
         max_completion_tokens=8,
     )  # fmt: skip
-    question = [HumanMessage("What is the capital of France?")]
+    question = [HumanMessage("What is the capital of Germany?")]
     whole = await model.ainvoke(question)
-    assert "Paris" in whole.text
+    assert "Berlin" in whole.text
     assert whole.usage_metadata is not None
     assert 0 < whole.usage_metadata["output_tokens"] <= 8
     assert "".join([chunk.text async for chunk in model.astream(question)]) == whole.text
@@ -80,19 +80,19 @@ class City(BaseModel):
 
 async def test_an_answer_in_a_schema(api: openai.AsyncOpenAI, server: Server) -> None:
     parsed = await api.chat.completions.parse(
-        model=MODEL, messages=FRANCE, temperature=0, max_tokens=80, response_format=City
+        model=MODEL, messages=GERMANY, temperature=0, max_tokens=80, response_format=City
     )
     assert isinstance(parsed.choices[0].message.parsed, City)
     langchain = ChatOpenAI(
         base_url=f"{server.address.url}/v1", api_key=SecretStr("any"), model=MODEL, temperature=0, max_retries=0,
         max_completion_tokens=80,
     )  # fmt: skip
-    found = await langchain.with_structured_output(City, method="json_schema").ainvoke("Describe Paris.")
+    found = await langchain.with_structured_output(City, method="json_schema").ainvoke("Describe Berlin.")
     assert isinstance(found, City)
 
 
 async def test_json_objects_and_expressions(api: openai.AsyncOpenAI) -> None:
-    options: Any = {"model": MODEL, "messages": FRANCE, "seed": 1, "max_tokens": 60}
+    options: Any = {"model": MODEL, "messages": GERMANY, "seed": 1, "max_tokens": 60}
     regex = {"type": "regex", "regex": "[a-z]{3} [0-9]{4}"}
     answer = await api.chat.completions.create(**options, extra_body={"response_format": regex})
     assert len(answer.choices[0].message.content or "") == 8
@@ -102,7 +102,7 @@ async def test_json_objects_and_expressions(api: openai.AsyncOpenAI) -> None:
 
 
 async def test_log_probabilities_belong_to_the_text(api: openai.AsyncOpenAI) -> None:
-    answer = await api.chat.completions.create(messages=FRANCE, logprobs=True, top_logprobs=2, **SHORT)
+    answer = await api.chat.completions.create(messages=GERMANY, logprobs=True, top_logprobs=2, **SHORT)
     choice = answer.choices[0]
     assert choice.logprobs is not None
     content = choice.logprobs.content or []
@@ -127,7 +127,7 @@ async def test_a_bias_and_a_penalty_change_the_answer(api: openai.AsyncOpenAI) -
 async def test_tools_for_a_model_that_has_none_are_refused_by_name(api: openai.AsyncOpenAI) -> None:
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     with pytest.raises(openai.BadRequestError) as refused:
-        await api.chat.completions.create(messages=FRANCE, tools=[tool], **SHORT)
+        await api.chat.completions.create(messages=GERMANY, tools=[tool], **SHORT)
     assert refused.value.param == "tools"
 
 

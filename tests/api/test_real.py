@@ -25,7 +25,7 @@ from squish.sessions.answer import Generation
 from tests.api.scripted import serving
 from tests.conftest import MODEL
 
-FRANCE: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+GERMANY: list[Any] = [{"role": "user", "content": "What is the capital of Germany?"}]
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
@@ -76,7 +76,7 @@ async def test_the_installed_model_is_listed(url: str, runtime: Runtime) -> None
 
 async def test_the_example_of_the_page(url: str) -> None:
     system = {"role": "system", "content": "You are a concise assistant."}
-    body = {"model": MODEL, "messages": [system, *FRANCE], "max_tokens": 16, "temperature": 0.5}
+    body = {"model": MODEL, "messages": [system, *GERMANY], "max_tokens": 16, "temperature": 0.5}
     status, answer = await http(f"{url}/v1/chat/completions", body)
     assert status == 200
     assert answer["object"] == "chat.completion"
@@ -91,7 +91,7 @@ async def test_the_example_of_the_page(url: str) -> None:
 
 async def test_streamed_and_whole_answers_are_the_same(api: openai.AsyncOpenAI) -> None:
     for sampling in ({"temperature": 0.0}, {"temperature": 1.0, "seed": 5}):
-        options: Any = {"model": MODEL, "messages": FRANCE, "max_tokens": 24, **sampling}
+        options: Any = {"model": MODEL, "messages": GERMANY, "max_tokens": 24, **sampling}
         whole = await api.chat.completions.create(**options)
         stream = await api.chat.completions.create(**options, stream=True, stream_options={"include_usage": True})
         *chunks, last = [chunk async for chunk in stream]
@@ -126,7 +126,7 @@ async def test_token_ids_are_a_prompt(api: openai.AsyncOpenAI) -> None:
 
 
 async def test_n_with_a_seed_gives_different_and_repeatable_answers(api: openai.AsyncOpenAI) -> None:
-    options: Any = {"model": MODEL, "messages": FRANCE, "max_tokens": 12, "temperature": 1.5, "seed": 3, "n": 3}
+    options: Any = {"model": MODEL, "messages": GERMANY, "max_tokens": 12, "temperature": 1.5, "seed": 3, "n": 3}
     first, second = [await api.chat.completions.create(**options) for _ in range(2)]
     texts = [choice.message.content for choice in first.choices]
     assert len(set(texts)) > 1
@@ -136,11 +136,11 @@ async def test_n_with_a_seed_gives_different_and_repeatable_answers(api: openai.
 
 
 async def test_stop_strings_are_not_sent(api: openai.AsyncOpenAI) -> None:
-    options: Any = {"model": MODEL, "messages": FRANCE, "max_tokens": 24, "temperature": 0}
+    options: Any = {"model": MODEL, "messages": GERMANY, "max_tokens": 24, "temperature": 0}
     whole = (await api.chat.completions.create(**options)).choices[0].message.content
-    assert "Paris" in whole
-    stopped = (await api.chat.completions.create(**options, stop=["Paris"])).choices[0]
-    assert (stopped.message.content, stopped.finish_reason) == (whole.partition("Paris")[0], "stop")
+    assert "Berlin" in whole
+    stopped = (await api.chat.completions.create(**options, stop=["Berlin"])).choices[0]
+    assert (stopped.message.content, stopped.finish_reason) == (whole.partition("Berlin")[0], "stop")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -151,7 +151,7 @@ async def test_a_prompt_longer_than_the_context(url: str, stream: bool) -> None:
 
 
 async def test_a_model_that_is_not_there(url: str) -> None:
-    status, answer = await http(f"{url}/v1/chat/completions", {"model": "llama3.1:8b", "messages": FRANCE})
+    status, answer = await http(f"{url}/v1/chat/completions", {"model": "llama3.1:8b", "messages": GERMANY})
     assert (status, answer["error"]["code"]) == (404, "model_not_found")
     assert "squish pull llama3.1:8b" in answer["error"]["message"]
 
@@ -234,7 +234,7 @@ async def test_a_client_that_leaves_frees_its_row_within_a_step(
 
 async def test_after_its_worker_was_killed_the_next_request_works(url: str, runtime: Runtime) -> None:
     await runtime.sessions.load(MODEL)
-    body = {"model": MODEL, "messages": FRANCE, "max_tokens": 7000, "temperature": 0, "stop": "nothing like this"}
+    body = {"model": MODEL, "messages": GERMANY, "max_tokens": 7000, "temperature": 0, "stop": "nothing like this"}
     asked = asyncio.create_task(
         http(f"{url}/v1/completions", {"model": MODEL, "prompt": "1, 2, 3,", "max_tokens": 7000})
     )
@@ -250,18 +250,18 @@ async def test_after_its_worker_was_killed_the_next_request_works(url: str, runt
 
 
 async def test_an_answer_that_was_begun_is_gone_on_with(url: str) -> None:
-    begun = [*FRANCE, {"role": "assistant", "content": "The capital of France is"}]
+    begun = [*GERMANY, {"role": "assistant", "content": "The capital of Germany is"}]
     body = {"model": MODEL, "messages": begun, "max_tokens": 4, "temperature": 0}
     status, answer = await http(f"{url}/v1/chat/completions", body)
     assert status == 200
-    assert answer["choices"][0]["message"]["content"].startswith(" Paris")
+    assert answer["choices"][0]["message"]["content"].startswith(" Berlin")
     status, fresh = await http(f"{url}/v1/chat/completions", body | {"add_generation_prompt": True})
     assert status == 200
     assert fresh["usage"]["prompt_tokens"] > answer["usage"]["prompt_tokens"]
 
 
 async def test_as_many_tokens_as_the_context_holds(url: str) -> None:
-    body = {"model": MODEL, "messages": FRANCE, "max_tokens": -1, "top_p": 0, "top_k": -1, "stop": ["", "France"]}
+    body = {"model": MODEL, "messages": GERMANY, "max_tokens": -1, "top_p": 0, "top_k": -1, "stop": ["", "Germany"]}
     status, answer = await http(f"{url}/v1/chat/completions", body)
     assert (status, answer["choices"][0]["finish_reason"]) == (200, "stop")
     assert answer["choices"][0]["message"]["content"] == "The capital of "

@@ -56,20 +56,20 @@ def said(chats: Chats, chat: int) -> list[str]:
 
 
 def test_a_prompt_is_kept_only_when_asked_and_goes_on(squish: Squish, chats: Chats) -> None:
-    assert squish("run", MODEL, "-p", "What is the capital of France?", *GREEDY).returncode == 0
+    assert squish("run", MODEL, "-p", "What is the capital of Germany?", *GREEDY).returncode == 0
     nothing = squish("run", "-c", "-p", "And of Spain?")
     assert (nothing.returncode, nothing.stdout) == (2, "")
     assert "no chat to continue" in nothing.stderr and "--save" in nothing.stderr
 
-    squish("run", MODEL, "-p", "What is the capital of France?", "--save", *GREEDY)
+    squish("run", MODEL, "-p", "What is the capital of Germany?", "--save", *GREEDY)
     alone = json.loads(squish("run", MODEL, "-p", "Name it again.", *GREEDY, "--json").stdout)
     goes_on = json.loads(squish("run", "-c", "-p", "Name it again.", "--json").stdout)
     assert goes_on["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"], "the model reads what was said"
     assert said(chats, 1) == [
-        "What is the capital of France?", "The capital of France is Paris.", "Name it again.", goes_on["text"],
+        "What is the capital of Germany?", "The capital of Germany is Berlin.", "Name it again.", goes_on["text"],
     ]  # fmt: skip
     (chat,) = json.loads(squish("chats", "list", "--json").stdout)
-    assert (chat["id"], chat["title"], chat["model"]) == (1, "What is the capital of France?", MODEL)
+    assert (chat["id"], chat["title"], chat["model"]) == (1, "What is the capital of Germany?", MODEL)
 
 
 def test_a_chat_goes_on_as_it_was_asked_before(squish: Squish, chats: Chats) -> None:
@@ -151,7 +151,7 @@ async def test_what_a_model_thinks_is_talk_and_is_kept(
 def test_the_conversation_of_a_terminal_is_kept(environment: dict[str, str], tmp_path: Path, chats: Chats) -> None:
     terminal = Terminal([SQUISH, "run", MODEL, "--save", *GREEDY, "--max-tokens", "12"], environment, tmp_path)
     terminal.expect(">>> ")
-    terminal.type("What is the capital of France?\r")
+    terminal.type("What is the capital of Germany?\r")
     terminal.expect("TTFT")
     terminal.expect(">>> ")
     terminal.type("/system Be brief.\r")
@@ -163,7 +163,7 @@ def test_the_conversation_of_a_terminal_is_kept(environment: dict[str, str], tmp
     assert terminal.wait() == 0
     with closing(chats):
         second, first = chats.recent()
-        assert (first.title, first.settings.system) == ("What is the capital of France?", "")
+        assert (first.title, first.settings.system) == ("What is the capital of Germany?", "")
         assert (second.title, second.settings.system) == ("Hi", "Be brief.")
         assert [each.state for each in chats.branch(first.id)] == ["done", "done"]
 

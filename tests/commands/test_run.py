@@ -17,34 +17,36 @@ from tests.conftest import SQUISH
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 MODEL = "smollm2:135m"
-FRANCE = ("run", MODEL, "--prompt", "What is the capital of France?", "--temperature", "0")
+GERMANY = ("run", MODEL, "--prompt", "What is the capital of Germany?", "--temperature", "0")
 
 
 def test_only_the_answer_is_on_stdout(squish: Squish) -> None:
-    done = squish(*FRANCE)
-    assert (done.returncode, done.stdout) == (0, "The capital of France is Paris.\n")
+    done = squish(*GERMANY)
+    assert (done.returncode, done.stdout) == (0, "The capital of Germany is Berlin.\n")
 
 
 def test_json_tells_usage_and_timings(squish: Squish) -> None:
-    done = squish(*FRANCE, "--json")
+    done = squish(*GERMANY, "--json")
     answer = json.loads(done.stdout)
-    assert answer["text"] == "The capital of France is Paris."
+    assert answer["text"] == "The capital of Germany is Berlin."
     assert answer["finish_reason"] == "stop"
     assert answer["usage"] == {"prompt_tokens": 37, "completion_tokens": 8, "total_tokens": 45, "cached_tokens": 0}
     assert answer["timings"]["ttft_s"] > 0
 
 
 def test_piped_text_is_part_of_the_prompt(squish: Squish) -> None:
-    done = squish("run", MODEL, "--prompt", "What is the capital of", "--temperature", "0", "--json", stdin="France?\n")
-    assert "Paris" in json.loads(done.stdout)["text"]
-    alone = squish("run", MODEL, "--temperature", "0", stdin="What is the capital of France?")
-    assert alone.stdout == "The capital of France is Paris.\n"
+    done = squish(
+        "run", MODEL, "--prompt", "What is the capital of", "--temperature", "0", "--json", stdin="Germany?\n"
+    )
+    assert "Berlin" in json.loads(done.stdout)["text"]
+    alone = squish("run", MODEL, "--temperature", "0", stdin="What is the capital of Germany?")
+    assert alone.stdout == "The capital of Germany is Berlin.\n"
 
 
 def test_stop_seed_and_max_tokens(squish: Squish) -> None:
-    stopped = squish(*FRANCE, "--stop", "Paris")
-    assert stopped.stdout == "The capital of France is \n"
-    short = json.loads(squish(*FRANCE, "--max-tokens", "3", "--json").stdout)
+    stopped = squish(*GERMANY, "--stop", "Berlin")
+    assert stopped.stdout == "The capital of Germany is \n"
+    short = json.loads(squish(*GERMANY, "--max-tokens", "3", "--json").stdout)
     assert (short["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 3)
     seeded = [
         squish("run", MODEL, "--prompt", "Tell a story.", "--seed", "7", "--max-tokens", "12").stdout for _ in range(2)
@@ -53,22 +55,22 @@ def test_stop_seed_and_max_tokens(squish: Squish) -> None:
 
 
 def test_the_system_prompt_counts(squish: Squish) -> None:
-    plain = json.loads(squish(*FRANCE, "--json").stdout)
-    told = json.loads(squish(*FRANCE, "--json", "--system", "You are a pirate who answers at length.").stdout)
+    plain = json.loads(squish(*GERMANY, "--json").stdout)
+    told = json.loads(squish(*GERMANY, "--json", "--system", "You are a pirate who answers at length.").stdout)
     assert told["usage"]["prompt_tokens"] != plain["usage"]["prompt_tokens"]
 
 
 def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> None:
     cases = [
-        ((*FRANCE, "--temperature", "9"), 2, "temperature"),
+        ((*GERMANY, "--temperature", "9"), 2, "temperature"),
         (("run", MODEL, "Who", "are you?"), 2, f"squish run {MODEL} --prompt 'Who are you?'"),
-        ((*FRANCE, "--top-p", "0"), 2, "top_p"),
-        ((*FRANCE, "--max-tokens", "0"), 2, "max_tokens"),
+        ((*GERMANY, "--top-p", "0"), 2, "top_p"),
+        ((*GERMANY, "--max-tokens", "0"), 2, "max_tokens"),
         (("run", MODEL, "--prompt", "  "), 2, "prompt"),
         (("run", "smollm2:136m", "--prompt", "hi"), 3, "smollm2:135m"),
         (("run", "a//b", "--prompt", "hi"), 2, "a//b"),
-        ((*FRANCE, "--max-tokens", "99999999999999999999"), 2, "max_tokens"),
-        ((*FRANCE, "--top-k", "99999999999999999999"), 2, "top_k"),
+        ((*GERMANY, "--max-tokens", "99999999999999999999"), 2, "max_tokens"),
+        ((*GERMANY, "--top-k", "99999999999999999999"), 2, "top_k"),
         (("run", MODEL), 2, "prompt"),
     ]
     for arguments, code, word in cases:
@@ -121,8 +123,8 @@ def start_answer(environment: dict[str, str]) -> subprocess.Popen[str]:
 def test_the_repl_remembers_clears_and_stops(environment: dict[str, str], tmp_path: Path) -> None:
     terminal = Terminal([SQUISH, "run", MODEL, "--temperature", "0"], environment, tmp_path)
     terminal.expect(">>> ")
-    terminal.type("What is the capital of France?\r")
-    terminal.expect("Paris.")
+    terminal.type("What is the capital of Germany?\r")
+    terminal.expect("Berlin.")
     terminal.expect("TTFT")
     terminal.expect(">>> ")
     terminal.type("/clear\r")

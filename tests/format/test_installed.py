@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import MODEL
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
-QUESTION = ("--prompt", "What is the capital of France?", "--temperature", "0", "--max-tokens", "30")
+QUESTION = ("--prompt", "What is the capital of Germany?", "--temperature", "0", "--max-tokens", "30")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_config_of_transformers_5_gives_the_same_answer(squish: Squish, copied
     pulled = squish("pull", str(copied), "--name", "transformers-five")
     assert pulled.returncode == 0, pulled.stderr
     before, now = squish("run", MODEL, *QUESTION), squish("run", "transformers-five", *QUESTION)
-    assert "Paris" in now.stdout
+    assert "Berlin" in now.stdout
     assert now.stdout == before.stdout
     squish("rm", "transformers-five")
 

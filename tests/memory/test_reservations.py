@@ -18,7 +18,7 @@ from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.sessions.manager import SessionManager
 from tests.conftest import MODEL
-from tests.sessions.test_sessions import FRANCE, GREEDY, LONG
+from tests.sessions.test_sessions import GERMANY, GREEDY, LONG
 
 GB = 10**9
 OTHER = "other:1b"
@@ -65,7 +65,7 @@ async def test_an_idle_model_makes_room_and_a_busy_one_does_not(two_models: Sett
             while not isinstance(await anext(generation), TextDelta):
                 pass
             with pytest.raises(LoadFailed, match=r"needs at least .* free"):
-                async with manager.generate(FRANCE) as refused:
+                async with manager.generate(GERMANY) as refused:
                     async for _ in refused:
                         pass
             assert isinstance(await anext(generation), TextDelta), "the busy model goes on"
@@ -91,7 +91,7 @@ async def test_two_models_loading_at_once_count_each_other(two_models: Settings)
     memory.read = lambda: Machine("RAM", 2 * GB, 900_000_000, float32=True)  # type: ignore[method-assign]
     manager = SessionManager(Store(two_models.cache_dir), two_models, Reservations(memory.read))
     try:
-        requests = [GenerationRequest(name, FRANCE.prompts, GREEDY) for name in (MODEL, OTHER)]
+        requests = [GenerationRequest(name, GERMANY.prompts, GREEDY) for name in (MODEL, OTHER)]
         ends = await asyncio.gather(*(manager.load(request.model) for request in requests), return_exceptions=True)
         assert sum(isinstance(end, LoadFailed) for end in ends) == 1
     finally:

@@ -23,9 +23,9 @@ from squish.generation import Accepted, Finished, GenerationRequest, Prefill, Sa
 from squish.models.store import directory_name
 from squish.runtime import Runtime
 from tests.conftest import MODEL
-from tests.sessions.test_sessions import FRANCE, LONG, chat, collect, text
+from tests.sessions.test_sessions import GERMANY, LONG, chat, collect, text
 
-PARIS = "The capital of France is Paris."
+BERLIN = "The capital of Germany is Berlin."
 SHORT = SamplingParams(temperature=0, max_tokens=4)
 
 
@@ -66,7 +66,7 @@ async def test_two_hundred_requests_on_a_queue_of_sixteen(real_settings: Setting
         ends = Counter(await asyncio.gather(*(outcome(runtime, chat(f"Say {n}.", SHORT)) for n in range(200))))
         assert ends.pop("queue_full") == 180
         assert set(ends) <= {"length", "stop"}
-        assert text(await collect(runtime, FRANCE)) == PARIS
+        assert text(await collect(runtime, GERMANY)) == BERLIN
 
 
 async def test_ten_requests_for_an_unloaded_model_load_it_once(runtime: Runtime) -> None:
@@ -85,7 +85,7 @@ async def test_a_worker_killed_in_prefill(runtime: Runtime) -> None:
         with pytest.raises(WorkerDied):
             async for _ in generation:
                 pass
-    assert text(await collect(runtime, FRANCE)) == PARIS
+    assert text(await collect(runtime, GERMANY)) == BERLIN
 
 
 async def test_a_request_to_a_worker_that_was_killed_while_idle_goes_to_a_new_one(
@@ -96,8 +96,8 @@ async def test_a_request_to_a_worker_that_was_killed_while_idle_goes_to_a_new_on
         os.kill(runtime.sessions.status()[0].pid or 0, signal.SIGKILL)
         caplog.clear()
         # Nothing is awaited between the kill and the requests: the front process cannot know yet.
-        answers = await asyncio.gather(*(collect(runtime, FRANCE) for _ in range(count)))
-        assert [text(events) for events in answers] == [PARIS] * count
+        answers = await asyncio.gather(*(collect(runtime, GERMANY) for _ in range(count)))
+        assert [text(events) for events in answers] == [BERLIN] * count
         assert sum("ended by SIGKILL" in message for message in caplog.messages) == 1
 
 
@@ -130,7 +130,7 @@ async def test_a_storm_of_clients_that_leave(runtime: Runtime) -> None:
     await asyncio.gather(*(leave(kinds[number % 3]) for number in range(24)))
     while (status := runtime.sessions.status()[0]).running or status.waiting:
         await asyncio.sleep(0.01)
-    assert text(await collect(runtime, FRANCE)) == PARIS
+    assert text(await collect(runtime, GERMANY)) == BERLIN
 
 
 async def test_a_model_deleted_while_it_is_loaded_answers_until_it_is_unloaded(own_settings: Settings) -> None:
@@ -142,7 +142,7 @@ async def test_a_model_deleted_while_it_is_loaded_answers_until_it_is_unloaded(o
             shutil.rmtree(own_settings.cache_dir / directory_name(MODEL))
             assert isinstance(await anext(events), TextDelta)
         with pytest.raises(ModelNotFound, match="not installed"):
-            runtime.sessions.generate(FRANCE)
+            runtime.sessions.generate(GERMANY)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
@@ -154,11 +154,11 @@ async def test_damaged_weights_are_one_clear_error_and_repair_helps(own_settings
         weights.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     async with Runtime(own_settings) as runtime:
         with pytest.raises(CorruptModel, match=r"model\.safetensors|safetensors"):
-            await collect(runtime, FRANCE)
+            await collect(runtime, GERMANY)
         [status] = runtime.sessions.status()
         assert status.state == "failed"
         weights.write_bytes(content)
-        assert text(await collect(runtime, FRANCE)) == PARIS
+        assert text(await collect(runtime, GERMANY)) == BERLIN
 
 
 async def test_requests_that_wait_for_a_model_that_cannot_be_loaded_all_end(own_settings: Settings) -> None:
@@ -170,5 +170,5 @@ async def test_requests_that_wait_for_a_model_that_cannot_be_loaded_all_end(own_
         assert set(ends) == {"corrupt_model"}
         with pytest.raises(QueueFull):
             async with Runtime(replace(own_settings, max_queue=0, max_concurrency=1)) as strict:
-                async with strict.sessions.generate(FRANCE), strict.sessions.generate(FRANCE):
+                async with strict.sessions.generate(GERMANY), strict.sessions.generate(GERMANY):
                     pass

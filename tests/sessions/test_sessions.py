@@ -43,7 +43,7 @@ def chat(text: str, sampling: SamplingParams = GREEDY) -> GenerationRequest:
     return GenerationRequest(MODEL, (ChatPrompt((Message("user", text),)),), sampling)
 
 
-FRANCE = chat("What is the capital of France?")
+GERMANY = chat("What is the capital of Germany?")
 LONG = chat("Count from one to one thousand.", ENDLESS)
 
 
@@ -61,10 +61,10 @@ def finished(events: Iterable[GenerationEvent]) -> list[Finished]:
 
 
 async def test_the_first_request_loads_and_the_second_does_not(runtime: Runtime) -> None:
-    first = await collect(runtime, FRANCE)
+    first = await collect(runtime, GERMANY)
     assert [type(event) for event in first[:2]] == [Loading, Accepted]
-    assert text(first) == "The capital of France is Paris."
-    second = await collect(runtime, FRANCE)
+    assert text(first) == "The capital of Germany is Berlin."
+    second = await collect(runtime, GERMANY)
     assert isinstance(second[0], Accepted)
     assert text(second) == text(first)
     [status] = runtime.sessions.status()
@@ -92,17 +92,17 @@ async def test_rows_of_one_request_run_in_one_batch_each_with_its_own_end(runtim
 
 
 async def test_raw_text_and_a_broken_off_answer_go_on_where_they_end(runtime: Runtime) -> None:
-    raw = await collect(runtime, GenerationRequest(MODEL, (TextPrompt("The capital of France is"),), GREEDY))
+    raw = await collect(runtime, GenerationRequest(MODEL, (TextPrompt("The capital of Germany is"),), GREEDY))
     assert text(raw).startswith(" ")
-    turns = Message("user", "What is the capital of France?"), Message("assistant", "The capital of")
+    turns = Message("user", "What is the capital of Germany?"), Message("assistant", "The capital of")
     going_on = ChatPrompt(turns, continue_last=True)
-    assert text(await collect(runtime, GenerationRequest(MODEL, (going_on,), GREEDY))) == " France is Paris."
+    assert text(await collect(runtime, GenerationRequest(MODEL, (going_on,), GREEDY))) == " Germany is Berlin."
 
 
 async def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(runtime: Runtime) -> None:
     seeded = chat("Tell me a story.", SamplingParams(temperature=1.0, seed=11, max_tokens=12))
     alone = await collect(runtime, seeded)
-    beside = await asyncio.gather(collect(runtime, seeded), collect(runtime, FRANCE), collect(runtime, seeded))
+    beside = await asyncio.gather(collect(runtime, seeded), collect(runtime, GERMANY), collect(runtime, seeded))
     assert text(alone) == text(beside[0]) == text(beside[2])
 
 
@@ -115,10 +115,10 @@ def ruled(question: str) -> GenerationRequest:
 
 
 async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_same(runtime: Runtime) -> None:
-    cold = [await collect(runtime, ruled("What is the capital of France?"))]
+    cold = [await collect(runtime, ruled("What is the capital of Germany?"))]
     await runtime.sessions.unload(MODEL)
     await collect(runtime, ruled("Name a color."))
-    warm = await collect(runtime, ruled("What is the capital of France?"))
+    warm = await collect(runtime, ruled("What is the capital of Germany?"))
     assert text(warm) == text(cold[0])
     [first], [second] = finished(cold[0]), finished(warm)
     assert first.usage.prompt_tokens == second.usage.prompt_tokens
@@ -152,20 +152,20 @@ async def test_what_cannot_be_asked_is_refused_before_anything_runs(runtime: Run
             await collect(runtime, GenerationRequest(MODEL, (prompt,), GREEDY))
     with pytest.raises(ContextLengthExceeded, match="8192"):
         await collect(runtime, GenerationRequest(MODEL, (TokenPrompt((5,) * 8192),), GREEDY))
-    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_the_queue_is_bounded_and_its_order_kept(real_settings: Settings) -> None:
     async with Runtime(replace(real_settings, max_queue=2, max_concurrency=1)) as runtime:
         async with runtime.sessions.generate(LONG) as running:
-            async with runtime.sessions.generate(FRANCE) as second, runtime.sessions.generate(FRANCE) as third:
+            async with runtime.sessions.generate(GERMANY) as second, runtime.sessions.generate(GERMANY) as third:
                 with pytest.raises(QueueFull):
-                    await collect(runtime, FRANCE)
+                    await collect(runtime, GERMANY)
                 assert await anext(second) == Queued(1)
                 assert await anext(third) == Queued(2)
                 running.cancel()
-                assert text([event async for event in second]) == "The capital of France is Paris."
-                assert text([event async for event in third]) == "The capital of France is Paris."
+                assert text([event async for event in second]) == "The capital of Germany is Berlin."
+                assert text([event async for event in third]) == "The capital of Germany is Berlin."
 
 
 async def test_cancel_keeps_what_was_written_and_frees_the_row(runtime: Runtime) -> None:
@@ -188,7 +188,7 @@ async def test_leaving_the_block_frees_the_row(runtime: Runtime) -> None:
                 break
     while runtime.sessions.status()[0].running:
         await asyncio.sleep(0)
-    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_works(runtime: Runtime) -> None:
@@ -204,33 +204,33 @@ async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_work
                 async for _ in generation:
                     pass
             assert [event async for event in generation] == []
-    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_a_worker_killed_while_it_loads_is_one_clear_error(runtime: Runtime) -> None:
-    async with runtime.sessions.generate(FRANCE) as generation:
+    async with runtime.sessions.generate(GERMANY) as generation:
         while not (pid := runtime.sessions.status()[0].pid):
             await asyncio.sleep(0)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             async for _ in generation:
                 pass
-    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_an_idle_model_is_unloaded_after_its_keep_alive(runtime: Runtime) -> None:
-    request = GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=0)
+    request = GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=0)
     await collect(runtime, request)
     while runtime.sessions.status():
         await asyncio.sleep(0.01)
-    assert text(await collect(runtime, FRANCE)) == "The capital of France is Paris."
+    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -> None:
-    await collect(runtime, GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=-1))
-    async with runtime.sessions.generate(FRANCE) as generation:
+    await collect(runtime, GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=-1))
+    async with runtime.sessions.generate(GERMANY) as generation:
         assert generation.request.keep_alive == runtime.settings.keep_alive
-    async with runtime.sessions.generate(GenerationRequest(MODEL, FRANCE.prompts, GREEDY, keep_alive=7)) as generation:
+    async with runtime.sessions.generate(GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=7)) as generation:
         assert generation.request.keep_alive == 7
 
 
@@ -238,7 +238,7 @@ async def test_a_model_has_its_own_time_to_stay(real_settings: Settings) -> None
     own = replace(real_settings, keep_alive=-1, model_keep_alive=((MODEL, 0.0), ("other:1b", 5.0)))
     async with Runtime(own) as runtime:
         await runtime.sessions.load(MODEL)
-        await collect(runtime, FRANCE)
+        await collect(runtime, GERMANY)
         while runtime.sessions.status():
             await asyncio.sleep(0.01)
 
