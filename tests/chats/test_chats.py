@@ -81,7 +81,7 @@ def test_the_chat_used_last_is_first_and_a_removed_one_is_gone(chats: Chats) -> 
     chats.remove(old)
     assert [each.id for each in chats.recent()] == [new]
     assert not chats.find("lime")
-    with pytest.raises(InvalidInput, match="no chat"):
+    with pytest.raises(InvalidInput, match="does not exist"):
         chats.get(old)
 
 

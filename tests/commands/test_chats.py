@@ -59,7 +59,7 @@ def test_a_prompt_is_kept_only_when_asked_and_goes_on(squish: Squish, chats: Cha
     assert squish("run", MODEL, "-p", "What is the capital of Germany?", *GREEDY).returncode == 0
     nothing = squish("run", "-c", "-p", "And of Spain?")
     assert (nothing.returncode, nothing.stdout) == (2, "")
-    assert "no chat to continue" in nothing.stderr and "--save" in nothing.stderr
+    assert "No chat to continue" in nothing.stderr and "--save" in nothing.stderr
 
     squish("run", MODEL, "-p", "What is the capital of Germany?", "--save", *GREEDY)
     alone = json.loads(squish("run", MODEL, "-p", "Name it again.", *GREEDY, "--json").stdout)
@@ -89,7 +89,7 @@ def test_a_chat_that_is_not_there_and_a_model_that_is_gone_are_named(squish: Squ
     told(chats, "Hi", "Ho", model="smollm2:136m")
     missing = squish("run", "--chat", "7", "-p", "Hi")
     assert (missing.returncode, missing.stdout) == (2, "")
-    assert "There is no chat 7" in missing.stderr and "squish chats list" in missing.stderr
+    assert "Chat 7 does not exist" in missing.stderr and "squish chats list" in missing.stderr
     gone = squish("run", "-c", "-p", "Hi")
     assert (gone.returncode, gone.stdout) == (3, "") and "smollm2:136m" in gone.stderr
     wrong = squish("run", "-c", MODEL, "-p", "Hi", "--temperature", "9")
@@ -200,7 +200,7 @@ def test_chats_are_listed_found_shown_and_removed(squish: Squish, chats: Chats) 
     assert [each["content"] for each in whole["messages"]] == ["How do tides work?", "The **Moon** pulls the water."]
 
     wrong = squish("chats", "rm", "2", "9")
-    assert wrong.returncode == 2 and "There is no chat 9" in wrong.stderr
+    assert wrong.returncode == 2 and "Chat 9 does not exist" in wrong.stderr
     assert len(json.loads(squish("chats", "list", "--json").stdout)) == 2, "all or nothing"
     assert "Deleted 2: Names for a cat" in squish("chats", "rm", "2").stderr
     assert [each["id"] for each in json.loads(squish("chats", "list", "--json").stdout)] == [1]
