@@ -70,6 +70,8 @@ def read(
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return FileValues(problems=(_syntax(str(error), text),))
+    except RecursionError:
+        return FileValues(problems=(Problem("it is nested too deeply.", hint="Fix it, or delete it."),))
     lines = _lines(text)
     problems: list[Problem] = []
     fixed = {name.partition(".")[0] for name in names if "." in name}

@@ -40,5 +40,5 @@ def keep(home: Path, name: str, values: Mapping[str, object]) -> None:
 def _read(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(read_regular(path, _LARGEST, follow=True).decode())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}

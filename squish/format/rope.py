@@ -96,7 +96,7 @@ def _entries(text: Mapping[str, Any]) -> dict[str, Entry]:
     else:
         return {}
     for entry in entries.values():
-        if is_number(theta):
+        if is_number(theta) or isinstance(theta, str):
             entry.setdefault("rope_theta", theta)
         if is_number(factor):
             entry.setdefault("partial_rotary_factor", factor)
@@ -161,6 +161,8 @@ def _mscale(factor: float, scale: object) -> float:
 
 def _settle_theta(text: dict[str, Any], arguments: Arguments, full: Entry, sliding: Entry) -> None:
     theta = full.get("rope_theta")
+    if isinstance(theta, str):
+        raise Ignored("rope_theta", theta)
     if not is_number(theta):  # nothing is said, or it is said for each layer
         return
     inner = text.get("attn_config")

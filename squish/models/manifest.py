@@ -42,6 +42,8 @@ class StoredFile:
     def __post_init__(self) -> None:
         if not is_inside(self.path):
             raise ValueError(f"{self.path!r} leaves the model's directory")
+        if self.size < 0:
+            raise ValueError(f"{self.path!r} has {self.size} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Manifest:
     installed_at: datetime
     files: tuple[StoredFile, ...] = ()
     pulled: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "context_length"):
+            if not 0 <= (value := getattr(self, name)) < 1 << 63:
+                raise ValueError(f"its {name} is {value}")
 
     @property
     def pull_command(self) -> str:
@@ -138,11 +145,13 @@ def read_manifest(path: Path) -> Manifest:
         manifest = msgspec.convert({"revision": None, "license": None} | values, Manifest)
         if directory_name(manifest.id).casefold() != path.name.casefold():
             raise ValueError(f"it is the manifest of {manifest.id}")
-    except (OSError, ValueError, InvalidName) as error:  # tomllib, msgspec and unicode errors are ValueErrors
+    except (OSError, ValueError, RecursionError, InvalidName) as error:  # tomllib, msgspec, unicode: ValueErrors
         if not path.exists():
             raise ModelNotFound(f"{path.name} is not installed any more.") from None
-        problem = error.strerror if isinstance(error, OSError) else error
-        reason = f"{path / MANIFEST} cannot be read: {problem}."
+        problem = str(error.strerror if isinstance(error, OSError) else error)
+        if isinstance(error, RecursionError):
+            problem = "it is nested too deeply"
+        reason = f"{path / MANIFEST} cannot be read: {problem.removesuffix('.')}."
         raise CorruptModel(reason, hint="Pull the model again with --force.") from error
     return manifest
 

@@ -73,6 +73,7 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         ("[key]\n", "line 1: key is not a setting. Did you mean keys?"),
         ("host = 'a'\nport = \n", "line 2: it is not TOML: Invalid value."),
         ("host = 'a", "line 1: it is not TOML: "),
+        (f"host = {'[' * 100_000}", "it is nested too deeply."),
     ],
 )
 def test_a_wrong_file_is_one_sentence_with_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -154,6 +154,13 @@ IGNORED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         "llama_4_scaling_beta",
         {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}},
     ),
+    ("llama", {"rope_theta": "100000"}, "rope_theta to '100000'", {"rope_theta": 100000}),
+    (
+        "llama",
+        {"rope_parameters": {"rope_theta": "100000", "rope_type": "default"}},
+        "rope_theta to '100000'",
+        {"rope_parameters": {"rope_theta": 100000, "rope_type": "default"}},
+    ),
     (
         "qwen2",
         {"rope_parameters": {"rope_theta": 1e4, "rope_type": "of-tomorrow"}},

@@ -181,6 +181,26 @@ def test_a_manifest_of_a_newer_squish_is_not_guessed_at(store: Store) -> None:
         store.find(ID)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("format = 1", f"format = {'[' * 100_000}", "nested too deeply"),
+        ("context_length = ", "context_length = -", "context_length is -"),
+        ("size = ", "size = -", "bytes"),
+    ],
+    ids=["deep", "context", "size"],
+)
+def test_a_manifest_that_was_edited_into_nonsense_hides_no_other_model(
+    store: Store, old: str, new: str, reason: str
+) -> None:
+    path = install(store).path / MANIFEST
+    install(store, "other:1b")
+    path.write_text(path.read_text().replace(old, new))
+    assert [each.id for each in store.list()] == ["other:1b"]
+    [problem] = store.problems()
+    assert reason in problem.reason
+
+
 def test_removing_a_link_leaves_what_it_leads_to(store: Store, tmp_path: Path) -> None:
     installed = install(store)
     real = installed.path.rename(tmp_path / "real")

@@ -24,7 +24,14 @@ using Rows = std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t,
 
 namespace {
 
-std::shared_ptr<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, float scale, int window,
+// A layer as Python holds it. nanobind's own shared_ptr to a Python object takes the GIL when it ends, which a node
+// does on MLX's thread: while Python waits for that thread with the GIL, as mx.clear_cache does, both wait forever.
+template <typename Layer>
+struct Held {
+    std::shared_ptr<const Layer> layer;
+};
+
+Held<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, float scale, int window,
                                       std::vector<float> speeds, bool adjacent, float position_scale, float stretch,
                                       std::vector<float> q_norm, std::vector<float> k_norm, float norm_eps,
                                       float norm_one, std::vector<float> sinks) {
@@ -33,10 +40,10 @@ std::shared_ptr<AttentionLayer> layer(int heads, int key_heads, int dims, int va
         2 * speeds.size() > size || (!q_norm.empty() && q_norm.size() != size) ||
         (!k_norm.empty() && k_norm.size() != size) || (!sinks.empty() && sinks.size() != static_cast<size_t>(heads)))
         throw std::invalid_argument("an attention layer of sizes that do not fit each other");
-    return std::make_shared<AttentionLayer>(AttentionLayer{heads, key_heads, dims, value_dims, window, scale,
-                                                           std::move(speeds), adjacent, position_scale, stretch,
-                                                           std::move(q_norm), std::move(k_norm), norm_eps, norm_one,
-                                                           std::move(sinks)});
+    return {std::make_shared<AttentionLayer>(AttentionLayer{heads, key_heads, dims, value_dims, window, scale,
+                                                            std::move(speeds), adjacent, position_scale, stretch,
+                                                            std::move(q_norm), std::move(k_norm), norm_eps, norm_one,
+                                                            std::move(sinks)})};
 }
 
 std::vector<RowPlan> plans(const Rows& rows) {
@@ -54,28 +61,28 @@ Result sorted(const std::vector<Array>& all, size_t rows) {
     return {all[0], {all.begin() + 1, middle}, {middle, all.end()}};
 }
 
-Result attend_rows(std::shared_ptr<AttentionLayer> layer, const Array& q, const Array& k, const Array& v,
+Result attend_rows(const Held<AttentionLayer>& held, const Array& q, const Array& k, const Array& v,
                    const Caches& keys, const Caches& values, const Rows& rows) {
-    return sorted(row_attention(std::move(layer), q, k, v, keys, values, plans(rows)), rows.size());
+    return sorted(row_attention(held.layer, q, k, v, keys, values, plans(rows)), rows.size());
 }
 
-Result run_block(std::shared_ptr<BlockLayer> layer, const Array& x, const Caches& keys, const Caches& values,
+Result run_block(const Held<BlockLayer>& held, const Array& x, const Caches& keys, const Caches& values,
                  const Rows& rows) {
-    return sorted(block(std::move(layer), x, keys, values, plans(rows)), rows.size());
+    return sorted(block(held.layer, x, keys, values, plans(rows)), rows.size());
 }
 
 using Norms = std::vector<std::pair<std::vector<float>, float>>;
 
-std::shared_ptr<BlockLayer> block_layer(std::shared_ptr<AttentionLayer> attention, const Norms& norms, float one,
-                                        const std::vector<Matrix>& matrices, int kind, bool exact) {
+Held<BlockLayer> block_layer(const Held<AttentionLayer>& attention, const Norms& norms, float one,
+                             const std::vector<Matrix>& matrices, int kind, bool exact) {
     if (norms.size() != 4 || matrices.size() != 7 || kind < kSilu || kind > kGelu)
         throw std::invalid_argument("a block has four norms and seven matrices");
     auto& m = matrices;
-    auto layer = std::make_shared<BlockLayer>(BlockLayer{std::move(attention), {}, one, m[0], m[1], m[2], m[3], m[4], m[5],
+    auto layer = std::make_shared<BlockLayer>(BlockLayer{attention.layer, {}, one, m[0], m[1], m[2], m[3], m[4], m[5],
                                                          m[6], static_cast<Gate>(kind), exact});
     for (size_t i = 0; i < 4; i++) layer->norms[i] = {norms[i].first, norms[i].second};
     check(*layer);
-    return layer;
+    return {std::move(layer)};
 }
 
 }  // namespace
@@ -92,11 +99,11 @@ void bind_layers(nb::module_& m) {
     m.def("rotate", &rotated, "x"_a, "dims"_a, "adjacent"_a, "scale"_a, "speeds"_a, "offset"_a);
     m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "causal"_a, "window"_a = 0, "mask"_a = nb::none(),
           "sinks"_a = nb::none());
-    nb::class_<AttentionLayer>(m, "AttentionLayer");
+    nb::class_<Held<AttentionLayer>>(m, "AttentionLayer");
     m.def("attention_layer", &layer, "heads"_a, "key_heads"_a, "dims"_a, "value_dims"_a, "scale"_a, "window"_a,
           "speeds"_a, "adjacent"_a, "position_scale"_a, "stretch"_a, "q_norm"_a, "k_norm"_a, "norm_eps"_a, "norm_one"_a,
           "sinks"_a);
-    nb::class_<BlockLayer>(m, "BlockLayer");
+    nb::class_<Held<BlockLayer>>(m, "BlockLayer");
     m.def("block_layer", &block_layer, "attention"_a, "norms"_a, "one"_a, "matrices"_a, "kind"_a, "exact"_a);
     m.def("block", &run_block, "layer"_a, "x"_a, "keys"_a, "values"_a, "rows"_a);
     m.def("attend_rows", &attend_rows, "layer"_a, "q"_a, "k"_a, "v"_a, "keys"_a, "values"_a, "rows"_a);
