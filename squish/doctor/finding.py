@@ -24,5 +24,5 @@ class Finding:
 
 def line(finding: Finding) -> str:
     """One finding for people."""
-    fix = f"\n{'':21}→ {finding.fix}" if finding.fix else ""
+    fix = f"\n{'':21}→ {clean(finding.fix)}" if finding.fix else ""
     return f"{_MARKS[finding.status]:7} {finding.topic:12} {clean(finding.reason)}{fix}"

@@ -16,7 +16,7 @@ import pytest
 
 from squish.config.settings import Settings
 from squish.doctor.computer import packages, places
-from squish.doctor.finding import Finding
+from squish.doctor.finding import Finding, line
 from squish.doctor.models import store
 from squish.doctor.network import hub, port
 from squish.models.store import directory_name
@@ -167,3 +167,7 @@ def test_versions_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch, set
     monkeypatch.setattr("importlib.metadata.requires", lambda name: ["click>=99,<100", "absent>=1", "x; extra == 'y'"])
     broken = [finding for finding in packages(settings) if finding.status == "broken"]
     assert [finding.reason.split(";")[0].split()[0] for finding in broken] == ["absent", "click"]
+
+
+def test_a_fix_that_names_a_file_cannot_control_the_terminal() -> None:
+    assert "\x1b" not in line(Finding("models", "broken", "x", "rm -r 'a\x1b]52;c;aGk=\x07b'"))

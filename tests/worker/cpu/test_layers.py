@@ -212,6 +212,14 @@ def test_the_kernels_refuse_what_does_not_fit() -> None:
             native().attend_rows(plan, *arguments)
 
 
+def test_a_node_that_ends_while_python_waits_for_it_does_not_wait_for_python() -> None:
+    """mx.clear_cache waits for all work with the GIL in its hand, as mlx-lm does at every 512th step."""
+    q, k = mx.zeros((1, 64, 96)), mx.zeros((1, 64, 32))
+    for _ in range(200):
+        mx.async_eval(attend(BatchCache([SequenceCache(None)]), layer(0), q, k, k))  # type: ignore[no-untyped-call]
+        mx.clear_cache()
+
+
 @pytest.mark.skipif("SQUISH_CPU_KERNEL" in os.environ, reason="it starts the others")
 def test_every_instruction_set_passes_these_tests() -> None:
     for name in native().kernels():
