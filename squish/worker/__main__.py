@@ -92,7 +92,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
-    from squish.worker.cpu.install import install, prepare_model
+    from squish.worker.cpu.install import compiles_first, install, prepare_model
     from squish.worker.hold import hold
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
@@ -104,6 +104,8 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     intake = Intake(inbox, channel.send)
     _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     hold(Path(load.path))
+    if compiles_first(cache_dir):
+        channel.send(Warned("Compiling the CPU engine for this machine: once, about half a minute."))
     engine = install(report, cache_dir, load.cpu_precision)
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
     exact = prepare_model(loaded.model)

@@ -32,13 +32,15 @@ class Opened:
     warning: str = ""
 
 
+def must_be_compiled(cache_dir: Path) -> bool:
+    """Whether `open_extension` will compile first, which takes half a minute. It imports mlx.core."""
+    return _wanted() and build.find(cache_dir) is None
+
+
 @cache
 def open_extension(cache_dir: Path) -> Opened:
     """The extension, compiled first where nothing fits. Call it after blas.prepare; it imports mlx.core."""
-    import mlx.core as mx
-
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    if not (build.supported() and on_cpu and (os.environ.get("SQUISH_BLAS") or "auto") == "auto"):
+    if not _wanted():
         return Opened(None)
     try:
         path = build.find(cache_dir) or build.build(cache_dir)
@@ -56,6 +58,13 @@ def module() -> Any:
     return sys.modules.get(_NAME)
 
 
+def _wanted() -> bool:
+    import mlx.core as mx
+
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    return build.supported() and on_cpu and (os.environ.get("SQUISH_BLAS") or "auto") == "auto"
+
+
 def _open(path: Path) -> Any:
     """Import the file and multiply by it once: types of another nanobind would not be ours. Raises what that raises."""
     import mlx.core as mx
@@ -67,7 +76,7 @@ def _open(path: Path) -> Any:
     weight, scales, biases = mx.quantize(mx.ones((16, 32)), 32, 4)
     mx.eval(native.products(mx.ones((1, 32)), [native.pack(weight, scales, biases, 4, 32)]))
     if native.kernel() == "portable" and not os.environ.get("SQUISH_CPU_KERNEL"):
-        raise ImportError("this processor has no AVX2; OpenBLAS is faster there")
+        raise build.CannotBuild("this processor has no AVX2", "OpenBLAS computes instead")
     native.set_threads(cores())
     sys.modules[_NAME] = native
     return native

@@ -43,6 +43,13 @@ def prepare(cache_dir: Path) -> blas.BlasReport:
     return blas.prepare(cache_dir)
 
 
+def compiles_first(cache_dir: Path) -> bool:
+    """Whether `install` will compile the extension, which takes half a minute, once on a machine."""
+    from squish.worker.cpu import extension
+
+    return extension.must_be_compiled(cache_dir)
+
+
 def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "int8") -> Engine:
     """Replace MLX's functions in this process. Call it once, before a model is loaded."""
     import mlx.core as mx
