@@ -24,7 +24,7 @@ Fits = Literal["yes", "tight", "no"]
 
 _CACHE_STEP = 256
 _PROCESS = 128_000_000
-_READING = 148_000_000  # of the process while it loads a model
+_READING = 132_000_000  # of the process while it loads a model
 _TIGHT = 0.9
 _QUANTIZED_BITS = 12  # a parameter; with fewer it is quantized
 _WIDENED = 10 / 9  # quantized weights on a CPU to stored ones, for 4 bits in groups of 64
@@ -130,7 +130,9 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
     if not machine.float32:
         return Estimate(context, stored, cache, overhead, shape.exact)
     if machine.packed:
-        return Estimate(context, stored, cache, max(overhead + cache, _READING - cache), shape.exact)
+        # Each matrix is there twice while it is packed; the embedding is the largest.
+        largest = stored * shape.vocabulary * shape.hidden // max(shape.parameters, 1)
+        return Estimate(context, stored, cache, max(overhead + cache, _READING + largest - cache), shape.exact)
     weights, read = 4 * shape.parameters, stored
     if weights + read + 2 * cache + overhead > machine.total:
         weights, read = int(stored * shape.widened), 0

@@ -13,6 +13,7 @@ from subprocess import DEVNULL
 
 import pytest
 
+from squish import figures as figures_of
 from squish.bench.measure import Figure, ratio, rows
 from squish.models.speeds import Speed, remember, speeds
 from squish.system.servers import servers
@@ -47,7 +48,7 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
     assert figures["first token, 128 tokens"]["cached_tokens"] == 0
     assert figures["first token, 128 tokens again"]["cached_tokens"] > 0
     speed = speeds(real_home / ".squish")[MODEL]
-    assert f"{speed.decode_tps:.1f} tok/s, measured" in squish("show", MODEL).stdout
+    assert f"{figures_of.speed(speed.decode_tps)}, measured" in squish("show", MODEL).stdout
     assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
 
 

@@ -133,7 +133,7 @@ def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -
             child.stdout.read()
             said = child.stderr.read()
         assert child.returncode == 130
-        assert re.fullmatch(r"Stopped at (5|6|7)\d %\. Run the same command to go on\.", said.strip())
+        assert re.fullmatch(r"Stopped at (5|6|7)\d %\. Run the same command to continue\.", said.strip())
 
 
 def test_an_error_takes_the_place_of_the_progress_bar(environment: dict[str, str], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def interrupt(command: list[str], environment: dict[str, str], when: Callable[[]
         assert child.poll() is None, child.stderr and child.stderr.read()
         child.send_signal(signal.SIGINT)
         said = child.communicate()[1]
-    assert child.returncode == 130
+    assert child.returncode == 130, said
     assert "Traceback" not in said
     return said
 

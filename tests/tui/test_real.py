@@ -37,19 +37,19 @@ async def test_a_chat_with_the_real_model(real_settings: Settings) -> None:
             await ready(pilot)
             # Chance may make any answer as long as it may be, minutes on a busy machine; the likeliest words never do.
             await command(pilot, "/set temperature 0")
-            await command(pilot, "/set max_tokens 24")
-            prompt(pilot).put("Count from one to three.")
+            await command(pilot, "/set max_tokens 2047")
+            prompt(pilot).put("Repeat the word lighthouse a thousand times.")
             await pilot.press("enter")
-            await wait_for(pilot, lambda: "TTFT" in note(pilot))
-            assert shown(pilot)
+            await wait_for(pilot, lambda: len(shown(pilot)) > 20)
             (status,) = runtime.sessions.status()
             assert (status.name, status.state) == (MODEL, "ready")
-
-            await command(pilot, "/set max_tokens 2047")
-            prompt(pilot).put("Tell me a very long story about a lighthouse.")
-            await pilot.press("enter")
-            await wait_for(pilot, lambda: len(pilot.app.screen.query(LiveMarkdown)) == 2 and len(shown(pilot)) > 20)
             await pilot.press("escape")
             await wait_for(pilot, lambda: "stopped" in note(pilot))
             assert len(shown(pilot)) > 20
+
+            await command(pilot, "/set max_tokens 24")
+            prompt(pilot).put("Count from one to three.")
+            await pilot.press("enter")
+            await wait_for(pilot, lambda: len(pilot.app.screen.query(LiveMarkdown)) == 2 and "TTFT" in note(pilot))
+            assert shown(pilot)
             await wait_for(pilot, lambda: runtime.sessions.status()[0].running == 0)

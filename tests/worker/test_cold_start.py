@@ -89,9 +89,10 @@ def test_without_what_was_found_out_before_the_answer_is_the_same(home: Path) ->
     text, _ = work(home, prompt="What is the capital of Italy?")
     shelf = home / ".squish" / "cache" / "tokenizers"
     kept = {path.name: path.read_bytes() for path in shelf.iterdir()}
-    assert len(kept) == 1
+    assert kept
     shutil.rmtree(shelf)
     again, modules = work(home, prompt="What is the capital of Italy?")
     assert again == text
     assert "transformers" in modules
-    assert {path.name: path.read_bytes() for path in shelf.iterdir()} == kept
+    [found] = shelf.iterdir()
+    assert kept[found.name] == found.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from squish.errors import CorruptModel, LoadFailed, SquishError, UnsupportedModel
 from squish.worker import memory
+from squish.worker.cpu import extension
 from squish.worker.load import LoadedModel, load
 
 CONFIG: dict[str, Any] = {
@@ -77,6 +79,12 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def broken(quantized: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(quantized, tmp_path / "broken"))
+
+
+@pytest.fixture(autouse=True)
+def _without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine without a compiler does; test_packed_layers has the other side."""
+    monkeypatch.delitem(sys.modules, extension._NAME, raising=False)
 
 
 cpu_only = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="a GPU takes weights as they are stored")
