@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
+_TICK = 0.25  # seconds until Ctrl-C is seen at the latest
+
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """asyncio.run, on such a loop."""
@@ -28,6 +30,15 @@ def runner() -> asyncio.Runner:
 
 
 class _Loop(asyncio.SelectorEventLoop):
+    """It wakes regularly: a signal just before the loop goes to sleep would be seen at the next event only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wake()
+
+    def _wake(self) -> None:
+        self.call_later(_TICK, self._wake)
+
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """What socket.getaddrinfo gives, and raises."""
         found: asyncio.Future[Any] = self.create_future()

@@ -69,7 +69,8 @@ def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[st
     assert theirs.endswith(" s")
     assert int(ours_cached) >= 64
     assert int(theirs_cached) >= 64
-    assert len(found["first token, 256 tokens"][0]) == 2  # nothing of it was in a cache
+    cached = found["first token, 256 tokens"][0][1:-1]
+    assert all(int(tokens) < 16 for tokens in cached)  # only what every prompt begins with was in a cache
     assert [name for name, *_ in lines[-2:]] == ["prefill, 256 tokens", "plain product of matrices"]
 
 

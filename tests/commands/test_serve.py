@@ -44,7 +44,7 @@ def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator
 
 def get(url: str, data: bytes | None = None, **headers: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=170) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -68,7 +68,7 @@ def test_a_preloaded_model_answers_a_request_that_a_signal_meets(environment: di
     with serving(environment, log, MODEL, "--keep-alive", "-1") as (process, url):
         body = {"model": MODEL, "prompt": "The sky is", "max_tokens": 20}
         request = urllib.request.Request(f"{url}/v1/completions", json.dumps(body | {"stream": True}).encode())
-        with urllib.request.urlopen(request, timeout=60) as stream:
+        with urllib.request.urlopen(request, timeout=170) as stream:
             assert stream.readline().startswith(b": ")
             process.send_signal(signal.SIGTERM)
             assert stream.read().endswith(b"data: [DONE]\n\n")

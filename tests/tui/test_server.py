@@ -50,7 +50,7 @@ async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings
                 await wait_for(pilot, short.done)
                 assert short.result()["object"] == "chat.completion"
                 await wait_for(pilot, lambda: "✓ done" in screen_text(pilot))
-                assert "chat/completions 127.0.0.1" in screen_text(pilot)
+                await wait_for(pilot, lambda: "chat/completions 127.0.0.1" in screen_text(pilot))
                 assert "Say hi" not in screen_text(pilot), "what is asked stays between client and model"
                 long = asyncio.create_task(asyncio.to_thread(post, app.server.url, "Tell a very long story.", 1500))
                 await wait_for(pilot, lambda: "▶ writing" in screen_text(pilot))
