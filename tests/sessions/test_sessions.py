@@ -122,6 +122,8 @@ async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_sam
     assert text(warm) == text(cold[0])
     [first], [second] = finished(cold[0]), finished(warm)
     assert first.usage.prompt_tokens == second.usage.prompt_tokens
+    cached = second.usage.cached_tokens  # to the token on a CPU, in blocks where numbers depend on cuts
+    assert cached == second.usage.prompt_tokens - 1 or cached % 64 == 0
     assert second.usage.prompt_tokens - second.usage.cached_tokens < 128
 
 
