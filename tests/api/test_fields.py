@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from squish.api import openapi
-from squish.api.openai import foreign, thinking, translate
+from squish.api.fields.efforts import EFFORTS
+from squish.api.fields.foreign import Level
+from squish.api.openai import foreign, translate
 from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, Message, ResponseFormat, SamplingParams
@@ -76,7 +78,7 @@ def test_every_switch_for_thinking_switches_it(fields: dict[str, Any], meant: bo
 def test_every_word_for_an_effort_is_in_the_document_and_in_the_message() -> None:
     described = str(openapi.openapi()["components"]["schemas"]["ReasoningSwitch"])
     message = refused(reasoning_effort="huge").message
-    for word in filter(None, thinking.EFFORTS):
+    for word in filter(None, EFFORTS):
         assert word in message
         assert word.startswith("disable") or word == "auto" or word in described
 
@@ -230,7 +232,7 @@ def msg(fields: dict[str, Any]) -> Any:
 
 
 def test_every_foreign_name_has_something_to_do_instead() -> None:
-    def hints(level: foreign.Level) -> list[str]:
+    def hints(level: Level) -> list[str]:
         return [
             level.unknown,
             *level.instead.values(),

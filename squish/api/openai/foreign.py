@@ -1,35 +1,10 @@
-"""Fields of other servers, and of OpenAI's past, that would change the answer: refused, with what to write instead.
-
-Who sends one expects it to work, whether it stands beside `model` or deeper. A field that is in no list is ignored, but
-for the objects that are nothing but a list of wishes: there every unknown name is refused. Pure.
-"""
+"""Fields of other servers, and of OpenAI's past, that would change the answer: refused, with what to write instead."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-import msgspec
-
-from squish.errors import InvalidInput
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Names at one level of a body. instead: what to do in place of each that is refused. known: if given, all others
-    are refused too, with what `unknown` says. inside: the levels below."""
-
-    instead: Mapping[str, str] = field(default_factory=dict)
-    inside: Mapping[str, Level] = field(default_factory=dict)
-    known: frozenset[str] | None = None
-    unknown: str = "Leave it out."
-
-    def refusal(self, name: str, value: msgspec.Raw) -> str | None:
-        """What to do instead of this field; None when it may stay."""
-        unknown = self.unknown if self.known is not None and name not in self.known else None
-        hint = self.instead.get(name, unknown)
-        return None if hint is None or bytes(value) in _HARMLESS.get(name, _OFF) else hint
-
+from squish.api.fields.foreign import Level
 
 _FORMAT = 'Use response_format: {"type": "%s", …}.'
 _SCHEMA, _REGEX, _LARK = _FORMAT % "json_schema", _FORMAT % "regex", _FORMAT % "lark"
@@ -45,8 +20,6 @@ _CHAT = "Use /v1/chat/completions."
 _MESSAGES = "Use messages, or /v1/completions."
 _NO_SEARCH = "Search first, and send what was found in messages."
 
-_OFF = (b"null", b"false", b'""', b"[]", b"{}", b"0", b"0.0")
-"""What changes nothing in most fields."""
 _ON = (b"null", b"true")
 _ONE = (b"null", b"1", b"1.0")
 _HARMLESS: Mapping[str, tuple[bytes, ...]] = {
@@ -68,7 +41,7 @@ _HARMLESS: Mapping[str, tuple[bytes, ...]] = {
     "verbosity": (b"null", b'"medium"'),
     "modalities": (b"null", b"[]", b'["text"]'),
 }
-"""Names whose values that change nothing are others than _OFF."""
+"""Names whose values that change nothing are others than OFF."""
 
 _COMMON: Mapping[str, str] = {
     "guided_json": _SCHEMA,
@@ -209,24 +182,6 @@ CHAT = Level(
         "reasoning": Level(known=frozenset({"enabled", "effort"}), unknown=_NOTHING),
         "chat_template_kwargs": Level(known=frozenset({"enable_thinking", "thinking"}), unknown=_PROMPT),
     },
+    harmless=_HARMLESS,
 )
-COMPLETION = Level({**_COMMON, **_NOT_IN_COMPLETIONS}, _INSIDE_BOTH)
-
-
-def refuse(body: bytes, level: Level) -> None:
-    """Raise InvalidInput for a field of this level, or below, in a body that is a JSON object."""
-    _refuse(msgspec.Raw(body.strip()), level, "")
-
-
-def _refuse(raw: msgspec.Raw, level: Level, at: str) -> None:
-    match bytes(memoryview(raw)[:1]):
-        case b"{":
-            for name, value in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).items():
-                path = f"{at}.{name}" if at else name
-                if hint := level.refusal(name, value):
-                    raise InvalidInput(f"{path[:200]} is not supported by this server.", hint=hint, param=path[:200])
-                if name in level.inside:
-                    _refuse(value, level.inside[name], path)
-        case b"[":
-            for i, item in enumerate(msgspec.json.decode(raw, type=list[msgspec.Raw])):
-                _refuse(item, level, f"{at}[{i}]")
+COMPLETION = Level({**_COMMON, **_NOT_IN_COMPLETIONS}, _INSIDE_BOTH, harmless=_HARMLESS)

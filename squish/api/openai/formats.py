@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from squish.api.openai import schemas, tools
+from squish.api.fields import schemas, tools
 from squish.api.openai.requests import Format
 from squish.errors import InvalidInput
 from squish.generation import ResponseFormat
@@ -63,7 +63,7 @@ def _schema(asked: Format) -> ResponseFormat:
         raise InvalidInput(message, param="response_format.schema")
     if given or (given is not None and asked.type == "json_schema"):
         lenient = False in (asked.strict, named.strict if named is not None else None)
-        return ResponseFormat("json_schema", schemas.schema_text(schemas.tidy(given, field), field), field, lenient)
+        return schemas.answer_format(given, field, lenient)
     if asked.type == "json_object" and (named is None or given is not None):
         return ResponseFormat("json_object")
     field = "response_format.json_schema" + (".schema" if named is not None else "")

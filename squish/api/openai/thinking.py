@@ -4,36 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from squish.api.fields.efforts import DEGREES, thinks
 from squish.api.openai.requests import ChatRequest, ReasoningSwitch
 from squish.errors import InvalidInput
 from squish.generation import Effort
-
-EFFORTS: Mapping[str, bool | None] = {
-    "none": False,
-    "off": False,
-    "disable": False,
-    "disabled": False,
-    "minimal": False,
-    "low": True,
-    "medium": True,
-    "high": True,
-    "xhigh": True,
-    "max": True,
-    "default": None,
-    "auto": None,
-    "": None,
-}
-"""None is what the model does by itself."""
-
-_DEGREES: Mapping[str, Effort] = {
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",
-    "max": "high",
-}
-"""For models that know three degrees."""
 
 _TYPES: Mapping[str, bool | None] = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
 
@@ -56,7 +30,7 @@ def effort(request: ChatRequest) -> Effort | None:
     asked_for = [request.reasoning_effort, request.think, request.thinking, request.reasoning]
     if isinstance(request.reasoning, ReasoningSwitch):
         asked_for.append(request.reasoning.effort)
-    found = {_DEGREES[word] for word in asked_for if isinstance(word, str) and word in _DEGREES}
+    found = {DEGREES[word] for word in asked_for if isinstance(word, str) and word in DEGREES}
     if len(found) > 1:
         raise InvalidInput(
             "reasoning_effort and another field ask for different efforts; send one of them.", param="reasoning_effort"
@@ -65,30 +39,22 @@ def effort(request: ChatRequest) -> Effort | None:
 
 
 def _wishes(request: ChatRequest) -> Iterator[tuple[str, bool | None]]:
-    yield "reasoning_effort", _word(request.reasoning_effort, "reasoning_effort", EFFORTS)
+    yield "reasoning_effort", thinks(request.reasoning_effort, "reasoning_effort")
     yield "enable_thinking", request.enable_thinking
     yield "think", _switch(request.think, "think")
     if isinstance(request.thinking, bool | str | None):
         yield "thinking", _switch(request.thinking, "thinking")
     else:
-        yield "thinking.type", _word(request.thinking.type, "thinking.type", _TYPES)
+        yield "thinking.type", thinks(request.thinking.type, "thinking.type", _TYPES)
     if isinstance(request.reasoning, bool | str | None):
         yield "reasoning", _switch(request.reasoning, "reasoning")
     else:
         yield "reasoning.enabled", request.reasoning.enabled
-        yield "reasoning.effort", _word(request.reasoning.effort, "reasoning.effort", EFFORTS)
+        yield "reasoning.effort", thinks(request.reasoning.effort, "reasoning.effort")
     if request.chat_template_kwargs is not None:
         yield "chat_template_kwargs.enable_thinking", request.chat_template_kwargs.enable_thinking
         yield "chat_template_kwargs.thinking", request.chat_template_kwargs.thinking
 
 
 def _switch(given: bool | str | None, field: str) -> bool | None:
-    return _word(given, field, EFFORTS) if isinstance(given, str) else given
-
-
-def _word(given: str | None, field: str, words: Mapping[str, bool | None]) -> bool | None:
-    if given is None:
-        return None
-    if given not in words:
-        raise InvalidInput(f"{field} must be one of {', '.join(filter(None, words))}.", param=field)
-    return words[given]
+    return thinks(given, field) if isinstance(given, str) else given

@@ -14,10 +14,11 @@ import msgspec
 
 from squish.api import bodies
 from squish.api.dialect import Asked, Reply
+from squish.api.fields.foreign import refuse
+from squish.api.fields.limits import MAX_INT, check_range, keep_alive
 from squish.api.openai import conversation, foreign, formats
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
 from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest
-from squish.config import durations
 from squish.errors import InvalidInput
 from squish.generation import (
     GenerationRequest,
@@ -29,7 +30,6 @@ from squish.generation import (
 from squish.sessions.engine import MAX_ROWS
 
 MAX_LOGPROBS = 5  # of a text completion, as with OpenAI; chats have 20
-MAX_INT = 2**31 - 1  # no count a client could mean is larger; larger ones do not fit the frames to the worker
 
 _SAME_IN_BOTH = (
     "temperature", "top_p", "top_k", "min_p", "seed", "n",
@@ -64,7 +64,7 @@ def _head(prefix: str, request: CommonRequest) -> Head:
 def decode(body: bytes, kind: type[RequestT]) -> RequestT:
     """A request body as a value. Raises InvalidInput, with the path of the field where there is one."""
     request = bodies.decode(body, kind)
-    foreign.refuse(body, foreign.CHAT if issubclass(kind, ChatRequest) else foreign.COMPLETION)
+    refuse(body, foreign.CHAT if issubclass(kind, ChatRequest) else foreign.COMPLETION)
     _refuse_unsupported(request)
     return request
 
@@ -100,7 +100,7 @@ def completion_to_generation(request: CompletionRequest) -> GenerationRequest:
     else:
         assert request.prompt is not None
         prompts, param = _prompts(request.prompt), "prompt"
-    _check_range(request.logprobs, "logprobs", 0, MAX_LOGPROBS)
+    check_range(request.logprobs, "logprobs", 0, MAX_LOGPROBS)
     extra = {"logprobs": request.logprobs is not None, "top_logprobs": request.logprobs}
     return _generation(request, prompts, (request.max_tokens, "max_tokens"), param, extra)
 
@@ -120,29 +120,17 @@ def _generation(
     if rows > MAX_ROWS:
         field = "n" if sampling.n > 1 else prompt_param
         raise InvalidInput(f"One request can have {MAX_ROWS} answers, not {rows}.", param=field)
-    return GenerationRequest(request.model, tuple(prompts), sampling, _keep_alive(request.keep_alive))
-
-
-def _keep_alive(given: float | str | None) -> float | None:
-    """Seconds; as a text they can have a unit."""
-    try:
-        if given is None:
-            return None
-        return durations.seconds(given) if isinstance(given, str) else durations.checked(given)
-    except ValueError:
-        message = f"keep_alive {str(given)[:40]!r} is not a time."
-        hint = 'Send seconds, or a text like "5m" or "1h30m"; -1 is forever, 0 unloads the model.'
-        raise InvalidInput(message, hint=hint, param="keep_alive") from None
+    return GenerationRequest(request.model, tuple(prompts), sampling, keep_alive(request.keep_alive))
 
 
 def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapping[str, object]) -> SamplingParams:
     max_tokens, limit_param = limit
     if max_tokens == -1:
         max_tokens = MAX_INT  # the engine ends at the end of the context
-    _check_range(max_tokens, limit_param, 1, note="; -1 is as many as the context holds")
-    _check_range(request.top_k, "top_k", -1)
+    check_range(max_tokens, limit_param, 1, note="; -1 is as many as the context holds")
+    check_range(request.top_k, "top_k", -1)
     for token in request.logit_bias or ():
-        _check_range(token, "logit_bias")
+        check_range(token, "logit_bias")
     given = {name: getattr(request, name) for name in _SAME_IN_BOTH} | dict(extra)
     given["max_tokens"] = request.default_max_tokens if max_tokens is None else max_tokens
     given["stop"] = tuple(filter(None, [request.stop] if isinstance(request.stop, str) else request.stop or ()))
@@ -153,12 +141,6 @@ def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapp
     if request.top_k == -1:
         given["top_k"] = 0
     return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in given.items() if v is not None})
-
-
-def _check_range(value: int | None, field: str, low: int = -MAX_INT, high: int = MAX_INT, *, note: str = "") -> None:
-    """Refuse what would not even fit a frame to the worker."""
-    if value is not None and not low <= value <= high:
-        raise InvalidInput(f"{field} must be between {low} and {high}{note}.", param=field)
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Prompt]:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from squish.errors import InvalidInput
+from squish.generation import ResponseFormat
 from squish.text import whole
 
 MAX_DEPTH = 100
@@ -69,6 +70,11 @@ def _tidied(key: str, value: Any) -> Any:
 
 def _absent(key: str, value: Any) -> bool:
     return value is None and key not in ("const", "default")
+
+
+def answer_format(schema: dict[str, Any], at: str, lenient: bool) -> ResponseFormat:
+    """What holds an answer to a schema. Raises InvalidInput naming the field."""
+    return ResponseFormat("json_schema", schema_text(tidy(schema, at), at), at, lenient)
 
 
 def schema_text(schema: dict[str, Any], at: str) -> str:
