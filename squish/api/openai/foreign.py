@@ -22,7 +22,7 @@ _NO_SEARCH = "Search first, and send what was found in messages."
 
 _ON = (b"null", b"true")
 _ONE = (b"null", b"1", b"1.0")
-_HARMLESS: Mapping[str, tuple[bytes, ...]] = {
+HARMLESS: Mapping[str, tuple[bytes, ...]] = {
     **dict.fromkeys(("include_reasoning", "separate_reasoning", "stream_reasoning", "do_sample"), _ON),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens", "detokenize"), _ON),
     **dict.fromkeys(
@@ -43,7 +43,7 @@ _HARMLESS: Mapping[str, tuple[bytes, ...]] = {
 }
 """Names whose values that change nothing are others than OFF."""
 
-_COMMON: Mapping[str, str] = {
+COMMON: Mapping[str, str] = {
     "guided_json": _SCHEMA,
     "guided_regex": _REGEX,
     "guided_grammar": _LARK,
@@ -167,7 +167,7 @@ _INSIDE_BOTH: Mapping[str, Level] = {
 }
 
 CHAT = Level(
-    {**_COMMON, **_NOT_IN_CHATS},
+    {**COMMON, **_NOT_IN_CHATS},
     {
         **_INSIDE_BOTH,
         "messages": Level(
@@ -182,6 +182,6 @@ CHAT = Level(
         "reasoning": Level(known=frozenset({"enabled", "effort"}), unknown=_NOTHING),
         "chat_template_kwargs": Level(known=frozenset({"enable_thinking", "thinking"}), unknown=_PROMPT),
     },
-    harmless=_HARMLESS,
+    harmless=HARMLESS,
 )
-COMPLETION = Level({**_COMMON, **_NOT_IN_COMPLETIONS}, _INSIDE_BOTH, harmless=_HARMLESS)
+COMPLETION = Level({**COMMON, **_NOT_IN_COMPLETIONS}, _INSIDE_BOTH, harmless=HARMLESS)

@@ -16,6 +16,7 @@ from squish.api import bodies
 from squish.api.dialect import Asked, Reply
 from squish.api.fields.foreign import refuse
 from squish.api.fields.limits import MAX_INT, check_range, keep_alive
+from squish.api.fields.sampling import sampling
 from squish.api.openai import conversation, foreign, formats
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
 from squish.api.openai.requests import ChatRequest, CommonRequest, CompletionRequest
@@ -33,7 +34,7 @@ MAX_LOGPROBS = 5  # of a text completion, as with OpenAI; chats have 20
 
 _SAME_IN_BOTH = (
     "temperature", "top_p", "top_k", "min_p", "seed", "n",
-    "frequency_penalty", "presence_penalty", "repetition_penalty",
+    "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "stop",
 )  # fmt: skip
 """Fields that SamplingParams has under the same name, where absent means its default."""
 
@@ -115,32 +116,18 @@ def _generation(
     """limit: of tokens, and the field it came in. extra: fields of SamplingParams that only this endpoint has."""
     if not request.model.strip():
         raise InvalidInput("model must not be empty.", param="model")
-    sampling = _sampling(request, limit, extra)
-    rows = len(prompts) * sampling.n
+    params = _sampling(request, limit, extra)
+    rows = len(prompts) * params.n
     if rows > MAX_ROWS:
-        field = "n" if sampling.n > 1 else prompt_param
+        field = "n" if params.n > 1 else prompt_param
         raise InvalidInput(f"One request can have {MAX_ROWS} answers, not {rows}.", param=field)
-    return GenerationRequest(request.model, tuple(prompts), sampling, keep_alive(request.keep_alive))
+    return GenerationRequest(request.model, tuple(prompts), params, keep_alive(request.keep_alive))
 
 
 def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapping[str, object]) -> SamplingParams:
-    max_tokens, limit_param = limit
-    if max_tokens == -1:
-        max_tokens = MAX_INT  # the engine ends at the end of the context
-    check_range(max_tokens, limit_param, 1, note="; -1 is as many as the context holds")
-    check_range(request.top_k, "top_k", -1)
-    for token in request.logit_bias or ():
-        check_range(token, "logit_bias")
     given = {name: getattr(request, name) for name in _SAME_IN_BOTH} | dict(extra)
-    given["max_tokens"] = request.default_max_tokens if max_tokens is None else max_tokens
-    given["stop"] = tuple(filter(None, [request.stop] if isinstance(request.stop, str) else request.stop or ()))
     given["response_format"] = formats.response_format(request.response_format)
-    given["logit_bias"] = tuple((request.logit_bias or {}).items())
-    if request.top_p == 0:  # a nucleus of one token
-        given["top_p"], given["temperature"] = 1.0, 0.0
-    if request.top_k == -1:
-        given["top_k"] = 0
-    return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in given.items() if v is not None})
+    return sampling(given, *limit, request.default_max_tokens)
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Prompt]:
