@@ -197,10 +197,14 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Seconds in the worker: from a request's arrival to its first token, and from there to its last."""
+    """Seconds in the worker: from a request's arrival to its first token, and from there to its last.
+
+    load: seconds before that, for which the request waited for its model to be loaded; 0 where it was loaded already.
+    """
 
     ttft: float
     decode: float
+    load: float = 0.0
 
     def decode_tps(self, completion_tokens: int) -> float:
         """Tokens per second after the first token; 0 when there was no second one."""

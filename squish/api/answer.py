@@ -5,11 +5,10 @@ Leaving a handler, for whatever reason, leaves the generation's block, and that 
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from sanic import HTTPResponse, Request
@@ -18,8 +17,6 @@ from squish.api import stream
 from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.metrics import Metrics
-from squish.api.models import check_model, pull_first
-from squish.api.transport.connection import read_body
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
@@ -31,38 +28,20 @@ _CANCELLED = "The request was cancelled at the server before its answer was comp
 
 _LONGEST_NOTE = 200
 
-LARGE_BODY = 65_536
-"""Bytes from which on a body is read in a thread, so that nobody else waits for it."""
 
-
-Handler = Callable[[Request], Coroutine[Any, Any, HTTPResponse | None]]
-
-
-def answering(read: Callable[[bytes], Asked]) -> Handler:
-    """A handler for requests whose body asks for an answer. read: what a body asks for."""
-
-    async def handle(request: Request) -> HTTPResponse | None:
-        return await answer(request, read)
-
-    return handle
-
-
-async def answer(request: Request, read: Callable[[bytes], Asked]) -> HTTPResponse | None:
-    """The response to send, or None when it was streamed. read: what a body asks for.
+async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
+    """The response to send, or None when it was streamed.
 
     Raises SquishError and Refused while no header is out.
     """
     context = request.app.ctx
-    asked = await _asked(request, read)
-    check_model(asked.generation.model)
-    await context.opening.passed()
-    generation_request = msgspec.structs.replace(asked.generation, client=_asker(request))
-    with pull_first(generation_request.model):
-        admission = context.runtime.sessions.generate(generation_request)
+    sessions: SessionManager = context.runtime.sessions
+    async with context.services.asking(asked.generation.model):
+        admission = sessions.generate(msgspec.structs.replace(asked.generation, client=asker(request)))
     async with admission as generation:
         events = _Observed(generation, request, context.metrics, asked.rows_per_prompt)
         if asked.stream:
-            loading = partial(_is_loading, context.runtime.sessions, generation.request.model)
+            loading = partial(_is_loading, sessions, generation.request.model)
             await stream.send_stream(request, events, asked.reply, context.options.timing, loading)
             return None
         rows = [Row() for _ in range(generation.rows)]
@@ -72,20 +51,11 @@ async def answer(request: Request, read: Callable[[bytes], Asked]) -> HTTPRespon
     return json_response(asked.reply.whole(rows))
 
 
-async def _asked(request: Request, read: Callable[[bytes], Asked]) -> Asked:
-    """What is asked for. Large bodies take turns: threads beside each other would starve the loop together."""
-    body = await read_body(request)
-    if len(body) < LARGE_BODY:
-        return read(body)
-    async with request.app.ctx.large_body:
-        return await asyncio.to_thread(read, body)
-
-
 def _is_loading(sessions: SessionManager, model: str) -> bool:
     return any(status.name == model and status.state == "loading" for status in sessions.status())
 
 
-def _asker(request: Request) -> str:
+def asker(request: Request) -> str:
     """The route and the other end's address, as whoever watches the server sees them."""
     info = request.conn_info
     address = f" {info.client_ip}" if info is not None and info.client_ip else ""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from squish.api import access, dialects
-from squish.api.answer import answering
 from squish.api.error_handler import JsonErrors
 from squish.api.health import get_health
 from squish.api.metrics import Metrics, get_metrics
 from squish.api.models import get_model, list_models
 from squish.api.opening import Opening
 from squish.api.options import Options
+from squish.api.routing import add_routes
+from squish.api.services import Services
 from squish.api.transport.application import App, new_app
 from squish.runtime import Runtime
 
@@ -21,8 +20,7 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app = new_app(JsonErrors())
     app.ctx.runtime = runtime
     app.ctx.options = options
-    app.ctx.opening = opening or Opening()
-    app.ctx.large_body = asyncio.Lock()
+    app.ctx.services = Services(runtime, options, opening or Opening())
     app.ctx.metrics = Metrics(runtime.sessions)
     access.install(app)
     read = ("GET", "HEAD")
@@ -31,7 +29,5 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app.add_route(list_models, "/v1/models", methods=read)
     app.add_route(get_model, "/v1/models/<id:path>", methods=read)
     for dialect in dialects.DIALECTS:
-        for path, reader in dialect.answers.items():
-            name = path.strip("/").replace("/", "_")
-            app.add_route(answering(reader), path, methods=("POST",), name=name, stream=True)
+        add_routes(app, dialect)
     return app

@@ -1,18 +1,20 @@
 """What a dialect of HTTP API has to bring: Structs, and pure functions between them and the values of generation.py.
 
-A dialect decodes a body to an `Asked`: what to generate, and the `Reply` that says it in the dialect's shapes.
-Everything else (keys, admission, streams, clients that leave, the log) is the same for all of them.
+A dialect decodes a body to an `Asked`: what to generate, and the `Reply` that says it in the dialect's shapes. Whatever
+else it is asked for is a `Route`. Everything else (keys, admission, streams, clients that leave, the log) is the same
+for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from squish.api.errors import Failure
+from squish.api.services import Services
 from squish.generation import (
     Finished,
     FinishReason,
@@ -20,12 +22,14 @@ from squish.generation import (
     GenerationRequest,
     ReasoningDelta,
     TextDelta,
+    Timings,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
 )
 
+Value = TypeVar("Value")
 RowEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finished
 
 
@@ -39,6 +43,7 @@ class Row:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    timings: Timings = field(default_factory=lambda: Timings(0.0, 0.0))
     stop: str | None = None
 
     def add(self, event: RowEvent) -> None:
@@ -50,8 +55,8 @@ class Row:
                 self.reasoning += text
             case ToolCallDelta():
                 self._add_call(event)
-            case Finished(reason=reason, usage=usage, stop=stop):
-                self.reason, self.usage, self.stop = reason, usage, stop
+            case Finished(reason=reason, usage=usage, timings=timings, stop=stop):
+                self.reason, self.usage, self.timings, self.stop = reason, usage, timings, stop
 
     def _add_call(self, event: ToolCallDelta) -> None:
         if event.call_index >= len(self.tool_calls):
@@ -110,11 +115,66 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """An answer with a status of its own. A text is sent as plain text, None as nothing."""
+
+    body: msgspec.Struct | str | None = None
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """An answer that comes bit by bit, as a progress does. failed: what is said when it breaks off.
+
+    No header is sent before the first item is there: what fails until then has a status.
+    """
+
+    frames: Frames
+    items: AsyncIterator[msgspec.Struct]
+    failed: Callable[[Failure], Sequence[msgspec.Struct]]
+
+
+Outcome = Asked | Pieces | Said | msgspec.Struct
+
+
+class Call(Protocol):
+    """A request as its route sees it. parts: of the path, decoded, by name. client: who asks, for people to read."""
+
+    services: Services
+    parts: Mapping[str, str]
+    client: str
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+    async def read(self, reader: Callable[[bytes], Value]) -> Value:
+        """What a function makes of the body, for a large one in a thread. Raises what that raises, and what HTTP
+        does."""
+
+    def note(self, text: str) -> None:
+        """Put this into the log's line about the request. No prompt, no key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What else than an answer can be asked for, or an answer that is more than its body.
+
+    path: as Sanic writes it, with `<name>` for a part and `<name:path>` for the rest. handle: gives what to send; what
+    it raises (SquishError, Refused) is worded by the dialect.
+    """
+
+    method: str
+    path: str
+    handle: Callable[[Call], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """prefixes: of the paths whose failures it words. paths: those it has, as an error lists them.
 
     answers: paths to which bodies are posted that ask for an answer, and what such a body asks for (InvalidInput naming
-    the field otherwise). error: a failure and the request's id as JSON. id_header: has that id beside X-Request-Id.
+    the field otherwise). error: a failure and the request's id as JSON. routes: everything else that it has. id_header:
+    has the request's id beside X-Request-Id.
     """
 
     name: str
@@ -122,4 +182,5 @@ class Dialect:
     paths: tuple[str, ...]
     answers: Mapping[str, Callable[[bytes], Asked]]
     error: Callable[[Failure, str], msgspec.Struct]
+    routes: tuple[Route, ...] = ()
     id_header: str | None = None

@@ -1,4 +1,4 @@
-"""One generation as a stream: server-sent events, or whatever its reply is framed in.
+"""One generation as a stream, or a progress: server-sent events, or whatever it is framed in.
 
 Errors that come soon are raised, so that they can still be JSON with a status. Once the headers are out, comments keep
 proxies from giving up, and a failure is one last piece with the error.
@@ -7,13 +7,14 @@ proxies from giving up, and a failure is one last piece with the error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import msgspec
 from sanic import Request
 
 from squish import generation as gen
-from squish.api.dialect import Reply, Row
-from squish.api.errors import report, to_failure
+from squish.api.dialect import Frames, Pieces, Reply, Row
+from squish.api.errors import Failure, report, to_failure
 from squish.api.options import Timing
 from squish.api.transport.response import Response
 
@@ -32,21 +33,46 @@ async def send_stream(
     """
     frames = reply.frames
     first = await _first_answer(events, timing, loading)
-    response = await request.respond(
-        Response(
-            content_type=frames.content_type,
-            headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-        )
-    )
+
+    async def fill(send: Send) -> None:
+        await send(frames.comment(_news(first)))
+        rows = await _send_events(send, events, reply, first, timing.comments)
+        await send(b"".join(map(frames.data, reply.last(rows))) + frames.end)
+
+    await _send(request, frames, fill, reply.failed)
+
+
+async def send_pieces(request: Request, pieces: Pieces) -> None:
+    """Answer a request with what comes bit by bit. Raises only while no header is out."""
+    frames = pieces.frames
+    first = await anext(pieces.items, None)
+
+    async def fill(send: Send) -> None:
+        if first is not None:
+            await send(frames.data(first))
+        async for item in pieces.items:
+            await send(frames.data(item))
+        await send(frames.end)
+
+    await _send(request, frames, fill, pieces.failed)
+
+
+async def _send(
+    request: Request,
+    frames: Frames,
+    fill: Callable[[Send], Awaitable[None]],
+    failed: Callable[[Failure], Sequence[msgspec.Struct]],
+) -> None:
+    """Send a header, then what `fill` sends, and what is said when that fails."""
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    response = await request.respond(Response(content_type=frames.content_type, headers=headers))
     try:
-        await response.send(frames.comment(_news(first)))
-        rows = await _send_events(response.send, events, reply, first, timing.comments)
-        await response.send(b"".join(map(frames.data, reply.last(rows))) + frames.end)
+        await fill(response.send)
     except Exception as error:  # noqa: BLE001  (with the headers out, this is the last place that can tell the client)
         report(error, request.ctx.id)
         failure = to_failure(error)
         request.ctx.broken = failure.code
-        await response.send(b"".join(map(frames.data, reply.failed(failure))))
+        await response.send(b"".join(map(frames.data, failed(failure))))
     await response.eof()
 
 

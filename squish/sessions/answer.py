@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from squish.errors import SquishError
-from squish.generation import Finished, GenerationEvent, GenerationRequest, Timings, Usage
+from squish.generation import Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
 from squish.sessions.activity import Log, Trace
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class Generation:
         self._engine = engine
         self._log = log
         self._trace: Trace | None = None
+        self._loading_since: float | None = None
+        self._load = 0.0  # seconds
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -63,10 +68,22 @@ class Generation:
         """Ask the rows to end. What was generated stays; each row finishes with reason "cancelled"."""
         self._engine.cancel(self)
 
+    def begin(self) -> None:
+        """It goes to a worker that has loaded the model (for the engine)."""
+        self.sent = True
+        self.attempts += 1
+        if self._loading_since is not None:
+            self._load += time.monotonic() - self._loading_since
+            self._loading_since = None
+
     def put(self, event: GenerationEvent) -> None:
         """Hand over an event (for the engine)."""
-        if isinstance(event, Finished):
+        if isinstance(event, Loading):
+            self._loading_since = time.monotonic()
+        elif isinstance(event, Finished):
             self.unfinished.discard(event.index)
+            timings = msgspec.structs.replace(event.timings, load=self._load)
+            event = msgspec.structs.replace(event, timings=timings)
         if self._trace:
             self._trace.see(event)
         self._events.put_nowait(event)

@@ -181,8 +181,7 @@ class Engine:
 
     def _send(self, request: int, generation: Generation) -> None:
         assert self._worker is not None
-        generation.sent = True
-        generation.attempts += 1
+        generation.begin()
         self._worker.send(Generate(request, generation.request.prompts, generation.request.sampling))
 
     def _ensure_worker(self) -> None:

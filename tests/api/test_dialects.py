@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 from squish.api import bodies, dialects
-from squish.api.dialect import Asked, Dialect, Frames, Row
+from squish.api.dialect import Asked, Call, Dialect, Frames, Pieces, Route, Row, Said
 from squish.api.errors import Failure
 from squish.api.frames import JsonLines, NamedEvents
 from squish.api.options import Options, Timing
+from squish.api.routing import LARGE_BODY
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, QueueFull, WorkerDied
 from squish.generation import (
@@ -99,7 +100,44 @@ def dialect(frames: Frames) -> Dialect:
     def error(failure: Failure, request_id: str) -> Broken:
         return Broken(failure.message, request_id)
 
-    return Dialect("test", ("/test",), ("/test/wish", "/test/none"), {"/test/wish": read}, error, id_header="wish-id")
+    paths = ("/test/wish", "/test/none")
+    return Dialect("test", ("/test",), paths, {"/test/wish": read}, error, routes(frames), id_header="wish-id")
+
+
+def routes(frames: Frames) -> tuple[Route, ...]:
+    """What the dialect has beside answers."""
+
+    async def show(call: Call) -> Piece:
+        async with call.services.asking(call.parts["name"]):
+            call.services.runtime.store.find(call.parts["name"])
+        return Piece("never")
+
+    async def remove(call: Call) -> Said:
+        wish = await call.read(lambda body: bodies.decode(body, Wish))
+        call.note("removed")
+        return Said(Piece(f"{wish.say} {call.parts['name']} {call.query.get('at')}"), 202)
+
+    async def root(call: Call) -> Said:
+        return Said("It runs.")
+
+    async def progress(call: Call) -> Pieces:
+        wish = await call.read(lambda body: bodies.decode(body, Wish))
+
+        async def items() -> AsyncIterator[msgspec.Struct]:
+            for letter in wish.say:
+                if letter == "!":
+                    raise WorkerDied("It died.")
+                yield Piece(letter)
+
+        return Pieces(frames, items(), lambda failure: [Broken(failure.code)])
+
+    return (
+        Route("GET", "/test/named/<name:path>", show),
+        Route("DELETE", "/test/named/<name:path>", remove),
+        Route("HEAD", "/test", root),
+        Route("GET", "/test", root),
+        Route("POST", "/test/progress", progress),
+    )
 
 
 @pytest.fixture(params=[NamedEvents(), JsonLines()], ids=["events", "lines"])
@@ -186,7 +224,11 @@ async def test_failures_are_worded_by_the_dialect_of_the_path(server: Server) ->
         ("POST", "/test/wish", b"{", 400),
         ("GET", "/test/wish", None, 405),
         ("GET", "/test/nowhere", None, 404),
-        ("DELETE", "/test", None, 404),
+        ("DELETE", "/test", None, 405),
+        ("GET", "/test/named/none:1b", None, 404),
+        ("GET", "/test/named/..%2fetc", None, 404),
+        ("DELETE", "/test/named/x", {"say": 1}, 400),
+        ("POST", "/test/progress", {"say": "!"}, 500),
     ]
     for method, path, body, status in cases:
         answer = await ask(server, method, path, body, **{"x-request-id": "abc"})
@@ -201,6 +243,34 @@ async def test_failures_are_worded_by_the_dialect_of_the_path(server: Server) ->
     other = await ask(server, "GET", "/tester")
     assert other.error["code"] == "unknown_url"
     assert "wish-id" not in other.headers
+
+
+async def test_what_else_can_be_asked_for(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "squish.access")
+    removed = await ask(server, "DELETE", "/test/named/a%2Fb:1b?at=once", {"say": "Bye"})
+    assert (removed.status, json.loads(removed.body)) == (202, {"type": "piece", "text": "Bye a/b:1b once"})
+    assert "removed" in caplog.text
+    large = await ask(server, "DELETE", "/test/named/x", {"say": "y" * LARGE_BODY})
+    assert json.loads(large.body)["text"] == "y" * LARGE_BODY + " x None"
+    found = await ask(server, "GET", "/test")
+    assert (found.status, found.headers["content-type"], found.body) == (200, "text/plain; charset=utf-8", b"It runs.")
+    assert (await ask(server, "HEAD", "/test")).body == b""
+    missing = json.loads((await ask(server, "GET", "/test/named/none:1b")).body)
+    assert "squish pull none:1b" in missing["why"]
+
+
+async def test_progress_comes_bit_by_bit_and_breaks_off_in_the_dialects_words(server: Server) -> None:
+    async with connected(server, request_bytes("POST", "/test/progress", {"say": "ab"})) as (reader, _):
+        assert [value["text"] for value in said(await reader.read())] == ["a", "b"]
+    async with connected(server, request_bytes("POST", "/test/progress", {"say": "a!"})) as (reader, _):
+        assert said(await reader.read())[-1] == {"type": "broken", "why": "worker_died", "id": ""}
+
+
+async def test_routes_need_the_key_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialects, "DIALECTS", (*dialects.DIALECTS, dialect(JsonLines())))
+    async with scripted(Settings(home=tmp_path, cache_dir=tmp_path / "models", api_key="k")) as server:
+        assert (await ask(server, "GET", "/test")).status == 401
+        assert (await ask(server, "GET", "/test", **{"x-api-key": "k"})).status == 200
 
 
 async def test_a_header_that_is_refused_is_worded_by_the_dialect_of_its_path(server: Server) -> None:

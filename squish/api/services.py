@@ -1,0 +1,37 @@
+"""What the routes of one application share: the program behind it, how it was started, and the way to a model by name.
+
+What a dialect keeps between two requests is an object here, so that it belongs to one application, not to the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from squish.api.models import check_model, pull_first
+from squish.api.opening import Opening
+from squish.api.options import Options
+from squish.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """opening: when models may be asked. large_body: held while a large body is read, so that they take turns."""
+
+    runtime: Runtime
+    options: Options
+    opening: Opening
+    large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @asynccontextmanager
+    async def asking(self, model: str) -> AsyncIterator[None]:
+        """Around whatever asks for a model by the name that a client wrote: it waits until the server is open.
+
+        Raises ModelNotFound, which says how to pull it; QueueFull and Refused (503) while the server is not open.
+        """
+        check_model(model)
+        await self.opening.passed()
+        with pull_first(model):
+            yield
