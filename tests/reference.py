@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from squish import errors
+from squish.api import openapi
 from squish.api.errors import to_failure
 from squish.cli import cli
 from squish.commands.exits import Exit, of
@@ -118,6 +119,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors_page(),
         "keys.md": keys_page(),
         "modules.md": modules_page(),
+        "openapi.yaml": openapi.document(),
     }
 
 

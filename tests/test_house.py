@@ -78,6 +78,20 @@ def test_a_dozen_modules_at_the_top() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 12
 
 
+def scope_of(path: Path) -> str:
+    """A dialect of the API has names of its own, which its protocol gave it; the rest of Squish shares one."""
+    return str(path.parent) if (path.parent / "dialect.py").is_file() and path.parent != PACKAGE / "api" else "squish"
+
+
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault((scope_of(path), node.name), []).append(str(path.relative_to(PACKAGE)))
+    assert {name: places for (_, name), places in found.items() if len(places) > 1} == {}
+
+
 # Words that a native speaker would not write. "There is no …" is English; "x is no file" is not.
 ODD = re.compile(r"(?<!there )\bis no [a-z]+\b|\bmend(s|ed|ing)?\b|\bfor ever\b", re.IGNORECASE)
 PAGES = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]

@@ -42,7 +42,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Shutdown:
     """How a server is told to end. gently: requests in flight have `drain` seconds; at_once: they are cut off."""
 
     gently: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,7 +60,7 @@ async def serve(
     runtime: Runtime,
     options: Options,
     *,
-    stop: Stop,
+    stop: Shutdown,
     on_ready: Callable[[Address], None] = lambda address: None,
     opening: Opening | None = None,
 ) -> None:
@@ -108,7 +108,7 @@ async def _bind(app: App, host: str, port: int, connections: set[Connection]) ->
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror or error}.", param="host") from None
 
 
-async def _end(connections: set[Connection], stop: Stop) -> None:
+async def _end(connections: set[Connection], stop: Shutdown) -> None:
     """Let requests in flight end for a while, then cut them off and wait until their handlers have let go."""
     try:
         async with asyncio.timeout(stop.drain):

@@ -23,14 +23,14 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class TokenCost:
     """What a token uses of a model. read: bytes, as they are stored. operations: of its matrix products."""
 
     read: int
     operations: int
 
 
-def weights_of(model: Path) -> Weights:
+def cost_of(model: Path) -> TokenCost:
     """Raises CorruptModel for a file that cannot be read, and OSError."""
     try:
         config = msgspec.json.decode((model / "config.json").read_bytes(), type=dict[str, Any])
@@ -49,7 +49,7 @@ def weights_of(model: Path) -> Weights:
         layer, _, kind = tensor.name.rpartition(".")
         if kind == "weight" and len(tensor.shape) > 1:
             operations += 2 * _numbers(tensor, scales.get(layer), config, layer) * part
-    return Weights(round(read), round(operations))
+    return TokenCost(round(read), round(operations))
 
 
 def _tensors(file: Path) -> tuple[safetensors.Tensor, ...]:
@@ -84,12 +84,12 @@ def _first(config: dict[str, Any], keys: tuple[str, ...]) -> int:
     return next((config[key] for key in keys if isinstance(config.get(key), int)), 0)
 
 
-def limits(figures: Sequence[Figure], weights: Weights, probed: Probed) -> tuple[Figure, ...]:
+def limits(figures: Sequence[Figure], cost: TokenCost, probed: Probed) -> tuple[Figure, ...]:
     """What was reached, beside what a plain read of memory and a plain matrix product reach here."""
     found = {figure.name: figure for figure in figures}
-    made = [Figure("bytes read a token", "MB", (weights.read / 1e6,))]
+    made = [Figure("bytes read a token", "MB", (cost.read / 1e6,))]
     if decode := found.get("decode, 1 stream"):
-        made.append(Figure("read while decoding", "GB/s", tuple(speed * weights.read / 1e9 for speed in decode.values)))
+        made.append(Figure("read while decoding", "GB/s", tuple(speed * cost.read / 1e9 for speed in decode.values)))
     made.append(Figure("plain read of memory", "GB/s", (probed.read_gbps,)))
     prompts = {name: figure for name, figure in found.items() if _is_prefill(name)}
     if prompts:
@@ -98,7 +98,7 @@ def limits(figures: Sequence[Figure], weights: Weights, probed: Probed) -> tuple
             Figure(
                 f"prefill, {_tokens(longest)} tokens",
                 "GFLOP/s",
-                tuple(_tokens(longest) * weights.operations / seconds / 1e9 for seconds in prompts[longest].values),
+                tuple(_tokens(longest) * cost.operations / seconds / 1e9 for seconds in prompts[longest].values),
             )
         )
     return (*made, Figure("plain product of matrices", "GFLOP/s", (probed.gflops,)))

@@ -26,7 +26,7 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Workload:
     """What is measured. prompts: lengths in tokens; decode: tokens of an answer; streams: answers at the same time."""
 
     rounds: int = 3
@@ -58,7 +58,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerTiming:
     """One streamed answer, in seconds since it was asked for. prompt, cached, completion: tokens, from the usage.
 
     longest_gap: between two pieces of its text.
@@ -96,7 +96,7 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class Target:
+class Endpoint:
     """An OpenAI server and a model of it. Use it with `async with`."""
 
     def __init__(self, url: str, model: str, key: str | None = None) -> None:
@@ -112,13 +112,13 @@ class Target:
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
 
-    async def __aenter__(self) -> Target:
+    async def __aenter__(self) -> Endpoint:
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
 
-    async def ask(self, prompt: str, max_tokens: int, begun: asyncio.Event | None = None) -> Answer:
+    async def ask(self, prompt: str, max_tokens: int, begun: asyncio.Event | None = None) -> AnswerTiming:
         """One greedy completion. begun: set when its first text has come.
 
         Raises EngineError where the server does not answer, or reports no usage.
@@ -153,7 +153,7 @@ class Target:
         details = usage.prompt_tokens_details
         cached = details.cached_tokens or 0 if details else 0
         gap = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-        return Answer(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens, gap)
+        return AnswerTiming(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens, gap)
 
 
 def _chunk(line: str) -> _Chunk | None:
@@ -167,9 +167,9 @@ def _chunk(line: str) -> _Chunk | None:
 
 @dataclass
 class _Side:
-    """One target while it is measured: what it took so far."""
+    """One endpoint while it is measured: what it took so far."""
 
-    target: Target
+    endpoint: Endpoint
     words_per_token: float = 1.0
     taken: dict[str, list[float]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
@@ -191,23 +191,23 @@ class _Side:
 
     async def warm_up(self) -> None:
         """Load the model, compile its kernels, and learn how many words a token is."""
-        first = await self.target.ask(self.prompt(16), 1)
+        first = await self.endpoint.ask(self.prompt(16), 1)
         self.take("cold start, first token", "s", first.first)
-        answer = await self.target.ask(self.prompt(200), 8)
+        answer = await self.endpoint.ask(self.prompt(200), 8)
         self.words_per_token = 200 / answer.prompt
 
     async def prefill(self, tokens: int) -> None:
-        answer = await self.target.ask(self.prompt(tokens), 2)
+        answer = await self.endpoint.ask(self.prompt(tokens), 2)
         self.take(f"first token, {tokens} tokens", "s", answer.first, answer.cached)
 
     async def repeated(self, tokens: int) -> None:
         prefix = self.prompt(tokens)
-        await self.target.ask(prefix, 2)
-        answer = await self.target.ask(f"{prefix} {self.prompt(4)}", 2)
+        await self.endpoint.ask(prefix, 2)
+        answer = await self.endpoint.ask(f"{prefix} {self.prompt(4)}", 2)
         self.take(f"first token, {tokens} tokens again", "s", answer.first, answer.cached)
 
     async def decode(self, streams: int, tokens: int) -> None:
-        answers = await asyncio.gather(*(self.target.ask(self.prompt(16), tokens) for _ in range(streams)))
+        answers = await asyncio.gather(*(self.endpoint.ask(self.prompt(16), tokens) for _ in range(streams)))
         cached = sum(answer.cached for answer in answers)
         if streams == 1:
             self.take("decode, 1 stream", "tok/s", answers[0].tps, cached)
@@ -217,26 +217,27 @@ class _Side:
         self.take(f"decode, {streams} streams", "tok/s", made / max(end - begin, 1e-9), cached)
 
 
-async def measure(targets: Sequence[Target], plan: Plan, report: Report) -> list[tuple[Figure, ...]]:
-    """The figures of every target, in one order. Round by round each target takes its turn, so that a machine that gets
+async def measure(endpoints: Sequence[Endpoint], workload: Workload, report: Report) -> list[tuple[Figure, ...]]:
+    """The figures of every endpoint, in one order. report: gets a line about what happens now.
 
-    busier is so for all of them. report: told what happens now. Raises EngineError, InvalidInput.
+    Round by round each endpoint takes its turn, so that a machine that gets busier does so for all of them.
+    Raises EngineError, InvalidInput.
     """
-    if plan.rounds < 1:
+    if workload.rounds < 1:
         raise InvalidInput("There must be at least one round.", param="--rounds")
-    sides = [_Side(target) for target in targets]
+    sides = [_Side(endpoint) for endpoint in endpoints]
     for side in sides:
-        report(f"warming up {side.target.model}…")
+        report(f"warming up {side.endpoint.model}…")
         await side.warm_up()
-    for number in range(1, plan.rounds + 1):
+    for number in range(1, workload.rounds + 1):
         for side in sides:
-            report(f"round {number} of {plan.rounds}: {side.target.model} at {side.target.url}…")
-            for tokens in plan.prompts:
+            report(f"round {number} of {workload.rounds}: {side.endpoint.model} at {side.endpoint.url}…")
+            for tokens in workload.prompts:
                 await side.prefill(tokens)
-            if plan.prompts:
-                await side.repeated(plan.prompts[len(plan.prompts) // 2])
-            for streams in plan.streams:
-                await side.decode(streams, plan.decode)
+            if workload.prompts:
+                await side.repeated(workload.prompts[len(workload.prompts) // 2])
+            for streams in workload.streams:
+                await side.decode(streams, workload.decode)
     return [side.figures() for side in sides]
 
 

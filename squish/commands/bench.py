@@ -16,7 +16,7 @@ from squish.errors import InvalidInput, ModelNotFound
 from squish.text import whole
 
 if TYPE_CHECKING:
-    from squish.bench.measure import Figure, Plan, Target
+    from squish.bench.measure import Endpoint, Figure, Workload
     from squish.models.store import Installed
 
 _ROOM = 256  # tokens that a prompt may turn out longer than planned, and its answer
@@ -53,7 +53,7 @@ def bench(
     squish bench smollm2:135m --rounds 5 --json > speed.json
     squish bench qwen3:8b --compare http://127.0.0.1:8080,qwen3-8b
     """
-    from squish.bench.measure import Plan
+    from squish.bench.measure import Workload
 
     settings = Settings.from_environment()
     installed = _installed(settings, model)
@@ -62,8 +62,8 @@ def bench(
     lengths = tuple(length for length in asked if length + _ROOM <= context)
     if longer := [str(length) for length in asked if length not in lengths]:
         console.note(f"Left out: prompts of {', '.join(longer)} tokens, for the context holds {context:,}.")
-    plan = Plan(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
-    asyncio.run(_bench(settings, installed, plan, _other(compare), as_json))
+    workload = Workload(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
+    asyncio.run(_bench(settings, installed, workload, _other(compare), as_json))
 
 
 def _installed(settings: Settings, model: str | None) -> Installed:
@@ -101,21 +101,21 @@ def _other(compare: str | None) -> tuple[str, str] | None:
 
 
 async def _bench(
-    settings: Settings, installed: Installed, plan: Plan, other: tuple[str, str] | None, as_json: bool
+    settings: Settings, installed: Installed, workload: Workload, other: tuple[str, str] | None, as_json: bool
 ) -> None:
     from contextlib import AsyncExitStack
 
-    from squish.bench.measure import Figure, Target, measure
+    from squish.bench.measure import Endpoint, Figure, measure
     from squish.bench.own_server import own_server
 
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(own_server(settings.home))
-        targets: list[Target] = [await stack.enter_async_context(Target(server.url, model, settings.api_key))]
+        endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, settings.api_key))]
         if other:
-            targets.append(await stack.enter_async_context(Target(*other, os.environ.get("OPENAI_API_KEY"))))
+            endpoints.append(await stack.enter_async_context(Endpoint(*other, os.environ.get("OPENAI_API_KEY"))))
         try:
-            sides = await measure(targets, plan, status.show)
+            sides = await measure(endpoints, workload, status.show)
         finally:
             status.clear()
         server.look()
@@ -124,17 +124,17 @@ async def _bench(
     own = (memory, *await _limits(settings, installed, sides[0], status))
     if as_json:
         ours, *others = sides
-        every = zip(targets, [(*ours, *own), *others], strict=True)
-        console.out_json([_json(target, figures) for target, figures in every])
+        every = zip(endpoints, [(*ours, *own), *others], strict=True)
+        console.out_json([_json(endpoint, figures) for endpoint, figures in every])
     else:
-        _print(targets, sides, own)
+        _print(endpoints, sides, own)
 
 
 async def _limits(
     settings: Settings, installed: Installed, figures: tuple[Figure, ...], status: console.Status
 ) -> tuple[Figure, ...]:
     """What the machine could do, measured when the server has gone; nothing where that cannot be found out."""
-    from squish.bench.limits import limits, weights_of
+    from squish.bench.limits import cost_of, limits
     from squish.doctor.engine import probe
 
     status.show("measuring memory and matrix products…")
@@ -143,25 +143,25 @@ async def _limits(
     if isinstance(probed, str):
         console.note(probed)
         return ()
-    return limits(figures, weights_of(installed.path), probed)
+    return limits(figures, cost_of(installed.path), probed)
 
 
-def _print(targets: list[Target], sides: list[tuple[Figure, ...]], own: tuple[Figure, ...]) -> None:
+def _print(endpoints: list[Endpoint], sides: list[tuple[Figure, ...]], own: tuple[Figure, ...]) -> None:
     from squish.bench.measure import rows
 
     headers = ["MEASURED"]
-    for target in targets:
-        headers += [target.model, "SPREAD", "CACHED"]
-    headers += ["TIMES BETTER"] if len(targets) == 2 else []
+    for endpoint in endpoints:
+        headers += [endpoint.model, "SPREAD", "CACHED"]
+    headers += ["TIMES BETTER"] if len(endpoints) == 2 else []
     blank = ("",) * (len(headers) - 2)
     table = [*rows(sides), *((each.name, f"{each.median:.4g} {each.unit}", *blank) for each in own)]
     console.table(headers, table, right=frozenset(range(1, len(headers))))
 
 
-def _json(target: Target, figures: tuple[Figure, ...]) -> dict[str, Any]:
+def _json(endpoint: Endpoint, figures: tuple[Figure, ...]) -> dict[str, Any]:
     return {
-        "model": target.model,
-        "url": target.url,
+        "model": endpoint.model,
+        "url": endpoint.url,
         "figures": [
             {
                 "name": figure.name,

@@ -284,7 +284,7 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     from squish.hub import search as searching
 
     settings = Settings.from_environment()
-    wanted = searching.Wanted(query, context, fits or not query, sort, limit)
+    wanted = searching.SearchQuery(query, context, fits or not query, sort, limit)
     try:
         found = resolver.run(searching.everywhere(wanted, settings))
     except HubError as error:

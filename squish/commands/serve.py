@@ -25,7 +25,7 @@ from squish.errors import ConfigError, SquishError
 if TYPE_CHECKING:
     from squish.api.opening import Opening
     from squish.api.options import Options
-    from squish.api.server import Address, Stop
+    from squish.api.server import Address, Shutdown
     from squish.runtime import Runtime
 
 _DESCRIPTORS = 4096  # macOS gives a process 256, which a server can need for connections alone
@@ -86,11 +86,11 @@ def serve(
 
 async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
     from squish.api.opening import Opening
-    from squish.api.server import Stop, serve
+    from squish.api.server import Shutdown, serve
     from squish.runtime import Runtime
     from squish.system.servers import Announcement
 
-    stop, opening = Stop(), Opening(settings.max_queue)
+    stop, opening = Shutdown(), Opening(settings.max_queue)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
     async with Runtime(settings) as runtime, Announcement(settings.home, runtime.sessions.status) as announcement:
@@ -119,7 +119,7 @@ async def serve_beside(
     Raises what serving raises: ConfigError with param "port" where the port is taken.
     """
     from squish.api.options import Options
-    from squish.api.server import Stop, serve
+    from squish.api.server import Shutdown, serve
     from squish.system.servers import Announcement
 
     async with Announcement(runtime.settings.home, runtime.sessions.status) as announcement:
@@ -128,10 +128,10 @@ async def serve_beside(
             announcement.listening(address.url)
             on_ready(address.url)
 
-        await serve(runtime, Options(host, port), stop=Stop(gently=stop, drain=_DRAIN_BESIDE), on_ready=ready)
+        await serve(runtime, Options(host, port), stop=Shutdown(gently=stop, drain=_DRAIN_BESIDE), on_ready=ready)
 
 
-async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], opening: Opening, stop: Stop) -> None:
+async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], opening: Opening, stop: Shutdown) -> None:
     """Load what was named, one after the other, then let requests in. What cannot be loaded ends the server."""
     reason = "This server ends: it could not load what it was started with."
     try:
@@ -174,7 +174,7 @@ def _warn(settings: Settings, options: Options) -> None:
         )
 
 
-def _on_signal(stop: Stop) -> None:
+def _on_signal(stop: Shutdown) -> None:
     if stop.ask():
         console.note(f"Stopping: requests in flight have {stop.drain:.0f} s (Ctrl-C again stops at once)")
 

@@ -24,7 +24,7 @@ _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ConfigProblem:
     """One thing that is wrong. line counts from 1; None where the whole file is meant. name: the key at fault."""
 
     message: str
@@ -44,7 +44,7 @@ class FileValues:
     values: Mapping[str, object] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
 
 
 def read(
@@ -63,17 +63,19 @@ def read(
     except FileNotFoundError:
         return FileValues()
     except OSError as error:
-        return FileValues(problems=(Problem(f"it cannot be read: {error.strerror}.", hint="Fix it, or delete it."),))
+        return FileValues(
+            problems=(ConfigProblem(f"it cannot be read: {error.strerror}.", hint="Fix it, or delete it."),)
+        )
     except UnicodeDecodeError:
-        return FileValues(problems=(Problem("it is not UTF-8 text.", hint="Save it as UTF-8."),))
+        return FileValues(problems=(ConfigProblem("it is not UTF-8 text.", hint="Save it as UTF-8."),))
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return FileValues(problems=(_syntax(str(error), text),))
     except RecursionError:
-        return FileValues(problems=(Problem("it is nested too deeply.", hint="Fix it, or delete it."),))
+        return FileValues(problems=(ConfigProblem("it is nested too deeply.", hint="Fix it, or delete it."),))
     lines = _lines(text)
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     fixed = {name.partition(".")[0] for name in names if "." in name}
     flat = _flat(document, fixed)
     for name, value in flat.items():
@@ -82,7 +84,7 @@ def read(
         elif name in tables:
             problems += _check_table(name, value, lines, tables[name])
         elif problem := _check(name, value, names, tables, wrong):
-            problems.append(Problem(problem[0], lines.get(name), problem[1], name))
+            problems.append(ConfigProblem(problem[0], lines.get(name), problem[1], name))
     if problems:
         return FileValues(problems=tuple(sorted(problems, key=lambda each: each.line or 0)))
     values = {name: value for name, value in flat.items() if name not in tables}
@@ -120,21 +122,21 @@ def _check(
     return None
 
 
-def _check_table(name: str, value: object, lines: Mapping[str, int], wrong: Wrong) -> list[Problem]:
+def _check_table(name: str, value: object, lines: Mapping[str, int], wrong: Wrong) -> list[ConfigProblem]:
     if not isinstance(value, dict):
-        return [Problem(f"{name} is a table.", lines.get(name), f"Write [{name}] and its keys below.", name)]
+        return [ConfigProblem(f"{name} is a table.", lines.get(name), f"Write [{name}] and its keys below.", name)]
     return [
-        Problem(f"{key} {must}.", lines.get(f"{name}.{key}"), None, f"{name}.{key}")
+        ConfigProblem(f"{key} {must}.", lines.get(f"{name}.{key}"), None, f"{name}.{key}")
         for key, each in value.items()
         if (must := wrong(each))
     ]
 
 
-def _syntax(message: str, text: str) -> Problem:
+def _syntax(message: str, text: str) -> ConfigProblem:
     """A problem from tomllib's message, whose place becomes the line."""
     place = _AT_LINE.search(message)
     line = int(place[1]) if place and place[1] else len(text.splitlines()) or 1
-    return Problem(f"it is not TOML: {_AT_LINE.sub('', message)}.", line)
+    return ConfigProblem(f"it is not TOML: {_AT_LINE.sub('', message)}.", line)
 
 
 def _lines(text: str) -> dict[str, int]:

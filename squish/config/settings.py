@@ -84,7 +84,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class NamedTable:
     """A table of config.toml whose keys are names of their own. example: a line of it."""
 
     name: str
@@ -92,9 +92,9 @@ class Table:
     example: str
 
 
-TABLES: tuple[Table, ...] = (
-    Table("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
-    Table("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
+TABLES: tuple[NamedTable, ...] = (
+    NamedTable("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
+    NamedTable("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
         '"smollm2:135m" = "2h"'),
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ _ERRNO = re.compile(r"\A\[Errno -?\d+\] ")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class HubRequest:
     """about: what is asked for, in a user's words.
 
     most: bytes behind which an answer is cut off; None where a longer one is an error. deadline: seconds for an answer.
@@ -50,7 +50,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HubResponse:
     """status of HTTP; headers: what an error is; pause: seconds after which the Hub wants to be asked again."""
 
     status: int
@@ -59,19 +59,19 @@ class Answer:
     pause: float | None
 
 
-async def ask(settings: Settings, question: Question, url: str, own: Mapping[str, str]) -> Answer:
+async def ask(settings: Settings, request: HubRequest, url: str, own: Mapping[str, str]) -> HubResponse:
     """The Hub's answer for an address. own: headers, with the token, that go to no other host.
 
     Raises HubUnreachable, HubError, ConfigError.
     """
-    for pause in _PAUSES if question.patient else ():
-        answer = await _ask_once(settings, question, url, own)
+    for pause in _PAUSES if request.patient else ():
+        answer = await _ask_once(settings, request, url, own)
         if answer.status not in BUSY:
             return answer
         await asyncio.sleep(pause if answer.pause is None else min(answer.pause, _LONGEST_PAUSE))
-    answer = await _ask_once(settings, question, url, own)
-    if question.patient and answer.status in BUSY:  # the library would go on asking
-        raise refused(answer.status, question)
+    answer = await _ask_once(settings, request, url, own)
+    if request.patient and answer.status in BUSY:  # the library would go on asking
+        raise refused(answer.status, request)
     return answer
 
 
@@ -85,10 +85,10 @@ def require_online(settings: Settings) -> None:
         raise Offline(f"{forbidden} forbids the connection to the Hub.", hint=hint)
 
 
-def refused(status: int, question: Question) -> HubError:
+def refused(status: int, request: HubRequest) -> HubError:
     """The error for a status that says nothing of a repository."""
     hint = "HF_TOKEN is not valid." if status in (401, 403) else "Try again later."
-    return HubError(f"The Hub answered {status} for {question.about}.", hint=hint)
+    return HubError(f"The Hub answered {status} for {request.about}.", hint=hint)
 
 
 def unreachable(place: str, error: Exception) -> HubUnreachable:
@@ -97,12 +97,12 @@ def unreachable(place: str, error: Exception) -> HubUnreachable:
     return HubUnreachable(f"{place} cannot be reached: {reason}.", hint=NETWORK_HINT)
 
 
-async def _ask_once(settings: Settings, question: Question, url: str, own: Mapping[str, str]) -> Answer:
+async def _ask_once(settings: Settings, request: HubRequest, url: str, own: Mapping[str, str]) -> HubResponse:
     import httpx2
 
     from squish.download.client import open_client, proxy_for
 
-    accepted, deadline, place = {"Accept-Encoding": "gzip"}, question.deadline or DEADLINE, settings.hub_endpoint
+    accepted, deadline, place = {"Accept-Encoding": "gzip"}, request.deadline or DEADLINE, settings.hub_endpoint
     try:
         if proxy := proxy_for(httpx2.URL(url)):
             place += f", through the proxy of {proxy.variable},"
@@ -111,7 +111,7 @@ async def _ask_once(settings: Settings, question: Question, url: str, own: Mappi
             open_client(httpx2.Timeout(SILENCE)) as client,
             opened(client, url, accepted, own) as response,
         ):
-            return await _answer(response, question.most)
+            return await _answer(response, request.most)
     except TimeoutError as error:
         raise _silent(place, deadline) from error
     except httpx2.TimeoutException as error:
@@ -120,13 +120,13 @@ async def _ask_once(settings: Settings, question: Question, url: str, own: Mappi
         raise unreachable(place, error) from error
 
 
-async def _answer(response: Response, most: int | None) -> Answer:
+async def _answer(response: Response, most: int | None) -> HubResponse:
     given = response.headers
     body = await _body(response, LARGEST if most is None else most)
     if most is None and len(body) >= LARGEST:
         raise HubError("The Hub's answer is too long to be one.")
     kept = {name: given[name] for name in _KEPT if name in given}
-    return Answer(response.status_code, kept, body, retry_after(given.get("retry-after")))
+    return HubResponse(response.status_code, kept, body, retry_after(given.get("retry-after")))
 
 
 async def _body(response: Response, most: int) -> bytes:

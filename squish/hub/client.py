@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from squish.config.settings import Settings
 from squish.errors import GatedRepo, ModelNotFound, SquishError
 from squish.hub import rows, snapshot, token
-from squish.hub.ask import Question, refused
+from squish.hub.ask import HubRequest, refused
 from squish.hub.library import asking
 from squish.hub.rows import HubModel, Kind
 from squish.hub.snapshot import HubFile, Snapshot
@@ -48,36 +48,36 @@ class Hub:
 
         Raises Offline, HubUnreachable, GatedRepo, ModelNotFound, HubError.
         """
-        question = Question(repo_id, checked=partial(snapshot.checked, repo_id=repo_id))
-        return await asking(self._settings, question, partial(self._snapshot, question, repo_id, revision))
+        request = HubRequest(repo_id, checked=partial(snapshot.checked, repo_id=repo_id))
+        return await asking(self._settings, request, partial(self._snapshot, request, repo_id, revision))
 
     async def search(self, text: str, kind: Kind, *, limit: int = 50) -> tuple[HubModel, ...]:
         """Repositories of one kind that match a text, the most downloaded first.
 
         Raises Offline, HubUnreachable, HubError.
         """
-        question = Question("the search", checked=rows.checked)
-        return await asking(self._settings, question, partial(self._search, question, text, kind, limit))
+        request = HubRequest("the search", checked=rows.checked)
+        return await asking(self._settings, request, partial(self._search, request, text, kind, limit))
 
     async def card(self, repo_id: str) -> str:
         """What a repository's README.md says, its first 64 kB without the metadata; nothing where there is none.
 
         The text is as it was written: who shows it cleans it. Raises Offline, HubUnreachable, GatedRepo, HubError.
         """
-        question = Question(repo_id, most=_LARGEST_CARD)
-        return await asking(self._settings, question, partial(self._card, question, repo_id))
+        request = HubRequest(repo_id, most=_LARGEST_CARD)
+        return await asking(self._settings, request, partial(self._card, request, repo_id))
 
     async def whoami(self) -> int:
         """The status with which the Hub answers the question whose token this is: 200, or 401 without a good one.
 
         Raises Offline, HubUnreachable, HubError.
         """
-        question = Question("the token", most=_LARGEST_CARD, deadline=DOCTOR_DEADLINE, patient=False)
-        return await asking(self._settings, question, self._whoami)
+        request = HubRequest("the token", most=_LARGEST_CARD, deadline=DOCTOR_DEADLINE, patient=False)
+        return await asking(self._settings, request, self._whoami)
 
     # What follows up to `gated` runs in the library's thread.
 
-    def _snapshot(self, question: Question, repo_id: str, revision: str | None) -> Snapshot:
+    def _snapshot(self, request: HubRequest, repo_id: str, revision: str | None) -> Snapshot:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         try:
@@ -86,9 +86,9 @@ class Hub:
         except HFValidationError as error:
             raise self._not_found(repo_id) from error
         except HfHubHTTPError as error:
-            raise self._refused(error, question, repo_id, revision) from error
+            raise self._refused(error, request, repo_id, revision) from error
 
-    def _search(self, question: Question, text: str, kind: Kind, limit: int) -> tuple[HubModel, ...]:
+    def _search(self, request: HubRequest, text: str, kind: Kind, limit: int) -> tuple[HubModel, ...]:
         from huggingface_hub.errors import HfHubHTTPError
 
         tags = [kind] if kind != "safetensors" else ["safetensors", "text-generation"]
@@ -98,9 +98,9 @@ class Hub:
             )
             return tuple(rows.read(row, kind) for row in found)
         except HfHubHTTPError as error:
-            raise refused(error.response.status_code, question) from error
+            raise refused(error.response.status_code, request) from error
 
-    def _card(self, question: Question, repo_id: str) -> str:
+    def _card(self, request: HubRequest, repo_id: str) -> str:
         from huggingface_hub import hf_hub_url, hf_raise_for_status
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
         from huggingface_hub.repocard import REGEX_YAML_BLOCK
@@ -115,7 +115,7 @@ class Hub:
                 raise self.gated(repo_id) from error
             if error.response.status_code == 404:
                 return ""
-            raise self._refused(error, question, repo_id) from error
+            raise self._refused(error, request, repo_id) from error
         text = response.content.decode("utf-8-sig", errors="replace")
         return REGEX_YAML_BLOCK.sub("", text, count=1)
 
@@ -144,7 +144,7 @@ class Hub:
         )
 
     def _refused(
-        self, error: HfHubHTTPError, question: Question, repo_id: str, revision: str | None = None
+        self, error: HfHubHTTPError, request: HubRequest, repo_id: str, revision: str | None = None
     ) -> SquishError:
         """The error for an answer about a repository whose status is not 200."""
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -158,7 +158,7 @@ class Hub:
         unknown = status in (401, 404) and not said.startswith("Invalid credentials")
         if unknown or isinstance(error, RepositoryNotFoundError):
             return self._not_found(repo_id)
-        return refused(status, question)
+        return refused(status, request)
 
     def _not_found(self, repo_id: str) -> ModelNotFound:
         near = [

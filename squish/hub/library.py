@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from squish.config.settings import Settings
 from squish.errors import HubError
-from squish.hub.ask import Answer, Question, ask, require_online, unreachable
+from squish.hub.ask import HubRequest, HubResponse, ask, require_online, unreachable
 
 if TYPE_CHECKING:
     from httpx2 import Request
@@ -26,13 +26,13 @@ USER_AGENT = "squish"
 Result = TypeVar("Result")
 
 
-async def asking(settings: Settings, question: Question, work: Callable[[], Result]) -> Result:
+async def asking(settings: Settings, request: HubRequest, work: Callable[[], Result]) -> Result:
     """What `work` returns, which calls the library, in a thread.
 
     Raises what it raises, and Offline, HubUnreachable, HubError, ConfigError.
     """
     require_online(settings)
-    line = _Line(settings, question)
+    line = _Line(settings, request)
     try:
         return await asyncio.to_thread(_work, line, work)
     finally:
@@ -46,13 +46,13 @@ def prepare() -> None:
     from huggingface_hub import constants, set_client_factory
 
     class Transport(httpx2.BaseTransport):
-        def handle_request(self, request: Request) -> httpx2.Response:
+        def handle_request(self, sent: Request) -> httpx2.Response:
             line = _line.get(None)
-            if line is None or request.method != "GET":
-                raise httpx2.UnsupportedProtocol(f"{request.method} {request.url.host}: nobody asked for it")
-            answer = line.ask(request)
+            if line is None or sent.method != "GET":
+                raise httpx2.UnsupportedProtocol(f"{sent.method} {sent.url.host}: nobody asked for it")
+            answer = line.ask(sent)
             # An error says what it is in its headers.
-            body = line.question.checked(answer.body) if answer.status == 200 else b""
+            body = line.request.checked(answer.body) if answer.status == 200 else b""
             return httpx2.Response(answer.status, headers=dict(answer.headers), content=body)
 
     place = constants.ENDPOINT.replace("{", "{{").replace("}", "}}")  # braces of a password are not a template's
@@ -65,18 +65,18 @@ def prepare() -> None:
 class _Line:
     """From the thread of one call to the event loop that it was made on."""
 
-    def __init__(self, settings: Settings, question: Question) -> None:
-        self.settings, self.question = settings, question
+    def __init__(self, settings: Settings, request: HubRequest) -> None:
+        self.settings, self.request = settings, request
         self._loop = asyncio.get_running_loop()
         self._asking: asyncio.Task[object] | None = None
         self._closed = False
 
-    def ask(self, request: Request) -> Answer:
-        """The answer to a request, in the thread. Raises as squish.hub.ask does; CancelledError once it is closed."""
+    def ask(self, sent: Request) -> HubResponse:
+        """The answer to what the library sends, in its thread. Raises as squish.hub.ask does, and CancelledError."""
         own = {"User-Agent": USER_AGENT}
-        if allowed := request.headers.get("authorization"):
+        if allowed := sent.headers.get("authorization"):
             own["Authorization"] = allowed
-        return asyncio.run_coroutine_threadsafe(self._ask(str(request.url), own), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._ask(str(sent.url), own), self._loop).result()
 
     def close(self) -> None:
         """End what is being asked, and ask nothing more. To be called on the event loop."""
@@ -84,12 +84,12 @@ class _Line:
         if self._asking is not None:
             self._asking.cancel()
 
-    async def _ask(self, url: str, own: dict[str, str]) -> Answer:
+    async def _ask(self, url: str, own: dict[str, str]) -> HubResponse:
         if self._closed:
             raise asyncio.CancelledError
         self._asking = asyncio.current_task()
         try:
-            return await ask(self.settings, self.question, url, own)
+            return await ask(self.settings, self.request, url, own)
         finally:
             self._asking = None
 
@@ -107,4 +107,4 @@ def _work(line: _Line, work: Callable[[], Result]) -> Result:
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise unreachable(line.settings.hub_endpoint, error) from error
     except (ValueError, RecursionError) as error:
-        raise HubError(f"The Hub's answer for {line.question.about} cannot be understood.") from error
+        raise HubError(f"The Hub's answer for {line.request.about} cannot be understood.") from error

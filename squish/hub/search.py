@@ -35,7 +35,7 @@ _MOST_BITS = 32.5  # more is the header of a file that holds next to no weights
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SearchQuery:
     """What is searched. context: tokens that the fit is for; fits: only what fits; sort None keeps our own order."""
 
     query: str
@@ -74,7 +74,7 @@ class Found:
     context_length: int | None = None
 
 
-async def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
+async def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
     """The catalog beside what the Hub has. Raises Offline, HubUnreachable, HubError."""
     here, hub = await asyncio.to_thread(machine.read), Hub(settings)
     listed: dict[str, Found] = {}
@@ -93,7 +93,7 @@ async def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
     return _chosen([*found, *listed.values()], wanted)
 
 
-def offline(wanted: Wanted, settings: Settings) -> list[Found]:
+def offline(wanted: SearchQuery, settings: Settings) -> list[Found]:
     """What is known without a connection: installed models and the catalog."""
     here = machine.read()
     words = wanted.query.lower().split()
@@ -112,7 +112,7 @@ def _matching(query: str) -> list[CatalogEntry]:
     return [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
 
 
-def _chosen(found: Iterable[Found], wanted: Wanted) -> list[Found]:
+def _chosen(found: Iterable[Found], wanted: SearchQuery) -> list[Found]:
     rows = [each for each in found if not wanted.fits or each.fits in ("yes", "tight")]
     return ordered(rows, wanted.sort)[: wanted.limit]
 

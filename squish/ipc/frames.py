@@ -19,7 +19,7 @@ MAX_FRAME = 256 * 1024 * 1024
 HEARTBEAT = 2.0
 
 
-class Failure(msgspec.Struct, frozen=True):
+class WireError(msgspec.Struct, frozen=True):
     """An error of errors.py on the wire."""
 
     code: str
@@ -28,7 +28,7 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
 
     @classmethod
-    def of(cls, error: SquishError) -> Failure:
+    def of(cls, error: SquishError) -> WireError:
         return cls(error.code, error.message, error.hint, error.param)
 
     def to_error(self) -> SquishError:
@@ -146,7 +146,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """A request's only and last word, or, with request None, the load's or the job's."""
 
     request: int | None
-    failure: Failure
+    failure: WireError
 
 
 class Warned(msgspec.Struct, frozen=True, tag="warned"):

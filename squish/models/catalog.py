@@ -28,7 +28,7 @@ class PackageSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Dimensions:
+class CacheDimensions:
     """What of a model's config.json decides how much memory a conversation takes.
 
     layers: those whose cache holds every token; window_layers: those that see `window` tokens only; head: numbers in
@@ -60,7 +60,7 @@ class CatalogEntry:
     bits: float
     context: int
     license: str
-    shape: Dimensions | None = None
+    shape: CacheDimensions | None = None
     default: bool = False
     package: PackageSource | None = None
 

@@ -121,7 +121,7 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DamagedModel:
     """A directory of the store that is not a usable model, and why."""
 
     path: Path

@@ -20,9 +20,9 @@ from squish.models import catalog
 from squish.models.layout import Layout, bytes_freed, is_held, present, store_errors
 from squish.models.manifest import (
     MANIFEST,
+    DamagedModel,
     Installed,
     Manifest,
-    Problem,
     StoredFile,
     directory_name,
     is_inside,
@@ -31,7 +31,7 @@ from squish.models.manifest import (
 )
 from squish.names import LocalPath, ShortName, parse
 
-__all__ = ["MANIFEST", "Installed", "Manifest", "Problem", "Store", "StoredFile", "directory_name", "is_inside"]
+__all__ = ["MANIFEST", "DamagedModel", "Installed", "Manifest", "Store", "StoredFile", "directory_name", "is_inside"]
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
         """The same with the directory of each."""
         return self._scan()[0]
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[DamagedModel, ...]:
         """Directories that look like models and are none."""
         return self._scan()[1]
 
@@ -184,7 +184,7 @@ class Store:
                 raise
             return str(ref)
 
-    def _scan(self) -> tuple[tuple[Installed, ...], tuple[Problem, ...]]:
+    def _scan(self) -> tuple[tuple[Installed, ...], tuple[DamagedModel, ...]]:
         found, problems = [], []
         with self.layout.reading(), store_errors(self.cache_dir):
             for path in self.cache_dir.iterdir() if self.cache_dir.exists() else ():
@@ -193,7 +193,7 @@ class Store:
                 try:
                     found.append(Installed(read_manifest(path), path))
                 except CorruptModel as error:
-                    problems.append(Problem(path, error.message))
+                    problems.append(DamagedModel(path, error.message))
                 except ModelNotFound:  # removed while we were looking
                     continue
         return tuple(sorted(found, key=lambda each: each.manifest.id)), tuple(problems)

@@ -38,7 +38,7 @@ _SMALL_FILES = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX)
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class FetchedModel:
     """Files of a model that lie ready: a directory, or one GGUF file. checked: those whose hashes are right."""
 
     path: Path
@@ -50,9 +50,9 @@ class Fetched:
     """What came from the Hub. original: the full precision that a compressed model was made of, where it is kept."""
 
     snapshot: Snapshot
-    model: Model
+    model: FetchedModel
     compression: CompressionReport | None = None
-    original: Model | None = None
+    original: FetchedModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ async def _fetch_gguf(order: Order, repository: _Repository, file: HubFile, repo
         await _judge_gguf(order, repository, file)
     async with Meter(download, report):
         await download.run()
-    return Fetched(repository.snapshot, Model(download.directory / file.path))
+    return Fetched(repository.snapshot, FetchedModel(download.directory / file.path))
 
 
 async def _judge_gguf(order: Order, repository: _Repository, file: HubFile) -> None:
@@ -166,7 +166,7 @@ def _choose_recipe(order: Order, config: dict[str, Any], repo_id: str) -> Recipe
 async def _fetch_as_it_is(repository: _Repository, report: Report) -> Fetched:
     async with Meter(repository.download, report):
         downloaded = await repository.download.run()
-    return Fetched(repository.snapshot, Model(repository.download.directory, _stored(downloaded)))
+    return Fetched(repository.snapshot, FetchedModel(repository.download.directory, _stored(downloaded)))
 
 
 async def _fetch_compressed(
@@ -201,8 +201,8 @@ async def _fetch_compressed(
     original = None
     if options.keep_source:
         async with Meter(download, report):  # the index and what else belongs to the original
-            original = Model(download.directory, _stored(await download.run()))
-    return Fetched(repository.snapshot, Model(compressor.directory), compression, original)
+            original = FetchedModel(download.directory, _stored(await download.run()))
+    return Fetched(repository.snapshot, FetchedModel(compressor.directory), compression, original)
 
 
 async def _warnings(repo_id: str, recipe: Recipe, parameters: int) -> list[str]:

@@ -18,7 +18,7 @@ from squish.models import recipes
 from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile
 from squish.names import ModelId
 from squish.pull.events import Progress, Pulled, Report
-from squish.pull.fetch import Fetched, Model
+from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
 from squish.pull.repository import is_model_file, is_model_gguf, is_safe_name
 from squish.pull.sources import inside, is_gguf
@@ -84,7 +84,7 @@ def _single_gguf(source: Path, names: list[str]) -> Path:
     return inside(source, found[0])
 
 
-async def _install_original(order: Order, original: Model, snapshot: Snapshot, report: Report) -> str:
+async def _install_original(order: Order, original: FetchedModel, snapshot: Snapshot, report: Report) -> str:
     """Install the original of a compressed model too; its id."""
     _strip_marks(original.path)
     imported = await run_job(InspectModel(path=str(original.path)), order.settings.worker_cache, Imported)

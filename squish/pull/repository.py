@@ -26,7 +26,7 @@ _ELSEWHERE = "Take the model from another repository: `squish search` lists mode
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class GgufVariant:
     """One model among the .gguf files of a repository. stem: its path without the suffix; parts: of a split file."""
 
     stem: str
@@ -71,7 +71,7 @@ def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     return chosen
 
 
-def variants(snapshot: Snapshot) -> tuple[Variant, ...]:
+def variants(snapshot: Snapshot) -> tuple[GgufVariant, ...]:
     """The models among the .gguf files, sorted by name."""
     files: dict[str, list[HubFile]] = {}
     parts: dict[str, int] = {}
@@ -83,11 +83,11 @@ def variants(snapshot: Snapshot) -> tuple[Variant, ...]:
                 parts[stem] = int(found[1])
             files.setdefault(stem, []).append(file)
     return tuple(
-        Variant(stem, tuple(found), max(parts.get(stem, 1), len(found))) for stem, found in sorted(files.items())
+        GgufVariant(stem, tuple(found), max(parts.get(stem, 1), len(found))) for stem, found in sorted(files.items())
     )
 
 
-def shortest_tag(variant: Variant, among: tuple[Variant, ...]) -> str:
+def shortest_tag(variant: GgufVariant, among: tuple[GgufVariant, ...]) -> str:
     """The shortest end of a variant's name that means no other one: `Q8_0`."""
     name = as_word(variant.stem)
     ends = [name[match.end() :] for match in re.finditer(r"[-.]", name)]
@@ -131,13 +131,15 @@ def _choose_gguf(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     raise _not_one(snapshot, tag, found, among)
 
 
-def _meant(tag: str, among: tuple[Variant, ...]) -> list[Variant]:
+def _meant(tag: str, among: tuple[GgufVariant, ...]) -> list[GgufVariant]:
     """The variants that a tag may mean; the one whose whole name it is, where there is one."""
     found = [each for each in among if each.answers_to(tag)]
     return [each for each in found if as_word(each.stem).lower() == _PART.sub("", tag).lower()] or found
 
 
-def _not_one(snapshot: Snapshot, tag: str | None, found: list[Variant], among: tuple[Variant, ...]) -> SquishError:
+def _not_one(
+    snapshot: Snapshot, tag: str | None, found: list[GgufVariant], among: tuple[GgufVariant, ...]
+) -> SquishError:
     """The error for a repository and a tag that do not mean one file. What it advises works."""
     repo = snapshot.repo_id
     names = [f"{repo}:{shortest_tag(each, among)}" for each in among if each.parts == 1]

@@ -54,7 +54,7 @@ Source = HubSource | FileSource | DirectorySource
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ResolvedModel:
     """A name, resolved. as_published: the catalog chose this repository for the bits that it has."""
 
     ref: ModelId
@@ -63,7 +63,7 @@ class Target:
     as_published: bool = False
 
 
-def resolve(ref: ModelRef, *, as_name: str | None = None, offline: bool = False) -> Target:
+def resolve(ref: ModelRef, *, as_name: str | None = None, offline: bool = False) -> ResolvedModel:
     """What a name means: under which id it is installed, and from where.
 
     Raises InvalidName, ModelNotFound, UnsupportedModel and, where offline leaves no source, Offline.
@@ -74,12 +74,12 @@ def resolve(ref: ModelRef, *, as_name: str | None = None, offline: bool = False)
             entry = catalog.lookup(ref)
             if entry is None:
                 raise _unknown(ref)
-            return Target(id or entry.ref, _entry_source(entry, offline), entry.license, as_published=True)
+            return ResolvedModel(id or entry.ref, _entry_source(entry, offline), entry.license, as_published=True)
         case RepoName():
-            return Target(id or ref, HubSource(ref))
+            return ResolvedModel(id or ref, HubSource(ref))
         case LocalPath():
             path = ref.path.expanduser().absolute()
-            return Target(id or ShortName(local_id(path)), _local_source(ref, path))
+            return ResolvedModel(id or ShortName(local_id(path)), _local_source(ref, path))
 
 
 def local_id(path: Path) -> str:

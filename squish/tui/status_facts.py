@@ -9,17 +9,17 @@ from squish.text import clean
 from squish.tui.chat.answer_state import Phase
 from squish.tui.chat.conversation import Conversation
 from squish.tui.memory_readings import MemoryReadings
-from squish.tui.widgets.status import Facts
+from squish.tui.widgets.status import StripFacts
 
 
-def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Facts:
+def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings) -> StripFacts:
     """The strip's figures, with the machine read now."""
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.name == model), None)
     phase: Phase | str = running.answer.phase if running else (status.state if status else "")
     symbol, state, style = _state(phase, bool(model))
     answer = conversation.turns[-1].answer if conversation.turns else None
-    return Facts(
+    return StripFacts(
         model=clean(model),
         state=state,
         symbol=symbol,
@@ -51,15 +51,15 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "○", "not loaded" if has_model else "no model", "$foreground-muted"
 
 
-def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Facts:
+def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> StripFacts:
     """The strip's figures where no conversation is on: the model that works, else the one that is loaded."""
     ranks = {"loading": 1, "ready": 2, "failed": 3}
     status = min(statuses, key=lambda each: 0 if each.running else ranks[each.state], default=None)
     if status is None:
-        return Facts(state="no model loaded", memory=machine.memory())
+        return StripFacts(state="no model loaded", memory=machine.memory())
     phase = "writing" if status.running and status.state == "ready" else status.state
     symbol, state, style = _state(phase, True)
-    return Facts(
+    return StripFacts(
         model=clean(status.name),
         state=state,
         symbol=symbol,

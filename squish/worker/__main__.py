@@ -24,7 +24,6 @@ from squish.ipc.frames import (
     Cancel,
     CountTokens,
     Failed,
-    Failure,
     Generate,
     ImportGguf,
     InspectModel,
@@ -33,6 +32,7 @@ from squish.ipc.frames import (
     MeasurePerplexity,
     QuantizeShards,
     Warned,
+    WireError,
 )
 from squish.ipc.memory_limit import memory_limit
 from squish.worker.connection import FrameSocket
@@ -56,7 +56,7 @@ def main() -> None:
     try:
         _work(channel, cache_dir)
     except Exception as error:  # the last guard of the process: the front must hear of it before the process ends
-        channel.send(Failed(None, Failure.of(_failure(error))))
+        channel.send(Failed(None, WireError.of(_failure(error))))
         if not isinstance(error, SquishError):
             raise
 
@@ -140,7 +140,7 @@ def _start(channel: FrameSocket, name: str, target: Callable[[], None]) -> None:
         try:
             target()
         except BaseException as error:  # noqa: BLE001 - without this thread the process would live on and never answer
-            channel.send(Failed(None, Failure.of(_failure(error))))
+            channel.send(Failed(None, WireError.of(_failure(error))))
             os._exit(1)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from squish.errors import SquishError
 from squish.generation import Accepted, ChatPrompt, Finished, Prompt, TextPrompt, Timings, Usage
-from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Failure, FromWorker, Generate
+from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, FromWorker, Generate, WireError
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
@@ -65,10 +65,10 @@ class Intake:
             except _Abandoned:
                 pass
             except SquishError as error:
-                self._fail(frame, Failure.of(error))
+                self._fail(frame, WireError.of(error))
             except Exception as error:  # noqa: BLE001 - a model's own template: its request fails, the thread lives on
                 message = f"The model's tokenizer failed: {type(error).__name__}: {error}"
-                self._fail(frame, Failure("engine_error", message))
+                self._fail(frame, WireError("engine_error", message))
 
     def _prepare(self, encoder: PromptEncoder, frame: Generate, arrived: float) -> None:
         def proceed() -> None:
@@ -89,7 +89,7 @@ class Intake:
             self._send(Events(((frame.request, Accepted(counts, notes)),)))
             self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans))
 
-    def _fail(self, frame: Generate | CountTokens, failure: Failure) -> None:
+    def _fail(self, frame: Generate | CountTokens, failure: WireError) -> None:
         with self._lock:
             if isinstance(frame, Generate) and self._pending.pop(frame.request, None) is None:
                 return

@@ -39,7 +39,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LogprobRequest:
     """A token of this step whose log-probabilities are wanted. logprobs: (vocabulary,), evaluated."""
 
     token: int
@@ -47,7 +47,7 @@ class Wanted:
     top: int
 
 
-def read(wanted: list[Wanted], vocabulary: Vocabulary, use_numpy: bool) -> list[TokenLogprob]:
+def read(wanted: list[LogprobRequest], vocabulary: Vocabulary, use_numpy: bool) -> list[TokenLogprob]:
     """The entries of one step, all rows in one evaluation."""
     if not wanted:
         return []
@@ -59,7 +59,7 @@ def read(wanted: list[Wanted], vocabulary: Vocabulary, use_numpy: bool) -> list[
     ]
 
 
-def _with_numpy(wanted: list[Wanted], top: int) -> tuple[Any, Any, Any]:
+def _with_numpy(wanted: list[LogprobRequest], top: int) -> tuple[Any, Any, Any]:
     chosen, ids, values = [], [], []
     for each in wanted:
         row = np.array(each.logprobs.astype(mx.float32), copy=False)
@@ -82,7 +82,7 @@ def _likeliest(row: Any, top: int) -> Any:
     return among[np.argsort(-row[among], kind="stable")[:top]]
 
 
-def _with_mlx(wanted: list[Wanted], top: int) -> tuple[Any, Any, Any]:
+def _with_mlx(wanted: list[LogprobRequest], top: int) -> tuple[Any, Any, Any]:
     rows = mx.stack([each.logprobs for each in wanted]).astype(mx.float32)
     tokens = mx.array([[each.token] for each in wanted])
     chosen = mx.take_along_axis(rows, tokens, axis=-1)[:, 0]
@@ -94,7 +94,7 @@ def _with_mlx(wanted: list[Wanted], top: int) -> tuple[Any, Any, Any]:
     return np.array(chosen), np.array(best), np.array(values)
 
 
-def _entry(vocabulary: Vocabulary, wanted: Wanted, logprob: float, ids: Any, values: Any) -> TokenLogprob:
+def _entry(vocabulary: Vocabulary, wanted: LogprobRequest, logprob: float, ids: Any, values: Any) -> TokenLogprob:
     top = []
     for token, value in zip(ids, values, strict=True):
         data = vocabulary.bytes_of(int(token))

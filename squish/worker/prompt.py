@@ -17,7 +17,7 @@ from squish.worker import template, tools
 from squish.worker.grammar import GrammarCompiler, Thinking
 from squish.worker.markers import edges_of
 from squish.worker.output import Reading
-from squish.worker.rows import Plan
+from squish.worker.rows import OutputPlan
 
 FOREIGN_TOKENIZER = "The tokenizer makes tokens that this model does not have."
 
@@ -46,7 +46,9 @@ class PromptEncoder:
         self._vocab_size = vocab_size
         self._grammars = GrammarCompiler(tokenizer)
 
-    def prepare(self, prompt: Prompt, sampling: SamplingParams, proceed: Proceed = _always) -> tuple[list[int], Plan]:
+    def prepare(
+        self, prompt: Prompt, sampling: SamplingParams, proceed: Proceed = _always
+    ) -> tuple[list[int], OutputPlan]:
         """Token ids, and how the answer is to be read and shaped. Raises InvalidInput and ContextLengthExceeded.
 
         proceed: called between slices of a text that may be too long; what it raises calls everything off.
@@ -58,10 +60,10 @@ class PromptEncoder:
         tokens = self.encode(prompt, proceed)
         wanted = sampling.response_format
         if not isinstance(prompt, ChatPrompt):
-            return tokens, Plan(grammar=self._grammars.compile(wanted) if wanted else None, continues=True)
+            return tokens, OutputPlan(grammar=self._grammars.compile(wanted) if wanted else None, continues=True)
         return tokens, self._plan(prompt, tokens, wanted)
 
-    def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> Plan:
+    def _plan(self, prompt: ChatPrompt, tokens: list[int], wanted: ResponseFormat | None) -> OutputPlan:
         offered = tools.offered(prompt, self._tokenizer)
         notes: tuple[str, ...] = ()
         if offered:
@@ -75,7 +77,7 @@ class PromptEncoder:
             tools.for_template(offered),
         )
         grammar = self._grammars.compile(wanted, thinking, notes) if wanted else None
-        return Plan(reading if edges else None, grammar, prompt.continue_last, self._shared(prompt, tokens))
+        return OutputPlan(reading if edges else None, grammar, prompt.continue_last, self._shared(prompt, tokens))
 
     def _shared(self, prompt: ChatPrompt, tokens: list[int]) -> int:
         """How many tokens another conversation with the same system prompt and tools begins with."""

@@ -16,7 +16,7 @@ from squish.worker.sampling import Sampler, Samplers, greedy
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class OutputPlan:
     """How the answers to one prompt are read, and what they must match. The default is plain text.
 
     continues: the answer goes on where the prompt breaks off, so that a space in front belongs to it.
@@ -37,11 +37,11 @@ class Prepared:
     tokens: list[list[int]]
     sampling: SamplingParams
     arrived: float
-    plans: tuple[Plan, ...] = ()
+    plans: tuple[OutputPlan, ...] = ()
 
 
 @dataclass(slots=True)
-class Row:
+class BatchRow:
     """A row that the batch works on. followers: rows of the same prompt that start when it is processed."""
 
     request: int
@@ -55,7 +55,7 @@ class Row:
     shared: int = 0
     processor: RowProcessor | None = None
     attempts: int = 1
-    followers: list[Row] = field(default_factory=list)
+    followers: list[BatchRow] = field(default_factory=list)
 
     @property
     def tokens(self) -> list[int]:
@@ -83,7 +83,7 @@ class RowMaker:
         self._use_numpy = use_numpy
         self._samplers = Samplers(use_numpy)
 
-    def first_choices(self, item: Prepared) -> list[Row]:
+    def first_choices(self, item: Prepared) -> list[BatchRow]:
         """One row for each prompt; the other choices follow it."""
         rows = []
         for prompt in range(len(item.tokens)):
@@ -92,7 +92,7 @@ class RowMaker:
             rows.append(first)
         return rows
 
-    def prepare(self, row: Row) -> None:
+    def prepare(self, row: BatchRow) -> None:
         """Give a row that is about to enter the batch a sampler and a processor that stand where the row stands."""
         row.sampler = self._samplers.of_row(row.sampling, row.index, len(row.output.tokens))
         edits = edits_of(row.sampling, row.prompt)
@@ -100,11 +100,11 @@ class RowMaker:
         if edits or grammar:
             row.processor = RowProcessor(edits, grammar, self.eos, self._use_numpy, row.output.tokens)
 
-    def _row(self, item: Prepared, prompt: int, choice: int) -> Row:
+    def _row(self, item: Prepared, prompt: int, choice: int) -> BatchRow:
         index = prompt * item.sampling.n + choice
-        plan = item.plans[prompt] if item.plans else Plan()
+        plan = item.plans[prompt] if item.plans else OutputPlan()
         tokens = item.tokens[prompt]
-        return Row(
+        return BatchRow(
             request=item.request,
             index=index,
             prompt=tokens,

@@ -19,12 +19,12 @@ from mlx_lm.generate import BatchGenerator
 
 from squish.errors import EngineError, SquishError
 from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
-from squish.ipc.frames import Cancel, Events, Failed, Failure, FromWorker
+from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
 from squish.worker import logprobs
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
-from squish.worker.rows import Prepared, Row, RowMaker
+from squish.worker.rows import BatchRow, Prepared, RowMaker
 
 _ATTEMPTS = 2
 _SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk
@@ -61,7 +61,7 @@ class Runner:
         self._use_numpy = mx.default_device() == mx.Device(mx.cpu)
         self._maker = RowMaker(tokenizer, context_length, self._use_numpy)
         self._vocabulary = logprobs.Vocabulary(tokenizer)
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, BatchRow] = {}
         self._decoding: set[int] = set()
         self._events: list[tuple[int, GenerationEvent]] = []
         self._prefix = prefix
@@ -108,7 +108,7 @@ class Runner:
         for row in self._maker.first_choices(item):
             self._submit(row)
 
-    def _submit(self, row: Row) -> None:
+    def _submit(self, row: BatchRow) -> None:
         """Put a row into the batch: its prompt, and what it has generated already."""
         tokens = row.tokens
         cached, caches = self._prefix.take(tokens)
@@ -118,7 +118,7 @@ class Runner:
             for follower in followers:
                 self._submit(follower)
 
-    def _enter(self, row: Row, segments: list[list[int]], cached: int, caches: list[Any] | None) -> None:
+    def _enter(self, row: BatchRow, segments: list[list[int]], cached: int, caches: list[Any] | None) -> None:
         tokens = row.tokens
         if not row.output.tokens:
             row.output.cached_tokens = cached
@@ -141,7 +141,7 @@ class Runner:
         for follower in followers:
             self._enter(follower, [[follower.prompt[-1]]], len(tokens), [copy.copy(cache) for cache in caches])
 
-    def _segments(self, row: Row, cached: int) -> list[list[int]]:
+    def _segments(self, row: BatchRow, cached: int) -> list[list[int]]:
         """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now.
 
         That is at the end of what other conversations share, and at the end of what this one's next turn repeats.
@@ -193,7 +193,7 @@ class Runner:
         """What the rows that asked for it want to know of their new tokens."""
         asked = [response for response in generated if self._rows[response.uid].sampling.logprobs]
         wanted = [
-            logprobs.Wanted(response.token, response.logprobs, self._rows[response.uid].sampling.top_logprobs)
+            logprobs.LogprobRequest(response.token, response.logprobs, self._rows[response.uid].sampling.top_logprobs)
             for response in asked
         ]
         entries = logprobs.read(wanted, self._vocabulary, self._use_numpy)
@@ -261,7 +261,7 @@ class Runner:
             self._send(Events(tuple(events)))
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception) -> WireError:
     if isinstance(error, SquishError):
-        return Failure.of(error)
-    return Failure.of(EngineError(f"The model failed while generating: {type(error).__name__}: {error}"))
+        return WireError.of(error)
+    return WireError.of(EngineError(f"The model failed while generating: {type(error).__name__}: {error}"))

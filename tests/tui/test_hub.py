@@ -98,7 +98,7 @@ async def test_an_answer_that_comes_too_late_is_dropped(
 ) -> None:
     asked: list[str] = []
 
-    async def everywhere(wanted: search.Wanted, settings: Settings) -> list[Found]:
+    async def everywhere(wanted: search.SearchQuery, settings: Settings) -> list[Found]:
         asked.append(wanted.query)
         return [Found(f"acme/{wanted.query or 'all'}", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None)]
 
@@ -137,7 +137,7 @@ async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settin
 async def test_what_a_repository_writes_is_only_text(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     evil = Found("acme/[/red]\x1b]52;c;aGk=\x07x", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None, updated="[/b]")
 
-    async def everywhere(wanted: search.Wanted, settings: Settings) -> list[Found]:
+    async def everywhere(wanted: search.SearchQuery, settings: Settings) -> list[Found]:
         return [evil]
 
     monkeypatch.setattr(search, "everywhere", everywhere)

@@ -22,7 +22,7 @@ from squish.generation import Finished, GenerationEvent, SamplingParams, TextDel
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import PrefixCache
-from squish.worker.rows import Plan, Prepared
+from squish.worker.rows import OutputPlan, Prepared
 from squish.worker.runner import Inbox, Runner, Stop
 
 VOCABULARY = 97
@@ -194,7 +194,7 @@ def test_many_rows_share_one_entry_each_cut_at_its_own_place(make: Callable[[], 
 def test_conversations_with_one_system_prompt_share_its_snapshot(make: Callable[[], Any]) -> None:
     model = make()
     bench = Bench(model)
-    plan = (Plan(shared=150),)
+    plan = (OutputPlan(shared=150),)
     questions = [[*words(150), *words(80, start=start)] for start in (3, 11)]
     bench.run(Prepared(1, [questions[0]], GREEDY, time.monotonic(), plan))
     second = bench.run(Prepared(2, [questions[1]], GREEDY, time.monotonic(), plan))[2]

@@ -28,12 +28,12 @@ from squish.api.openai.responses import (
     ChatLogprobs,
     Completion,
     CompletionTokensDetails,
+    CompletionUsage,
     Delta,
     FinishReason,
     FunctionDelta,
     PromptTokensDetails,
     TextChoice,
-    Usage,
 )
 from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
 
@@ -59,13 +59,13 @@ class Head:
         """What stands for the usage in the chunks before the one that carries it."""
         return None if self.usage_in_stream else UNSET
 
-    def usage(self, rows: Sequence[Row]) -> Usage:
+    def usage(self, rows: Sequence[Row]) -> CompletionUsage:
         """The sum over rows. A prompt that has n answers counts once."""
         prompts = [row.usage for row in rows[:: self.n]]
         prompt, completion = sum(u.prompt_tokens for u in prompts), sum(row.usage.completion_tokens for row in rows)
         cached = PromptTokensDetails(sum(u.cached_tokens for u in prompts))
         thought = CompletionTokensDetails(sum(row.usage.reasoning_tokens for row in rows))
-        return Usage(prompt, completion, prompt + completion, cached, thought)
+        return CompletionUsage(prompt, completion, prompt + completion, cached, thought)
 
 
 class ChatReply:
@@ -129,7 +129,7 @@ class ChatReply:
         choice = ChatChunkChoice(index=index, delta=delta, finish_reason=reason, logprobs=found)
         return self._body([choice], self._head.no_usage)
 
-    def _body(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> ChatChunk:
+    def _body(self, choices: list[ChatChunkChoice], usage: CompletionUsage | UnsetType | None) -> ChatChunk:
         head = self._head
         return ChatChunk(
             id=head.id,
@@ -178,7 +178,7 @@ class CompletionReply:
         found = logprobs.of_text(row.logprobs, 0)
         return TextChoice(text=row.text, index=index, finish_reason=reason_of(row.reason), logprobs=found)
 
-    def _body(self, choices: list[TextChoice], usage: Usage | UnsetType | None) -> Completion:
+    def _body(self, choices: list[TextChoice], usage: CompletionUsage | UnsetType | None) -> Completion:
         head = self._head
         return Completion(
             id=head.id,

@@ -38,25 +38,25 @@ class ContentPart(msgspec.Struct, gc=False):
     text: str | None = None
 
 
-class CalledFunction(msgspec.Struct, gc=False):
+class FunctionCallParam(msgspec.Struct, gc=False):
     """arguments: a JSON object as text, as the model wrote it; an object and nothing are understood too."""
 
     name: str
     arguments: str | dict[str, Any] | None = None
 
 
-class CalledTool(msgspec.Struct, gc=False):
+class ToolCallParam(msgspec.Struct, gc=False):
     """A call in an assistant's message."""
 
     id: str
-    function: CalledFunction
+    function: FunctionCallParam
     type: Annotated[str, documented("Only function.", enum=["function"])] = "function"
 
 
 class ChatMessage(msgspec.Struct, gc=False):
     role: Annotated[str, documented("Who speaks.", enum=["tool", "system", "developer", "assistant", "user"])]
     content: str | list[ContentPart] | None = None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: list[ToolCallParam] | None = None
     tool_call_id: Annotated[str, documented("The call that a tool message answers.")] | None = None
     name: Ignored | None = None
     reasoning_content: Annotated[str, documented("What an assistant thought; for templates that show it.")] | None = (

@@ -11,7 +11,7 @@ from textual.message_pump import MessagePump
 
 from squish.errors import SquishError
 from squish.hub import search
-from squish.hub.search import Found, Wanted
+from squish.hub.search import Found, SearchQuery
 from squish.runtime import Runtime
 from squish.tui.faults import fault
 from squish.tui.messages import HubAnswered
@@ -47,7 +47,7 @@ class ModelSearch:
                 await asyncio.sleep(DEBOUNCE)
                 if number != self._number:  # more was written
                     return
-            found = await search.everywhere(Wanted(query, limit=LIMIT), self._runtime.settings)
+            found = await search.everywhere(SearchQuery(query, limit=LIMIT), self._runtime.settings)
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the search down
@@ -63,7 +63,7 @@ class ModelSearch:
 
     def everything(self) -> list[Found]:
         """All that the words mean, wherever it is known from."""
-        known = search.offline(Wanted(self.query, limit=LIMIT * 10), self._runtime.settings)
+        known = search.offline(SearchQuery(self.query, limit=LIMIT * 10), self._runtime.settings)
         everything = search.merged(known, self._hub)
         return everything + search.exact(self.query, everything)
 

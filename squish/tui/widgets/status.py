@@ -17,7 +17,7 @@ _DETAILS = 6  # 1 speed, 2 what goes on behind, 3 memory, 4 weights, 5 bars, 6 t
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class StripFacts:
     """What the strip shows. state: one word; symbol and style go with it; sizes in bytes, 0 when not known.
 
     progress: 0..1 of the prompt read, or None; speed: tokens per second; process: memory of the worker.
@@ -37,7 +37,7 @@ class Facts:
 class StatusStrip(Widget):
     """One row. When it is narrow, the least important pieces go first, and a long name is cut to what is left."""
 
-    facts: reactive[Facts] = reactive(Facts())
+    facts: reactive[StripFacts] = reactive(StripFacts())
     background_work: reactive[tuple[str, ...]] = reactive(())
     """What goes on behind the screen: downloads, the server; an empty text is nothing."""
 

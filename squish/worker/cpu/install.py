@@ -16,7 +16,7 @@ Precision = Literal["int8", "float32"]
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class CpuEngine:
     """What computes in this process. kernel: of the extension, "" where it is not in use; then precision is float32.
 
     threads: at most, in one product; 0 is MLX's business.
@@ -50,22 +50,22 @@ def compiles_first(cache_dir: Path) -> bool:
     return extension.must_be_compiled(cache_dir)
 
 
-def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "int8") -> Engine:
+def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "int8") -> CpuEngine:
     """Replace MLX's functions in this process. Call it once, before a model is loaded."""
     import mlx.core as mx
 
     from squish.worker.cpu import attention, extension, functions, rotary
 
     if mx.default_device() != mx.Device(mx.cpu):
-        return Engine(report, threads=report.threads, warnings=report.warnings)
+        return CpuEngine(report, threads=report.threads, warnings=report.warnings)
     opened = extension.open_extension(cache_dir)
     warnings = (*report.warnings, *([opened.warning] if opened.warning else []))
     if opened.module is None:
         attention.use_fused_attention()
         rotary.use_short_rotation()
-        return Engine(report, threads=report.threads, warnings=warnings)
+        return CpuEngine(report, threads=report.threads, warnings=warnings)
     functions.use(opened.module)
-    return Engine(report, opened.module.kernel(), precision, opened.module.threads(), warnings)
+    return CpuEngine(report, opened.module.kernel(), precision, opened.module.threads(), warnings)
 
 
 def prepare_model(model: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tokenizers
 
-from squish.worker.tokenizer.facts import Facts
+from squish.worker.tokenizer.facts import TokenizerFacts
 from squish.worker.tokenizer.templates import Templates
 
 _SPACES = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"))
@@ -16,7 +16,7 @@ _SHORT = (" n't", " 'm", " 's", " 've", " 're")
 class DirectTokenizer:
     """Does what transformers' tokenizer does of which these facts were taken."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: TokenizerFacts) -> None:
         self.backend_tokenizer = tokenizers.Tokenizer.from_str(facts.backend)
         self.backend_tokenizer.encode_special_tokens = facts.split_special_tokens
         self.chat_template = facts.chat_template

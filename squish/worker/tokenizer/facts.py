@@ -21,7 +21,7 @@ _SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 _MAKERS = (("transformers", "__init__.py"), ("mlx_lm", "_version.py"), ("mlx_lm", "tokenizer_utils.py"))
 
 
-class Facts(msgspec.Struct, frozen=True):
+class TokenizerFacts(msgspec.Struct, frozen=True):
     """backend: the tokenizer as JSON of the `tokenizers` library, with all that was added to it.
 
     direct: whether a DirectTokenizer with these facts does the same as transformers' tokenizer; if not, the rest is
@@ -48,14 +48,14 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def find(self, key: str) -> Facts | None:
+    def find(self, key: str) -> TokenizerFacts | None:
         """What is kept under this key; None when nothing is, or when it is damaged."""
         path = self._folder / key
         try:
             data = path.read_bytes()
             if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
                 raise ValueError("damaged")
-            facts = msgspec.msgpack.decode(data[_DIGEST:], type=Facts)
+            facts = msgspec.msgpack.decode(data[_DIGEST:], type=TokenizerFacts)
             os.utime(path)
         except FileNotFoundError:
             return None
@@ -65,7 +65,7 @@ class Shelf:
             return None
         return facts
 
-    def keep(self, key: str, facts: Facts) -> None:
+    def keep(self, key: str, facts: TokenizerFacts) -> None:
         """Write facts down; a disk that takes no files means only that they are found out again."""
         body = msgspec.msgpack.encode(facts)
         partial = self._folder / f"{key}.{os.getpid()}.partial"

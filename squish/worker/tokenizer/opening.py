@@ -14,7 +14,7 @@ from typing import Any
 
 from squish.worker.imports import with_transformers
 from squish.worker.tokenizer.direct import DirectTokenizer
-from squish.worker.tokenizer.facts import Facts, Shelf, key_of
+from squish.worker.tokenizer.facts import Shelf, TokenizerFacts, key_of
 from squish.worker.tokenizer.proof import same_behavior, same_methods
 
 _DETOKENIZERS = ("NaiveStreamingDetokenizer", "SPMStreamingDetokenizer", "BPEStreamingDetokenizer")
@@ -43,7 +43,7 @@ def _opened_by_transformers(model: Path, eos: list[int] | None) -> Any:
     return load(model, {"trust_remote_code": False}, eos_token_ids=eos, defaults=defaults)
 
 
-def open_directly(facts: Facts) -> Any:
+def open_directly(facts: TokenizerFacts) -> Any:
     """mlx_lm's TokenizerWrapper around a DirectTokenizer."""
     library = importlib.import_module("mlx_lm.tokenizer_utils")
     detokenizer = getattr(library, facts.detokenizer)
@@ -65,9 +65,9 @@ def open_directly(facts: Facts) -> Any:
     return wrapper
 
 
-def facts_of(wrapper: Any) -> Facts:
+def facts_of(wrapper: Any) -> TokenizerFacts:
     """What a DirectTokenizer has to know to do the same as the tokenizer in this wrapper, if it can."""
-    other = Facts(direct=False)
+    other = TokenizerFacts(direct=False)
     if wrapper._chat_template is not None or not same_methods(wrapper._tokenizer):
         return other
     facts = _read_off(wrapper)
@@ -76,7 +76,7 @@ def facts_of(wrapper: Any) -> Facts:
     return facts if same_behavior(wrapper, open_directly(facts)) else other
 
 
-def _read_off(wrapper: Any) -> Facts:
+def _read_off(wrapper: Any) -> TokenizerFacts:
     tokenizer, detokenizer = wrapper._tokenizer, wrapper._detokenizer
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
@@ -84,7 +84,7 @@ def _read_off(wrapper: Any) -> Facts:
     special = tokenizer.special_tokens_map
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in special.items()}
     is_bpe = type(tokenizer.backend_tokenizer.model).__name__ == "BPE"
-    return Facts(
+    return TokenizerFacts(
         direct=True,
         backend=backend.to_str(),
         special_tokens=special,

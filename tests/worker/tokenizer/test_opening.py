@@ -14,7 +14,7 @@ import pytest
 
 from squish.worker.tokenizer import opening
 from squish.worker.tokenizer.direct import DirectTokenizer
-from squish.worker.tokenizer.facts import Facts, Shelf, key_of
+from squish.worker.tokenizer.facts import Shelf, TokenizerFacts, key_of
 from squish.worker.tokenizer.opening import facts_of, open_directly, open_tokenizer
 from squish.worker.tokenizer.proof import CONVERSATIONS, TEXTS, TOOLS, same_behavior
 from tests.worker.tokenizer import made
@@ -106,7 +106,7 @@ def test_a_tokenizer_with_python_of_its_own_is_opened_with_transformers(tmp_path
     first, again = both(model, shelf)
     assert not isinstance(again._tokenizer, DirectTokenizer)
     assert again.encode("a\nb") == first.encode("a\nb") == first.encode("a<n>b")
-    assert shelf.find(key_of(model, [2])) == Facts(direct=False)
+    assert shelf.find(key_of(model, [2])) == TokenizerFacts(direct=False)
 
 
 def test_code_that_a_tokenizer_brings_is_never_run(tmp_path: Path, shelf: Shelf) -> None:
@@ -158,7 +158,7 @@ def test_damaged_facts_are_never_used(tmp_path: Path, shelf: Shelf) -> None:
 def test_the_shelf_keeps_the_most_recent(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf")
     for number in range(40):
-        shelf.keep(f"key{number}", Facts(direct=False))
+        shelf.keep(f"key{number}", TokenizerFacts(direct=False))
     assert len(list((tmp_path / "shelf").iterdir())) == 32
     assert shelf.find("key39")
 
