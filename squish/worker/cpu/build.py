@@ -2,7 +2,8 @@
 
 The extension is tied to the exact version of MLX (its C++ ABI), of nanobind (whose types both share) and of Python, so
 all three are in the name of the file, with a hash of the sources. It is compiled once: by the wheel's build and by
-`make setup` into the package (`BUNDLED`), else on first use into the cache. Each source file is compiled by itself;
+`make setup` into the package (`BUNDLED`), else on first use into the cache, which may be that of several machines, so
+there the C library is in the name too. Each source file is compiled by itself;
 those of an instruction set with its flags (`_VARIANTS`), and which of them run is decided at run time.
 """
 
@@ -57,21 +58,48 @@ def supported() -> bool:
     return sys.platform == "linux" and platform.machine() in _VARIANTS
 
 
-def find(cache_dir: Path) -> Path | None:
-    """The compiled extension for what is installed now, where there is one."""
-    name = file_name()
-    return next((path for path in (BUNDLED / name, cache_dir / name) if path.exists()), None)
+def find(cache_dir: Path) -> list[Path]:
+    """The compiled extensions for what is installed now, the one that came with Squish first."""
+    return [path for path in (place(BUNDLED), place(cache_dir)) if path.exists()]
+
+
+def bundled_for() -> str | None:
+    """The version of MLX that the extension in the package was compiled for; None where there is none."""
+    names = (path.name for path in sorted(BUNDLED.glob("mlx*.so")))
+    return next((name.removeprefix("mlx").split("-")[0] for name in names), None)
+
+
+def place(folder: Path) -> Path:
+    """Where the compiled extension is in a folder."""
+    return folder / (file_name() if folder == BUNDLED else f"{'-'.join(platform.libc_ver())}-{file_name()}")
 
 
 def file_name() -> str:
-    """Of the compiled extension: it says all that the file was compiled for."""
+    """Of the compiled extension: it says what the file was compiled for."""
     key = hashlib.sha256()
     for path in _files():
         key.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    versions = [importlib.metadata.version(name) for name in ("mlx", "nanobind")]
-    for part in (*versions, *_FLAGS, *_DEFINED, platform.libc_ver(), _VARIANTS, _OLDEST):
+    mlx, nanobind = versions()
+    for part in (mlx, nanobind, *_FLAGS, *_DEFINED, _VARIANTS, _OLDEST):
         key.update(f"\0{part}".encode())
-    return f"mlx{versions[0]}-{key.hexdigest()[:16]}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    return f"mlx{mlx}-{key.hexdigest()[:16]}{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def versions() -> tuple[str, str]:
+    """Of what it is compiled against: MLX and nanobind, as installed. Raises CannotBuild."""
+    return installed_mlx(), _version("nanobind")
+
+
+def installed_mlx() -> str:
+    """Its version. Raises CannotBuild where it is not installed."""
+    return _version("mlx")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise CannotBuild(f"{package} is not installed", f"pip install {package}") from error
 
 
 def build(folder: Path) -> Path:
@@ -85,7 +113,7 @@ def build(folder: Path) -> Path:
     include = Path(sysconfig.get_paths()["include"])
     if not (include / "Python.h").exists():
         raise CannotBuild(f"Python's headers are not in {include}", "Install them, e.g. python3-dev")
-    built = folder / file_name()
+    built = place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as scratch:
@@ -161,15 +189,23 @@ def _run(command: list[str]) -> None:
         raise CannotBuild(f"{name} cannot compile it: {errors[0] if errors else f'exit code {done.returncode}'}")
 
 
-def main() -> None:
-    """`python -m squish.worker.cpu.build`: compile into the package, where nothing fits yet; says why it cannot."""
-    if not supported() or (BUNDLED / file_name()).exists():
-        return
-    for old in BUNDLED.glob("*.so"):
-        old.unlink()
-    try:
+def bundle() -> Path:
+    """The extension in the package; compiled where what is there does not fit. Raises CannotBuild."""
+    versions()  # or there is no name for it
+    if not place(BUNDLED).exists():
+        for old in BUNDLED.glob("*.so"):
+            old.unlink()
         sys.stderr.write("Compiling the CPU engine (half a minute)…\n")
         build(BUNDLED)
+    return place(BUNDLED)
+
+
+def main() -> None:
+    """`python -m squish.worker.cpu.build`: compile into the package, where nothing fits yet; says why it cannot."""
+    if not supported():
+        return
+    try:
+        bundle()
     except CannotBuild as error:
         sys.stderr.write(f"The CPU engine was not compiled ({error}), so models run slower. {error.remedy}.\n")
 

@@ -34,7 +34,10 @@ class Opened:
 
 def must_be_compiled(cache_dir: Path) -> bool:
     """Whether `open_extension` will compile first, which takes half a minute. It imports mlx.core."""
-    return _wanted() and build.find(cache_dir) is None
+    try:
+        return _wanted() and not build.find(cache_dir)
+    except build.CannotBuild:
+        return False
 
 
 @cache
@@ -43,14 +46,24 @@ def open_extension(cache_dir: Path) -> Opened:
     if not _wanted():
         return Opened(None)
     try:
-        path = build.find(cache_dir) or build.build(cache_dir)
-        try:
-            return Opened(_open(path))
-        except (ImportError, TypeError):
-            return Opened(_open(build.build(cache_dir)))  # damaged, for example by a full disk
+        for path in build.find(cache_dir):
+            try:
+                return Opened(_open(path))
+            except (ImportError, TypeError):
+                continue  # damaged, for example by a full disk, or of a machine with a newer C library
+        return Opened(_open(build.build(cache_dir)))
     except (build.CannotBuild, ImportError, TypeError) as error:
-        remedy = error.remedy if isinstance(error, build.CannotBuild) else "Report it"
-        return Opened(None, f"The CPU engine is not in use, so models run slower ({error}). {remedy}.")
+        return Opened(None, _warning(error))
+
+
+def _warning(error: Exception) -> str:
+    """Why there is no extension, and what helps, in one line."""
+    reason, remedy = str(error), error.remedy if isinstance(error, build.CannotBuild) else "Report it"
+    came_for, installed = build.bundled_for(), build.installed_mlx()
+    if came_for not in (None, installed):
+        reason = f"the one that came with Squish is for MLX {came_for}, not {installed}; {reason}"
+        remedy = f"pip install mlx=={came_for}; or: {remedy}"
+    return f"The CPU engine is not in use, so models run slower ({reason}). {remedy}."
 
 
 def module() -> Any:

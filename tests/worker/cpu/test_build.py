@@ -1,0 +1,106 @@
+"""Where the extension comes from, and what is said and done where it cannot be had."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from squish.worker.cpu import blas, build, extension, install
+
+pytestmark = pytest.mark.skipif(not build.supported(), reason="the extension is for Linux")
+
+MLX = importlib.metadata.version("mlx")
+
+
+@pytest.fixture(autouse=True)
+def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A package without a compiled extension, on a machine without a compiler."""
+    empty = tmp_path / "bundled"
+    empty.mkdir()
+    monkeypatch.setattr(build, "BUNDLED", empty)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delitem(sys.modules, extension._NAME, raising=False)
+    return empty
+
+
+@pytest.fixture
+def functions_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("rms_norm", "rope", "scaled_dot_product_attention"):
+        monkeypatch.setattr(mx.fast, name, getattr(mx.fast, name))
+    yield
+
+
+def test_without_a_compiler_one_sentence_says_so_and_it_computes(tmp_path: Path, functions_as_they_were: None) -> None:
+    report = blas.BlasReport("system-openblas", None, "")
+    engine = install.install(report, tmp_path)
+    why = "no C++ compiler was found"
+    expected = f"The CPU engine is not in use, so models run slower ({why}). Install a C++ compiler, e.g. g++."
+    assert engine.warnings == (expected,)
+    assert (engine.kernel, engine.precision) == ("", "float32")
+    q = k = v = mx.random.normal((1, 2, 3, 16))
+    found = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.25, mask=None)
+    assert mx.allclose(found, mx.softmax(q @ k.swapaxes(-1, -2) * 0.25, axis=-1) @ v, atol=1e-5)
+
+
+def test_an_extension_for_another_mlx_is_never_opened(tmp_path: Path, bundled: Path) -> None:
+    (bundled / "mlx0.1.2-0123456789abcdef.so").write_bytes(b"")
+    warning = extension.open_extension(tmp_path / "a").warning
+    assert f"({extension_for('0.1.2')}; no C++ compiler was found)" in warning
+    assert warning.endswith("pip install mlx==0.1.2; or: Install a C++ compiler, e.g. g++.")
+
+
+def extension_for(version: str) -> str:
+    return f"the one that came with Squish is for MLX {version}, not {MLX}"
+
+
+def test_other_versions_have_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = build.file_name()
+    assert now.startswith(f"mlx{MLX}-")
+    for others in (("0.0.1", build.versions()[1]), (MLX, "0.0.1")):
+        monkeypatch.setattr(build, "versions", lambda others=others: others)
+        assert build.file_name() != now
+
+
+def test_a_damaged_file_gives_way(tmp_path: Path, bundled: Path) -> None:
+    """One that came with Squish may be of a newer C library; the next is tried, and then compiled."""
+    for path in (build.place(bundled), build.place(tmp_path / "cache")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"damaged")
+    assert build.find(tmp_path / "cache") == [build.place(bundled), build.place(tmp_path / "cache")]
+    assert "no C++ compiler" in extension.open_extension(tmp_path / "cache").warning
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package == "nanobind":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return of(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert not extension.must_be_compiled(tmp_path)
+    warning = extension.open_extension(tmp_path).warning
+    assert "(nanobind is not installed)" in warning and warning.endswith("pip install nanobind.")
+
+
+def test_missing_headers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    with pytest.raises(build.CannotBuild, match=r"Python's headers are not in") as error:
+        build.build(tmp_path)
+    assert "python3-dev" in error.value.remedy
+
+
+def test_a_folder_that_takes_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: sys.executable)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(build.CannotBuild, match=r"cannot be written to .*file"):
+        build.build(tmp_path / "file")
