@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from squish.api.errors import Failure
+from squish.api.operation import Operation
 from squish.api.services import Services
 from squish.generation import (
     Finished,
@@ -173,8 +174,9 @@ class Dialect:
     """prefixes: of the paths whose failures it words. paths: those it has, as an error lists them.
 
     answers: paths to which bodies are posted that ask for an answer, and what such a body asks for (InvalidInput naming
-    the field otherwise). error: a failure and the request's id as JSON. routes: everything else that it has. id_header:
-    has the request's id beside X-Request-Id.
+    the field otherwise). error: a failure and the request's id as JSON; errors: the Struct that it gives. routes:
+    everything else that it has. operations: all of it, for the OpenAPI document. id_header: has the request's id beside
+    X-Request-Id.
     """
 
     name: str
@@ -182,5 +184,7 @@ class Dialect:
     paths: tuple[str, ...]
     answers: Mapping[str, Callable[[bytes], Asked]]
     error: Callable[[Failure, str], msgspec.Struct]
+    errors: type[msgspec.Struct]
+    operations: tuple[Operation, ...] = ()
     routes: tuple[Route, ...] = ()
     id_header: str | None = None

@@ -5,19 +5,27 @@ docs/reference/openapi.yaml is this document; a test keeps them the same.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from squish import __version__
+from squish.api import dialects
+from squish.api.dialect import Dialect
 from squish.api.health import Health
-from squish.api.models import Model, ModelList
-from squish.api.openai.errors import ErrorBody
+from squish.api.openai.dialect import OPENAI
 from squish.api.openai.requests import ChatRequest, CompletionRequest
-from squish.api.openai.responses import ChatChunk, ChatCompletion, Completion
+from squish.api.operation import Operation
 
-_STRUCTS = (ChatRequest, CompletionRequest, ChatCompletion, ChatChunk, Completion, Model, ModelList, Health, ErrorBody)
 _REF = "#/components/schemas/{name}"
+
+_OWN = (
+    Operation("GET", "/health", "getHealth", "The server answers.", Health, open=True),
+    Operation("GET", "/metrics", "getMetrics", "Numbers for Prometheus.", None),
+)
+"""What belongs to no dialect."""
 
 _ERRORS = {
     "400": "A field is missing or wrong, or the prompt is longer than the context.",
@@ -43,7 +51,7 @@ def document() -> str:
 
 def openapi() -> dict[str, Any]:
     """The document as a value."""
-    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+    _, schemas = msgspec.json.schema_components(_structs(), ref_template=_REF)
     for struct in (ChatRequest, CompletionRequest):
         for name, neutral in struct.neutral.items():
             schemas[struct.__name__]["properties"][name]["enum"] = [None, *neutral]
@@ -54,7 +62,7 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "Squish",
             "version": __version__,
-            "description": "Large language models on your own machine, for OpenAI clients.",
+            "description": "Large language models on your own machine, in the APIs that clients speak already.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "http://localhost:11435"}],
@@ -71,60 +79,56 @@ def openapi() -> dict[str, Any]:
     }
 
 
+def _structs() -> list[type[msgspec.Struct]]:
+    """Every Struct of the document, each once."""
+    found: dict[type[msgspec.Struct], None] = {}
+    for dialect, operation in _operations():
+        of_it = (operation.body, operation.answer, *operation.pieces, dialect.errors)
+        found |= dict.fromkeys(struct for struct in of_it if struct is not None)
+    return list(found)
+
+
+def _operations() -> Iterator[tuple[Dialect, Operation]]:
+    for dialect in dialects.DIALECTS:
+        yield from ((dialect, operation) for operation in dialect.operations)
+    yield from ((OPENAI, operation) for operation in _OWN)
+
+
 def _paths() -> dict[str, Any]:
-    chat_stream = ("text/event-stream", {"type": "string", "description": "`data:` lines, each a ChatChunk; [DONE]."})
-    text_stream = ("text/event-stream", {"type": "string", "description": "`data:` lines, each a Completion; [DONE]."})
-    return {
-        "/v1/chat/completions": {
-            "post": _operation(
-                "createChatCompletion", "Answer a conversation.", ChatCompletion, ChatRequest, chat_stream
-            )
-        },
-        "/v1/completions": {
-            "post": _operation("createCompletion", "Go on with texts.", Completion, CompletionRequest, text_stream)
-        },
-        "/v1/models": {"get": _operation("listModels", "Every installed model.", ModelList)},
-        "/v1/models/{id}": {
-            "get": _operation("getModel", "One installed model; its id can contain a slash.", Model)
-            | {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]}
-        },
-        "/health": {"get": _operation("getHealth", "The server answers.", Health) | {"security": []}},
-        "/metrics": {"get": _metrics()},
+    paths: dict[str, dict[str, Any]] = {}
+    for dialect, operation in _operations():
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, dialect)
+    return paths
+
+
+def _described(operation: Operation, dialect: Dialect) -> dict[str, Any]:
+    content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    if operation.answer:
+        content = {"application/json": {"schema": _ref(operation.answer)}}
+    if operation.stream:
+        media_type, description = operation.stream
+        content[media_type] = {"schema": {"type": "string", "description": description}}
+    done = {"description": "Done."} | ({} if operation.method == "HEAD" else {"content": content})
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "responses": {"200": done, **_errors(dialect, operation)},
     }
+    if names := re.findall(r"{(\w+)}", operation.path):
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if operation.body:
+        schema = {"application/json": {"schema": _ref(operation.body)}}
+        described["requestBody"] = {"required": True, "content": schema}
+    if operation.open:
+        described["security"] = []
+    return described
 
 
-def _operation(
-    id: str,
-    summary: str,
-    answer: type[msgspec.Struct],
-    body: type[msgspec.Struct] | None = None,
-    stream: tuple[str, dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    content = {"application/json": {"schema": _ref(answer)}}
-    if stream:
-        content[stream[0]] = {"schema": stream[1]}
-    operation: dict[str, Any] = {
-        "operationId": id,
-        "summary": summary,
-        "responses": {"200": {"description": "Done.", "content": content}, **_errors()},
-    }
-    if body:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
-    return operation
-
-
-def _metrics() -> dict[str, Any]:
-    content = {"text/plain": {"schema": {"type": "string"}}}
-    return {
-        "operationId": "getMetrics",
-        "summary": "Numbers for Prometheus.",
-        "responses": {"200": {"description": "Done.", "content": content}, **_errors()},
-    }
-
-
-def _errors() -> dict[str, Any]:
-    content = {"application/json": {"schema": _ref(ErrorBody)}}
-    return {status: {"description": text, "content": content} for status, text in _ERRORS.items()}
+def _errors(dialect: Dialect, operation: Operation) -> dict[str, Any]:
+    content = {} if operation.method == "HEAD" else {"content": {"application/json": {"schema": _ref(dialect.errors)}}}
+    return {status: {"description": text, **content} for status, text in _ERRORS.items()}
 
 
 def _ref(struct: type[msgspec.Struct]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -271,7 +272,7 @@ def test_every_path_of_the_document_is_a_route(settings: Settings) -> None:
     from squish.api.app import build_app
 
     app = build_app(scripted_runtime(settings)[0], Options())
-    routes = {f"/{route.path}".replace("<id:path>", "{id}") for route in app.router.routes}
+    routes = {re.sub(r"<(?:__)?(\w+?)(?:__)?(:\w+)?>", r"{\1}", f"/{route.path}") for route in app.router.routes}
     assert routes == set(openapi.openapi()["paths"])
 
 

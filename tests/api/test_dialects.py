@@ -101,7 +101,9 @@ def dialect(frames: Frames) -> Dialect:
         return Broken(failure.message, request_id)
 
     paths = ("/test/wish", "/test/none")
-    return Dialect("test", ("/test",), paths, {"/test/wish": read}, error, routes(frames), id_header="wish-id")
+    return Dialect(
+        "test", ("/test",), paths, {"/test/wish": read}, error, Broken, (), routes(frames), id_header="wish-id"
+    )
 
 
 def routes(frames: Frames) -> tuple[Route, ...]:

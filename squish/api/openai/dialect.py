@@ -3,8 +3,36 @@
 from __future__ import annotations
 
 from squish.api.dialect import Dialect
+from squish.api.models import Model, ModelList
 from squish.api.openai import translate
-from squish.api.openai.errors import error_body
+from squish.api.openai.errors import ErrorBody, error_body
+from squish.api.openai.requests import ChatRequest, CompletionRequest
+from squish.api.openai.responses import ChatChunk, ChatCompletion, Completion
+from squish.api.operation import Operation
+
+_OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/chat/completions",
+        "createChatCompletion",
+        "Answer a conversation.",
+        ChatCompletion,
+        ChatRequest,
+        ("text/event-stream", "`data:` lines, each a ChatChunk; [DONE]."),
+        (ChatChunk,),
+    ),
+    Operation(
+        "POST",
+        "/v1/completions",
+        "createCompletion",
+        "Go on with texts.",
+        Completion,
+        CompletionRequest,
+        ("text/event-stream", "`data:` lines, each a Completion; [DONE]."),
+    ),
+    Operation("GET", "/v1/models", "listModels", "Every installed model.", ModelList),
+    Operation("GET", "/v1/models/{id}", "getModel", "One installed model; its id can contain a slash.", Model),
+)
 
 OPENAI = Dialect(
     name="openai",
@@ -12,4 +40,6 @@ OPENAI = Dialect(
     paths=("/v1/chat/completions", "/v1/completions", "/v1/models"),
     answers={"/v1/chat/completions": translate.read_chat, "/v1/completions": translate.read_completion},
     error=error_body,
+    errors=ErrorBody,
+    operations=_OPERATIONS,
 )
