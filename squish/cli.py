@@ -16,9 +16,8 @@ from typing import Any
 import click
 
 from squish import console
-from squish.commands import bench, chats, completion, config, doctor, exits, run, serve, servers
+from squish.commands import bench, chats, completion, config, doctor, exits, models, pull, run, search, serve, servers
 from squish.commands.exits import Exit
-from squish.commands.models import COMMANDS
 from squish.commands.run import open_model
 from squish.config.settings import Settings, resolve
 from squish.download import resolver
@@ -136,7 +135,7 @@ def _open_tui(model: str | None) -> int:
 
 
 _OTHERS = (run.run, serve.serve, servers.ps, servers.stop, chats.chats, bench.bench, doctor.doctor, config.config)
-for _command in (*COMMANDS, *_OTHERS, completion.completion):
+for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_OTHERS, completion.completion):
     cli.add_command(_command)
 
 

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+def write_whole(path: Path, content: bytes | str, *, durable: bool = True, mode: int | None = None) -> None:
     """Put content into a file by writing another one and renaming it: readers see the old content or the new.
 
-    durable: it is on the disk when this returns, also after a power cut. The directory must exist.
+    durable: it is on the disk when this returns, also after a power cut. mode: its permissions, where the umask's are
+    not right. The directory must exist.
     """
     data = content.encode() if isinstance(content, str) else content
     scratch = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:
         with scratch.open("xb") as file:
             file.write(data)
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

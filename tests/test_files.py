@@ -15,6 +15,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_whole(tmp_path / "a", "ä")
     write_whole(tmp_path / "a", b"\x00new", durable=False)
     assert read_regular(tmp_path / "a", 4) == b"\x00new"
+    write_whole(tmp_path / "a", "#!/bin/sh", mode=0o755)
+    assert os.access(tmp_path / "a", os.X_OK)
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
 
 

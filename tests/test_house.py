@@ -92,6 +92,26 @@ def test_a_public_class_has_a_name_of_its_own() -> None:
     assert {name: places for (_, name), places in found.items() if len(places) > 1} == {}
 
 
+# Who renames a file that somebody else wrote: a cache that MLX saved, the log, a name among files that are complete.
+RENAMES = {"worker/disk.py", "worker/cpu/build.py", "worker/jobs/quantize.py", "tui/terminal.py"}
+
+
+def test_files_are_put_in_their_places_by_one_function() -> None:
+    """`path.replace(other)` stands in files.py: what is written is there whole or not at all, in one way."""
+
+    def renames(path: Path) -> bool:
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        return any(
+            isinstance(call.func, ast.Attribute)
+            and call.func.attr == "replace"
+            and len(call.args) == 1
+            and not call.keywords
+            for call in calls
+        )
+
+    assert {str(path.relative_to(PACKAGE)) for path in FILES if renames(path)} == RENAMES | {"files.py"}
+
+
 # Words that a native speaker would not write. "There is no …" is English; "x is no file" is not.
 ODD = re.compile(r"(?<!there )\bis no [a-z]+\b|\bmend(s|ed|ing)?\b|\bfor ever\b", re.IGNORECASE)
 PAGES = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from squish.commands.completion import complete_model
-from squish.commands.models import install
+from squish.commands.pull import install
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound

@@ -17,7 +17,7 @@ import msgspec
 from squish.download.disk import CHUNK, require_not
 from squish.download.remote_file import Downloaded, RemoteFile, Sidecar, bytes_without_gap, read_sidecar
 from squish.errors import CorruptModel, StoreError
-from squish.files import write_whole
+from squish.files import move_whole, write_whole
 
 # Bytes that `write` hashes of what lies on disk already, so that it never takes long; `finish` hashes the rest.
 _HASHED_AT_ONCE = 4 * CHUNK
@@ -120,9 +120,8 @@ class PartFile:
                 f"{self.file.path} arrived damaged: {reason}.",
                 hint="Run the same command again; if it happens again, the file on the server is broken.",
             )
-        os.fsync(self._opened())
         self.close()
-        self.path.replace(self.target)
+        move_whole(self.path, self.target)
         self.sidecar.unlink(missing_ok=True)
         return Downloaded(self.file.path, self.file.size, self._sha256.hexdigest())
 

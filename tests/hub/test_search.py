@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.commands import models as model_commands
+from squish.commands import search as search_command
 from squish.config.settings import Settings
 from squish.errors import HubError, HubUnreachable
 from squish.format import architectures
@@ -105,7 +105,7 @@ def test_without_a_gpu_a_line_says_what_the_memory_counts(
     for packed, said in ((True, "not quantized"), (False, "4 bytes a parameter")):
         here = Machine("RAM", 16 * GB, 12 * GB, float32=True, packed=packed)
         monkeypatch.setattr("squish.memory.machine.read", lambda here=here: here)
-        model_commands.search.main(["tiny"], standalone_mode=False)
+        search_command.search.main(["tiny"], standalone_mode=False)
         assert said in capsys.readouterr().err.splitlines()[-1]
 
 

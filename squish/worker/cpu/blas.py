@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Literal
 
 from squish.errors import ConfigError
+from squish.files import move_whole
 from squish.system.accelerator import has_cuda
 
 Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
@@ -178,7 +179,7 @@ def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -
             compiled = Path(scratch) / built.name
             _compile(compiler, options, source, compiled)
             # Complete or absent: another worker may be opening it at this moment.
-            compiled.replace(built)
+            move_whole(compiled, built)
     except OSError as error:
         reason = f"the BLAS shim cannot be written to {cache_dir}: {error.strerror}"
         raise _Unusable(reason, "Free some space there, and check that you may write there") from error

@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from squish.files import move_whole
+
 SOURCES = Path(__file__).with_name("native")
 BUNDLED = SOURCES / "built"
 _SECONDS = 600
@@ -120,7 +122,7 @@ def build(folder: Path) -> Path:
             # In a source tree objects are kept, so that a change of one file compiles one file.
             objects = (folder if folder == BUNDLED else Path(scratch)) / "objects"
             compiled = _compile(compiler, include, Path(scratch), objects)
-            compiled.replace(built)
+            move_whole(compiled, built)
     except OSError as error:
         reason = f"it cannot be written to {folder}: {error.strerror}"
         raise CannotBuild(reason, "Free some space there, and check that you may write there") from error

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from squish.files import write_whole
 from squish.worker.cpu.blas import cpu_identity
 
 _SPACE = 64 << 20  # bytes that must be free for compiled kernels; on a full disk MLX does without
@@ -48,8 +49,6 @@ def _put_before(compiler: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     script = folder / "g++"
     if not script.exists():
-        partial = folder / f"g++.{os.getpid()}"
-        partial.write_text(f'#!/bin/sh\nexec "{compiler}" -march=native "$@"\n', encoding="utf-8")
-        partial.chmod(0o755)
-        partial.replace(script)  # another worker may be starting it at this moment
+        # Whole or absent: another worker may be starting it at this moment.
+        write_whole(script, f'#!/bin/sh\nexec "{compiler}" -march=native "$@"\n', mode=0o755)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -27,7 +27,7 @@ from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builde
 from mlx_lm.utils import _get_classes, quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
-from squish.files import move_whole
+from squish.files import move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.worker import memory
 from squish.worker.jobs.graph import dependencies
@@ -134,7 +134,7 @@ class _Conversion:
         self._account.files[name] = sum(array.nbytes for array in arrays.values())
         self._account.places.update(dict.fromkeys(arrays, name))
         arrays.clear()
-        _write_account(self._destination, self._account)
+        write_whole(self._destination / _ACCOUNT, msgspec.json.encode(self._account))
 
     def _finish(self, config: dict[str, Any]) -> None:
         """Give the files their final names and write what says where everything is. Repeating it does no harm."""
@@ -146,6 +146,8 @@ class _Conversion:
         for old, new in names.items():
             if (self._destination / old).exists():
                 (self._destination / old).replace(self._destination / new)
+        for left in self._destination.glob(f".{_ACCOUNT}.*"):  # by a worker that was killed while it wrote
+            left.unlink()
         index = {
             "metadata": {"total_size": sum(self._account.files.values())},
             "weight_map": {name: names[place] for name, place in sorted(self._account.places.items())},
@@ -240,9 +242,3 @@ def _read_account(destination: Path) -> _Account:
         return msgspec.json.decode((destination / _ACCOUNT).read_bytes(), type=_Account)
     except (OSError, msgspec.DecodeError):
         return _Account()
-
-
-def _write_account(destination: Path, account: _Account) -> None:
-    partial = destination / f"{_ACCOUNT}.new"
-    partial.write_bytes(msgspec.json.encode(account))
-    move_whole(partial, destination / _ACCOUNT)

@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 import tokenizers
 
+from squish.files import write_whole
+
 _FORMAT = b"1"
 _DIGEST = 32
 _KEPT = 32
@@ -68,17 +70,14 @@ class Shelf:
     def keep(self, key: str, facts: TokenizerFacts) -> None:
         """Write facts down; a disk that takes no files means only that they are found out again."""
         body = msgspec.msgpack.encode(facts)
-        partial = self._folder / f"{key}.{os.getpid()}.partial"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial.write_bytes(hashlib.sha256(body).digest() + body)
-            partial.replace(self._folder / key)
+            write_whole(self._folder / key, hashlib.sha256(body).digest() + body, durable=False)
             by_age = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
             for path in by_age[:-_KEPT]:
                 path.unlink()
         except OSError:
-            with suppress(OSError):
-                partial.unlink()
+            pass
 
 
 def key_of(model: Path, eos: list[int] | None) -> str:
