@@ -14,7 +14,9 @@ from squish.generation import Tool
 
 MAX_TOOLS = 128
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_NAME = 64
+
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
 
 
 class Function(Protocol):
@@ -47,7 +49,7 @@ def offered(functions: Mapping[str, Function]) -> tuple[Tool, ...]:
 def check_name(name: str, at: str) -> None:
     """Raise InvalidInput for what OpenAI takes for no name of a function or a schema."""
     if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{at} must be 1 to 64 letters, digits, underscores and dashes.", param=at)
+        raise InvalidInput(f"{at} must be 1 to {LONGEST_NAME} letters, digits, underscores and dashes.", param=at)
 
 
 def arguments(given: str | dict[str, Any] | None, at: str) -> str:

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: Structs, and pure functions to and from the values of generation."""

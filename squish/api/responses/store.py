@@ -1,0 +1,70 @@
+"""Responses that are kept, in memory and not for long, and the conversations that they ended. It knows no HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from squish.api.responses.answers import Response
+from squish.errors import InvalidInput
+from squish.generation import Message
+
+MOST = 256
+MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """messages: the whole conversation without instructions, the answer included. size: bytes of all this as JSON."""
+
+    response: Response
+    messages: tuple[Message, ...]
+    size: int
+
+
+class ResponseStore:
+    """The latest responses; the oldest go first. most: of them. most_bytes: of all of them, as JSON."""
+
+    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._kept: dict[str, Kept] = {}
+        self._bytes = 0
+
+    def keep(self, response: Response, messages: tuple[Message, ...]) -> None:
+        """Keep a response, unless it alone is too large."""
+        size = len(msgspec.json.encode(response)) + len(msgspec.json.encode(messages))
+        if size > self._most_bytes:
+            return
+        self._kept[response.id] = Kept(response, messages, size)
+        self._bytes += size
+        while len(self._kept) > self._most or self._bytes > self._most_bytes:
+            self.delete(next(iter(self._kept)))
+
+    def find(self, id: str) -> Kept | None:
+        return self._kept.get(id)
+
+    def delete(self, id: str) -> bool:
+        """Whether it was there."""
+        kept = self._kept.pop(id, None)
+        if kept is not None:
+            self._bytes -= kept.size
+        return kept is not None
+
+    def messages(self, id: str) -> tuple[Message, ...]:
+        """The conversation that a response ended. Raises InvalidInput, naming the field, for one that is not kept."""
+        kept = self.find(id)
+        if kept is None:
+            hint = "Send the whole conversation in input. " + self.bounds
+            message = f"previous_response_id {id[:64]!r} is no response that is kept."
+            raise InvalidInput(message, hint=hint, param="previous_response_id")
+        return kept.messages
+
+    @property
+    def bounds(self) -> str:
+        """For people: which responses are kept."""
+        return (
+            f"The latest {self._most} responses are kept, up to {self._most_bytes >> 20} MB, until the server ends; "
+            "none with store: false."
+        )
