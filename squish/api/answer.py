@@ -39,7 +39,7 @@ async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
     async with context.services.asking(asked.generation.model):
         admission = sessions.generate(msgspec.structs.replace(asked.generation, client=asker(request)))
     async with admission as generation:
-        events = _Observed(generation, request, context.metrics, asked.rows_per_prompt)
+        events = _Observed(generation, request, context.metrics, asked)
         if asked.stream:
             loading = partial(_is_loading, sessions, generation.request.model)
             await stream.send_stream(request, events, asked.reply, context.options.timing, loading)
@@ -66,16 +66,17 @@ class _Observed(AsyncIterator[GenerationEvent]):
     """The events of a generation, counted and timed on their way. A wait for the next one can be cancelled and tried
     again, as with the generation itself."""
 
-    def __init__(self, generation: Generation, request: Request, metrics: Metrics, rows_per_prompt: int) -> None:
+    def __init__(self, generation: Generation, request: Request, metrics: Metrics, asked: Asked) -> None:
         self._generation = generation
         self._request = request
         self._metrics = metrics
-        self._rows_per_prompt = rows_per_prompt
+        self._rows_per_prompt = asked.rows_per_prompt
         self._model = generation.request.model
         self._started = time.perf_counter()
         self._ttft: float | None = None
         self._prompt = self._cached = self._completion = 0
         self._not_held = ""
+        self._left_out = _listed("left_out", asked.left_out)
 
     def __aiter__(self) -> Self:
         return self
@@ -92,7 +93,7 @@ class _Observed(AsyncIterator[GenerationEvent]):
             if event.reason == "cancelled":  # not by the client, who would not read this
                 raise Refused(503, "request_cancelled", _CANCELLED, {"x-should-retry": "false"})
         elif isinstance(event, Accepted):
-            self._not_held = _not_held(event.not_held)
+            self._not_held = _listed("not_held", event.not_held)
         elif self._ttft is None and isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
             self._ttft = time.perf_counter() - self._started
             self._metrics.first_token(self._model, self._ttft)
@@ -108,11 +109,11 @@ class _Observed(AsyncIterator[GenerationEvent]):
         ttft = "" if self._ttft is None else f" ttft={self._ttft * 1000:.0f}ms"
         self._request.ctx.note = (
             f" model={self._model} prompt={self._prompt} cached={self._cached} completion={self._completion}{ttft}"
-            f"{self._not_held}"
+            f"{self._not_held}{self._left_out}"
         )
 
 
-def _not_held(places: Sequence[str]) -> str:
-    """For the log: where the answer is not held to its schema. The names are the client's."""
-    shown = clean(",".join(places))[:_LONGEST_NOTE]
-    return f" not_held={''.join(shown.split())}" if shown else ""
+def _listed(word: str, names: Sequence[str]) -> str:
+    """For the log: where an answer is not held to its schema, or what it does without. The names are the client's."""
+    shown = clean(",".join(names))[:_LONGEST_NOTE]
+    return f" {word}={''.join(shown.split())}" if shown else ""

@@ -107,12 +107,16 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, understood. rows_per_prompt: how many of the rows answer the same prompt."""
+    """A request, understood. rows_per_prompt: how many of the rows answer the same prompt.
+
+    left_out: what of the request the answer does without, such as tools of an unknown type; for the log.
+    """
 
     generation: GenerationRequest
     reply: Reply
     stream: bool
     rows_per_prompt: int = 1
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from squish.api.dialect import Dialect
 from squish.api.openai.dialect import OPENAI
+from squish.api.responses.dialect import RESPONSES
 
-DIALECTS = (OPENAI,)
+DIALECTS = (OPENAI, RESPONSES)
 """The first is spoken at paths that no dialect claims."""
 
 

@@ -13,17 +13,22 @@ from dataclasses import dataclass, field
 from squish.api.models import check_model, pull_first
 from squish.api.opening import Opening
 from squish.api.options import Options
+from squish.api.responses.store import ResponseStore
 from squish.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """opening: when models may be asked. large_body: held while a large body is read, so that they take turns."""
+    """opening: when models may be asked. large_body: held while a large body is read, so that they take turns.
+
+    responses: those that are kept for OpenAI's Responses API.
+    """
 
     runtime: Runtime
     options: Options
     opening: Opening
     large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
+    responses: ResponseStore = field(default_factory=ResponseStore)
 
     @asynccontextmanager
     async def asking(self, model: str) -> AsyncIterator[None]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """good: a body that is answered. text: where in it a text stands. error: asserts the form of an error's JSON."""
+    """good: a body that is answered. text: where in it a text stands. error: asserts the form of an error's JSON.
+
+    more: fields with which a body is also answered, beside those that all dialects have.
+    """
 
     path: str
     good: dict[str, Any]
     text: str
     error: Callable[[int, Any], None]
+    more: Mapping[str, Any] = field(default_factory=lambda: {"n": 2, "max_tokens": 4})
 
     def __str__(self) -> str:
         return self.path
@@ -45,4 +49,5 @@ SPOKEN = (
         openai_error,
     ),
     Spoken("/v1/completions", {"model": "m", "prompt": "Hi"}, "prompt", openai_error),
+    Spoken("/v1/responses", {"model": "m", "input": "Hi"}, "input", openai_error, {"max_output_tokens": 4}),
 )

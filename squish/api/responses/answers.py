@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType, field
 
 from squish.api.openai.requests import documented
 from squish.api.openai.responses import ContentLogprob
-from squish.api.responses.requests import ChosenTool, FunctionTool, TextFormat
+from squish.api.responses.requests import ChosenTool, OfferedFunction, TextFormat
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -124,7 +124,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float
     text: TextEcho
     tool_choice: str | ChosenTool
-    tools: list[FunctionTool]
+    tools: list[OfferedFunction]
     top_logprobs: int
     top_p: float
     truncation: Literal["disabled"] = "disabled"

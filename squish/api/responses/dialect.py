@@ -7,7 +7,10 @@ from functools import partial
 from squish.api.dialect import Asked, Call, Dialect, Route
 from squish.api.errors import Failure, Refused
 from squish.api.openai.errors import ErrorBody, error_body
+from squish.api.operation import Operation
 from squish.api.responses.answers import DeletedResponse, Response
+from squish.api.responses.events import EVENTS
+from squish.api.responses.requests import ResponsesRequest
 from squish.api.responses.translate import read
 
 PATH = "/v1/responses"
@@ -19,10 +22,7 @@ _FIELDS = {"messages": "input", "max_tokens": "max_output_tokens"}
 
 async def create(call: Call) -> Asked:
     """POST /v1/responses."""
-    understood = await call.read(partial(read, store=call.services.responses))
-    if understood.skipped:
-        call.note(f"skipped={','.join(understood.skipped)}")
-    return understood.asked
+    return await call.read(partial(read, store=call.services.responses))
 
 
 async def retrieve(call: Call) -> Response:
@@ -53,11 +53,31 @@ def _error(failure: Failure, request_id: str) -> ErrorBody:
     return error_body(Failure(failure.status, failure.code, failure.message, param), request_id)
 
 
+_OPERATIONS = (
+    Operation(
+        "POST",
+        PATH,
+        "createResponse",
+        "Answer a conversation of items.",
+        Response,
+        ResponsesRequest,
+        (
+            "text/event-stream",
+            "Named events, each with a sequence_number; the last says how it ended.",
+        ),
+        EVENTS,
+    ),
+    Operation("GET", f"{PATH}/{{id}}", "getResponse", "A response that is kept.", Response),
+    Operation("DELETE", f"{PATH}/{{id}}", "deleteResponse", "Forget a response.", DeletedResponse),
+)
+
 RESPONSES = Dialect(
     name="responses",
     prefixes=(PATH,),
     paths=(PATH, f"{PATH}/{{id}}"),
     answers={},
     error=_error,
+    errors=ErrorBody,
+    operations=_OPERATIONS,
     routes=(Route("POST", PATH, create), Route("GET", _ONE, retrieve), Route("DELETE", _ONE, delete)),
 )

@@ -113,3 +113,26 @@ class ArgumentsMore(OfItem, frozen=True, kw_only=True, tag="response.function_ca
 class ArgumentsDone(OfItem, frozen=True, kw_only=True, tag="response.function_call_arguments.done"):
     name: str
     arguments: str
+
+
+EVENTS = (
+    Created,
+    InProgress,
+    Completed,
+    Incomplete,
+    Failed,
+    ItemAdded,
+    ItemDone,
+    PartAdded,
+    PartDone,
+    TextMore,
+    TextDone,
+    ThoughtMore,
+    ThoughtDone,
+    SummaryAdded,
+    SummaryDone,
+    SummaryTextMore,
+    SummaryTextDone,
+    ArgumentsMore,
+    ArgumentsDone,
+)

@@ -64,5 +64,5 @@ RESPONSES = Level(
         "tool_choice": Level({"function": "Write name beside type."}),
         "reasoning": Level({"max_tokens": _LIMIT, "enabled": _THINK}),
     },
-    harmless=HARMLESS | {"n": (b"null", b"1")},
+    harmless={**HARMLESS, "n": (b"null", b"1")},
 )

@@ -48,7 +48,7 @@ class Place:
 
     def tell(self, event: type[EventT], **fields: object) -> EventT:
         """An event of this item, with what it has beside its place."""
-        return event(sequence_number=self.number(), item_id=self.id, output_index=self.index, **fields)  # type: ignore[arg-type]
+        return event(sequence_number=self.number(), item_id=self.id, output_index=self.index, **fields)
 
 
 class Item(Protocol):

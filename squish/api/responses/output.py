@@ -103,7 +103,7 @@ def turn(items: Sequence[OutputItem]) -> Message:
             case OutputMessage(content=parts):
                 text += "".join(part.text for part in parts)
             case Reasoning(content=content, summary=summary):
-                reasoning += "".join(part.text for part in (*content, *summary))
+                reasoning += "".join([*(part.text for part in content), *(part.text for part in summary)])
             case FunctionCall():
                 namespace = item.namespace or None
                 calls.append(ToolCall(item.call_id, Name(item.name, namespace).full, item.arguments))

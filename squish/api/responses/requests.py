@@ -41,7 +41,7 @@ class InputItem(msgspec.Struct, gc=False):
     encrypted_content: str | None = None
 
 
-class FunctionTool(msgspec.Struct, kw_only=True):
+class OfferedFunction(msgspec.Struct, kw_only=True):
     """A function that the model may call, as it is told back."""
 
     type: str = "function"

@@ -57,7 +57,7 @@ class ResponseStore:
         kept = self.find(id)
         if kept is None:
             hint = "Send the whole conversation in input. " + self.bounds
-            message = f"previous_response_id {id[:64]!r} is no response that is kept."
+            message = f"previous_response_id {id[:64]!r} is not kept here."
             raise InvalidInput(message, hint=hint, param="previous_response_id")
         return kept.messages
 

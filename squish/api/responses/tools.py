@@ -12,7 +12,7 @@ from zlib import crc32
 import msgspec
 
 from squish.api.fields import tools as fields
-from squish.api.responses.requests import ChosenTool, FunctionTool, OfferedTool
+from squish.api.responses.requests import ChosenTool, OfferedFunction, OfferedTool
 from squish.errors import InvalidInput
 from squish.generation import Tool
 
@@ -47,14 +47,14 @@ class Tools:
     """
 
     offered: tuple[Tool, ...] = ()
-    functions: tuple[FunctionTool, ...] = ()
+    functions: tuple[OfferedFunction, ...] = ()
     names: Mapping[str, Name] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
 
 
 def understood(given: Sequence[OfferedTool]) -> Tools:
     """Raises InvalidInput naming the field."""
-    places: dict[str, FunctionTool] = {}
+    places: dict[str, OfferedFunction] = {}
     names: dict[str, Name] = {}
     skipped = [tool.type for tool in given if tool.type not in ("function", "namespace")]
     for at, tool, namespace in _functions(given):
@@ -66,7 +66,7 @@ def understood(given: Sequence[OfferedTool]) -> Tools:
         fields.check_name(tool.name, f"{at}.name")
         name = Name(tool.name, namespace)
         names[name.full] = name
-        places[at] = FunctionTool(
+        places[at] = OfferedFunction(
             name=name.full, description=tool.description, parameters=tool.parameters, strict=bool(tool.strict)
         )
     return Tools(fields.offered(places), tuple(places.values()), names, tuple(dict.fromkeys(skipped)))
@@ -94,7 +94,7 @@ def _inner(given: object, at: str) -> OfferedTool:
 
 
 def choice(asked: str | ChosenTool | None, tools: Tools) -> tuple[str, tuple[Tool, ...]]:
-    """What has to be called, in the engine's words, and the tools that are left. Raises InvalidInput naming the field."""
+    """What has to be called, in the engine's words, and the tools that may be. Raises InvalidInput naming the field."""
     if asked is None or isinstance(asked, str):
         return _word(asked or "auto", tools.offered, "tool_choice"), tools.offered
     if asked.type == "allowed_tools":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from squish.api import bodies
 from squish.api.dialect import Asked
@@ -32,15 +31,7 @@ _SAMPLING = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
-    """skipped: types of tools and items that are left out, for the log."""
-
-    asked: Asked
-    skipped: tuple[str, ...]
-
-
-def read(body: bytes, store: ResponseStore) -> Understood:
+def read(body: bytes, store: ResponseStore) -> Asked:
     """Raises InvalidInput naming the field."""
     request = bodies.decode(body, ResponsesRequest)
     refuse(body, foreign.RESPONSES)
@@ -65,7 +56,7 @@ def read(body: bytes, store: ResponseStore) -> Understood:
     generation = GenerationRequest(request.model, (prompt,), params, keep_alive(request.keep_alive))
     begun = _begun(request, params, offered)
     reply = ResponseReply(begun, _wishes(request, offered), _keeping(store, messages, begun.store))
-    return Understood(Asked(generation, reply, bool(request.stream)), (*offered.skipped, *skipped))
+    return Asked(generation, reply, bool(request.stream), left_out=(*offered.skipped, *skipped))
 
 
 def _keeping(store: ResponseStore, messages: Sequence[Message], wanted: bool) -> Keep:
