@@ -112,6 +112,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     seed: the same seed gives the same tokens alone and in a batch; None draws a new one.
     stop: up to 64 strings, matched on text; no part of one is ever sent.
     repetition_penalty: above 0, 1 is off; divides what the prompt or the answer holds already.
+    repetition_window: how many of the latest tokens that penalty looks back on; 0 is all of them.
     presence_penalty, frequency_penalty: -2 to 2, 0 is off; taken from what the answer holds already, once or each time.
     logit_bias: (token id, -100 to 100) pairs; 100 all but forces a token and -100 forbids it.
     logprobs: text comes with the log-probability of each token, and of the top_logprobs (0 to 20) likeliest ones there.
@@ -135,6 +136,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     top_logprobs: int = 0
     n: int = 1
     response_format: ResponseFormat | None = None
+    repetition_window: int = 0
 
     def __post_init__(self) -> None:
         _check(1 <= self.max_tokens <= _LARGEST, "max_tokens", f"between 1 and {_LARGEST}")
@@ -146,6 +148,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
         _check(len(self.stop) <= MAX_STOPS and all(self.stop), "stop", f"at most {MAX_STOPS} non-empty strings")
         repetition = self.repetition_penalty
         _check(math.isfinite(repetition) and 0 < repetition <= 10, "repetition_penalty", "above 0 and at most 10")
+        _check(0 <= self.repetition_window <= _LARGEST, "repetition_window", f"between 0 (all) and {_LARGEST}")
         for field in ("presence_penalty", "frequency_penalty"):
             _check(math.isfinite(value := getattr(self, field)) and -2 <= value <= 2, field, "between -2 and 2")
         biases = all(token >= 0 and math.isfinite(bias) and -100 <= bias <= 100 for token, bias in self.logit_bias)

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -75,6 +75,13 @@ class LocalPath:
 
 ModelId = ShortName | RepoName
 ModelRef = ModelId | LocalPath
+
+_LATEST = "latest"
+
+
+def without_latest(id: ModelId) -> ModelId:
+    """The id without the tag `latest`, which is what Ollama calls a name that has none."""
+    return replace(id, tag=None) if id.tag == _LATEST else id
 
 
 def as_word(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from squish import figures
+from squish.format import abilities
 from squish.memory import fit, machine
 from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.speeds import Speed
@@ -40,7 +41,7 @@ def describe(installed: Installed, context: int | None = None, speed: Speed | No
     return Description(
         manifest=manifest,
         path=installed.path,
-        template=_template(installed.path),
+        template=abilities.chat_template(installed.path),
         machine=here,
         estimate=estimate,
         fits=fit.verdict(estimate, here),
@@ -107,12 +108,3 @@ def as_json(found: Description) -> dict[str, Any]:
             "largest_context": found.largest,
         },
     }
-
-
-def _template(directory: Path) -> str | None:
-    try:
-        return (directory / "chat_template.jinja").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        pass
-    found = read_json(directory / "tokenizer_config.json").get("chat_template")
-    return found if isinstance(found, str) else None

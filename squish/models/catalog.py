@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from squish.names import ShortName
+from squish.names import ShortName, without_latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,10 @@ def entries() -> tuple[CatalogEntry, ...]:
 
 
 def lookup(ref: ShortName) -> CatalogEntry | None:
-    """The entry of a short name, case ignored; without a tag the family's default."""
-    name = str(ref).lower()
+    """The entry of a short name, case ignored; without a tag, and with the tag `latest`, the family's default."""
+    name, family = str(ref).lower(), str(without_latest(ref)).lower()
     for entry in entries():
-        if entry.id == name or (ref.tag is None and entry.default and entry.family == name):
+        if entry.id == name or (entry.default and entry.family == family):
             return entry
     return None
 

@@ -29,7 +29,7 @@ from squish.models.manifest import (
     read_manifest,
     write_manifest,
 )
-from squish.names import LocalPath, ShortName, parse
+from squish.names import LocalPath, ShortName, parse, without_latest
 
 __all__ = ["MANIFEST", "DamagedModel", "Installed", "Manifest", "Store", "StoredFile", "directory_name", "is_inside"]
 
@@ -54,7 +54,8 @@ class Store:
         return self._scan()[1]
 
     def find(self, name: str) -> Installed:
-        """The installed model of a name; a catalog name without a tag means the catalog's default.
+        """The installed model of a name; a catalog name without a tag means the catalog's default, and the tag `latest`
+        the same as none.
 
         Raises InvalidName, ModelNotFound, CorruptModel (a manifest that cannot be read), StoreError.
         """
@@ -67,6 +68,7 @@ class Store:
         ids = [str(ref)]
         if isinstance(ref, ShortName) and (entry := catalog.lookup(ref)) is not None:
             ids.append(entry.id)
+        ids.append(str(without_latest(ref)))
         with self.layout.reading():
             for id in ids:
                 path = self.cache_dir / directory_name(id)

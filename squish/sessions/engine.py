@@ -99,6 +99,22 @@ class Engine:
             self._start_idle_timer()
 
     @property
+    def unloads_in(self) -> float | None:
+        """Seconds until the model is unloaded if nobody asks for it; None where it is kept."""
+        if self._keep_alive < 0 or self._pinned:
+            return None
+        if self._idle_timer is None:
+            return self._keep_alive
+        return max(0.0, self._idle_timer.when() - asyncio.get_running_loop().time())
+
+    def keep(self, seconds: float) -> None:
+        """How long the model stays once it is idle, from now on and until a request says otherwise."""
+        self._keep_alive = seconds
+        self._stop_idle_timer()
+        if self.state == "ready" and not self._running and not self._waiting:
+            self._start_idle_timer()
+
+    @property
     def pid(self) -> int | None:
         return self._worker.pid if self._worker else None
 

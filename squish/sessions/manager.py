@@ -33,6 +33,7 @@ class ModelStatus:
     """One model that is in memory, on its way there, or failed.
 
     weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
+    unloads_in: seconds until it is, if nobody asks for it; None where it is kept.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModelStatus:
     backend: str
     error: str | None
     pinned: bool = False
+    unloads_in: float | None = None
 
 
 class SessionManager:
@@ -79,6 +81,13 @@ class SessionManager:
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
         return await self._engine(self._store.find(name)).load()
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        """How long a model stays once it is idle, negative is forever; None is the configured time. With 0 it is
+        unloaded when its requests have ended. Nothing for one that is not loaded. Raises ModelNotFound."""
+        id = self._store.find(name).manifest.id
+        if engine := self._engines.get(id):
+            engine.keep(self._limits_of(id).keep_alive if seconds is None else seconds)
 
     async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
         """Tokens of each prompt by the model's own template and tokenizer; None when it is not loaded.
@@ -120,6 +129,7 @@ class SessionManager:
                 backend=engine.loaded.backend if engine.loaded else "",
                 error=engine.error.message if engine.error else None,
                 pinned=engine.pinned,
+                unloads_in=engine.unloads_in,
             )
             for name, engine in self._engines.items()
             if engine.state != "unloaded"

@@ -9,6 +9,7 @@ everything stays in MLX, and the grammar is worked out while the forward pass ru
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,14 +32,18 @@ def _penalizes(params: SamplingParams) -> bool:
 class Edits:
     """Changes to the logits of single tokens: biases, and penalties for what was seen.
 
-    The repetition penalty sees the prompt and the answer, the other two the answer.
+    The repetition penalty sees the prompt and the answer, or the latest tokens of them; the other two the answer.
     """
 
     def __init__(self, params: SamplingParams, prompt: list[int]) -> None:
         self.follows = _penalizes(params)  # whether generated tokens matter
         self._params = params
         bias = dict(params.logit_bias)
-        seen = set(prompt) if params.repetition_penalty != 1 else set()
+        self._window = params.repetition_window
+        penalized = prompt[-self._window :] if params.repetition_penalty != 1 else []
+        self._recent = deque(penalized if self._window else ())
+        self._counts = Counter(self._recent)
+        seen = set(penalized)
         tokens = sorted(seen | bias.keys())
         self._generated: set[int] = set()
         self._where = {token: at for at, token in enumerate(tokens)}
@@ -58,7 +63,21 @@ class Edits:
         first = token not in self._generated
         self._generated.add(token)
         self._divide[at] = params.repetition_penalty != 1
+        if self._window and params.repetition_penalty != 1:
+            self._look_back(token)
         self._add[at] -= params.frequency_penalty + (params.presence_penalty if first else 0)
+
+    def _look_back(self, token: int) -> None:
+        """The newest token is seen, and the oldest one is out of sight."""
+        self._recent.append(token)
+        self._counts[token] += 1
+        if len(self._recent) <= self._window:
+            return
+        oldest = self._recent.popleft()
+        self._counts[oldest] -= 1
+        if not self._counts[oldest]:
+            del self._counts[oldest]
+            self._divide[self._where[oldest]] = False
 
     def numpy(self, row: np.ndarray) -> None:
         """Change a row of logits in place."""

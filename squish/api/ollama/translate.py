@@ -1,0 +1,131 @@
+"""Bodies in Ollama's shapes to generation requests.
+
+Pure: bytes in, values out, InvalidInput naming the field otherwise. It knows no HTTP and no engine.
+Unknown fields are ignored; an explicit null is an absent field; a known field that would change the answer and that the
+engine does not support is refused by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from squish.api import bodies
+from squish.api.dialect import Asked
+from squish.api.fields import foreign, limits
+from squish.api.fields.foreign import Level
+from squish.api.ollama import conversation, options
+from squish.api.ollama.replies import LineReply, chat_line, text_line
+from squish.api.ollama.requests import ChatRequest, CommonRequest, GenerateRequest, NamedModel
+from squish.errors import InvalidInput
+from squish.generation import GenerationRequest, Prompt, TextPrompt
+
+_NOTHING = "Leave it out."
+_BESIDE = "Write it in options."
+_IN_OPTIONS = (
+    "temperature", "top_p", "top_k", "min_p", "seed", "stop", "num_predict", "num_ctx", "repeat_penalty",
+    "presence_penalty", "frequency_penalty",
+)  # fmt: skip
+_LIMIT = "Use num_predict."
+_OPTIONS = Level(
+    {
+        **dict.fromkeys(("max_tokens", "n_predict", "max_new_tokens", "max_completion_tokens"), _LIMIT),
+        "repetition_penalty": "Use repeat_penalty.",
+        "logit_bias": "Use POST /v1/chat/completions, which has it.",
+        **dict.fromkeys(("grammar", "json_schema", "response_format"), "Use format."),
+        **dict.fromkeys(("dry_multiplier", "xtc_probability", "dynatemp_range", "top_n_sigma"), _NOTHING),
+        "stop_sequences": "Use stop.",
+    }
+)
+_COMMON = {
+    **dict.fromkeys(_IN_OPTIONS, _BESIDE),
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "Use num_predict in options."),
+    "response_format": "Use format.",
+    "reasoning_effort": "Use think.",
+    "_debug_render_only": _NOTHING,
+}
+_CHAT = Level(
+    _COMMON | {"prompt": "Use messages, or POST /api/generate.", "system": "Send it as the first of messages."}
+    | {"tool_choice": "Use POST /v1/chat/completions, which has it.", "images": "Only text is understood."},
+    {"options": _OPTIONS},
+    harmless={"tool_choice": (b"null", b'"auto"')},
+)  # fmt: skip
+_GENERATE = Level(
+    _COMMON
+    | {
+        "messages": "Use POST /api/chat.",
+        "tools": "Use POST /api/chat.",
+        "suffix": 'Send the text with the model\'s own marks and "raw": true.',
+        "template": 'The model\'s own chat template is used. Send finished text with "raw": true.',
+        "context": "Send the whole conversation to POST /api/chat.",
+        "images": "Only text is understood.",
+        **dict.fromkeys(("width", "height", "steps"), "Only text is made."),
+    },
+    {"options": _OPTIONS},
+)
+
+RequestT = TypeVar("RequestT", bound=CommonRequest)
+NamedT = TypeVar("NamedT", bound=NamedModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A request that asks for nothing but that a model is loaded, or with keep_alive 0 unloaded.
+
+    reply: what says that it was done. keep_alive: seconds; None is the configured time.
+    """
+
+    model: str
+    keep_alive: float | None
+    reply: LineReply
+
+
+def read_chat(body: bytes) -> Asked | Kept:
+    """A body of POST /api/chat. Raises InvalidInput naming the field."""
+    request = _decode(body, ChatRequest, _CHAT)
+    reply = LineReply(request.model, chat_line)
+    if not request.messages:
+        return _kept(request, reply)
+    return _asked(request, conversation.chat_prompt(request), reply)
+
+
+def read_generate(body: bytes) -> Asked | Kept:
+    """A body of POST /api/generate. Raises InvalidInput naming the field."""
+    request = _decode(body, GenerateRequest, _GENERATE)
+    if request.raw and request.system:
+        message = "raw sends the prompt as it is, so there is no place for system."
+        raise InvalidInput(message, hint="Leave out one of them.", param="system")
+    reply = LineReply(request.model, text_line)
+    if not request.prompt:
+        return _kept(request, reply)
+    prompt: Prompt = TextPrompt(request.prompt) if request.raw else conversation.text_prompt(request)
+    return _asked(request, prompt, reply)
+
+
+def read_named(body: bytes, kind: type[NamedT]) -> tuple[NamedT, str]:
+    """A body that names a model, and the name. Raises InvalidInput naming the field."""
+    request = bodies.decode(body, kind)
+    name = (request.model or request.name or "").strip()
+    if not name:
+        raise InvalidInput("model is missing.", param="model")
+    return request, name
+
+
+def _decode(body: bytes, kind: type[RequestT], level: Level) -> RequestT:
+    request = bodies.decode(body, kind)
+    foreign.refuse(body, level)
+    if not request.model.strip():
+        raise InvalidInput("model must not be empty.", param="model")
+    return request
+
+
+def _kept(request: CommonRequest, reply: LineReply) -> Kept:
+    return Kept(request.model, limits.keep_alive(request.keep_alive), reply)
+
+
+def _asked(request: CommonRequest, prompt: Prompt, reply: LineReply) -> Asked:
+    keep_alive = limits.keep_alive(request.keep_alive)
+    generation = GenerationRequest(request.model, (prompt,), options.sampling(request), keep_alive)
+    return Asked(generation, reply, request.stream is not False)
