@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import msgspec
-
+from squish.api.fields import sampling as fields
 from squish.api.fields import schemas
 from squish.api.fields.limits import MAX_INT, check_range
 from squish.api.ollama.requests import CommonRequest, Number, Options
@@ -17,7 +16,7 @@ MOST_LOGPROBS = 20
 LOOKED_BACK = 64
 """Tokens that a repeat_penalty looks back on where nothing else is said, as with Ollama."""
 
-_SAME = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
+_SAME = ("temperature", "top_p", "min_p", "stop", "presence_penalty", "frequency_penalty")
 """Fields that SamplingParams has under the same name, where absent means its default."""
 
 _THEIRS = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
@@ -29,19 +28,15 @@ def sampling(request: CommonRequest) -> SamplingParams:
     options = request.options or Options()
     _refuse_unsupported(options)
     given: dict[str, Any] = {name: getattr(options, name) for name in _SAME}
-    given["max_tokens"] = _limit(options.num_predict)
     given["top_k"] = None if options.top_k is None else max(0, _whole(options.top_k, "top_k"))
     given["seed"] = _seed(options.seed)
-    given["stop"] = tuple(filter(None, [options.stop] if isinstance(options.stop, str) else options.stop or ()))
     given["response_format"] = answer_format(request.format)
     given |= _repetition(options)
-    if options.top_p == 0:  # a nucleus of one token
-        given["top_p"], given["temperature"] = 1.0, 0.0
     check_range(request.top_logprobs, "top_logprobs", 0, MOST_LOGPROBS)
     given["logprobs"] = bool(request.logprobs)
     given["top_logprobs"] = request.top_logprobs if request.logprobs else None
     try:
-        return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in given.items() if v is not None})
+        return fields.sampling(given, _limit(options.num_predict), "num_predict", MAX_INT)
     except InvalidInput as error:
         name = error.param or ""
         field = f"options.{_THEIRS.get(name, name)}"

@@ -1,0 +1,59 @@
+"""Ollama's dialect: which paths it has and what makes it one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from squish.api.dialect import Asked, Call, Dialect, Route
+from squish.api.ollama import catalogue, changes, translate
+from squish.api.ollama.errors import error_line
+from squish.api.ollama.responses import Answer
+from squish.api.ollama.translate import Kept
+
+
+async def _chat(call: Call) -> Asked | Answer:
+    return await _answer(call, translate.read_chat)
+
+
+async def _generate(call: Call) -> Asked | Answer:
+    return await _answer(call, translate.read_generate)
+
+
+async def _answer(call: Call, read: Callable[[bytes], Asked | Kept]) -> Asked | Answer:
+    asked = await call.read(read)
+    return await _keep(call, asked) if isinstance(asked, Kept) else asked
+
+
+async def _keep(call: Call, kept: Kept) -> Answer:
+    """Load a model, or with a keep_alive of 0 unload it, which waits for nobody."""
+    sessions = call.services.runtime.sessions
+    async with call.services.asking(kept.model):
+        if kept.keep_alive != 0:
+            await sessions.load(kept.model)
+        sessions.keep(kept.model, kept.keep_alive)
+    return kept.reply.kept("unload" if kept.keep_alive == 0 else "load")
+
+
+def _read(path: str, handle: Callable[[Call], object]) -> tuple[Route, ...]:
+    return tuple(Route(method, path, handle) for method in ("GET", "HEAD"))
+
+
+OLLAMA = Dialect(
+    name="ollama",
+    prefixes=("/api",),
+    paths=("/api/chat", "/api/generate", "/api/tags", "/api/show", "/api/ps", "/api/version", "/api/pull"),
+    answers={},
+    error=error_line,
+    routes=(
+        *_read("/", catalogue.running),
+        *_read("/api/version", catalogue.version),
+        *_read("/api/tags", catalogue.tags),
+        *_read("/api/ps", catalogue.loaded),
+        Route("POST", "/api/show", catalogue.show),
+        Route("POST", "/api/chat", _chat),
+        Route("POST", "/api/generate", _generate),
+        Route("POST", "/api/pull", changes.pull),
+        Route("POST", "/api/copy", changes.copy),
+        Route("DELETE", "/api/delete", changes.delete),
+    ),
+)
