@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from squish.api.dialect import Dialect
+from squish.api.ollama.dialect import OLLAMA
 from squish.api.openai.dialect import OPENAI
 from squish.api.responses.dialect import RESPONSES
 
-DIALECTS = (OPENAI, RESPONSES)
+DIALECTS = (OPENAI, RESPONSES, OLLAMA)
 """The first is spoken at paths that no dialect claims."""
 
 

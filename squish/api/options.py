@@ -33,10 +33,14 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """port 0 takes a free one. cors_origins: lower-case origins whose pages may use the server; "*" is any."""
+    """port 0 takes a free one. cors_origins: lower-case origins whose pages may use the server; "*" is any.
+
+    allow_pull: whether clients may install, copy and delete models.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     cors_origins: tuple[str, ...] = ()
+    allow_pull: bool = False
     timing: Timing = field(default_factory=Timing)
     patience: Patience = field(default_factory=Patience)

@@ -20,6 +20,7 @@ import click
 from squish import console, figures
 from squish.commands.flags import Seconds, Whole
 from squish.config.settings import Settings
+from squish.download import resolver
 from squish.errors import ConfigError, SquishError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _DRAIN_BESIDE = 3.0
 @click.option(
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )
+@click.option("--allow-pull", is_flag=True, help="Let clients install, copy and delete models.")
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
 )
@@ -52,11 +54,12 @@ def serve(
     models: tuple[str, ...],
     api_key_file: Path | None,
     origins: tuple[str, ...],
+    allow_pull: bool,
     log_level: Any,
     print_openapi: bool,
     **given: Any,
 ) -> None:
-    """Serve installed models to OpenAI clients.
+    """Serve installed models to clients of OpenAI and Ollama.
 
     The MODELs named are loaded at once, the others when they are first requested.
 
@@ -78,10 +81,11 @@ def serve(
     from squish.api import logs
     from squish.api.options import Options
 
-    options = Options(settings.host, settings.port, tuple(_origin(each) for each in origins))
+    options = Options(settings.host, settings.port, tuple(_origin(each) for each in origins), allow_pull)
     logs.configure(log_level)
     _raise_descriptor_limit()
-    asyncio.run(_serve(settings, options, models))
+    run = resolver.run if allow_pull else asyncio.run  # a download looks names up
+    run(_serve(settings, options, models))
 
 
 async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
@@ -164,7 +168,8 @@ def _warn(settings: Settings, options: Options) -> None:
         return
     if not is_loopback(options.host):
         console.note(
-            f"WARNING: anyone who can reach {options.host} may use this server, because it has no key.\n"
+            f"WARNING: anyone who can reach {options.host} may use this server"
+            f"{', and install and delete models,' if options.allow_pull else ','} because it has no key.\n"
             "         Set SQUISH_API_KEY or --api-key-file, or listen on 127.0.0.1."
         )
     if cors.ANY in options.cors_origins:

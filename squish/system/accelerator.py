@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from pathlib import Path
 
 # Bytes that models leave to everybody else where they share the memory: caches, activations, other programs.
@@ -12,6 +13,11 @@ PREFILL_STEP, PREFILL_STEP_ON_CPU = 2048, 512
 
 _WHEELS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cuda")
 _DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # the second under Windows
+
+
+def has_gpu() -> bool:
+    """Whether MLX computes on a GPU here."""
+    return sys.platform == "darwin" or has_cuda()
 
 
 def has_cuda() -> bool:

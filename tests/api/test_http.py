@@ -162,7 +162,7 @@ async def test_others_are_answered_while_a_large_body_is_read(server: Server, mo
 @pytest.mark.parametrize(
     ("method", "path", "message"),
     [
-        ("GET", "/", "There is nothing at /. The API is at /v1/chat/completions"),
+        ("GET", "/nope", "There is nothing at /nope. The API is at /v1/chat/completions"),
         ("GET", "/v1/chat", "There is nothing at /v1/chat."),
         ("DELETE", "/health", "DELETE is not a method of /health; use "),
         ("POST", "/v1/completions", "The request body is empty. Send a JSON object."),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from squish.api.dialect import Call, Said
+from squish.api.ollama.requests import NamedModel
 from squish.api.ollama.responses import (
     Details,
     ListedModel,
@@ -22,13 +23,13 @@ from squish.api.ollama.responses import (
     Version,
 )
 from squish.api.ollama.translate import read_named
-from squish.api.ollama.requests import NamedModel
 from squish.format import abilities
 from squish.format.abilities import Abilities
 from squish.format.config import text_of
 from squish.generation import SamplingParams
 from squish.models.manifest import Installed, Manifest, read_json
 from squish.sessions.manager import ModelStatus
+from squish.system.accelerator import has_gpu
 
 SPOKEN = "0.18.0"
 """The version of Ollama whose API this is. Programs compare it with what they need, so it is not Squish's own."""
@@ -75,7 +76,8 @@ async def loaded(call: Call) -> LoadedModels:
     """GET /api/ps: the models in memory."""
     ready = [each for each in call.services.runtime.sessions.status() if each.state == "ready"]
     manifests = {each.id: each for each in await asyncio.to_thread(call.services.runtime.store.list)}
-    return LoadedModels([in_memory(each, manifests[each.name]) for each in ready if each.name in manifests])
+    on_gpu = has_gpu()
+    return LoadedModels([in_memory(each, manifests[each.name], on_gpu) for each in ready if each.name in manifests])
 
 
 def listed(manifest: Manifest) -> ListedModel:
@@ -90,7 +92,7 @@ def listed(manifest: Manifest) -> ListedModel:
     )
 
 
-def in_memory(status: ModelStatus, manifest: Manifest) -> LoadedModel:
+def in_memory(status: ModelStatus, manifest: Manifest, on_gpu: bool) -> LoadedModel:
     """A line of the list of loaded models."""
     left = _FOREVER if status.unloads_in is None else timedelta(seconds=status.unloads_in)
     return LoadedModel(
@@ -100,7 +102,7 @@ def in_memory(status: ModelStatus, manifest: Manifest) -> LoadedModel:
         digest=digest(manifest),
         details=details(manifest),
         expires_at=datetime.now(UTC) + min(left, _FOREVER),
-        size_vram=0 if "CPU" in status.backend else status.weights_bytes,
+        size_vram=status.weights_bytes if on_gpu else 0,
         context_length=status.context_length,
     )
 

@@ -46,10 +46,7 @@ async def pull(call: Call) -> Progress | Pieces:
     lines = _pulling(runtime, name)
     if request.stream is not False:
         return Pieces(JsonLines(), lines, _failed)
-    last = Progress(status=_DONE)
-    async for last in lines:
-        pass
-    return last
+    return [line async for line in lines][-1]
 
 
 async def copy(call: Call) -> Said:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from squish.api.dialect import Asked, Call, Dialect, Route
+from squish.api.dialect import Asked, Call, Dialect, Outcome, Route
 from squish.api.ollama import catalogue, changes, translate
 from squish.api.ollama.errors import error_line
 from squish.api.ollama.responses import Answer
@@ -34,7 +34,7 @@ async def _keep(call: Call, kept: Kept) -> Answer:
     return kept.reply.kept("unload" if kept.keep_alive == 0 else "load")
 
 
-def _read(path: str, handle: Callable[[Call], object]) -> tuple[Route, ...]:
+def _read(path: str, handle: Callable[[Call], Awaitable[Outcome]]) -> tuple[Route, ...]:
     return tuple(Route(method, path, handle) for method in ("GET", "HEAD"))
 
 

@@ -14,7 +14,7 @@ from squish.api.openai.requests import JsonObject, Refused, documented
 
 Number = int | float
 Taken = Annotated[Any, documented("Accepted; changes nothing.")]
-Model = Annotated[str, documented("An installed model, like smollm2:135m; `:latest` is the same as no tag.", minLength=1)]
+Model = Annotated[str, documented("An installed model, like smollm2:135m; :latest is no tag.", minLength=1)]
 Logprobs = Annotated[bool, documented("Send the log-probability of every token.")]
 TopLogprobs = Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)]
 Stream = Annotated[bool, documented("false: the answer in one piece. The default is a stream.")]
@@ -31,19 +31,18 @@ AnswerFormat = Annotated[
 class Options(msgspec.Struct):
     """How tokens are chosen, and when an answer ends. What is unknown is ignored, as Ollama does."""
 
-    num_predict: Annotated[Number, documented("Longest answer in tokens; 0 and less: what the context holds.")] | None = (
-        None
-    )
+    num_predict: Annotated[Number, documented("Longest answer in tokens; 0 and less: no limit.")] | None = None
     temperature: Annotated[float, documented("0 is greedy; default 0.7.", minimum=0, maximum=2)] | None = None
     top_p: Annotated[float, documented("Default 0.9; 1 is off, 0 is greedy.", minimum=0, maximum=1)] | None = None
     top_k: Annotated[Number, documented("0 and less are off.")] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
-    seed: Annotated[Number, documented("The same seed gives the same answer; below 0: a new one each time.")] | None = None
+    seed: Annotated[Number, documented("The same seed gives the same answer; below 0 is none.")] | None = None
     stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones count for nothing.")] | None = None
     repeat_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
     repeat_last_n: (
         Annotated[
-            Number, documented("Tokens that repeat_penalty looks back on; default 64, -1: all of them, 0: none.", minimum=-1)
+            Number,
+            documented("Tokens that repeat_penalty sees; default 64; -1: all, 0: none.", minimum=-1),
         ]
         | None
     ) = None
@@ -71,17 +70,17 @@ class Options(msgspec.Struct):
     embedding_only: Taken = None
 
 
-class CalledFunction(msgspec.Struct, gc=False):
+class SentFunction(msgspec.Struct, gc=False):
     """arguments: an object; a JSON text is understood too."""
 
     name: str
     arguments: str | dict[str, Any] | None = None
 
 
-class CalledTool(msgspec.Struct, gc=False):
+class SentCall(msgspec.Struct, gc=False):
     """A call in an assistant's message."""
 
-    function: CalledFunction
+    function: SentFunction
     id: str | None = None
 
 
@@ -89,7 +88,7 @@ class ChatMessage(msgspec.Struct, gc=False):
     role: Annotated[str, documented("Who speaks.", enum=["system", "user", "assistant", "tool"])]
     content: str | None = None
     thinking: Annotated[str, documented("What an assistant thought; for templates that show it.")] | None = None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: list[SentCall] | None = None
     tool_name: Annotated[str, documented("The function whose result a tool message is.")] | None = None
     tool_call_id: Annotated[str, documented("The call whose result a tool message is.")] | None = None
     images: Refused = None
@@ -138,9 +137,7 @@ class GenerateRequest(CommonRequest, kw_only=True):
 
     prompt: str | None = None
     system: Annotated[str, documented("Said before the prompt.")] | None = None
-    raw: Annotated[bool, documented("true: the prompt goes to the model as it is, without its chat template.")] | None = (
-        None
-    )
+    raw: Annotated[bool, documented("true: the prompt as it is, without the chat template.")] | None = None
     suffix: Refused = None
     template: Refused = None
     context: Refused = None
@@ -157,9 +154,7 @@ class NamedModel(msgspec.Struct):
 class PullRequest(NamedModel):
     """POST /api/pull, on a server that was started with --allow-pull."""
 
-    stream: Annotated[bool, documented("false: one line when it is done. The default is a stream of progress.")] | None = (
-        None
-    )
+    stream: Annotated[bool, documented("false: one line when it is done, in place of progress.")] | None = None
     insecure: Taken = None
 
 
@@ -168,4 +163,3 @@ class CopyRequest(msgspec.Struct):
 
     source: str
     destination: str
-

@@ -101,7 +101,7 @@ class ListedModels(msgspec.Struct, frozen=True):
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """size, size_vram: of the weights in memory; size_vram 0 on a CPU. expires_at: when it is unloaded, if nobody asks."""
+    """size: of the weights, in bytes; size_vram: 0 on a CPU. expires_at: when it is unloaded if nobody asks."""
 
     name: str
     model: str

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
 from squish.api import bodies
 from squish.api.dialect import Asked
 from squish.api.fields import foreign, limits
