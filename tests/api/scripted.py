@@ -35,7 +35,8 @@ from squish.sessions.manager import ModelStatus, SessionManager
 class ScriptedSessions:
     """generate() as SessionManager has it.
 
-    Requests come out of `admitted`, and those that were left before their end also out of `cancelled`.
+    Requests come out of `admitted`, and those that were left before their end also out of `cancelled`. kept: what was
+    loaded, and how long it is to stay.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class ScriptedSessions:
         self.crash: Exception | None = None
         self.state: Literal["loading", "ready"] = "ready"
         self.requests: list[GenerationRequest] = []
+        self.kept: list[tuple[str, float | str | None]] = []
         self.admitted: asyncio.Queue[Script] = asyncio.Queue()
         self.cancelled: asyncio.Queue[Generation] = asyncio.Queue()
 
@@ -56,6 +58,12 @@ class ScriptedSessions:
         if self.refusal:
             raise self.refusal
         self.admitted.put_nowait(Script(generation))
+
+    async def load(self, name: str) -> None:
+        self.kept.append((name, "loaded"))
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        self.kept.append((name, seconds))
 
     def status(self) -> list[ModelStatus]:
         return [ModelStatus("m", self.state, 1, 2, None, 1000, 2048, "test", None)]

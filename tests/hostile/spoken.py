@@ -11,7 +11,7 @@ from typing import Any
 class Spoken:
     """good: a body that is answered. text: where in it a text stands. error: asserts the form of an error's JSON.
 
-    more: fields with which a body is also answered, beside those that all dialects have.
+    more: fields with which a body is also answered, beside those that most dialects have (`usual`).
     """
 
     path: str
@@ -19,6 +19,7 @@ class Spoken:
     text: str
     error: Callable[[int, Any], None]
     more: Mapping[str, Any] = field(default_factory=lambda: {"n": 2, "max_tokens": 4})
+    usual: Mapping[str, Any] = field(default_factory=lambda: {"stop": ["a"], "temperature": 0.5, "seed": 1})
 
     def __str__(self) -> str:
         return self.path
@@ -41,6 +42,19 @@ def openai_error(status: int, body: Any) -> None:
     assert body["error"]["type"] == expected
 
 
+def ollama_error(status: int, body: Any) -> None:
+    assert set(body) == {"error"}
+    assert isinstance(body["error"], str)
+    assert body["error"]
+
+
+OLLAMA_MORE = {
+    "options": {"stop": ["a"], "temperature": 0.5, "num_predict": 4, "seed": 1, "num_ctx": 4096},
+    "keep_alive": "5m",
+    "format": "json",
+    "think": False,
+}
+
 SPOKEN = (
     Spoken(
         "/v1/chat/completions",
@@ -50,4 +64,13 @@ SPOKEN = (
     ),
     Spoken("/v1/completions", {"model": "m", "prompt": "Hi"}, "prompt", openai_error),
     Spoken("/v1/responses", {"model": "m", "input": "Hi"}, "input", openai_error, {"max_output_tokens": 4}),
+    Spoken(
+        "/api/chat",
+        {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
+        "messages",
+        ollama_error,
+        OLLAMA_MORE,
+        usual={},
+    ),
+    Spoken("/api/generate", {"model": "m", "prompt": "Hi"}, "prompt", ollama_error, OLLAMA_MORE, usual={}),
 )

@@ -142,7 +142,7 @@ def mutated(good: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("spoken", SPOKEN, ids=str)
 async def test_three_hundred_bodies_made_by_chance(server: Server, spoken: Spoken) -> None:
     chance = random.Random(spoken.path)
-    rich = spoken.good | {"stream": True, "stop": ["a"], "temperature": 0.5, "seed": 1} | dict(spoken.more)
+    rich = spoken.good | {"stream": True, **spoken.usual, **spoken.more}
     statuses = set()
     for _ in range(300):
         answer = await ask(server, "POST", spoken.path, mutated(json.dumps(rich).encode(), chance))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Route
 from squish.api.ollama import catalogue, changes, translate
-from squish.api.ollama.errors import error_line
+from squish.api.ollama.errors import ErrorLine, error_line
 from squish.api.ollama.responses import Answer
 from squish.api.ollama.translate import Kept
 
@@ -44,6 +44,7 @@ OLLAMA = Dialect(
     paths=("/api/chat", "/api/generate", "/api/tags", "/api/show", "/api/ps", "/api/version", "/api/pull"),
     answers={},
     error=error_line,
+    errors=ErrorLine,
     routes=(
         *_read("/", catalogue.running),
         *_read("/api/version", catalogue.version),

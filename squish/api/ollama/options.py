@@ -35,8 +35,9 @@ def sampling(request: CommonRequest) -> SamplingParams:
     check_range(request.top_logprobs, "top_logprobs", 0, MOST_LOGPROBS)
     given["logprobs"] = bool(request.logprobs)
     given["top_logprobs"] = request.top_logprobs if request.logprobs else None
+    limit = _limit(options.num_predict)
     try:
-        return fields.sampling(given, _limit(options.num_predict), "num_predict", MAX_INT)
+        return fields.sampling(given, limit, "num_predict", MAX_INT)
     except InvalidInput as error:
         name = error.param or ""
         field = f"options.{_THEIRS.get(name, name)}"
