@@ -14,7 +14,7 @@ from squish.api.openai.requests import JsonObject, Refused, documented
 
 Number = int | float
 Taken = Annotated[Any, documented("Accepted; changes nothing.")]
-Model = Annotated[str, documented("An installed model, like smollm2:135m; :latest is no tag.", minLength=1)]
+Model = Annotated[str, documented("An installed model, like smollm2:135m; :latest can be left out.", minLength=1)]
 Logprobs = Annotated[bool, documented("Send the log-probability of every token.")]
 TopLogprobs = Annotated[int, documented("Likeliest tokens per place.", minimum=0, maximum=20)]
 Stream = Annotated[bool, documented("false: the answer in one piece. The default is a stream.")]
