@@ -51,12 +51,14 @@ class Tool(msgspec.Struct, frozen=True):
     """A function that the model may call. parameters: the JSON schema of its arguments, as JSON text.
 
     lenient: what of the schema cannot be held is left out, where it would be refused.
+    field: what an error about the schema names, as the client wrote it.
     """
 
     name: str
     description: str = ""
     parameters: str = "{}"
     lenient: bool = False
+    field: str = "tools"
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):

@@ -51,7 +51,7 @@ def document() -> str:
 
 def openapi() -> dict[str, Any]:
     """The document as a value."""
-    _, schemas = msgspec.json.schema_components(_structs(), ref_template=_REF)
+    schemas = _schemas()
     for struct in (ChatRequest, CompletionRequest):
         for name, neutral in struct.neutral.items():
             schemas[struct.__name__]["properties"][name]["enum"] = [None, *neutral]
@@ -79,13 +79,21 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _structs() -> list[type[msgspec.Struct]]:
-    """Every Struct of the document, each once."""
-    found: dict[type[msgspec.Struct], None] = {}
-    for dialect, operation in _operations():
-        of_it = (operation.body, operation.answer, *operation.pieces, dialect.errors)
-        found |= dict.fromkeys(struct for struct in of_it if struct is not None)
-    return list(found)
+def _schemas() -> dict[str, Any]:
+    """Every Struct of the document by its name there. The first dialect's have no prefix."""
+    found: dict[str, Any] = {}
+    for dialect in dialects.DIALECTS:
+        mine = [operation for other, operation in _operations() if other is dialect]
+        structs = [struct for each in mine for struct in (each.body, each.answer, *each.pieces) if struct is not None]
+        template = _REF.format(name=_name(dialect, "{name}"))
+        _, schemas = msgspec.json.schema_components(dict.fromkeys([*structs, dialect.errors]), ref_template=template)
+        found |= {_name(dialect, name): schema for name, schema in schemas.items()}
+    return found
+
+
+def _name(dialect: Dialect, name: str) -> str:
+    """Dialects have Structs of the same names, so each but the first puts its own before them."""
+    return name if dialect is dialects.DIALECTS[0] else f"{dialect.name}.{name}"
 
 
 def _operations() -> Iterator[tuple[Dialect, Operation]]:
@@ -104,7 +112,7 @@ def _paths() -> dict[str, Any]:
 def _described(operation: Operation, dialect: Dialect) -> dict[str, Any]:
     content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     if operation.answer:
-        content = {"application/json": {"schema": _ref(operation.answer)}}
+        content = {"application/json": {"schema": _ref(operation.answer, dialect)}}
     if operation.stream:
         media_type, description = operation.stream
         content[media_type] = {"schema": {"type": "string", "description": description}}
@@ -119,7 +127,7 @@ def _described(operation: Operation, dialect: Dialect) -> dict[str, Any]:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     if operation.body:
-        schema = {"application/json": {"schema": _ref(operation.body)}}
+        schema = {"application/json": {"schema": _ref(operation.body, dialect)}}
         described["requestBody"] = {"required": True, "content": schema}
     if operation.open:
         described["security"] = []
@@ -127,12 +135,16 @@ def _described(operation: Operation, dialect: Dialect) -> dict[str, Any]:
 
 
 def _errors(dialect: Dialect, operation: Operation) -> dict[str, Any]:
-    content = {} if operation.method == "HEAD" else {"content": {"application/json": {"schema": _ref(dialect.errors)}}}
+    content = (
+        {}
+        if operation.method == "HEAD"
+        else {"content": {"application/json": {"schema": _ref(dialect.errors, dialect)}}}
+    )
     return {status: {"description": text, **content} for status, text in _ERRORS.items()}
 
 
-def _ref(struct: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": _REF.format(name=struct.__name__)}
+def _ref(struct: type[msgspec.Struct], dialect: Dialect) -> dict[str, str]:
+    return {"$ref": _REF.format(name=_name(dialect, struct.__name__))}
 
 
 def _plain(schema: Any) -> Any:

@@ -85,7 +85,11 @@ class Engine:
     @property
     def idle_since(self) -> float | None:
         """Since when a loaded model has had nothing to do, in the loop's time; None while it has, or is not loaded."""
-        return None if self.loaded is None or self._running or self._waiting or self._pinned else self._idle_since
+        return None if self.loaded is None or self._busy or self._pinned else self._idle_since
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._running or self._waiting or self._counting)
 
     @property
     def pinned(self) -> bool:
@@ -95,7 +99,7 @@ class Engine:
     def pin(self, pinned: bool) -> None:
         self._pinned = pinned
         self._stop_idle_timer()
-        if self.state == "ready" and not self._running and not self._waiting:
+        if self.state == "ready" and not self._busy:
             self._start_idle_timer()
 
     @property
@@ -170,6 +174,16 @@ class Engine:
             return await counted
         finally:
             del self._counting[request]
+            self._rest()
+
+    async def count_loading(self, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
+        """The same, for which the model is loaded if need be. Raises also what made that fail."""
+        for _ in range(_ATTEMPTS):
+            await self.load()
+            counts = await self.count(prompts)
+            if counts is not None:
+                return counts
+        raise EngineError("The model was unloaded while it counted.")
 
     async def close(self) -> None:
         """End the worker and wait for its end; requests in flight fail."""
@@ -293,14 +307,18 @@ class Engine:
         self._pump()
 
     def _pump(self) -> None:
-        """Start what has a place now; when nothing is left to do, let the keep-alive run."""
+        """Start what has a place now."""
         moved = False
         while self._waiting and self._has_place(self._waiting[0]):
             self._start(self._waiting.popleft())
             moved = True
         if moved:
             self._announce_positions()
-        if not self._running and not self._waiting and self.state == "ready":
+        self._rest()
+
+    def _rest(self) -> None:
+        """With nothing to do, the keep-alive begins."""
+        if not self._busy and self.state == "ready":
             self._idle_since = asyncio.get_running_loop().time()
             self._start_idle_timer()
 
@@ -357,5 +375,5 @@ class Engine:
             self._idle_timer = None
 
     def _unload_idle(self) -> None:
-        if self._task and not self._running:
+        if self._task and not self._busy:
             self._task.cancel()

@@ -97,6 +97,10 @@ class SessionManager:
         engine = self._engines.get(self._store.find(name).manifest.id)
         return await engine.count(prompts) if engine else None
 
+    async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
+        """The same, for which the model is loaded if need be. Raises also what `load` raises."""
+        return await self._engine(self._store.find(name)).count_loading(prompts)
+
     async def unload(self, name: str) -> None:
         """End a model's worker; its requests fail. A model that is not loaded is not an error."""
         engine = self._engines.pop(self._store.find(name).manifest.id, None)

@@ -97,7 +97,7 @@ def grammar_with_tools(
         hint = 'Use tool_choice "auto" without a response format, or "none".'
         raise InvalidInput(message, hint=hint, param=field)
     callable_ = demanded or prompt.tools
-    arguments = [hold(each) for each in arguments_of(prompt, callable_)]
+    arguments = [hold(each) for each in arguments_of(callable_)]
     calls = _calls(callable_, arguments, tokenizer)
     notes = tuple(note for each in arguments for note in each.notes)
     if demanded or wanted is None:
@@ -111,13 +111,12 @@ def grammar_with_tools(
     return ResponseFormat("lark", rules, field), notes + answer.notes
 
 
-def arguments_of(prompt: ChatPrompt, tools: Sequence[Tool]) -> list[ResponseFormat]:
-    """What the arguments of each tool have to match, an object always, with its place among the request's tools."""
+def arguments_of(tools: Sequence[Tool]) -> list[ResponseFormat]:
+    """What the arguments of each tool have to match, an object always."""
     found = []
     for tool in tools:
         schema = {"type": "object"} | _schema(tool)
-        field = f"tools[{prompt.tools.index(tool)}].function.parameters"
-        found.append(ResponseFormat("json_schema", json.dumps(schema), field, tool.lenient))
+        found.append(ResponseFormat("json_schema", json.dumps(schema), tool.field, tool.lenient))
     return found
 
 

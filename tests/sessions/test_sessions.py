@@ -67,6 +67,7 @@ async def test_the_first_request_loads_and_the_second_does_not(runtime: Runtime)
     second = await collect(runtime, GERMANY)
     assert isinstance(second[0], Accepted)
     assert text(second) == text(first)
+    assert finished(first)[0].timings.load > finished(second)[0].timings.load == 0
     [status] = runtime.sessions.status()
     assert (status.state, status.running, status.context_length) == ("ready", 0, 8192)
 

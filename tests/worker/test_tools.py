@@ -256,7 +256,7 @@ def test_raw_text_is_not_taken_apart() -> None:
 
 
 def tool(parameters: object, name: str = "bad", *, lenient: bool = False) -> Tool:
-    return Tool(name, "", json.dumps(parameters), lenient)
+    return Tool(name, "", json.dumps(parameters), lenient, f"tools.{name}.schema")
 
 
 @pytest.mark.parametrize(
@@ -273,14 +273,14 @@ def test_a_bad_tool_among_good_ones_is_named(parameters: object, reason: str, ch
     prompt = ChatPrompt((Message("user", "u"),), tools=(WEATHER, TIME, tool(parameters)), tool_choice=choice)
     with pytest.raises(InvalidInput) as refused:
         ByteBench().prepare(1, prompt, SamplingParams())
-    assert refused.value.param == "tools[2].function.parameters"
+    assert refused.value.param == "tools.bad.schema"
     assert reason in refused.value.message
     lenient = msgspec.structs.replace(
         prompt, tools=(WEATHER, tool({"properties": {"a": {"type": "dict"}}}, lenient=True))
     )
     with pytest.raises(InvalidInput) as refused:
         ByteBench().prepare(1, lenient, SamplingParams())
-    assert refused.value.param == "tools[1].function.parameters"
+    assert refused.value.param == "tools.bad.schema"
     good = msgspec.structs.replace(prompt, tool_choice="call:time")
     assert ByteBench().prepare(1, good, SamplingParams()).plans[0].grammar  # what is not demanded is not compiled
 

@@ -16,7 +16,7 @@ MAX_TOOLS = 128
 
 LONGEST_NAME = 64
 
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Function(Protocol):
@@ -32,24 +32,32 @@ class Function(Protocol):
     def strict(self) -> bool | None: ...
 
 
-def offered(functions: Mapping[str, Function]) -> tuple[Tool, ...]:
-    """The tools of a request. functions: by their places in the body. Raises InvalidInput naming the field."""
-    if len(functions) > MAX_TOOLS:
-        raise InvalidInput(f"tools can hold {MAX_TOOLS}, not {len(functions)}.", param="tools")
+def offered(
+    functions: Mapping[str, Function],
+    schema_name: str = "parameters",
+    *,
+    most: int = MAX_TOOLS,
+    longest_name: int = LONGEST_NAME,
+) -> tuple[Tool, ...]:
+    """The tools of a request. functions: by their places in the body. schema_name: the field of a function that has the
+    schema of its arguments. Raises InvalidInput naming the field."""
+    if len(functions) > most:
+        raise InvalidInput(f"tools can hold {most}, not {len(functions)}.", param="tools")
     found: dict[str, Tool] = {}
     for at, function in functions.items():
-        check_name(function.name, f"{at}.name")
-        if function.name in found:
-            raise InvalidInput(f"{at}.name {function.name!r} is there twice.", param=f"{at}.name")
-        schema = parameters(function.parameters, f"{at}.parameters")
-        found[function.name] = Tool(function.name, function.description or "", schema, function.strict is False)
+        name, field = function.name, f"{at}.{schema_name}"
+        check_name(name, f"{at}.name", longest_name)
+        if name in found:
+            raise InvalidInput(f"{at}.name {name!r} is there twice.", param=f"{at}.name")
+        schema = parameters(function.parameters, field)
+        found[name] = Tool(name, function.description or "", schema, function.strict is False, field)
     return tuple(found.values())
 
 
-def check_name(name: str, at: str) -> None:
-    """Raise InvalidInput for what OpenAI takes for no name of a function or a schema."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{at} must be 1 to {LONGEST_NAME} letters, digits, underscores and dashes.", param=at)
+def check_name(name: str, at: str, longest: int = LONGEST_NAME) -> None:
+    """Raise InvalidInput for what cannot be the name of a function or a schema."""
+    if not _NAME.fullmatch(name) or len(name) > longest:
+        raise InvalidInput(f"{at} must be 1 to {longest} letters, digits, underscores and dashes.", param=at)
 
 
 def arguments(given: str | dict[str, Any] | None, at: str) -> str:

@@ -10,13 +10,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import Meta
 
-
-def documented(description: str, **schema: Any) -> Meta:
-    """What the OpenAPI document says of a field, beyond its type."""
-    return Meta(description=description, extra_json_schema=schema)
-
+from squish.api.fields.documented import documented
 
 NotEmpty = Annotated[str, documented("", minLength=1)]
 Refused = Annotated[Any, documented("Known and not supported: only what changes nothing is taken.")]
