@@ -304,7 +304,8 @@ def test_a_conversation_with_tools() -> None:
     answered = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
     messages = [*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [CALL]}, answered]
     named = {"type": "function", "function": {"name": "weather"}}
-    tool = Tool("weather", "Tells it.", json.dumps(SCHEMA, separators=(",", ":")))
+    schema = json.dumps(SCHEMA, separators=(",", ":"))
+    tool = Tool("weather", "Tells it.", schema, field="tools[0].function.parameters")
     call = ToolCall("call_1", "weather", '{"city":"Paris"}')
     expected = (
         Message("user", "Hi"),

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from squish.api.openai.requests import JsonObject, Refused, documented
+from squish.api.fields.documented import documented
+from squish.api.openai.requests import JsonObject, Refused
 
 Number = int | float
 Taken = Annotated[Any, documented("Accepted; changes nothing.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
-from squish.api.openai.requests import documented
+from squish.api.fields.documented import documented
 from squish.api.openai.responses import ContentLogprob
 from squish.api.responses.requests import ChosenTool, OfferedFunction, TextFormat
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from squish.api.openai.requests import LENIENT, Ignored, JsonObject, LogitBias, Penalty, documented
+from squish.api.fields.documented import documented
+from squish.api.openai.requests import LENIENT, Ignored, JsonObject, LogitBias, Penalty
 
 
 class InputPart(msgspec.Struct, gc=False):
