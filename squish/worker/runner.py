@@ -15,12 +15,12 @@ from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator
 
 from squish.errors import EngineError, SquishError
 from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
 from squish.worker import logprobs
+from squish.worker.batch import Batch
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
@@ -78,8 +78,8 @@ class Runner:
         self._batch.close()
         self._prefix.save(_SAVE_SECONDS)
 
-    def _new_batch(self) -> BatchGenerator:
-        return BatchGenerator(
+    def _new_batch(self) -> Batch:
+        return Batch(
             self._model,
             stop_tokens=[[token] for token in self._maker.eos],
             stream=mx.default_stream(mx.default_device()),
@@ -132,6 +132,8 @@ class Runner:
             logits_processors=[[row.processor] if row.processor else []],
         )
         self._rows[uid] = row
+        if self._prefix.exact and self._prefix.trimmable and not row.followers:
+            self._batch.in_one_pass.add(uid)
 
     def _let_follow(self, uid: int) -> None:
         """All of a row's prompt but its last token is processed: the other choices go on from there."""

@@ -96,11 +96,14 @@ class FusedMlp:
 class _Whole:
     """A block that is one node where its matrices are packed and its cache is one of kv.py."""
 
-    _last = False  # of the model: of a prompt only its keys and values are needed, and the rest is never computed
+    # Of the model: of a prompt only its keys and values are needed, and the rest is never computed, or that of its end.
+    _last = False
 
     def __call__(self: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        if self._whole and isinstance(cache, BatchCache) and not (self._last and x.shape[1] > 1):
-            return cache.run(x.shape[1], partial(self._native.block, self._whole, x))
+        if self._whole and isinstance(cache, BatchCache):
+            ends = self._last and cache.ends_only
+            if ends or x.shape[1] == 1 or not self._last:
+                return cache.run(x.shape[1], partial(self._native.block, self._whole, x, ends))
         parts: mx.array = self._in_parts(x, mask, cache)
         return parts
 

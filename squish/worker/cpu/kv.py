@@ -103,6 +103,7 @@ class BatchCache:
     def __init__(self, rows: list[SequenceCache]) -> None:
         self.rows = rows
         self._lengths: list[int] | None = None
+        self.ends_only = False  # of the model's last block, only what comes of each row's last token is wanted
 
     def run(self, length: int, node: Node) -> mx.array:
         """The first output of a node that keeps the keys and values of `length` new tokens of each row, and attends."""
@@ -116,12 +117,13 @@ class BatchCache:
             self._lengths = [left - new for left, new in zip(self._lengths, news, strict=True)]
         return out
 
-    def prepare(self, *, lengths: list[int] | None = None, **padding: Any) -> None:
+    def prepare(self, *, lengths: list[int] | None = None, ends_only: bool = False, **padding: Any) -> None:
         """The next tokens are padded on the right; only so many of each row's are its own."""
         self._lengths = None if lengths is None else list(lengths)
+        self.ends_only = ends_only
 
     def finalize(self) -> None:
-        self._lengths = None
+        self._lengths, self.ends_only = None, False
 
     def make_mask(self, length: int, **rest: Any) -> str | None:
         return "causal" if length > 1 else None  # for models that look; `attend` knows what each row sees

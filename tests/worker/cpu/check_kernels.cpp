@@ -95,7 +95,8 @@ int main() {
     for (const Kernels* const* each = runnable(); *each; each++) {
         for (const Number number : {FLOAT32, FLOAT16, BFLOAT16}) {
             for (const int bits : {2, 3, 4, 5, 6, 8})
-                for (const int group : {32, 64, 128}) compare(**each, {83, 256, AFFINE, bits, group, number});
+                for (const int group : {32, 64, 128})
+                    for (const Kind kind : {AFFINE, CENTERED}) compare(**each, {83, 256, kind, bits, group, number});
             compare(**each, {83, 256, DENSE, number == FLOAT32 ? 32 : 16, UNIT, number});
         }
         compare(**each, {83, 256, FP4_KIND, 4, 32, E8M0});

@@ -1,5 +1,6 @@
 #include "block.h"
 
+#include <cstring>
 #include <stdexcept>
 
 namespace mx = mlx::core;
@@ -15,39 +16,58 @@ Floats room(int64_t size) { return Floats(new float[size]); }
 
 struct Block : RowAttention {
     std::shared_ptr<const BlockLayer> block;
+    bool ends;
 
-    Block(std::shared_ptr<const BlockLayer> block, std::vector<RowPlan> rows)
-        : RowAttention("SquishBlock", block->attention, std::move(rows)), block(std::move(block)) {}
+    Block(std::shared_ptr<const BlockLayer> block, bool ends, std::vector<RowPlan> rows)
+        : RowAttention("SquishBlock", block->attention, std::move(rows)), block(std::move(block)), ends(ends) {}
 
     void work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override {
         const BlockLayer& b = *block;
         const int64_t length = inputs[0].shape(1), tokens = inputs[0].shape(0) * length, width = b.width();
+        const int64_t wanted = ends ? inputs[0].shape(0) : tokens;
         std::vector<float> spare;
-        const float* x = in_order(inputs[0], spare);
         float* out = outputs[0].data<float>();
-        const Floats sums = room(tokens * width);
-        attention(x, tokens, length, inputs, outputs, sums.get());
-        // `out` is now x + attention, and `sums` that, normed.
-        for (int64_t first = 0; first < tokens; first += kTogether) {
-            const int64_t count = std::min(kTogether, tokens - first);
-            mlp(sums.get() + first * width, count, out + first * width);
+        const Floats normed = room(tokens * width);
+        const float* x = in_order(inputs[0], spare);
+        norm(0, x, nullptr, tokens, nullptr, normed.get());
+        const Floats attended = attention(normed.get(), tokens, length, inputs, outputs);
+        const Floats own = ends ? last_tokens(x, length, width) : nullptr;
+        join(attended.get(), ends ? own.get() : x, wanted, out, normed.get());
+        for (int64_t first = 0; first < wanted; first += kTogether) {
+            const int64_t count = std::min(kTogether, wanted - first);
+            mlp(normed.get() + first * width, count, out + first * width);
         }
     }
 
-    void attention(const float* x, int64_t tokens, int64_t length, const std::vector<Array>& inputs,
-                   std::vector<Array>& outputs, float* normed) const {
+    // What attention gives, before the product with `o`: of all tokens, or of the last of each row.
+    Floats attention(const float* normed, int64_t tokens, int64_t length, const std::vector<Array>& inputs,
+                     std::vector<Array>& outputs) const {
         const BlockLayer& b = *block;
-        norm(0, x, nullptr, tokens, nullptr, normed);
         const int64_t widths[] = {b.q.layout.n, b.k.layout.n, b.v.layout.n};
         const Floats q = room(tokens * widths[0]), k = room(tokens * widths[1]), v = room(tokens * widths[2]);
         multiply(normed, tokens, {&b.q, &b.k, &b.v}, {q.get(), k.get(), v.get()}, b.exact);
-        const Floats attended = room(tokens * b.o.layout.k);
+        Floats attended = room(tokens * b.o.layout.k);
         const float* from[] = {q.get(), k.get(), v.get()};
         attend_all(from, length, inputs, outputs, attended.get());
+        return ends ? last_tokens(attended.get(), length, b.o.layout.k) : std::move(attended);
+    }
+
+    // `out` becomes x + what attention adds, and `normed` that, normed.
+    void join(const float* attended, const float* x, int64_t tokens, float* out, float* normed) const {
+        const BlockLayer& b = *block;
         const Floats product = room(tokens * b.width());
-        multiply(attended.get(), tokens, {&b.o}, {product.get()}, b.exact);
+        multiply(attended, tokens, {&b.o}, {product.get()}, b.exact);
         norm(1, product.get(), nullptr, tokens, nullptr, product.get());
-        norm(2, product.get(), x, tokens, outputs[0].data<float>(), normed);
+        norm(2, product.get(), x, tokens, out, normed);
+    }
+
+    Floats last_tokens(const float* from, int64_t length, int64_t width) const {
+        Floats last = room(static_cast<int64_t>(rows.size()) * width);
+        for (size_t row = 0; row < rows.size(); row++) {
+            const int64_t at = row * length + std::max<int64_t>(rows[row].length - 1, 0);
+            std::memcpy(last.get() + row * width, from + at * width, sizeof(float) * width);
+        }
+        return last;
     }
 
     // Adds the MLP of `normed` to `out`.
@@ -98,14 +118,14 @@ void check(const BlockLayer& b) {
     if (!fits) throw std::invalid_argument("the parts of a block do not fit each other");
 }
 
-std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x, const Caches& keys,
+std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x, bool ends, const Caches& keys,
                          const Caches& values, std::vector<RowPlan> rows) {
     if (x.dtype() != mx::float32 || x.ndim() != 3 || x.shape(0) != static_cast<int>(rows.size()) ||
         x.shape(2) != layer->width())
         throw std::invalid_argument("x must be (batch, length, width) float32");
     std::vector<Array> inputs{x};
-    std::vector<mx::Shape> shapes{x.shape()};
-    auto node = std::make_shared<Block>(std::move(layer), std::move(rows));
+    std::vector<mx::Shape> shapes{{x.shape(0), ends ? 1 : x.shape(1), x.shape(2)}};
+    auto node = std::make_shared<Block>(std::move(layer), ends, std::move(rows));
     node->take(keys, values, x.shape(1), inputs, shapes);
     const std::vector<mx::Dtype> types(shapes.size(), mx::float32);
     return Array::make_arrays(std::move(shapes), types, std::make_shared<Node>(std::move(node)), inputs);

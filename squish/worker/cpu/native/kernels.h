@@ -22,8 +22,9 @@ namespace squish {
 constexpr int PANEL = 16;
 constexpr int UNIT = 32;
 
-// AFFINE: code · scale + bias. DENSE: numbers as they are. FP4, FP8: small floats times a scale.
-enum Kind : int { AFFINE, DENSE, FP4_KIND, FP8_KIND };
+// AFFINE: code · scale + bias. DENSE: numbers as they are. FP4, FP8: small floats times a scale. CENTERED: affine where each
+// bias is the scale times minus half of the codes, as in GGUF's Q4_0, Q5_0 and Q8_0, and so is not stored.
+enum Kind : int { AFFINE, DENSE, FP4_KIND, FP8_KIND, CENTERED };
 // How scales (with DENSE: the weights) are stored.
 enum Number : int { FLOAT32, FLOAT16, BFLOAT16, E8M0, E4M3 };
 
@@ -44,7 +45,9 @@ struct Layout {
     SQUISH_HEADER int64_t panel_bytes() const { return groups() * group_bytes(); }
     SQUISH_HEADER int64_t bytes() const { return panels() * panel_bytes(); }
     // Whether products with activations of 8 bits exist: for codes that are whole numbers.
-    SQUISH_HEADER bool whole() const { return kind == AFFINE || kind == FP4_KIND; }
+    SQUISH_HEADER bool whole() const { return kind == AFFINE || kind == CENTERED || kind == FP4_KIND; }
+    // With CENTERED: what scales are multiplied by to be biases.
+    SQUISH_HEADER float center() const { return (float)-(1 << (bits - 1)); }
 };
 
 // Rows of x as numbers of 8 bits: x ≈ codes · scales.

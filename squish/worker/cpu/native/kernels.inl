@@ -108,6 +108,7 @@ inline Scales scales(const Layout& l, const uint8_t* group, int lane) {
     if (l.kind == DENSE) return {Isa::zero(), Isa::zero()};
     const F scale = any_number(l.number, group, lane);
     if (l.kind == AFFINE) return {scale, any_number(l.number, group + PANEL * l.number_bytes(), lane)};
+    if (l.kind == CENTERED) return {scale, Isa::mul(scale, Isa::set1(l.center()))};
     if (l.kind == FP8_KIND) return {scale, Isa::zero()};
     return {Isa::mul(scale, Isa::set1(0.5f)), Isa::mul(scale, Isa::set1(-0.5f * FP4_OFFSET))};
 }

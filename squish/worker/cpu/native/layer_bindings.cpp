@@ -66,9 +66,9 @@ Result attend_rows(const Held<AttentionLayer>& held, const Array& q, const Array
     return sorted(row_attention(held.layer, q, k, v, keys, values, plans(rows)), rows.size());
 }
 
-Result run_block(const Held<BlockLayer>& held, const Array& x, const Caches& keys, const Caches& values,
+Result run_block(const Held<BlockLayer>& held, const Array& x, bool ends, const Caches& keys, const Caches& values,
                  const Rows& rows) {
-    return sorted(block(held.layer, x, keys, values, plans(rows)), rows.size());
+    return sorted(block(held.layer, x, ends, keys, values, plans(rows)), rows.size());
 }
 
 using Norms = std::vector<std::pair<std::vector<float>, float>>;
@@ -105,7 +105,7 @@ void bind_layers(nb::module_& m) {
           "sinks"_a);
     nb::class_<Held<BlockLayer>>(m, "BlockLayer");
     m.def("block_layer", &block_layer, "attention"_a, "norms"_a, "one"_a, "matrices"_a, "kind"_a, "exact"_a);
-    m.def("block", &run_block, "layer"_a, "x"_a, "keys"_a, "values"_a, "rows"_a);
+    m.def("block", &run_block, "layer"_a, "x"_a, "ends"_a, "keys"_a, "values"_a, "rows"_a);
     m.def("attend_rows", &attend_rows, "layer"_a, "q"_a, "k"_a, "v"_a, "keys"_a, "values"_a, "rows"_a);
 }
 

@@ -16,16 +16,6 @@ namespace mx = mlx::core;
 namespace squish {
 namespace {
 
-float number(Number kind, const uint8_t* at, int64_t index) {
-    switch (kind) {
-        case FLOAT32: return ((const float*)at)[index];
-        case FLOAT16: return from_half(((const uint16_t*)at)[index]);
-        case BFLOAT16: return from_bfloat(((const uint16_t*)at)[index]);
-        case E8M0: return from_e8m0(at[index]);
-        default: return from_e4m3(at[index]);
-    }
-}
-
 int field(const uint8_t* plane, int lane, int column, int bits) {
     const int fields = 8 / bits, step = column / 4;
     return plane[step / fields * PANEL * 4 + lane * 4 + column % 4] >> (step % fields * bits) & ((1 << bits) - 1);
@@ -42,17 +32,17 @@ void unpack_row(const Layout& l, const uint8_t* weights, int64_t row, float* out
     const uint8_t* at = weights + row / PANEL * l.panel_bytes();
     const int lane = (int)(row % PANEL);
     if (l.kind == DENSE) {
-        for (int c = 0; c < l.k; c++) out[c] = number(l.number, at, (int64_t)c * PANEL + lane);
+        for (int c = 0; c < l.k; c++) out[c] = number_at(l.number, at, (int64_t)c * PANEL + lane);
         return;
     }
     for (int64_t g = 0; g < l.groups(); g++) {
-        const float scale = number(l.number, at, lane);
-        const float bias = l.kind == AFFINE ? number(l.number, at + PANEL * l.number_bytes(), lane) : 0;
+        const float scale = number_at(l.number, at, lane);
+        const float bias = l.kind == AFFINE ? number_at(l.number, at + PANEL * l.number_bytes(), lane) : scale * l.center();
         at += l.scales_bytes();
         for (int first = 0; first < l.group; first += l.piece(), at += l.piece_bytes())
             for (int c = 0; c < l.piece(); c++) {
                 const int q = code(l, at, lane, c);
-                if (l.kind == AFFINE) *out++ = (float)q * scale + bias;
+                if (l.kind == AFFINE || l.kind == CENTERED) *out++ = (float)q * scale + bias;
                 else if (l.kind == FP8_KIND) *out++ = from_e4m3((uint8_t)q) * scale;
                 else *out++ = (float)(FP4[q] - FP4_OFFSET) * 0.5f * scale;
             }

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels.h"
+
 namespace squish {
 
 static inline float from_bits(uint32_t bits) {
@@ -30,6 +32,17 @@ static inline float from_e8m0(uint8_t e) { return from_bits(e ? (uint32_t)e << 2
 
 // Sign, 4 bits of exponent, 3 of mantissa: the bits of a float32 whose exponent counts from 120 further down.
 static inline float from_e4m3(uint8_t e) { return from_bits((uint32_t)(e & 128) << 24 | (uint32_t)(e & 127) << 20) * 0x1p120f; }
+
+// One of several numbers in a row.
+[[maybe_unused]] static inline float number_at(Number kind, const uint8_t* at, int64_t index) {
+    switch (kind) {
+        case FLOAT32: return from_bits(((const uint32_t*)at)[index]);
+        case FLOAT16: return from_half(((const uint16_t*)at)[index]);
+        case BFLOAT16: return from_bfloat(((const uint16_t*)at)[index]);
+        case E8M0: return from_e8m0(at[index]);
+        default: return from_e4m3(at[index]);
+    }
+}
 
 // Twice a number of sign, 2 bits of exponent and 1 of mantissa, and 12: codes of 0 to 24 that multiply as others do.
 constexpr int FP4_OFFSET = 12;

@@ -1,6 +1,8 @@
 // From MLX's layout of weights to the kernels'.
 #include <sys/mman.h>
 
+#include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -10,6 +12,7 @@
 #include <mlx/transforms.h>
 
 #include "matrix.h"
+#include "numbers.h"
 #include "pool.h"
 
 namespace mx = mlx::core;
@@ -107,6 +110,20 @@ Layout layout_of(const mx::array& weight, const mx::array& scales, bool biased, 
     return layout;
 }
 
+// Whether biases are what CENTERED says. Numbers that are not finite are never.
+bool centered(const Layout& layout, const uint8_t* scales, const uint8_t* biases) {
+    if (layout.kind != AFFINE) return false;
+    std::atomic<bool> all{true};
+    parallel(layout.n, [&](int row) {
+        if (!all.load(std::memory_order_relaxed)) return;
+        for (int64_t i = row * layout.groups(); i < (row + 1) * layout.groups(); i++) {
+            const float expected = number_at(layout.number, scales, i) * layout.center();
+            if (!(number_at(layout.number, biases, i) == expected) || std::isinf(expected)) return all.store(false);
+        }
+    });
+    return all;
+}
+
 std::optional<mx::array> checked(const std::optional<mx::array>& added, int n) {
     if (!added) return added;
     check(added->ndim() == 1 && added->shape(0) == n, "what is added does not fit the weights");
@@ -134,16 +151,17 @@ Matrix packed(const Layout& layout, const std::optional<mx::array>& added, Fill&
 
 Matrix pack(const mx::array& weight, const mx::array& scales, const std::optional<mx::array>& biases, int bits, int group,
             const std::string& mode, const std::optional<mx::array>& added) {
-    const Layout layout = layout_of(weight, scales, biases.has_value(), bits, group, mode);
+    Layout layout = layout_of(weight, scales, biases.has_value(), bits, group, mode);
     check(!biases || (biases->shape() == scales.shape() && biases->dtype() == scales.dtype()), "biases must be as scales");
     mx::array w = mx::contiguous(weight), s = mx::contiguous(scales), b = biases ? mx::contiguous(*biases) : s;
     mx::eval(w, s, b);
     const uint8_t *codes = w.data<uint8_t>(), *numbers[2] = {s.data<uint8_t>(), b.data<uint8_t>()};
+    if (biases && centered(layout, numbers[0], numbers[1])) layout.kind = CENTERED;
     const int64_t width = layout.number_bytes(), groups = layout.groups(), piece = layout.piece();
     return packed(layout, checked(added, layout.n), [&](int64_t row, uint8_t* at, int lane) {
         const uint8_t* from = codes + row * layout.k * bits / 8;
         for (int64_t g = 0; g < groups; g++) {
-            for (int kind = 0; kind < (biases ? 2 : 1); kind++, at += PANEL * width)
+            for (int kind = 0; kind < (layout.kind == AFFINE ? 2 : 1); kind++, at += PANEL * width)
                 std::memcpy(at + lane * width, numbers[kind] + (row * groups + g) * width, width);
             for (int column = 0; column < group; column += piece, from += piece * bits / 8, at += layout.piece_bytes())
                 put_piece(from, piece, bits, at + lane * 4);

@@ -1,0 +1,79 @@
+"""Owns the order in which the batch works: mlx-lm's, with one pass less for a prompt that goes through in one piece.
+
+mlx-lm processes a prompt without its last token, then takes a step of all running rows, and then the last token by
+itself: three times the weights are read before the first token is there. Where no number of a row depends on what is
+computed beside it, the end of a prompt and its first token are one pass, and it goes before the next step of the others.
+
+It reaches into BatchGenerator, whose version pyproject.toml bounds; a test compares its answers with those of mlx-lm's
+order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
+
+
+class Batch(BatchGenerator):
+    """mlx-lm's BatchGenerator. in_one_pass: rows that may be answered so; nobody wants their cache of all but one token.
+
+    Every layer's cache of such a row is one of cpu/kv.py.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.in_one_pass: set[int] = set()
+
+    def _next(self) -> tuple[list[Any], list[Any]]:
+        started = self._start() if self.in_one_pass else []
+        prompts, generated = super()._next()
+        return started + prompts, generated
+
+    def _start(self) -> list[Any]:
+        """Begin the answers of rows whose prompts fit into this step."""
+        room = self.completion_batch_size - len(self._generation_batch)
+        waiting = min(self.prefill_batch_size - len(self._prompt_batch), room, len(self._unprocessed_sequences))
+        if waiting > 0:
+            self._prompt_batch.extend(self._make_batch(waiting))
+        chosen = [] if room <= 0 else [at for at in range(len(self._prompt_batch)) if self._fits(at)]
+        if not chosen:
+            return []
+        left = [sum(self._currently_processing[at][0], []) for at in chosen]
+        totals = [self._currently_processing[at][2] for at in chosen]
+        self._currently_processing = [
+            row for at, row in enumerate(self._currently_processing) if at not in set(chosen)
+        ]
+        begun = _in_one_pass(self._prompt_batch.split(chosen), left)
+        self.in_one_pass.difference_update(begun.uids)
+        self._generation_batch.extend(begun)
+        done = zip(begun.uids, totals, strict=True)
+        return [PromptProcessingBatch.Response(uid, (total, total), True, True) for uid, total in done]
+
+    def _fits(self, at: int) -> bool:
+        segments = self._currently_processing[at][0]
+        return self._prompt_batch.uids[at] in self.in_one_pass and sum(map(len, segments)) <= self.prefill_step_size
+
+    def remove(self, uids: list[int], return_prompt_caches: bool = False) -> Any:
+        self.in_one_pass.difference_update(uids)
+        return super().remove(uids, return_prompt_caches)
+
+
+def _in_one_pass(rows: Any, left: list[list[int]]) -> Any:
+    """A batch that generates. left: what is not processed of each row's prompt."""
+    model, lengths = rows.model, [len(tokens) for tokens in left]
+    padded = mx.array([tokens + [0] * (max(lengths) - len(tokens)) for tokens in left])
+
+    def last_of_each(_: mx.array, cache: list[Any]) -> mx.array:
+        for layer in cache:
+            layer.prepare(lengths=lengths, ends_only=True)
+        logits: mx.array = model(padded, cache=cache)
+        for layer in cache:
+            layer.finalize()
+        return logits
+
+    for known, tokens in zip(rows.tokens, left, strict=True):
+        known += tokens[:-1]
+    rows.model = last_of_each  # for the first step; the batch that these rows join has the model
+    return rows.generate([tokens[-1:] for tokens in left])
