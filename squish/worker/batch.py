@@ -2,7 +2,7 @@
 
 mlx-lm processes a prompt without its last token, then takes a step of all running rows, and then the last token by
 itself: three times the weights are read before the first token is there. Where no number of a row depends on what is
-computed beside it, the end of a prompt and its first token are one pass, and it goes before the next step of the others.
+computed beside it, the end of a prompt and its first token are one pass, which goes before the next step of the others.
 
 It reaches into BatchGenerator, whose version pyproject.toml bounds; a test compares its answers with those of mlx-lm's
 order.
@@ -10,17 +10,21 @@ order.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
 
-class Batch(BatchGenerator):
-    """mlx-lm's BatchGenerator. in_one_pass: rows that may be answered so; nobody wants their cache of all but one token.
+class Batch(BatchGenerator):  # type: ignore[misc]
+    """mlx-lm's BatchGenerator.
 
-    Every layer's cache of such a row is one of cpu/kv.py.
+    in_one_pass: rows that may be answered so: their caches are those of cpu/kv.py, and nobody wants them as they are
+    before the last token.
     """
+
+    _currently_processing: list[Any]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -40,11 +44,9 @@ class Batch(BatchGenerator):
         chosen = [] if room <= 0 else [at for at in range(len(self._prompt_batch)) if self._fits(at)]
         if not chosen:
             return []
-        left = [sum(self._currently_processing[at][0], []) for at in chosen]
+        left = [[*chain(*self._currently_processing[at][0])] for at in chosen]
         totals = [self._currently_processing[at][2] for at in chosen]
-        self._currently_processing = [
-            row for at, row in enumerate(self._currently_processing) if at not in set(chosen)
-        ]
+        self._currently_processing = [row for at, row in enumerate(self._currently_processing) if at not in set(chosen)]
         begun = _in_one_pass(self._prompt_batch.split(chosen), left)
         self.in_one_pass.difference_update(begun.uids)
         self._generation_batch.extend(begun)

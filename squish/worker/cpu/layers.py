@@ -93,7 +93,7 @@ def can_pack(module: Module) -> bool:
 
 
 def packed_bytes(module: Module) -> int:
-    """Bytes that the weights of `module` take once packed."""
+    """Bytes that the weights of `module` take once packed, at most: biases that follow from scales are not kept."""
     weight = module["weight"]
     experts: int = weight.shape[0] if weight.ndim == 3 else 1
     rows: int = -(-weight.shape[-2] // _PANEL) * _PANEL

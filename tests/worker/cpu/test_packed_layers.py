@@ -42,7 +42,7 @@ for original, _ in LINEAR:
     for exact in (True, False):
         layer = layers.pack(original, exact=exact)
         close(layer(x), expected, 2e-3 if exact else 0.03)
-        assert layer.packed.nbytes == size
+        assert layer.packed.nbytes <= size
         assert layer(x.astype(mx.float16)).dtype == mx.float16
     numbers = original.weight if "scales" not in original else mx.dequantize(
         original.weight, original.scales, original.get("biases"), original.group_size, original.bits, original.mode)
@@ -63,7 +63,7 @@ for bias in (True, False):
         if bias:
             original.bias = mx.random.normal((7, 40))
         layer = layers.pack(original, exact=True)
-        assert sum(each.nbytes for each in layer.packed) == layers.packed_bytes(original)
+        assert sum(each.nbytes for each in layer.packed) <= layers.packed_bytes(original)
         shared, own = mx.random.normal((2, 5, 1, 1, 96)), mx.random.normal((2, 5, 3, 1, 96))
         for x in (shared, own):
             expected = original(x, choice)
