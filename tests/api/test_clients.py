@@ -91,6 +91,39 @@ async def test_an_answer_in_a_schema(api: openai.AsyncOpenAI, server: Server) ->
     assert isinstance(found, City)
 
 
+async def test_responses_whole_streamed_and_gone_on_with(api: openai.AsyncOpenAI) -> None:
+    options: Any = {"model": MODEL, "temperature": 0, "max_output_tokens": 8}
+    whole = await api.responses.create(input="What is the capital of Germany?", **options)
+    assert "Berlin" in whole.output_text
+    assert whole.usage is not None
+    async with api.responses.stream(input="What is the capital of Germany?", **options) as stream:
+        text = "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+    assert text == whole.output_text
+    second = await api.responses.create(input="And of France?", previous_response_id=whole.id, **options)
+    assert second.usage is not None
+    assert second.usage.input_tokens > whole.usage.input_tokens
+    assert second.usage.input_tokens_details.cached_tokens >= whole.usage.input_tokens - 1
+    assert (await api.responses.retrieve(whole.id)).output_text == whole.output_text
+    await api.responses.delete(whole.id)
+    with pytest.raises(openai.NotFoundError):
+        await api.responses.retrieve(whole.id)
+
+
+async def test_a_response_in_a_schema(api: openai.AsyncOpenAI) -> None:
+    options: Any = {"model": MODEL, "temperature": 0, "max_output_tokens": 80, "text_format": City}
+    parsed = await api.responses.parse(input="Describe Berlin.", **options)
+    assert isinstance(parsed.output_parsed, City)
+    async with api.responses.stream(input="Describe Berlin.", **options) as stream:
+        final = await stream.get_final_response()
+    assert final.output_parsed == parsed.output_parsed
+
+
+async def test_what_codex_warms_a_model_up_with(server: Server) -> None:
+    """As its LM Studio provider does: codex --oss."""
+    warm = await ask(server, "POST", "/v1/responses", {"model": MODEL, "input": "", "max_output_tokens": 1})
+    assert (warm.status, json.loads(warm.body)["status"]) == (200, "incomplete")
+
+
 async def test_json_objects_and_expressions(api: openai.AsyncOpenAI) -> None:
     options: Any = {"model": MODEL, "messages": GERMANY, "seed": 1, "max_tokens": 60}
     regex = {"type": "regex", "regex": "[a-z]{3} [0-9]{4}"}
