@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +20,8 @@ from squish.pull.pull import pull
 from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"
+UNENDING = ((0, -100.0), (2, -100.0))
+"""A bias against the tokens that end an answer of MODEL: a request with it goes on until it is stopped or at its limit."""
 
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
@@ -35,6 +39,31 @@ def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(install())
     return home
+
+
+@pytest.fixture(scope="session")
+def tireless_home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose model never comes to an end by itself, for tests that stop a running answer: a fast machine must not
+
+    be done before they do. No token that this model would say is one that ends its answers.
+    """
+    home = tmp_path_factory.mktemp("tireless")
+    installed = Store(_settings(real_home).cache_dir).find(MODEL).path
+    model = _settings(home).cache_dir / installed.name
+    shutil.copytree(installed, model, copy_function=os.link)
+    for name, other in (("generation_config.json", [3, 4]), ("tokenizer_config.json", "<reponame>")):
+        file = model / name
+        content, size = json.loads(file.read_text(encoding="utf-8")), file.stat().st_size
+        [key] = {"eos_token_id", "eos_token"} & content.keys()
+        file.unlink()  # another file of this name: the original is shared
+        file.write_text(json.dumps(content | {key: other}).ljust(size), encoding="utf-8")
+    return home
+
+
+@pytest.fixture
+def tireless(tireless_home: Path) -> dict[str, str]:
+    """The environment of a user whose model goes on until it is stopped."""
+    return clean_environment(tireless_home)
 
 
 @pytest.fixture

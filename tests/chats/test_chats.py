@@ -139,22 +139,20 @@ while True:
 
 
 def test_kill_9_in_mid_answer_loses_nothing_that_was_saved(chats: Chats) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(chats.path)], stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdout is not None
-    saved = 0
-    while saved < 500:
-        saved = int(process.stdout.readline())
+    command = [sys.executable, "-c", KILLED, str(chats.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        try:
+            assert process.stdout is not None
+            saved = 0
+            while saved < 500:
+                saved = int(process.stdout.readline())
 
-    (live,) = chats.recent()
-    assert chats.branch(live.id)[-1].state == "writing", "another program's answer is left alone while it lives"
-    chats.close()
-
-    os.kill(process.pid, signal.SIGKILL)
-    saved = max([saved, *(int(line) for line in process.stdout if line.endswith("\n"))])
-    process.wait()
-    process.stdout.close()
+            (live,) = chats.recent()
+            assert chats.branch(live.id)[-1].state == "writing", "another program's answer is left alone while it lives"
+            chats.close()
+        finally:
+            process.kill()
+        saved = max([saved, *(int(line) for line in process.stdout if line.endswith("\n"))])
     question, answer = chats.branch(live.id)
     assert question.text == "Tell me a story"
     assert answer.state == "stopped"

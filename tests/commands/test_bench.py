@@ -23,6 +23,9 @@ from tests.conftest import MODEL, SQUISH
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1,2", "--tokens", "8")
 
+BY_CHANCE = 16
+"""More words than two prompts of random words begin with in common: one in twelve a word; so many, never."""
+
 
 def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home: Path) -> None:
     done = squish("bench", MODEL, *SMALL, "--json")
@@ -45,8 +48,8 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
     ]
     assert all(value > 0 for figure in figures.values() for value in figure["values"])
     assert len(figures["decode, 1 stream"]["values"]) == 1
-    assert figures["first token, 128 tokens"]["cached_tokens"] == 0
-    assert figures["first token, 128 tokens again"]["cached_tokens"] > 0
+    assert figures["first token, 128 tokens"]["cached_tokens"] < BY_CHANCE
+    assert figures["first token, 128 tokens again"]["cached_tokens"] > BY_CHANCE
     speed = speeds(real_home / ".squish")[MODEL]
     assert f"{figures_of.speed(speed.decode_tps)}, measured" in squish("show", MODEL).stdout
     assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
@@ -69,8 +72,8 @@ def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[st
     assert theirs.endswith(" s")
     assert int(ours_cached) >= 64
     assert int(theirs_cached) >= 64
-    cached = found["first token, 256 tokens"][0][1:-1]
-    assert all(int(tokens) < 16 for tokens in cached)  # only what every prompt begins with was in a cache
+    cached = [cell for cell in found["first token, 256 tokens"][0] if cell.isdigit()]
+    assert all(int(tokens) < BY_CHANCE for tokens in cached)
     assert [name for name, *_ in lines[-2:]] == ["prefill, 256 tokens", "plain product of matrices"]
 
 
@@ -81,12 +84,13 @@ def test_a_killed_measurement_leaves_no_server(environment: dict[str, str], real
     def own() -> set[int]:
         return {server.pid for server in servers(home)} - before
 
-    measuring = subprocess.Popen([SQUISH, "bench", MODEL], env=environment, stdout=DEVNULL, stderr=DEVNULL)
-    while not own():
-        assert measuring.poll() is None
-        time.sleep(0.05)
-    measuring.kill()
-    measuring.wait()
+    with subprocess.Popen([SQUISH, "bench", MODEL], env=environment, stdout=DEVNULL, stderr=DEVNULL) as measuring:
+        try:
+            while not own():
+                assert measuring.poll() is None
+                time.sleep(0.05)
+        finally:
+            measuring.kill()
     while own():
         time.sleep(0.05)
 

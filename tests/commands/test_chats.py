@@ -97,23 +97,25 @@ def test_a_chat_that_is_not_there_and_a_model_that_is_gone_are_named(squish: Squ
     assert said(chats, 1) == ["Hi", "Ho"], "nothing was asked"
 
 
-def test_kill_9_in_mid_answer_keeps_what_was_written(environment: dict[str, str], squish: Squish, chats: Chats) -> None:
-    process = subprocess.Popen(
-        [SQUISH, "run", MODEL, "--save", "-p", "Count to one thousand.", *GREEDY, "--max-tokens", "2000"],
+def test_kill_9_in_mid_answer_keeps_what_was_written(
+    environment: dict[str, str], tireless_home: Path, squish: Squish, chats: Chats
+) -> None:
+    with subprocess.Popen(
+        [SQUISH, "run", MODEL, "--save", "-p", "Count to one thousand.", *GREEDY],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment,
-    )
-    assert process.stdout is not None
-    seen = process.stdout.read(200)
-    process.send_signal(signal.SIGSTOP)  # or a fast machine is done before we have looked
-    live = json.loads(squish("chats", "show", "1", "--json").stdout)["messages"][1]
-    assert (live["state"], seen.startswith(live["content"][:200])) == ("writing", True)
-    process.kill()
-    process.wait()
-    process.stdout.close()
+        env=environment | {"SQUISH_CACHE_DIR": str(tireless_home / ".squish" / "models")},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            seen = process.stdout.read(200)
+            process.send_signal(signal.SIGSTOP)  # what is kept must not grow while we look
+            live = json.loads(squish("chats", "show", "1", "--json").stdout)["messages"][1]
+            assert (live["state"], seen.startswith(live["content"][:200])) == ("writing", True)
+        finally:
+            process.kill()
 
     broken = json.loads(squish("chats", "show", "1", "--json").stdout)["messages"][1]
     assert broken["state"] == "stopped" and broken["content"].startswith(live["content"] or "1")
@@ -149,18 +151,19 @@ async def test_what_a_model_thinks_is_talk_and_is_kept(
 
 
 def test_the_conversation_of_a_terminal_is_kept(environment: dict[str, str], tmp_path: Path, chats: Chats) -> None:
-    terminal = Terminal([SQUISH, "run", MODEL, "--save", *GREEDY, "--max-tokens", "12"], environment, tmp_path)
-    terminal.expect(">>> ")
-    terminal.type("What is the capital of Germany?\r")
-    terminal.expect("TTFT")
-    terminal.expect(">>> ")
-    terminal.type("/system Be brief.\r")
-    terminal.expect("is set")
-    terminal.type("Hi\r")
-    terminal.expect("TTFT")
-    terminal.expect(">>> ")
-    terminal.type("\x04")
-    assert terminal.wait() == 0
+    command = [SQUISH, "run", MODEL, "--save", *GREEDY, "--max-tokens", "12"]
+    with Terminal(command, environment, tmp_path) as terminal:
+        terminal.expect(">>> ")
+        terminal.type("What is the capital of Germany?\r")
+        terminal.expect("TTFT")
+        terminal.expect(">>> ")
+        terminal.type("/system Be brief.\r")
+        terminal.expect("is set")
+        terminal.type("Hi\r")
+        terminal.expect("TTFT")
+        terminal.expect(">>> ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
     with closing(chats):
         second, first = chats.recent()
         assert (first.title, first.settings.system) == ("What is the capital of Germany?", "")
@@ -238,7 +241,7 @@ def test_what_was_said_is_only_text_on_a_terminal(
         ("export", "1"),
         ("rm", "1"),
     ):
-        terminal = Terminal([SQUISH, "chats", *arguments], environment, tmp_path)
-        out = terminal.read()
-        assert terminal.wait() == 0 and "there" in out, arguments
+        with Terminal([SQUISH, "chats", *arguments], environment, tmp_path) as terminal:
+            out = terminal.read()
+            assert terminal.wait() == 0 and "there" in out, arguments
         assert not any(sign in out for sign in ("\x1b", "\u202e")), arguments

@@ -8,8 +8,10 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -86,63 +88,72 @@ def test_a_prompt_longer_than_the_context_is_refused_with_numbers(squish: Squish
     assert "8192" in done.stderr
 
 
-def test_ctrl_c_exits_130(environment: dict[str, str]) -> None:
-    with start_answer(environment) as process:
+def test_ctrl_c_exits_130(tireless: dict[str, str]) -> None:
+    with start_answer(tireless) as process:
         process.send_signal(signal.SIGINT)
-        _, talk = process.communicate(timeout=30)
+        _, talk = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in talk
 
 
-def test_a_closed_pipe_is_quiet(environment: dict[str, str]) -> None:
-    with start_answer(environment) as process:
+def test_a_closed_pipe_is_quiet(tireless: dict[str, str]) -> None:
+    with start_answer(tireless) as process:
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=60) == 141
+        assert process.wait() == 141
         assert process.stderr is not None
         talk = process.stderr.read()
     assert "Traceback" not in talk
     assert "pipe" not in talk.lower()
 
 
-def start_answer(environment: dict[str, str]) -> subprocess.Popen[str]:
+@contextmanager
+def start_answer(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A long answer of which the first word has arrived."""
     process = subprocess.Popen(
-        [SQUISH, "run", MODEL, "--prompt", "Count to one thousand.", "--temperature", "0", "--max-tokens", "2000"],
+        [SQUISH, "run", MODEL, "--prompt", "Count to one thousand.", "--temperature", "0"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
     )
-    assert process.stdout is not None
-    assert process.stdout.read(1)
-    return process
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1)
+            yield process
+        finally:
+            process.kill()
 
 
-def test_the_repl_remembers_clears_and_stops(environment: dict[str, str], tmp_path: Path) -> None:
-    terminal = Terminal([SQUISH, "run", MODEL, "--temperature", "0"], environment, tmp_path)
-    terminal.expect(">>> ")
-    terminal.type("What is the capital of Germany?\r")
-    terminal.expect("Berlin.")
-    terminal.expect("TTFT")
-    terminal.expect(">>> ")
-    terminal.type("/clear\r")
-    terminal.expect("forgotten")
-    terminal.type("/system Answer in French.\r")
-    terminal.expect("is set")
-    terminal.type("/help\r")
-    terminal.expect("/exit")
-    terminal.type("/nonsense\r")
-    terminal.expect("not a command")
-    terminal.type("Count to one thousand, one number on each line.\r")
-    terminal.expect("\n")
-    terminal.expect("2")
-    terminal.type("\x03")
-    terminal.expect("stopped")
-    terminal.expect(">>> ")
-    terminal.type("\x04")
-    assert terminal.wait() == 0
+def test_the_repl_remembers_clears_and_stops(tireless: dict[str, str], tmp_path: Path) -> None:
+    with Terminal([SQUISH, "run", MODEL, "--temperature", "0"], tireless, tmp_path) as terminal:
+        terminal.expect(">>> ")
+        terminal.type("What is the capital of Germany?\r")
+        terminal.expect("Berlin.")
+        terminal.type("\x03")
+        terminal.expect("TTFT")
+        terminal.expect("stopped")
+        terminal.expect(">>> ")
+        terminal.type("/clear\r")
+        terminal.expect("forgotten")
+        terminal.type("/system Answer in French.\r")
+        terminal.expect("is set")
+        terminal.type("/help\r")
+        terminal.expect("/exit")
+        terminal.type("/nonsense\r")
+        terminal.expect("not a command")
+        terminal.expect(">>> ")
+        terminal.type("Tell a story.\r")
+        terminal.expect("story.")
+        terminal.expect("\n")
+        terminal.expect("e")  # of the first words of the answer
+        terminal.type("\x03")
+        terminal.expect("stopped")
+        terminal.expect(">>> ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
 
 
 _NO_READLINE = "import sys; sys.modules['readline'] = None; import squish.cli; squish.cli.main()"
@@ -151,15 +162,15 @@ _NO_READLINE = "import sys; sys.modules['readline'] = None; import squish.cli; s
 @pytest.mark.parametrize("editing", ["readline", "none"])
 def test_a_paste_of_several_lines_is_one_message(editing: str, environment: dict[str, str], tmp_path: Path) -> None:
     own = [str(SQUISH)] if editing == "readline" else [sys.executable, "-c", _NO_READLINE]
-    terminal = Terminal([*own, "run", MODEL, "--save", "--max-tokens", "8"], environment, tmp_path)
-    terminal.expect(">>> ")
     lines = ["/etc is a folder", "\tred \x1b[31mrain", "third"] if editing == "readline" else ["one", "two", "three"]
     pasted = "\n".join(lines)
-    terminal.type(f"\x1b[200~{pasted}\x1b[201~\r" if editing == "readline" else f"{pasted}\n")
-    terminal.expect("TTFT")
-    terminal.expect(">>> ")
-    terminal.type("\x04")
-    assert terminal.wait() == 0
+    with Terminal([*own, "run", MODEL, "--save", "--max-tokens", "8"], environment, tmp_path) as terminal:
+        terminal.expect(">>> ")
+        terminal.type(f"\x1b[200~{pasted}\x1b[201~\r" if editing == "readline" else f"{pasted}\n")
+        terminal.expect("TTFT")
+        terminal.expect(">>> ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
     listed = subprocess.run([SQUISH, "chats", "list", "--json"], env=environment, capture_output=True, check=True)
     latest = str(json.loads(listed.stdout)[0]["id"])
     shown = subprocess.run(
@@ -169,7 +180,7 @@ def test_a_paste_of_several_lines_is_one_message(editing: str, environment: dict
 
 
 class Terminal:
-    """A program on a pseudo-terminal."""
+    """A program on a pseudo-terminal. It is killed at the end of the `with` block, if it has not ended."""
 
     def __init__(self, command: list[str], environment: dict[str, str], cwd: Path) -> None:
         self._own, theirs = pty.openpty()
@@ -185,6 +196,14 @@ class Terminal:
         )
         os.close(theirs)
         self._unread = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._own)
 
     def type(self, keys: str) -> None:
         os.write(self._own, keys.encode())
@@ -207,8 +226,7 @@ class Terminal:
 
     def wait(self) -> int:
         self.read()
-        os.close(self._own)
-        return self._process.wait(timeout=30)
+        return self._process.wait()
 
 
 def test_closed_and_full_streams_are_no_reason_for_a_traceback(environment: dict[str, str]) -> None:

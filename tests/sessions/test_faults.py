@@ -23,7 +23,7 @@ from squish.generation import Accepted, Finished, GenerationRequest, Prefill, Sa
 from squish.models.store import directory_name
 from squish.runtime import Runtime
 from tests.conftest import MODEL
-from tests.sessions.test_sessions import GERMANY, LONG, chat, collect, text
+from tests.sessions.test_sessions import ENDLESS, GERMANY, LONG, chat, collect, text
 
 BERLIN = "The capital of Germany is Berlin."
 SHORT = SamplingParams(temperature=0, max_tokens=4)
@@ -76,7 +76,7 @@ async def test_ten_requests_for_an_unloaded_model_load_it_once(runtime: Runtime)
 
 
 async def test_a_worker_killed_in_prefill(runtime: Runtime) -> None:
-    async with runtime.sessions.generate(chat("word " * 6000)) as generation:
+    async with runtime.sessions.generate(chat("word " * 6000, ENDLESS)) as generation:
         async for event in generation:
             if isinstance(event, Prefill):
                 break

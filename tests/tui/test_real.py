@@ -16,12 +16,13 @@ from tests.tui.scenes import note, prompt, ready, screen_text, shown
 
 
 async def wait_for(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
+    """Wait, however long that takes; what the screen shows is in the report of a test that came to its timeout."""
     try:
-        async with asyncio.timeout(120):
-            while not holds():
-                await pilot.pause(0.02)
-    except TimeoutError:
-        raise AssertionError(f"the app never came to what the test waits for:\n{screen_text(pilot)}") from None
+        while not holds():
+            await pilot.pause(0.02)
+    except BaseException:
+        print(screen_text(pilot))
+        raise
 
 
 async def command(pilot: Pilot[None], text: str) -> None:
@@ -30,14 +31,12 @@ async def command(pilot: Pilot[None], text: str) -> None:
     await wait_for(pilot, lambda: text.removeprefix("/set ") in screen_text(pilot))
 
 
-async def test_a_chat_with_the_real_model(real_settings: Settings) -> None:
-    async with Runtime(real_settings) as runtime:
+async def test_a_chat_with_the_real_model(tireless: dict[str, str]) -> None:
+    async with Runtime(Settings.from_environment(tireless | {"SQUISH_OFFLINE": "1"})) as runtime:
         app = SquishApp(runtime, MODEL)
         async with app.run_test() as pilot:
             await ready(pilot)
-            # Chance may make any answer as long as it may be, minutes on a busy machine; the likeliest words never do.
             await command(pilot, "/set temperature 0")
-            await command(pilot, "/set max_tokens 2047")
             prompt(pilot).put("Repeat the word lighthouse a thousand times.")
             await pilot.press("enter")
             await wait_for(pilot, lambda: len(shown(pilot)) > 20)

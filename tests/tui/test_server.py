@@ -16,18 +16,18 @@ from squish.runtime import Runtime
 from squish.sessions.activity import Log
 from squish.tui.app import SquishApp
 from squish.tui.screens.server import ServerScreen
-from tests.conftest import MODEL
+from tests.conftest import MODEL, UNENDING
 from tests.tui.scenes import screen_text, until
 from tests.tui.scripted import MODELS, ScriptedApp
 from tests.tui.test_real import wait_for
 
 
 def post(url: str, prompt: str, tokens: int) -> dict[str, object]:
-    body = {"model": MODEL, "max_tokens": tokens, "messages": [{"role": "user", "content": prompt}]}
+    body = {"model": MODEL, "max_tokens": tokens, "logit_bias": dict(UNENDING), "messages": [{"role": "user", "content": prompt}]}
     asked = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(asked, timeout=100) as answered:
+    with urllib.request.urlopen(asked, timeout=None) as answered:
         decoded: dict[str, object] = json.load(answered)
     return decoded
 
@@ -52,7 +52,7 @@ async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings
                 await wait_for(pilot, lambda: "✓ done" in screen_text(pilot))
                 await wait_for(pilot, lambda: "chat/completions 127.0.0.1" in screen_text(pilot))
                 assert "Say hi" not in screen_text(pilot), "what is asked stays between client and model"
-                long = asyncio.create_task(asyncio.to_thread(post, app.server.url, "Tell a very long story.", 1500))
+                long = asyncio.create_task(asyncio.to_thread(post, app.server.url, "Tell a very long story.", 7000))
                 await wait_for(pilot, lambda: "▶ writing" in screen_text(pilot))
                 await pilot.press("home", "x")
                 await wait_for(pilot, long.done)

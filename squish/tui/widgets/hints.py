@@ -20,6 +20,7 @@ class Hints(Static):
 
     def __init__(self) -> None:
         super().__init__(id="hints", markup=False)
+        self.display = False
 
     def show(self, draft: str, *, editing: bool, queued: str) -> None:
         found = actions.completions(draft)

@@ -90,11 +90,14 @@ def test_workers_that_start_together_share_one_shim(tmp_path: Path) -> None:
         PREPARE
         + "import mlx.core as mx\nprint(mx.ones((2, 3)).sum().item(), (mx.ones((1, 3)) @ mx.ones((3, 2))).tolist())"
     )
-    workers = [
-        subprocess.Popen(command(tmp_path, check), env=environment(), stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    answers = [worker.communicate()[0].splitlines() for worker in workers]
+    with ExitStack() as ended:
+        workers = [
+            ended.enter_context(
+                subprocess.Popen(command(tmp_path, check), env=environment(), stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(3)
+        ]
+        answers = [worker.communicate()[0].splitlines() for worker in workers]
     assert answers == [["numpy-openblas 0 True", "6.0 [[3.0, 3.0]]"]] * 3
     assert len(shims(tmp_path)) == 1
 
