@@ -23,7 +23,12 @@ from tests.tui.test_real import wait_for
 
 
 def post(url: str, prompt: str, tokens: int) -> dict[str, object]:
-    body = {"model": MODEL, "max_tokens": tokens, "logit_bias": dict(UNENDING), "messages": [{"role": "user", "content": prompt}]}
+    body = {
+        "model": MODEL,
+        "max_tokens": tokens,
+        "logit_bias": dict(UNENDING),
+        "messages": [{"role": "user", "content": prompt}],
+    }
     asked = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
