@@ -21,7 +21,7 @@ from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"
 UNENDING = ((0, -100.0), (2, -100.0))
-"""A bias against the tokens that end an answer of MODEL: a request with it goes on until it is stopped or at its limit."""
+"""A bias against the tokens that end an answer of MODEL: a request with it goes on until it is stopped."""
 
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
