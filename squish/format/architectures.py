@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# What the GGUF import of the worker reads.
-GGUF = frozenset({"llama", "qwen2", "qwen3"})
+# What the GGUF import of the worker reads: the names of its families.
+GGUF = frozenset({"gemma", "gemma2", "gemma3", "llama", "qwen2", "qwen3"})
 
 
 @cache

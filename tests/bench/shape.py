@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def write_one_billion(path: Path, tokenizer_of: Path) -> Path:
         "llama.rope.dimension_count": HEAD,
         "llama.rope.freq_base": 500000.0,
         "llama.vocab_size": len(tokens),
-        **{key: cast(Value, value) for key, value in tokenizer.items() if not isinstance(value, list) or _known(value)},
+        **{key: value for key, value in tokenizer.items() if not isinstance(value, list) or _known(value)},
     }
     return write_gguf(path, metadata, _tensors(len(tokens)))
 

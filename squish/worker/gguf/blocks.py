@@ -1,7 +1,7 @@
 """GGUF block formats → MLX arrays. It knows bits and bytes, no tensor names and no models.
 
-Q4_0, Q4_1 and Q8_0 are what MLX calls affine quantization with groups of 32: they are repacked without loss.
-Q4_K has the same shape; only its scales and minima, products in the file, are rounded to float16.
+Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are what MLX calls affine quantization with groups of 32: they are repacked without
+loss. Q4_K and Q5_K have the same shape; only their scales and minima, products in the file, are rounded to float16.
 Every other quantized format is decoded to float16. F32, F16 and BF16 stay what they are.
 """
 
@@ -18,8 +18,28 @@ from squish.worker.gguf.file import TensorInfo
 
 GROUP_SIZE = 32
 
-# Bits a weight of the formats that stay packed.
-PACKED_BITS = {"Q4_0": 4, "Q4_1": 4, "Q4_K": 4, "Q8_0": 8}
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How MLX holds a format that stays packed."""
+
+    bits: int
+    mode: str = "affine"
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.mode, self.bits
+
+
+PACKED = {
+    "Q4_0": Packing(4),
+    "Q4_1": Packing(4),
+    "Q4_K": Packing(4),
+    "Q5_0": Packing(5),
+    "Q5_1": Packing(5),
+    "Q5_K": Packing(5),
+    "Q8_0": Packing(8),
+}
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -48,8 +68,11 @@ class _Groups:
 
 # A damaged scale may be infinite; it is passed on like any other number.
 @np.errstate(over="ignore", invalid="ignore")
-def decode(data: bytes, info: TensorInfo) -> Weights:
-    """The bytes of one tensor as MLX holds it; `data` has exactly info.nbytes bytes."""
+def decode(data: bytes, info: TensorInfo, *, packed: bool) -> Weights:
+    """The bytes of one tensor as MLX holds it; `data` has exactly info.nbytes bytes.
+
+    packed: keep it as packed as it is, where its format is in PACKED; else it is decoded to float16.
+    """
     name = info.format.name
     if name == "F32":
         return Weights(mx.array(np.frombuffer(data, np.float32).reshape(info.shape)))
@@ -61,15 +84,26 @@ def decode(data: bytes, info: TensorInfo) -> Weights:
     if name == "Q6_K":
         return Weights(_half(_q6_k(blocks).reshape(info.shape)))
     groups = _GROUPS[name](blocks)
-    if name not in PACKED_BITS:
+    if not packed:
         return Weights(_half(groups.values().reshape(info.shape)))
-    codes = groups.codes if PACKED_BITS[name] == 8 else groups.codes[:, 0::2] | (groups.codes[:, 1::2] << 4)
     leading = info.shape[:-1]
     return Weights(
-        weight=mx.array(np.ascontiguousarray(codes).view(np.uint32).reshape(*leading, -1)),
+        weight=mx.array(_words(groups.codes, PACKED[name].bits).reshape(*leading, -1)),
         scales=_half(groups.scale.reshape(*leading, -1)),
         biases=_half(groups.bias.reshape(*leading, -1)),
     )
+
+
+def _words(codes: Bytes, bits: int) -> NDArray[np.uint32]:
+    """Codes, each in its number of bits, the first in the lowest ones."""
+    if bits == 8:
+        return np.ascontiguousarray(codes).view(np.uint32)
+    if bits == 4:
+        return np.ascontiguousarray(codes[:, 0::2] | (codes[:, 1::2] << 4)).view(np.uint32)
+    runs = codes.reshape(-1, 8).astype(np.uint64)
+    joined = np.bitwise_or.reduce(runs << (np.arange(8, dtype=np.uint64) * np.uint64(bits)), axis=1)
+    stream = joined.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :bits]
+    return np.ascontiguousarray(stream.reshape(len(codes), -1)).view(np.uint32)
 
 
 def _half(values: Floats) -> mx.array:

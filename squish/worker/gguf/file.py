@@ -1,8 +1,8 @@
 """The GGUF container: header, metadata and the table of tensors, read with every length checked against the file.
 
-It knows the format (versions 2 and 3, little-endian) and the sizes of its block formats. It knows no model: what a key
-or a tensor means is decided in plan.py and tokenizer.py. Nothing is read by C code, so a hostile file can do no
-more than be refused; and the file is opened for reading only (MLX's own reader asks for write permission).
+It knows the format (versions 2 and 3, little-endian); the sizes of block formats are in formats.py. It knows no model:
+what a key or a tensor means is decided in plan.py and tokenizer.py. Nothing is read by C code, so a hostile file can do
+no more than be refused; and the file is opened for reading only (MLX's own reader asks for write permission).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from squish.errors import CorruptModel, ModelNotFound, UnsupportedModel
+from squish.worker.gguf.formats import FORMATS, REFUSED, BlockFormat
 
 Scalar = bool | int | float | str
 Value = Scalar | list[bool] | list[int] | list[float] | list[str]
@@ -31,39 +32,10 @@ _STRING, _ARRAY = 8, 9
 
 
 @dataclass(frozen=True, slots=True)
-class BlockFormat:
-    """How a tensor is stored: `size` bytes for every `weights` weights of a row."""
-
-    name: str
-    weights: int
-    size: int
-
-
-_FORMATS = {
-    0: BlockFormat("F32", 1, 4),
-    1: BlockFormat("F16", 1, 2),
-    2: BlockFormat("Q4_0", 32, 18),
-    3: BlockFormat("Q4_1", 32, 20),
-    6: BlockFormat("Q5_0", 32, 22),
-    7: BlockFormat("Q5_1", 32, 24),
-    8: BlockFormat("Q8_0", 32, 34),
-    12: BlockFormat("Q4_K", 256, 144),
-    13: BlockFormat("Q5_K", 256, 176),
-    14: BlockFormat("Q6_K", 256, 210),
-    30: BlockFormat("BF16", 1, 2),
-}
-# Formats that exist and are not imported, so that the refusal can name them.
-_REFUSED = {
-    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
-    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor: its shape outermost dimension first, and where its bytes lie in the file."""
+    """One tensor: its shape outermost dimension first, and where its bytes lie in which file."""
 
+    path: Path
     name: str
     shape: tuple[int, ...]
     format: BlockFormat
@@ -81,6 +53,13 @@ class GgufHeader:
 
     def corrupt(self, reason: str) -> CorruptModel:
         return corrupt(self.path, reason)
+
+    def unsupported(self, what: str) -> UnsupportedModel:
+        return UnsupportedModel(
+            f"{self.path.name} cannot be imported: {what}.",
+            hint="Look for the same model in the safetensors format.",
+            param=str(self.path),
+        )
 
     def text(self, key: str) -> str | None:
         value = self.metadata.get(key)
@@ -150,15 +129,16 @@ def read_header(source: Path) -> GgufHeader:
         raise corrupt(source, f"it cannot be read ({error.strerror})") from None
 
 
-def read_tensor(file: BinaryIO, path: Path, info: TensorInfo) -> bytes:
-    """The stored bytes of one tensor; CorruptModel when the file has become shorter than its header said."""
+def read_tensor(info: TensorInfo) -> bytes:
+    """The stored bytes of one tensor; CorruptModel when its file has become shorter than its header said."""
     try:
-        file.seek(info.start)
-        data = file.read(info.nbytes)
+        with info.path.open("rb") as file:
+            file.seek(info.start)
+            data = file.read(info.nbytes)
     except OSError as error:
-        raise corrupt(path, f"it cannot be read ({error.strerror})") from None
+        raise corrupt(info.path, f"it cannot be read ({error.strerror})") from None
     if len(data) != info.nbytes:
-        raise corrupt(path, f"it ends inside tensor {info.name}")
+        raise corrupt(info.path, f"it ends inside tensor {info.name}")
     return data
 
 
@@ -178,6 +158,12 @@ class _Reader:
         if self._size < 24 or self._take(4) != b"GGUF":
             raise corrupt(self._path, "it does not begin like a GGUF file")
         version = self._integer("<I")
+        if not version & 0xFFFF:
+            raise UnsupportedModel(
+                f"{self._path.name} is a big-endian GGUF file, made for another kind of processor.",
+                hint="Take a little-endian file of the same model.",
+                param=str(self._path),
+            )
         if version not in (2, 3):
             raise UnsupportedModel(f"{self._path.name} is GGUF version {version}; versions 2 and 3 can be imported.")
         tensor_count, entry_count = (self._count(_MAX_ENTRIES, "tensors"), self._count(_MAX_ENTRIES, "entries"))
@@ -204,7 +190,7 @@ class _Reader:
                 raise corrupt(self._path, f"tensor {name} appears twice")
             if offset % alignment or data_start + offset + nbytes > self._size:
                 raise corrupt(self._path, f"tensor {name} lies outside the file; it may be cut off")
-            tensors[name] = TensorInfo(name, shape, kind, data_start + offset, nbytes)
+            tensors[name] = TensorInfo(self._path, name, shape, kind, data_start + offset, nbytes)
         placed = sorted(tensors.values(), key=lambda info: info.start)
         for before, after in itertools.pairwise(placed):
             if before.start + before.nbytes > after.start:
@@ -218,16 +204,16 @@ class _Reader:
             raise corrupt(self._path, f"tensor {name} has {rank} dimensions")
         shape = tuple(reversed([self._integer("<Q") for _ in range(rank)]))
         kind, offset = self._integer("<I"), self._integer("<Q")
-        if kind not in _FORMATS:
+        if kind not in FORMATS:
             raise UnsupportedModel(
-                f"{self._path.name}: tensor {name} is stored as {_REFUSED.get(kind, f'format number {kind}')}, "
+                f"{self._path.name}: tensor {name} is stored as {REFUSED.get(kind, f'format number {kind}')}, "
                 "which cannot be imported.",
-                hint=f"Look for a file in one of {', '.join(item.name for item in _FORMATS.values())}.",
+                hint=f"Look for a file in one of {', '.join(item.name for item in FORMATS.values())}.",
                 param=str(self._path),
             )
-        if 0 in shape or shape[-1] % _FORMATS[kind].weights:
+        if 0 in shape or shape[-1] % FORMATS[kind].weights:
             raise corrupt(self._path, f"tensor {name} has the impossible shape {list(shape)}")
-        return name, shape, _FORMATS[kind], offset
+        return name, shape, FORMATS[kind], offset
 
     def _value(self, key: str) -> Value:
         kind = self._integer("<I")

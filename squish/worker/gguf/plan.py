@@ -1,86 +1,69 @@
-"""What a GGUF file means: its architecture, its sizes, and the place of every tensor in the MLX model.
+"""What a GGUF file means: its config.json, and the place of every tensor in the MLX model.
 
 It decides from the header alone, and refuses by name whatever it does not know: an architecture, a setting, a tensor.
-It knows no bytes of weights and writes nothing.
+The model itself, built by mlx-lm with its parameters never evaluated, says which tensors there must be, and of which
+shape. It knows no bytes of weights and writes nothing.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-import struct
-from collections import Counter
-from collections.abc import Iterator
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes
 
 from squish.errors import UnsupportedModel
-from squish.worker.gguf.blocks import PACKED_BITS
-from squish.worker.gguf.file import GgufHeader, TensorInfo, read_tensor
+from squish.format.config import normalized
+from squish.worker.gguf import rotary
+from squish.worker.gguf.blocks import PACKED
+from squish.worker.gguf.families.basis import LAYER, TOP, plain_config
+from squish.worker.gguf.families.every import FAMILIES, family_of
+from squish.worker.gguf.family import Config, Destination, Family
+from squish.worker.gguf.file import GgufHeader, TensorInfo
+from squish.worker.gguf.keys import ModelKeys
 from squish.worker.gguf.tokenizer import SpecialTokens, check_tokenizer
+from squish.worker.model_files import MISFITS
 
-_FREQUENCIES = "rope_freqs.weight"
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One architecture name of GGUF, and how its layers differ from plain llama."""
-
-    model_class: str
-    interleaved: bool = False  # rows of q and k are stored in rotary pairs, and are put back into halves
-    attention_bias: bool = False
-    head_norms: bool = False
-
-
-_FAMILIES = {
-    "llama": Family("LlamaForCausalLM", interleaved=True),
-    "qwen2": Family("Qwen2ForCausalLM", attention_bias=True),
-    "qwen3": Family("Qwen3ForCausalLM", head_norms=True),
-}
-
-# Keys below the architecture's name that are used or change nothing; any other may mean another computation.
-_KNOWN_KEYS = frozenset(
-    {
-        "attention.head_count",
-        "attention.head_count_kv",
-        "attention.key_length",
-        "attention.layer_norm_rms_epsilon",
-        "attention.value_length",
-        "block_count",
-        "context_length",
-        "embedding_length",
-        "expert_count",
-        "expert_used_count",
-        "feed_forward_length",
-        "rope.dimension_count",
-        "rope.freq_base",
-        "rope.scaling.type",
-        "tensor_data_layout",
-        "vocab_size",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head: int
-    context: int
-    rope_base: float
-    epsilon: float
+_NAME = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<stem>.+?)(?:\.(?P<part>weight|bias|scale))?")
+_MOST_LAYERS = 4096
+# Facts about rotary embedding, which are read through rotary.py and not as weights.
+_ROTARY = frozenset({rotary.DIVISORS, rotary.SHORT, rotary.LONG})
+_NOT_NEEDED = ("attn_rot_embd",)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One tensor on its way: where it goes in MLX, and the heads whose rows must be reordered (0: none)."""
+    """Tensors on their way to parameters of the MLX model.
 
-    name: str
-    info: TensorInfo
-    heads: int = 0
+    names: of the parameters; several where the rows of one tensor are divided, of which `rows` says how many each gets.
+    sources: several where they are joined row after row. packed: the weights stay as packed as they are in the file.
+    """
+
+    names: tuple[str, ...]
+    sources: tuple[TensorInfo, ...]
+    place: Destination
+    rows: tuple[int, ...] = ()
+    packed: bool = False
+
+    @property
+    def format(self) -> str:
+        return self.sources[0].format.name
+
+    @property
+    def nbytes(self) -> int:
+        return sum(each.nbytes for each in self.sources)
+
+    @property
+    def count(self) -> int:
+        """Numbers in it."""
+        return sum(math.prod(each.shape) for each in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,181 +71,214 @@ class Plan:
     header: GgufHeader
     architecture: str
     family: Family
-    dimensions: Dimensions
+    config: Mapping[str, Any]
     targets: tuple[Target, ...]
-    rope_factor: float | None
     specials: SpecialTokens
 
     @property
-    def tied(self) -> bool:
-        return all(target.name != "lm_head.weight" for target in self.targets)
+    def context(self) -> int:
+        return int(self.config["max_position_embeddings"])
 
     @property
     def dtype(self) -> mx.Dtype:
         """What the model computes in: the type of its embedding, or of that embedding's scales."""
-        stored = next(target.info.format.name for target in self.targets if target.name == "model.embed_tokens.weight")
+        stored = self.header.tensors["token_embd.weight"].format.name
         return {"F32": mx.float32, "BF16": mx.bfloat16}.get(stored, mx.float16)
 
     @property
-    def bits(self) -> int | None:
-        """The bits of most packed weights, or None."""
-        sizes: Counter[int] = Counter()
+    def commonest(self) -> str | None:
+        """The packed format that most weights have, or None."""
+        sizes: Counter[tuple[str, int]] = Counter()
         for target in self.targets:
-            if target.info.format.name in PACKED_BITS:
-                sizes[PACKED_BITS[target.info.format.name]] += math.prod(target.info.shape)
-        return sizes.most_common(1)[0][0] if sizes else None
+            if target.packed:
+                sizes[(PACKED[target.format].mode, PACKED[target.format].bits)] += target.count
+        if not sizes:
+            return None
+        best = sizes.most_common(1)[0][0]
+        return next(t.format for t in self.targets if t.packed and PACKED[t.format].key == best)
 
 
-def make_plan(header: GgufHeader) -> Plan:
-    """Every refusal happens here, from the header alone (and the few bytes of the rotary frequencies)."""
-    architecture = header.text("general.architecture")
-    family = _FAMILIES.get(architecture or "")
-    if architecture is None or family is None:
-        raise _unsupported(header, f"the architecture {architecture!r}; known are {', '.join(sorted(_FAMILIES))}")
-    if (header.integer("split.count") or 1) > 1:
-        raise _unsupported(header, "a file split into several parts")
-    if header.text("general.type") not in (None, "model"):
-        raise _unsupported(header, f"a file of the type {header.text('general.type')!r}")
-    _check_keys(header, architecture)
-    dimensions = _dimensions(header, architecture)
-    if architecture == "qwen2" and dimensions.head * dimensions.heads != dimensions.hidden:
-        raise _unsupported(header, "a qwen2 whose heads do not fill the hidden size")
-    specials = check_tokenizer(header)
-    targets = _targets(header, family, dimensions, specials.vocabulary)
-    factor = _rope_factor(header, dimensions)
-    return Plan(header, architecture, family, dimensions, targets, factor, specials)
+def make_plan(header: GgufHeader, *, whole: bool = True) -> Plan:
+    """Every refusal happens here, from the header alone (and the few bytes of the rotary frequencies).
 
-
-def _unsupported(header: GgufHeader, what: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"{header.path.name} cannot be imported: {what}.",
-        hint="Look for the same model in the safetensors format.",
-        param=str(header.path),
-    )
-
-
-def _check_keys(header: GgufHeader, architecture: str) -> None:
-    prefix = f"{architecture}."
-    for key in header.metadata:
-        if key.startswith(prefix) and key.removeprefix(prefix) not in _KNOWN_KEYS:
-            raise _unsupported(header, f"the setting {key} is not known")
-    if header.integer(f"{prefix}expert_count"):
-        raise _unsupported(header, "a mixture of experts")
-    scaling = header.text(f"{prefix}rope.scaling.type")
-    if scaling not in (None, "none"):
-        raise _unsupported(header, f"rotary scaling of the type {scaling!r}")
-
-
-def _dimensions(header: GgufHeader, architecture: str) -> Dimensions:
-    def size(key: str, default: int | None = None) -> int:
-        value = header.integer(f"{architecture}.{key}")
-        value = default if value is None else value
-        if value is None or not 0 < value < 1 << 31:
-            raise header.corrupt(f"{architecture}.{key} is missing or not usable")
-        return value
-
-    hidden, heads = size("embedding_length"), size("attention.head_count")
-    head = size("attention.key_length", hidden // heads)
-    kv_heads = size("attention.head_count_kv", heads)
-    if heads % kv_heads:
-        raise header.corrupt(f"{heads} heads cannot share {kv_heads} key heads")
-    if size("rope.dimension_count", head) != head or size("attention.value_length", head) != head:
-        raise _unsupported(header, "heads of unequal or only partly rotated length")
-    epsilon = header.number(f"{architecture}.attention.layer_norm_rms_epsilon")
-    base = header.number(f"{architecture}.rope.freq_base")
-    if epsilon is None or epsilon <= 0 or (base is not None and base <= 0):
-        raise header.corrupt("its norm epsilon or its rotary base is missing or not usable")
-    return Dimensions(
-        hidden=hidden,
-        intermediate=size("feed_forward_length"),
-        layers=size("block_count"),
-        heads=heads,
-        kv_heads=kv_heads,
-        head=head,
-        context=size("context_length"),
-        rope_base=10000.0 if base is None else base,
-        epsilon=epsilon,
-    )
-
-
-def _targets(header: GgufHeader, family: Family, size: Dimensions, vocabulary: int) -> tuple[Target, ...]:
-    """Match every tensor of the file with its place; a missing, misshapen or unknown one is refused by name."""
-    embedding = header.tensors.get("token_embd.weight")
-    if embedding is None:
-        raise header.corrupt("tensor token_embd.weight is missing")
-    rows = embedding.shape[0]
-    if rows < vocabulary:
-        raise header.corrupt(f"it has {vocabulary} tokens but {rows} embeddings")
-    left = dict(header.tensors)
-    left.pop(_FREQUENCIES, None)
-    targets = []
-    for name, place, shape, heads in _expected(family, size, rows, "output.weight" in left):
-        info = left.pop(name, None)
-        if info is None:
-            raise header.corrupt(f"tensor {name} is missing")
-        if info.shape != shape:
-            raise header.corrupt(f"tensor {name} has the shape {list(info.shape)}, not {list(shape)}")
-        if len(shape) == 1 and info.format.weights > 1:
-            raise header.corrupt(f"tensor {name} is stored as {info.format.name}")
-        targets.append(Target(place, info, heads))
-    if left:
-        raise _unsupported(header, f"the tensor {min(left)} is not known")
-    return tuple(targets)
-
-
-_Expectation = tuple[str, str, tuple[int, ...], int]
-
-
-def _expected(family: Family, size: Dimensions, rows: int, output: bool) -> Iterator[_Expectation]:
-    """(name in GGUF, name in MLX, shape, heads to reorder) of every tensor the architecture has."""
-    yield "token_embd.weight", "model.embed_tokens.weight", (rows, size.hidden), 0
-    for layer in range(size.layers):
-        for old, new, shape, heads in _expected_in_layer(family, size):
-            yield f"blk.{layer}.{old}", f"model.layers.{layer}.{new}", shape, heads
-    yield "output_norm.weight", "model.norm.weight", (size.hidden,), 0
-    if output:
-        yield "output.weight", "lm_head.weight", (rows, size.hidden), 0
-
-
-def _expected_in_layer(family: Family, size: Dimensions) -> Iterator[_Expectation]:
-    hidden, inner = size.hidden, size.intermediate
-    queries, keys = size.heads * size.head, size.kv_heads * size.head
-    reorder = (size.heads, size.kv_heads) if family.interleaved else (0, 0)
-    yield "attn_norm.weight", "input_layernorm.weight", (hidden,), 0
-    yield "attn_q.weight", "self_attn.q_proj.weight", (queries, hidden), reorder[0]
-    yield "attn_k.weight", "self_attn.k_proj.weight", (keys, hidden), reorder[1]
-    yield "attn_v.weight", "self_attn.v_proj.weight", (keys, hidden), 0
-    yield "attn_output.weight", "self_attn.o_proj.weight", (hidden, queries), 0
-    if family.attention_bias:
-        for part, width in (("q", queries), ("k", keys), ("v", keys)):
-            yield f"attn_{part}.bias", f"self_attn.{part}_proj.bias", (width,), 0
-    if family.head_norms:
-        for part in ("q", "k"):
-            yield f"attn_{part}_norm.weight", f"self_attn.{part}_norm.weight", (size.head,), 0
-    yield "ffn_norm.weight", "post_attention_layernorm.weight", (hidden,), 0
-    yield "ffn_gate.weight", "mlp.gate_proj.weight", (inner, hidden), 0
-    yield "ffn_up.weight", "mlp.up_proj.weight", (inner, hidden), 0
-    yield "ffn_down.weight", "mlp.down_proj.weight", (hidden, inner), 0
-
-
-def _rope_factor(header: GgufHeader, size: Dimensions) -> float | None:
-    """The factor of Llama 3 rotary scaling, recognized from the divisors the file stores; None without any.
-
-    Divisors that are not exactly Llama 3's (low 1, high 4, original context 8192) are refused.
+    whole: the header has every tensor of the model; else those that it has are judged.
     """
-    info = header.tensors.get(_FREQUENCIES)
-    if info is None:
-        return None
-    if info.shape != (size.head // 2,) or info.format.name != "F32":
-        raise header.corrupt(f"tensor {_FREQUENCIES} is not {size.head // 2} float32 numbers")
-    with header.path.open("rb") as file:
-        stored = struct.unpack(f"<{size.head // 2}f", read_tensor(file, header.path, info))
-    factor = float(max(stored))
-    if not 1 <= factor < math.inf:
-        raise header.corrupt(f"tensor {_FREQUENCIES} is not a list of divisors")
-    for at, divisor in enumerate(stored):
-        wavelength = 2 * math.pi * size.rope_base ** (2 * at / size.head)
-        smooth = min(1.0, max(0.0, (8192 / wavelength - 1) / 3))
-        if not math.isclose(divisor * ((1 - smooth) / factor + smooth), 1, rel_tol=1e-4):
-            raise _unsupported(header, "rotary frequencies that are not those of Llama 3")
-    return factor
+    architecture = header.text("general.architecture")
+    if header.text("general.type") == "mmproj" or architecture == "clip":
+        raise header.unsupported("it is the projector for images of a model, and holds no model")
+    if header.text("general.type") not in (None, "model"):
+        raise header.unsupported(f"a file of the type {header.text('general.type')!r}")
+    family = family_of(header, architecture)
+    if architecture is None or family is None:
+        raise header.unsupported(f"the architecture {architecture!r}; known are {', '.join(sorted(FAMILIES))}")
+    keys = ModelKeys(header, architecture)
+    config = _config(keys, family)
+    specials = check_tokenizer(header)
+    if config["vocab_size"] < specials.vocabulary:
+        raise header.corrupt(f"it has {specials.vocabulary} tokens but {config['vocab_size']} embeddings")
+    if unknown := keys.unknown():
+        raise header.unsupported(f"the setting {unknown} is not known")
+    targets = _targets(header, family, config, _model(header, config), whole)
+    return Plan(header, architecture, family, config, targets, specials)
+
+
+# ---- config.json
+
+
+def _config(keys: ModelKeys, family: Family) -> dict[str, Any]:
+    """config.json under the names that mlx-lm's code reads. Raises UnsupportedModel, CorruptModel."""
+    header, config = keys.header, plain_config(keys)
+    head = config["head_dim"]
+    rotated = keys.count("rope.dimension_count") or head
+    if rotated != head:
+        config["partial_rotary_factor"] = rotated / head
+    keys.know(("attention.value_length", *family.known))
+    config["rope_scaling"] = rotary.scaling(keys, config["rope_theta"], rotated)
+    for name, setting in family.config.items():
+        config[name] = setting(keys, config)
+    config["model_type"] = config.get("model_type") or family.model_type
+    found = {key: value for key, value in config.items() if value is not None}
+    if not 0 < found["num_hidden_layers"] <= _MOST_LAYERS:
+        raise header.corrupt(f"it claims {found['num_hidden_layers']} layers")
+    name = header.path.name
+    try:
+        return normalized(found, name)
+    except UnsupportedModel as error:
+        reason = error.message.removeprefix(f"config.json of {name} sets ").rstrip(".")
+        raise header.unsupported(f"it sets {reason}") from error
+
+
+def _model(header: GgufHeader, config: Config) -> Any:
+    """The model that mlx-lm has for this config.json, its parameters not evaluated."""
+    try:
+        model_class, arguments = _get_classes(config=dict(config))
+        return model_class(arguments.from_dict(copy.deepcopy(dict(config))))
+    except MISFITS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise header.corrupt(f"its settings do not make a {config['model_type']} ({reason})") from None
+
+
+# ---- tensors
+
+
+def _targets(header: GgufHeader, family: Family, config: Config, model: Any, whole: bool) -> tuple[Target, ...]:
+    """Match every tensor with its place; a missing, misshapen or unknown one is refused by name."""
+    placed = list(_placed(header, family, config))
+    shapes = _settled(model, {name for target in placed for name in target.names})
+    modules = dict(model.named_modules())
+    found = []
+    for target in placed:
+        for name in target.names:
+            if name not in shapes:
+                raise header.unsupported(f"the tensor {target.sources[0].name} is not known")
+        made = _shapes(header, target, config)
+        for name, shape in zip(target.names, made, strict=True):
+            if shape != shapes.pop(name):
+                wrong = target.sources[0]
+                raise header.corrupt(f"tensor {wrong.name} has the shape {list(wrong.shape)}, which does not fit")
+        if len(target.sources[0].shape) == 1 and target.sources[0].format.weights > 1:
+            raise header.corrupt(f"tensor {target.sources[0].name} is stored as {target.format}")
+        found.append(_packed(target, modules))
+    if shapes and whole:
+        raise header.corrupt(f"tensor {_stored_name(family, min(shapes))} is missing")
+    return tuple(found)
+
+
+def _placed(header: GgufHeader, family: Family, config: Config) -> Iterator[Target]:
+    layer_table, top_table = {**LAYER, **family.tensors}, {**TOP, **family.top}
+    joined: dict[str, list[tuple[int, TensorInfo, Destination]]] = defaultdict(list)
+    for info in header.tensors.values():
+        parts = _NAME.fullmatch(info.name)
+        stem, part = (parts["stem"], parts["part"]) if parts else (info.name, None)
+        layer = None if parts is None or parts["layer"] is None else int(parts["layer"])
+        if info.name in _ROTARY or stem in (*_NOT_NEEDED, *family.skipped) or _beyond(layer, config, header):
+            continue
+        place = (top_table if layer is None else layer_table).get(stem)
+        if place is None:
+            raise header.unsupported(f"the tensor {info.name} is not known")
+        place = Destination(place) if isinstance(place, str) else place
+        prefix = "" if layer is None else f"{family.layers}.{layer}."
+        names = tuple(_parameter(prefix, name, part) for name in (place.cut[0] if place.cut else (place.name,)))
+        if place.join is not None:
+            joined[names[0]].append((place.join, info, place))
+            continue
+        yield Target(names, (info,), place, tuple(place.cut[1](config)) if place.cut else ())
+    for name, members in joined.items():
+        members.sort(key=lambda each: each[0])
+        yield Target((name,), tuple(info for _, info, _ in members), members[0][2])
+
+
+def _beyond(layer: int | None, config: Config, header: GgufHeader) -> bool:
+    """Whether a tensor is of the layers that only guess further tokens ahead, which MLX does not run."""
+    guessing = header.metadata.get(f"{header.text('general.architecture')}.nextn_predict_layers")
+    return layer is not None and bool(guessing) and layer >= config["num_hidden_layers"]
+
+
+def _parameter(prefix: str, name: str, part: str | None) -> str:
+    if name.startswith("="):
+        return prefix + name[1:]
+    return f"{prefix}{name}.{part or 'weight'}"
+
+
+def _settled(model: Any, names: set[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters that mlx-lm will ask for, after it has seen which weights there are."""
+    found: dict[str, tuple[int, ...]] = {}
+    for _ in range(2):
+        flat: Any = tree_flatten(model.parameters())
+        found = {name: array.shape for name, array in flat}
+        if hasattr(model, "sanitize") and "lm_head.weight" in found and "lm_head.weight" not in names:
+            model.sanitize({name: array for name, array in flat if name in names})
+    return found
+
+
+def _shapes(header: GgufHeader, target: Target, config: Config) -> list[tuple[int, ...]]:
+    """What the tensors come to, found without a number of them."""
+    try:
+        array = joined([mx.zeros(info.shape) for info in target.sources])
+        if target.place.step is not None:
+            array = target.place.step.run(array, config)
+        return [part.shape for part in divided(array, target.rows)]
+    except (ValueError, KeyError, ZeroDivisionError):
+        name, shape = target.sources[0].name, list(target.sources[0].shape)
+        raise header.corrupt(f"tensor {name} has the shape {shape}, which does not fit") from None
+
+
+def joined(arrays: list[mx.array]) -> mx.array:
+    """Row after row; of experts, those of each."""
+    return arrays[0] if len(arrays) == 1 else mx.concatenate(arrays, axis=max(arrays[0].ndim - 2, 0))
+
+
+def divided(array: mx.array, rows: tuple[int, ...]) -> list[mx.array]:
+    """The opposite of `joined`."""
+    if not rows:
+        return [array]
+    axis, ends = max(array.ndim - 2, 0), [sum(rows[:at]) for at in range(1, len(rows))]
+    if sum(rows) != array.shape[axis]:
+        raise ValueError("other rows")
+    return list(mx.split(array, ends, axis=axis))
+
+
+def _packed(target: Target, modules: Mapping[str, Any]) -> Target:
+    """The target, marked as packed where the format allows it and the model's layer takes it."""
+    step, formats = target.place.step, {info.format.name for info in target.sources}
+    layers = [name.removesuffix(".weight") for name in target.names if name.endswith(".weight")]
+    takes = len(layers) == len(target.names) and all(hasattr(modules.get(each), "to_quantized") for each in layers)
+    if not takes or len(formats) > 1 or not formats <= PACKED.keys() or not (step is None or step.rows):
+        return target
+    return Target(target.names, target.sources, target.place, target.rows, packed=True)
+
+
+def _stored_name(family: Family, parameter: str) -> str:
+    """The name that GGUF has for a parameter of the model, for messages."""
+    found = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)\.(.+)", parameter)
+    prefix, own = (f"blk.{found[1]}.", found[2]) if found else ("", parameter)
+    table = {**LAYER, **family.tensors} if found else {**TOP, **family.top}
+    stem, _, part = own.rpartition(".")
+    for name, place in table.items():
+        if place is None:
+            continue
+        place = Destination(place) if isinstance(place, str) else place
+        names = place.cut[0] if place.cut else (place.name,)
+        if stem in names or f"={own}" in names:
+            return f"{prefix}{name}.{part if stem in names else 'weight'}"
+    return parameter

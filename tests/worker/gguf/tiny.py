@@ -36,6 +36,13 @@ class Tiny:
     metadata: dict[str, Value]
     tensors: dict[str, Blob]
 
+    def widen(self, rows: int) -> None:
+        """Give it an embedding for at least so many tokens."""
+        old = self.tensors["token_embd.weight"]
+        if old.shape[0] < rows:
+            values = np.zeros((rows, old.shape[1]), np.float32)
+            self.tensors["token_embd.weight"] = pack(values, old.kind)
+
     def write(self, path: Path) -> Path:
         return write_gguf(path, self.metadata, self.tensors)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 F32, F16, Q4_0, Q4_1, Q8_0 = 0, 1, 2, 3, 8
 _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 
-Value = bool | int | float | str | list[str] | list[int]
+Value = bool | int | float | str | list[str] | list[int] | list[float] | list[bool]
 Floats = NDArray[np.float32]
 
 
@@ -80,6 +80,11 @@ def _value(value: Value) -> bytes:
         case list():
             if value and isinstance(value[0], str):
                 return struct.pack("<IIQ", _ARRAY, _STRING, len(value)) + b"".join(_text(str(item)) for item in value)
+            if value and isinstance(value[0], float):
+                numbers = struct.pack(f"<{len(value)}f", *map(float, value))
+                return struct.pack("<IIQ", _ARRAY, _F32, len(value)) + numbers
+            if value and isinstance(value[0], bool):
+                return struct.pack("<IIQ", _ARRAY, _BOOL, len(value)) + struct.pack(f"<{len(value)}?", *value)
             return struct.pack("<IIQ", _ARRAY, _I32, len(value)) + struct.pack(f"<{len(value)}i", *map(int, value))
 
 

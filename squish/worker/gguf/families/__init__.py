@@ -1,0 +1,1 @@
+"""Tables of the families: names, transformations and settings."""

@@ -1,0 +1,114 @@
+"""What a table of a family is made of: where each tensor goes, what is done to it, and how config.json is filled.
+
+The tables are in families/. It knows no family and no bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from squish.worker.gguf.keys import ModelKeys
+
+Config = Mapping[str, Any]
+Setting = Callable[[ModelKeys, Config], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something done to a tensor. rows: it only moves whole rows, so packed weights stay packed."""
+
+    run: Callable[[mx.array, Config], mx.array]
+    rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a tensor goes in the MLX model, below its layer.
+
+    name: of the module, or with a leading "=" of the parameter itself. step: what is done to it. join: its number among
+    the tensors that are joined, row after row, under one name. cut: the modules that its rows are divided among, and
+    how many each gets.
+    """
+
+    name: str
+    step: Step | None = None
+    join: int | None = None
+    cut: tuple[tuple[str, ...], Callable[[Config], Sequence[int]]] | None = None
+
+
+Table = Mapping[str, str | Destination | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One architecture name of GGUF. Tables and config say what differs from those in families/basis.py.
+
+    model_type: of mlx-lm. layers: of the module that holds the layers. tensors, top: places by the name in GGUF, within
+    a layer and outside of any; None where there is no such tensor. config: keys of config.json; what is None is left
+    out. known: settings that change nothing here. skipped: names of tensors that MLX has no use for. tokens: whether
+    it always shares its embedding with the output.
+    """
+
+    model_type: str
+    layers: str = "model.layers"
+    tensors: Table = field(default_factory=dict)
+    top: Table = field(default_factory=dict)
+    config: Mapping[str, Setting] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+# ---- settings
+
+
+def always(value: object) -> Setting:
+    return lambda keys, config: value
+
+
+def count(name: str, default: int | None = None) -> Setting:
+    return lambda keys, config: default if (found := keys.count(name)) is None else found
+
+
+def number(name: str, default: float | None = None) -> Setting:
+    return lambda keys, config: default if (found := keys.number(name)) is None else found
+
+
+def flag(name: str, default: bool | None = None) -> Setting:
+    return lambda keys, config: default if (found := keys.flag(name)) is None else found
+
+
+def like(key: str) -> Setting:
+    """The same as another key of config.json that was filled before."""
+    return lambda keys, config: config.get(key)
+
+
+def has(tensor: str) -> Setting:
+    """Whether the file has a tensor of this name."""
+    return lambda keys, config: tensor in keys.header.tensors
+
+
+# ---- steps
+
+
+def _unpaired(heads: str) -> Callable[[mx.array, Config], mx.array]:
+    def run(array: mx.array, config: Config) -> mx.array:
+        shape = array.shape
+        return array.reshape(config[heads], -1, 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
+
+    return run
+
+
+# Rows 2i and 2i + 1 of a head, one rotary pair in GGUF, become rows i and i + half.
+UNPAIR_QUERIES = Step(_unpaired("num_attention_heads"), rows=True)
+UNPAIR_KEYS = Step(_unpaired("num_key_value_heads"), rows=True)
+# mlx-lm adds the one that the file has added already.
+LESS_ONE = Step(lambda array, config: array.astype(mx.float32) - 1)
+# The file has A of a state space, mlx-lm the logarithm of -A.
+LOG_NEGATED = Step(lambda array, config: mx.log(-array.astype(mx.float32)).reshape(-1))
+FLAT = Step(lambda array, config: array.reshape(-1))
+# A convolution over time: channels x kernel in the file, channels x kernel x 1 in MLX.
+CHANNELS = Step(lambda array, config: array.reshape(*array.shape, 1))
