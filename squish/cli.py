@@ -16,13 +16,28 @@ from typing import Any
 import click
 
 from squish import console
-from squish.commands import bench, chats, completion, config, doctor, exits, models, pull, run, search, serve, servers
+from squish.commands import (
+    bench,
+    chats,
+    completion,
+    config,
+    doctor,
+    exits,
+    models,
+    pull,
+    run,
+    search,
+    serve,
+    servers,
+    service,
+)
 from squish.commands.exits import Exit
 from squish.commands.run import open_model
 from squish.config.settings import Settings, resolve
 from squish.download import resolver
 from squish.errors import SquishError
-from squish.system import versions
+from squish.system import descriptors, versions
+from squish.system.host import HOST
 from squish.text import require_utf8
 
 
@@ -35,6 +50,7 @@ def main() -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # what is typed or piped in need not be UTF-8
     completion.prepare()
+    descriptors.raise_limit()
     sys.exit(run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False)))
 
 
@@ -83,6 +99,8 @@ class _Group(click.Group):
         return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> Any:
+        if (reason := HOST.unsuitable()) is not None:
+            console.note(reason)
         try:
             result = super().invoke(context)
             sys.stdout.flush()
@@ -134,8 +152,8 @@ def _open_tui(model: str | None) -> int:
     return run_tui(settings, model or settings.model, serve=serve_beside)
 
 
-_OTHERS = (run.run, serve.serve, servers.ps, servers.stop, chats.chats, bench.bench, doctor.doctor, config.config)
-for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_OTHERS, completion.completion):
+_OTHERS = (run.run, serve.serve, servers.ps, servers.stop, service.service, chats.chats, bench.bench, doctor.doctor)
+for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_OTHERS, config.config, completion.completion):
     cli.add_command(_command)
 
 

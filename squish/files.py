@@ -6,11 +6,16 @@ It knows neither formats nor what a file is for. Errors are OSErrors; who calls 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+
+class NoLocks(OSError):
+    """The file system has no locks, as some network file systems."""
 
 
 def write_whole(path: Path, content: bytes | str, *, durable: bool = True, mode: int | None = None) -> None:
@@ -28,7 +33,7 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True, mode:
                 os.fchmod(file.fileno(), mode)
             if durable:
                 file.flush()
-                os.fsync(file.fileno())
+                flush(file.fileno())
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
@@ -40,18 +45,42 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True, mode:
 def move_whole(scratch: Path, path: Path) -> None:
     """Make a file that is complete the one at path, durably."""
     with scratch.open("rb") as file:
-        os.fsync(file.fileno())
+        flush(file.fileno())
     scratch.replace(path)
     sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
-    """Flush a directory's own entries to disk."""
+    """Flush a directory's own entries to disk, and with it whatever the drive still held back."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush(descriptor: int) -> None:
+    """Bring a file onto the medium. On macOS fsync ends at the drive's own cache; F_FULLFSYNC goes on from there."""
+    if (full := getattr(fcntl, "F_FULLFSYNC", None)) is not None:
+        try:
+            fcntl.fcntl(descriptor, full)
+            return
+        except OSError:  # a network or foreign file system that has no such thing
+            pass
+    os.fsync(descriptor)
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = True) -> None:
+    """Take the lock of an open file or directory among all processes, until it is closed.
+
+    Raises BlockingIOError where it is taken and wait is False, and NoLocks.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            raise NoLocks(error.errno, "its file system has no locks; a local disk has") from None
+        raise
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import psutil
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -18,6 +17,7 @@ from sanic import HTTPResponse, Request
 from squish.api.transport.response import Response
 from squish.generation import Finished
 from squish.sessions.manager import ModelStatus
+from squish.system.host import HOST
 
 _FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
@@ -113,7 +113,7 @@ class _Models(Collector):
             waiting.add_metric((status.name,), status.waiting)
             running.add_metric((status.name,), status.running)
             weights.add_metric((status.name,), status.weights_bytes)
-            memory.add_metric((status.name,), _resident(status.pid))
+            memory.add_metric((status.name,), HOST.footprint(status.pid) or 0 if status.pid else 0)
         yield from (loaded, waiting, running, weights, memory)
 
 
@@ -123,10 +123,3 @@ async def get_metrics(request: Request) -> HTTPResponse:
 
 def _gauge(name: str, documentation: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, documentation, labels=("model",))
-
-
-def _resident(pid: int | None) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss) if pid else 0
-    except psutil.Error:
-        return 0

@@ -20,6 +20,7 @@ from squish.api.transport.application import App
 from squish.api.transport.connection import Connection
 from squish.errors import ConfigError, InvalidInput
 from squish.runtime import Runtime
+from squish.system import ports
 from squish.system.heap import return_large_blocks
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ async def serve(
 
 async def _bind(app: App, host: str, port: int, connections: set[Connection]) -> AsyncioServer:
     try:
+        if await asyncio.to_thread(ports.is_taken, host, port):
+            raise OSError(errno.EADDRINUSE, "in use")
         return await application.bind(app, host, port, connections)
     except socket.gaierror:
         raise InvalidInput(f"The host {host!r} cannot be resolved.", param="host") from None

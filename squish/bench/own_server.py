@@ -14,6 +14,7 @@ import psutil
 
 from squish.errors import EngineError
 from squish.system import servers
+from squish.system.host import HOST
 
 _START_SECONDS = 60.0
 _LOOK = 0.1
@@ -44,7 +45,7 @@ class OwnServer:
         with contextlib.suppress(psutil.Error):
             for process in (self._process, *self._process.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss
+                    total += HOST.footprint(process.pid) or 0
         self.peak = max(self.peak, total)
 
     async def watch(self) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import resource
 import signal
 import stat
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from squish.api.server import Address, Shutdown
     from squish.runtime import Runtime
 
-_DESCRIPTORS = 4096  # macOS gives a process 256, which a server can need for connections alone
 _MAX_KEY_FILE = 4096
 _DRAIN_BESIDE = 3.0
 
@@ -83,9 +81,11 @@ def serve(
 
     options = Options(settings.host, settings.port, tuple(_origin(each) for each in origins), allow_pull)
     logs.configure(log_level)
-    _raise_descriptor_limit()
+    from squish.system.awake import awake
+
     run = resolver.run if allow_pull else asyncio.run  # a download looks names up
-    run(_serve(settings, options, models))
+    with awake() if settings.keep_awake else nullcontext():
+        run(_serve(settings, options, models))
 
 
 async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
@@ -217,10 +217,3 @@ def _origin(text: str) -> str:
         hint = "An origin is scheme, host and port: https://app.example or http://localhost:3000"
         raise ConfigError(f"{text!r} is not a web origin.", hint=hint, param="--cors-origin")
     return text.rstrip("/").lower()
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -67,6 +67,11 @@ KEYS: tuple[Key, ...] = (
     Key("engine.cpu_precision", "SQUISH_CPU_PRECISION", "choice",
         "on a CPU, activations in products with weights: `int8`, or `float32`, slower and exact", "int8",
         choices=("int8", "float32")),
+    Key("engine.wire", "SQUISH_WIRE", "choice",
+        "on a Mac, `weights` keeps weights from being swapped; see docs/macos.md for the risk", "nothing",
+        choices=("nothing", "weights")),
+    Key("keep_awake", "SQUISH_KEEP_AWAKE", "flag",
+        "on a Mac, `squish serve` keeps it from sleeping also while there is nothing to answer", "0"),
     Key("api_key", "SQUISH_API_KEY", "secret",
         "when set, every API request must send `Authorization: Bearer <key>`", "none", in_file=False),
     Key("hf_token", "HF_TOKEN", "secret", "Hugging Face token, for models with a license to accept", "none",
@@ -122,6 +127,8 @@ class Settings:
     max_queue: int = 64
     max_concurrency: int = 32
     cpu_precision: Literal["int8", "float32"] = "int8"
+    wire: Literal["nothing", "weights"] = "nothing"
+    keep_awake: bool = False
     model: str | None = None
     theme: str | None = None
     keys: tuple[tuple[str, str], ...] = ()

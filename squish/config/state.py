@@ -5,15 +5,15 @@ A file that cannot be read is as good as none: it is only memory. It knows no me
 
 from __future__ import annotations
 
-import fcntl
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import tomli_w
 
 from squish.errors import StoreError
-from squish.files import read_regular, write_whole
+from squish.files import NoLocks, lock, read_regular, write_whole
 
 _LARGEST = 16 << 20  # bytes
 
@@ -29,8 +29,9 @@ def keep(home: Path, name: str, values: Mapping[str, object]) -> None:
     path = home / "state.toml"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with (home / "state.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (home / "state.lock").open("w") as opened:
+            with suppress(NoLocks):  # then the last writer wins
+                lock(opened.fileno())
             document = _read(path) | {name: table(home, name) | dict(values)}
             write_whole(path, tomli_w.dumps(document))
     except OSError as error:

@@ -16,6 +16,7 @@ from squish.config.settings import Settings
 from squish.doctor.finding import Finding, Status
 from squish.figures import size
 from squish.system import versions
+from squish.system.host import HOST
 
 _LITTLE_DISK = 5_000_000_000
 _LITTLE_MEMORY = 2_000_000_000
@@ -24,9 +25,11 @@ GET_COMPILER = "Debian, Ubuntu: sudo apt-get install g++"
 
 
 def machine(settings: Settings) -> Iterator[Finding]:
-    memory = psutil.virtual_memory()
+    if (reason := HOST.unsuitable()) is not None:
+        yield Finding("machine", "broken", reason)
+    memory = HOST.memory()
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    yield Finding("machine", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}, {cores} cores")
+    yield Finding("machine", "ok", f"{HOST.NAME} {platform.release()}, {platform.machine()}, {cores} cores")
     free = f"{size(memory.available)} free of {size(memory.total)}"
     if memory.available < _LITTLE_MEMORY:
         yield Finding("memory", "warning", free, "Close other programs, or run: squish ps")
@@ -34,12 +37,12 @@ def machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("memory", "ok", free)
     place = _nearest(settings.cache_dir)
     try:
-        disk = shutil.disk_usage(place)
+        disk, there = HOST.free_space(place), shutil.disk_usage(place).total
     except OSError as error:
         yield Finding("disk", "broken", f"{place}: {error.strerror}", "squish config show")
         return
-    free = f"{size(disk.free)} free of {size(disk.total)} at {settings.cache_dir}"
-    if disk.free < _LITTLE_DISK:
+    free = f"{size(disk)} free of {size(there)} at {settings.cache_dir}"
+    if disk < _LITTLE_DISK:
         yield Finding("disk", "warning", free, "squish list shows sizes; squish rm NAME frees space")
     else:
         yield Finding("disk", "ok", free)
@@ -67,7 +70,7 @@ def _nearest(path: Path) -> Path:
 
 
 def compiler(settings: Settings) -> Iterator[Finding]:
-    if platform.system() == "Darwin":
+    if not HOST.COMPILES:
         return
     found = shutil.which("g++")
     if found:

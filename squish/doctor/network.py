@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import psutil
@@ -11,7 +10,7 @@ from squish.config.settings import Settings
 from squish.doctor.finding import Finding
 from squish.download import resolver
 from squish.errors import SquishError, without_credentials
-from squish.system import servers
+from squish.system import ports, servers
 
 
 def hub(settings: Settings) -> Iterator[Finding]:
@@ -66,9 +65,7 @@ def _listener(port: int) -> int | None:
                 return connection.pid or 0
         return None
     except psutil.AccessDenied:  # macOS tells only the administrator
-        with socket.socket() as client:
-            client.settimeout(1)
-            return 0 if client.connect_ex(("127.0.0.1", port)) == 0 else None
+        return 0 if ports.is_taken("127.0.0.1", port) else None
 
 
 def _describe(pid: int) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Concatenate, ParamSpec, TypeVar
 
 from squish.errors import StoreError
+from squish.system.host import HOST
 
 CHUNK = 1024 * 1024
 _RESERVE, _LEAST_RESERVE = 256 * 1024 * 1024, 16 * 1024 * 1024
@@ -82,7 +82,7 @@ def require_space(directory: Path, size: int) -> None:
 
     The reserve is a tenth of the size, from 16 to 256 MiB.
     """
-    free = shutil.disk_usage(directory).free
+    free = HOST.free_space(directory)
     needed = size + min(_RESERVE, max(_LEAST_RESERVE, size // 10))
     if size > 0 and needed > free:
         raise StoreError(

@@ -41,11 +41,13 @@ class WireError(msgspec.Struct, frozen=True):
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Load the MLX model directory at path. Answered by Loaded or Failed(None).
 
-    cpu_precision: of products with weights, where MLX computes on the CPU.
+    cpu_precision: of products with weights, where MLX computes on the CPU. wire_weights: never swap them, where a GPU
+    shares the memory.
     """
 
     path: str
     cpu_precision: Literal["int8", "float32"] = "int8"
+    wire_weights: bool = False
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

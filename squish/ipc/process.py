@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 from collections import deque
@@ -19,12 +18,13 @@ from typing import TypeVar
 import msgspec
 
 from squish.errors import EngineError, WorkerDied
-from squish.ipc import frames
+from squish.ipc import death, frames
 from squish.ipc.frames import Alive, Failed, FromWorker, Job, JobProgress, JobResult, ToWorker
-from squish.ipc.memory_limit import memory_limit
+from squish.system.host import HOST
 
 _STDERR_LINES = 40
 _EXIT_GRACE = 5.0
+_SOCKET_BUFFER = 1 << 20  # bytes; macOS gives 8 KiB, less than one answer's logprobs
 SILENCE = 60.0
 
 Result = TypeVar("Result", bound=JobResult)
@@ -50,7 +50,12 @@ class Worker:
     @classmethod
     async def spawn(cls, cache_dir: Path, silence: float = SILENCE) -> Worker:
         """Start a worker. cache_dir: where it keeps what it compiles. silence: seconds until it counts as dead."""
+        if (reason := HOST.unsuitable()) is not None:
+            raise EngineError(reason)
         ours, theirs = socket.socketpair()
+        for each in (ours, theirs):
+            for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                each.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BUFFER)
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -136,11 +141,7 @@ class Worker:
 
     async def _death(self) -> WorkerDied:
         await self.close()
-        code = self._process.returncode or 0
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = memory_limit() or ("It may have run out of memory." if code == -signal.SIGKILL else None)
-        detail = f" It last said: {self._stderr[-1]}" if self._stderr else ""
-        return WorkerDied(f"The worker process of this model {how}.{detail}", hint=hint)
+        return death.explain(self._process.returncode or 0, list(self._stderr))
 
     async def _collect_stderr(self) -> None:
         assert self._process.stderr is not None

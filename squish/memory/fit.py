@@ -35,7 +35,8 @@ class Machine:
     """Memory for models. kind: what it is called; total: what a model may take at most; free: at this moment.
 
     float32: caches are float32, as on a CPU. packed: weights are multiplied as they are stored there, which takes a
-    C++ compiler; else they are float32 too.
+    C++ compiler; else they are float32 too. elastic: the system makes room by compressing and swapping what other
+    programs hold, so that `free` is no limit and `total` is one.
     """
 
     kind: Literal["unified memory", "RAM", "VRAM"]
@@ -43,6 +44,7 @@ class Machine:
     free: int
     float32: bool
     packed: bool = True
+    elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

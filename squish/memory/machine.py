@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 
 from squish.memory.fit import Machine
 from squish.system.accelerator import RESERVE, has_cuda
+from squish.system.host import HOST
 
 
 def read() -> Machine:
     """The memory of this machine now. Without a GPU that MLX can use, that is RAM, and numbers are float32."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    if sys.platform == "darwin":
-        # What macOS lets the GPU have: two thirds of a small machine's memory, three quarters of a large one's.
-        share = 0.75 if memory.total > 36 << 30 else 0.67
-        most = int(memory.total * share)
-        return Machine("unified memory", most, min(most, memory.available), float32=False)
+    memory = HOST.memory()
+    if most := memory.gpu:
+        return Machine("unified memory", most, min(most, memory.available), float32=False, elastic=True)
     if has_cuda() and (found := _video_memory()) is not None:
         return Machine("VRAM", found[0], found[1], float32=False)
     packed = any(map(shutil.which, ("g++", "clang++", "c++")))  # what worker/cpu/build.py compiles its kernels with

@@ -24,31 +24,46 @@ class Reservations:
         self._read = read
         self._reserved: dict[str, int] = {}
 
-    async def missing(self, installed: Installed) -> int:
+    async def missing(self, installed: Installed, held: int = 0) -> int:
         """Bytes that must become free before this model can be loaded; 0 or less when there is room.
 
-        Raises LoadFailed, with the numbers and what to do, when the whole machine is too small for it.
+        held: bytes of the models that are loaded. Raises LoadFailed, with the numbers and what to do, when the whole
+        machine is too small for it.
         """
         memory = await asyncio.to_thread(self._read)
         least = _least(installed, memory)
         if least > memory.total:
             raise self._too_large(installed, least, memory.total, f"this machine has {size(memory.total)} for models")
-        return least - memory.free + sum(self._reserved.values())
+        return least - self._free(memory, held)
 
-    async def refuse(self, installed: Installed) -> LoadFailed:
+    async def refuse(self, installed: Installed, held: int = 0) -> LoadFailed:
         """The error for a model that there is no room for now."""
         memory = await asyncio.to_thread(self._read)
-        free = max(0, memory.free - sum(self._reserved.values()))
+        free = max(0, self._free(memory, held))
         return self._too_large(installed, _least(installed, memory), free, f"{size(free)} of {memory.kind} are free")
 
-    async def reserve(self, installed: Installed) -> None:
-        """Count a model that is being loaded, until `release`: its weights are not in memory yet."""
+    async def reserve(self, installed: Installed) -> str | None:
+        """Count a model that is being loaded, until `release`: its weights are not in memory yet.
+
+        Gives a warning where the system must take memory from other programs for it.
+        """
         memory = await asyncio.to_thread(self._read)
-        self._reserved[installed.manifest.id] = _least(installed, memory)
+        self._reserved[installed.manifest.id] = least = _least(installed, memory)
+        if memory.elastic and least > memory.free:
+            return (
+                f"It needs {size(least)} and {size(memory.free)} are free: the system compresses or swaps what other "
+                "programs hold, which can make everything slow. Closing some of them helps."
+            )
+        return None
 
     def release(self, installed: Installed) -> None:
         """The model is in memory, or will not come."""
         self._reserved.pop(installed.manifest.id, None)
+
+    def _free(self, memory: fit.Machine, held: int) -> int:
+        """What is not taken or reserved. Where the system makes room, only our own models count."""
+        free = memory.total - held if memory.elastic else memory.free
+        return free - sum(self._reserved.values())
 
     @staticmethod
     def _too_large(installed: Installed, least: int, there: int, what: str) -> LoadFailed:

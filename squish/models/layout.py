@@ -12,17 +12,16 @@ It knows directories and their names, not which models are in them.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from squish import files
 from squish.errors import ModelInUse, StoreError
-from squish.files import sync_directory
 
 _STAGING_MARK = "~"  # in no model's directory name
 
@@ -45,7 +44,7 @@ class Layout:
         try:
             with store_errors(path):
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                    files.lock(descriptor, wait=wait)
                 except BlockingIOError:
                     raise ModelInUse(
                         f"{id} is being installed or removed by another process.",
@@ -68,8 +67,8 @@ class Layout:
             yield
             return
         try:
-            with store_errors(self._locks):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # shared locks that overlap would keep a writer out forever
+            with store_errors(self._locks), suppress(files.NoLocks):  # without locks nobody can be writing
+                files.lock(descriptor)  # shared locks that overlap would keep a writer out forever
             yield
         finally:
             os.close(descriptor)
@@ -88,7 +87,7 @@ class Layout:
                 path.mkdir()
                 descriptor = os.open(path, os.O_RDONLY)
                 stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                files.lock(descriptor)
             stack.callback(shutil.rmtree, path, ignore_errors=True)
             yield path
 
@@ -114,7 +113,7 @@ class Layout:
                 old.parent.mkdir(exist_ok=True)
                 final.rename(old)
             staging.rename(final)
-        sync_directory(self.root)
+        files.sync_directory(self.root)
         if present(old):
             self.discard(old)
         return final
@@ -135,7 +134,7 @@ class Layout:
         """
         self.trash.mkdir(exist_ok=True)
         path.rename(self.trash / secrets.token_hex(8))
-        sync_directory(path.parent)
+        files.sync_directory(path.parent)
         self._empty_trash()
 
     def _empty_trash(self) -> None:
@@ -173,10 +172,12 @@ def is_held(path: Path) -> bool:
     """Whether a living process holds a directory: a worker that serves the model, or whoever builds one there."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.lock(descriptor, wait=False)
         return False
     except BlockingIOError:
         return True
+    except files.NoLocks:  # there nobody can hold anything
+        return False
     finally:
         os.close(descriptor)
 

@@ -24,6 +24,7 @@ from squish.pull.install import install_directory, install_fetched, install_gguf
 from squish.pull.order import Order, already_installed, make_order
 from squish.pull.sources import DirectorySource, FileSource, HubSource
 from squish.pull.stream import Pull
+from squish.system.awake import awake
 
 _TURN_TICK = 0.1
 
@@ -49,7 +50,8 @@ def pull(
     async def work(report: Report) -> None:
         order = make_order(_parse(name, settings), as_name, compression, settings, store, policy)
         report(PullStarted(order.id, str(order.source)))
-        report(await _install_once(order, report, force=force))
+        with awake():
+            report(await _install_once(order, report, force=force))
 
     return Pull(work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +13,7 @@ import msgspec
 from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
 from squish.sessions.activity import Log, Trace
+from squish.system.awake import awake
 
 if TYPE_CHECKING:
     from squish.sessions.engine import Engine
@@ -36,6 +38,7 @@ class Generation:
         self._trace: Trace | None = None
         self._loading_since: float | None = None
         self._load = 0.0  # seconds
+        self._awake = ExitStack()
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -46,12 +49,14 @@ class Generation:
             if self._trace:
                 self._trace.fail(error)
             raise
+        self._awake.enter_context(awake())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._engine.cancel(self)
+        self._awake.close()
 
     def __aiter__(self) -> Self:
         return self

@@ -49,9 +49,10 @@ class Engine:
         on_ended: Callable[[], None],
         on_warning: Callable[[str], None],
         cpu_precision: Literal["int8", "float32"] = "int8",
+        wire_weights: bool = False,
     ) -> None:
         self.path = path
-        self._cpu_precision = cpu_precision
+        self._load = Load(str(path), cpu_precision, wire_weights)
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None
@@ -251,7 +252,7 @@ class Engine:
 
     async def _run_worker(self) -> None:
         self._worker = await self._spawn()
-        self._worker.send(Load(str(self.path), self._cpu_precision))
+        self._worker.send(self._load)
         while True:
             match await self._worker.receive():
                 case Loaded() as loaded:

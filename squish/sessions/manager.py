@@ -24,6 +24,7 @@ from squish.models.store import Store
 from squish.sessions.activity import Log, RequestStatus
 from squish.sessions.answer import Generation
 from squish.sessions.engine import Engine, Limits
+from squish.system.host import HOST
 
 logger = logging.getLogger("squish.sessions")
 
@@ -56,6 +57,7 @@ class SessionManager:
         self._store = store
         self._worker_cache = settings.worker_cache
         self._cpu_precision = settings.cpu_precision
+        self._wire_weights = settings.wire == "weights"
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
@@ -170,6 +172,7 @@ class SessionManager:
                 on_ended=lambda: self._reservations.release(installed),
                 on_warning=lambda message: logger.warning("%s: %s", installed.manifest.id, message),
                 cpu_precision=self._cpu_precision,
+                wire_weights=self._wire_weights,
             )
             self._engines[installed.manifest.id] = engine
         return engine
@@ -182,7 +185,8 @@ class SessionManager:
         async with self._making_room:
             self._reservations.release(installed)
             await self._make_room(installed)
-            await self._reservations.reserve(installed)
+            if warning := await self._reservations.reserve(installed):
+                logger.warning("%s: %s", installed.manifest.id, warning)
         if spare := self._take_spare():
             try:
                 worker = await spare
@@ -194,11 +198,16 @@ class SessionManager:
 
     async def _make_room(self, installed: Installed) -> None:
         """Unload idle models, the longest idle first, until this one fits. One with work is never unloaded."""
-        while await self._reservations.missing(installed) > 0:
+        while await self._reservations.missing(installed, self._held()) > 0:
             idle = [engine for engine in self._engines.values() if engine.idle_since is not None]
             if not idle:
-                raise await self._reservations.refuse(installed)
+                raise await self._reservations.refuse(installed, self._held())
             await min(idle, key=lambda engine: engine.idle_since or 0.0).close()
+
+    def _held(self) -> int:
+        """Bytes that the processes of loaded models take."""
+        pids = [engine.pid for engine in self._engines.values() if engine.loaded and engine.pid]
+        return sum(HOST.footprint(pid) or 0 for pid in pids)
 
     def _loaded(self, installed: Installed) -> None:
         self._reservations.release(installed)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from squish import __version__
+from squish.system.host import HOST
 
 _BACKENDS = (("mlx-metal", "Metal"), ("mlx-cuda-13", "CUDA"), ("mlx-cuda-12", "CUDA"), ("mlx-cpu", "CPU"))
 _BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*([\d.]+)")
@@ -61,7 +62,7 @@ def packages() -> tuple[Package, ...]:
 def _applies(marker: str) -> bool:
     """Whether a requirement is for this machine: ours depend on the platform, or belong to an extra."""
     platforms: list[str] = re.findall(r"sys_platform == ['\"](\w+)['\"]", marker)
-    return "extra" not in marker and (not platforms or platform.system().lower() in platforms)
+    return "extra" not in marker and (not platforms or HOST.MARKER in platforms)
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Literal, Protocol
 
 from squish.errors import ConfigError, EngineError, SquishError
 from squish.runtime import Runtime
-from squish.system import servers
+from squish.system import ports, servers
 from squish.text import clean
 
 LOG_LINES = 200
@@ -79,7 +78,7 @@ class ApiServer:
     def next_port(self) -> None:
         """Choose the next port that nothing listens on."""
         for port in range(self.port + 1, min(self.port + _PORTS_TRIED, 65536)):
-            if _is_free(self.host, port):
+            if ports.can_bind(self.host, port):
                 self.port, self.error = port, None
                 self.state = "off" if self.state == "failed" else self.state
                 return
@@ -136,14 +135,3 @@ class _Tail(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._take(clean(self.format(record)).replace("\n", " "))
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

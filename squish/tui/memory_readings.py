@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psutil
-
 from squish.memory import fit, machine
+from squish.system.host import HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +24,9 @@ class MemoryReadings:
         return machine.read()
 
     def memory(self) -> Memory:
-        reading = psutil.virtual_memory()
+        reading = HOST.memory()
         return Memory(reading.total - reading.available, reading.total)
 
     def process_memory(self, pid: int) -> int | None:
-        """Resident bytes of a process, or None when it has gone or is not ours."""
-        try:
-            return int(psutil.Process(pid).memory_info().rss)
-        except psutil.Error:
-            return None
+        """Bytes that a process takes, or None when it has gone or is not ours."""
+        return HOST.footprint(pid)

@@ -35,6 +35,7 @@ from squish.ipc.frames import (
     WireError,
 )
 from squish.ipc.memory_limit import memory_limit
+from squish.system.host import HOST
 from squish.worker.connection import FrameSocket
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def main() -> None:
         channel.send(Failed(None, WireError.of(_failure(error))))
         if not isinstance(error, SquishError):
             raise
+    finally:
+        channel.drain()
 
 
 def _work(channel: FrameSocket, cache_dir: Path) -> None:
@@ -109,6 +112,8 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     engine = install(report, cache_dir, load.cpu_precision)
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
     exact = prepare_model(loaded.model)
+    if load.wire_weights:
+        memory.wire(loaded.weights_bytes)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
@@ -116,7 +121,8 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
-    prefix = PrefixCache(memory.cache_budget(), make_prompt_cache(loaded.model), disk, exact=exact)
+    budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
+    prefix = PrefixCache(budget, layers, disk, exact=exact, pressure=HOST.pressure)
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
     mx.clear_streams()  # without it the process may abort while it exits
 
@@ -141,6 +147,7 @@ def _start(channel: FrameSocket, name: str, target: Callable[[], None]) -> None:
             target()
         except BaseException as error:  # noqa: BLE001 - without this thread the process would live on and never answer
             channel.send(Failed(None, WireError.of(_failure(error))))
+            channel.drain()
             os._exit(1)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -5,9 +5,10 @@ The hold is a shared lock on the directory itself and ends with the process, how
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
+
+from squish.files import lock
 
 
 def hold(path: Path) -> int:
@@ -20,7 +21,7 @@ def hold(path: Path) -> int:
     except OSError:  # loading will say what is wrong with it
         return -1
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock(descriptor, shared=True)
     except OSError:
         pass
     return descriptor

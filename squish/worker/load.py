@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import mlx.core as mx
-import psutil
 from mlx.nn.layers.base import Module
 from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
@@ -29,7 +28,6 @@ from mlx_lm.utils import load_model
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
-from squish.system.accelerator import RESERVE
 from squish.worker import memory
 from squish.worker.cpu import extension, layers
 from squish.worker.model_files import MISFITS, given, mismatch, read_config
@@ -72,7 +70,7 @@ def load(
     """
     memory.limits()
     config, model, tokenizer = _opened(path, shelf)
-    available = memory_limit if memory_limit is not None else psutil.virtual_memory().available - RESERVE
+    available = memory_limit if memory_limit is not None else memory.room()
     dtype = _place(model, path, available, exact)
     memory.give_back()
     text_config = config.get("text_config", config)

@@ -1,20 +1,20 @@
 """Owns MLX's memory limits and reads what is in use. It knows nothing of which model fits: fit.py does.
 
-Memory is never wired. A wired limit at its maximum, concurrent streams and a churning cache together panicked the macOS
-kernel, and mlx-lm raises the limit by itself in `wired_limit` and in every BatchGenerator; `limits` takes that away.
+Memory is not wired unless the user asks for it, and then the weights alone. A wired limit at its maximum, concurrent
+streams and a churning cache together panicked the macOS kernel, and mlx-lm raises the limit by itself in `wired_limit`
+and in every BatchGenerator; `limits` takes that away.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
-import resource
-import sys
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import psutil
+
+from squish.system.accelerator import RESERVE
+from squish.system.host import HOST
 
 # Buffers kept for reuse: enough for the activations of a prefill step, too little to push a neighbor into swap.
 _CACHE_SHARE = 16
@@ -29,8 +29,9 @@ def limits() -> None:
 
     The memory limit makes MLX wait for running work and drop its cache; it does not refuse an allocation.
     """
-    total = psutil.virtual_memory().total
-    mx.set_memory_limit(int(total * _MEMORY_SHARE))
+    reading = HOST.memory()
+    total = reading.total
+    mx.set_memory_limit(reading.gpu or int(total * _MEMORY_SHARE))
     largest = _LARGEST_CACHE_ON_CPU if mx.default_device() == mx.Device(mx.cpu) else _LARGEST_CACHE
     mx.set_cache_limit(min(total // _CACHE_SHARE, largest))
     # mlx-lm offers no switch; None is its own answer where a device reports no limit. By name, because the package
@@ -50,17 +51,20 @@ def give_back() -> None:
         trim(0)
 
 
+def room() -> int:
+    """Bytes that weights may take now. Where a GPU shares the memory, the limit is the GPU's: what other programs hold
+    is compressed or swapped when it is needed."""
+    reading = HOST.memory()
+    return reading.gpu - mx.get_active_memory() if reading.gpu else reading.available - RESERVE
+
+
+def wire(weights_bytes: int) -> None:
+    """Keep the weights from being swapped, where the GPU shares the memory. Call it once they are loaded."""
+    if HOST.memory().gpu:
+        mx.set_wired_limit(weights_bytes)
+
+
 def cache_budget() -> int:
     """Bytes that KV caches may take once the weights are loaded: half of what is free, at most a quarter of all."""
-    memory = psutil.virtual_memory()
-    return int(min(memory.available // 2, memory.total // 4))
-
-
-def peak() -> int:
-    """The most that this process had in memory, in bytes. Linux's ru_maxrss remembers the parent's, so not that."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next((each for each in status.read_text().splitlines() if each.startswith("VmHWM:")), "VmHWM: 0 kB")
-        return int(line.split()[1]) * 1024
-    most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    reading = HOST.memory()
+    return min(room() // 2 if reading.gpu else reading.available // 2, reading.total // 4)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache
 
+from squish.system.host import Pressure
 from squish.worker.disk import DiskTier
 
 BLOCK = 64
+
+_PRESSED = {"normal": 1, "warning": 2, "critical": 8}  # what the budget is divided by where memory is short
 
 _SAVED = 4 * BLOCK  # tokens; shorter prefixes are computed about as fast as they are read
 
@@ -59,11 +63,20 @@ class PrefixCache:
     """budget: bytes that the entries may hold in memory. layers: an empty cache of the model, to see its kinds.
 
     disk: where entries go when memory is needed or the worker ends, and come back from. exact: what the model computes
-    does not depend on where a prompt is cut.
+    does not depend on where a prompt is cut. pressure: how urgently the system wants memory back.
     """
 
-    def __init__(self, budget: int, layers: list[Any], disk: DiskTier | None = None, *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        budget: int,
+        layers: list[Any],
+        disk: DiskTier | None = None,
+        *,
+        exact: bool = False,
+        pressure: Callable[[], Pressure] = lambda: "normal",
+    ) -> None:
         self.budget = budget
+        self._pressure = pressure
         self.exact = exact
         self.nbytes = 0
         self.trimmable = all(map(_trimmable, layers))
@@ -128,7 +141,11 @@ class PrefixCache:
         if entry.nbytes > self.budget:
             return
         self._add(tokens, entry)
-        self.shrink(self.budget)
+        self.fit()
+
+    def fit(self) -> None:
+        """Keep to the budget, or to a part of it while other programs need memory."""
+        self.shrink(self.budget // _PRESSED[self._pressure()])
 
     def shrink(self, target: int) -> None:
         """Let go of the least recently used until at most `target` bytes are in memory."""

@@ -27,7 +27,7 @@ from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
 
 _ATTEMPTS = 2
-_SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk
+_SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk, and is made smaller where memory is short
 _SAVE_SECONDS = 2.0  # for which it may keep the end of the worker waiting
 
 
@@ -90,11 +90,12 @@ class Runner:
         while True:
             idle = not self._rows and not self._events
             try:
-                item = self._inbox.get(block=idle, timeout=_SAVE_AFTER if idle and self._prefix.unsaved else None)
+                item = self._inbox.get(block=idle, timeout=_SAVE_AFTER if idle and self._prefix.nbytes else None)
             except queue.Empty:
                 if not idle:
                     return True
                 self._prefix.save(_SAVE_SECONDS)
+                self._prefix.fit()
                 continue
             match item:
                 case Stop():

@@ -19,7 +19,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from squish.errors import CorruptModel, LoadFailed, SquishError, UnsupportedModel
-from squish.worker import memory
+from squish.system.host import HOST
 from squish.worker.cpu import extension
 from squish.worker.load import LoadedModel, load
 
@@ -213,7 +213,7 @@ def test_memory_is_bounded_and_never_wired(quantized: Path) -> None:
     from mlx_lm.generate import BatchGenerator
 
     loaded = load(quantized)
-    assert loaded.weights_bytes <= mx.get_active_memory() <= mx.get_peak_memory() < memory.peak()
+    assert loaded.weights_bytes <= mx.get_active_memory() <= mx.get_peak_memory() < HOST.peak()
     batch = BatchGenerator(loaded.model, stream=mx.default_stream(mx.default_device()))
     assert batch._old_wired_limit is None
     batch.close()

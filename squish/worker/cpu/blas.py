@@ -35,6 +35,7 @@ from typing import Literal
 from squish.errors import ConfigError
 from squish.files import move_whole
 from squish.system.accelerator import has_cuda
+from squish.system.host import HOST
 
 Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
 
@@ -80,8 +81,8 @@ def prepare(cache_dir: Path) -> BlasReport:
     choice = os.environ.get("SQUISH_BLAS") or "auto"
     if choice not in ("auto", "system", "mlx"):
         raise ConfigError(f"SQUISH_BLAS is {choice!r}; it can be auto, system or mlx.", param="SQUISH_BLAS")
-    if sys.platform == "darwin":
-        return BlasReport("accelerate", None, "macOS: MLX uses Metal and Accelerate")
+    if not HOST.COMPILES:
+        return BlasReport("accelerate", None, f"{HOST.NAME}: MLX uses Metal and Accelerate")
     if has_cuda():
         return BlasReport("cuda", None, "MLX uses the GPU through CUDA")
     if "mlx.core" in sys.modules:
@@ -126,7 +127,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
 
 def _cores() -> int:
     """Cores this process may use: its affinity, and the CPU quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

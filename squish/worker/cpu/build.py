@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from squish.files import move_whole
+from squish.system.host import HOST
 
 SOURCES = Path(__file__).with_name("native")
 BUNDLED = SOURCES / "built"
@@ -57,7 +58,7 @@ class CannotBuild(Exception):
 
 def supported() -> bool:
     """Whether this is a machine that the extension is for: Linux on x86-64 or arm64."""
-    return sys.platform == "linux" and platform.machine() in _VARIANTS
+    return HOST.COMPILES and platform.machine() in _VARIANTS
 
 
 def find(cache_dir: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from squish.system.host import HOST
 from squish.worker.cpu import blas, kernels
 
 Precision = Literal["int8", "float32"]
@@ -39,7 +40,8 @@ class CpuEngine:
 
 def prepare(cache_dir: Path) -> blas.BlasReport:
     """Set up what must be there before anything imports mlx.core. Raises ConfigError for a wrong SQUISH_BLAS."""
-    kernels.prepare(cache_dir)
+    if HOST.COMPILES:
+        kernels.prepare(cache_dir)
     return blas.prepare(cache_dir)
 
 

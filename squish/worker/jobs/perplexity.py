@@ -14,7 +14,7 @@ from mlx import nn
 
 from squish.errors import CorruptModel, EngineError
 from squish.ipc.frames import Measured
-from squish.worker import memory
+from squish.system.host import HOST
 from squish.worker.load import load
 from squish.worker.prompt import FOREIGN_TOKENIZER
 
@@ -44,4 +44,4 @@ def perplexity(path: Path, text: str) -> Measured:
         raise CorruptModel(f"The tokenizer of {path.name} makes no tokens of a text.")
     if not math.isfinite(total):
         raise EngineError("What the model computes for the bundled text are not numbers.")
-    return Measured(math.exp(min(total / count, 700.0)), count, memory.peak())
+    return Measured(math.exp(min(total / count, 700.0)), count, HOST.peak())

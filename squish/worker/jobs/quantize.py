@@ -12,7 +12,6 @@ the file it was writing. It knows neither downloads nor the store.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -27,9 +26,9 @@ from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builde
 from mlx_lm.utils import _get_classes, quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
-from squish.files import move_whole, write_whole
+from squish.files import NoLocks, lock, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
-from squish.worker import memory
+from squish.system.host import HOST
 from squish.worker.jobs.graph import dependencies
 from squish.worker.model_files import MISFITS, mismatch, read_config
 
@@ -89,7 +88,7 @@ class _Conversion:
         needed = set().union(*(needs[name] for name in missing))
         if not missing:
             self._finish(config)
-        return Quantized(tuple(sorted(here - needed)), not missing, memory.peak())
+        return Quantized(tuple(sorted(here - needed)), not missing, HOST.peak())
 
     def _weights(self) -> tuple[dict[str, mx.array], dict[str, str]]:
         """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each."""
@@ -231,7 +230,8 @@ def _alone(destination: Path) -> Iterator[None]:
     """Wait for the worker of a front process that was killed a moment ago: it may still be writing here."""
     descriptor = os.open(destination, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(NoLocks):
+            lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -1,0 +1,76 @@
+"""`squish serve` as a service of one user: written, started, stopped and asked about with the system's tools."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+from squish.errors import SquishError
+from squish.files import write_whole
+from squish.system.host import ServiceFile
+
+_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """installed: its file is there. running: the system says so. said: the first line of what the system said."""
+
+    installed: bool
+    running: bool
+    said: str
+
+
+def install(service: ServiceFile) -> None:
+    """Write the file and start the service; one that runs is replaced. Raises SquishError with what the system said."""
+    try:
+        if service.path.exists():
+            for command in service.stop:
+                _run(command)
+        service.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(service.path, service.text)
+    except OSError as error:
+        raise SquishError(f"{service.path} cannot be written: {error.strerror}.") from error
+    for command in service.start:
+        ended = _run(command)
+        if ended.returncode:
+            raise SquishError(
+                f"{' '.join(command)} failed: {_first_line(ended)}",
+                hint=f"The service is described in {service.path}; squish service uninstall removes it.",
+            )
+
+
+def uninstall(service: ServiceFile) -> bool:
+    """Stop the service and remove its file; False where there was none."""
+    if not service.path.exists():
+        return False
+    for command in service.stop:
+        _run(command)
+    try:
+        service.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SquishError(f"{service.path} cannot be removed: {error.strerror}.") from error
+    return True
+
+
+def state(service: ServiceFile) -> ServiceState:
+    """What is known of the service now."""
+    ended = _run(service.state)
+    return ServiceState(service.path.exists(), ended.returncode == 0, _first_line(ended))
+
+
+def _run(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except FileNotFoundError:
+        raise SquishError(
+            f"{command[0]} is not on this machine, so there is nothing to keep a service running.",
+            hint="Start `squish serve` from whatever starts your programs here.",
+        ) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SquishError(f"{' '.join(command)} did not work: {error}.") from error
+
+
+def _first_line(ended: subprocess.CompletedProcess[str]) -> str:
+    lines = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
+    return lines[0] if lines else f"exit code {ended.returncode}"

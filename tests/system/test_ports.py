@@ -1,0 +1,28 @@
+"""Ports: taken is what answers, whatever a bind would say."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from squish.system.ports import can_bind, is_taken
+
+
+def test_a_listener_is_seen_also_through_the_address_of_all() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert is_taken("127.0.0.1", port)
+        assert is_taken("0.0.0.0", port)
+        assert not can_bind("127.0.0.1", port)
+    assert not is_taken("127.0.0.1", port)
+    assert can_bind("127.0.0.1", port)
+
+
+def test_port_0_is_free() -> None:
+    assert not is_taken("127.0.0.1", 0)
+
+
+def test_a_host_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(OSError, match=r".+"):
+        is_taken("no such host", 80)

@@ -1,0 +1,73 @@
+"""`squish service` with a `systemctl` of ours that writes down what it is asked."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from squish.system.host import linux
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SYSTEMCTL = """#!/bin/sh
+cd "${0%/*}"
+echo "$@" >> "asked"
+case "$2" in
+  is-active) cat "state"; test "$(cat "state")" = active ;;
+  restart) echo active > "state" ;;
+  disable) echo inactive > "state" ;;
+esac
+"""
+
+
+@pytest.fixture
+def systemctl(environment: dict[str, str], tmp_path: Path) -> Path:
+    """The folder of a systemctl that is first in PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "systemctl").write_text(SYSTEMCTL, encoding="utf-8")
+    (folder / "systemctl").chmod(0o755)
+    environment["PATH"] = f"{folder}:{environment['PATH']}"
+    (folder / "state").write_text("inactive", encoding="utf-8")
+    return folder
+
+
+def test_a_service_is_installed_asked_about_and_removed(
+    squish: Run, systemctl: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret", encoding="utf-8")
+    done = squish("service", "install", "--api-key-file", str(key), "--", "--port", "8080")
+    assert done.returncode == 0, done.stderr
+    unit = linux.service(Path(environment["HOME"]), [], tmp_path).path
+    text = unit.read_text(encoding="utf-8")
+    assert f'"serve" "--port" "8080" "--api-key-file" "{key}"' in text
+    assert "secret" not in text
+    assert (systemctl / "asked").read_text(encoding="utf-8").splitlines() == [
+        "--user daemon-reload",
+        "--user enable squish.service",
+        "--user restart squish.service",
+    ]
+    state = squish("service", "status")
+    assert (state.returncode, state.stdout.startswith("running")) == (0, True)
+    assert squish("service", "uninstall").returncode == 0
+    assert not unit.exists()
+    gone = squish("service", "status")
+    assert gone.returncode == 1
+    assert "squish service install" in gone.stderr
+
+
+def test_a_key_in_the_environment_is_not_forgotten(squish: Run, systemctl: Path) -> None:
+    done = squish("service", "install", SQUISH_API_KEY="secret")
+    assert done.returncode != 0
+    assert "--api-key-file" in done.stderr
+    assert not (systemctl / "asked").exists()
+
+
+def test_without_systemd_it_says_what_to_do(squish: Run, tmp_path: Path) -> None:
+    done = squish("service", "install", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "systemctl is not on this machine" in done.stderr
