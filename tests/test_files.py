@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from squish.files import read_regular, write_whole
+from squish.config import state
+from squish.errors import StoreError
+from squish.files import NoLocks, lock, read_regular, write_whole
+from squish.models.layout import Layout
+from squish.models.store import Store
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -59,3 +65,44 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"12345")
     with pytest.raises(OSError, match="more than 4 bytes"):
         read_regular(tmp_path / "x", 4)
+
+
+def test_a_file_system_without_locks_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some network file systems; a store there can be read, and a write to it says why it does not go on."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (tmp_path / "a").open("w") as file, pytest.raises(NoLocks, match="has no locks"):
+        lock(file.fileno())
+    (tmp_path / "models" / ".locks").mkdir(parents=True)
+    (tmp_path / "models" / ".locks" / "swap").touch()
+    store = Store(tmp_path / "models")
+    assert store.list() == []
+    with pytest.raises(StoreError, match="has no locks"), Layout(tmp_path / "models").locked("a", "a:1b", wait=True):
+        pass
+    state.keep(tmp_path, "table", {"a": 1})
+    assert state.table(tmp_path, "table") == {"a": 1}
+
+
+def test_on_macos_a_flush_reaches_the_medium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, operation: asked.append(operation))
+    write_whole(tmp_path / "a", b"x")
+    assert asked == [51, 51]  # the file, and the directory that names it
+
+
+def test_where_a_file_system_knows_no_full_flush_a_plain_one_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    flushed: list[int] = []
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    write_whole(tmp_path / "a", b"x")
+    assert len(flushed) == 2

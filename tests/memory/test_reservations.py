@@ -96,3 +96,20 @@ async def test_two_models_loading_at_once_count_each_other(two_models: Settings)
         assert sum(isinstance(end, LoadFailed) for end in ends) == 1
     finally:
         await manager.close()
+
+
+async def test_where_the_system_makes_room_only_the_whole_is_a_limit(
+    two_models: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a Mac: what other programs hold is compressed or swapped, so that little free memory is a warning."""
+    tight = Machine("unified memory", 2 * GB, 0, float32=True, elastic=True)
+    installed = Store(two_models.cache_dir).find(MODEL)
+    reservations = Reservations(lambda: tight)
+    assert await reservations.missing(installed) <= 0
+    assert await reservations.missing(installed, held=2 * GB) > 0
+    warning = await reservations.reserve(installed)
+    assert warning is not None
+    assert "0 B are free" in warning
+    assert await Reservations(lambda: replace(tight, free=2 * GB)).reserve(installed) is None
+    with pytest.raises(LoadFailed, match=r"this machine has 10.0 MB for models"):
+        await Reservations(lambda: replace(tight, total=10**7)).missing(installed)

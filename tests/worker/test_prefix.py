@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
 
+from squish.system.host import Pressure
 from squish.worker.prefix import BLOCK, PrefixCache
 
 BYTES_A_TOKEN = 2 * 2 * 4 * 4  # keys and values, two heads of four float32
@@ -137,3 +138,19 @@ def test_a_cache_that_cannot_be_trimmed_serves_any_exact_length() -> None:
     for length in (70, 100, 150):
         known.put(tokens(length), filled(length))
     assert [known.take(tokens(length))[0] for length in (70, 71, 120, 150, 400)] == [0, 70, 100, 100, 150]
+
+
+def test_memory_that_others_need_is_given_back_the_least_recently_used_first() -> None:
+    pressure: Pressure = "normal"
+    known = PrefixCache(1000 * BYTES_A_TOKEN, [KVCache()], pressure=lambda: pressure)
+    for start in (0, 10_000, 20_000):
+        known.put(tokens(256, start), filled(256))
+    known.fit()
+    assert known.nbytes == 3 * 256 * BYTES_A_TOKEN
+    pressure = "warning"
+    known.fit()
+    assert known.nbytes == 256 * BYTES_A_TOKEN
+    assert known.take(tokens(256, 20_000))[0] == 192
+    pressure = "critical"
+    known.fit()
+    assert known.nbytes == 0
