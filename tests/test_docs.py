@@ -29,7 +29,7 @@ from tests.conftest import MODEL, SQUISH, clean_environment
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-HUB = "<!-- needs the Hub -->"
+ELSE = ("<!-- needs the Hub -->", "<!-- needs a Mac -->")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def code(page: Path) -> Iterator[Line]:
             else:
                 yield Line(before, marked)
                 before = ""
-        elif line == HUB:
+        elif line in ELSE:
             marked = True
         elif line:
             marked = False

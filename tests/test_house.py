@@ -121,22 +121,3 @@ PAGES = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]
 def test_the_prose_is_plain_english(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if ODD.search(line)] == []
-
-
-# Where the operating system is asked for outside of squish/system.
-ASKS_FOR_THE_SYSTEM = {
-    "doctor/computer.py",
-    "memory/machine.py",
-    "worker/cpu/blas.py",
-    "worker/cpu/build.py",
-    "worker/memory.py",
-}
-
-
-def test_few_modules_ask_which_operating_system_it_is() -> None:
-    asking = {
-        str(path.relative_to(PACKAGE))
-        for path in FILES
-        if re.search(r"sys\.platform|platform\.system", path.read_text("utf-8"))
-    }
-    assert {name for name in asking if not name.startswith("system/")} == ASKS_FOR_THE_SYSTEM

@@ -36,7 +36,7 @@ class Machine:
 
     float32: caches are float32, as on a CPU. packed: weights are multiplied as they are stored there, which takes a
     C++ compiler; else they are float32 too. elastic: the system makes room by compressing and swapping what other
-    programs hold, so that `free` is no limit and `total` is one.
+    programs hold, so that only `total` is a limit.
     """
 
     kind: Literal["unified memory", "RAM", "VRAM"]

@@ -28,7 +28,7 @@ from mlx_lm.utils import load_model
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
-from squish.worker import memory
+from squish.worker import device, memory
 from squish.worker.cpu import extension, layers
 from squish.worker.model_files import MISFITS, given, mismatch, read_config
 from squish.worker.tokenizer.facts import Shelf
@@ -135,7 +135,7 @@ def _load_tokenizer(path: Path, eos: list[int] | None, shelf: Shelf | None) -> T
 
 def _place(model: Module, path: Path, available: int, exact: bool) -> str:
     """Bring the parameters into memory, in the format for this device; says which."""
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    on_cpu = device.on_cpu()
     packing = on_cpu and extension.module() is not None
     quantized = any(isinstance(module, tuple(_PLAIN)) for _, module in _modules(model))
     stored = "quantized as stored" if quantized else "as stored"

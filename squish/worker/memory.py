@@ -15,6 +15,7 @@ import mlx.core as mx
 
 from squish.system.accelerator import RESERVE
 from squish.system.host import HOST
+from squish.worker import device
 
 # Buffers kept for reuse: enough for the activations of a prefill step, too little to push a neighbor into swap.
 _CACHE_SHARE = 16
@@ -32,7 +33,7 @@ def limits() -> None:
     reading = HOST.memory()
     total = reading.total
     mx.set_memory_limit(reading.gpu or int(total * _MEMORY_SHARE))
-    largest = _LARGEST_CACHE_ON_CPU if mx.default_device() == mx.Device(mx.cpu) else _LARGEST_CACHE
+    largest = _LARGEST_CACHE_ON_CPU if device.on_cpu() else _LARGEST_CACHE
     mx.set_cache_limit(min(total // _CACHE_SHARE, largest))
     # mlx-lm offers no switch; None is its own answer where a device reports no limit. By name, because the package
     # has a function that is called like this module.

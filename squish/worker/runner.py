@@ -19,7 +19,7 @@ import mlx.core as mx
 from squish.errors import EngineError, SquishError
 from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
-from squish.worker import logprobs
+from squish.worker import device, logprobs
 from squish.worker.batch import Batch
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
@@ -58,7 +58,7 @@ class Runner:
         self._model = model
         self._inbox = inbox
         self._send = send
-        self._use_numpy = mx.default_device() == mx.Device(mx.cpu)
+        self._use_numpy = device.on_cpu()
         self._maker = RowMaker(tokenizer, context_length, self._use_numpy)
         self._vocabulary = logprobs.Vocabulary(tokenizer)
         self._rows: dict[int, BatchRow] = {}

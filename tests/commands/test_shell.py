@@ -117,6 +117,35 @@ def test_completion_knows_commands_and_installed_models(squish: Squish, shell: s
     assert MODEL in done.stdout
 
 
+_ZSH = """
+autoload -Uz compinit; compinit -u -D
+eval "$(squish completion zsh)"
+_describe() { while [[ $1 == -* ]]; do shift; done; shift; print -rl -- ${(P)1} }
+compadd() { print -rl -- ${(P)@[-1]} }
+words=(squish run smol); CURRENT=3
+_squish_completion
+"""
+_FISH = 'squish completion fish | source; complete -C "squish run smol"'
+
+
+@pytest.mark.parametrize(("shell", "options", "program"), [("zsh", ["-f"], _ZSH), ("fish", ["--no-config"], _FISH)])
+def test_a_real_shell_completes_models(
+    environment: dict[str, str], shell: str, options: list[str], program: str
+) -> None:
+    """In zsh with its two functions that show what is found replaced by ones that print it."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    path = f"{Path(SQUISH).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        [shell, *options, "-c", program],
+        env=environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [MODEL], done.stderr
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 @pytest.mark.parametrize(
     ("line", "replies"),

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from squish.system.probed import Probed
+from squish.worker import device
 from squish.worker.cpu.install import install, prepare
 
 _SIDE = 1024
@@ -73,7 +74,7 @@ def _weights_per_ns() -> float:
 def _backend() -> str:
     import mlx.core as mx
 
-    if mx.default_device() == mx.Device(mx.cpu):
+    if device.on_cpu():
         return "CPU"
     return "Metal" if mx.metal.is_available() else "CUDA"
 
@@ -96,7 +97,7 @@ def _read_gbps() -> float:
     """10^9 bytes per second that one core or all read from memory, the best of those that fit into a second."""
     import mlx.core as mx
 
-    if mx.default_device() != mx.Device(mx.cpu):
+    if not device.on_cpu():
         array = mx.ones((_READ // 4,), mx.int32)
         mx.eval(array)
         return _fastest(lambda: mx.eval(mx.max(array)))

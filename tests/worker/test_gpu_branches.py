@@ -1,0 +1,60 @@
+"""The branches that a GPU takes, taken on the CPU by saying that there is a GPU: none of them runs first at a user's.
+
+What they compute is the same; that a GPU computes it is for machines that have one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from squish.generation import SamplingParams
+from squish.system.accelerator import PREFILL_STEP
+from squish.worker import device, memory
+from squish.worker.load import load
+from tests.worker.test_load import dtypes, write_model
+from tests.worker.test_runner import GREEDY, Bench, answer, prepared, tiny_llama, words
+
+LONG = 1500  # tokens; on a CPU three steps of prefill, on a GPU one
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "on_cpu", lambda: False)
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+def test_weights_stay_as_they_are_stored(gpu: None, tmp_path: Path, bits: int | None) -> None:
+    written = write_model(tmp_path / "tiny", bits=bits)
+    loaded = load(tmp_path / "tiny")
+    assert loaded.dtype == ("quantized as stored" if bits else "as stored")
+    assert mx.float16 in dtypes(loaded)
+    assert mx.float32 not in dtypes(loaded)
+    prompt = mx.array([[5, 6, 7]])
+    assert mx.array_equal(loaded.model(prompt), written(prompt))
+
+
+def test_answers_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_llama()
+    sampling = [GREEDY, SamplingParams(temperature=0, max_tokens=8, repetition_penalty=1.3, logprobs=True, top_logprobs=2)]
+    expected = [answer(Bench(model).run(prepared(1, words(LONG), sampling=each))[1]) for each in sampling]
+    monkeypatch.setattr(device, "on_cpu", lambda: False)
+    for text, each in zip(expected, sampling, strict=True):
+        assert answer(Bench(model).run(prepared(1, words(LONG), sampling=each))[1]) == text
+
+
+def test_a_prompt_is_read_in_longer_steps(gpu: None) -> None:
+    bench = Bench(tiny_llama())
+    assert bench._runner._pace._largest == PREFILL_STEP
+    assert not bench._runner._use_numpy
+
+
+def test_mlx_keeps_more_buffers(gpu: None) -> None:
+    before = mx.set_cache_limit(0)
+    try:
+        memory.limits()
+        assert mx.set_cache_limit(0) > 128 << 20
+    finally:
+        mx.set_cache_limit(before)
