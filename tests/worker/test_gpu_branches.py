@@ -38,7 +38,10 @@ def test_weights_stay_as_they_are_stored(gpu: None, tmp_path: Path, bits: int | 
 
 def test_answers_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_llama()
-    sampling = [GREEDY, SamplingParams(temperature=0, max_tokens=8, repetition_penalty=1.3, logprobs=True, top_logprobs=2)]
+    sampling = [
+        GREEDY,
+        SamplingParams(temperature=0, max_tokens=8, repetition_penalty=1.3, logprobs=True, top_logprobs=2),
+    ]
     expected = [answer(Bench(model).run(prepared(1, words(LONG), sampling=each))[1]) for each in sampling]
     monkeypatch.setattr(device, "on_cpu", lambda: False)
     for text, each in zip(expected, sampling, strict=True):
