@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from squish.api.anthropic.dialect import ANTHROPIC
 from squish.api.dialect import Dialect
 from squish.api.ollama.dialect import OLLAMA
 from squish.api.openai.dialect import OPENAI
 from squish.api.responses.dialect import RESPONSES
 
-DIALECTS = (OPENAI, RESPONSES, OLLAMA)
+DIALECTS = (OPENAI, RESPONSES, ANTHROPIC, OLLAMA)
 """The first is spoken at paths that no dialect claims."""
 
 

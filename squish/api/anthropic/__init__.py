@@ -1,0 +1,1 @@
+"""Anthropic's dialect, the Messages API: Structs, and pure functions to and from `generation`."""
