@@ -22,6 +22,7 @@ from squish.generation import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    Prompt,
     TextDelta,
     Timings,
     Usage,
@@ -64,6 +65,11 @@ class ScriptedSessions:
 
     def keep(self, name: str, seconds: float | None) -> None:
         self.kept.append((name, seconds))
+
+    async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
+        if self.refusal:
+            raise self.refusal
+        return tuple(range(7, 7 + len(prompts)))
 
     def status(self) -> list[ModelStatus]:
         return [ModelStatus("m", self.state, 1, 2, None, 1000, 2048, "test", None)]

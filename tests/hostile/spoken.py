@@ -48,11 +48,32 @@ def ollama_error(status: int, body: Any) -> None:
     assert body["error"]
 
 
+def anthropic_error(status: int, body: Any) -> None:
+    assert set(body) == {"type", "error", "request_id"}
+    assert body["type"] == "error"
+    assert body["request_id"]
+    assert set(body["error"]) == {"type", "message"}
+    assert body["error"]["message"]
+    known = {401: "authentication", 403: "permission", 404: "not_found", 408: "timeout", 429: "rate_limit"}
+    expected = "request_too_large" if status == 413 else f"{known.get(status, 'invalid_request')}_error"
+    assert body["error"]["type"] == expected
+
+
 OLLAMA_MORE = {
     "options": {"stop": ["a"], "temperature": 0.5, "num_predict": 4, "seed": 1, "num_ctx": 4096},
     "keep_alive": "5m",
     "format": "json",
     "think": False,
+}
+
+MESSAGE = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]}
+MESSAGE_MORE = {
+    "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+    "stop_sequences": ["a"],
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "auto"},
+    "temperature": 0.5,
 }
 
 SPOKEN = (
@@ -73,4 +94,6 @@ SPOKEN = (
         usual={},
     ),
     Spoken("/api/generate", {"model": "m", "prompt": "Hi"}, "prompt", ollama_error, OLLAMA_MORE, usual={}),
+    Spoken("/v1/messages", MESSAGE, "messages", anthropic_error, MESSAGE_MORE, usual={}),
+    Spoken("/v1/messages/count_tokens", MESSAGE, "messages", anthropic_error, MESSAGE_MORE, usual={}),
 )

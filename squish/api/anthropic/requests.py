@@ -17,6 +17,9 @@ Display = Annotated[str, documented("omitted: blocks of thoughts are empty.", en
 JsonSchema = Annotated[dict[str, Any], documented("A JSON schema.")]
 
 
+KEEP = 'Squish\'s own: how long the model stays loaded afterwards: seconds, or "5m"; -1 is forever.'
+
+
 class ContentBlock(msgspec.Struct, gc=False):
     """A part of a message: text, a thought, a call of a tool, or what a tool gave back.
 
@@ -87,35 +90,24 @@ class OutputConfig(msgspec.Struct):
 
 
 class CountRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/messages/count_tokens."""
+    """POST /v1/messages/count_tokens. What concerns the answer alone can be there too, and is not counted."""
 
     model: Annotated[str, documented("An installed model, like smollm2:135m.", minLength=1)]
     messages: Annotated[list[MessageParam], documented("The conversation, oldest first.", minItems=1)]
     system: Annotated[Content, documented("Said before the messages.")] | None = None
-    tools: Annotated[list[ToolParam], documented("Functions that the model may call.")] | None = None
-    tool_choice: ToolChoice | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
-    output_format: Annotated[OutputFormat, documented("The same as output_config.format.")] | None = None
-
-
-class MessagesRequest(CountRequest, kw_only=True):
-    """POST /v1/messages."""
-
-    max_tokens: Annotated[int, documented("Longest answer in tokens; no longer than the context.", minimum=1)]
+    max_tokens: Annotated[int, documented("Longest answer in tokens.", minimum=1)] | None = None
     stop_sequences: Annotated[list[str], documented("Up to 64 texts that end the answer.", maxItems=64)] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None
     temperature: Annotated[float, documented("0 is greedy; default 0.7.", minimum=0, maximum=2)] | None = None
     top_p: Annotated[float, documented("Default 0.9; 1 is off, 0 is greedy.", minimum=0, maximum=1)] | None = None
     top_k: Annotated[int, documented("0 and -1 are off.", minimum=-1)] | None = None
+    tools: Annotated[list[ToolParam], documented("Functions that the model may call.")] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: Annotated[OutputFormat, documented("The same as output_config.format.")] | None = None
     seed: Annotated[int, documented("Squish's own: the same seed gives the same answer.")] | None = None
-    keep_alive: (
-        Annotated[
-            float | str,
-            documented('Squish\'s own: seconds for which the model stays loaded afterwards, or "5m"; -1 is forever.'),
-        ]
-        | None
-    ) = None
+    keep_alive: Annotated[float | str, documented(KEEP)] | None = None
     metadata: Taken = None
     service_tier: Taken = None
     inference_geo: Taken = None
@@ -123,3 +115,9 @@ class MessagesRequest(CountRequest, kw_only=True):
     cache_control: Taken = None
     context_management: Taken = None
     diagnostics: Taken = None
+
+
+class MessagesRequest(CountRequest, kw_only=True):
+    """POST /v1/messages."""
+
+    max_tokens: Annotated[int, documented("Longest answer in tokens; it ends with the context too.", minimum=1)]
