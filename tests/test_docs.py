@@ -171,7 +171,7 @@ def test_every_documented_command_runs(page: Path, home: Path) -> None:
 def server(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with the real model."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with serving(clean_environment(real_home) | {"SQUISH_OFFLINE": "1"}, log) as (process, url):
+    with serving(clean_environment(real_home) | {"SQUISH_OFFLINE": "1"}, log, "--allow-pull") as (process, url):
         yield url
         process.terminate()
 
@@ -192,6 +192,22 @@ def test_every_documented_program_runs(page: Path, server: str) -> None:
         assert "Berlin" in done.stdout
 
 
+ANSWERED = {
+    "/v1/chat/completions": '"choices"',
+    "/v1/completions": '"choices"',
+    "/api/chat": '"done":true',
+    "/api/generate": '"done":true',
+    "/api/tags": '"parameter_size"',
+    "/api/ps": '"expires_at"',
+    "/api/version": '"version"',
+    "/api/show": '"model_info"',
+    "/api/pull": '"success"',
+    "/api/copy": "",
+    "/api/delete": "",
+}
+"""What the answer of a path has in it."""
+
+
 def asks_with_curl(line: Line) -> bool:
     return line.text.startswith("curl ")
 
@@ -203,7 +219,8 @@ def test_every_documented_curl_line_runs(page: Path, server: str) -> None:
         words = shlex.split(line.text.replace(ADDRESS, server))
         done = subprocess.run([*words, "-sS", "--fail"], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
-        assert '"choices"' in done.stdout
+        path = next(word for word in words if word.startswith(server)).removeprefix(server)
+        assert ANSWERED[path] in done.stdout
 
 
 def test_the_documented_fit_is_what_squish_counts() -> None:

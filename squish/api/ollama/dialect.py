@@ -7,8 +7,19 @@ from collections.abc import Awaitable, Callable
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Route
 from squish.api.ollama import catalogue, changes, translate
 from squish.api.ollama.errors import ErrorLine, error_line
-from squish.api.ollama.responses import Answer
+from squish.api.ollama.requests import ChatRequest, CopyRequest, GenerateRequest, NamedModel, PullRequest
+from squish.api.ollama.responses import (
+    Answer,
+    ChatResponse,
+    GenerateResponse,
+    ListedModels,
+    LoadedModels,
+    Progress,
+    ShownModel,
+    Version,
+)
 from squish.api.ollama.translate import Kept
+from squish.api.operation import Operation
 
 
 async def _chat(call: Call) -> Asked | Answer:
@@ -38,6 +49,33 @@ def _read(path: str, handle: Callable[[Call], Awaitable[Outcome]]) -> tuple[Rout
     return tuple(Route(method, path, handle) for method in ("GET", "HEAD"))
 
 
+def _lines(struct: str) -> tuple[str, str]:
+    return "application/x-ndjson", f"Lines, each the JSON of a {struct}; one with an error where it breaks off."
+
+
+_OPERATIONS = (
+    Operation("GET", "/", "ollamaRunning", "Says that Ollama is running, for programs that look for it.", None),
+    Operation("GET", "/api/version", "ollamaVersion", "The version of Ollama whose API this is.", Version),
+    Operation("GET", "/api/tags", "ollamaTags", "Every installed model.", ListedModels),
+    Operation("GET", "/api/ps", "ollamaPs", "The models in memory.", LoadedModels),
+    Operation("POST", "/api/show", "ollamaShow", "One installed model.", ShownModel, NamedModel),
+    Operation(
+        "POST", "/api/chat", "ollamaChat", "Answer a conversation.", ChatResponse, ChatRequest, _lines("ChatResponse")
+    ),
+    Operation(
+        "POST",
+        "/api/generate",
+        "ollamaGenerate",
+        "Answer a question, or go on with a text.",
+        GenerateResponse,
+        GenerateRequest,
+        _lines("GenerateResponse"),
+    ),
+    Operation("POST", "/api/pull", "ollamaPull", "Install a model.", Progress, PullRequest, _lines("Progress")),
+    Operation("POST", "/api/copy", "ollamaCopy", "Give a model a second name.", None, CopyRequest),
+    Operation("DELETE", "/api/delete", "ollamaDelete", "Delete a model.", None, NamedModel),
+)
+
 OLLAMA = Dialect(
     name="ollama",
     prefixes=("/api",),
@@ -45,6 +83,7 @@ OLLAMA = Dialect(
     answers={},
     error=error_line,
     errors=ErrorLine,
+    operations=_OPERATIONS,
     routes=(
         *_read("/", catalogue.running),
         *_read("/api/version", catalogue.version),
