@@ -44,6 +44,7 @@ class ScriptedSessions:
         self.refusal: SquishError | None = None
         self.crash: Exception | None = None
         self.state: Literal["loading", "ready"] = "ready"
+        self.statuses: list[ModelStatus] | None = None
         self.requests: list[GenerationRequest] = []
         self.kept: list[tuple[str, float | str | None]] = []
         self.admitted: asyncio.Queue[Script] = asyncio.Queue()
@@ -71,7 +72,12 @@ class ScriptedSessions:
             raise self.refusal
         return tuple(range(7, 7 + len(prompts)))
 
+    async def unload(self, name: str) -> None:
+        self.kept.append((name, "unloaded"))
+
     def status(self) -> list[ModelStatus]:
+        if self.statuses is not None:
+            return self.statuses
         return [ModelStatus("m", self.state, 1, 2, None, 1000, 2048, "test", None)]
 
     def cancel(self, generation: Generation) -> None:

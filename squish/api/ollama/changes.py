@@ -41,9 +41,11 @@ async def pull(call: Call) -> Progress | Pieces:
     check_model(name)
     name = _plain(name)
     runtime = call.services.runtime
-    if not await asyncio.to_thread(_is_installed, runtime, name):
+    if await asyncio.to_thread(_is_installed, runtime, name):
+        lines = _nothing_to_pull()
+    else:
         _require_allowed(call, f"This server downloads nothing. Run: squish pull {name}")
-    lines = _pulling(runtime, name)
+        lines = _pulling(runtime, name)
     if request.stream is not False:
         return Pieces(JsonLines(), lines, _failed)
     return [line async for line in lines][-1]
@@ -89,6 +91,11 @@ def progress(event: events.PullEvent, name: str) -> Progress | None:
             return Progress(status=_DONE)
         case _:
             return None
+
+
+async def _nothing_to_pull() -> AsyncIterator[Progress]:
+    for status in (_PHASES["resolve"], _DONE):
+        yield Progress(status=status)
 
 
 async def _pulling(runtime: Runtime, name: str) -> AsyncIterator[Progress]:
