@@ -110,8 +110,8 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 class SamplingParams(msgspec.Struct, frozen=True):
     """How tokens are chosen and when a row ends.
 
-    temperature 0 is greedy. top_p in (0, 1]; 1 is off. top_k 0 and min_p 0 are off.
-    seed: the same seed gives the same tokens alone and in a batch; None draws a new one.
+    temperature 0 is greedy. top_p in [0, 1]; 1 is off, 0 is greedy. top_k 0 and min_p 0 are off.
+    seed: the same seed gives the same tokens alone and in a batch; None and -1 draw a new one.
     stop: up to 64 strings, matched on text; no part of one is ever sent.
     repetition_penalty: above 0, 1 is off; divides what the prompt or the answer holds already.
     repetition_window: how many of the latest tokens that penalty looks back on; 0 is all of them.
@@ -143,7 +143,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         _check(1 <= self.max_tokens <= _LARGEST, "max_tokens", f"between 1 and {_LARGEST}")
         _check(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", "between 0 and 2")
-        _check(math.isfinite(self.top_p) and 0 < self.top_p <= 1, "top_p", "above 0 and at most 1")
+        _check(math.isfinite(self.top_p) and 0 <= self.top_p <= 1, "top_p", "between 0 and 1")
         _check(0 <= self.top_k <= _LARGEST, "top_k", f"between 0 (off) and {_LARGEST}")
         _check(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1")
         _check(self.seed is None or -(2**63) <= self.seed < 2**64, "seed", "a 64-bit integer")

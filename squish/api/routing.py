@@ -51,17 +51,19 @@ def _reading(reader: Callable[[bytes], Asked]) -> Callable[[Call], Coroutine[Any
 
 def _handler(route: Route) -> Handler:
     async def handle(request: Request, **parts: str) -> HTTPResponse | None:
-        outcome = await route.handle(_Call(request, parts))
-        match outcome:
-            case Asked():
-                return await answer(request, outcome)
-            case Pieces():
-                await stream.send_pieces(request, outcome)
-                return None
-            case Said():
-                return _said(outcome)
-            case _:
-                return json_response(outcome)
+        call = _Call(request, parts)
+        async with call.services.ending.may_end():
+            outcome = await route.handle(call)
+            match outcome:
+                case Asked():
+                    return await answer(request, outcome)
+                case Pieces():
+                    await stream.send_pieces(request, outcome)
+                    return None
+                case Said():
+                    return _said(outcome)
+                case _:
+                    return json_response(outcome)
 
     return handle
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squish.api.app import build_app
+from squish.api.ending import Ending
 from squish.api.opening import Opening
 from squish.api.options import Options
 from squish.api.transport import application
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sanic.server import AsyncioServer
 
 DRAIN = 30.0
+_LAST_WORD = 1.0  # seconds for a client to read why its answer ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,15 @@ async def serve(
     return_large_blocks()
     opening = opening or Opening()
     connections: set[Connection] = set()
-    server = await _bind(build_app(runtime, options, opening), host, port, connections)
+    app = build_app(runtime, options, opening)
+    server = await _bind(app, host, port, connections)
     try:
         on_ready(Address(host, await application.start(server)))
         await stop.gently.wait()
     finally:
         application.close(server)
         opening.close("This server ends.")
-        await _end(connections, stop)
+        await _end(connections, stop, app.ctx.services.ending)
 
 
 async def _bind(app: App, host: str, port: int, connections: set[Connection]) -> AsyncioServer:
@@ -111,15 +114,25 @@ async def _bind(app: App, host: str, port: int, connections: set[Connection]) ->
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror or error}.", param="host") from None
 
 
-async def _end(connections: set[Connection], stop: Shutdown) -> None:
-    """Let requests in flight end for a while, then cut them off and wait until their handlers have let go."""
+async def _end(connections: set[Connection], stop: Shutdown, ending: Ending) -> None:
+    """Let requests in flight end for a while, break them off with a last word, and cut off who does not read that.
+
+    Returns when the handlers have let go.
+    """
+    await _emptied(connections, stop.drain, stop.at_once)
+    ending.end()
+    await _emptied(connections, _LAST_WORD)
+    tasks = [connection.cut() for connection in list(connections)]
+    await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+
+
+async def _emptied(connections: set[Connection], seconds: float, unless: asyncio.Event | None = None) -> None:
+    """Wait until no connection has a request, at most so many seconds, and not once an event is set."""
     try:
-        async with asyncio.timeout(stop.drain):
-            while connections and not stop.at_once.is_set():
+        async with asyncio.timeout(seconds):
+            while connections and not (unless and unless.is_set()):
                 for connection in list(connections):
                     connection.close_if_idle()
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pass
-    tasks = [connection.cut() for connection in list(connections)]
-    await asyncio.gather(*filter(None, tasks), return_exceptions=True)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from squish.api.ending import Ending
 from squish.api.models import check_model, pull_first
 from squish.api.opening import Opening
 from squish.api.options import Options
@@ -28,6 +29,7 @@ class Services:
     options: Options
     opening: Opening
     large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ending: Ending = field(default_factory=Ending)
     responses: ResponseStore = field(default_factory=ResponseStore)
 
     @asynccontextmanager

@@ -16,6 +16,7 @@ from squish import generation as gen
 from squish.api.dialect import Frames, Pieces, Reply, Row
 from squish.api.errors import Failure, report, to_failure
 from squish.api.options import Timing
+from squish.api.services import Services
 from squish.api.transport.response import Response
 
 Events = AsyncIterator[gen.GenerationEvent]
@@ -66,8 +67,10 @@ async def _send(
     """Send a header, then what `fill` sends, and what is said when that fails."""
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     response = await request.respond(Response(content_type=frames.content_type, headers=headers))
+    services: Services = request.app.ctx.services
     try:
-        await fill(response.send)
+        async with services.ending.may_end():
+            await fill(response.send)
     except Exception as error:  # noqa: BLE001  (with the headers out, this is the last place that can tell the client)
         report(error, request.ctx.id)
         failure = to_failure(error)

@@ -34,7 +34,7 @@ def cost_of(model: Path) -> TokenCost:
     """Raises CorruptModel for a file that cannot be read, and OSError."""
     try:
         config = msgspec.json.decode((model / "config.json").read_bytes(), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptModel("config.json cannot be read.", param="config.json") from error
     tensors = [tensor for file in sorted(model.glob("model*.safetensors")) for tensor in _tensors(file)]
     tied = not any("lm_head" in tensor.name for tensor in tensors)

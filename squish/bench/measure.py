@@ -161,7 +161,7 @@ def _chunk(line: str) -> _Chunk | None:
         return None
     try:
         return msgspec.json.decode(line[6:], type=_Chunk)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return None
 
 

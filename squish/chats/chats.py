@@ -246,7 +246,7 @@ def _decoded(text: object, type: type[T], instead: T) -> T:
     """A JSON column. One that is damaged must not take every other row with it: the default stands in its place."""
     try:
         return msgspec.json.decode(text, type=type)  # type: ignore[call-overload, no-any-return]
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return instead
 
 

@@ -56,7 +56,7 @@ def probe(settings: Settings) -> Probed | str:
     if done.returncode == 0:
         try:
             return msgspec.json.decode(done.stdout, type=Probed)
-        except msgspec.MsgspecError:
+        except ValueError:
             return "MLX gave an answer that cannot be read."
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
     reason = clean(last[0]).removeprefix("squish.errors.ConfigError: ") if last else f"exit code {done.returncode}"

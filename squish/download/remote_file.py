@@ -60,7 +60,7 @@ class Sidecar(msgspec.Struct, frozen=True):
 def read_sidecar(path: Path) -> Sidecar | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -103,7 +103,7 @@ class Compressor:
         path = self._partial / "compression.json"
         try:
             known = msgspec.json.decode(path.read_bytes(), type=_Account)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError, RecursionError):
             known = None
         if known is not None and self._is_mine(known):
             self._account = known

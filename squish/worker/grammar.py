@@ -100,7 +100,7 @@ class GrammarCompiler:
     def _hold(self, wanted: ResponseFormat) -> Held:
         try:
             schema = json.loads(wanted.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             schema = None
         if not isinstance(schema, dict):
             raise _unusable(wanted, "it must be a schema, an object.")

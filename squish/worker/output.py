@@ -41,7 +41,7 @@ class Reading:
 
 
 class StopMatcher:
-    """Looks for stop strings in text that arrives in pieces. matched: the one that came first, None before."""
+    """Looks for stop strings in text that arrives in pieces. matched: the one that was complete first, None before."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
@@ -53,10 +53,10 @@ class StopMatcher:
         if self.matched or not self._stops:
             return "" if self.matched else text
         text = self._held + text
-        found = [(at, order) for order, stop in enumerate(self._stops) if (at := text.find(stop)) >= 0]
+        # The one that is complete first, however the text is cut into pieces; of two with one end, the longer one.
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            at, order = min(found)
-            self.matched = self._stops[order]
+            _, at, self.matched = min(found)
             self._held = ""
             return text[:at]
         keep = max(overlap(text, stop) for stop in self._stops)

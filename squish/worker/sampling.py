@@ -41,9 +41,10 @@ class Samplers:
 
         drawn: how many tokens the row has already, after which a seeded one goes on as if it had never stopped.
         """
-        if params.temperature == 0:
+        if params.temperature == 0 or params.top_p == 0:
             return greedy
-        if params.seed is not None:
+        if params.seed not in (None, -1):
+            assert params.seed is not None
             return self._make(params, (params.seed & (2**64 - 1), row), drawn)
         key = (params.temperature, params.top_p, params.top_k, params.min_p)
         if key not in self._shared:

@@ -149,7 +149,7 @@ def _schema(tool: Tool) -> dict[str, Any]:
 def _object_or_text(text: str) -> dict[str, Any] | str:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, dict) else text
 

@@ -305,6 +305,25 @@ async def test_asked_twice_the_server_ends_at_once(settings: Settings) -> None:
             await sessions.cancelled.get()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_broken_off_says_so(settings: Settings, stream: bool) -> None:
+    runtime, sessions = scripted_runtime(settings)
+    stop = Shutdown(drain=600)
+    async with serving(runtime, stop=stop) as address:
+        body = request_bytes("POST", "/v1/chat/completions", CHAT | {"stream": stream})
+        async with connected(Server(address, sessions), body) as (reader, _):
+            script = await sessions.admitted.get()
+            script.accept()
+            script.say("half of it")
+            if stream:
+                await reader.readuntil(b"half of it")
+            stop.ask()
+            stop.ask()
+            rest = await reader.read()
+    assert b"server_ending" in rest
+    assert stream or rest.startswith(b"HTTP/1.1 503 ")
+
+
 async def listens(server: Server) -> bool:
     """Whether the server still takes connections."""
 

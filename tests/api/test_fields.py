@@ -161,6 +161,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"skip_special_tokens": False}, "skip_special_tokens"),
     ({"extra_body": {"top_k": 1}}, "extra_body"),
     ({"random_seed": 0}, "random_seed"),
+    ({"epsilon_cutoff": 3e-4}, "epsilon_cutoff"),
+    ({"eta_cutoff": 1}, "eta_cutoff"),
+    ({"negative_prompt": "rude"}, "negative_prompt"),
+    ({"guidance_scale": 1.5}, "guidance_scale"),
+    ({"mirostat_tau": 3}, "mirostat_tau"),
+    ({"penalty_last_n": 64}, "penalty_last_n"),
+    ({"repeat_last_n": 0}, "repeat_last_n"),
+    ({"encoder_repetition_penalty": 1.1}, "encoder_repetition_penalty"),
+    ({"thinking_config": {"thinking_budget": 0}}, "thinking_config"),
+    ({"enable_reasoning": False}, "enable_reasoning"),
+    ({"disable_reasoning": True}, "disable_reasoning"),
+    ({"num_ctx": 2048}, "num_ctx"),
+    ({"add_special_tokens": True}, "add_special_tokens"),
+    ({"messages": [MESSAGES[0] | {"image_url": {"url": "data:"}}]}, "messages[0].image_url"),
+    ({"messages": [MESSAGES[0] | {"documents": [{"text": "x"}]}]}, "messages[0].documents"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "image_url": {"url": "data:"}}]}]},
+        "messages[0].content[0].image_url",
+    ),
     ({"prompt": "x"}, "prompt"),
     ({"echo": True}, "echo"),
     ({"documents": [{"text": "x"}]}, "documents"),
@@ -208,6 +227,8 @@ HARMLESS: list[dict[str, Any]] = [
     {"include_reasoning": True, "skip_special_tokens": True, "do_sample": True, "reasoning_format": "auto"},
     {"repeat_penalty": 1.0, "typical_p": 1, "tfs_z": 1, "mirostat": 0, "num_predict": -1, "best_of": 1},
     {"stream_options": {"include_usage": False, "include_obfuscation": False}},
+    {"mirostat": 0, "mirostat_tau": 5.0, "mirostat_eta": 0.1, "penalty_last_n": -1, "encoder_repetition_penalty": 1},
+    {"negative_prompt": "", "guidance_scale": 1, "add_special_tokens": False, "disable_reasoning": False},
     {"tools": [], "tool_choice": "none", "prompt": None, "echo": False, "suffix": ""},
     {"messages": [MESSAGES[0] | {"cache_control": {"type": "ephemeral"}, "images": []}]},
     {"response_format": {"type": "text", "schema": None, "json_schema": None}},
@@ -246,8 +267,10 @@ def test_every_foreign_name_has_something_to_do_instead() -> None:
 def test_ranges_as_clients_use_them() -> None:
     assert chat(stop=["", "a", ""]).sampling.stop == ("a",)
     assert chat(stop=[str(i) for i in range(64)]).sampling.stop == tuple(str(i) for i in range(64))
-    assert chat(top_p=0, temperature=1).sampling == SamplingParams(512, 0.0, 1.0)
-    assert complete(prompt="x", top_p=0).sampling.temperature == 0
+    assert chat(top_p=0, temperature=1).sampling == SamplingParams(512, 1.0, 0.0)
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(InvalidInput, match="top_p must be between 0 and 1"):
+            complete(prompt="x", top_p=wrong)
     for field in ("max_tokens", "max_completion_tokens"):
         assert chat(**{field: -1}).sampling.max_tokens == 2**31 - 1
     with pytest.raises(InvalidInput, match="-1 is as many as the context holds"):

@@ -73,8 +73,9 @@ def test_the_real_model(real_settings: Settings) -> None:
     assert found.operations == pytest.approx(2 * 134.5e6, rel=0.01)
 
 
-def test_damage_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", '{"a": ' + "[" * 100_000, "\xff"])
+def test_damage_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(CorruptModel, match=r"config\.json"):
         cost_of(tmp_path)
 

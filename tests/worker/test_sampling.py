@@ -72,6 +72,8 @@ def test_rows_of_equal_parameters_share_a_sampler_unless_seeded() -> None:
         SamplingParams(temperature=0, seed=1), 1
     )
     assert samplers.of_row(SamplingParams(seed=1), 0) is not samplers.of_row(SamplingParams(seed=1), 0)
+    assert samplers.of_row(SamplingParams(seed=-1), 0) is samplers.of_row(SamplingParams(), 0)
+    assert samplers.of_row(SamplingParams(top_p=0), 0) is samplers.of_row(SamplingParams(temperature=0), 0)
 
 
 @pytest.mark.parametrize("draw", range(8))

@@ -28,8 +28,6 @@ def sampling(given: Mapping[str, Any], limit: int | None, limit_field: str, defa
         "logit_bias": tuple(bias.items()),
         "stop": tuple(filter(None, [stop] if isinstance(stop, str) else stop)),
     }
-    if values.get("top_p") == 0:  # a nucleus of one token
-        values["top_p"], values["temperature"] = 1.0, 0.0
     if values.get("top_k") == -1:
         values["top_k"] = 0
     return msgspec.structs.replace(SamplingParams(), **{k: v for k, v in values.items() if v is not None})

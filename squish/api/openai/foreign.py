@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from squish.api.fields.foreign import Level
+from squish.api.fields.foreign import OFF, Level
 
 _FORMAT = 'Use response_format: {"type": "%s", …}.'
 _SCHEMA, _REGEX, _LARK = _FORMAT % "json_schema", _FORMAT % "regex", _FORMAT % "lark"
@@ -18,6 +18,9 @@ _BESIDE = "Write its fields beside model."
 _NOTHING = "Leave it out."
 _CHAT = "Use /v1/chat/completions."
 _MESSAGES = "Use messages, or /v1/completions."
+_ONLY_TEXT = "Only text is understood."
+_CONTEXT = "A conversation has the whole context of the model."
+_SPECIAL = "Send token ids as prompt to /v1/completions, special ones and all."
 _NO_SEARCH = "Search first, and send what was found in messages."
 
 _ON = (b"null", b"true")
@@ -26,9 +29,25 @@ HARMLESS: Mapping[str, tuple[bytes, ...]] = {
     **dict.fromkeys(("include_reasoning", "separate_reasoning", "stream_reasoning", "do_sample"), _ON),
     **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens", "detokenize"), _ON),
     **dict.fromkeys(
-        ("repeat_penalty", "length_penalty", "typical_p", "typ_p", "tfs_z", "num_beams", "beam_width"), _ONE
+        (
+            "repeat_penalty",
+            "length_penalty",
+            "typical_p",
+            "typ_p",
+            "tfs_z",
+            "num_beams",
+            "beam_width",
+            "encoder_repetition_penalty",
+            "guidance_scale",
+        ),
+        _ONE,
     ),
     **dict.fromkeys(("think", "thinking", "enable_thinking", "reasoning", "random_seed"), (b"null", b'""')),
+    "enable_reasoning": (b"null",),
+    "repeat_last_n": (b"null", b"-1"),
+    "penalty_last_n": (b"null", b"-1"),
+    "mirostat_tau": (*OFF, b"5", b"5.0"),
+    "mirostat_eta": (*OFF, b"0.1"),
     **dict.fromkeys(("best_of", "num_return_sequences"), (*_ONE, b"0")),
     "num_predict": (b"null", b"-1"),
     "n_predict": (b"null", b"-1"),
@@ -88,6 +107,22 @@ COMMON: Mapping[str, str] = {
     "num_return_sequences": "Use n.",
     "repeat_penalty": "Use repetition_penalty.",
     "repeat_last_n": _NOTHING,
+    "penalty_last_n": _NOTHING,
+    "encoder_repetition_penalty": "Use repetition_penalty.",
+    "negative_prompt": "Say in messages what is not wanted.",
+    "guidance_scale": _NOTHING,
+    "custom_token_bans": "Use logit_bias.",
+    "ban_eos_token": _NOTHING,
+    "num_ctx": _CONTEXT,
+    "n_ctx": _CONTEXT,
+    "t_max_predict_ms": _LIMIT,
+    "image_data": _ONLY_TEXT,
+    "return_tokens_as_token_ids": _NOTHING,
+    "return_token_ids": _NOTHING,
+    "structural_tag": _SCHEMA,
+    "input_ids": "Send token ids as prompt to /v1/completions.",
+    "add_special_tokens": _SPECIAL,
+    "add_bos_token": _SPECIAL,
     "length_penalty": _NOTHING,
     "use_beam_search": _NOTHING,
     "beam_width": _NOTHING,
@@ -103,7 +138,13 @@ COMMON: Mapping[str, str] = {
     "samplers": _NOTHING,
     "lora": _NOTHING,
     "adapters": _NOTHING,
+    "epsilon_cutoff": _SAMPLING,
+    "eta_cutoff": _SAMPLING,
+    "penalty_alpha": _SAMPLING,
+    "dynamic_temperature": _NOTHING,
     "mirostat": _NOTHING,
+    "mirostat_tau": _NOTHING,
+    "mirostat_eta": _NOTHING,
     "xtc_probability": _NOTHING,
     "dry_multiplier": _NOTHING,
     "dynatemp_range": _NOTHING,
@@ -113,6 +154,10 @@ COMMON: Mapping[str, str] = {
     "truncate_prompt_tokens": "Send a shorter prompt.",
     "truncation": "Send a shorter prompt.",
     "transforms": "Send a shorter prompt.",
+    "thinking_config": _THINK,
+    "enable_reasoning": _THINK,
+    "disable_reasoning": _THINK,
+    "generation_config": _BESIDE,
     "previous_response_id": "Send the whole conversation in messages.",
     "include_reasoning": "Read content alone; thoughts come as reasoning_content.",
     "separate_reasoning": _NOTHING,
@@ -136,7 +181,8 @@ _NOT_IN_CHATS: Mapping[str, str] = {
     "prompt_mode": _THINK,
     "safe_prompt": _FIRST,
     "documents": "Send their text in messages.",
-    "images": "Only text is understood.",
+    "images": _ONLY_TEXT,
+    "image_url": _ONLY_TEXT,
     "plugins": _NO_SEARCH,
     "enable_search": _NO_SEARCH,
     "search_parameters": _NO_SEARCH,
@@ -152,6 +198,10 @@ _NOT_IN_COMPLETIONS = dict.fromkeys(
 ) | {"max_completion_tokens": _LIMIT, "top_logprobs": "Use logprobs: 0 to 5."}  # fmt: skip
 
 _IN_FORMAT = frozenset({"type", "json_schema", "schema", "regex", "lark", "name", "description", "strict"})
+_NOT_TEXT = (
+    "image", "images", "image_url", "video", "videos", "video_url", "audio_url", "input_audio", "file", "files",
+    "attachments", "documents", "document",
+)  # fmt: skip
 _PARAMETERS = dict.fromkeys(("input_schema", "inputSchema", "parametersJsonSchema", "arguments"), "Use parameters.")
 _INSIDE_BOTH: Mapping[str, Level] = {
     "response_format": Level(
@@ -171,7 +221,8 @@ CHAT = Level(
     {
         **_INSIDE_BOTH,
         "messages": Level(
-            {**dict.fromkeys(("images", "videos", "files", "attachments"), _TEXT), "thinking": "Use reasoning_content."}
+            {**dict.fromkeys(_NOT_TEXT, _TEXT), "thinking": "Use reasoning_content."},
+            {"content": Level(dict.fromkeys(_NOT_TEXT, _TEXT))},
         ),
         "tools": Level(
             dict.fromkeys(("parameters", "input_schema", "inputSchema"), "Use function.parameters."),
@@ -184,4 +235,8 @@ CHAT = Level(
     },
     harmless=HARMLESS,
 )
-COMPLETION = Level({**COMMON, **_NOT_IN_COMPLETIONS}, _INSIDE_BOTH, harmless=HARMLESS)
+COMPLETION = Level(
+    {**COMMON, **_NOT_IN_COMPLETIONS},
+    _INSIDE_BOTH,
+    harmless={**HARMLESS, "add_special_tokens": _ON, "add_bos_token": _ON},  # a prompt is tokenized with them
+)

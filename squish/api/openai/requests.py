@@ -140,7 +140,7 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     top_p: Annotated[float, documented("Default 0.9; 1 is off, 0 is greedy.", minimum=0, maximum=1)] | None = None
     top_k: Annotated[int, documented("0 and -1 are off.", minimum=-1)] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
-    seed: Annotated[int, documented("The same seed gives the same answer.")] | None = None
+    seed: Annotated[int, documented("The same seed gives the same answer; -1 draws one.")] | None = None
     stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones count for nothing.")] | None = None
     n: Annotated[int, documented("Answers per prompt.", minimum=1, maximum=128)] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None

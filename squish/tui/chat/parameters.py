@@ -37,7 +37,7 @@ def _switch(text: str) -> bool:
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("temperature", "temp", "0 to 2; 0 is greedy", "0.7", float),
-    Parameter("top_p", "top_p", "above 0, to 1; 1 is off", "0.9", float),
+    Parameter("top_p", "top_p", "0 to 1; 1 is off, 0 is greedy", "0.9", float),
     Parameter("top_k", "top_k", "0 (off) or more", "0", int),
     Parameter("min_p", "min_p", "0 (off) to 1", "0.0", float),
     Parameter("max_tokens", "max", "tokens of an answer", "2048", int),

@@ -240,5 +240,5 @@ def _alone(destination: Path) -> Iterator[None]:
 def _read_account(destination: Path) -> _Account:
     try:
         return msgspec.json.decode((destination / _ACCOUNT).read_bytes(), type=_Account)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return _Account()
