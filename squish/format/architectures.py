@@ -1,4 +1,4 @@
-"""Which architectures the installed mlx-lm runs, as its files say, without importing it.
+"""Which architectures are run: those of the installed mlx-lm, as its files say, without importing it, and our encoders.
 
 A file of mlx_lm/models that defines a `Model` is an architecture; MODEL_REMAPPING in mlx_lm/utils.py names some again.
 """
@@ -14,11 +14,15 @@ from typing import Any
 
 # What the GGUF import of the worker reads: the names of its families.
 GGUF = frozenset({"gemma", "gemma2", "gemma3", "llama", "qwen2", "qwen3"})
+# Models that read a text in both directions and make vectors of it: worker/embedding has their code, mlx-lm none.
+ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
 @cache
 def is_supported(kind: str) -> bool:
     """Whether this model_type can be run: `kind in supported()`, with one file read instead of all."""
+    if kind in ENCODERS:
+        return True
     root, module = models_directory(), module_of({"model_type": kind})
     path = None if root is None or Path(module).name != module else root / f"{module}.py"
     return path is not None and path.is_file() and _defines_model(path)
@@ -26,12 +30,12 @@ def is_supported(kind: str) -> bool:
 
 @cache
 def supported() -> frozenset[str]:
-    """Every model_type that can be run; empty when mlx-lm is not installed."""
+    """Every model_type that can be run; none when mlx-lm is not installed."""
     root = models_directory()
     if root is None:
         return frozenset()
     own = {path.stem for path in root.glob("*.py") if _defines_model(path)}
-    return frozenset(own | {name for name, target in _literal("MODEL_REMAPPING").items() if target in own})
+    return ENCODERS | own | {name for name, target in _literal("MODEL_REMAPPING").items() if target in own}
 
 
 def module_of(config: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from squish.errors import CorruptModel, UnsupportedModel
 from squish.files import read_regular
-from squish.format import architectures, safetensors
+from squish.format import architectures, embedding, safetensors
 from squish.format.config import normalized, text_of
 from squish.text import clean
 
@@ -24,6 +24,7 @@ INDEX, WEIGHTS = "model.safetensors.index.json", "model*.safetensors"
 # A tokenizer that is nothing but data.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TIKTOKEN = "tiktoken.model"  # data too, but code must read it
+_BOTH_WAYS = "use_bidirectional_attention"
 _LARGEST = 64 << 20  # an index of the largest models has a tenth of that
 _MOST_LAYERS = 10_000  # building more would take all memory before anything is read
 # transformers writes numbers that JSON cannot say as {"__float__": "Infinity"}.
@@ -99,11 +100,14 @@ def _number(found: dict[str, Any]) -> Any:
 # ---- judgements
 
 
-def require_config(config: Mapping[str, Any], name: str, tensors: Collection[str] | None = None) -> dict[str, Any]:
+def require_config(
+    config: Mapping[str, Any], name: str, tensors: Collection[str] | None = None, modules: bytes | None = None
+) -> dict[str, Any]:
     """config.json as the architecture's code reads it (`config.normalized`), of a model that can be run.
 
-    tensors: names of its weights, where they are known. Raises UnsupportedModel naming the architecture, the code that
-    it wants to be run or what ours would ignore; CorruptModel.
+    tensors: names of its weights, where they are known. modules: modules.json, where there is one.
+    Raises UnsupportedModel naming the architecture, the code that it wants to be run or what ours would ignore;
+    CorruptModel.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str):
@@ -117,12 +121,25 @@ def require_config(config: Mapping[str, Any], name: str, tensors: Collection[str
     if not architectures.is_supported(kind):
         code = " It needs code of its own, which Squish never runs." if config.get("auto_map") else ""
         raise UnsupportedModel(
-            f"The architecture {clean(kind)[:60]!r} of {name} is not one that mlx-lm runs.{code}", param=CONFIG
+            f"The architecture {clean(kind)[:60]!r} of {name} is not one that Squish runs.{code}", param=CONFIG
         )
     layers = text_of(config).get("num_hidden_layers")
     if isinstance(layers, int) and layers > _MOST_LAYERS:
         raise CorruptModel(f"{CONFIG} of {name} says that the model has {layers:,} layers.", param=CONFIG)
-    return normalized(config, name, tensors)
+    if embedding.kind_of(config, modules) == "chat":
+        return normalized(config, name, tensors)
+    return _require_embedding(config, name, tensors)
+
+
+def _require_embedding(config: Mapping[str, Any], name: str, tensors: Collection[str] | None) -> dict[str, Any]:
+    """config.json of an embedding model as its code reads it. Raises UnsupportedModel, CorruptModel."""
+    embedding.require_encoding(config, name)
+    if config["model_type"] in architectures.ENCODERS:
+        return dict(config)
+    # Its head is not computed, and masks are ours, so that what mlx-lm makes of these does not matter.
+    own = {key: config[key] for key in (_BOTH_WAYS,) if key in config}
+    rest = {key: value for key, value in config.items() if key not in own}
+    return normalized(rest | {"tie_word_embeddings": True}, name, tensors) | own
 
 
 def require_tokenizer(names: Collection[str], content: bytes | None, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from squish.embeddings import EmbeddingInput, Embeddings
 from squish.errors import SquishError, from_wire
 from squish.generation import GenerationEvent, Prompt, SamplingParams
 
@@ -63,8 +64,21 @@ class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):
     prompts: tuple[Prompt, ...]
 
 
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Turn each input into a vector; fields as of EmbeddingRequest. Answered by Embedded or Failed."""
+
+    request: int
+    inputs: tuple[EmbeddingInput, ...]
+    dimensions: int | None = None
+    prompt_name: str | None = None
+    truncate: bool = False
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """The rows of this request leave the batch at the next step. An unknown request is not an error."""
+    """The rows of this request leave the batch at the next step. An unknown request is not an error.
+
+    Of a Generate each row finishes; an Embed is answered by Failed.
+    """
 
     request: int
 
@@ -117,7 +131,7 @@ class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
 
 
 Job = ImportGguf | InspectModel | QuantizeShards | MeasurePerplexity
-ToWorker = Load | Generate | CountTokens | Cancel | Job
+ToWorker = Load | Generate | CountTokens | Embed | Cancel | Job
 
 # ---- worker → front
 
@@ -142,6 +156,11 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
 
     request: int
     tokens: tuple[int, ...]
+
+
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    request: int
+    embeddings: Embeddings
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -176,6 +195,7 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
     context_length: int
     parameters: int
     license: str | None = None
+    kind: Literal["chat", "embedding"] = "chat"
 
 
 class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
@@ -195,7 +215,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
 
 
 JobResult = Imported | Quantized | Measured
-FromWorker = Alive | Warned | Loaded | Events | Counted | Failed | JobProgress | JobResult
+FromWorker = Alive | Warned | Loaded | Events | Counted | Embedded | Failed | JobProgress | JobResult
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:

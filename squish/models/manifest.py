@@ -18,6 +18,7 @@ import tomli_w
 from squish.errors import CorruptModel, InvalidName, ModelNotFound
 from squish.files import read_regular, write_whole
 from squish.format import model_directory
+from squish.format.embedding import ModelKind
 from squish.names import LocalPath, parse
 
 MANIFEST = "manifest.toml"
@@ -52,7 +53,7 @@ class Manifest:
 
     source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
     pulled: the name that gives it when it is pulled once more; an older Squish kept none.
-    quantization: for people; context_length in tokens; installed_at in UTC.
+    kind: what it is for; quantization: for people; context_length in tokens; installed_at in UTC.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Manifest:
     installed_at: datetime
     files: tuple[StoredFile, ...] = ()
     pulled: str | None = None
+    kind: ModelKind = "chat"
 
     def __post_init__(self) -> None:
         for name in ("parameters", "context_length"):

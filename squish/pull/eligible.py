@@ -10,10 +10,25 @@ from contextlib import contextmanager
 from typing import Any
 
 from squish.errors import CorruptModel, UnsupportedModel
-from squish.format import model_directory
+from squish.format import embedding, model_directory
+from squish.format.embedding import LIMITS, MODULES, PROMPTS, Read
 from squish.format.model_directory import CONFIG, INDEX, TOKENIZER_CONFIG
 
-__all__ = ["CONFIG", "INDEX", "TOKENIZER_CONFIG", "read_config", "require", "require_shards", "require_tokenizer"]
+__all__ = [
+    "CONFIG",
+    "INDEX",
+    "MODULES",
+    "OF_STEPS",
+    "TOKENIZER_CONFIG",
+    "read_config",
+    "require",
+    "require_shards",
+    "require_steps",
+    "require_tokenizer",
+]
+
+OF_STEPS = (LIMITS, PROMPTS)
+"""Small files that say how an embedding model makes vectors, besides those of its steps."""
 
 _HINT = "None of its weights were downloaded. `squish search` lists models that run."
 
@@ -28,13 +43,22 @@ def read_config(content: bytes | None, repo_id: str) -> dict[str, Any]:
         raise CorruptModel(error.message, param="model") from error
 
 
-def require(config: Mapping[str, Any], repo_id: str) -> None:
+def require(config: Mapping[str, Any], repo_id: str, modules: bytes | None = None) -> None:
     """Refuse an architecture that is not run, code of the model's own, and what ours would ignore.
 
-    Raises UnsupportedModel, CorruptModel.
+    modules: the content of modules.json, which makes it an embedding model. Raises UnsupportedModel, CorruptModel.
     """
     with _before_weights():
-        model_directory.require_config(config, repo_id)
+        model_directory.require_config(config, repo_id, modules=modules)
+
+
+def require_steps(read: Read, repo_id: str) -> None:
+    """Refuse an embedding model that makes vectors in a way that is not computed. read: its small files.
+
+    Raises UnsupportedModel.
+    """
+    with _before_weights():
+        embedding.recipe(read, repo_id)
 
 
 def require_shards(content: bytes | None, names: Collection[str], repo_id: str) -> None:

@@ -16,6 +16,7 @@ from squish import figures
 from squish.download.remote_file import Downloaded, RemoteFile
 from squish.download.transfer import Download
 from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
+from squish.format import embedding
 from squish.hub.client import Hub, HubFile, Snapshot
 from squish.ipc.frames import Imported, InspectModel, Recipe
 from squish.ipc.process import run_job
@@ -29,12 +30,12 @@ from squish.pull.events import CompressionReport, Notice, Report
 from squish.pull.measure import measure
 from squish.pull.order import Order
 from squish.pull.progress import Meter
-from squish.pull.repository import choose
+from squish.pull.repository import choose, is_weights
 
 # Enough for the vocabulary that most GGUF headers carry.
 _GGUF_HEAD = 16 * 1024 * 1024
 _LARGEST_SMALL_FILE = 64 * 1024 * 1024
-_SMALL_FILES = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX)
+_SMALL_FILES = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX, eligible.MODULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
         if len(files) == 1 and files[0].path.lower().endswith(".gguf"):
             return await _fetch_gguf(order, repository, files[0], report)
         config = await _judge(repository)
-        recipe = _choose_recipe(order, config, repository.id)
+        recipe = _choose_recipe(order, config, repository)
         if recipe is None or order.compression.keep_source:  # compressing alone goes by the weights that there are
             await download.run((eligible.INDEX,))
             eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
@@ -137,16 +138,26 @@ async def _judge(repository: _Repository) -> dict[str, Any]:
                 f"{file.path} of {repository.id} has {figures.size(file.size)}, too much to be what its name says."
             )
             raise UnsupportedModel(problem, param="model")
-    await repository.download.run((eligible.CONFIG, eligible.TOKENIZER_CONFIG))
+    await repository.download.run((eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.MODULES))
     config = eligible.read_config(repository.content(eligible.CONFIG), repository.id)
-    eligible.require(config, repository.id)
+    modules = repository.content(eligible.MODULES)
+    eligible.require(config, repository.id, modules)
+    if modules is not None:
+        steps = [name for name in repository.names if name.endswith("/config.json")]
+        await repository.download.run((*steps, *eligible.OF_STEPS))
+        eligible.require_steps(repository.content, repository.id)
     eligible.require_tokenizer(repository.content(eligible.TOKENIZER_CONFIG), repository.names, repository.id)
     return config
 
 
-def _choose_recipe(order: Order, config: dict[str, Any], repo_id: str) -> Recipe | None:
-    """How to compress, None to take the files as they are. Raises InvalidInput where compressing cannot be done."""
+def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository) -> Recipe | None:
+    """How to compress, None to take the files as they are. Raises InvalidInput where compressing cannot be done.
+
+    An embedding model is small and its vectors lose by it, so it is compressed only where that was asked for.
+    """
     options = order.compression
+    if not options.explicit and embedding.kind_of(config, repository.content(eligible.MODULES)) == "embedding":
+        return None
     found = config.get("quantization") or config.get("quantization_config")
     if found is None and isinstance(config.get("text_config"), dict):
         found = config["text_config"].get("quantization_config")
@@ -156,7 +167,7 @@ def _choose_recipe(order: Order, config: dict[str, Any], repo_id: str) -> Recipe
         details = found if isinstance(found, dict) else {}
         how = f"{details['bits']}-bit" if "bits" in details else str(details.get("quant_method", "packed"))
         raise InvalidInput(
-            f"{repo_id} is quantized already ({how}); it cannot be compressed again.",
+            f"{repository.id} is quantized already ({how}); it cannot be compressed again.",
             hint="Leave --bits out to take it as it is, or name a repository with full precision.",
             param="--bits",
         )
@@ -175,14 +186,14 @@ async def _fetch_compressed(
     options, download = order.compression, repository.download
     compressor = Compressor(
         download,
-        {file.path: file.size for file in repository.files if file.path.endswith(".safetensors")},
+        {file.path: file.size for file in repository.files if is_weights(file.path)},
         repository.partial,
         commit=repository.snapshot.commit,
         recipe=recipe,
         keep_source=options.keep_source or options.measure,
         worker_cache=order.settings.worker_cache,
     )
-    rest = [name for name in repository.names if not name.endswith((".safetensors", ".index.json"))]
+    rest = [name for name in repository.names if not is_weights(name) and not name.endswith(".index.json")]
     for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
         report(Notice(text))
     if lost := await asyncio.to_thread(compressor.resume):
@@ -227,5 +238,6 @@ def _stored(files: tuple[Downloaded, ...]) -> tuple[StoredFile, ...]:
 
 def _link(source: Path, target: Path) -> None:
     """The same file under a second name; a model's files are never changed."""
+    target.parent.mkdir(exist_ok=True)
     target.unlink(missing_ok=True)
     target.hardlink_to(source)

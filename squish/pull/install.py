@@ -20,7 +20,7 @@ from squish.names import ModelId
 from squish.pull.events import Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
-from squish.pull.repository import is_model_file, is_model_gguf, is_safe_name
+from squish.pull.repository import is_model_file, is_model_gguf, is_safe_name, is_weights
 from squish.pull.sources import inside, is_gguf
 
 
@@ -57,8 +57,9 @@ async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snaps
 async def install_directory(order: Order, source: Path, report: Report) -> Installed:
     """Copy the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
     names = sorted(path.name for path in source.iterdir() if path.is_file())
-    taken = [name for name in names if is_model_file(name)]
-    if not any(name.endswith(".safetensors") for name in taken):
+    steps = sorted(path.relative_to(source).as_posix() for path in source.glob("[0-9]*_*/*") if path.is_file())
+    taken = [name for name in (*names, *steps) if is_model_file(name)]
+    if not any(is_weights(name) for name in taken):
         return await install_gguf(order, _single_gguf(source, names), report)
     if unsafe := [name for name in taken if not is_safe_name(name)]:
         shown = "".join(each if each.isprintable() else "?" for each in unsafe[0])[:60]
@@ -71,6 +72,7 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
         require_space(staging, total)
         for name, size in sizes.items():
             report(Progress("import", sum(each.size for each in copied), total))
+            (staging / name).parent.mkdir(exist_ok=True)
             digest = await in_thread(copy_file, files[name], staging / name)
             copied.append(StoredFile(name, size, digest))
         imported = await _inspect(order, staging, report)
@@ -149,6 +151,7 @@ async def _commit(
         installed_at=datetime.now(UTC),
         files=files,
         pulled=name or order.name,
+        kind=imported.kind,
     )
 
     def commit(stop: Event) -> Installed:  # a moment's work: it is not stopped half way, but waited for

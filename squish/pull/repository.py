@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from squish.errors import HubError, ModelNotFound, SquishError, UnsupportedModel
+from squish.format.embedding import is_folder
 from squish.hub.snapshot import HubFile, Snapshot
 from squish.models import recipes
 from squish.models.manifest import is_inside
@@ -18,6 +19,7 @@ from squish.text import clean
 
 # Weights and what a tokenizer needs. Never code (.py) and never pickles (.bin, .pt), which run code when loaded.
 _TAKEN = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "tokenizer*.txt", "merges.txt", "vocab.txt")
+_OF_STEPS = ("config.json", "model.safetensors")
 _LONGEST_NAME = 200  # bytes; a disk takes 255, and the parts of a download add to it
 _PART = re.compile(r"-\d{5}-of-(\d{5})$")
 # What lies beside a model in GGUF files of its own: the projector of a vision model, the statistics of a quantization.
@@ -45,8 +47,19 @@ class GgufVariant:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file at the top of a repository belongs to an MLX or safetensors model."""
-    return "/" not in name and not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _TAKEN)
+    """Whether a file of a repository belongs to an MLX or safetensors model.
+
+    It lies at the top, or is of a step by which an embedding model makes vectors: 2_Dense/model.safetensors.
+    """
+    folder, _, file = name.rpartition("/")
+    if folder:
+        return is_folder(folder) and file in _OF_STEPS
+    return not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _TAKEN)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights of the model itself, and not of a step after it."""
+    return "/" not in name and name.endswith(".safetensors")
 
 
 def is_model_gguf(name: str) -> bool:
@@ -61,7 +74,7 @@ def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     Raises UnsupportedModel, ModelNotFound (no such variant), HubError (a name that is not safe on a disk).
     """
     taken = tuple(file for file in snapshot.files if is_model_file(file.path))
-    weights = [file.path for file in taken if file.path.endswith(".safetensors")]
+    weights = [file.path for file in taken if is_weights(file.path)]
     whole = weights and (tag is None or recipes.from_tag(tag) is not None)
     chosen = _without_others(taken, weights) if whole else _choose_gguf(snapshot, tag)
     for file in chosen:

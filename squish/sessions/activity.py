@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from squish.errors import SquishError
 from squish.generation import (
     Accepted,
     Finished,
     GenerationEvent,
-    GenerationRequest,
     Loading,
     Prefill,
     Queued,
@@ -56,13 +55,26 @@ class RequestStatus:
         return self.state not in _ENDED
 
 
+class Traceable(Protocol):
+    """What a trace takes from a request."""
+
+    @property
+    def client(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+
 class Trace:
     """Follows one request. cancel: asks the engine to end it; clock gives seconds."""
 
     def __init__(
         self,
         id: int,
-        request: GenerationRequest,
+        request: Traceable,
         cancel: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -155,7 +167,7 @@ class Log:
         self._traces: list[Trace] = []
         self._next = 1
 
-    def begin(self, request: GenerationRequest, cancel: Callable[[], None]) -> Trace:
+    def begin(self, request: Traceable, cancel: Callable[[], None]) -> Trace:
         """A trace for a request that is about to be admitted."""
         ended = [trace for trace in self._traces if not trace.running]
         if len(ended) > KEPT:

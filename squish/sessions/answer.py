@@ -12,6 +12,7 @@ import msgspec
 
 from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
+from squish.ipc.frames import Generate
 from squish.sessions.activity import Log, Trace
 from squish.system.awake import awake
 
@@ -28,6 +29,7 @@ class Generation:
     def __init__(self, engine: Engine, request: GenerationRequest, log: Log | None = None) -> None:
         self.request = request
         self.rows = request.rows
+        self.keep_alive = request.keep_alive
         self.unfinished = set(range(self.rows))
         self.sent = False
         self.heard = False  # whether the worker has said anything of it
@@ -80,6 +82,10 @@ class Generation:
         if self._loading_since is not None:
             self._load += time.monotonic() - self._loading_since
             self._loading_since = None
+
+    def frame(self, id: int) -> Generate:
+        """What the worker is asked (for the engine)."""
+        return Generate(id, self.request.prompts, self.request.sampling)
 
     def put(self, event: GenerationEvent) -> None:
         """Hand over an event (for the engine)."""

@@ -16,10 +16,11 @@ from typing import Literal
 
 from squish.errors import EngineError, InvalidInput, LoadFailed, QueueFull, SquishError, WorkerDied
 from squish.generation import GenerationEvent, Loading, Prompt, Queued
-from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, Generate, Load, Loaded, Warned
+from squish.ipc.frames import Cancel, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.memory_limit import memory_limit
 from squish.ipc.process import Worker
-from squish.sessions.answer import Generation
+from squish.sessions.embedding import EmbeddingWork
+from squish.sessions.work import Work
 
 MAX_ROWS = 256
 _ATTEMPTS = 2
@@ -67,8 +68,8 @@ class Engine:
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the current one and those that still wait for their worker's end
         self._ids = count(1)
-        self._running: dict[int, Generation] = {}
-        self._waiting: deque[Generation] = deque()
+        self._running: dict[int, Work] = {}
+        self._waiting: deque[Work] = deque()
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._became_ready: list[asyncio.Future[Loaded]] = []
@@ -123,34 +124,34 @@ class Engine:
     def pid(self) -> int | None:
         return self._worker.pid if self._worker else None
 
-    def admit(self, generation: Generation) -> None:
+    def admit(self, work: Work) -> None:
         """Give a request a place, or a place in the queue. Raises QueueFull or InvalidInput; never waits."""
-        if not 1 <= generation.rows <= MAX_ROWS:
-            raise InvalidInput(f"A request has 1 to {MAX_ROWS} prompts, not {generation.rows}.", param="prompt")
-        if not self._waiting and self._has_place(generation):
-            self._start(generation)
+        if not 1 <= work.rows <= MAX_ROWS:
+            raise InvalidInput(f"A request has 1 to {MAX_ROWS} prompts, not {work.rows}.", param="prompt")
+        if not self._waiting and self._has_place(work):
+            self._start(work)
         elif len(self._waiting) < self._limits.max_queue:
-            self._waiting.append(generation)
-            generation.put(Queued(len(self._waiting)))
+            self._waiting.append(work)
+            work.put(Queued(len(self._waiting)))
         else:
             raise QueueFull(
                 f"{len(self._waiting)} requests wait for this model already.", hint="Try again in a few seconds."
             )
 
-    def cancel(self, generation: Generation) -> None:
+    def cancel(self, work: Work) -> None:
         """Take a request out, wherever it is. Its place is free when the worker has confirmed it."""
-        if generation in self._waiting:
-            self._waiting.remove(generation)
-            generation.finish_unsent()
+        if work in self._waiting:
+            self._waiting.remove(work)
+            work.finish_unsent()
             self._announce_positions()
             return
         for request, running in self._running.items():
-            if running is generation:
-                if generation.sent and self._worker:
-                    generation.cancelled = True
+            if running is work:
+                if work.sent and self._worker:
+                    work.cancelled = True
                     self._worker.send(Cancel(request))
                 else:
-                    generation.finish_unsent()
+                    work.finish_unsent()
                     self._release(request)
                 return
 
@@ -194,26 +195,26 @@ class Engine:
             self._task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _has_place(self, generation: Generation) -> bool:
+    def _has_place(self, work: Work) -> bool:
         rows = sum(running.rows for running in self._running.values())
-        return rows == 0 or rows + generation.rows <= self._limits.max_concurrency
+        return rows == 0 or rows + work.rows <= self._limits.max_concurrency
 
-    def _start(self, generation: Generation) -> None:
+    def _start(self, work: Work) -> None:
         self._stop_idle_timer()
         request = next(self._ids)
-        self._running[request] = generation
-        if generation.request.keep_alive is not None:
-            self._keep_alive = generation.request.keep_alive
+        self._running[request] = work
+        if work.keep_alive is not None:
+            self._keep_alive = work.keep_alive
         if self.loaded and self._worker:
-            self._send(request, generation)
+            self._send(request, work)
         else:
-            generation.put(Loading())
+            work.put(Loading())
             self._ensure_worker()
 
-    def _send(self, request: int, generation: Generation) -> None:
+    def _send(self, request: int, work: Work) -> None:
         assert self._worker is not None
-        generation.begin()
-        self._worker.send(Generate(request, generation.request.prompts, generation.request.sampling))
+        work.begin()
+        self._worker.send(work.frame(request))
 
     def _ensure_worker(self) -> None:
         if self._task is None:
@@ -260,6 +261,10 @@ class Engine:
                 case Events(items=items):
                     for request, event in items:
                         self._on_event(request, event)
+                case Embedded(request=request, embeddings=embeddings):
+                    if isinstance(work := self._running.get(request), EmbeddingWork):
+                        work.finish(embeddings)
+                        self._release(request)
                 case Warned(message=message):
                     self._warn(message)
                 case Counted(request=request, tokens=tokens):
@@ -269,8 +274,8 @@ class Engine:
                 case Failed(request=int() as request, failure=failure) if request in self._counting:
                     self._settle_count(request, failure.to_error())
                 case Failed(request=int() as request, failure=failure):
-                    if generation := self._running.get(request):
-                        generation.fail(failure.to_error())
+                    if work := self._running.get(request):
+                        work.fail(failure.to_error())
                         self._release(request)
 
     def _settle_count(self, request: int, outcome: tuple[int, ...] | SquishError | None) -> None:
@@ -289,18 +294,18 @@ class Engine:
             if not ready.done():
                 ready.set_result(loaded)
         self._became_ready.clear()
-        for request, generation in list(self._running.items()):
-            self._send(request, generation)
+        for request, work in list(self._running.items()):
+            self._send(request, work)
         self._pump()
         self._after_load()
 
     def _on_event(self, request: int, event: GenerationEvent) -> None:
-        generation = self._running.get(request)
-        if generation is None:
+        work = self._running.get(request)
+        if work is None:
             return
-        generation.heard = True
-        generation.put(event)
-        if not generation.unfinished:
+        work.heard = True
+        work.put(event)
+        if not work.unfinished:
             self._release(request)
 
     def _release(self, request: int) -> None:
@@ -324,8 +329,8 @@ class Engine:
             self._start_idle_timer()
 
     def _announce_positions(self) -> None:
-        for position, generation in enumerate(self._waiting, 1):
-            generation.put(Queued(position))
+        for position, work in enumerate(self._waiting, 1):
+            work.put(Queued(position))
 
     def _worker_failed(self, error: SquishError) -> None:
         """Fail what the worker held. Who still waits gets a new worker, unless the model could not even be loaded."""
@@ -341,20 +346,20 @@ class Engine:
     def _ask_again(self, error: SquishError) -> None:
         """Requests of which a dead worker has said nothing go to a new one, once: it may have been dead before."""
         unheard = [each for each in self._running.items() if not each[1].heard and each[1].attempts < _ATTEMPTS]
-        for request, generation in reversed(unheard):
+        for request, work in reversed(unheard):
             del self._running[request]
-            if generation.cancelled:
-                generation.finish_unsent()
+            if work.cancelled:
+                work.finish_unsent()
             else:
-                generation.sent = False
-                self._waiting.appendleft(generation)
+                work.sent = False
+                self._waiting.appendleft(work)
         if unheard:
             self._warn(f"{error.message} Requests that it had not begun go to a new one.")
 
     def _fail_running(self, error: SquishError) -> None:
         running, self._running = self._running, {}
-        for generation in running.values():
-            generation.fail(error)
+        for work in running.values():
+            work.fail(error)
 
     def _fail_all(self, error: SquishError) -> None:
         self._fail_running(error)

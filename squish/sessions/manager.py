@@ -9,12 +9,14 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from squish.config.settings import Settings
-from squish.errors import EngineError
+from squish.embeddings import EmbeddingRequest, Embeddings
+from squish.errors import EngineError, InvalidInput
+from squish.format.embedding import ModelKind
 from squish.generation import GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
@@ -23,10 +25,13 @@ from squish.models.manifest import Installed
 from squish.models.store import Store
 from squish.sessions.activity import Log, RequestStatus
 from squish.sessions.answer import Generation
+from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.engine import Engine, Limits
 from squish.system.host import HOST
 
 logger = logging.getLogger("squish.sessions")
+
+Request = TypeVar("Request", GenerationRequest, EmbeddingRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,41 @@ class SessionManager:
     def generate(self, request: GenerationRequest) -> Generation:
         """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
 
-        Raises ModelNotFound.
+        Raises ModelNotFound, and InvalidInput where the model answers nothing.
         """
-        installed = self._store.find(request.model)
+        installed = self._of_kind("chat", request.model)
+        return Generation(self._engine(installed), self._settled(request, installed), self._log)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The vectors of a request's texts. Cancelling the wait cancels the request.
+
+        Raises ModelNotFound, QueueFull, InvalidInput (also where the model makes no vectors), ContextLengthExceeded,
+        and what loading meets.
+        """
+        installed = self._of_kind("embedding", request.model)
+        async with EmbeddingWork(self._engine(installed), self._settled(request, installed), self._log) as embedding:
+            return await embedding.result()
+
+    def _of_kind(self, kind: ModelKind, name: str) -> Installed:
+        """An installed model that does what is asked for. Raises ModelNotFound, InvalidInput."""
+        installed = self._store.find(name)
+        if installed.manifest.kind == kind:
+            return installed
+        id = installed.manifest.id
+        if kind == "chat":
+            problem = f"{id} is an embedding model: it turns texts into vectors, and writes no answers."
+            hint = f"Its vectors: squish embed {id} TEXT, or POST /v1/embeddings."
+        else:
+            problem = f"{id} is not an embedding model: it writes answers, and makes no vectors of texts."
+            hint = "`squish list` shows which models are."
+        raise InvalidInput(problem, hint=hint, param="model")
+
+    def _settled(self, request: Request, installed: Installed) -> Request:
+        """The request with the model's id, and with the keep-alive that it did not name."""
         id, keep_alive = installed.manifest.id, request.keep_alive
         if keep_alive is None:  # then it is not what the request before this one asked for
             keep_alive = self._limits_of(id).keep_alive
-        request = msgspec.structs.replace(request, model=id, keep_alive=keep_alive)
-        return Generation(self._engine(installed), request, self._log)
+        return msgspec.structs.replace(request, model=id, keep_alive=keep_alive)
 
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""

@@ -23,6 +23,7 @@ from squish.ipc.frames import (
     Alive,
     Cancel,
     CountTokens,
+    Embed,
     Failed,
     Generate,
     ImportGguf,
@@ -40,7 +41,9 @@ from squish.worker.connection import FrameSocket
 
 if TYPE_CHECKING:
     from squish.worker.cpu.blas import BlasReport
+    from squish.worker.cpu.install import CpuEngine
     from squish.worker.disk import DiskTier
+    from squish.worker.embedding.intake import TextIntake
     from squish.worker.intake import Intake
     from squish.worker.tokenizer.facts import Shelf
 
@@ -78,7 +81,8 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
     _start(channel, "heartbeat", lambda: _beat(channel))
     match channel.receive():
         case Load() as load:
-            _serve(channel, load, report, cache_dir, shelf)
+            serve = _embed if _makes_vectors(Path(load.path)) else _serve
+            serve(channel, load, report, cache_dir, shelf)
         case (ImportGguf() | InspectModel() | QuantizeShards() | MeasurePerplexity()) as job:
             from squish.worker.jobs import convert
 
@@ -95,8 +99,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
-    from squish.worker.cpu.install import compiles_first, install, prepare_model
-    from squish.worker.hold import hold
+    from squish.worker.cpu.install import prepare_model
     from squish.worker.intake import Intake
     from squish.worker.load import load as load_model
     from squish.worker.prefix import PrefixCache
@@ -106,10 +109,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
     _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
-    hold(Path(load.path))
-    if compiles_first(cache_dir):
-        channel.send(Warned("Compiling the CPU engine for this machine: once, about half a minute."))
-    engine = install(report, cache_dir, load.cpu_precision)
+    engine = _engine(channel, load, report, cache_dir)
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
     exact = prepare_model(loaded.model)
     if load.wire_weights:
@@ -125,6 +125,48 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     prefix = PrefixCache(budget, layers, disk, exact=exact, pressure=HOST.pressure)
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
     mx.clear_streams()  # without it the process may abort while it exits
+
+
+def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
+    import mlx.core as mx
+
+    from squish.worker.embedding.intake import TextEncoder, TextInbox, TextIntake
+    from squish.worker.embedding.loading import load as load_model
+    from squish.worker.embedding.runner import VectorRunner
+
+    inbox: TextInbox = queue.SimpleQueue()
+    intake = TextIntake(inbox, channel.send)
+    _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(None)))
+    engine = _engine(channel, load, report, cache_dir)
+    loaded = load_model(Path(load.path), shelf, exact=engine.precision == "float32")
+    encoder = TextEncoder(loaded)
+    _start(channel, "tokenizer", lambda: intake.run(encoder))
+    backend = f"{loaded.dtype}, {engine.summary}"
+    channel.send(Loaded(loaded.longest, loaded.weights_bytes, backend, engine.warnings))
+    VectorRunner(loaded.embedder, inbox, channel.send).run()
+    mx.clear_streams()
+
+
+def _engine(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path) -> CpuEngine:
+    """What computes, once nobody else may delete the model."""
+    from squish.worker.cpu.install import compiles_first, install
+    from squish.worker.hold import hold
+
+    hold(Path(load.path))
+    if compiles_first(cache_dir):
+        channel.send(Warned("Compiling the CPU engine for this machine: once, about half a minute."))
+    return install(report, cache_dir, load.cpu_precision)
+
+
+def _makes_vectors(model: Path) -> bool:
+    """Whether a directory holds an embedding model; one that cannot be read is for loading to refuse."""
+    from squish.format.model_directory import display_name, read_config
+    from squish.worker.model_files import kind_of
+
+    try:
+        return kind_of(model, read_config(model, display_name(model))) == "embedding"
+    except SquishError:
+        return False
 
 
 def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str], None]) -> DiskTier | None:
@@ -168,10 +210,10 @@ def _beat(channel: FrameSocket) -> None:
         time.sleep(HEARTBEAT)
 
 
-def _read(channel: FrameSocket, intake: Intake | None, stop: Callable[[], None]) -> None:
+def _read(channel: FrameSocket, intake: Intake | TextIntake | None, stop: Callable[[], None]) -> None:
     """The reader thread: hands frames on until the socket closes; then ends the main thread, or else the process."""
     while (frame := channel.receive()) is not None:
-        if intake and isinstance(frame, Generate | CountTokens):
+        if intake and isinstance(frame, Generate | CountTokens | Embed):
             intake.take(frame)
         elif intake and isinstance(frame, Cancel):
             intake.cancel(frame)

@@ -12,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from squish.errors import SquishError
+from squish.errors import InvalidInput, SquishError
 from squish.generation import Accepted, ChatPrompt, Finished, Prompt, TextPrompt, Timings, Usage
-from squish.ipc.frames import Cancel, Counted, CountTokens, Events, Failed, FromWorker, Generate, WireError
+from squish.ipc.frames import Cancel, Counted, CountTokens, Embed, Events, Failed, FromWorker, Generate, WireError
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
 
 _LONG = 1 << 17  # characters; tokenizing so many takes about as long as a step of the batch
+
+_NO_VECTORS = "This model writes answers, and makes no vectors of texts."
 
 _Lane = queue.SimpleQueue[tuple[Generate | CountTokens, float]]
 
@@ -38,7 +40,10 @@ class Intake:
         self._lock = threading.Lock()
         self._pending: dict[int, int] = {}  # the rows of each request that has not reached the runner
 
-    def take(self, frame: Generate | CountTokens) -> None:
+    def take(self, frame: Generate | CountTokens | Embed) -> None:
+        if isinstance(frame, Embed):
+            self._send(Failed(frame.request, WireError.of(InvalidInput(_NO_VECTORS, param="model"))))
+            return
         if isinstance(frame, Generate):
             with self._lock:
                 self._pending[frame.request] = len(frame.prompts) * frame.sampling.n

@@ -8,7 +8,7 @@ parameter). It never runs code that a model brings, and knows nothing of request
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from mlx_lm.utils import load_model
+from mlx_lm.utils import _get_classes, load_model
 
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
@@ -36,6 +36,7 @@ from squish.worker.tokenizer.opening import open_tokenizer
 
 # Parameters are read, converted and freed this much at a time.
 _SLICE = 64 << 20
+Classes = Callable[[dict[str, Any]], tuple[Any, Any]]
 _PLAIN = {QuantizedLinear: Linear, QuantizedEmbedding: Embedding, QuantizedSwitchLinear: SwitchLinear}
 
 
@@ -71,14 +72,14 @@ def load(
     memory.limits()
     config, model, tokenizer = _opened(path, shelf)
     available = memory_limit if memory_limit is not None else memory.room()
-    dtype = _place(model, path, available, exact)
+    dtype = place(model, path, available, exact)
     memory.give_back()
     text_config = config.get("text_config", config)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         config=MappingProxyType(config),
-        weights_bytes=_nbytes(model),
+        weights_bytes=nbytes(model),
         dtype=dtype,
         context_length=context_length(config),
         vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
@@ -98,16 +99,16 @@ def check(path: Path, shelf: Shelf | None = None) -> dict[str, Any]:
 def _opened(path: Path, shelf: Shelf | None) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
     config = read_config(path)
     require_directory(path, display_name(path))
-    model = _build(path, config)
+    model = build(path, config)
     eos = config.get("eos_token_id")
-    return config, model, _load_tokenizer(path, [eos] if isinstance(eos, int) else eos, shelf)
+    return config, model, tokenizer_of(path, [eos] if isinstance(eos, int) else eos, shelf)
 
 
-def _build(path: Path, config: dict[str, Any]) -> Module:
-    """The model with its parameters still on disk."""
+def build(path: Path, config: dict[str, Any], classes: Classes = _get_classes) -> Module:
+    """The model with its parameters still on disk. classes: the architecture's, and that of its arguments."""
     try:
         with given(config):
-            model, _ = load_model(path, lazy=True)
+            model, _ = load_model(path, lazy=True, get_model_classes=classes)
     except (ImportError, SystemExit) as error:  # mlx-lm's olmo ends the process where a package is missing
         reason = "it needs a package that mlx-lm does not bring" if isinstance(error, SystemExit) else error
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {reason}.") from error
@@ -117,7 +118,8 @@ def _build(path: Path, config: dict[str, Any]) -> Module:
     return model
 
 
-def _load_tokenizer(path: Path, eos: list[int] | None, shelf: Shelf | None) -> TokenizerWrapper:
+def tokenizer_of(path: Path, eos: list[int] | None, shelf: Shelf | None) -> TokenizerWrapper:
+    """The tokenizer in a directory. Raises UnsupportedModel, CorruptModel."""
     try:
         return cast(TokenizerWrapper, open_tokenizer(path, eos, shelf))
     except Exception as error:  # the Rust tokenizer library raises nothing narrower for a file that it cannot use
@@ -133,14 +135,17 @@ def _load_tokenizer(path: Path, eos: list[int] | None, shelf: Shelf | None) -> T
 # ---- into memory
 
 
-def _place(model: Module, path: Path, available: int, exact: bool) -> str:
-    """Bring the parameters into memory, in the format for this device; says which."""
+def place(model: Module, path: Path, available: int, exact: bool) -> str:
+    """Bring the parameters into memory, in the format for this device; says which. path: of the model, for errors.
+
+    available: bytes that they may take; exact: as for `load`. Raises LoadFailed.
+    """
     on_cpu = device.on_cpu()
     packing = on_cpu and extension.module() is not None
     quantized = any(isinstance(module, tuple(_PLAIN)) for _, module in _modules(model))
     stored = "quantized as stored" if quantized else "as stored"
     if not on_cpu:
-        needed, unpack, policy = _nbytes(model), False, stored
+        needed, unpack, policy = nbytes(model), False, stored
     else:
         needed, unpack = _bytes_on_cpu(model, packing, unpack=True), True
         if quantized and needed > available:
@@ -244,7 +249,8 @@ def _arrays(model: Any) -> list[mx.array]:
     return [array for _, array in cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))]
 
 
-def _nbytes(model: Module) -> int:
+def nbytes(model: Module) -> int:
+    """Bytes of the parameters."""
     return sum(array.nbytes for array in _arrays(model))
 
 

@@ -15,13 +15,19 @@ from typing import Any
 import mlx_lm.utils
 
 from squish.errors import CorruptModel
-from squish.format import model_directory
+from squish.format import embedding, model_directory
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """config.json as the architecture's code reads it. Raises CorruptModel, UnsupportedModel."""
     name = model_directory.display_name(path)
-    return model_directory.require_config(model_directory.read_config(path, name), name, _tensors(path))
+    config, modules = model_directory.read_config(path, name), embedding.reader(path)(embedding.MODULES)
+    return model_directory.require_config(config, name, _tensors(path), modules)
+
+
+def kind_of(path: Path, config: dict[str, Any]) -> embedding.ModelKind:
+    """Whether a directory with this config.json holds an embedding model."""
+    return embedding.kind_of(config, embedding.reader(path)(embedding.MODULES))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ Rope = dict[str, Any]
 
 def shared() -> list[str]:
     """Every model_type that transformers writes and mlx-lm runs."""
-    return sorted(architectures.supported() & set(_mapping()) - _OTHERS)
+    return sorted(architectures.supported() & set(_mapping()) - _OTHERS - architectures.ENCODERS)
 
 
 def _mapping() -> Any:

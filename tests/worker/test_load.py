@@ -167,7 +167,7 @@ DAMAGE: list[tuple[Callable[[Path], object], type[SquishError], str | None, str]
     (edit_json("config.json", num_hidden_layers=3), CorruptModel, None, "Missing"),
     (name_a_shard_elsewhere, CorruptModel, "model.safetensors.index.json", "cannot be read"),
     (edit_json("config.json", model_type="zebra"), UnsupportedModel, "config.json", "'zebra'"),
-    (edit_json("config.json", model_type="../evil"), UnsupportedModel, "config.json", "not one that mlx-lm runs"),
+    (edit_json("config.json", model_type="../evil"), UnsupportedModel, "config.json", "not one that Squish runs"),
     (
         edit_json("config.json", model_type="zebra", auto_map={"A": "b.C"}),
         UnsupportedModel,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squish.format import safetensors
+from squish.format import model_directory, safetensors
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
 from squish.ipc.frames import (
@@ -28,6 +28,7 @@ from squish.ipc.frames import (
 )
 from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
 from squish.worker.load import check
+from squish.worker.model_files import kind_of
 from squish.worker.tokenizer.facts import Shelf
 
 _FEW = 1 / 20
@@ -68,13 +69,22 @@ def _imported(found: GgufImport) -> Imported:
 
 def inspect(path: Path, shelf: Shelf | None = None) -> Imported:
     """What the MLX model in this directory is. Raises what loading it would raise, but for want of memory."""
-    config = check(path, shelf)
+    kind = kind_of(path, model_directory.read_config(path, display_name(path)))
+    if kind == "embedding":
+        from squish.worker.embedding import loading
+
+        config, recipe = loading.check(path, shelf)
+        context = loading.longest(config, recipe)
+    else:
+        config = check(path, shelf)
+        context = context_length(config)
     found = _weights(path, config)
     return Imported(
         architecture=str(config["model_type"]),
         quantization=_quantization(config, found) or found.dtype,
-        context_length=context_length(config),
+        context_length=context,
         parameters=found.parameters,
+        kind=kind,
     )
 
 

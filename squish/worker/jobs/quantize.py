@@ -30,7 +30,7 @@ from squish.files import NoLocks, lock, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
 from squish.worker.jobs.graph import dependencies
-from squish.worker.model_files import MISFITS, mismatch, read_config
+from squish.worker.model_files import MISFITS, kind_of, mismatch, read_config
 
 Progress = Callable[[str, float], None]
 
@@ -159,7 +159,7 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
     """The parameters of the compressed model, unevaluated, and its config.json."""
     config = read_config(source)
     try:
-        model_class, arguments = _get_classes(config)
+        model_class, arguments = _classes(source, config)
         model = model_class(arguments.from_dict(config))
         sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
         model.load_weights(list(sanitized.items()), strict=True)
@@ -184,6 +184,15 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
             param="--group-size",
         )
     return params, config
+
+
+def _classes(source: Path, config: dict[str, Any]) -> tuple[Any, Any]:
+    if kind_of(source, config) == "embedding":
+        from squish.worker.embedding import loading
+
+        return loading.classes(config)
+    model_class, arguments = _get_classes(config)
+    return model_class, arguments
 
 
 def _cast(model: Any, config: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Embedding models in the worker."""
