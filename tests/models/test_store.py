@@ -68,6 +68,15 @@ def test_a_catalog_name_without_a_tag_means_the_default(store: Store) -> None:
     assert store.find("smollm2").manifest.id == ID
 
 
+@pytest.mark.parametrize("id", [ID, "mine", "org/repo", "other:latest"])
+def test_latest_is_the_same_as_no_tag(store: Store, id: str) -> None:
+    install(store, id)
+    name = "smollm2" if id == ID else id.removesuffix(":latest")
+    assert store.find(f"{name}:latest").manifest.id == id
+    with pytest.raises(ModelNotFound):
+        store.find(f"{name}:newest")
+
+
 def test_a_path_means_the_model_imported_from_it(store: Store, tmp_path: Path) -> None:
     install(store, "x", source=f"file:{tmp_path}/x.gguf")
     assert store.find(f"{tmp_path}/x.gguf").manifest.id == "x"

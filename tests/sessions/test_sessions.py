@@ -236,6 +236,24 @@ async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -
         assert generation.request.keep_alive == 7
 
 
+async def test_how_long_a_model_stays_can_be_said_without_a_request(runtime: Runtime) -> None:
+    runtime.sessions.keep(MODEL, 0)  # it is not loaded, so that this is nothing
+    await runtime.sessions.load(MODEL)
+    [status] = runtime.sessions.status()
+    assert status.unloads_in is not None
+    assert 0 < status.unloads_in <= runtime.settings.keep_alive
+    runtime.sessions.keep(MODEL, -1)
+    assert runtime.sessions.status()[0].unloads_in is None
+    async with runtime.sessions.generate(LONG) as generation:
+        runtime.sessions.keep(MODEL, 0)  # which waits for the request
+        async for event in generation:
+            if isinstance(event, TextDelta):
+                break
+        assert runtime.sessions.status()[0].state == "ready"
+    while runtime.sessions.status():
+        await asyncio.sleep(0.01)
+
+
 async def test_a_model_has_its_own_time_to_stay(real_settings: Settings) -> None:
     own = replace(real_settings, keep_alive=-1, model_keep_alive=((MODEL, 0.0), ("other:1b", 5.0)))
     async with Runtime(own) as runtime:

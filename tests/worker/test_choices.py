@@ -155,6 +155,31 @@ def test_the_repetition_penalty_sees_the_cached_part_of_the_prompt() -> None:
     assert answer(bench.run(prepared(3, prompt, sampling=likes))[3]) == "w5"
 
 
+def test_a_repetition_penalty_can_look_back_on_the_latest_tokens_only() -> None:
+    params = SamplingParams(repetition_penalty=2.0, repetition_window=3)
+    made = edits_of(params, [1, 2, 3, 4, 4])
+    assert made
+
+    def penalized() -> set[int]:
+        row = np.ones(10, dtype=np.float32)
+        made.numpy(row)
+        assert np.array_equal(row, np.array(made.mlx(mx.array(np.ones((1, 10), dtype=np.float32))))[0])
+        return set(np.flatnonzero(row < 1).tolist())
+
+    seen = [penalized()]
+    for token in (5, 6, 4, 3):
+        made.take(token)
+        seen.append(penalized())
+    assert seen == [{3, 4}, {4, 5}, {4, 5, 6}, {4, 5, 6}, {3, 4, 6}]
+    whole = edits_of(SamplingParams(repetition_penalty=2.0), [1, 2, 3])
+    assert whole
+    for token in (5, 6, 7):
+        whole.take(token)
+    row = np.ones(10, dtype=np.float32)
+    whole.numpy(row)
+    assert set(np.flatnonzero(row < 1).tolist()) == {1, 2, 3, 5, 6, 7}
+
+
 def test_both_backends_edit_logits_alike() -> None:
     params = SamplingParams(
         repetition_penalty=1.5,
@@ -272,6 +297,7 @@ def test_log_probabilities_wait_for_text_that_is_held_back(stop: str) -> None:
         ({"n": 0}, "n"),
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"repetition_window": -1}, "repetition_window"),
         ({"presence_penalty": 2.5}, "presence_penalty"),
         ({"frequency_penalty": math.nan}, "frequency_penalty"),
         ({"logit_bias": ((1, 101.0),)}, "logit_bias"),

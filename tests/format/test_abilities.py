@@ -1,0 +1,62 @@
+"""What a model can do, judged without loading it: the same that mlx-lm finds when it opens the tokenizer."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from squish.format.abilities import judge
+
+MARKS = [
+    "<minimax:tool_call>", "<|tool_call><tool_call|>", "<|tool_call>", "<start_function_call>", "<longcat_tool_call>",
+    "<arg_key>",
+    "<|tool_list_start|>", "<|tool_call_start|>", "<tool_call>\\n<function=", "<tool_call>\n<function=",
+    "<|tool_calls_section_begin|>", '<function name="a"><param name="b">', '<function name="', "[TOOL_CALLS]",
+    "<atem:function_calls>", "<tool_call>{{ tool_call.name }}", "<tool_call>", "tools", "",
+]  # fmt: skip
+VOCABULARIES = [
+    [], ["<think>", "</think>"], ["<think>"], ["<longcat_think>", "</longcat_think>"],
+    ["<|think:start|>", "<|think:end|>"],
+    ["<|channel>", "<channel|>"], ["<|tool_call_start|>", "<|tool_call_end|>"],
+]  # fmt: skip
+
+
+def vocabulary(tokens: list[str]) -> bytes:
+    return json.dumps({"added_tokens": [{"content": token} for token in tokens]}).encode()
+
+
+def opened(template: str, tokens: list[str]) -> Any:
+    """As much of a tokenizer as mlx-lm looks at."""
+    return SimpleNamespace(
+        chat_template=template,
+        get_vocab=lambda: {token: at for at, token in enumerate(tokens)},
+        encode=lambda text, add_special_tokens=True: [0],
+    )
+
+
+@pytest.mark.parametrize("template", MARKS)
+@pytest.mark.parametrize("tokens", VOCABULARIES, ids=str)
+def test_tools_as_mlx_lm_finds_them(template: str, tokens: list[str]) -> None:
+    from mlx_lm import tokenizer_utils
+
+    theirs = tokenizer_utils._infer_tool_parser(opened(template, tokens)) is not None
+    assert judge(template, vocabulary(tokens)).tools is theirs
+
+
+@pytest.mark.parametrize("tokens", VOCABULARIES, ids=str)
+def test_thoughts_as_mlx_lm_finds_them(tokens: list[str]) -> None:
+    from mlx_lm import tokenizer_utils
+
+    theirs = tokenizer_utils._infer_thinking(opened("", tokens))[0] is not None
+    template = "{% if enable_thinking %}" + "".join(tokens)
+    assert judge(template, vocabulary(tokens)).thinking is theirs
+
+
+def test_a_model_that_never_thinks_and_one_that_always_does() -> None:
+    leftover = judge("{{ messages }}", vocabulary(["<think>", "</think>"]))  # in the vocabulary, not in the template
+    assert not leftover.thinking
+    assert judge("<|start|>assistant<|channel|>analysis", b"{}").thinking
+    assert judge(None, vocabulary(["<|tool_call_start|>", "<|tool_call_end|>"])) == judge(None, b"")
