@@ -34,6 +34,10 @@ def render(tokenizer: Any, prompt: ChatPrompt) -> str:
         message = "This model always thinks; how much is all that can be chosen."
         raise InvalidInput(message, hint="Use reasoning_effort: low.", param="reasoning_effort")
     offered = tools.for_template(tools.offered(prompt, tokenizer))
+    if any(message.role == "system" for message in prompt.messages[1:]) and not _keeps_order(
+        tokenizer, prompt, offered
+    ):
+        prompt = replace(prompt, messages=_without_late_systems(prompt.messages))
     try:
         text = _applied(tokenizer, prompt, offered)
     except Exception as error:  # a program of the model's: it fails with whatever programs fail with
@@ -65,6 +69,37 @@ def _applied(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]]) 
         **extra,
     )
     return text
+
+
+def _keeps_order(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]]) -> bool:
+    """Whether the template shows what a system says later where it says it. Many know one system message, the first:
+    they fail, leave the others out, or move them to the beginning, where each would change all that follows."""
+    try:
+        text, at = _applied(tokenizer, prompt, offered), 0
+    except Exception:  # noqa: BLE001 - as in render
+        return False
+    for i, message in enumerate(prompt.messages):
+        shown = message.content.strip()
+        found = text.find(shown, at)
+        if found >= 0:
+            at = found + len(shown)
+        elif i > 0 and message.role == "system":
+            return False
+    return True
+
+
+def _without_late_systems(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What a system says later as the user's words, or behind what a tool gave back: templates want speakers to take
+    turns."""
+    found: list[Message] = []
+    for message in messages:
+        before = found[-1] if found else None
+        late = before is not None and message.role == "system"
+        if before and before.role in ("user", "tool") and (late or message.role == before.role == "user"):
+            found[-1] = replace(before, content=f"{before.content}\n\n{message.content}")
+        else:
+            found.append(Message("user", message.content) if late else message)
+    return tuple(found)
 
 
 def _without_thoughts(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]], text: str) -> str:

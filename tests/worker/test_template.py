@@ -114,3 +114,33 @@ def test_a_model_that_always_thinks_is_not_switched_off_in_silence() -> None:
         template.render(always, ChatPrompt((HI,), thinking=False))
     assert raised.value.param == "reasoning_effort"
     assert template.render(always, ChatPrompt((HI,), thinking=False, effort="low")).startswith("Ulow")
+
+
+STRICT = """\
+{%- for message in messages -%}
+{%- if message.role == 'system' and not loop.first %}{{ raise_exception('one system message') }}{% endif -%}
+{{ message.role }}:{{ message.content }}|{%- endfor -%}"""
+HOISTING = """\
+{%- for message in messages if message.role == 'system' -%}{{ message.content }}|{%- endfor -%}
+{%- for message in messages if message.role != 'system' -%}{{ message.role }}:{{ message.content }}|{%- endfor -%}"""
+FORGETFUL = """\
+{%- for message in messages -%}{%- if message.role != 'system' or loop.first -%}
+{{ message.role }}:{{ message.content }}|{%- endif -%}{%- endfor -%}"""
+WILLING = "{%- for message in messages -%}{{ message.role }}:{{ message.content }}|{%- endfor -%}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (WILLING, "system:S|user:Hi|assistant:A|system:late|user:Hi|tool:x|system:later|"),
+        (STRICT, "system:S|user:Hi|assistant:A|user:late\n\nHi|tool:x\n\nlater|"),
+        (HOISTING, "S|user:Hi|assistant:A|user:late\n\nHi|tool:x\n\nlater|"),
+        (FORGETFUL, "system:S|user:Hi|assistant:A|user:late\n\nHi|tool:x\n\nlater|"),
+    ],
+)
+def test_what_a_system_says_later_stays_where_it_is_said(text: str, shown: str) -> None:
+    system, late, later = Message("system", "S"), Message("system", "late"), Message("system", "later")
+    messages = (system, HI, Message("assistant", "A"), late, HI, Message("tool", "x", (), "1", "f"), later)
+    assert template.render(with_template(text), ChatPrompt(messages)) == shown
+    cut = template.render(with_template(text), ChatPrompt(messages[:3]))
+    assert shown.startswith(cut), "what follows changes nothing of what came before"

@@ -14,11 +14,8 @@ from squish.generation import ChatPrompt, GenerationRequest, Message, ResponseFo
 
 HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 CALLED = {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}}]}
-TOOL = {
-    "name": "f",
-    "description": "Does.",
-    "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
-}
+ARGUMENTS = {"type": "object", "properties": {"a": {"type": "integer"}}}
+TOOL = {"name": "f", "description": "Does.", "input_schema": ARGUMENTS}
 SCHEMA = '{"type":"object","properties":{"a":{"type":"integer"}}}'
 THINKS: list[tuple[dict[str, Any], bool | None]] = [
     ({"type": "enabled", "budget_tokens": 2000}, True),
