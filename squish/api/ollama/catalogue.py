@@ -124,7 +124,7 @@ def shown(installed: Installed, config: Mapping[str, Any], able: Abilities, temp
         template=template or "",
         details=details(manifest),
         model_info=_model_info(manifest, config),
-        capabilities=_capabilities(able),
+        capabilities=["embedding"] if manifest.kind == "embedding" else _capabilities(able),
         modified_at=manifest.installed_at,
     )
 

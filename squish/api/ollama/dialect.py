@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Route
-from squish.api.ollama import catalogue, changes, translate
+from squish.api.ollama import catalogue, changes, embedding, translate
+from squish.api.ollama.embedding import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest, EmbedResponse
 from squish.api.ollama.errors import ErrorLine, error_line
 from squish.api.ollama.requests import ChatRequest, CopyRequest, GenerateRequest, NamedModel, PullRequest
 from squish.api.ollama.responses import (
@@ -71,6 +72,15 @@ _OPERATIONS = (
         GenerateRequest,
         _lines("GenerateResponse"),
     ),
+    Operation("POST", "/api/embed", "ollamaEmbed", "Vectors of texts.", EmbedResponse, EmbedRequest),
+    Operation(
+        "POST",
+        "/api/embeddings",
+        "ollamaEmbeddings",
+        "The vector of one text, for older clients.",
+        EmbeddingsResponse,
+        EmbeddingsRequest,
+    ),
     Operation("POST", "/api/pull", "ollamaPull", "Install a model.", Progress, PullRequest, _lines("Progress")),
     Operation("POST", "/api/copy", "ollamaCopy", "Give a model a second name.", None, CopyRequest),
     Operation("DELETE", "/api/delete", "ollamaDelete", "Delete a model.", None, NamedModel),
@@ -79,7 +89,16 @@ _OPERATIONS = (
 OLLAMA = Dialect(
     name="ollama",
     prefixes=("/api",),
-    paths=("/api/chat", "/api/generate", "/api/tags", "/api/show", "/api/ps", "/api/version", "/api/pull"),
+    paths=(
+        "/api/chat",
+        "/api/generate",
+        "/api/embed",
+        "/api/tags",
+        "/api/show",
+        "/api/ps",
+        "/api/version",
+        "/api/pull",
+    ),
     answers={},
     error=error_line,
     errors=ErrorLine,
@@ -92,6 +111,8 @@ OLLAMA = Dialect(
         Route("POST", "/api/show", catalogue.show),
         Route("POST", "/api/chat", _chat),
         Route("POST", "/api/generate", _generate),
+        Route("POST", "/api/embed", embedding.embed),
+        Route("POST", "/api/embeddings", embedding.embeddings),
         Route("POST", "/api/pull", changes.pull),
         Route("POST", "/api/copy", changes.copy),
         Route("DELETE", "/api/delete", changes.delete),
