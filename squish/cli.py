@@ -23,6 +23,7 @@ from squish.commands import (
     config,
     doctor,
     exits,
+    launch,
     models,
     pull,
     run,
@@ -152,8 +153,9 @@ def _open_tui(model: str | None) -> int:
     return run_tui(settings, model or settings.model, serve=serve_beside)
 
 
-_OTHERS = (run.run, serve.serve, servers.ps, servers.stop, service.service, chats.chats, bench.bench, doctor.doctor)
-for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_OTHERS, config.config, completion.completion):
+_OTHERS = (run.run, serve.serve, servers.ps, servers.stop, service.service, launch.launch, chats.chats, bench.bench)
+_LAST = (doctor.doctor, config.config, completion.completion)
+for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_OTHERS, *_LAST):
     cli.add_command(_command)
 
 

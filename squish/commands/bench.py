@@ -106,7 +106,7 @@ async def _bench(
     from contextlib import AsyncExitStack
 
     from squish.bench.measure import Endpoint, Figure, measure
-    from squish.bench.own_server import own_server
+    from squish.system.own_server import own_server
 
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:

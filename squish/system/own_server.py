@@ -1,4 +1,4 @@
-"""A server of our own in a process of its own, for the time of a measurement, and how much memory it took at most."""
+"""A server of our own in a process of its own, for as long as it is needed, and how much memory it took at most."""
 
 from __future__ import annotations
 
@@ -88,4 +88,4 @@ async def _url(process: asyncio.subprocess.Process, home: Path) -> str:
                 await asyncio.sleep(_LOOK)
     except TimeoutError:
         pass
-    raise EngineError("The server to measure did not start.", hint="Run: squish serve --port 0, and squish doctor")
+    raise EngineError("A server of our own did not start.", hint="Run: squish serve --port 0, and squish doctor")

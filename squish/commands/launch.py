@@ -1,0 +1,213 @@
+"""`squish launch`: starts another program so that it uses a model of Squish's, for this run alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from squish import console
+from squish.commands.completion import complete_model
+from squish.commands.programs import PROGRAMS, Program, Setup, Target, written
+from squish.config.settings import Settings
+from squish.errors import InvalidInput, ModelNotFound, SquishError
+
+if TYPE_CHECKING:
+    from squish.models.manifest import Installed
+    from squish.models.store import Store
+
+_ANY_KEY = "squish"
+_ANYWHERE = ("0.0.0.0", "::")
+_LOCAL = "localhost,127.0.0.1,::1"
+
+
+@click.command()
+@click.argument("program", required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENT...]")
+@click.option("--model", shell_complete=complete_model, help="Which model.  [default: the loaded or only one]")
+@click.option("--url", help="A server that runs elsewhere, such as http://mac.local:11435.")
+@click.option(
+    "--print", "only_print", is_flag=True, help="Print what would be set and run, as a shell would, and exit."
+)
+def launch(
+    program: str | None, arguments: tuple[str, ...], model: str | None, url: str | None, only_print: bool
+) -> int:
+    """Start an agent or editor that uses a model of Squish's.
+
+    Variables, flags and temporary files are set for this run; no file of yours is changed. The server that runs is
+    used; where none does, one runs as long as the program. Without a PROGRAM, those that are known are listed.
+
+    \b
+    squish launch
+    squish launch codex --model qwen3:8b
+    squish launch claude --print
+    squish launch aider --model qwen3:8b -- --no-git README.md
+    """
+    if program is None:
+        _list()
+        return 0
+    if program not in PROGRAMS:
+        hint = f"Known are {', '.join(PROGRAMS)}. For others: docs/agents.md."
+        raise InvalidInput(f"squish launch does not know {program[:40]!r}.", hint=hint, param="program")
+    chosen, settings = PROGRAMS[program], Settings.from_environment()
+    where = shutil.which(chosen.command)
+    if where is None and not only_print:
+        raise SquishError(
+            f"{chosen.about} is not installed: there is no {chosen.command}.", hint=f"Run: {chosen.install}"
+        )
+    if only_print:
+        server = url or _running(settings) or f"http://localhost:{settings.port}"
+        name, context = _model(settings, model, url)
+        _print(chosen, Target(_reachable(server), f"${{SQUISH_API_KEY:-{_ANY_KEY}}}", name, context), arguments)
+        return 0
+    signal.signal(signal.SIGINT, _left_to_the_program)
+    return asyncio.run(_launch(settings, chosen, (where or "", *arguments), model, url))
+
+
+def _left_to_the_program(number: int, frame: object) -> None:
+    """Ctrl-C reaches the program by itself; what it means there is for the program to say."""
+
+
+async def _launch(
+    settings: Settings, program: Program, command: Sequence[str], model: str | None, url: str | None
+) -> int:
+    """The exit code of the program."""
+    name, context = _model(settings, model, url)
+    if url is None:
+        _warn_without_tools(settings, program, name)
+    async with _server(settings, url) as server:
+        target = Target(_reachable(server), settings.api_key or _ANY_KEY, name, context)
+        setup = program.setup(target)
+        with tempfile.TemporaryDirectory(prefix="squish-launch-") as folder:
+            files, flags = written(setup, Path(folder))
+            for path, text in files.items():
+                path.write_text(text, encoding="utf-8")
+            console.note(f"{program.about} uses {name} at {target.url}")
+            environment = _environment(os.environ, setup)
+            process = await asyncio.create_subprocess_exec(command[0], *flags, *command[1:], env=environment)
+            code = await process.wait()
+    return code if code >= 0 else 128 - code
+
+
+@asynccontextmanager
+async def _server(settings: Settings, url: str | None) -> AsyncIterator[str]:
+    """The address of the server to use; where none runs, of one that runs until the block is left."""
+    found = url or _running(settings)
+    if found is not None:
+        yield found
+        return
+    from squish.system.own_server import own_server
+
+    console.note("No server is running; one starts for this run")
+    async with own_server(settings.home) as server:
+        yield server.url
+
+
+def _running(settings: Settings) -> str | None:
+    from squish.system.servers import servers
+
+    return next((server.url for server in servers(settings.home) if server.url), None)
+
+
+def _reachable(url: str) -> str:
+    """An address without a path, as this machine reaches it. Raises InvalidInput for what is none."""
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https"):
+        hint = "It is the server's address, such as http://localhost:11435."
+        raise InvalidInput(f"{url[:80]!r} is not an address.", hint=hint, param="--url")
+    shown = "localhost" if host in _ANYWHERE else f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+
+def _model(settings: Settings, wanted: str | None, url: str | None) -> tuple[str, int]:
+    """The name of the model to use, and its context in tokens. Raises ModelNotFound, and InvalidInput for a choice."""
+    from squish.models.store import Store
+
+    store = Store(settings.cache_dir)
+    if wanted is not None and url is not None:  # the other machine has its own models
+        return wanted, _context_or(store, wanted, 32_768)
+    if url is not None:
+        raise InvalidInput("Say which model of that server to use.", hint="Add --model NAME.", param="--model")
+    found = _installed(store, wanted or _loaded(settings) or settings.model)
+    return found.manifest.id, found.manifest.context_length
+
+
+def _context_or(store: Store, name: str, otherwise: int) -> int:
+    try:
+        return store.find(name).manifest.context_length
+    except SquishError:
+        return otherwise
+
+
+def _loaded(settings: Settings) -> str | None:
+    from squish.system.servers import servers
+
+    return next((model.name for server in servers(settings.home) for model in server.models), None)
+
+
+def _installed(store: Store, name: str | None) -> Installed:
+    if name is not None:
+        return store.find(name)
+    known = store.list()
+    if not known:
+        raise ModelNotFound("No model is installed.", hint="Run: squish pull qwen3:8b")
+    if len(known) > 1:
+        hint = f"Add --model with one of {', '.join(each.id for each in known)[:400]}."
+        raise InvalidInput("Several models are installed; say which one.", hint=hint, param="--model")
+    return store.find(known[0].id)
+
+
+def _warn_without_tools(settings: Settings, program: Program, model: str) -> None:
+    from squish.format import abilities
+    from squish.models.store import Store
+
+    if program.needs_tools and not abilities.read(Store(settings.cache_dir).find(model).path).tools:
+        console.note(f"WARNING: {model} cannot call tools, which {program.about} needs; its requests will be refused.")
+
+
+def _environment(given: Mapping[str, str], setup: Setup) -> dict[str, str]:
+    """The variables of the program. A proxy is not asked for the server on this machine."""
+    found = {name: value for name, value in given.items() if setup.variables.get(name, "") is not None}
+    found |= {name: value for name, value in setup.variables.items() if value is not None}
+    if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in found):
+        for name in ("no_proxy", "NO_PROXY"):
+            found[name] = ",".join(filter(None, (found.get(name), _LOCAL)))
+    return found
+
+
+def _list() -> None:
+    rows = [
+        (name, program.about, "" if shutil.which(program.command) else f"not installed: {program.install}")
+        for name, program in PROGRAMS.items()
+    ]
+    console.table(("PROGRAM", "", ""), rows)
+
+
+def _print(program: Program, target: Target, arguments: Sequence[str]) -> None:
+    """Lines for a shell that do the same."""
+    setup = program.setup(target)
+    files, flags = written(setup, Path())
+    for name, value in setup.variables.items():
+        console.out(f"unset {name}" if value is None else f"export {name}={_quoted(value, target.key)}")
+    for path, text in files.items():
+        console.out(f"cat > {path} <<END\n{text}\nEND")
+    console.out(shlex.join((program.command, *flags, *arguments)))
+
+
+def _quoted(value: str, key: str) -> str:
+    """For a shell. The key is the one that is set there, and is not shown."""
+    return f'"{value}"' if value == key else shlex.quote(value)
