@@ -1,0 +1,61 @@
+"""Which programs are run, what they are installed from, and what has to come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.clients.engine import RAN, SAID
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """pip, npm: what it is installed from. command: {url} is the server's address, {programs} our own programs.
+
+    expects: what it prints at its end. tool: it has to run a command that the engine asks for, and send back what came
+    of it.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    pip: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
+    expects: str = SAID
+    tool: bool = False
+
+
+def launched(name: str, *arguments: str) -> tuple[str, ...]:
+    return ("squish", "launch", name, "--url", "{url}", "--model", "smollm2:135m", "--", *arguments)
+
+
+CHECKS = (
+    Check("openai-agents", ("python", "{programs}/openai_agents.py"), pip=("openai-agents",)),
+    Check("pydantic-ai", ("python", "{programs}/pydantic_responses.py"), pip=("pydantic-ai-slim[openai]",)),
+    Check("openai (npm)", ("node", "{programs}/openai_responses.mjs"), npm=("openai",)),
+    Check(
+        "codex",
+        launched("codex", "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", "Say hello."),
+        npm=("@openai/codex",),
+        tool=True,
+    ),
+    Check(
+        "claude",
+        launched("claude", "-p", "--allowedTools", "Bash", "--", "Say hello."),
+        npm=("@anthropic-ai/claude-code",),
+        tool=True,
+    ),
+    Check("opencode", launched("opencode", "run", "Say hello."), npm=("opencode-ai",), tool=True),
+    Check(
+        "qwen",
+        launched("qwen", "--approval-mode", "yolo", "-p", "Say hello."),
+        npm=("@qwen-code/qwen-code",),
+        tool=True,
+    ),
+    Check("cn", launched("cn", "--auto", "-p", "Say hello."), npm=("@continuedev/cli",), tool=True),
+    Check(
+        "aider",
+        launched("aider", "--no-git", "--no-stream", "--yes-always", "--no-check-update", "--message", "Say hello."),
+        pip=("aider-chat",),
+    ),
+)
+
+__all__ = ["CHECKS", "RAN", "SAID", "Check"]
