@@ -18,7 +18,7 @@ import click
 
 from squish import console
 from squish.commands.completion import complete_model
-from squish.commands.programs import PROGRAMS, Program, Setup, Target, written
+from squish.commands.programs import PROGRAMS, Program, Setup, Use, written
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound, SquishError
 
@@ -68,7 +68,7 @@ def launch(
     if only_print:
         server = url or _running(settings) or f"http://localhost:{settings.port}"
         name, context = _model(settings, model, url)
-        _print(chosen, Target(_reachable(server), f"${{SQUISH_API_KEY:-{_ANY_KEY}}}", name, context), arguments)
+        _print(chosen, Use(_reachable(server), f"${{SQUISH_API_KEY:-{_ANY_KEY}}}", name, context), arguments)
         return 0
     signal.signal(signal.SIGINT, _left_to_the_program)
     return asyncio.run(_launch(settings, chosen, (where or "", *arguments), model, url))
@@ -86,7 +86,7 @@ async def _launch(
     if url is None:
         _warn_without_tools(settings, program, name)
     async with _server(settings, url) as server:
-        target = Target(_reachable(server), settings.api_key or _ANY_KEY, name, context)
+        target = Use(_reachable(server), settings.api_key or _ANY_KEY, name, context)
         setup = program.setup(target)
         with tempfile.TemporaryDirectory(prefix="squish-launch-") as folder:
             files, flags = written(setup, Path(folder))
@@ -197,7 +197,7 @@ def _list() -> None:
     console.table(("PROGRAM", "", ""), rows)
 
 
-def _print(program: Program, target: Target, arguments: Sequence[str]) -> None:
+def _print(program: Program, target: Use, arguments: Sequence[str]) -> None:
     """Lines for a shell that do the same."""
     setup = program.setup(target)
     files, flags = written(setup, Path())

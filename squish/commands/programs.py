@@ -16,7 +16,7 @@ _LONGEST_ANSWER = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Use:
     """What is to be used. url: the server's, without a path. context: tokens that the model can hold."""
 
     url: str
@@ -49,11 +49,11 @@ class Program:
     command: str
     install: str
     about: str
-    setup: Callable[[Target], Setup]
+    setup: Callable[[Use], Setup]
     needs_tools: bool = True
 
 
-def _claude(target: Target) -> Setup:
+def _claude(target: Use) -> Setup:
     return Setup(
         {
             "ANTHROPIC_BASE_URL": target.url,
@@ -73,7 +73,7 @@ def _claude(target: Target) -> Setup:
     )
 
 
-def _codex(target: Target) -> Setup:
+def _codex(target: Use) -> Setup:
     provider = {"name": "Squish", "base_url": f"{target.url}/v1", "wire_api": "responses", "env_key": _KEY}
     wanted: dict[str, Any] = {
         "model_provider": "squish",
@@ -85,7 +85,7 @@ def _codex(target: Target) -> Setup:
     return Setup({_KEY: target.key}, (*flags, "--model", target.model))
 
 
-def _opencode(target: Target) -> Setup:
+def _opencode(target: Use) -> Setup:
     limit = {"context": target.context, "output": target.longest_answer}
     model = f"squish/{target.model}"
     wanted = {
@@ -103,7 +103,7 @@ def _opencode(target: Target) -> Setup:
     return Setup({_KEY: target.key, "OPENCODE_CONFIG_CONTENT": json.dumps(wanted)})
 
 
-def _qwen(target: Target) -> Setup:
+def _qwen(target: Use) -> Setup:
     return Setup(
         {
             "OPENAI_BASE_URL": f"{target.url}/v1",
@@ -115,7 +115,7 @@ def _qwen(target: Target) -> Setup:
     )
 
 
-def _aider(target: Target) -> Setup:
+def _aider(target: Use) -> Setup:
     model = f"openai/{target.model}"
     settings = [{"name": model, "extra_params": {"max_tokens": target.longest_answer}}]
     metadata = {
@@ -139,7 +139,7 @@ def _aider(target: Target) -> Setup:
     )
 
 
-def _continue(target: Target) -> Setup:
+def _continue(target: Use) -> Setup:
     wanted = {
         "name": "Squish",
         "version": "1.0.0",

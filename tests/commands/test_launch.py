@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from squish.commands.programs import PROGRAMS, Target, written
+from squish.commands.programs import PROGRAMS, Use, written
 from tests.conftest import MODEL
 
 Squish = Callable[..., "subprocess.CompletedProcess[str]"]
-TARGET = Target("http://localhost:11435", "the-key", "org/model:1b", 32_768)
+TARGET = Use("http://localhost:11435", "the-key", "org/model:1b", 32_768)
 
 
 def program(folder: Path, name: str, body: str) -> str:
