@@ -90,7 +90,7 @@ def _discard_output() -> None:
 
 
 class _PipeClosed(Exception):
-    """Whoever read our output has gone. (Click ends the program by itself when it meets a BrokenPipeError.)"""
+    """The reader of our output has gone. (Click ends the program by itself when it meets a BrokenPipeError.)"""
 
 
 class _Group(click.Group):

@@ -27,7 +27,7 @@ def out(text: str = "") -> None:
 
 
 def note(text: str = "") -> None:
-    """A line of talk on stderr, whoever wrote parts of it."""
+    """A line of talk on stderr; parts of it may not be ours."""
     _note(clean(text))
 
 

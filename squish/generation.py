@@ -67,7 +67,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
     continue_last: the last message is an unfinished answer that the model goes on writing.
     thinking: whether to think; None leaves it to the template.
     effort: how much to think, low, medium or high, for templates that know degrees; None leaves it to the template.
-    tool_choice: "auto"; "none" (the model is not told of the tools); "required" (it must call one); or "call:NAME".
+    tool_choice: "auto"; "none" (the model does not learn of the tools); "required" (it must call one); or "call:NAME".
     """
 
     messages: tuple[Message, ...]

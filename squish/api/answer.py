@@ -56,7 +56,7 @@ def _is_loading(sessions: SessionManager, model: str) -> bool:
 
 
 def asker(request: Request) -> str:
-    """The route and the other end's address, as whoever watches the server sees them."""
+    """The route and the other end's address, as people who watch the server see them."""
     info = request.conn_info
     address = f" {info.client_ip}" if info is not None and info.client_ip else ""
     return f"/{request.route.path}{address}" if request.route else address

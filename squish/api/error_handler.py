@@ -31,7 +31,7 @@ def _in_words(request: Request, exception: BaseException) -> BaseException:
     path = clean(request.path[:200]).strip() or "/"
     if isinstance(exception, NotFound):
         *others, last = dialects.of(request.path).paths
-        api = f"The API is at {', '.join(others)} and {last}; further there are /health and /metrics."
+        api = f"The API is at {', '.join(others)} and {last}; there are also /health and /metrics."
         return Refused(404, "unknown_url", f"There is nothing at {path}. {api}")
     if isinstance(exception, MethodNotAllowed):
         allowed = str(exception.headers.get("Allow", ""))

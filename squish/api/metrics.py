@@ -24,7 +24,7 @@ _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5
 
 
 class HasStatus(Protocol):
-    """Whoever can tell which models are loaded: the session manager."""
+    """What knows which models are loaded: the session manager."""
 
     def status(self) -> Sequence[ModelStatus]: ...
 

@@ -32,7 +32,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_model(name: str) -> None:
-    """Raise ModelNotFound for what can be no installed model: whoever asks over HTTP has no files of this machine."""
+    """Raise ModelNotFound for what cannot be an installed model: a client over HTTP has no files on this machine."""
     try:
         if not isinstance(parse(name), LocalPath):
             return
@@ -46,7 +46,7 @@ def check_model(name: str) -> None:
 
 @contextmanager
 def pull_first(name: str) -> Iterator[None]:
-    """Around a look for an installed model: who cannot find it is told to pull it, whatever else the store advises."""
+    """Around a lookup of an installed model: when it is missing, the advice is to pull it, always."""
     try:
         yield
     except ModelNotFound as error:

@@ -30,16 +30,16 @@ _OWN = (
 _ERRORS = {
     "400": "A field is missing or wrong, or the prompt is longer than the context.",
     "401": "The key is missing or wrong.",
-    "403": "A server without a key was asked under a foreign host name, or by a foreign web page.",
+    "403": "A server without a key was called under a foreign host name, or by a foreign web page.",
     "404": "The model is not installed: run squish pull.",
     "405": "The method is not for this path.",
     "408": "The request did not arrive in time.",
     "413": "The request is too large.",
     "415": "The body is compressed.",
-    "417": "The request expects something else than 100-continue.",
+    "417": "The request expects something other than 100-continue.",
     "429": "The queue is full; try again after Retry-After seconds.",
     "500": "The engine failed; try again.",
-    "503": "Too many connections are open, the server ends, or somebody at the server cancelled the request.",
+    "503": "Too many connections are open, the server is shutting down, or the request was cancelled at the server.",
 }
 
 
@@ -62,7 +62,7 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "Squish",
             "version": __version__,
-            "description": "Large language models on your own machine, in the APIs that clients speak already.",
+            "description": "Large language models on your own machine, in the APIs that clients already speak.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "http://localhost:11435"}],

@@ -42,7 +42,7 @@ class Opening:
 
     async def _wait(self) -> None:
         if self.waiting >= self._most:
-            raise QueueFull(f"{self.waiting} requests wait for this server to load its models already.")
+            raise QueueFull(f"{self.waiting} requests are already waiting for this server to load its models.")
         self.waiting += 1
         try:
             await self._decided.wait()

@@ -46,7 +46,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """How a server is told to end. gently: requests in flight have `drain` seconds; at_once: they are cut off."""
+    """How a server is asked to end. gently: requests in flight have `drain` seconds; at_once: they are cut off."""
 
     gently: asyncio.Event = field(default_factory=asyncio.Event)
     at_once: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,7 +75,7 @@ async def serve(
     """
     host, port = options.host, options.port
     if not host.strip():
-        hint = "127.0.0.1 is this machine alone, 0.0.0.0 every network it is in."
+        hint = "127.0.0.1 is this machine only, 0.0.0.0 is every network it is on."
         raise InvalidInput("The host to listen on is empty.", hint=hint, param="host")
     if not 0 <= port <= 65535:
         raise InvalidInput(f"{port} is not a valid port.", hint="Ports go from 0 to 65535.", param="port")
@@ -105,7 +105,7 @@ async def _bind(app: App, host: str, port: int, connections: set[Connection]) ->
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             hint = f"Stop what listens there, or choose another port: squish serve --port {min(port + 1, 65535)}"
-            raise ConfigError(f"Port {port} on {host} is in use already.", hint=hint, param="port") from None
+            raise ConfigError(f"Port {port} on {host} is already in use.", hint=hint, param="port") from None
         if error.errno == errno.EACCES:
             hint = "Choose a port above 1023."
             raise ConfigError(f"Listening on port {port} is not permitted.", hint=hint, param="port") from None

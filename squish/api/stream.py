@@ -132,7 +132,7 @@ async def _send_events(
 
 
 def _news(event: gen.GenerationEvent | None) -> str:
-    """What is going on, for whoever reads the stream by eye."""
+    """What is going on, for people who read the stream."""
     match event:
         case gen.Queued(position=position):
             return f"queued, position {position}"

@@ -87,7 +87,7 @@ def _first(config: dict[str, Any], keys: tuple[str, ...]) -> int:
 def limits(figures: Sequence[Figure], cost: TokenCost, probed: Probed) -> tuple[Figure, ...]:
     """What was reached, beside what a plain read of memory and a plain matrix product reach here."""
     found = {figure.name: figure for figure in figures}
-    made = [Figure("bytes read a token", "MB", (cost.read / 1e6,))]
+    made = [Figure("bytes read per token", "MB", (cost.read / 1e6,))]
     if decode := found.get("decode, 1 stream"):
         made.append(Figure("read while decoding", "GB/s", tuple(speed * cost.read / 1e9 for speed in decode.values)))
     made.append(Figure("plain read of memory", "GB/s", (probed.read_gbps,)))

@@ -117,7 +117,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         if version != len(MIGRATIONS):
             connection.close()
             raise StoreError(
-                f"{path} has format {version}, this Squish reads {len(MIGRATIONS)}, and it cannot be changed here.",
+                f"{path} has format {version}, this Squish reads {len(MIGRATIONS)}, and it cannot be upgraded here.",
                 hint="Open it once where it can be written.",
             )
         return connection

@@ -61,7 +61,7 @@ def bench(
     asked = _numbers(prompts, "--prompts", _LONGEST)
     lengths = tuple(length for length in asked if length + _ROOM <= context)
     if longer := [str(length) for length in asked if length not in lengths]:
-        console.note(f"Left out: prompts of {', '.join(longer)} tokens, for the context holds {context:,}.")
+        console.note(f"Left out: prompts of {', '.join(longer)} tokens, because the context holds {context:,}.")
     workload = Workload(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
     asyncio.run(_bench(settings, installed, workload, _other(compare), as_json))
 

@@ -104,7 +104,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise InvalidInput(f"{file} exists already; it was not touched.", param="--output") from None
+        raise InvalidInput(f"{file} already exists; it was not touched.", param="--output") from None
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}.") from error
     console.note(f"Written to {file}")

@@ -57,7 +57,7 @@ def init() -> None:
             file.write(sample())
     except FileExistsError:
         hint = "Edit it, or move it away first."
-        raise ConfigError(f"{path} exists already; it was not touched.", hint=hint) from None
+        raise ConfigError(f"{path} already exists; it was not touched.", hint=hint) from None
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
     console.note("Written. Every setting is in it, commented out:")

@@ -85,7 +85,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
 def _speed(found: Description) -> str:
     if (speed := found.speed) is None:
         return f"not measured; squish bench {found.manifest.id} does"
-    first = f", the first token of a prompt of 512 in {figures.seconds(speed.ttft)}" if speed.ttft else ""
+    first = f", the first token of a prompt of 512 tokens in {figures.seconds(speed.ttft)}" if speed.ttft else ""
     return f"{figures.speed(speed.decode_tps)}{first}, measured {speed.measured_at:%Y-%m-%d}"
 
 

@@ -72,7 +72,7 @@ def _summary(event: Pulled) -> None:
         console.note(f"{manifest.id} installed: {what}. Try: squish run {manifest.id}")
     else:
         console.note(
-            f"{manifest.id} is installed already: {what}. --force pulls it again. Try: squish run {manifest.id}"
+            f"{manifest.id} is already installed: {what}. --force pulls it again. Try: squish run {manifest.id}"
         )
 
 

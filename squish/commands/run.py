@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     default=None,
     help="Maximum length of the answer, in tokens.  [default: 512, in a conversation 2048]",
 )
-@click.option("--seed", type=int, help="The same seed gives the same answer; -1 draws one.")
+@click.option("--seed", type=int, help="The same seed gives the same answer; -1 picks one at random.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")

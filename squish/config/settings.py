@@ -60,7 +60,7 @@ KEYS: tuple[Key, ...] = (
         "64", 0, 100_000),
     Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model writes at the same time",
         "32", 1, 256),
-    Key("offline", "SQUISH_OFFLINE", "flag", "make no connection at all; models must be installed already", "0"),
+    Key("offline", "SQUISH_OFFLINE", "flag", "make no connection at all; models must already be installed", "0"),
     Key("cache_dir", "SQUISH_CACHE_DIR", "path", "where models are kept", "~/.squish/models"),
     Key("hub_endpoint", "HF_ENDPOINT", "address", "another Hugging Face Hub", DEFAULT_ENDPOINT),
     Key("theme", "SQUISH_THEME", "text", "the colors of the full-screen chat", "squish"),

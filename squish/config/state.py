@@ -1,4 +1,4 @@
-"""state.toml: what the program remembers by itself, in one table for each who remembers. config.toml is the user's.
+"""state.toml: what the program remembers by itself, a table for each part of it. config.toml is the user's.
 
 A file that cannot be read is as good as none: it is only memory. It knows no meaning of what it keeps.
 """

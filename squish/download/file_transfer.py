@@ -128,9 +128,9 @@ class FileTransfer:
         if response.status_code == 206:
             expected = f"bytes {part.position(number)}-{part.end(number) - 1}/{size}"
             if response.headers.get("content-range", "").strip() != expected:
-                raise _StartOver("the server sent another range than asked for")
+                raise _StartOver("the server sent a different range than requested")
             if part.etag and strong and strong != part.etag:
-                raise _StartOver("the file changes on the server")
+                raise _StartOver("the file is changing on the server")
             part.etag = part.etag or strong
             return
         announced = response.headers.get("content-length")

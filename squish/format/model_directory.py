@@ -111,7 +111,7 @@ def require_config(
     """
     kind = config.get("model_type")
     if not isinstance(kind, str):
-        raise CorruptModel(f"{CONFIG} of {name} names no model_type.", param=CONFIG)
+        raise CorruptModel(f"{CONFIG} of {name} does not name a model_type.", param=CONFIG)
     if (file := config.get("model_file")) is not None:
         raise UnsupportedModel(
             f"{name} ({clean(kind)[:60]!r}) needs code of its own to run ({clean(str(file))[:60]!r}), and Squish never "
@@ -151,7 +151,7 @@ def require_tokenizer(names: Collection[str], content: bytes | None, name: str) 
         raise CorruptModel(f"{name} has no tokenizer: one of {needed} is needed.", param=_TOKENIZERS[0])
     try:
         config = parse_object(content or b"{}", TOKENIZER_CONFIG, name)
-    except CorruptModel:  # whoever loads it says what is wrong with it
+    except CorruptModel:  # loading it will say what is wrong with it
         return
     if config.get("auto_map") and not set(_TOKENIZERS) & set(names):
         raise UnsupportedModel(
@@ -173,7 +173,9 @@ def require_shards(names: Collection[str], content: bytes | None, name: str) -> 
     named = {} if content is None else parse_object(content, INDEX, name).get("weight_map", {})
     files = set(named.values()) if isinstance(named, dict) and all(map(_is_plain, named.values())) else None
     if files is None:
-        raise CorruptModel(f"{INDEX} of {name} cannot be read: it names what is not a file beside it.", param=INDEX)
+        raise CorruptModel(
+            f"{INDEX} of {name} cannot be read: it names something that is not a file beside it.", param=INDEX
+        )
     if missing := sorted(files - set(names)):
         more = f", and so are {len(missing) - 1} more that {INDEX} names" if len(missing) > 1 else f"; {INDEX} names it"
         raise CorruptModel(

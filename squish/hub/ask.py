@@ -133,7 +133,7 @@ async def _body(response: Response, most: int) -> bytes:
     """The first `most` bytes of a body, also of one that is compressed to far less."""
     packed = response.headers.get("content-encoding", "").strip().lower()
     if packed not in ("", "identity", "gzip"):
-        raise HubError(f"The Hub's answer is packed in a way that was not asked for ({clean(packed)[:40]}).")
+        raise HubError(f"The Hub's answer is compressed in a way that was not requested ({clean(packed)[:40]}).")
     unpack, body = zlib.decompressobj(16 + zlib.MAX_WBITS) if packed == "gzip" else None, bytearray()
     try:
         async for chunk in response.aiter_raw():
@@ -141,7 +141,7 @@ async def _body(response: Response, most: int) -> bytes:
             if len(body) >= most:
                 break
     except zlib.error as error:
-        raise HubError("The Hub's answer cannot be unpacked.") from error
+        raise HubError("The Hub's answer cannot be decompressed.") from error
     return bytes(body[:most])
 
 

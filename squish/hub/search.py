@@ -87,7 +87,7 @@ async def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
         _with_popularity(_from_catalog(entry, wanted.context, here), listed.pop(entry.repo, None))
         for entry in _matching(wanted.query)
     ]
-    if not wanted.query:  # nothing was asked for: what is popular comes first, whoever named it
+    if not wanted.query:  # nothing was asked for: what is popular comes first, from every source
         rest = sorted([*found, *listed.values()], key=lambda each: -(each.downloads or 0))
         return _chosen([each for each in rest if each.downloads], wanted)
     return _chosen([*found, *listed.values()], wanted)

@@ -171,7 +171,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Warned(msgspec.Struct, frozen=True, tag="warned"):
-    """Something that whoever runs the program should hear of, and that fails no request."""
+    """Something that the user of the program should hear of, and that fails no request."""
 
     message: str
 

@@ -169,7 +169,7 @@ def present(path: Path) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds a directory: a worker that serves the model, or whoever builds one there."""
+    """Whether a living process holds a directory: a worker that serves the model, or one that builds it there."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         files.lock(descriptor, wait=False)

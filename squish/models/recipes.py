@@ -135,7 +135,7 @@ _SMALL = 500_000_000
 def warning(recipe: Recipe, parameters: int, name: str) -> str | None:
     """What so few bits cost a model of so many parameters, in measured figures, or None where it is little.
 
-    name: the repository, which with `:8bit` behind it is compressed so, whoever asks.
+    name: the repository, which with `:8bit` behind it is compressed like that, for every caller.
     """
     if recipe.bits <= 3:
         return (

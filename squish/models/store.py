@@ -163,9 +163,9 @@ class Store:
         """
         source = self.find(name)
         if source.manifest.id == new_id:
-            raise InvalidInput(f"{new_id} has that name already.", hint="Choose another name.", param="name")
+            raise InvalidInput(f"{new_id} already has that name.", hint="Choose another name.", param="name")
         if (self.cache_dir / directory_name(new_id)).exists():
-            raise InvalidInput(f"{new_id} is installed already.", hint=f"Run: squish rm {new_id}", param="name")
+            raise InvalidInput(f"{new_id} is already installed.", hint=f"Run: squish rm {new_id}", param="name")
         manifest = replace(source.manifest, id=new_id, installed_at=datetime.now(UTC))
         with self.lock(new_id, wait=False), self.staging(new_id) as staging, store_errors(staging):
             for file in manifest.files:

@@ -47,7 +47,7 @@ class Compressor:
     """One model on its way: `resume`, then `run`. Shards that are used up are downloaded no more, or kept.
 
     shards: their sizes in bytes by name; directory: where the compressed model is written; total: bytes of all shards;
-    fraction: how much of them is compressed already.
+    fraction: how much of them is already compressed.
     """
 
     def __init__(

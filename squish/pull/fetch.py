@@ -109,7 +109,7 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
 async def _fetch_gguf(order: Order, repository: _Repository, file: HubFile, report: Report) -> Fetched:
     options, download = order.compression, repository.download
     if options.explicit and options.recipe is not None and not order.is_tagged:
-        raise InvalidInput(f"{file.path} is compressed already.", hint="Leave --bits out.", param="--bits")
+        raise InvalidInput(f"{file.path} is already compressed.", hint="Leave --bits out.", param="--bits")
     if file.size >= 4 * _GGUF_HEAD:
         await _judge_gguf(order, repository, file)
     async with Meter(download, report):
@@ -135,7 +135,7 @@ async def _judge(repository: _Repository) -> dict[str, Any]:
     for file in repository.files:
         if file.path in _SMALL_FILES and file.size > _LARGEST_SMALL_FILE:
             problem = (
-                f"{file.path} of {repository.id} has {figures.size(file.size)}, too much to be what its name says."
+                f"{file.path} of {repository.id} has {figures.size(file.size)}, too large to be what its name says."
             )
             raise UnsupportedModel(problem, param="model")
     await repository.download.run((eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.MODULES))
@@ -167,7 +167,7 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
         details = found if isinstance(found, dict) else {}
         how = f"{details['bits']}-bit" if "bits" in details else str(details.get("quant_method", "packed"))
         raise InvalidInput(
-            f"{repository.id} is quantized already ({how}); it cannot be compressed again.",
+            f"{repository.id} is already quantized ({how}); it cannot be compressed again.",
             hint="Leave --bits out to take it as it is, or name a repository with full precision.",
             param="--bits",
         )
@@ -197,7 +197,7 @@ async def _fetch_compressed(
     for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
         report(Notice(text))
     if lost := await asyncio.to_thread(compressor.resume):
-        text = f"{figures.size(lost)} that were compressed already are downloaded again"
+        text = f"{figures.size(lost)} that were already compressed are downloaded again"
         report(Notice(f"{text}: {options.compress_only_flag} needs the original."))
     async with Meter(download, report):
         await download.run(rest)

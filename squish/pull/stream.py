@@ -36,7 +36,7 @@ class Pull:
         self._task.cancel()
         await asyncio.wait({self._task})
         if not self._task.cancelled():
-            self._task.exception()  # whoever left the block does not want to know
+            self._task.exception()  # the caller has left the block and does not want to know
 
     def __aiter__(self) -> Self:
         return self

@@ -135,7 +135,7 @@ class Engine:
             work.put(Queued(len(self._waiting)))
         else:
             raise QueueFull(
-                f"{len(self._waiting)} requests wait for this model already.", hint="Try again in a few seconds."
+                f"{len(self._waiting)} requests are already waiting for this model.", hint="Try again in a few seconds."
             )
 
     def cancel(self, work: Work) -> None:

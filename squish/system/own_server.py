@@ -18,7 +18,7 @@ from squish.system.host import HOST
 
 _START_SECONDS = 60.0
 _LOOK = 0.1
-# `squish` that ends with whoever started it, also when that one was killed: then its standard input closes.
+# `squish` that ends with the process that started it, also when that one was killed: then its standard input closes.
 _PROGRAM = """
 import os, runpy, signal, threading
 

@@ -104,10 +104,10 @@ class ApiServer:
         except SquishError as error:
             self.state, self.error = "failed", error
             if self.port_taken and (other := await self.holder()):
-                text = f"`squish serve` (process {other.pid}) listens on port {self.port} already."
+                text = f"`squish serve` (process {other.pid}) already listens on port {self.port}."
                 self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
             elif self.port_taken:
-                text = f"Another program listens on port {self.port} already."
+                text = f"Another program already listens on port {self.port}."
                 self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             self.state = "failed"

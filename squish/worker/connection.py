@@ -42,7 +42,7 @@ class FrameSocket:
             if not self._backlog:
                 data = data[self._write_some(data) :]
             if data:
-                # Whoever makes more than this before the front has read any of it waits after all.
+                # A thread that makes more than this before the front has read any of it waits after all.
                 self._changed.wait_for(lambda: self._waiting < _LARGEST_BACKLOG)
                 self._backlog.append(data)
                 self._waiting += len(data)

@@ -110,7 +110,7 @@ def build(path: Path, config: dict[str, Any], classes: Classes = _get_classes) -
         with given(config):
             model, _ = load_model(path, lazy=True, get_model_classes=classes)
     except (ImportError, SystemExit) as error:  # mlx-lm's olmo ends the process where a package is missing
-        reason = "it needs a package that mlx-lm does not bring" if isinstance(error, SystemExit) else error
+        reason = "it needs a package that does not come with mlx-lm" if isinstance(error, SystemExit) else error
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {reason}.") from error
     except (*MISFITS, OSError) as error:
         raise mismatch(path, error) from error

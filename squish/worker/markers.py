@@ -31,7 +31,7 @@ class Span:
 
 
 def edges_of(tokenizer: Any, *, tools: bool) -> Edges:
-    """The markers of a model. tokenizer: mlx_lm's TokenizerWrapper; tools: whether calls are to be told from text."""
+    """The markers of a model. tokenizer: mlx_lm's TokenizerWrapper; tools: whether calls are separated from text."""
     edges: dict[Channel, list[tuple[str, Channel]]] = {"normal": [], "reasoning": [], "tool": []}
     if tokenizer.has_thinking:
         edges["normal"].append((tokenizer.think_start, "reasoning"))

@@ -66,5 +66,5 @@ def mismatch(path: Path, error: Exception) -> CorruptModel:
         reason = f"a value in config.json is of the wrong kind ({reason})."
     return CorruptModel(
         f"The weights and config.json of {model_directory.display_name(path)} do not fit together: {reason}",
-        hint="They were made so: take the model from another repository.",
+        hint="They were published that way: take the model from another repository.",
     )

@@ -31,7 +31,7 @@ from squish.worker.tools import Parser, read_calls
 class Reading:
     """How a row's answer is to be read. edges: the model's markers; start: the channel in which the prompt ends.
 
-    parser: mlx-lm's, for what stands in the tool channel; tools: what it is told of them.
+    parser: mlx-lm's, for what stands in the tool channel; tools: what it learns of them.
     """
 
     edges: Edges

@@ -1,6 +1,6 @@
 """JSON schemas as clients have them, as schemas that the engine can hold an answer to.
 
-What is written here allows what the client's schema allows, or less, never more: whoever reads the answer validates it.
+What is written here allows what the client's schema allows, or less, never more: the reader of the answer validates it.
 What cannot be held is refused with its place, or left out and noted when the client asked for that. `format` names that
 the engine does not know are annotations, as the standard has it. It knows schemas, not grammars: whether one compiles
 is for `Probe` to say.

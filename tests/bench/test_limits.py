@@ -89,7 +89,7 @@ def test_what_was_reached_stands_beside_what_could_be() -> None:
     ]
     found = {each.name: (each.unit, each.values) for each in limits(figures, TokenCost(10**9, 4 * 10**9), PROBED)}
     assert found == {
-        "bytes read a token": ("MB", (1000.0,)),
+        "bytes read per token": ("MB", (1000.0,)),
         "read while decoding": ("GB/s", (10.0, 20.0)),
         "plain read of memory": ("GB/s", (20.0,)),
         "prefill, 200 tokens": ("GFLOP/s", (400.0, 200.0)),

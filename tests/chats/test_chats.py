@@ -229,7 +229,7 @@ def test_an_old_file_that_cannot_be_written_says_so(read_only: Chats) -> None:
     connection = sqlite3.connect(read_only.path)
     connection.execute("PRAGMA user_version = 0")
     connection.close()
-    with pytest.raises(StoreError, match=r"format 0.*cannot be changed"):
+    with pytest.raises(StoreError, match=r"format 0.*cannot be upgraded"):
         read_only.recent()
 
 

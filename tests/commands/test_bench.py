@@ -40,7 +40,7 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
         "decode, 1 stream",
         "decode, 2 streams",
         "peak memory",
-        "bytes read a token",
+        "bytes read per token",
         "read while decoding",
         "plain read of memory",
         "prefill, 128 tokens",

@@ -216,7 +216,7 @@ def test_chats_are_exported(squish: Squish, chats: Chats, tmp_path: Path) -> Non
     assert "Written to" in squish("chats", "export", "1", "-o", "one.md").stderr
     assert (tmp_path / "one.md").read_text().startswith("# Hi\n")
     again = squish("chats", "export", "1", "-o", "one.md")
-    assert again.returncode == 2 and "exists already" in again.stderr
+    assert again.returncode == 2 and "already exists" in again.stderr
     squish("chats", "export", "--all", "-o", "all.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert [[each["content"] for each in line["messages"]] for line in lines] == [

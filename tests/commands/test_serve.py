@@ -168,7 +168,7 @@ def test_a_port_that_is_taken(squish: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = squish("serve", "--port", port)
-    assert (done.returncode, f"Port {port} on 127.0.0.1 is in use already." in done.stderr) == (2, True)
+    assert (done.returncode, f"Port {port} on 127.0.0.1 is already in use." in done.stderr) == (2, True)
 
 
 def test_the_document_is_printed(squish: Run) -> None:

@@ -189,8 +189,8 @@ def test_what_is_not_a_json_object_says_so(content: bytes) -> None:
 # ---- the two processes judge alike
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"model_type": None}, "names no model_type"),
-    ({"model_type": ["llama"]}, "names no model_type"),
+    ({"model_type": None}, "does not name a model_type"),
+    ({"model_type": ["llama"]}, "does not name a model_type"),
     ({"model_type": "zebra"}, "'zebra' of .* is not one that Squish runs"),
     ({"model_type": "../llama"}, "is not one that Squish runs"),
     ({"model_type": "base"}, "is not one that Squish runs"),

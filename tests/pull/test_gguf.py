@@ -47,7 +47,7 @@ def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
     file = real_gguf()
     hub.add_repo("org/files", {"m-Q4_1.gguf": file.read_bytes(), "m-Q8_0.gguf": b"GGUF"})
     user = Puller(tmp_path / "home", hub.url)
-    with pytest.raises(InvalidInput, match="compressed already"):
+    with pytest.raises(InvalidInput, match="already compressed"):
         user.pull("org/files:q4_1", CompressionOptions(recipe("8"), explicit=True))
     manifest = user.pull("org/files:Q4_1").installed.manifest
     assert (manifest.id, manifest.architecture) == ("org/files:Q4_1", "llama")

@@ -486,7 +486,7 @@ def test_an_architecture_that_is_not_run_leaves_no_bytes_behind(machine: Machine
     ("changed", "message"),
     [
         ({"tokenizer.json": None}, f"{REPO} has no tokenizer"),
-        ({"config.json": b'{"model_type": ["llama"]}'}, "names no model_type"),
+        ({"config.json": b'{"model_type": ["llama"]}'}, "does not name a model_type"),
         ({WEIGHTS: None, "adapters.safetensors": b"weights"}, r"no weights that can be taken as they are"),
         ({"model.safetensors.index.json": b"[1]"}, r"model\.safetensors\.index\.json of org/tiny cannot be read"),
     ],

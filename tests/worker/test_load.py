@@ -161,7 +161,7 @@ DAMAGE: list[tuple[Callable[[Path], object], type[SquishError], str | None, str]
     (lambda path: (path / "config.json").unlink(), CorruptModel, "config.json", "has no config.json"),
     (lambda path: (path / "config.json").write_text("{"), CorruptModel, "config.json", "cannot be read"),
     (lambda path: (path / "config.json").write_text("[]"), CorruptModel, "config.json", "not a JSON object"),
-    (edit_json("config.json", model_type=None), CorruptModel, "config.json", "names no model_type"),
+    (edit_json("config.json", model_type=None), CorruptModel, "config.json", "does not name a model_type"),
     (edit_json("config.json", hidden_size=None), CorruptModel, None, "hidden_size"),
     (edit_json("config.json", hidden_size=32), CorruptModel, None, "do not fit together"),
     (edit_json("config.json", num_hidden_layers=3), CorruptModel, None, "Missing"),

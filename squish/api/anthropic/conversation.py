@@ -103,7 +103,7 @@ def _result(block: ContentBlock, at: str, names: Mapping[str, str]) -> Message:
     if call is None:
         raise InvalidInput(f"{at}.tool_use_id is missing.", param=f"{at}.tool_use_id")
     if call not in names:
-        message = f"{at}.tool_use_id {call[:64]!r} is the id of no call before it."
+        message = f"{at}.tool_use_id {call[:64]!r} is not the id of an earlier call."
         hint = "It answers the id of a tool_use block of an assistant."
         raise InvalidInput(message, hint=hint, param=f"{at}.tool_use_id")
     text = _GAP.join(_texts(block.content or "", f"{at}.content"))
@@ -166,6 +166,6 @@ def _without_last(turns: Sequence[Message]) -> list[Message]:
     if len(turns) == 1:
         raise InvalidInput("messages hold nothing to answer.", param="messages")
     if turns[-1].reasoning:
-        message = "The last message has thoughts and no text; an answer can only go on with its text."
+        message = "The last message has thoughts and no text; an answer can only continue its text."
         raise InvalidInput(message, param="messages")
     return list(turns[:-1])

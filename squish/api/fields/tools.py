@@ -48,7 +48,7 @@ def offered(
         name, field = function.name, f"{at}.{schema_name}"
         check_name(name, f"{at}.name", longest_name)
         if name in found:
-            raise InvalidInput(f"{at}.name {name!r} is there twice.", param=f"{at}.name")
+            raise InvalidInput(f"{at}.name {name!r} appears twice.", param=f"{at}.name")
         schema = parameters(function.parameters, field)
         found[name] = Tool(name, function.description or "", schema, function.strict is False, field)
     return tuple(found.values())

@@ -67,7 +67,7 @@ _OPERATIONS = (
         "POST",
         "/api/generate",
         "ollamaGenerate",
-        "Answer a question, or go on with a text.",
+        "Answer a question, or continue a text.",
         GenerateResponse,
         GenerateRequest,
         _lines("GenerateResponse"),

@@ -38,7 +38,7 @@ class Options(msgspec.Struct):
     top_k: Annotated[Number, documented("0 and less are off.")] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
     seed: Annotated[Number, documented("The same seed gives the same answer; below 0 is none.")] | None = None
-    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones count for nothing.")] | None = None
+    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones are ignored.")] | None = None
     repeat_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
     repeat_last_n: (
         Annotated[

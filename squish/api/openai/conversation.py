@@ -58,8 +58,8 @@ def _check_answers(call: str | None, at: str, names: Mapping[str, str]) -> None:
     if call is None:
         raise InvalidInput(f"{at} is missing.", param=at)
     if call not in names:
-        message = f"{at} {call[:64]!r} is the id of no call before it."
-        raise InvalidInput(message, hint="It answers an id of an assistant's tool_calls.", param=at)
+        message = f"{at} {call[:64]!r} is not the id of an earlier call."
+        raise InvalidInput(message, hint="It must be an id from an assistant's tool_calls.", param=at)
 
 
 def _content(content: str | list[ContentPart] | None, at: str, *, optional: bool) -> str:
@@ -92,7 +92,7 @@ def _goes_on(request: ChatRequest, last: Message) -> bool:
         return request.continue_final_message is not False and request.add_generation_prompt is not True
     if demanded or request.add_generation_prompt is False:
         field = demanded or "add_generation_prompt"
-        message = f"{field} asks to go on with the last message, which is not a text of an assistant."
+        message = f"{field} asks to continue the last message, which is not an assistant's text."
         raise InvalidInput(message, hint="End messages with the beginning of the answer.", param=field)
     return False
 
@@ -118,6 +118,6 @@ def _without_last(messages: Sequence[Message]) -> tuple[Message, ...]:
     if len(messages) == 1:
         raise InvalidInput(f"{at}.content is empty, and there is no other message.", param=f"{at}.content")
     if messages[-1].reasoning:
-        message = f"{at} has thoughts and no content; an answer can only go on with its content."
+        message = f"{at} has thoughts and no content; an answer can only continue its content."
         raise InvalidInput(message, param=f"{at}.content")
     return tuple(messages[:-1])

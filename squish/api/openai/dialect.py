@@ -25,7 +25,7 @@ _OPERATIONS = (
         "POST",
         "/v1/completions",
         "createCompletion",
-        "Go on with texts.",
+        "Continue texts.",
         Completion,
         CompletionRequest,
         ("text/event-stream", "`data:` lines, each a Completion; [DONE]."),

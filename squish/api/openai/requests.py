@@ -14,11 +14,11 @@ import msgspec
 from squish.api.fields.documented import documented
 
 NotEmpty = Annotated[str, documented("", minLength=1)]
-Refused = Annotated[Any, documented("Known and not supported: only what changes nothing is taken.")]
+Refused = Annotated[Any, documented("Not supported: only a value that changes nothing is accepted.")]
 JsonObject = Annotated[dict[str, Any], documented("A JSON schema.")]
 Penalty = Annotated[float, documented("0 is off.", minimum=-2, maximum=2)]
 Ignored = Annotated[str, documented("Accepted; changes nothing.")]
-LENIENT = "false: what of the schema cannot be held is left out, and the log says so; else it is refused."
+LENIENT = "false: what cannot be enforced is left out of the schema, and the log names it; otherwise it is refused."
 LONGEST = "Longest answer in tokens; -1 is as many as the context holds."
 Effort = Annotated[
     str, documented("none, off, minimal: no thinking; low, medium, high, xhigh, max: think; default: the model's own.")
@@ -140,8 +140,8 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     top_p: Annotated[float, documented("Default 0.9; 1 is off, 0 is greedy.", minimum=0, maximum=1)] | None = None
     top_k: Annotated[int, documented("0 and -1 are off.", minimum=-1)] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
-    seed: Annotated[int, documented("The same seed gives the same answer; -1 draws one.")] | None = None
-    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones count for nothing.")] | None = None
+    seed: Annotated[int, documented("The same seed gives the same answer; -1 picks one at random.")] | None = None
+    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones are ignored.")] | None = None
     n: Annotated[int, documented("Answers per prompt.", minimum=1, maximum=128)] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None
     stream_options: StreamOptions | None = None
@@ -193,7 +193,9 @@ class ChatRequest(CommonRequest, kw_only=True):
     thinking: bool | str | ThinkingSwitch | None = None
     reasoning: bool | str | ReasoningSwitch | None = None
     chat_template_kwargs: TemplateSwitches | None = None
-    continue_final_message: Annotated[bool, documented("Go on with the last message, an assistant's.")] | None = None
+    continue_final_message: (
+        Annotated[bool, documented("Continue the last message, which is an assistant's.")] | None
+    ) = None
     add_generation_prompt: Annotated[bool, documented("true: a last message of an assistant is complete.")] | None = (
         None
     )

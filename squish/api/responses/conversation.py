@@ -115,7 +115,7 @@ class _Turns:
         if call is None:
             raise InvalidInput(f"{at}.call_id is missing.", param=f"{at}.call_id")
         if call not in self._names:
-            message = f"{at}.call_id {call[:64]!r} is the id of no call before it."
+            message = f"{at}.call_id {call[:64]!r} is not the id of an earlier call."
             raise InvalidInput(message, hint="It answers the call_id of a function_call.", param=f"{at}.call_id")
         if item.output is None:
             raise InvalidInput(f"{at}.output is missing.", param=f"{at}.output")

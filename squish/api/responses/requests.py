@@ -123,7 +123,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     top_k: Annotated[int, documented("0 and -1 are off.", minimum=-1)] | None = None
     min_p: Annotated[float, documented("0 is off.", minimum=0, maximum=1)] | None = None
     seed: Annotated[int, documented("The same seed gives the same answer.")] | None = None
-    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones count for nothing.")] | None = None
+    stop: Annotated[str | list[str], documented("Up to 64 strings; empty ones are ignored.")] | None = None
     logit_bias: LogitBias | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None

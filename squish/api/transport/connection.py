@@ -120,7 +120,7 @@ class Connection(HttpProtocol):
         return True
 
     def abort(self) -> None:
-        """End at once. Unlike Sanic's, it leaves the transport, which tells whoever writes that it is closing."""
+        """End at once. Unlike Sanic's, it leaves the transport, which makes writers notice that it is closing."""
         if self.transport:
             self.transport.abort()
 

@@ -1,6 +1,6 @@
 """What the header of an HTTP/1.1 request has to be. Pure: bytes in; a header in plain spelling, or a refusal, out.
 
-Strict, because whoever stands between a client and us may read a doubtful header in another way than we do.
+Strict, because a proxy between a client and us may read a doubtful header differently than we do.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_head(head: bytes) -> bytes:
     for each in lines:
         name, value = _field(each)
         if name in fields and name in _ONCE:
-            raise _bad(f"The header {name.title()} is there twice; send it once.")
+            raise _bad(f"The header {name.title()} appears twice; send it once.")
         fields[name] = value
         if name == "connection":
             options.update(option.strip().lower() for option in value.split(b","))

@@ -58,7 +58,7 @@ class AnswerState:
 
     @classmethod
     def restored(cls, saved: Saved, clock: Callable[[], float]) -> AnswerState:
-        """An answer as it was saved, whoever saved it. One that another process still writes counts as stopped here."""
+        """An answer as it was saved, by any process. One that another process still writes counts as stopped here."""
         answer, figures = cls(clock), saved.figures
         answer.text, answer.reasoning, answer.thought = clean(saved.text), clean(saved.reasoning), figures.thought
         answer.phase = "stopped" if saved.state == "writing" else saved.state

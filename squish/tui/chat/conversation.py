@@ -102,7 +102,7 @@ class Conversation:
 
     @property
     def context_used(self) -> int:
-        """Tokens of the latest answer and all that came before it, as far as the engine has told; 0 when it has not."""
+        """Tokens of the latest answer and all that came before it, as the engine reported them; 0 before it does."""
         return self.turns[-1].answer.usage.total_tokens if self.turns else 0
 
     def turn_with(self, message: int) -> Turn | None:

@@ -41,7 +41,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("top_k", "top_k", "0 (off) or more", "0", int),
     Parameter("min_p", "min_p", "0 (off) to 1", "0.0", float),
     Parameter("max_tokens", "max", "tokens of an answer", "2048", int),
-    Parameter("seed", "seed", "a whole number; empty draws one", "random", int),
+    Parameter("seed", "seed", "a whole number; empty picks one at random", "random", int),
     Parameter("stop", "stop", "up to 64 texts, | between", "none", _stops),
     Parameter("thinking", "think", "on or off; empty leaves it to the model", "model default", _switch),
     Parameter("system", "system", "system prompt", "none", str),

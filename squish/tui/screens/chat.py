@@ -118,8 +118,8 @@ class ChatScreen(Screen[None]):
 
     @on(ModelLoaded)
     async def _model_loaded(self, event: ModelLoaded) -> None:
-        told = self._shown.running or any(turn.answer.error for turn in self._shown.turns[-1:])
-        if event.error and event.model == self._shown.model and not told:
+        known = self._shown.running or any(turn.answer.error for turn in self._shown.turns[-1:])
+        if event.error and event.model == self._shown.model and not known:
             await self._view.notice(error_content(event.error), "error")
         self._view.recount()
         self._refresh()

@@ -29,7 +29,7 @@ WINDOW = 8
 class Transcript(VerticalScroll, can_focus=True):
     """Grows downwards. Only the latest answers are live widgets."""
 
-    FOCUS_ON_CLICK = False  # whoever clicks into an answer and writes means the prompt
+    FOCUS_ON_CLICK = False  # a user who clicks into an answer and types means the prompt
 
     BINDINGS = [  # noqa: RUF012
         *actions.bindings("transcript"),

@@ -43,5 +43,5 @@ def perplexity(path: Path, text: str) -> Measured:
     if not count:
         raise CorruptModel(f"The tokenizer of {path.name} makes no tokens of a text.")
     if not math.isfinite(total):
-        raise EngineError("What the model computes for the bundled text are not numbers.")
+        raise EngineError("The model computes values for the bundled text that are not numbers.")
     return Measured(math.exp(min(total / count, 700.0)), count, HOST.peak())

@@ -178,8 +178,8 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
     if not any(name.endswith(".scales") for name in params):
         large = recipe.mode == "affine" and recipe.group_size > 32
         raise UnsupportedModel(
-            f"No layer of this model is as wide as a multiple of {recipe.group_size}, so none can be compressed in "
-            "groups of that size.",
+            f"No layer of this model has a width that is a multiple of {recipe.group_size}, so none can be "
+            "compressed in groups of that size.",
             hint="--bits none takes it as it is" + (", --group-size 32 makes smaller groups." if large else "."),
             param="--group-size",
         )
