@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 # What the GGUF import of the worker reads: the names of its families.
-GGUF = frozenset({"gemma", "gemma2", "gemma3", "llama", "qwen2", "qwen3"})
+GGUF = frozenset({
+    "cohere2", "command-r", "deepseek", "deepseek2", "dots1", "ernie4_5", "ernie4_5-moe", "exaone",
+    "exaone-moe", "exaone4", "falcon-h1", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4", "glm4moe",
+    "gpt-oss", "granite", "granitehybrid", "granitemoe", "hunyuan-dense", "internlm2", "lfm2", "lfm2moe",
+    "llama", "llama4", "minicpm", "minimax-m2", "mistral3", "nemotron", "olmo2", "olmoe", "phi2", "phi3",
+    "phimoe", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35", "qwen35moe", "qwen3moe", "qwen3next",
+    "qwen3vl", "qwen3vlmoe", "seed_oss", "smollm3", "stablelm", "starcoder2",
+})  # fmt: skip
 # Models that read a text in both directions and make vectors of it: worker/embedding has their code, mlx-lm none.
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
 

@@ -5,7 +5,7 @@ The tables are in families/. It knows no family and no bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,13 @@ Setting = Callable[[ModelKeys, Config], object]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something done to a tensor. rows: it only moves whole rows, so packed weights stay packed."""
+    """Something done to a tensor. rows: it only moves whole rows, so packed weights stay packed. biases: it is done to
+    a bias of the same name too.
+    """
 
     run: Callable[[mx.array, Config], mx.array]
     rows: bool = False
+    biases: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,23 @@ class Destination:
     """Where a tensor goes in the MLX model, below its layer.
 
     name: of the module, or with a leading "=" of the parameter itself. step: what is done to it. join: its number among
-    the tensors that are joined, row after row, under one name. cut: the modules that its rows are divided among, and
-    how many each gets.
+    the tensors that are joined, row after row, under one name, and after: what is done to the whole then. cut: the
+    names of modules that its rows are divided among, and how many each gets.
     """
 
     name: str
     step: Step | None = None
     join: int | None = None
-    cut: tuple[tuple[str, ...], Callable[[Config], Sequence[int]]] | None = None
+    after: Step | None = None
+    cut: Callable[[Config], Mapping[str, int]] | None = None
 
 
 Table = Mapping[str, str | Destination | None]
+
+
+def cut(rows: Callable[[Config], Mapping[str, int]], step: Step | None = None) -> Destination:
+    """A tensor whose rows are divided among several modules; rows: how many each gets."""
+    return Destination("", step, cut=rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +57,9 @@ class Family:
     """One architecture name of GGUF. Tables and config say what differs from those in families/basis.py.
 
     model_type: of mlx-lm. layers: of the module that holds the layers. tensors, top: places by the name in GGUF, within
-    a layer and outside of any; None where there is no such tensor. config: keys of config.json; what is None is left
-    out. known: settings that change nothing here. skipped: names of tensors that MLX has no use for. tokens: whether
-    it always shares its embedding with the output.
+    a layer and outside of any; None where there is no such tensor. config: keys of config.json. known: settings that
+    change nothing here. skipped: names of tensors that MLX has no use for. surplus: names of tensors that some files
+    have in layers that do not use them. wrapped: config.json has all this below `text_config`.
     """
 
     model_type: str
@@ -60,6 +69,8 @@ class Family:
     config: Mapping[str, Setting] = field(default_factory=dict)
     known: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+    wrapped: bool = False
 
 
 # ---- settings
@@ -86,6 +97,27 @@ def like(key: str) -> Setting:
     return lambda keys, config: config.get(key)
 
 
+def nothing(keys: ModelKeys, config: Config) -> None:
+    """No such key."""
+
+
+def windowed(period: int | None = None) -> Setting:
+    """`layer_types` by the file's pattern; period: every so many layers one sees everything where it says none."""
+
+    def kinds(keys: ModelKeys, config: Config) -> list[str] | None:
+        layers, listed = config["num_hidden_layers"], keys.numbers("attention.sliding_window_pattern")
+        if not keys.count("attention.sliding_window"):
+            return None
+        every = period if listed is not None else keys.count("attention.sliding_window_pattern") or period
+        if listed is None:
+            listed = [bool((i + 1) % every) if every else True for i in range(layers)]
+        if len(listed) < layers:
+            raise keys.header.corrupt(f"its pattern of windows names {len(listed)} of {layers} layers")
+        return ["sliding_attention" if each else "full_attention" for each in listed[:layers]]
+
+    return kinds
+
+
 def has(tensor: str) -> Setting:
     """Whether the file has a tensor of this name."""
     return lambda keys, config: tensor in keys.header.tensors
@@ -106,9 +138,12 @@ def _unpaired(heads: str) -> Callable[[mx.array, Config], mx.array]:
 UNPAIR_QUERIES = Step(_unpaired("num_attention_heads"), rows=True)
 UNPAIR_KEYS = Step(_unpaired("num_key_value_heads"), rows=True)
 # mlx-lm adds the one that the file has added already.
-LESS_ONE = Step(lambda array, config: array.astype(mx.float32) - 1)
+LESS_ONE = Step(lambda array, config: array.astype(mx.float32) - 1, biases=False)
 # The file has A of a state space, mlx-lm the logarithm of -A.
 LOG_NEGATED = Step(lambda array, config: mx.log(-array.astype(mx.float32)).reshape(-1))
 FLAT = Step(lambda array, config: array.reshape(-1))
+AS_ROW = Step(lambda array, config: array.reshape(1, -1))
+SWAPPED = Step(lambda array, config: array.swapaxes(-1, -2))
+ROWS = Step(lambda array, config: array.reshape(-1, array.shape[-1]), rows=True)
 # A convolution over time: channels x kernel in the file, channels x kernel x 1 in MLX.
 CHANNELS = Step(lambda array, config: array.reshape(*array.shape, 1))

@@ -17,10 +17,11 @@ from pathlib import Path
 import mlx.core as mx
 
 from squish.errors import StoreError
+from squish.format.config import text_of
 from squish.worker.gguf.blocks import GROUP_SIZE, PACKED, Weights, decode
 from squish.worker.gguf.file import read_header, read_tensor
 from squish.worker.gguf.parts import is_part, read_model
-from squish.worker.gguf.plan import Plan, Target, divided, joined, make_plan
+from squish.worker.gguf.plan import Plan, Target, make_plan
 from squish.worker.gguf.tokenizer import SpecialTokens, write_tokenizer
 
 Progress = Callable[[str, float], None]
@@ -173,10 +174,7 @@ def _kinds(decoded: list[Weights]) -> dict[str, list[mx.array]]:
 
 
 def _moved(target: Target, arrays: list[mx.array], plan: Plan) -> list[mx.array]:
-    array = joined(arrays)
-    if target.place.step is not None:
-        array = target.place.step.run(array, plan.config)
-    return [mx.contiguous(part) for part in divided(array, target.rows)]
+    return [mx.contiguous(part) for part in target.moved(arrays, text_of(plan.config))]
 
 
 def _narrow(vector: mx.array, dtype: mx.Dtype) -> mx.array:

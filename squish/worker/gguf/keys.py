@@ -5,6 +5,7 @@ It knows no family: who asks for a key knows what it means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from squish.worker.gguf.file import GgufHeader, Scalar
@@ -69,6 +70,17 @@ class ModelKeys:
         found = self.header.integers(self._key(name))
         if not all(0 <= each < _LARGEST for each in found):
             raise self.header.corrupt(f"{self._key(name)} holds a number that is not usable")
+        return found
+
+    def floats(self, name: str) -> list[float] | None:
+        """A list of numbers; infinity is one, since some files have it. None where the file has none."""
+        self._seen.add(name)
+        value = self.header.metadata.get(self._key(name))
+        if value is None:
+            return None
+        found = [float(each) for each in value if isinstance(each, int | float)] if isinstance(value, list) else []
+        if not isinstance(value, list) or len(found) != len(value) or any(math.isnan(each) for each in found):
+            raise self.header.corrupt(f"{self._key(name)} is not a list of numbers")
         return found
 
     def per_layer(self, name: str, layers: int) -> list[int] | None:

@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -20,12 +20,12 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 
 from squish.errors import UnsupportedModel
-from squish.format.config import normalized
+from squish.format.config import context_length, normalized, text_of
 from squish.worker.gguf import rotary
 from squish.worker.gguf.blocks import PACKED
 from squish.worker.gguf.families.basis import LAYER, TOP, plain_config
 from squish.worker.gguf.families.every import FAMILIES, family_of
-from squish.worker.gguf.family import Config, Destination, Family
+from squish.worker.gguf.family import Config, Destination, Family, Step, nothing
 from squish.worker.gguf.file import GgufHeader, TensorInfo
 from squish.worker.gguf.keys import ModelKeys
 from squish.worker.gguf.tokenizer import SpecialTokens, check_tokenizer
@@ -33,6 +33,7 @@ from squish.worker.model_files import MISFITS
 
 _NAME = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<stem>.+?)(?:\.(?P<part>weight|bias|scale))?")
 _MOST_LAYERS = 4096
+_TEXT = "text_config"
 # Facts about rotary embedding, which are read through rotary.py and not as weights.
 _ROTARY = frozenset({rotary.DIVISORS, rotary.SHORT, rotary.LONG})
 _NOT_NEEDED = ("attn_rot_embd",)
@@ -43,14 +44,16 @@ class Target:
     """Tensors on their way to parameters of the MLX model.
 
     names: of the parameters; several where the rows of one tensor are divided, of which `rows` says how many each gets.
-    sources: several where they are joined row after row. packed: the weights stay as packed as they are in the file.
+    sources: several where they are joined row after row, and places: where each goes. packed: the weights stay
+    packed as they are in the file. surplus: the model may have no such parameters.
     """
 
     names: tuple[str, ...]
     sources: tuple[TensorInfo, ...]
-    place: Destination
+    places: tuple[Destination, ...]
     rows: tuple[int, ...] = ()
     packed: bool = False
+    surplus: bool = False
 
     @property
     def format(self) -> str:
@@ -65,6 +68,18 @@ class Target:
         """Numbers in it."""
         return sum(math.prod(each.shape) for each in self.sources)
 
+    @property
+    def steps(self) -> list[Step]:
+        """All that is done to it, in order."""
+        return [step for step in (*(place.step for place in self.places), self.places[0].after) if step is not None]
+
+    def moved(self, arrays: list[mx.array], config: Config) -> list[mx.array]:
+        """The parameters, one for each name, out of one array for each source."""
+        steps = [place.step for place in self.places]
+        array = _joined([a if step is None else step.run(a, config) for a, step in zip(arrays, steps, strict=True)])
+        after = self.places[0].after
+        return _divided(array if after is None else after.run(array, config), self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -77,7 +92,8 @@ class Plan:
 
     @property
     def context(self) -> int:
-        return int(self.config["max_position_embeddings"])
+        """Tokens that the model may be given."""
+        return context_length(self.config)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -108,17 +124,18 @@ def make_plan(header: GgufHeader, *, whole: bool = True) -> Plan:
         raise header.unsupported("it is the projector for images of a model, and holds no model")
     if header.text("general.type") not in (None, "model"):
         raise header.unsupported(f"a file of the type {header.text('general.type')!r}")
-    family = family_of(header, architecture)
+    keys = ModelKeys(header, architecture or "")
+    family = family_of(keys)
     if architecture is None or family is None:
         raise header.unsupported(f"the architecture {architecture!r}; known are {', '.join(sorted(FAMILIES))}")
-    keys = ModelKeys(header, architecture)
     config = _config(keys, family)
     specials = check_tokenizer(header)
-    if config["vocab_size"] < specials.vocabulary:
-        raise header.corrupt(f"it has {specials.vocabulary} tokens but {config['vocab_size']} embeddings")
+    rows = header.tensors["token_embd.weight"].shape[0]
+    if rows < specials.vocabulary:
+        raise header.corrupt(f"it has {specials.vocabulary} tokens but {rows} embeddings")
     if unknown := keys.unknown():
         raise header.unsupported(f"the setting {unknown} is not known")
-    targets = _targets(header, family, config, _model(header, config), whole)
+    targets = _targets(header, family, text_of(config), _model(header, config), whole)
     return Plan(header, architecture, family, config, targets, specials)
 
 
@@ -137,9 +154,13 @@ def _config(keys: ModelKeys, family: Family) -> dict[str, Any]:
     for name, setting in family.config.items():
         config[name] = setting(keys, config)
     config["model_type"] = config.get("model_type") or family.model_type
-    found = {key: value for key, value in config.items() if value is not None}
+    left_out = [key for key, setting in family.config.items() if setting is nothing]
+    found = {key: value for key, value in config.items() if key not in left_out}
     if not 0 < found["num_hidden_layers"] <= _MOST_LAYERS:
         raise header.corrupt(f"it claims {found['num_hidden_layers']} layers")
+    if family.wrapped:
+        inner = {**found, "model_type": f"{found['model_type']}_text"}
+        found = {key: found[key] for key in ("model_type", "vocab_size", "tie_word_embeddings")} | {_TEXT: inner}
     name = header.path.name
     try:
         return normalized(found, name)
@@ -168,6 +189,8 @@ def _targets(header: GgufHeader, family: Family, config: Config, model: Any, who
     modules = dict(model.named_modules())
     found = []
     for target in placed:
+        if target.surplus and target.names[0] not in shapes:
+            continue
         for name in target.names:
             if name not in shapes:
                 raise header.unsupported(f"the tensor {target.sources[0].name} is not known")
@@ -180,7 +203,7 @@ def _targets(header: GgufHeader, family: Family, config: Config, model: Any, who
             raise header.corrupt(f"tensor {target.sources[0].name} is stored as {target.format}")
         found.append(_packed(target, modules))
     if shapes and whole:
-        raise header.corrupt(f"tensor {_stored_name(family, min(shapes))} is missing")
+        raise header.corrupt(f"tensor {_stored_name(family, config, min(shapes))} is missing")
     return tuple(found)
 
 
@@ -190,6 +213,7 @@ def _placed(header: GgufHeader, family: Family, config: Config) -> Iterator[Targ
     for info in header.tensors.values():
         parts = _NAME.fullmatch(info.name)
         stem, part = (parts["stem"], parts["part"]) if parts else (info.name, None)
+        stem, part = (f"{stem}_scale", None) if part == "scale" else (stem, part)
         layer = None if parts is None or parts["layer"] is None else int(parts["layer"])
         if info.name in _ROTARY or stem in (*_NOT_NEEDED, *family.skipped) or _beyond(layer, config, header):
             continue
@@ -198,14 +222,18 @@ def _placed(header: GgufHeader, family: Family, config: Config) -> Iterator[Targ
             raise header.unsupported(f"the tensor {info.name} is not known")
         place = Destination(place) if isinstance(place, str) else place
         prefix = "" if layer is None else f"{family.layers}.{layer}."
-        names = tuple(_parameter(prefix, name, part) for name in (place.cut[0] if place.cut else (place.name,)))
+        if part == "bias" and place.step is not None and not place.step.biases:
+            place = replace(place, step=None)
+        rows = place.cut(config) if place.cut else {place.name: 0}
+        names = tuple(_parameter(prefix, name, part) for name in rows)
         if place.join is not None:
             joined[names[0]].append((place.join, info, place))
             continue
-        yield Target(names, (info,), place, tuple(place.cut[1](config)) if place.cut else ())
+        divided = tuple(rows.values()) if place.cut else ()
+        yield Target(names, (info,), (place,), divided, surplus=stem in family.surplus)
     for name, members in joined.items():
         members.sort(key=lambda each: each[0])
-        yield Target((name,), tuple(info for _, info, _ in members), members[0][2])
+        yield Target((name,), tuple(each[1] for each in members), tuple(each[2] for each in members))
 
 
 def _beyond(layer: int | None, config: Config, header: GgufHeader) -> bool:
@@ -234,22 +262,19 @@ def _settled(model: Any, names: set[str]) -> dict[str, tuple[int, ...]]:
 def _shapes(header: GgufHeader, target: Target, config: Config) -> list[tuple[int, ...]]:
     """What the tensors come to, found without a number of them."""
     try:
-        array = joined([mx.zeros(info.shape) for info in target.sources])
-        if target.place.step is not None:
-            array = target.place.step.run(array, config)
-        return [part.shape for part in divided(array, target.rows)]
+        return [part.shape for part in target.moved([mx.zeros(info.shape) for info in target.sources], config)]
     except (ValueError, KeyError, ZeroDivisionError):
         name, shape = target.sources[0].name, list(target.sources[0].shape)
         raise header.corrupt(f"tensor {name} has the shape {shape}, which does not fit") from None
 
 
-def joined(arrays: list[mx.array]) -> mx.array:
+def _joined(arrays: list[mx.array]) -> mx.array:
     """Row after row; of experts, those of each."""
     return arrays[0] if len(arrays) == 1 else mx.concatenate(arrays, axis=max(arrays[0].ndim - 2, 0))
 
 
-def divided(array: mx.array, rows: tuple[int, ...]) -> list[mx.array]:
-    """The opposite of `joined`."""
+def _divided(array: mx.array, rows: tuple[int, ...]) -> list[mx.array]:
+    """The opposite of `_joined`."""
     if not rows:
         return [array]
     axis, ends = max(array.ndim - 2, 0), [sum(rows[:at]) for at in range(1, len(rows))]
@@ -260,15 +285,15 @@ def divided(array: mx.array, rows: tuple[int, ...]) -> list[mx.array]:
 
 def _packed(target: Target, modules: Mapping[str, Any]) -> Target:
     """The target, marked as packed where the format allows it and the model's layer takes it."""
-    step, formats = target.place.step, {info.format.name for info in target.sources}
+    formats = {info.format.name for info in target.sources}
     layers = [name.removesuffix(".weight") for name in target.names if name.endswith(".weight")]
     takes = len(layers) == len(target.names) and all(hasattr(modules.get(each), "to_quantized") for each in layers)
-    if not takes or len(formats) > 1 or not formats <= PACKED.keys() or not (step is None or step.rows):
+    if not takes or len(formats) > 1 or not formats <= PACKED.keys() or not all(step.rows for step in target.steps):
         return target
-    return Target(target.names, target.sources, target.place, target.rows, packed=True)
+    return replace(target, packed=True)
 
 
-def _stored_name(family: Family, parameter: str) -> str:
+def _stored_name(family: Family, config: Config, parameter: str) -> str:
     """The name that GGUF has for a parameter of the model, for messages."""
     found = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)\.(.+)", parameter)
     prefix, own = (f"blk.{found[1]}.", found[2]) if found else ("", parameter)
@@ -278,7 +303,7 @@ def _stored_name(family: Family, parameter: str) -> str:
         if place is None:
             continue
         place = Destination(place) if isinstance(place, str) else place
-        names = place.cut[0] if place.cut else (place.name,)
+        names = tuple(place.cut(config)) if place.cut else (place.name,)
         if stem in names or f"={own}" in names:
             return f"{prefix}{name}.{part if stem in names else 'weight'}"
     return parameter

@@ -10,6 +10,7 @@ from squish.worker.gguf.file import GgufHeader, read_tensor
 from squish.worker.gguf.keys import ModelKeys
 
 DIVISORS = "rope_freqs.weight"
+_NEVER = 1e29  # a divisor that stands for no rotation
 SHORT, LONG = "rope_factors_short.weight", "rope_factors_long.weight"
 
 
@@ -70,16 +71,34 @@ def _llama3(header: GgufHeader, base: float, rotated: int) -> dict[str, Any] | N
     factor = max(stored)
     if not 1 <= factor < math.inf:
         raise header.corrupt(f"tensor {DIVISORS} is not a list of divisors")
+    if factor >= _NEVER:  # those numbers of a head are not rotated at all
+        part = stored.count(1.0)
+        if stored != [1.0] * part + [factor] * (len(stored) - part):
+            raise header.unsupported("rotary frequencies that are of no known kind")
+        return {"rope_type": "proportional", "partial_rotary_factor": part / len(stored)}
+    if all(divisor in (1.0, factor) for divisor in stored) and _is_llama3(stored, base, rotated, factor, high=1.0):
+        return _llama3_settings(factor, 1.0)
+    if not _is_llama3(stored, base, rotated, factor, high=4.0):
+        raise header.unsupported("rotary frequencies that are not those of Llama 3")
+    return _llama3_settings(factor, 4.0)
+
+
+def _is_llama3(stored: list[float], base: float, rotated: int, factor: float, *, high: float) -> bool:
+    """Whether the divisors are those for the lowest frequency 1 and this highest one."""
     for at, divisor in enumerate(stored):
-        wavelength = 2 * math.pi * base ** (2 * at / rotated)
-        smooth = min(1.0, max(0.0, (8192 / wavelength - 1) / 3))
+        turns = 8192 / (2 * math.pi * base ** (2 * at / rotated))
+        smooth = min(1.0, max(0.0, (turns - 1) / (high - 1))) if high > 1 else float(turns > 1)
         if not math.isclose(divisor * ((1 - smooth) / factor + smooth), 1, rel_tol=1e-4):
-            raise header.unsupported("rotary frequencies that are not those of Llama 3")
+            return False
+    return True
+
+
+def _llama3_settings(factor: float, high: float) -> dict[str, Any]:
     return {
         "rope_type": "llama3",
         "factor": float(f"{factor:.7g}"),
         "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
+        "high_freq_factor": high,
         "original_max_position_embeddings": 8192,
     }
 

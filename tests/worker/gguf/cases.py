@@ -26,7 +26,8 @@ class Case:
     """architecture: in GGUF. config: what differs from `plain`. settings: keys of GGUF below the architecture's name.
 
     names: parts of mlx-lm's names, and of transformers' in their place. changes: what the converter does, by the ends
-    of the names in GGUF. norms: the mean of the norms' weights.
+    of the names in GGUF. norms: the mean of the norms' weights. stacked: names below which tensors are numbered, and
+    are one in GGUF. split: the tensors that one of mlx-lm's is made of. wrapped: the model_type around `text_config`.
     """
 
     architecture: str
@@ -36,6 +37,9 @@ class Case:
     changes: dict[str, Change] = field(default_factory=dict)
     norms: float = 1.0
     label: str = ""
+    stacked: tuple[str, ...] = ()
+    split: Callable[[str, Floats, Mapping[str, Any]], dict[str, Floats]] | None = None
+    wrapped: str = ""
 
     @property
     def id(self) -> str:
@@ -72,40 +76,12 @@ PAIRED: dict[str, Change] = {
 }
 ONE_ADDED: dict[str, Change] = {"norm.weight": plus_one}
 
-CASES = [
-    Case("llama", {"model_type": "llama"}, changes=PAIRED),
-    Case(
-        "llama", {"model_type": "llama", "attention_bias": True, "tie_word_embeddings": False}, changes=PAIRED,
-        label="llama with biases",
-    ),
-    Case("qwen2", {"model_type": "qwen2"}),
-    Case("qwen3", {"model_type": "qwen3"}),
-    Case("gemma", {"model_type": "gemma"}, changes=ONE_ADDED, norms=0.0),
-    Case(
-        "gemma2",
-        {
-            "model_type": "gemma2", "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0,
-            "query_pre_attn_scalar": HEAD,
-        },
-        {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0, "attention.sliding_window": 4096},
-        changes=ONE_ADDED, norms=0.0,
-    ),
-    Case(
-        "gemma3",
-        {
-            "model_type": "gemma3_text", "query_pre_attn_scalar": HEAD, "sliding_window": 4, "num_hidden_layers": 6,
-            "sliding_window_pattern": 6, "rope_local_base_freq": 10_000.0, "rope_theta": 1_000_000.0,
-        },
-        {"attention.sliding_window": 4}, changes=ONE_ADDED, norms=0.0,
-    ),
-    Case(
-        "gemma3",
-        {
-            "model_type": "gemma3_text", "query_pre_attn_scalar": HEAD, "sliding_window": 4, "num_hidden_layers": 6,
-            "sliding_window_pattern": 6, "rope_local_base_freq": 10_000.0, "rope_theta": 1_000_000.0,
-            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
-        },
-        {"attention.sliding_window": 4, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0},
-        changes=ONE_ADDED, norms=0.0, label="gemma3 stretched",
-    ),
-]  # fmt: skip
+INTERNLM = (("self_attn.", "attention."), ("q_proj", "wq"), ("k_proj", "wk"), ("v_proj", "wv"), ("o_proj", "wo"))
+YARN: dict[str, Value] = {
+    "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 32,
+}  # fmt: skip
+GRANITE: dict[str, Value] = {
+    "attention.scale": 0.2, "embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 2.0,
+}  # fmt: skip
+LAYER_NORM: dict[str, Value] = {"attention.layer_norm_epsilon": 1e-5}
+LONG_FACTORS = [1.0 + 0.5 * at for at in range(8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import _get_classes, load_model
 
 from squish.format import architectures
-from squish.format.config import normalized
+from squish.format.config import normalized, text_of
 from squish.worker.gguf.families.every import FAMILIES
 from squish.worker.gguf.importer import import_gguf
 from squish.worker.model_files import given, read_config
-from tests.worker.gguf.cases import CASES, Case, plain
+from tests.worker.gguf.cases import LONG_FACTORS, Case, plain
+from tests.worker.gguf.cases_dense import DENSE
+from tests.worker.gguf.cases_moe import MOE
 from tests.worker.gguf.tiny import MERGES, tiny_vocabulary
-from tests.worker.gguf.writer import F32, Blob, Value, pack, write_gguf
+from tests.worker.gguf.writer import F32, Blob, Value, pack, unpack, write_gguf
 
+CASES = [*DENSE, *MOE]
 PROMPT = mx.array([[72, 3, 200, 41, 5, 17, 99, 250, 11, 12]])
 _KEYS = {
     "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
@@ -30,11 +34,21 @@ _KEYS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def uncompiled() -> Iterator[None]:
+    """Compiling a function for a CPU takes longer than all that is computed here."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_family_answers_as_its_safetensors_do(case: Case, tmp_path: Path) -> None:
     tokens, types = tiny_vocabulary()
-    config = normalized({"vocab_size": len(tokens), **plain(case.config)}, "tiny")
-    reference = _random(config, case.norms)
+    text = {"vocab_size": len(tokens), **plain(case.config)}
+    outer = {key: text[key] for key in ("vocab_size", "tie_word_embeddings")}
+    config = normalized({**outer, "model_type": case.wrapped, "text_config": text} if case.wrapped else text, "tiny")
+    reference, config = _random(config, case.norms), dict(text_of(config))
     arrays: Any = tree_flatten(reference.parameters())
     source = write_gguf(tmp_path / "tiny.gguf", _metadata(case, config, tokens, types), _stored(case, config, arrays))
     import_gguf(source, tmp_path / "out")
@@ -53,7 +67,7 @@ def _random(config: dict[str, Any], norms: float) -> Any:
     model_class, arguments = _get_classes(config=config)
     model = model_class(arguments.from_dict(config))
     flat: Any = tree_flatten(model.parameters())
-    if hasattr(model, "sanitize") and config["tie_word_embeddings"]:
+    if config["model_type"].startswith("gemma3"):  # it drops its output once it sees that there are no weights for it
         model.sanitize({name: array for name, array in flat if name != "lm_head.weight"})
         flat = tree_flatten(model.parameters())
     random = np.random.default_rng(7)
@@ -71,18 +85,44 @@ def _stored(case: Case, config: dict[str, Any], arrays: list[tuple[str, mx.array
     architecture = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == case.architecture)
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     found = {}
-    for name, array in arrays:
-        theirs = name
-        for ours, other in case.names:
-            theirs = theirs.replace(ours, other)
-        stored = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
-        assert stored is not None, f"gguf has no name for {theirs}"
-        values = np.array(array)
-        for end, change in case.changes.items():
-            if stored.endswith(end):
-                values = change(values, config)
-        found[stored] = pack(np.ascontiguousarray(values), F32)
+    if LONG_FACTORS in (config.get("rope_scaling") or {}).values():
+        for end, factors in (("long", LONG_FACTORS), ("short", [1.0] * len(LONG_FACTORS))):
+            found[f"rope_factors_{end}.weight"] = pack(np.array(factors, np.float32), F32)
+    if case.architecture == "gemma4":
+        found["rope_freqs.weight"] = pack(np.array([1.0] * 4 + [1e30] * 12, np.float32), F32)
+    for name, array in _stacked(case, arrays):
+        parts = case.split(name, np.array(array), config) if case.split else {name: np.array(array)}
+        for theirs, values in parts.items():
+            stored = _name(case, theirs, names)
+            for end, change in case.changes.items():
+                if stored.endswith(end):
+                    values = change(values, config)
+            found[stored] = pack(np.ascontiguousarray(values), F32)
+    for name in [each for each in found if case.architecture == "gemma4" and "ffn_gate_exps" in each]:
+        gate, up = (found.pop(each) for each in (name, name.replace("gate", "up")))
+        both = np.concatenate([unpack(gate), unpack(up)], axis=1)
+        found[name.replace("gate_exps", "gate_up_exps")] = pack(both, F32)
     return found
+
+
+def _name(case: Case, name: str, names: Any) -> str:
+    """What GGUF calls a parameter; one that begins with "=" has its name in the layer already."""
+    if name.startswith("="):
+        return name.replace("=model.layers.", "blk.")
+    for ours, theirs in case.names:
+        name = name.replace(ours, theirs)
+    stored: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    assert stored is not None, f"gguf has no name for {name}"
+    return stored
+
+
+def _stacked(case: Case, arrays: list[tuple[str, mx.array]]) -> list[tuple[str, mx.array]]:
+    """With what is numbered below one of the case's names in one tensor."""
+    found: dict[str, list[mx.array]] = {}
+    for name, array in arrays:
+        whole = next((name[: name.index(each)] + each + ".weight" for each in case.stacked if each in name), name)
+        found.setdefault(whole, []).append(array)
+    return [(name, parts[0] if len(parts) == 1 else mx.stack(parts)) for name, parts in found.items()]
 
 
 def _metadata(case: Case, config: dict[str, Any], tokens: list[str], types: list[int]) -> dict[str, Value]:

@@ -40,7 +40,7 @@ def _refuse(source: Path, kind: type[SquishError], *words: str) -> None:
         ("tokenizer.ggml.pre", "default", "default"),
         ("tokenizer.ggml.model", "rwkv", "rwkv"),
         ("tokenizer.ggml.add_space_prefix", True, "add_space_prefix"),
-        ("llama.expert_count", 8, "expert_count"),
+        ("llama.expert_count", 8, "ffn_gate"),
         ("llama.rope.scaling.type", "brand-new", "brand-new"),
         ("llama.rope.dimension_count", 8, "partial_rotary_factor"),
         ("general.type", "mmproj", "projector"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from squish.worker.gguf.families import dense, gemma
+from squish.worker.gguf.families import dense, gemma, hybrid, moe
 from squish.worker.gguf.family import Family
-from squish.worker.gguf.file import GgufHeader
+from squish.worker.gguf.keys import ModelKeys
 
-# By the name of the architecture in GGUF; where one name stands for several of mlx-lm, the first that fits.
-FAMILIES: dict[str, Family] = {**dense.FAMILIES, **gemma.FAMILIES}
+FAMILIES: dict[str, Family] = {**dense.FAMILIES, **gemma.FAMILIES, **moe.FAMILIES, **hybrid.FAMILIES}
+# Where one name of GGUF stands for several architectures of mlx-lm: the first that fits, else the one above.
+VARIANTS = moe.VARIANTS
 
 
-def family_of(header: GgufHeader, architecture: str | None) -> Family | None:
-    return FAMILIES.get(architecture or "")
+def family_of(keys: ModelKeys) -> Family | None:
+    for fits, family in VARIANTS.get(keys.architecture, ()):
+        if fits(keys):
+            return family
+    return FAMILIES.get(keys.architecture)

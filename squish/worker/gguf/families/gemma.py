@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from squish.worker.gguf.family import LESS_ONE, Config, Destination, Family, Table, count, number
+import math
+from collections.abc import Callable
+
+from squish.worker.gguf.family import (
+    LESS_ONE,
+    ROWS,
+    Config,
+    Destination,
+    Family,
+    Table,
+    always,
+    count,
+    cut,
+    like,
+    nothing,
+    number,
+    windowed,
+)
 from squish.worker.gguf.keys import ModelKeys
 
 _NORMS: Table = {
@@ -14,6 +31,61 @@ _NORMS: Table = {
     "attn_k_norm": Destination("self_attn.k_norm", LESS_ONE),
 }
 _TOP: Table = {"output_norm": Destination("model.norm", LESS_ONE)}
+
+
+_PLAIN_NORMS: Table = {
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_PER_LAYER: Table = {
+    "inp_gate": "per_layer_input_gate",
+    "proj": "per_layer_projection",
+    "post_norm": "post_per_layer_input_norm",
+}
+
+
+def _each(name: str) -> Callable[[Config], dict[str, int]]:
+    """One matrix for each input but the first."""
+    return lambda config: {f"{name}.{at}": config["hidden_size"] for at in range(config["altup_num_inputs"] - 1)}
+
+
+def _gate_and_up(config: Config) -> dict[str, int]:
+    rows = config["moe_intermediate_size"]
+    return {"experts.switch_glu.gate_proj": rows, "experts.switch_glu.up_proj": rows}
+
+
+def _rows_per_layer(keys: ModelKeys, config: Config) -> int | None:
+    info = keys.header.tensors.get("per_layer_token_embd.weight")
+    return None if info is None else info.shape[0]
+
+
+def _each_inner(keys: ModelKeys, config: Config) -> list[int]:
+    return keys.per_layer("feed_forward_length", config["num_hidden_layers"]) or []
+
+
+def _sparsity(keys: ModelKeys, config: Config) -> list[float]:
+    """The part of a layer's gates that is cut off: the file has how many deviations above the mean the cut lies."""
+    scales = keys.floats("activation_sparsity_scale") or [-math.inf] * config["num_hidden_layers"]
+    return [round((1 + math.erf(each / math.sqrt(2))) / 2, 6) for each in scales]
+
+
+def _heads(keys: ModelKeys, config: Config, kind: str) -> int | None:
+    heads = keys.per_layer("attention.head_count_kv", config["num_hidden_layers"]) or []
+    return next((each for each, own in zip(heads, config["layer_types"], strict=True) if own == kind), None)
+
+
+def _keys_are_values(keys: ModelKeys, config: Config) -> bool:
+    """Whether the layers that see everything have no values of their own."""
+    kinds = config["layer_types"]
+    first = kinds.index("full_attention") if "full_attention" in kinds else 0
+    return f"blk.{first}.attn_v.weight" not in keys.header.tensors
+
+
+def _two_ropes(keys: ModelKeys, config: Config) -> dict[str, object]:
+    full = {"rope_type": "default", **(config.get("rope_scaling") or {}), "rope_theta": config["rope_theta"]}
+    local = keys.number("rope.freq_base_swa") or 10_000.0
+    return {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": local}}
 
 
 def _head_or_row(keys: ModelKeys, config: Config) -> object:
@@ -54,5 +126,93 @@ FAMILIES = {
             "final_logit_softcapping": number("final_logit_softcapping"),
             "rope_theta": number("rope.freq_base", 1_000_000.0),
         },
+    ),
+    "gemma3n": Family(
+        "gemma3n",
+        wrapped=True,
+        layers="model.language_model.layers",
+        tensors={
+            **_PLAIN_NORMS,
+            **_PER_LAYER,
+            "altup_correct_scale": Destination("=altup.correct_output_scale"),
+            "altup_correct_coef": "altup.correction_coefs",
+            "altup_predict_coef": "altup.prediction_coefs",
+            "altup_router": "altup.modality_router",
+            "altup_router_norm": "altup.router_norm",
+            "laurel_l": "laurel.linear_left",
+            "laurel_r": "laurel.linear_right",
+            "laurel_post_norm": "laurel.post_laurel_norm",
+        },
+        top={
+            "token_embd": "model.language_model.embed_tokens",
+            "output_norm": "model.language_model.norm",
+            "per_layer_token_embd": "model.language_model.embed_tokens_per_layer",
+            "per_layer_model_proj": "model.language_model.per_layer_model_projection",
+            "per_layer_proj_norm": "model.language_model.per_layer_projection_norm",
+            "altup_proj": cut(_each("model.language_model.altup_projections"), ROWS),
+            "altup_unembd_proj": cut(_each("model.language_model.altup_unembed_projections"), ROWS),
+        },
+        config={
+            "num_kv_shared_layers": count("attention.shared_kv_layers", 0),
+            "vocab_size_per_layer_input": _rows_per_layer,
+            "sliding_window": count("attention.sliding_window", 512),
+            "layer_types": windowed(5),
+            "rope_local_base_freq": number("rope.freq_base_swa", 10_000.0),
+            "rope_theta": number("rope.freq_base", 1_000_000.0),
+            "final_logit_softcapping": number("final_logit_softcapping", 30.0),
+            "intermediate_size": _each_inner,
+            "activation_sparsity_pattern": _sparsity,
+            "hidden_size_per_layer_input": count("embedding_length_per_layer_input"),
+            "altup_num_inputs": count("altup.num_inputs", 4),
+            "altup_active_idx": count("altup.active_idx", 0),
+            "altup_coef_clip": always(120.0),
+            "altup_correct_scale": always(True),
+            "laurel_rank": lambda keys, config: keys.header.tensors["blk.0.laurel_l.weight"].shape[0],
+        },
+    ),
+    "gemma4": Family(
+        "gemma4_text",
+        tensors={
+            **_PLAIN_NORMS,
+            **_PER_LAYER,
+            "layer_output_scale": Destination("=layer_scalar"),
+            "ffn_gate_inp": Destination("router.proj"),
+            "ffn_gate_inp_scale": Destination("=router.scale"),
+            "ffn_down_exps_scale": Destination("=router.per_expert_scale"),
+            "ffn_gate_up_exps": cut(_gate_and_up),
+            "ffn_down_exps": "experts.switch_glu.down_proj",
+            "pre_ffw_norm_2": "pre_feedforward_layernorm_2",
+            "post_ffw_norm_1": "post_feedforward_layernorm_1",
+            "post_ffw_norm_2": "post_feedforward_layernorm_2",
+        },
+        surplus=("attn_k", "attn_v", "attn_k_norm"),
+        top={
+            "per_layer_token_embd": "model.embed_tokens_per_layer",
+            "per_layer_model_proj": "model.per_layer_model_projection",
+            "per_layer_proj_norm": "model.per_layer_projection_norm",
+        },
+        config={
+            "layer_types": windowed(6),
+            "sliding_window": count("attention.sliding_window", 512),
+            "global_head_dim": like("head_dim"),
+            "head_dim": count("attention.key_length_swa"),
+            "num_global_key_value_heads": lambda keys, config: _heads(keys, config, "full_attention"),
+            "num_key_value_heads": lambda keys, config: _heads(keys, config, "sliding_attention"),
+            "num_kv_shared_layers": count("attention.shared_kv_layers", 0),
+            "hidden_size_per_layer_input": count("embedding_length_per_layer_input", 0),
+            "vocab_size_per_layer_input": _rows_per_layer,
+            "use_double_wide_mlp": lambda keys, config: len(set(keys.numbers("feed_forward_length") or ())) > 1,
+            "intermediate_size": lambda keys, config: min(_each_inner(keys, config)),
+            "attention_k_eq_v": _keys_are_values,
+            "enable_moe_block": lambda keys, config: bool(keys.count("expert_count")),
+            "num_experts": lambda keys, config: keys.count("expert_count") or None,
+            "top_k_experts": count("expert_used_count"),
+            "moe_intermediate_size": count("expert_feed_forward_length"),
+            "final_logit_softcapping": number("final_logit_softcapping", 30.0),
+            "rope_parameters": _two_ropes,
+            "rope_scaling": nothing,
+            "partial_rotary_factor": nothing,
+        },
+        known=("attention.value_length_swa", "rope.dimension_count_swa"),
     ),
 }
