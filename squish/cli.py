@@ -22,6 +22,7 @@ from squish.commands import (
     completion,
     config,
     doctor,
+    embed,
     exits,
     launch,
     models,
@@ -153,9 +154,10 @@ def _open_tui(model: str | None) -> int:
     return run_tui(settings, model or settings.model, serve=serve_beside)
 
 
-_OTHERS = (run.run, serve.serve, servers.ps, servers.stop, service.service, launch.launch, chats.chats, bench.bench)
+_ASKING = (run.run, embed.embed, serve.serve, launch.launch)
+_OTHERS = (servers.ps, servers.stop, service.service, chats.chats, bench.bench)
 _LAST = (doctor.doctor, config.config, completion.completion)
-for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_OTHERS, *_LAST):
+for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_ASKING, *_OTHERS, *_LAST):
     cli.add_command(_command)
 
 

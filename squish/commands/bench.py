@@ -57,6 +57,7 @@ def bench(
 
     settings = Settings.from_environment()
     installed = _installed(settings, model)
+    installed.manifest.require("chat")
     context = installed.manifest.context_length
     asked = _numbers(prompts, "--prompts", _LONGEST)
     lengths = tuple(length for length in asked if length + _ROOM <= context)
@@ -73,9 +74,9 @@ def _installed(settings: Settings, model: str | None) -> Installed:
     store = Store(settings.cache_dir)
     if name := model or settings.model:
         return store.find(name)
-    models = store.list()
+    models = [manifest for manifest in store.list() if manifest.kind == "chat"]
     if not models:
-        raise ModelNotFound("No model is installed.", hint="Run: squish pull smollm2:135m", param="model")
+        raise ModelNotFound("No model that answers is installed.", hint="Run: squish pull smollm2:135m", param="model")
     return store.find(models[0].id)
 
 

@@ -57,6 +57,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
     answer = {"yes": "fits", "tight": "fits once other programs make room", "no": "does not fit"}[found.fits]
     rows = [
         ("name", manifest.id),
+        ("kind", f"{manifest.kind} model"),
         ("architecture", manifest.architecture),
         ("parameters", f"{manifest.parameters:,}"),
         ("quantization", manifest.quantization),
@@ -79,7 +80,8 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
         for number, file in enumerate(manifest.files)
     ]
-    return [(name, clean(value)) for name, value in rows]
+    left_out = ("chat template", "speed") if manifest.kind == "embedding" else ()
+    return [(name, clean(value)) for name, value in rows if name not in left_out]
 
 
 def _speed(found: Description) -> str:

@@ -52,6 +52,7 @@ def list_models(as_json: bool) -> None:
     rows = [
         (
             model.id,
+            model.kind,
             figures.size(model.size),
             "damaged" if each.damaged else model.quantization,
             f"{model.context_length:,}",
@@ -61,8 +62,8 @@ def list_models(as_json: bool) -> None:
         for each in models
         for model in [each.manifest]
     ]
-    headers = ("NAME", "SIZE", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
-    console.table(headers, rows, right=frozenset({1, 3, 4}))
+    headers = ("NAME", "KIND", "SIZE", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
+    console.table(headers, rows, right=frozenset({2, 4, 5}))
 
 
 def _speed(measured: Speed | None) -> dict[str, float | None]:
@@ -177,6 +178,7 @@ def prune() -> None:
 def _as_json(model: Manifest) -> dict[str, Any]:
     return {
         "id": model.id,
+        "kind": model.kind,
         "size": model.size,
         "quantization": model.quantization,
         "architecture": model.architecture,

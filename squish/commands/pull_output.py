@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from squish import console, figures
+from squish.models.manifest import Manifest
 from squish.pull.events import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted
 
 
@@ -69,11 +70,14 @@ def _summary(event: Pulled) -> None:
         for line in _compression_lines(event.compression, manifest.quantization):
             console.note(line)
     if event.fresh:
-        console.note(f"{manifest.id} installed: {what}. Try: squish run {manifest.id}")
+        console.note(f"{manifest.id} installed: {what}. Try: {_use(manifest)}")
     else:
-        console.note(
-            f"{manifest.id} is already installed: {what}. --force pulls it again. Try: squish run {manifest.id}"
-        )
+        console.note(f"{manifest.id} is already installed: {what}. --force pulls it again. Try: {_use(manifest)}")
+
+
+def _use(manifest: Manifest) -> str:
+    """The command that shows what a model is for."""
+    return f'squish embed {manifest.id} "some text"' if manifest.kind == "embedding" else f"squish run {manifest.id}"
 
 
 def _compression_lines(report: CompressionReport, quantization: str) -> list[str]:

@@ -16,6 +16,7 @@ from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
+    from squish.format.embedding import ModelKind
     from squish.runtime import Runtime
 
 
@@ -89,8 +90,9 @@ def run(
             runner.run(runtime.close())
 
 
-async def open_model(settings: Settings, model: str) -> Runtime:
-    """A runtime in which this model is installed: one that is missing is pulled first."""
+async def open_model(settings: Settings, model: str, kind: ModelKind = "chat") -> Runtime:
+    """A runtime in which this model is installed: one that is missing is pulled first. Raises InvalidInput where it
+    is of another kind."""
     from squish.runtime import Runtime
 
     runtime = Runtime(settings)
@@ -98,5 +100,6 @@ async def open_model(settings: Settings, model: str) -> Runtime:
         runtime.store.find(model)
     except ModelNotFound:
         await install(settings, model)
+    runtime.store.find(model).manifest.require(kind)
     await runtime.sessions.start_worker()
     return runtime

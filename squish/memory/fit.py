@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from squish.format.architectures import ENCODERS
 from squish.format.config import has_windows, text_of
 from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 
@@ -95,7 +96,7 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
     per_layer = 2 * kv_heads * head
     if latent := _number(main, "kv_lora_rank"):
         per_layer = latent + _number(main, "qk_rope_head_dim")
-    full, windowed = _attention_layers(main, layers)
+    full, windowed = _attention_layers(main, layers) if main.get("model_type") not in ENCODERS else (0, 0)
     if windowed and not has_windows(config):
         full, windowed = full + windowed, 0
     return Shape(

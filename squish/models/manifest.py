@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from squish.errors import CorruptModel, InvalidName, ModelNotFound
+from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelNotFound
 from squish.files import read_regular, write_whole
 from squish.format import model_directory
 from squish.format.embedding import ModelKind
@@ -73,6 +73,18 @@ class Manifest:
         for name in ("parameters", "context_length"):
             if not 0 <= (value := getattr(self, name)) < 1 << 63:
                 raise ValueError(f"its {name} is {value}")
+
+    def require(self, kind: ModelKind) -> None:
+        """Raises InvalidInput where it is not what is asked for: to write answers, or to make vectors."""
+        if self.kind == kind:
+            return
+        if kind == "chat":
+            problem = f"{self.id} is an embedding model: it turns texts into vectors, and writes no answers."
+            hint = f"Its vectors: squish embed {self.id} TEXT, or POST /v1/embeddings."
+        else:
+            problem = f"{self.id} is not an embedding model: it writes answers, and makes no vectors of texts."
+            hint = "`squish list` shows which models are."
+        raise InvalidInput(problem, hint=hint, param="model")
 
     @property
     def pull_command(self) -> str:

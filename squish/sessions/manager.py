@@ -15,8 +15,7 @@ import msgspec
 
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
-from squish.errors import EngineError, InvalidInput
-from squish.format.embedding import ModelKind
+from squish.errors import EngineError
 from squish.generation import GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
@@ -78,7 +77,8 @@ class SessionManager:
 
         Raises ModelNotFound, and InvalidInput where the model answers nothing.
         """
-        installed = self._of_kind("chat", request.model)
+        installed = self._store.find(request.model)
+        installed.manifest.require("chat")
         return Generation(self._engine(installed), self._settled(request, installed), self._log)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
@@ -87,23 +87,10 @@ class SessionManager:
         Raises ModelNotFound, QueueFull, InvalidInput (also where the model makes no vectors), ContextLengthExceeded,
         and what loading meets.
         """
-        installed = self._of_kind("embedding", request.model)
+        installed = self._store.find(request.model)
+        installed.manifest.require("embedding")
         async with EmbeddingWork(self._engine(installed), self._settled(request, installed), self._log) as embedding:
             return await embedding.result()
-
-    def _of_kind(self, kind: ModelKind, name: str) -> Installed:
-        """An installed model that does what is asked for. Raises ModelNotFound, InvalidInput."""
-        installed = self._store.find(name)
-        if installed.manifest.kind == kind:
-            return installed
-        id = installed.manifest.id
-        if kind == "chat":
-            problem = f"{id} is an embedding model: it turns texts into vectors, and writes no answers."
-            hint = f"Its vectors: squish embed {id} TEXT, or POST /v1/embeddings."
-        else:
-            problem = f"{id} is not an embedding model: it writes answers, and makes no vectors of texts."
-            hint = "`squish list` shows which models are."
-        raise InvalidInput(problem, hint=hint, param="model")
 
     def _settled(self, request: Request, installed: Installed) -> Request:
         """The request with the model's id, and with the keep-alive that it did not name."""

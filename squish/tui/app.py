@@ -124,7 +124,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def _nothing_to_chat_with(self) -> bool:
         try:
-            return self._model is None and not self._runtime.store.list()
+            return self._model is None and all(each.kind != "chat" for each in self._runtime.store.list())
         except SquishError:  # the chat says why
             return False
 

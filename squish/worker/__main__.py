@@ -130,6 +130,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
     import mlx.core as mx
 
+    from squish.worker import memory
     from squish.worker.embedding.intake import TextEncoder, TextInbox, TextIntake
     from squish.worker.embedding.loading import load as load_model
     from squish.worker.embedding.runner import VectorRunner
@@ -139,6 +140,8 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(None)))
     engine = _engine(channel, load, report, cache_dir)
     loaded = load_model(Path(load.path), shelf, exact=engine.precision == "float32")
+    if load.wire_weights:
+        memory.wire(loaded.weights_bytes)
     encoder = TextEncoder(loaded)
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"

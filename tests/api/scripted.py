@@ -15,6 +15,7 @@ from squish.api.opening import Opening
 from squish.api.options import Options
 from squish.api.server import Address, Shutdown, serve
 from squish.config.settings import Settings
+from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import SquishError
 from squish.generation import (
     Accepted,
@@ -60,6 +61,11 @@ class ScriptedSessions:
         if self.refusal:
             raise self.refusal
         self.admitted.put_nowait(Script(generation))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        if self.refusal:
+            raise self.refusal
+        return Embeddings(bytes(8) * len(request.inputs), 2, (3,) * len(request.inputs))
 
     async def load(self, name: str) -> None:
         self.kept.append((name, "loaded"))

@@ -84,6 +84,14 @@ SPOKEN = (
         openai_error,
     ),
     Spoken("/v1/completions", {"model": "m", "prompt": "Hi"}, "prompt", openai_error),
+    Spoken(
+        "/v1/embeddings",
+        {"model": "m", "input": "Hi"},
+        "input",
+        openai_error,
+        {"dimensions": 1, "encoding_format": "base64", "truncate": True, "stream": None},
+        usual={},
+    ),
     Spoken("/v1/responses", {"model": "m", "input": "Hi"}, "input", openai_error, {"max_output_tokens": 4}),
     Spoken(
         "/api/chat",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from squish.api.dialect import Dialect
+from squish.api.dialect import Dialect, Route
 from squish.api.models import Model, ModelList
 from squish.api.openai import translate
+from squish.api.openai.embeddings import EmbeddingList, EmbeddingsRequest, embeddings
 from squish.api.openai.errors import ErrorBody, error_body
 from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.api.openai.responses import ChatChunk, ChatCompletion, Completion
@@ -30,6 +31,14 @@ _OPERATIONS = (
         CompletionRequest,
         ("text/event-stream", "`data:` lines, each a Completion; [DONE]."),
     ),
+    Operation(
+        "POST",
+        "/v1/embeddings",
+        "createEmbedding",
+        "Turn texts into vectors, with an embedding model.",
+        EmbeddingList,
+        EmbeddingsRequest,
+    ),
     Operation("GET", "/v1/models", "listModels", "Every installed model.", ModelList),
     Operation("GET", "/v1/models/{id}", "getModel", "One installed model; its id can contain a slash.", Model),
 )
@@ -37,9 +46,10 @@ _OPERATIONS = (
 OPENAI = Dialect(
     name="openai",
     prefixes=("/v1",),
-    paths=("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models"),
+    paths=("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models"),
     answers={"/v1/chat/completions": translate.read_chat, "/v1/completions": translate.read_completion},
     error=error_body,
     errors=ErrorBody,
     operations=_OPERATIONS,
+    routes=(Route("POST", "/v1/embeddings", embeddings),),
 )

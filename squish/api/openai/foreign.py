@@ -240,3 +240,17 @@ COMPLETION = Level(
     _INSIDE_BOTH,
     harmless={**HARMLESS, "add_special_tokens": _ON, "add_bos_token": _ON},  # a prompt is tokenized with them
 )
+
+_NAMED_PROMPT = "Use prompt_name, with one of the model's own prompts, or write it into input."
+_TRUNCATE = "Use truncate: true."
+EMBEDDINGS = Level(
+    {
+        **dict.fromkeys(("input_type", "task", "task_type", "prompt", "instruction"), _NAMED_PROMPT),
+        **dict.fromkeys(("truncation", "truncate_prompt_tokens", "truncation_side"), _TRUNCATE),
+        **dict.fromkeys(("output_dimension", "output_dimensionality", "embed_dim"), "Use dimensions."),
+        **dict.fromkeys(("inputs", "texts", "content", "messages"), "Use input."),
+        **dict.fromkeys(("output_dtype", "embedding_type", "embedding_types", "embed_dtype"), "Vectors are float32."),
+        "stream": "An answer comes whole.",
+        **dict.fromkeys(("normalize", "normalized", "embd_normalize"), "A model's own files say whether it does."),
+    }
+)

@@ -7,15 +7,14 @@ engine does not support is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
-
-import msgspec
 
 from squish.api import bodies
 from squish.api.dialect import Asked, Reply
 from squish.api.fields.foreign import refuse
-from squish.api.fields.limits import MAX_INT, check_range, keep_alive
+from squish.api.fields.limits import check_range, keep_alive
+from squish.api.fields.prompts import prompts, texts
 from squish.api.fields.sampling import sampling
 from squish.api.openai import conversation, foreign, formats
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
@@ -25,8 +24,6 @@ from squish.generation import (
     GenerationRequest,
     Prompt,
     SamplingParams,
-    TextPrompt,
-    TokenPrompt,
 )
 from squish.sessions.engine import MAX_ROWS
 
@@ -97,18 +94,18 @@ def completion_to_generation(request: CompletionRequest) -> GenerationRequest:
         reason = "prompt and batch exclude each other; send one of them." if both else "Send a prompt or a batch."
         raise InvalidInput(reason, param="batch" if both else "prompt")
     if request.batch is not None:
-        prompts, param = _texts(request.batch, "batch"), "batch"
+        found, param = texts(request.batch, "batch", one=False), "batch"
     else:
         assert request.prompt is not None
-        prompts, param = _prompts(request.prompt), "prompt"
+        found, param = prompts(request.prompt, "prompt"), "prompt"
     check_range(request.logprobs, "logprobs", 0, MAX_LOGPROBS)
     extra = {"logprobs": request.logprobs is not None, "top_logprobs": request.logprobs}
-    return _generation(request, prompts, (request.max_tokens, "max_tokens"), param, extra)
+    return _generation(request, found, (request.max_tokens, "max_tokens"), param, extra)
 
 
 def _generation(
     request: CommonRequest,
-    prompts: list[Prompt],
+    prompts: Sequence[Prompt],
     limit: tuple[int | None, str],
     prompt_param: str,
     extra: Mapping[str, object],
@@ -128,38 +125,6 @@ def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapp
     given = {name: getattr(request, name) for name in _SAME_IN_BOTH} | dict(extra)
     given["response_format"] = formats.response_format(request.response_format)
     return sampling(given, *limit, request.default_max_tokens)
-
-
-def _prompts(prompt: str | list[str | int | list[int]]) -> list[Prompt]:
-    if isinstance(prompt, str):
-        return _texts([prompt], "prompt")
-    if all(isinstance(item, int) for item in prompt):
-        return [_tokens(prompt, "prompt")]
-    if all(isinstance(item, str) for item in prompt):
-        return _texts([item for item in prompt if isinstance(item, str)], "prompt")
-    if all(isinstance(item, list) for item in prompt):
-        lists = [item for item in prompt if isinstance(item, list)]
-        return [_tokens(item, f"prompt[{i}]") for i, item in enumerate(lists)]
-    raise InvalidInput("prompt must be a string, a list of strings, or one or more lists of token ids.", param="prompt")
-
-
-def _texts(texts: list[str], field: str) -> list[Prompt]:
-    if not texts:
-        raise InvalidInput(f"{field} must not be empty.", param=field)
-    for i, text in enumerate(texts):
-        if not text:
-            at = field if field == "prompt" and len(texts) == 1 else f"{field}[{i}]"
-            raise InvalidInput(f"{at} must not be empty.", param=at)
-    return [TextPrompt(text) for text in texts]
-
-
-def _tokens(items: object, at: str) -> TokenPrompt:
-    tokens = tuple(msgspec.convert(items, list[int]))
-    if not tokens:
-        raise InvalidInput(f"{at} must not be empty.", param=at)
-    if not all(0 <= token <= MAX_INT for token in tokens):
-        raise InvalidInput(f"{at} has numbers that are not token ids.", param=at)
-    return TokenPrompt(tokens)
 
 
 def _refuse_unsupported(request: CommonRequest) -> None:

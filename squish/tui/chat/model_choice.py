@@ -26,8 +26,8 @@ class ModelChoice:
         return self.manifest.context_length if self.manifest else 0
 
     def installed(self) -> list[Manifest]:
-        """Raises StoreError."""
-        return self._runtime.store.list()
+        """Those that answer. Raises StoreError."""
+        return [manifest for manifest in self._runtime.store.list() if manifest.kind == "chat"]
 
     def look_up(self, name: str) -> Manifest | None:
         """Find the model of a chat; it is loaded when it is asked. Raises ModelNotFound, StoreError."""
@@ -37,8 +37,10 @@ class ModelChoice:
         return self.manifest
 
     def choose(self, name: str) -> Manifest:
-        """Find a model and load it while the user writes. Raises ModelNotFound, StoreError."""
-        self.manifest = self._runtime.store.find(name).manifest
+        """Find a model and load it while the user writes. Raises ModelNotFound, StoreError, InvalidInput."""
+        found = self._runtime.store.find(name).manifest
+        found.require("chat")
+        self.manifest = found
         self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)
         return self.manifest
 

@@ -198,6 +198,6 @@ class TextEncoder:
     def _too_long(self, least: int, param: str) -> ContextLengthExceeded:
         return ContextLengthExceeded(
             f"{param} has at least {least} tokens; this model takes {self._loaded.longest}.",
-            hint="Cut it into shorter parts, or send truncate: true, which takes its beginning.",
+            hint="Cut it into shorter parts, or ask for truncate, which takes its beginning.",
             param=param,
         )
