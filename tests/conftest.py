@@ -56,6 +56,42 @@ def tireless_home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return home
 
 
+TOOL_TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+{{ messages[0].content if messages[0].role == 'system' }}
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}<|im_end|>
+{% endif %}
+{%- for message in messages if not (tools and message == messages[0] and message.role == 'system') %}<|im_start|>
+{{- 'user' if message.role == 'tool' else message.role }}
+{{ message.content }}
+{%- for call in message.tool_calls or [] %}{% set tool_call = call.function %}
+<tool_call>
+{"name": "{{ tool_call.name }}", "arguments": {{ tool_call.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""Lets MODEL call tools. It was not trained to, so it calls one only when it must."""
+
+
+@pytest.fixture(scope="session")
+def tool_home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose model has TOOL_TEMPLATE."""
+    home = tmp_path_factory.mktemp("tools")
+    installed = Store(_settings(real_home).cache_dir).find(MODEL).path
+    model = _settings(home).cache_dir / installed.name
+    shutil.copytree(installed, model, copy_function=os.link)
+    file, manifest = model / "chat_template.jinja", model / "manifest.toml"
+    size, entries = file.stat().st_size, manifest.read_text(encoding="utf-8")
+    for each in (file, manifest):
+        each.unlink()  # another file of this name: the original is shared
+    file.write_text(TOOL_TEMPLATE, encoding="utf-8")
+    written = entries.replace(f"size = {size}\n", f"size = {file.stat().st_size}\n")
+    manifest.write_text(written, encoding="utf-8")
+    return home
+
+
 @pytest.fixture
 def tireless(tireless_home: Path) -> dict[str, str]:
     """The environment of a user whose model goes on until it is stopped."""
