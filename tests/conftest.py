@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from squish.config.settings import Settings
 from squish.models.store import Store
@@ -25,8 +26,17 @@ UNENDING = ((0, -100.0), (2, -100.0))
 """A bias against the tokens that end an answer of MODEL: a request with it goes on until it is stopped."""
 
 EMBEDDING_MODEL = "all-minilm:l6"
+PATIENCE = 240.0
+"""Seconds for what another thread or process has to do: only what hangs needs them, also on a busy machine."""
 
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
+
+
+# No example is late: the machine may be busy. The examples are the same every time, so that what fails once fails
+# always; `make test-long` looks for new ones.
+settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("default"), derandomize=False, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +165,7 @@ def squish(environment: dict[str, str], tmp_path: Path) -> Callable[..., subproc
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             cwd=tmp_path,
             env=environment | variables,
             check=False,

@@ -26,7 +26,7 @@ from squish.memory import fit
 from squish.models import catalog
 from tests import reference
 from tests.commands.test_serve import serving
-from tests.conftest import MODEL, SQUISH, clean_environment
+from tests.conftest import MODEL, PATIENCE, SQUISH, clean_environment
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -162,7 +162,7 @@ def test_every_documented_command_runs(page: Path, home: Path) -> None:
                 text=True,
                 cwd=home,
                 env=environment,
-                timeout=120,
+                timeout=PATIENCE,
                 check=False,
             )
         assert done.returncode == 0, f"{page.name}: {line.text}\n{done.stderr}"
@@ -188,7 +188,9 @@ def programs(page: Path) -> list[str]:
 def test_every_documented_program_runs(page: Path, server: str) -> None:
     for program in programs(page):
         here = program.replace(ADDRESS, server)
-        done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", here], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert "Berlin" in done.stdout
 
@@ -219,7 +221,7 @@ def asks_with_curl(line: Line) -> bool:
 def test_every_documented_curl_line_runs(page: Path, server: str) -> None:
     for line in with_code(asks_with_curl)[page]:
         words = shlex.split(line.text.replace(ADDRESS, server))
-        done = subprocess.run([*words, "-sS", "--fail"], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([*words, "-sS", "--fail"], capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stderr
         path = next(word for word in words if word.startswith(server)).removeprefix(server)
         assert ANSWERED[path] in done.stdout

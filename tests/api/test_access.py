@@ -329,7 +329,6 @@ async def listens(server: Server) -> bool:
 
     def connect() -> bool:
         with socket.socket() as client:
-            client.settimeout(5)
             return client.connect_ex((server.address.host, server.address.port)) == 0
 
     return await asyncio.to_thread(connect)

@@ -11,8 +11,6 @@ from typing import Any
 import openai
 import pytest
 import pytest_asyncio
-from langchain_core.messages import HumanMessage
-from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field, SecretStr
 
 from squish.config.settings import Settings
@@ -60,12 +58,17 @@ async def test_the_synchronous_client(server: Server) -> None:
     assert "Berlin" in whole
 
 
-async def test_langchain(server: Server) -> None:
-    model = ChatOpenAI(
+def langchain(server: Server, tokens: int) -> Any:
+    from langchain_openai import ChatOpenAI  # seconds, in each process that collects tests
+
+    return ChatOpenAI(
         base_url=f"{server.address.url}/v1", api_key=SecretStr("any"), model=MODEL, temperature=0, max_retries=0,
-        max_completion_tokens=8,
+        max_completion_tokens=tokens,
     )  # fmt: skip
-    question = [HumanMessage("What is the capital of Germany?")]
+
+
+async def test_langchain(server: Server) -> None:
+    model, question = langchain(server, 8), "What is the capital of Germany?"
     whole = await model.ainvoke(question)
     assert "Berlin" in whole.text
     assert whole.usage_metadata is not None
@@ -83,11 +86,8 @@ async def test_an_answer_in_a_schema(api: openai.AsyncOpenAI, server: Server) ->
         model=MODEL, messages=GERMANY, temperature=0, max_tokens=80, response_format=City
     )
     assert isinstance(parsed.choices[0].message.parsed, City)
-    langchain = ChatOpenAI(
-        base_url=f"{server.address.url}/v1", api_key=SecretStr("any"), model=MODEL, temperature=0, max_retries=0,
-        max_completion_tokens=80,
-    )  # fmt: skip
-    found = await langchain.with_structured_output(City, method="json_schema").ainvoke("Describe Berlin.")
+    structured = langchain(server, 80).with_structured_output(City, method="json_schema")
+    found = await structured.ainvoke("Describe Berlin.")
     assert isinstance(found, City)
 
 

@@ -29,6 +29,7 @@ from squish.runtime import Runtime
 from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
+from tests.conftest import PATIENCE
 
 SPARSE = settings(
     max_examples=25,
@@ -63,17 +64,17 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE)
     yield found[0]
     over.set()
-    thread.join(10)
+    thread.join(PATIENCE)
 
 
 def check(url: str, path: str, body: bytes) -> None:
     """Send it: 200, or a 4xx in OpenAI's form."""
     request = urllib.request.Request(url + path, body, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             assert response.status == 200
     except urllib.error.HTTPError as error:
         with error:

@@ -16,6 +16,7 @@ from squish.api.transport.connection import MAX_BODY
 from squish.config.settings import Settings
 from squish.generation import GenerationRequest
 from tests.api.raw_http import CHAT, Answer, Server, ask, connected, parse, request_bytes, scripted
+from tests.conftest import PATIENCE
 
 HOST = b"Host: localhost\r\n"
 
@@ -122,7 +123,7 @@ async def test_whoever_sends_too_much_can_read_that_it_is_too_much(server: Serve
     def blindly() -> bytes:
         """Send all of it before a single byte is read, as simple clients do."""
         with socket.create_connection((server.address.host, server.address.port)) as client:
-            client.settimeout(30)
+            client.settimeout(PATIENCE)
             client.sendall(b"POST " + path.encode() + b" HTTP/1.1\r\n" + HOST + length + b"\r\n\r\n" + body)
             received = b""
             while part := client.recv(65536):
@@ -146,13 +147,13 @@ async def test_others_are_answered_while_a_large_body_is_read(server: Server, mo
 
     def read_when_the_other_is_answered(request: ChatRequest) -> GenerationRequest:
         reading.set()
-        assert answered.wait(30)
+        assert answered.wait(PATIENCE)
         return to_generation(request)
 
     monkeypatch.setattr(translate, "chat_to_generation", read_when_the_other_is_answered)
     body = CHAT | {"messages": CHAT["messages"] * 10_000}  # type: ignore[operator]
     asked = asyncio.create_task(ask(server, "POST", "/v1/chat/completions", body))
-    assert await asyncio.to_thread(reading.wait, 30)
+    assert await asyncio.to_thread(reading.wait, PATIENCE)
     assert (await ask(server, "GET", "/health")).status == 200
     answered.set()
     (await server.sessions.admitted.get()).answer("all read")

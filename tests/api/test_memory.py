@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.commands.test_serve import serving
+from tests.conftest import PATIENCE
 
 MEGABYTES = 31
 
@@ -27,7 +28,7 @@ def test_large_bodies_leave_nothing_behind(environment: dict[str, str], tmp_path
 
         def post(body: bytes) -> int:
             headers = {"content-type": "application/json"}
-            answer = httpx2.post(f"{url}/v1/chat/completions", content=body, headers=headers, timeout=300)
+            answer = httpx2.post(f"{url}/v1/chat/completions", content=body, headers=headers, timeout=PATIENCE)
             return answer.status_code
 
         assert post(b"{}") == 400

@@ -23,7 +23,7 @@ from squish.generation import Finished, GenerationEvent, GenerationRequest, Text
 from squish.runtime import Runtime
 from squish.sessions.answer import Generation
 from tests.api.scripted import serving
-from tests.conftest import MODEL, UNENDING
+from tests.conftest import MODEL, PATIENCE, UNENDING
 
 GERMANY: list[Any] = [{"role": "user", "content": "What is the capital of Germany?"}]
 ENDLESS = {"model": MODEL, "prompt": "1, 2, 3,", "max_tokens": 7000, "logit_bias": dict(UNENDING)}
@@ -58,7 +58,7 @@ async def http(url: str, body: dict[str, Any] | None = None) -> tuple[int, dict[
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, {"content-type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:

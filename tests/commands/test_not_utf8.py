@@ -11,7 +11,7 @@ import pytest
 from squish.config.settings import KEYS
 from squish.errors import InvalidInput
 from squish.text import is_utf8, require_utf8
-from tests.conftest import SQUISH, clean_environment
+from tests.conftest import PATIENCE, SQUISH, clean_environment
 from tests.local_hub import tiny_model
 
 BYTES = b"a\xff\xfe"
@@ -22,7 +22,7 @@ def squish(home: Path, *command: str | bytes, stdin: bytes = b"", at: bytes | No
     environment = {os.fsencode(key): os.fsencode(value) for key, value in clean_environment(home).items()}
     environment |= {b"SQUISH_OFFLINE": b"1"} | {os.fsencode(key): value for key, value in variables.items()}
     done = subprocess.run(
-        [SQUISH, *command], env=environment, input=stdin, capture_output=True, timeout=120, cwd=at, check=False
+        [SQUISH, *command], env=environment, input=stdin, capture_output=True, timeout=PATIENCE, cwd=at, check=False
     )
     said = (done.stdout + done.stderr).decode()
     assert "Something unexpected" not in said and "Traceback" not in said

@@ -21,7 +21,7 @@ import pytest
 from squish.api import openapi
 from squish.api.errors import BY_CODE
 from squish.config.settings import Settings
-from tests.conftest import MODEL, SQUISH
+from tests.conftest import MODEL, PATIENCE, SQUISH
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,7 +36,7 @@ def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator
             assert process.poll() is None, log.read_text(encoding="utf-8")
             time.sleep(0.02)
         yield process, found[1].replace("0.0.0.0", "127.0.0.1")
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -44,7 +44,7 @@ def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator
 
 def get(url: str, data: bytes | None = None, **headers: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=170) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=PATIENCE) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -68,7 +68,7 @@ def test_a_preloaded_model_answers_a_request_that_a_signal_meets(environment: di
     with serving(environment, log, MODEL, "--keep-alive", "-1") as (process, url):
         body = {"model": MODEL, "prompt": "The sky is", "max_tokens": 20}
         request = urllib.request.Request(f"{url}/v1/completions", json.dumps(body | {"stream": True}).encode())
-        with urllib.request.urlopen(request, timeout=170) as stream:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
             assert stream.readline().startswith(b": ")
             process.send_signal(signal.SIGTERM)
             assert stream.read().endswith(b"data: [DONE]\n\n")
@@ -117,7 +117,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_and_nobody_is_cut_off(
         status, answer = get(f"{found[1]}/v1/chat/completions", json.dumps(body).encode())
         assert (status, answer["error"]["code"]) == (503, "server_ending")
         assert "model.safetensors" in answer["error"]["message"]
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE) == 1
     finally:
         process.kill()
         process.wait()

@@ -16,7 +16,7 @@ from squish import __version__
 from squish.cli import cli
 from squish.commands.exits import Exit
 from squish.system import servers
-from tests.conftest import MODEL, SQUISH
+from tests.conftest import MODEL, PATIENCE, SQUISH
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -167,7 +167,7 @@ def test_bash_completes_names_with_a_colon(environment: dict[str, str], line: st
         env=environment | {"PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     assert done.stdout.split() == replies, done.stderr
@@ -189,7 +189,7 @@ def test_ps_shows_a_running_server_and_stop_ends_it(
             assert (server["pid"], server["models"]) == (process.pid, [])
             assert server["url"] in squish("ps").stdout
             assert squish("stop").returncode == 0
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
     assert squish("ps", "--json").stdout.strip() == "[]"

@@ -88,7 +88,6 @@ def test_a_header_that_does_not_describe_its_file_is_damage(directory: Path, con
 
 
 @given(st.binary(max_size=64), st.integers(0, len(WHOLE)), st.integers(0, len(WHOLE)))
-@settings(deadline=None)
 def test_any_bytes_are_a_file_or_damage(noise: bytes, start: int, stop: int) -> None:
     content = WHOLE[:start] + noise + WHOLE[stop:]
     try:
@@ -340,7 +339,7 @@ CONFIGS = st.dictionaries(st.sampled_from(KEYS), VALUES | ROPE, max_size=10)
 
 
 @given(st.sampled_from(KINDS), CONFIGS, CONFIGS | st.none())
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_any_config_is_read_or_refused(kind: str, changed: dict[str, Any], inner: dict[str, Any] | None) -> None:
     found = LLAMA | changed | {"model_type": kind} | ({} if inner is None else {"text_config": LLAMA | inner})
     fit.shape_of(found, 10**6)

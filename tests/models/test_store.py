@@ -337,7 +337,7 @@ def test_a_reader_that_puts_a_model_back_is_waited_for(store: Store, act: str) -
     reader.layout.restore = slowly  # type: ignore[method-assign]
     reading = threading.Thread(target=reader.list)
     reading.start()
-    assert put_back.wait(10)
+    assert put_back.wait()
     if act == "install":
         install(store)
     else:

@@ -39,7 +39,7 @@ from squish.models.store import Store
 from squish.pull.events import Progress, Pulled, PullEvent, PullStarted
 from squish.pull.pull import pull
 from squish.pull.stream import Pull
-from tests.conftest import share_compiled
+from tests.conftest import PATIENCE, share_compiled
 from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
 
 REPO, WEIGHTS = "org/tiny", "model.safetensors"
@@ -102,7 +102,7 @@ def machine(tmp_path: Path, hub: LocalHub) -> Machine:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -123,7 +123,7 @@ async def test_a_storm_of_clients_that_leave(runtime: Runtime) -> None:
     async def leave(after: type) -> None:
         async with runtime.sessions.generate(LONG) as generation:
             async for event in generation:
-                if isinstance(event, after):
+                if isinstance(event, (after, TextDelta)):  # a prompt that is known to its end is not read again
                     return
 
     kinds = [Accepted, Prefill, TextDelta]

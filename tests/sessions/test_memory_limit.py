@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import MODEL, SQUISH
+from tests.conftest import MODEL, PATIENCE, SQUISH
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not hold processes to ulimit -v")
@@ -15,7 +15,13 @@ from tests.conftest import MODEL, SQUISH
 def test_a_limit_on_memory_is_named(environment: dict[str, str], kilobytes: int) -> None:
     command = ["sh", "-c", f'ulimit -v {kilobytes}; exec "$@"', "sh", SQUISH, "run", MODEL, "--prompt", "Say hi."]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr

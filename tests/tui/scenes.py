@@ -45,12 +45,12 @@ def no_package(source: PackageSource) -> None:
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
     """Let the app go on until something holds; fail when it does not come."""
-    for _ in range(2000):
+    for _ in range(20_000):
         if holds():
             await settled(pilot)
             return
         await pilot.pause(0.005)
-    raise AssertionError("the app never came to what the test waits for")
+    raise AssertionError(f"the app never came to what the test waits for:\n{screen_text(pilot)}")
 
 
 async def settled(pilot: Pilot[None]) -> None:

@@ -16,7 +16,7 @@ from squish.runtime import Runtime
 from squish.sessions.activity import Log
 from squish.tui.app import SquishApp
 from squish.tui.screens.server import ServerScreen
-from tests.conftest import MODEL, UNENDING
+from tests.conftest import MODEL, PATIENCE, UNENDING
 from tests.tui.scenes import screen_text, until
 from tests.tui.scripted import MODELS, ScriptedApp
 from tests.tui.test_real import wait_for
@@ -32,7 +32,7 @@ def post(url: str, prompt: str, tokens: int) -> dict[str, object]:
     asked = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(asked, timeout=None) as answered:
+    with urllib.request.urlopen(asked, timeout=PATIENCE) as answered:
         decoded: dict[str, object] = json.load(answered)
     return decoded
 

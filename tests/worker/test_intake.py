@@ -15,6 +15,7 @@ from squish.worker.intake import Intake
 from squish.worker.prompt import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
+from tests.conftest import PATIENCE
 from tests.worker import byte_models
 
 LONG = 1 << 18
@@ -35,7 +36,7 @@ class Counting:
         self.characters.append(len(text))
         if self._hold is not None and len(text) >= self._hold:
             self.begun.set()
-            assert self.may_go_on.wait(60)
+            assert self.may_go_on.wait(PATIENCE)
         ids: list[int] = self._inner.encode(text, **kwargs)
         return ids
 
@@ -58,7 +59,7 @@ class Entrance:
         self.intake.take(Generate(request, (TextPrompt(text),), SamplingParams(n=n)))
 
     def events(self) -> list[tuple[int, GenerationEvent]]:
-        frame = self.sent.get(timeout=60)
+        frame = self.sent.get(timeout=PATIENCE)
         assert isinstance(frame, Events), frame
         return list(frame.items)
 
@@ -88,14 +89,14 @@ def test_short_prompts_and_counts_overtake_a_long_one() -> None:
     tokenizer = Counting(hold=LONG)
     entrance = Entrance(tokenizer, context=4 * LONG)
     entrance.ask(1, "x" * LONG)
-    assert tokenizer.begun.wait(60)
+    assert tokenizer.begun.wait(PATIENCE)
     entrance.ask(2, "hi")
     entrance.intake.take(CountTokens(3, (TextPrompt("hi"),)))
     assert entrance.events() == [(2, Accepted((2,)))]
-    assert entrance.sent.get(timeout=60) == Counted(3, (2,))
+    assert entrance.sent.get(timeout=PATIENCE) == Counted(3, (2,))
     tokenizer.may_go_on.set()
     assert entrance.events() == [(1, Accepted((LONG,)))]
-    prepared = [entrance.inbox.get(timeout=60) for _ in range(2)]
+    prepared = [entrance.inbox.get(timeout=PATIENCE) for _ in range(2)]
     assert [item.request for item in prepared if isinstance(item, Prepared)] == [2, 1]
 
 
@@ -105,7 +106,7 @@ def test_a_cancelled_request_ends_while_it_is_tokenized() -> None:
     entrance.ask(1, "x" * LONG, n=2)
     entrance.ask(2, "y" * LONG)
     entrance.ask(3, "z" * LONG)
-    assert tokenizer.begun.wait(60)
+    assert tokenizer.begun.wait(PATIENCE)
     for request, rows in ((2, 1), (1, 2)):
         entrance.intake.cancel(Cancel(request))
         ends = [(id, event.reason) for id, event in entrance.events() if isinstance(event, Finished)]
@@ -114,7 +115,7 @@ def test_a_cancelled_request_ends_while_it_is_tokenized() -> None:
     assert entrance.events() == [(3, Accepted((LONG,)))]
     assert tokenizer.characters == [LONG, LONG], "what was cancelled before its turn is never tokenized"
     entrance.intake.cancel(Cancel(3))
-    first, second = (entrance.inbox.get(timeout=60) for _ in range(2))
+    first, second = (entrance.inbox.get(timeout=PATIENCE) for _ in range(2))
     assert isinstance(first, Prepared)
     assert second == Cancel(3)
 
@@ -123,10 +124,10 @@ def test_a_cancelled_request_is_not_measured_to_its_end() -> None:
     tokenizer = Counting(hold=1)
     entrance = Entrance(tokenizer, context=LONG)
     entrance.ask(1, " " * 40 * LONG)
-    assert tokenizer.begun.wait(60)
+    assert tokenizer.begun.wait(PATIENCE)
     entrance.intake.cancel(Cancel(1))
     assert len(entrance.events()) == 1
     tokenizer.may_go_on.set()
     entrance.ask(2, "hi" * LONG)
-    assert isinstance(entrance.sent.get(timeout=60), FromWorker)
+    assert isinstance(entrance.sent.get(timeout=PATIENCE), FromWorker)
     assert sum(size < LONG for size in tokenizer.characters) <= 2

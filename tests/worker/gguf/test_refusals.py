@@ -179,7 +179,7 @@ def test_tensors_that_share_bytes_are_refused(tmp_path: Path) -> None:
     _refuse(source, CorruptModel, "overlap")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_damaged_header_never_ends_in_a_traceback(
     damaged: bytes, tmp_path: Path, hits: list[tuple[float, int]]
