@@ -74,7 +74,7 @@ def test_every_option_that_is_done() -> None:
         ({"seed": -1}, "seed", None),
         ({"seed": 0}, "seed", 0),
         ({"top_k": -1}, "top_k", 0),
-        ({"top_p": 0}, "temperature", 0.0),
+        ({"top_p": 0}, "top_p", 0.0),
         ({"stop": "END"}, "stop", ("END",)),
         ({"repeat_penalty": 1.2}, "repetition_window", 64),
         ({"repeat_penalty": 1.2, "repeat_last_n": -1}, "repetition_window", 0),
