@@ -16,10 +16,8 @@ from squish.models.store import Store
 from tests.api.raw_http import ask, scripted
 from tests.conftest import share_compiled
 from tests.local_hub import GOOD_TOKEN, LocalHub, tiny_model
-from tests.pull.shards import in_shards, tiny_llama
 
 REPO = "org/tiny"
-FILES = {name: tiny_model()[name] for name in ("tokenizer.json", "tokenizer_config.json")}
 
 
 @pytest.fixture
@@ -44,17 +42,17 @@ async def pulled(settings: Settings, body: dict[str, Any], allowed: bool = True)
     return answer.status, [json.loads(line) for line in lines]
 
 
-async def test_the_lines_of_a_pull(settings: Settings, hub: LocalHub, tmp_path: Path) -> None:
-    hub.add_repo(REPO, FILES | in_shards(*tiny_llama(), tmp_path / "shards", 2))
-    status, lines = await pulled(settings, {"model": f"{REPO}:latest"})
+async def test_the_lines_of_a_pull(settings: Settings, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    status, lines = await pulled(settings, {"model": f"{REPO}:full"})
     assert status == 200
     assert (lines[0], lines[-1]) == ({"status": "pulling manifest"}, {"status": "success"})
-    downloads = [line for line in lines if line["status"] == f"pulling {REPO}"]
+    downloads = [line for line in lines if line["status"] == f"pulling {REPO}:full"]
     assert downloads
     assert all(0 <= line["completed"] <= line["total"] for line in downloads)
     assert len({line["digest"] for line in downloads}) == 1
     assert len(downloads[0]["digest"]) == len("sha256:") + 64
-    assert [each.id for each in Store(settings.cache_dir).list()] == [REPO]
+    assert [each.id for each in Store(settings.cache_dir).list()] == [f"{REPO}:full"]
 
 
 async def test_nothing_is_asked_of_the_hub_without_the_switch(settings: Settings, hub: LocalHub) -> None:
