@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import os
 import shlex
 import shutil
 import signal
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +25,7 @@ from squish.commands.completion import complete_model
 from squish.commands.programs import PROGRAMS, Program, Setup, Use, written
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound, SquishError
+from squish.text import clean
 
 if TYPE_CHECKING:
     from squish.models.manifest import Installed
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 
 _ANY_KEY = "squish"
 _ANYWHERE = ("0.0.0.0", "::")
+_USUAL_CONTEXT = 32_768  # of a model that is not here
+_SECONDS = 10.0
+_LARGEST = 10_000_000  # bytes of a list of models
 _LOCAL = "localhost,127.0.0.1,::1"
 
 
@@ -138,12 +146,42 @@ def _model(settings: Settings, wanted: str | None, url: str | None) -> tuple[str
     from squish.models.store import Store
 
     store = Store(settings.cache_dir)
-    if wanted is not None and url is not None:  # the other machine has its own models
-        return wanted, _context_or(store, wanted, 32_768)
     if url is not None:
-        raise InvalidInput("Say which model of that server to use.", hint="Add --model NAME.", param="--model")
+        name = _of_server(_reachable(url), settings.api_key or _ANY_KEY, wanted)
+        return name, _context_or(store, name, _USUAL_CONTEXT)
     found = _installed(store, wanted or _loaded(settings) or settings.model)
     return found.manifest.id, found.manifest.context_length
+
+
+def _of_server(url: str, key: str, wanted: str | None) -> str:
+    """The name of the model to use of a server elsewhere. Raises SquishError when it does not answer as ours do."""
+    known = models_at(url, key)
+    if wanted is None and len(known) == 1:
+        return known[0]
+    if wanted is None:
+        hint = f"Add --model with one of {clean(', '.join(known))[:400]}."
+        raise InvalidInput(f"{url} has {len(known)} models; say which one.", hint=hint, param="--model")
+    if wanted.removesuffix(":latest") not in known:
+        raise ModelNotFound(f"{url} does not have {wanted}.", hint=f"It has: {clean(', '.join(known))[:400]}.")
+    return wanted
+
+
+def models_at(url: str, key: str) -> list[str]:
+    """What a server says that it has. Raises SquishError when it says nothing, or wants another key."""
+    request = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=_SECONDS) as answer:
+            return [str(model["id"]) for model in json.loads(answer.read(_LARGEST))["data"]]
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 401:
+            message = f"The server at {url} wants another key."
+            raise SquishError(message, hint="Set SQUISH_API_KEY to its key.") from None
+        raise SquishError(f"{url} answers {error.code}: it does not serve models.") from None
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        hint = "Compare with the address that squish serve prints."
+        raise SquishError(f"No Squish server answers at {url}.", hint=hint) from None
 
 
 def _context_or(store: Store, name: str, otherwise: int) -> int:

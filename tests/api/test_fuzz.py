@@ -23,6 +23,9 @@ from schemathesis.specs.openapi.checks import (
 
 from squish.api import openapi
 from squish.api.openai import requests, translate
+from squish.api.responses import translate as responses
+from squish.api.responses.requests import InputItem, ResponsesRequest
+from squish.api.responses.store import ResponseStore
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.runtime import Runtime
@@ -89,6 +92,16 @@ JSON = st.recursive(
 )
 FIELDS = sorted({*requests.ChatRequest.__struct_fields__, *requests.CompletionRequest.__struct_fields__})
 BODIES = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5)
+TYPES = (
+    "message",
+    "function_call",
+    "function_call_output",
+    "reasoning",
+    "custom_tool_call",
+    "web_search_call",
+    "x",
+    None,
+)
 WHOLE: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -99,6 +112,28 @@ def test_a_body_is_understood_or_refused_by_a_sentence(fields: dict[str, Any], c
     for read in (translate.read_chat, translate.read_completion):
         try:
             read(body)
+        except InvalidInput as error:
+            assert error.message
+            assert "Traceback" not in error.message
+
+
+RESPONSE_FIELDS = sorted(ResponsesRequest.__struct_fields__)
+ITEMS = st.fixed_dictionaries(
+    {}, optional={"type": st.sampled_from(TYPES), **dict.fromkeys(sorted(InputItem.__struct_fields__[1:]), JSON)}
+)
+
+
+@settings(SPARSE, max_examples=300)
+@given(
+    fields=st.dictionaries(st.sampled_from(RESPONSE_FIELDS), JSON, max_size=4),
+    items=st.lists(ITEMS, max_size=4),
+)
+def test_a_body_of_the_responses_api_is_understood_or_refused_by_a_sentence(
+    fields: dict[str, Any], items: list[dict[str, Any]]
+) -> None:
+    for body in ({"model": "m", "input": "x"} | fields, {"model": "m", "input": items}):
+        try:
+            responses.read(json.dumps(body).encode(), ResponseStore())
         except InvalidInput as error:
             assert error.message
             assert "Traceback" not in error.message

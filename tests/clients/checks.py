@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.clients.engine import RAN, SAID
+from tests.conftest import MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Check:
 
 
 def launched(name: str, *arguments: str) -> tuple[str, ...]:
-    return ("squish", "launch", name, "--url", "{url}", "--model", "smollm2:135m", "--", *arguments)
+    return ("squish", "launch", name, "--url", "{url}", "--", *arguments)
 
 
 CHECKS = (
@@ -34,6 +35,26 @@ CHECKS = (
     Check(
         "codex",
         launched("codex", "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", "Say hello."),
+        npm=("@openai/codex",),
+        tool=True,
+    ),
+    Check(
+        "codex --oss",
+        (
+            "env",
+            "CODEX_OSS_BASE_URL={url}/v1",
+            "codex",
+            "exec",
+            "--oss",
+            "--local-provider",
+            "lmstudio",
+            "--model",
+            MODEL,
+            "--skip-git-repo-check",
+            "--sandbox",
+            "danger-full-access",
+            "Say hello.",
+        ),
         npm=("@openai/codex",),
         tool=True,
     ),

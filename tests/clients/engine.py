@@ -16,6 +16,8 @@ from squish.runtime import Runtime
 from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
+from tests.conftest import MODEL
+from tests.models.test_store import install
 
 SAID = "It works."
 RAN = "squish-was-here"
@@ -87,6 +89,7 @@ def server(home: Path) -> Iterator[tuple[str, CallingSessions]]:
 
     async def run() -> None:
         runtime = Runtime(Settings(home=home, cache_dir=home / "models"))
+        install(runtime.store, MODEL)  # its files are nothing that could be loaded
         runtime.sessions = cast(SessionManager, sessions)
         async with serving(runtime) as address:
             found.append(address.url)

@@ -8,8 +8,12 @@ import shlex
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -27,6 +31,30 @@ def program(folder: Path, name: str, body: str) -> str:
     path.write_text(f"#!{sys.executable}\nimport json, os, sys, urllib.request\n{body}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return f"{path.parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
+
+
+@contextmanager
+def elsewhere(models: Any, key: str = "k") -> Iterator[str]:
+    """The address of a server that says it has these models."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["authorization"] == f"Bearer {key}"
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps(models).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -73,11 +101,12 @@ files = {flag: open(sys.argv[sys.argv.index(flag) + 1]).read() for flag in sys.a
 print(json.dumps([sys.argv[1:], os.environ["OPENAI_API_BASE"], os.environ["NO_PROXY"], files]))
 sys.exit(7)"""
     path = program(tmp_path, "aider", body)
-    options = ("--model", "other:1b", "--url", "http://mac.local:99", "--", "--message", "hi")
-    done = squish("launch", "aider", *options, PATH=path, HTTPS_PROXY="http://proxy:1")
+    with elsewhere({"data": [{"id": "other:1b"}]}) as url:
+        options = ("--url", url, "--", "--message", "hi")
+        done = squish("launch", "aider", *options, PATH=path, HTTP_PROXY="http://proxy:1", SQUISH_API_KEY="k")
     assert done.returncode == 7
     arguments, base, no_proxy, files = json.loads(done.stdout)
-    assert (base, arguments[-2:]) == ("http://mac.local:99/v1", ["--message", "hi"])
+    assert (base, arguments[-2:]) == (f"{url}/v1", ["--message", "hi"])
     assert "localhost" in no_proxy
     assert json.loads(files["--model-settings-file"])[0]["name"] == "openai/other:1b"
     assert not any(Path(each).exists() for each in arguments if each.endswith(".json"))
@@ -105,11 +134,25 @@ def test_what_is_wrong_is_a_sentence(squish: Squish, tmp_path: Path) -> None:
     path = program(tmp_path, "codex", "")
     for options, code, word in (
         (("--model", "none:1b"), 3, "none:1b is not installed"),
-        (("--url", "http://mac:1"), 2, "--model"),
+        (("--url", "http://127.0.0.1:1"), 1, "No Squish server answers"),
         (("--url", "ftp://mac", "--model", "m"), 2, "ftp://mac"),
         (("--url", "http://[", "--model", "m"), 2, "address"),
     ):
         done = squish("launch", "codex", *options, PATH=path)
+        assert (done.returncode, word in done.stderr) == (code, True), done.stderr
+
+
+def test_a_server_elsewhere_is_asked_what_it_has(squish: Squish, tmp_path: Path) -> None:
+    path = program(tmp_path, "codex", "")
+    cases = (
+        ({"data": [{"id": "a:1b"}, {"id": "b:1b"}]}, (), "k", 2, "a:1b, b:1b"),
+        ({"data": [{"id": "a:1b"}]}, ("--model", "c:1b"), "k", 3, "It has: a:1b"),
+        ({"data": [{"id": "a:1b"}]}, ("--model", "a:1b"), "wrong", 1, "SQUISH_API_KEY"),
+        (["no list"], ("--model", "a:1b"), "k", 1, "No Squish server answers"),
+    )
+    for models, options, key, code, word in cases:
+        with elsewhere(models) as url:
+            done = squish("launch", "codex", "--url", url, *options, PATH=path, SQUISH_API_KEY=key)
         assert (done.returncode, word in done.stderr) == (code, True), done.stderr
 
 
