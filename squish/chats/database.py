@@ -81,7 +81,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing; a power cut the last
+            connection.execute("PRAGMA synchronous = FULL")  # what was saved survives a power cut too
             connection.execute("PRAGMA fullfsync = ON")  # on macOS; elsewhere it changes nothing
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection, path)

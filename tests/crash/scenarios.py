@@ -1,0 +1,137 @@
+"""What a user does, while a journal is kept: `python -m tests.crash.scenarios NAME ROOT SOURCE`.
+
+ROOT is an empty directory that becomes the user's; SOURCE a model to install. After each step that is promised to last,
+a mark is written, as an operation among the others: whoever finds it in the journal may rely on what came before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from squish.chats.chats import Chats
+from squish.config import state
+from squish.config.settings import Settings
+from squish.models.recipes import CompressionOptions, recipe
+from squish.models.store import Store
+from squish.pull.pull import pull
+
+Mark = Callable[..., None]
+
+REPO = "org/tiny"
+
+
+def main() -> None:
+    name, root, source = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    with (root / ".marks").open("ab", buffering=0) as file:
+
+        def mark(what: str, **facts: Any) -> None:
+            file.write(json.dumps([what, facts]).encode() + b"\n")
+
+        SCENARIOS[name](root, source, mark)
+
+
+def settings_of(root: Path, **changes: Any) -> Settings:
+    return Settings(home=root, cache_dir=root / "models", offline=True, **changes)
+
+
+def store(root: Path, source: Path, mark: Mark) -> None:
+    """Install as it is, compress, replace, rename a copy, remove."""
+    settings = settings_of(root)
+    models = Store(settings.cache_dir)
+
+    async def install(id: str, *, force: bool = False, bits: str | None = None) -> None:
+        compression = CompressionOptions(recipe(bits)) if bits else None
+        async with pull(
+            str(source), as_name=id, settings=settings, store=models, force=force, compression=compression
+        ) as events:
+            async for _ in events:
+                pass
+        mark("installed", id=id)
+
+    asyncio.run(install("plain:1b"))
+    asyncio.run(install("plain:1b", force=True))
+    asyncio.run(install("small:1b", bits="4"))
+    models.copy("plain:1b", "copy:1b")
+    mark("installed", id="copy:1b")
+    mark("removing", id="plain:1b")
+    models.remove("plain:1b")
+    mark("removed", id="plain:1b")
+
+
+def download(root: Path, source: Path, mark: Mark) -> None:
+    """A model of the Hub that HF_ENDPOINT names, in two ranges."""
+    settings = replace(settings_of(root), offline=False, hub_endpoint=os.environ["HF_ENDPOINT"])
+
+    async def install() -> None:
+        compression = CompressionOptions(None)
+        models = Store(settings.cache_dir)
+        async with pull(REPO, settings=settings, store=models, compression=compression) as events:
+            async for _ in events:
+                pass
+        mark("installed", id=REPO)
+
+    asyncio.run(install())
+
+
+def chats(root: Path, source: Path, mark: Mark) -> None:
+    """Two conversations, one of which grows, is edited and renamed, and one that is deleted."""
+    kept = Chats(root / "chats.db")
+    first = kept.create("plain:1b")
+    question, answer = kept.ask(first, None, "How far is the moon?", "plain:1b")
+    mark("asked", message=question, text="How far is the moon?")
+    for text in ("It is", "It is far", "It is far away"):
+        kept.grow(answer, text)
+    kept.finish(answer, "It is far away.")
+    mark("answered", message=answer, text="It is far away.")
+    kept.rename(first, "Moon")
+    mark("renamed", chat=first, title="Moon")
+    second = kept.create("plain:1b", title="Other")
+    mark("renamed", chat=second, title="Other")
+    again = kept.answer_again(first, question, "plain:1b")
+    kept.finish(again, "384,400 km.")
+    mark("answered", message=again, text="384,400 km.")
+    mark("removing", chat=second)
+    kept.remove(second)
+    mark("removed", chat=second)
+    kept.close()
+
+
+def memory(root: Path, source: Path, mark: Mark) -> None:
+    """What the program remembers by itself, in state.toml."""
+    for number in range(4):
+        state.keep(root, "one", {"number": number})
+        mark("kept", table="one", number=number)
+        state.keep(root, "other", {"number": -number})
+        mark("kept", table="other", number=-number)
+
+
+def prefix(root: Path, source: Path, mark: Mark) -> None:
+    """Parts of the prefix cache that go to disk, and one that replaces another."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import KVCache
+
+    from squish.worker.disk import DiskTier
+
+    tier = DiskTier(root / "prefix", "key", 1 << 20)
+    for start in (1, 2, 3, 1):
+        cache = KVCache()
+        cache.keys = cache.values = mx.full((1, 1, 64, 4), float(start))
+        cache.offset = 64
+        tier.write([start] * 64, [cache])
+        mark("written", start=start)
+
+
+SCENARIOS: dict[str, Callable[[Path, Path, Mark], None]] = {
+    "store": store, "download": download, "chats": chats, "memory": memory, "prefix": prefix,
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""A crash at every write: what was promised to last is there, and the program goes on.
+
+The scenario runs once, with a library preloaded that keeps a journal of all file operations. From the journal the disk
+is made as it would be after each of them, by kill -9 and by a power cut, and then looked at by the program's own code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squish.chats.chats import Chats
+from squish.config import state
+from squish.config.settings import Settings
+from squish.doctor import models as doctor
+from squish.errors import CorruptModel
+from squish.models.recipes import CompressionOptions
+from squish.models.store import Store
+from squish.pull.pull import pull
+from tests.crash.disk import ENDINGS, Disk, Operation, crashes
+from tests.crash.scenarios import REPO, settings_of
+from tests.local_hub import LocalHub
+from tests.worker.test_load import write_model
+
+Marks = list[tuple[str, dict[str, Any]]]
+Check = Callable[[Path, Marks, str], None]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="needs a C compiler, and glibc's way to preload"
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("journal") / "journal.so"
+    source = Path(__file__).with_name("journal.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", built, source, "-ldl"], check=True, capture_output=True)
+    return built
+
+
+@pytest.fixture
+def hub(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    with LocalHub() as running:
+        running.add_repo(REPO, {path.name: path.read_bytes() for path in source.iterdir()})
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "tiny"
+    write_model(path, hidden_size=128, intermediate_size=128)
+    return path
+
+
+def journal_of(scenario: str, library: Path, source: Path, folder: Path) -> tuple[Path, str]:
+    """The journal of a scenario, and the root that its paths begin with."""
+    root = folder / "root"
+    root.mkdir()
+    (root / "models").mkdir()
+    journal = folder / "journal"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.scenarios", scenario, str(root), str(source)],
+        env=os.environ | {"LD_PRELOAD": str(library), "JOURNAL": str(journal), "JOURNAL_ROOT": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return journal, str(root)
+
+
+def states(journal: Path, root: str, folder: Path) -> Iterator[tuple[Path, Marks, str]]:
+    """Every disk that differs in kind: one of several writes to the same file in a row stands for all but the last."""
+    marks: Marks = []
+    before: Operation | None = None
+    for number, operation, disk in crashes(journal, root):
+        if operation.path == f"{root}/.marks":
+            marks += [(what, facts) for what, facts in map(json.loads, operation.data.splitlines())]
+            continue
+        repeated = before is not None and (before.name, before.path) == ("write", operation.path)
+        before = operation
+        if repeated and operation.name == "write" and number % 16:
+            continue
+        yield from _endings(disk, folder, marks, f"operation {number}, {operation.name} {operation.path}")
+    yield from _endings(disk, folder, marks, "everything")
+
+
+def _endings(disk: Disk, folder: Path, marks: Marks, after: str) -> Iterator[tuple[Path, Marks, str]]:
+    for ending in ENDINGS:
+        left = folder / ending
+        disk.leave(ending, left)
+        yield left, list(marks), f"{ending} after {after}"
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def check_store(root: Path, marks: Marks, where: str) -> None:
+    """Models that were installed are whole, replaced ones old or new; nothing half-made is taken for a model."""
+    promised = {facts["id"] for what, facts in marks if what == "installed"}
+    promised -= {facts["id"] for what, facts in marks if what == "removing"}
+    gone = {facts["id"] for what, facts in marks if what == "removed"}
+    models = Store(root / "models")
+    there = {manifest.id for manifest in models.list()}
+    assert promised <= there, where
+    assert not gone & there, where
+    for id in there:
+        models.verify(id)
+    assert not models.problems(), where
+    for finding in doctor.store(settings_of(root)):
+        assert finding.status == "ok" or finding.fix, where
+
+
+def check_chats(root: Path, marks: Marks, where: str) -> None:
+    kept = Chats(root / "chats.db")
+    try:
+        chats = {chat.id: chat for chat in kept.recent()}
+        messages = {message.id: message.text for chat in chats for message in kept.tree(chat)._by_id.values()}
+    finally:
+        kept.close()
+    removing = {facts["chat"] for what, facts in marks if what == "removing"}
+    removed = {facts["chat"] for what, facts in marks if what == "removed"}
+    for what, facts in marks:
+        if what in ("asked", "answered"):
+            assert messages[facts["message"]] == facts["text"], where
+        if what == "renamed" and facts["chat"] not in removing:
+            assert chats[facts["chat"]].title == facts["title"], where
+    assert not removed & set(chats), where
+
+
+def check_memory(root: Path, marks: Marks, where: str) -> None:
+    for table in ("one", "other"):
+        promised = [facts["number"] for what, facts in marks if what == "kept" and facts["table"] == table]
+        if promised:
+            found = state.table(root, table)["number"]
+            assert isinstance(found, int), where
+            assert abs(found) >= abs(promised[-1]), where
+
+
+def check_prefix(root: Path, marks: Marks, where: str) -> None:
+    """A cache may be lost. What is read is what was written."""
+    from squish.worker.disk import DiskTier
+
+    tier = DiskTier(root / "prefix", "key", 1 << 20)
+    for stored in tier.index():
+        caches = tier.read(stored.path)
+        if caches is not None:
+            assert float(caches[0].keys.min()) == float(caches[0].values.max()) == stored.tokens[0], where
+
+
+CHECKS: dict[str, Check] = {
+    "store": check_store, "download": check_store, "chats": check_chats, "memory": check_memory, "prefix": check_prefix,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", CHECKS)
+def test_nothing_that_was_promised_is_lost(
+    scenario: str, library: Path, source: Path, hub: LocalHub, tmp_path: Path
+) -> None:
+    journal, root = journal_of(scenario, library, source, tmp_path)
+    looked_at = 0
+    seen: Marks = []
+    for left, marks, where in states(journal, root, tmp_path):
+        CHECKS[scenario](left, marks, where)
+        looked_at, seen = looked_at + 1, marks
+    print(f"{scenario}: {looked_at} disks after {len(seen)} promises")
+    assert looked_at > 30
+    assert seen
+
+
+@pytest.mark.parametrize("scenario", ["store", "download"])
+async def test_a_pull_after_a_crash_installs_the_model(
+    scenario: str, library: Path, source: Path, hub: LocalHub, tmp_path: Path
+) -> None:
+    """At some of the same places: whatever is left does not keep the next pull from its work."""
+    journal, root = journal_of(scenario, library, source, tmp_path)
+    name, id = (str(source), "plain:1b") if scenario == "store" else (REPO, REPO)
+    disks = 0
+    for number, (left, _, where) in enumerate(states(journal, root, tmp_path)):
+        if number % 211 == 50:
+            disks += 1
+            settings = replace(settings_of(left), offline=False, hub_endpoint=hub.url)
+            models = Store(settings.cache_dir)
+            await pull_again(name, id, settings, models)
+            models.verify(id)
+            assert id in {manifest.id for manifest in models.list()}, where
+    assert disks
+
+
+async def pull_again(name: str, id: str, settings: Settings, models: Store) -> None:
+    """As a user does it, who runs the same command once more where it says so."""
+    for last in (False, True):
+        try:
+            async with pull(
+                name, as_name=id, settings=settings, store=models, compression=CompressionOptions(None)
+            ) as events:
+                async for _ in events:
+                    pass
+        except CorruptModel as error:
+            assert not last
+            assert "again" in (error.hint or "")
