@@ -199,6 +199,8 @@ ANSWERED = {
     "/v1/chat/completions": '"choices"',
     "/v1/completions": '"choices"',
     "/v1/responses": '"object":"response"',
+    "/v1/messages": "message_stop",
+    "/v1/messages/count_tokens": '{"input_tokens":',
     "/api/chat": '"done":true',
     "/api/generate": '"done":true',
     "/api/tags": '"parameter_size"',

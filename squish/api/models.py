@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
+from squish.api.anthropic import models as anthropic
 from squish.api.transport.response import json_response
 from squish.errors import InvalidName, ModelNotFound
 from squish.models.store import Manifest
@@ -59,6 +60,8 @@ def pull_first(name: str) -> Iterator[None]:
 async def list_models(request: Request) -> HTTPResponse:
     # A file a model is read, and no other request is to wait for a slow disk.
     manifests = await asyncio.to_thread(request.app.ctx.runtime.store.list)
+    if anthropic.HEADER in request.headers:
+        return json_response(anthropic.model_page(manifests))
     return json_response(ModelList(data=[_model(manifest) for manifest in manifests]))
 
 
@@ -68,7 +71,8 @@ async def get_model(request: Request, id: str) -> HTTPResponse:
         return await list_models(request)
     check_model(name)
     with pull_first(name):
-        return json_response(_model(request.app.ctx.runtime.store.find(name).manifest))
+        manifest = request.app.ctx.runtime.store.find(name).manifest
+    return json_response(anthropic.model_info(manifest) if anthropic.HEADER in request.headers else _model(manifest))
 
 
 def _model(manifest: Manifest) -> Model:

@@ -66,6 +66,14 @@ async def test_the_synchronous_client(url: str) -> None:
     assert "Berlin" in whole
 
 
+async def test_models_in_the_clients_own_shape(api: anthropic.AsyncAnthropic) -> None:
+    [model] = [each async for each in api.models.list()]
+    assert (model.id, model.type, model.max_input_tokens) == (MODEL, "model", 8192)
+    assert model == await api.models.retrieve(MODEL)
+    with pytest.raises(anthropic.NotFoundError):
+        await api.models.retrieve("nothing:1b")
+
+
 async def test_a_prefill_ended_by_a_stop_sequence(api: anthropic.AsyncAnthropic) -> None:
     begun = [*GERMANY, {"role": "assistant", "content": "The capital of Germany is"}]
     answer = await api.beta.messages.create(messages=begun, stop_sequences=["Paris", "Berlin"], **GREEDY)
