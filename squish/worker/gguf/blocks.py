@@ -2,7 +2,8 @@
 
 Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are what MLX calls affine quantization with groups of 32: they are repacked without
 loss. Q4_K and Q5_K have the same shape; only their scales and minima, products in the file, are rounded to float16.
-Every other quantized format is decoded to float16. F32, F16 and BF16 stay what they are.
+Q6_K has a scale for each 16 weights, which MLX's formats do not: it becomes 8 bits in groups of 32, at most an eighth
+of a step of its own away. F32, F16 and BF16 stay what they are.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ PACKED = {
     "Q5_0": Packing(5),
     "Q5_1": Packing(5),
     "Q5_K": Packing(5),
+    "Q6_K": Packing(8),
     "Q8_0": Packing(8),
 }
 
@@ -81,9 +83,9 @@ def decode(data: bytes, info: TensorInfo, *, packed: bool) -> Weights:
     if name == "BF16":
         return Weights(mx.array(np.frombuffer(data, np.uint16).reshape(info.shape)).view(mx.bfloat16))
     blocks = np.frombuffer(data, np.uint8).reshape(-1, info.format.size)
-    if name == "Q6_K":
+    if name == "Q6_K" and not packed:
         return Weights(_half(_q6_k(blocks).reshape(info.shape)))
-    groups = _GROUPS[name](blocks)
+    groups = _in_8_bits(_q6_k(blocks).reshape(-1, 32)) if name == "Q6_K" else _GROUPS[name](blocks)
     if not packed:
         return Weights(_half(groups.values().reshape(info.shape)))
     leading = info.shape[:-1]
@@ -183,6 +185,18 @@ def _q6_k(blocks: Bytes) -> Floats:
     scales = np.ascontiguousarray(blocks[:, 192:208]).view(np.int8).astype(np.float32) * _float16(blocks, 208)
     values: Floats = scales.reshape(-1, 1) * (codes.reshape(-1, 16).astype(np.float32) - 32)
     return values
+
+
+def _in_8_bits(values: Floats) -> _Groups:
+    """Groups of 32 numbers as the nearest codes; scale and bias are float16 numbers already, rounded outwards."""
+    low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+    bias = low.astype(np.float16)
+    bias = np.where(bias > low, np.nextafter(bias, np.float16(-np.inf)), bias).astype(np.float32)
+    exact = (high - bias) / 255
+    scale = exact.astype(np.float16)
+    scale = np.where(scale < exact, np.nextafter(scale, np.float16(np.inf)), scale).astype(np.float32)
+    codes = np.rint((values - bias) / np.where(scale > 0, scale, 1))
+    return _Groups(np.clip(np.nan_to_num(codes), 0, 255).astype(np.uint8), scale, bias)
 
 
 _GROUPS: dict[str, Callable[[Bytes], _Groups]] = {

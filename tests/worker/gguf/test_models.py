@@ -163,14 +163,35 @@ def _random_blocks(kind: int) -> Blob:
     return Blob(shape, kind, blocks.tobytes())
 
 
-def _decoded(source: Path) -> mx.array:
+def _decoded(source: Path, *, packed: bool = True) -> mx.array:
     info = read_header(source).tensors["a.weight"]
     packing = PACKED.get(info.format.name)
-    found = decode(read_tensor(info), info, packed=packing is not None)
+    found = decode(read_tensor(info), info, packed=packed and packing is not None)
     if packing is None or found.scales is None or found.biases is None:
         return found.weight.astype(mx.float32)
     scales, biases = found.scales.astype(mx.float32), found.biases.astype(mx.float32)
     return mx.dequantize(found.weight, scales, biases, group_size=32, bits=packing.bits)
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(Q5_0, 6), (Q5_1, 6), (Q4_K, 5), (Q5_K, 6), (Q6_K, 9)])
+def test_a_quantized_format_takes_little_more_than_in_the_file(tmp_path: Path, kind: int, bits: int) -> None:
+    """bits: of a weight, scale and bias included."""
+    blob = _random_blocks(kind)
+    source = Tiny({"general.architecture": "llama"}, {"a.weight": blob}).write(tmp_path / "a.gguf")
+    info = read_header(source).tensors["a.weight"]
+    found = decode(read_tensor(info), info, packed=True)
+    assert found.scales is not None and found.biases is not None
+    assert found.weight.nbytes + found.scales.nbytes + found.biases.nbytes == math.prod(blob.shape) * bits // 8
+
+
+def test_q6_k_keeps_its_values_to_an_eighth_of_their_distance(tmp_path: Path) -> None:
+    source = Tiny({"general.architecture": "llama"}, {"a.weight": _random_blocks(Q6_K)}).write(tmp_path / "a.gguf")
+    loaded: Any = mx.load(str(shutil.copyfile(source, tmp_path / "copy.gguf")))
+    theirs = np.array(loaded["a.weight"].astype(mx.float32)).reshape(-1, 2, 16)
+    ours = np.array(_decoded(source)).reshape(-1, 2, 16)
+    steps = [np.diff(np.unique(group)).min() if group.any() else 0.0 for group in theirs.reshape(-1, 16)]
+    largest = np.array(steps).reshape(-1, 2).max(axis=1)
+    assert (np.abs(ours - theirs).max(axis=(1, 2)) <= largest * 0.13).all()
 
 
 @pytest.mark.parametrize("kind", [BF16, Q6_K])
@@ -178,7 +199,7 @@ def test_a_decoded_format_is_what_mlx_decodes(tmp_path: Path, kind: int) -> None
     source = Tiny({"general.architecture": "llama"}, {"a.weight": _random_blocks(kind)}).write(tmp_path / "a.gguf")
     loaded: Any = mx.load(str(shutil.copyfile(source, tmp_path / "copy.gguf")))
     theirs: mx.array = loaded["a.weight"].astype(mx.float32)
-    ours = _decoded(source)
+    ours = _decoded(source, packed=False)
     assert float(mx.abs(theirs).max()) > 0.5
     assert mx.allclose(ours, theirs, rtol=1e-3, atol=1e-5).item()
 
