@@ -14,12 +14,15 @@ import argparse
 import asyncio
 import importlib.util
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import httpx2
 
 from squish.bench.measure import Endpoint
 from tests.bench import llama, peers, sides
@@ -146,6 +149,15 @@ def beside_llama(program: Path, home: Path, environment: dict[str, str], rounds:
         ):
             for line in asyncio.run(compared(name, our_url, their_url, rounds, large=kind != "demo")):
                 print(line)
+            share = weights_in_memory(our_url) / file.stat().st_size
+            report("weights in memory / the file", share, "times", "goal: at most 1.1")
+
+
+def weights_in_memory(url: str) -> float:
+    """Bytes, of the one model that a server of ours has loaded."""
+    page = httpx2.get(f"{url}/metrics", trust_env=False).raise_for_status().text
+    [value] = re.findall(r"^squish_model_weights_bytes\{.*\} (.+)$", page, re.MULTILINE)
+    return float(value)
 
 
 async def compared(name: str, ours: str, theirs: str, rounds: int, *, large: bool) -> list[str]:
