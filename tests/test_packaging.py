@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the wheel is built from, as a clean clone has it; with the compiled extension of this one, where it is."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "squish", folder / "squish", ignore=shutil.ignore_patterns("__pycache__", "objects"))
     return folder

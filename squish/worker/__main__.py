@@ -95,7 +95,6 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
 
 
 def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
-    import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
@@ -124,7 +123,6 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
     prefix = PrefixCache(budget, layers, disk, exact=exact, pressure=HOST.pressure)
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
-    mx.clear_streams()  # without it the process may abort while it exits
 
 
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:

@@ -36,6 +36,7 @@ from squish.errors import ConfigError
 from squish.files import move_whole
 from squish.system.accelerator import has_cuda
 from squish.system.host import HOST
+from squish.worker.cpu.cores import cores
 
 Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
 
@@ -96,7 +97,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
     if shutil.which("g++") is None:
         os.environ["MLX_DISABLE_COMPILE"] = "1"
         warnings = ("No C++ compiler was found, so MLX cannot fuse kernels and is slower. Install g++.",)
-    threads = _cores()
+    threads = cores()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
@@ -123,16 +124,6 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
     why = "; ".join(reasons)
     warning = f"Models run many times slower than they could ({why}). {remedy}."
     return BlasReport("mlx", None, why, (warning,), 1)
-
-
-def _cores() -> int:
-    """Cores this process may use: its affinity, and the CPU quota of its container."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
 
 
 def _open_numpy_openblas(cache_dir: Path, threads: int) -> Path:

@@ -113,16 +113,13 @@ def build(folder: Path) -> Path:
     compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
     if compiler is None:
         raise CannotBuild("no C++ compiler was found")
-    include = Path(sysconfig.get_paths()["include"])
-    if not (include / "Python.h").exists():
-        raise CannotBuild(f"Python's headers are not in {include}", "Install them, e.g. python3-dev")
     built = place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as scratch:
             # In a source tree objects are kept, so that a change of one file compiles one file.
             objects = (folder if folder == BUNDLED else Path(scratch)) / "objects"
-            compiled = _compile(compiler, include, Path(scratch), objects)
+            compiled = _compile(compiler, Path(scratch), objects)
             move_whole(compiled, built)
     except OSError as error:
         reason = f"it cannot be written to {folder}: {error.strerror}"
@@ -130,15 +127,23 @@ def build(folder: Path) -> Path:
     return built
 
 
+def includes() -> list[Path]:
+    """Where the headers are that the sources need besides their own. Raises CannotBuild."""
+    mlx, nanobind = _installed("mlx"), _installed("nanobind")
+    python = Path(sysconfig.get_paths()["include"])
+    if not (python / "Python.h").exists():
+        raise CannotBuild(f"Python's headers are not in {python}", "Install them, e.g. python3-dev")
+    return [mlx / "include", nanobind / "include", nanobind / "ext" / "robin_map" / "include", python]
+
+
 def _files() -> list[Path]:
     return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h", ".inl"))
 
 
-def _compile(compiler: str, include: Path, scratch: Path, objects: Path) -> Path:
+def _compile(compiler: str, scratch: Path, objects: Path) -> Path:
     """Compile what is not among the objects yet, and link all of them."""
     mlx, nanobind = _installed("mlx"), _installed("nanobind")
-    includes = [mlx / "include", nanobind / "include", nanobind / "ext" / "robin_map" / "include", include]
-    options = [_OLDEST[platform.machine()], *_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes)]
+    options = [_OLDEST[platform.machine()], *_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes())]
     headers = b"".join(path.read_bytes() for path in _files() if path.suffix != ".cpp")
     targets, missing = [], []
     objects.mkdir(exist_ok=True)

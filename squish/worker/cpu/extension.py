@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from squish.worker.cpu import build
+from squish.worker.cpu.cores import cores
 
 _NAME = "squish_native"
 
@@ -93,27 +94,3 @@ def _open(path: Path) -> Any:
     native.set_threads(cores())
     sys.modules[_NAME] = native
     return native
-
-
-def cores() -> int:
-    """Cores this process may use: its affinity, and the CPU quotas of the groups that it is in."""
-    count = len(os.sched_getaffinity(0))
-    for folder in _groups():
-        try:
-            quota, period = (folder / "cpu.max").read_text().split()
-            if quota != "max":
-                count = min(count, max(1, int(quota) // int(period)))
-        except (OSError, ValueError):
-            continue
-    return count
-
-
-def _groups() -> list[Path]:
-    """The control group of this process and all above it, as folders."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return [root]
-    own = next((root / line[3:].lstrip("/") for line in lines if line.startswith("0::")), root)
-    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]

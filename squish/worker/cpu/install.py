@@ -6,6 +6,8 @@ calls the parts.
 
 from __future__ import annotations
 
+import atexit
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,10 +41,20 @@ class CpuEngine:
 
 
 def prepare(cache_dir: Path) -> blas.BlasReport:
-    """Set up what must be there before anything imports mlx.core. Raises ConfigError for a wrong SQUISH_BLAS."""
+    """Set up what must be there before anything imports mlx.core. Raises ConfigError for a wrong SQUISH_BLAS.
+
+    Call it in the thread that will compute, the main thread: MLX's streams end with it.
+    """
+    atexit.register(_end_streams)
     if HOST.COMPILES:
         kernels.prepare(cache_dir)
     return blas.prepare(cache_dir)
+
+
+def _end_streams() -> None:
+    """Without it a process that has computed may abort while it exits."""
+    if mlx := sys.modules.get("mlx.core"):
+        mlx.clear_streams()
 
 
 def compiles_first(cache_dir: Path) -> bool:

@@ -5,51 +5,65 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
+
+from tests.worker.cpu.opened import native
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the extension is for Linux")
 
-PROGRAM = """
-import sys
-from pathlib import Path
-import mlx.core as mx
-from squish.worker.cpu import extension
-native = extension.open_extension(Path(sys.argv[1])).module
-assert native is not None
-mx.random.seed(1)
-for bits in (2, 3, 4, 5, 6, 8):
-    for group in (32, 64, 128):
-        for dtype in (mx.float32, mx.float16, mx.bfloat16):
-            weight, scales, biases = mx.quantize(mx.random.normal((83, 384)).astype(dtype), group, bits)
-            if group == 32:  # as Q4_0, Q5_0 and Q8_0 are: the biases need no memory
-                biases = scales * -(1 << bits - 1)
-            matrix = native.pack(weight, scales, biases, bits, group)
-            numbers = 96 * 384 // group * scales.itemsize
-            assert matrix.nbytes - 96 * 384 * bits // 8 in ((numbers,) if group == 32 else (numbers, 2 * numbers))
-            numbers = [each.astype(mx.float32) for each in (scales, biases)]
-            plain = mx.dequantize(weight, *numbers, group, bits)
-            x = mx.random.normal((300, 384))
-            expected = x @ plain.T
-            results = []
-            for threads in (1, 2):
-                native.set_threads(threads)
-                for m in (1, 2, 7, 8, 9, 64, 300):
-                    parts = [native.products(x[i : i + m], [matrix])[0] for i in range(0, 300, m)]
-                    results.append(mx.concatenate(parts))
-            assert all(mx.array_equal(results[0], each) for each in results), (bits, group, dtype)
-            assert mx.abs(results[0] - expected).max() < 0.02 * mx.abs(expected).max(), (bits, group, dtype)
-            print(bits, group, hash(bytes(memoryview(results[0]))))
-"""
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    kernel, threads = native().kernel(), native().threads()
+    yield
+    native().use_kernels(kernel)
+    native().set_threads(threads)
 
 
-def test_every_kernel_gives_the_numbers_of_the_reference_for_every_batch(real_home: Path) -> None:
-    listing = "import sys; from pathlib import Path; from squish.worker.cpu import extension; "
-    listing += "print(*extension.open_extension(Path(sys.argv[1])).module.kernels())"
-    names = run(listing, real_home).split()
-    assert names[-1] == "portable" and len(names) > 1
-    assert len({run(PROGRAM, real_home, SQUISH_CPU_KERNEL=name) for name in names}) == 1
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16], ids=str)
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_every_kernel_gives_the_numbers_of_the_reference_for_every_batch(
+    bits: int, group: int, dtype: mx.Dtype
+) -> None:
+    mx.random.seed(bits + group)
+    weight, scales, biases = mx.quantize(mx.random.normal((83, 384)).astype(dtype), group, bits)
+    if group == 32:  # as Q4_0, Q5_0 and Q8_0 are: the biases need no memory
+        biases = scales * -(1 << bits - 1)
+    matrix = native().pack(weight, scales, biases, bits, group)
+    numbers = 96 * 384 // group * scales.itemsize
+    assert matrix.nbytes - 96 * 384 * bits // 8 in ((numbers,) if group == 32 else (numbers, 2 * numbers))
+    wide = scales.astype(mx.float32), biases.astype(mx.float32)
+    plain = mx.dequantize(weight, *wide, group_size=group, bits=bits)
+    x = mx.random.normal((300, 384))
+    expected = x @ plain.T
+    reference = multiplied(x, matrix, "portable", 1, 64)
+    assert mx.abs(reference - expected).max() < 0.02 * mx.abs(expected).max()
+    for name in native().kernels():
+        for threads in (1, 2):
+            for rows in (1, 2, 7, 8, 9, 64, 300) if name != "portable" else (9,):
+                found = multiplied(x, matrix, name, threads, rows)
+                assert mx.array_equal(found, reference), (name, threads, rows)
+
+
+def multiplied(x: mx.array, matrix: object, kernel: str, threads: int, rows: int) -> mx.array:
+    """So many rows at a time."""
+    native().use_kernels(kernel)
+    native().set_threads(threads)
+    parts = [native().products(x[i : i + rows], [matrix])[0] for i in range(0, len(x), rows)]
+    together = mx.concatenate(parts)
+    mx.eval(together)
+    return together
+
+
+def test_the_environment_chooses_the_kernels(real_home: Path) -> None:
+    program = "import sys; from pathlib import Path; from squish.worker.cpu import extension; "
+    program += "print(extension.open_extension(Path(sys.argv[1])).module.kernel())"
+    assert run(program, real_home, SQUISH_CPU_KERNEL="portable").split() == ["portable"]
 
 
 def run(program: str, home: Path, **variables: str) -> str:

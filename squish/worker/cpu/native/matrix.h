@@ -20,8 +20,11 @@ struct Matrix {
     const uint8_t* bytes() const { return data.data<uint8_t>(); }
 };
 
-// The kernels in use, chosen once: the fastest that the processor can run, or those that SQUISH_CPU_KERNEL names.
+// The kernels in use: the fastest that the processor can run, or those that SQUISH_CPU_KERNEL names.
 const Kernels& kernels();
+
+// From now on, those of this name. Throws std::invalid_argument where the processor has none such.
+void use_kernels(const std::string& name);
 
 // What MLX's quantize made (weight: (n, k · bits / 32) uint32; scales, biases: (n, k / group)), repacked; mode as MLX
 // calls it. Throws std::invalid_argument for what the kernels do not take.

@@ -23,6 +23,7 @@ NB_MODULE(squish_native, m) {
     m.def("set_threads", &squish::set_threads, "count"_a);
     m.def("threads", &squish::threads);
     m.def("kernel", [] { return std::string(squish::kernels().name); });
+    m.def("use_kernels", &squish::use_kernels, "name"_a);
     m.def("kernels", [] {
         std::vector<std::string> names;
         for (auto each = squish::runnable(); *each; each++) names.push_back((*each)->name);

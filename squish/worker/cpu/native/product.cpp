@@ -1,4 +1,5 @@
 // Products of activations with packed matrices, as a primitive of MLX's.
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -212,6 +213,21 @@ class Products : public mx::Primitive {
     bool exact_;
 };
 
+const Kernels* named(const char* name) {
+    for (const Kernels* const* each = runnable(); *each; each++)
+        if (!std::strcmp((*each)->name, name)) return *each;
+    return nullptr;
+}
+
+std::atomic<const Kernels*>& in_use() {
+    static std::atomic<const Kernels*> chosen = [] {
+        const char* wanted = std::getenv("SQUISH_CPU_KERNEL");
+        const Kernels* found = wanted ? named(wanted) : nullptr;
+        return found ? found : *runnable();
+    }();
+    return chosen;
+}
+
 // Which rows of the output an expert computes: they are put side by side, multiplied, and put back.
 struct Sorted {
     std::vector<int64_t> order;  // rows of the output, by expert
@@ -286,14 +302,12 @@ void multiply(const float* x, int64_t rows, const std::vector<const Matrix*>& ma
     multiply({x, rows, k}, k, segments, narrow, scratch.take(multiply_bytes(rows, k, segments, narrow)));
 }
 
-const Kernels& kernels() {
-    static const Kernels& chosen = []() -> const Kernels& {
-        const char* wanted = std::getenv("SQUISH_CPU_KERNEL");
-        for (const Kernels* const* each = runnable(); wanted && *each; each++)
-            if (!std::strcmp((*each)->name, wanted)) return **each;
-        return **runnable();
-    }();
-    return chosen;
+const Kernels& kernels() { return *in_use().load(std::memory_order_relaxed); }
+
+void use_kernels(const std::string& name) {
+    const Kernels* found = named(name.c_str());
+    if (!found) throw std::invalid_argument("this processor cannot run kernels of the name " + name);
+    in_use().store(found, std::memory_order_relaxed);
 }
 
 std::vector<mx::array> products(const mx::array& x, const std::vector<Matrix>& matrices, bool exact) {
