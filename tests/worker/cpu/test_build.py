@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -104,3 +105,13 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(build.CannotBuild, match=r"cannot be written to .*file"):
         build.build(tmp_path / "file")
+
+
+def test_the_wheel_s_build_needs_no_package_that_squish_runs_with() -> None:
+    """pip builds where only MLX, nanobind and the build system are."""
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('psutil', 'msgspec', 'numpy', 'rich', 'click', 'httpx2')));"
+    )
+    program += "from squish.worker.cpu import build; print(build.file_name())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == build.file_name(), done.stderr
