@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SILENCE = 20.0  # seconds without a byte
 DEADLINE = 60.0  # seconds for all of an answer
 LARGEST = 64 * 1024 * 1024
-NETWORK_HINT = "Check the network, HTTPS_PROXY and HF_ENDPOINT. Installed models work without it."
 _PAUSES = (1.0, 3.0)
 _LONGEST_PAUSE = 10.0
 _KEPT = ("x-error-code", "x-error-message")  # no Link: one search is one answer
@@ -91,10 +90,10 @@ def refused(status: int, request: HubRequest) -> HubError:
     return HubError(f"The Hub answered {status} for {request.about}.", hint=hint)
 
 
-def unreachable(place: str, error: Exception) -> HubUnreachable:
-    """The error for a connection that cannot be made."""
+def unreachable(place: str, error: Exception, proxy: str = "HTTPS_PROXY") -> HubUnreachable:
+    """The error for a connection that cannot be made. proxy: the setting that names the proxy in use, or would."""
     reason = clean(_ERRNO.sub("", str(error))) or type(error).__name__
-    return HubUnreachable(f"{place} cannot be reached: {reason}.", hint=NETWORK_HINT)
+    return HubUnreachable(f"{place} cannot be reached: {reason}.", hint=_network_hint(proxy))
 
 
 async def _ask_once(settings: Settings, request: HubRequest, url: str, own: Mapping[str, str]) -> HubResponse:
@@ -103,9 +102,11 @@ async def _ask_once(settings: Settings, request: HubRequest, url: str, own: Mapp
     from squish.download.client import open_client, proxy_for
 
     accepted, deadline, place = {"Accept-Encoding": "gzip"}, request.deadline or DEADLINE, settings.hub_endpoint
+    setting = "HTTPS_PROXY"
     try:
         if proxy := proxy_for(httpx2.URL(url)):
-            place += f", through the proxy of {proxy.variable},"
+            setting = proxy.variable
+            place += f", through the proxy of {setting},"
         async with (
             asyncio.timeout(deadline),
             open_client(httpx2.Timeout(SILENCE)) as client,
@@ -113,18 +114,18 @@ async def _ask_once(settings: Settings, request: HubRequest, url: str, own: Mapp
         ):
             return await _answer(response, request.most)
     except TimeoutError as error:
-        raise _silent(place, deadline) from error
+        raise _silent(place, deadline, setting) from error
     except httpx2.TimeoutException as error:
-        raise _silent(place, SILENCE) from error
+        raise _silent(place, SILENCE, setting) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise unreachable(place, error) from error
+        raise unreachable(place, error, setting) from error
 
 
 async def _answer(response: Response, most: int | None) -> HubResponse:
     given = response.headers
     body = await _body(response, LARGEST if most is None else most)
     if most is None and len(body) >= LARGEST:
-        raise HubError("The Hub's answer is too long to be one.")
+        raise HubError("The Hub's answer is longer than any that it should give.")
     kept = {name: given[name] for name in _KEPT if name in given}
     return HubResponse(response.status_code, kept, body, retry_after(given.get("retry-after")))
 
@@ -145,5 +146,9 @@ async def _body(response: Response, most: int) -> bytes:
     return bytes(body[:most])
 
 
-def _silent(place: str, seconds: float) -> HubUnreachable:
-    return HubUnreachable(f"{place} did not answer within {seconds:.0f} seconds.", hint=NETWORK_HINT)
+def _silent(place: str, seconds: float, proxy: str) -> HubUnreachable:
+    return HubUnreachable(f"{place} did not answer within {seconds:.0f} seconds.", hint=_network_hint(proxy))
+
+
+def _network_hint(proxy: str) -> str:
+    return f"Check the network, {proxy} and HF_ENDPOINT. Installed models work without it."

@@ -68,7 +68,10 @@ class Generation:
             raise StopAsyncIteration
         event = await self._events.get()
         if isinstance(event, SquishError):
-            raise event
+            try:
+                raise event
+            finally:
+                del event  # else the error and this frame, with the prompt, would hold each other
         return event
 
     def cancel(self) -> None:

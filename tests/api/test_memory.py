@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +15,9 @@ import httpx2
 import psutil
 import pytest
 
+from squish.config.settings import Settings
+from squish.errors import ContextLengthExceeded
+from tests.api.raw_http import CHAT, ask, scripted
 from tests.commands.test_serve import serving
 from tests.conftest import PATIENCE
 
@@ -39,3 +45,21 @@ def test_large_bodies_leave_nothing_behind(environment: dict[str, str], tmp_path
         while server.memory_info().rss > most:
             time.sleep(0.05)
         process.terminate()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_fails_is_forgotten_without_a_garbage_collection(tmp_path: Path, stream: bool) -> None:
+    async with scripted(Settings(home=tmp_path, cache_dir=tmp_path / "models")) as server:
+        gc.disable()
+        try:
+            asked = asyncio.create_task(ask(server, "POST", "/v1/chat/completions", CHAT | {"stream": stream}))
+            script = await server.sessions.admitted.get()
+            kept = weakref.ref(script.generation)
+            script.fail(ContextLengthExceeded("too long"))
+            assert (await asked).status == 400
+            del script, asked
+            for _ in range(100):  # the connection's task has a few steps to go
+                await asyncio.sleep(0)
+            assert kept() is None
+        finally:
+            gc.enable()

@@ -137,8 +137,9 @@ def test_a_proxy_that_does_not_speak_socks_is_an_error(
     with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as server:
         monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{server.server_address[1]}")
         settings = Settings(home=tmp_path, cache_dir=tmp_path, hub_endpoint=f"http://{NAME}")
-        with pytest.raises(HubUnreachable, match="through the proxy of ALL_PROXY"):
+        with pytest.raises(HubUnreachable, match="through the proxy of ALL_PROXY") as raised:
             asyncio.run(Hub(settings).snapshot(REPO))
+        assert "Check the network, ALL_PROXY and" in (raised.value.hint or "")
 
 
 def test_the_package_for_socks_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
