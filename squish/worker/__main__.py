@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,8 +137,9 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     inbox: TextInbox = queue.SimpleQueue()
     intake = TextIntake(inbox, channel.send)
     _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(None)))
-    engine = _engine(channel, load, report, cache_dir)
-    loaded = load_model(Path(load.path), shelf, exact=engine.precision == "float32")
+    # Activations of 8 bits would move vectors further than weights of 8 bits do.
+    engine = replace(_engine(channel, load, report, cache_dir), precision="float32")
+    loaded = load_model(Path(load.path), shelf)
     if load.wire_weights:
         memory.wire(loaded.weights_bytes)
     encoder = TextEncoder(loaded)

@@ -37,12 +37,12 @@ class LoadedEmbedder:
     dtype: str
 
 
-def load(path: Path, shelf: Shelf | None = None, *, exact: bool = False) -> LoadedEmbedder:
-    """Load the embedding model in a directory; its weights are in memory when this returns. exact, and what it raises:
-    as `squish.worker.load.load`."""
+def load(path: Path, shelf: Shelf | None = None) -> LoadedEmbedder:
+    """Load the embedding model in a directory; its weights are in memory when this returns. A CPU multiplies them in
+    float32. shelf, and what it raises: as `squish.worker.load.load`."""
     memory.limits()
     config, embedder, tokenizer, recipe = _opened(path, shelf)
-    dtype = place(embedder, path, memory.room(), exact)
+    dtype = place(embedder, path, memory.room(), exact=True)
     memory.give_back()
     hidden = int(config["hidden_size"]) * len(recipe.pooling)
     return LoadedEmbedder(
