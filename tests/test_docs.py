@@ -108,11 +108,19 @@ def test_every_documented_variable_and_link_exists(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def share_models(home: Path, *others: Path) -> None:
+    """Install in a home what others have installed, with the same files."""
+    for other in others:
+        for model in (other / ".squish" / "models").glob("[!.]*"):
+            shutil.copytree(model, home / ".squish" / "models" / model.name, copy_function=os.link)
+
+
 @pytest.fixture
-def home(real_home: Path, tmp_path: Path) -> Path:
-    """A home of its own with the real model, beside a GGUF file and a model directory."""
+def home(real_home: Path, embedding_home: Path, tmp_path: Path) -> Path:
+    """A home of its own with the real models, beside a GGUF file, a model directory and a text."""
     store = real_home / ".squish"
-    shutil.copytree(store / "models", tmp_path / ".squish" / "models", copy_function=os.link)
+    share_models(tmp_path, real_home, embedding_home)
+    (tmp_path / "texts.txt").write_text("a first text\na second text\n", encoding="utf-8")
     shutil.copytree(store / "cache", tmp_path / ".squish" / "cache", dirs_exist_ok=True)
     installed = store / "models" / MODEL.replace(":", "+")
     shutil.copytree(installed, tmp_path / "mlx-directory", ignore=shutil.ignore_patterns("manifest.toml"))
@@ -169,10 +177,12 @@ def test_every_documented_command_runs(page: Path, home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the real model."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    with serving(clean_environment(real_home) | {"SQUISH_OFFLINE": "1"}, log, "--allow-pull") as (process, url):
+def server(real_home: Path, embedding_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the real models."""
+    home = tmp_path_factory.mktemp("server")
+    share_models(home, real_home, embedding_home)
+    environment = clean_environment(home) | {"SQUISH_OFFLINE": "1"}
+    with serving(environment, home / "log", "--allow-pull") as (process, url):
         yield url
         process.terminate()
 
@@ -198,6 +208,7 @@ def test_every_documented_program_runs(page: Path, server: str) -> None:
 ANSWERED = {
     "/v1/chat/completions": '"choices"',
     "/v1/completions": '"choices"',
+    "/v1/embeddings": '"embedding"',
     "/v1/responses": '"object":"response"',
     "/v1/messages": "message_stop",
     "/v1/messages/count_tokens": '{"input_tokens":',
