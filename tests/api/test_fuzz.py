@@ -123,10 +123,10 @@ ITEMS = st.fixed_dictionaries(
 )
 
 
-@settings(SPARSE, max_examples=300)
+@settings(SPARSE, max_examples=60)
 @given(
     fields=st.dictionaries(st.sampled_from(RESPONSE_FIELDS), JSON, max_size=4),
-    items=st.lists(ITEMS, max_size=4),
+    items=st.lists(ITEMS, max_size=3),
 )
 def test_a_body_of_the_responses_api_is_understood_or_refused_by_a_sentence(
     fields: dict[str, Any], items: list[dict[str, Any]]
