@@ -18,6 +18,8 @@ from pathlib import Path
 import click
 import pytest
 
+from squish.api import dialects
+from squish.api.dialect import Dialect
 from squish.cli import cli
 from squish.config.settings import ELSEWHERE, KEYS
 from squish.figures import size
@@ -238,6 +240,15 @@ def test_every_documented_curl_line_runs(page: Path, server: str) -> None:
         assert done.returncode == 0, done.stderr
         path = next(word for word in words if word.startswith(server)).removeprefix(server)
         assert ANSWERED[path] in done.stdout
+
+
+@pytest.mark.parametrize("dialect", dialects.DIALECTS, ids=lambda dialect: dialect.name)
+def test_every_field_that_can_be_asked_with_is_on_the_page_about_conformance(dialect: Dialect) -> None:
+    page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    bodies = [operation.body for operation in dialect.operations if operation.body and operation.path in page]
+    assert bodies
+    for body in bodies:
+        assert [name for name in body.__struct_encode_fields__ if f"`{name}" not in page] == [], body.__name__
 
 
 def test_the_documented_fit_is_what_squish_counts() -> None:
