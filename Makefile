@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo test test-hostile clients lint check bench screenshots docs package mac-check lock clean
+.PHONY: help setup demo soak test test-hostile clients lint check bench screenshots docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-hostile: $(READY) ## Attack the HTTP API, in every dialect
 
 clients: $(READY) ## Run programs of other people against the API; each is installed into build/clients
 	@$(BIN)/python -m tests.clients $(ARGS)
+
+soak: $(READY) ## Everything at once for an hour, and nothing grows or is lost: make soak ARGS="--minutes 5"
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check --quiet .
