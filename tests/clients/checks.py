@@ -31,6 +31,14 @@ def launched(name: str, *arguments: str) -> tuple[str, ...]:
 CHECKS = (
     Check("openai-agents", ("python", "{programs}/openai_agents.py"), pip=("openai-agents",)),
     Check("pydantic-ai", ("python", "{programs}/pydantic_responses.py"), pip=("pydantic-ai-slim[openai]",)),
+    Check("langchain-ollama", ("python", "{programs}/langchain_ollama_chat.py"), pip=("langchain-ollama",)),
+    Check(
+        "llm-ollama",
+        ("sh", "-c", "OLLAMA_HOST={url} llm -m ollama/smollm2:135m -o num_ctx 2048 -o temperature 0 'Say hello.'"),
+        pip=("llm", "llm-ollama"),
+    ),
+    Check("oterm", ("sh", "-c", "OLLAMA_URL={url} python {programs}/oterm_models.py"), pip=("oterm",)),
+    Check("ollama (npm)", ("node", "{programs}/ollama_chat.mjs"), npm=("ollama",)),
     Check("openai (npm)", ("node", "{programs}/openai_responses.mjs"), npm=("openai",)),
     Check(
         "codex",

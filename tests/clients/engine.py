@@ -21,6 +21,8 @@ from tests.models.test_store import install
 
 SAID = "It works."
 RAN = "squish-was-here"
+FILES = {"config.json": b'{"model_type": "llama"}', "chat_template.jinja": b"<tool_call>{{ tool_call.name }}"}
+"""A model that cannot be loaded; by its template it calls tools."""
 SHELLS: dict[str, dict[str, Any]] = {
     "exec_command": {"cmd": f"echo {RAN}"},  # Codex
     "Bash": {"command": f"echo {RAN}", "description": "Say it"},  # Claude Code, cn
@@ -89,7 +91,7 @@ def server(home: Path) -> Iterator[tuple[str, CallingSessions]]:
 
     async def run() -> None:
         runtime = Runtime(Settings(home=home, cache_dir=home / "models"))
-        install(runtime.store, MODEL)  # its files are nothing that could be loaded
+        install(runtime.store, MODEL, FILES)
         runtime.sessions = cast(SessionManager, sessions)
         async with serving(runtime) as address:
             found.append(address.url)
