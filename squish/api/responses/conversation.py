@@ -16,6 +16,7 @@ from squish.generation import Message, Role, ToolCall
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+_UNREADABLE = ("input_image", "input_file")
 _SKIPPED = frozenset(
     (
         "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call",
@@ -34,13 +35,9 @@ def read(given: str | Sequence[InputItem], before: Sequence[Message]) -> tuple[t
     if isinstance(given, str):
         return (Message("user", given),), ()
     turns = _Turns({call.id: call.name for message in before for call in message.tool_calls})
-    skipped: dict[str, None] = {}
     for i, item in enumerate(given):
-        if item.type in _SKIPPED:
-            skipped[item.type or ""] = None
-        else:
-            turns.add(item, f"input[{i}]")
-    return turns.messages(), tuple(skipped)
+        turns.add(item, f"input[{i}]")
+    return turns.messages(), tuple(turns.skipped)
 
 
 def with_instructions(instructions: str | None, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -52,9 +49,13 @@ def with_instructions(instructions: str | None, messages: Sequence[Message]) -> 
 
 
 class _Turns:
-    """Messages as they are put together: thoughts, a text and calls that follow each other are one turn."""
+    """Messages as they are put together: thoughts, a text and calls that follow each other are one turn.
+
+    skipped: types of items and parts that are left out.
+    """
 
     def __init__(self, names: dict[str, str]) -> None:
+        self.skipped: dict[str, None] = {}
         self._names = names  # of the calls so far, by their id
         self._done: list[Message] = []
         self._turn: Message | None = None
@@ -75,6 +76,8 @@ class _Turns:
                 self._call(item, at)
             case "function_call_output" | "custom_tool_call_output":
                 self._output(item, at)
+            case hosted if hosted in _SKIPPED:
+                self.skipped[hosted] = None
             case _:
                 message = f"{at}.type {item.type[:40]!r} is not supported."
                 hint = "Items are message, function_call, function_call_output and reasoning."
@@ -119,9 +122,19 @@ class _Turns:
             raise InvalidInput(message, hint="It answers the call_id of a function_call.", param=f"{at}.call_id")
         if item.output is None:
             raise InvalidInput(f"{at}.output is missing.", param=f"{at}.output")
-        text = _text(item.output, f"{at}.output")
+        text = item.output if isinstance(item.output, str) else self._given(item.output, f"{at}.output")
         self._close()
         self._done.append(Message("tool", text, tool_call_id=call, name=self._names[call]))
+
+    def _given(self, parts: Sequence[InputPart], at: str) -> str:
+        """What a tool gave, as text. It is the agent that looked at an image: a refusal would end its conversation."""
+        self.skipped |= dict.fromkeys(part.type for part in parts if part.type in _UNREADABLE)
+        return "".join(
+            f"[{part.type.removeprefix('input_')} left out: this model reads text only]"
+            if part.type in _UNREADABLE
+            else _part(part, f"{at}[{i}]")
+            for i, part in enumerate(parts)
+        )
 
     def _extend(self, content: str = "", calls: tuple[ToolCall, ...] = (), reasoning: str = "") -> None:
         turn = self._turn or Message("assistant", "")

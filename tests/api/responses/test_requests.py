@@ -104,6 +104,15 @@ def test_what_hosted_tools_did_is_left_out_and_so_are_hosted_tools() -> None:
     assert given.messages == (Message("user", "x"),)
 
 
+def test_an_image_that_a_tool_gave_is_left_out_and_the_model_is_told() -> None:
+    parts = [{"type": "input_text", "text": "Seen: "}, {"type": "input_image", "image_url": "data:image/png;base64,"}]
+    found = asked(input=[call("a"), output("a", parts)])
+    [given] = found.generation.prompts
+    assert isinstance(given, ChatPrompt)
+    assert given.messages[-1].content == "Seen: [image left out: this model reads text only]"
+    assert found.left_out == ("input_image",)
+
+
 def test_a_function_is_held_strictly_only_where_that_is_asked_for() -> None:
     assert [tool.lenient for tool in prompt(tools=[WEATHER]).tools] == [True]
     assert [tool.lenient for tool in prompt(tools=[WEATHER | {"strict": True}]).tools] == [False]
