@@ -40,6 +40,9 @@ CHECKS = (
     Check("oterm", ("sh", "-c", "OLLAMA_URL={url} python {programs}/oterm_models.py"), pip=("oterm",)),
     Check("ollama (npm)", ("node", "{programs}/ollama_chat.mjs"), npm=("ollama",)),
     Check("openai (npm)", ("node", "{programs}/openai_responses.mjs"), npm=("openai",)),
+    Check("anthropic (npm)", ("node", "{programs}/anthropic_messages.mjs"), npm=("@anthropic-ai/sdk",)),
+    Check("langchain-anthropic", ("python", "{programs}/langchain_messages.py"), pip=("langchain-anthropic",)),
+    Check("pydantic-ai-anthropic", ("python", "{programs}/pydantic_messages.py"), pip=("pydantic-ai-slim[anthropic]",)),
     Check(
         "codex",
         launched("codex", "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", "Say hello."),
