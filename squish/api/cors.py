@@ -28,7 +28,7 @@ def answer_headers(allowed: Sequence[str], origin: str | None) -> dict[str, str]
     assert origin is not None
     return {
         "access-control-allow-origin": ANY if ANY in allowed else origin,
-        "access-control-expose-headers": "X-Request-Id, Retry-After",
+        "access-control-expose-headers": "X-Request-Id, Request-Id, Retry-After",
         "vary": "Origin",
     }
 

@@ -78,28 +78,31 @@ def _keeps_order(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any
         text, at = _applied(tokenizer, prompt, offered), 0
     except Exception:  # noqa: BLE001 - as in render
         return False
+    before = ""  # what was said last that is not known to stand before `at`
     for i, message in enumerate(prompt.messages):
-        shown = message.content.strip()
-        found = text.find(shown, at)
-        if found >= 0:
-            at = found + len(shown)
-        elif i > 0 and message.role == "system":
+        said = message.content.strip()
+        if i == 0 or message.role != "system":
+            before = said or before
+            continue
+        found = text.find(said, at)
+        if found < 0 or text.find(before, at, found) < 0:
             return False
+        at, before = found + len(said), ""
     return True
 
 
 def _without_late_systems(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """What a system says later as the user's words, or behind what a tool gave back: templates want speakers to take
     turns."""
-    found: list[Message] = []
+    turns: list[tuple[Message, list[str]]] = []
     for message in messages:
-        before = found[-1] if found else None
+        before = turns[-1][0].role if turns else None
         late = before is not None and message.role == "system"
-        if before and before.role in ("user", "tool") and (late or message.role == before.role == "user"):
-            found[-1] = replace(before, content=f"{before.content}\n\n{message.content}")
+        if before in ("user", "tool") and (late or message.role == before == "user"):
+            turns[-1][1].append(message.content)
         else:
-            found.append(Message("user", message.content) if late else message)
-    return tuple(found)
+            turns.append((Message("user", "") if late else message, [message.content]))
+    return tuple(replace(first, content="\n\n".join(texts)) for first, texts in turns)
 
 
 def _without_thoughts(tokenizer: Any, prompt: ChatPrompt, offered: list[dict[str, Any]], text: str) -> str:

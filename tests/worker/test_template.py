@@ -144,3 +144,11 @@ def test_what_a_system_says_later_stays_where_it_is_said(text: str, shown: str) 
     assert template.render(with_template(text), ChatPrompt(messages)) == shown
     cut = template.render(with_template(text), ChatPrompt(messages[:3]))
     assert shown.startswith(cut), "what follows changes nothing of what came before"
+
+
+def test_a_conversation_of_many_late_systems_is_looked_at_in_one_pass() -> None:
+    """A look from the beginning for each would take minutes, in a thread that others wait for."""
+    many = tuple(message for _ in range(20_000) for message in (Message("system", "x"), Message("user", "y" * 40)))
+    for text in (WILLING, FORGETFUL):
+        shown = template.render(with_template(text), ChatPrompt((HI, *many)))
+        assert shown.count("x") == 20_000

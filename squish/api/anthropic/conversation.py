@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from msgspec.structs import replace
 
@@ -120,8 +121,12 @@ def _assistant(blocks: Sequence[ContentBlock], at: str, names: dict[str, str]) -
 
 
 def _system_text(content: Content, at: str) -> str:
-    texts = (_BILLING.sub("", text) if _BILLING.match(text) else text for text in _texts(content, at))
-    return _GAP.join(text for text in texts if text)
+    return _GAP.join(filter(None, map(_without_billing, _texts(content, at))))
+
+
+def _without_billing(text: str) -> str:
+    found = _BILLING.match(text)
+    return text[found.end() :] if found else text
 
 
 def _texts(content: Content, at: str) -> list[str]:
@@ -146,18 +151,16 @@ def _check(block: ContentBlock, at: str, place: str) -> None:
 def _joined(turns: Sequence[Message]) -> list[Message]:
     """Turns of one speaker that follow each other as one; what tools gave back stays apart."""
     found: list[Message] = []
-    for turn in turns:
-        if not found or turn.role == "tool" or turn.role != found[-1].role:
-            found.append(turn)
+    for role, group in groupby(turns, key=lambda turn: turn.role):
+        run = list(group)
+        if role == "tool" or len(run) == 1:
+            found += run
             continue
-        before = found[-1]
-        gap = "" if turn.role == "assistant" else _GAP
-        found[-1] = replace(
-            before,
-            content=gap.join(filter(None, (before.content, turn.content))),
-            tool_calls=before.tool_calls + turn.tool_calls,
-            reasoning=_GAP.join(filter(None, (before.reasoning, turn.reasoning))),
-        )
+        gap = "" if role == "assistant" else _GAP
+        content = gap.join(turn.content for turn in run if turn.content)
+        calls = tuple(call for turn in run for call in turn.tool_calls)
+        thoughts = _GAP.join(turn.reasoning for turn in run if turn.reasoning)
+        found.append(replace(run[0], content=content, tool_calls=calls, reasoning=thoughts))
     return found
 
 

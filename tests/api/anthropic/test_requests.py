@@ -243,3 +243,10 @@ def test_a_schema_is_for_a_whole_answer() -> None:
         asked(messages=[*HI, {"role": "assistant", "content": "{"}], output_config=given)
     with pytest.raises(InvalidInput, match="send one of them"):
         asked(output_config=given, output_format=given["format"])
+
+
+def test_turns_of_one_speaker_are_joined_in_one_pass() -> None:
+    many = [{"role": "user", "content": "x"}] * 20_000
+    system = [{"type": "text", "text": "x-anthropic-billing-header: " + " " * 1_000_000}] * 2
+    [(role, content)] = said(messages=many, system=system)
+    assert (role, content.count("x")) == ("user", 20_000)
