@@ -1,0 +1,54 @@
+"""Codes of equal groups of weights, which all block formats come to, and how bytes are taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Codes of shape (groups, weights) with value = code x scale + bias; scale and bias of shape (groups, 1)."""
+
+    codes: Bytes
+    scale: Floats
+    bias: Floats
+
+    def values(self) -> Floats:
+        return self.codes * self.scale + self.bias
+
+
+def float16(blocks: Bytes, at: int) -> Floats:
+    """The float16 number at byte `at` of every block, as a column."""
+    return np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16).astype(np.float32)
+
+
+def words(blocks: Bytes, start: int, end: int, kind: type[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """The whole numbers in these bytes of every block."""
+    return np.ascontiguousarray(blocks[:, start:end]).view(kind)
+
+
+def nibbles(packed: Bytes) -> Bytes:
+    """First all low halves of the bytes, then all high halves."""
+    return np.concatenate([packed & 15, packed >> 4], axis=-1)
+
+
+def bit_pairs(packed: Bytes) -> Bytes:
+    """Two bits a weight, 32 bytes a run: (blocks, n) → (blocks, n x 4); in each run first all lowest pairs."""
+    runs = packed.reshape(len(packed), -1, 1, 32)
+    return ((runs >> np.arange(0, 8, 2, dtype=np.uint8).reshape(1, 1, 4, 1)) & np.uint8(3)).reshape(len(packed), -1)
+
+
+def in_pairs(packed: Bytes) -> Bytes:
+    """Low and high half of each byte, one after the other: (blocks, n) → (blocks, n x 2)."""
+    return np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
+
+
+def bits(packed: Bytes) -> Bytes:
+    """(…, n) → (…, n x 8), the lowest bit of a byte first."""
+    return np.unpackbits(packed, axis=-1, bitorder="little")
