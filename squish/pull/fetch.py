@@ -24,7 +24,7 @@ from squish.memory import machine
 from squish.models import recipes
 from squish.models.manifest import StoredFile
 from squish.names import RepoName
-from squish.pull import eligible
+from squish.pull import counterpart, eligible
 from squish.pull.compress import Compressor
 from squish.pull.events import CompressionReport, Notice, Report
 from squish.pull.measure import measure
@@ -92,8 +92,8 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
     await asyncio.to_thread(download.prepare)
     repository = _Repository(snapshot, files, download, partial)
     try:
-        if len(files) == 1 and files[0].path.lower().endswith(".gguf"):
-            return await _fetch_gguf(order, repository, files[0], report)
+        if all(file.path.lower().endswith(".gguf") for file in files):
+            return await _fetch_gguf(order, repository, report)
         config = await _judge(repository)
         recipe = _choose_recipe(order, config, repository)
         if recipe is None or order.compression.keep_source:  # compressing alone goes by the weights that there are
@@ -106,11 +106,12 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
         raise hub.gated(repository.id) from error
 
 
-async def _fetch_gguf(order: Order, repository: _Repository, file: HubFile, report: Report) -> Fetched:
-    options, download = order.compression, repository.download
+async def _fetch_gguf(order: Order, repository: _Repository, report: Report) -> Fetched:
+    """Download a model in one GGUF file or in several, of which the first says what it is."""
+    options, download, file = order.compression, repository.download, repository.files[0]
     if options.explicit and options.recipe is not None and not order.is_tagged:
         raise InvalidInput(f"{file.path} is already compressed.", hint="Leave --bits out.", param="--bits")
-    if file.size >= 4 * _GGUF_HEAD:
+    if sum(each.size for each in repository.files) >= 4 * _GGUF_HEAD:
         await _judge_gguf(order, repository, file)
     async with Meter(download, report):
         await download.run()
@@ -119,7 +120,7 @@ async def _fetch_gguf(order: Order, repository: _Repository, file: HubFile, repo
 
 async def _judge_gguf(order: Order, repository: _Repository, file: HubFile) -> None:
     """Judge a large GGUF file by its beginning, before the rest is sent. Raises UnsupportedModel."""
-    start = await repository.download.head(file.path, _GGUF_HEAD)
+    start = await repository.download.head(file.path, min(_GGUF_HEAD, file.size))
     with tempfile.TemporaryDirectory(dir=repository.partial) as directory:
         path = Path(directory) / "head.gguf"
         path.write_bytes(start)
@@ -128,6 +129,8 @@ async def _judge_gguf(order: Order, repository: _Repository, file: HubFile) -> N
             await run_job(InspectModel(path=str(path)), order.settings.worker_cache, Imported)
         except CorruptModel:  # its header is longer than what we have of it
             return
+        except UnsupportedModel as error:
+            raise counterpart.advised(error, repository.id, file.path) from error
 
 
 async def _judge(repository: _Repository) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from squish.ipc.process import run_job
 from squish.models import recipes
 from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile
 from squish.names import ModelId
+from squish.pull import counterpart
 from squish.pull.events import Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
-from squish.pull.repository import is_model_file, is_model_gguf, is_safe_name, is_weights
+from squish.pull.repository import gguf_parts, is_model_file, is_model_gguf, is_safe_name, is_weights
 from squish.pull.sources import inside, is_gguf
 
 
@@ -39,8 +40,11 @@ async def install_fetched(order: Order, fetched: Fetched, report: Report) -> Pul
 
 
 async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snapshot | None = None) -> Installed:
-    """Import a GGUF file that lies on this machine. snapshot: of the Hub, where it comes from there."""
-    size = path.stat().st_size
+    """Import a GGUF file that lies on this machine, or the model whose part it is.
+
+    snapshot: of the Hub, where it comes from there.
+    """
+    size = sum(part.stat().st_size for part in gguf_parts(path))
 
     def imported_so_far(progress: JobProgress) -> None:
         report(Progress("import", int(size * progress.fraction), size))
@@ -49,7 +53,10 @@ async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snaps
         require_space(staging, size)
         report(Progress("import", 0, size))
         job = ImportGguf(source=str(path), destination=str(staging))
-        imported = await run_job(job, order.settings.worker_cache, Imported, imported_so_far)
+        try:
+            imported = await run_job(job, order.settings.worker_cache, Imported, imported_so_far)
+        except UnsupportedModel as error:
+            raise counterpart.advised(error, snapshot.repo_id if snapshot else path.parent.name, path.name) from error
         files = await _hash_files(staging, (), report)
         return await _commit(order, staging, imported, files, snapshot)
 
@@ -81,9 +88,10 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
 
 def _single_gguf(source: Path, names: list[str]) -> Path:
     found = [name for name in names if is_model_gguf(name) or (not name.endswith(".gguf") and is_gguf(source / name))]
-    if len(found) != 1:
+    first = found[:1] if found and [path.name for path in gguf_parts(source / found[0])] == found else found
+    if len(first) != 1:
         raise UnsupportedModel(f"{source} has no .safetensors weights and no single .gguf file.", param="model")
-    return inside(source, found[0])
+    return inside(source, first[0])
 
 
 async def _install_original(order: Order, original: FetchedModel, snapshot: Snapshot, report: Report) -> str:

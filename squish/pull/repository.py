@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from squish.errors import HubError, ModelNotFound, SquishError, UnsupportedModel
 from squish.format.embedding import is_folder
@@ -29,11 +30,18 @@ _ELSEWHERE = "Take the model from another repository: `squish search` lists mode
 
 @dataclass(frozen=True, slots=True)
 class GgufVariant:
-    """One model among the .gguf files of a repository. stem: its path without the suffix; parts: of a split file."""
+    """One model among the .gguf files of a repository.
+
+    stem: its path without the suffix; files: by name; parts: how many files it is in, of which some may be missing.
+    """
 
     stem: str
     files: tuple[HubFile, ...]
     parts: int
+
+    @property
+    def whole(self) -> bool:
+        return len(self.files) == self.parts
 
     @property
     def size(self) -> int:
@@ -67,6 +75,17 @@ def is_model_gguf(name: str) -> bool:
     return name.lower().endswith(".gguf") and not _BESIDE.search(name[: -len(".gguf")])
 
 
+def gguf_parts(path: Path) -> list[Path]:
+    """The files of a model of which this one is a part, those that are there, sorted; the file itself if it is none."""
+    stem = path.name[: -len(".gguf")] if path.name.lower().endswith(".gguf") else path.name
+    found = _PART.search(stem)
+    if found is None:
+        return [path]
+    suffix = path.name[len(stem) :]
+    names = [f"{stem[: found.start()]}-{number:05}-of-{found[1]}{suffix}" for number in range(1, int(found[1]) + 1)]
+    return [path.with_name(name) for name in names if path.with_name(name).is_file()] or [path]
+
+
 def choose(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     """The files to take: the one .gguf file that a tag means, else the safetensors model.
 
@@ -96,7 +115,8 @@ def variants(snapshot: Snapshot) -> tuple[GgufVariant, ...]:
                 parts[stem] = int(found[1])
             files.setdefault(stem, []).append(file)
     return tuple(
-        GgufVariant(stem, tuple(found), max(parts.get(stem, 1), len(found))) for stem, found in sorted(files.items())
+        GgufVariant(stem, tuple(sorted(found, key=lambda file: file.path)), parts.get(stem, 1))
+        for stem, found in sorted(files.items())
     )
 
 
@@ -139,7 +159,7 @@ def _without_others(files: tuple[HubFile, ...], weights: list[str]) -> tuple[Hub
 def _choose_gguf(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
     among = variants(snapshot)
     found = list(among) if tag is None else _meant(tag, among)
-    if len(found) == 1 and found[0].parts == 1:
+    if len(found) == 1 and found[0].whole:
         return found[0].files
     raise _not_one(snapshot, tag, found, among)
 
@@ -153,16 +173,16 @@ def _meant(tag: str, among: tuple[GgufVariant, ...]) -> list[GgufVariant]:
 def _not_one(
     snapshot: Snapshot, tag: str | None, found: list[GgufVariant], among: tuple[GgufVariant, ...]
 ) -> SquishError:
-    """The error for a repository and a tag that do not mean one file. What it advises works."""
+    """The error for a repository and a tag that do not mean one model. What it advises works."""
     repo = snapshot.repo_id
-    names = [f"{repo}:{shortest_tag(each, among)}" for each in among if each.parts == 1]
+    names = [f"{repo}:{shortest_tag(each, among)}" for each in among if each.whole]
     hint = f"What can be pulled there: {', '.join(names[:12])}." if names else None
     if len(found) == 1:
-        stem, parts = clean(found[0].stem), found[0].parts
-        problem = f"{repo} keeps {stem} in {parts} files, and a split GGUF file cannot be imported."
+        stem, parts, there = clean(found[0].stem), found[0].parts, len(found[0].files)
+        problem = f"{repo} keeps {stem} in {parts} files, of which {there} are there."
         return UnsupportedModel(problem, hint=hint or _ELSEWHERE, param="model")
     if among and not names:
-        problem = f"{repo} has split GGUF files only, and those cannot be imported."
+        problem = f"{repo} has GGUF files that are parts of a model only, and others of them are missing."
         return UnsupportedModel(problem, hint=_ELSEWHERE, param="model")
     if not among:
         return _no_gguf(snapshot, tag)

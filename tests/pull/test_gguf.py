@@ -14,10 +14,12 @@ from squish.errors import InvalidInput, ModelNotFound, SquishError, UnsupportedM
 from squish.hub.snapshot import HubFile, Snapshot
 from squish.models.recipes import CompressionOptions, recipe
 from squish.names import RepoName, parse
+from squish.pull import counterpart
 from squish.pull.repository import choose, shortest_tag, variants
 from tests.local_hub import LocalHub
 from tests.pull.test_compress import Puller
-from tests.worker.gguf.writer import write_gguf
+from tests.worker.gguf.tiny import tiny_model
+from tests.worker.gguf.writer import Q8_0, Value, write_gguf
 
 MIB = 1024 * 1024
 
@@ -77,17 +79,24 @@ SPLIT = ("m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf")
         (("BF16/m.gguf", "Q8_0/m.gguf"), "BF16-m", "BF16/m.gguf"),
         (("m-MXFP4.gguf", "m-Q8_0.gguf"), "mxfp4", "m-MXFP4.gguf"),
         ((*SPLIT, "m-Q4_0.gguf"), "Q4_0", "m-Q4_0.gguf"),
+        ((SPLIT[0], "m-Q4_0.gguf"), "Q4_0", "m-Q4_0.gguf"),
     ],
 )
 def test_a_tag_means_one_model(names: tuple[str, ...], tag: str | None, file: str) -> None:
     assert taken(names, tag) == [file]
 
 
+@pytest.mark.parametrize("tag", ["Q8_0", "q8_0", "m-Q8_0-00001-of-00002"])
+def test_a_tag_means_all_parts_of_a_model(tag: str) -> None:
+    assert taken((SPLIT[1], "m-Q4_0.gguf", SPLIT[0]), tag) == list(SPLIT)
+
+
 @pytest.mark.parametrize("tag", [None, "Q8_0", "f16", "m", "Q9", "m-Q8_0-00001-of-00002"])
 @pytest.mark.parametrize(
     "names",
     [
-        SPLIT,
+        SPLIT[:1],
+        (*SPLIT[1:], "m-Q4_0.gguf"),
         (*SPLIT, "m-Q4_0.gguf"),
         (*SPLIT, "m-Q4_0.gguf", "n-Q4_0.gguf", "mmproj-m-f16.gguf"),
         ("mmproj-m-f16.gguf",),
@@ -98,16 +107,65 @@ def test_a_tag_means_one_model(names: tuple[str, ...], tag: str | None, file: st
 )
 def test_an_error_about_files_advises_only_what_works(names: tuple[str, ...], tag: str | None) -> None:
     with contextlib.suppress(SquishError):
-        assert len(taken(names, tag)) == 1
+        assert taken(names, tag) in (list(SPLIT), *([name] for name in names if name not in SPLIT))
         return
     with pytest.raises((ModelNotFound, UnsupportedModel)) as refused:
         choose(snapshot(*names), tag)
     assert refused.value.hint
     advised = re.findall(r"org/files:[\w.-]*\w", refused.value.hint)
-    assert len(advised) == len([name for name in names if name not in SPLIT and "mmproj" not in name])
+    single = [name for name in names if name not in SPLIT and "mmproj" not in name]
+    assert len(advised) == len(single) + (set(SPLIT) <= set(names))
     for name in advised:
         ref = parse(name)
-        assert isinstance(ref, RepoName) and len(taken(names, ref.tag)) == 1
+        assert isinstance(ref, RepoName) and taken(names, ref.tag) in (list(SPLIT), *([name] for name in single))
+
+
+def write_parts(folder: Path, stem: str = "tiny-Q8_0") -> list[Path]:
+    """A tiny model in two parts."""
+    tiny, _ = tiny_model(Q8_0)
+    names, paths = list(tiny.tensors), []
+    for number, part in enumerate((names[:5], names[5:])):
+        own: dict[str, Value] = {"split.no": number, "split.count": 2}
+        metadata = {**tiny.metadata, **own} if number == 0 else own
+        path = folder / f"{stem}-{number + 1:05}-of-00002.gguf"
+        paths.append(write_gguf(path, metadata, {name: tiny.tensors[name] for name in part}))
+    return paths
+
+
+def test_a_model_in_parts_is_pulled_from_the_hub_and_from_here(hub: LocalHub, tmp_path: Path) -> None:
+    paths = write_parts(tmp_path)
+    hub.add_repo("org/parts", {path.name: path.read_bytes() for path in paths})
+    user = Puller(tmp_path / "home", hub.url)
+    manifest = user.pull("org/parts:Q8_0").installed.manifest
+    assert (manifest.id, manifest.architecture) == ("org/parts:Q8_0", "llama")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in paths:
+        path.rename(folder / path.name)
+    local = user.pull(str(folder)).installed.manifest
+    assert (local.architecture, local.parameters) == ("llama", manifest.parameters)
+
+
+def test_a_refused_file_says_what_to_pull_in_its_place(tmp_path: Path) -> None:
+    head = write_gguf(tmp_path / "Llama-3.2-1B-Instruct-Q4_K_M.gguf", {"general.architecture": "made_up"}, {})
+    with pytest.raises(UnsupportedModel, match="made_up") as refused:
+        Puller(tmp_path / "home", "http://127.0.0.1:9").pull(str(head))
+    assert refused.value.hint is not None and "squish pull llama3.2:1b" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("bartowski/Llama-3.2-3B-Instruct-GGUF", "llama3.2:3b"),
+        ("gemma-3-12b-it-qat-UD-Q4_K_XL.gguf", "gemma3:12b"),
+        ("Qwen2.5-0.5B-Instruct-IQ4_XS-00001-of-00002.gguf", "qwen2.5:0.5b"),
+        ("org/Llama-3.2-3B-GGUF", None),  # the base model is another one
+        ("model-Q8_0.gguf", None),
+    ],
+)
+def test_the_catalog_knows_the_same_model(name: str, advice: str | None) -> None:
+    hint = counterpart.advised(UnsupportedModel("No."), name).hint
+    assert hint is None if advice is None else hint is not None and hint.endswith(f"squish pull {advice}")
 
 
 def test_every_variant_has_a_tag_of_its_own() -> None:

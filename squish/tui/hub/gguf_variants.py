@@ -26,13 +26,13 @@ class Variant:
 
 
 def of(find: Found, snapshot: Snapshot, context: int, machine: fit.Machine) -> list[Variant]:
-    """Each single .gguf file that a tag names, the smallest first; none beside safetensors, which are taken then."""
+    """Each model in .gguf files that a tag names, the smallest first; none beside safetensors, which are taken then."""
     found = list[Variant]()
     if any(file.path.endswith(".safetensors") for file in snapshot.files):
         return found
     among = variants(snapshot)
     for each in among:
-        if each.parts > 1 or not is_safe_name(each.files[0].path):
+        if not each.whole or not is_safe_name(each.files[0].path):
             continue
         tag = shortest_tag(each, among)
         bits = 8 * each.size / find.parameters if find.parameters else None
