@@ -84,6 +84,34 @@ def keys_page() -> str:
     return "\n".join(lines)
 
 
+def gguf_page() -> str:
+    """What the GGUF import takes, from the tables that it works by."""
+    from squish.worker.gguf.blocks import PACKED
+    from squish.worker.gguf.families.every import FAMILIES, VARIANTS
+    from squish.worker.gguf.formats import FORMATS, REFUSED
+    from squish.worker.gguf.splitting import SPLITTINGS
+    from squish.worker.gguf.tokenizer_kinds import KINDS
+
+    lines = ["# GGUF", "", "Made by `make docs` from the tables of the import. Any family may come in any format,"]
+    lines += ["several of them mixed, and with any tokenizer.", "", "## Families", ""]
+    lines += ["| architecture in GGUF | of mlx-lm |", "| --- | --- |"]
+    for name, family in sorted(FAMILIES.items()):
+        kinds = [family.model_type, *(other.model_type for _, other in VARIANTS.get(name, ()))]
+        lines.append(f"| `{name}` | {', '.join(f'`{each}`' for each in kinds)} |")
+    lines += ["", "## Block formats", "", "| format | bits a weight | kept as |", "| --- | --- | --- |"]
+    for kind in FORMATS.values():
+        packing, size = PACKED.get(kind.name), 8 * kind.size / kind.weights
+        kept = "itself"
+        if packing is not None:
+            how = f"{packing.bits} bits in groups of 32" if packing.mode == "affine" else packing.mode
+            kept = f"{how}, {'the same weights' if packing.exact else 'quantized again'}"
+        lines.append(f"| `{kind.name}` | {size:.4g} | {kept} |")
+    lines += ["", f"Not imported: {', '.join(f'`{name}`' for name in REFUSED.values())}.", "", "## Tokenizers", ""]
+    lines += [f"`tokenizer.ggml.model`: {', '.join(f'`{name}`' for name in sorted(KINDS))}.", ""]
+    lines += [f"`tokenizer.ggml.pre` of `gpt2`: {', '.join(f'`{name}`' for name in sorted([*SPLITTINGS, 'gemma4']))}."]
+    return "\n".join(lines) + "\n"
+
+
 def modules_page() -> str:
     """Every package and module with the first sentence of its docstring."""
     lines = ["# Modules", "", "Made by `make docs` from the first lines of the modules themselves.", ""]
@@ -117,6 +145,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "config.md": config_page(),
         "errors.md": errors_page(),
+        "gguf.md": gguf_page(),
         "keys.md": keys_page(),
         "modules.md": modules_page(),
         "openapi.yaml": openapi.document(),

@@ -139,3 +139,38 @@ def test_a_read_only_file_is_imported(tmp_path: Path) -> None:
     before = source.read_bytes()
     import_gguf(source, tmp_path / "out")
     assert source.read_bytes() == before
+
+
+def test_each_of_several_chat_templates_has_its_name(tmp_path: Path) -> None:
+    tiny, _ = tiny_model(F16)
+    tiny.metadata.update({
+        "tokenizer.chat_template": "plain", "tokenizer.chat_templates": ["tool_use"],
+        "tokenizer.chat_template.tool_use": "with tools",
+    })  # fmt: skip
+    path = _imported(tiny, tmp_path)
+    assert load_tokenizer(path).chat_template == {"default": "plain", "tool_use": "with tools"}
+
+
+def test_a_file_of_version_2_is_read(tmp_path: Path) -> None:
+    tiny, reference = tiny_model(Q8_0)
+    source = tiny.write(tmp_path / "tiny.gguf")
+    data = bytearray(source.read_bytes())
+    data[4] = 2
+    source.write_bytes(data)
+    import_gguf(source, tmp_path / "out")
+    model, _ = load_model(tmp_path / "out")
+    assert mx.allclose(_logits(model), _logits(reference), rtol=1e-4, atol=1e-4).item()
+
+
+@pytest.mark.parametrize("high", [1.0, 4.0])
+def test_llama_4_and_llama_3_have_other_frequencies(tmp_path: Path, high: float) -> None:
+    divisors = []
+    for at in range(0, HEAD, 2):
+        turns = 8192 / (2 * math.pi * 500000.0 ** (at / HEAD))
+        smooth = min(1.0, max(0.0, (turns - 1) / (high - 1))) if high > 1 else float(turns > 1)
+        divisors.append(1 / ((1 - smooth) / 16.0 + smooth))
+    tiny, _ = tiny_model(F32)
+    tiny.metadata["llama.rope.freq_base"] = 500000.0
+    tiny.tensors["rope_freqs.weight"] = pack(np.array(divisors, np.float32), F32)
+    scaling = _config(_imported(tiny, tmp_path))["rope_scaling"]
+    assert (scaling["factor"], scaling["high_freq_factor"]) == (16.0, high)

@@ -53,3 +53,30 @@ def test_text_comes_back_whole(tmp_path: Path) -> None:
     text = " a  bcd é\n"
     assert tokenizer.encode(text).tokens[1:3] == ["▁a", "▁"]
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_a_tokenizer_of_unigrams_takes_the_likeliest_pieces(tmp_path: Path) -> None:
+    tokens = ["<unk>", "▁a", "b", "▁ab", "c", "bc", "▁"]
+    scores = [0.0, -1.0, -2.0, -2.5, -2.0, -1.5, -3.0]
+    tiny, _ = tiny_model(F16)
+    tiny.metadata.update({
+        "tokenizer.ggml.model": "t5", "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": [2, 1, 1, 1, 1, 1, 1], "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 0,
+    })  # fmt: skip
+    import_gguf(tiny.write(tmp_path / "tiny.gguf"), tmp_path / "out")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert tokenizer.encode("abc").tokens == ["▁a", "bc"]
+
+
+def test_a_tokenizer_of_word_pieces_goes_on_within_a_word(tmp_path: Path) -> None:
+    tokens = ["[UNK]", "[CLS]", "▁play", "ing", "▁the", "s"]
+    tiny, _ = tiny_model(F16)
+    tiny.metadata.update({
+        "tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [2, 3, 1, 1, 1, 1],
+        "tokenizer.ggml.unknown_token_id": 0, "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 1,
+    })  # fmt: skip
+    import_gguf(tiny.write(tmp_path / "tiny.gguf"), tmp_path / "out")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert tokenizer.encode("The playings").ids == [1, 4, 2, 3, 5]

@@ -94,6 +94,12 @@ _GRANITE: dict[str, Setting] = {
 }
 GRANITE_SETTINGS = _GRANITE
 
+OLMO_3 = Family(
+    "olmo3",
+    tensors=_AROUND,
+    config={"sliding_window": count("attention.sliding_window"), "layer_types": windowed(4)},
+)
+
 FAMILIES = {
     "llama": Family("llama", tensors=PAIRED, config={"attention_bias": _BIASED}),
     "internlm2": Family("llama", tensors=PAIRED),
@@ -118,16 +124,7 @@ FAMILIES = {
             "dim_model_base": _model_base,
         },
     ),
-    "olmo2": Family(
-        "olmo2",
-        tensors=_AROUND,
-        config={
-            "model_type": lambda keys, config: "olmo3" if keys.count("attention.sliding_window") else "olmo2",
-            "sliding_window": count("attention.sliding_window"),
-            "layer_types": windowed(4),
-            "rms_norm_eps": number("attention.layer_norm_rms_epsilon"),
-        },
-    ),
+    "olmo2": Family("olmo2", tensors=_AROUND),
     "command-r": Family(
         "cohere",
         config={

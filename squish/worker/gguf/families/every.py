@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from squish.worker.gguf.families import dense, gemma, hybrid, moe
 from squish.worker.gguf.family import Family
 from squish.worker.gguf.keys import ModelKeys
 
+_SIGMOID = 2  # of `expert_gating_func`
+
 FAMILIES: dict[str, Family] = {**dense.FAMILIES, **gemma.FAMILIES, **moe.FAMILIES, **hybrid.FAMILIES}
 # Where one name of GGUF stands for several architectures of mlx-lm: the first that fits, else the one above.
-VARIANTS = moe.VARIANTS
+VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
+    "llama": ((lambda keys: bool(keys.count("expert_count")), moe.MIXTRAL),),
+    "olmo2": ((lambda keys: bool(keys.count("attention.sliding_window")), dense.OLMO_3),),
+    "deepseek2": ((lambda keys: keys.count("expert_gating_func") == _SIGMOID, moe.DEEPSEEK_3),),
+}
 
 
 def family_of(keys: ModelKeys) -> Family | None:

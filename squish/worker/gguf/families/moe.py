@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from squish.worker.gguf.families.basis import PAIRED
 from squish.worker.gguf.families.dense import GRANITE_SETTINGS, rotated
 from squish.worker.gguf.family import (
@@ -60,7 +58,6 @@ _ROUTED: dict[str, Setting] = {
 }
 _ROUTED_KNOWN = ("expert_gating_func", "expert_shared_feed_forward_length", "expert_weights_norm")
 _UNEVEN: dict[str, Setting] = {**_ROUTED, "norm_topk_prob": flag("expert_weights_norm", False)}
-_SIGMOID = 2
 
 
 def _alternating(keys: ModelKeys, config: Config) -> list[str]:
@@ -129,24 +126,15 @@ _DEEPSEEK_2 = Family(
     },
     known=_ROUTED_KNOWN,
 )
-_DEEPSEEK_3 = Family(
+DEEPSEEK_3 = Family(
     "deepseek_v3",
     tensors={**_LATENT_NAMES, "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out"},
     config={**_LATENT, **_ROUTED},
     known=_ROUTED_KNOWN,
 )
 
-_MIXTRAL = Family("mixtral", tensors={**PAIRED, **_SPARSE}, config=_LOCAL)
+MIXTRAL = Family("mixtral", tensors={**PAIRED, **_SPARSE}, config=_LOCAL)
 
-
-def _mixes(keys: ModelKeys) -> bool:
-    return bool(keys.count("expert_count"))
-
-
-VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
-    "llama": ((_mixes, _MIXTRAL),),
-    "deepseek2": ((lambda keys: keys.count("expert_gating_func") == _SIGMOID, _DEEPSEEK_3),),
-}
 
 FAMILIES = {
     "deepseek2": _DEEPSEEK_2,
