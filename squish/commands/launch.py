@@ -39,8 +39,12 @@ _LARGEST = 10_000_000  # bytes of a list of models
 _LOCAL = "localhost,127.0.0.1,::1"
 
 
+def complete_program(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in PROGRAMS if name.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("program", required=False)
+@click.argument("program", required=False, shell_complete=complete_program)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENT...]")
 @click.option("--model", shell_complete=complete_model, help="Which model.  [default: the loaded or only one]")
 @click.option("--url", help="A server that runs elsewhere, such as http://mac.local:11435.")
@@ -112,6 +116,8 @@ async def _server(settings: Settings, url: str | None) -> AsyncIterator[str]:
     """The address of the server to use; where none runs, of one that runs until the block is left."""
     found = url or _running(settings)
     if found is not None:
+        if url is None:  # it can have been started with a key that is not set here
+            await asyncio.to_thread(models_at, _reachable(found), settings.api_key or _ANY_KEY)
         yield found
         return
     from squish.system.own_server import own_server

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from squish.commands.programs import PROGRAMS, Use, written
+from tests.commands.test_serve import serving
 from tests.conftest import MODEL
 
 Squish = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -122,6 +123,16 @@ with urllib.request.urlopen(os.environ["OPENAI_BASE_URL"] + "/models") as answer
     assert "No server is running; one starts for this run" in done.stderr
     assert "cannot call tools" in done.stderr  # this model, and Qwen Code needs them
     assert squish("ps").stdout == ""
+
+
+def test_a_server_that_runs_is_used_with_its_key(squish: Squish, tmp_path: Path, environment: dict[str, str]) -> None:
+    path = program(tmp_path, "qwen", 'print(os.environ["OPENAI_BASE_URL"])')
+    with serving(environment | {"SQUISH_API_KEY": "k"}, tmp_path / "log") as (process, url):
+        done = squish("launch", "qwen", "--model", MODEL, PATH=path, SQUISH_API_KEY="k")
+        other = squish("launch", "qwen", "--model", MODEL, PATH=path, SQUISH_API_KEY="wrong")
+        process.terminate()
+    assert done.stdout.strip() == f"{url}/v1"
+    assert (other.returncode, "wants another key" in other.stderr, other.stdout) == (1, True, "")
 
 
 def test_what_is_wrong_is_a_sentence(squish: Squish, tmp_path: Path) -> None:
