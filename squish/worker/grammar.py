@@ -224,8 +224,11 @@ def _dead_end(matcher: LLMatcher) -> str:
 
 
 def _why(matcher: LLMatcher) -> str:
-    """What a matcher says is wrong, without the dump of its state that follows."""
-    return _line(matcher.get_error().partition("<state>")[0]).replace("NoExtensionBias", _NOTHING)
+    """What a matcher says is wrong, without the dump that follows."""
+    said = matcher.get_error().partition("<state>")[0].partition("<backtrace>")[0]
+    for its_words, ours in _ITS_WORDS.items():
+        said = said.replace(its_words, ours)
+    return _line(said)
 
 
 def _line(text: str) -> str:
@@ -233,6 +236,11 @@ def _line(text: str) -> str:
 
 
 _NOTHING = "nothing at all fits it"
+_ITS_WORDS = {
+    "NoExtensionBias": _NOTHING,
+    "panic: assertion failed: grammar.symbols.len() < u16::MAX as usize - 10": "it is too large.",
+}
+"""What llguidance says, and what it means."""
 _NAMES = {"json_object": "format", "json_schema": "JSON schema", "regex": "regular expression", "lark": "grammar"}
 
 

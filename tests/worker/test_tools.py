@@ -324,3 +324,13 @@ def test_arguments_of_a_demanded_call_are_an_object_whatever_the_schema_leaves_o
     answer = gathered(bench.run(bench.prepare(1, prompt, sampling))[1])
     assert [name for name, _ in answer.calls] == ["bad"]
     assert isinstance(answer.calls[0][1], dict)
+
+
+def test_a_call_of_too_many_tools_is_refused_in_words() -> None:
+    each = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}}
+    tools = tuple(tool({"properties": {f"p{i}": each for i in range(10)}}, f"f{n}") for n in range(500))
+    prompt = ChatPrompt((Message("user", "u"),), tools=tools, tool_choice="required")
+    with pytest.raises(InvalidInput) as refused:
+        PromptEncoder(tokenizer(), 10_000_000, VOCABULARY).prepare(prompt, SamplingParams())
+    assert refused.value.message == "The grammar cannot be used: it is too large."
+    assert refused.value.param == "tool_choice"
