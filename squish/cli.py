@@ -74,6 +74,11 @@ def run_guarded(body: Callable[[], Any]) -> int:
     except _PipeClosed:
         _discard_output()
         return Exit.PIPE_CLOSED
+    except MemoryError:
+        from squish.ipc.memory_limit import memory_limit
+
+        console.error(SquishError("There is not enough memory.", hint=memory_limit() or "Close other programs."))
+        return Exit.FAILED
     except Exception as error:  # the last guard of the program: no traceback reaches a user who has not asked for it
         if resolve().settings.debug:
             raise

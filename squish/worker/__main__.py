@@ -204,7 +204,7 @@ def _failure(error: BaseException) -> SquishError:
         return error
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):
         return LoadFailed("There is not enough memory for the worker process of this model.", hint=memory_limit())
-    return EngineError(f"The worker failed: {type(error).__name__}: {error}")
+    return EngineError(f"The worker failed: {type(error).__name__}: {error}", hint=memory_limit())
 
 
 def _beat(channel: FrameSocket) -> None:
