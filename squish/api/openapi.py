@@ -140,7 +140,8 @@ def _errors(dialect: Dialect, operation: Operation) -> dict[str, Any]:
         if operation.method == "HEAD"
         else {"content": {"application/json": {"schema": _ref(dialect.errors, dialect)}}}
     )
-    return {status: {"description": text, **content} for status, text in _ERRORS.items()}
+    texts = _ERRORS | dict(operation.errors)
+    return {status: {"description": texts[status], **content} for status in sorted(texts)}
 
 
 def _ref(struct: type[msgspec.Struct], dialect: Dialect) -> dict[str, str]:

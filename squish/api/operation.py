@@ -13,6 +13,7 @@ class Operation:
 
     answer: the Struct that comes back; None for text. stream: its media type and a sentence about it, where
     there can be one. pieces: the Structs that it is made of. open: it needs no key.
+    errors: statuses that others do not have, and what they mean.
     """
 
     method: str
@@ -24,3 +25,4 @@ class Operation:
     stream: tuple[str, str] | None = None
     pieces: tuple[type[msgspec.Struct], ...] = ()
     open: bool = False
+    errors: tuple[tuple[str, str], ...] = ()

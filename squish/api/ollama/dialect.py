@@ -54,6 +54,8 @@ def _lines(struct: str) -> tuple[str, str]:
     return "application/x-ndjson", f"Lines, each the JSON of a {struct}; one with an error where it breaks off."
 
 
+_SWITCH = (("403", "The server was not started with --allow-pull, or a foreign web page asks."),)
+
 _OPERATIONS = (
     Operation("GET", "/", "ollamaRunning", "Says that Ollama is running, for programs that look for it.", None),
     Operation("GET", "/api/version", "ollamaVersion", "The version of Ollama whose API this is.", Version),
@@ -81,9 +83,26 @@ _OPERATIONS = (
         EmbeddingsResponse,
         EmbeddingsRequest,
     ),
-    Operation("POST", "/api/pull", "ollamaPull", "Install a model.", Progress, PullRequest, _lines("Progress")),
-    Operation("POST", "/api/copy", "ollamaCopy", "Give a model a second name.", None, CopyRequest),
-    Operation("DELETE", "/api/delete", "ollamaDelete", "Delete a model.", None, NamedModel),
+    Operation(
+        "POST",
+        "/api/pull",
+        "ollamaPull",
+        "Install a model.",
+        Progress,
+        PullRequest,
+        _lines("Progress"),
+        errors=_SWITCH,
+    ),
+    Operation("POST", "/api/copy", "ollamaCopy", "Give a model a second name.", None, CopyRequest, errors=_SWITCH),
+    Operation(
+        "DELETE",
+        "/api/delete",
+        "ollamaDelete",
+        "Delete a model.",
+        None,
+        NamedModel,
+        errors=(*_SWITCH, ("409", "The model is answering requests.")),
+    ),
 )
 
 OLLAMA = Dialect(

@@ -113,6 +113,8 @@ def test_a_silence_is_an_empty_line_and_a_failure_the_last() -> None:
     assert not plain(alive)["done"]
     [failed] = reply.failed(Failure(500, "worker_died", "It died."))
     assert plain(failed) == {"error": "It died."}
+    advised = error_line(Failure(400, "invalid_value", "It always thinks. Use reasoning_effort: low."))
+    assert advised.error == 'It always thinks. Use think: "low".'
     missing = error_line(Failure(404, "model_not_found", "x is not installed."))
     assert missing.error == "model not found: x is not installed."
 

@@ -109,7 +109,7 @@ async def test_refusals_arrive_in_words(client: ollama.AsyncClient, server: Serv
         """The weather in a city."""
         return city
 
-    with pytest.raises(ollama.ResponseError, match="cannot call tools") as refused:
+    with pytest.raises(ollama.ResponseError, match="does not support tools") as refused:
         await client.chat(MODEL, GERMANY, tools=[weather])
     assert refused.value.status_code == 400
     async with ollama.AsyncClient(server.address.url, headers={"Authorization": "Bearer wrong"}) as stranger:
