@@ -159,8 +159,12 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
     An embedding model is small and its vectors lose by it, so it is compressed only where that was asked for.
     """
     options = order.compression
-    if not options.explicit and embedding.kind_of(config, repository.content(eligible.MODULES)) == "embedding":
-        return None
+    if embedding.kind_of(config, repository.content(eligible.MODULES)) == "embedding":
+        if options.measure:
+            problem = f"{repository.id} makes vectors; only a model that writes can read a text to be measured."
+            raise InvalidInput(problem, hint="Leave --measure out.", param="--measure")
+        if not options.explicit:
+            return None
     found = config.get("quantization") or config.get("quantization_config")
     if found is None and isinstance(config.get("text_config"), dict):
         found = config["text_config"].get("quantization_config")

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from langchain_openai import OpenAIEmbeddings
 
 from squish.api.openai.embeddings import answer, read, to_embedding
 from squish.config.settings import Settings
@@ -96,6 +97,13 @@ async def test_the_openai_client_and_what_is_refused(embedding_settings: Setting
                 model=EMBEDDING_MODEL, input="a", dimensions=8, encoding_format="float"
             )
             assert len(cut.data[0].embedding) == 8
+            library = OpenAIEmbeddings(
+                model=EMBEDDING_MODEL,
+                async_client=client.embeddings,
+                client=client.embeddings,
+                check_embedding_ctx_length=False,
+            )
+            assert math.dist(rows[0]["vector"], await library.aembed_query(rows[0]["text"])) < 1e-5
             with pytest.raises(openai.BadRequestError, match=r"input\[1\] has at least") as long:
                 await client.embeddings.create(model=EMBEDDING_MODEL, input=["a", "word " * 300])
             assert long.value.code == "context_length_exceeded" and long.value.param == "input[1]"

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest
-from squish.errors import CorruptModel, UnsupportedModel
+from squish.errors import CorruptModel, InvalidInput, UnsupportedModel
 from squish.generation import TextPrompt
 from squish.models.manifest import Installed
 from squish.models.recipes import CompressionOptions, recipe
@@ -142,6 +142,14 @@ def test_what_is_not_computed_is_refused_before_its_weights_come(
         asyncio.run(_pulled("org/odd", _settings(tmp_path, hub)))
     assert "None of its weights were downloaded" in (refused.value.hint or "")
     assert hub.sent("model.safetensors") == 0
+
+
+def test_perplexity_is_not_measured(repository: dict[str, bytes], hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo("org/tiny", repository)
+    measured = CompressionOptions(recipe("8"), explicit=True, measure=True)
+    with pytest.raises(InvalidInput, match="org/tiny makes vectors") as refused:
+        asyncio.run(_pulled("org/tiny", _settings(tmp_path, hub), compression=measured))
+    assert refused.value.param == "--measure"
 
 
 @pytest.mark.parametrize(
