@@ -61,7 +61,8 @@ async def test_the_synchronous_client(server: Server, monkeypatch: pytest.Monkey
 async def test_what_is_told_of_models_and_answers(client: ollama.AsyncClient) -> None:
     answer = await client.generate(MODEL, "What is the capital of Germany?", options=SHORT, keep_alive="10m")
     assert "Berlin" in (answer.response or "")
-    assert (answer.done_reason, answer.eval_count) == ("stop", 8) or (answer.eval_count or 0) < 9
+    assert answer.done_reason in ("stop", "length")
+    assert 0 < (answer.eval_count or 0) <= 8
     assert (answer.total_duration or 0) >= (answer.eval_duration or 0) > 0
     [loaded] = [model for model in (await client.ps()).models if model.model == MODEL]
     assert loaded.context_length == 8192
