@@ -53,7 +53,7 @@ class MessageParam(msgspec.Struct, gc=False):
 class ToolParam(msgspec.Struct):
     """A function that the model may call. Tools that run at Anthropic have other types."""
 
-    name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,128}$")]
+    name: Annotated[str, documented("Letters, digits, _ and -.", pattern="^[A-Za-z0-9_-]{1,128}$")] | None = None
     input_schema: JsonSchema | None = None
     description: str | None = None
     type: Annotated[str, documented("Only custom.", enum=[None, "custom"])] | None = None

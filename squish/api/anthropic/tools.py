@@ -37,8 +37,10 @@ def offered(tools: Sequence[ToolParam]) -> tuple[Tool, ...]:
             message = f"{at}.type {tool.type[:40]!r} is not supported: tools of Anthropic's do not run here."
             hint = "Leave it out, or describe it yourself, with an input_schema."
             raise InvalidInput(message, hint=hint, param=f"{at}.type")
-        if tool.input_schema is None:
-            raise InvalidInput(f"{at}.input_schema is missing.", param=f"{at}.input_schema")
+        for field in ("name", "input_schema"):
+            if getattr(tool, field) is None:
+                raise InvalidInput(f"{at}.{field} is missing.", param=f"{at}.{field}")
+        assert tool.name is not None
         found[at] = OfferedTool(tool.name, tool.description, tool.input_schema, tool.strict is True)
     return fields.offered(found, "input_schema", most=MOST, longest_name=LONGEST_NAME)
 
