@@ -16,7 +16,7 @@ import msgspec
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import EngineError
-from squish.generation import GenerationRequest, Prompt
+from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
 from squish.memory.reservations import Reservations
@@ -120,7 +120,10 @@ class SessionManager:
 
     async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
         """The same, for which the model is loaded if need be. Raises also what `load` raises."""
-        return await self._engine(self._store.find(name)).count_loading(prompts)
+        installed = self._store.find(name)
+        if any(isinstance(prompt, ChatPrompt) for prompt in prompts):
+            installed.manifest.require("chat")
+        return await self._engine(installed).count_loading(prompts)
 
     async def unload(self, name: str) -> None:
         """End a model's worker; its requests fail. A model that is not loaded is not an error."""

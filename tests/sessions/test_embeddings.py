@@ -15,7 +15,7 @@ import pytest
 from squish.config.settings import Settings
 from squish.embeddings import MAX_INPUTS, EmbeddingRequest, Embeddings
 from squish.errors import ContextLengthExceeded, EngineError, InvalidInput, QueueFull
-from squish.generation import GenerationRequest, SamplingParams, TextPrompt, TokenPrompt
+from squish.generation import ChatPrompt, GenerationRequest, Message, SamplingParams, TextPrompt, TokenPrompt
 from squish.runtime import Runtime
 from tests.conftest import EMBEDDING_MODEL, MODEL
 
@@ -130,6 +130,8 @@ async def test_each_kind_of_model_refuses_what_the_other_does(vectors: Runtime, 
     with pytest.raises(InvalidInput, match=r"is an embedding model: .* writes no answers") as refused:
         vectors.sessions.generate(request)
     assert refused.value.param == "model" and f"squish embed {EMBEDDING_MODEL}" in (refused.value.hint or "")
+    with pytest.raises(InvalidInput, match="writes no answers"):
+        await vectors.sessions.count_loading(EMBEDDING_MODEL, (ChatPrompt((Message("user", "hi"),)),))
     async with Runtime(real_settings) as runtime:
         with pytest.raises(InvalidInput, match="is not an embedding model"):
             await runtime.sessions.embed(EmbeddingRequest(MODEL, (TextPrompt("hi"),)))
