@@ -13,6 +13,8 @@ from squish.worker.gguf.file import GgufHeader, Scalar
 _LARGEST = 1 << 31
 # Below the architecture's name, and without influence on what is computed.
 _NEUTRAL = frozenset({"vocab_size", "tensor_data_layout", "rope.dimension_sections", "rope.scaling.finetuned"})
+# What all of these models do, whether a file says so or not.
+_USUAL = {"attention.causal": True}
 # Values with which any other setting changes nothing; strings are looked at by who knows them.
 _OFF = (0, 0.0, False)
 
@@ -98,7 +100,9 @@ class ModelKeys:
         prefix = f"{self.architecture}."
         for key, value in self.header.metadata.items():
             name = key.removeprefix(prefix)
-            if key.startswith(prefix) and name not in self._seen and name not in _NEUTRAL and value not in _OFF:
+            if not key.startswith(prefix) or name in self._seen or name in _NEUTRAL:
+                continue
+            if value != _USUAL[name] if name in _USUAL else value not in _OFF:
                 return key
         return None
 

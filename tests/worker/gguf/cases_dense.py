@@ -252,6 +252,11 @@ DENSE = [
         },
         {"attention.sliding_window": 4, "attention.sliding_window_pattern": [True, True, True, False]},
     ),
+    Case(
+        "exaone4",
+        {"model_type": "exaone4", "sliding_window": None, "sliding_window_pattern": None, "rope_scaling": None},
+        label="exaone4 without windows",
+    ),
     Case("ernie4_5", {"model_type": "ernie4_5", "use_bias": False}),
     Case("hunyuan-dense", {"model_type": "hunyuan_v1_dense"}),
     Case(

@@ -46,6 +46,7 @@ def _refuse(source: Path, kind: type[SquishError], *words: str) -> None:
         ("general.type", "mmproj", "projector"),
         ("llama.attention.sliding_window", 4096, "llama.attention.sliding_window"),
         ("llama.logit_scale", 0.5, "llama.logit_scale"),
+        ("llama.attention.causal", False, "llama.attention.causal"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(tmp_path: Path, key: str, value: Value, word: str) -> None:
