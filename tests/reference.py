@@ -13,7 +13,7 @@ from squish.api import openapi
 from squish.api.errors import to_failure
 from squish.cli import cli
 from squish.commands.exits import Exit, of
-from squish.config.settings import ELSEWHERE, KEYS, TABLES, sample
+from squish.config.keys import ELSEWHERE, KEYS, TABLES, sample
 from squish.errors import SquishError
 from squish.tui import actions
 

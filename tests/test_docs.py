@@ -21,7 +21,7 @@ import pytest
 from squish.api import dialects
 from squish.api.dialect import Dialect
 from squish.cli import cli
-from squish.config.settings import ELSEWHERE, KEYS
+from squish.config.keys import ELSEWHERE, KEYS
 from squish.figures import size
 from squish.hub import search
 from squish.memory import fit

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from squish import console
-from squish.config.settings import resolve, sample
+from squish.config.keys import sample
+from squish.config.settings import resolve
 from squish.errors import ConfigError, StoreError
 
 

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-from squish.config.settings import DEFAULT_ENDPOINT, Settings
+from squish.config.keys import DEFAULT_ENDPOINT
+from squish.config.settings import Settings
 from squish.download.patience import Policy
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, UnsupportedModel
 from squish.models.recipes import CompressionOptions

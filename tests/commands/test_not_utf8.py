@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.config.settings import KEYS
+from squish.config.keys import KEYS
 from squish.errors import InvalidInput
 from squish.text import is_utf8, require_utf8
 from tests.conftest import PATIENCE, SQUISH, clean_environment

@@ -1,0 +1,124 @@
+"""What can be set: every key with its variable, kind, bounds and meaning, and the sample of config.toml made of them.
+
+KEYS is the one list of what there is: the file, the variables, `squish config` and the reference page are made from it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_PORT = 11435
+DEFAULT_ENDPOINT = "https://huggingface.co"
+
+Kind = Literal["text", "choice", "path", "address", "secret", "whole", "time", "flag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """name: in config.toml, as `table.key` where it is in a table. variable: in the environment.
+
+    in_file is False for what belongs in no file. shown_default: for people. low and high bound a number; choices are
+    the texts that a choice can be.
+    """
+
+    name: str
+    variable: str
+    kind: Kind
+    about: str
+    shown_default: str
+    low: float = -math.inf
+    high: float = math.inf
+    in_file: bool = True
+    choices: tuple[str, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """Of Settings."""
+        return self.name.rpartition(".")[2]
+
+
+KEYS: tuple[Key, ...] = (
+    Key("model", "SQUISH_MODEL", "text", "the model that the full-screen chat opens with and `squish bench` measures",
+        "the first installed"),
+    Key("host", "SQUISH_HOST", "text", "the address that `squish serve` listens on", "127.0.0.1"),
+    Key("port", "SQUISH_PORT", "whole", "the port that `squish serve` listens on; 0 takes a free one",
+        "11435", 0, 65535),
+    Key("keep_alive", "SQUISH_KEEP_ALIVE", "time",
+        'how long an idle model stays in memory: seconds, or a text like "10m" or "2h"; -1 is forever', "300"),
+    Key("max_queue", "SQUISH_MAX_QUEUE", "whole", "requests that may wait for a model; more are refused with 429",
+        "64", 0, 100_000),
+    Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model writes at the same time",
+        "32", 1, 256),
+    Key("offline", "SQUISH_OFFLINE", "flag", "make no connection at all; models must already be installed", "0"),
+    Key("cache_dir", "SQUISH_CACHE_DIR", "path", "where models are kept", "~/.squish/models"),
+    Key("hub_endpoint", "HF_ENDPOINT", "address", "another Hugging Face Hub", DEFAULT_ENDPOINT),
+    Key("theme", "SQUISH_THEME", "text", "the colors of the full-screen chat", "squish"),
+    Key("engine.cpu_precision", "SQUISH_CPU_PRECISION", "choice",
+        "on a CPU, activations in products with weights: `int8`, or `float32`, slower and exact", "int8",
+        choices=("int8", "float32")),
+    Key("engine.wire", "SQUISH_WIRE", "choice",
+        "on a Mac, `weights` keeps weights from being swapped; see docs/macos.md for the risk", "nothing",
+        choices=("nothing", "weights")),
+    Key("keep_awake", "SQUISH_KEEP_AWAKE", "flag",
+        "on a Mac, `squish serve` keeps it from sleeping also while there is nothing to answer", "0"),
+    Key("api_key", "SQUISH_API_KEY", "secret",
+        "when set, every API request must send `Authorization: Bearer <key>`", "none", in_file=False),
+    Key("hf_token", "HF_TOKEN", "secret", "Hugging Face token, for models with a license to accept", "none",
+        in_file=False),
+    Key("debug", "SQUISH_DEBUG", "flag", "show tracebacks", "0", in_file=False),
+)  # fmt: skip
+
+ELSEWHERE: tuple[tuple[str, str, str], ...] = (
+    ("SQUISH_CPU_KERNEL", "the fastest", "on Linux, for diagnosis: one of the kernels that `squish doctor` lists"),
+    ("SQUISH_BLAS", "auto", "on Linux, for diagnosis: `auto`, `system` or `mlx`"),
+    ("OPENAI_API_KEY", "none", "the key of the server that `squish bench --compare` measures"),
+    ("NO_COLOR", "none", "no colors"),
+)
+"""Variables that are read where they are used and set nothing in Settings: name, default, meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table of config.toml whose keys are names of their own. example: a line of it."""
+
+    name: str
+    about: str
+    example: str
+
+
+TABLES: tuple[NamedTable, ...] = (
+    NamedTable("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
+    NamedTable("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
+        '"smollm2:135m" = "2h"'),
+)  # fmt: skip
+
+KEYS_IN_FILE = {key.name: None if key.in_file else key.variable for key in KEYS}
+"""Every name; for one that belongs in no file, the variable to use instead."""
+
+
+def sample() -> str:
+    """A config.toml with every key, its meaning and its default, all of it commented out."""
+    lines = [
+        "# Settings of Squish. Environment variables beat this file, flags beat both.",
+        "# Squish reads this file and never writes it again. Secrets belong in the environment, not here.",
+    ]
+    inside = ""
+    for key in sorted((key for key in KEYS if key.in_file), key=lambda key: key.name.rpartition(".")[0]):
+        lines += ["", f"# {key.about[0].upper()}{key.about[1:]}. ({key.variable})"]
+        if (own := key.name.rpartition(".")[0]) != inside:
+            lines.append(f"# [{(inside := own)}]")
+        lines.append(f"# {key.field} = {_toml(key)}")
+    for table in TABLES:
+        lines += ["", f"# {table.about[0].upper()}{table.about[1:]}.", f"# [{table.name}]", f"# {table.example}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(key: Key) -> str:
+    """The default as config.toml would spell it; for what has none, an example."""
+    if key.kind == "flag":
+        return "false"
+    if key.kind in ("whole", "time"):
+        return key.shown_default
+    return f'"{"smollm2:135m" if key.name == "model" else key.shown_default}"'
