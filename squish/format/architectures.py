@@ -14,7 +14,7 @@ from typing import Any
 
 # What the GGUF import of the worker reads: the names of its families.
 GGUF = frozenset({
-    "cohere2", "command-r", "deepseek", "deepseek2", "dots1", "ernie4_5", "ernie4_5-moe", "exaone",
+    "afmoe", "cohere2", "command-r", "deepseek", "deepseek2", "dots1", "ernie4_5", "ernie4_5-moe", "exaone",
     "exaone-moe", "exaone4", "falcon-h1", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4", "glm4moe",
     "gpt-oss", "granite", "granitehybrid", "granitemoe", "hunyuan-dense", "internlm2", "lfm2", "lfm2moe",
     "llama", "llama4", "minicpm", "minimax-m2", "mistral3", "nemotron", "olmo2", "olmoe", "phi2", "phi3",

@@ -84,6 +84,16 @@ def _latent(name: str, array: Floats, config: Mapping[str, Any]) -> dict[str, Fl
     }
 
 
+def _shared(name: str, array: Floats, config: Mapping[str, Any]) -> dict[str, Floats]:
+    if "shared_mlp.input_linear" not in name:
+        return {name: array}
+    gate, up = np.split(array, 2)
+    return {
+        "=" + name.replace("shared_mlp.input_linear", "ffn_gate_shexp"): gate,
+        "=" + name.replace("shared_mlp.input_linear", "ffn_up_shexp"): up,
+    }
+
+
 def _next(name: str, array: Floats, config: Mapping[str, Any]) -> dict[str, Floats]:
     if "in_proj_qkvz" not in name:
         return {name: array}
@@ -305,6 +315,33 @@ MOE = [
             "ssm.inner_size": 128, "attention.head_count_kv": [0, 2], "rope.scaling.finetuned": False,
         },
         _DT, {**PAIRED, **_MAMBA, "ssm_norm.weight": lambda array, config: array.reshape(1, -1)},
+    ),
+    Case(
+        "granitehybrid",
+        {
+            "model_type": "granitemoehybrid", "attention_multiplier": 0.2, "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.5, "logits_scaling": 2.0, "attention_bias": False, **_LOCAL,
+            "layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_n_groups": 1, "mamba_d_state": 16,
+            "mamba_d_head": 16, "mamba_d_conv": 4, "mamba_conv_bias": True, "mamba_proj_bias": False,
+            "shared_intermediate_size": 48, "position_embedding_type": "nope",
+        },
+        {
+            **GRANITE, **_EXPERTS, "ssm.conv_kernel": 4, "ssm.state_size": 16, "ssm.group_count": 1,
+            "ssm.time_step_rank": 8, "ssm.inner_size": 128, "attention.head_count_kv": [0, 2],
+            "rope.scaling.finetuned": False, "expert_shared_feed_forward_length": 48,
+        },
+        (*_DT, *_SPARSE), {**PAIRED, **_MAMBA, "ssm_norm.weight": lambda array, config: array.reshape(1, -1)},
+        label="granitehybrid with experts", split=_shared,
+    ),
+    Case(
+        "afmoe",
+        {
+            "model_type": "afmoe", **_NUMBERED, "num_shared_experts": 1, "num_dense_layers": 1, "sliding_window": 4,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "route_norm": True, "route_scale": 1.5,
+            "score_func": "sigmoid", "mup_enabled": True, "n_group": 1, "topk_group": 1, "num_hidden_layers": 4,
+            "tie_word_embeddings": False,
+        },
+        {**_ROUTED_KEYS, "attention.sliding_window": 4}, (("mlp.expert_bias", "mlp.expert_bias.bias"),),
     ),
     Case(
         "qwen3next",

@@ -15,6 +15,7 @@ FAMILIES: dict[str, Family] = {**dense.FAMILIES, **gemma.FAMILIES, **moe.FAMILIE
 VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
     "llama": ((lambda keys: bool(keys.count("expert_count")), moe.MIXTRAL),),
     "olmo2": ((lambda keys: bool(keys.count("attention.sliding_window")), dense.OLMO_3),),
+    "granitehybrid": ((lambda keys: bool(keys.count("expert_count")), hybrid.GRANITE_EXPERTS),),
     "deepseek2": ((lambda keys: keys.count("expert_gating_func") == _SIGMOID, moe.DEEPSEEK_3),),
 }
 

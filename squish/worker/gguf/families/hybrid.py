@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from squish.worker.gguf.families.basis import PAIRED
 from squish.worker.gguf.families.dense import GRANITE_SETTINGS
-from squish.worker.gguf.families.moe import EXPERTS, QWEN_SHARED
+from squish.worker.gguf.families.moe import EXPERTS, LOCAL, QWEN_SHARED, SPARSE
 from squish.worker.gguf.family import (
     CHANNELS,
     FLAT,
@@ -181,6 +181,28 @@ def _own_rope(keys: ModelKeys, config: Config) -> dict[str, object]:
     return {**scaling, "rope_theta": config["rope_theta"], "partial_rotary_factor": rotated}
 
 
+_GRANITE: dict[str, Setting] = {
+    **GRANITE_SETTINGS,
+    **_STATES,
+    "layer_types": _attends,
+    "mamba_proj_bias": always(False),
+    "shared_intermediate_size": like("intermediate_size"),
+    "position_embedding_type": lambda keys, config: "rope" if keys.flag("rope.scaling.finetuned") else "nope",
+}
+GRANITE_EXPERTS = Family(
+    "granitemoehybrid",
+    tensors={
+        **PAIRED,
+        **_MAMBA,
+        **SPARSE,
+        "ffn_gate_inp": "block_sparse_moe.router.layer",
+        "ffn_gate_shexp": Destination("shared_mlp.input_linear", join=0),
+        "ffn_up_shexp": Destination("shared_mlp.input_linear", join=1),
+        "ffn_down_shexp": "shared_mlp.output_linear",
+    },
+    config={**_GRANITE, **LOCAL, "shared_intermediate_size": count("expert_shared_feed_forward_length")},
+)
+
 _QWEN_35: dict[str, Setting] = {**_LINEAR, "rope_parameters": _own_rope, "rope_scaling": nothing}
 
 FAMILIES = {
@@ -245,18 +267,7 @@ FAMILIES = {
             "attention_bias": has("blk.0.attn_q.bias"),
         },
     ),
-    "granitehybrid": Family(
-        "granitemoehybrid",
-        tensors={**PAIRED, **_MAMBA},
-        config={
-            **GRANITE_SETTINGS,
-            **_STATES,
-            "layer_types": _attends,
-            "mamba_proj_bias": always(False),
-            "shared_intermediate_size": like("intermediate_size"),
-            "position_embedding_type": lambda keys, config: "rope" if keys.flag("rope.scaling.finetuned") else "nope",
-        },
-    ),
+    "granitehybrid": Family("granitemoehybrid", tensors={**PAIRED, **_MAMBA}, config=_GRANITE),
     "qwen3next": Family(
         "qwen3_next",
         tensors={

@@ -24,7 +24,7 @@ from squish.worker.gguf.family import (
 )
 from squish.worker.gguf.keys import ModelKeys
 
-_SPARSE: Table = {
+SPARSE: Table = {
     "ffn_gate_inp": "block_sparse_moe.gate",
     "ffn_gate_exps": "block_sparse_moe.switch_mlp.gate_proj",
     "ffn_up_exps": "block_sparse_moe.switch_mlp.up_proj",
@@ -39,7 +39,7 @@ QWEN_SHARED: Table = {
 _POST_NORM: Table = {"ffn_norm": None, "post_attention_norm": "post_attention_layernorm"}
 _BIASED = has("blk.0.attn_q.bias")
 _USED = {"num_experts_per_tok": count("expert_used_count")}
-_LOCAL: dict[str, Setting] = {"num_local_experts": count("expert_count"), **_USED}
+LOCAL: dict[str, Setting] = {"num_local_experts": count("expert_count"), **_USED}
 EXPERTS: dict[str, Setting] = {
     "num_experts": count("expert_count"),
     "moe_intermediate_size": count("expert_feed_forward_length"),
@@ -133,13 +133,13 @@ DEEPSEEK_3 = Family(
     known=_ROUTED_KNOWN,
 )
 
-MIXTRAL = Family("mixtral", tensors={**PAIRED, **_SPARSE}, config=_LOCAL)
+MIXTRAL = Family("mixtral", tensors={**PAIRED, **SPARSE}, config=LOCAL)
 
 
 FAMILIES = {
     "deepseek2": _DEEPSEEK_2,
     "deepseek": Family("deepseek", tensors=PAIRED, config=_UNEVEN, known=_ROUTED_KNOWN),
-    "phimoe": Family("phimoe", tensors=_SPARSE, config={**_LOCAL, "rope_scaling": _scales}),
+    "phimoe": Family("phimoe", tensors=SPARSE, config={**LOCAL, "rope_scaling": _scales}),
     "qwen2moe": Family(
         "qwen2_moe",
         tensors=QWEN_SHARED,
@@ -160,8 +160,8 @@ FAMILIES = {
     ),
     "granitemoe": Family(
         "granitemoe",
-        tensors={**PAIRED, **_SPARSE, "ffn_gate_inp": "block_sparse_moe.router.layer"},
-        config={**GRANITE_SETTINGS, **_LOCAL},
+        tensors={**PAIRED, **SPARSE, "ffn_gate_inp": "block_sparse_moe.router.layer"},
+        config={**GRANITE_SETTINGS, **LOCAL},
     ),
     "olmoe": Family("olmoe", config={**EXPERTS, "moe_intermediate_size": nothing}),
     "glm4moe": Family(
@@ -197,7 +197,7 @@ FAMILIES = {
             "ffn_down_exps": "mlp.experts.down_proj",
         },
         config={
-            **_LOCAL,
+            **LOCAL,
             "intermediate_size": count("expert_feed_forward_length"),
             "sliding_window": count("attention.sliding_window", 128),
             "layer_types": _alternating,
@@ -219,9 +219,9 @@ FAMILIES = {
     ),
     "minimax-m2": Family(
         "minimax",
-        tensors={**_SPARSE, "exp_probs_b": Destination("=block_sparse_moe.e_score_correction_bias")},
+        tensors={**SPARSE, "exp_probs_b": Destination("=block_sparse_moe.e_score_correction_bias")},
         config={
-            **_LOCAL,
+            **LOCAL,
             "intermediate_size": count("expert_feed_forward_length"),
             "scoring_func": always("sigmoid"),
             "use_qk_norm": has("blk.0.attn_q_norm.weight"),
@@ -248,6 +248,34 @@ FAMILIES = {
         },
         known=_ROUTED_KNOWN,
     ),
+    "afmoe": Family(
+        "afmoe",
+        tensors={
+            "attn_gate": "self_attn.gate_proj",
+            "ffn_norm": "pre_mlp_layernorm",
+            "post_attention_norm": "post_attention_layernorm",
+            "post_ffw_norm": "post_mlp_layernorm",
+            "ffn_gate_inp": "mlp.router.gate",
+            "ffn_gate_exps": "mlp.experts.gate_proj",
+            "ffn_up_exps": "mlp.experts.up_proj",
+            "ffn_down_exps": "mlp.experts.down_proj",
+            "exp_probs_b": Destination("=mlp.expert_bias"),
+        },
+        config={
+            **EXPERTS,
+            "num_shared_experts": count("expert_shared_count", 0),
+            "num_dense_layers": count("leading_dense_block_count", 0),
+            "route_norm": flag("expert_weights_norm", True),
+            "route_scale": number("expert_weights_scale", 1.0),
+            "score_func": always("sigmoid"),
+            "mup_enabled": always(True),
+            "n_group": count("expert_group_count", 1),
+            "topk_group": count("expert_group_used_count", 1),
+            "sliding_window": count("attention.sliding_window"),
+            "layer_types": windowed(4),
+        },
+        known=_ROUTED_KNOWN,
+    ),
     "llama4": Family(
         "llama4",
         wrapped=True,
@@ -270,7 +298,7 @@ FAMILIES = {
             "output": "language_model.lm_head",
         },
         config={
-            **_LOCAL,
+            **LOCAL,
             "intermediate_size_mlp": like("intermediate_size"),
             "intermediate_size": count("expert_feed_forward_length"),
             "interleave_moe_layer_step": count("interleave_moe_layer_step", 1),
