@@ -7,7 +7,7 @@ for all of them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -135,7 +135,7 @@ class Pieces:
     """
 
     frames: Frames
-    items: AsyncIterator[msgspec.Struct]
+    items: AsyncGenerator[msgspec.Struct, None]
     failed: Callable[[Failure], Sequence[msgspec.Struct]]
 
 

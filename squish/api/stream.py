@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import msgspec
 from sanic import Request
@@ -46,16 +47,17 @@ async def send_stream(
 async def send_pieces(request: Request, pieces: Pieces) -> None:
     """Answer a request with what comes bit by bit. Raises only while no header is out."""
     frames = pieces.frames
-    first = await anext(pieces.items, None)
+    async with aclosing(pieces.items) as items:  # a client that leaves ends what is made for it
+        first = await anext(items, None)
 
-    async def fill(send: Send) -> None:
-        if first is not None:
-            await send(frames.data(first))
-        async for item in pieces.items:
-            await send(frames.data(item))
-        await send(frames.end)
+        async def fill(send: Send) -> None:
+            if first is not None:
+                await send(frames.data(first))
+            async for item in items:
+                await send(frames.data(item))
+            await send(frames.end)
 
-    await _send(request, frames, fill, pieces.failed)
+        await _send(request, frames, fill, pieces.failed)
 
 
 async def _send(

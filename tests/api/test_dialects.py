@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def routes(frames: Frames) -> tuple[Route, ...]:
     async def progress(call: Call) -> Pieces:
         wish = await call.read(lambda body: bodies.decode(body, Wish))
 
-        async def items() -> AsyncIterator[msgspec.Struct]:
+        async def items() -> AsyncGenerator[msgspec.Struct, None]:
             for letter in wish.say:
                 if letter == "!":
                     raise WorkerDied("It died.")

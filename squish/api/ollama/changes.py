@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from squish.api import bodies
 from squish.api.dialect import Call, Pieces, Said
@@ -93,12 +93,12 @@ def progress(event: events.PullEvent, name: str) -> Progress | None:
             return None
 
 
-async def _nothing_to_pull() -> AsyncIterator[Progress]:
+async def _nothing_to_pull() -> AsyncGenerator[Progress, None]:
     for status in (_PHASES["resolve"], _DONE):
         yield Progress(status=status)
 
 
-async def _pulling(runtime: Runtime, name: str) -> AsyncIterator[Progress]:
+async def _pulling(runtime: Runtime, name: str) -> AsyncGenerator[Progress, None]:
     said: Progress | None = None
     async with start_pull(name, settings=runtime.settings, store=runtime.store) as pulling:
         async for event in pulling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,10 +13,11 @@ import pytest
 
 from squish.api.options import Options
 from squish.config.settings import Settings
+from squish.errors import ModelInUse
 from squish.models.store import Store
-from tests.api.raw_http import ask, scripted
+from tests.api.raw_http import ask, connected, request_bytes, scripted
 from tests.conftest import share_compiled
-from tests.local_hub import GOOD_TOKEN, LocalHub, tiny_model
+from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
 
 REPO = "org/tiny"
 
@@ -70,3 +72,21 @@ async def test_what_breaks_it_off_is_the_last_line_or_a_status(settings: Setting
     offline = replace(settings, offline=True)
     status, [refused] = await pulled(offline, {"model": "no-such-name:1b", "stream": stream})
     assert (status, "not in the catalog" in refused["error"]) == (404, True)
+
+
+async def test_a_client_that_leaves_ends_the_pull(settings: Settings, hub: LocalHub) -> None:
+    hub.add_repo(REPO, tiny_model())
+    hub.fault("model.safetensors", Fault(hold_after=100))
+    store = Store(settings.cache_dir)
+    async with scripted(settings, Options(allow_pull=True)) as server:
+        async with connected(server, request_bytes("POST", "/api/pull", {"model": f"{REPO}:full"})) as (reader, _):
+            await reader.readuntil(b'"completed"')
+            with pytest.raises(ModelInUse), store.lock(f"{REPO}:full", wait=False):
+                pass
+        while True:
+            try:
+                with store.lock(f"{REPO}:full", wait=False):
+                    break
+            except ModelInUse:
+                await asyncio.sleep(0.01)
+    hub.release()
