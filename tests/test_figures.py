@@ -12,7 +12,9 @@ from squish import figures
     [
         (0, "0 B"),
         (999, "999 B"),
+        (12_000, "12 kB"),
         (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
         (999_600, "1.0 MB"),
         (93_400_000, "93.4 MB"),
         (99_960_000, "100 MB"),
@@ -30,10 +32,12 @@ def test_a_size_never_has_four_digits_of_a_smaller_unit(count: int, text: str) -
     [
         (134_515_008, "135M"),
         (997_000_000, "997M"),
+        (999_500_000, "1B"),
         (999_600_000, "1B"),
         (8_030_000_000, "8.03B"),
         (30_500_000_000, "30.5B"),
         (671_000_000_000, "671B"),
+        (999_500_000_000, "1T"),
         (1_030_000_000_000, "1.03T"),
     ],
 )
@@ -42,18 +46,19 @@ def test_parameters_have_three_digits(count: int, text: str) -> None:
 
 
 def test_counts() -> None:
-    assert [figures.count(n) for n in (812, 6100, 99_960, 131_072)] == ["812", "6.1k", "100k", "131k"]
-    assert [figures.amount(n) for n in (812, 999_600, 2_400_000)] == ["812", "1.0M", "2.4M"]
+    assert [figures.count(n) for n in (812, 1000, 6100, 99_960, 131_072)] == ["812", "1.0k", "6.1k", "100k", "131k"]
+    assert [figures.amount(n) for n in (812, 999_499, 999_500, 2_400_000)] == ["812", "999k", "1.0M", "2.4M"]
 
 
 def test_durations_and_speeds() -> None:
-    assert [figures.seconds(n) for n in (0.31, 12.2, 59.6, 72, 3599.6, 11_400)] == [
-        "0.31 s", "12 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "3 h 10 min",
+    assert [figures.seconds(n) for n in (0.31, 9.995, 10.4, 12.2, 59.6, 72, 3599.6, 11_400)] == [
+        "0.31 s", "10 s", "10 s", "12 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "3 h 10 min",
     ]  # fmt: skip
-    assert [figures.speed(n) for n in (3.14, 48.23, 99.96)] == ["3.1 tok/s", "48.2 tok/s", "100 tok/s"]
+    speeds = ["3.1 tok/s", "48.2 tok/s", "100 tok/s", "100 tok/s"]
+    assert [figures.speed(n) for n in (3.14, 48.23, 99.95, 99.96)] == speeds
 
 
 def test_shares() -> None:
     assert [figures.percent(n) for n in (-1, 0.629, 0.999, 2)] == ["0 %", "62 %", "99 %", "100 %"]
-    assert figures.bar(0.5, 4) == "▰▰▱▱"
-    assert [figures.sparkline(n) for n in ((), (0, 0), (1, 4, 8))] == ["", "▁▁", "▂▅█"]
+    assert [figures.bar(n, 4) for n in (-1, 0.5, 2)] == ["▱▱▱▱", "▰▰▱▱", "▰▰▰▰"]
+    assert [figures.sparkline(n) for n in ((), (0, 0), (0.5,), (1, 4, 8))] == ["", "▁▁", "█", "▂▅█"]

@@ -11,6 +11,7 @@ A model of an encoder's architecture needs none of them. Pure: both processes us
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,8 +184,7 @@ def _steps(content: bytes | None, name: str) -> list[tuple[_Module, str]]:
 
 def is_folder(path: str) -> bool:
     """Whether it is the name of a folder of a step, as the library makes them: a number, and the step's kind."""
-    number, _, kind = path.partition("_")
-    return number.isdecimal() and number.isascii() and len(number) <= 2 and kind in ("Pooling", "Dense", "Normalize")
+    return re.fullmatch(r"[0-9]{1,2}_(Pooling|Dense|Normalize)", path) is not None
 
 
 def _pooling(read: Read, steps: list[tuple[_Module, str]], name: str) -> tuple[tuple[Pooling, ...], bool]:

@@ -7,6 +7,7 @@ unloads after the keep-alive. It knows no names, no store and no other model: th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ class Engine:
             return None
         if self._idle_timer is None:
             return self._keep_alive
-        return max(0.0, self._idle_timer.when() - asyncio.get_running_loop().time())
+        # The loop's clock, which is asked from threads as well: memory is read in one, and a model's state with it.
+        return max(0.0, self._idle_timer.when() - time.monotonic())
 
     def keep(self, seconds: float) -> None:
         """How long the model stays once it is idle, from now on and until a request says otherwise."""

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from squish.config.settings import Settings
 from squish.errors import ContextLengthExceeded, InvalidInput, ModelNotFound, QueueFull, WorkerDied
@@ -33,7 +35,7 @@ from squish.ipc.frames import Load, Loaded
 from squish.ipc.process import Worker
 from squish.models.store import Store
 from squish.runtime import Runtime
-from tests.conftest import MODEL, UNENDING
+from tests.conftest import MODEL, UNENDING, clean_environment
 
 GREEDY = SamplingParams(temperature=0, max_tokens=16)
 ENDLESS = SamplingParams(temperature=0, max_tokens=8000, logit_bias=UNENDING)
@@ -45,6 +47,18 @@ def chat(text: str, sampling: SamplingParams = GREEDY) -> GenerationRequest:
 
 GERMANY = chat("What is the capital of Germany?")
 LONG = chat("Count from one to one thousand.", ENDLESS)
+
+
+ON_SHARED = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]:
+    """One loaded model for all tests that do not mind what was asked before, with a home and so a cache of its own."""
+    home = {"SQUISH_CACHE_DIR": str(real_home / ".squish" / "models"), "SQUISH_OFFLINE": "1"}
+    settings = Settings.from_environment(clean_environment(tmp_path_factory.mktemp("shared")) | home)
+    async with Runtime(settings) as opened:
+        yield opened
 
 
 async def collect(runtime: Runtime, request: GenerationRequest) -> list[GenerationEvent]:
@@ -83,27 +97,30 @@ async def test_what_a_worker_warns_of_is_logged_once(
     assert "SQUISH_BLAS" in record.getMessage()
 
 
-async def test_rows_of_one_request_run_in_one_batch_each_with_its_own_end(runtime: Runtime) -> None:
+@ON_SHARED
+async def test_rows_of_one_request_run_in_one_batch_each_with_its_own_end(shared: Runtime) -> None:
     prompts = tuple(TextPrompt(t) for t in ("The sky is", "The ocean is", "One, two, three,"))
-    events = await collect(runtime, GenerationRequest(MODEL, prompts, GREEDY))
+    events = await collect(shared, GenerationRequest(MODEL, prompts, GREEDY))
     ends = finished(events)
     assert sorted(end.index for end in ends) == [0, 1, 2]
-    alone = await collect(runtime, GenerationRequest(MODEL, prompts[:1], GREEDY))
+    alone = await collect(shared, GenerationRequest(MODEL, prompts[:1], GREEDY))
     assert text(alone) == text(events, 0)
 
 
-async def test_raw_text_and_a_broken_off_answer_go_on_where_they_end(runtime: Runtime) -> None:
-    raw = await collect(runtime, GenerationRequest(MODEL, (TextPrompt("The capital of Germany is"),), GREEDY))
+@ON_SHARED
+async def test_raw_text_and_a_broken_off_answer_go_on_where_they_end(shared: Runtime) -> None:
+    raw = await collect(shared, GenerationRequest(MODEL, (TextPrompt("The capital of Germany is"),), GREEDY))
     assert text(raw).startswith(" ")
     turns = Message("user", "What is the capital of Germany?"), Message("assistant", "The capital of")
     going_on = ChatPrompt(turns, continue_last=True)
-    assert text(await collect(runtime, GenerationRequest(MODEL, (going_on,), GREEDY))) == " Germany is Berlin."
+    assert text(await collect(shared, GenerationRequest(MODEL, (going_on,), GREEDY))) == " Germany is Berlin."
 
 
-async def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(runtime: Runtime) -> None:
+@ON_SHARED
+async def test_a_seed_gives_the_same_tokens_alone_and_in_a_batch(shared: Runtime) -> None:
     seeded = chat("Tell me a story.", SamplingParams(temperature=1.0, seed=11, max_tokens=12))
-    alone = await collect(runtime, seeded)
-    beside = await asyncio.gather(collect(runtime, seeded), collect(runtime, GERMANY), collect(runtime, seeded))
+    alone = await collect(shared, seeded)
+    beside = await asyncio.gather(collect(shared, seeded), collect(shared, GERMANY), collect(shared, seeded))
     assert text(alone) == text(beside[0]) == text(beside[2])
 
 
@@ -146,15 +163,16 @@ async def test_the_prefix_cache_survives_a_restart_and_damaged_files(real_settin
     assert text(after) == text(cold)
 
 
-async def test_what_cannot_be_asked_is_refused_before_anything_runs(runtime: Runtime) -> None:
+@ON_SHARED
+async def test_what_cannot_be_asked_is_refused_before_anything_runs(shared: Runtime) -> None:
     with pytest.raises(ModelNotFound, match="llama3"):
-        runtime.sessions.generate(GenerationRequest("llama3.1:8b", (TextPrompt("x"),)))
+        shared.sessions.generate(GenerationRequest("llama3.1:8b", (TextPrompt("x"),)))
     for prompt in (TextPrompt(""), TokenPrompt((5, 49152)), ChatPrompt(())):
         with pytest.raises(InvalidInput):
-            await collect(runtime, GenerationRequest(MODEL, (prompt,), GREEDY))
+            await collect(shared, GenerationRequest(MODEL, (prompt,), GREEDY))
     with pytest.raises(ContextLengthExceeded, match="8192"):
-        await collect(runtime, GenerationRequest(MODEL, (TokenPrompt((5,) * 8192),), GREEDY))
-    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
+        await collect(shared, GenerationRequest(MODEL, (TokenPrompt((5,) * 8192),), GREEDY))
+    assert text(await collect(shared, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_the_queue_is_bounded_and_its_order_kept(real_settings: Settings) -> None:
@@ -170,9 +188,10 @@ async def test_the_queue_is_bounded_and_its_order_kept(real_settings: Settings) 
                 assert text([event async for event in third]) == "The capital of Germany is Berlin."
 
 
-async def test_cancel_keeps_what_was_written_and_frees_the_row(runtime: Runtime) -> None:
+@ON_SHARED
+async def test_cancel_keeps_what_was_written_and_frees_the_row(shared: Runtime) -> None:
     events: list[GenerationEvent] = []
-    async with runtime.sessions.generate(LONG) as generation:
+    async with shared.sessions.generate(LONG) as generation:
         async for event in generation:
             events.append(event)
             if isinstance(event, TextDelta):
@@ -183,22 +202,24 @@ async def test_cancel_keeps_what_was_written_and_frees_the_row(runtime: Runtime)
     assert end.usage.completion_tokens < ENDLESS.max_tokens
 
 
-async def test_leaving_the_block_frees_the_row(runtime: Runtime) -> None:
-    async with runtime.sessions.generate(LONG) as generation:
+@ON_SHARED
+async def test_leaving_the_block_frees_the_row(shared: Runtime) -> None:
+    async with shared.sessions.generate(LONG) as generation:
         async for event in generation:
             if isinstance(event, TextDelta):
                 break
-    while runtime.sessions.status()[0].running:
+    while shared.sessions.status()[0].running:
         await asyncio.sleep(0)
-    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
+    assert text(await collect(shared, GERMANY)) == "The capital of Germany is Berlin."
 
 
-async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_works(runtime: Runtime) -> None:
-    async with runtime.sessions.generate(LONG) as one, runtime.sessions.generate(LONG) as other:
+@ON_SHARED
+async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_works(shared: Runtime) -> None:
+    async with shared.sessions.generate(LONG) as one, shared.sessions.generate(LONG) as other:
         async for event in one:
             if isinstance(event, TextDelta):
                 break
-        [status] = runtime.sessions.status()
+        [status] = shared.sessions.status()
         assert status.pid
         os.kill(status.pid, signal.SIGKILL)
         for generation in (one, other):
@@ -206,7 +227,7 @@ async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_work
                 async for _ in generation:
                     pass
             assert [event async for event in generation] == []
-    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
+    assert text(await collect(shared, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_a_worker_killed_while_it_loads_is_one_clear_error(runtime: Runtime) -> None:

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from squish.system.host.contract import MemoryReading, Pressure, ServiceFile
+from squish.text import whole
 
 NAME = "macOS"
 MARKER = "darwin"
@@ -65,7 +66,8 @@ def unsuitable() -> str | None:
                 "uv tool install --python cpython-3.12-macos-aarch64 squish"
             )
         return "Squish needs a Mac with Apple silicon (M1 or later): MLX does not run on Intel processors."
-    version = tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdecimal())
+    parts = (whole(part) for part in platform.mac_ver()[0].split(".")[:2])
+    version = tuple(part for part in parts if part is not None)
     if version and version < _OLDEST:
         return f"Squish needs macOS 14 or later, and this is {platform.mac_ver()[0]}: update it in System Settings."
     return None

@@ -1,0 +1,209 @@
+"""`make mutants`: whether the tests of pure modules notice when the code is changed in one place.
+
+Each mutant is one changed operator, number, text or condition in a function. It is put into the running functions of a
+forked process, in which the module's own tests run; a test that fails, or an endless loop, has killed it. What only
+runs when a module is imported, annotations and the words of errors are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import inspect
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "squish.text": ("tests/test_text.py",),
+    "squish.figures": ("tests/test_figures.py",),
+    "squish.names": ("tests/test_names.py",),
+    "squish.config.durations": ("tests/config/test_settings.py",),
+    "squish.download.part_file": ("tests/download/test_client.py",),
+    "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not measured and not near"),
+    "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_choices.py"),
+    "squish.worker.sampling": ("tests/worker/test_sampling.py",),
+    "squish.worker.prefix": ("tests/worker/test_prefix.py",),
+}
+
+_COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
+    ast.Mod: ast.Mult, ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One change. codes: what each function of the module has to run for it, by qualified name."""
+
+    line: int
+    change: str
+    codes: dict[str, CodeType]
+
+
+def mutants(source: str, path: str) -> Iterator[Mutant]:
+    """Every mutant of a module's source."""
+    tree = ast.parse(source)
+    for function in _functions(tree):
+        for node in _inside(function):
+            yield from _of(node, tree, path)
+
+
+def _functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module and of its classes; one inside another is a part of it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+        elif isinstance(child, ast.ClassDef | ast.If | ast.Try):
+            yield from _functions(child)
+
+
+def _inside(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs in a function."""
+    parts = node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ast.iter_child_nodes(node)
+    for child in parts:
+        if isinstance(child, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):  # a docstring
+            continue
+        if isinstance(node, ast.AnnAssign) and child is node.annotation:
+            continue
+        yield child
+        yield from _inside(child)
+
+
+def _of(node: ast.AST, tree: ast.Module, path: str) -> Iterator[Mutant]:
+    match node:
+        case ast.Compare():
+            for at, operator in enumerate(node.ops):
+                yield _changed(node.ops, at, _COMPARE[type(operator)](), node, tree, path)
+        case ast.BinOp() if type(node.op) in _ARITHMETIC:
+            yield _changed(vars(node), "op", _ARITHMETIC[type(node.op)](), node, tree, path)
+        case ast.AugAssign() if type(node.op) in _ARITHMETIC:
+            yield _changed(vars(node), "op", _ARITHMETIC[type(node.op)](), node, tree, path)
+        case ast.BoolOp():
+            other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+            yield _changed(vars(node), "op", other, node, tree, path)
+        case ast.UnaryOp(op=ast.Not()):
+            yield _changed(vars(node), "operand", ast.UnaryOp(ast.Not(), node.operand), node, tree, path)
+        case ast.If() | ast.While() | ast.IfExp():
+            negated = ast.UnaryOp(ast.Not(), node.test)
+            yield _changed(vars(node), "test", negated, node.test, tree, path)
+        case ast.Break():
+            pass  # its `continue` is an endless loop, which says nothing of the tests
+        case ast.Constant(value=bool()):
+            yield _changed(vars(node), "value", not node.value, node, tree, path)
+        case ast.Constant(value=int() | float()):
+            yield _changed(vars(node), "value", node.value + 1, node, tree, path)
+        case ast.Constant(value=str()) if node.value:
+            yield _changed(vars(node), "value", node.value + "?", node, tree, path)
+        case ast.Constant(value=bytes()) if node.value:
+            yield _changed(vars(node), "value", node.value + b"?", node, tree, path)
+
+
+def _changed(where: Any, key: Any, new: Any, node: ast.AST, tree: ast.Module, path: str) -> Mutant:
+    """The mutant in which `where[key]`, at or in a node, is something else; the tree is afterwards as it was."""
+    before, old = ast.unparse(node), where[key]
+    where[key] = new
+    after = ast.unparse(new if key == "test" else node)
+    code = compile(ast.fix_missing_locations(tree), path, "exec")
+    where[key] = old
+    return Mutant(getattr(node, "lineno", 0), f"{before}  →  {after}", dict(_codes(code)))
+
+
+def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield each.co_qualname, each
+            yield from _codes(each)
+
+
+def running(module: ModuleType) -> dict[str, FunctionType]:
+    """The functions and methods of a module, without what is wrapped around them, by qualified name."""
+    found: dict[str, FunctionType] = {}
+
+    def look(value: Any) -> None:
+        for inner in (getattr(value, name, None) for name in ("fget", "__func__", "func")):
+            if inner is not None:
+                look(inner)
+        value = inspect.unwrap(value) if callable(value) else value
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__:
+            found[value.__code__.co_qualname] = value
+        elif isinstance(value, type) and value.__module__ == module.__name__:
+            for each in vars(value).values():
+                look(each)
+
+    for value in list(vars(module).values()):
+        look(value)
+    return found
+
+
+def survives(mutant: Mutant, functions: dict[str, FunctionType], run: Callable[[], int], seconds: int) -> bool:
+    """Whether no test fails in a process that runs the mutant. seconds: of CPU, after which it is an endless loop."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    resource.setrlimit(resource.RLIMIT_CPU, (resource_used() + seconds, resource.RLIM_INFINITY))
+    for name, function in functions.items():
+        if name in mutant.codes and mutant.codes[name].co_freevars == function.__code__.co_freevars:
+            function.__code__ = mutant.codes[name]
+    os._exit(run())
+
+
+def resource_used() -> int:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return int(used.ru_utime + used.ru_stime) + 1
+
+
+def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
+    """How many mutants a module has, and the survivors. Raises SystemExit where its tests fail without any."""
+    module = importlib.import_module(name)
+    path = Path(inspect.getfile(module)).relative_to(Path.cwd())
+
+    def run() -> int:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            return int(
+                pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", *tests])
+            )
+
+    before = resource_used()
+    if run():
+        sys.exit(f"The tests of {name} fail before anything is changed: {' '.join(tests)}")
+    seconds = 10 + 10 * (resource_used() - before)
+    functions = running(module)
+    found = list(mutants(path.read_text(encoding="utf-8"), str(path)))
+    survivors = [
+        f"{path}:{mutant.line}: {mutant.change}" for mutant in found if survives(mutant, functions, run, seconds)
+    ]
+    return len(found), survivors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make mutants")
+    parser.add_argument("modules", nargs="*", choices=[[], *MODULES], help="all, if none is named")
+    chosen = parser.parse_args().modules or list(MODULES)
+    everything = killed = 0
+    for name in chosen:
+        total, survivors = examine(name, MODULES[name])
+        everything, killed = everything + total, killed + total - len(survivors)
+        print(f"{name}: {total - len(survivors)} of {total} killed", flush=True)
+        for survivor in survivors:
+            print(f"  {survivor}", flush=True)
+    print(f"{killed} of {everything} killed, {killed / max(everything, 1):.0%}")
+
+
+if __name__ == "__main__":
+    main()
