@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo soak test test-hostile clients lint check bench screenshots docs package mac-check lock clean
+.PHONY: help setup demo soak test test-long mutants test-hostile clients lint check bench screenshots docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ demo: $(READY) ## Get the demo model and one real answer from it
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-long: $(READY) ## Try ten times as many made-up examples as `make test`
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 3 --dist worksteal -m hypothesis --ignore tests/api/test_fuzz.py
+
+mutants: $(READY) ## Change pure modules in one place after the other, and list what no test notices
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 test-hostile: $(READY) ## Attack the HTTP API, in every dialect
 	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/hostile

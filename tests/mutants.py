@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import importlib
 import inspect
 import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -95,8 +95,7 @@ def _of(node: ast.AST, tree: ast.Module, path: str) -> Iterator[Mutant]:
         case ast.AugAssign() if type(node.op) in _ARITHMETIC:
             yield _changed(vars(node), "op", _ARITHMETIC[type(node.op)](), node, tree, path)
         case ast.BoolOp():
-            other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-            yield _changed(vars(node), "op", other, node, tree, path)
+            yield _changed(vars(node), "op", ast.Or() if isinstance(node.op, ast.And) else ast.And(), node, tree, path)
         case ast.UnaryOp(op=ast.Not()):
             yield _changed(vars(node), "operand", ast.UnaryOp(ast.Not(), node.operand), node, tree, path)
         case ast.If() | ast.While() | ast.IfExp():
@@ -104,14 +103,20 @@ def _of(node: ast.AST, tree: ast.Module, path: str) -> Iterator[Mutant]:
             yield _changed(vars(node), "test", negated, node.test, tree, path)
         case ast.Break():
             pass  # its `continue` is an endless loop, which says nothing of the tests
-        case ast.Constant(value=bool()):
-            yield _changed(vars(node), "value", not node.value, node, tree, path)
-        case ast.Constant(value=int() | float()):
-            yield _changed(vars(node), "value", node.value + 1, node, tree, path)
-        case ast.Constant(value=str()) if node.value:
-            yield _changed(vars(node), "value", node.value + "?", node, tree, path)
-        case ast.Constant(value=bytes()) if node.value:
-            yield _changed(vars(node), "value", node.value + b"?", node, tree, path)
+        case ast.Constant():
+            if (other := _other(node.value)) is not None:
+                yield _changed(vars(node), "value", other, node, tree, path)
+
+
+def _other(value: object) -> object:
+    """Another constant; None where there is none."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return f"{value}?" if value else None
+    return value + b"?" if isinstance(value, bytes) and value else None
 
 
 def _changed(where: Any, key: Any, new: Any, node: ast.AST, tree: ast.Module, path: str) -> Mutant:
@@ -174,10 +179,8 @@ def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     path = Path(inspect.getfile(module)).relative_to(Path.cwd())
 
     def run() -> int:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            return int(
-                pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", *tests])
-            )
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
 
     before = resource_used()
     if run():

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from squish.system.host import linux, macos
 from squish.system.host.contract import Host, MemoryReading, Pressure, ServiceFile
 
 __all__ = ["HOST", "Host", "MemoryReading", "Pressure", "ServiceFile"]
 
-HOST: Host = macos if sys.platform == "darwin" else linux
+HOST: Host
+if sys.platform == "darwin":
+    from squish.system.host import macos as HOST
+else:
+    from squish.system.host import linux as HOST
