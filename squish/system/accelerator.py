@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 from pathlib import Path
+
+from squish.system.host import HOST
 
 # Bytes that models leave to everybody else where they share the memory: caches, activations, other programs.
 RESERVE = 1 << 30
@@ -17,7 +18,7 @@ _DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # the second under Windows
 
 def has_gpu() -> bool:
     """Whether MLX computes on a GPU here."""
-    return sys.platform == "darwin" or has_cuda()
+    return HOST.NAME == "macOS" or has_cuda()
 
 
 def has_cuda() -> bool:
