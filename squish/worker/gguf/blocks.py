@@ -19,6 +19,10 @@ from squish.worker.gguf.file import TensorInfo
 from squish.worker.gguf.groups import Bytes, Floats, Groups
 
 GROUP_SIZE = 32
+# Blocks that are taken apart at a time, into numbers that take up to sixteen times their room.
+_AT_ONCE = 1 << 16
+
+Halves = NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +113,22 @@ def decode(data: bytes, info: TensorInfo, *, packed: bool) -> Weights:
     blocks = np.frombuffer(data, np.uint8).reshape(-1, info.format.size)
     if name == "MXFP4":
         return _mxfp4(blocks, shape, packed)
-    groups = _GROUPS[name](blocks)
+    parts = [blocks[at : at + _AT_ONCE] for at in range(0, len(blocks), _AT_ONCE)]
     if not packed:
-        return Weights(_half(groups.values().reshape(shape)))
-    if not PACKED[name].exact:
-        groups = _packed_again(groups.values().reshape(-1, GROUP_SIZE), PACKED[name].bits)
+        values = [_GROUPS[name](part).values().astype(np.float16).reshape(-1) for part in parts]
+        return Weights(mx.array(np.concatenate(values).reshape(shape)))
+    weight, scales, biases = (np.concatenate(each) for each in zip(*(_pack(name, part) for part in parts), strict=True))
     leading = shape[:-1]
-    return Weights(
-        weight=mx.array(_words(groups.codes, PACKED[name].bits).reshape(*leading, -1)),
-        scales=_half(groups.scale.reshape(*leading, -1)),
-        biases=_half(groups.bias.reshape(*leading, -1)),
-    )
+    return Weights(*(mx.array(each.reshape(*leading, -1)) for each in (weight, scales, biases)))
+
+
+def _pack(name: str, blocks: Bytes) -> tuple[NDArray[np.uint32], Halves, Halves]:
+    """Words, scales and biases, each of all groups in a row."""
+    groups, packing = _GROUPS[name](blocks), PACKED[name]
+    if not packing.exact:
+        groups = _packed_again(groups.values().reshape(-1, GROUP_SIZE), packing.bits)
+    scale, bias = (each.astype(np.float16).reshape(-1) for each in (groups.scale, groups.bias))
+    return _words(groups.codes, packing.bits).reshape(-1), scale, bias
 
 
 def _mxfp4(blocks: Bytes, shape: tuple[int, ...], packed: bool) -> Weights:
@@ -153,7 +162,3 @@ def _words(codes: Bytes, bits: int) -> NDArray[np.uint32]:
     joined = np.bitwise_or.reduce(runs << (np.arange(8, dtype=np.uint64) * np.uint64(bits)), axis=1)
     stream = joined.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :bits]
     return np.ascontiguousarray(stream.reshape(len(codes), -1)).view(np.uint32)
-
-
-def _half(values: Floats) -> mx.array:
-    return mx.array(values.astype(np.float16))

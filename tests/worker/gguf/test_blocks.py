@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from squish.worker.gguf import blocks
 from squish.worker.gguf.blocks import GROUP_SIZE, PACKED, decode
 from squish.worker.gguf.file import TensorInfo
 from squish.worker.gguf.formats import FORMATS
@@ -32,22 +33,22 @@ def _blocks(number: int) -> tuple[TensorInfo, bytes]:
     """Random bits, with scales that are ordinary numbers."""
     kind = FORMATS[number]
     random = np.random.default_rng(number)
-    blocks = random.integers(0, 256, (math.prod(SHAPE) // kind.weights, kind.size), np.uint8)
+    found = random.integers(0, 256, (math.prod(SHAPE) // kind.weights, kind.size), np.uint8)
     for at in _HALVES.get(kind.name, ()):
-        scales = random.uniform(0.01, 0.05, (len(blocks), 1)).astype(np.float16).view(np.uint8)
-        blocks[:, at : at + 2] = scales
+        scales = random.uniform(0.01, 0.05, (len(found), 1)).astype(np.float16).view(np.uint8)
+        found[:, at : at + 2] = scales
     if kind.name == "MXFP4":
-        blocks[:, 0] = random.integers(118, 124, len(blocks))
+        found[:, 0] = random.integers(118, 124, len(found))
     if kind.name == "IQ1_M":  # four bits of the scale are the highest of each word of the last eight bytes
-        words = np.ascontiguousarray(blocks[:, 48:]).view(np.uint16) & 0x0FFF
-        halves = random.uniform(0.01, 0.05, len(blocks)).astype(np.float16).view(np.uint16)
+        words = np.ascontiguousarray(found[:, 48:]).view(np.uint16) & 0x0FFF
+        halves = random.uniform(0.01, 0.05, len(found)).astype(np.float16).view(np.uint16)
         for at in range(4):
             words[:, at] |= (halves >> (4 * at) & 15) << 12
-        blocks[:, 48:] = words.view(np.uint8)
+        found[:, 48:] = words.view(np.uint8)
     if kind.name in ("TQ1_0", "TQ2_0"):  # of these, not all bits mean something
-        values = random.integers(-1, 2, (len(blocks), kind.weights)).astype(np.float32) * 0.25
-        blocks = gguf.quants.quantize(values, gguf.GGMLQuantizationType(number)).reshape(len(blocks), kind.size)
-    data = blocks.tobytes()
+        values = random.integers(-1, 2, (len(found), kind.weights)).astype(np.float32) * 0.25
+        found = gguf.quants.quantize(values, gguf.GGMLQuantizationType(number)).reshape(len(found), kind.size)
+    data = found.tobytes()
     return TensorInfo(Path("a.gguf"), "a.weight", SHAPE, kind, 0, len(data)), data
 
 
@@ -89,6 +90,18 @@ def test_a_packed_format_keeps_its_weights(kind: Any) -> None:
     stored = sum(each.nbytes for each in (found.weight, found.scales, found.biases) if each is not None)
     per_group = 8 if packing.mode == "mxfp4" else 32
     assert stored == math.prod(SHAPE) * (packing.bits * GROUP_SIZE + per_group) // GROUP_SIZE // 8
+
+
+@pytest.mark.parametrize("number", [2, 14])
+def test_a_tensor_taken_apart_piece_by_piece_is_the_same(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    info, data = _blocks(number)
+    whole = [decode(data, info, packed=packed) for packed in (True, False)]
+    monkeypatch.setattr(blocks, "_AT_ONCE", 3)
+    pieces = [decode(data, info, packed=packed) for packed in (True, False)]
+    for ours, theirs in zip(pieces, whole, strict=True):
+        for name in ("weight", "scales", "biases"):
+            one, other = getattr(ours, name), getattr(theirs, name)
+            assert one is other is None or mx.array_equal(one, other).item()
 
 
 @pytest.mark.parametrize("name", _PLAIN)
