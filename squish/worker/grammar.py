@@ -19,7 +19,8 @@ from llguidance import LLMatcher, LLTokenizer
 
 from squish.errors import InvalidInput
 from squish.generation import ResponseFormat
-from squish.worker.schema import Holdable, Unheld, blamed
+from squish.worker.blame import blamed
+from squish.worker.schema import Holdable, Unheld
 
 _REMEMBERED = 32
 _REMEMBERED_SCHEMAS = 256  # more than one request can have tools

@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
 from squish.worker import alternatives, patterns
 from squish.worker.alternatives import Alternatives
-
-Probe = Callable[[Mapping[str, Any]], str]
-"""Why the engine cannot hold an answer to a schema; "" when it can."""
+from squish.worker.blame import LISTS_OF_SCHEMAS, MAPS_OF_SCHEMAS, ONE_SCHEMA, PROBES, Probe
+from squish.worker.properties import listed_names, name_pattern, with_required
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 """Formats that the engine holds a text to."""
 
-_SCHEMA = frozenset({"items", "additionalItems", "additionalProperties"})
-_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _NEVER_HELD = (
     "if", "then", "else", "contains", "minContains", "maxContains", "dependencies",
     "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef",
@@ -33,7 +28,6 @@ _NEVER_HELD = (
 )  # fmt: skip
 _SUSPECT = re.compile(r"\(\?(?!:)|\\(?![dswDSW])[1-9A-Za-z]")
 """What the engine's expressions may not know."""
-_PROBES = 500
 _FEW = 5  # kinds of items of which all lists are written down, 326 at the most
 _BOUNDS = {"minimum": 1, "exclusiveMinimum": 1, "maximum": -1, "exclusiveMaximum": -1}
 _FARTHEST = {"integer": 10**18 - 1, "number": 10**15}
@@ -70,7 +64,7 @@ class Holdable:
     def _probe(self, schema: dict[str, Any]) -> str:
         same = json.dumps(schema)
         if same not in self._answers:
-            if len(self._answers) >= _PROBES:
+            if len(self._answers) >= PROBES:
                 raise Unheld("it has too many patterns and ranges out of the ordinary.")
             self._answers[same] = self._ask(schema)
         return self._answers[same]
@@ -80,7 +74,7 @@ class Holdable:
             return schema
         if not isinstance(schema, dict):
             raise Unheld(f"{at or 'it'} must be a schema, an object.")
-        schema = _with_required(schema)
+        schema = with_required(schema)
         if not isinstance(schema.get("required", []), list):
             raise Unheld(f"{f'{at}.required'.lstrip('.')} must be a list of names.")
         inner = {key: self._member(key, value, f"{at}.{key}" if at else key) for key, value in schema.items()}
@@ -96,11 +90,11 @@ class Holdable:
         return inner
 
     def _member(self, key: str, value: Any, at: str) -> Any:
-        if key in _MAPS and isinstance(value, dict):
+        if key in MAPS_OF_SCHEMAS and isinstance(value, dict):
             return {name: self._schema(each, f"{at}.{name}") for name, each in value.items()}
-        if key in _LISTS and isinstance(value, list):
+        if key in LISTS_OF_SCHEMAS and isinstance(value, list):
             return [self._schema(each, f"{at}[{i}]") for i, each in enumerate(value)]
-        return self._schema(value, at) if key in _SCHEMA else value
+        return self._schema(value, at) if key in ONE_SCHEMA else value
 
     def _drop(self, schema: dict[str, Any], key: str, at: str, why: str = "cannot be held to") -> None:
         """Leave out a key, or refuse the schema for it."""
@@ -210,7 +204,7 @@ class Holdable:
             isinstance(kept, dict) and kept.get("type", "string") == "string" and kept.keys() <= {"type"}
         ):
             del schema["propertyNames"]
-        elif (allowed := _listed(kept)) is not None and "patternProperties" not in schema:
+        elif (allowed := listed_names(kept)) is not None and "patternProperties" not in schema:
             del schema["propertyNames"]
             given = {name: each for name, each in known.items() if name in allowed}
             value = self._kept(rest) if isinstance(rest, dict) else rest  # once, however many names there are
@@ -218,7 +212,7 @@ class Holdable:
             forbidden = {name: False for name in known if name not in allowed}
             schema["properties"] = given | others | forbidden
             schema["additionalProperties"] = False
-        elif (pattern := _name_pattern(kept)) and not known and "patternProperties" not in schema:
+        elif (pattern := name_pattern(kept)) and not known and "patternProperties" not in schema:
             del schema["propertyNames"]
             schema["patternProperties"] = {pattern: rest}
             schema["additionalProperties"] = False
@@ -261,62 +255,3 @@ class Holdable:
             name = self._names_made[same] = f"squish-{len(self._names_made)}"
             self._made[name] = self._schema(schema, name)
         return {"$ref": f"#/$defs/{name}"}
-
-
-def _with_required(schema: dict[str, Any]) -> dict[str, Any]:
-    """A property that says of itself whether it is required, as in the first drafts, is said so by its object."""
-    known, listed = alternatives.properties(schema), schema.get("required", [])
-    says = {name: each["required"] for name, each in known.items() if isinstance(each, dict) and _is_switch(each)}
-    if not says or not isinstance(listed, list):
-        return schema
-    plain = {name: {k: v for k, v in known[name].items() if k != "required"} for name in says}
-    required = [*listed, *(name for name, wanted in says.items() if wanted and name not in listed)]
-    return {**schema, "properties": {**known, **plain}, "required": required}
-
-
-def _is_switch(schema: dict[str, Any]) -> bool:
-    return isinstance(schema.get("required"), bool)
-
-
-def _listed(names: Any) -> list[Any] | None:
-    """All names, when they are listed and nothing else is said of them."""
-    return alternatives.values(names) if isinstance(names, dict) and names.keys() <= {"type", "enum", "const"} else None
-
-
-def _name_pattern(names: Any) -> str | None:
-    """The pattern of names, when that is all that is known of them."""
-    if not isinstance(names, dict) or names.get("type", "string") != "string":
-        return None
-    kept = {key: value for key, value in names.items() if key != "type"}
-    if set(kept) == {"pattern"} and isinstance(kept["pattern"], str):
-        return str(kept["pattern"])
-    lengths = kept.keys() <= {"minLength", "maxLength"} and all(isinstance(each, int) for each in kept.values())
-    return rf"^[\s\S]{{{kept.get('minLength', 0)},{kept.get('maxLength', '')}}}$" if kept and lengths else None
-
-
-def blamed(schema: Any, probe: Probe, definitions: Mapping[str, Any]) -> str:
-    """The innermost place of a schema that does not compile, as far as it is found soon. definitions: what its
-    references lead to."""
-    place, left = "", _PROBES
-    while isinstance(schema, dict):
-        for inside, each in _inside(schema):
-            left -= 1
-            if left < 0:
-                return place
-            if isinstance(each, dict) and probe({**definitions, **each}):
-                place, schema = f"{place}.{inside}" if place else inside, each
-                break
-        else:
-            return place
-    return place
-
-
-def _inside(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The schemas in a schema, with their places in it."""
-    for key, value in schema.items():
-        if key in _MAPS and isinstance(value, dict):
-            yield from ((f"{key}.{name}", each) for name, each in value.items())
-        elif key in _LISTS and isinstance(value, list):
-            yield from ((f"{key}[{i}]", each) for i, each in enumerate(value))
-        elif key in _SCHEMA:
-            yield key, value
