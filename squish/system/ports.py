@@ -20,10 +20,11 @@ def is_taken(host: str, port: int) -> bool:
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
             with socket.socket(family, kind, protocol) as client:
+                client.bind((address[0], 0))  # fails for an address of another machine, which may well answer
                 client.settimeout(_SECONDS)
                 if client.connect_ex(address) == 0:
                     return True
-        except OSError:  # no IPv6 here
+        except OSError:
             continue
     return False
 

@@ -26,3 +26,7 @@ def test_port_0_is_free() -> None:
 def test_a_host_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(OSError, match=r".+"):
         is_taken("no such host", 80)
+
+
+def test_an_address_of_another_machine_is_not_asked() -> None:
+    assert not is_taken("203.0.113.7", 80)
