@@ -11,18 +11,25 @@ namespace mx = mlx::core;
 namespace squish {
 namespace {
 
-// The keys or values that stay, moved to their new memory; what is not used yet is zeros.
-void carry_over(const float* before, int64_t before_room, const RowPlan& row, int heads, int dims, float* now) {
-    const int64_t kept = row.position - row.next_start;
-    for (int64_t head = 0; head < heads; head++) {
-        float* to = now + head * row.room * dims;
+// Keys or values that get new memory. before: those that were there, nullptr for none; room: how many they had.
+struct Move {
+    const float* before;
+    int64_t room;
+    const RowPlan* row;
+    int dims;
+    float* now;
+
+    // Of one head. What is not used yet is zeros.
+    void operator()(int64_t head) const {
+        const int64_t kept = row->position - row->next_start;
+        float* to = now + head * row->room * dims;
         if (before && kept > 0) {
-            const float* from = before + (head * before_room + row.next_start - row.start) * dims;
+            const float* from = before + (head * room + row->next_start - row->start) * dims;
             std::memcpy(to, from, sizeof(float) * kept * dims);
         }
-        std::memset(to + kept * dims, 0, sizeof(float) * (row.room - kept) * dims);
+        std::memset(to + kept * dims, 0, sizeof(float) * (row->room - kept) * dims);
     }
-}
+};
 
 void check(const AttentionLayer& layer, const RowPlan& row, const Array& keys, const Array& values) {
     const mx::Shape expected{1, layer.key_heads, keys.ndim() == 4 ? keys.shape(2) : 0, layer.dims};
@@ -71,19 +78,21 @@ void RowAttention::place(const std::vector<Array>& inputs, std::vector<Array>& o
     }
 }
 
-// Keys (which = 0) or values (1) of a row, after what was there before has been brought over.
-float* RowAttention::cache(const std::vector<Array>& inputs, std::vector<Array>& outputs, size_t row, int which) const {
-    float* now = outputs[1 + which * rows.size() + row].data<float>();
-    const int dims = which ? layer->value_dims : layer->dims;
-    if (held[row] < 0) {
-        carry_over(nullptr, 0, rows[row], layer->key_heads, dims, now);
-        return now;
+// Keys (which = 0) or values (1) of each row, after what was there before has been brought over.
+std::vector<float*> RowAttention::caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const {
+    std::vector<float*> all;
+    std::vector<Move> moves;
+    std::vector<std::vector<float>> spare(rows.size());
+    for (size_t row = 0; row < rows.size(); row++) {
+        all.push_back(outputs[1 + which * rows.size() + row].data<float>());
+        const Array* before = held[row] < 0 ? nullptr : &inputs[held[row] + which];
+        const float* from = before ? in_order(*before, spare[row]) : nullptr;
+        if (from == all.back()) continue;
+        moves.push_back({from, before ? before->shape(2) : 0, &rows[row], which ? layer->value_dims : layer->dims, all.back()});
     }
-    const Array& before = inputs[held[row] + which];
-    std::vector<float> spare;
-    const float* from = in_order(before, spare);
-    if (from != now) carry_over(from, before.shape(2), rows[row], layer->key_heads, dims, now);
-    return now;
+    parallel(static_cast<int>(moves.size()) * layer->key_heads,
+             [&](int each) { moves[each / layer->key_heads](each % layer->key_heads); });
+    return all;
 }
 
 void RowAttention::work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const {
@@ -99,11 +108,7 @@ void RowAttention::attend_all(const float* const* from, int64_t length, const st
     const int64_t batch = static_cast<int64_t>(rows.size()), all = batch * length;
     const int64_t width = int64_t{l.heads} * l.dims, out_width = int64_t{l.heads} * l.value_dims;
     const std::unique_ptr<float[]> queries(new float[all * width]);
-    std::vector<float*> keys, values;
-    for (size_t row = 0; row < rows.size(); row++) {
-        keys.push_back(cache(inputs, outputs, row, 0));
-        values.push_back(cache(inputs, outputs, row, 1));
-    }
+    const std::vector<float*> keys = caches(inputs, outputs, 0), values = caches(inputs, outputs, 1);
     in_runs(all, width, [&](int64_t first, int64_t last) {
         std::vector<float> room(l.speeds.size() * 2 + l.dims);
         for (int64_t i = first; i < last; i++) {

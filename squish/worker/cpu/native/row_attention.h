@@ -53,7 +53,7 @@ struct RowAttention : Operation {
                     std::vector<Array>& outputs, float* out) const;
 
    private:
-    float* cache(const std::vector<Array>& inputs, std::vector<Array>& outputs, size_t row, int which) const;
+    std::vector<float*> caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const;
     void enter(int64_t index, int64_t at, const RowPlan& row, const float* const* from, float* queries, float* keys,
                float* values, float* room) const;
     Attention task(const RowPlan& row, int head, const float* queries, const float* keys, const float* values,
