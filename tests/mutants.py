@@ -27,7 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.text": ("tests/test_text.py",),
     "squish.figures": ("tests/test_figures.py",),
     "squish.names": ("tests/test_names.py",),
-    "squish.config.durations": ("tests/config/test_settings.py",),
+    "squish.config.durations": ("tests/config/test_durations.py",),
     "squish.download.part_file": ("tests/download/test_client.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not measured and not near"),
     "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_choices.py"),
