@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squish.text import StreamCleaner, clean, whole
+from squish.errors import InvalidInput
+from squish.text import StreamCleaner, clean, is_utf8, require_utf8, whole
 
 PACKAGE = Path(__file__).parent.parent / "squish"
 
@@ -44,6 +45,19 @@ def test_ordinary_text_is_left_as_it_is(text: str) -> None:
     assert clean(text) == text
 
 
+def test_there_is_one_kind_of_line_break() -> None:
+    assert clean("a\r\nb\rc\nd") == "a\nb\nc\nd"
+
+
+def test_what_cannot_be_written_in_utf8_is_refused() -> None:
+    assert is_utf8("é😀") and not is_utf8("caf\udce9")
+    require_utf8("é😀", "The path")
+    with pytest.raises(InvalidInput) as caught:
+        require_utf8(100 * "\udce9", "The path")
+    assert str(caught.value) == f"The path '{80 * '?'}' has bytes that are not UTF-8."
+    assert re.fullmatch(r"Write it in UTF-8; .* folder\.", caught.value.hint or "")
+
+
 @given(st.text())
 def test_nothing_that_moves_a_cursor_is_left(text: str) -> None:
     assert all(ch in "\t\n" or (ch >= " " and not "\x7f" <= ch <= "\x9f") for ch in clean(text))
@@ -56,6 +70,12 @@ HARD = st.text(st.sampled_from("\x1b\r\n[]\\\x9b\x9c\x07\x90Pma;0"), max_size=4)
 def test_a_stream_gives_the_same_as_the_whole(pieces: list[str]) -> None:
     cleaner = StreamCleaner()
     assert "".join(map(cleaner.feed, pieces)) + cleaner.flush() == clean("".join(pieces))
+
+
+def test_an_unfinished_sequence_is_held_back_up_to_a_limit() -> None:
+    cleaner = StreamCleaner()
+    unfinished = "\x1b]".ljust(StreamCleaner.limit, "x")
+    assert [cleaner.feed(piece) for piece in (f"word{unfinished}", "y", "z")] == ["word", "", "z"]
 
 
 NO_NUMBERS = ("", " ", "²", "٣", "1_0", "+1", "-1", "0x1", "1.0", "1e3", "½", "①", "9" * 19, "9" * 5000, "1 0", "1\x00")
