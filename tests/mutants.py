@@ -45,6 +45,10 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 
+# A process runs pytest twice, and finds its plugins imported the second time.
+_ALONE = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """One change. codes: what each function of the module has to run for it, by qualified name."""
@@ -156,21 +160,24 @@ def running(module: ModuleType) -> dict[str, FunctionType]:
     return found
 
 
-def survives(mutant: Mutant, functions: dict[str, FunctionType], run: Callable[[], int], seconds: int) -> bool:
-    """Whether no test fails in a process that runs the mutant. seconds: of CPU, after which it is an endless loop."""
+def survives(
+    codes: dict[str, CodeType], functions: dict[str, FunctionType], run: Callable[[], int], seconds: int
+) -> bool:
+    """Whether no test fails in a process that runs these codes. seconds: of CPU, after which it is an endless loop."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
-    resource.setrlimit(resource.RLIMIT_CPU, (resource_used() + seconds, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (used(resource.RUSAGE_SELF) + seconds, resource.RLIM_INFINITY))
     for name, function in functions.items():
-        if name in mutant.codes and mutant.codes[name].co_freevars == function.__code__.co_freevars:
-            function.__code__ = mutant.codes[name]
+        if name in codes and codes[name].co_freevars == function.__code__.co_freevars:
+            function.__code__ = codes[name]
     os._exit(run())
 
 
-def resource_used() -> int:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return int(used.ru_utime + used.ru_stime) + 1
+def used(by: int) -> int:
+    """Seconds of CPU, rounded up."""
+    spent = resource.getrusage(by)
+    return int(spent.ru_utime + spent.ru_stime) + 1
 
 
 def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
@@ -178,19 +185,22 @@ def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     module = importlib.import_module(name)
     path = Path(inspect.getfile(module)).relative_to(Path.cwd())
 
-    def run() -> int:
+    def run(*options: str) -> int:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+            return int(pytest.main([*_ALONE, *options, *tests]))
 
-    before = resource_used()
-    if run():
+    # Tests are imported here and run in forks only: threads of MLX, which the first array starts, do not survive one.
+    run("--collect-only")
+    functions, before = running(module), used(resource.RUSAGE_CHILDREN)
+    if not survives({}, functions, run, seconds=600):
         sys.exit(f"The tests of {name} fail before anything is changed: {' '.join(tests)}")
-    seconds = 10 + 10 * (resource_used() - before)
-    functions = running(module)
+    seconds = 10 + 10 * (used(resource.RUSAGE_CHILDREN) - before)
     found = list(mutants(path.read_text(encoding="utf-8"), str(path)))
-    survivors = [
-        f"{path}:{mutant.line}: {mutant.change}" for mutant in found if survives(mutant, functions, run, seconds)
-    ]
+    survivors = []
+    for mutant in found:
+        if survives(mutant.codes, functions, run, seconds):
+            survivors.append(f"{path}:{mutant.line}: {mutant.change}")
+            print(f"  {survivors[-1]}", flush=True)
     return len(found), survivors
 
 
@@ -203,8 +213,6 @@ def main() -> None:
         total, survivors = examine(name, MODULES[name])
         everything, killed = everything + total, killed + total - len(survivors)
         print(f"{name}: {total - len(survivors)} of {total} killed", flush=True)
-        for survivor in survivors:
-            print(f"  {survivor}", flush=True)
     print(f"{killed} of {everything} killed, {killed / max(everything, 1):.0%}")
 
 
