@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from squish.names import ShortName, without_latest
+from squish.names import RepoName, ShortName, without_latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,12 @@ class CatalogEntry:
         """The id as a reference."""
         name, _, tag = self.id.partition(":")
         return ShortName(name, tag or None)
+
+    @property
+    def repo_name(self) -> RepoName:
+        """The repository as a reference."""
+        org, _, name = self.repo.partition("/")
+        return RepoName(org, name)
 
     @property
     def family(self) -> str:

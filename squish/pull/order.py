@@ -59,17 +59,17 @@ class Order:
 
 def make_order(
     ref: ModelRef,
-    as_name: str | None,
+    wanted_id: ModelId | None,
     compression: CompressionOptions | None,
     settings: Settings,
     store: Store,
     policy: Policy | None,
 ) -> Order:
-    """What a name and the options of a pull mean together.
+    """What a name and the options of a pull mean together. wanted_id: to install under, None for the source's own.
 
     Raises what `resolve` raises, and InvalidInput for options that contradict the name or each other.
     """
-    target = resolve(ref, as_name=as_name, offline=settings.offline)
+    target = resolve(ref, id=wanted_id, offline=settings.offline)
     id, source, options = target.ref, target.source, compression or CompressionOptions()
     if not isinstance(source, HubSource):
         _require_nothing_to_compress(id, options)
@@ -81,7 +81,7 @@ def make_order(
         _require_compressing(options)
     elif options.explicit:
         _require_compressing(options)
-        if as_name is None and options.recipe != recipes.DEFAULT:
+        if wanted_id is None and options.recipe != recipes.DEFAULT:
             id = recipes.tagged(id, recipes.tag(options.recipe))
     else:
         options = replace(options, recipe=None if target.as_published else recipes.DEFAULT)

@@ -15,10 +15,10 @@ from pathlib import Path
 from squish.config.keys import DEFAULT_ENDPOINT
 from squish.config.settings import Settings
 from squish.download.patience import Policy
-from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, UnsupportedModel
+from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, ModelNotFound, UnsupportedModel
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
-from squish.names import ModelRef, RepoName, parse
+from squish.names import LocalPath, ModelId, ModelRef, RepoName, parse
 from squish.pull.events import Progress, Pulled, PullStarted, Report
 from squish.pull.fetch import fetch
 from squish.pull.install import install_directory, install_fetched, install_gguf
@@ -49,7 +49,8 @@ def pull(
     """
 
     async def work(report: Report) -> None:
-        order = make_order(_parse(name, settings), as_name, compression, settings, store, policy)
+        wanted_id = None if as_name is None else _parse_id(as_name)
+        order = make_order(_parse(name, settings), wanted_id, compression, settings, store, policy)
         report(PullStarted(order.id, str(order.source)))
         with awake():
             report(await _install_once(order, report, force=force))
@@ -61,6 +62,14 @@ def _parse(name: str, settings: Settings) -> ModelRef:
     """The reference of a name; the address of a page of another Hub, which HF_ENDPOINT names, is one too."""
     own = f"{settings.hub_endpoint}/"
     return parse(f"{DEFAULT_ENDPOINT}/{name.strip().removeprefix(own)}" if name.strip().startswith(own) else name)
+
+
+def _parse_id(name: str) -> ModelId:
+    """The reference of a name to install under. Raises InvalidName."""
+    ref = parse(name)
+    if isinstance(ref, LocalPath):
+        raise InvalidName(f"{name!r} is a path and cannot name an installed model.", param="name")
+    return ref
 
 
 async def _install_once(order: Order, report: Report, *, force: bool) -> Pulled:

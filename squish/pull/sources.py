@@ -10,10 +10,10 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from squish.errors import InvalidName, ModelNotFound, Offline, UnsupportedModel
+from squish.errors import ModelNotFound, Offline, UnsupportedModel
 from squish.models import catalog
 from squish.models.catalog import CatalogEntry, packaged_file
-from squish.names import LocalPath, ModelId, ModelRef, RepoName, ShortName, as_word, file_tag, parse
+from squish.names import LocalPath, ModelId, ModelRef, RepoName, ShortName, as_word, file_tag
 from squish.text import clean, require_utf8
 
 _GGUF_MAGIC = b"GGUF"
@@ -63,12 +63,11 @@ class ResolvedModel:
     as_published: bool = False
 
 
-def resolve(ref: ModelRef, *, as_name: str | None = None, offline: bool = False) -> ResolvedModel:
-    """What a name means: under which id it is installed, and from where.
+def resolve(ref: ModelRef, *, id: ModelId | None = None, offline: bool = False) -> ResolvedModel:
+    """What a name means: under which id it is installed, that of the source unless another is wanted, and from where.
 
-    Raises InvalidName, ModelNotFound, UnsupportedModel and, where offline leaves no source, Offline.
+    Raises ModelNotFound, UnsupportedModel and, where offline leaves no source, Offline.
     """
-    id = None if as_name is None else _checked_id(as_name)
     match ref:
         case ShortName():
             entry = catalog.lookup(ref)
@@ -87,13 +86,6 @@ def local_id(path: Path) -> str:
     # Decomposed, so that é is the same name however the file system spells it.
     name = unicodedata.normalize("NFKD", path.name).encode("ascii", "ignore").decode().lower()
     return as_word(name.removesuffix(".gguf"))[:100].rstrip("._-") or "model"
-
-
-def _checked_id(name: str) -> ModelId:
-    ref = parse(name)
-    if isinstance(ref, LocalPath):
-        raise InvalidName(f"{name!r} is a path and cannot name an installed model.", param="name")
-    return ref
 
 
 def _unknown(ref: ShortName) -> ModelNotFound:
@@ -118,10 +110,7 @@ def _entry_source(entry: CatalogEntry, offline: bool) -> HubSource | FileSource:
                 f"which carries {entry.id}, is not installed.",
                 hint="Install the package, or unset SQUISH_OFFLINE.",
             )
-    repo = parse(entry.repo)
-    if not isinstance(repo, RepoName):
-        raise InvalidName(f"The catalog names {entry.repo!r} as a repository.", param="model")
-    return HubSource(repo)
+    return HubSource(entry.repo_name)
 
 
 def _local_source(ref: LocalPath, path: Path) -> FileSource | DirectorySource:

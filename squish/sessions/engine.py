@@ -1,30 +1,27 @@
 """One model seen from asyncio: its worker, its waiting queue, its requests.
 
-An Engine loads its model on first use, starts requests as places become free, hands every request its events and
-unloads after the keep-alive. It knows no names, no store and no other model: that is manager.py.
+An Engine loads its model on first use, starts requests as places become free (queue.py), hands every request its events
+and unloads after the keep-alive (keep_alive.py). It knows no names, no store and no other model: that is manager.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from squish.errors import EngineError, InvalidInput, LoadFailed, QueueFull, SquishError, WorkerDied
-from squish.generation import GenerationEvent, Loading, Prompt, Queued
+from squish.errors import EngineError, LoadFailed, SquishError, WorkerDied
+from squish.generation import GenerationEvent, Loading, Prompt
 from squish.ipc.frames import Cancel, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.memory_limit import memory_limit
 from squish.ipc.process import Worker
 from squish.sessions.embedding import EmbeddingWork
+from squish.sessions.keep_alive import KeepAlive
+from squish.sessions.queue import ATTEMPTS, RequestQueue
 from squish.sessions.work import Work
-
-MAX_ROWS = 256
-_ATTEMPTS = 2
 
 State = Literal["unloaded", "loading", "ready", "failed"]
 
@@ -62,65 +59,53 @@ class Engine:
         self._after_load = on_loaded
         self._after_end = on_ended
         self._warn = on_warning
-        self._limits = limits
-        self._keep_alive = limits.keep_alive
-        self._pinned = False
+        self._queue = RequestQueue(limits.max_queue, limits.max_concurrency)
+        self._keep_alive = KeepAlive(limits.keep_alive, self._unload_idle)
         self._worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the current one and those that still wait for their worker's end
         self._ids = count(1)
-        self._running: dict[int, Work] = {}
-        self._waiting: deque[Work] = deque()
-        self._idle_since = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
         self._became_ready: list[asyncio.Future[Loaded]] = []
         self._counting: dict[int, asyncio.Future[tuple[int, ...] | None]] = {}
 
     @property
     def running(self) -> int:
         """Requests that hold a place in the batch."""
-        return len(self._running)
+        return len(self._queue.running)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._queue.waiting
 
     @property
     def idle_since(self) -> float | None:
         """Since when a loaded model has had nothing to do, in the loop's time; None while it has, or is not loaded."""
-        return None if self.loaded is None or self._busy or self._pinned else self._idle_since
+        return None if self.loaded is None or self._busy else self._keep_alive.idle_since
 
     @property
     def _busy(self) -> bool:
-        return bool(self._running or self._waiting or self._counting)
+        return bool(self._queue or self._counting)
+
+    @property
+    def _idle(self) -> bool:
+        return self.state == "ready" and not self._busy
 
     @property
     def pinned(self) -> bool:
         """Whether the model stays in memory, however long it is idle and whatever else asks for room."""
-        return self._pinned
+        return self._keep_alive.pinned
 
     def pin(self, pinned: bool) -> None:
-        self._pinned = pinned
-        self._stop_idle_timer()
-        if self.state == "ready" and not self._busy:
-            self._start_idle_timer()
+        self._keep_alive.pin(pinned, idle=self._idle)
 
     @property
     def unloads_in(self) -> float | None:
         """Seconds until the model is unloaded if nobody asks for it; None where it is kept."""
-        if self._keep_alive < 0 or self._pinned:
-            return None
-        if self._idle_timer is None:
-            return self._keep_alive
-        # The loop's clock, which is asked from threads as well: memory is read in one, and a model's state with it.
-        return max(0.0, self._idle_timer.when() - time.monotonic())
+        return self._keep_alive.remaining
 
     def keep(self, seconds: float) -> None:
         """How long the model stays once it is idle, from now on and until a request says otherwise."""
-        self._keep_alive = seconds
-        self._stop_idle_timer()
-        if self.state == "ready" and not self._running and not self._waiting:
-            self._start_idle_timer()
+        self._keep_alive.stay(seconds, idle=self._idle)
 
     @property
     def pid(self) -> int | None:
@@ -128,34 +113,19 @@ class Engine:
 
     def admit(self, work: Work) -> None:
         """Give a request a place, or a place in the queue. Raises QueueFull or InvalidInput; never waits."""
-        if not 1 <= work.rows <= MAX_ROWS:
-            raise InvalidInput(f"A request has 1 to {MAX_ROWS} prompts, not {work.rows}.", param="prompt")
-        if not self._waiting and self._has_place(work):
+        if self._queue.admit(work):
             self._start(work)
-        elif len(self._waiting) < self._limits.max_queue:
-            self._waiting.append(work)
-            work.put(Queued(len(self._waiting)))
-        else:
-            raise QueueFull(
-                f"{len(self._waiting)} requests are already waiting for this model.", hint="Try again in a few seconds."
-            )
 
     def cancel(self, work: Work) -> None:
         """Take a request out, wherever it is. Its place is free when the worker has confirmed it."""
-        if work in self._waiting:
-            self._waiting.remove(work)
-            work.finish_unsent()
-            self._announce_positions()
+        if self._queue.withdraw(work) or (request := self._queue.number_of(work)) is None:
             return
-        for request, running in self._running.items():
-            if running is work:
-                if work.sent and self._worker:
-                    work.cancelled = True
-                    self._worker.send(Cancel(request))
-                else:
-                    work.finish_unsent()
-                    self._release(request)
-                return
+        if work.sent and self._worker:
+            work.cancelled = True
+            self._worker.send(Cancel(request))
+        else:
+            work.finish_unsent()
+            self._release(request)
 
     async def load(self) -> Loaded:
         """Load now and wait until it is done. Raises what made it fail."""
@@ -182,7 +152,7 @@ class Engine:
 
     async def count_loading(self, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
         """The same, for which the model is loaded if need be. Raises also what made that fail."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             await self.load()
             counts = await self.count(prompts)
             if counts is not None:
@@ -191,22 +161,18 @@ class Engine:
 
     async def close(self) -> None:
         """End the worker and wait for its end; requests in flight fail."""
-        self._stop_idle_timer()
+        self._keep_alive.stop()
         self._fail_all(EngineError("The model was unloaded while it answered."))
         if self._task:
             self._task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _has_place(self, work: Work) -> bool:
-        rows = sum(running.rows for running in self._running.values())
-        return rows == 0 or rows + work.rows <= self._limits.max_concurrency
-
     def _start(self, work: Work) -> None:
-        self._stop_idle_timer()
+        self._keep_alive.stop()
         request = next(self._ids)
-        self._running[request] = work
+        self._queue.running[request] = work
         if work.keep_alive is not None:
-            self._keep_alive = work.keep_alive
+            self._keep_alive.stay(work.keep_alive, idle=False)
         if self.loaded and self._worker:
             self._send(request, work)
         else:
@@ -242,6 +208,7 @@ class Engine:
             was_loaded = self.loaded is not None
             self.loaded = None
             self._task = None
+            self._keep_alive.stop()
             for request in self._counting:
                 self._settle_count(request, None)
             if self.state != "failed":
@@ -264,7 +231,7 @@ class Engine:
                     for request, event in items:
                         self._on_event(request, event)
                 case Embedded(request=request, embeddings=embeddings):
-                    if isinstance(work := self._running.get(request), EmbeddingWork):
+                    if isinstance(work := self._queue.running.get(request), EmbeddingWork):
                         work.finish(embeddings)
                         self._release(request)
                 case Warned(message=message):
@@ -276,7 +243,7 @@ class Engine:
                 case Failed(request=int() as request, failure=failure) if request in self._counting:
                     self._settle_count(request, failure.to_error())
                 case Failed(request=int() as request, failure=failure):
-                    if work := self._running.get(request):
+                    if work := self._queue.running.get(request):
                         work.fail(failure.to_error())
                         self._release(request)
 
@@ -296,13 +263,13 @@ class Engine:
             if not ready.done():
                 ready.set_result(loaded)
         self._became_ready.clear()
-        for request, work in list(self._running.items()):
+        for request, work in list(self._queue.running.items()):
             self._send(request, work)
         self._pump()
         self._after_load()
 
     def _on_event(self, request: int, event: GenerationEvent) -> None:
-        work = self._running.get(request)
+        work = self._queue.running.get(request)
         if work is None:
             return
         work.heard = True
@@ -311,76 +278,42 @@ class Engine:
             self._release(request)
 
     def _release(self, request: int) -> None:
-        del self._running[request]
+        del self._queue.running[request]
         self._pump()
 
     def _pump(self) -> None:
         """Start what has a place now."""
         moved = False
-        while self._waiting and self._has_place(self._waiting[0]):
-            self._start(self._waiting.popleft())
+        while work := self._queue.next():
+            self._start(work)
             moved = True
         if moved:
-            self._announce_positions()
+            self._queue.announce_positions()
         self._rest()
 
     def _rest(self) -> None:
         """With nothing to do, the keep-alive begins."""
-        if not self._busy and self.state == "ready":
-            self._idle_since = asyncio.get_running_loop().time()
-            self._start_idle_timer()
-
-    def _announce_positions(self) -> None:
-        for position, work in enumerate(self._waiting, 1):
-            work.put(Queued(position))
+        if self._idle:
+            self._keep_alive.begin()
 
     def _worker_failed(self, error: SquishError) -> None:
-        """Fail what the worker held. Who still waits gets a new worker, unless the model could not even be loaded."""
+        """Fail what the worker held. Those that wait get a new worker, unless the model could not be loaded at all."""
         was_loaded = self.loaded is not None
         self.state = "failed"
         self.error = error
         if was_loaded and isinstance(error, WorkerDied):
-            self._ask_again(error)
-            self._fail_running(error)
+            if self._queue.requeue_unheard():
+                self._warn(f"{error.message} Requests that it had not begun go to a new one.")
+            self._queue.fail_running(error)
         else:
             self._fail_all(error)
 
-    def _ask_again(self, error: SquishError) -> None:
-        """Requests of which a dead worker has said nothing go to a new one, once: it may have been dead before."""
-        unheard = [each for each in self._running.items() if not each[1].heard and each[1].attempts < _ATTEMPTS]
-        for request, work in reversed(unheard):
-            del self._running[request]
-            if work.cancelled:
-                work.finish_unsent()
-            else:
-                work.sent = False
-                self._waiting.appendleft(work)
-        if unheard:
-            self._warn(f"{error.message} Requests that it had not begun go to a new one.")
-
-    def _fail_running(self, error: SquishError) -> None:
-        running, self._running = self._running, {}
-        for work in running.values():
-            work.fail(error)
-
     def _fail_all(self, error: SquishError) -> None:
-        self._fail_running(error)
-        while self._waiting:
-            self._waiting.popleft().fail(error)
+        self._queue.fail_all(error)
         for ready in self._became_ready:
             if not ready.done():
                 ready.set_exception(error)
         self._became_ready.clear()
-
-    def _start_idle_timer(self) -> None:
-        self._stop_idle_timer()
-        if self._keep_alive >= 0 and not self._pinned:
-            self._idle_timer = asyncio.get_running_loop().call_later(self._keep_alive, self._unload_idle)
-
-    def _stop_idle_timer(self) -> None:
-        if self._idle_timer:
-            self._idle_timer.cancel()
-            self._idle_timer = None
 
     def _unload_idle(self) -> None:
         if self._task and not self._busy:

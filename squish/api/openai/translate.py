@@ -25,7 +25,7 @@ from squish.generation import (
     Prompt,
     SamplingParams,
 )
-from squish.sessions.engine import MAX_ROWS
+from squish.sessions.queue import MAX_ROWS
 
 MAX_LOGPROBS = 5  # of a text completion, as with OpenAI; chats have 20
 

@@ -14,7 +14,7 @@ from squish.generation import GenerationEvent, Message, ReasoningDelta, TextDelt
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a request says about how the answer is told. one_call: of several calls, the first is the answer.
+    """What a request says about how the answer is reported. one_call: of several calls, the first is the answer.
 
     summary: thoughts come as the summary. sealed: and once more as encrypted_content. names: of functions, by what the
     model calls them.
@@ -50,48 +50,48 @@ class Output:
 
     def end(self, status: ItemStatus) -> Events:
         """Ends what is open. An answer without anything is an empty message."""
-        told = [] if self._open or self.items else self._begin(Text(self._place("msg")))
-        return told + self._close(status)
+        events = [] if self._open or self.items else self._begin(Text(self._place("msg")))
+        return events + self._close(status)
 
     def _think(self, text: str) -> Events:
-        told, item = Events(), self._open
+        events, item = Events(), self._open
         if not isinstance(item, Thoughts):
             item = Thoughts(self._place("rs"), summary=self._wishes.summary, sealed=self._wishes.sealed)
-            told = self._begin(item)
-        return told + item.more(text)
+            events = self._begin(item)
+        return events + item.more(text)
 
     def _say(self, event: TextDelta) -> Events:
-        told, item = Events(), self._open
+        events, item = Events(), self._open
         if not isinstance(item, Text):
             item = Text(self._place("msg"))
-            told = self._begin(item)
-        return told + item.more(event.text, event.logprobs)
+            events = self._begin(item)
+        return events + item.more(event.text, event.logprobs)
 
     def _call(self, event: ToolCallDelta) -> Events:
-        told, item = Events(), self._open
+        events, item = Events(), self._open
         if not isinstance(item, Call) or event.call_index >= self._calls:
             name = event.name or ""
             item = Call(self._place("fc"), event.id, self._wishes.names.get(name, Name(name)))
             self._calls += 1
-            told = self._begin(item)
-        return told + item.more(event.arguments)
+            events = self._begin(item)
+        return events + item.more(event.arguments)
 
     def _place(self, prefix: str) -> Place:
         index = len(self.items) + (self._open is not None)
         return Place(f"{prefix}_{secrets.token_hex(12)}", index, self._number)
 
     def _begin(self, item: Item) -> Events:
-        told = self._close("completed")
+        events = self._close("completed")
         self._open = item
-        return told + item.begin()
+        return events + item.begin()
 
     def _close(self, status: ItemStatus) -> Events:
         if self._open is None:
             return []
-        item, told = self._open.end(status)
+        item, events = self._open.end(status)
         self.items.append(item)
         self._open = None
-        return told
+        return events
 
 
 def turn(items: Sequence[OutputItem]) -> Message:

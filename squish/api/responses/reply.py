@@ -75,9 +75,9 @@ class ResponseReply:
 
     def last(self, rows: Sequence[Row]) -> Sequence[say.Event]:
         begun = self._begin()
-        told, response = self._end(rows[0])
+        events, response = self._end(rows[0])
         final = say.Completed if response.status == "completed" else say.Incomplete
-        return [*begun, *told, final(sequence_number=self._number(), response=response)]
+        return [*begun, *events, final(sequence_number=self._number(), response=response)]
 
     def alive(self, event: GenerationEvent | None) -> Sequence[say.Event]:
         return self._begin() or [say.InProgress(sequence_number=self._number(), response=self._begun)]
@@ -101,7 +101,7 @@ class ResponseReply:
     def _end(self, row: Row) -> tuple[list[say.Event], Response]:
         """What is said about the end of the answer, and the whole of it, which is kept."""
         cut = row.reason in ("length", "cancelled")
-        told = self._output.end("incomplete" if cut else "completed")
+        events = self._output.end("incomplete" if cut else "completed")
         response = msgspec.structs.replace(
             self._begun,
             status="incomplete" if cut else "completed",
@@ -111,7 +111,7 @@ class ResponseReply:
             usage=_usage(row.usage),
         )
         self._keep(response, turn(response.output))
-        return told, response
+        return events, response
 
 
 def _usage(usage: Usage) -> ResponseUsage:
