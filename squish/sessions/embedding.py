@@ -47,7 +47,7 @@ class EmbeddingWork:
     ) -> None:
         self._engine.cancel(self)
         if self._result.done() and not self._result.cancelled():
-            self._result.exception()  # whoever left before it came is not to be told
+            self._result.exception()  # the caller left before it came, so nobody reads it
         self._result.cancel()
 
     async def result(self) -> Embeddings:
@@ -55,7 +55,7 @@ class EmbeddingWork:
         return await asyncio.shield(self._result)
 
     def cancel(self) -> None:
-        """Ask for its end: whoever waits gets an error."""
+        """Ask for its end; those who wait get an error."""
         self._engine.cancel(self)
 
     def frame(self, id: int) -> Embed:

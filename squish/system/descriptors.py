@@ -8,7 +8,7 @@ _WANTED = 4096  # macOS gives a process 256, which connections, databases and a 
 
 
 def raise_limit() -> None:
-    """Take what this process may have, up to what it can need. Workers inherit it."""
+    """Raise this process's limit as far as it may, up to what it can need. Workers inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED if hard == resource.RLIM_INFINITY else min(_WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

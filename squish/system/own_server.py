@@ -32,7 +32,7 @@ runpy.run_module("squish", run_name="__main__")
 
 
 class OwnServer:
-    """url: where it listens. peak: bytes that its processes took together, at most, as far as was looked."""
+    """url: where it listens. peak: bytes that its processes took together, at most, as of the latest `look`."""
 
     def __init__(self, pid: int, url: str) -> None:
         self.url = url

@@ -93,7 +93,7 @@ def servers(home: Path) -> tuple[Server, ...]:
             found.append(_ask(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
-        except (OSError, msgspec.MsgspecError):  # it ends at this moment, or is too busy to say a word
+        except (OSError, msgspec.MsgspecError):  # it is ending right now, or is too busy to answer
             continue
     return tuple(sorted(found, key=lambda server: server.started))
 
@@ -104,7 +104,7 @@ def stop(server: Server) -> None:
         process = psutil.Process(server.pid)
         os.kill(server.pid, signal.SIGTERM)
         end = time.monotonic() + _STOP_SECONDS
-        # One that has ended and whose parent has not taken notice yet is a zombie: psutil's own wait would go on.
+        # A process that has ended is a zombie until its parent has waited for it: psutil's own wait would go on.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > end:
                 raise SquishError(

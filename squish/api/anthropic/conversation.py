@@ -1,7 +1,7 @@
 """A conversation in Anthropic's shapes as the values that the engine understands. Pure.
 
-A message's blocks become turns in their order: what tools gave back are turns of their own. Turns of the same speaker
-that follow each other are one, as with Anthropic. What a system says stays where it stands.
+A message's blocks become turns in their order: results of tools are turns of their own. Turns of the same speaker
+that follow each other are one, as with Anthropic. System messages stay where they are.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _check(block: ContentBlock, at: str, place: str) -> None:
 
 
 def _joined(turns: Sequence[Message]) -> list[Message]:
-    """Turns of one speaker that follow each other as one; what tools gave back stays apart."""
+    """Turns of one speaker that follow each other as one; results of tools stay apart."""
     found: list[Message] = []
     for role, group in groupby(turns, key=lambda turn: turn.role):
         run = list(group)
@@ -165,7 +165,7 @@ def _joined(turns: Sequence[Message]) -> list[Message]:
 
 
 def _without_last(turns: Sequence[Message]) -> list[Message]:
-    """To go on with nothing is to begin."""
+    """Continuing an empty answer is beginning one."""
     if len(turns) == 1:
         raise InvalidInput("messages hold nothing to answer.", param="messages")
     if turns[-1].reasoning:

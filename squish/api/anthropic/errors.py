@@ -41,5 +41,5 @@ def error_body(failure: Failure, request_id: str | None = None) -> ErrorEvent:
 
 def _type(failure: Failure) -> str:
     if failure.code == "request_cancelled":
-        return "api_error"  # to be tried again only by whoever cancelled it
+        return "api_error"  # whoever cancelled it decides about another try
     return _TYPES.get(failure.status, "invalid_request_error" if failure.status < 500 else "api_error")

@@ -39,7 +39,7 @@ from squish.api.frames import NamedEvents
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ReplyOptions:
     """What of a request concerns its answer. one_call: of several calls, the first is the answer. omits_thoughts: their
     blocks are empty."""
 
@@ -55,24 +55,24 @@ class MessagesReply:
 
     frames = NamedEvents()
 
-    def __init__(self, wishes: Wishes) -> None:
-        self._wishes = wishes
+    def __init__(self, options: ReplyOptions) -> None:
+        self._options = options
         self._open: type[AnswerBlock] | None = None
         self._index = -1
 
     def whole(self, rows: Sequence[Row]) -> Message:
         [row] = rows
-        wishes = self._wishes
+        options = self._options
         content: list[AnswerBlock] = []
         if row.reasoning:
-            content.append(ThinkingBlock("" if wishes.omits_thoughts else row.reasoning))
+            content.append(ThinkingBlock("" if options.omits_thoughts else row.reasoning))
         if row.text:
             content.append(TextBlock(row.text))
-        for call in row.tool_calls[:1] if wishes.one_call else row.tool_calls:
+        for call in row.tool_calls[:1] if options.one_call else row.tool_calls:
             content.append(ToolUseBlock(call.id, call.name, msgspec.Raw(call.arguments.encode())))
         return Message(
-            id=wishes.id,
-            model=wishes.model,
+            id=options.id,
+            model=options.model,
             content=content,
             stop_reason=self._reason(row),
             stop_sequence=row.stop,
@@ -83,13 +83,13 @@ class MessagesReply:
         match event:
             case gen.Accepted(prompt_tokens=(tokens, *_)):
                 usage = _usage(gen.Usage(tokens, 0))
-                return [MessageStart(Message(id=self._wishes.id, model=self._wishes.model, usage=usage))]
+                return [MessageStart(Message(id=self._options.id, model=self._options.model, usage=usage))]
             case gen.TextDelta(text=text) if text:
                 return [*self._in(TextBlock("")), self._delta(TextDelta(text))]
             case gen.ReasoningDelta(text=text) if text:
                 begun = self._in(ThinkingBlock(""))
-                return begun if self._wishes.omits_thoughts else [*begun, self._delta(ThinkingDelta(text))]
-            case gen.ToolCallDelta(call_index=call) if call == 0 or not self._wishes.one_call:
+                return begun if self._options.omits_thoughts else [*begun, self._delta(ThinkingDelta(text))]
+            case gen.ToolCallDelta(call_index=call) if call == 0 or not self._options.one_call:
                 return self._call(event)
             case _:
                 return []
@@ -140,12 +140,12 @@ class MessagesReply:
             return "tool_use"
         if row.reason == "stop":
             return "end_turn"
-        used_up = row.usage.completion_tokens >= self._wishes.max_tokens
+        used_up = row.usage.completion_tokens >= self._options.max_tokens
         return "max_tokens" if used_up or row.reason == "cancelled" else "model_context_window_exceeded"
 
 
 def _usage(usage: gen.Usage) -> Usage:
-    """What was computed of the prompt, and what was known: together they are all of it."""
+    """What was computed of the prompt, and what was cached: together they are all of it."""
     return Usage(
         input_tokens=usage.prompt_tokens - usage.cached_tokens,
         cache_read_input_tokens=usage.cached_tokens,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from squish.api import bodies
 from squish.api.anthropic import conversation, foreign
-from squish.api.anthropic.replies import MessagesReply, Wishes
+from squish.api.anthropic.replies import MessagesReply, ReplyOptions
 from squish.api.anthropic.requests import CountRequest, MessagesRequest
 from squish.api.dialect import Asked
 from squish.api.fields.foreign import refuse
@@ -37,13 +37,13 @@ def read_messages(body: bytes) -> Asked:
     params = sampling(given, request.max_tokens, "max_tokens", MAX_INT)
     generation = GenerationRequest(request.model, (prompt,), params, keep_alive(request.keep_alive))
     choice, thinking = request.tool_choice, request.thinking
-    wishes = Wishes(
+    options = ReplyOptions(
         request.model,
         request.max_tokens,
         one_call=bool(choice and choice.disable_parallel_tool_use),
         omits_thoughts=bool(thinking and thinking.display == "omitted"),
     )
-    return Asked(generation, MessagesReply(wishes), bool(request.stream))
+    return Asked(generation, MessagesReply(options), bool(request.stream))
 
 
 def read_count(body: bytes) -> tuple[str, ChatPrompt]:

@@ -1,7 +1,7 @@
 """Fields that a dialect knows, cannot do and refuses by name, with what to write instead. Pure.
 
 Who sends one expects it to work, whether it stands beside `model` or deeper. A field that is in no list is ignored, but
-for the objects that are nothing but a list of wishes: there every unknown name is refused.
+for the objects that are nothing but a list of options: there every unknown name is refused.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Route
-from squish.api.ollama import catalogue, changes, embedding, translate
+from squish.api.ollama import changes, embedding, models, translate
 from squish.api.ollama.embedding import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest, EmbedResponse
 from squish.api.ollama.errors import ErrorLine, error_line
 from squish.api.ollama.requests import ChatRequest, CopyRequest, GenerateRequest, NamedModel, PullRequest
@@ -123,11 +123,11 @@ OLLAMA = Dialect(
     errors=ErrorLine,
     operations=_OPERATIONS,
     routes=(
-        *_read("/", catalogue.running),
-        *_read("/api/version", catalogue.version),
-        *_read("/api/tags", catalogue.tags),
-        *_read("/api/ps", catalogue.loaded),
-        Route("POST", "/api/show", catalogue.show),
+        *_read("/", models.running),
+        *_read("/api/version", models.version),
+        *_read("/api/tags", models.tags),
+        *_read("/api/ps", models.loaded),
+        Route("POST", "/api/show", models.show),
         Route("POST", "/api/chat", _chat),
         Route("POST", "/api/generate", _generate),
         Route("POST", "/api/embed", embedding.embed),

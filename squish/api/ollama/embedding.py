@@ -98,7 +98,7 @@ def read_embeddings(body: bytes) -> EmbeddingsRequest:
 def _asked(
     request: EmbedRequest | EmbeddingsRequest, texts: list[str], field: str, dimensions: int | None, truncate: bool
 ) -> EmbeddingRequest | None:
-    """What is asked for; None for nothing but that the model is loaded. Raises InvalidInput naming the field."""
+    """What is asked for; None for only loading the model. Raises InvalidInput naming the field."""
     if not request.model.strip():
         raise InvalidInput("model must not be empty.", param="model")
     for i, text in enumerate(texts):

@@ -118,7 +118,7 @@ class LineReply:
         return [error_line(failure)]
 
     def kept(self, reason: Literal["load", "unload"]) -> Answer:
-        """The answer where nothing was asked for but that the model is loaded or unloaded."""
+        """The answer to a request that only loads or unloads the model."""
         return self._say(ending={"done_reason": reason})
 
     def _finished_calls(self, until: int) -> list[Answer]:

@@ -70,7 +70,7 @@ NamedT = TypeVar("NamedT", bound=NamedModel)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A request that asks for nothing but that a model is loaded, or with keep_alive 0 unloaded.
+    """A request that only loads a model, or with keep_alive 0 unloads it.
 
     reply: what says that it was done. keep_alive: seconds; None is the configured time.
     """

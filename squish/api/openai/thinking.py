@@ -15,13 +15,13 @@ _TYPES: Mapping[str, bool | None] = {"enabled": True, "disabled": False, "auto":
 def asked(request: ChatRequest) -> bool | None:
     """Whether to think; None leaves it to the model. Raises InvalidInput for unknown words and for contradictions."""
     found: dict[str, bool] = {}
-    for field, wish in _wishes(request):
-        if wish is None:
+    for field, switch in _switches(request):
+        if switch is None:
             continue
         for other, before in found.items():
-            if before != wish:
+            if before != switch:
                 raise InvalidInput(f"{field} and {other} contradict each other; send one of them.", param=field)
-        found[field] = wish
+        found[field] = switch
     return next(iter(found.values()), None)
 
 
@@ -38,7 +38,7 @@ def effort(request: ChatRequest) -> Effort | None:
     return found.pop() if found else None
 
 
-def _wishes(request: ChatRequest) -> Iterator[tuple[str, bool | None]]:
+def _switches(request: ChatRequest) -> Iterator[tuple[str, bool | None]]:
     yield "reasoning_effort", thinks(request.reasoning_effort, "reasoning_effort")
     yield "enable_thinking", request.enable_thinking
     yield "think", _switch(request.think, "think")

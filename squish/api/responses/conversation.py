@@ -127,7 +127,7 @@ class _Turns:
         self._done.append(Message("tool", text, tool_call_id=call, name=self._names[call]))
 
     def _given(self, parts: Sequence[InputPart], at: str) -> str:
-        """What a tool gave, as text. It is the agent that looked at an image: a refusal would end its conversation."""
+        """A tool's output, as text. Images in it are left out: refusing them would end an agent's conversation."""
         self.skipped |= dict.fromkeys(part.type for part in parts if part.type in _UNREADABLE)
         return "".join(
             f"[{part.type.removeprefix('input_')} left out: this model reads text only]"
@@ -146,7 +146,7 @@ class _Turns:
         )
 
     def _close(self) -> None:
-        """A turn of thoughts alone is none: templates show them beside a text or a call."""
+        """A turn of thoughts alone is left out: templates show them beside a text or a call."""
         if self._turn is not None and (self._turn.content or self._turn.tool_calls):
             self._done.append(self._turn)
         self._turn = None

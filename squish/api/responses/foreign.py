@@ -17,7 +17,7 @@ _WORDS = {"response_format": _FORMAT, "max_tokens": _LIMIT, "reasoning_effort": 
 
 
 def _reworded(hint: str) -> str:
-    """What to do instead, where the hint for chats names a field that this API calls otherwise."""
+    """What to do instead, where the hint for chats names a field that has another name in this API."""
     return next((words for field, words in _WORDS.items() if field in hint), hint)
 
 

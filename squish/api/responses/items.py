@@ -1,4 +1,4 @@
-"""The items of an answer while they grow, and the events that tell of each step. Pure.
+"""The items of an answer while they grow, and the events for each step. Pure.
 
 Each is begun, gets more, and is ended once.
 """
@@ -46,9 +46,9 @@ class Place:
     def done(self, item: OutputItem) -> say.Event:
         return say.ItemDone(sequence_number=self.number(), output_index=self.index, item=item)
 
-    def tell(self, event: type[EventT], **fields: object) -> EventT:
-        """An event of this item, with what it has beside its place."""
-        return event(sequence_number=self.number(), item_id=self.id, output_index=self.index, **fields)
+    def event(self, kind: type[EventT], **fields: object) -> EventT:
+        """An event of this item, with the fields that it has besides its place."""
+        return kind(sequence_number=self.number(), item_id=self.id, output_index=self.index, **fields)
 
 
 class Item(Protocol):
@@ -69,21 +69,21 @@ class Text:
     def begin(self) -> Events:
         at = self._place
         empty = OutputMessage(id=at.id, status="in_progress", content=[])
-        return [at.added(empty), at.tell(say.PartAdded, part=OutputText(""))]
+        return [at.added(empty), at.event(say.PartAdded, part=OutputText(""))]
 
     def more(self, text: str, tokens: Sequence[TokenLogprob]) -> Events:
         found = logprobs.of_chat(tokens)
         likely = found.content if found else []
         self._pieces.append(text)
         self._logprobs += likely
-        return [self._place.tell(say.TextMore, delta=text, logprobs=likely)]
+        return [self._place.event(say.TextMore, delta=text, logprobs=likely)]
 
     def end(self, status: ItemStatus) -> tuple[OutputItem, Events]:
         at, text = self._place, "".join(self._pieces)
         part = OutputText(text, logprobs=self._logprobs)
         item = OutputMessage(id=at.id, status=status, content=[part])
-        done = at.tell(say.TextDone, text=text, logprobs=self._logprobs)
-        return item, [done, at.tell(say.PartDone, part=part), at.done(item)]
+        done = at.event(say.TextDone, text=text, logprobs=self._logprobs)
+        return item, [done, at.event(say.PartDone, part=part), at.done(item)]
 
 
 class Thoughts:
@@ -99,12 +99,12 @@ class Thoughts:
         at = self._place
         added = at.added(Reasoning(id=at.id, status="in_progress"))
         if self._summary:
-            return [added, at.tell(say.SummaryAdded, part=SummaryText(""))]
-        return [added, at.tell(say.PartAdded, part=ReasoningText(""))]
+            return [added, at.event(say.SummaryAdded, part=SummaryText(""))]
+        return [added, at.event(say.PartAdded, part=ReasoningText(""))]
 
     def more(self, text: str) -> Events:
         self._pieces.append(text)
-        return [self._place.tell(say.SummaryTextMore if self._summary else say.ThoughtMore, delta=text)]
+        return [self._place.event(say.SummaryTextMore if self._summary else say.ThoughtMore, delta=text)]
 
     def end(self, status: ItemStatus) -> tuple[OutputItem, Events]:
         at, text = self._place, "".join(self._pieces)
@@ -112,11 +112,11 @@ class Thoughts:
         if self._summary:
             summary = SummaryText(text)
             item = Reasoning(id=at.id, summary=[summary], encrypted_content=seal, status=status)
-            done = [at.tell(say.SummaryTextDone, text=text), at.tell(say.SummaryDone, part=summary)]
+            done = [at.event(say.SummaryTextDone, text=text), at.event(say.SummaryDone, part=summary)]
         else:
             content = ReasoningText(text)
             item = Reasoning(id=at.id, content=[content], encrypted_content=seal, status=status)
-            done = [at.tell(say.ThoughtDone, text=text), at.tell(say.PartDone, part=content)]
+            done = [at.event(say.ThoughtDone, text=text), at.event(say.PartDone, part=content)]
         return item, [*done, at.done(item)]
 
 
@@ -134,11 +134,11 @@ class Call:
 
     def more(self, arguments: str) -> Events:
         self._pieces.append(arguments)
-        return [self._place.tell(say.ArgumentsMore, delta=arguments)] if arguments else []
+        return [self._place.event(say.ArgumentsMore, delta=arguments)] if arguments else []
 
     def end(self, status: ItemStatus) -> tuple[OutputItem, Events]:
         item = self._item(status)
-        done = self._place.tell(say.ArgumentsDone, name=item.name, arguments=item.arguments)
+        done = self._place.event(say.ArgumentsDone, name=item.name, arguments=item.arguments)
         return item, [done, self._place.done(item)]
 
     def _item(self, status: ItemStatus) -> FunctionCall:

@@ -13,7 +13,7 @@ from squish.generation import GenerationEvent, Message, ReasoningDelta, TextDelt
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ReplyOptions:
     """What a request says about how the answer is reported. one_call: of several calls, the first is the answer.
 
     summary: thoughts come as the summary. sealed: and once more as encrypted_content. names: of functions, by what the
@@ -29,9 +29,9 @@ class Wishes:
 class Output:
     """items: those that are complete. One more can be open; what is of another kind ends it."""
 
-    def __init__(self, wishes: Wishes, number: Callable[[], int]) -> None:
+    def __init__(self, options: ReplyOptions, number: Callable[[], int]) -> None:
         self.items: list[OutputItem] = []
-        self._wishes = wishes
+        self._options = options
         self._number = number
         self._open: Item | None = None
         self._calls = 0
@@ -43,7 +43,7 @@ class Output:
                 return self._think(text)
             case TextDelta(text=text) if text or event.logprobs:
                 return self._say(event)
-            case ToolCallDelta(call_index=index) if index == 0 or not self._wishes.one_call:
+            case ToolCallDelta(call_index=index) if index == 0 or not self._options.one_call:
                 return self._call(event)
             case _:
                 return []
@@ -56,7 +56,7 @@ class Output:
     def _think(self, text: str) -> Events:
         events, item = Events(), self._open
         if not isinstance(item, Thoughts):
-            item = Thoughts(self._place("rs"), summary=self._wishes.summary, sealed=self._wishes.sealed)
+            item = Thoughts(self._place("rs"), summary=self._options.summary, sealed=self._options.sealed)
             events = self._begin(item)
         return events + item.more(text)
 
@@ -71,7 +71,7 @@ class Output:
         events, item = Events(), self._open
         if not isinstance(item, Call) or event.call_index >= self._calls:
             name = event.name or ""
-            item = Call(self._place("fc"), event.id, self._wishes.names.get(name, Name(name)))
+            item = Call(self._place("fc"), event.id, self._options.names.get(name, Name(name)))
             self._calls += 1
             events = self._begin(item)
         return events + item.more(event.arguments)

@@ -20,7 +20,7 @@ from squish.api.responses.answers import (
     ResponseError,
     ResponseUsage,
 )
-from squish.api.responses.output import Output, Wishes, turn
+from squish.api.responses.output import Output, ReplyOptions, turn
 from squish.generation import (
     Accepted,
     GenerationEvent,
@@ -47,12 +47,12 @@ class ResponseReply:
 
     frames = NamedEvents()
 
-    def __init__(self, begun: Response, wishes: Wishes, keep: Keep) -> None:
+    def __init__(self, begun: Response, options: ReplyOptions, keep: Keep) -> None:
         self._begun = begun
         self._keep = keep
         self._told = False
         self._number = itertools.count().__next__
-        self._output = Output(wishes, self._number)
+        self._output = Output(options, self._number)
 
     def whole(self, rows: Sequence[Row]) -> Response:
         row = rows[0]

@@ -43,7 +43,7 @@ class InputItem(msgspec.Struct, gc=False):
 
 
 class OfferedFunction(msgspec.Struct, kw_only=True):
-    """A function that the model may call, as it is told back."""
+    """A function that the model may call, as it is sent back."""
 
     type: str = "function"
     name: str

@@ -1,4 +1,4 @@
-"""Responses that are kept, in memory and not for long, and the conversations that they ended. It knows no HTTP."""
+"""The latest responses, kept in memory, and the conversations that they ended. It knows no HTTP."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """offered: to the model. functions: as they are told back. names: by those that the model knows.
+    """offered: to the model. functions: as the response repeats them. names: by those that the model knows.
 
     skipped: types of tools that are left out.
     """

@@ -16,7 +16,7 @@ from squish.api.fields.limits import MAX_INT, keep_alive
 from squish.api.fields.sampling import sampling
 from squish.api.responses import conversation, foreign, formats, tools
 from squish.api.responses.answers import ReasoningEcho, Response, TextEcho
-from squish.api.responses.output import Wishes
+from squish.api.responses.output import ReplyOptions
 from squish.api.responses.reply import Keep, ResponseReply
 from squish.api.responses.requests import ResponsesRequest, TextFormat
 from squish.api.responses.store import ResponseStore
@@ -55,7 +55,7 @@ def read(body: bytes, store: ResponseStore) -> Asked:
     params = _sampling(request)
     generation = GenerationRequest(request.model, (prompt,), params, keep_alive(request.keep_alive))
     begun = _begun(request, params, offered)
-    reply = ResponseReply(begun, _wishes(request, offered), _keeping(store, messages, begun.store))
+    reply = ResponseReply(begun, _reply_options(request, offered), _keeping(store, messages, begun.store))
     return Asked(generation, reply, bool(request.stream), left_out=(*offered.skipped, *skipped))
 
 
@@ -67,8 +67,8 @@ def _keeping(store: ResponseStore, messages: Sequence[Message], wanted: bool) ->
     return keep
 
 
-def _wishes(request: ResponsesRequest, offered: tools.Tools) -> Wishes:
-    return Wishes(
+def _reply_options(request: ResponsesRequest, offered: tools.Tools) -> ReplyOptions:
+    return ReplyOptions(
         one_call=request.parallel_tool_calls is False,
         summary=_summary(request) is not None,
         sealed=_SEALED in (request.include or ()),

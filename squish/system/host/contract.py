@@ -55,7 +55,7 @@ class Host(Protocol):
         """How urgently the system wants memory back."""
 
     def footprint(self, pid: int) -> int | None:
-        """Bytes of memory that are there because of a process of this user; None when it has gone or is not ours."""
+        """Bytes of memory that a process of this user takes; None when it has ended or is another user's."""
 
     def peak(self) -> int:
         """The most bytes that this process had in memory."""

@@ -1,8 +1,8 @@
-"""macOS: what the kernel says through sysctl and Mach, launchd's agents, and no developer tool ever.
+"""macOS: what the kernel says through sysctl and Mach, launchd's agents, and never a developer tool.
 
 /usr/bin/g++, make and python3 are shims there that open an installation dialog where Apple's tools are missing: nothing
-here or elsewhere starts them. What the kernel tells is read through ctypes; whatever cannot be read falls back to
-psutil, or to a cautious value. None of it was run on a Mac yet: docs/macos.md says what is tested how.
+here or elsewhere starts them. The kernel's values are read through ctypes; whatever cannot be read falls back to
+psutil, or to a cautious value. None of it has been run on a Mac yet: docs/macos.md says what is tested how.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
 
 
 def sysctl(name: str) -> int | None:
-    """A whole number of the kernel's, of 4 or 8 bytes; None where it has none of this name."""
+    """An integer of the kernel's, of 4 or 8 bytes; None where it has none of this name."""
     value, size = ctypes.create_string_buffer(8), ctypes.c_size_t(8)
     try:
         failed = libc().sysctlbyname(name.encode(), value, ctypes.byref(size), None, ctypes.c_size_t(0))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from squish.api.ollama import catalogue
+from squish.api.ollama import models
 from squish.api.options import Options
 from squish.config.settings import Settings
 from squish.errors import QueueFull, WorkerDied
@@ -245,4 +245,4 @@ async def test_a_pull_of_what_is_installed_needs_no_switch(server: Server) -> No
     ],
 )
 def test_a_number_of_parameters(number: int, text: str) -> None:
-    assert catalogue.parameter_size(number) == text
+    assert models.parameter_size(number) == text
