@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from textual import on
 from textual.app import ComposeResult
@@ -24,7 +25,7 @@ from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ModelLoaded, OpenChat, SettingsChanged
-from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.screens import chat_windows
 from squish.tui.widgets.chat_panels import ChatPanels
 from squish.tui.widgets.chat_view import ChatView
 from squish.tui.widgets.keys import Keys
@@ -59,7 +60,7 @@ class ChatScreen(Screen[None]):
         yield Keys()
 
     async def on_mount(self) -> None:
-        with self._view.telling():
+        with self._view.reporting_errors():
             for latest in self._runtime.chats.recent(1):
                 self._some_chats = True
                 self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
@@ -68,7 +69,7 @@ class ChatScreen(Screen[None]):
         self._refresh()
 
     def on_unmount(self) -> None:
-        with self._view.telling():
+        with self._view.reporting_errors():
             self._chats.keep_draft(self._view.prompt.draft)
 
     @property
@@ -111,7 +112,7 @@ class ChatScreen(Screen[None]):
         except SquishError as error:
             await self._view.notice(error_content(error), "error")
             return
-        with self._view.telling():
+        with self._view.reporting_errors():
             self._shown.configure(model=manifest.id)
         self.query_one(Welcome).show_model(manifest)
         self._refresh()
@@ -128,14 +129,8 @@ class ChatScreen(Screen[None]):
         if name:
             await self._choose(name)
             return
-        from squish.tui.screens.model_picker import ModelPicker
-
-        with self._view.telling():
-            await self.app.push_screen(ModelPicker(self._model.installed(), self._shown.model), self._picked)
-
-    async def _picked(self, name: str | None) -> None:
-        if name and name != self._shown.model:
-            await self._choose(name)
+        with self._view.reporting_errors():
+            await chat_windows.pick_model(self.app, self._model.installed(), self._shown.model, self._choose)
 
     # ---- what is shown
 
@@ -168,7 +163,7 @@ class ChatScreen(Screen[None]):
 
     def _refresh_list(self) -> None:
         if self._panels.list_shown:
-            with self._view.telling():
+            with self._view.reporting_errors():
                 self._list.show(self._chats.rows(), self._shown.id)
 
     # ---- panels
@@ -197,7 +192,7 @@ class ChatScreen(Screen[None]):
     # ---- chats
 
     async def action_new_chat(self) -> None:
-        with self._view.telling():
+        with self._view.reporting_errors():
             self._chats.begin(self._view.prompt.draft)
         await self._view.show()
         self._show_params()
@@ -215,14 +210,14 @@ class ChatScreen(Screen[None]):
 
     async def open_chat(self, id: int, hit: Hit | None = None) -> None:
         """Show a chat, at what was found in it if asked for, on whatever branch that is."""
-        with self._view.telling():
+        with self._view.reporting_errors():
             found = self._chats.open(id, self._view.prompt.draft, hit.message if hit else None)
             await self._view.show(found, hit)
         self._show_params()
 
     async def action_step_chat(self, step: int) -> None:
         """The next chat of the list, or the one before it."""
-        with self._view.telling():
+        with self._view.reporting_errors():
             if (id := self._chats.neighbor(step)) is not None:
                 await self.open_chat(id)
 
@@ -236,38 +231,27 @@ class ChatScreen(Screen[None]):
         if id is None:
             self.app.notify("This chat has no name before its first message.", markup=False)
             return
-
-        def take(line: str | None) -> None:
-            if line:
-                with self._view.telling():
-                    self._runtime.chats.rename(id, line)
-                self._refresh()
-
         if title:
-            take(title)
+            self._rename(id, title)
             return
-        from squish.tui.screens.line_input import LineScreen
+        with self._view.reporting_errors():
+            known = self._runtime.chats.get(id).title
+            await chat_windows.rename(self.app, known, partial(self._rename, id))
 
-        with self._view.telling():
-            await self.app.push_screen(LineScreen("Rename chat", clean(self._runtime.chats.get(id).title)), take)
+    def _rename(self, id: int, title: str) -> None:
+        with self._view.reporting_errors():
+            self._runtime.chats.rename(id, title)
+        self._refresh()
 
     def action_delete_chat(self) -> None:
-        id = self._meant
-        if id is None:
-            return
-
-        async def take(yes: bool | None) -> None:
-            if yes:
-                await self._delete(id)
-
-        with self._view.telling():
-            title = clean(self._runtime.chats.get(id).title)
-            question = f"Delete “{title}” with all its messages? This cannot be undone."
-            self.app.push_screen(ConfirmScreen("Delete chat", question, "Delete"), take)
+        if (id := self._meant) is not None:
+            with self._view.reporting_errors():
+                title = self._runtime.chats.get(id).title
+                chat_windows.confirm_deletion(self.app, title, partial(self._delete, id))
 
     async def _delete(self, id: int) -> None:
         shown = id == self._shown.id
-        with self._view.telling():
+        with self._view.reporting_errors():
             self._view.leave(self._chats.delete(id))
         if shown:
             self._view.prompt.put(self._chats.unsent)
@@ -275,20 +259,17 @@ class ChatScreen(Screen[None]):
         self._refresh()
 
     async def action_find(self, words: str = "") -> None:
-        from squish.tui.screens.chat_search import ChatSearchScreen
+        await chat_windows.find(self.app, self._runtime.chats, words, self._open_hit)
 
-        await self.app.push_screen(ChatSearchScreen(self._runtime.chats, words), self._found)
-
-    async def _found(self, hit: Hit | None) -> None:
-        if hit:
-            await self.open_chat(hit.chat, hit)
+    async def _open_hit(self, hit: Hit) -> None:
+        await self.open_chat(hit.chat, hit)
 
     def action_export(self, name: str = "") -> None:
         """Write the branch that is shown to a file that is not there yet."""
         if self._shown.id is None:
             self.app.notify("Nothing to export yet.", markup=False)
             return
-        with self._view.telling():
+        with self._view.reporting_errors():
             path = export_file.write(self._runtime.chats, self._shown.id, name)
             self.app.notify(clean(f"Written to {path}"), markup=False)
 
@@ -296,25 +277,25 @@ class ChatScreen(Screen[None]):
 
     @on(SettingsChanged)
     def _settings_changed(self, event: SettingsChanged) -> None:
-        with self._view.telling():
+        with self._view.reporting_errors():
             self._shown.configure(settings=event.settings)
         self._view.recount()
 
     def _show_params(self) -> None:
-        with self._view.telling():
+        with self._view.reporting_errors():
             self._params.show(self._shown.settings, self._runtime.chats.presets())
 
     async def action_set(self, text: str = "") -> None:
-        await self._command(parameter_commands.set_parameter, text)
+        await self._change(parameter_commands.set_parameter, text)
 
     async def action_system(self, text: str = "") -> None:
-        await self._command(parameter_commands.set_system_prompt, text)
+        await self._change(parameter_commands.set_system_prompt, text)
 
     async def action_preset(self, text: str = "") -> None:
-        await self._command(parameter_commands.use_preset, text)
+        await self._change(parameter_commands.use_preset, text)
 
-    async def _command(self, command: parameter_commands.Command, text: str) -> None:
-        with self._view.telling():
+    async def _change(self, command: parameter_commands.Command, text: str) -> None:
+        with self._view.reporting_errors():
             outcome = command(self._shown.settings, self._runtime.chats, text)
             self._shown.configure(settings=outcome.settings)
             self._show_params()
@@ -365,7 +346,7 @@ class ChatScreen(Screen[None]):
 
     async def action_editor(self) -> None:
         """Write the draft in the user's editor; answers go on meanwhile."""
-        with self._view.telling():
+        with self._view.reporting_errors():
             written = await editor.edit(self.app, self._view.prompt.draft)
             if written is not None:
                 self._view.prompt.put(written)

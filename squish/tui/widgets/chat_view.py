@@ -65,7 +65,7 @@ class ChatView(Vertical):
     def on_mount(self) -> None:
         self._answers = AnswerTasks(self.app, self._runtime, self)
         self._show_welcome(True)
-        with self.telling():
+        with self.reporting_errors():
             self.prompt.remember(self._runtime.chats.recent_questions(REMEMBERED))
         self.run_worker(self._meter.run(), group="count", exit_on_error=False)
 
@@ -74,7 +74,7 @@ class ChatView(Vertical):
         return self._chats.shown
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def reporting_errors(self) -> Iterator[None]:
         """What goes wrong is shown in a corner of the screen, and the chat goes on."""
         try:
             yield
@@ -184,7 +184,7 @@ class ChatView(Vertical):
         before = answer.phase
         added = answer.apply(event.event)
         if answer.running:
-            with self.telling():
+            with self.reporting_errors():
                 self._chats.save(turn)
         if turn.conversation is not self._shown:
             return
@@ -202,7 +202,7 @@ class ChatView(Vertical):
         if not self._answers.ended(turn):
             return
         queued = self._chats.ended(turn, event.error)
-        with self.telling():
+        with self.reporting_errors():
             self._chats.save(turn)
         if conversation is self._shown and (view := self.transcript.view_of(turn)):
             await view.finish()
@@ -245,7 +245,7 @@ class ChatView(Vertical):
     async def regenerate(self) -> None:
         """Ask for another version of an answer."""
         if turn := self._idle_turn():
-            with self.telling():
+            with self.reporting_errors():
                 await self._rewrite(self._shown.answer_again(turn))
 
     async def go_on(self) -> None:
@@ -281,7 +281,7 @@ class ChatView(Vertical):
         if marked is None or len(versions.ids) < 2:
             return
         wanted = versions.ids[(versions.at + step) % len(versions.ids)]
-        with self.telling():
+        with self.reporting_errors():
             self._shown.show_version(wanted)
             shown = self._shown.turn_with(wanted)
             await self.transcript.show(self._shown.turns, shown)
@@ -294,7 +294,7 @@ class ChatView(Vertical):
 
     def tick(self) -> None:
         """Save what was written, and say how far it is."""
-        with self.telling():
+        with self.reporting_errors():
             self._chats.save_growing()
         turn = self._shown.running
         if turn and (view := self.transcript.view_of(turn)):

@@ -1,0 +1,63 @@
+"""The windows over a chat that ask for one thing: a model, a title, a yes, a passage. Each hands on what was chosen.
+
+They know no conversation; nothing happens where the user chooses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from textual.app import App
+
+from squish.chats.chats import Chats
+from squish.chats.messages import Hit
+from squish.models.manifest import Manifest
+from squish.text import clean
+from squish.tui.screens.confirm import ConfirmScreen
+
+
+async def pick_model(
+    app: App[Any], installed: Sequence[Manifest], current: str, then: Callable[[str], Awaitable[None]]
+) -> None:
+    """then: gets a model other than the current one."""
+    from squish.tui.screens.model_picker import ModelPicker
+
+    async def picked(name: str | None) -> None:
+        if name and name != current:
+            await then(name)
+
+    await app.push_screen(ModelPicker(installed, current), picked)
+
+
+async def rename(app: App[Any], title: str, then: Callable[[str], None]) -> None:
+    """then: gets the new title."""
+    from squish.tui.screens.line_input import LineScreen
+
+    def written(line: str | None) -> None:
+        if line:
+            then(line)
+
+    await app.push_screen(LineScreen("Rename chat", clean(title)), written)
+
+
+def confirm_deletion(app: App[Any], title: str, then: Callable[[], Awaitable[None]]) -> None:
+    """then: is called where the user says yes."""
+
+    async def answered(yes: bool | None) -> None:
+        if yes:
+            await then()
+
+    question = f"Delete “{clean(title)}” with all its messages? This cannot be undone."
+    app.push_screen(ConfirmScreen("Delete chat", question, "Delete"), answered)
+
+
+async def find(app: App[Any], chats: Chats, words: str, then: Callable[[Hit], Awaitable[None]]) -> None:
+    """then: gets what was chosen of what was found."""
+    from squish.tui.screens.chat_search import ChatSearchScreen
+
+    async def chosen(hit: Hit | None) -> None:
+        if hit:
+            await then(hit)
+
+    await app.push_screen(ChatSearchScreen(chats, words), chosen)
