@@ -120,7 +120,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class WithStatus:
     """An answer with a status of its own. A text is sent as plain text, None as nothing."""
 
     body: msgspec.Struct | str | None = None
@@ -139,7 +139,7 @@ class Pieces:
     failed: Callable[[Failure], Sequence[msgspec.Struct]]
 
 
-Outcome = Asked | Pieces | Said | msgspec.Struct
+Outcome = Asked | Pieces | WithStatus | msgspec.Struct
 
 
 class Call(Protocol):

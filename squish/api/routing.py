@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 
 from squish.api import stream
 from squish.api.answer import answer, asker
-from squish.api.dialect import Asked, Call, Dialect, Outcome, Pieces, Route, Said
+from squish.api.dialect import Asked, Call, Dialect, Outcome, Pieces, Route, WithStatus
 from squish.api.services import Services
 from squish.api.transport.application import App
 from squish.api.transport.connection import read_body
@@ -60,18 +60,18 @@ def _handler(route: Route) -> Handler:
                 case Pieces():
                     await stream.send_pieces(request, outcome)
                     return None
-                case Said():
-                    return _said(outcome)
+                case WithStatus():
+                    return _with_status(outcome)
                 case _:
                     return json_response(outcome)
 
     return handle
 
 
-def _said(said: Said) -> HTTPResponse:
-    if isinstance(said.body, msgspec.Struct):
-        return json_response(said.body, said.status)
-    return Response(said.body, status=said.status, content_type="text/plain; charset=utf-8")
+def _with_status(result: WithStatus) -> HTTPResponse:
+    if isinstance(result.body, msgspec.Struct):
+        return json_response(result.body, result.status)
+    return Response(result.body, status=result.status, content_type="text/plain; charset=utf-8")
 
 
 class _Call(Call):

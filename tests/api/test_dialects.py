@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from squish.api import bodies, dialects
-from squish.api.dialect import Asked, Call, Dialect, Frames, Pieces, Route, Row, Said
+from squish.api.dialect import Asked, Call, Dialect, Frames, Pieces, Route, Row, WithStatus
 from squish.api.errors import Failure
 from squish.api.frames import JsonLines, NamedEvents
 from squish.api.options import Options, Timing
@@ -114,13 +114,13 @@ def routes(frames: Frames) -> tuple[Route, ...]:
             call.services.runtime.store.find(call.parts["name"])
         return Piece("never")
 
-    async def remove(call: Call) -> Said:
+    async def remove(call: Call) -> WithStatus:
         wish = await call.read(lambda body: bodies.decode(body, Wish))
         call.note("removed")
-        return Said(Piece(f"{wish.say} {call.parts['name']} {call.query.get('at')}"), 202)
+        return WithStatus(Piece(f"{wish.say} {call.parts['name']} {call.query.get('at')}"), 202)
 
-    async def root(call: Call) -> Said:
-        return Said("It runs.")
+    async def root(call: Call) -> WithStatus:
+        return WithStatus("It runs.")
 
     async def progress(call: Call) -> Pieces:
         wish = await call.read(lambda body: bodies.decode(body, Wish))

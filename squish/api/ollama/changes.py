@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import AsyncGenerator
 
 from squish.api import bodies
-from squish.api.dialect import Call, Pieces, Said
+from squish.api.dialect import Call, Pieces, WithStatus
 from squish.api.errors import Failure, Refused
 from squish.api.frames import JsonLines
 from squish.api.models import check_model
@@ -51,7 +51,7 @@ async def pull(call: Call) -> Progress | Pieces:
     return [line async for line in lines][-1]
 
 
-async def copy(call: Call) -> Said:
+async def copy(call: Call) -> WithStatus:
     """POST /api/copy: a second name for a model, whose files are shared."""
     request = await call.read(lambda body: bodies.decode(body, CopyRequest))
     _require_allowed(call, "This server changes no models. Run: squish cp")
@@ -59,10 +59,10 @@ async def copy(call: Call) -> Said:
     target = _plain(request.destination)
     async with call.services.asking(request.source):
         await asyncio.to_thread(call.services.runtime.store.copy, request.source, target)
-    return Said()
+    return WithStatus()
 
 
-async def delete(call: Call) -> Said:
+async def delete(call: Call) -> WithStatus:
     """DELETE /api/delete. A model that answers somebody stays: 409."""
     _, name = await call.read(lambda body: read_named(body, NamedModel))
     _require_allowed(call, f"This server deletes nothing. Run: squish rm {name}")
@@ -73,7 +73,7 @@ async def delete(call: Call) -> Said:
         raise Refused(409, "model_in_use", f"{id} is answering requests. Try again when they have ended.")
     await runtime.sessions.unload(id)
     await asyncio.to_thread(runtime.store.remove, id)
-    return Said()
+    return WithStatus()
 
 
 def progress(event: events.PullEvent, name: str) -> Progress | None:

@@ -19,7 +19,7 @@ from squish.api.ollama.responses import (
     ShownModel,
     Version,
 )
-from squish.api.ollama.translate import Kept
+from squish.api.ollama.translate import LoadRequest
 from squish.api.operation import Operation
 
 
@@ -31,19 +31,19 @@ async def _generate(call: Call) -> Asked | Answer:
     return await _answer(call, translate.read_generate)
 
 
-async def _answer(call: Call, read: Callable[[bytes], Asked | Kept]) -> Asked | Answer:
+async def _answer(call: Call, read: Callable[[bytes], Asked | LoadRequest]) -> Asked | Answer:
     asked = await call.read(read)
-    return await _keep(call, asked) if isinstance(asked, Kept) else asked
+    return await _load(call, asked) if isinstance(asked, LoadRequest) else asked
 
 
-async def _keep(call: Call, kept: Kept) -> Answer:
-    """Load a model, or with a keep_alive of 0 unload it, which waits for nobody."""
+async def _load(call: Call, asked: LoadRequest) -> Answer:
+    """Load a model, or with a keep_alive of 0 unload it, when its requests have ended."""
     sessions = call.services.runtime.sessions
-    async with call.services.asking(kept.model):
-        if kept.keep_alive != 0:
-            await sessions.load(kept.model)
-        sessions.keep(kept.model, kept.keep_alive)
-    return kept.reply.kept("unload" if kept.keep_alive == 0 else "load")
+    async with call.services.asking(asked.model):
+        if asked.keep_alive != 0:
+            await sessions.load(asked.model)
+        sessions.keep(asked.model, asked.keep_alive)
+    return asked.reply.kept("unload" if asked.keep_alive == 0 else "load")
 
 
 def _read(path: str, handle: Callable[[Call], Awaitable[Outcome]]) -> tuple[Route, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from squish.api.dialect import Call, Said
+from squish.api.dialect import Call, WithStatus
 from squish.api.ollama.requests import NamedModel
 from squish.api.ollama.responses import (
     Details,
@@ -46,9 +46,9 @@ _KEYS: Mapping[str, str] = {
 """What Ollama tells of a model, and what config.json calls it."""
 
 
-async def running(call: Call) -> Said:
+async def running(call: Call) -> WithStatus:
     """GET /: what programs look for that want to know whether Ollama runs."""
-    return Said("Ollama is running")
+    return WithStatus("Ollama is running")
 
 
 async def version(call: Call) -> Version:

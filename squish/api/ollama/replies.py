@@ -40,7 +40,7 @@ from squish.generation import (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LineContent:
     """What one line says. ending: what only the last line has."""
 
     text: str = ""
@@ -50,28 +50,32 @@ class Said:
     ending: dict[str, Any] = field(default_factory=dict)
 
 
-Line = Callable[[str, Said], Answer]
+Line = Callable[[str, LineContent], Answer]
 
 
-def chat_line(model: str, said: Said) -> ChatResponse:
+def chat_line(model: str, content: LineContent) -> ChatResponse:
     """A line of POST /api/chat."""
     message = AnswerMessage(
-        content=said.text, thinking=said.thinking or UNSET, tool_calls=list(said.calls) if said.calls else UNSET
+        content=content.text,
+        thinking=content.thinking or UNSET,
+        tool_calls=list(content.calls) if content.calls else UNSET,
     )
-    return ChatResponse(model=model, message=message, **_in_common(said))
+    return ChatResponse(model=model, message=message, **_in_common(content))
 
 
-def text_line(model: str, said: Said) -> GenerateResponse:
+def text_line(model: str, content: LineContent) -> GenerateResponse:
     """A line of POST /api/generate."""
-    return GenerateResponse(model=model, response=said.text, thinking=said.thinking or UNSET, **_in_common(said))
+    return GenerateResponse(
+        model=model, response=content.text, thinking=content.thinking or UNSET, **_in_common(content)
+    )
 
 
-def _in_common(said: Said) -> dict[str, Any]:
+def _in_common(content: LineContent) -> dict[str, Any]:
     return {
         "created_at": datetime.now(UTC),
-        "done": bool(said.ending),
-        "logprobs": _logprobs(said.logprobs),
-        **said.ending,
+        "done": bool(content.ending),
+        "logprobs": _logprobs(content.logprobs),
+        **content.ending,
     }
 
 
@@ -91,7 +95,7 @@ class LineReply:
         row = rows[0]
         whole, rest = _complete(row.tool_calls, 0)
         ending = self._ending(row.reason, row.usage, row.timings)
-        return self._line(self._model, Said(row.text + rest, row.reasoning, whole, row.logprobs, ending))
+        return self._line(self._model, LineContent(row.text + rest, row.reasoning, whole, row.logprobs, ending))
 
     def chunks(self, event: GenerationEvent) -> Sequence[Answer]:
         match event:
@@ -128,7 +132,7 @@ class LineReply:
         return [self._say(text=rest, calls=calls)] if calls or rest else []
 
     def _say(self, **said: Any) -> Answer:
-        return self._line(self._model, Said(**said))
+        return self._line(self._model, LineContent(**said))
 
     def _ending(self, reason: FinishReason, usage: Usage, timings: Timings) -> dict[str, Any]:
         return {

@@ -69,7 +69,7 @@ NamedT = TypeVar("NamedT", bound=NamedModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LoadRequest:
     """A request that only loads a model, or with keep_alive 0 unloads it.
 
     reply: what says that it was done. keep_alive: seconds; None is the configured time.
@@ -80,16 +80,16 @@ class Kept:
     reply: LineReply
 
 
-def read_chat(body: bytes) -> Asked | Kept:
+def read_chat(body: bytes) -> Asked | LoadRequest:
     """A body of POST /api/chat. Raises InvalidInput naming the field."""
     request = _decode(body, ChatRequest, _CHAT)
     reply = LineReply(request.model, chat_line)
     if not request.messages:
-        return _kept(request, reply)
+        return _load_request(request, reply)
     return _asked(request, conversation.chat_prompt(request), reply)
 
 
-def read_generate(body: bytes) -> Asked | Kept:
+def read_generate(body: bytes) -> Asked | LoadRequest:
     """A body of POST /api/generate. Raises InvalidInput naming the field."""
     request = _decode(body, GenerateRequest, _GENERATE)
     if request.raw and request.system:
@@ -97,7 +97,7 @@ def read_generate(body: bytes) -> Asked | Kept:
         raise InvalidInput(message, hint="Leave out one of them.", param="system")
     reply = LineReply(request.model, text_line)
     if not request.prompt:
-        return _kept(request, reply)
+        return _load_request(request, reply)
     prompt: Prompt = TextPrompt(request.prompt) if request.raw else conversation.text_prompt(request)
     return _asked(request, prompt, reply)
 
@@ -119,8 +119,8 @@ def _decode(body: bytes, kind: type[RequestT], level: Level) -> RequestT:
     return request
 
 
-def _kept(request: CommonRequest, reply: LineReply) -> Kept:
-    return Kept(request.model, limits.keep_alive(request.keep_alive), reply)
+def _load_request(request: CommonRequest, reply: LineReply) -> LoadRequest:
+    return LoadRequest(request.model, limits.keep_alive(request.keep_alive), reply)
 
 
 def _asked(request: CommonRequest, prompt: Prompt, reply: LineReply) -> Asked:

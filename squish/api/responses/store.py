@@ -15,7 +15,7 @@ MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredResponse:
     """messages: the whole conversation without instructions, the answer included. size: bytes of all this as JSON."""
 
     response: Response
@@ -29,7 +29,7 @@ class ResponseStore:
     def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, StoredResponse] = {}
         self._bytes = 0
 
     def keep(self, response: Response, messages: tuple[Message, ...]) -> None:
@@ -37,12 +37,12 @@ class ResponseStore:
         size = len(msgspec.json.encode(response)) + len(msgspec.json.encode(messages))
         if size > self._most_bytes:
             return
-        self._kept[response.id] = Kept(response, messages, size)
+        self._kept[response.id] = StoredResponse(response, messages, size)
         self._bytes += size
         while len(self._kept) > self._most or self._bytes > self._most_bytes:
             self.delete(next(iter(self._kept)))
 
-    def find(self, id: str) -> Kept | None:
+    def find(self, id: str) -> StoredResponse | None:
         return self._kept.get(id)
 
     def delete(self, id: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from squish.api.dialect import Asked
 from squish.api.ollama import translate
 from squish.api.ollama.requests import NamedModel
-from squish.api.ollama.translate import Kept
+from squish.api.ollama.translate import LoadRequest
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, GenerationRequest, Message, SamplingParams, TextPrompt, ToolCall
 
@@ -19,7 +19,7 @@ CALL = {"function": {"name": "weather", "arguments": {"city": "Paris"}}}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
-def read(path: str, fields: dict[str, Any]) -> Asked | Kept:
+def read(path: str, fields: dict[str, Any]) -> Asked | LoadRequest:
     reader = translate.read_chat if path == "chat" else translate.read_generate
     return reader(json.dumps({"model": "m"} | fields).encode())
 
@@ -146,7 +146,7 @@ def test_nothing_to_answer_loads_or_unloads(path: str, given: object, seconds: f
     empties: list[dict[str, Any]] = [{}, {"messages": []} if path == "chat" else {"prompt": ""}]
     for empty in empties:
         kept = read(path, {"keep_alive": given} | empty)
-        assert isinstance(kept, Kept)
+        assert isinstance(kept, LoadRequest)
         assert (kept.model, kept.keep_alive) == ("m", seconds)
 
 
