@@ -112,6 +112,46 @@ def test_files_are_put_in_their_places_by_one_function() -> None:
     assert {str(path.relative_to(PACKAGE)) for path in FILES if renames(path)} == RENAMES | {"files.py"}
 
 
+# Besides worker/cpu: what mlx-lm reads of config.json, and the limit of wired memory that it would set.
+REPLACES_MLX = {"worker/model_files.py", "worker/memory.py"}
+
+
+def replaces_mlx(path: Path) -> bool:
+    """Whether a module sets a name of MLX or mlx-lm, as `mx.fast.rope = rope` does."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    theirs = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in imports
+        for alias in node.names
+        if (getattr(node, "module", None) or alias.name).startswith("mlx")
+    }
+
+    def is_theirs(value: ast.expr | None) -> bool:
+        if isinstance(value, ast.Call) and "import_module" in ast.unparse(value.func):
+            return "mlx" in ast.unparse(value)
+        while isinstance(value, ast.Attribute):
+            value = value.value
+        return isinstance(value, ast.Name) and value.id in theirs
+
+    assigned = [
+        (target, node.value)
+        for node in nodes
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    theirs |= {target.id for target, value in assigned if isinstance(target, ast.Name) and is_theirs(value)}
+    return any(isinstance(target, ast.Attribute) and is_theirs(target) for target, _ in assigned)
+
+
+def test_what_replaces_parts_of_mlx_is_known_and_documented() -> None:
+    found = {path.relative_to(PACKAGE).as_posix() for path in FILES if replaces_mlx(path)}
+    assert {name for name in found if not name.startswith("worker/cpu/")} == REPLACES_MLX
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8").partition("## What is replaced in MLX")[2]
+    assert [name for name in found if f"`{name.removeprefix('worker/') if 'cpu/' in name else name}`" not in page] == []
+    assert {"worker/cpu/functions.py", "worker/cpu/attention.py", "worker/cpu/rotary.py"} <= found
+
+
 # Words that a native speaker would not write. "There is no …" is English; "x is no file" is not.
 ODD = re.compile(r"(?<!there )\bis no [a-z]+\b|\bmend(s|ed|ing)?\b|\bfor ever\b", re.IGNORECASE)
 PAGES = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]

@@ -59,8 +59,8 @@ def is_model_file(name: str) -> bool:
 
     It lies at the top, or is of a step by which an embedding model makes vectors: 2_Dense/model.safetensors.
     """
-    folder, _, file = name.rpartition("/")
-    if folder:
+    folder, slash, file = name.rpartition("/")
+    if slash:
         return is_folder(folder) and file in _OF_STEPS
     return not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _TAKEN)
 

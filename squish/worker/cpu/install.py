@@ -1,7 +1,7 @@
 """Owns what is replaced in MLX where a model computes on a CPU: `prepare`, `install`, `prepare_model`, in this order.
 
-docs/architecture.md has the table of what is replaced, why, and how it is tested. On a GPU nothing is. Nobody else
-calls the parts.
+docs/architecture.md has the table of what is replaced, why, and how it is tested. On a GPU nothing of MLX is.
+Nobody else calls the parts.
 """
 
 from __future__ import annotations
