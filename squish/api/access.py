@@ -1,4 +1,4 @@
-"""What happens to every request before its handler and after its answer: its id, CORS, and who may ask.
+"""What happens to every request before its handler and after its answer: its id, CORS, and access.
 
 The rules are auth.py's and cors.py's; this module only puts them in order.
 """
@@ -34,7 +34,7 @@ async def _identify(request: Request) -> None:
 
 
 async def _preflight(request: AnyRequest) -> HTTPResponse | None:
-    """The answer to a browser that asks whether it may ask. Raises Refused (403), which says how it could."""
+    """The answer to a browser's preflight request. Raises Refused (403), which says how it could."""
     asked = request.headers.getone("access-control-request-method", None)
     origin = request.headers.getone("origin", None)
     if request.method != "OPTIONS" or request.stands_in or asked is None or origin is None:

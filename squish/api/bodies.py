@@ -65,7 +65,7 @@ def _misfit(reason: str) -> InvalidInput:
 
 
 def _malformed(body: bytes, reason: str) -> InvalidInput:
-    """What is wrong with a text that is not JSON, and where: Python's reader takes more and tells more."""
+    """What is wrong with a text that is not JSON, and where: Python's parser accepts more and reports more."""
     try:
         value = json.loads(body, parse_constant=_NoNumber)
     except json.JSONDecodeError as error:

@@ -129,7 +129,7 @@ class WithStatus:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """An answer that comes bit by bit, as a progress does. failed: what is said when it breaks off.
+    """An answer sent piece by piece, such as progress. failed: what is sent when it breaks off.
 
     No header is sent before the first item is there: what fails until then has a status.
     """
@@ -164,7 +164,7 @@ class Call(Protocol):
 class Route:
     """What else than an answer can be asked for, or an answer that is more than its body.
 
-    path: as Sanic writes it, with `<name>` for a part and `<name:path>` for the rest. handle: gives what to send; what
+    path: in Sanic's notation, with `<name>` for a part and `<name:path>` for the rest. handle: gives what to send; what
     it raises (SquishError, Refused) is worded by the dialect.
     """
 

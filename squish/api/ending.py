@@ -1,4 +1,4 @@
-"""How a server that ends breaks off what it is still answering: with a last word, not with a reset connection."""
+"""How a server that stops ends the answers in flight: with an error, not with a reset connection."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Metrics:
 
 
 class _Models(Collector):
-    """Gauges that are read at the moment they are asked for."""
+    """Gauges that are read on request."""
 
     def __init__(self, models: HasStatus) -> None:
         self._models = models

@@ -149,7 +149,7 @@ def _ref(struct: type[msgspec.Struct], dialect: Dialect) -> dict[str, str]:
 
 
 def _plain(schema: Any) -> Any:
-    """A schema without what says nothing: titles, empty descriptions and `default: null`, which means absent here."""
+    """A schema without what says nothing: titles, empty descriptions and `default: null`, which here means absent."""
     if isinstance(schema, list):
         return [_plain(each) for each in schema]
     if not isinstance(schema, dict):

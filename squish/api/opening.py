@@ -1,4 +1,4 @@
-"""The moment from which a server answers: what it was started with is loaded, or it ends. It knows no models."""
+"""When a server begins to answer: once the model that it was started with is loaded, or it ends. It knows no models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Opening:
         self._decided.set()
 
     def close(self, reason: str) -> None:
-        """Refuse who waits and who comes; nothing once it is open, or closed already."""
+        """Refuse requests that wait and those to come; does nothing once it is open or closed."""
         if not self._decided.is_set():
             self._reason = reason
             self._decided.set()

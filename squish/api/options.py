@@ -1,4 +1,4 @@
-"""What can be chosen about one server: its address, who may use it from a browser, how long it waits for whom."""
+"""What can be chosen about one server: its address, who may use it from a browser, its timeouts."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Shutdown:
     drain: float = DRAIN
 
     def ask(self) -> bool:
-        """End gently; asked once more, at once. Whether this was the first time."""
+        """End gently; asked a second time, end at once. Returns whether this was the first time."""
         first = not self.gently.is_set()
         (self.gently if first else self.at_once).set()
         return first
@@ -115,7 +115,7 @@ async def _bind(app: App, host: str, port: int, connections: set[Connection]) ->
 
 
 async def _end(connections: set[Connection], stop: Shutdown, ending: Ending) -> None:
-    """Let requests in flight end for a while, break them off with a last word, and cut off who does not read that.
+    """Let requests in flight end for a while, break them off with an error, and cut off clients that do not read it.
 
     Returns when the handlers have let go.
     """

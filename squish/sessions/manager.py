@@ -140,7 +140,7 @@ class SessionManager:
         return self._log.snapshot()
 
     def cancel(self, request: int) -> None:
-        """Ask for the end of a request of `activity`; what was generated stays with who asked."""
+        """Ask for the end of a request of `activity`; what was generated so far stays."""
         self._log.cancel(request)
 
     def status(self) -> list[ModelStatus]:

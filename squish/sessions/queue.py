@@ -63,14 +63,14 @@ class RequestQueue:
         return next((number for number, running in self.running.items() if running is work), None)
 
     def announce_positions(self) -> None:
-        """Let everyone who waits know how many are in front."""
+        """Tell each waiting request its position."""
         for position, work in enumerate(self._waiting, 1):
             work.put(Queued(position))
 
     def requeue_unheard(self) -> bool:
-        """Requests of which a dead worker has said nothing wait again, in front; whether there were any.
+        """Requests that a dead worker had not begun wait again, in front; returns whether there were any.
 
-        Each does so once: the worker may have been dead before it was sent.
+        Each is sent again once: the worker may have died before it arrived.
         """
         unheard = [each for each in self.running.items() if not each[1].heard and each[1].attempts < ATTEMPTS]
         for number, work in reversed(unheard):

@@ -1,4 +1,4 @@
-"""What to do about an error, for somebody who sits before the screens: keys where the command line names commands."""
+"""What to do about an error, for somebody who uses the screens: keys where the command line names commands."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The API as the app runs it: on the app's own session manager and event loop, started and stopped from a screen.
 
-Who serves is handed in, so that nothing here imports a web framework. It keeps the tail of the log. Knows no widget.
+The server is handed in, so that nothing here imports a web framework. It keeps the tail of the log. Knows no widget.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ApiServer:
         return f"api:{self.port} on" if self.state == "on" else "api failed" if self.state == "failed" else ""
 
     def start(self) -> None:
-        """Start unless it runs; `state` tells how it goes."""
+        """Start unless it runs; `state` says how far it is."""
         if self._serve is None or self.state in ("starting", "on", "stopping"):
             return
         self.state, self.error, self.url = "starting", None, ""

@@ -111,9 +111,9 @@ class SquishApp(App[None], inherit_bindings=False):
         await self.server.close()
 
     def _pin_again(self) -> None:
-        """What was pinned stays in memory once it is loaded; that it is loaded is for who asks it."""
+        """What was pinned stays in memory once it is loaded; this loads nothing."""
         for id in preferences.pinned(self._runtime.settings):
-            with suppress(SquishError):  # it was deleted since, or is damaged, of which the models screen tells
+            with suppress(SquishError):  # it was deleted since, or is damaged, which the models screen shows
                 self._runtime.sessions.pin(id, True)
 
     def _theme_chosen(self, theme: Theme) -> None:
@@ -210,13 +210,13 @@ class SquishApp(App[None], inherit_bindings=False):
             self.notify(f"{clean(transfer.id)} is installed. F4 enter chats with it.", markup=False)
 
     def _show_background_work(self) -> None:
-        """Tell the strip of the screen that is on what goes on behind it."""
+        """Show background work in the status strip of the current screen."""
         strips = [strip for screen in self.screen_stack for strip in screen.query(StatusStrip)]
         for strip in strips:  # also below a window
             strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
 
     def notify(self, message: str, **options: Any) -> None:
-        """Say something in a corner; what stands there already is not said twice."""
+        """Show a message in a corner; one that is there already is not shown twice."""
         if not any(each.message == message for each in self._notifications):
             super().notify(message, **options)
 

@@ -30,7 +30,7 @@ def local_program(environment: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 async def put(text: str, otherwise: Callable[[str], None]) -> None:
-    """Put text on the clipboard; where no program takes it, the terminal is asked: otherwise."""
+    """Put text on the clipboard. otherwise: takes it where there is no program for that, as the terminal may."""
     program = local_program(os.environ)
     if program is None or not await fill(program, text):
         otherwise(text)

@@ -1,4 +1,4 @@
-"""What is said of an error that nobody foresaw: the screen stays, and its message never holds what the error held."""
+"""What is shown for an unforeseen error: the screen stays, and the message never repeats the error's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading a model ahead of its first question, and what is worth telling when it does not come. Knows no widget."""
+"""Loading a model ahead of its first question, and what to say when it fails. Knows no widget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from squish.tui.faults import fault
 async def load(sessions: SessionManager, model: str) -> SquishError | None:
     """Load a model and wait for it; why it failed, or None when it is there or was given up by the user himself.
 
-    Who unloads or deletes a model that is still loading learns of that, and not of a fault.
+    A model that is unloaded or deleted while it loads is not a fault.
     """
     try:
         await sessions.load(model)

@@ -1,4 +1,4 @@
-"""What background work tells the screens. Workers only post these; the handlers own the state."""
+"""Messages from background work to the screens. Workers only post these; the handlers own the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the status strip says of a conversation: its answer first, otherwise the state of its model. Changes nothing."""
+"""What the status strip says about a conversation: its answer, or else the state of its model. Changes nothing."""
 
 from __future__ import annotations
 

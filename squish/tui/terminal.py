@@ -28,7 +28,7 @@ _PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
 
 @contextmanager
 def guarded_stderr(log: Path) -> Iterator[None]:
-    """Send what is written to descriptor 2 to `log`, which is started afresh; the one before it stays beside it.
+    """Send what is written to descriptor 2 to `log`, which starts empty; the previous one stays beside it.
 
     The null device takes its place when it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a field beyond its type."""
+"""What the OpenAPI document says about a field besides its type."""
 
 from __future__ import annotations
 

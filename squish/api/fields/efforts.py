@@ -1,4 +1,4 @@
-"""The words for how much to think. Pure."""
+"""The names of the degrees of thinking. Pure."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _goes_on(request: ChatRequest, last: Message) -> bool:
 
 
 def _demanded(request: ChatRequest) -> str | None:
-    """The field that demands to go on with the last message, if one does."""
+    """The field that asks to continue the last message, if one does."""
     marked = None
     for i, message in enumerate(request.messages):
         for field in ("prefix", "partial"):
@@ -113,7 +113,7 @@ def _demanded(request: ChatRequest) -> str | None:
 
 
 def _without_last(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """To go on with nothing is to begin."""
+    """Continuing an empty answer is beginning one."""
     at = f"messages[{len(messages) - 1}]"
     if len(messages) == 1:
         raise InvalidInput(f"{at}.content is empty, and there is no other message.", param=f"{at}.content")

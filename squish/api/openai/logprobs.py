@@ -10,7 +10,7 @@ from squish.generation import TokenLogprob
 
 
 def of_chat(tokens: Sequence[TokenLogprob]) -> ChatLogprobs | None:
-    """None where there are none, which is where nobody asked for them."""
+    """None where nobody asked for them."""
     if not tokens:
         return None
     return ChatLogprobs(

@@ -198,5 +198,5 @@ def _call_delta(event: ToolCallDelta) -> CallDelta:
 
 
 def reason_of(reason: generation.FinishReason) -> FinishReason:
-    """OpenAI has no word for an answer that was cancelled; cut short is what it is."""
+    """OpenAI has no word for a cancelled answer; it counts as cut short."""
     return "length" if reason == "cancelled" else reason

@@ -26,7 +26,7 @@ def asked(request: ChatRequest) -> bool | None:
 
 
 def effort(request: ChatRequest) -> Effort | None:
-    """How much to think, where a degree is asked for. Raises InvalidInput for two of them."""
+    """How much to think, where a request says so. Raises InvalidInput for contradictions."""
     asked_for = [request.reasoning_effort, request.think, request.thinking, request.reasoning]
     if isinstance(request.reasoning, ReasoningSwitch):
         asked_for.append(request.reasoning.effort)
