@@ -101,6 +101,15 @@ async def test_a_request_to_a_worker_that_was_killed_while_idle_goes_to_a_new_on
         assert sum("ended by SIGKILL" in message for message in caplog.messages) == 1
 
 
+async def test_the_time_until_a_model_is_unloaded_ends_with_its_worker(runtime: Runtime) -> None:
+    """Otherwise the worker after it would be unloaded in the middle of its load."""
+    await runtime.sessions.load(MODEL)
+    os.kill(runtime.sessions.status()[0].pid or 0, signal.SIGKILL)
+    while runtime.sessions.status()[0].state != "failed":
+        await asyncio.sleep(0)
+    assert runtime.sessions.status()[0].unloads_in == runtime.settings.keep_alive
+
+
 async def test_a_request_whose_worker_dies_twice_fails(runtime: Runtime) -> None:
     await runtime.sessions.load(MODEL)
     pids = {runtime.sessions.status()[0].pid or 0}
