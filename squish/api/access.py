@@ -59,7 +59,8 @@ async def _check(request: AnyRequest) -> None:
 
 
 async def _mark(request: Request, response: BaseHTTPResponse) -> None:
-    id, id_header = getattr(request.ctx, "id", "-"), dialects.of(request.path).id_header
+    id = getattr(request.ctx, "id", "-")
+    id_header = dialects.spoken(request.path, request.headers).id_header
     response.headers["x-request-id"] = id
     if id_header:
         response.headers[id_header] = id

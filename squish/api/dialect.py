@@ -180,7 +180,8 @@ class Dialect:
     answers: paths to which bodies are posted that ask for an answer, and what such a body asks for (InvalidInput naming
     the field otherwise). error: a failure and the request's id as JSON; errors: the Struct that it gives. routes:
     everything else that it has. operations: all of it, for the OpenAPI document. id_header: has the request's id beside
-    X-Request-Id.
+    X-Request-Id. mark: a header that only its clients send; it decides at paths that no dialect has for itself, such
+    as /v1/models.
     """
 
     name: str
@@ -192,3 +193,4 @@ class Dialect:
     operations: tuple[Operation, ...] = ()
     routes: tuple[Route, ...] = ()
     id_header: str | None = None
+    mark: str | None = None

@@ -1,6 +1,8 @@
-"""The dialects that the server speaks, and which of them a path belongs to."""
+"""The dialects that the server speaks, and which of them a request belongs to."""
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 from squish.api.anthropic.dialect import ANTHROPIC
 from squish.api.dialect import Dialect
@@ -21,3 +23,12 @@ def of(path: str) -> Dialect:
         if path == prefix or path.startswith(f"{prefix}/")
     ]
     return max(fitting, key=lambda found: found[:2])[2] if fitting else DIALECTS[0]
+
+
+def spoken(path: str, headers: Container[str]) -> Dialect:
+    """The dialect in which a client that asks here is answered: its path's, or at a path that several share, or that
+    is not there, the one whose header it sends."""
+    found = of(path)
+    if found is DIALECTS[0] and not any(each.path == path for each in found.operations if each.method == "POST"):
+        return next((each for each in DIALECTS if each.mark and each.mark in headers), found)
+    return found

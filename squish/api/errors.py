@@ -65,6 +65,12 @@ class Failure:
     param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def in_words(self) -> str:
+        """The message with the field at fault, for dialects that have no place for its name."""
+        named = not self.param or self.param in self.message or self.code == "context_length_exceeded"
+        return self.message if named or self.status != 400 else f"{self.param}: {self.message}"
+
 
 def to_failure(exception: BaseException) -> Failure:
     """What a client learns about an exception; of an unexpected one, nothing."""

@@ -68,6 +68,8 @@ def test_every_other_field_is_taken_over() -> None:
         ({"input_type": "query"}, "input_type"),
         ({"truncate_prompt_tokens": 8}, "truncate_prompt_tokens"),
         ({"stream": True}, "stream"),
+        ({"normalize": False}, "normalize"),
+        ({"add_special_tokens": False}, "add_special_tokens"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_field(fields: dict[str, Any], param: str) -> None:

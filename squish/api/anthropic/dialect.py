@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squish.api.anthropic import translate
+from squish.api.anthropic import models, translate
 from squish.api.anthropic.answers import EVENTS, Message, TokensCount
 from squish.api.anthropic.errors import ErrorEvent, error_body
 from squish.api.anthropic.requests import CountRequest, MessagesRequest
@@ -45,4 +45,5 @@ ANTHROPIC = Dialect(
     operations=_OPERATIONS,
     routes=(Route("POST", _COUNT, count_tokens),),
     id_header="request-id",
+    mark=models.HEADER,
 )

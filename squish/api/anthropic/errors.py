@@ -33,7 +33,7 @@ class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
 
 def error_body(failure: Failure, request_id: str | None = None) -> ErrorEvent:
     """In a stream the id of the request stands in its header alone."""
-    message = failure.message
+    message = failure.in_words
     if failure.code == "context_length_exceeded":
         message = f"{_TOO_LONG}{message}"
     return ErrorEvent(ErrorDetail(_type(failure), message), request_id)

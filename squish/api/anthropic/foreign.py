@@ -44,6 +44,7 @@ _INSTEAD: Mapping[str, str] = {
         (
             "n", "best_of", "logprobs", "top_logprobs", "logit_bias", "min_p", "frequency_penalty", "presence_penalty",
             "repetition_penalty", "regex", "grammar", "guided_json",
+            "continue_final_message",
         ),
         _CHAT,
     ),
@@ -72,6 +73,7 @@ _HARMLESS: Mapping[str, tuple[bytes, ...]] = {
     "n": (b"null", b"1"),
     "allowed_callers": (b"null", b"[]", b'["direct"]'),
     "logprobs": (b"null", b"false"),
+    "parallel_tool_calls": (b"null", b"true"),
     **dict.fromkeys(("think", "enable_thinking", "reasoning"), (b"null",)),
 }
 

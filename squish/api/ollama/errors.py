@@ -24,7 +24,7 @@ class ErrorLine(msgspec.Struct, frozen=True):
 
 def error_line(failure: Failure, request_id: str = "") -> ErrorLine:
     """Programs look for "not found" where a model is missing; Ollama says the request's id nowhere."""
-    message = failure.message
+    message = failure.in_words
     for advice, here in _HERE.items():
         message = message.replace(advice, here)
     return ErrorLine(f"model not found: {message}" if failure.code == "model_not_found" else message)

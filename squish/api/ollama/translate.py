@@ -15,54 +15,11 @@ from squish.api.dialect import Asked
 from squish.api.fields import foreign, limits
 from squish.api.fields.foreign import Level
 from squish.api.ollama import conversation, options
+from squish.api.ollama.foreign import CHAT, GENERATE
 from squish.api.ollama.replies import LineReply, chat_line, text_line
 from squish.api.ollama.requests import ChatRequest, CommonRequest, GenerateRequest, NamedModel
 from squish.errors import InvalidInput
 from squish.generation import GenerationRequest, Prompt, TextPrompt
-
-_NOTHING = "Leave it out."
-_BESIDE = "Write it in options."
-_IN_OPTIONS = (
-    "temperature", "top_p", "top_k", "min_p", "seed", "stop", "num_predict", "num_ctx", "repeat_penalty",
-    "presence_penalty", "frequency_penalty",
-)  # fmt: skip
-_LIMIT = "Use num_predict."
-_OPTIONS = Level(
-    {
-        **dict.fromkeys(("max_tokens", "n_predict", "max_new_tokens", "max_completion_tokens"), _LIMIT),
-        "repetition_penalty": "Use repeat_penalty.",
-        "logit_bias": "Use POST /v1/chat/completions, which has it.",
-        **dict.fromkeys(("grammar", "json_schema", "response_format"), "Use format."),
-        **dict.fromkeys(("dry_multiplier", "xtc_probability", "dynatemp_range", "top_n_sigma"), _NOTHING),
-        "stop_sequences": "Use stop.",
-    }
-)
-_COMMON = {
-    **dict.fromkeys(_IN_OPTIONS, _BESIDE),
-    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "Use num_predict in options."),
-    "response_format": "Use format.",
-    "reasoning_effort": "Use think.",
-    "_debug_render_only": _NOTHING,
-}
-_CHAT = Level(
-    _COMMON | {"prompt": "Use messages, or POST /api/generate.", "system": "Send it as the first of messages."}
-    | {"tool_choice": "Use POST /v1/chat/completions, which has it.", "images": "Only text is understood."},
-    {"options": _OPTIONS},
-    harmless={"tool_choice": (b"null", b'"auto"')},
-)  # fmt: skip
-_GENERATE = Level(
-    _COMMON
-    | {
-        "messages": "Use POST /api/chat.",
-        "tools": "Use POST /api/chat.",
-        "suffix": 'Send the text with the model\'s own marks and "raw": true.',
-        "template": 'The model\'s own chat template is used. Send finished text with "raw": true.',
-        "context": "Send the whole conversation to POST /api/chat.",
-        "images": "Only text is understood.",
-        **dict.fromkeys(("width", "height", "steps"), "Only text is made."),
-    },
-    {"options": _OPTIONS},
-)
 
 RequestT = TypeVar("RequestT", bound=CommonRequest)
 NamedT = TypeVar("NamedT", bound=NamedModel)
@@ -82,7 +39,7 @@ class LoadRequest:
 
 def read_chat(body: bytes) -> Asked | LoadRequest:
     """A body of POST /api/chat. Raises InvalidInput naming the field."""
-    request = _decode(body, ChatRequest, _CHAT)
+    request = _decode(body, ChatRequest, CHAT)
     reply = LineReply(request.model, chat_line)
     if not request.messages:
         return _load_request(request, reply)
@@ -91,7 +48,7 @@ def read_chat(body: bytes) -> Asked | LoadRequest:
 
 def read_generate(body: bytes) -> Asked | LoadRequest:
     """A body of POST /api/generate. Raises InvalidInput naming the field."""
-    request = _decode(body, GenerateRequest, _GENERATE)
+    request = _decode(body, GenerateRequest, GENERATE)
     if request.raw and request.system:
         message = "raw sends the prompt as it is, so there is no place for system."
         raise InvalidInput(message, hint="Leave out one of them.", param="system")

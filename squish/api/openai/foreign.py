@@ -243,6 +243,7 @@ COMPLETION = Level(
 
 _NAMED_PROMPT = "Use prompt_name, with one of the model's own prompts, or write it into input."
 _TRUNCATE = "Use truncate: true."
+_FILES_SAY = ("normalize", "normalized", "embd_normalize", "pooling", "pooling_type", "late_chunking")
 EMBEDDINGS = Level(
     {
         **dict.fromkeys(("input_type", "task", "task_type", "prompt", "instruction"), _NAMED_PROMPT),
@@ -251,6 +252,8 @@ EMBEDDINGS = Level(
         **dict.fromkeys(("inputs", "texts", "content", "messages"), "Use input."),
         **dict.fromkeys(("output_dtype", "embedding_type", "embedding_types", "embed_dtype"), "Vectors are float32."),
         "stream": "An answer comes whole.",
-        **dict.fromkeys(("normalize", "normalized", "embd_normalize"), "A model's own files say whether it does."),
-    }
+        **dict.fromkeys(_FILES_SAY, "A model's own files say what it does."),
+        "add_special_tokens": "Send token ids as input, special ones and all.",
+    },
+    harmless={**dict.fromkeys(_FILES_SAY, (b"null",)), "add_special_tokens": _ON},
 )

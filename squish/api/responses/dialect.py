@@ -17,7 +17,7 @@ PATH = "/v1/responses"
 _ONE = f"{PATH}/<id>"
 
 _FIELDS = {"messages": "input", "max_tokens": "max_output_tokens"}
-"""What the engine calls the fields of this API."""
+"""What the engine calls the fields of this API. Where a message begins with such a name, a client sent it."""
 
 
 async def create(call: Call) -> Asked:
@@ -49,8 +49,10 @@ def _unknown(call: Call) -> Refused:
 
 
 def _error(failure: Failure, request_id: str) -> ErrorBody:
-    param = _FIELDS.get(failure.param or "", failure.param)
-    return error_body(Failure(failure.status, failure.code, failure.message, param), request_id)
+    param = failure.param or ""
+    if not failure.message.startswith(f"{param} "):
+        param = _FIELDS.get(param, param)
+    return error_body(Failure(failure.status, failure.code, failure.message, param or None), request_id)
 
 
 _OPERATIONS = (

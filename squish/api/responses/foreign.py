@@ -38,6 +38,8 @@ _OTHERS = {
     "system": "Use instructions.",
     "verbosity": "Use instructions.",
     "n": _NOTHING,
+    "continue_final_message": _NOTHING,
+    "add_generation_prompt": _NOTHING,
     "best_of": _NOTHING,
     "background": "Use stream.",
     "conversation": "Use previous_response_id, or send the whole conversation in input.",
@@ -64,5 +66,5 @@ RESPONSES = Level(
         "tool_choice": Level({"function": "Write name beside type."}),
         "reasoning": Level({"max_tokens": _LIMIT, "enabled": _THINK}),
     },
-    harmless={**HARMLESS, "n": (b"null", b"1")},
+    harmless={**HARMLESS, "n": (b"null", b"1"), "add_generation_prompt": (b"null", b"true")},
 )

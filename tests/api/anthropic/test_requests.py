@@ -227,6 +227,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "n"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"logprobs": True}, "logprobs"),
+    ({"parallel_tool_calls": False}, "parallel_tool_calls"),
     ({"keep_alive": "soon"}, "keep_alive"),
 ]
 

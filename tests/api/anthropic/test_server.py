@@ -31,6 +31,10 @@ async def server(settings: Settings) -> AsyncIterator[Server]:
         yield running
 
 
+def error_message(answer: Answer) -> str:
+    return str(json.loads(answer.body)["error"]["message"])
+
+
 def error(answer: Answer) -> tuple[int, str]:
     body = json.loads(answer.body)
     assert body["type"] == "error"
@@ -103,6 +107,15 @@ async def test_a_stream_that_breaks_off(server: Server) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/v1/models/none:1b", "/v1/files", "/v1/v1/messages"])
+async def test_its_clients_get_its_errors_at_paths_that_are_not_its_own(server: Server, path: str) -> None:
+    marked = await ask(server, "GET", path, **{"anthropic-version": "2026-10-21"})
+    assert error(marked) == (404, "not_found_error")
+    other = await ask(server, "GET", path)
+    assert (other.status, other.error["type"]) == (404, "invalid_request_error")
+    assert "request-id" not in other.headers
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_refusals(server: Server, path: str) -> None:
     assert error(await ask(server, "POST", path, b"{")) == (400, "invalid_request_error")
@@ -110,6 +123,8 @@ async def test_refusals(server: Server, path: str) -> None:
     assert error(await ask(server, "GET", path)) == (405, "invalid_request_error")
     assert error(await ask(server, "POST", path, BODY | {"model": "../x"})) == (404, "not_found_error")
     assert error(await ask(server, "POST", "/v1/messages/batches", BODY)) == (404, "not_found_error")
+    said = error_message(await ask(server, "POST", path, BODY | {"system": [{"type": "image"}]}))
+    assert said.startswith("system[0].type: ")  # its errors have no other place for the field's name
     server.sessions.refusal = QueueFull("Full.")
     full = await ask(server, "POST", path, BODY)
     assert error(full) == (429, "rate_limit_error")

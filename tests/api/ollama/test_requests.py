@@ -241,6 +241,17 @@ WRONG_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"options": {"max_tokens": 5}}, "options.max_tokens"),
     ({"options": {"presence_penalty": 3}}, "options.presence_penalty"),
     ({"options": [1]}, "options"),
+    ({"temperature": 0}, "temperature"),
+    ({"seed": 0}, "seed"),
+    ({"top_p": 0.0}, "top_p"),
+    ({"mirostat": 1}, "mirostat"),
+    ({"template": "x"}, "template"),
+    ({"raw": True}, "raw"),
+    ({"n": 2}, "n"),
+    ({"grammar": "x"}, "grammar"),
+    ({"stop_sequences": ["x"]}, "stop_sequences"),
+    ({"enable_thinking": False}, "enable_thinking"),
+    ({"parallel_tool_calls": False}, "parallel_tool_calls"),
 ]
 
 

@@ -230,6 +230,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "allowed_tools", "tools": [{"type": "x", "name": "f"}]}}, "tool_choice.tools[0].name"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"guided_json": {"a": 1}}, "guided_json"),
+    ({"continue_final_message": True}, "continue_final_message"),
+    ({"add_generation_prompt": False}, "add_generation_prompt"),
 ]  # fmt: skip
 
 

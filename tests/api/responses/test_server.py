@@ -102,6 +102,10 @@ async def test_refusals_name_what_the_client_wrote(server: Server) -> None:
     full = await ask(server, "POST", "/v1/responses", BODY)
     assert (full.status, full.error["code"], "retry-after" in full.headers) == (429, "rate_limit_exceeded", True)
     assert (await ask(server, "PUT", "/v1/responses", BODY)).status == 405
+    sent = await ask(server, "POST", "/v1/responses", BODY | {"messages": [{"role": "user", "content": "x"}]})
+    assert (sent.status, sent.error["param"]) == (400, "messages")
+    kept = await ask(server, "PUT", "/v1/responses/resp_1")
+    assert (kept.headers["allow"], "use GET, DELETE." in kept.error["message"]) == ("GET, DELETE", True)
     nowhere = await ask(server, "POST", "/v1/responses/a/b", BODY)
     assert "/v1/responses" in nowhere.error["message"]
 
