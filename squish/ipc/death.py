@@ -14,16 +14,16 @@ _GPU_TIMEOUT = ("CommandBufferCallbackErrorTimeout", "ErrorImpactingInteractivit
 def explain(code: int, stderr: list[str]) -> WorkerDied:
     """The error for a worker that ended. code: as of subprocess, below zero for a signal.
 
-    Metal tells of what it cannot do by ending the process: an exception in a thread of its own, and SIGABRT.
+    Metal reports what it cannot do by ending the process: an exception in a thread of its own, and SIGABRT.
     """
-    said = "\n".join(stderr)
-    if _GPU_MEMORY in said:
+    text = "\n".join(stderr)
+    if _GPU_MEMORY in text:
         return WorkerDied(
             "The GPU ran out of memory for this model.",
             hint="Take a smaller or more compressed model or a shorter context, or unload other models. How much the "
             "GPU may have is set by: sudo sysctl iogpu.wired_limit_mb=MEGABYTES",
         )
-    if any(mark in said for mark in _GPU_TIMEOUT):
+    if any(mark in text for mark in _GPU_TIMEOUT):
         return WorkerDied(
             "The system took the GPU away from this model because a step took too long.",
             hint="Other programs that use the GPU, or a model that does not fit into memory, make steps slow.",

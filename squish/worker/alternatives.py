@@ -86,9 +86,9 @@ class Alternatives:
         if listed is not None and others is not None:
             return not {_identity(value) for value in listed} & {_identity(value) for value in others}
         kinds = _kinds(a) & _kinds(b)
-        return not kinds or (kinds == {"object"} and self._told_apart(a, b, depth))
+        return not kinds or (kinds == {"object"} and self._distinguishable(a, b, depth))
 
-    def _told_apart(self, a: dict[str, Any], b: dict[str, Any], depth: int) -> bool:
+    def _distinguishable(self, a: dict[str, Any], b: dict[str, Any], depth: int) -> bool:
         """Whether a property that one of them requires cannot be of both, or must not be in the other."""
         mine, theirs = properties(a), properties(b)
         return (

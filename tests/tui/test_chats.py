@@ -51,7 +51,7 @@ def transcript(pilot: Pilot[None]) -> str:
     return " | ".join(f"{view.turn.question}: {view.turn.answer.text}" for view in views)
 
 
-def told(chats: Path, count: int, words: str = "an answer") -> None:
+def add_chats(chats: Path, count: int, words: str = "an answer") -> None:
     """A chat of so many turns, made without a screen."""
     store = Chats(chats)
     chat, parent = store.create(SMOL.id, title="The long one"), None
@@ -82,7 +82,7 @@ async def test_a_chat_is_there_again_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_start_names_the_latest_chat_and_lists_all_with_their_dates(tmp_path: Path) -> None:
-    told(tmp_path / "chats.db", 1)
+    add_chats(tmp_path / "chats.db", 1)
     app = new_app(tmp_path / "chats.db")
     async with app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: "continue “The long one”, 2025-05" in screen_text(pilot))
@@ -348,7 +348,7 @@ async def test_presets() -> None:
 
 
 async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> None:
-    told(tmp_path / "chats.db", 60)
+    add_chats(tmp_path / "chats.db", 60)
     app = new_app(tmp_path / "chats.db")
     async with app.run_test() as pilot:
         await say(pilot, app, "q", "the lighthouse keeper")
@@ -382,7 +382,7 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
 
 
 async def test_a_long_chat_opens_at_its_end_with_few_widgets(tmp_path: Path) -> None:
-    told(tmp_path / "chats.db", 250)
+    add_chats(tmp_path / "chats.db", 250)
     app = new_app(tmp_path / "chats.db")
     async with app.run_test() as pilot:
         await ready(pilot)

@@ -46,14 +46,14 @@ async def test_a_theme_that_is_chosen_is_there_the_next_time(tmp_path: Path) -> 
                 await pilot.pause()
     assert speeds(chosen.home)["m"].decode_tps == 48, "what else is remembered stays"
     (tmp_path / ".squish" / "config.toml").write_text('theme = "gruvbox"\n')
-    told = Settings.from_environment({"HOME": str(tmp_path), "SQUISH_OFFLINE": "1"})
-    async with Runtime(told) as runtime:
+    offline = Settings.from_environment({"HOME": str(tmp_path), "SQUISH_OFFLINE": "1"})
+    async with Runtime(offline) as runtime:
         app = SquishApp(runtime)
-        preferences.apply(app, told)
+        preferences.apply(app, offline)
         async with app.run_test() as pilot:
             await pilot.pause()
             assert app.theme == "gruvbox", "config.toml has the last word"
-    assert state.table(told.home, "screen") == {"theme": "dracula"}, "and is no choice that was made here"
+    assert state.table(offline.home, "screen") == {"theme": "dracula"}, "and is no choice that was made here"
 
 
 @pytest.mark.parametrize(

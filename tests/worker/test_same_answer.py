@@ -89,13 +89,15 @@ class Company(Bench):
             self._inbox.put(self._later.pop())
 
     def together(self, items: list[Prepared]) -> dict[int, Any]:
-        """What each request was told, by request; at least one is there from the beginning."""
+        """The answer to each request, by request; at least one is there from the beginning."""
         first = self._chance.randint(1, len(items))
         self._later = items[first:]
-        return {request: told(events) for request, events in self.run(*items[:first], later=tuple(self._later)).items()}
+        return {
+            request: answer_of(events) for request, events in self.run(*items[:first], later=tuple(self._later)).items()
+        }
 
 
-def told(events: list[GenerationEvent]) -> Any:
+def answer_of(events: list[GenerationEvent]) -> Any:
     """All that a client sees of the text, with every log-probability to the bit."""
     deltas = [event for event in events if isinstance(event, TextDelta)]
     entries = [entry for delta in deltas for entry in delta.logprobs]
@@ -149,7 +151,7 @@ def test_a_known_prompt_costs_one_token() -> None:
     first = bench.together([prepared(1, words(433), sampling=greedy(5))])[1]
     before = bench.forwarded
     events = bench.run(prepared(2, words(433), sampling=greedy(5)))[2]
-    assert (end(events).usage.cached_tokens, told(events)) == (432, first)
+    assert (end(events).usage.cached_tokens, answer_of(events)) == (432, first)
     assert bench.forwarded - before <= 1 + 5
 
 

@@ -107,10 +107,10 @@ class MessagesReply:
 
     def _call(self, event: gen.ToolCallDelta) -> list[msgspec.Struct]:
         """A call's name begins a block of its own; its arguments fill it."""
-        said: list[msgspec.Struct] = []
+        events: list[msgspec.Struct] = []
         if event.name is not None:
-            said += [*self._close(), *self._in(ToolUseBlock(event.id, event.name, msgspec.Raw(b"{}")))]
-        return [*said, self._delta(InputJsonDelta(event.arguments))]
+            events += [*self._close(), *self._in(ToolUseBlock(event.id, event.name, msgspec.Raw(b"{}")))]
+        return [*events, self._delta(InputJsonDelta(event.arguments))]
 
     def _in(self, block: AnswerBlock) -> list[msgspec.Struct]:
         """Begin this block, unless one of its kind is open."""

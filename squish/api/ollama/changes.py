@@ -99,12 +99,12 @@ async def _nothing_to_pull() -> AsyncGenerator[Progress, None]:
 
 
 async def _pulling(runtime: Runtime, name: str) -> AsyncGenerator[Progress, None]:
-    said: Progress | None = None
+    latest: Progress | None = None
     async with start_pull(name, settings=runtime.settings, store=runtime.store) as pulling:
         async for event in pulling:
             line = progress(event, name)
-            if line is not None and line != said:
-                said = line
+            if line is not None and line != latest:
+                latest = line
                 yield line
 
 

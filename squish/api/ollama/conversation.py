@@ -36,9 +36,9 @@ def chat_prompt(request: ChatRequest) -> ChatPrompt:
 
 def text_prompt(request: GenerateRequest) -> ChatPrompt:
     """One question, to a model that answers by its chat template. Raises InvalidInput naming the field."""
-    said = [Message("system", request.system)] if request.system else []
+    before = [Message("system", request.system)] if request.system else []
     thinking, effort = _thinking(request)
-    return ChatPrompt((*said, Message("user", request.prompt or "")), thinking=thinking, effort=effort)
+    return ChatPrompt((*before, Message("user", request.prompt or "")), thinking=thinking, effort=effort)
 
 
 def _thinking(request: CommonRequest) -> tuple[bool | None, Effort | None]:

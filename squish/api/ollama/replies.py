@@ -131,8 +131,8 @@ class LineReply:
         self._sent = max(self._sent, until)
         return [self._say(text=rest, calls=calls)] if calls or rest else []
 
-    def _say(self, **said: Any) -> Answer:
-        return self._line(self._model, LineContent(**said))
+    def _say(self, **content: Any) -> Answer:
+        return self._line(self._model, LineContent(**content))
 
     def _ending(self, reason: FinishReason, usage: Usage, timings: Timings) -> dict[str, Any]:
         return {

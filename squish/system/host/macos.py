@@ -103,8 +103,8 @@ def free_space(directory: Path) -> int:
     free = shutil.disk_usage(directory).free
     command = ["/usr/bin/osascript", "-l", "JavaScript", "-e", _PURGEABLE_SCRIPT, str(directory.resolve())]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_SCRIPT_SECONDS, check=True).stdout
-        return max(free, int(float(said)))
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=_SCRIPT_SECONDS, check=True).stdout
+        return max(free, int(float(printed)))
     except (OSError, subprocess.SubprocessError, ValueError, OverflowError):
         return free
 

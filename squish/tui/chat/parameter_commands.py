@@ -12,7 +12,7 @@ from squish.tui.chat import parameters
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """settings: as they are now; heading and text: what is said of it."""
+    """settings: as they are now; heading and text: what the chat shows about it."""
 
     settings: ChatSettings
     text: str
@@ -44,11 +44,11 @@ def set_system_prompt(settings: ChatSettings, chats: Chats, line: str) -> Outcom
 def use_preset(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
     """`NAME` uses it; `save NAME` keeps the settings under it; `rm NAME` forgets it. Raises StoreError."""
     verb, _, name = line.partition(" ")
-    said = ""
+    confirmation = ""
     if verb in ("save", "rm") and name:
         chats.keep_preset(name, settings) if verb == "save" else chats.remove_preset(name)
-        said = f"Preset {name} {'saved' if verb == 'save' else 'removed'}."
+        confirmation = f"Preset {name} {'saved' if verb == 'save' else 'removed'}."
     presets = parameters.PRESETS | chats.presets()
     if line in presets:
         return Outcome(parameters.with_preset(settings, presets[line]), f"Preset {line} is used.")
-    return Outcome(settings, said or f"Presets: {', '.join(presets)}.")
+    return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.")

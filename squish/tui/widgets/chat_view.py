@@ -91,8 +91,8 @@ class ChatView(Vertical):
         part: Part = "question" if hit and hit.role == "user" else "answer"
         await self.transcript.show(self._shown.turns, found, part)
         if hit and found:
-            said = found.question if part == "question" else found.answer.text
-            if where := place(hit.snippet, said):
+            text = found.question if part == "question" else found.answer.text
+            if where := place(hit.snippet, text):
                 self.transcript.show_place(where)
         self.prompt.put(self._shown.draft)
         self.recount()
@@ -276,7 +276,7 @@ class ChatView(Vertical):
         self._changed()
 
     async def show_version(self, step: int) -> None:
-        """Show another version of the marked message, with what was said below it."""
+        """Show another version of the marked message, and the messages below it."""
         marked, versions = self.transcript.current, self.transcript.versions
         if marked is None or len(versions.ids) < 2:
             return
