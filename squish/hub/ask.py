@@ -125,7 +125,7 @@ async def _answer(response: Response, most: int | None) -> HubResponse:
     given = response.headers
     body = await _body(response, LARGEST if most is None else most)
     if most is None and len(body) >= LARGEST:
-        raise HubError("The Hub's answer is longer than any that it should give.")
+        raise HubError("The Hub's answer is too long to be genuine.")
     kept = {name: given[name] for name in _KEPT if name in given}
     return HubResponse(response.status_code, kept, body, retry_after(given.get("retry-after")))
 

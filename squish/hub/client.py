@@ -149,13 +149,13 @@ class Hub:
         """The error for an answer about a repository whose status is not 200."""
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-        status, message = error.response.status_code, error.response.headers.get("x-error-message", "")
+        status, reason = error.response.status_code, error.response.headers.get("x-error-message", "")
         if isinstance(error, GatedRepoError):
             return self.gated(repo_id)
         if isinstance(error, RevisionNotFoundError):
             return ModelNotFound(f"{repo_id} has no revision {revision!r}.", param="model")
         # The Hub answers 401 for a repository that does not exist, and for a private one.
-        unknown = status in (401, 404) and not message.startswith("Invalid credentials")
+        unknown = status in (401, 404) and not reason.startswith("Invalid credentials")
         if unknown or isinstance(error, RepositoryNotFoundError):
             return self._not_found(repo_id)
         return refused(status, request)

@@ -50,7 +50,7 @@ class ResponseReply:
     def __init__(self, begun: Response, options: ReplyOptions, keep: Keep) -> None:
         self._begun = begun
         self._keep = keep
-        self._told = False
+        self._has_begun = False
         self._number = itertools.count().__next__
         self._output = Output(options, self._number)
 
@@ -90,9 +90,9 @@ class ResponseReply:
 
     def _begin(self) -> list[say.Event]:
         """What a stream says first, once."""
-        if self._told:
+        if self._has_begun:
             return []
-        self._told = True
+        self._has_begun = True
         return [
             say.Created(sequence_number=self._number(), response=self._begun),
             say.InProgress(sequence_number=self._number(), response=self._begun),
