@@ -39,6 +39,10 @@ def install(api_key_file: Path | None, show: bool, serve_options: tuple[str, ...
     """Start `squish serve` now and whenever you log in.
 
     What stands behind -- goes to `squish serve`.
+
+    \b
+    squish service install
+    squish service install --api-key-file ~/.squish-key -- --port 8080
     """
     settings = Settings.from_environment()
     if settings.api_key is not None and api_key_file is None:
@@ -63,7 +67,10 @@ def install(api_key_file: Path | None, show: bool, serve_options: tuple[str, ...
 
 @service.command()
 def uninstall() -> None:
-    """Stop the service and remove it."""
+    """Stop the service and remove it.
+
+    squish service uninstall
+    """
     found = _service(Settings.from_environment(), [])
     removed = services.uninstall(found)
     console.note(f"Removed {found.path}" if removed else "There was no service.")
@@ -71,7 +78,10 @@ def uninstall() -> None:
 
 @service.command()
 def status() -> None:
-    """Say whether the service is installed and runs. The exit code is 0 where it runs, else 1."""
+    """Say whether the service is installed and runs. The exit code is 0 where it runs, else 1.
+
+    squish service status
+    """
     settings = Settings.from_environment()
     found = _service(settings, [])
     state = services.state(found)

@@ -461,7 +461,7 @@ async def test_an_address_that_cannot_be_used(settings: Settings) -> None:
     runtime, _ = scripted_runtime(settings)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"Port {port} on 127.0.0.1 is in use"):
+        with pytest.raises(ConfigError, match=f"Port {port} on 127.0.0.1 is already in use"):
             await serve(runtime, Options(port=port), stop=Shutdown())
     for host, port in (("203.0.113.7", 0), ("no.such.host.invalid", 0), ("", 0), ("127.0.0.1", 70000)):
         with pytest.raises(InvalidInput):

@@ -66,7 +66,7 @@ def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> N
     cases = [
         ((*GERMANY, "--temperature", "9"), 2, "temperature"),
         (("run", MODEL, "Who", "are you?"), 2, f"squish run {MODEL} --prompt 'Who are you?'"),
-        ((*GERMANY, "--top-p", "0"), 2, "top_p"),
+        ((*GERMANY, "--top-p", "2"), 2, "top_p"),
         ((*GERMANY, "--max-tokens", "0"), 2, "max_tokens"),
         (("run", MODEL, "--prompt", "  "), 2, "prompt"),
         (("run", "smollm2:136m", "--prompt", "hi"), 3, "smollm2:135m"),
