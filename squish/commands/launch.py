@@ -28,7 +28,6 @@ from squish.errors import InvalidInput, ModelNotFound, SquishError
 from squish.text import clean
 
 if TYPE_CHECKING:
-    from squish.models.manifest import Installed
     from squish.models.store import Store
 
 _ANY_KEY = "squish"
@@ -155,7 +154,9 @@ def _model(settings: Settings, wanted: str | None, url: str | None) -> tuple[str
     if url is not None:
         name = _of_server(_reachable(url), settings.api_key or _ANY_KEY, wanted)
         return name, _context_or(store, name, _USUAL_CONTEXT)
-    found = _installed(store, wanted or _loaded(settings) or settings.model)
+    chats = [each.id for each in store.list() if each.kind == "chat"]
+    found = store.find(wanted or _loaded(settings, chats) or settings.model or _only(chats))
+    found.manifest.require("chat")
     return found.manifest.id, found.manifest.context_length
 
 
@@ -197,22 +198,20 @@ def _context_or(store: Store, name: str, otherwise: int) -> int:
         return otherwise
 
 
-def _loaded(settings: Settings) -> str | None:
+def _loaded(settings: Settings, chats: Sequence[str]) -> str | None:
     from squish.system.servers import servers
 
-    return next((model.name for server in servers(settings.home) for model in server.models), None)
+    loaded = (model.name for server in servers(settings.home) for model in server.models)
+    return next((name for name in loaded if name in chats), None)
 
 
-def _installed(store: Store, name: str | None) -> Installed:
-    if name is not None:
-        return store.find(name)
-    known = store.list()
-    if not known:
-        raise ModelNotFound("No model is installed.", hint="Run: squish pull qwen3:8b")
-    if len(known) > 1:
-        hint = f"Add --model with one of {', '.join(each.id for each in known)[:400]}."
+def _only(chats: Sequence[str]) -> str:
+    if not chats:
+        raise ModelNotFound("No chat model is installed.", hint="Run: squish pull qwen3:8b")
+    if len(chats) > 1:
+        hint = f"Add --model with one of {', '.join(chats)[:400]}."
         raise InvalidInput("Several models are installed; say which one.", hint=hint, param="--model")
-    return store.find(known[0].id)
+    return chats[0]
 
 
 def _warn_without_tools(settings: Settings, program: Program, model: str) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from squish.commands.programs import PROGRAMS, Use, written
 from tests.commands.test_serve import serving
-from tests.conftest import MODEL
+from tests.conftest import EMBEDDING_MODEL, MODEL
 
 Squish = Callable[..., "subprocess.CompletedProcess[str]"]
 TARGET = Use("http://localhost:11435", "the-key", "org/model:1b", 32_768)
@@ -151,6 +151,13 @@ def test_what_is_wrong_is_a_sentence(squish: Squish, tmp_path: Path) -> None:
     ):
         done = squish("launch", "codex", *options, PATH=path)
         assert (done.returncode, word in done.stderr) == (code, True), done.stderr
+
+
+def test_no_program_chats_with_an_embedding_model(squish: Squish, embedding_home: Path) -> None:
+    alone = squish("launch", "claude", "--print", HOME=str(embedding_home))
+    assert (alone.returncode, "No chat model is installed" in alone.stderr) == (3, True), alone.stderr
+    named = squish("launch", "claude", "--print", "--model", EMBEDDING_MODEL, HOME=str(embedding_home))
+    assert (named.returncode, "is an embedding model" in named.stderr) == (2, True), named.stderr
 
 
 def test_a_server_elsewhere_is_asked_what_it_has(squish: Squish, tmp_path: Path) -> None:
