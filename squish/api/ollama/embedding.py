@@ -11,7 +11,9 @@ import msgspec
 from squish.api import bodies
 from squish.api.dialect import Call
 from squish.api.fields.documented import documented
+from squish.api.fields.foreign import refuse
 from squish.api.fields.limits import check_range, keep_alive
+from squish.api.ollama.foreign import EMBED, EMBEDDINGS
 from squish.api.ollama.requests import KeepAlive, Model, Taken
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import InvalidInput
@@ -86,13 +88,16 @@ async def embeddings(call: Call) -> EmbeddingsResponse:
 def read_embed(body: bytes) -> EmbedRequest:
     """A body of POST /api/embed. Raises InvalidInput naming the field."""
     request = bodies.decode(body, EmbedRequest)
+    refuse(body, EMBED)
     check_range(request.dimensions, "dimensions", 1)
     return request
 
 
 def read_embeddings(body: bytes) -> EmbeddingsRequest:
     """A body of POST /api/embeddings. Raises InvalidInput naming the field."""
-    return bodies.decode(body, EmbeddingsRequest)
+    request = bodies.decode(body, EmbeddingsRequest)
+    refuse(body, EMBEDDINGS)
+    return request
 
 
 def _asked(

@@ -1,4 +1,4 @@
-"""Fields of /api/chat and /api/generate that would change the answer and cannot be had, those of other APIs, and
+"""Fields of Ollama's API that would change the answer and cannot be had, those of other APIs, and
 options that do not stand in `options`: refused, with what to write instead. Pure."""
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ _LIMIT = "Use num_predict."
 _LIMIT_BESIDE = "Use num_predict in options."
 _STOP = "Use stop in options."
 _ONLY_TEXT = "Only text is understood."
+_IN_TEXT = "Write it into the text."
 _RAW = 'Send finished text to POST /api/generate with "raw": true.'
 
 _WORDS = {
@@ -91,4 +92,23 @@ GENERATE = Level(
     {name: hint for name, hint in _COMMON.items() if name != "raw"} | _TEXTS_OWN,
     {"options": _OPTIONS},
     harmless=_HARMLESS,
+)
+
+_EMBEDDING = {
+    **{name: _IN_TEXT if "prompt_name" in hint else hint for name, hint in openai.EMBEDDINGS.instead.items()},
+    "prompt_name": _IN_TEXT,
+    "add_special_tokens": "Send token ids to POST /v1/embeddings, special ones and all.",
+    "encoding_format": "Vectors are numbers here; POST /v1/embeddings has base64.",
+}
+_EMBEDDING.pop("stream")  # an answer comes whole, and clients say so or not
+_EMBEDDING_HARMLESS = {**openai.EMBEDDINGS.harmless, "encoding_format": (b"null", b'"float"')}
+
+EMBED = Level(_EMBEDDING | {"prompt": "Use input."}, harmless=_EMBEDDING_HARMLESS)
+EMBEDDINGS = Level(
+    {
+        **{name: hint for name, hint in _EMBEDDING.items() if name != "prompt"},
+        "input": "Use prompt, or POST /api/embed.",
+    }
+    | dict.fromkeys(("dimensions", "truncate"), "Use POST /api/embed, which has it."),
+    harmless={**_EMBEDDING_HARMLESS, "truncate": (b"null", b"true")},
 )

@@ -50,12 +50,23 @@ async def test_texts_become_vectors(embedding_settings: Settings) -> None:
         (b'{"model": "m", "input": {}}', "input"),
         (b'{"model": "m", "input": "x", "dimensions": 0}', "dimensions"),
         (b'{"model": "m", "input": "x", "truncate": "no"}', "truncate"),
+        (b'{"model": "m", "prompt": "x"}', "prompt"),
+        (b'{"model": "m", "input": "x", "normalize": false}', "normalize"),
+        (b'{"model": "m", "input": "x", "encoding_format": "base64"}', "encoding_format"),
     ],
 )
 def test_a_wrong_field_is_named(body: bytes, param: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         embedding.read_embed(body)
     assert (refused.value.param or "").startswith(param)
+
+
+@pytest.mark.parametrize("field", ["input", "dimensions"])
+def test_what_only_the_newer_path_has_is_refused_at_the_older(field: str) -> None:
+    with pytest.raises(InvalidInput, match=field) as refused:
+        embedding.read_embeddings(b'{"model": "m", "prompt": "x", "%s": 4}' % field.encode())
+    assert "POST /api/embed" in (refused.value.hint or "")
+    assert embedding.read_embeddings(b'{"model": "m", "prompt": "x", "truncate": true, "options": {}}').prompt == "x"
 
 
 @pytest.mark.parametrize("body", [{"model": "m", "input": ["x", ""]}, {"model": " ", "input": "x"}, {"input": "x"}])
