@@ -15,7 +15,7 @@ from squish.api.fields.foreign import refuse
 from squish.api.fields.limits import check_range, keep_alive
 from squish.api.fields.prompts import prompts
 from squish.api.openai import foreign
-from squish.api.openai.requests import Ignored, NotEmpty
+from squish.api.openai.requests import Ignored, KeepAlive, NotEmpty
 from squish.embeddings import MAX_INPUTS, EmbeddingRequest, Embeddings
 from squish.errors import InvalidInput
 
@@ -36,13 +36,7 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
     ) = None
     prompt_name: Annotated[str, documented("Which of the model's own prompts stands before each text.")] | None = None
     truncate: Annotated[bool, documented("true: of a text that is too long, the beginning is taken.")] | None = None
-    keep_alive: (
-        Annotated[
-            float | str,
-            documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is forever, 0 unloads it.'),
-        ]
-        | None
-    ) = None
+    keep_alive: KeepAlive | None = None
     user: Ignored | None = None
 
 

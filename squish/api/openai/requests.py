@@ -23,6 +23,10 @@ LONGEST = "Longest answer in tokens; -1 is as many as the context holds."
 Effort = Annotated[
     str, documented("none, off, minimal: no thinking; low, medium, high, xhigh, max: think; default: the model's own.")
 ]
+KeepAlive = Annotated[
+    float | str,
+    documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is forever, 0 unloads it.'),
+]
 LogitBias = Annotated[dict[int, float], documented("From token ids to numbers between -100 and 100.")]
 
 
@@ -150,13 +154,7 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
     response_format: Format | None = None
-    keep_alive: (
-        Annotated[
-            float | str,
-            documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is forever, 0 unloads it.'),
-        ]
-        | None
-    ) = None
+    keep_alive: KeepAlive | None = None
     user: Ignored | None = None
     safety_identifier: Ignored | None = None
     prompt_cache_key: Ignored | None = None

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from squish.api.fields.documented import documented
-from squish.api.openai.requests import LENIENT, Ignored, JsonObject, LogitBias, Penalty
+from squish.api.openai.requests import LENIENT, Ignored, JsonObject, KeepAlive, LogitBias, Penalty
 
 
 class InputPart(msgspec.Struct, gc=False):
@@ -128,13 +128,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
-    keep_alive: (
-        Annotated[
-            float | str,
-            documented('How long the model stays loaded afterwards: seconds, or "5m"; -1 is forever, 0 unloads it.'),
-        ]
-        | None
-    ) = None
+    keep_alive: KeepAlive | None = None
     metadata: Annotated[dict[str, str], documented("Told back; changes nothing.")] | None = None
     user: Ignored | None = None
     safety_identifier: Ignored | None = None
