@@ -44,22 +44,23 @@ async def read_body(request: Request) -> bytes:
     stream.request_max_size = MAX_BODY
     patience: Patience = request.app.ctx.options.patience
     loop = asyncio.get_running_loop()
-    parts: list[bytes] = []
+    body = bytearray()  # a list of small pieces would leave the heap full of holes that glibc keeps
     deadline = loop.time() + patience.body
     while stream.request_body:
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + patience.body)):
-                parts.append(await stream.read() or b"")
+                part = await stream.read() or b""
         except PayloadTooLarge:
             raise PayloadTooLarge(_TOO_LARGE) from None
         except TimeoutError:
             stream.keep_alive, stream.request_body = False, None  # or Sanic waits for the rest of it
             raise RequestTimeout("The request body did not arrive.") from None
-        deadline += len(parts[-1]) / patience.body_rate
+        body += part
+        deadline += len(part) / patience.body_rate
     if request.transport is not None:
         # Sanic pauses reading when its buffer is full; while paused, nobody would notice that the client leaves.
         request.transport.resume_reading()  # type: ignore[attr-defined]
-    return b"".join(parts)
+    return bytes(body)
 
 
 class Connection(HttpProtocol):
