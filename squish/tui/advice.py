@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from textual.app import App
 
 from squish.errors import SquishError
 from squish.text import clean
@@ -20,3 +25,12 @@ def hint(error: SquishError) -> str:
     for pattern, instead in _INSTEAD:
         text = re.sub(pattern, instead, text)
     return "" if re.search(r"(?<!\S)--[a-z]", text) else clean(text)
+
+
+@contextmanager
+def reporting_errors(app: App[Any]) -> Iterator[None]:
+    """What goes wrong is shown in a corner of the screen, and the chat goes on."""
+    try:
+        yield
+    except SquishError as error:
+        app.notify(f"{clean(error.message)} {hint(error)}".strip(), severity="error", markup=False)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textual.app import App
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
@@ -29,8 +28,8 @@ class _Live:
 class AnswerTasks:
     """The answers that are being written. `listener` gets AnswerEvent and, once for each, AnswerEnded."""
 
-    def __init__(self, app: App[None], runtime: Runtime, listener: MessagePump) -> None:
-        self._app, self._runtime, self._listener = app, runtime, listener
+    def __init__(self, runtime: Runtime, listener: MessagePump) -> None:
+        self._runtime, self._listener = runtime, listener
         self._live: dict[Turn, _Live] = {}
 
     def start(self, turn: Turn) -> None:
@@ -41,7 +40,7 @@ class AnswerTasks:
         except SquishError as error:
             self._listener.post_message(AnswerEnded(turn, error))
             return
-        live.worker = self._app.run_worker(self._run(turn, live, request), group="answer", exit_on_error=False)
+        live.worker = self._listener.app.run_worker(self._run(turn, live, request), group="answer", exit_on_error=False)
 
     def is_live(self, turn: Turn) -> bool:
         """Whether a turn's AnswerEnded is still to come."""
