@@ -1,10 +1,11 @@
-"""The commands about models that are installed: list, show, cp, rm, verify, prune.
+"""The commands about models that are installed: list, show, cp, rm, move, verify, prune.
 
 Bodies are short, and imports stand inside them, so that a command pays for its own.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +14,11 @@ from squish import console, figures
 from squish.commands.completion import complete_model
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
-from squish.errors import CorruptModel, SquishError
+from squish.errors import CorruptModel, InvalidInput, SquishError
 
 if TYPE_CHECKING:
     from squish.models.manifest import Installed, Manifest
+    from squish.models.sharing import Shared
     from squish.models.speeds import Speed
     from squish.models.store import Store
 
@@ -26,16 +28,18 @@ if TYPE_CHECKING:
 def list_models(as_json: bool) -> None:
     """List installed models.
 
-    TOK/S is the speed that `squish bench` measured last.
+    SHARED is what other models have too and is stored once; TOK/S the speed that `squish bench` measured last.
 
     \b
     squish list
     squish list --json | jq -r '.[].id'
     """
+    from squish.models import sharing
     from squish.models.speeds import speeds
 
     store = _store()
     models = store.installed()
+    common = sharing.shared(models)
     measured = speeds(Settings.from_environment().home)
     for problem in store.problems():
         console.note(f"squish: {problem.reason}")
@@ -44,7 +48,12 @@ def list_models(as_json: bool) -> None:
             model = each.manifest
             console.note(f"squish: {each.damaged} of {model.id} is missing or damaged. Run: {model.pull_command}")
     if as_json:
-        console.out_json([_listed_json(each) | _speed(measured.get(each.manifest.id)) for each in models])
+        console.out_json(
+            [
+                _listed_json(each, common.get(each.manifest.id)) | _speed(measured.get(each.manifest.id))
+                for each in models
+            ]
+        )
         return
     if not models:
         console.note("No models are installed. Try: squish pull smollm2:135m")
@@ -54,6 +63,7 @@ def list_models(as_json: bool) -> None:
             model.id,
             model.kind,
             figures.size(model.size),
+            figures.size(common[model.id].bytes) if model.id in common else "",
             "damaged" if each.damaged else model.quantization,
             f"{model.context_length:,}",
             f"{measured[model.id].decode_tps:.1f}" if model.id in measured else "",
@@ -62,8 +72,8 @@ def list_models(as_json: bool) -> None:
         for each in models
         for model in [each.manifest]
     ]
-    headers = ("NAME", "KIND", "SIZE", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
-    console.table(headers, rows, right=frozenset({2, 4, 5}))
+    headers = ("NAME", "KIND", "SIZE", "SHARED", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
+    console.table(headers, rows, right=frozenset({2, 3, 5, 6}))
 
 
 def _speed(measured: Speed | None) -> dict[str, float | None]:
@@ -117,19 +127,49 @@ def copy(model: str, name: str) -> None:
 @click.argument("models", nargs=-1, required=True, shell_complete=complete_model)
 @click.option("--force", is_flag=True, help="Also while a running Squish has it loaded.")
 def remove(models: tuple[str, ...], force: bool) -> None:
-    """Delete installed models.
+    """Delete installed models. What others share with them stays.
 
     \b
     squish rm smollm2:135m
     """
+    from squish.models import sharing
+
     store = _store()
     for model in models:
         target = store.link_target(model)
+        common = sharing.shared(store.installed()).get(store.id_to_remove(model))
         freed = store.remove(model, force=force)
         if target is None:
-            console.note(f"{model} is deleted: {figures.size(freed)} freed.")
+            rest = f"; {figures.size(common.bytes)} stay, which {_and(common.others)} shares" if common else ""
+            console.note(f"{model} is deleted: {figures.size(freed)} freed{rest}.")
         else:
             console.note(f"{model} was a link, and the link is deleted. Its files stay in {target}.")
+
+
+@click.command()
+@click.argument("models", nargs=-1, shell_complete=complete_model)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Every installed model.")
+@click.option("--force", is_flag=True, help="Also while a running Squish has it loaded.")
+def move(models: tuple[str, ...], directory: Path, everything: bool, force: bool) -> None:
+    """Move models to a directory on another disk, or back into the store.
+
+    They are used and deleted as before; the store keeps a link. After Ctrl-C, a kill or a power cut a model is whole in
+    the old place or the new one, and the same command goes on.
+
+    \b
+    squish move llama3.1:8b /Volumes/Big/models
+    squish move --all /mnt/models
+    squish move llama3.1:8b ~/.squish/models
+    """
+    from squish.commands.move import move_shown
+
+    store = _store()
+    if everything == bool(models):
+        problem = "Name models, or say --all." if models else "No model is named."
+        raise InvalidInput(problem, hint="squish move llama3.1:8b /Volumes/Big/models", param="models")
+    for id in models or [manifest.id for manifest in store.list()]:
+        move_shown(store, id, directory, force=force)
 
 
 @click.command()
@@ -161,17 +201,20 @@ def verify(models: tuple[str, ...]) -> int:
 
 @click.command()
 def prune() -> None:
-    """Delete unfinished downloads.
+    """Delete unfinished downloads and moves, and store files that models have in common once.
 
     \b
     squish prune
     """
     from squish.models import unfinished
 
-    freed = unfinished.prune(_store())
+    store = _store()
+    freed = unfinished.prune(store)
     for name, size in freed:
         console.note(f"{name}: {figures.size(size)} of an unfinished download deleted.")
-    if not freed:
+    if saved := unfinished.share(store):
+        console.note(f"{figures.size(saved)} were stored twice, and are stored once now.")
+    if not freed and not saved:
         console.note("Nothing to delete.")
 
 
@@ -191,8 +234,17 @@ def _as_json(model: Manifest) -> dict[str, Any]:
     }
 
 
-def _listed_json(installed: Installed) -> dict[str, Any]:
-    return _as_json(installed.manifest) | {"damaged": installed.damaged is not None}
+def _listed_json(installed: Installed, common: Shared | None) -> dict[str, Any]:
+    return _as_json(installed.manifest) | {
+        "damaged": installed.damaged is not None,
+        "directory": str(installed.path.resolve()),
+        "shared": common.bytes if common else 0,
+        "shared_with": list(common.others) if common else [],
+    }
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _store() -> Store:
@@ -201,4 +253,4 @@ def _store() -> Store:
     return Store(Settings.from_environment().cache_dir)
 
 
-COMMANDS = (list_models, show, copy, remove, verify, prune)
+COMMANDS = (list_models, show, copy, remove, move, verify, prune)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -180,11 +179,3 @@ def is_held(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
-
-
-def bytes_freed(path: Path) -> int:
-    """Bytes that deleting a directory frees: nothing of a link, and not a file that has another name elsewhere."""
-    if path.is_symlink():
-        return 0
-    found = [each.lstat() for each in path.rglob("*")]
-    return sum(each.st_size for each in found if stat.S_ISREG(each.st_mode) and each.st_nlink == 1)

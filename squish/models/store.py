@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, StoreError
-from squish.models import catalog
-from squish.models.layout import Layout, bytes_freed, is_held, present, store_errors
+from squish.format import model_directory
+from squish.models import catalog, elsewhere, sharing
+from squish.models.layout import Layout, is_held, present, store_errors
 from squish.models.manifest import (
     MANIFEST,
     DamagedModel,
@@ -72,6 +73,7 @@ class Store:
         with self.layout.reading():
             for id in ids:
                 path = self.cache_dir / directory_name(id)
+                elsewhere.require_reachable(path, id)
                 if path.is_dir():
                     return Installed(read_manifest(path), path)
         raise self._not_found(str(ref))
@@ -116,7 +118,8 @@ class Store:
         """Make a directory under .partial the model of its manifest, replacing an older one of the same id.
 
         Every file is hashed, but for those that manifest.files names with their size: those were checked on their way.
-        Readers that put a set-aside model back, and others that commit the same one, are waited for. Raises StoreError.
+        Other models then have the files that are equal to theirs from this one. Readers that put a set-aside model
+        back, and others that commit the same one, are waited for. Raises StoreError.
         """
         if self.layout.partial not in staging.parents:
             raise ValueError("only a directory under .partial can be committed")
@@ -124,15 +127,20 @@ class Store:
         with self.layout.locked(f"{name}.commit", manifest.id, wait=True), store_errors(self.cache_dir / name):
             complete = replace(manifest, files=_hashed(staging, manifest.files))
             write_manifest(staging, complete)
-            return Installed(complete, self.layout.swap(staging, name, manifest.id))
+            if (before := elsewhere.directory(self.layout, name)) is not None:
+                elsewhere.remember(self.layout, name, before)
+            installed = Installed(complete, self.layout.swap(staging, name, manifest.id))
+            elsewhere.settle(self.layout, name)
+        sharing.share(self.layout, installed, self.installed())
+        return installed
 
     def remove(self, name: str, *, force: bool = False) -> int:
         """Remove a model and what was downloaded of it so far; the bytes freed.
 
-        Of a model that is a link to a directory elsewhere only the link goes, and nothing is freed.
+        Of a model that is a link to a directory of somebody else only the link goes, and nothing is freed.
         Raises ModelNotFound, or ModelInUse while another process installs it or, without force, serves it.
         """
-        id = self._id_to_remove(name)
+        id = self.id_to_remove(name)
         directory = directory_name(id)
         path, partial = self.cache_dir / directory, self.layout.partial / directory
         with self.lock(id, wait=False), self.layout.locked(f"{directory}.commit", id, wait=True), store_errors(path):
@@ -140,21 +148,26 @@ class Store:
             there = [each for each in (path, partial) if present(each)]
             if not there:
                 raise self._not_found(id, to_remove=True)
+            moved = elsewhere.may_be_left(self.layout, directory)
             if not force and path.exists() and is_held(path):
                 raise ModelInUse(
                     f"{id} is in use by another running Squish.",
                     hint=f"Close it, or unload the model there. To delete it all the same: squish rm --force {id}",
                     param="model",
                 )
-            freed = sum(bytes_freed(each) for each in there)
+            freed = sharing.bytes_freed(*there, *([moved] if moved else []))
+            if moved is not None:
+                elsewhere.remember(self.layout, directory, moved)
             for each in there:
                 self.layout.discard(each)
+            elsewhere.settle(self.layout, directory)
         return freed
 
     def link_target(self, name: str) -> Path | None:
-        """Where a model really lies, when its directory in the store is a link. Raises InvalidName."""
-        path = self.cache_dir / directory_name(self._id_to_remove(name))
-        return path.resolve() if path.is_symlink() else None
+        """Where a model of somebody else lies, when its directory in the store is a link to it. Raises InvalidName."""
+        directory = directory_name(self.id_to_remove(name))
+        path = self.cache_dir / directory
+        return path.resolve() if path.is_symlink() and elsewhere.directory(self.layout, directory) is None else None
 
     def copy(self, name: str, new_id: str) -> Installed:
         """Install a model under a second name, sharing its files on disk where the file system can.
@@ -177,7 +190,7 @@ class Store:
                     shutil.copyfile(source.path / file.path, target)
             return self.commit(staging, manifest)
 
-    def _id_to_remove(self, name: str) -> str:
+    def id_to_remove(self, name: str) -> str:
         """The id that a name means; also of a broken model, and of one that is only half downloaded."""
         try:
             return self.find(name).manifest.id
@@ -190,9 +203,10 @@ class Store:
         found, problems = [], []
         with self.layout.reading(), store_errors(self.cache_dir):
             for path in self.cache_dir.iterdir() if self.cache_dir.exists() else ():
-                if path.name.startswith(".") or not path.is_dir():
+                if path.name.startswith(".") or not (path.is_dir() or (path.is_symlink() and not path.exists())):
                     continue
                 try:
+                    elsewhere.require_reachable(path, model_directory.display_name(path))
                     found.append(Installed(read_manifest(path), path))
                 except CorruptModel as error:
                     problems.append(DamagedModel(path, error.message))

@@ -1,4 +1,4 @@
-"""Downloads that were cut off: which models they are of, how much of them is on disk, and how to throw one away.
+"""What was cut off or can be tidied up: downloads, moves, files that are stored twice.
 
 It reads what the store keeps under .partial, and knows neither the Hub nor what the bytes mean.
 """
@@ -6,12 +6,14 @@ It reads what the store keeps under .partial, and knows neither the Hub nor what
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from squish.errors import InvalidName, ModelInUse, StoreError
+from squish.errors import CorruptModel, InvalidName, ModelInUse, ModelNotFound, StoreError
 from squish.format import model_directory
-from squish.models.layout import bytes_freed
+from squish.models import elsewhere, sharing
+from squish.models.sharing import bytes_freed
 from squish.models.store import Store, directory_name
 
 
@@ -62,8 +64,31 @@ def prune(store: Store) -> tuple[tuple[str, int], ...]:
         except ModelInUse:
             continue
         freed.append((model_id(path.name) or path.name, size))
+    for name in elsewhere.unsettled(store.layout):
+        with (
+            suppress(ModelInUse),
+            store.layout.locked(f"{name}.pull", name, wait=False),
+            store.layout.locked(f"{name}.commit", name, wait=True),
+        ):
+            elsewhere.settle(store.layout, name)
     store.layout.sweep()
     return tuple(freed)
+
+
+def share(store: Store) -> int:
+    """Store files that installed models have in common once, whoever installed them; the bytes that this frees.
+
+    Each is read first: what is damaged does not take the place of another. Raises StoreError.
+    """
+    models, freed = store.installed(), 0
+    for number, model in enumerate(models):
+        if twins := sharing.apart(model, models[number + 1 :]):
+            try:
+                store.verify(model.manifest.id)
+            except (CorruptModel, ModelNotFound):
+                continue
+            freed += sharing.share(store.layout, model, twins)
+    return freed
 
 
 def model_id(directory: str) -> str | None:

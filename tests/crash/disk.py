@@ -56,13 +56,20 @@ class Content:
         self.now.extend(bytes(length - len(self.now)))
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link, and where it leads."""
+
+    target: str
+
+
 class Disk:
     """Names below a root and what they name; None is a directory."""
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._names: dict[str, Content | None] = {}
-        self._flushed_names: dict[str, Content | None] = {}
+        self._names: dict[str, Content | Link | None] = {}
+        self._flushed_names: dict[str, Content | Link | None] = {}
 
     def apply(self, operation: Operation) -> None:
         path, other = operation.path, operation.other
@@ -77,6 +84,8 @@ class Disk:
                 self._names[path] = None
             case "link":
                 self._names[other] = self._file(path)
+            case "symlink":
+                self._names[path] = Link(other)
             case "remove":
                 self._names.pop(path, None)
             case "rename":
@@ -96,11 +105,14 @@ class Disk:
                 place.mkdir(parents=True, exist_ok=True)
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Link):
+                place.symlink_to(content.target.replace(self._root, str(target), 1))
+                continue
             place.write_bytes(content.now if ending == "killed" else content.flushed)
 
     def _file(self, path: str) -> Content:
         content = self._names.get(path)
-        if content is None:
+        if not isinstance(content, Content):
             content = self._names[path] = Content()
         return content
 

@@ -155,6 +155,14 @@ int linkat(int from, const char *old, int to, const char *new, int flags) {
 }
 int link(const char *old, const char *new) { return linkat(AT_FDCWD, old, AT_FDCWD, new, 0); }
 
+int symlinkat(const char *target, int folder, const char *path) {
+    char whole[2 * PATH_MAX];
+    int done = REAL(symlinkat)(target, folder, path);
+    if (!done) record("symlink", absolute(folder, path, whole), target, "", 0);
+    return done;
+}
+int symlink(const char *target, const char *path) { return symlinkat(target, AT_FDCWD, path); }
+
 int unlinkat(int folder, const char *path, int flags) {
     char whole[2 * PATH_MAX];
     const char *gone = absolute(folder, path, whole);

@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from squish.chats.chats import Chats
 from squish.config import state
 from squish.config.settings import Settings
+from squish.models import move as moving
+from squish.models.manifest import Manifest
 from squish.models.recipes import CompressionOptions, recipe
 from squish.models.store import Store
 from squish.pull.pull import pull
@@ -63,6 +66,25 @@ def store(root: Path, source: Path, mark: Mark) -> None:
     mark("removing", id="plain:1b")
     models.remove("plain:1b")
     mark("removed", id="plain:1b")
+
+
+def move(root: Path, source: Path, mark: Mark) -> None:
+    """Two models with files in common; one moves elsewhere and back, and one is removed elsewhere."""
+    models = Store(root / "models")
+    (root / "disk").mkdir()
+    for id, config in (("one:1b", b"{}"), ("two:1b", b"[]")):
+        with models.staging(id) as staging:
+            (staging / "config.json").write_bytes(config)
+            (staging / "model.safetensors").write_bytes(bytes(range(250)) * 20)
+            models.commit(staging, Manifest(id, "file:/x", None, "llama", "bf16", 1, 1, None, datetime.now(UTC)))
+        mark("installed", id=id)
+    for directory in (root / "disk", models.cache_dir):
+        moving.move(models, "one:1b", directory, lambda done, total: None)
+        mark("moved", id="one:1b")
+    moving.move(models, "two:1b", root / "disk", lambda done, total: None)
+    mark("removing", id="two:1b")
+    models.remove("two:1b")
+    mark("removed", id="two:1b")
 
 
 def download(root: Path, source: Path, mark: Mark) -> None:
@@ -129,7 +151,7 @@ def prefix(root: Path, source: Path, mark: Mark) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Path, Path, Mark], None]] = {
-    "store": store, "download": download, "chats": chats, "memory": memory, "prefix": prefix,
+    "store": store, "move": move, "download": download, "chats": chats, "memory": memory, "prefix": prefix,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from squish.config import state
 from squish.config.settings import Settings
 from squish.doctor import models as doctor
 from squish.errors import CorruptModel
+from squish.models import elsewhere, unfinished
+from squish.models.move import move
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
 from squish.pull.pull import pull
@@ -119,6 +122,29 @@ def check_store(root: Path, marks: Marks, where: str) -> None:
         assert finding.status == "ok" or finding.fix, where
 
 
+def check_move(root: Path, marks: Marks, where: str) -> None:
+    """As in `check_store`; and after kill -9, what was cut off goes on, or leaves nothing behind."""
+    for mark in root.rglob(elsewhere.MARK):  # it names the store that was
+        mark.write_text(str((root / "models").resolve()), encoding="utf-8")
+    for record in (root / "models").glob(".moving/*"):
+        was = record.read_text(encoding="utf-8")
+        record.write_text(re.sub(r'"[^"]*/(?=disk|models)', f'"{root.resolve()}/', was), encoding="utf-8")
+    check_store(root, marks, where)
+    if not where.startswith("killed"):
+        return
+    models = Store(root / "models")
+    there = [manifest.id for manifest in models.list()]
+    if "one:1b" in there and len(marks) % 2:
+        move(models, "one:1b", root / "disk", lambda done, total: None)
+    unfinished.prune(models)
+    for id in there:
+        models.verify(id)
+        models.remove(id)
+    unfinished.prune(models)
+    left = [path for name in ("disk", "models") for path in (root / name).rglob("*") if path.is_file()]
+    assert [path for path in left if ".locks" not in path.parts] == [], where
+
+
 def check_chats(root: Path, marks: Marks, where: str) -> None:
     kept = Chats(root / "chats.db")
     try:
@@ -157,7 +183,8 @@ def check_prefix(root: Path, marks: Marks, where: str) -> None:
 
 
 CHECKS: dict[str, Check] = {
-    "store": check_store, "download": check_store, "chats": check_chats, "memory": check_memory, "prefix": check_prefix,
+    "store": check_store, "move": check_move, "download": check_store, "chats": check_chats, "memory": check_memory,
+    "prefix": check_prefix,
 }  # fmt: skip
 
 
