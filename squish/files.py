@@ -50,6 +50,15 @@ def move_whole(scratch: Path, path: Path) -> None:
     sync_directory(path.parent)
 
 
+def make_same(path: Path, source: Path, scratch: Path) -> None:
+    """Make path another name of source, by one rename; whoever has the old file open keeps it.
+
+    scratch: a name on the same file system that is free.
+    """
+    scratch.hardlink_to(source)
+    scratch.replace(path)
+
+
 def sync_directory(directory: Path) -> None:
     """Flush a directory's own entries to disk, and with it whatever the drive still held back."""
     descriptor = os.open(directory, os.O_RDONLY)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squish.errors import CorruptModel, ModelInUse, ModelNotFound, StoreError
+from squish.files import make_same
 from squish.models.layout import Layout
 from squish.models.manifest import Installed, read_manifest
 
@@ -116,8 +117,7 @@ def _share_with(layout: Layout, source: Installed, other: Installed, pairs: Sequ
         for mine, theirs in pairs:
             with suppress(OSError):  # another file system, or one without links
                 before = theirs.lstat()
-                scratch.hardlink_to(mine)
-                scratch.replace(theirs)
+                make_same(theirs, mine, scratch)
                 freed += before.st_size if before.st_nlink == 1 else 0
     return freed
 
