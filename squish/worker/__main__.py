@@ -104,7 +104,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     from squish.worker.load import load as load_model
     from squish.worker.prefix import PrefixCache
     from squish.worker.prompt import PromptEncoder
-    from squish.worker.runner import Inbox, Runner, Stop
+    from squish.worker.runner import Inbox, PrefixSaved, Runner, Stop
 
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
@@ -122,7 +122,9 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
-    prefix = PrefixCache(budget, layers, disk, exact=exact, pressure=HOST.pressure)
+    prefix = PrefixCache(
+        budget, layers, disk, exact=exact, pressure=HOST.pressure, wake=lambda: inbox.put(PrefixSaved())
+    )
     Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
 
 

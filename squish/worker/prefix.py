@@ -17,14 +17,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache
 
 from squish.system.host import Pressure
-from squish.worker.disk import DiskTier
+from squish.worker.cache_file import lay_out, part
+from squish.worker.disk import DiskTier, Stored
+from squish.worker.saving import PIECE, Saving
 
 BLOCK = 64
 
@@ -39,12 +40,12 @@ Block = tuple[int, ...]
 class Entry:
     """The cache of one row. nodes: where the tree points at it.
 
-    caches: one per layer, not to be written to; None while it is only on disk, at path.
+    caches: one per layer, not to be written to; None while it is only on disk, in the file that is stored.
     """
 
     caches: list[Any] | None
     nbytes: int
-    path: Path | None = None
+    stored: Stored | None = None
     nodes: set[Node] = field(default_factory=set)
 
 
@@ -62,8 +63,8 @@ class Node:
 class PrefixCache:
     """budget: bytes that the entries may hold in memory. layers: an empty cache of the model, to see its kinds.
 
-    disk: where entries go when memory is needed or the worker ends, and come back from. exact: what the model computes
-    does not depend on where a prompt is cut. pressure: how urgently the system wants memory back.
+    disk: where entries go soon, and come back from. wake: called on another thread when one is there. exact: what the
+    model computes does not depend on where a prompt is cut. pressure: how urgently the system wants memory back.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class PrefixCache:
         *,
         exact: bool = False,
         pressure: Callable[[], Pressure] = lambda: "normal",
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget = budget
         self._pressure = pressure
@@ -83,8 +85,11 @@ class PrefixCache:
         self._root = Node(None, (), 0)
         self._entries: OrderedDict[Entry, None] = OrderedDict()
         self._disk = disk
-        for stored in disk.index() if disk else []:
-            self._add(stored.tokens, Entry(None, 0, stored.path))
+        self._wake = wake
+        self._unsaved: dict[Entry, None] = {}  # in memory and not on disk; the last is the next to be written
+        self._saving: tuple[Entry, Saving] | None = None
+        for stored, tokens in disk.index() if disk else []:
+            self._add(tokens, Entry(None, 0, stored))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -141,6 +146,8 @@ class PrefixCache:
         if entry.nbytes > self.budget:
             return
         self._add(tokens, entry)
+        if self._disk and entry.nodes:
+            self._unsaved[entry] = None
         self.fit()
 
     def fit(self) -> None:
@@ -152,7 +159,7 @@ class PrefixCache:
         for entry in [entry for entry in self._entries if entry.caches]:
             if self.nbytes <= target:
                 return
-            if entry.path:
+            if entry.stored:
                 self.nbytes -= entry.nbytes
                 entry.caches, entry.nbytes = None, 0
             else:
@@ -160,30 +167,59 @@ class PrefixCache:
 
     @property
     def unsaved(self) -> bool:
-        """Whether `save` has something to do."""
-        return self._disk is not None and any(self._worth_saving(entry) for entry in self._entries)
+        """Whether something is on its way to the disk, or waits for it."""
+        return self._saving is not None or bool(self._unsaved)
+
+    def tend(self, *, busy: bool) -> None:
+        """Bring what is new to the disk, on another thread. Call it after every step, and before waiting for work.
+
+        busy: rows run, and at most PIECE bytes are to be written until the next call.
+        """
+        if self._saving and self._saving[1].ended:
+            self._saved(*self._saving)
+        while self._saving is None and self._unsaved:
+            self._save_next()
+        if self._saving:
+            self._saving[1].allow(PIECE if busy else None)
 
     def save(self, seconds: float) -> None:
-        """Write to disk what is not there yet, the most recently used first, for about so many seconds."""
+        """The same for what can be written in so many seconds; what cannot is given up."""
         end = time.monotonic() + seconds
-        for entry in reversed(self._entries):
-            if time.monotonic() >= end or self._disk is None:
-                return
-            if entry.caches and self._worth_saving(entry):
-                tokens = _tokens(max(entry.nodes, key=lambda node: node.length))
-                cut = [_view(cache, len(tokens)) for cache in entry.caches] if self.trimmable else entry.caches
-                entry.path = self._disk.write(tokens, cut)
-                if entry.path is None:
-                    return
+        self.tend(busy=False)
+        while self._saving and time.monotonic() < end:
+            self._saving[1].wait(end - time.monotonic())
+            self.tend(busy=False)
+        if self._saving:
+            self._saving[1].abandon()
 
-    def _worth_saving(self, entry: Entry) -> bool:
-        in_memory = entry.caches is not None and entry.path is None
-        return in_memory and max(node.length for node in entry.nodes) >= _SAVED
+    def _save_next(self) -> None:
+        """Begin to write the entry that was put in last, of which earlier files may hold a beginning."""
+        entry, _ = self._unsaved.popitem()
+        assert self._disk
+        assert entry.caches is not None
+        tokens = _tokens(max(entry.nodes, key=lambda node: node.length))
+        before = self._disk.longest(tokens)
+        held = before.length if before else 0
+        if held == len(tokens):
+            entry.stored = before
+        if not self.trimmable:
+            before, held = None, 0
+        if entry.stored or len(tokens) < _SAVED or len(tokens) - held < BLOCK:
+            return
+        caches = [part(each, held, len(tokens)) for each in entry.caches] if self.trimmable else entry.caches
+        new = self._disk.new(tokens, before)
+        self._saving = entry, Saving(self._disk, new, lay_out(caches, new.about), self._wake)
+
+    def _saved(self, entry: Entry, saving: Saving) -> None:
+        self._saving = None
+        if self._disk and saving.stored:
+            entry.stored = saving.stored
+            self._disk.keep(saving.stored)
 
     def _in_memory(self, entry: Entry) -> list[Any] | None:
         """The caches of an entry, read from disk if need be; None, and the entry is gone, when that fails."""
-        if entry.caches is None and self._disk and entry.path:
-            entry.caches = self._disk.read(entry.path)
+        if entry.caches is None and self._disk and entry.stored:
+            entry.caches = self._disk.read(entry.stored)
             if entry.caches is None:
                 self._drop(entry)
                 return None
@@ -252,6 +288,8 @@ class PrefixCache:
                 node.entry.nodes.add(node)
             self._prune(node)
         entry.nodes.clear()
+        if self._saving and self._saving[0] is entry:
+            self._saving[1].abandon()  # its memory is wanted
         self._forget(entry)
 
     def _prune(self, node: Node) -> None:
@@ -261,6 +299,7 @@ class PrefixCache:
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry]
+        self._unsaved.pop(entry, None)
         self.nbytes -= entry.nbytes
 
 

@@ -27,8 +27,8 @@ from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
 
 _ATTEMPTS = 2
-_SAVE_AFTER = 60.0  # idle seconds after which the prefix cache goes to disk, and is made smaller where memory is short
-_SAVE_SECONDS = 2.0  # for which it may keep the end of the worker waiting
+_FIT_AFTER = 60.0  # idle seconds after which the prefix cache is made smaller where memory is short
+_SAVE_SECONDS = 2.0  # for which what of it is not on disk may keep the end of the worker waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,12 @@ class Stop:
     """The worker is to end."""
 
 
-Inbox = queue.SimpleQueue[Prepared | Cancel | Stop]
+@dataclass(frozen=True, slots=True)
+class PrefixSaved:
+    """A file of the prefix cache is written, and the next may be begun."""
+
+
+Inbox = queue.SimpleQueue[Prepared | Cancel | Stop | PrefixSaved]
 
 
 class Runner:
@@ -74,6 +79,7 @@ class Runner:
         while self._drain():
             if self._rows:
                 self._step()
+                self._prefix.tend(busy=True)
             self._flush()
         self._batch.close()
         self._prefix.save(_SAVE_SECONDS)
@@ -89,12 +95,13 @@ class Runner:
         """Take in what has arrived; wait only when there is nothing to do. False when it is time to end."""
         while True:
             idle = not self._rows and not self._events
+            if idle:
+                self._prefix.tend(busy=False)
             try:
-                item = self._inbox.get(block=idle, timeout=_SAVE_AFTER if idle and self._prefix.nbytes else None)
+                item = self._inbox.get(block=idle, timeout=_FIT_AFTER if idle and self._prefix.nbytes else None)
             except queue.Empty:
                 if not idle:
                     return True
-                self._prefix.save(_SAVE_SECONDS)
                 self._prefix.fit()
                 continue
             match item:
@@ -104,6 +111,8 @@ class Runner:
                     self._insert(item)
                 case Cancel(request=request):
                     self._cancel(request)
+                case PrefixSaved():
+                    pass
 
     def _insert(self, item: Prepared) -> None:
         for row in self._maker.first_choices(item):

@@ -135,19 +135,33 @@ def memory(root: Path, source: Path, mark: Mark) -> None:
 
 
 def prefix(root: Path, source: Path, mark: Mark) -> None:
-    """Parts of the prefix cache that go to disk, and one that replaces another."""
+    """Conversations that go to disk as they do while a worker runs: one that grows, a fork of it, and others."""
     import mlx.core as mx
     from mlx_lm.models.cache import KVCache
 
     from squish.worker.disk import DiskTier
+    from squish.worker.prefix import PrefixCache
+
+    def keep(known: PrefixCache, tokens: list[int]) -> None:
+        cache = KVCache()
+        cache.keys = mx.array(tokens, dtype=mx.float32).reshape(1, 1, -1, 1) * mx.ones((1, 2, 1, 4))
+        cache.values, cache.offset = -cache.keys, len(tokens)
+        known.put(tokens, [cache])
+        known.save(60)
+        mark("written", tokens=tokens)
 
     tier = DiskTier(root / "prefix", "key", 1 << 20)
-    for start in (1, 2, 3, 1):
-        cache = KVCache()
-        cache.keys = cache.values = mx.full((1, 1, 64, 4), float(start))
-        cache.offset = 64
-        tier.write([start] * 64, [cache])
-        mark("written", start=start)
+    known = PrefixCache(1 << 30, [KVCache()], tier)
+    first, fork = list(range(1, 513)), [*range(1, 321), *range(1000, 1128)]
+    for tokens in (first[:256], first[:384], first, fork, list(range(2000, 2256))):
+        keep(known, tokens)
+    keep(PrefixCache(1 << 30, [KVCache()], DiskTier(root / "prefix", "key", 1 << 20)), [*first, *range(600, 728)])
+    # Another process, which has not seen the files, writes the same tokens.
+    new = tier.new(first[:256])
+    [stored] = [each for each in tier._files.values() if each.name == new.name]
+    content = stored.path.read_bytes().replace(b'"key": "key"', b'"key" :"key"')
+    assert tier.write(new, len(content), [memoryview(content)])
+    mark("written", tokens=first[:256])
 
 
 SCENARIOS: dict[str, Callable[[Path, Path, Mark], None]] = {

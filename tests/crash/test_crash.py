@@ -172,14 +172,23 @@ def check_memory(root: Path, marks: Marks, where: str) -> None:
 
 
 def check_prefix(root: Path, marks: Marks, where: str) -> None:
-    """A cache may be lost. What is read is what was written."""
-    from squish.worker.disk import DiskTier
+    """A new worker finds every prefix that was written: the tokens that it has to compute again are counted."""
+    from mlx_lm.models.cache import KVCache
 
-    tier = DiskTier(root / "prefix", "key", 1 << 20)
-    for stored in tier.index():
-        caches = tier.read(stored.path)
-        if caches is not None:
-            assert float(caches[0].keys.min()) == float(caches[0].values.max()) == stored.tokens[0], where
+    from squish.worker.disk import DiskTier
+    from squish.worker.prefix import PrefixCache
+
+    said: list[str] = []
+    known = PrefixCache(1 << 30, [KVCache()], DiskTier(root / "prefix", "key", 1 << 20, said.append))
+    assert not list((root / "prefix").glob("*.partial")), where
+    for _, facts in marks:
+        length, caches = known.take([*facts["tokens"], 1])
+        assert len(facts["tokens"]) - length == 0, where
+        assert caches, where
+        keys, values = caches[0].keys_and_values()
+        assert keys[0, 1, :, 3].tolist() == facts["tokens"][:length] == (-values[0, 0, :, 0]).tolist(), where
+    if where.startswith("killed"):
+        assert not said, where
 
 
 CHECKS: dict[str, Check] = {

@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
-from mlx_lm.models.cache import KVCache
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, load_prompt_cache
 
-from squish.worker.disk import DiskTier
+from squish.files import lock
+from squish.format import safetensors
+from squish.worker.cache_file import joined, lay_out, part
+from squish.worker.disk import DiskTier, Stored
 from squish.worker.prefix import PrefixCache
+from squish.worker.saving import PIECE
 from tests.worker.test_prefix import filled, tokens
 
 BUDGET = 1 << 20
 
 
-def saved(folder: Path, *lengths: int, key: str = "model") -> DiskTier:
+def write(tier: DiskTier, held: list[int], caches: list[Any], before: Stored | None = None) -> Stored | None:
+    new = tier.new(held, before)
+    layout = lay_out([part(cache, new.start, len(held)) for cache in caches], new.about)
+    stored = tier.write(new, layout.nbytes, layout.pieces(PIECE))
+    if stored:
+        tier.keep(stored)
+    return stored
+
+
+def saved(folder: Path, *lengths: int, key: str = "model") -> tuple[DiskTier, Stored]:
+    """A tier with rows of these lengths, and the last of their files."""
     tier = DiskTier(folder, key, BUDGET)
-    for start, length in enumerate(lengths):
-        assert tier.write(tokens(length, start=1000 * start), filled(length))
-    return tier
+    stored = [write(tier, tokens(length, start=1000 * start), filled(length)) for start, length in enumerate(lengths)]
+    assert stored[-1]
+    return tier, stored[-1]
+
+
+def prefix_cache(folder: Path, layers: list[Any] | None = None, *, exact: bool = False) -> PrefixCache:
+    return PrefixCache(1 << 30, layers or [KVCache()], DiskTier(folder, "model", BUDGET), exact=exact)
+
+
+def sizes(folder: Path) -> list[int]:
+    """Bytes of the tensors in each file, the oldest first."""
+    files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    tensors = [safetensors.read(path, path.name)[0] for path in files]
+    return [sum(tensor.size for tensor in each if len(tensor.shape) == 4) for each in tensors]
 
 
 def keys_of(caches: list[Any] | None) -> mx.array:
@@ -29,12 +57,12 @@ def keys_of(caches: list[Any] | None) -> mx.array:
 
 
 def test_a_new_process_finds_what_the_last_one_saved(tmp_path: Path) -> None:
-    first = PrefixCache(1 << 30, [KVCache()], DiskTier(tmp_path, "model", BUDGET))
+    first = prefix_cache(tmp_path)
     first.put(tokens(300), filled(300))
     assert first.unsaved
-    first.save(10)
+    first.save(60)
     assert not first.unsaved
-    second = PrefixCache(1 << 30, [KVCache()], DiskTier(tmp_path, "model", BUDGET))
+    second = prefix_cache(tmp_path)
     assert second.nbytes == 0, "nothing is read before it is asked for"
     length, caches = second.take(tokens(280))
     assert length == 256
@@ -43,18 +71,84 @@ def test_a_new_process_finds_what_the_last_one_saved(tmp_path: Path) -> None:
 
 
 def test_memory_that_is_needed_sends_an_entry_back_to_its_file(tmp_path: Path) -> None:
-    known = PrefixCache(1 << 30, [KVCache()], DiskTier(tmp_path, "model", BUDGET))
+    known = prefix_cache(tmp_path)
     known.put(tokens(300), filled(300))
-    known.save(10)
+    known.save(60)
     known.shrink(0)
     assert (len(known), known.nbytes) == (1, 0)
     assert known.take(tokens(280))[0] == 256
 
 
+def test_a_conversation_that_grows_writes_each_token_once(tmp_path: Path) -> None:
+    known, a_token = prefix_cache(tmp_path), 2 * 2 * 4 * 4
+    for length in (300, 330, 340, 400, 1000):
+        known.put(tokens(length), filled(length))
+        known.save(60)
+    assert sorted(size // a_token for size in sizes(tmp_path)) == [64, 64, 256, 576]
+    after = prefix_cache(tmp_path)
+    assert len(after) == 1, "files that go on from each other are one row"
+    length, caches = after.take(tokens(1000))
+    assert length == 960
+    assert mx.array_equal(keys_of(caches)[0, 0, :, 0], mx.arange(960))
+
+
+def test_two_answers_to_one_prompt_share_its_file(tmp_path: Path) -> None:
+    known = prefix_cache(tmp_path)
+    fork = [*tokens(512), *tokens(128, start=5000)]
+    for row in (tokens(512), tokens(640), fork):
+        known.put(row, filled(len(row)))
+        known.save(60)
+    assert len(list(tmp_path.iterdir())) == 3
+    after = prefix_cache(tmp_path)
+    assert after.take([*fork, 1])[0] == 640
+    assert after.take([*tokens(640), 1])[0] == 640
+    assert len(after) == 2
+
+
+def test_where_cuts_are_anywhere_so_are_the_files(tmp_path: Path) -> None:
+    known = prefix_cache(tmp_path, exact=True)
+    for length in (301, 390):
+        known.put(tokens(length), filled(length))
+        known.save(60)
+    length, caches = prefix_cache(tmp_path, exact=True).take(tokens(400))
+    assert length == 390
+    assert mx.array_equal(keys_of(caches)[0, 0, :, 0], mx.arange(390))
+
+
+def test_a_cache_that_cannot_be_cut_is_written_whole(tmp_path: Path) -> None:
+    def state(value: float) -> ArraysCache:
+        cache = ArraysCache(2)
+        cache[0] = mx.full((1, 3, 4), value)
+        return cache
+
+    known = prefix_cache(tmp_path, [KVCache(), ArraysCache(2)])
+    for length in (256, 320):
+        known.put(tokens(length), [*filled(length), state(length)])
+        known.save(60)
+    assert len(set(sizes(tmp_path))) == 2
+    after = prefix_cache(tmp_path, [KVCache(), ArraysCache(2)])
+    for length in (256, 320):
+        found, caches = after.take(tokens(length + 1))
+        assert found == length
+        assert caches
+        assert caches[1][0].tolist() == mx.full((1, 3, 4), length).tolist()
+        assert caches[1][1] is None
+
+
+def test_an_entry_that_is_let_go_of_while_it_is_written_leaves_nothing(tmp_path: Path) -> None:
+    known = prefix_cache(tmp_path)
+    known.put(tokens(300), filled(300))
+    known.tend(busy=False)
+    known.shrink(0)
+    known.save(60)
+    assert not known.unsaved
+    assert not list(tmp_path.glob("*.partial"))
+
+
 @pytest.mark.parametrize("damage", ["cut", "grown", "garbage", "empty", "header"])
 def test_damaged_files_are_removed_and_never_used(tmp_path: Path, damage: str) -> None:
-    tier = saved(tmp_path, 256)
-    [path] = tmp_path.iterdir()
+    tier, stored = saved(tmp_path, 256)
+    path = stored.path
     content = path.read_bytes()
     path.write_bytes(
         {
@@ -65,7 +159,7 @@ def test_damaged_files_are_removed_and_never_used(tmp_path: Path, damage: str) -
             "header": content[:8] + b"{" + content[9:40],
         }[damage]
     )
-    assert tier.read(path) is None
+    assert tier.read(stored) is None
     assert not path.exists()
 
 
@@ -87,10 +181,10 @@ def test_a_file_that_is_damaged_after_it_was_found_is_a_miss(tmp_path: Path) -> 
 
 
 def test_one_damaged_bit_anywhere_is_noticed(tmp_path: Path) -> None:
-    tier = saved(tmp_path, 256)
-    [path] = tmp_path.iterdir()
+    tier, stored = saved(tmp_path, 256)
+    path = stored.path
     content = path.read_bytes()
-    assert tier.read(path)
+    assert tier.read(stored)
     for place in (0, 9, 60, len(content) // 4, len(content) // 2, len(content) * 3 // 4, len(content) - 1):
         damaged = bytearray(content)
         damaged[place] ^= 4
@@ -103,27 +197,28 @@ def test_one_damaged_bit_anywhere_is_noticed(tmp_path: Path) -> None:
 
 def test_a_file_under_another_name_is_not_used(tmp_path: Path) -> None:
     """As files of versions without a checksum are."""
-    tier = saved(tmp_path, 256)
-    [path] = tmp_path.iterdir()
-    plain = path.rename(tmp_path / f"{path.stem.partition('-')[0]}.safetensors")
-    assert tier.read(plain) is None
+    _, stored = saved(tmp_path, 256)
+    plain = stored.path.rename(tmp_path / f"{stored.name}.safetensors")
+    known = prefix_cache(tmp_path)
+    assert known.take(tokens(300)) == (0, None)
     assert not plain.exists()
 
 
 def test_the_same_tokens_have_one_file(tmp_path: Path) -> None:
-    tier = saved(tmp_path, 256)
+    tier, _ = saved(tmp_path, 256)
     other = filled(256)
     other[0].keys = other[0].keys + 1
-    assert tier.write(tokens(256), other)
-    [path] = tmp_path.iterdir()
-    assert tier.read(path)
+    stored = write(tier, tokens(256), other)
+    assert stored
+    assert [stored.path] == list(tmp_path.iterdir())
+    assert tier.read(stored)
 
 
 def test_the_oldest_files_make_room(tmp_path: Path) -> None:
     lengths = [2048] * 12  # 128 KiB each
-    tier = saved(tmp_path, *lengths)
+    tier, _ = saved(tmp_path, *lengths)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= BUDGET
-    kept = {stored.tokens[0] for stored in tier.index()}
+    kept = {held[0] for _, held in tier.index()}
     assert 11_000 in kept
     assert 0 not in kept
 
@@ -132,11 +227,11 @@ def test_a_disk_that_takes_nothing_keeps_nothing_and_harms_nobody(tmp_path: Path
     tier = DiskTier(tmp_path / "gone", "model", BUDGET)
     (tmp_path / "gone").rmdir()
     (tmp_path / "gone").write_bytes(b"a file where the folder was")
-    assert tier.write(tokens(256), filled(256)) is None
+    assert write(tier, tokens(256), filled(256)) is None
     known = PrefixCache(1 << 30, [KVCache()], tier) if tier.index() == [] else None
     assert known is not None
     known.put(tokens(300), filled(300))
-    known.save(10)
+    known.save(60)
     assert known.take(tokens(280))[0] == 256
 
 
@@ -144,3 +239,99 @@ def test_nobody_else_may_read_what_was_said(tmp_path: Path) -> None:
     saved(tmp_path / "private", 256)
     [path] = (tmp_path / "private").iterdir()
     assert (path.parent.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def test_a_file_outlives_those_that_go_on_from_it(tmp_path: Path) -> None:
+    """Room is made at the ends of rows: what is left of a row is of use."""
+    tier = DiskTier(tmp_path, "model", BUDGET)
+    before = None
+    for length in range(2048, 2048 * 7, 2048):  # 128 KiB each
+        before = write(tier, tokens(length), filled(length), before)
+    assert before
+    assert tier.read(before)
+    saved(tmp_path, 2048, 2048, 2048, 2048)
+    left = prefix_cache(tmp_path).take([*tokens(20_000)])[0]
+    assert 0 < left < before.length
+
+
+def test_a_file_that_goes_on_from_nothing_is_removed(tmp_path: Path) -> None:
+    tier = DiskTier(tmp_path, "model", BUDGET)
+    first = write(tier, tokens(256), filled(256))
+    second = write(tier, tokens(320), filled(320), first)
+    assert first
+    assert second
+    first.path.unlink()
+    assert tier.longest(tokens(400)) is None
+    assert tier.read(second) is None
+    assert DiskTier(tmp_path, "model", BUDGET).index() == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_squish_takes_a_part_for_foreign(tmp_path: Path) -> None:
+    """It knows no parts, and would take one for the whole; it asks only what `key` says."""
+    tier, first = saved(tmp_path, 256)
+    second = write(tier, tokens(320), filled(320), first)
+    assert second
+    said = [safetensors.read(each.path, each.path.name)[1]["0.key"] for each in (first, second)]
+    assert said[0] == "model"
+    assert said[1] != "model"
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    (tmp_path / "killed.partial").write_bytes(b"half")
+    with (tmp_path / "written.partial").open("wb") as file:
+        lock(file.fileno())
+        DiskTier(tmp_path, "model", BUDGET).index()
+        assert [path.name for path in tmp_path.iterdir()] == ["written.partial"]
+
+
+def layers() -> list[Any]:
+    """Every kind of cache that can be cut, in the number formats that there are."""
+    numbers = mx.random.normal((1, 2, 512, 64))
+    found: list[Any] = []
+    for dtype in (mx.float32, mx.float16, mx.bfloat16):
+        cache = KVCache()
+        cache.keys, cache.values, cache.offset = numbers.astype(dtype), -numbers.astype(dtype), 500
+        found.append(cache)
+    quantized = QuantizedKVCache(group_size=32, bits=4)
+    quantized.update_and_fetch(numbers[..., :500, :], -numbers[..., :500, :])
+    return [*found, quantized, CacheList(found[0], found[2]), KVCache()]
+
+
+def flat(caches: list[Any]) -> list[Any]:
+    return [
+        item.view(mx.uint8).tolist() if isinstance(item, mx.array) else item
+        for item in dict(tree_flatten([cache.state for cache in caches])).values()
+    ]
+
+
+def test_what_mlx_lm_reads_of_a_file_is_what_was_laid_out(tmp_path: Path) -> None:
+    caches = [part(cache, 64, 192) for cache in layers()]
+    for size in (7, 100_000):
+        (tmp_path / "file.safetensors").write_bytes(b"".join(lay_out(caches, {"key": "x"}).pieces(size)))
+        read, said = load_prompt_cache(str(tmp_path / "file.safetensors"), return_metadata=True)
+        assert flat(read) == flat(caches)
+        assert [type(cache) for cache in read] == [type(cache) for cache in caches]
+        assert said == {"key": "x"}
+
+
+def test_parts_are_joined_to_the_bit() -> None:
+    caches = layers()
+    cuts = [0, 64, 65, 300, 500]
+    again = [joined([part(cache, a, b) for a, b in pairwise(cuts)]) for cache in caches]
+    assert flat(again) == flat([part(cache, 0, 500) for cache in caches])
+
+
+def test_a_layout_is_as_long_as_it_says_and_no_piece_is_longer_than_asked(tmp_path: Path) -> None:
+    layout = lay_out([part(cache, 0, 192) for cache in layers()], {})
+    pieces = [len(piece) for piece in layout.pieces(1000)]
+    assert sum(pieces) == layout.nbytes
+    assert max(pieces) == 1000
+
+
+def test_an_array_in_another_order_is_laid_out_in_its_own() -> None:
+    cache = KVCache()
+    cache.keys = cache.values = mx.arange(2 * 64 * 4).reshape(1, 4, 2, 64).transpose(0, 2, 3, 1)
+    cache.offset = 64
+    content = b"".join(lay_out([cache], {}).pieces(100))
+    assert np.ascontiguousarray(np.array(cache.keys)).tobytes() in content
