@@ -17,6 +17,7 @@ import click
 
 from squish import console
 from squish.commands import (
+    batch,
     bench,
     chats,
     completion,
@@ -159,7 +160,7 @@ def _open_tui(model: str | None) -> int:
     return run_tui(settings, model or settings.model, serve=serve_beside)
 
 
-_ASKING = (run.run, embed.embed, serve.serve, launch.launch)
+_ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
 _OTHERS = (servers.ps, servers.stop, service.service, chats.chats, bench.bench)
 _LAST = (doctor.doctor, config.config, completion.completion)
 for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_ASKING, *_OTHERS, *_LAST):

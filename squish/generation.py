@@ -171,6 +171,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     together.
     keep_alive: seconds the model stays loaded after this request; None is the configured time, negative is forever.
     client: who asks, for people to read; empty for this program's own chat.
+    background: nobody waits for it, so it goes behind requests that somebody waits for.
     """
 
     model: str
@@ -178,6 +179,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     sampling: SamplingParams = SamplingParams()
     keep_alive: float | None = None
     client: str = ""
+    background: bool = False
 
     @property
     def rows(self) -> int:

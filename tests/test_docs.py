@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -122,6 +123,9 @@ def home(real_home: Path, embedding_home: Path, tmp_path: Path) -> Path:
     """A home of its own with the real models, beside a GGUF file, a model directory and a text."""
     store = real_home / ".squish"
     share_models(tmp_path, real_home, embedding_home)
+    body = {"model": MODEL, "prompt": "Hi", "max_tokens": 1}
+    request = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": body}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(request), encoding="utf-8")
     (tmp_path / "texts.txt").write_text("a first text\na second text\n", encoding="utf-8")
     shutil.copytree(store / "cache", tmp_path / ".squish" / "cache", dirs_exist_ok=True)
     installed = store / "models" / MODEL.replace(":", "+")
@@ -212,6 +216,8 @@ ANSWERED = {
     "/v1/completions": '"choices"',
     "/v1/embeddings": '"embedding"',
     "/v1/responses": '"object":"response"',
+    "/v1/files": '"object":"list"',
+    "/v1/batches": '"object":"list"',
     "/v1/messages": "message_stop",
     "/v1/messages/count_tokens": '{"input_tokens":',
     "/api/chat": '"done":true',

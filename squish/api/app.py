@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from squish.api import access, dialects
+from squish.api.batches.answers import Answers
+from squish.api.batches.jobs import Batches
 from squish.api.error_handler import JsonErrors
 from squish.api.health import get_health
 from squish.api.metrics import Metrics, get_metrics
@@ -20,7 +22,8 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app = new_app(JsonErrors())
     app.ctx.runtime = runtime
     app.ctx.options = options
-    app.ctx.services = Services(runtime, options, opening or Opening())
+    opening = opening or Opening()
+    app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening))
     app.ctx.metrics = Metrics(runtime.sessions)
     access.install(app)
     read = ("GET", "HEAD")
@@ -31,3 +34,8 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     for dialect in dialects.DIALECTS:
         add_routes(app, dialect)
     return app
+
+
+def _batches(runtime: Runtime, opening: Opening) -> Batches:
+    directory, at_once = runtime.settings.home / "batches", runtime.settings.max_concurrency
+    return Batches(directory, lambda client: Answers(runtime.sessions, client).line, opening.passed, at_once)

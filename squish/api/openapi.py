@@ -127,7 +127,8 @@ def _described(operation: Operation, dialect: Dialect) -> dict[str, Any]:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     if operation.body:
-        schema = {"application/json": {"schema": _ref(operation.body, dialect)}}
+        media_type = "multipart/form-data" if operation.form else "application/json"
+        schema = {media_type: {"schema": _ref(operation.body, dialect)}}
         described["requestBody"] = {"required": True, "content": schema}
     if operation.open:
         described["security"] = []

@@ -84,12 +84,14 @@ async def serve(
     connections: set[Connection] = set()
     app = build_app(runtime, options, opening)
     server = await _bind(app, host, port, connections)
+    app.ctx.services.batches.start()
     try:
         on_ready(Address(host, await application.start(server)))
         await stop.gently.wait()
     finally:
         application.close(server)
         opening.close("This server ends.")
+        await app.ctx.services.batches.close()
         await _end(connections, stop, app.ctx.services.ending)
 
 

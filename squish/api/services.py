@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from squish.api.batches.jobs import Batches
 from squish.api.ending import Ending
 from squish.api.models import check_model, pull_first
 from squish.api.opening import Opening
@@ -22,12 +23,13 @@ from squish.runtime import Runtime
 class Services:
     """opening: when models may be asked. large_body: held while a large body is read, so that they take turns.
 
-    responses: those that are kept for OpenAI's Responses API.
+    responses: those that are kept for OpenAI's Responses API. batches: those that it runs, and their files.
     """
 
     runtime: Runtime
     options: Options
     opening: Opening
+    batches: Batches
     large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
     ending: Ending = field(default_factory=Ending)
     responses: ResponseStore = field(default_factory=ResponseStore)

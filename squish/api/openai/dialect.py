@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squish.api.batches import routes as batches
 from squish.api.dialect import Dialect, Route
 from squish.api.models import Model, ModelList
 from squish.api.openai import translate
@@ -41,15 +42,24 @@ _OPERATIONS = (
     ),
     Operation("GET", "/v1/models", "listModels", "Every installed model.", ModelList),
     Operation("GET", "/v1/models/{id}", "getModel", "One installed model; its id can contain a slash.", Model),
+    *batches.OPERATIONS,
 )
 
 OPENAI = Dialect(
     name="openai",
     prefixes=("/v1",),
-    paths=("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models"),
+    paths=(
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/files",
+        "/v1/batches",
+    ),
     answers={"/v1/chat/completions": translate.read_chat, "/v1/completions": translate.read_completion},
     error=error_body,
     errors=ErrorBody,
     operations=_OPERATIONS,
-    routes=(Route("POST", "/v1/embeddings", embeddings),),
+    routes=(Route("POST", "/v1/embeddings", embeddings), *batches.ROUTES),
 )

@@ -1,0 +1,1 @@
+"""Batch jobs: many requests in a file, answered behind whatever somebody waits for, and taken up again after a kill."""

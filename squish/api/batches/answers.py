@@ -1,0 +1,96 @@
+"""One request of a batch and its answer, by the same readers and replies as over HTTP. It knows no files."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+
+import msgspec
+
+from squish.api.batches.lines import Item, Line, LineResponse
+from squish.api.dialect import Row, RowEvent
+from squish.api.errors import to_failure
+from squish.api.openai import embeddings, translate
+from squish.api.openai.errors import error_body
+from squish.errors import EngineError, QueueFull, SquishError
+from squish.sessions.manager import SessionManager
+
+_ATTEMPTS = 2
+_READERS = {"/v1/chat/completions": translate.read_chat, "/v1/completions": translate.read_completion}
+
+_FULL_FOR = 1.0  # seconds after which a full queue is asked again
+
+
+@dataclass(slots=True)
+class Tokens:
+    """What a batch has cost. cached: of those of the prompts, the ones that were not computed again."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+
+class Answers:
+    """Answers the requests of one batch. client: who asks, for whoever watches."""
+
+    def __init__(self, sessions: SessionManager, client: str) -> None:
+        self._sessions = sessions
+        self._client = client
+        self.tokens = Tokens()
+
+    async def line(self, item: Item) -> Line:
+        """The answer to a request, or what was wrong with it. A request whose worker died is tried once more."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return _line(item, 200, await self._patiently(item))
+            except EngineError as error:
+                if attempt == _ATTEMPTS:
+                    return _failed(item, error)
+            except SquishError as error:
+                return _failed(item, error)
+        raise AssertionError("unreachable")
+
+    async def _patiently(self, item: Item) -> msgspec.Struct:
+        while True:
+            try:
+                return await self._answer(item)
+            except QueueFull:
+                await asyncio.sleep(_FULL_FOR)
+
+    async def _answer(self, item: Item) -> msgspec.Struct:
+        body = bytes(item.body)
+        if item.url == "/v1/embeddings":
+            return await self._embed(body)
+        asked = _READERS[item.url](body)
+        request = msgspec.structs.replace(asked.generation, client=self._client, background=True)
+        async with self._sessions.generate(request) as generation:
+            rows = [Row() for _ in range(generation.rows)]
+            async for event in generation:
+                if isinstance(event, RowEvent):
+                    rows[event.index].add(event)
+        if any(row.reason == "cancelled" for row in rows):
+            raise EngineError("The request was cancelled before its answer was complete.")
+        for row in rows[:: asked.rows_per_prompt]:
+            self.tokens.prompt += row.usage.prompt_tokens
+            self.tokens.cached += row.usage.cached_tokens
+        self.tokens.completion += sum(row.usage.completion_tokens for row in rows)
+        return asked.reply.whole(rows)
+
+    async def _embed(self, body: bytes) -> msgspec.Struct:
+        request = embeddings.read(body)
+        asked = msgspec.structs.replace(embeddings.to_embedding(request), client=self._client, background=True)
+        found = await self._sessions.embed(asked)
+        self.tokens.prompt += sum(found.tokens)
+        return embeddings.answer(found, asked.model, as_text=request.encoding_format == "base64")
+
+
+def _failed(item: Item, error: SquishError) -> Line:
+    failure = to_failure(error)
+    return _line(item, failure.status, error_body(failure))
+
+
+def _line(item: Item, status: int, body: msgspec.Struct) -> Line:
+    id = secrets.token_hex(12)
+    response = LineResponse(status, f"req_{id}", msgspec.Raw(msgspec.json.encode(body)))
+    return Line(f"batch_req_{id}", item.custom_id, response)

@@ -1,0 +1,130 @@
+"""The lines of a batch, in OpenAI's shapes: what is asked, one request a line, and what came of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import msgspec
+
+from squish.api import bodies
+from squish.errors import InvalidInput
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+LONGEST_ID = 512
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A line of the input. custom_id: unique in its file. body: what the endpoint at url takes."""
+
+    custom_id: str
+    url: str
+    body: msgspec.Raw
+    method: str = "POST"
+
+
+class LineResponse(msgspec.Struct, frozen=True):
+    status_code: int
+    request_id: str
+    body: msgspec.Raw
+
+
+class LineError(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of the output. error: why there is no response; a request that was refused has one, with its status."""
+
+    id: str
+    custom_id: str
+    response: LineResponse | None = None
+    error: LineError | None = None
+
+    @property
+    def is_answer(self) -> bool:
+        return self.response is not None and self.response.status_code == 200
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether trying again would change nothing: it is answered, or what it asks for is wrong."""
+        return self.response is not None and self.response.status_code < 500
+
+
+class LineProblem(msgspec.Struct, frozen=True):
+    """What is wrong with a line of the input; the first line is 1."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int
+
+
+def decode_line(text: bytes) -> Line:
+    """A line of an output. Raises DecodeError."""
+    return msgspec.json.decode(text, type=Line)
+
+
+def items(file: Iterable[bytes]) -> Iterator[Item]:
+    """The requests of a file that `problems` found none in. Empty lines are skipped."""
+    for text in file:
+        if text.strip():
+            yield msgspec.json.decode(text, type=Item)
+
+
+def problems(file: Iterable[bytes], endpoint: str | None = None, most: int = 20) -> list[LineProblem]:
+    """What is wrong with the lines of an input, at most so many. endpoint: the one that all must go to."""
+    found: list[LineProblem] = []
+    seen: dict[str, int] = {}
+    empty = True
+    for number, text in enumerate(file, 1):
+        if not text.strip():
+            continue
+        empty = False
+        try:
+            _check(bodies.decode(text, Item), number, seen, endpoint)
+        except InvalidInput as error:
+            found.append(LineProblem("invalid_value", error.message, error.param, number))
+            if len(found) == most:
+                break
+    if empty:
+        found.append(LineProblem("empty_file", "The file has no requests.", None, 1))
+    return found
+
+
+def _check(item: Item, number: int, seen: dict[str, int], endpoint: str | None) -> None:
+    if not 1 <= len(item.custom_id) <= LONGEST_ID:
+        raise InvalidInput(f"custom_id must have 1 to {LONGEST_ID} characters.", param="custom_id")
+    if (first := seen.setdefault(item.custom_id, number)) != number:
+        raise InvalidInput(f"custom_id is the same as in line {first}; it must be unique.", param="custom_id")
+    if item.method != "POST":
+        raise InvalidInput("method must be POST.", param="method")
+    if item.url not in ENDPOINTS:
+        raise InvalidInput(f"url must be one of {', '.join(ENDPOINTS)}.", param="url")
+    if endpoint is not None and item.url != endpoint:
+        raise InvalidInput(f"url must be {endpoint}, the endpoint of the batch.", param="url")
+    if not bytes(item.body).lstrip().startswith(b"{"):
+        raise InvalidInput("body must be an object.", param="body")
+
+
+def settled(file: BinaryIO) -> tuple[list[Line], bool]:
+    """What an output holds that need not be done again, and whether it holds anything else, such as half a line.
+
+    Raises InvalidInput where a whole line of it is not a line of an output.
+    """
+    kept: list[Line] = []
+    clean = True
+    for number, text in enumerate(file, 1):
+        try:
+            line = decode_line(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if text.endswith(b"\n"):
+                raise InvalidInput(f"Line {number} is not an answer of a batch.") from None
+            clean = False
+            continue
+        if line.is_settled and text.endswith(b"\n"):
+            kept.append(line)
+        else:
+            clean = False
+    return kept, clean

@@ -1,0 +1,83 @@
+"""Whose turn it is among the requests for one model."""
+
+from __future__ import annotations
+
+import pytest
+
+from squish.errors import QueueFull
+from squish.generation import Finished, GenerationEvent, Queued
+from squish.ipc.frames import ToWorker
+from squish.sessions.queue import RequestQueue
+
+
+class Asked:
+    """A request that remembers its places in the queue."""
+
+    def __init__(self, rows: int = 1, *, background: bool = False) -> None:
+        self.rows, self.background, self.keep_alive = rows, background, None
+        self.sent = self.heard = self.cancelled = False
+        self.attempts = 0
+        self.unfinished = {0}
+        self.places: list[int] = []
+
+    def begin(self) -> None: ...
+
+    def frame(self, id: int) -> ToWorker:
+        raise NotImplementedError
+
+    def put(self, event: GenerationEvent) -> None:
+        if isinstance(event, Queued):
+            self.places.append(event.position)
+
+    def fail(self, error: Exception) -> None: ...
+
+    def finish_unsent(self) -> None:
+        self.put(Finished(0, "cancelled", None, None))  # type: ignore[arg-type]
+
+
+def started(queue: RequestQueue) -> list[Asked]:
+    found = []
+    while work := queue.next():
+        queue.running[len(queue.running)] = work
+        found.append(work)
+    return found  # type: ignore[return-value]
+
+
+def test_the_background_leaves_a_quarter_of_the_places_free() -> None:
+    queue = RequestQueue(max_waiting=64, max_rows=8)
+    batch = [Asked(background=True) for _ in range(20)]
+    running = [work for work in batch if queue.admit(work) and queue.running.setdefault(id(work), work)]
+    assert len(running) == 6
+    somebody = Asked()
+    assert queue.admit(somebody)
+
+
+def test_whoever_is_waited_for_goes_first() -> None:
+    queue = RequestQueue(max_waiting=64, max_rows=2)
+    queue.running[0] = Asked(2)
+    behind, first, second = Asked(background=True), Asked(), Asked()
+    assert not any(queue.admit(work) for work in (behind, first, second))
+    assert (behind.places[-1], first.places[-1], second.places[-1]) == (3, 1, 2)
+    queue.running.clear()
+    assert started(queue) == [first, second]
+    queue.running.clear()
+    assert started(queue) == [behind]
+
+
+def test_the_background_takes_no_place_in_the_queue_of_others() -> None:
+    queue = RequestQueue(max_waiting=1, max_rows=1)
+    queue.running[0] = Asked()
+    assert not queue.admit(Asked(background=True))
+    assert not queue.admit(Asked())
+    for background in (True, False):
+        with pytest.raises(QueueFull):
+            queue.admit(Asked(background=background))
+
+
+def test_a_request_in_the_background_can_be_taken_out() -> None:
+    queue = RequestQueue(max_waiting=8, max_rows=1)
+    queue.running[0] = Asked()
+    behind = Asked(background=True)
+    queue.admit(behind)
+    assert queue.withdraw(behind) and not queue.withdraw(behind)
+    assert queue.waiting == 0
