@@ -141,7 +141,7 @@ def cli(context: click.Context) -> int:
     \b
     squish pull smollm2:135m                  get a model
     squish run smollm2:135m --prompt "Hi"     ask it once
-    squish serve                              OpenAI API on http://localhost:11435/v1
+    squish serve                              for clients of OpenAI, Anthropic and Ollama
     squish doctor                             what is wrong, if something is
     """
     if context.invoked_subcommand is not None:

@@ -10,6 +10,8 @@
     path      = "./…" | "../…" | "/…" | "~…" | "….gguf"
     word      = a letter or digit, then letters, digits, "." "_" "-"; no ".." and no "--"
 
+A tag can have the tag `latest` behind it, as some clients of Ollama write, which means nothing.
+
 `parse` and `str` are inverse: parse(str(ref)) == ref. This module knows neither the catalog nor the store.
 """
 
@@ -102,6 +104,8 @@ def parse(text: str) -> ModelRef:
     text = text.strip()
     if address := _ADDRESS.fullmatch(text):
         return _parse_address(text, address["path"])
+    if text.count(":") > 1:
+        text = text.removesuffix(f":{_LATEST}")
     repo = _REPO.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if repo and repo["tag"]:  # org/repo:model.gguf is a file of a repository
         return _repo(repo)

@@ -23,8 +23,8 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app.ctx.runtime = runtime
     app.ctx.options = options
     opening = opening or Opening()
-    app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening))
     app.ctx.metrics = Metrics(runtime.sessions)
+    app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening), app.ctx.metrics)
     access.install(app)
     read = ("GET", "HEAD")
     app.add_route(get_health, "/health", methods=read)

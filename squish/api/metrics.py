@@ -43,6 +43,7 @@ class Metrics:
         self._prompt = self._per_model("squish_prompt_tokens", "Prompt tokens of finished answers.")
         self._cached = self._per_model("squish_cached_prompt_tokens", "Prompt tokens that were not computed again.")
         self._completion = self._per_model("squish_completion_tokens", "Tokens of finished answers.")
+        self._embedded = self._per_model("squish_embedding_tokens", "Tokens of texts that were turned into vectors.")
         self._failures = Counter(
             "squish_generation_failures",
             "Answers that failed in the engine, also within a stream whose status was 200.",
@@ -73,6 +74,10 @@ class Metrics:
     def failed(self, model: str, code: str) -> None:
         """Count an answer that the engine could not give, or not to its end."""
         self._failures.labels(model, code).inc()
+
+    def embedded(self, model: str, tokens: int) -> None:
+        """Count the tokens of texts that have become vectors."""
+        self._embedded.labels(model).inc(tokens)
 
     def first_token(self, model: str, seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from squish.api.batches.jobs import Batches
 from squish.api.ending import Ending
+from squish.api.metrics import Metrics
 from squish.api.models import check_model, pull_first
 from squish.api.opening import Opening
 from squish.api.options import Options
@@ -30,6 +31,7 @@ class Services:
     options: Options
     opening: Opening
     batches: Batches
+    metrics: Metrics
     large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
     ending: Ending = field(default_factory=Ending)
     responses: ResponseStore = field(default_factory=ResponseStore)

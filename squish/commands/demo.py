@@ -29,7 +29,7 @@ async def show(runtime: Runtime) -> None:
     steps = (
         (program, "chat in the terminal"),
         (f"{program} run {MODEL}", "talk line by line"),
-        (f"{program} serve", "OpenAI API on http://localhost:11435/v1"),
+        (f"{program} serve", "OpenAI's, Anthropic's and Ollama's APIs on http://localhost:11435"),
     )
     width = max(len(command) for command, _ in steps)
     console.note("\nNext:")

@@ -57,7 +57,7 @@ def serve(
     print_openapi: bool,
     **given: Any,
 ) -> None:
-    """Serve installed models to clients of OpenAI and Ollama.
+    """Serve installed models to clients of OpenAI (chat and Responses), Anthropic and Ollama.
 
     The MODELs named are loaded at once, the others when they are first requested.
 
@@ -148,7 +148,10 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
             return
         opening.open()
         count = len(runtime.store.list())
-        console.note(f"Squish serves {count} model{'s' * (count != 1)} at {address.url}/v1 (Ctrl-C stops)")
+        console.note(
+            f"Squish serves {count} model{'s' * (count != 1)} at {address.url}/v1 "
+            "(for clients of Anthropic and Ollama without /v1; Ctrl-C stops)"
+        )
         runtime.sessions.keep_spare()
     except SquishError as error:
         reason = f"{reason} {error.message}"

@@ -214,6 +214,8 @@ class Engine:
             if self.state != "failed":
                 self.state = "unloaded"
             self._after_end()
+            self._queue.requeue_unheard()  # what was admitted after the idle time ended, and before the worker did
+            self._queue.fail_running(EngineError("The model was unloaded while it answered."))
             self._pump()
             if worker:
                 if not was_loaded:

@@ -23,6 +23,7 @@ from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from tests.api.raw_http import CHAT, Server, ask, connected, parse, request_bytes, scripted
 from tests.api.scripted import scripted_runtime, serving
+from tests.models.test_store import Store, install
 
 PAGE = "https://app.example"
 
@@ -205,10 +206,12 @@ async def test_a_thousand_bad_requests_leave_nothing_behind(server: Server) -> N
 # ---- counts, logs, the document
 
 
-async def test_metrics_count_requests_tokens_and_models(server: Server) -> None:
+async def test_metrics_count_requests_tokens_and_models(settings: Settings, server: Server) -> None:
     asked = asyncio.create_task(ask(server, "POST", "/v1/completions", {"model": "m", "prompt": "x"}))
     (await server.sessions.admitted.get()).answer("quiet")
     await asked
+    install(Store(settings.cache_dir), "vectors")
+    await ask(server, "POST", "/v1/embeddings", {"model": "vectors:latest", "input": ["a", "b"]})
     await ask(server, "GET", "/nope")
     await ask(server, "BREW", "/health")
     answer = await ask(server, "GET", "/metrics")
@@ -218,6 +221,7 @@ async def test_metrics_count_requests_tokens_and_models(server: Server) -> None:
         for sample in family.samples:
             found[sample.name, *sample.labels.values()] = sample.value
     assert found["squish_http_requests_total", "POST", "/v1/completions", "200"] == 1
+    assert found["squish_embedding_tokens_total", "vectors"] == 6
     assert found["squish_http_requests_total", "GET", "other", "404"] == 1
     assert found["squish_http_requests_total", "other", "other", "405"] == 1
     expected = {

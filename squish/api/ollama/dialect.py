@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Route
@@ -21,6 +22,9 @@ from squish.api.ollama.responses import (
 )
 from squish.api.ollama.translate import LoadRequest
 from squish.api.operation import Operation
+from squish.errors import InvalidInput
+from squish.format import abilities
+from squish.generation import ChatPrompt
 
 
 async def _chat(call: Call) -> Asked | Answer:
@@ -33,7 +37,22 @@ async def _generate(call: Call) -> Asked | Answer:
 
 async def _answer(call: Call, read: Callable[[bytes], Asked | LoadRequest]) -> Asked | Answer:
     asked = await call.read(read)
-    return await _load(call, asked) if isinstance(asked, LoadRequest) else asked
+    if isinstance(asked, LoadRequest):
+        return await _load(call, asked)
+    prompt = asked.generation.prompts[0]
+    if isinstance(prompt, ChatPrompt) and prompt.thinking:
+        await _require_thinking(call, asked.generation.model)
+    return asked
+
+
+async def _require_thinking(call: Call, model: str) -> None:
+    """Raises InvalidInput where a model cannot think, in words that clients of Ollama look for."""
+    async with call.services.asking(model):
+        installed = await asyncio.to_thread(call.services.runtime.store.find, model)
+    installed.manifest.require("chat")
+    if not (await asyncio.to_thread(abilities.read, installed.path)).thinking:
+        problem = f'"{installed.manifest.id}" does not support thinking.'
+        raise InvalidInput(problem, hint="Leave think out.", param="think")
 
 
 async def _load(call: Call, asked: LoadRequest) -> Answer:
@@ -107,7 +126,7 @@ _OPERATIONS = (
 
 OLLAMA = Dialect(
     name="ollama",
-    prefixes=("/api",),
+    prefixes=("/api", "/"),
     paths=(
         "/api/chat",
         "/api/generate",

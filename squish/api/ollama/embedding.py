@@ -15,6 +15,7 @@ from squish.api.fields.foreign import refuse
 from squish.api.fields.limits import check_range, keep_alive
 from squish.api.ollama.foreign import EMBED, EMBEDDINGS
 from squish.api.ollama.requests import KeepAlive, Model, Taken
+from squish.api.vectors import vectors
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import InvalidInput
 from squish.generation import TextPrompt
@@ -67,10 +68,10 @@ async def embed(call: Call) -> EmbedResponse:
         texts = []
     asked = _asked(request, texts, "input", request.dimensions, request.truncate is not False)
     found, load = await _vectors(call, request.model, asked, request.keep_alive)
-    vectors = await _numbers(found)
+    numbers = await _numbers(found)
     return EmbedResponse(
         model=request.model,
-        embeddings=vectors,
+        embeddings=numbers,
         total_duration=time.monotonic_ns() - began,
         load_duration=load,
         prompt_eval_count=sum(found.tokens) if found else 0,
@@ -124,15 +125,13 @@ async def _vectors(
     began = time.monotonic_ns()
     async with call.services.asking(model):
         manifest = (await asyncio.to_thread(call.services.runtime.store.find, model)).manifest
-        if manifest.kind == "embedding":
-            await sessions.load(model)
+        manifest.require("embedding")
+        await sessions.load(model)
         load = time.monotonic_ns() - began
         if asked is None:
             sessions.keep(model, keep_alive(stay))
             return None, load
-        found = await sessions.embed(msgspec.structs.replace(asked, client=call.client))
-    call.note(f"model={manifest.id} prompt={sum(found.tokens)} vectors={len(found.tokens)}")
-    return found, load
+        return await vectors(call, asked), load
 
 
 async def _numbers(found: Embeddings | None) -> list[list[float]]:

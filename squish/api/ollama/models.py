@@ -74,10 +74,15 @@ async def show(call: Call) -> ShownModel:
 
 async def loaded(call: Call) -> LoadedModels:
     """GET /api/ps: the models in memory."""
-    ready = [each for each in call.services.runtime.sessions.status() if each.state == "ready"]
+    ready = [each for each in call.services.runtime.sessions.status() if each.state == "ready" and not _leaving(each)]
     manifests = {each.id: each for each in await asyncio.to_thread(call.services.runtime.store.list)}
     on_gpu = has_gpu()
     return LoadedModels([in_memory(each, manifests[each.name], on_gpu) for each in ready if each.name in manifests])
+
+
+def _leaving(status: ModelStatus) -> bool:
+    """Whether its time is over, so that it is unloaded in this moment."""
+    return status.unloads_in == 0 and not (status.running or status.waiting)
 
 
 def listed(manifest: Manifest) -> ListedModel:
@@ -110,12 +115,10 @@ def in_memory(status: ModelStatus, manifest: Manifest, on_gpu: bool) -> LoadedMo
 def shown(installed: Installed, config: Mapping[str, Any], able: Abilities, template: str | None) -> ShownModel:
     """Everything about one model."""
     manifest = installed.manifest
-    defaults = SamplingParams()
-    parameters = {
-        "num_ctx": manifest.context_length,
-        "temperature": defaults.temperature,
-        "top_p": defaults.top_p,
-    }
+    parameters: dict[str, float] = {"num_ctx": manifest.context_length}
+    if manifest.kind == "chat":
+        defaults = SamplingParams()
+        parameters |= {"temperature": defaults.temperature, "top_p": defaults.top_p}
     commands = [f"FROM {manifest.id}", *(f"PARAMETER {name} {value}" for name, value in parameters.items())]
     return ShownModel(
         license=manifest.license or "",

@@ -16,6 +16,7 @@ from squish.api.fields.limits import check_range, keep_alive
 from squish.api.fields.prompts import prompts
 from squish.api.openai import foreign
 from squish.api.openai.requests import Ignored, KeepAlive, NotEmpty
+from squish.api.vectors import vectors
 from squish.embeddings import MAX_INPUTS, EmbeddingRequest, Embeddings
 from squish.errors import InvalidInput
 
@@ -63,10 +64,9 @@ class EmbeddingList(msgspec.Struct, kw_only=True):
 async def embeddings(call: Call) -> EmbeddingList:
     """The answer to POST /v1/embeddings."""
     request = await call.read(read)
-    asked = msgspec.structs.replace(to_embedding(request), client=call.client)
+    asked = to_embedding(request)
     async with call.services.asking(asked.model):
-        found = await call.services.runtime.sessions.embed(asked)
-    call.note(f"model={asked.model} prompt={sum(found.tokens)} vectors={len(found.tokens)}")
+        found = await vectors(call, asked)
     as_text = request.encoding_format == "base64"
     if len(found.tokens) * found.dimensions < _MANY:
         return answer(found, asked.model, as_text=as_text)

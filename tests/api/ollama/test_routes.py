@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from squish.api.ollama import models
 from squish.api.options import Options
 from squish.config.settings import Settings
 from squish.errors import QueueFull, WorkerDied
+from squish.format.embedding import ModelKind
 from squish.generation import Finished, Timings, Usage
 from squish.models.store import Manifest, Store
 from squish.sessions.manager import ModelStatus
@@ -28,15 +30,15 @@ CONFIG = {
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}<tool_call>{{ tool_call.name }}</tool_call>{# <think> #}"
 
 
-def install(store: Store, id: str, days: int = 0) -> None:
+def install(store: Store, id: str, days: int = 0, *, kind: ModelKind = "chat", template: str = TEMPLATE) -> None:
     """A model without weights, but with all that is told of one."""
     with store.staging(id) as folder:
         (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
         (folder / "tokenizer.json").write_text('{"added_tokens": ["<think>", "</think>"]}', encoding="utf-8")
-        (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
         installed = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days)
         manifest = Manifest(id, f"hub:org/{id[:4]}", None, "llama", "4-bit", 8_030_000_000, 2048, "mit", installed)
-        store.commit(folder, manifest)
+        store.commit(folder, replace(manifest, kind=kind))
 
 
 @pytest.fixture
@@ -114,6 +116,7 @@ async def test_the_models_in_memory(server: Server) -> None:
         ModelStatus("tiny:1b", "ready", 0, 0, 1, 1000, 2048, "test", None, unloads_in=300.0),
         ModelStatus("other", "ready", 0, 0, 1, 1000, 2048, "test", None),
         ModelStatus("m", "loading", 0, 0, 1, 0, 0, "", None),
+        ModelStatus("tiny:1b", "ready", 0, 0, 1, 1000, 2048, "being unloaded", None, unloads_in=0.0),
     ]
     before = datetime.now(UTC)
     [soon, never] = (await told(server, "GET", "/api/ps"))["models"]
@@ -202,8 +205,7 @@ async def test_the_key_is_asked_for_everywhere(settings: Settings) -> None:
         for method, path in (("GET", "/"), ("GET", "/api/tags"), ("POST", "/api/chat"), ("DELETE", "/api/delete")):
             answer = await ask(server, method, path, None if method == "GET" else CHAT)
             assert answer.status == 401
-            if path != "/":
-                assert "API key" in error(answer)[1]
+            assert "API key" in error(answer)[1]
         right = await ask(server, "GET", "/api/tags", authorization="Bearer right")
         assert right.status == 200
 
@@ -231,6 +233,38 @@ async def test_a_pull_of_what_is_installed_needs_no_switch(server: Server) -> No
     assert (answer.status, answer.headers["content-type"]) == (200, "application/x-ndjson")
     assert b'{"status":"success"}' in answer.body
     assert await told(server, "POST", "/api/pull", {"name": "other", "stream": False}) == {"status": "success"}
+
+
+async def test_an_embedding_model_has_nothing_that_is_for_answers(settings: Settings, server: Server) -> None:
+    install(Store(settings.cache_dir), "vectors", kind="embedding")
+    shown = await told(server, "POST", "/api/show", {"model": "vectors"})
+    assert shown["parameters"].split() == ["num_ctx", "2048"]
+    assert "temperature" not in shown["modelfile"]
+
+
+@pytest.mark.parametrize(("path", "field"), [("/api/embed", "input"), ("/api/embeddings", "prompt")])
+@pytest.mark.parametrize("text", [None, "", "x"])
+async def test_a_model_that_writes_makes_no_vectors_and_is_not_loaded_for_any(
+    server: Server, path: str, field: str, text: str | None
+) -> None:
+    refused = await ask(server, "POST", path, {"model": "tiny:1b", field: text})
+    assert error(refused)[0] == 400
+    assert "not an embedding model" in error(refused)[1]
+    assert server.sessions.kept == []
+
+
+@pytest.mark.parametrize("think", [True, "low", "high"])
+async def test_a_model_that_cannot_think_refuses_to(settings: Settings, server: Server, think: bool | str) -> None:
+    install(Store(settings.cache_dir), "plain:1b", template="{{ messages[0].content }}")
+    for path, question in (("/api/chat", CHAT), ("/api/generate", {"prompt": "Hi"})):
+        refused = await ask(server, "POST", path, question | {"model": "plain:1b", "think": think})
+        assert error(refused) == (400, '"plain:1b" does not support thinking. Leave think out.')
+        missing = await ask(server, "POST", path, question | {"model": "none:1b", "think": think})
+        assert error(missing)[0] == 404
+    for model, wanted in (("plain:1b", False), ("tiny:1b", think)):
+        asked = asyncio.create_task(ask(server, "POST", "/api/chat", CHAT | {"model": model, "think": wanted}))
+        (await server.sessions.admitted.get()).answer("Hello")
+        assert (await asked).status == 200
 
 
 @pytest.mark.parametrize(
