@@ -43,7 +43,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory in whose store the real model is installed."""
     home = tmp_path_factory.mktemp("home")
-    asyncio.run(_install(_settings(home), MODEL))
+    asyncio.run(_install(home_settings(home), MODEL))
     return home
 
 
@@ -54,8 +54,8 @@ def tireless_home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     be done before they do. No token that this model would say is one that ends its answers.
     """
     home = tmp_path_factory.mktemp("tireless")
-    installed = Store(_settings(real_home).cache_dir).find(MODEL).path
-    model = _settings(home).cache_dir / installed.name
+    installed = Store(home_settings(real_home).cache_dir).find(MODEL).path
+    model = home_settings(home).cache_dir / installed.name
     shutil.copytree(installed, model, copy_function=os.link)
     for name, other in (("generation_config.json", [3, 4]), ("tokenizer_config.json", "<reponame>")):
         file = model / name
@@ -89,8 +89,14 @@ TOOL_TEMPLATE = """\
 def tool_home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose model has TOOL_TEMPLATE."""
     home = tmp_path_factory.mktemp("tools")
-    installed = Store(_settings(real_home).cache_dir).find(MODEL).path
-    model = _settings(home).cache_dir / installed.name
+    link_with_tools(real_home, home)
+    return home
+
+
+def link_with_tools(real_home: Path, home: Path) -> None:
+    """Install MODEL in a home with TOOL_TEMPLATE, its files shared with those of another home."""
+    installed = Store(home_settings(real_home).cache_dir).find(MODEL).path
+    model = home_settings(home).cache_dir / installed.name
     shutil.copytree(installed, model, copy_function=os.link)
     file, manifest = model / "chat_template.jinja", model / "manifest.toml"
     size, entries = file.stat().st_size, manifest.read_text(encoding="utf-8")
@@ -99,7 +105,6 @@ def tool_home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     file.write_text(TOOL_TEMPLATE, encoding="utf-8")
     written = entries.replace(f"size = {size}\n", f"size = {file.stat().st_size}\n")
     manifest.write_text(written, encoding="utf-8")
-    return home
 
 
 @pytest.fixture
@@ -112,7 +117,7 @@ def tireless(tireless_home: Path) -> dict[str, str]:
 def embedding_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory in whose store an embedding model is installed, and nothing else."""
     home = tmp_path_factory.mktemp("embedding-home")
-    asyncio.run(_install(_settings(home), str(minilm()), EMBEDDING_MODEL))
+    asyncio.run(_install(home_settings(home), str(minilm()), EMBEDDING_MODEL))
     return home
 
 
@@ -124,6 +129,12 @@ def minilm() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
+def install_real(home: Path, *models: tuple[str, str | None]) -> None:
+    """Install models in a home; each is what `squish pull` gets, and its name where that is another."""
+    for name, as_name in models:
+        asyncio.run(_install(home_settings(home), name, as_name))
+
+
 async def _install(settings: Settings, name: str, as_name: str | None = None) -> None:
     async with pull(name, as_name=as_name, settings=settings, store=Store(settings.cache_dir)) as events:
         async for _ in events:
@@ -133,13 +144,13 @@ async def _install(settings: Settings, name: str, as_name: str | None = None) ->
 @pytest.fixture
 def real_settings(real_home: Path) -> Settings:
     """Settings of a user who has the real model."""
-    return _settings(real_home)
+    return home_settings(real_home)
 
 
 @pytest.fixture
 def embedding_settings(embedding_home: Path) -> Settings:
     """Settings of a user who has the embedding model."""
-    return _settings(embedding_home)
+    return home_settings(embedding_home)
 
 
 @pytest.fixture
@@ -200,5 +211,5 @@ def _compiled() -> Path:
     return folder
 
 
-def _settings(home: Path) -> Settings:
+def home_settings(home: Path) -> Settings:
     return Settings.from_environment(clean_environment(home) | {"SQUISH_OFFLINE": "1"})

@@ -30,7 +30,7 @@ from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.system.host import HOST
 from tests.commands.test_serve import serving
-from tests.conftest import MODEL, SQUISH, _settings, clean_environment
+from tests.conftest import MODEL, SQUISH, clean_environment, home_settings
 from tests.local_hub import LocalHub
 from tests.worker.test_load import write_model
 
@@ -170,7 +170,7 @@ def judge(soak: Soak, log: str, home: Path) -> list[str]:
     if kept < soak.chats:
         wrong.append(f"{soak.chats - kept} chats are lost")
     for model in (MODEL, OTHER):
-        Store(_settings(home).cache_dir).verify(model)
+        Store(home_settings(home).cache_dir).verify(model)
     if "Traceback" in log:
         wrong.append("the server's log has a traceback")
     # The requests that a killed worker was answering fail, and nobody else's.
@@ -183,7 +183,7 @@ def judge(soak: Soak, log: str, home: Path) -> list[str]:
 
 async def prepared(home: Path) -> None:
     """Install the real model and a copy of it."""
-    settings = _settings(home)
+    settings = home_settings(home)
     async with pull(MODEL, settings=settings, store=Store(settings.cache_dir)) as events:
         async for _ in events:
             pass

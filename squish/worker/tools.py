@@ -20,6 +20,12 @@ Parser = Callable[[str, Any], Any]
 Hold = Callable[[ResponseFormat], Held]
 
 _COMPACT = {"whitespace_flexible": False}
+_ELSEWHERE = frozenset((
+    "additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "minProperties", "allOf",
+    "anyOf", "oneOf", "not", "if", "$ref", "$dynamicRef", "$recursiveRef", "dependentSchemas", "dependentRequired",
+    "dependencies",
+))  # fmt: skip
+"""Where a schema may speak of properties that `properties` does not list."""
 _SPACED = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
@@ -112,12 +118,24 @@ def grammar_with_tools(
 
 
 def arguments_of(tools: Sequence[Tool]) -> list[ResponseFormat]:
-    """What the arguments of each tool have to match, an object always."""
+    """What the arguments of each tool have to match, an object always; one that lists its properties has no others."""
     found = []
     for tool in tools:
         schema = {"type": "object"} | _schema(tool)
+        if _is_complete(schema):
+            schema["additionalProperties"] = False
         found.append(ResponseFormat("json_schema", json.dumps(schema), tool.field, tool.lenient))
     return found
+
+
+def _is_complete(schema: dict[str, Any]) -> bool:
+    """Whether the properties that a schema lists are all that are meant, though it does not say so: a small model
+    would make up more, and a function takes no argument that it does not know."""
+    listed = schema.get("properties")
+    if not isinstance(listed, dict) or not _ELSEWHERE.isdisjoint(schema):
+        return False
+    required = schema.get("required", [])
+    return isinstance(required, list) and all(name in listed for name in required)
 
 
 def _calls(tools: Sequence[Tool], arguments: Sequence[Held], tokenizer: Any) -> str:

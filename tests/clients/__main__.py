@@ -13,8 +13,8 @@ from tests.clients.checks import CHECKS, Check
 from tests.clients.engine import RAN, server
 
 FOLDER = Path(__file__).parent.parent.parent / "build" / "clients"
-PROGRAMS = Path(__file__).parent / "programs"
-SECONDS = 300
+PROGRAMS, STANDARD = (Path(__file__).parent / name for name in ("programs", "standard"))
+SECONDS = 600
 LAST = 2_000  # characters of what a program that failed has printed
 
 
@@ -23,13 +23,26 @@ def main(names: list[str]) -> int:
     wanted = [check for check in CHECKS if check.name in names or not names]
     failed = 0
     for check in wanted:
-        trouble = install(check) or run(check)
-        failed += bool(trouble)
-        print(f"{'failed' if trouble else 'passed'}  {check.name}", flush=True)
-        if trouble:
-            print(trouble[-LAST:], flush=True)
+        try:
+            last = install_and_run(check)
+        except Failed as trouble:
+            failed += 1
+            print(f"failed  {check.name}\n{str(trouble)[-LAST:]}", flush=True)
+        else:
+            print(f"passed  {check.name}: {last}", flush=True)
     print(f"{len(wanted) - failed} of {len(wanted)} passed")
     return failed
+
+
+class Failed(Exception):
+    """What went wrong."""
+
+
+def install_and_run(check: Check) -> str:
+    """The last line that it printed. Raises Failed."""
+    if trouble := install(check):
+        raise Failed(trouble)
+    return run(check)
 
 
 def folder(check: Check) -> Path:
@@ -58,9 +71,9 @@ def install(check: Check) -> str:
 
 
 def run(check: Check) -> str:
-    """What went wrong, in a home and a directory of its own."""
+    """The last line that it printed, in a home and a directory of its own. Raises Failed."""
     place = folder(check)
-    with tempfile.TemporaryDirectory() as home, server(Path(home)) as (url, sessions):
+    with tempfile.TemporaryDirectory() as home, server(Path(home), real=check.real) as (url, sessions):
         work = Path(home) / "work"
         work.mkdir()
         path = [place / "node_modules/.bin", place / "venv/bin", Path(sys.executable).parent]
@@ -71,7 +84,7 @@ def run(check: Check) -> str:
             "SQUISH_URL": url,
             "SQUISH_OFFLINE": "1",
         }
-        filled = {"url": url, "programs": str(PROGRAMS)}
+        filled = {"url": url, "programs": str(PROGRAMS), "standard": str(STANDARD)}
         command = [part.format_map(filled) for part in check.command]
         try:
             done = subprocess.run(
@@ -79,15 +92,15 @@ def run(check: Check) -> str:
                 timeout=SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            return f"It did not end within {SECONDS} s: {error.stdout!r} {error.stderr!r}"
+            raise Failed(f"It did not end within {SECONDS} s: {error.stdout!r} {error.stderr!r}") from None
     output = done.stdout + done.stderr
     if done.returncode:
-        return f"It ended with {done.returncode}: {output}"
+        raise Failed(f"It ended with {done.returncode}: {output}")
     if check.expects not in done.stdout:
-        return f"It did not print {check.expects!r}: {output}"
+        raise Failed(f"It did not print {check.expects!r}: {output}")
     if check.tool and not any(RAN in result for result in sessions.seen):
-        return f"It did not run the tool (called: {sessions.called}, seen: {sessions.seen}): {output}"
-    return ""
+        raise Failed(f"It did not run the tool (called: {sessions.called}, seen: {sessions.seen}): {output}")
+    return done.stdout.strip().rpartition("\n")[2]
 
 
 if __name__ == "__main__":

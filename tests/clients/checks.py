@@ -12,8 +12,9 @@ from tests.conftest import MODEL
 class Check:
     """pip, npm: what it is installed from. command: {url} is the server's address, {programs} our own programs.
 
-    expects: what it prints at its end. tool: it has to run a command that the engine asks for, and send back what came
-    of it.
+    {standard} our classes for the standard suites of others. expects: what it prints at its end. tool: it has to run a
+    command that the engine asks for, and send back what came of it. real: it is answered by the real model, and there
+    is an embedding model too.
     """
 
     name: str
@@ -22,13 +23,43 @@ class Check:
     npm: tuple[str, ...] = ()
     expects: str = SAID
     tool: bool = False
+    real: bool = False
 
 
 def launched(name: str, *arguments: str) -> tuple[str, ...]:
     return ("squish", "launch", name, "--url", "{url}", "--", *arguments)
 
 
+def standard(suite: str, file: str = "chats.py") -> Check:
+    """A standard suite of LangChain's; pytest sees nothing of ours but the one file."""
+    alone = ("-c", "/dev/null", "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
+    loops = [f"--override-ini=asyncio_default_{each}_loop_scope=session" for each in ("test", "fixture")]
+    return Check(
+        f"langchain-tests {suite}",
+        ("python", "-m", "pytest", "-q", "-rs", *alone, *loops, "-k", suite, f"{{standard}}/{file}"),
+        pip=("langchain-tests", "langchain-anthropic", "langchain-ollama", "langchain-openai"),
+        expects=" passed",
+        real=True,
+    )
+
+
 CHECKS = (
+    standard("TestOpenAI"),
+    standard("TestResponses"),
+    standard("TestAnthropic"),
+    standard("TestOllama"),
+    standard("Embeddings", "vectors.py"),
+    Check(
+        "llm-anthropic",
+        (
+            "sh",
+            "-ec",
+            "export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=any; llm anthropic refresh; "
+            "llm anthropic count -m anthropic/smollm2:135m 'Say hello.'; "
+            "llm -m anthropic/smollm2:135m -o temperature 0 'Say hello.'",
+        ),
+        pip=("llm", "llm-anthropic"),
+    ),
     Check("openai-agents", ("python", "{programs}/openai_agents.py"), pip=("openai-agents",)),
     Check("pydantic-ai", ("python", "{programs}/pydantic_responses.py"), pip=("pydantic-ai-slim[openai]",)),
     Check("langchain-ollama", ("python", "{programs}/langchain_ollama_chat.py"), pip=("langchain-ollama",)),

@@ -16,7 +16,7 @@ from squish.runtime import Runtime
 from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
-from tests.conftest import MODEL
+from tests.conftest import EMBEDDING_MODEL, MODEL, home_settings, install_real, link_with_tools, minilm
 from tests.models.test_store import install
 
 SAID = "It works."
@@ -39,6 +39,9 @@ class CallingSessions(ScriptedSessions):
         super().__init__()
         self.called: list[str] = []
         self.seen: list[str] = []
+
+    async def close(self) -> None:
+        """Nothing runs."""
 
     def admit(self, generation: Generation) -> None:
         script, prompt = Script(generation), generation.request.prompts[0]
@@ -85,15 +88,20 @@ def example(schema: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def server(home: Path) -> Iterator[tuple[str, CallingSessions]]:
-    """Its address, and its engine, in a thread of its own."""
+def server(home: Path, *, real: bool = False) -> Iterator[tuple[str, CallingSessions]]:
+    """Its address, and its engine, in a thread of its own. real: MODEL answers, and EMBEDDING_MODEL is there too."""
     ready, over, found, sessions = Event(), Event(), list[str](), CallingSessions()
+    if real:
+        install_real(home / "real", (MODEL, None))
+        link_with_tools(home / "real", home)
+        install_real(home, (str(minilm()), EMBEDDING_MODEL))
 
     async def run() -> None:
-        runtime = Runtime(Settings(home=home, cache_dir=home / "models"))
-        install(runtime.store, MODEL, FILES)
-        runtime.sessions = cast(SessionManager, sessions)
-        async with serving(runtime) as address:
+        runtime = Runtime(home_settings(home) if real else Settings(home=home, cache_dir=home / "models"))
+        if not real:
+            install(runtime.store, MODEL, FILES)
+            runtime.sessions = cast(SessionManager, sessions)
+        async with runtime, serving(runtime) as address:
             found.append(address.url)
             ready.set()
             await asyncio.to_thread(over.wait)

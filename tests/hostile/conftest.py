@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,13 +12,15 @@ import pytest
 
 from squish.api.options import Options, Patience
 from squish.config.settings import Settings
+from squish.models.store import Store
 from squish.runtime import Runtime
 from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from tests.api.raw_http import Server, ask
 from tests.api.scripted import Script, ScriptedSessions, serving
+from tests.models.test_store import manifest
 
-HURRIED = Options(patience=Patience(header=0.3, body=0.3, send=0.3))
+HURRIED = Options(patience=Patience(header=0.3, body=0.3, send=0.3), allow_pull=True)
 
 
 class AnsweringSessions(ScriptedSessions):
@@ -35,7 +38,11 @@ def key(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 async def server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Server]:
-    async for each in attacked(Settings(home=tmp_path, cache_dir=tmp_path / "models"), caplog):
+    settings = Settings(home=tmp_path, cache_dir=tmp_path / "models", offline=True)
+    with (store := Store(settings.cache_dir)).staging("m") as folder:
+        (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+        store.commit(folder, replace(manifest("m"), kind="embedding"))
+    async for each in attacked(settings, caplog):
         yield each
 
 
@@ -46,6 +53,7 @@ async def attacked(
     caplog.set_level(logging.INFO)
     runtime, sessions = Runtime(settings), AnsweringSessions()
     runtime.sessions = cast(SessionManager, sessions)
+    sessions.statuses = []  # nothing is loaded, so everything can be deleted
     async with serving(runtime, options) as address:
         server = Server(address, sessions)
         yield server

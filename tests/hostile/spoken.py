@@ -11,7 +11,8 @@ from typing import Any
 class Spoken:
     """good: a body that is answered. text: where in it a text stands. error: asserts the form of an error's JSON.
 
-    more: fields with which a body is also answered, beside those that most dialects have (`usual`).
+    more: fields with which a body is also answered, beside those that most dialects have (`usual`). method: POST as a
+    rule.
     """
 
     path: str
@@ -20,6 +21,7 @@ class Spoken:
     error: Callable[[int, Any], None]
     more: Mapping[str, Any] = field(default_factory=lambda: {"n": 2, "max_tokens": 4})
     usual: Mapping[str, Any] = field(default_factory=lambda: {"stop": ["a"], "temperature": 0.5, "seed": 1})
+    method: str = "POST"
 
     def __str__(self) -> str:
         return self.path
@@ -105,3 +107,15 @@ SPOKEN = (
     Spoken("/v1/messages", MESSAGE, "messages", anthropic_error, MESSAGE_MORE, usual={}),
     Spoken("/v1/messages/count_tokens", MESSAGE, "messages", anthropic_error, MESSAGE_MORE, usual={}),
 )
+
+"""Routes whose bodies ask for an answer."""
+
+ABOUT_MODELS = (
+    Spoken("/api/embed", {"model": "m", "input": ["Hi", "x"]}, "input", ollama_error, {"dimensions": 1}, usual={}),
+    Spoken("/api/embeddings", {"model": "m", "prompt": "Hi"}, "prompt", ollama_error, {"keep_alive": 1}, usual={}),
+    Spoken("/api/show", {"model": "m"}, "model", ollama_error, {"verbose": True}, usual={}),
+    Spoken("/api/pull", {"model": "m"}, "model", ollama_error, {"insecure": True}, usual={}),
+    Spoken("/api/copy", {"source": "m", "destination": "x"}, "destination", ollama_error, {"a": 1}, usual={}),
+    Spoken("/api/delete", {"model": "m"}, "model", ollama_error, {"name": "m"}, usual={}, method="DELETE"),
+)
+"""Routes that make vectors, and that show and change what is installed."""

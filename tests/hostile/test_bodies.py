@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.api.raw_http import Server, ask
-from tests.hostile.spoken import SPOKEN, Spoken
+from tests.hostile.spoken import ABOUT_MODELS, SPOKEN, Spoken
 
 DEEP = 100_000
 LATER = b"\xed\xa0\x80"  # half of a surrogate pair, as if it were UTF-8
@@ -57,6 +57,15 @@ async def test_what_is_no_request(server: Server, spoken: Spoken, body: bytes) -
     answer = await ask(server, "POST", spoken.path, body)
     refused(spoken, answer.status, answer.body)
     assert server.sessions.requests == []
+
+
+@pytest.mark.parametrize("spoken", ABOUT_MODELS, ids=str)
+async def test_what_is_no_request_about_models(server: Server, spoken: Spoken) -> None:
+    deep = [opening * DEEP + b"1" + closing * DEEP for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"))]
+    nested = [b'{"%b": %b}' % (field.encode(), value) for field in ("unknown", *spoken.good) for value in deep]
+    for body in (*NOT_TAKEN.values(), *nested):
+        answer = await ask(server, spoken.method, spoken.path, body)
+        refused(spoken, answer.status, answer.body)
 
 
 @pytest.mark.parametrize("place", ["unknown", "text", "model", "metadata", "tools", "response_format", "stop"])
@@ -113,6 +122,16 @@ async def test_text_of_every_script_is_text(server: Server, spoken: Spoken) -> N
         refused(spoken, wrong.status, wrong.body)
 
 
+@pytest.mark.parametrize("spoken", ABOUT_MODELS, ids=str)
+async def test_a_name_of_every_script_is_a_model_that_is_not_there(server: Server, spoken: Spoken) -> None:
+    fields = spoken.good.keys() & {"model", "source", "destination"}
+    for text in TEXTS:
+        for field in fields:
+            answer = await ask(server, spoken.method, spoken.path, spoken.good | {field: text})
+            assert answer.status in (400, 404), ascii(text[:20])
+            refused(spoken, answer.status, answer.body)
+
+
 PUT_IN = (b"null", b"[]", b"{}", b'"', b"1e999", b"\\u0000", b"\xff", b"-", b"true", b"[[[")
 
 
@@ -129,9 +148,7 @@ def mutated(good: bytes, chance: random.Random) -> bytes:
             case 2:
                 body[at:at] = body[: chance.randint(1, 30)]
             case 3:
-                body[at:at] = chance.choice(
-                    (b"null", b"[]", b"{}", b'"', b"1e999", b"\\u0000", b"\xff", b"-", b"true", b"[[[")
-                )
+                body[at:at] = chance.choice(PUT_IN)
             case _:
                 other = chance.randrange(len(body))
                 body[at], body[other] = body[other], body[at]
@@ -139,13 +156,13 @@ def mutated(good: bytes, chance: random.Random) -> bytes:
     return bytes(body)
 
 
-@pytest.mark.parametrize("spoken", SPOKEN, ids=str)
+@pytest.mark.parametrize("spoken", [*SPOKEN, *ABOUT_MODELS], ids=str)
 async def test_three_hundred_bodies_made_by_chance(server: Server, spoken: Spoken) -> None:
     chance = random.Random(spoken.path)
     rich = spoken.good | {"stream": True, **spoken.usual, **spoken.more}
     statuses = set()
     for _ in range(300):
-        answer = await ask(server, "POST", spoken.path, mutated(json.dumps(rich).encode(), chance))
+        answer = await ask(server, spoken.method, spoken.path, mutated(json.dumps(rich).encode(), chance))
         statuses.add(answer.status)
         if answer.status != 200:
             refused(spoken, answer.status, answer.body)

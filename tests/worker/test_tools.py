@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import msgspec
@@ -29,7 +30,7 @@ from squish.generation import (
 from squish.worker.markers import edges_of
 from squish.worker.output import Reading, RowOutput
 from squish.worker.prompt import PromptEncoder
-from squish.worker.tools import for_template
+from squish.worker.tools import arguments_of, for_template
 from tests.worker.byte_models import VOCABULARY, ByteBench, tokenizer
 
 CITY = (
@@ -324,6 +325,26 @@ def test_arguments_of_a_demanded_call_are_an_object_whatever_the_schema_leaves_o
     answer = gathered(bench.run(bench.prepare(1, prompt, sampling))[1])
     assert [name for name, _ in answer.calls] == ["bad"]
     assert isinstance(answer.calls[0][1], dict)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "complete"),
+    [
+        ({"properties": {"a": {}}}, True),
+        ({"properties": {}}, True),
+        ({"properties": {"a": {}}, "required": ["a"]}, True),
+        ({}, False),
+        ({"properties": {"a": {}}, "required": ["b"]}, False),
+        ({"properties": {"a": {}}, "additionalProperties": True}, False),
+        ({"properties": {"a": {}}, "anyOf": [{"required": ["b"]}]}, False),
+    ],
+    ids=str,
+)
+def test_a_call_has_no_arguments_that_its_function_does_not_list(parameters: dict[str, Any], complete: bool) -> None:
+    [wanted] = arguments_of((tool(parameters),))
+    schema = json.loads(wanted.text)
+    expected = {"type": "object"} | parameters | ({"additionalProperties": False} if complete else {})
+    assert schema == expected
 
 
 def test_a_call_of_too_many_tools_is_refused_in_words() -> None:
