@@ -21,9 +21,10 @@ from squish.api.options import Options, Patience
 from squish.api.server import Shutdown
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
+from squish.models.store import Store
 from tests.api.raw_http import CHAT, Server, ask, connected, parse, request_bytes, scripted
 from tests.api.scripted import scripted_runtime, serving
-from tests.models.test_store import Store, install
+from tests.models.test_store import install
 
 PAGE = "https://app.example"
 
