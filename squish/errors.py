@@ -17,6 +17,7 @@
     ├── QueueFull               as many requests wait as may wait
     └── EngineError             the engine failed; the next request may work
         ├── LoadFailed
+        │   └── MemoryShort     too little is free; the system could make room for it, at a price
         └── WorkerDied
 
 This module knows no HTTP status and no exit code: each front door owns one table from code to its own.
@@ -114,6 +115,10 @@ class EngineError(SquishError):
 
 class LoadFailed(EngineError):
     code = "load_failed"
+
+
+class MemoryShort(LoadFailed):
+    code = "memory_short"
 
 
 class WorkerDied(EngineError):

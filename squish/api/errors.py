@@ -34,6 +34,7 @@ BY_CODE: Mapping[str, Wire] = {
     "invalid_name": Wire(404, "model_not_found"),
     "model_not_found": Wire(404, "model_not_found"),
     "queue_full": Wire(429, "rate_limit_exceeded"),
+    "memory_short": Wire(503, "memory_short"),
 }
 """Codes of squish/errors.py that the client can do something about. Every other one is ours: 500, its own code."""
 

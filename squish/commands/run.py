@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from squish.commands import short_memory
 from squish.commands.completion import complete_model
 from squish.commands.pull import install
 from squish.config.settings import Settings
@@ -92,7 +93,7 @@ def run(
 
 async def open_model(settings: Settings, model: str, kind: ModelKind = "chat") -> Runtime:
     """A runtime in which this model is installed: one that is missing is pulled first. Raises InvalidInput where it
-    is of another kind."""
+    is of another kind, and MemoryShort where too little memory is free and the user does not want to load it."""
     from squish.runtime import Runtime
 
     runtime = Runtime(settings)
@@ -102,4 +103,9 @@ async def open_model(settings: Settings, model: str, kind: ModelKind = "chat") -
         await install(settings, model)
     runtime.store.find(model).manifest.require(kind)
     await runtime.sessions.start_worker()
+    try:
+        await short_memory.agree(runtime.sessions, model)
+    except BaseException:  # also Ctrl-C: the worker that has been started must not stay behind
+        await runtime.close()
+        raise
     return runtime

@@ -142,6 +142,9 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
         if models:
             console.note(f"Loading {', '.join(models)}; until then requests to {address.url} wait")
         for model in models:
+            if short := await runtime.sessions.shortage(model):  # it was named on purpose
+                console.note(str(short))
+                runtime.sessions.load_anyway(model)
             loaded = await runtime.sessions.load(model)
             console.note(f"{model} is loaded: {figures.size(loaded.weights_bytes)}, {loaded.backend}")
         if opening.decided:  # asked to stop meanwhile

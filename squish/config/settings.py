@@ -43,6 +43,7 @@ class Settings:
     max_concurrency: int = 32
     cpu_precision: Literal["int8", "float32"] = "int8"
     wire: Literal["nothing", "weights"] = "nothing"
+    short_memory: Literal["load", "refuse"] = "load"
     keep_awake: bool = False
     model: str | None = None
     theme: str | None = None

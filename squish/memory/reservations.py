@@ -7,14 +7,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from squish.errors import LoadFailed
+from squish.errors import LoadFailed, MemoryShort
 from squish.figures import size
 from squish.memory import fit, machine
 from squish.models.manifest import Installed, read_json
 
 _CONTEXT = 4096  # tokens of one conversation that must fit for loading to be worthwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Less memory is free than a model needs, where the system makes room by taking it from other programs. Bytes."""
+
+    model: str
+    needed: int
+    free: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} needs {size(self.needed)} and {size(self.free)} are free: the system compresses or swaps "
+            "what other programs hold, which can make everything slow. Closing some of them helps."
+        )
+
+    def refusal(self) -> MemoryShort:
+        """For those who do not want it loaded now."""
+        return MemoryShort(
+            f"{self.model} is not loaded: it needs {size(self.needed)} and {size(self.free)} are free.",
+            hint="Close other programs, take a smaller model, or load it anyway.",
+            param="model",
+        )
 
 
 class Reservations:
@@ -42,19 +65,17 @@ class Reservations:
         free = max(0, self._free(memory, held))
         return self._too_large(installed, _least(installed, memory), free, f"{size(free)} of {memory.kind} are free")
 
-    async def reserve(self, installed: Installed) -> str | None:
-        """Count a model that is being loaded, until `release`: its weights are not in memory yet.
-
-        Gives a warning where the system must take memory from other programs for it.
-        """
+    async def shortage(self, installed: Installed) -> Shortage | None:
+        """Whether the system would have to take memory from other programs to load this model now."""
         memory = await asyncio.to_thread(self._read)
-        self._reserved[installed.manifest.id] = least = _least(installed, memory)
-        if memory.elastic and least > memory.free:
-            return (
-                f"It needs {size(least)} and {size(memory.free)} are free: the system compresses or swaps what other "
-                "programs hold, which can make everything slow. Closing some of them helps."
-            )
-        return None
+        least = _least(installed, memory)
+        short = memory.elastic and memory.free < least <= memory.total
+        return Shortage(installed.manifest.id, least, memory.free) if short else None
+
+    async def reserve(self, installed: Installed) -> None:
+        """Count a model that is being loaded, until `release`: its weights are not in memory yet."""
+        memory = await asyncio.to_thread(self._read)
+        self._reserved[installed.manifest.id] = _least(installed, memory)
 
     def release(self, installed: Installed) -> None:
         """The model is in memory, or will not come."""

@@ -19,7 +19,7 @@ from squish.errors import EngineError
 from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
-from squish.memory.reservations import Reservations
+from squish.memory.reservations import Reservations, Shortage
 from squish.models.manifest import Installed
 from squish.models.store import Store
 from squish.sessions.activity import Log, RequestStatus
@@ -62,6 +62,7 @@ class SessionManager:
         self._worker_cache = settings.worker_cache
         self._cpu_precision = settings.cpu_precision
         self._wire_weights = settings.wire == "weights"
+        self._refuse_short = settings.short_memory == "refuse"
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
@@ -71,6 +72,7 @@ class SessionManager:
         self._spare: asyncio.Task[Worker] | None = None
         self._keep_spare = False
         self._warned: set[str] = set()
+        self._anyway: set[str] = set()  # models that somebody wants although memory is short
 
     def generate(self, request: GenerationRequest) -> Generation:
         """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
@@ -102,6 +104,21 @@ class SessionManager:
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
         return await self._engine(self._store.find(name)).load()
+
+    async def shortage(self, name: str) -> Shortage | None:
+        """What to ask a user before a model is loaded: whether other programs may lose memory to it. None where it is
+        loaded, where there is room, and where that was answered. Raises ModelNotFound, LoadFailed."""
+        installed = self._store.find(name)
+        engine = self._engines.get(installed.manifest.id)
+        if installed.manifest.id in self._anyway or (engine and engine.state in ("loading", "ready")):
+            return None
+        if await self._reservations.missing(installed, self._held()) > 0:
+            return None  # other models of ours make room first, and may leave enough
+        return await self._reservations.shortage(installed)
+
+    def load_anyway(self, name: str) -> None:
+        """The answer to that: yes, until the model is unloaded. Raises ModelNotFound."""
+        self._anyway.add(self._store.find(name).manifest.id)
 
     def keep(self, name: str, seconds: float | None) -> None:
         """How long a model stays once it is idle, negative is forever; None is the configured time. With 0 it is
@@ -191,7 +208,7 @@ class SessionManager:
                 lambda: self._spawn(installed),
                 self._limits_of(installed.manifest.id),
                 on_loaded=lambda: self._loaded(installed),
-                on_ended=lambda: self._reservations.release(installed),
+                on_ended=lambda: self._ended(installed),
                 on_warning=lambda message: logger.warning("%s: %s", installed.manifest.id, message),
                 cpu_precision=self._cpu_precision,
                 wire_weights=self._wire_weights,
@@ -207,8 +224,9 @@ class SessionManager:
         async with self._making_room:
             self._reservations.release(installed)
             await self._make_room(installed)
-            if warning := await self._reservations.reserve(installed):
-                logger.warning("%s: %s", installed.manifest.id, warning)
+            if short := await self._reservations.shortage(installed):
+                self._accept(short)
+            await self._reservations.reserve(installed)
         if spare := self._take_spare():
             try:
                 worker = await spare
@@ -217,6 +235,14 @@ class SessionManager:
             if worker and not worker.ended:
                 return worker
         return await Worker.spawn(self._worker_cache)
+
+    def _accept(self, short: Shortage) -> None:
+        """Load a model although memory is short, unless that is refused. Raises MemoryShort."""
+        if short.model in self._anyway:
+            return
+        if self._refuse_short:
+            raise short.refusal()
+        logger.warning("%s", short)
 
     async def _make_room(self, installed: Installed) -> None:
         """Unload idle models, the longest idle first, until this one fits. One with work is never unloaded."""
@@ -230,6 +256,10 @@ class SessionManager:
         """Bytes that the processes of loaded models take."""
         pids = [engine.pid for engine in self._engines.values() if engine.loaded and engine.pid]
         return sum(HOST.footprint(pid) or 0 for pid in pids)
+
+    def _ended(self, installed: Installed) -> None:
+        self._anyway.discard(installed.manifest.id)
+        self._reservations.release(installed)
 
     def _loaded(self, installed: Installed) -> None:
         self._reservations.release(installed)

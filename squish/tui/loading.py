@@ -1,17 +1,61 @@
-"""Loading a model ahead of its first question, and what to say when it fails. Knows no widget."""
+"""Loading a model: ahead of its first question, or when it is wanted; and the question where memory is short.
+
+To be called from a worker of Textual: it may wait for the user.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from textual.app import App
+
 from squish.errors import EngineError, SquishError
+from squish.figures import size
 from squish.sessions.manager import SessionManager
+from squish.text import clean
 from squish.tui.faults import fault
 
 
-async def load(sessions: SessionManager, model: str) -> SquishError | None:
-    """Load a model and wait for it; why it failed, or None when it is there or was given up by the user himself.
+async def ahead(sessions: SessionManager, model: str) -> SquishError | None:
+    """Load a model while the user writes; not where memory is short: then its first question asks."""
+    try:
+        if await sessions.shortage(model):
+            return None
+    except SquishError as error:
+        return error
+    return await _load(sessions, model)
 
-    A model that is unloaded or deleted while it loads is not a fault.
+
+async def load(app: App[Any], sessions: SessionManager, model: str) -> SquishError | None:
+    """Load a model and wait for it; why it failed, or None when it is there or was given up by the user himself."""
+    try:
+        await agree(app, sessions, model)
+    except SquishError as error:
+        return error
+    return await _load(sessions, model)
+
+
+async def agree(app: App[Any], sessions: SessionManager, model: str) -> None:
+    """Where memory is short for a model that is not loaded, ask whether to load it anyway.
+
+    Raises MemoryShort where the user does not want it, and what `shortage` raises.
     """
+    from squish.tui.screens.confirm import ConfirmScreen
+
+    short = await sessions.shortage(model)
+    if short is None:
+        return
+    text = (
+        f"{clean(model)} needs {size(short.needed)}, and {size(short.free)} are free. The system would compress or "
+        "swap what other programs hold, which can make everything slow."
+    )
+    if not await app.push_screen_wait(ConfirmScreen("Memory is short", text, "Load anyway", "Not now")):
+        raise short.refusal()
+    sessions.load_anyway(model)
+
+
+async def _load(sessions: SessionManager, model: str) -> SquishError | None:
+    """A model that is unloaded or deleted while it loads is not a fault."""
     try:
         await sessions.load(model)
     except SquishError as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from squish.config.settings import Settings
-from squish.errors import LoadFailed
+from squish.errors import EngineError, LoadFailed, MemoryShort
 from squish.generation import GenerationRequest, TextDelta
+from squish.ipc.process import Worker
 from squish.memory.fit import Machine
 from squish.memory.reservations import Reservations
 from squish.models.store import Store
@@ -107,9 +108,32 @@ async def test_where_the_system_makes_room_only_the_whole_is_a_limit(
     reservations = Reservations(lambda: tight)
     assert await reservations.missing(installed) <= 0
     assert await reservations.missing(installed, held=2 * GB) > 0
-    warning = await reservations.reserve(installed)
-    assert warning is not None
-    assert "0 B are free" in warning
-    assert await Reservations(lambda: replace(tight, free=2 * GB)).reserve(installed) is None
+    short = await reservations.shortage(installed)
+    assert short is not None
+    assert "0 B are free" in str(short)
+    assert await Reservations(lambda: replace(tight, free=2 * GB)).shortage(installed) is None
     with pytest.raises(LoadFailed, match=r"this machine has 10.0 MB for models"):
         await Reservations(lambda: replace(tight, total=10**7)).missing(installed)
+
+
+async def test_a_model_that_is_refused_while_memory_is_short_is_loaded_on_purpose(
+    real_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def spawn(cache: Path) -> Worker:
+        raise EngineError("a worker was to be started")
+
+    monkeypatch.setattr(Worker, "spawn", spawn)
+    tight = Machine("unified memory", 2 * GB, GB // 10, float32=True, elastic=True)
+    settings = replace(real_settings, short_memory="refuse")
+    manager = SessionManager(Store(settings.cache_dir), settings, Reservations(lambda: tight))
+    with pytest.raises(MemoryShort, match=r"smollm2:135m is not loaded: it needs \d+ MB and 100 MB are free"):
+        await manager.load(MODEL)
+    assert await manager.shortage(MODEL) is not None, "a front door can ask"
+    manager.load_anyway(MODEL)
+    assert await manager.shortage(MODEL) is None, "once"
+    with pytest.raises(EngineError, match="a worker was to be started"):
+        await manager.load(MODEL)
+    assert await manager.shortage(MODEL) is not None, "the next worker is another question"
+    unasked = SessionManager(Store(settings.cache_dir), real_settings, Reservations(lambda: tight))
+    with pytest.raises(EngineError, match="a worker was to be started"):
+        await unasked.load(MODEL)

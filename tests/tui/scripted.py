@@ -35,6 +35,7 @@ from squish.generation import (
 )
 from squish.ipc.frames import Loaded
 from squish.memory import fit
+from squish.memory.reservations import Shortage
 from squish.models.store import Installed, Manifest, Store, StoredFile
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
@@ -166,6 +167,7 @@ class ScriptedSessions:
         self.cancelled: list[int] = []
         self.pinned: set[str] = set()
         self.counts = False
+        self.short: Shortage | None = None
 
     def generate(self, request: GenerationRequest) -> ScriptedGeneration:
         if self.refuse:
@@ -179,6 +181,12 @@ class ScriptedSessions:
             raise self.load_error
         self.be(name, "ready")
         return Loaded(8192, 93_400_000, "cpu")
+
+    async def shortage(self, name: str) -> Shortage | None:
+        return self.short
+
+    def load_anyway(self, name: str) -> None:
+        self.short = None
 
     async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
         """Four characters are a token, when `counts` is set; otherwise the model is not loaded."""

@@ -12,6 +12,7 @@ from textual.widgets._toast import Toast
 
 from squish.errors import ContextLengthExceeded, LoadFailed, QueueFull
 from squish.generation import ChatPrompt, Message
+from squish.memory.reservations import Shortage
 from squish.tui import actions
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.help import HelpScreen
@@ -161,6 +162,24 @@ async def test_an_error_is_shown_in_its_place_and_the_chat_goes_on() -> None:
         await ask(pilot, "short")
         await answer(pilot, app, "fine")
         assert shown(pilot) == "fine"
+
+
+async def test_where_memory_is_short_the_first_question_asks() -> None:
+    app = new_app()
+    app.engine.short = Shortage(SMOL.id, 5_200_000_000, 3_100_000_000)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        assert app.engine.loads == [], "nothing is loaded ahead of it"
+        for answered in ("n", "y"):
+            await write(pilot, "one")
+            await pilot.press("enter")
+            await until(pilot, lambda: "needs 5.2 GB, and 3.1 GB are free" in screen_text(pilot))
+            await pilot.press(answered)
+            if answered == "n":
+                await until(pilot, lambda: "is not loaded: it needs 5.2 GB and 3.1 GB are free" in note(pilot))
+                assert not app.engine.generations
+        await until(pilot, lambda: len(app.engine.generations) == 1)
+        await answer(pilot, app, "fine")
 
 
 async def test_a_fault_of_ours_is_one_sentence() -> None:

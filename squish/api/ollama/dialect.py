@@ -60,6 +60,7 @@ async def _load(call: Call, asked: LoadRequest) -> Answer:
     sessions = call.services.runtime.sessions
     async with call.services.asking(asked.model):
         if asked.keep_alive != 0:
+            sessions.load_anyway(asked.model)  # nothing else is asked for: this is on purpose
             await sessions.load(asked.model)
         sessions.keep(asked.model, asked.keep_alive)
     return asked.reply.kept("unload" if asked.keep_alive == 0 else "load")

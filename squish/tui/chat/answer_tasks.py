@@ -14,6 +14,7 @@ from squish.errors import SquishError
 from squish.generation import GenerationRequest
 from squish.runtime import Runtime
 from squish.sessions.answer import Generation
+from squish.tui import loading
 from squish.tui.chat.conversation import Turn
 from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent
@@ -71,6 +72,7 @@ class AnswerTasks:
     async def _run(self, turn: Turn, live: _Live, request: GenerationRequest) -> None:
         failure: SquishError | None = None
         try:
+            await loading.agree(self._listener.app, self._runtime.sessions, request.model)
             async with self._runtime.sessions.generate(request) as generation:
                 live.generation = generation
                 async for event in generation:

@@ -45,4 +45,4 @@ class ModelChoice:
         return self.manifest
 
     async def _load(self, model: str) -> None:
-        self._listener.post_message(ModelLoaded(model, await loading.load(self._runtime.sessions, model)))
+        self._listener.post_message(ModelLoaded(model, await loading.ahead(self._runtime.sessions, model)))

@@ -129,13 +129,13 @@ class LibraryScreen(Screen[None]):
         try:
             match what:
                 case "load":
-                    failure = await loading.load(self._runtime.sessions, id)
+                    failure = await loading.load(self.app, self._runtime.sessions, id)
                 case "unload":
                     await self._unload(id)
                 case "pin" | "unpin":
                     self._pin(id, what == "pin")
                     if what == "pin":
-                        failure = await loading.load(self._runtime.sessions, id)
+                        failure = await loading.load(self.app, self._runtime.sessions, id)
                 case "delete":
                     await self._delete(id)
         except SquishError as error:
