@@ -38,6 +38,11 @@ BY_CODE: Mapping[str, Wire] = {
 }
 """Codes of squish/errors.py that the client can do something about. Every other one is ours: 500, its own code."""
 
+_HINTS: Mapping[str, str] = {
+    "memory_short": 'Close other programs, ask a smaller model, or load it anyway: POST /api/generate {"model": "…"}.',
+}
+"""What a client can do where the hint of the error is for somebody at the machine."""
+
 _BY_STATUS: Mapping[int, str] = {
     408: "request_timeout",
     413: "request_too_large",
@@ -78,7 +83,8 @@ def to_failure(exception: BaseException) -> Failure:
     match exception:
         case SquishError():
             wire = BY_CODE.get(exception.code, Wire(500, exception.code))
-            message = f"{exception.message} {exception.hint}" if exception.hint else exception.message
+            hint = _HINTS.get(exception.code, exception.hint)
+            message = f"{exception.message} {hint}" if hint else exception.message
             headers = {"retry-after": str(RETRY_AFTER)} if wire.status == 429 else {}
             return Failure(wire.status, wire.code, message, exception.param, headers)
         case Refused():

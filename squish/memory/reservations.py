@@ -15,6 +15,7 @@ from squish.memory import fit, machine
 from squish.models.manifest import Installed, read_json
 
 _CONTEXT = 4096  # tokens of one conversation that must fit for loading to be worthwhile
+_SMALLER = "take a smaller or more compressed model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,19 @@ class Reservations:
         memory = await asyncio.to_thread(self._read)
         least = _least(installed, memory)
         if least > memory.total:
-            raise self._too_large(installed, least, memory.total, f"this machine has {size(memory.total)} for models")
+            raise self._never_fits(installed, least, memory)
         return least - self._free(memory, held)
 
     async def refuse(self, installed: Installed, held: int = 0) -> LoadFailed:
         """The error for a model that there is no room for now."""
         memory = await asyncio.to_thread(self._read)
         free = max(0, self._free(memory, held))
-        return self._too_large(installed, _least(installed, memory), free, f"{size(free)} of {memory.kind} are free")
+        least = _least(installed, memory)
+        return LoadFailed(
+            f"{_needs(installed, least)}; {size(free)} of {memory.kind} are free.",
+            hint=f"Close other programs or {_SMALLER}: {size(least - free)} are missing.",
+            param="model",
+        )
 
     async def shortage(self, installed: Installed) -> Shortage | None:
         """Whether the system would have to take memory from other programs to load this model now."""
@@ -87,12 +93,18 @@ class Reservations:
         return free - sum(self._reserved.values())
 
     @staticmethod
-    def _too_large(installed: Installed, least: int, there: int, what: str) -> LoadFailed:
+    def _never_fits(installed: Installed, least: int, memory: fit.Machine) -> LoadFailed:
+        """Closing other programs does not help here; on a Mac, the user can let the GPU have more."""
+        more = ", or let the GPU have more (sudo sysctl iogpu.wired_limit_mb=…)" if memory.elastic else ""
         return LoadFailed(
-            f"{installed.manifest.id} needs at least {size(least)} for its weights and {_CONTEXT:,} tokens; {what}.",
-            hint=f"Close other programs or take a smaller or more compressed model: {size(least - there)} are missing.",
+            f"{_needs(installed, least)}; this machine has {size(memory.total)} for models.",
+            hint=f"{_SMALLER.capitalize()}{more}: {size(least - memory.total)} are missing.",
             param="model",
         )
+
+
+def _needs(installed: Installed, least: int) -> str:
+    return f"{installed.manifest.id} needs at least {size(least)} for its weights and {_CONTEXT:,} tokens"
 
 
 def _least(installed: Installed, memory: fit.Machine) -> int:

@@ -1,11 +1,34 @@
-"""Whether something listens on a port of this machine already."""
+"""Which addresses a server listens on, and whether something listens there already."""
 
 from __future__ import annotations
 
 import socket
 
 _SECONDS = 0.5
+_LOOPBACK = ("127.0.0.1", "::1")
 _THIS_MACHINE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def addresses(host: str) -> list[str]:
+    """The addresses that are meant by a host: `localhost` is each loopback address that this machine has.
+
+    The resolver is not asked: some know the one, some the other, and macOS names ::1 first.
+    """
+    if host.lower() != "localhost":
+        return [host]
+    return [each for each in _LOOPBACK if _can_bind(each, 0)]
+
+
+def free_port(host: str) -> int:
+    """A port that is free on all addresses of a host; with one address, 0: the system finds one as it binds."""
+    several = addresses(host)
+    while len(several) > 1:
+        with socket.socket() as probe:
+            probe.bind((several[0], 0))
+            port: int = probe.getsockname()[1]
+            if all(_can_bind(each, port) for each in several[1:]):
+                return port
+    return 0
 
 
 def is_taken(host: str, port: int) -> bool:
@@ -16,7 +39,10 @@ def is_taken(host: str, port: int) -> bool:
     """
     if port == 0:
         return False
-    host = _THIS_MACHINE.get(host, host)
+    return any(_answers(_THIS_MACHINE.get(each, each), port) for each in addresses(host))
+
+
+def _answers(host: str, port: int) -> bool:
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
             with socket.socket(family, kind, protocol) as client:
@@ -31,10 +57,15 @@ def is_taken(host: str, port: int) -> bool:
 
 def can_bind(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
+    try:
+        return not is_taken(host, port) and all(_can_bind(each, port) for each in addresses(host))
+    except OSError:
+        return False
+
+
+def _can_bind(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        if is_taken(host, port):
-            return False
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))

@@ -22,6 +22,7 @@ from squish.config.settings import Settings
 from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, LoadFailed, QueueFull, WorkerDied
 from squish.generation import Loading, Queued, Usage
 from squish.runtime import Runtime
+from squish.system.ports import addresses
 from tests.api.raw_http import CHAT, Server, ask, client, connected, parse, request_bytes, scripted
 from tests.api.scripted import ScriptedSessions, scripted_runtime, serving
 
@@ -466,6 +467,16 @@ async def test_an_address_that_cannot_be_used(settings: Settings) -> None:
     for host, port in (("203.0.113.7", 0), ("no.such.host.invalid", 0), ("", 0), ("127.0.0.1", 70000)):
         with pytest.raises(InvalidInput):
             await serve(runtime, Options(host, port), stop=Shutdown())
+
+
+async def test_localhost_is_served_on_all_loopback_addresses(settings: Settings) -> None:
+    runtime, _ = scripted_runtime(settings)
+    async with serving(runtime, Options("localhost", 0)) as address:
+        for host in addresses("localhost"):
+            reader, writer = await asyncio.open_connection(host, address.port)
+            writer.write(request_bytes("GET", "/health"))
+            assert b"200 OK" in await reader.readline(), host
+            writer.close()
 
 
 async def test_one_line_per_request_and_no_prompt_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:

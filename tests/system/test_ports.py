@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from squish.system.ports import can_bind, is_taken
+from squish.system.ports import addresses, can_bind, free_port, is_taken
 
 
 def test_a_listener_is_seen_also_through_the_address_of_all() -> None:
@@ -30,3 +30,14 @@ def test_a_host_that_does_not_exist_is_an_error() -> None:
 
 def test_an_address_of_another_machine_is_not_asked() -> None:
     assert not is_taken("203.0.113.7", 80)
+
+
+def test_localhost_is_every_loopback_address_of_this_machine() -> None:
+    meant = addresses("localhost")
+    assert meant[0] == "127.0.0.1"
+    assert addresses("0.0.0.0") == ["0.0.0.0"]
+    for address in meant:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, 0), family=family) as listener:
+            assert is_taken("localhost", listener.getsockname()[1]), address
+    assert can_bind("localhost", free_port("localhost"))

@@ -10,7 +10,7 @@ import asyncio
 import math
 import secrets
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from sanic import Sanic
 from sanic.config import Config
@@ -20,6 +20,7 @@ from sanic.server import serve as make_server
 
 from squish.api.transport.connection import MAX_BODY, MAX_HEADER, Connection
 from squish.api.transport.request import AnyRequest
+from squish.system import ports
 
 App = Sanic[Config, SimpleNamespace]
 
@@ -38,13 +39,14 @@ def new_app(errors: ErrorHandler) -> App:
 
 
 async def bind(app: App, host: str, port: int, connections: set[Connection]) -> AsyncioServer:
-    """A server that holds its port and serves nothing yet. Raises OSError and UnicodeError.
+    """A server that holds its port and serves nothing yet, on every address that the host means. Raises OSError and
+    UnicodeError.
 
     connections: a set that is to hold those that are open.
     """
     server: AsyncioServer = make_server(
-        host,
-        port,
+        cast(str, ports.addresses(host)),  # asyncio, which gets it, takes several as well
+        port or ports.free_port(host),
         app,
         loop=asyncio.get_running_loop(),
         protocol=Connection,
