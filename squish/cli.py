@@ -26,6 +26,7 @@ from squish.commands import (
     embed,
     exits,
     launch,
+    mcp,
     models,
     pull,
     run,
@@ -161,7 +162,7 @@ def _open_tui(model: str | None) -> int:
 
 
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
-_OTHERS = (servers.ps, servers.stop, service.service, chats.chats, bench.bench)
+_OTHERS = (servers.ps, servers.stop, service.service, chats.chats, mcp.mcp, bench.bench)
 _LAST = (doctor.doctor, config.config, completion.completion)
 for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_ASKING, *_OTHERS, *_LAST):
     cli.add_command(_command)

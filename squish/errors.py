@@ -14,6 +14,7 @@
     │   ├── HubUnreachable
     │   ├── GatedRepo
     │   └── Offline             SQUISH_OFFLINE forbids the connection
+    ├── McpError                a server with tools cannot be reached, died, or says something that is not MCP
     ├── QueueFull               as many requests wait as may wait
     └── EngineError             the engine failed; the next request may work
         ├── LoadFailed
@@ -103,6 +104,10 @@ class GatedRepo(HubError):
 
 class Offline(HubError):
     code = "offline"
+
+
+class McpError(SquishError):
+    code = "mcp_error"
 
 
 class QueueFull(SquishError):

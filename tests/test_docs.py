@@ -134,6 +134,8 @@ def home(real_home: Path, embedding_home: Path, tmp_path: Path) -> Path:
     assert package and package.origin
     [file] = Path(package.origin).parent.glob("*.gguf")
     (tmp_path / "model.gguf").symlink_to(file)
+    time = {"command": sys.executable, "args": [str(Path(__file__).parent / "mcp" / "server.py")]}
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": {"time": time}}), encoding="utf-8")
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from squish.errors import ConfigError
 from squish.files import read_regular
 
-Wrong = Callable[[object], str | None]
+Wrong = Callable[[str, object], str | None]
 
 _LARGEST = 4 << 20  # bytes
 _ASSIGNMENT = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+))\s*=""")
@@ -51,7 +51,7 @@ def read(
     path: Path,
     names: Mapping[str, str | None],
     tables: Mapping[str, Wrong],
-    wrong: Callable[[str, object], str | None],
+    wrong: Wrong,
 ) -> FileValues:
     """Read the file; one that is not there sets nothing.
 
@@ -80,7 +80,7 @@ def read(
     flat = _flat(document, fixed)
     for name, value in flat.items():
         if name in fixed:
-            problems += _check_table(name, value, lines, lambda _: None)
+            problems += _check_table(name, value, lines, lambda name, value: None)
         elif name in tables:
             problems += _check_table(name, value, lines, tables[name])
         elif problem := _check(name, value, names, tables, wrong):
@@ -107,7 +107,7 @@ def _check(
     value: object,
     names: Mapping[str, str | None],
     tables: Mapping[str, Wrong],
-    wrong: Callable[[str, object], str | None],
+    wrong: Wrong,
 ) -> tuple[str, str | None] | None:
     """Message and hint for a key of the top level that is wrong."""
     if name not in names:
@@ -128,7 +128,7 @@ def _check_table(name: str, value: object, lines: Mapping[str, int], wrong: Wron
     return [
         ConfigProblem(f"{key} {must}.", lines.get(f"{name}.{key}"), None, f"{name}.{key}")
         for key, each in value.items()
-        if (must := wrong(each))
+        if (must := wrong(key, each))
     ]
 
 

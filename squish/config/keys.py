@@ -84,11 +84,19 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class NamedTable:
-    """A table of config.toml whose keys are names of their own. example: a line of it."""
+    """A table of config.toml whose keys are names of their own. example: a line of it.
+
+    entry: the name of an example whose value is a table itself.
+    """
 
     name: str
     about: str
     example: str
+    entry: str = ""
+
+    @property
+    def header(self) -> str:
+        return f"{self.name}.{self.entry}" if self.entry else self.name
 
 
 TABLES: tuple[NamedTable, ...] = (
@@ -114,7 +122,7 @@ def sample() -> str:
             lines.append(f"# [{(inside := own)}]")
         lines.append(f"# {key.field} = {_toml(key)}")
     for table in TABLES:
-        lines += ["", f"# {table.about[0].upper()}{table.about[1:]}.", f"# [{table.name}]", f"# {table.example}"]
+        lines += ["", f"# {table.about[0].upper()}{table.about[1:]}.", f"# [{table.header}]", f"# {table.example}"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from squish.config import durations, file
+from squish.config import durations, file, mcp_server
 from squish.config.keys import DEFAULT_ENDPOINT, DEFAULT_PORT, KEYS, KEYS_IN_FILE, Key
+from squish.config.mcp_server import McpServer
 from squish.config.values import WRONG_IN_TABLE, convert, from_variable, not_utf8, wrong_in_file
 from squish.errors import ConfigError, without_credentials
 from squish.text import is_utf8
@@ -27,6 +28,7 @@ class Settings:
     max_queue: requests that may wait per model; max_concurrency: rows that one model decodes at the same time.
     model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
     model_keep_alive: ids of models and their own keep_alive.
+    mcp: names of servers with tools, and how to reach them.
     """
 
     home: Path
@@ -49,6 +51,7 @@ class Settings:
     theme: str | None = None
     keys: tuple[tuple[str, str], ...] = ()
     model_keep_alive: tuple[tuple[str, float], ...] = ()
+    mcp: tuple[tuple[str, McpServer], ...] = ()
 
     @property
     def worker_cache(self) -> Path:
@@ -117,10 +120,13 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     values["keys"] = tuple((name, str(keys)) for name, keys in read.tables.get("keys", {}).items())
     kept = read.tables.get("model_keep_alive", {})
     values["model_keep_alive"] = tuple((name, durations.seconds(str(time))) for name, time in kept.items())
+    servers = mcp_server.read_all(read.tables.get("mcp", {}))
+    values["mcp"] = tuple(servers.items())
     for table, entries in read.tables.items():
         for name, value in entries.items():
             source = f"{path}, line {read.lines.get(f'{table}.{name}', '?')}"
-            origins.append(Origin(f"{table}.{name}", str(value), source))
+            shown = servers[name].address if table == "mcp" else str(value)  # without its environment and headers
+            origins.append(Origin(f"{table}.{name}", shown, source))
     return Resolved(Settings(**values), tuple(origins), tuple(errors))  # type: ignore[arg-type]
 
 

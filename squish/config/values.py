@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squish.config import durations
+from squish.config import durations, mcp_server
 from squish.config.keys import KEYS, Key
 from squish.errors import ConfigError
 from squish.text import is_utf8, whole
@@ -51,7 +51,7 @@ def _wrong(key: Key, value: object) -> str | None:
                 return "must be a whole number"
             return None if key.low <= value <= key.high else f"must be between {key.low:g} and {key.high:g}"
         case "time":
-            return _wrong_time(value)
+            return _wrong_time(key.name, value)
         case "choice":
             return None if value in key.choices else f"must be one of {', '.join(key.choices)}"
         case "secret" if isinstance(value, str) and not (value.isascii() and value.isprintable()):
@@ -75,11 +75,11 @@ def convert(key: Key, value: object) -> object:
             return value.strip() if isinstance(value, str) else value
 
 
-def _wrong_text(value: object) -> str | None:
+def _wrong_text(name: str, value: object) -> str | None:
     return None if isinstance(value, str) and value.strip() else "must be a text that is not empty"
 
 
-def _wrong_time(value: object) -> str | None:
+def _wrong_time(name: str, value: object) -> str | None:
     try:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             durations.seconds(str(value))
@@ -89,4 +89,4 @@ def _wrong_time(value: object) -> str | None:
     return 'must be a time: seconds, or a text like "10m" or "2h"; -1 is forever'
 
 
-WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time}
+WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time, "mcp": mcp_server.wrong}

@@ -1,0 +1,224 @@
+"""A client and real processes: what a server does well arrives, and what it does badly ends in one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from squish.config.mcp_server import McpServer
+from squish.config.settings import Settings
+from squish.errors import ConfigError, McpError, Offline
+from squish.mcp.client import Client
+from squish.mcp.stdio import StdioTransport
+from squish.mcp.toolbox import Toolbox, gather
+from squish.mcp.tools import ServerTool, ToolResult
+from squish.mcp.transport import ServerLog
+
+SERVER = str(Path(__file__).with_name("server.py"))
+
+
+def program(*faults: str, timeout: float = 60.0, **more: object) -> McpServer:
+    return McpServer(sys.executable, ("-S", "-E", SERVER, *faults), timeout=timeout, **more)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def toolbox(home: Path, *faults: str, **more: object) -> AsyncIterator[Toolbox]:
+    """One with a server named test."""
+    server = program(*faults, **more)  # type: ignore[arg-type]
+    opened = Toolbox(Settings(home=home, cache_dir=home, mcp=(("test", server),)), home)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def call(box: Toolbox, name: str, arguments: str = "{}", **more: Callable[[str], None]) -> ToolResult:
+    tool = next(each for each in await box.tools("test") if each.name == name)
+    return await box.call(tool, arguments, **more)
+
+
+async def test_tools_are_listed_called_and_report_progress(tmp_path: Path) -> None:
+    async with toolbox(tmp_path) as box:
+        tools = await box.tools("test")
+        assert [tool.id for tool in tools][:2] == ["test/echo", "test/environment"]
+        assert '"required":["text"]' in tools[0].schema
+        heard: list[str] = []
+        assert await call(box, "echo", '{"text": "grüß\\u001b[31m dich"}', progress=heard.append) == ToolResult(
+            "grüß dich"
+        )
+        assert heard == ["1/2 half"]
+        assert await call(box, "fail") == ToolResult("it went wrong", failed=True)
+        assert (await call(box, "seen")).text.split()[:3] == ["initialize", "notifications/initialized", "tools/list"]
+
+
+async def test_calls_at_the_same_time_get_their_own_answers(tmp_path: Path) -> None:
+    async with toolbox(tmp_path) as box:
+        echo, *_ = await box.tools("test")
+        results = await asyncio.gather(*(box.call(echo, f'{{"text": "{at}"}}') for at in range(20)))
+        assert [each.text for each in results] == [str(at) for at in range(20)]
+
+
+async def test_pages_are_put_together_and_a_list_without_end_ends(tmp_path: Path) -> None:
+    async with toolbox(tmp_path / "a", "pages") as box:
+        assert len(await box.tools("test")) == 8
+    async with toolbox(tmp_path / "b", "endless") as box:
+        assert [tool.name for tool in await box.tools("test")] == ["echo"]
+
+
+async def test_a_list_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    async with toolbox(tmp_path, "changes") as box:
+        await call(box, "seen")  # what came before its answer has been read
+        assert "new" in [tool.name for tool in await box.tools("test")]
+
+
+async def test_only_the_tools_that_are_named_are_there(tmp_path: Path) -> None:
+    async with toolbox(tmp_path, tools=("echo", "nothing")) as box:
+        assert [tool.name for tool in await box.tools("test")] == ["echo"]
+
+
+async def test_a_tool_that_cannot_be_read_is_left_out_and_texts_are_cleaned(tmp_path: Path) -> None:
+    async with toolbox(tmp_path, "odd-tools") as box:
+        assert [(tool.name, tool.description) for tool in await box.tools("test")] == [("ok", "ab")]
+
+
+async def test_a_server_without_a_handshake_is_spoken_to(tmp_path: Path) -> None:
+    async with toolbox(tmp_path, "stateless") as box:
+        assert (await call(box, "echo", '{"text": "hi"}')).text == "hi"
+
+
+async def test_what_a_server_asks_is_answered(tmp_path: Path) -> None:
+    async with toolbox(tmp_path, "asks") as box:
+        while (seen := (await call(box, "seen")).text.split()).count("refused") < 1 or "answered" not in seen:
+            pass
+
+
+async def test_its_environment_is_a_small_one_and_what_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("MY_KEY", "k3y")
+    async with toolbox(tmp_path, env={"KEY": "${env:MY_KEY}"}) as box:
+        names = (await call(box, "environment")).text.split()
+        assert {"HOME", "PATH", "KEY"} <= set(names)
+        assert "HF_TOKEN" not in names
+        assert "MY_KEY" not in names
+    async with toolbox(tmp_path, env={"KEY": "${env:NOT_SET}"}) as box:
+        with pytest.raises(ConfigError, match=r"test: env.KEY is taken from NOT_SET, which is not set\."):
+            await box.tools("test")
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        (("mute",), "test: it did not answer within 0.2 s."),
+        (("die-at-once",), "test: it ended with exit code 1: no configuration found."),
+        (("flood",), "test: it sent more than 10,000 messages that nobody asked for."),
+        (("huge-line",), "test: it sent a message of more than 8 MiB."),
+        (("old",), "test: it speaks version 1999-01-01 of the protocol, which Squish does not."),
+    ],
+)
+async def test_what_a_server_does_badly_is_one_sentence(tmp_path: Path, faults: tuple[str, ...], said: str) -> None:
+    async with toolbox(tmp_path, *faults, timeout=0.2 if "mute" in faults else 60.0) as box:
+        with pytest.raises(McpError) as failure:
+            await box.tools("test")
+        assert failure.value.message == said
+        assert not box.is_connected("test")
+        with pytest.raises(McpError):  # it is left alone for a while: nobody waits twice
+            await box.tools("test")
+
+
+async def test_garbage_between_messages_is_passed_over_and_logged(tmp_path: Path) -> None:
+    async with toolbox(tmp_path, "garbage") as box:
+        assert (await call(box, "echo", '{"text": "hi"}')).text == "hi"
+        assert "not a message: hello, I am no JSON" in box.log_path.read_text()
+        assert box.log_path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path, mcp=(("test", McpServer("no-such-program")),)), tmp_path)
+    with pytest.raises(McpError, match=r"test: the program no-such-program is not there\."):
+        await box.tools("test")
+
+
+async def test_a_server_that_dies_is_said_to_have_and_starts_again(tmp_path: Path) -> None:
+    async with toolbox(tmp_path) as box:
+        died = await call(box, "die")
+        assert died == ToolResult("test: it ended with exit code 7: I cannot go on.", failed=True)
+        assert (await call(box, "echo", '{"text": "again"}')).text == "again"
+
+
+async def test_a_result_is_kept_up_to_a_limit(tmp_path: Path) -> None:
+    async with toolbox(tmp_path) as box:
+        assert len((await call(box, "huge")).text) == 1_000_000
+
+
+async def test_a_call_that_is_cancelled_or_takes_too_long_is_called_off_and_harms_nothing(tmp_path: Path) -> None:
+    async with toolbox(tmp_path) as box:
+        tools = {tool.name: tool for tool in await box.tools("test")}
+        task = asyncio.create_task(box.call(tools["hang"], "{}"))
+        while "tools/call" not in (await box.call(tools["seen"], "{}")).text.split()[:-1]:
+            pass
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while "notifications/cancelled" not in (await box.call(tools["seen"], "{}")).text:
+            pass
+    async with toolbox(tmp_path) as box:
+        await box.tools("test")
+        client = box._connections["test"].client
+        client._timeout = 0.1  # starting it may take longer
+        late = await call(box, "hang")
+        assert late == ToolResult("test: it did not answer within 0.1 s.", failed=True)
+        client._timeout = 60.0
+        assert (await call(box, "echo", '{"text": "here"}')).text == "here"
+
+
+async def test_arguments_that_are_not_an_object_are_a_failed_result(tmp_path: Path) -> None:
+    box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path), tmp_path)
+    tool = ServerTool("test", "echo", "", "", "{}")
+    for arguments in ("[1]", "{", "3"):
+        assert await box.call(tool, arguments) == ToolResult("The arguments are not a JSON object.", failed=True)
+
+
+async def test_one_server_that_fails_leaves_the_tools_of_the_others(tmp_path: Path) -> None:
+    servers = (("good", program()), ("bad", program("die-at-once")))
+    box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path, mcp=servers), tmp_path)
+    tools, problems = await gather(box, ["good", "bad"])
+    assert {tool.server for tool in tools} == {"good"}
+    assert [problem.message for problem in problems] == ["bad: it ended with exit code 1: no configuration found."]
+    await box.close()
+
+
+async def test_nothing_of_a_server_is_left_when_it_is_closed(tmp_path: Path) -> None:
+    """It ignores the end of its input and SIGTERM, and has a child that knows nothing of us."""
+    log = ServerLog(tmp_path / "mcp.log", "test")
+    transport = StdioTransport(program("stubborn", "child"), log, grace=0.05)
+    client = Client(transport, log, 60.0)
+    await client.connect()
+    await client.tools()
+    assert transport.pid is not None
+    process = psutil.Process(transport.pid)
+    children = process.children()
+    assert [child.name() for child in children] == ["sleep"]
+    await client.close()
+    while any(lives(each) for each in (process, *children)):
+        await asyncio.sleep(0.01)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended may wait for its parent to hear of it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_offline_reaches_nothing_on_other_computers(tmp_path: Path) -> None:
+    server = McpServer(url="https://mcp.example.com/mcp")
+    box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path, offline=True, mcp=(("far", server),)), tmp_path)
+    with pytest.raises(Offline, match="far: it is at another computer"):
+        await box.tools("far")
