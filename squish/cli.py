@@ -25,6 +25,7 @@ from squish.commands import (
     doctor,
     embed,
     exits,
+    importing,
     launch,
     mcp,
     models,
@@ -164,7 +165,7 @@ def _open_tui(model: str | None) -> int:
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
 _OTHERS = (servers.ps, servers.stop, service.service, chats.chats, mcp.mcp, bench.bench)
 _LAST = (doctor.doctor, config.config, completion.completion)
-for _command in (pull.pull, *models.COMMANDS, *search.COMMANDS, *_ASKING, *_OTHERS, *_LAST):
+for _command in (pull.pull, importing.import_models, *models.COMMANDS, *search.COMMANDS, *_ASKING, *_OTHERS, *_LAST):
     cli.add_command(_command)
 
 

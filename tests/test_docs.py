@@ -33,7 +33,7 @@ from tests.conftest import MODEL, PATIENCE, SQUISH, clean_environment
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ELSE = ("<!-- needs the Hub -->", "<!-- needs a Mac -->", "<!-- needs another program -->")
+ELSE = tuple(f"<!-- needs {what} -->" for what in ("the Hub", "a Mac", "another program", "another disk"))
 
 
 @dataclass(frozen=True)

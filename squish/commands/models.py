@@ -5,6 +5,7 @@ Bodies are short, and imports stand inside them, so that a command pays for its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,7 @@ def list_models(as_json: bool) -> None:
     models = store.installed()
     common = sharing.shared(models)
     measured = speeds(Settings.from_environment().home)
-    for problem in store.problems():
-        console.note(f"squish: {problem.reason}")
-    for each in models:
-        if each.damaged:
-            model = each.manifest
-            console.note(f"squish: {each.damaged} of {model.id} is missing or damaged. Run: {model.pull_command}")
+    _note_damage(store, models)
     if as_json:
         console.out_json(
             [
@@ -56,7 +52,9 @@ def list_models(as_json: bool) -> None:
         )
         return
     if not models:
-        console.note("No models are installed. Try: squish pull smollm2:135m")
+        console.note(
+            "No models are installed. Try: squish pull smollm2:135m; `squish import` lists those of other programs."
+        )
         return
     rows = [
         (
@@ -74,6 +72,15 @@ def list_models(as_json: bool) -> None:
     ]
     headers = ("NAME", "KIND", "SIZE", "SHARED", "QUANTIZATION", "CONTEXT", "TOK/S", "INSTALLED")
     console.table(headers, rows, right=frozenset({2, 3, 5, 6}))
+
+
+def _note_damage(store: Store, models: Sequence[Installed]) -> None:
+    for problem in store.problems():
+        console.note(f"squish: {problem.reason}")
+    for each in models:
+        if each.damaged:
+            model = each.manifest
+            console.note(f"squish: {each.damaged} of {model.id} is missing or damaged. Run: {model.pull_command}")
 
 
 def _speed(measured: Speed | None) -> dict[str, float | None]:

@@ -77,6 +77,9 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("SQUISH_CPU_KERNEL", "the fastest", "on Linux, for diagnosis: one of the kernels that `squish doctor` lists"),
     ("SQUISH_BLAS", "auto", "on Linux, for diagnosis: `auto`, `system` or `mlx`"),
     ("OPENAI_API_KEY", "none", "the key of the server that `squish bench --compare` measures"),
+    ("HF_HOME", "~/.cache/huggingface", "where `squish import` finds the Hugging Face cache, in its folder `hub`"),
+    ("HF_HUB_CACHE", "$HF_HOME/hub", "the cache itself"),
+    ("OLLAMA_MODELS", "~/.ollama/models", "where `squish import` finds Ollama's models"),
     ("NO_COLOR", "none", "no colors"),
 )
 """Variables that are read where they are used and set nothing in Settings: name, default, meaning."""

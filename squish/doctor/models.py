@@ -10,7 +10,7 @@ from squish.config.settings import Settings
 from squish.doctor.finding import Finding
 from squish.errors import ModelNotFound, SquishError
 from squish.figures import size
-from squish.models import catalog, unfinished
+from squish.models import catalog, elsewhere, unfinished
 from squish.models.store import Store
 from squish.names import ShortName, parse
 
@@ -34,6 +34,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         if model.damaged:
             reason = f"{model.damaged} of {model.manifest.id} is gone, or not of the size that was installed"
             yield Finding("models", "broken", reason, model.manifest.pull_command)
+    yield from _moves(models)
     if settings.model and (missing := _missing(models, settings.model)):
         yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)
     for cut_off in partial:
@@ -41,6 +42,15 @@ def store(settings: Settings) -> Iterator[Finding]:
             reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
             fix = f"squish pull {cut_off.id} continues it; squish prune deletes it"
             yield Finding("downloads", "warning", reason, fix)
+
+
+def _moves(models: Store) -> Iterator[Finding]:
+    """Moves that were cut off."""
+    for name in elsewhere.unsettled(models.layout):
+        id = unfinished.model_id(name) or name
+        where = ", ".join(str(each.parent) for each in elsewhere.remembered(models.layout, name)[:1])
+        fix = f"squish move {id} {where} continues it; squish prune deletes what it left"
+        yield Finding("moves", "warning", f"a move of {id} was cut off, or runs now", fix)
 
 
 def _fix(directory: Path) -> str:

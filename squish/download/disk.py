@@ -71,6 +71,21 @@ def copy_file(stop: Event, source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
+def link_file(stop: Event, source: Path, target: Path) -> str:
+    """Make target another name of a file, or a link to it from another file system; its SHA-256.
+
+    Raises StoreError, Stopped.
+    """
+    try:
+        try:
+            target.hardlink_to(source)
+        except OSError:  # another file system, one without links, or a file of somebody else
+            target.symlink_to(source)
+        return hash_file(stop, target)
+    except OSError as error:
+        raise StoreError(f"{source} cannot be linked: {error.strerror or error}.") from error
+
+
 def occupied(directory: Path) -> int:
     """Bytes of disk that the files below a directory take; a hole in one takes none."""
     found = [each.stat() for each in directory.rglob("*") if each.is_file()]

@@ -54,6 +54,7 @@ class Manifest:
     source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
     pulled: the name that gives it when it is pulled once more; an older Squish kept none.
     kind: what it is for; quantization: for people; context_length in tokens; installed_at in UTC.
+    linked: the directory of another program, on another file system, that its weights are links to.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Manifest:
     files: tuple[StoredFile, ...] = ()
     pulled: str | None = None
     kind: ModelKind = "chat"
+    linked: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("parameters", "context_length"):

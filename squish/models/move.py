@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def _copy(found: Installed, staging: Path, root: Path, report: Report) -> None:
             path.unlink()
     for each in {staging, *((staging / file.path).parent for file in wanted)}:
         files.sync_directory(each)
-    write_manifest(staging, found.manifest)
+    write_manifest(staging, replace(found.manifest, linked=None))
 
 
 def _report_from(report: Report, before: int, total: int, bytes: int) -> None:

@@ -125,7 +125,7 @@ class Store:
             raise ValueError("only a directory under .partial can be committed")
         name = directory_name(manifest.id)
         with self.layout.locked(f"{name}.commit", manifest.id, wait=True), store_errors(self.cache_dir / name):
-            complete = replace(manifest, files=_hashed(staging, manifest.files))
+            complete = replace(manifest, files=_hashed(staging, manifest.files, linked=manifest.linked is not None))
             write_manifest(staging, complete)
             if (before := elsewhere.directory(self.layout, name)) is not None:
                 elsewhere.remember(self.layout, name, before)
@@ -232,13 +232,17 @@ class Store:
         return ModelNotFound(f"{name} is not installed.", hint=" ".join(hints), param="model")
 
 
-def _hashed(directory: Path, known: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
-    """The files of a directory tree, flushed to disk. A link or a device in it is refused: it would lead outside."""
+def _hashed(directory: Path, known: tuple[StoredFile, ...], *, linked: bool) -> tuple[StoredFile, ...]:
+    """The files of a directory tree, flushed to disk. A device in it is refused, and a link, which leads outside.
+
+    linked: links to weights are meant to.
+    """
     trusted = {file.path: file for file in known}
     files: list[StoredFile] = []
     for path in sorted(directory.rglob("*")):
         name = PurePosixPath(path.relative_to(directory)).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        leads_out = path.is_symlink() and not (linked and name.endswith(".safetensors"))
+        if leads_out or not (path.is_file() or path.is_dir()):
             raise StoreError(f"{name} is not a regular file and cannot be installed.")
         if path.is_dir() or name == MANIFEST:
             continue

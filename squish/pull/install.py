@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
-from squish.download.disk import copy_file, hash_file, in_thread, require_space
+from squish.download.disk import copy_file, hash_file, in_thread, link_file, require_space
 from squish.errors import UnsupportedModel
 from squish.files import write_whole
 from squish.hub.snapshot import Snapshot
@@ -22,7 +22,7 @@ from squish.pull.events import Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
 from squish.pull.repository import gguf_parts, is_model_file, is_model_gguf, is_safe_name, is_weights
-from squish.pull.sources import inside, is_gguf
+from squish.pull.sources import DirectorySource, Source, inside, is_gguf
 
 
 async def install_fetched(order: Order, fetched: Fetched, report: Report) -> Pulled:
@@ -62,7 +62,8 @@ async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snaps
 
 
 async def install_directory(order: Order, source: Path, report: Report) -> Installed:
-    """Copy the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
+    """Copy or link the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
+    linked = isinstance(order.source, DirectorySource) and order.source.linked
     names = sorted(path.name for path in source.iterdir() if path.is_file())
     steps = sorted(path.relative_to(source).as_posix() for path in source.glob("[0-9]*_*/*") if path.is_file())
     taken = [name for name in (*names, *steps) if is_model_file(name)]
@@ -76,11 +77,13 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
     sizes = {name: path.stat().st_size for name, path in files.items()}
     total, copied = sum(sizes.values()), list[StoredFile]()
     with order.store.staging(order.id) as staging:
-        require_space(staging, total)
+        if not linked:
+            require_space(staging, total)
         for name, size in sizes.items():
             report(Progress("import", sum(each.size for each in copied), total))
             (staging / name).parent.mkdir(exist_ok=True)
-            digest = await in_thread(copy_file, files[name], staging / name)
+            place = link_file if linked and is_weights(name) else copy_file
+            digest = await in_thread(place, files[name], staging / name)
             copied.append(StoredFile(name, size, digest))
         imported = await _inspect(order, staging, report)
         return await _commit(order, staging, imported, await _hash_files(staging, tuple(copied), report))
@@ -150,7 +153,7 @@ async def _commit(
     manifest = Manifest(
         id=str(ref or order.ref),
         source=str(order.source),
-        revision=snapshot.commit if snapshot is not None else None,
+        revision=snapshot.commit if snapshot is not None else _revision(order.source),
         architecture=imported.architecture,
         quantization=imported.quantization,
         parameters=imported.parameters,
@@ -160,9 +163,21 @@ async def _commit(
         files=files,
         pulled=name or order.name,
         kind=imported.kind,
+        linked=_linked(order.source, directory),
     )
 
     def commit(stop: Event) -> Installed:  # a moment's work: it is not stopped half way, but waited for
         return order.store.commit(directory, manifest)
 
     return await in_thread(commit)
+
+
+def _revision(source: Source) -> str | None:
+    return source.revision if isinstance(source, DirectorySource) else None
+
+
+def _linked(source: Source, directory: Path) -> str | None:
+    """The directory that the links among the files of a model lead to, where there are any."""
+    if isinstance(source, DirectorySource) and any(path.is_symlink() for path in directory.iterdir()):
+        return str(source.path)
+    return None

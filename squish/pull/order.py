@@ -15,7 +15,8 @@ from squish.models.manifest import Installed, read_json
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
 from squish.names import ModelId, ModelRef
-from squish.pull.sources import HubSource, Source, resolve
+from squish.pull.neighbors import Neighbor
+from squish.pull.sources import DirectorySource, FileSource, HubSource, Source, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,17 @@ def _name_of(source: Source, options: CompressionOptions) -> str:
         return str(source.path)
     usual = source.repo.tag or options.recipe == recipes.DEFAULT
     return str(source.repo if usual else replace(source.repo, tag=recipes.tag(options.recipe)))
+
+
+def order_for(model: Neighbor, settings: Settings, store: Store, wanted_id: ModelId | None = None) -> Order:
+    """The order for a model of another program, which is taken as it is."""
+    source: Source
+    if model.linked:
+        source = DirectorySource(model.path, True, model.repo, model.revision)
+    else:
+        source = FileSource(model.path, f"file:{model.path}")
+    name = model.id if model.repo is not None and model.linked else str(model.path)
+    return Order(wanted_id or model.ref, name, source, CompressionOptions(None), settings, store)
 
 
 def already_installed(order: Order) -> Installed | None:

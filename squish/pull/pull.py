@@ -22,7 +22,8 @@ from squish.names import LocalPath, ModelId, ModelRef, RepoName, parse
 from squish.pull.events import Progress, Pulled, PullStarted, Report
 from squish.pull.fetch import fetch
 from squish.pull.install import install_directory, install_fetched, install_gguf
-from squish.pull.order import Order, already_installed, make_order
+from squish.pull.neighbors import Neighbor
+from squish.pull.order import Order, already_installed, make_order, order_for
 from squish.pull.sources import DirectorySource, FileSource, HubSource
 from squish.pull.stream import Pull
 from squish.system.awake import awake
@@ -52,6 +53,18 @@ def pull(
         wanted_id = None if as_name is None else _parse_id(as_name)
         order = make_order(_parse(name, settings), wanted_id, compression, settings, store, policy)
         report(PullStarted(order.id, str(order.source)))
+        with awake():
+            report(await _install_once(order, report, force=force))
+
+    return Pull(work)
+
+
+def take(model: Neighbor, *, settings: Settings, store: Store, force: bool = False) -> Pull:
+    """Install a model of another program on this machine. Raises the SquishErrors of importing and of the store."""
+
+    async def work(report: Report) -> None:
+        order = order_for(model, settings, store)
+        report(PullStarted(order.id, str(model.path)))
         with awake():
             report(await _install_once(order, report, force=force))
 

@@ -42,12 +42,18 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class DirectorySource:
-    """A model directory on this machine."""
+    """A model directory on this machine.
+
+    linked: its files are used where they lie. repo, revision: of the Hub, where it is known to be a copy of that.
+    """
 
     path: Path
+    linked: bool = False
+    repo: str | None = None
+    revision: str | None = None
 
     def __str__(self) -> str:
-        return f"file:{self.path}"
+        return f"file:{self.path}" if self.repo is None else f"hub:{self.repo}"
 
 
 Source = HubSource | FileSource | DirectorySource

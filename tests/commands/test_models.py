@@ -166,6 +166,16 @@ def test_prune_deletes_what_no_pull_is_writing(squish: Squish, tmp_path: Path) -
     assert [path.name for path in (store.cache_dir / ".partial").iterdir()] == ["org--busy"]
 
 
+def test_models_of_other_programs_are_listed_and_nothing_is_done(squish: Squish, tmp_path: Path) -> None:
+    (folder := tmp_path / "cache" / "models--org--Some-GGUF" / "snapshots" / "1").mkdir(parents=True)
+    (folder / "Some-Q4_K_M.gguf").write_bytes(b"GGUF")
+    for arguments in ((), ("--from", "hf", "--dry-run"), ("org/some-gguf", "--dry-run")):
+        done = squish("import", *arguments, HF_HUB_CACHE=str(tmp_path / "cache"))
+        assert "org/Some-GGUF:Q4_K_M" in done.stdout and "imported" in done.stdout
+    assert squish("import", "nothing:1b", HF_HUB_CACHE=str(tmp_path / "cache")).returncode == 3
+    assert "No models of Ollama" in squish("import", "--from", "ollama", OLLAMA_MODELS=str(tmp_path)).stderr
+
+
 def test_the_catalog_is_listed(squish: Squish) -> None:
     rows = squish("catalog").stdout.splitlines()
     assert len(rows) > 60 and "REPOSITORY" in rows[0]
