@@ -207,11 +207,14 @@ class Timings(msgspec.Struct, frozen=True):
     """Seconds in the worker: from a request's arrival to its first token, and from there to its last.
 
     load: seconds before that, for which the request waited for its model to be loaded; 0 where it was loaded already.
+    draft_tokens: tokens that were guessed, and checked by the model; accepted_tokens of them were right.
     """
 
     ttft: float
     decode: float
     load: float = 0.0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
     def decode_tps(self, completion_tokens: int) -> float:
         """Tokens per second after the first token; 0 when there was no second one."""

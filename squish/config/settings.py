@@ -46,6 +46,7 @@ class Settings:
     cpu_precision: Literal["int8", "float32"] = "int8"
     wire: Literal["nothing", "weights"] = "nothing"
     short_memory: Literal["load", "refuse"] = "load"
+    prompt_lookup: bool = True
     keep_awake: bool = False
     model: str | None = None
     theme: str | None = None

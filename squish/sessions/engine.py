@@ -49,9 +49,10 @@ class Engine:
         on_warning: Callable[[str], None],
         cpu_precision: Literal["int8", "float32"] = "int8",
         wire_weights: bool = False,
+        prompt_lookup: bool = True,
     ) -> None:
         self.path = path
-        self._load = Load(str(path), cpu_precision, wire_weights)
+        self._load = Load(str(path), cpu_precision, wire_weights, prompt_lookup)
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None

@@ -63,6 +63,7 @@ class SessionManager:
         self._cpu_precision = settings.cpu_precision
         self._wire_weights = settings.wire == "weights"
         self._refuse_short = settings.short_memory == "refuse"
+        self._prompt_lookup = settings.prompt_lookup
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
@@ -212,6 +213,7 @@ class SessionManager:
                 on_warning=lambda message: logger.warning("%s: %s", installed.manifest.id, message),
                 cpu_precision=self._cpu_precision,
                 wire_weights=self._wire_weights,
+                prompt_lookup=self._prompt_lookup,
             )
             self._engines[installed.manifest.id] = engine
         return engine

@@ -125,7 +125,15 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     prefix = PrefixCache(
         budget, layers, disk, exact=exact, pressure=HOST.pressure, wake=lambda: inbox.put(PrefixSaved())
     )
-    Runner(loaded.model, loaded.tokenizer, loaded.context_length, prefix, inbox, channel.send).run()
+    Runner(
+        loaded.model,
+        loaded.tokenizer,
+        loaded.context_length,
+        prefix,
+        inbox,
+        channel.send,
+        lookup=load.prompt_lookup,
+    ).run()
 
 
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:

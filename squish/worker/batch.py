@@ -1,5 +1,7 @@
 """Owns the order in which the batch works: mlx-lm's, with one pass less for a prompt that goes through in one piece.
 
+How it decodes is speculation/decoding.py's.
+
 mlx-lm processes a prompt without its last token, then takes a step of all running rows, and then the last token by
 itself: three times the weights are read before the first token is there. Where no number of a row depends on what is
 computed beside it, the end of a prompt and its first token are one pass, which goes before the next step of the others.
@@ -16,19 +18,23 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
+from squish.worker.speculation.decoding import Decoding
+
 
 class Batch(BatchGenerator):  # type: ignore[misc]
     """mlx-lm's BatchGenerator.
 
     in_one_pass: rows that may be answered so: their caches are those of cpu/kv.py, and nobody wants them as they are
-    before the last token.
+    before the last token. lookup: whether decoding guesses from what was written before.
     """
 
     _currently_processing: list[Any]
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, model: Any, *, ends: frozenset[int], lookup: bool = False, **options: Any) -> None:
+        super().__init__(model, stop_tokens=[[token] for token in ends], **options)
         self.in_one_pass: set[int] = set()
+        self._generation_batch = Decoding.empty(self.model, self.sampler)
+        self._generation_batch.lookup, self._generation_batch.ends = lookup, ends
 
     def _next(self) -> tuple[list[Any], list[Any]]:
         started = self._start() if self.in_one_pass else []

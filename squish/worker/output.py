@@ -146,6 +146,12 @@ class RowOutput:
         self._calls = 0
         self.tokens: list[int] = []
         self.cached_tokens = 0
+        self._drafted = self._accepted = 0
+
+    def guessed(self, drafted: int, accepted: int) -> None:
+        """So many tokens were guessed, and so many of them right."""
+        self._drafted += drafted
+        self._accepted += accepted
 
     def feed(
         self, token: int, finish: FinishReason | None, logprob: TokenLogprob | None = None
@@ -184,7 +190,7 @@ class RowOutput:
         now = time.monotonic()
         first = self._first if self._first is not None else now
         usage = Usage(self._prompt_tokens, len(self.tokens), self.cached_tokens, self._reasoning_tokens)
-        timings = Timings(first - self._arrived, now - first)
+        timings = Timings(first - self._arrived, now - first, 0.0, self._drafted, self._accepted)
         return [*events, Finished(self._index, reason, usage, timings, self._stops.matched)]
 
     def _read(self, segment: str) -> list[GenerationEvent]:

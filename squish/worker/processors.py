@@ -123,6 +123,11 @@ class RowProcessor:
         self._generated: tuple[int, ...] | None = tuple(generated)
         self._follows = grammar is not None or (edits is not None and edits.follows)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows the tokens it has seen: the format is filled, or something went wrong."""
+        return self.error is not None or (self.grammar is not None and self.grammar.finished)
+
     def __call__(self, context: mx.array, logits: mx.array) -> mx.array:
         if self.error:
             return logits

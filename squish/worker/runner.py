@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 
 from squish.errors import EngineError, SquishError
-from squish.generation import FinishReason, GenerationEvent, Prefill, TokenLogprob
+from squish.generation import GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
 from squish.worker import device, logprobs
 from squish.worker.batch import Batch
@@ -48,7 +48,8 @@ class Runner:
     """Runs rows of many requests in one continuous batch.
 
     model, tokenizer: as mlx_lm loads them. context_length in tokens. prefix: its budget is for the KV caches of
-    running rows too. send: takes a frame to the front process.
+    running rows too. send: takes a frame to the front process. lookup: answers may be guessed from what stands in
+    their prompts.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class Runner:
         prefix: PrefixCache,
         inbox: Inbox,
         send: Callable[[FromWorker], None],
+        *,
+        lookup: bool = False,
     ) -> None:
         self._model = model
+        self._lookup = lookup
         self._inbox = inbox
         self._send = send
         self._use_numpy = device.on_cpu()
@@ -87,7 +91,8 @@ class Runner:
     def _new_batch(self) -> Batch:
         return Batch(
             self._model,
-            stop_tokens=[[token] for token in self._maker.eos],
+            ends=self._maker.eos,
+            lookup=self._lookup,
             stream=mx.default_stream(mx.default_device()),
         )
 
@@ -195,31 +200,33 @@ class Runner:
             if row.followers and response.progress[0] == response.progress[1] - 1:
                 self._let_follow(response.uid)
         self._pace.measured(processed, time.monotonic() - started)
-        entries = self._logprobs(generated)
-        for response in generated:
+        for response, entry in zip(generated, self._logprobs(generated), strict=True):
             if response.finish_reason is not None:
                 self._remember(response.prompt_cache, response.all_tokens)
-            self._collect(response.uid, response.token, response.finish_reason, entries.get(response.uid))
+            self._collect(response, entry)
 
-    def _logprobs(self, generated: list[Any]) -> dict[int, TokenLogprob]:
-        """What the rows that asked for it want to know of their new tokens."""
+    def _logprobs(self, generated: list[Any]) -> list[TokenLogprob | None]:
+        """Of each new token, what its row wants to know of it."""
         asked = [response for response in generated if self._rows[response.uid].sampling.logprobs]
         wanted = [
             logprobs.LogprobRequest(response.token, response.logprobs, self._rows[response.uid].sampling.top_logprobs)
             for response in asked
         ]
-        entries = logprobs.read(wanted, self._vocabulary, self._use_numpy)
-        return {response.uid: entry for response, entry in zip(asked, entries, strict=True)}
+        entries = iter(logprobs.read(wanted, self._vocabulary, self._use_numpy))
+        return [next(entries) if self._rows[response.uid].sampling.logprobs else None for response in generated]
 
-    def _collect(self, uid: int, token: int, finish: FinishReason | None, entry: TokenLogprob | None) -> None:
+    def _collect(self, response: Any, entry: TokenLogprob | None) -> None:
+        uid, finish = response.uid, response.finish_reason
         row = self._rows.get(uid)
-        if row is None:  # its request failed with another row of this step
+        if row is None:  # it has ended with an earlier token of this step, or failed with another row
             return
         if row.error:
             self._abandon(row.request, row.error)
             return
         self._decoding.add(uid)
-        events, ended = row.output.feed(token, "stop" if row.complete else finish, entry)
+        row.output.guessed(response.drafted, response.accepted)
+        complete = row.complete and not response.more  # the grammar has seen all tokens of this step
+        events, ended = row.output.feed(response.token, "stop" if complete else finish, entry)
         if not ended:
             self._events.extend((row.request, event) for event in events)
             return

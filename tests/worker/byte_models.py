@@ -52,11 +52,11 @@ def tokenizer(*, thinks: bool = False) -> TokenizerWrapper:
 class ByteBench(Bench):
     """A runner over that model, and the encoder that belongs to it."""
 
-    def __init__(self, *, thinks: bool = False) -> None:
+    def __init__(self, *, thinks: bool = False, lookup: bool = False) -> None:
         super().__init__(tiny_llama(VOCABULARY))
         self.tokenizer = tokenizer(thinks=thinks)
         self.encoder = PromptEncoder(self.tokenizer, 2048, VOCABULARY)
-        self._runner = Runner(self, self.tokenizer, 2048, self.prefix, self._inbox, self._take)
+        self._runner = Runner(self, self.tokenizer, 2048, self.prefix, self._inbox, self._take, lookup=lookup)
 
     def prepare(self, request: int, prompt: Prompt, sampling: SamplingParams) -> Prepared:
         tokens, plan = self.encoder.prepare(prompt, sampling)

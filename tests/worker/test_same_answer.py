@@ -78,8 +78,15 @@ def exact_cache(model: Any) -> PrefixCache:
 class Company(Bench):
     """A runner into which requests come while others run. arrive: how likely one does at each pass of the model."""
 
-    def __init__(self, model: Any, prefix: PrefixCache | None = None, chance: random.Random | None = None) -> None:
-        super().__init__(model, exact_cache(model) if prefix is None else prefix)
+    def __init__(
+        self,
+        model: Any,
+        prefix: PrefixCache | None = None,
+        chance: random.Random | None = None,
+        *,
+        lookup: bool = False,
+    ) -> None:
+        super().__init__(model, exact_cache(model) if prefix is None else prefix, lookup=lookup)
         self._later: list[Prepared] = []
         self._chance = chance or random.Random(1)
         self.fail_step = self._arrive

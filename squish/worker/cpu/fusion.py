@@ -102,7 +102,7 @@ class _Whole:
     def __call__(self: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
         if self._whole and isinstance(cache, BatchCache):
             ends = self._last and cache.ends_only
-            if ends or x.shape[1] == 1 or not self._last:
+            if ends or x.shape[1] == 1 or not self._last or cache.all_wanted:
                 return cache.run(x.shape[1], partial(self._native.block, self._whole, x, ends))
         parts: mx.array = self._in_parts(x, mask, cache)
         return parts

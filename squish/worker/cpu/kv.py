@@ -104,6 +104,7 @@ class BatchCache:
         self.rows = rows
         self._lengths: list[int] | None = None
         self.ends_only = False  # of the model's last block, only what comes of each row's last token is wanted
+        self.all_wanted = False  # or what comes of every token
 
     def run(self, length: int, node: Node) -> mx.array:
         """The first output of a node that keeps the keys and values of `length` new tokens of each row, and attends."""
@@ -117,13 +118,15 @@ class BatchCache:
             self._lengths = [left - new for left, new in zip(self._lengths, news, strict=True)]
         return out
 
-    def prepare(self, *, lengths: list[int] | None = None, ends_only: bool = False, **padding: Any) -> None:
+    def prepare(
+        self, *, lengths: list[int] | None = None, ends_only: bool = False, all_wanted: bool = False, **padding: Any
+    ) -> None:
         """The next tokens are padded on the right; only so many of each row's are its own."""
         self._lengths = None if lengths is None else list(lengths)
-        self.ends_only = ends_only
+        self.ends_only, self.all_wanted = ends_only, all_wanted
 
     def finalize(self) -> None:
-        self._lengths, self.ends_only = None, False
+        self._lengths, self.ends_only, self.all_wanted = None, False, False
 
     def make_mask(self, length: int, **rest: Any) -> str | None:
         return "causal" if length > 1 else None  # for models that look; `attend` knows what each row sees
