@@ -59,6 +59,8 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
 
     uids: list[int]
     tokens: list[list[int]]
+    _next_tokens: Any
+    _next_logprobs: list[mx.array]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -156,7 +158,7 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
                 result.append(self._draw_edited(at, tokens, logits[at]))
                 continue
             logprobs, likeliest = together[at]
-            known: list[int] = likeliest.tolist()
+            known: Any = likeliest.tolist()
             new = drawn(tokens[1:], known.__getitem__ if known else self._drawing(at, logprobs))
             result.append(_Checked(new, [logprobs[n] for n in range(len(new))]))
         return result
