@@ -32,7 +32,7 @@ def forward(model: Any, caches: list[Any], rows: list[list[int]]) -> list[mx.arr
         logits: mx.array = model(_padded(rows), cache=caches)
         return [logits[at, : len(tokens)] for at, tokens in enumerate(rows)]
     result: dict[int, mx.array] = {}
-    for alone in (True, False):  # what one row guesses is no padding for those that guess nothing
+    for alone in (True, False):  # those that guess nothing are not padded to the guesses of others
         group = [at for at, tokens in enumerate(rows) if (len(tokens) == 1) == alone]
         if group:
             result |= dict(zip(group, _of_group(model, caches, group, [rows[at] for at in group]), strict=True))
