@@ -19,6 +19,7 @@ from squish import console
 from squish.commands import (
     batch,
     bench,
+    catalog,
     chats,
     completion,
     config,
@@ -165,7 +166,16 @@ def _open_tui(model: str | None) -> int:
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
 _OTHERS = (servers.ps, servers.stop, service.service, chats.chats, mcp.mcp, bench.bench)
 _LAST = (doctor.doctor, config.config, completion.completion)
-for _command in (pull.pull, importing.import_models, *models.COMMANDS, *search.COMMANDS, *_ASKING, *_OTHERS, *_LAST):
+for _command in (
+    pull.pull,
+    importing.import_models,
+    *models.COMMANDS,
+    catalog.catalog,
+    search.search,
+    *_ASKING,
+    *_OTHERS,
+    *_LAST,
+):
     cli.add_command(_command)
 
 

@@ -110,6 +110,7 @@ class LocalHub:
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}  # names that repositories had, and those that they have
         self.requests: list[Request] = []
         self.lengths: dict[str, int] = {}  # what a dripping response announces, by file
         self.released = threading.Event()
@@ -197,7 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.hub.log(self.request_log)
         path = urlsplit(self.path).path
-        if self.server.name == "cdn":
+        renamed = next((each for each in self.hub.renamed if f"/{each}/" in f"{path}/"), None)
+        if renamed is not None:
+            self._head(307, 0, {"Location": self.path.replace(renamed, self.hub.renamed[renamed])})
+        elif self.server.name == "cdn":
             _, repo_id, name = re.fullmatch(r"/(cdn)/([^/]+/[^/]+)/(.+)", unquote(path)).groups()  # type: ignore[union-attr]
             self._file(self.hub.repos[repo_id], name)
         elif path.startswith("/api/") and (fault := self.hub.take_fault("api", "api")) != Fault():

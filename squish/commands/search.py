@@ -1,4 +1,4 @@
-"""`squish catalog` and `search`: models that could be installed, in a table or as JSON."""
+"""`squish search`: models that could be installed, in a table or as JSON."""
 
 from __future__ import annotations
 
@@ -14,30 +14,6 @@ from squish.download import resolver
 
 if TYPE_CHECKING:
     from squish.hub.search import Found
-    from squish.models.catalog import CatalogEntry
-
-
-@click.command("catalog")
-@click.argument("query", required=False, default="")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_catalog(query: str, as_json: bool) -> None:
-    """List the models that have a short name.
-
-    \b
-    squish catalog qwen
-    """
-    from squish.models import catalog
-
-    words = query.lower().split()
-    found = [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
-    if as_json:
-        console.out_json([asdict(entry) for entry in found])
-    elif not found:
-        near = ", ".join(catalog.nearest(query))
-        console.note(f"Nothing in the catalog matches {query!r}." + (f" Names like it: {near}." if near else ""))
-    else:
-        headers = ("NAME", "PARAMETERS", "BITS", "SIZE", "CONTEXT", "LICENSE", "REPOSITORY")
-        console.table(headers, [_catalog_row(entry) for entry in found], right=frozenset({1, 2, 3, 4}))
 
 
 @click.command()
@@ -138,20 +114,5 @@ def _search_row(model: Found) -> tuple[str, ...]:
     )
 
 
-def _catalog_row(entry: CatalogEntry) -> tuple[str, ...]:
-    return (
-        entry.id,
-        _parameters(entry.parameters),
-        f"{entry.bits:g}",
-        figures.size(entry.parameters * entry.bits / 8),
-        f"{entry.context:,}",
-        entry.license,
-        entry.repo,
-    )
-
-
 def _parameters(count: int) -> str:
     return figures.parameters(count) if count else "?"
-
-
-COMMANDS = (list_catalog, search)

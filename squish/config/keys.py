@@ -54,6 +54,8 @@ KEYS: tuple[Key, ...] = (
     Key("offline", "SQUISH_OFFLINE", "flag", "make no connection at all; models must already be installed", "0"),
     Key("cache_dir", "SQUISH_CACHE_DIR", "path", "where models are kept", "~/.squish/models"),
     Key("hub_endpoint", "HF_ENDPOINT", "address", "another Hugging Face Hub", DEFAULT_ENDPOINT),
+    Key("catalog", "SQUISH_CATALOG", "text",
+        "a newer catalog of short names: a file, or an address that `squish catalog update` fetches", "none"),
     Key("theme", "SQUISH_THEME", "text", "the colors of the full-screen chat", "squish"),
     Key("engine.cpu_precision", "SQUISH_CPU_PRECISION", "choice",
         "on a CPU, activations in products with weights: `int8`, or `float32`, slower and exact", "int8",

@@ -26,6 +26,7 @@ class Settings:
 
     keep_alive: seconds an idle model stays loaded; negative is forever.
     max_queue: requests that may wait per model; max_concurrency: rows that one model decodes at the same time.
+    catalog: a file with a newer catalog, or its address.
     model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
     model_keep_alive: ids of models and their own keep_alive.
     mcp: names of servers with tools, and how to reach them.
@@ -48,6 +49,7 @@ class Settings:
     short_memory: Literal["load", "refuse"] = "load"
     prompt_lookup: bool = True
     keep_awake: bool = False
+    catalog: str | None = None
     model: str | None = None
     theme: str | None = None
     keys: tuple[tuple[str, str], ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
     from huggingface_hub.hf_api import RepoSibling
 
+_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -29,12 +31,13 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A repository at one commit."""
+    """A repository at one commit. now: its name today, where it was renamed since."""
 
     repo_id: str
     commit: str
     license: str | None
     files: tuple[HubFile, ...]
+    now: str | None = None
 
 
 class _LargeFile(msgspec.Struct, rename="camel"):
@@ -64,7 +67,7 @@ def checked(content: bytes, repo_id: str) -> bytes:
     Raises msgspec.DecodeError, and other ValueErrors.
     """
     found = msgspec.json.decode(content, type=_Description)
-    found.id = repo_id
+    found.id = found.id if isinstance(found.id, str) and _NAME.fullmatch(found.id) else repo_id
     found.tags = [tag for tag in found.tags if isinstance(tag, str)] if isinstance(found.tags, list) else []
     named = found.card_data.get("license") if isinstance(found.card_data, dict) else None
     found.card_data = {"license": named} if isinstance(named, str) else None
@@ -75,9 +78,9 @@ def read(info: ModelInfo, repo_id: str, endpoint: str) -> Snapshot:
     """The repository of an answer that was checked."""
     assert info.sha is not None and info.siblings is not None
     commit = info.sha
-    return Snapshot(
-        repo_id, commit, _license(info), tuple(_file(each, repo_id, commit, endpoint) for each in info.siblings)
-    )
+    files = tuple(_file(each, repo_id, commit, endpoint) for each in info.siblings)
+    now = info.id if info.id.lower() != repo_id.lower() else None
+    return Snapshot(repo_id, commit, _license(info), files, now)
 
 
 def _file(sibling: RepoSibling, repo_id: str, commit: str, endpoint: str) -> HubFile:

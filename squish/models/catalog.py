@@ -1,5 +1,6 @@
-"""The curated catalog: short names and where each one comes from. The data lies in catalog.toml beside this module.
+"""The catalog: short names and where each one comes from. The data lies in catalog.toml beside this module.
 
+A newer one, where the user has set one, is read by user_catalog.py: its entries take the place of those with their ids.
 It knows neither what is installed nor how anything is fetched.
 """
 
@@ -9,14 +10,22 @@ import difflib
 import importlib.util
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 
+from squish.config.settings import Settings, resolve
+from squish.errors import ConfigError
+from squish.models import user_catalog
+from squish.models.user_catalog import UserEntry
 from squish.names import RepoName, ShortName, without_latest
+
+FETCHED = "catalog.toml"
+"""In Squish's home: the catalog that was fetched from an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +54,16 @@ class CacheDimensions:
     window: int = 0
 
 
+CatalogKind = Literal["chat", "embedding", "code", "reasoning"]
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """A model that has a short name.
 
     id: `llama3.1:8b`; repo: `org/name` on the Hub; parameters: how many, all experts counted; bits: per weight;
-    context: tokens that the model was made for; shape: None where it is not known; default: what the name without a
-    tag means.
+    context: tokens that the model was made for; kind: what it is best at; tools: whether it can be offered functions;
+    shape: None where it is not known; default: what the name without a tag means.
     """
 
     id: str
@@ -60,6 +72,8 @@ class CatalogEntry:
     bits: float
     context: int
     license: str
+    kind: CatalogKind = "chat"
+    tools: bool = False
     shape: CacheDimensions | None = None
     default: bool = False
     package: PackageSource | None = None
@@ -77,6 +91,11 @@ class CatalogEntry:
         return RepoName(org, name)
 
     @property
+    def size(self) -> int:
+        """Bytes of its weights, about."""
+        return int(self.parameters * self.bits / 8)
+
+    @property
     def family(self) -> str:
         return self.id.partition(":")[0]
 
@@ -86,9 +105,52 @@ class _Catalog:
     model: tuple[CatalogEntry, ...]
 
 
-@cache
 def entries() -> tuple[CatalogEntry, ...]:
-    """Every entry, in the file's order: by family, then by size."""
+    """Every entry, by family, then by size; those of a newer catalog, where there is one, in place of ours.
+
+    Raises ConfigError for a newer catalog that is wrong.
+    """
+    place = newer_at(resolve().settings)
+    if place is None:
+        return own_entries()
+    try:
+        found = place.stat()
+    except OSError as error:
+        if place.name == FETCHED:
+            return own_entries()  # an address that was never fetched
+        raise ConfigError(f"The catalog {place} cannot be read: {error.strerror}.", param="catalog") from error
+    return _joined(place, found.st_mtime_ns, found.st_size)
+
+
+def newer_at(settings: Settings) -> Path | None:
+    """Where the newer catalog lies that a setting names: a file, or what was fetched from an address."""
+    if not settings.catalog:
+        return None
+    return settings.home / FETCHED if is_address(settings.catalog) else Path(settings.catalog).expanduser().absolute()
+
+
+def is_address(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+@lru_cache(maxsize=2)
+def _joined(place: Path, changed: int, size: int) -> tuple[CatalogEntry, ...]:
+    """Ours and those of a file, as it was when it was changed last."""
+    newer = {each.id: _entry(each) for each in user_catalog.read(place, get_args(CatalogKind))}
+    defaults = {each.family for each in newer.values() if each.default}
+    kept = [replace(each, default=each.default and each.family not in defaults) for each in own_entries()]
+    joined = [newer.pop(each.id, each) for each in kept]
+    families = list(dict.fromkeys(each.family for each in [*joined, *newer.values()]))
+    return tuple(sorted([*joined, *newer.values()], key=lambda each: families.index(each.family)))
+
+
+def _entry(given: UserEntry) -> CatalogEntry:
+    return msgspec.convert(msgspec.to_builtins(given), CatalogEntry)
+
+
+@cache
+def own_entries() -> tuple[CatalogEntry, ...]:
+    """The entries that come with Squish, in the file's order."""
     text = resources.files("squish.models").joinpath("catalog.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), _Catalog).model
 

@@ -1,0 +1,188 @@
+"""The catalog beside the Hub, and a newer catalog that a user sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squish.config.settings import Settings
+from squish.errors import ConfigError, HubError, HubUnreachable, InvalidInput, Offline
+from squish.models import catalog
+from squish.models.catalog import CatalogEntry
+from squish.names import ShortName
+from squish.pull import newer_catalog
+from squish.pull.check import problems
+from tests.local_hub import LocalHub, tiny_model
+
+ENTRY = CatalogEntry("tiny:1m", "org/tiny", 250_000, 32, 2048, "apache-2.0")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    with LocalHub() as running:
+        running.add_repo("org/tiny", tiny_model(1_000_000))
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture
+def settings(hub: LocalHub, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, cache_dir=tmp_path / "models", hub_endpoint=hub.url)
+
+
+async def test_an_entry_that_is_right_has_no_problem_and_no_weights_are_downloaded(
+    hub: LocalHub, settings: Settings
+) -> None:
+    assert await problems(ENTRY, settings) == ()
+    assert hub.sent("model.safetensors") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"context": 8192}, "context is 2,048 tokens on the Hub, and 8,192 tokens in the catalog"),
+        ({"license": "mit"}, "license is apache-2.0 on the Hub, and mit"),
+        ({"parameters": 1_000_000}, "size is 1.0 MB on the Hub, and 4.0 MB"),
+        ({"kind": "embedding"}, "kind is chat on the Hub, and embedding"),
+        ({"tools": True}, "tools is no on the Hub, and yes"),
+        ({"repo": "org/gone"}, "org/gone is not on the Hub"),
+    ],
+)
+async def test_what_differs_is_named(settings: Settings, changes: dict[str, object], said: str) -> None:
+    [problem] = await problems(replace(ENTRY, **changes), settings)  # type: ignore[arg-type]
+    assert said in problem
+
+
+async def test_what_changed_on_the_hub_is_named(hub: LocalHub, settings: Settings) -> None:
+    files = tiny_model(1_000_000)
+    hub.renamed["org/tiny"] = "other/tiny"
+    template = {"chat_template": "{{ '<tool_call>' }}{{ tool_call.name }}"}
+    hub.add_repo("other/tiny", files | {"tokenizer_config.json": json.dumps(template).encode()})
+    moved, tools = await problems(ENTRY, settings)
+    assert moved == "org/tiny is called other/tiny now"
+    assert "tools is yes on the Hub" in tools
+    hub.renamed.clear()
+    odd = json.loads(files["config.json"]) | {"model_type": "nothing_we_know"}
+    hub.add_repo("org/tiny", files | {"config.json": json.dumps(odd).encode()})
+    assert "nothing_we_know" in (await problems(ENTRY, settings))[0]
+    hub.add_repo("org/tiny", files, gated=True)
+    assert "license to accept" in (await problems(ENTRY, settings))[0]
+    hub.add_repo("org/tiny", {"README.md": b""})
+    assert "no .safetensors" in (await problems(ENTRY, settings))[0]
+
+
+async def test_a_hub_that_is_not_there_says_nothing_of_an_entry(settings: Settings) -> None:
+    with pytest.raises(HubUnreachable):
+        await problems(ENTRY, replace(settings, hub_endpoint="http://127.0.0.1:9"))
+
+
+# ---- a newer catalog
+
+NEWER = """
+[[model]]
+id = "qwen3:8b"
+repo = "org/elsewhere"
+parameters = 8000000000
+bits = 4.5
+context = 40960
+license = "apache-2.0"
+kind = "reasoning"
+tools = true
+
+[[model]]
+id = "newest:1b"
+repo = "org/newest"
+parameters = 1000000000
+bits = 4.5
+context = 4096
+license = "mit"
+default = true
+"""
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "newer.toml"
+    path.write_text(NEWER)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SQUISH_CATALOG", str(path))
+    return path
+
+
+def test_a_newer_catalog_takes_the_place_of_entries_and_adds_some(newer: Path) -> None:
+    changed = catalog.lookup(ShortName("qwen3", "8b"))
+    assert changed is not None
+    assert (changed.repo, changed.kind, changed.tools) == ("org/elsewhere", "reasoning", True)
+    added = catalog.lookup(ShortName("newest"))
+    assert added is not None and added.repo == "org/newest"
+    assert len(catalog.entries()) == len(catalog.own_entries()) + 1
+    at = [entry.family for entry in catalog.entries()].index("qwen3")
+    assert catalog.entries()[at].family == "qwen3"
+    newer.write_text(NEWER.replace("org/newest", "org/newer-still"))
+    found = catalog.lookup(ShortName("newest", "1b"))
+    assert found is not None and found.repo == "org/newer-still"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: text + "[[", "cannot be read"),
+        (lambda text: text.replace("org/newest", "../../etc"), "not like org/repo"),
+        (lambda text: text.replace("org/newest", "https://elsewhere.example/org/newest"), "not a name"),
+        (lambda text: text.replace("org/newest", "./model.gguf"), "not like org/repo"),
+        (lambda text: text.replace("org/newest", "org/newest:8bit"), "not like org/repo"),
+        (lambda text: text.replace("newest:1b", "org/x:1b"), "not a name like qwen3:8b"),
+        (lambda text: text.replace("newest:1b", "qwen3:8b"), "twice"),
+        (lambda text: text.replace('"mit"', '"m\\u001bit"'), "cannot be shown"),
+        (lambda text: text.replace('"reasoning"', '"magic"'), "'magic'"),
+        (lambda text: text.replace("1000000000\n", "-1\n"), "cannot be read"),
+        (lambda text: text + 'package = { module = "os", file = "x" }', "package"),
+        (lambda text: text + "x" * (1 << 20), "more than 1,048,576 bytes"),
+        (lambda text: text + "x = " + "[" * 5000, "cannot be read|nested"),
+    ],
+)
+def test_a_newer_catalog_that_is_wrong_is_refused_as_a_whole(
+    newer: Path, spoil: Callable[[str], str], said: str
+) -> None:
+    newer.write_text(spoil(NEWER))
+    with pytest.raises(ConfigError, match=said) as caught:
+        catalog.entries()
+    assert "SQUISH_CATALOG" in (caught.value.hint or "")
+
+
+def test_a_newer_catalog_that_is_not_there_is_named(newer: Path) -> None:
+    newer.unlink()
+    with pytest.raises(ConfigError, match=r"newer\.toml"):
+        catalog.entries()
+
+
+async def test_a_catalog_with_an_address_is_fetched_checked_and_kept(
+    hub: LocalHub, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = f"{hub.url}/org/names/resolve/main/catalog.toml"
+    monkeypatch.setenv("SQUISH_CATALOG", address)
+    assert catalog.entries() == catalog.own_entries()
+    home = tmp_path / ".squish"
+    settings = replace(settings, catalog=address, home=home)
+    hub.add_repo("org/names", {"catalog.toml": NEWER.encode()})
+    assert await newer_catalog.update(settings) == 2
+    assert catalog.lookup(ShortName("newest")) is not None
+    hub.add_repo("org/names", {"catalog.toml": b"model = 3"})
+    with pytest.raises(ConfigError):
+        await newer_catalog.update(settings)
+    hub.add_repo("org/names", {"catalog.toml": b"#" * (2 << 20)})
+    with pytest.raises(ConfigError, match="more than"):
+        await newer_catalog.update(settings)
+    assert catalog.lookup(ShortName("newest")) is not None
+    with pytest.raises(HubError, match="404"):
+        await newer_catalog.update(replace(settings, catalog=f"{hub.url}/org/names/resolve/main/none"))
+    with pytest.raises(Offline):
+        await newer_catalog.update(replace(settings, offline=True))
+    for place in (None, "catalog.toml"):
+        with pytest.raises(InvalidInput):
+            await newer_catalog.update(replace(settings, catalog=place))
