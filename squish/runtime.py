@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.models.store import Store
 from squish.sessions.manager import SessionManager
+
+if TYPE_CHECKING:
+    from squish.mcp.toolbox import Toolbox
 
 
 class Runtime:
@@ -19,6 +22,16 @@ class Runtime:
         self.store = Store(settings.cache_dir)
         self.sessions = SessionManager(self.store, settings)
         self.chats = Chats(settings.home / "chats.db")
+        self._toolbox: Toolbox | None = None
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The MCP servers, none of which runs before its tools are wanted."""
+        if self._toolbox is None:
+            from squish.mcp.toolbox import Toolbox
+
+            self._toolbox = Toolbox(self.settings)
+        return self._toolbox
 
     async def __aenter__(self) -> Self:
         return self
@@ -30,5 +43,7 @@ class Runtime:
 
     async def close(self) -> None:
         """End what runs."""
+        if self._toolbox is not None:
+            await self._toolbox.close()
         await self.sessions.close()
         self.chats.close()

@@ -21,11 +21,13 @@ from squish.chats.messages import (
     Attachment,
     Chat,
     ChatSettings,
+    ChatTools,
     Figures,
     Hit,
     Role,
     Saved,
     State,
+    ToolStep,
     Tree,
     title_of,
 )
@@ -82,6 +84,10 @@ class Chats:
         """Set which model the chat asks, and how."""
         self._write("UPDATE chats SET model = ?, settings = ? WHERE id = ?", (model, _dump(settings), chat))
 
+    def use_tools(self, chat: int, tools: ChatTools) -> None:
+        """Set which tools the chat may use."""
+        self._write("UPDATE chats SET tools = ? WHERE id = ?", (_dump(tools), chat))
+
     def keep_draft(self, chat: int, draft: str) -> None:
         self._write("UPDATE chats SET draft = ? WHERE id = ?", (draft, chat))
 
@@ -104,21 +110,28 @@ class Chats:
         with sqlite_errors(self.path), transaction(self._connection):
             return self._insert(chat, question, "assistant", "", model, "writing")
 
-    def grow(self, answer: int, text: str, reasoning: str = "") -> None:
+    def grow(self, answer: int, text: str, reasoning: str = "", steps: tuple[ToolStep, ...] = ()) -> None:
         """Save an answer as far as it is written."""
         self._write(
-            "UPDATE messages SET text = ?, reasoning = ?, state = 'writing', writer = ? WHERE id = ?",
-            (text, reasoning, os.getpid(), answer),
+            "UPDATE messages SET text = ?, reasoning = ?, steps = ?, state = 'writing', writer = ? WHERE id = ?",
+            (text, reasoning, _dump(steps), os.getpid(), answer),
         )
 
     def finish(
-        self, answer: int, text: str, reasoning: str = "", state: State = "done", figures: Figures | None = None
+        self,
+        answer: int,
+        text: str,
+        reasoning: str = "",
+        state: State = "done",
+        figures: Figures | None = None,
+        steps: tuple[ToolStep, ...] = (),
     ) -> None:
         """Save an answer that will not grow any more."""
         with sqlite_errors(self.path), transaction(self._connection):
             self._connection.execute(
-                "UPDATE messages SET text = ?, reasoning = ?, state = ?, figures = ?, writer = NULL WHERE id = ?",
-                (text, reasoning, state, _dump(figures or Figures()), answer),
+                "UPDATE messages SET text = ?, reasoning = ?, steps = ?, state = ?, figures = ?, writer = NULL"
+                " WHERE id = ?",
+                (text, reasoning, _dump(steps), state, _dump(figures or Figures()), answer),
             )
             self._connection.execute(
                 "UPDATE chats SET updated = ? WHERE id = (SELECT chat FROM messages WHERE id = ?)",
@@ -224,21 +237,24 @@ class Chats:
             return self._connection.execute(statement, values).lastrowid or 0
 
 
-_CHATS = "SELECT id, title, model, settings, draft, head, created, updated FROM chats"
-_MESSAGES = "SELECT id, chat, parent, role, text, reasoning, model, attachments, state, figures, created FROM messages"
+_CHATS = "SELECT id, title, model, settings, draft, head, created, updated, tools FROM chats"
+_MESSAGES = (
+    "SELECT id, chat, parent, role, text, reasoning, model, attachments, state, figures, created, steps FROM messages"
+)
 
 
 def _chat(row: tuple[Any, ...]) -> Chat:
-    id, title, model, settings, *rest = row
-    return Chat(id, title, model, _decoded(settings, ChatSettings, ChatSettings()), *rest)
+    id, title, model, settings, draft, head, created, updated, tools = row
+    decoded = _decoded(settings, ChatSettings, ChatSettings())
+    return Chat(id, title, model, decoded, draft, head, created, updated, _decoded(tools, ChatTools, ChatTools()))
 
 
 def _message(row: tuple[Any, ...]) -> Saved:
-    id, chat, parent, role, text, reasoning, model, attachments, state, figures, created = row
+    id, chat, parent, role, text, reasoning, model, attachments, state, figures, created, steps = row
     files = _decoded(attachments, tuple[Attachment, ...], ())
     return Saved(
         id, chat, parent, role, text, reasoning, model, files, state,
-        _decoded(figures, Figures, Figures()), created,
+        _decoded(figures, Figures, Figures()), created, _decoded(steps, tuple[ToolStep, ...], ()),
     )  # fmt: skip
 
 

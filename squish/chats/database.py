@@ -66,6 +66,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             INSERT INTO words (words, rowid, text) VALUES ('delete', old.id, old.text);
         END""",
     ),
+    (
+        "ALTER TABLE messages ADD COLUMN steps TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE chats ADD COLUMN tools TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 

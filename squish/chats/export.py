@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from squish.chats.messages import Chat, Saved
+import msgspec
+
+from squish.chats.messages import Attachment, CalledTool, Chat, Saved, as_sent, with_files
 from squish.errors import InvalidInput
+from squish.generation import Message
 
 Format = Literal["md", "json", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -51,8 +54,19 @@ def _markdown(chat: Chat, branch: Sequence[Saved]) -> str:
     if chat.settings.system:
         parts += ["## System", chat.settings.system]
     for each in branch:
-        parts += [f"## {'You' if each.role == 'user' else each.model}", each.full_text or "*(nothing)*"]
+        parts.append(f"## {'You' if each.role == 'user' else each.model}")
+        for step in each.steps:
+            parts += [step.text] if step.text else []
+            parts += [_called(call) for call in step.calls]
+        parts.append(each.full_text or "*(nothing)*")
     return "\n\n".join(parts) + "\n"
+
+
+def _called(call: CalledTool) -> str:
+    """A call in Markdown, in a fence that none of its own lines closes."""
+    return with_files(f"*called {call.tool or call.name}: {call.outcome}*", (
+        Attachment("with", call.arguments), Attachment("result", call.result),
+    ))  # fmt: skip
 
 
 def about(chat: Chat) -> dict[str, object]:
@@ -82,6 +96,7 @@ def _detailed(message: Saved) -> dict[str, object]:
         figures = message.figures
         detailed |= {"model": message.model, "state": message.state, "finish_reason": figures.reason or None}
         detailed |= {"reasoning": message.reasoning} if message.reasoning else {}
+        detailed |= {"steps": msgspec.to_builtins(message.steps)} if message.steps else {}
         detailed["usage"] = {
             "prompt_tokens": figures.prompt_tokens,
             "completion_tokens": figures.completion_tokens,
@@ -89,9 +104,27 @@ def _detailed(message: Saved) -> dict[str, object]:
     return detailed
 
 
-def _plain(chat: Chat, branch: Sequence[Saved]) -> list[dict[str, str]]:
-    head = [{"role": "system", "content": chat.settings.system}] if chat.settings.system else []
-    return head + [{"role": each.role, "content": each.full_text} for each in branch]
+def _plain(chat: Chat, branch: Sequence[Saved]) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    if chat.settings.system:
+        found.append({"role": "system", "content": chat.settings.system})
+    for each in branch:
+        found += [_openai(message) for message in as_sent(each.steps)]
+        found.append({"role": each.role, "content": each.full_text})
+    return found
+
+
+def _openai(message: Message) -> dict[str, object]:
+    """A message about calls in the shape that OpenAI's API has for it."""
+    shaped: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        shaped["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        shaped["tool_call_id"] = message.tool_call_id
+    return shaped
 
 
 def _time(seconds: float) -> str:

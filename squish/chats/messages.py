@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-from squish.generation import SamplingParams
+from squish.generation import Message, SamplingParams, ToolCall
 
 MAX_TITLE = 60
 
 Role = Literal["user", "assistant"]
 State = Literal["writing", "done", "stopped", "failed"]
+Outcome = Literal["waiting", "running", "done", "failed", "refused", "stopped"]
 
 
 class ChatSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,6 +49,39 @@ class Attachment(msgspec.Struct, frozen=True):
     text: str
 
 
+class CalledTool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that an answer made. name: as the model knows the tool; tool: its server and its own name.
+
+    arguments: a JSON text. result: what the model got of it; empty until the call is over.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    tool: str = ""
+    result: str = ""
+    outcome: Outcome = "waiting"
+
+
+class ToolStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of an answer that ended in calls: what was said and thought before them, and the calls."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[CalledTool, ...] = ()
+
+
+class ChatTools(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which tools a chat may use: those of `servers`, but for the ones in `off`; `allowed` are not asked for.
+
+    Tools are named as in CalledTool.tool.
+    """
+
+    servers: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+
 class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an answer took. ttft, decode and thought in seconds; error: why it has no end."""
 
@@ -63,7 +97,7 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One message. model: who wrote an answer. created in seconds since 1970."""
+    """One message. model: who wrote an answer. created in seconds since 1970. steps: of an answer, before its text."""
 
     id: int
     chat: int
@@ -76,6 +110,7 @@ class Saved:
     state: State
     figures: Figures
     created: float
+    steps: tuple[ToolStep, ...] = ()
 
     @property
     def full_text(self) -> str:
@@ -95,6 +130,7 @@ class Chat:
     head: int | None
     created: float
     updated: float
+    tools: ChatTools = field(default_factory=ChatTools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +188,15 @@ def with_files(text: str, attachments: Iterable[Attachment]) -> str:
         fence = "`" * (longest + 1)
         parts.append(f"{each.name}:\n{fence}\n{each.text.rstrip()}\n{fence}")
     return "\n\n".join(part for part in parts if part)
+
+
+def as_sent(steps: Iterable[ToolStep], text: str = "") -> tuple[Message, ...]:
+    """An answer as the model reads it again: its calls with what they gave, and its text, if it has one."""
+    messages: list[Message] = []
+    for step in steps:
+        calls = tuple(ToolCall(each.id, each.name, each.arguments) for each in step.calls)
+        messages.append(Message("assistant", step.text, calls, reasoning=step.reasoning))
+        messages += [
+            Message("tool", each.result or "(stopped)", tool_call_id=each.id, name=each.name) for each in step.calls
+        ]
+    return (*messages, Message("assistant", text)) if text else tuple(messages)

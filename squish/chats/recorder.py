@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from squish.chats.chats import Chats
-from squish.chats.messages import Chat, ChatSettings, Figures, State
+from squish.chats.messages import Chat, ChatSettings, Figures, State, ToolStep, as_sent
 from squish.errors import InvalidInput
 from squish.generation import Finished, Message
 
@@ -34,6 +34,7 @@ class ChatRecorder:
         self._answer = 0
         self._parts: list[str] = []
         self._thoughts: list[str] = []
+        self._steps: tuple[ToolStep, ...] = ()
         self._saved = 0.0
 
     def turns(self) -> list[Message]:
@@ -45,7 +46,7 @@ class ChatRecorder:
         self._parent = branch[-1].id if branch else None
         for question, answer in zip(branch[::2], branch[1::2], strict=False):
             if answer.text:
-                turns += [Message("user", question.full_text), Message("assistant", answer.text)]
+                turns += [Message("user", question.full_text), *as_sent(answer.steps, answer.text)]
         return turns
 
     def ask(self, text: str) -> None:
@@ -55,7 +56,7 @@ class ChatRecorder:
         else:
             self._chats.configure(self._chat, self._model, self._settings)
         _, self._answer = self._chats.ask(self._chat, self._parent, text, self._model)
-        self._parts, self._thoughts, self._saved = [], [], float("-inf")
+        self._parts, self._thoughts, self._steps, self._saved = [], [], (), float("-inf")
 
     def write(self, text: str) -> None:
         """More of the answer."""
@@ -67,10 +68,15 @@ class ChatRecorder:
         self._thoughts.append(text)
         self._save()
 
+    def step(self, steps: tuple[ToolStep, ...]) -> None:
+        """What was written so far belongs to these steps, before the answer."""
+        self._parts, self._steps = [], steps
+        self._save()
+
     def _save(self) -> None:
         if time.monotonic() - self._saved >= SAVE_INTERVAL:
             self._saved = time.monotonic()
-            self._chats.grow(self._answer, "".join(self._parts), "".join(self._thoughts))
+            self._chats.grow(self._answer, "".join(self._parts), "".join(self._thoughts), self._steps)
 
     def end(self, finished: Finished | None, error: str = "") -> None:
         """The answer is complete, stopped (finished says so), or failed with an error."""
@@ -82,7 +88,8 @@ class ChatRecorder:
                 usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens,
                 round(timings.ttft, 4), round(timings.decode, 4), reason=finished.reason,
             )  # fmt: skip
-        self._chats.finish(self._answer, "".join(self._parts), "".join(self._thoughts), state, figures)
+        text, thoughts = "".join(self._parts), "".join(self._thoughts)
+        self._chats.finish(self._answer, text, thoughts, state, figures, self._steps)
         self._parent = self._answer
 
     def start_anew(self, settings: ChatSettings) -> None:

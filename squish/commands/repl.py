@@ -12,11 +12,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from squish import console, figures
-from squish.chats.messages import ChatSettings
+from squish.chats.messages import ChatSettings, ToolStep, as_sent
 from squish.chats.recorder import ChatRecorder
 from squish.errors import SquishError
 from squish.generation import (
@@ -29,9 +30,15 @@ from squish.generation import (
     Queued,
     ReasoningDelta,
     TextDelta,
+    Timings,
+    Usage,
 )
 from squish.runtime import Runtime
 from squish.text import clean
+
+if TYPE_CHECKING:
+    from squish.commands.run_tools import RunTools
+    from squish.mcp.events import AnswerPart
 
 _PASTE_GAP = 0.02  # seconds between the lines of a paste
 
@@ -49,6 +56,7 @@ class Answered:
 
     text: str
     finished: Finished
+    steps: tuple[ToolStep, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -57,7 +65,8 @@ class Answered:
         if speed := timings.decode_tps(usage.completion_tokens):
             parts.insert(1, figures.speed(speed))
         if self.finished.reason != "stop":
-            parts.append({"length": "token limit reached", "cancelled": "stopped"}[self.finished.reason])
+            reasons = {"length": "token limit reached", "cancelled": "stopped"}
+            parts.append(reasons.get(self.finished.reason, self.finished.reason))
         return " · ".join(parts)
 
 
@@ -75,43 +84,116 @@ async def answer(
     think: Callable[[str], None] | None = None,
     *,
     stop_on_interrupt: bool = False,
+    tools: RunTools | None = None,
+    stepped: Callable[[tuple[ToolStep, ...]], None] | None = None,
 ) -> Answered:
     """Run a request of one row. write gets the text as it comes, think what the model thinks, which goes to stderr.
 
-    Raises what generating raises.
+    stepped: gets the steps of an answer that uses tools, and what was written before belongs to them. Raises what
+    generating raises.
     """
-    status, thoughts = console.Status(), console.AnswerPrinter(sys.stderr)
-    parts: list[str] = []
+    shown = _Shown(request.model, write, think, stepped)
     try:
-        async with runtime.sessions.generate(request) as generation:
+        if tools is not None:
+            rounds = await tools.rounds(request, shown.take)
             if stop_on_interrupt:
-                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, generation.cancel)
-            async for event in generation:
-                match event:
-                    case Queued(position=position):
-                        status.show(f"waiting, place {position}…")
-                    case Loading():
-                        status.show(f"loading {request.model}…")
-                    case Prefill(done=done, total=total):
-                        status.show(f"prefill {done}/{total}…")
-                    case ReasoningDelta(text=text):
-                        status.clear()
-                        thoughts.write(text)
-                        if think:
-                            think(text)
-                    case TextDelta(text=text):
-                        status.clear()
-                        thoughts.end()
-                        parts.append(text)
-                        write(text)
-                    case Finished() as finished:
-                        return Answered("".join(parts), finished)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, rounds.stop)
+            shown.tools = tools
+            await tools.run(rounds, request)
+        else:
+            async with runtime.sessions.generate(request) as generation:
+                if stop_on_interrupt:
+                    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, generation.cancel)
+                async for event in generation:
+                    shown.take(event)
     finally:
-        status.clear()
-        thoughts.end()
+        shown.clear()
         if stop_on_interrupt:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    raise AssertionError("a generation ends with Finished or raises")
+    return shown.answered()
+
+
+class _Shown:
+    """An answer as it comes: on the screen, and what is known of it at its end."""
+
+    def __init__(
+        self, model: str, write: Callable[[str], None], think: Callable[[str], None] | None,
+        stepped: Callable[[tuple[ToolStep, ...]], None] | None,
+    ) -> None:  # fmt: skip
+        self._model, self._write, self._think, self._stepped = model, write, think, stepped
+        self._status, self._thoughts = console.Status(), console.AnswerPrinter(sys.stderr)
+        self._parts: list[str] = []
+        self._finished: Finished | None = None
+        self.tools: RunTools | None = None
+
+    def take(self, event: AnswerPart) -> None:
+        """Show what happened."""
+        match event:
+            case Queued(position=position):
+                self._status.show(f"waiting, place {position}…")
+            case Loading():
+                self._status.show(f"loading {self._model}…")
+            case Prefill(done=done, total=total):
+                self._status.show(f"prefill {done}/{total}…")
+            case ReasoningDelta(text=text):
+                self._status.clear()
+                self._thoughts.write(text)
+                if self._think:
+                    self._think(text)
+            case TextDelta(text=text):
+                self.clear()
+                self._parts.append(text)
+                self._write(text)
+            case Finished():
+                self._finished = _sum(self._finished, event)
+            case _ if self.tools is not None:
+                self._take_tools(event, self.tools)
+
+    def _take_tools(self, event: AnswerPart, tools: RunTools) -> None:
+        from squish.mcp.events import AnswerStopped, Doing, Steps
+
+        match event:
+            case Doing(call=call, progress=progress) if progress:
+                self._status.show(f"{call.name} {progress}…")
+                return
+            case Steps(steps=steps):
+                if self._parts:
+                    self._write("\n")
+                self._parts.clear()
+                if self._stepped:
+                    self._stepped(steps)
+            case AnswerStopped():
+                cancelled = Finished(0, "cancelled", Usage(0, 0), Timings(0.0, 0.0))
+                self._finished = _sum(self._finished, cancelled)
+        self.clear()
+        tools.show(event)
+
+    def clear(self) -> None:
+        """Leave nothing half-written on stderr."""
+        self._status.clear()
+        self._thoughts.end()
+
+    def answered(self) -> Answered:
+        if self._finished is None:
+            raise AssertionError("a generation ends with Finished or raises")
+        return Answered("".join(self._parts), self._finished, self.tools.steps if self.tools else ())
+
+
+def _sum(before: Finished | None, last: Finished) -> Finished:
+    """The end of an answer of several generations: all tokens that were written, and the latest prompt."""
+    if before is None:
+        return last
+    usage, earlier = last.usage, before.usage
+    return msgspec.structs.replace(
+        last,
+        usage=msgspec.structs.replace(
+            usage,
+            prompt_tokens=usage.prompt_tokens or earlier.prompt_tokens,
+            completion_tokens=usage.completion_tokens + earlier.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens + earlier.reasoning_tokens,
+        ),
+        timings=Timings(before.timings.ttft, before.timings.decode + last.timings.decode, before.timings.load),
+    )
 
 
 async def kept_answer(
@@ -122,10 +204,11 @@ async def kept_answer(
     write: Callable[[str], None],
     *,
     stop_on_interrupt: bool = False,
+    tools: RunTools | None = None,
 ) -> Answered:
     """`answer` to a text, saved as it comes where it is to be kept."""
     if kept is None:
-        return await answer(runtime, request, write, stop_on_interrupt=stop_on_interrupt)
+        return await answer(runtime, request, write, stop_on_interrupt=stop_on_interrupt, tools=tools)
     kept.ask(text)
     finished, error = None, ""
 
@@ -134,7 +217,10 @@ async def kept_answer(
         write(piece)
 
     try:
-        answered = await answer(runtime, request, both, kept.think, stop_on_interrupt=stop_on_interrupt)
+        answered = await answer(
+            runtime, request, both, kept.think,
+            stop_on_interrupt=stop_on_interrupt, tools=tools, stepped=kept.step,
+        )  # fmt: skip
         finished = answered.finished
         return answered
     except SquishError as problem:
@@ -145,15 +231,22 @@ async def kept_answer(
 
 
 async def single(
-    runtime: Runtime, request: GenerationRequest, text: str, *, as_json: bool, kept: ChatRecorder | None = None
+    runtime: Runtime,
+    request: GenerationRequest,
+    text: str,
+    *,
+    as_json: bool,
+    kept: ChatRecorder | None = None,
+    tools: RunTools | None = None,
 ) -> None:
     """One prompt: print the answer, or with as_json one object with usage and timings. text: what is kept of it."""
     if as_json:
-        console.out_json(to_json(request.model, await kept_answer(kept, text, runtime, request, lambda piece: None)))
+        answered = await kept_answer(kept, text, runtime, request, lambda piece: None, tools=tools)
+        console.out_json(to_json(request.model, answered))
         return
     screen = console.AnswerPrinter()
     try:
-        await kept_answer(kept, text, runtime, request, screen.write)
+        await kept_answer(kept, text, runtime, request, screen.write, tools=tools)
     finally:
         screen.end()
 
@@ -162,9 +255,11 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
     """What `squish run --json` prints."""
     finished = answered.finished
     usage, timings = finished.usage, finished.timings
+    called = {"steps": msgspec.to_builtins(answered.steps)} if answered.steps else {}
     return {
         "model": model,
         "text": answered.text,
+        **called,
         "finish_reason": finished.reason,
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
@@ -183,8 +278,11 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
 class Repl:
     """A conversation with one model."""
 
-    def __init__(self, runtime: Runtime, model: str, settings: ChatSettings, kept: ChatRecorder | None = None) -> None:
-        self._kept = kept
+    def __init__(
+        self, runtime: Runtime, model: str, settings: ChatSettings, kept: ChatRecorder | None = None,
+        tools: RunTools | None = None,
+    ) -> None:  # fmt: skip
+        self._kept, self._tools = kept, tools
         self._runtime = runtime
         self._model = model
         self._settings = settings
@@ -254,7 +352,9 @@ class Repl:
         screen = console.AnswerPrinter()
         try:
             answered = runner.run(
-                kept_answer(self._kept, text, self._runtime, request, screen.write, stop_on_interrupt=True)
+                kept_answer(
+                    self._kept, text, self._runtime, request, screen.write, stop_on_interrupt=True, tools=self._tools
+                )
             )
         except SquishError as error:
             screen.end()
@@ -263,7 +363,7 @@ class Repl:
         screen.end()
         console.dim(answered.summary)
         if answered.text:
-            self._turns += [Message("user", text), Message("assistant", answered.text)]
+            self._turns += [Message("user", text), *as_sent(answered.steps, answered.text)]
 
 
 def with_stdin(prompt: str | None) -> str | None:

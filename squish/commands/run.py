@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
+    from squish.commands.run_tools import RunTools
     from squish.format.embedding import ModelKind
     from squish.runtime import Runtime
 
@@ -41,6 +43,14 @@ if TYPE_CHECKING:
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the most recent conversation.")
 @click.option("--chat", type=int, metavar="ID", help="Continue this conversation.")
+@click.option("--mcp", "servers", multiple=True, metavar="NAME", help="Let the model use this MCP server's tools.")
+@click.option(
+    "--mcp-allow",
+    "allowed",
+    multiple=True,
+    metavar="TOOL",
+    help="Call this tool without asking; `all`: every one.",
+)
 def run(
     model: str | None,
     prompt: str | None,
@@ -48,6 +58,8 @@ def run(
     save: bool,
     go_on: bool,
     chat: int | None,
+    servers: tuple[str, ...],
+    allowed: tuple[str, ...],
     **params: Any,
 ) -> None:
     """Chat with a model line by line, or with --prompt ask it once.
@@ -57,6 +69,7 @@ def run(
     squish run smollm2:135m --prompt "What is the capital of Germany?"
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
     squish run -c --prompt "And of Spain?"
+    squish run qwen3:8b --mcp time --mcp-allow get_current_time --prompt "What time is it?"
 
     A conversation that is continued keeps its model, system prompt and parameters, except for what is given.
     """
@@ -67,28 +80,62 @@ def run(
         raise click.UsageError(
             f"A prompt is given with --prompt: squish run {model} --prompt {shlex.quote(' '.join(more))}"
         )
-    text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
-    if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
-        raise InvalidInput("No prompt was given.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
+    text = _text(prompt, as_json)
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
-    source = click.get_current_context().get_parameter_source
-    given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
-    asked = recorder.settings_of(continued, given, max_tokens=2048 if text is None else 512)
+    asked = recorder.settings_of(continued, _given(params), max_tokens=2048 if text is None else 512)
     model = model or (continued.model if continued else None)
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
+    _check_tools(servers, allowed)
     with resolver.runner() as runner:
         runtime = runner.run(open_model(settings, model))
         keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None
         try:
+            tools = runner.run(_prepared(runtime, servers, allowed)) if servers else None
             if text is None:
-                repl.Repl(runtime, model, asked, keeping).run(runner)
+                repl.Repl(runtime, model, asked, keeping, tools).run(runner)
             else:
                 request = repl.chat_request(model, text, asked, keeping.turns() if keeping else ())
-                runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping))
+                runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping, tools=tools))
         finally:
             runner.run(runtime.close())
+
+
+def _given(params: dict[str, Any]) -> dict[str, Any]:
+    """Those that stand on the command line."""
+    source = click.get_current_context().get_parameter_source
+    return {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
+
+
+def _text(prompt: str | None, as_json: bool) -> str | None:
+    """The one prompt; None for a conversation. Raises InvalidInput where there is neither."""
+    from squish.commands import repl
+
+    text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
+    if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
+        raise InvalidInput("No prompt was given.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
+    return text
+
+
+def _check_tools(servers: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raises InvalidInput where calls would have to be asked for and nobody is there, before anything is started."""
+    if allowed and not servers:
+        raise InvalidInput("--mcp-allow needs a server: --mcp NAME.", param="--mcp-allow")
+    if servers and not allowed:
+        from squish.commands.run_tools import asker
+
+        if asker() is None:
+            hint = "Name the tools with --mcp-allow TOOL, or allow every one with --mcp-allow all."
+            raise InvalidInput("Nobody is here to be asked before a tool is called.", hint=hint, param="--mcp-allow")
+
+
+async def _prepared(runtime: Runtime, servers: Sequence[str], allowed: Sequence[str]) -> RunTools:
+    from squish.commands.run_tools import RunTools, asker
+
+    tools = RunTools(runtime, servers, allowed, asker())
+    await tools.prepare()
+    return tools
 
 
 async def open_model(settings: Settings, model: str, kind: ModelKind = "chat") -> Runtime:
