@@ -112,7 +112,8 @@ async def test_any_page_when_that_is_asked_for(settings: Settings) -> None:
 
 # ---- clients that are slow, large or many
 
-HURRIED = Options(patience=Patience(header=0.1, body=0.1, send=0.1, connections=3))
+HURRIED = Options(patience=Patience(header=0.1, body=0.1, send=0.1))
+FEW = Options(patience=Patience(connections=3))
 
 
 async def test_a_header_that_never_ends(settings: Settings) -> None:
@@ -167,7 +168,7 @@ async def test_a_header_that_is_too_large(server: Server) -> None:
 
 
 async def test_one_connection_too_many(settings: Settings) -> None:
-    async with scripted(settings, HURRIED) as server:
+    async with scripted(settings, FEW) as server:
         head = request_bytes("POST", "/v1/chat/completions", CHAT)
         async with connected(server, head), connected(server, head), connected(server, head):
             for _ in range(3):

@@ -34,8 +34,9 @@ from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
 from tests.conftest import PATIENCE
 
+_MANY = settings.default.max_examples  # ten times as many with `make test-long`
 SPARSE = settings(
-    max_examples=25,
+    max_examples=_MANY // 10,
     deadline=None,
     derandomize=True,
     database=None,
@@ -105,7 +106,7 @@ TYPES = (
 WHOLE: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
-@settings(SPARSE, max_examples=400)
+@settings(SPARSE, max_examples=3 * _MANY)
 @given(fields=BODIES, complete=st.booleans())
 def test_a_body_is_understood_or_refused_by_a_sentence(fields: dict[str, Any], complete: bool) -> None:
     body = json.dumps((WHOLE | {"prompt": "x"} | fields) if complete else fields).encode()
@@ -123,7 +124,7 @@ ITEMS = st.fixed_dictionaries(
 )
 
 
-@settings(SPARSE, max_examples=60)
+@settings(SPARSE, max_examples=_MANY // 2)
 @given(
     fields=st.dictionaries(st.sampled_from(RESPONSE_FIELDS), JSON, max_size=4),
     items=st.lists(ITEMS, max_size=3),
@@ -139,14 +140,14 @@ def test_a_body_of_the_responses_api_is_understood_or_refused_by_a_sentence(
             assert "Traceback" not in error.message
 
 
-@settings(SPARSE, max_examples=300)
+@settings(SPARSE, max_examples=3 * _MANY)
 @given(body=st.binary(max_size=200))
 def test_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         translate.read_chat(body)
 
 
-@settings(SPARSE, max_examples=60)
+@settings(SPARSE, max_examples=_MANY // 2)
 @given(fields=BODIES, path=st.sampled_from(["/v1/chat/completions", "/v1/completions"]))
 def test_every_answer_to_a_strange_body_is_well_formed(url: str, fields: dict[str, Any], path: str) -> None:
     check(url, path, json.dumps(WHOLE | fields).encode())

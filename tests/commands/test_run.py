@@ -32,7 +32,9 @@ def test_json_tells_usage_and_timings(squish: Squish) -> None:
     answer = json.loads(done.stdout)
     assert answer["text"] == "The capital of Germany is Berlin."
     assert answer["finish_reason"] == "stop"
-    assert answer["usage"] == {"prompt_tokens": 37, "completion_tokens": 8, "total_tokens": 45, "cached_tokens": 0}
+    cached = answer["usage"].pop("cached_tokens")
+    assert 0 <= cached < 37  # as many as another test's longer prompt on this machine has in common with it
+    assert answer["usage"] == {"prompt_tokens": 37, "completion_tokens": 8, "total_tokens": 45}
     assert answer["timings"]["ttft_s"] > 0
 
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from squish.api.options import Options, Patience
+from squish.api.options import Options
 from squish.config.settings import Settings
 from squish.models.store import Store
 from squish.runtime import Runtime
@@ -20,7 +20,7 @@ from tests.api.raw_http import Server, ask
 from tests.api.scripted import Script, ScriptedSessions, serving
 from tests.models.test_store import manifest
 
-HURRIED = Options(patience=Patience(header=0.3, body=0.3, send=0.3), allow_pull=True)
+OPEN = Options(allow_pull=True)
 
 
 class AnsweringSessions(ScriptedSessions):
@@ -47,7 +47,7 @@ async def server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncItera
 
 
 async def attacked(
-    settings: Settings, caplog: pytest.LogCaptureFixture, options: Options = HURRIED
+    settings: Settings, caplog: pytest.LogCaptureFixture, options: Options = OPEN
 ) -> AsyncIterator[Server]:
     """A server; when the attack is over it still answers, and its log has nothing that is the server's own fault."""
     caplog.set_level(logging.INFO)

@@ -18,7 +18,7 @@ from tests.tui.scenes import ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 PALETTE = Palette("default", "default", "default", "default", dark=True)
-LIST = "".join(f"{number}. item **{number}** with `code`\n" for number in range(1, 400))
+LIST = "".join(f"{number}. item **{number}** with `code`\n" for number in range(1, 200))
 CODE = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(150)) + "```\n"
 TABLE = "| a | b |\n|---|--:|\n| x | 1 |\n"
 MIXED = f"# Title\n\nFirst words.\n\n{TABLE}\n{LIST[:1200]}\n{CODE}\n> quote\n\n- one\n- two\n\nend"
@@ -102,13 +102,14 @@ async def test_an_update_costs_the_same_however_long_the_answer_is(text: str, mo
 
 async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
-    async with app.run_test(size=(80, 400)) as pilot:
-        live = await stream(pilot, app, f"{CODE}\nsee\n\n{CODE}")
+    code = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(3 * TAIL_LINES)) + "```\n"
+    async with app.run_test(size=(80, 7 * TAIL_LINES)) as pilot:
+        live = await stream(pilot, app, f"{code}\nsee\n\n{code}")
         assert screen_text(pilot).count("[1] python") == 1
         app.engine.last.finish()
         await until(pilot, lambda: "TTFT" in note(pilot) and "[2] python" in screen_text(pilot))
         assert screen_text(pilot).count(" python") == 2
-        assert screen_text(pilot).count("line_149 = 149") == 2
+        assert screen_text(pilot).count(f"line_{3 * TAIL_LINES - 1} = ") == 2
         assert len(live.query(".part")) <= 3
 
 

@@ -101,7 +101,11 @@ def parsed(*pieces: str) -> list[Message]:
     return [each for piece in pieces for each in (*parser.feed(piece), *parser.tick())]
 
 
-@pytest.mark.parametrize("text", ["plain", "a \x1b b", "\x1b[31mred\x1b[0m", "\x1b", "\x1b[200~", "x\x1b[20", LINES])
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "a \x1b b", "\x1b[31mred\x1b[0m", "\x1b", "\x1b[200~", "x\x1b[20", LINES],
+    ids=lambda text: ascii(text[:12]),
+)
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_a_paste_is_whole_whatever_is_in_it_and_however_it_comes(text: str, size: int) -> None:
     data = f"a\x1b[200~{text}\x1b[201~b"

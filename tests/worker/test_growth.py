@@ -13,7 +13,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from squish.worker.prefix import PrefixCache
 from tests.worker.test_runner import Bench, prepared, tiny_llama, tiny_rotating, words
 
-ROUNDS = 24
+ROUNDS = 14  # twice what the budget holds
 
 
 def numbered(request: int) -> list[int]:
