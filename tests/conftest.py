@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from squish.config.settings import Settings
 from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.runtime import Runtime
+from tests.forked import Forked
 
 MODEL = "smollm2:135m"
 UNENDING = ((0, -100.0), (2, -100.0))
@@ -165,22 +166,35 @@ def environment(real_home: Path) -> dict[str, str]:
     return clean_environment(real_home)
 
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs the program, and waits: forked(arguments, environment, folder, stdin=b"…")."""
+    runs = Forked(_passed_on(tmp_path_factory.mktemp("nobody")))
+
+    def run(
+        arguments: Sequence[str], environment: dict[str, str], folder: Path | str, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        command = [SQUISH, *arguments]
+        if runs.can(environment):
+            return runs.run(command, environment, folder, stdin, PATIENCE)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, timeout=PATIENCE, cwd=folder, env=environment, check=False
+        )
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    yield run
+    runs.close()
+
+
 @pytest.fixture
-def squish(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def squish(environment: dict[str, str], tmp_path: Path, forked: Run) -> Run:
     """Runs the program as a user would, and waits: squish("list", stdin="…", KEY="value")."""
 
-    def run(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SQUISH, *arguments],
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            cwd=tmp_path,
-            env=environment | variables,
-            check=False,
-        )
+    def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        return forked(arguments, environment | variables, tmp_path, stdin.encode())
 
     return run
 
@@ -190,6 +204,10 @@ SQUISH = str(Path(sys.executable).parent / "squish")
 
 def clean_environment(home: Path) -> dict[str, str]:
     share_compiled(home / ".squish" / "cache")
+    return _passed_on(home)
+
+
+def _passed_on(home: Path) -> dict[str, str]:
     return {key: os.environ[key] for key in _PASSED_ON if key in os.environ} | {"HOME": str(home)}
 
 

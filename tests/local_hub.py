@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import random
 import re
 import socket
 import struct
@@ -79,22 +80,25 @@ class Repo:
     tags: tuple[str, ...] = ("mlx",)
     listed: dict[str, object] = field(default_factory=dict)
     answer: bytes | None = None  # what the API says of it, and of every search
+    _hashed: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # of what a file was when it was asked for
 
     @property
     def commit(self) -> str:
-        digest = hashlib.sha1(usedforsecurity=False)
-        for name, content in sorted(self.files.items()):
-            digest.update(name.encode() + b"\x00" + content)
-        return digest.hexdigest()
+        names = "".join(f"{name}\0{self.etag(name)}\n" for name in sorted(self.files))
+        return hashlib.sha1(names.encode(), usedforsecurity=False).hexdigest()
 
     def is_lfs(self, name: str) -> bool:
         return name.endswith(_LFS) or len(self.files[name]) > _LFS_SIZE
 
     def etag(self, name: str) -> str:
-        content = self.files[name]
-        if self.is_lfs(name):
-            return hashlib.sha256(content).hexdigest()
-        return hashlib.sha1(b"blob %d\x00" % len(content) + content, usedforsecurity=False).hexdigest()
+        content, (hashed, etag) = self.files[name], self._hashed.get(name, (None, ""))
+        if hashed is not content:
+            if self.is_lfs(name):
+                etag = hashlib.sha256(content).hexdigest()
+            else:
+                etag = hashlib.sha1(b"blob %d\x00" % len(content) + content, usedforsecurity=False).hexdigest()
+            self._hashed[name] = content, etag
+        return etag
 
     def sibling(self, name: str) -> dict[str, object]:
         content, entry = self.files[name], {"rfilename": name}
@@ -315,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(fault.status, None, fault.retry_after)
             return
         if fault.corrupt:
-            content = bytes(byte ^ 0xFF for byte in content)
+            content = content.translate(bytes(range(255, -1, -1)))
         start, wanted = 0, re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         end = len(content)
         ranged = bool(wanted and not fault.ignore_range and self.headers.get("If-Range", etag) == etag)
@@ -422,7 +426,7 @@ def tiny_model(weights: int = 1024) -> dict[str, bytes]:
         "vocab_size": vocabulary,
         "max_position_embeddings": 2048,
     }
-    data = b"".join(hashlib.sha256(struct.pack("<I", at)).digest() for at in range(end // 32 + 1))[:end]
+    data = random.Random(0).randbytes(end)
     return {
         "config.json": json.dumps(config).encode(),
         "tokenizer.json": TOKENIZER,

@@ -154,6 +154,8 @@ def test_every_answer_to_a_strange_body_is_well_formed(url: str, fields: dict[st
 
 
 schema = schemathesis.openapi.from_dict(openapi.openapi())
+# Every edge of every field, thousands of requests that each process makes up when it collects tests: `make test-long`.
+schema.config.phases.coverage.enabled = settings.get_current_profile_name() == "long"
 
 
 @schema.exclude(path="/metrics").parametrize()

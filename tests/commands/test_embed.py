@@ -12,28 +12,18 @@ from typing import Any
 import numpy
 import pytest
 
-from tests.conftest import EMBEDDING_MODEL, SQUISH, clean_environment
+from tests.conftest import EMBEDDING_MODEL, clean_environment
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def embedding_squish(embedding_home: Path, tmp_path: Path) -> Squish:
+def embedding_squish(embedding_home: Path, tmp_path: Path, forked: Squish) -> Squish:
     """Runs the program as a user of the embedding model would, in a folder of its own."""
     environment = clean_environment(embedding_home) | {"SQUISH_OFFLINE": "1"}
 
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SQUISH, *arguments],
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=tmp_path,
-            env=environment,
-            check=False,
-        )
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return forked(arguments, environment, tmp_path, stdin.encode())
 
     return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,22 +11,25 @@ import pytest
 from squish.config.keys import KEYS
 from squish.errors import InvalidInput
 from squish.text import is_utf8, require_utf8
-from tests.conftest import PATIENCE, SQUISH, clean_environment
+from tests.conftest import Run, clean_environment
 from tests.local_hub import tiny_model
 
 BYTES = b"a\xff\xfe"
 
 
-def squish(home: Path, *command: str | bytes, stdin: bytes = b"", at: bytes | None = None, **variables: bytes) -> str:
-    """Run the program as a user would; its code and all that it said."""
-    environment = {os.fsencode(key): os.fsencode(value) for key, value in clean_environment(home).items()}
-    environment |= {b"SQUISH_OFFLINE": b"1"} | {os.fsencode(key): value for key, value in variables.items()}
-    done = subprocess.run(
-        [SQUISH, *command], env=environment, input=stdin, capture_output=True, timeout=PATIENCE, cwd=at, check=False
-    )
-    said = (done.stdout + done.stderr).decode()
-    assert "Something unexpected" not in said and "Traceback" not in said
-    return f"{done.returncode} {said}"
+@pytest.fixture
+def squish(forked: Run, tmp_path: Path) -> Callable[..., str]:
+    """Runs the program as a user would; its code and all that it said."""
+
+    def run(*command: str | bytes, stdin: bytes = b"", at: bytes | None = None, **variables: bytes) -> str:
+        environment = clean_environment(tmp_path) | {"SQUISH_OFFLINE": "1"}
+        environment |= {name: os.fsdecode(value) for name, value in variables.items()}
+        done = forked([os.fsdecode(word) for word in command], environment, os.fsdecode(at or b"."), stdin)
+        said = done.stdout + done.stderr
+        assert "Something unexpected" not in said and "Traceback" not in said
+        return f"{done.returncode} {said}"
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -40,54 +43,52 @@ def squish(home: Path, *command: str | bytes, stdin: bytes = b"", at: bytes | No
     ],
     ids=repr,
 )  # fmt: skip
-def test_an_argument_is_named(tmp_path: Path, command: tuple[str | bytes, ...]) -> None:
-    said = squish(tmp_path, *command)
+def test_an_argument_is_named(squish: Callable[..., str], command: tuple[str | bytes, ...]) -> None:
+    said = squish(*command)
     assert said.startswith("2 ") and "'a??" in said.replace("./", "").replace("--", "")
     assert "not UTF-8" in said
 
 
 @pytest.mark.parametrize("variable", [key.variable for key in KEYS])
-def test_a_variable_is_named(tmp_path: Path, variable: str) -> None:
-    assert squish(tmp_path, "list", **{variable: BYTES}).startswith(
-        f"2 squish: {variable} has bytes that are not UTF-8."
-    )
+def test_a_variable_is_named(squish: Callable[..., str], variable: str) -> None:
+    assert squish("list", **{variable: BYTES}).startswith(f"2 squish: {variable} has bytes that are not UTF-8.")
 
 
-def test_a_place_is_named(tmp_path: Path) -> None:
+def test_a_place_is_named(squish: Callable[..., str], tmp_path: Path) -> None:
     place = os.fsencode(tmp_path) + b"/" + BYTES
     os.mkdir(place)  # noqa: PTH102  a name that no Path writes
-    assert "HOME has bytes that are not UTF-8" in squish(tmp_path, "list", HOME=place)
-    assert "SQUISH_CACHE_DIR has bytes that are not UTF-8" in squish(tmp_path, "list", SQUISH_CACHE_DIR=b"x", at=place)
+    assert "HOME has bytes that are not UTF-8" in squish("list", HOME=place)
+    assert "SQUISH_CACHE_DIR has bytes that are not UTF-8" in squish("list", SQUISH_CACHE_DIR=b"x", at=place)
     with open(place + b"/m.gguf", "wb") as file:  # noqa: PTH123
         file.write(b"GGUF")
-    said = squish(tmp_path, "pull", "./m.gguf", at=place)
+    said = squish("pull", "./m.gguf", at=place)
     assert said.startswith("2 ") and "The path" in said and "not UTF-8" in said
 
 
-def test_a_file_of_a_model_is_named(tmp_path: Path) -> None:
+def test_a_file_of_a_model_is_named(squish: Callable[..., str], tmp_path: Path) -> None:
     source = tmp_path / "model"
     source.mkdir()
     for name, content in tiny_model().items():
         (source / name).write_bytes(content)
     with open(os.fsencode(source) + b"/" + BYTES + b".json", "wb") as file:  # noqa: PTH123
         file.write(b"{}")
-    said = squish(tmp_path, "pull", str(source))
+    said = squish("pull", str(source))
     assert "has a file whose name is not safe to store: 'a??.json'" in said and "Rename it" in said
 
 
-def test_directories_beside_the_models_are_no_harm(tmp_path: Path) -> None:
+def test_directories_beside_the_models_are_no_harm(squish: Callable[..., str], tmp_path: Path) -> None:
     store = os.fsencode(tmp_path / ".squish" / "models")
     for directory in (store + b"/" + BYTES, store + b"/.partial/" + BYTES):
         os.makedirs(directory)  # noqa: PTH103
         with open(directory + b"/file", "wb") as file:  # noqa: PTH123
             file.write(b"x")
     for command in (("list",), ("list", "--json"), ("verify",), ("doctor",), ("show", "m"), ("rm", "m"), ("prune",)):
-        squish(tmp_path, *command)
+        squish(*command)
     assert os.listdir(store + b"/.partial") == []  # noqa: PTH208
 
 
-def test_what_is_piped_in_is_read_as_well_as_it_can_be(tmp_path: Path) -> None:
-    assert "not in the catalog" in squish(tmp_path, "run", "nothing:1b", stdin=BYTES)
+def test_what_is_piped_in_is_read_as_well_as_it_can_be(squish: Callable[..., str], tmp_path: Path) -> None:
+    assert "not in the catalog" in squish("run", "nothing:1b", stdin=BYTES)
 
 
 def test_a_text_is_utf8_or_it_is_named() -> None:
