@@ -127,4 +127,4 @@ if __name__ == "__main__":
     _become(_asked, _streams)
     from squish.__main__ import main
 
-    sys.exit(main())
+    main()

@@ -34,7 +34,9 @@ from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
 from tests.conftest import PATIENCE
 
-_MANY = settings.default.max_examples  # ten times as many with `make test-long`
+_MANY = settings.get_profile(
+    settings.get_current_profile_name()
+).max_examples  # ten times as many with `make test-long`
 SPARSE = settings(
     max_examples=_MANY // 10,
     deadline=None,
