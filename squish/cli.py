@@ -27,6 +27,7 @@ from squish.commands import (
     embed,
     exits,
     importing,
+    keys,
     launch,
     mcp,
     models,
@@ -164,7 +165,7 @@ def _open_tui(model: str | None) -> int:
 
 
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
-_OTHERS = (servers.ps, servers.stop, service.service, chats.chats, mcp.mcp, bench.bench)
+_OTHERS = (servers.ps, servers.stop, service.service, keys.keys, keys.usage, chats.chats, mcp.mcp, bench.bench)
 _LAST = (doctor.doctor, config.config, completion.completion)
 for _command in (
     pull.pull,

@@ -23,8 +23,8 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
 
     dimensions: numbers of a vector, which is cut to them and scaled to length 1; None leaves it whole. prompt_name: of
     the model's own prompts, the one that is put before each text; None takes the model's default. truncate: what is too
-    long is cut, and not refused. keep_alive: seconds that the model stays loaded afterwards. client: who asks, for
-    whoever watches. background: nobody waits for it, so it goes behind requests that somebody waits for.
+    long is cut, and not refused. keep_alive: seconds that the model stays loaded afterwards. client, account,
+    background: as of a GenerationRequest.
     """
 
     model: str
@@ -34,6 +34,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
     truncate: bool = False
     keep_alive: float | None = None
     client: str = ""
+    account: str = ""
     background: bool = False
 
     def __post_init__(self) -> None:

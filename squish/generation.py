@@ -171,6 +171,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     together.
     keep_alive: seconds the model stays loaded after this request; None is the configured time, negative is forever.
     client: who asks, for people to read; empty for this program's own chat.
+    account: who takes turns with others; requests of one have no more than its turns, however many they are.
     background: nobody waits for it, so it goes behind requests that somebody waits for.
     """
 
@@ -179,6 +180,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     sampling: SamplingParams = SamplingParams()
     keep_alive: float | None = None
     client: str = ""
+    account: str = ""
     background: bool = False
 
     @property

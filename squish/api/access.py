@@ -16,6 +16,7 @@ from squish.api.transport.application import App
 from squish.api.transport.request import AnyRequest
 from squish.api.transport.response import Response
 
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -28,8 +29,12 @@ def install(app: App) -> None:
 
 
 async def _identify(request: Request) -> None:
-    """The client's own X-Request-Id where it can stand in a header and a log line, else a new one."""
+    """The client's own X-Request-Id where it can stand in a header and a log line, else a new one; and the trace that
+    the request belongs to (W3C traceparent), where it says so."""
+    trace = _TRACE.fullmatch(request.headers.getone("traceparent", ""))
+    request.ctx.trace = trace[1] if trace else None
     given = request.headers.getone("x-request-id", None)
+    request.ctx.key = None
     request.ctx.id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
 
 
@@ -48,14 +53,19 @@ async def _preflight(request: AnyRequest) -> HTTPResponse | None:
 
 
 async def _check(request: AnyRequest) -> None:
-    key, options = request.app.ctx.runtime.settings.api_key, request.app.ctx.options
-    if key is None:
+    """Refuse who may not ask, and put down whose key it is."""
+    options, clients = request.app.ctx.options, request.app.ctx.services.clients
+    if not clients.need_keys:
         host = request.headers.getone("host", None)
         auth.check_host(host, options.host)
         auth.check_origin(request.headers.getone("origin", None), host, options.cors_origins)
+        return
     given = request.headers.getone("authorization", None), request.headers.getone("x-api-key", None)
-    if any(given) or request.head_ended:  # of a header without an end nobody knows whether it has a key
-        auth.check_key(key, *given, request.path)
+    request.ctx.key = clients.whose(auth.keys_in(*given))
+    # Of a header without an end nobody knows whether it has a key.
+    known = request.ctx.key is not None or request.path in auth.OPEN_PATHS
+    if not known and (any(given) or request.head_ended):
+        raise auth.no_key(*given)
 
 
 async def _mark(request: Request, response: BaseHTTPResponse) -> None:

@@ -14,9 +14,11 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
+from squish.api.clients.keys import ApiKey
 from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.metrics import Metrics
+from squish.api.transport.request import peer
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
@@ -36,9 +38,14 @@ async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
     """
     context = request.app.ctx
     sessions: SessionManager = context.runtime.sessions
-    async with context.services.asking(asked.generation.model):
-        admission = sessions.generate(msgspec.structs.replace(asked.generation, client=asker(request)))
-    async with admission as generation:
+    key: ApiKey | None = request.ctx.key
+    wanted = msgspec.structs.replace(
+        asked.generation,
+        client=asker(request),
+        account=account(request),
+        background=key is not None and key.background,
+    )
+    async with context.services.asking(wanted.model, key), sessions.generate(wanted) as generation:
         events = _Observed(generation, request, context.metrics, asked)
         if asked.stream:
             loading = partial(_is_loading, sessions, generation.request.model)
@@ -60,6 +67,12 @@ def asker(request: Request) -> str:
     info = request.conn_info
     address = f" {info.client_ip}" if info is not None and info.client_ip else ""
     return f"/{request.route.path}{address}" if request.route else address
+
+
+def account(request: Request) -> str:
+    """Who takes turns with others: a key, or an address where no key is needed."""
+    key: ApiKey | None = request.ctx.key
+    return key.name if key is not None else peer(request) or ""
 
 
 class _Observed(AsyncIterator[GenerationEvent]):
@@ -105,12 +118,18 @@ class _Observed(AsyncIterator[GenerationEvent]):
         if first_of_prompt:
             self._prompt += event.usage.prompt_tokens
             self._cached += event.usage.cached_tokens
+            self._count(prompt=event.usage.prompt_tokens, cached=event.usage.cached_tokens)
         self._completion += event.usage.completion_tokens
+        self._count(requests=event.index == 0, completion=event.usage.completion_tokens)
         ttft = "" if self._ttft is None else f" ttft={self._ttft * 1000:.0f}ms"
         self._request.ctx.note = (
             f" model={self._model} prompt={self._prompt} cached={self._cached} completion={self._completion}{ttft}"
             f"{self._not_held}{self._left_out}"
         )
+
+    def _count(self, **amounts: int) -> None:
+        context = self._request.ctx
+        self._request.app.ctx.services.clients.used(context.key, self._model, **amounts)
 
 
 def _listed(word: str, names: Sequence[str]) -> str:

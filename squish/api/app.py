@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 from squish.api import access, dialects
-from squish.api.batches.answers import Answers
+from squish.api.batches.answers import Answers, Tokens
 from squish.api.batches.jobs import Batches
+from squish.api.batches.lines import Item, Line
+from squish.api.batches.shapes import BatchObject
+from squish.api.clients.clients import Clients
 from squish.api.error_handler import JsonErrors
-from squish.api.health import get_health
+from squish.api.health import get_health, get_ready
 from squish.api.metrics import Metrics, get_metrics
 from squish.api.models import get_model, list_models
 from squish.api.opening import Opening
@@ -23,11 +30,14 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app.ctx.runtime = runtime
     app.ctx.options = options
     opening = opening or Opening()
-    app.ctx.metrics = Metrics(runtime.sessions)
-    app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening), app.ctx.metrics)
+    metrics, settings = Metrics(runtime.sessions), runtime.settings
+    clients = Clients(settings.home, settings.api_key, runtime.store, metrics.used)
+    app.ctx.metrics = metrics
+    app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening, clients), metrics, clients)
     access.install(app)
     read = ("GET", "HEAD")
     app.add_route(get_health, "/health", methods=read)
+    app.add_route(get_ready, "/ready", methods=read)
     app.add_route(get_metrics, "/metrics", methods=read)
     app.add_route(list_models, "/v1/models", methods=read)
     app.add_route(get_model, "/v1/models/<id:path>", methods=read)
@@ -36,6 +46,16 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     return app
 
 
-def _batches(runtime: Runtime, opening: Opening) -> Batches:
-    directory, at_once = runtime.settings.home / "batches", runtime.settings.max_concurrency
-    return Batches(directory, lambda client: Answers(runtime.sessions, client).line, opening.passed, at_once)
+def _batches(runtime: Runtime, opening: Opening, clients: Clients) -> Batches:
+    def answering(batch: BatchObject) -> Callable[[Item], Awaitable[Line]]:
+        key = clients.named(batch.key) if batch.key is not None else None
+
+        def used(model: str, tokens: Tokens) -> None:
+            clients.used(key, model, requests=1, **dataclasses.asdict(tokens))
+
+        client = f"batch {batch.id[-6:]}"
+        answers = Answers(runtime.sessions, client, batch.key or "", partial(clients.check_model, key), used)
+        return answers.line
+
+    settings = runtime.settings
+    return Batches(settings.home / "batches", answering, opening.passed, settings.max_concurrency)

@@ -1,15 +1,14 @@
-"""Who may ask: the API key, and on a server without one, the Host and Origin headers. `/health` needs no key.
+"""Who may ask: the API key, and on a server without one, the Host and Origin headers. `/health` and `/ready` need none.
 
 OpenAI's clients send the key as a bearer token, Anthropic's in `x-api-key`, and those that take an address with a
 password in it as basic authentication.
 
-A key is compared in constant time and never logged.
+A key is compared by its hash (clients/keys.py) and never logged.
 """
 
 from __future__ import annotations
 
 import binascii
-import hmac
 from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -19,7 +18,7 @@ from squish.api import cors
 from squish.api.errors import Refused
 from squish.text import clean
 
-OPEN_PATHS = ("/health", "/health/")
+OPEN_PATHS = ("/health", "/health/", "/ready", "/ready/")
 
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal")
 
@@ -31,19 +30,16 @@ _DESKTOP = (
 """Schemes of pages that programs and browser extensions bring along: no web site can have them."""
 
 
-def check_key(expected: str | None, authorization: str | None, api_key: str | None, path: str) -> None:
-    """Raises Refused (401) unless one of the two headers carries the key. None expected: everybody may.
+def keys_in(authorization: str | None, api_key: str | None) -> list[str]:
+    """The keys that a request carries: in the values of Authorization and of X-Api-Key."""
+    return [*_in_authorization(authorization or ""), *([api_key.strip()] if api_key else [])]
 
-    authorization, api_key: the values of Authorization and X-Api-Key.
-    """
-    if expected is None or path in OPEN_PATHS:
-        return
-    given = [*_in_authorization(authorization or ""), *([api_key.strip()] if api_key else [])]
-    if any(hmac.compare_digest(_bytes(each), _bytes(expected)) for each in given):
-        return
+
+def no_key(authorization: str | None, api_key: str | None) -> Refused:
+    """What a request is answered (401) that has no key of this server."""
     what = "Incorrect API key provided." if authorization or api_key else "No API key provided."
     message = f"{what} Send it in the header: Authorization: Bearer <key>."
-    raise Refused(401, "invalid_api_key", message, {"www-authenticate": "Bearer"})
+    return Refused(401, "invalid_api_key", message, {"www-authenticate": "Bearer"})
 
 
 def check_host(header: str | None, bound: str) -> None:
@@ -128,7 +124,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

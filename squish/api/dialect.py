@@ -8,11 +8,13 @@ for all of them.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from squish.api.clients.keys import ApiKey
 from squish.api.errors import Failure
 from squish.api.operation import Operation
 from squish.api.services import Services
@@ -143,14 +145,27 @@ Outcome = Asked | Pieces | WithStatus | msgspec.Struct
 
 
 class Call(Protocol):
-    """A request as its route sees it. parts: of the path, decoded, by name. client: who asks, for people to read."""
+    """A request as its route sees it. parts: of the path, decoded, by name. client: who asks, for people to read;
+    account: who asks, for taking turns. key: the client's, where it needs one; in_background: it has one whose requests
+    go behind others."""
 
     services: Services
     parts: Mapping[str, str]
     client: str
+    account: str
+    key: ApiKey | None
 
     @property
     def query(self) -> Mapping[str, str]: ...
+
+    @property
+    def in_background(self) -> bool: ...
+
+    def used(self, model: str, prompt: int) -> None:
+        """Count tokens of a prompt that was answered without a generation."""
+
+    def asking(self, model: str) -> AbstractAsyncContextManager[None]:
+        """Services.asking for this client."""
 
     async def read(self, reader: Callable[[bytes], Value]) -> Value:
         """What a function makes of the body, for a large one in a thread. Raises what that raises, and what HTTP

@@ -15,6 +15,7 @@ class Ending:
     """Ends what runs inside `may_end`. Blocks of one task can stand in each other: then the innermost is ended."""
 
     def __init__(self) -> None:
+        self.begun = False  # whether the server is asked to end
         self._blocks: dict[asyncio.Task[object] | None, list[asyncio.Timeout]] = {}
 
     @asynccontextmanager

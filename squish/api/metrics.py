@@ -5,7 +5,7 @@ Counters belong to one application, not to the process. It knows no prompts; a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -50,6 +50,10 @@ class Metrics:
             ("model", "code"),
             registry=self.registry,
         )
+        self._key_requests = Counter("squish_key_requests", "Answers by key.", ("key",), registry=self.registry)
+        self._key_tokens = Counter(
+            "squish_key_tokens", "Tokens by key and kind.", ("key", "kind"), registry=self.registry
+        )
         self._cache_hits = self._per_model("squish_prefix_cache_hits", "Answers whose prompt was partly known.")
         self._first_token = Histogram(
             "squish_time_to_first_token_seconds",
@@ -70,6 +74,14 @@ class Metrics:
     def request(self, method: str, route: str, status: int) -> None:
         """Count a request that is over."""
         self._requests.labels(method, route, str(status)).inc()
+
+    def used(self, key: str, amounts: Mapping[str, int]) -> None:
+        """Count what a key has used: requests, and tokens by kind."""
+        for kind, amount in amounts.items():
+            if kind == "requests":
+                self._key_requests.labels(key).inc(amount)
+            else:
+                self._key_tokens.labels(key, kind).inc(amount)
 
     def failed(self, model: str, code: str) -> None:
         """Count an answer that the engine could not give, or not to its end."""

@@ -11,6 +11,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api.anthropic import models as anthropic
+from squish.api.clients.clients import Clients
 from squish.api.transport.response import json_response
 from squish.errors import InvalidName, ModelNotFound
 from squish.models.store import Manifest
@@ -59,7 +60,9 @@ def pull_first(name: str) -> Iterator[None]:
 
 async def list_models(request: Request) -> HTTPResponse:
     # A file a model is read, and no other request is to wait for a slow disk.
-    manifests = await asyncio.to_thread(request.app.ctx.runtime.store.list)
+    installed = await asyncio.to_thread(request.app.ctx.runtime.store.list)
+    clients: Clients = request.app.ctx.services.clients
+    manifests = [each for each in installed if clients.may_see(request.ctx.key, each.id)]
     if anthropic.HEADER in request.headers:
         return json_response(anthropic.model_page(manifests))
     return json_response(ModelList(data=[_model(manifest) for manifest in manifests]))

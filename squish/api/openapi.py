@@ -14,7 +14,7 @@ import msgspec
 from squish import __version__
 from squish.api import dialects
 from squish.api.dialect import Dialect
-from squish.api.health import Health
+from squish.api.health import Health, Readiness
 from squish.api.openai.dialect import OPENAI
 from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.api.operation import Operation
@@ -23,6 +23,14 @@ _REF = "#/components/schemas/{name}"
 
 _OWN = (
     Operation("GET", "/health", "getHealth", "The server answers.", Health, open=True),
+    Operation(
+        "GET",
+        "/ready",
+        "getReadiness",
+        "A model can answer: 503 until it can, and once the server stops.",
+        Readiness,
+        open=True,
+    ),
     Operation("GET", "/metrics", "getMetrics", "Numbers for Prometheus.", None),
 )
 """What belongs to no dialect."""

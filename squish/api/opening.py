@@ -33,6 +33,11 @@ class Opening:
     def decided(self) -> bool:
         return self._decided.is_set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are let in without waiting."""
+        return self.decided and self._reason is None
+
     async def passed(self) -> None:
         """Wait until requests are let in. Raises QueueFull, and Refused (503) when the server is not to open."""
         if not self.decided:

@@ -47,6 +47,10 @@ def _record(request: Request, status: int, seconds: float) -> None:
     line = clean(f"{peer(request) or '-'} {request.method[:16]} {request.path[:200]}")
     line = line.replace("\n", " ").replace("\t", " ")
     id, note = getattr(request.ctx, "id", "-"), getattr(request.ctx, "note", "")
+    if key := getattr(request.ctx, "key", None):
+        note = f" key={key.name}{note}"
+    if trace := getattr(request.ctx, "trace", None):
+        note += f" trace={trace}"
     if broken := getattr(request.ctx, "broken", None):
         note += f" error={broken}"
     access_logger.info("%s %d %.0f ms %s%s", line, status, seconds * 1000, id, note)

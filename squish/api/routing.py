@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -12,7 +13,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from squish.api import stream
-from squish.api.answer import answer, asker
+from squish.api.answer import account, answer, asker
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Pieces, Route, WithStatus
 from squish.api.services import Services
 from squish.api.transport.application import App
@@ -80,12 +81,22 @@ class _Call(Call):
     def __init__(self, request: Request, parts: Mapping[str, str]) -> None:
         self._request = request
         self.services: Services = request.app.ctx.services
-        self.client = asker(request)
+        self.client, self.account, self.key = asker(request), account(request), request.ctx.key
         self.parts = {name: unquote(part) for name, part in parts.items()}
 
     @property
     def query(self) -> Mapping[str, str]:
         return {name: values[-1] for name, values in self._request.args.items()}
+
+    @property
+    def in_background(self) -> bool:
+        return self.key is not None and self.key.background
+
+    def used(self, model: str, prompt: int) -> None:
+        self.services.clients.used(self.key, model, requests=1, prompt=prompt)
+
+    def asking(self, model: str) -> AbstractAsyncContextManager[None]:
+        return self.services.asking(model, self.key)
 
     async def read(self, reader: Callable[[bytes], Value]) -> Value:
         """Large bodies take turns: threads beside each other would starve the loop together."""

@@ -46,11 +46,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """How a server is asked to end. gently: requests in flight have `drain` seconds; at_once: they are cut off."""
+    """How a server is asked to end. gently: requests in flight have `drain` seconds; at_once: they are cut off.
+
+    delay: seconds before that, in which it goes on while /ready says no, so that routers send their requests elsewhere.
+    """
 
     gently: asyncio.Event = field(default_factory=asyncio.Event)
     at_once: asyncio.Event = field(default_factory=asyncio.Event)
     drain: float = DRAIN
+    delay: float = 0.0
 
     def ask(self) -> bool:
         """End gently; asked a second time, end at once. Returns whether this was the first time."""
@@ -88,11 +92,14 @@ async def serve(
     try:
         on_ready(Address(host, await application.start(server)))
         await stop.gently.wait()
+        app.ctx.services.ending.begun = True
+        await _set_within(stop.at_once, stop.delay)
     finally:
         application.close(server)
         opening.close("This server ends.")
         await app.ctx.services.batches.close()
         await _end(connections, stop, app.ctx.services.ending)
+        await app.ctx.services.clients.close()
 
 
 async def _bind(app: App, host: str, port: int, connections: set[Connection]) -> AsyncioServer:
@@ -114,6 +121,14 @@ async def _bind(app: App, host: str, port: int, connections: set[Connection]) ->
         if error.errno == errno.EADDRNOTAVAIL:
             raise InvalidInput(f"This machine does not have the address {host}.", param="host") from None
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror or error}.", param="host") from None
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 async def _end(connections: set[Connection], stop: Shutdown, ending: Ending) -> None:

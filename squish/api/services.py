@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from squish.api.batches.jobs import Batches
+from squish.api.clients.clients import Clients
+from squish.api.clients.keys import ApiKey
 from squish.api.ending import Ending
 from squish.api.metrics import Metrics
 from squish.api.models import check_model, pull_first
@@ -24,7 +26,8 @@ from squish.runtime import Runtime
 class Services:
     """opening: when models may be asked. large_body: held while a large body is read, so that they take turns.
 
-    responses: those that are kept for OpenAI's Responses API. batches: those that it runs, and their files.
+    responses: those that are kept for OpenAI's Responses API. batches: those that it runs, and their
+    files. clients: who may ask, and what they use.
     """
 
     runtime: Runtime
@@ -32,17 +35,19 @@ class Services:
     opening: Opening
     batches: Batches
     metrics: Metrics
+    clients: Clients
     large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
     ending: Ending = field(default_factory=Ending)
     responses: ResponseStore = field(default_factory=ResponseStore)
 
     @asynccontextmanager
-    async def asking(self, model: str) -> AsyncIterator[None]:
+    async def asking(self, model: str, key: ApiKey | None) -> AsyncIterator[None]:
         """Around whatever asks for a model by the name that a client wrote: it waits until the server is open.
 
-        Raises ModelNotFound, which says how to pull it; QueueFull and Refused (503) while the server is not open.
+        key: the client's. Raises ModelNotFound, which says how to pull it; QueueFull and Refused (503) while the server
+        is not open, and Refused for what the key may not (403, 429).
         """
         check_model(model)
         await self.opening.passed()
-        with pull_first(model):
+        with self.clients.asking(key, model), pull_first(model):
             yield

@@ -17,12 +17,14 @@ async def vectors(call: Call, asked: EmbeddingRequest) -> Embeddings:
     services = call.services
     manifest = (await asyncio.to_thread(services.runtime.store.find, asked.model)).manifest
     try:
-        found = await services.runtime.sessions.embed(msgspec.structs.replace(asked, client=call.client))
+        wanted = msgspec.structs.replace(asked, client=call.client, account=call.account, background=call.in_background)
+        found = await services.runtime.sessions.embed(wanted)
     except SquishError as error:
         if to_failure(error).status >= 500:
             services.metrics.failed(manifest.id, error.code)
         raise
     tokens = sum(found.tokens)
+    call.used(manifest.id, tokens)
     services.metrics.embedded(manifest.id, tokens)
     call.note(f"model={manifest.id} prompt={tokens} vectors={len(found.tokens)}")
     return found

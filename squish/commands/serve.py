@@ -45,6 +45,12 @@ _DRAIN_BESIDE = 3.0
 )
 @click.option("--allow-pull", is_flag=True, help="Let clients install, copy and delete models.")
 @click.option(
+    "--shutdown-delay",
+    type=Seconds(),
+    default=0.0,
+    help="Go on for so long after SIGTERM while /ready says no, for routers.  [default: 0]",
+)
+@click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
 )
 @click.option("--print-openapi", is_flag=True, help="Print the API's OpenAPI document and exit.")
@@ -53,6 +59,7 @@ def serve(
     api_key_file: Path | None,
     origins: tuple[str, ...],
     allow_pull: bool,
+    shutdown_delay: float,
     log_level: Any,
     print_openapi: bool,
     **given: Any,
@@ -61,7 +68,7 @@ def serve(
 
     The MODELs named are loaded at once, the others when they are first requested.
 
-    SQUISH_API_KEY, or --api-key-file, sets the key that clients must send.
+    SQUISH_API_KEY, or --api-key-file, sets the key that clients must send; `squish keys` makes several.
 
     \b
     squish serve
@@ -78,6 +85,7 @@ def serve(
         settings = replace(settings, api_key=_read_key(api_key_file))
     from squish.api import logs
     from squish.api.options import Options
+    from squish.api.server import Shutdown
 
     options = Options(settings.host, settings.port, tuple(_origin(each) for each in origins), allow_pull)
     logs.configure(log_level)
@@ -85,16 +93,16 @@ def serve(
 
     run = resolver.run if allow_pull else asyncio.run  # a download looks names up
     with awake() if settings.keep_awake else nullcontext():
-        run(_serve(settings, options, models))
+        run(_serve(settings, options, models, Shutdown(delay=max(0.0, shutdown_delay))))
 
 
-async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) -> None:
+async def _serve(settings: Settings, options: Options, models: tuple[str, ...], stop: Shutdown) -> None:
     from squish.api.opening import Opening
-    from squish.api.server import Shutdown, serve
+    from squish.api.server import serve
     from squish.runtime import Runtime
     from squish.system.servers import Announcement
 
-    stop, opening = Shutdown(), Opening(settings.max_queue)
+    opening = Opening(settings.max_queue)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
     async with Runtime(settings) as runtime, Announcement(settings.home, runtime.sessions.status) as announcement:
@@ -104,7 +112,7 @@ async def _serve(settings: Settings, options: Options, models: tuple[str, ...]) 
 
         def ready(address: Address) -> None:
             gc.freeze()  # what is here stays; a collection that went through it would stop every answer for a while
-            _warn(settings, options)
+            _warn(runtime, options)
             announcement.listening(address.url)
             preloading.append(asyncio.create_task(_open(runtime, address, models, opening, stop)))
 
@@ -165,18 +173,19 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
             stop.gently.set()
 
 
-def _warn(settings: Settings, options: Options) -> None:
+def _warn(runtime: Runtime, options: Options) -> None:
     """Say who may use a server without a key, where that is more than this machine."""
     from squish.api import cors
     from squish.api.auth import is_loopback
+    from squish.api.clients.clients import Clients
 
-    if settings.api_key is not None:
+    if Clients(runtime.settings.home, runtime.settings.api_key, runtime.store).need_keys:
         return
     if not is_loopback(options.host):
         console.note(
             f"WARNING: anyone who can reach {options.host} may use this server"
             f"{', and install and delete models,' if options.allow_pull else ','} because it has no key.\n"
-            "         Set SQUISH_API_KEY or --api-key-file, or listen on 127.0.0.1."
+            "         Set SQUISH_API_KEY or --api-key-file, make keys with squish keys add, or listen on 127.0.0.1."
         )
     if cors.ANY in options.cors_origins:
         console.note(
@@ -187,7 +196,8 @@ def _warn(settings: Settings, options: Options) -> None:
 
 def _on_signal(stop: Shutdown) -> None:
     if stop.ask():
-        console.note(f"Stopping: requests in flight have {stop.drain:.0f} s (Ctrl-C again stops at once)")
+        later = f" from {stop.delay:.0f} s on" if stop.delay else ""
+        console.note(f"Stopping{later}: requests in flight have {stop.drain:.0f} s (Ctrl-C again stops at once)")
 
 
 def _read_key(path: Path) -> str:

@@ -30,7 +30,7 @@ class Generation:
         self.request = request
         self.rows = request.rows
         self.keep_alive = request.keep_alive
-        self.background = request.background
+        self.account, self.background = request.account, request.background
         self.unfinished = set(range(self.rows))
         self.sent = False
         self.heard = False  # whether the worker has said anything of it

@@ -26,7 +26,7 @@ class EmbeddingWork:
         self.request = request
         self.rows = request.rows
         self.keep_alive = request.keep_alive
-        self.background = request.background
+        self.account, self.background = request.account, request.background
         self.unfinished = {0}
         self.sent = self.heard = self.cancelled = False
         self.attempts = 0

@@ -5,10 +5,9 @@ It knows neither the worker nor how long the model stays loaded: that is engine.
 
 from __future__ import annotations
 
-from collections import deque
-
 from squish.errors import InvalidInput, QueueFull, SquishError
 from squish.generation import Queued
+from squish.sessions.turns import Turns
 from squish.sessions.work import Work
 
 MAX_ROWS = 256
@@ -19,16 +18,16 @@ ATTEMPTS = 2
 class RequestQueue:
     """max_waiting: requests that may wait; max_rows: rows decoded at the same time. running: by their number.
 
-    Requests in the background start when no other waits, and leave a quarter of the places free, at least one where
-    there are two or more: whoever comes next need not wait for them.
+    Accounts take turns. One that has nothing running finds a place even where all are taken, as long as these are not
+    a quarter more than max_rows: however much one asks for, another is answered at once. Requests in the background
+    start when no other waits, and leave a quarter of the places free, at least one where there are two or more.
     """
 
     def __init__(self, max_waiting: int, max_rows: int) -> None:
         self.running: dict[int, Work] = {}
-        self._waiting: deque[Work] = deque()
-        self._behind: deque[Work] = deque()
+        self._waiting, self._behind = Turns(), Turns()
         self._max_waiting, self._max_rows = max_waiting, max_rows
-        self._background_rows = max(1, max_rows - max(1, max_rows // 4))
+        self._reserve = max(1, max_rows // 4)
 
     def __bool__(self) -> bool:
         return bool(self.running or self._waiting or self._behind)
@@ -41,31 +40,32 @@ class RequestQueue:
         """Whether a request has a place at once; else it waits. Raises QueueFull and InvalidInput."""
         if not 1 <= work.rows <= MAX_ROWS:
             raise InvalidInput(f"A request has 1 to {MAX_ROWS} prompts, not {work.rows}.", param="prompt")
-        waiting = self._behind if work.background else self._waiting
-        ahead = self.waiting if work.background else len(self._waiting)
-        if not ahead and self._has_place(work):
+        turns = self._turns(work)
+        turns.append(work)
+        if self._next() is work:
+            turns.start(work)
             return True
-        if len(waiting) >= self._max_waiting:
+        most = self._max_waiting * (1 if turns.of(work.account) > 1 else 2)  # nobody fills the queue for all others
+        if len(turns) > most:
+            turns.remove(work)
             raise QueueFull(
-                f"{len(waiting)} requests are already waiting for this model.", hint="Try again in a few seconds."
+                f"{len(turns)} requests are already waiting for this model.", hint="Try again in a few seconds."
             )
-        waiting.append(work)
-        work.put(Queued(ahead + 1))
-        if self._behind and not work.background:
-            self.announce_positions()
+        self.announce_positions()
         return False
 
     def next(self) -> Work | None:
         """The request whose turn it is, if there is a place for it now; it waits no longer."""
-        waiting = self._waiting or self._behind
-        return waiting.popleft() if waiting and self._has_place(waiting[0]) else None
+        if work := self._next():
+            self._turns(work).start(work)
+        return work
 
     def withdraw(self, work: Work) -> bool:
         """Take a request out that waits; False for one that does not."""
-        waiting = self._behind if work.background else self._waiting
-        if work not in waiting:
+        turns = self._turns(work)
+        if work not in turns:
             return False
-        waiting.remove(work)
+        turns.remove(work)
         work.finish_unsent()
         self.announce_positions()
         return True
@@ -91,7 +91,7 @@ class RequestQueue:
                 work.finish_unsent()
             else:
                 work.sent = False
-                (self._behind if work.background else self._waiting).appendleft(work)
+                self._turns(work).put_back(work)
         return bool(unheard)
 
     def fail_running(self, error: SquishError) -> None:
@@ -101,10 +101,27 @@ class RequestQueue:
 
     def fail_all(self, error: SquishError) -> None:
         self.fail_running(error)
-        for waiting in (self._waiting, self._behind):
-            while waiting:
-                waiting.popleft().fail(error)
+        for work in (*self._waiting.clear(), *self._behind.clear()):
+            work.fail(error)
 
-    def _has_place(self, work: Work) -> bool:
+    def _turns(self, work: Work) -> Turns:
+        return self._behind if work.background else self._waiting
+
+    def _next(self) -> Work | None:
+        """The request that would start now."""
+        for index, work in enumerate((self._waiting or self._behind).first()):
+            if self._has_place(work, first=index == 0):
+                return work
+        return None
+
+    def _has_place(self, work: Work, *, first: bool) -> bool:
+        """first: whether it is its account's turn; else it has a place only where that takes none away."""
         rows = sum(running.rows for running in self.running.values())
-        return rows == 0 or rows + work.rows <= (self._background_rows if work.background else self._max_rows)
+        if rows == 0:
+            return first
+        if work.background:
+            return first and rows + work.rows <= max(1, self._max_rows - self._reserve)
+        if first and rows + work.rows <= self._max_rows:
+            return True
+        has_none = all(running.account != work.account for running in self.running.values())
+        return has_none and rows + work.rows <= self._max_rows + self._reserve

@@ -14,7 +14,7 @@ class Work(Protocol):
     """A request in a model's queue or with its worker.
 
     rows: places that it takes; keep_alive: seconds that the model stays loaded after it, None leaves that as it is;
-    background: it goes behind requests that somebody waits for;
+    account: who takes turns with others; background: it goes behind requests that somebody waits for;
     sent: the worker has it; heard: the worker has said something of it; attempts: how often it was sent.
     """
 
@@ -28,6 +28,9 @@ class Work(Protocol):
 
     @property
     def keep_alive(self) -> float | None: ...
+
+    @property
+    def account(self) -> str: ...
 
     @property
     def background(self) -> bool: ...

@@ -110,7 +110,7 @@ def routes(frames: Frames) -> tuple[Route, ...]:
     """What the dialect has beside answers."""
 
     async def show(call: Call) -> Piece:
-        async with call.services.asking(call.parts["name"]):
+        async with call.asking(call.parts["name"]):
             call.services.runtime.store.find(call.parts["name"])
         return Piece("never")
 

@@ -16,7 +16,7 @@ _COUNT = f"{PATH}/count_tokens"
 async def count_tokens(call: Call) -> TokensCount:
     """POST /v1/messages/count_tokens. A model that is installed and not loaded is loaded."""
     model, prompt = await call.read(translate.read_count)
-    async with call.services.asking(model):
+    async with call.asking(model):
         [tokens] = await call.services.runtime.sessions.count_loading(model, (prompt,))
     return TokensCount(tokens)
 

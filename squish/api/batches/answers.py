@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from squish.api.batches.lines import Item, Line, LineResponse
 from squish.api.dialect import Row, RowEvent
-from squish.api.errors import to_failure
+from squish.api.errors import Refused, to_failure
 from squish.api.openai import embeddings, translate
 from squish.api.openai.errors import error_body
 from squish.errors import EngineError, QueueFull, SquishError
@@ -32,11 +33,22 @@ class Tokens:
 
 
 class Answers:
-    """Answers the requests of one batch. client: who asks, for whoever watches."""
+    """Answers the requests of one batch. client: who asks, for whoever watches; account: who takes turns with others.
 
-    def __init__(self, sessions: SessionManager, client: str) -> None:
+    allow: raises for a model that the batch may not use. used: is told the model, and the tokens of an answer.
+    """
+
+    def __init__(
+        self,
+        sessions: SessionManager,
+        client: str,
+        account: str = "",
+        allow: Callable[[str], None] = lambda model: None,
+        used: Callable[[str, Tokens], None] = lambda model, tokens: None,
+    ) -> None:
         self._sessions = sessions
-        self._client = client
+        self._who = {"client": client, "account": account, "background": True}
+        self._allow, self._used = allow, used
         self.tokens = Tokens()
 
     async def line(self, item: Item) -> Line:
@@ -47,7 +59,7 @@ class Answers:
             except EngineError as error:
                 if attempt == _ATTEMPTS:
                     return _failed(item, error)
-            except SquishError as error:
+            except (SquishError, Refused) as error:
                 return _failed(item, error)
         raise AssertionError("unreachable")
 
@@ -63,7 +75,8 @@ class Answers:
         if item.url == "/v1/embeddings":
             return await self._embed(body)
         asked = _READERS[item.url](body)
-        request = msgspec.structs.replace(asked.generation, client=self._client, background=True)
+        request = msgspec.structs.replace(asked.generation, **self._who)
+        self._allow(request.model)
         async with self._sessions.generate(request) as generation:
             rows = [Row() for _ in range(generation.rows)]
             async for event in generation:
@@ -71,21 +84,27 @@ class Answers:
                     rows[event.index].add(event)
         if any(row.reason == "cancelled" for row in rows):
             raise EngineError("The request was cancelled before its answer was complete.")
-        for row in rows[:: asked.rows_per_prompt]:
-            self.tokens.prompt += row.usage.prompt_tokens
-            self.tokens.cached += row.usage.cached_tokens
-        self.tokens.completion += sum(row.usage.completion_tokens for row in rows)
+        prompts = [row.usage for row in rows[:: asked.rows_per_prompt]]
+        prompt, cached = sum(each.prompt_tokens for each in prompts), sum(each.cached_tokens for each in prompts)
+        self._count(generation.request.model, Tokens(prompt, cached, sum(row.usage.completion_tokens for row in rows)))
         return asked.reply.whole(rows)
 
     async def _embed(self, body: bytes) -> msgspec.Struct:
         request = embeddings.read(body)
-        asked = msgspec.structs.replace(embeddings.to_embedding(request), client=self._client, background=True)
+        asked = msgspec.structs.replace(embeddings.to_embedding(request), **self._who)
+        self._allow(asked.model)
         found = await self._sessions.embed(asked)
-        self.tokens.prompt += sum(found.tokens)
+        self._count(asked.model, Tokens(prompt=sum(found.tokens)))
         return embeddings.answer(found, asked.model, as_text=request.encoding_format == "base64")
 
+    def _count(self, model: str, tokens: Tokens) -> None:
+        self.tokens.prompt += tokens.prompt
+        self.tokens.cached += tokens.cached
+        self.tokens.completion += tokens.completion
+        self._used(model, tokens)
 
-def _failed(item: Item, error: SquishError) -> Line:
+
+def _failed(item: Item, error: SquishError | Refused) -> Line:
     failure = to_failure(error)
     return _line(item, failure.status, error_body(failure))
 

@@ -31,7 +31,7 @@ class Files:
         self._directory = directory
         self._clock = clock
 
-    def add(self, name: str, purpose: str, content: bytes) -> FileObject:
+    def add(self, name: str, purpose: str, content: bytes, key: str | None) -> FileObject:
         """Keep an upload. Raises InvalidInput when all of them together would be too large, and StoreError."""
         used = sum(each.bytes for each in self.list())
         if used + len(content) > MOST_BYTES:
@@ -41,15 +41,15 @@ class Files:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             write_whole(self.content_path(id), content, mode=0o600)
-            return self._describe(id, name, purpose, len(content))
+            return self._describe(id, name, purpose, len(content), key)
         except OSError as error:
             raise StoreError(f"{self._directory} cannot be written: {error.strerror}.") from error
 
-    def adopt(self, scratch: Path, name: str, purpose: str) -> FileObject:
+    def adopt(self, scratch: Path, name: str, purpose: str, key: str | None) -> FileObject:
         """Make a file of this directory that is complete one that clients see. The same name gives the same id."""
         id = "file-" + hashlib.sha256(name.encode()).hexdigest()[:24]
         move_whole(scratch, self.content_path(id))
-        return self._describe(id, name, purpose, self.content_path(id).stat().st_size)
+        return self._describe(id, name, purpose, self.content_path(id).stat().st_size, key)
 
     def list(self) -> list[FileObject]:
         """All of them, the newest first."""
@@ -72,8 +72,9 @@ class Files:
         sync_directory(self._directory)
         return True
 
-    def _describe(self, id: str, name: str, purpose: str, size: int) -> FileObject:
-        found = FileObject(id=id, bytes=size, created_at=int(self._clock()), filename=name, purpose=purpose)
+    def _describe(self, id: str, name: str, purpose: str, size: int, key: str | None) -> FileObject:
+        now = int(self._clock())
+        found = FileObject(id=id, bytes=size, created_at=now, filename=name, purpose=purpose, key=key)
         write_whole(self._description(id), msgspec.json.encode(found), mode=0o600)
         return found
 

@@ -29,7 +29,7 @@ _DAY = 86_400
 
 
 class Batches:
-    """answering: gives what answers the requests of one batch, by the name under which it asks.
+    """answering: gives what answers the requests of one batch.
 
     opened: awaited before anything is answered. at_once: requests of a batch that are answered together.
     """
@@ -37,7 +37,7 @@ class Batches:
     def __init__(
         self,
         directory: Path,
-        answering: Callable[[str], Callable[[Item], Awaitable[Line]]],
+        answering: Callable[[BatchObject], Callable[[Item], Awaitable[Line]]],
         opened: Callable[[], Awaitable[None]],
         at_once: int,
         clock: Callable[[], float] = time.time,
@@ -63,15 +63,19 @@ class Batches:
         if self._lock is not None:
             os.close(self._lock)
 
-    def create(self, request: BatchRequest) -> BatchObject:
-        """A batch that waits for its turn. Raises InvalidInput naming the field, and Refused."""
+    def create(self, request: BatchRequest, key: str | None) -> BatchObject:
+        """A batch that waits for its turn. key: the name of the client's.
+
+        Raises InvalidInput naming the field, and Refused.
+        """
         if request.endpoint not in ENDPOINTS:
             raise InvalidInput(f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
         if request.completion_window != "24h":
             raise InvalidInput("completion_window must be 24h.", param="completion_window")
         if request.metadata is not None and len(request.metadata) > 16:
             raise InvalidInput("metadata can have 16 keys.", param="metadata")
-        if self.files.find(request.input_file_id) is None:
+        file = self.files.find(request.input_file_id)
+        if file is None or file.key != key:
             raise InvalidInput(f"There is no file {request.input_file_id[:64]!r}.", param="input_file_id")
         self._must_own()
         now = int(self._clock())
@@ -83,6 +87,7 @@ class Batches:
             created_at=now,
             expires_at=now + _DAY,
             metadata=request.metadata,
+            key=key,
         )
         self.kept.keep(batch)
         self._go()
@@ -132,8 +137,9 @@ class Batches:
         if batch.status == "cancelling":
             self._finish(batch, "cancelled")
         elif error is not None:
-            reason = error.message if isinstance(error, SquishError) else "Something went wrong in the server."
-            logger.error("batch %s: %s", id, clean(reason), exc_info=None if isinstance(error, SquishError) else error)
+            known = error.message if isinstance(error, SquishError | Refused) else None
+            reason = known or "Something went wrong in the server."
+            logger.error("batch %s: %s", id, clean(reason), exc_info=None if known else error)
             self.kept.change(batch, status="failed", failed_at=int(self._clock()), errors=_problem(reason))
 
     async def _run(self, batch: BatchObject) -> None:
@@ -160,7 +166,7 @@ class Batches:
                 counts[1] += not line.is_answer
                 self.kept.counts[batch.id] = _counts(len(todo), *counts)
 
-            answer = self._answering(f"batch {batch.id[-6:]}")
+            answer = self._answering(batch)
             await run((each for each in todo if each.custom_id not in answered), answer, write, self._at_once)
         self._finish(batch, "completed")
 
@@ -179,7 +185,7 @@ class Batches:
                 ]:
                     scratch = self._scratch(batch, name)
                     scratch.write_bytes(b"".join(part))
-                    made[field] = self.files.adopt(scratch, f"{batch.id}_{name}.jsonl", "batch_output").id
+                    made[field] = self.files.adopt(scratch, f"{batch.id}_{name}.jsonl", "batch_output", batch.key).id
         self.kept.change(batch, status=status, **{f"{status}_at": now}, **made)
         self.kept.counts.pop(batch.id, None)
         lines.unlink(missing_ok=True)
@@ -189,7 +195,7 @@ class Batches:
 
     def _must_own(self) -> None:
         if not self._own():
-            raise Refused(503, "batches_elsewhere", "Another server with the same SQUISH_HOME runs batches; ask it.")
+            raise Refused(503, "batches_elsewhere", "Another server of this user runs batches; ask it.")
 
     def _own(self) -> bool:
         """Whether this process may run batches here."""

@@ -31,12 +31,12 @@ HasId = TypeVar("HasId", FileObject, BatchObject)
 async def upload(call: Call) -> FileObject:
     """POST /v1/files."""
     name, purpose, content = await call.read(read_upload)
-    return await asyncio.to_thread(call.services.batches.files.add, name, purpose, content)
+    return await asyncio.to_thread(call.services.batches.files.add, name, purpose, content, _owner(call))
 
 
 async def list_files(call: Call) -> FileList:
     """GET /v1/files."""
-    found = call.services.batches.files.list()
+    found = [each for each in call.services.batches.files.list() if each.key == _owner(call)]
     if purpose := call.query.get("purpose"):
         found = [each for each in found if each.purpose == purpose]
     page, more = _page(found, call)
@@ -45,7 +45,8 @@ async def list_files(call: Call) -> FileList:
 
 async def get_file(call: Call) -> FileObject:
     """GET /v1/files/{id}."""
-    if found := call.services.batches.files.find(call.parts["id"]):
+    found = call.services.batches.files.find(call.parts["id"])
+    if found and found.key == _owner(call):
         return found
     raise _unknown("file", call)
 
@@ -68,18 +69,20 @@ async def delete_file(call: Call) -> DeletedFile:
 
 async def create(call: Call) -> BatchObject:
     """POST /v1/batches."""
-    return call.services.batches.create(await call.read(read))
+    return call.services.batches.create(await call.read(read), _owner(call))
 
 
 async def list_batches(call: Call) -> BatchList:
     """GET /v1/batches."""
-    page, more = _page(call.services.batches.kept.list(), call)
+    mine = [each for each in call.services.batches.kept.list() if each.key == _owner(call)]
+    page, more = _page(mine, call)
     return BatchList(data=page, first_id=_id(page[:1]), last_id=_id(page[-1:]), has_more=more)
 
 
 async def get_batch(call: Call) -> BatchObject:
     """GET /v1/batches/{id}."""
-    if found := call.services.batches.kept.find(call.parts["id"]):
+    found = call.services.batches.kept.find(call.parts["id"])
+    if found and found.key == _owner(call):
         return found
     raise _unknown("batch", call)
 
@@ -107,6 +110,10 @@ def _page(found: Sequence[HasId], call: Call) -> tuple[list[HasId], bool]:
             raise InvalidInput(f"There is no {after[:64]!r} to go on after.", param="after")
         start = ids.index(after) + 1
     return list(found[start : start + most]), len(found) > start + most
+
+
+def _owner(call: Call) -> str | None:
+    return call.key.name if call.key is not None else None
 
 
 def _id(found: Sequence[HasId]) -> str | None:

@@ -14,6 +14,8 @@ ENDED: tuple[Status, ...] = ("failed", "completed", "cancelled")
 
 
 class FileObject(msgspec.Struct, frozen=True, kw_only=True):
+    """key: the name of the key with which it came; nobody else sees it."""
+
     id: str
     object: str = "file"
     bytes: int
@@ -21,6 +23,7 @@ class FileObject(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     purpose: str
     status: str = "processed"
+    key: str | None = None
 
 
 class FileUpload(msgspec.Struct, kw_only=True):
@@ -56,7 +59,8 @@ class Problems(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchObject(msgspec.Struct, frozen=True, kw_only=True):
-    """expires_at is when OpenAI would give up; here a batch goes on until it is done."""
+    """expires_at is when OpenAI would give up; here a batch goes on until it is done. key: the name of the key with
+    which it came; nobody else sees it."""
 
     id: str
     object: str = "batch"
@@ -78,6 +82,7 @@ class BatchObject(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_at: int | None = None
     request_counts: Counts = Counts()
     metadata: dict[str, str] | None = None
+    key: str | None = None
 
 
 class BatchRequest(msgspec.Struct, kw_only=True):

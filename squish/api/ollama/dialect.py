@@ -47,7 +47,7 @@ async def _answer(call: Call, read: Callable[[bytes], Asked | LoadRequest]) -> A
 
 async def _require_thinking(call: Call, model: str) -> None:
     """Raises InvalidInput where a model cannot think, in words that clients of Ollama look for."""
-    async with call.services.asking(model):
+    async with call.asking(model):
         installed = await asyncio.to_thread(call.services.runtime.store.find, model)
     installed.manifest.require("chat")
     if not (await asyncio.to_thread(abilities.read, installed.path)).thinking:
@@ -58,7 +58,7 @@ async def _require_thinking(call: Call, model: str) -> None:
 async def _load(call: Call, asked: LoadRequest) -> Answer:
     """Load a model, or with a keep_alive of 0 unload it, when its requests have ended."""
     sessions = call.services.runtime.sessions
-    async with call.services.asking(asked.model):
+    async with call.asking(asked.model):
         if asked.keep_alive != 0:
             sessions.load_anyway(asked.model)  # nothing else is asked for: this is on purpose
             await sessions.load(asked.model)

@@ -123,7 +123,7 @@ async def _vectors(
     """The vectors, and the nanoseconds for which the model was loaded before."""
     sessions = call.services.runtime.sessions
     began = time.monotonic_ns()
-    async with call.services.asking(model):
+    async with call.asking(model):
         manifest = (await asyncio.to_thread(call.services.runtime.store.find, model)).manifest
         manifest.require("embedding")
         await sessions.load(model)

@@ -65,7 +65,7 @@ async def embeddings(call: Call) -> EmbeddingList:
     """The answer to POST /v1/embeddings."""
     request = await call.read(read)
     asked = to_embedding(request)
-    async with call.services.asking(asked.model):
+    async with call.asking(asked.model):
         found = await vectors(call, asked)
     as_text = request.encoding_format == "base64"
     if len(found.tokens) * found.dimensions < _MANY:

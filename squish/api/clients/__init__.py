@@ -1,0 +1,1 @@
+"""Who asks a server: several keys, what each may do, and what each has used."""

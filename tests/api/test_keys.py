@@ -1,0 +1,211 @@
+"""Several keys: who gets in, what each may, whose turn it is, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squish.api.clients.keys import ApiKey, KeyFile
+from squish.api.clients.limits import KeyLimits
+from squish.api.clients.usage import UsageFile
+from squish.api.errors import Refused
+from squish.api.opening import Opening
+from squish.config.settings import Settings
+from squish.errors import ConfigError, InvalidInput
+from tests.api.raw_http import CHAT, Answer, Server, ask, scripted
+
+PATH = "/v1/chat/completions"
+
+
+def settings(home: Path, **fields: Any) -> Settings:
+    return Settings(home=home, cache_dir=home / "models", **fields)
+
+
+def key(home: Path, name: str, **fields: Any) -> str:
+    return KeyFile(home).add(ApiKey(name=name, hash="", **fields))
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+async def answered(server: Server, secret: str) -> Answer:
+    asking = asyncio.create_task(ask(server, "POST", PATH, CHAT, **bearer(secret)))
+    done, _ = await asyncio.wait(
+        [asking, got := asyncio.create_task(server.sessions.admitted.get())], return_when=asyncio.FIRST_COMPLETED
+    )
+    if got in done:
+        got.result().answer("fine")
+    got.cancel()
+    return await asking
+
+
+async def test_a_key_is_needed_once_there_is_one_and_no_longer_when_it_is_taken_away(tmp_path: Path) -> None:
+    async with scripted(settings(tmp_path)) as server:
+        assert (await ask(server, "GET", "/v1/models")).status == 200
+        alice = key(tmp_path, "alice")
+        assert (await ask(server, "GET", "/v1/models")).error["code"] == "invalid_api_key"
+        assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
+        key(tmp_path, "bob")
+        KeyFile(tmp_path).remove("alice")
+        assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 401
+        assert (await ask(server, "GET", "/ready")).status == 200
+
+
+async def test_the_key_of_the_environment_goes_on_beside_others(tmp_path: Path) -> None:
+    alice = key(tmp_path, "alice")
+    async with scripted(settings(tmp_path, api_key="only")) as server:
+        for secret in (alice, "only"):
+            assert (await ask(server, "GET", "/v1/models", **bearer(secret))).status == 200
+        assert (await ask(server, "GET", "/v1/models", **bearer("other"))).status == 401
+
+
+async def test_a_key_uses_only_its_models(tmp_path: Path) -> None:
+    alice = key(tmp_path, "alice", models=("n",))
+    async with scripted(settings(tmp_path)) as server:
+        refused = await ask(server, "POST", PATH, CHAT, **bearer(alice))
+        assert (refused.status, refused.error["code"]) == (403, "model_not_allowed")
+        assert server.sessions.requests == []
+
+
+async def test_what_is_too_much_for_a_key_is_refused_with_a_time(tmp_path: Path) -> None:
+    alice, bob = key(tmp_path, "alice", concurrent_requests=1), key(tmp_path, "bob")
+    async with scripted(settings(tmp_path)) as server:
+        first = asyncio.create_task(ask(server, "POST", PATH, CHAT, **bearer(alice)))
+        script = await server.sessions.admitted.get()
+        refused = await ask(server, "POST", PATH, CHAT, **bearer(alice))
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert (await answered(server, bob)).status == 200
+        script.answer("fine")
+        assert (await first).status == 200
+        assert (await answered(server, alice)).status == 200
+
+
+def test_a_minute_s_requests_come_back_evenly() -> None:
+    now = 0.0
+    limits = KeyLimits(lambda: now)
+    alice = ApiKey(name="alice", hash="", requests_per_minute=2)
+
+    def asks() -> str | None:
+        try:
+            with limits.asking(alice):
+                return None
+        except Refused as refused:
+            return refused.headers["retry-after"]
+
+    assert [asks(), asks(), asks()] == [None, None, "30"]
+    now = 30.0
+    assert [asks(), asks()] == [None, "30"]
+    now = 600.0
+    assert [asks(), asks(), asks()] == [None, None, "30"]
+
+
+async def test_what_a_key_used_is_on_disk_when_the_server_has_ended(tmp_path: Path) -> None:
+    alice = key(tmp_path, "alice", background=True)
+    async with scripted(settings(tmp_path)) as server:
+        for _ in range(2):
+            assert (await answered(server, alice)).status == 200
+        assert [(each.account, each.background) for each in server.sessions.requests] == [("alice", True)] * 2
+    [used] = UsageFile(tmp_path).since("2000-01-01")
+    assert (used.key, used.model, used.requests, used.prompt, used.cached, used.completion) == (
+        "alice",
+        "m",
+        2,
+        14,
+        6,
+        4,
+    )
+
+
+def test_usage_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    usage = UsageFile(tmp_path)
+    usage.count("alice", "m", requests=1)
+    usage.flush()
+    with closing(sqlite3.connect(usage.path)) as connection:
+        connection.execute("ALTER TABLE usage RENAME TO other")
+        usage.count("alice", "m", requests=2)
+        usage.path.chmod(0o400)
+        connection.execute("ALTER TABLE other RENAME TO usage")
+    usage.path.chmod(0o600)
+    usage.flush()
+    assert [each.requests for each in usage.since("2000-01-01")] == [3]
+
+
+async def test_a_client_sees_no_files_of_another(tmp_path: Path) -> None:
+    alice, bob = bearer(key(tmp_path, "alice")), bearer(key(tmp_path, "bob"))
+    form = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    form += b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n{}\r\n--x--\r\n'
+    async with scripted(settings(tmp_path)) as server:
+        file = json.loads((await ask(server, "POST", "/v1/files", form, **alice)).body)
+        assert (await ask(server, "GET", f"/v1/files/{file['id']}/content", **alice)).body == b"{}"
+        for path in (f"/v1/files/{file['id']}", f"/v1/files/{file['id']}/content"):
+            assert (await ask(server, "GET", path, **bob)).status == 404
+        assert json.loads((await ask(server, "GET", "/v1/files", **bob)).body)["data"] == []
+        body = {"input_file_id": file["id"], "endpoint": PATH, "completion_window": "24h"}
+        assert (await ask(server, "POST", "/v1/batches", body, **bob)).error["param"] == "input_file_id"
+
+
+async def test_a_batch_uses_only_the_models_of_its_key(tmp_path: Path) -> None:
+    alice = bearer(key(tmp_path, "alice", models=("n",)))
+    line = json.dumps({"custom_id": "1", "url": PATH, "body": CHAT}).encode()
+    form = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    form += b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n' + line + b"\r\n--x--\r\n"
+    async with scripted(settings(tmp_path)) as server:
+        file = json.loads((await ask(server, "POST", "/v1/files", form, **alice)).body)
+        body = {"input_file_id": file["id"], "endpoint": PATH, "completion_window": "24h"}
+        batch = json.loads((await ask(server, "POST", "/v1/batches", body, **alice)).body)
+        while batch["status"] != "completed":
+            batch = json.loads((await ask(server, "GET", f"/v1/batches/{batch['id']}", **alice)).body)
+        errors = (await ask(server, "GET", f"/v1/files/{batch['error_file_id']}/content", **alice)).body
+        assert json.loads(errors)["response"]["body"]["error"]["code"] == "model_not_allowed"
+        assert server.sessions.requests == []
+
+
+async def test_a_server_is_ready_when_it_lets_requests_in(tmp_path: Path) -> None:
+    opening = Opening(5)
+    async with scripted(settings(tmp_path), opening=opening) as server:
+        waiting = await ask(server, "GET", "/ready")
+        assert (waiting.status, json.loads(waiting.body)) == (503, {"status": "loading"})
+        assert (await ask(server, "GET", "/health")).status == 200
+        opening.open()
+        assert (await ask(server, "GET", "/ready")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[alice]\nhash = 3\n", "[alice]"),
+        ("[alice]\nhash = 'abc'\n", "SHA-256"),
+        ("[alice", "not valid TOML"),
+        ("alice = 1\n", "[alice]"),
+        (f"[alice]\nhash = '{'0' * 64}'\nrequests_per_minute = 0\n", "requests_per_minute"),
+        (f"[alice]\nhash = '{'0' * 64}'\nmodel = 'x'\n", "model"),
+    ],
+)
+async def test_a_broken_file_of_keys_is_told_and_lets_nobody_in(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told.replace("[", r"\[")):
+        KeyFile(tmp_path).keys()
+    path.unlink()
+    alice = key(tmp_path, "alice")
+    async with scripted(settings(tmp_path)) as server:
+        path.write_text(text)
+        assert (await ask(server, "GET", "/v1/models")).status == 401
+        assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
+
+
+def test_a_key_is_kept_as_its_hash_for_its_owner_only(tmp_path: Path) -> None:
+    secret = key(tmp_path, "alice")
+    path = tmp_path / "keys.toml"
+    assert secret not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    for name in ("alice", "", "a b", "../x"):
+        with pytest.raises(InvalidInput):
+            key(tmp_path, name)
