@@ -28,11 +28,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.figures": ("tests/test_figures.py",),
     "squish.names": ("tests/test_names.py",),
     "squish.config.durations": ("tests/config/test_durations.py",),
-    "squish.download.part_file": ("tests/download/test_client.py",),
+    "squish.models.store": ("tests/models/test_store.py", "tests/models/test_move.py"),
+    "squish.download.part_file": ("tests/download/test_part_file.py",),
+    "squish.download.remote_file": ("tests/download/test_remote_file.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not measured and not near"),
     "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_choices.py"),
+    "squish.worker.markers": ("tests/worker/test_output.py",),
     "squish.worker.sampling": ("tests/worker/test_sampling.py",),
-    "squish.worker.prefix": ("tests/worker/test_prefix.py",),
+    "squish.worker.prefix": ("tests/worker/test_prefix.py", "tests/worker/test_disk.py"),
+    "squish.worker.disk": ("tests/worker/test_disk.py",),
+    "squish.worker.cache_file": ("tests/worker/test_disk.py",),
+    "squish.worker.saving": ("tests/worker/test_saving.py", "-k", "step or hangs"),
 }
 
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from squish.errors import InvalidName
 from squish.models.store import directory_name
-from squish.names import LocalPath, ModelRef, RepoName, ShortName, parse
+from squish.names import LocalPath, ModelRef, RepoName, ShortName, file_tag, parse, without_latest
 from squish.pull.sources import local_id
 
 words = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-][A-Za-z0-9]){0,10}", fullmatch=True).filter(
@@ -69,6 +69,17 @@ def test_any_text_is_a_reference_or_an_invalid_name(text: str) -> None:
         ("org/repo/model.gguf", LocalPath(Path("org/repo/model.gguf"))),
         ("model.gguf", LocalPath(Path("model.gguf"))),
         ("./dir", LocalPath(Path("dir"))),
+        ("../dir", LocalPath(Path("../dir"))),
+        ("/dir", LocalPath(Path("/dir"))),
+        ("~/dir", LocalPath(Path("~/dir"))),
+        (".", LocalPath(Path())),
+        ("..", LocalPath(Path(".."))),
+        ("https://huggingface.co//org/repo/", RepoName("org", "repo")),
+        ("https://huggingface.co/org/repo/tree/v2", RepoName("org", "repo", None, "v2")),
+        ("hf.co/org/repo/blob/main/a/b/c.gguf", RepoName("org", "repo", "a-b-c")),
+        ("a" * 200, ShortName("a" * 200)),
+        ("a/" + "b" * 198, RepoName("a", "b" * 198)),
+        ("hf.co/a/" + "b" * 1992, RepoName("a", "b" * 1992)),
     ],
 )
 def test_what_names_mean(text: str, ref: ModelRef) -> None:
@@ -78,11 +89,35 @@ def test_what_names_mean(text: str, ref: ModelRef) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "a b", "a..b", "a--b", "org/", "/".join("abc"), "a:b:c", "org/re po", "-x", "a" * 300, "a\x1b[2J",
      "https://huggingface.co/datasets/org/x", "https://huggingface.co/", "https://example.org/org/repo",
-     "https://huggingface.co/org/repo/blob/refs%2Fpr%2F1/m.gguf"],
+     "https://huggingface.co/org/repo/blob/refs%2Fpr%2F1/m.gguf", "a" * 201, "a/" + "b" * 199, "hf.co/a/" + "b" * 1993],
 )  # fmt: skip
 def test_what_is_no_name(text: str) -> None:
     with pytest.raises(InvalidName):
         parse(text)
+
+
+@pytest.mark.parametrize("path", ["./dir", "../dir", "/dir", "~/dir", ".", ".."])
+def test_a_path_is_written_as_short_as_it_can_be(path: str) -> None:
+    assert str(LocalPath(Path(path))) == path
+
+
+def test_the_tag_latest_is_none_and_no_other_is() -> None:
+    assert without_latest(ShortName("a", "latest")) == ShortName("a")
+    assert without_latest(RepoName("a", "b", "latest", "v2")) == RepoName("a", "b", None, "v2")
+    assert without_latest(ShortName("a", "8b")) == ShortName("a", "8b")
+
+
+@pytest.mark.parametrize(
+    ("path", "tag"), [("a b/c.gguf", "a-b-c"), ("__a--b..c_.GGUF.gguf", "a-b.c"), (".gguf", None), ("?", None)]
+)
+def test_the_tag_of_a_file_is_its_path_as_a_word(path: str, tag: str | None) -> None:
+    assert file_tag(path) == tag
+
+
+def test_an_invalid_name_says_which_field_it_stands_in() -> None:
+    with pytest.raises(InvalidName) as caught:
+        parse("a b")
+    assert caught.value.param == "model"
 
 
 @given(st.one_of(short_names, repo_names), st.one_of(short_names, repo_names))

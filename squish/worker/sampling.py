@@ -126,8 +126,8 @@ def _mlx_sampler(params: SamplingParams, source: np.random.SeedSequence, drawn: 
             logprobs = apply_top_p(logprobs, params.top_p)
         if params.min_p > 0:
             logprobs = apply_min_p(logprobs, params.min_p)
-        if params.top_k > 0:
-            logprobs = apply_top_k(logprobs, min(params.top_k, logprobs.shape[-1] - 1))
+        if 0 < params.top_k < logprobs.shape[-1]:
+            logprobs = apply_top_k(logprobs, params.top_k)
         return mx.random.categorical(logprobs * (1 / params.temperature), key=key)
 
     return sample
