@@ -37,6 +37,7 @@ _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 # always; `make test-long` tries ten times as many.
 settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("default"), max_examples=1000)
+settings.register_profile("short", settings.get_profile("default"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -32,7 +32,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.download.part_file": ("tests/download/test_part_file.py",),
     "squish.download.remote_file": ("tests/download/test_remote_file.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not measured and not near"),
-    "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_choices.py"),
+    "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_tools.py"),
     "squish.worker.markers": ("tests/worker/test_output.py",),
     "squish.worker.sampling": ("tests/worker/test_sampling.py",),
     "squish.worker.prefix": ("tests/worker/test_prefix.py", "tests/worker/test_disk.py"),
@@ -213,6 +213,7 @@ def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants")
     parser.add_argument("modules", nargs="*", choices=[[], *MODULES], help="all, if none is named")
+    os.environ.setdefault("HYPOTHESIS_PROFILE", "short")
     chosen = parser.parse_args().modules or list(MODULES)
     everything = killed = 0
     for name in chosen:
