@@ -1,8 +1,8 @@
 """`make mutants`: whether the tests of pure modules notice when the code is changed in one place.
 
 Each mutant is one changed operator, number, text or condition in a function. It is put into the running functions of a
-forked process, in which the module's own tests run; a test that fails, or an endless loop, has killed it. What only
-runs when a module is imported, annotations and the words of errors are left alone.
+forked process, in which those of the module's own tests run that come through this function; a test that fails, or an
+endless loop, has killed it. What only runs on import, annotations and the words of errors are left alone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import argparse
 import ast
 import importlib
 import inspect
+import json
 import os
 import resource
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -35,7 +38,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_tools.py"),
     "squish.worker.markers": ("tests/worker/test_output.py",),
     "squish.worker.sampling": ("tests/worker/test_sampling.py",),
-    "squish.worker.prefix": ("tests/worker/test_prefix.py", "tests/worker/test_disk.py"),
+    "squish.worker.prefix": ("tests/worker/test_prefix.py", "tests/worker/test_disk.py", "tests/worker/test_saving.py"),
     "squish.worker.disk": ("tests/worker/test_disk.py",),
     "squish.worker.cache_file": ("tests/worker/test_disk.py",),
     "squish.worker.saving": ("tests/worker/test_saving.py", "-k", "step or hangs"),
@@ -166,6 +169,45 @@ def running(module: ModuleType) -> dict[str, FunctionType]:
     return found
 
 
+class Recorder:
+    """A plugin of pytest that writes down which functions of a file each test comes through, in any of its threads."""
+
+    def __init__(self, file: str, found: Path) -> None:
+        self._file = file
+        self._found = found
+        self._by_test: dict[str, list[str]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        names: set[str] = set()
+
+        def called(frame: FrameType, event: str, _: object) -> None:
+            if event == "call" and frame.f_code.co_filename == self._file:
+                names.add(frame.f_code.co_qualname)
+
+        threading.setprofile(called)
+        sys.setprofile(called)
+        done = yield
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+        self._by_test[item.nodeid] = sorted(names)
+        return done
+
+    def pytest_sessionfinish(self) -> None:
+        self._found.write_text(json.dumps(self._by_test))
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A plugin of pytest that leaves of the tests those of these names, those with many examples at the end."""
+
+    tests: frozenset[str]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if item.nodeid in self.tests]
+        items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+
+
 def survives(
     codes: dict[str, CodeType], functions: dict[str, FunctionType], run: Callable[[], int], seconds: int
 ) -> bool:
@@ -174,9 +216,8 @@ def survives(
     if child:
         return os.waitpid(child, 0)[1] == 0
     resource.setrlimit(resource.RLIMIT_CPU, (used(resource.RUSAGE_SELF) + seconds, resource.RLIM_INFINITY))
-    for name, function in functions.items():
-        if name in codes and codes[name].co_freevars == function.__code__.co_freevars:
-            function.__code__ = codes[name]
+    for name, code in codes.items():
+        functions[name].__code__ = code
     os._exit(run())
 
 
@@ -189,25 +230,39 @@ def used(by: int) -> int:
 def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     """How many mutants a module has, and the survivors. Raises SystemExit where its tests fail without any."""
     module = importlib.import_module(name)
-    path = Path(inspect.getfile(module)).relative_to(Path.cwd())
+    file = inspect.getfile(module)
+    path = Path(file).relative_to(Path.cwd())
 
-    def run(*options: str) -> int:
+    def run(*plugins: object, options: tuple[str, ...] = ()) -> int:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            return int(pytest.main([*_ALONE, *options, *tests]))
+            return int(pytest.main([*_ALONE, *options, *tests], plugins=plugins))
 
     # Tests are imported here and run in forks only: threads of MLX, which the first array starts, do not survive one.
-    run("--collect-only")
+    run(options=("--collect-only",))
     functions, before = running(module), used(resource.RUSAGE_CHILDREN)
-    if not survives({}, functions, run, seconds=600):
-        sys.exit(f"The tests of {name} fail before anything is changed: {' '.join(tests)}")
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, "found")
+        if not survives({}, functions, lambda: run(Recorder(file, found)), seconds=600):
+            sys.exit(f"The tests of {name} fail before anything is changed: {' '.join(tests)}")
+        by_test: dict[str, list[str]] = json.loads(found.read_text())
     seconds = 10 + 10 * (used(resource.RUSAGE_CHILDREN) - before)
-    found = list(mutants(path.read_text(encoding="utf-8"), str(path)))
+    changes = list(mutants(path.read_text(encoding="utf-8"), str(path)))
     survivors = []
-    for mutant in found:
-        if survives(mutant.codes, functions, run, seconds):
+    for mutant in changes:
+        codes = {
+            name: code
+            for name, code in mutant.codes.items()
+            if name in functions and code != functions[name].__code__ and _fits(code, functions[name])
+        }
+        only = Only(frozenset(test for test, names in by_test.items() if not codes.keys().isdisjoint(names)))
+        if not only.tests or survives(codes, functions, lambda only=only: run(only), seconds):
             survivors.append(f"{path}:{mutant.line}: {mutant.change}")
             print(f"  {survivors[-1]}", flush=True)
-    return len(found), survivors
+    return len(changes), survivors
+
+
+def _fits(code: CodeType, function: FunctionType) -> bool:
+    return code.co_freevars == function.__code__.co_freevars
 
 
 def main() -> None:

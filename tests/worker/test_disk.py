@@ -18,7 +18,7 @@ from squish.worker.cache_file import joined, lay_out, part
 from squish.worker.disk import DiskTier, Stored
 from squish.worker.prefix import PrefixCache
 from squish.worker.saving import PIECE
-from tests.worker.test_prefix import filled, tokens
+from tests.worker.test_prefix import BYTES_A_TOKEN, filled, tokens
 
 BUDGET = 1 << 20
 
@@ -67,7 +67,7 @@ def test_a_new_process_finds_what_the_last_one_saved(tmp_path: Path) -> None:
     length, caches = second.take(tokens(280))
     assert length == 256
     assert mx.array_equal(keys_of(caches)[0, 0, :, 0], mx.arange(256))
-    assert second.nbytes > 0
+    assert second.nbytes == 256 * BYTES_A_TOKEN
 
 
 def test_memory_that_is_needed_sends_an_entry_back_to_its_file(tmp_path: Path) -> None:
@@ -80,16 +80,51 @@ def test_memory_that_is_needed_sends_an_entry_back_to_its_file(tmp_path: Path) -
 
 
 def test_a_conversation_that_grows_writes_each_token_once(tmp_path: Path) -> None:
-    known, a_token = prefix_cache(tmp_path), 2 * 2 * 4 * 4
+    known = prefix_cache(tmp_path)
     for length in (300, 330, 340, 400, 1000):
         known.put(tokens(length), filled(length))
         known.save(60)
-    assert sorted(size // a_token for size in sizes(tmp_path)) == [64, 64, 256, 576]
+    assert sorted(size // BYTES_A_TOKEN for size in sizes(tmp_path)) == [64, 64, 256, 576]
     after = prefix_cache(tmp_path)
     assert len(after) == 1, "files that go on from each other are one row"
     length, caches = after.take(tokens(1000))
     assert length == 960
     assert mx.array_equal(keys_of(caches)[0, 0, :, 0], mx.arange(960))
+
+
+def test_what_is_computed_as_fast_as_it_is_read_is_not_written(tmp_path: Path) -> None:
+    for length, files in ((10, 0), (255, 0), (256, 1)):
+        known = prefix_cache(tmp_path)
+        known.put(tokens(length), filled(length))
+        known.save(60)
+        assert len(list(tmp_path.iterdir())) == files
+
+
+def test_something_is_unsaved_until_its_file_is_known(tmp_path: Path) -> None:
+    known = prefix_cache(tmp_path)
+    for start in (0, 1000):
+        known.put(tokens(300, start), filled(300))
+    known.tend(busy=False)
+    assert known.unsaved
+    known.save(60)
+    assert not known.unsaved
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_computed_again_is_not_written_again(tmp_path: Path) -> None:
+    known = prefix_cache(tmp_path)
+    known.put(tokens(256), filled(256))
+    known.save(60)
+    before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    known.put(tokens(320), filled(320))
+    known.shrink(0)
+    assert len(known) == 0
+    assert known.wants(tokens(256))
+    known.put(tokens(256), filled(256))
+    known.save(60)
+    assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    known.shrink(0)
+    assert known.take(tokens(300))[0] == 256
 
 
 def test_two_answers_to_one_prompt_share_its_file(tmp_path: Path) -> None:

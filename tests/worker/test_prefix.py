@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, RotatingKVCache
 
 from squish.system.host import Pressure
 from squish.worker.prefix import BLOCK, PrefixCache
@@ -154,3 +154,85 @@ def test_memory_that_others_need_is_given_back_the_least_recently_used_first() -
     pressure = "critical"
     known.fit()
     assert known.nbytes == 0
+
+
+def test_what_is_wanted_is_long_enough_and_new() -> None:
+    known = prefix_cache()
+    assert [known.wants(tokens(length)) for length in (0, 63, 64, 127)] == [False, False, True, True]
+    known.put(tokens(127), filled(127))
+    assert [known.wants(tokens(length)) for length in (64, 127, 128)] == [False, False, True]
+    assert known.wants([*tokens(63), 9])
+    recurrent = PrefixCache(1 << 30, [ArraysCache(2)])
+    recurrent.put(tokens(128), filled(128))
+    assert [recurrent.wants(tokens(length)) for length in (64, 100, 128, 192)] == [True, False, False, True]
+    exact = exact_cache()
+    assert [exact.wants(tokens(length)) for length in (0, 1, 2)] == [False, False, True]
+
+
+def test_what_fills_the_budget_is_kept_and_leaving_as_much_lets_nothing_go() -> None:
+    known = prefix_cache(budget_tokens=384)
+    known.put(tokens(384), filled(384))
+    assert known.nbytes == known.budget
+    known = prefix_cache()
+    for start in (0, 1000):
+        known.put(tokens(128, start), filled(128))
+    known.shrink(known.nbytes)
+    assert len(known) == 2
+    known.shrink(known.nbytes - 1)
+    assert len(known) == 1
+    assert known.take(tokens(129)) == (0, None), "the one that was put in first is gone"
+
+
+def test_without_a_disk_nothing_waits_for_it() -> None:
+    known = prefix_cache()
+    known.put(tokens(300), filled(300))
+    assert not known.unsaved
+    known.tend(busy=True)
+    known.save(0)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_rows_that_part_within_a_block_the_one_that_agrees_longer_serves(turned: bool) -> None:
+    rows = [tokens(100), [*tokens(80), *tokens(20, start=500)]]
+    known = exact_cache()
+    for row in reversed(rows) if turned else rows:
+        known.put(row, filled(100))
+    assert known.take([*rows[1][:91], 7, 7])[0] == 91
+    assert known.take([*rows[0][:91], 7, 7])[0] == 91
+    assert known.take([*tokens(80), 7, 7])[0] == 80
+    assert known.take([*tokens(70), 7, 7])[0] == 70
+
+
+def test_layers_of_several_caches_are_cut_in_all_of_them() -> None:
+    known = PrefixCache(1 << 30, [CacheList(KVCache(), QuantizedKVCache())])
+    assert known.trimmable
+    known.put(tokens(200), [CacheList(*filled(200), *filled(200))])
+    length, caches = known.take(tokens(150))
+    assert length == 128
+    assert caches
+    assert [part.offset for part in caches[0].caches] == [128, 128]
+    assert not PrefixCache(1 << 30, [CacheList(KVCache(), ArraysCache(1))]).trimmable
+
+
+def test_what_two_rows_share_is_served_by_the_one_that_is_left() -> None:
+    known = prefix_cache()
+    rows = [[*tokens(192), *tokens(64, start)] for start in (1000, 2000, 3000)]
+    for row in rows:
+        known.put(row, filled(256))
+    for left in (2, 1):
+        known.shrink(left * 256 * BYTES_A_TOKEN)
+        assert (len(known), known.nbytes) == (left, left * 256 * BYTES_A_TOKEN)
+        assert known.take([*tokens(192), 7])[0] == 192
+    assert known.take([*rows[2], 7])[0] == 256
+    known.shrink(0)
+    assert known.take([*rows[2], 7]) == (0, None)
+    assert not known._root.children
+
+
+def test_a_hit_saves_a_row_from_being_the_next_to_go() -> None:
+    known = prefix_cache()
+    for start in (0, 1000):
+        known.put(tokens(128, start), filled(128))
+    assert known.take(tokens(129))[0] == 128
+    known.shrink(128 * BYTES_A_TOKEN)
+    assert known.take(tokens(129))[0] == 128
