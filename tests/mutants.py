@@ -31,7 +31,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.figures": ("tests/test_figures.py",),
     "squish.names": ("tests/test_names.py",),
     "squish.config.durations": ("tests/config/test_durations.py",),
-    "squish.models.store": ("tests/models/test_store.py", "tests/models/test_move.py"),
+    "squish.models.store": (
+        *("tests/models/test_store_rules.py", "tests/models/test_store.py", "tests/models/test_move.py"),
+        *("-k", "not kill and not processes and not readers and not another_process"),
+    ),
     "squish.download.part_file": ("tests/download/test_part_file.py",),
     "squish.download.remote_file": ("tests/download/test_remote_file.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not measured and not near"),
