@@ -57,8 +57,8 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 
-# A process runs pytest twice, and finds its plugins imported the second time.
-_ALONE = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+# A process runs pytest for one module after another, and finds its plugins imported from the second time on.
+_ALONE = ("-s", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,56 +172,84 @@ def running(module: ModuleType) -> dict[str, FunctionType]:
     return found
 
 
-class Recorder:
-    """A plugin of pytest that writes down which functions of a file each test comes through, in any of its threads."""
+class Examiner:
+    """A plugin of pytest that runs what was collected in forks: once as it is, and with each mutant what comes near it.
 
-    def __init__(self, file: str, found: Path) -> None:
-        self._file = file
-        self._found = found
-        self._by_test: dict[str, list[str]] = {}
+    Tests are imported before the forks and run in them only: threads of MLX, which the first array starts, do not
+    survive one. survivors: a line for each mutant that no test noticed, reported as they are found.
+    """
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        names: set[str] = set()
+    def __init__(self, module: ModuleType, report: Callable[[str], None]) -> None:
+        self.total = 0
+        self.survivors: list[str] = []
+        self.fails = False  # before anything is changed
+        self._file = inspect.getfile(module)
+        self._functions = running(module)
+        self._report = report
 
-        def called(frame: FrameType, event: str, _: object) -> None:
-            if event == "call" and frame.f_code.co_filename == self._file:
-                names.add(frame.f_code.co_qualname)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            found, before = Path(folder, "found"), used(resource.RUSAGE_CHILDREN)
+            self.fails = not succeeds(lambda: self._record(session, found), seconds=600)
+            by_test: dict[str, list[str]] = {} if self.fails else json.loads(found.read_text())
+        seconds = 10 + 10 * (used(resource.RUSAGE_CHILDREN) - before)
+        path = Path(self._file).relative_to(Path.cwd())
+        for mutant in [] if self.fails else mutants(path.read_text(encoding="utf-8"), str(path)):
+            self.total += 1
+            codes = dict(self._changed(mutant))
+            items = [item for item in session.items if not codes.keys().isdisjoint(by_test[item.nodeid])]
+            items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+            if succeeds(lambda items=items, codes=codes: self._passes(session, items, codes), seconds):
+                self.survivors.append(f"{path}:{mutant.line}: {mutant.change}")
+                self._report(f"  {self.survivors[-1]}")
+        return True
 
-        threading.setprofile(called)
-        sys.setprofile(called)
-        done = yield
-        sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
-        self._by_test[item.nodeid] = sorted(names)
-        return done
+    def _changed(self, mutant: Mutant) -> Iterator[tuple[str, CodeType]]:
+        for name, code in mutant.codes.items():
+            now = self._functions[name].__code__ if name in self._functions else None
+            if now is not None and code != now and code.co_freevars == now.co_freevars:
+                yield name, code
 
-    def pytest_sessionfinish(self) -> None:
-        self._found.write_text(json.dumps(self._by_test))
+    def _passes(self, session: pytest.Session, items: list[pytest.Item], codes: dict[str, CodeType]) -> bool:
+        """Whether these tests notice nothing of these codes."""
+        for name, code in codes.items():
+            self._functions[name].__code__ = code
+        return all(_runs(session, item) for item in items)
+
+    def _record(self, session: pytest.Session, found: Path) -> bool:
+        """Run all tests, and write down which functions each comes through, in any of its threads."""
+        by_test = {}
+        for item in session.items:
+            names: set[str] = set()
+
+            def called(frame: FrameType, event: str, _: object, names: set[str] = names) -> None:
+                if event == "call" and frame.f_code.co_filename == self._file:
+                    names.add(frame.f_code.co_qualname)
+
+            threading.setprofile(called)
+            sys.setprofile(called)
+            passed = _runs(session, item)
+            sys.setprofile(None)
+            if not passed:
+                return False
+            by_test[item.nodeid] = sorted(names)
+        found.write_text(json.dumps(by_test))
+        return True
 
 
-@dataclass(frozen=True, slots=True)
-class Only:
-    """A plugin of pytest that leaves of the tests those of these names, those with many examples at the end."""
-
-    tests: frozenset[str]
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if item.nodeid in self.tests]
-        items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+def _runs(session: pytest.Session, item: pytest.Item) -> bool:
+    session.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    return not session.testsfailed
 
 
-def survives(
-    codes: dict[str, CodeType], functions: dict[str, FunctionType], run: Callable[[], int], seconds: int
-) -> bool:
-    """Whether no test fails in a process that runs these codes. seconds: of CPU, after which it is an endless loop."""
+def succeeds(run: Callable[[], bool], seconds: int) -> bool:
+    """Whether `run` says so in a process of its own. seconds: of CPU, after which it is an endless loop."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
     resource.setrlimit(resource.RLIMIT_CPU, (used(resource.RUSAGE_SELF) + seconds, resource.RLIM_INFINITY))
-    for name, code in codes.items():
-        functions[name].__code__ = code
-    os._exit(run())
+    os._exit(0 if run() else 1)
 
 
 def used(by: int) -> int:
@@ -232,40 +260,14 @@ def used(by: int) -> int:
 
 def examine(name: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     """How many mutants a module has, and the survivors. Raises SystemExit where its tests fail without any."""
-    module = importlib.import_module(name)
-    file = inspect.getfile(module)
-    path = Path(file).relative_to(Path.cwd())
-
-    def run(*plugins: object, options: tuple[str, ...] = ()) -> int:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            return int(pytest.main([*_ALONE, *options, *tests], plugins=plugins))
-
-    # Tests are imported here and run in forks only: threads of MLX, which the first array starts, do not survive one.
-    run(options=("--collect-only",))
-    functions, before = running(module), used(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder, "found")
-        if not survives({}, functions, lambda: run(Recorder(file, found)), seconds=600):
-            sys.exit(f"The tests of {name} fail before anything is changed: {' '.join(tests)}")
-        by_test: dict[str, list[str]] = json.loads(found.read_text())
-    seconds = 10 + 10 * (used(resource.RUSAGE_CHILDREN) - before)
-    changes = list(mutants(path.read_text(encoding="utf-8"), str(path)))
-    survivors = []
-    for mutant in changes:
-        codes = {
-            name: code
-            for name, code in mutant.codes.items()
-            if name in functions and code != functions[name].__code__ and _fits(code, functions[name])
-        }
-        only = Only(frozenset(test for test, names in by_test.items() if not codes.keys().isdisjoint(names)))
-        if not only.tests or survives(codes, functions, lambda only=only: run(only), seconds):
-            survivors.append(f"{path}:{mutant.line}: {mutant.change}")
-            print(f"  {survivors[-1]}", flush=True)
-    return len(changes), survivors
-
-
-def _fits(code: CodeType, function: FunctionType) -> bool:
-    return code.co_freevars == function.__code__.co_freevars
+    said = sys.stdout
+    examiner = Examiner(importlib.import_module(name), lambda line: print(line, file=said, flush=True))
+    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+        with redirect_stdout(nowhere), redirect_stderr(nowhere):
+            pytest.main([*_ALONE, f"--basetemp={folder}/tests", *tests], plugins=[examiner])
+    if examiner.fails or not examiner.total:
+        sys.exit(f"The tests of {name} fail before anything is changed: {' '.join(tests)}")
+    return examiner.total, examiner.survivors
 
 
 def main() -> None:
