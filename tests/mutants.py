@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -191,7 +192,7 @@ class Examiner:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             found, before = Path(folder, "found"), used(resource.RUSAGE_CHILDREN)
-            self.fails = not succeeds(lambda: self._record(session, found), seconds=600)
+            self.fails = not succeeds(partial(self._record, session, found), seconds=600)
             by_test: dict[str, list[str]] = {} if self.fails else json.loads(found.read_text())
         seconds = 10 + 10 * (used(resource.RUSAGE_CHILDREN) - before)
         path = Path(self._file).relative_to(Path.cwd())
@@ -200,7 +201,7 @@ class Examiner:
             codes = dict(self._changed(mutant))
             items = [item for item in session.items if not codes.keys().isdisjoint(by_test[item.nodeid])]
             items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
-            if succeeds(lambda items=items, codes=codes: self._passes(session, items, codes), seconds):
+            if succeeds(partial(self._passes, session, items, codes), seconds):
                 self.survivors.append(f"{path}:{mutant.line}: {mutant.change}")
                 self._report(f"  {self.survivors[-1]}")
         return True
