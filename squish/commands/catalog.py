@@ -124,8 +124,7 @@ async def _check(entries: list[CatalogEntry], settings: Settings) -> dict[str, t
 def _matching(query: str) -> list[CatalogEntry]:
     from squish.models import catalog
 
-    words = query.lower().split()
-    return [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
+    return catalog.matching(query)
 
 
 def _row(entry: CatalogEntry) -> tuple[str, ...]:

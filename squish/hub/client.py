@@ -91,7 +91,8 @@ class Hub:
     def _search(self, request: HubRequest, text: str, kind: Kind, limit: int) -> tuple[HubModel, ...]:
         from huggingface_hub.errors import HfHubHTTPError
 
-        tags = [kind] if kind != "safetensors" else ["safetensors", "text-generation"]
+        of_kind = {"safetensors": "text-generation", "embedding": "sentence-transformers"}
+        tags = ["safetensors", of_kind[kind]] if kind in of_kind else [kind]
         try:
             found = self._api().list_models(
                 search=text or None, filter=tags, sort="downloads", limit=limit, expand=[*_EXPANDED]

@@ -20,7 +20,7 @@ from squish.text import clean
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
 
-Kind = Literal["mlx", "safetensors", "gguf"]
+Kind = Literal["mlx", "safetensors", "gguf", "embedding"]
 
 _LARGEST = 2**53
 

@@ -1,6 +1,7 @@
 """The use case of finding a model: the catalog, what is installed, and what the Hub has that can be run here.
 
-MLX repositories come first, then safetensors of architectures that mlx-lm runs, then GGUF files that can be imported.
+MLX repositories come first, then safetensors of architectures that mlx-lm runs, then GGUF files that can be imported,
+and where something was asked for, embedding models.
 It knows no terminal.
 """
 
@@ -78,14 +79,14 @@ async def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
     """The catalog beside what the Hub has. Raises Offline, HubUnreachable, HubError."""
     here, hub = await asyncio.to_thread(machine.read), Hub(settings)
     listed: dict[str, Found] = {}
-    kinds: tuple[Kind, ...] = ("mlx", "safetensors", "gguf")
-    for kind in kinds:
+    kinds: tuple[Kind, ...] = ("mlx", "safetensors", "gguf", "embedding")
+    for kind in kinds if wanted.query else kinds[:3]:  # the most popular of all are embedding models
         for model in await hub.search(wanted.query, kind, limit=max(50, wanted.limit)):
             if model.repo_id not in listed and _runs(model):
                 listed[model.repo_id] = _from_hub(model, wanted.context, here)
     found = [
         _with_popularity(_from_catalog(entry, wanted.context, here), listed.pop(entry.repo, None))
-        for entry in _matching(wanted.query)
+        for entry in catalog.matching(wanted.query)
     ]
     if not wanted.query:  # nothing was asked for: what is popular comes first, from every source
         rest = sorted([*found, *listed.values()], key=lambda each: -(each.downloads or 0))
@@ -102,14 +103,8 @@ def offline(wanted: SearchQuery, settings: Settings) -> list[Found]:
         for each in Store(settings.cache_dir).installed()
         if all(word in f"{each.manifest.id} {each.manifest.source}".lower() for word in words)
     }
-    rest = [each for each in _matching(wanted.query) if each.id not in installed]
+    rest = [each for each in catalog.matching(wanted.query) if each.id not in installed]
     return _chosen([*installed.values(), *(_from_catalog(each, wanted.context, here) for each in rest)], wanted)
-
-
-def _matching(query: str) -> list[CatalogEntry]:
-    """Catalog entries whose name or repository contains every word."""
-    words = query.lower().split()
-    return [each for each in catalog.entries() if all(word in f"{each.id} {each.repo}".lower() for word in words)]
 
 
 def _chosen(found: Iterable[Found], wanted: SearchQuery) -> list[Found]:
@@ -174,7 +169,8 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
     download = stored or None
     if model.kind == "gguf":
         bits, stored, download = None, int(parameters * _GGUF_BITS / 8), None
-    elif not bits and parameters and "U32" not in model.tensors:  # full precision: what pulling makes of it
+    elif not bits and parameters and "U32" not in model.tensors and model.kind != "embedding":
+        # Full precision: what pulling makes of it.
         bits, stored = _COMPRESSED_BITS, int(parameters * _COMPRESSED_BITS / 8)
     elif not bits and stored and parameters:
         bits = round(8 * stored / parameters, 1)
@@ -203,7 +199,8 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
 def _from_catalog(entry: CatalogEntry, context: int, here: fit.Machine) -> Found:
     size = int(entry.parameters * entry.bits / 8)
     author = entry.repo.partition("/")[0]
-    found = Found(entry.id, entry.repo, author, "mlx", entry.parameters, entry.bits, size, 0, None, download=size)
+    kind: Literal["mlx", "embedding"] = "embedding" if entry.kind == "embedding" else "mlx"
+    found = Found(entry.id, entry.repo, author, kind, entry.parameters, entry.bits, size, 0, None, download=size)
     found = replace(found, context_length=entry.context)
     package = entry.package
     if package and (file := packaged_file(package)):  # which a pull takes, and connects to nothing

@@ -155,6 +155,13 @@ def own_entries() -> tuple[CatalogEntry, ...]:
     return msgspec.convert(tomllib.loads(text), _Catalog).model
 
 
+def matching(query: str) -> list[CatalogEntry]:
+    """Entries whose name and repository contain every word, or the kind does; "chat" alone would be most of them."""
+    words = query.lower().split()
+    texts = {each.id: f"{each.id} {each.repo} {each.kind if each.kind != 'chat' else ''}".lower() for each in entries()}
+    return [each for each in entries() if all(word in texts[each.id] for word in words)]
+
+
 def lookup(ref: ShortName) -> CatalogEntry | None:
     """The entry of a short name, case ignored; without a tag, and with the tag `latest`, the family's default."""
     name, family = str(ref).lower(), str(without_latest(ref)).lower()

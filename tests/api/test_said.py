@@ -60,8 +60,8 @@ async def test_openai_chat(url: str, streamed: bool) -> None:
         assert (thought, call.type) == (THOUGHT, "function")
         assert call.type == "function"
         assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": CITY})
-        answered = {"role": "assistant", "tool_calls": [call.model_dump(include={"id", "type", "function"})]}
-        result = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+        answered: Any = {"role": "assistant", "tool_calls": [call.model_dump(include={"id", "type", "function"})]}
+        result: Any = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
         last = await client.chat.completions.create(messages=[*ASKED, answered, result], **given)
         assert (last.choices[0].message.content, last.choices[0].finish_reason) == (ENDING, "stop")
 

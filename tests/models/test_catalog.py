@@ -21,15 +21,18 @@ def test_every_entry_is_whole() -> None:
         assert directory_name(entry.id)
         repo = parse(entry.repo)
         assert isinstance(repo, RepoName) and str(repo) == entry.repo and repo.tag is None
-        assert 10**8 < entry.parameters < 10**12
-        assert 2 <= entry.bits <= 16
-        assert 2048 <= entry.context <= 2**20
+        writes = entry.kind != "embedding"
+        assert (10**8 if writes else 10**7) < entry.parameters < 10**12
+        assert 2 <= entry.bits <= (16 if writes else 32)
+        assert (2048 if writes else 128) <= entry.context <= 2**20
         assert entry.license
 
 
 def test_the_shape_of_a_model_is_one_that_it_can_have() -> None:
     for entry in entries():
         shape = entry.shape
+        if shape is None and entry.kind == "embedding":  # an encoder, which keeps no cache
+            continue
         assert shape is not None
         assert 4 <= shape.layers + shape.window_layers <= 100 and shape.layers > 0
         assert 1 <= shape.kv_heads <= 64 and shape.head in (64, 96, 128, 256)

@@ -73,7 +73,7 @@ def _weights(config: dict[str, Any], tokenizer: Tokenizer) -> dict[str, mx.array
     weights["model"]["norm"]["weight"] = mx.ones(_SIZE)
     head = [[0.0] * _SIZE for _ in range(_SIZE)]
     for pieces in (_ASKED, _ANSWERED):
-        ids = [tokenizer.token_to_id(piece) for piece in pieces]
+        ids: list[Any] = [tokenizer.token_to_id(piece) for piece in pieces]
         for before, after in pairwise(ids):
             head[after][before] = 10.0
     weights["lm_head"]["weight"] = mx.array(head)

@@ -43,7 +43,7 @@ def about(find: Found, state: str) -> Content:
     facts += [figures.parameters(find.parameters)] if find.parameters else ["size unknown"]
     facts += [f"{find.bits:g} bits"] if find.bits else []
     facts += [_on_disk(find)] if find.size else []
-    facts += ["gguf"] if find.kind == "gguf" else []
+    facts += {"gguf": ["gguf"], "embedding": ["embedding model"]}.get(find.kind, [])
     facts += [f"↓ {figures.amount(find.downloads)}"] if find.downloads is not None else []
     facts += [f"♥ {figures.amount(find.likes)}"] if find.likes else []
     facts += [f"updated {clean(find.updated)}"] if find.updated else []
