@@ -43,6 +43,8 @@ class Metrics:
         self._prompt = self._per_model("squish_prompt_tokens", "Prompt tokens of finished answers.")
         self._cached = self._per_model("squish_cached_prompt_tokens", "Prompt tokens that were not computed again.")
         self._completion = self._per_model("squish_completion_tokens", "Tokens of finished answers.")
+        self._guessed = self._per_model("squish_draft_tokens", "Tokens that were guessed and checked.")
+        self._accepted = self._per_model("squish_accepted_draft_tokens", "Guessed tokens that were right.")
         self._embedded = self._per_model("squish_embedding_tokens", "Tokens of texts that were turned into vectors.")
         self._failures = Counter(
             "squish_generation_failures",
@@ -102,6 +104,8 @@ class Metrics:
             self._cached.labels(model).inc(usage.cached_tokens)
             self._cache_hits.labels(model).inc(usage.cached_tokens > 0)
         self._completion.labels(model).inc(usage.completion_tokens)
+        self._guessed.labels(model).inc(event.timings.draft_tokens)
+        self._accepted.labels(model).inc(event.timings.accepted_tokens)
         if usage.completion_tokens > 1 and event.timings.decode > 0:
             self._per_token.labels(model).observe(event.timings.decode / (usage.completion_tokens - 1))
 

@@ -10,6 +10,7 @@ import asyncio
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -37,12 +38,16 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again."""
+    """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again.
+
+    guessed: tokens of answers in all rounds that were guessed, rightly, as a server reports it in `timings`.
+    """
 
     name: str
     unit: str
     values: tuple[float, ...]
     cached: int = 0
+    guessed: int = 0
 
     @property
     def median(self) -> float:
@@ -61,7 +66,7 @@ class Figure:
 class AnswerTiming:
     """One streamed answer, in seconds since it was asked for. prompt, cached, completion: tokens, from the usage.
 
-    longest_gap: between two pieces of its text.
+    longest_gap: between two pieces of its text. guessed: tokens of the completion that were guessed, rightly.
     """
 
     first: float
@@ -70,6 +75,7 @@ class AnswerTiming:
     cached: int
     completion: int
     longest_gap: float = 0.0
+    guessed: int = 0
 
     @property
     def tps(self) -> float:
@@ -91,9 +97,14 @@ class _Choice(msgspec.Struct):
     text: str | None = None
 
 
+class _Timings(msgspec.Struct):
+    draft_n_accepted: int | None = None
+
+
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = msgspec.field(default_factory=list)
     usage: _Usage | None = None
+    timings: _Timings | None = None
 
 
 class Endpoint:
@@ -134,6 +145,7 @@ class Endpoint:
         started = time.perf_counter()
         times: list[float] = []
         usage: _Usage | None = None
+        guessed = 0
         try:
             async with self._client.stream("POST", "/v1/completions", json=body) as response:
                 if response.status_code != 200:
@@ -146,6 +158,8 @@ class Endpoint:
                         if begun:
                             begun.set()
                     usage = chunk.usage if chunk and chunk.usage else usage
+                    if chunk and chunk.timings:
+                        guessed = chunk.timings.draft_n_accepted or guessed
         except httpx2.HTTPError as error:
             raise EngineError(f"{self.url} does not answer: {error or type(error).__name__}.") from error
         if usage is None or not times:
@@ -153,7 +167,7 @@ class Endpoint:
         details = usage.prompt_tokens_details
         cached = details.cached_tokens or 0 if details else 0
         gap = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-        return AnswerTiming(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens, gap)
+        return AnswerTiming(times[0], times[-1], usage.prompt_tokens, cached, usage.completion_tokens, gap, guessed)
 
 
 def _chunk(line: str) -> _Chunk | None:
@@ -173,16 +187,19 @@ class _Side:
     words_per_token: float = 1.0
     taken: dict[str, list[float]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
-    cached: dict[str, int] = field(default_factory=dict)
+    cached: Counter[str] = field(default_factory=Counter)
+    guessed: Counter[str] = field(default_factory=Counter)
 
-    def take(self, name: str, unit: str, value: float, cached: int = 0) -> None:
+    def take(self, name: str, unit: str, value: float, cached: int = 0, guessed: int = 0) -> None:
         self.taken.setdefault(name, []).append(value)
         self.units[name] = unit
-        self.cached[name] = self.cached.get(name, 0) + cached
+        self.cached[name] += cached
+        self.guessed[name] += guessed
 
     def figures(self) -> tuple[Figure, ...]:
         return tuple(
-            Figure(name, self.units[name], tuple(values), self.cached[name]) for name, values in self.taken.items()
+            Figure(name, self.units[name], tuple(values), self.cached[name], self.guessed[name])
+            for name, values in self.taken.items()
         )
 
     def prompt(self, tokens: int) -> str:
@@ -208,13 +225,19 @@ class _Side:
 
     async def decode(self, streams: int, tokens: int) -> None:
         answers = await asyncio.gather(*(self.endpoint.ask(self.prompt(16), tokens) for _ in range(streams)))
-        cached = sum(answer.cached for answer in answers)
+        cached, guessed = sum(answer.cached for answer in answers), sum(answer.guessed for answer in answers)
         if streams == 1:
-            self.take("decode, 1 stream", "tok/s", answers[0].tps, cached)
+            self.take("decode, 1 stream", "tok/s", answers[0].tps, cached, guessed)
             return
         begin, end = min(answer.first for answer in answers), max(answer.last for answer in answers)
         made = sum(answer.completion - 1 for answer in answers)
-        self.take(f"decode, {streams} streams", "tok/s", made / max(end - begin, 1e-9), cached)
+        self.take(f"decode, {streams} streams", "tok/s", made / max(end - begin, 1e-9), cached, guessed)
+
+    async def repeating(self, tokens: int) -> None:
+        """Decoding where the answer says again what the prompt says, which a server may guess."""
+        text = self.prompt(2 * tokens)
+        answer = await self.endpoint.ask(f"{text}\n{text}\n{text[: len(text) // 4]}", tokens)
+        self.take("decode, repeating its prompt", "tok/s", answer.tps, answer.cached, answer.guessed)
 
 
 async def measure(endpoints: Sequence[Endpoint], workload: Workload, report: Report) -> list[tuple[Figure, ...]]:
@@ -238,17 +261,19 @@ async def measure(endpoints: Sequence[Endpoint], workload: Workload, report: Rep
                 await side.repeated(workload.prompts[len(workload.prompts) // 2])
             for streams in workload.streams:
                 await side.decode(streams, workload.decode)
+            if 1 in workload.streams:
+                await side.repeating(workload.decode)
     return [side.figures() for side in sides]
 
 
 def rows(sides: Sequence[tuple[Figure, ...]]) -> list[tuple[str, ...]]:
-    """A table: name, and for each side median, spread and cached tokens; with two, how many times ours is better."""
+    """A table: name, for each side median, spread, cached and guessed tokens; of two, how many times better ours is."""
     table = []
     for figures in zip(*sides, strict=True):
         cells = [figures[0].name]
         for figure in figures:
             spread = f"{figure.low:.3g}–{figure.high:.3g}" if len(figure.values) > 1 else ""
-            cells += [f"{figure.median:.3g} {figure.unit}", spread, str(figure.cached or "")]
+            cells += [f"{figure.median:.3g} {figure.unit}", spread, str(figure.cached or ""), str(figure.guessed or "")]
         if len(figures) == 2:
             cells.append(f"{ratio(*figures):.2f}")
         table.append(tuple(cells))

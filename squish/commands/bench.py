@@ -152,7 +152,7 @@ def _print(endpoints: list[Endpoint], sides: list[tuple[Figure, ...]], own: tupl
 
     headers = ["MEASURED"]
     for endpoint in endpoints:
-        headers += [endpoint.model, "SPREAD", "CACHED"]
+        headers += [endpoint.model, "SPREAD", "CACHED", "GUESSED"]
     headers += ["TIMES BETTER"] if len(endpoints) == 2 else []
     blank = ("",) * (len(headers) - 2)
     table = [*rows(sides), *((each.name, f"{each.median:.4g} {each.unit}", *blank) for each in own)]
@@ -170,6 +170,7 @@ def _json(endpoint: Endpoint, figures: tuple[Figure, ...]) -> dict[str, Any]:
                 "median": round(figure.median, 4),
                 "values": [round(value, 4) for value in figure.values],
                 "cached_tokens": figure.cached,
+                "accepted_tokens": figure.guessed,
             }
             for figure in figures
         ],

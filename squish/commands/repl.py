@@ -64,6 +64,8 @@ class Answered:
         parts = [f"{usage.completion_tokens} tokens", f"TTFT {figures.seconds(timings.ttft)}"]
         if speed := timings.decode_tps(usage.completion_tokens):
             parts.insert(1, figures.speed(speed))
+        if timings.accepted_tokens:
+            parts.append(f"{timings.accepted_tokens} guessed")
         if self.finished.reason != "stop":
             reasons = {"length": "token limit reached", "cancelled": "stopped"}
             parts.append(reasons.get(self.finished.reason, self.finished.reason))
@@ -271,6 +273,8 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
             "ttft_s": round(timings.ttft, 4),
             "decode_s": round(timings.decode, 4),
             "decode_tokens_per_s": round(timings.decode_tps(usage.completion_tokens), 2),
+            "draft_tokens": timings.draft_tokens,
+            "accepted_tokens": timings.accepted_tokens,
         },
     }
 

@@ -39,6 +39,7 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
         "first token, 128 tokens again",
         "decode, 1 stream",
         "decode, 2 streams",
+        "decode, repeating its prompt",
         "peak memory",
         "bytes read per token",
         "read while decoding",
@@ -62,7 +63,7 @@ def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[st
         other.terminate()
     assert done.returncode == 0, done.stderr
     head, *lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
-    assert head == ["MEASURED", MODEL, "SPREAD", "CACHED", MODEL, "SPREAD", "CACHED", "TIMES BETTER"]
+    assert head == ["MEASURED"] + [MODEL, "SPREAD", "CACHED", "GUESSED"] * 2 + ["TIMES BETTER"]
     memory = next(line for line in lines if line[0] == "peak memory")
     measured = lines[: lines.index(memory)]
     found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
@@ -112,5 +113,5 @@ def test_a_file_that_is_no_toml_is_forgotten(tmp_path: Path) -> None:
 def test_ratios_say_how_many_times_better_ours_is() -> None:
     assert ratio(Figure("x", "s", (1.0, 2.0, 3.0)), Figure("x", "s", (8.0,))) == 4.0
     assert ratio(Figure("x", "tok/s", (30.0,)), Figure("x", "tok/s", (10.0,))) == 3.0
-    [row] = rows([(Figure("x", "s", (1.0, 3.0)),), (Figure("x", "s", (4.0, 4.0), cached=5),)])
-    assert row == ("x", "2 s", "1–3", "", "4 s", "4–4", "5", "2.00")
+    [row] = rows([(Figure("x", "s", (1.0, 3.0)),), (Figure("x", "s", (4.0, 4.0), cached=5, guessed=9),)])
+    assert row == ("x", "2 s", "1–3", "", "", "4 s", "4–4", "5", "9", "2.00")

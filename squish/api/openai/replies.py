@@ -30,6 +30,7 @@ from squish.api.openai.responses import (
     CompletionTokensDetails,
     CompletionUsage,
     Delta,
+    DraftTimings,
     FinishReason,
     FunctionDelta,
     PromptTokensDetails,
@@ -67,6 +68,11 @@ class Head:
         thought = CompletionTokensDetails(sum(row.usage.reasoning_tokens for row in rows))
         return CompletionUsage(prompt, completion, prompt + completion, cached, thought)
 
+    def timings(self, rows: Sequence[Row]) -> DraftTimings | UnsetType:
+        """The sum over rows."""
+        guessed = sum(row.timings.draft_tokens for row in rows)
+        return DraftTimings(guessed, sum(row.timings.accepted_tokens for row in rows)) if guessed else UNSET
+
 
 class ChatReply:
     """POST /v1/chat/completions. one_call: of several calls in an answer, the first is the answer."""
@@ -86,6 +92,7 @@ class ChatReply:
             system_fingerprint=FINGERPRINT,
             choices=[self._choice(i, row) for i, row in enumerate(rows)],
             usage=head.usage(rows),
+            timings=head.timings(rows),
         )
 
     def chunks(self, event: GenerationEvent) -> Sequence[ChatChunk]:
@@ -104,7 +111,8 @@ class ChatReply:
                 return []
 
     def last(self, rows: Sequence[Row]) -> Sequence[ChatChunk]:
-        return [self._body([], self._head.usage(rows))] if self._head.usage_in_stream else []
+        head = self._head
+        return [self._body([], head.usage(rows), head.timings(rows))] if head.usage_in_stream else []
 
     def alive(self, event: GenerationEvent | None) -> Sequence[ChatChunk]:
         return []
@@ -129,7 +137,12 @@ class ChatReply:
         choice = ChatChunkChoice(index=index, delta=delta, finish_reason=reason, logprobs=found)
         return self._body([choice], self._head.no_usage)
 
-    def _body(self, choices: list[ChatChunkChoice], usage: CompletionUsage | UnsetType | None) -> ChatChunk:
+    def _body(
+        self,
+        choices: list[ChatChunkChoice],
+        usage: CompletionUsage | UnsetType | None,
+        timings: DraftTimings | UnsetType = UNSET,
+    ) -> ChatChunk:
         head = self._head
         return ChatChunk(
             id=head.id,
@@ -138,6 +151,7 @@ class ChatReply:
             system_fingerprint=FINGERPRINT,
             choices=choices,
             usage=usage,
+            timings=timings,
         )
 
 
@@ -151,7 +165,8 @@ class CompletionReply:
         self._sent: Counter[int] = Counter()  # characters of each row that the stream has sent
 
     def whole(self, rows: Sequence[Row]) -> Completion:
-        return self._body([self._choice(i, row) for i, row in enumerate(rows)], self._head.usage(rows))
+        choices = [self._choice(i, row) for i, row in enumerate(rows)]
+        return self._body(choices, self._head.usage(rows), self._head.timings(rows))
 
     def chunks(self, event: GenerationEvent) -> Sequence[Completion]:
         match event:
@@ -166,7 +181,8 @@ class CompletionReply:
         return [self._body([choice], self._head.no_usage)]
 
     def last(self, rows: Sequence[Row]) -> Sequence[Completion]:
-        return [self._body([], self._head.usage(rows))] if self._head.usage_in_stream else []
+        head = self._head
+        return [self._body([], head.usage(rows), head.timings(rows))] if head.usage_in_stream else []
 
     def alive(self, event: GenerationEvent | None) -> Sequence[Completion]:
         return []
@@ -178,7 +194,12 @@ class CompletionReply:
         found = logprobs.of_text(row.logprobs, 0)
         return TextChoice(text=row.text, index=index, finish_reason=reason_of(row.reason), logprobs=found)
 
-    def _body(self, choices: list[TextChoice], usage: CompletionUsage | UnsetType | None) -> Completion:
+    def _body(
+        self,
+        choices: list[TextChoice],
+        usage: CompletionUsage | UnsetType | None,
+        timings: DraftTimings | UnsetType = UNSET,
+    ) -> Completion:
         head = self._head
         return Completion(
             id=head.id,
@@ -187,6 +208,7 @@ class CompletionReply:
             system_fingerprint=FINGERPRINT,
             choices=choices,
             usage=usage,
+            timings=timings,
         )
 
 

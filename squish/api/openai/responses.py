@@ -26,6 +26,16 @@ class CompletionUsage(msgspec.Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
+class DraftTimings(msgspec.Struct, frozen=True):
+    """Tokens that were guessed and checked several at a time, and those of them that were right.
+
+    The object and its fields are llama.cpp's; it is left out where nothing was guessed.
+    """
+
+    draft_n: int
+    draft_n_accepted: int
+
+
 class TopLogprob(msgspec.Struct, frozen=True):
     """bytes: of the token in UTF-8; a token can be a part of a character."""
 
@@ -107,6 +117,7 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: CompletionUsage
+    timings: DraftTimings | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -133,6 +144,7 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
+    timings: DraftTimings | UnsetType = UNSET
 
 
 class TextChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,3 +166,4 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[TextChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
+    timings: DraftTimings | UnsetType = UNSET

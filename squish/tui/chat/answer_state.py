@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
+
 from squish.chats.messages import Figures, Saved, State
 from squish.errors import EngineError, SquishError
 from squish.generation import (
@@ -174,7 +176,9 @@ class AnswerState:
             usage.cached_tokens,
             usage.reasoning_tokens + before.reasoning_tokens,
         )
-        self.timings = Timings(before.ttft or event.timings.ttft, event.timings.decode + before.decode)
+        self.timings = msgspec.structs.replace(
+            event.timings, ttft=before.ttft or event.timings.ttft, decode=event.timings.decode + before.decode
+        )
         added = self._add(self._cleaner.flush())
         self._enter("stopped" if event.reason == "cancelled" else "done")
         return added

@@ -177,7 +177,7 @@ def _prefill(answer: AnswerState) -> Content:
 
 
 def _footer(answer: AnswerState) -> str:
-    """`212 tok · 48 tok/s · TTFT 0.31 s`, with what is not known left out."""
+    """`212 tok · 48 tok/s · TTFT 0.31 s · 40 guessed`, with what is not known left out."""
     tokens, pieces = answer.usage.completion_tokens, list[str]()
     if answer.phase == "stopped":
         pieces.append("■ stopped" if answer.text else "■ stopped before the first word · ↑ brings your message back")
@@ -185,6 +185,8 @@ def _footer(answer: AnswerState) -> str:
         pieces.append(f"{figures.count(tokens)} tok")
         pieces += [figures.speed(answer.speed)] if answer.speed else []
         pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}")
+        if answer.timings.accepted_tokens:
+            pieces.append(f"{figures.count(answer.timings.accepted_tokens)} guessed")
     elif answer.phase == "done":
         pieces.append("empty answer")
     if answer.reason == "length":

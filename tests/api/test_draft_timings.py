@@ -1,0 +1,60 @@
+"""Guessed tokens in OpenAI's answers and in the figures: where there are some, and not a word where there are none."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from squish.api.dialect import Row
+from squish.api.metrics import Metrics
+from squish.api.openai.replies import ChatReply, CompletionReply, Head
+from squish.commands.repl import Answered, to_json
+from squish.generation import Finished, Timings, Usage
+from squish.tui.chat.answer_state import AnswerState
+from squish.tui.widgets.turns import _footer
+
+FINISHED = Finished(0, "stop", Usage(5, 90), Timings(0.3, 2.0, 0.0, 40, 31))
+PLAIN = Finished(0, "stop", Usage(5, 90), Timings(0.3, 2.0))
+
+
+def row(finished: Finished) -> Row:
+    made = Row()
+    made.add(finished)
+    return made
+
+
+@pytest.mark.parametrize("kind", [ChatReply, CompletionReply])
+def test_openais_answers_name_them_as_llama_cpp_does(kind: type[ChatReply | CompletionReply]) -> None:
+    reply = kind(Head.new("x", "m", 1, usage_in_stream=True))
+    rows = [row(FINISHED), row(FINISHED), row(PLAIN)]
+    [last] = reply.last(rows)
+    for said in (reply.whole(rows), last):
+        assert msgspec.to_builtins(said)["timings"] == {"draft_n": 80, "draft_n_accepted": 62}
+    [last] = reply.last([row(PLAIN)])
+    for said in (reply.whole([row(PLAIN)]), last, *reply.chunks(FINISHED)):
+        assert "timings" not in msgspec.to_builtins(said)
+
+
+def test_metrics_count_them() -> None:
+    class Nothing:
+        def status(self) -> list[None]:
+            return []
+
+    metrics = Metrics(Nothing())  # type: ignore[arg-type]
+    metrics.finished("m", FINISHED, first_of_prompt=True)
+    metrics.finished("m", PLAIN, first_of_prompt=True)
+    text = metrics.text().decode()
+    assert 'squish_draft_tokens_total{model="m"} 40.0' in text
+    assert 'squish_accepted_draft_tokens_total{model="m"} 31.0' in text
+
+
+def test_people_and_scripts_see_how_many_were_right() -> None:
+    answer, plain = AnswerState(lambda: 0.0), AnswerState(lambda: 0.0)
+    answer.apply(FINISHED)
+    plain.apply(PLAIN)
+    assert _footer(answer) == "90 tok · 44.5 tok/s · TTFT 0.30 s · 31 guessed"
+    assert "guessed" not in _footer(plain)
+    assert Answered("", FINISHED).summary.endswith(" · 31 guessed")
+    timings = to_json("m", Answered("", FINISHED))["timings"]
+    assert isinstance(timings, dict)
+    assert (timings["draft_tokens"], timings["accepted_tokens"]) == (40, 31)
