@@ -302,6 +302,19 @@ async def hub(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "offline:" in screen_text(pilot))
 
 
+async def searching(pilot: Pilot[None]) -> None:
+    """The marked row while another field has the focus."""
+    await opened(pilot, "f3", "#finds")
+    await pilot.press("slash")
+    await until(pilot, lambda: pilot.app.focused is not None and pilot.app.focused.id == "search")
+
+
+async def confirm(pilot: Pilot[None]) -> None:
+    await opened(pilot, "f4", "#models")
+    await pilot.press("d")
+    await until(pilot, lambda: bool(pilot.app.screen.query("#confirm")))
+
+
 async def downloads(pilot: Pilot[None]) -> None:
     """One of each kind, as after a while."""
     await loaded(pilot)
@@ -352,4 +365,6 @@ SCENES |= {
     "downloads": (_with_models, downloads),
     "library": (_with_models, library),
     "server": (_with_models, server),
+    "searching": (_with_models, searching),
+    "confirm": (_with_models, confirm),
 }

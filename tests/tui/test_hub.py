@@ -131,6 +131,28 @@ async def test_not_every_letter_asks_the_hub(settings: Settings, monkeypatch: py
     assert asked == ["", "phi"]
 
 
+async def test_a_search_is_given_up_for_the_next_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up: list[str] = []
+
+    async def everywhere(wanted: search.SearchQuery, settings: Settings) -> list[Found]:
+        if wanted.query:
+            return [Found("acme/phi", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None)]
+        try:
+            await asyncio.Event().wait()  # a Hub that does not answer
+        finally:
+            given_up.append(wanted.query)
+        raise AssertionError("it was waited for")
+
+    monkeypatch.setattr(search, "everywhere", everywhere)
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)))
+        await pilot.press("slash")
+        await write(pilot, "phi")
+        await until(pilot, lambda: "acme/phi" in listed(pilot))
+        assert given_up == [""]
+
+
 async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settings) -> None:
     app = new_app(replace(settings, offline=True))
     async with app.run_test(size=(120, 36)) as pilot:

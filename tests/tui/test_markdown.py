@@ -14,14 +14,23 @@ from squish.tui.widgets.markdown import TAIL_LINES, LiveMarkdown
 from squish.tui.widgets.markdown_cut import cut, joined
 from squish.tui.widgets.markdown_document import Document, Palette, code_blocks
 from squish.tui.widgets.math_text import readable
+from squish.tui.widgets.paragraph_cut import cut_paragraph
 from tests.tui.scenes import ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
-PALETTE = Palette("default", "default", "default", "default", dark=True)
+
+def palette() -> Palette:
+    return Palette("default", "default", "default", "default", dark=True)
+
+
 LIST = "".join(f"{number}. item **{number}** with `code`\n" for number in range(1, 200))
 CODE = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(150)) + "```\n"
 TABLE = "| a | b |\n|---|--:|\n| x | 1 |\n"
 MIXED = f"# Title\n\nFirst words.\n\n{TABLE}\n{LIST[:1200]}\n{CODE}\n> quote\n\n- one\n- two\n\nend"
+PROSE = " ".join(
+    f"Sentence {number} of a **long** paragraph says `code`, costs 2 * {number} and links to [it](https://a.example/{number})."
+    for number in range(150)
+)
 LINES = ["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]
 
 
@@ -37,10 +46,10 @@ def settled(text: str) -> list[str]:
     lines: list[str] = []
     fences, continues = 0, False
     while found := cut(text):
-        lines += drawn(Document(found.done, PALETTE, fences, continues)) + [""] * found.gap
+        lines += drawn(Document(found.done, palette, fences, continues)) + [""] * found.gap
         fences += found.fences - (1 if continues and found.fences else 0)
         text, continues = found.rest, found.continues
-    return lines + drawn(Document(text, PALETTE, fences, continues))
+    return lines + drawn(Document(text, palette, fences, continues))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,7 @@ def settled(text: str) -> list[str]:
     ids=["list", "code", "mixed", "two", "short"],
 )
 def test_parts_look_as_the_whole_does(text: str) -> None:
-    assert settled(text) == drawn(Document(text, PALETTE))
+    assert settled(text) == drawn(Document(text, palette))
 
 
 @given(
@@ -60,6 +69,33 @@ def test_a_cut_loses_no_line(lines: list[str]) -> None:
     found = cut(text)
     if found and not found.continues:
         assert found.done + found.rest == text
+
+
+def lines_of(text: str) -> list[str]:
+    return drawn(Document(text, palette))
+
+
+def test_a_paragraph_is_cut_between_two_of_its_lines() -> None:
+    found = cut_paragraph(PROSE, lines_of)
+    assert found is not None
+    assert found.done + found.rest == PROSE
+    assert lines_of(found.done) + lines_of(found.rest) == lines_of(PROSE)
+    assert len(lines_of(found.rest)) < 16
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"**{PROSE.replace('**', '')}",
+        f"[{PROSE.replace('[it]', 'it ')}",
+        f"`{PROSE.replace('`', '')}",
+        f"# {PROSE}",
+        f"{PROSE}\n\nend",
+    ],
+    ids=["bold", "link", "code", "heading", "two"],
+)
+def test_a_paragraph_is_not_cut_within_markup_that_is_still_open(text: str) -> None:
+    assert cut_paragraph(text, lines_of) is None
 
 
 def test_code_that_was_cut_is_whole_again() -> None:
@@ -77,13 +113,16 @@ async def stream(pilot: Pilot[None], app: ScriptedApp, text: str) -> LiveMarkdow
     return app.screen.query_one(LiveMarkdown)
 
 
-@pytest.mark.parametrize("text", [LIST, CODE * 2], ids=["list", "code"])
-async def test_an_update_costs_the_same_however_long_the_answer_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("text", "looks"), [(LIST, 2), (CODE * 2, 2), (PROSE, 15)], ids=["list", "code", "paragraph"])
+async def test_an_update_costs_the_same_however_long_the_answer_is(
+    text: str, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """looks: how often a line is looked at for a place to cut at."""
     looked_at: list[int] = []
     begin = Document.__init__
 
     def counted(self: Document, text: str, *more: object) -> None:
-        looked_at.append(text.count("\n"))
+        looked_at.append(text.count("\n") + len(text) // 80)
         begin(self, text, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Document, "__init__", counted)
@@ -92,7 +131,7 @@ async def test_an_update_costs_the_same_however_long_the_answer_is(text: str, mo
         live = await stream(pilot, app, text)
         assert live.source == text
         assert max(looked_at) <= 3 * TAIL_LINES, "lines of any one document that was laid out"
-        assert sum(looked_at) <= live.flushes * 2 * TAIL_LINES + 2 * text.count("\n")
+        assert sum(looked_at) <= live.flushes * 2 * TAIL_LINES + looks * (text.count("\n") + len(text) // 80)
         parts = list(live.query(".part"))
         before = [each.id for each in parts]
         app.engine.last.finish()
@@ -140,4 +179,4 @@ def test_simple_formulas_are_readable(formula: str, text: str | None) -> None:
     ],
 )
 def test_formulas_keep_what_markdown_would_drop(written: str, seen: str) -> None:
-    assert drawn(Document(written, PALETTE)) == [seen]
+    assert drawn(Document(written, palette)) == [seen]

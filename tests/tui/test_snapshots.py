@@ -1,4 +1,5 @@
-"""What the TUI looks like. A wanted change is taken over with `pytest --snapshot-update`."""
+"""What the TUI looks like, also in another theme and in 256 colors. A wanted change is taken over with
+`pytest --snapshot-update`."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ import pytest
 from textual.pilot import Pilot
 
 from squish.tui import actions
+from tests.tui.colors import Picture
 from tests.tui.scenes import SCENES, no_package, screen_text, settled, until
 
-SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36)}
+SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
+LIGHT = "textual-light"
 ALSO_WIDE = ("chats", "params")
 AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
 
@@ -32,13 +35,37 @@ def test_looks_as_it_did(
     make, play = SCENES[scene]
 
     async def play_out(pilot: Pilot[None]) -> None:
-        """The scene, until what it began has been drawn: one picture like the other, however slow the machine."""
         await play(pilot)
-        before = ""
-        while before != (before := pilot.app.export_screenshot(simplify=True)):
-            await settled(pilot)
+        await _drawn(pilot)
+        if size == "80x24":
+            assert Picture(pilot).faults() == [], "in 256 colors"
 
     assert snap_compare(make(), terminal_size=SIZES[size], run_before=play_out)
+
+
+@pytest.mark.parametrize("scene", ["branch", "code", "hub", "library", "picker"])
+def test_another_theme_is_complete(
+    scene: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chosen when everything is on the screen, as a user does it."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("squish.hub.search.packaged_file", no_package)
+    make, play = SCENES[scene]
+
+    async def in_another(pilot: Pilot[None]) -> None:
+        await play(pilot)
+        pilot.app.theme = LIGHT
+        await _drawn(pilot)
+        assert Picture(pilot).faults() == [], "in 256 colors"
+
+    assert snap_compare(make(), terminal_size=(80, 24), run_before=in_another)
+
+
+async def _drawn(pilot: Pilot[None]) -> None:
+    """Wait until what has begun is on the screen: one picture like the other, however slow the machine."""
+    before = ""
+    while before != (before := pilot.app.export_screenshot(simplify=True)):
+        await settled(pilot)
 
 
 @pytest.mark.parametrize("scene", ["streaming", "branch", "chats", "hub", "library", "server"])

@@ -82,9 +82,12 @@ class HubScreen(Screen[None]):
 
     @on(Input.Changed)
     def _look(self) -> None:
-        """Show what is known here at once, and ask the Hub when nothing is written for a moment."""
+        """Show what is known here at once, and ask the Hub when nothing is written for a moment.
+
+        What is still asked for the words before is given up, with its connection.
+        """
         self._search.begin(self.query_one(Input).value)
-        self.run_worker(self._search.ask_hub(), group="search", exit_on_error=False)
+        self.run_worker(self._search.ask_hub(), group="search", exclusive=True, exit_on_error=False)
         self._show()
 
     @on(HubAnswered)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from textual.app import App, ComposeResult
 from textual.containers import Vertical
+from textual.events import Resize
 from textual.timer import Timer
 
 from squish.text import clean
@@ -17,6 +18,7 @@ from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.searchable import Searchable
 
 if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the first answer
+    from squish.tui.widgets.markdown_cut import Cut
     from squish.tui.widgets.markdown_document import Document
 
 MIN_INTERVAL = 0.05
@@ -43,12 +45,25 @@ class FlushPacer:
 
 @dataclass(slots=True)
 class _Part:
-    """What will not change any more. fences: blocks of code before it; continues: it begins within one."""
+    """What will not change any more. before: where it begins."""
 
     text: str
     widget: Searchable
-    fences: int
-    continues: bool
+    before: _Place
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """In an answer. fences: blocks of code so far; continues: it is within one; flows: it is within a paragraph."""
+
+    fences: int = 0
+    continues: bool = False
+    flows: bool = False
+
+    def after(self, found: Cut) -> _Place:
+        """At the end of what was cut off."""
+        begun = found.fences - (1 if self.continues and found.fences else 0)
+        return _Place(self.fences + begun, found.continues)
 
 
 class LiveMarkdown(Vertical):
@@ -68,7 +83,8 @@ class LiveMarkdown(Vertical):
         self._flush_timer: Timer | None = None
         self._parts: list[_Part] = []
         self._tail = Searchable(classes="tail", markup=False)
-        self._tail_text, self._fences, self._continues = "", 0, False
+        self._tail_text, self._place = "", _Place()
+        self._width, self._next_try = 0, 0
 
     def compose(self) -> ComposeResult:
         yield self._tail
@@ -98,7 +114,7 @@ class LiveMarkdown(Vertical):
             self._flush_timer.stop()
             self._flush_timer = None
         self._draw_pending()
-        self._join_code()
+        self._join(lambda place: place.continues or place.flows)
 
     def _flush(self) -> None:
         self._flush_timer = None
@@ -117,6 +133,8 @@ class LiveMarkdown(Vertical):
         self._tail_text += text
         while self.tail_lines > TAIL_LINES and self._settle():
             pass
+        if len(self._tail_text) > max(TAIL_LINES * self._width, self._next_try, 1):
+            self._settle_paragraph()
         self._tail.update(self._document(self._tail_text))
         self._pacer.flushed(start, time.perf_counter())
         after_refresh(self, self._painted, start)
@@ -128,7 +146,7 @@ class LiveMarkdown(Vertical):
 
     def _document(self, text: str) -> Document:
         """A text that comes after all parts."""
-        return document(self.app, text, self._fences, self._continues)
+        return document(self.app, text, self._place.fences, self._place.continues)
 
     def _settle(self) -> bool:
         """Draw what is complete of the tail for the last time; whether anything is."""
@@ -137,37 +155,68 @@ class LiveMarkdown(Vertical):
         found = cut(self._tail_text)
         if found is None:
             return False
-        widget = Searchable(self._document(found.done), classes="part -gap" if found.gap else "part", markup=False)
-        self._parts.append(_Part(found.done, widget, self._fences, self._continues))
-        self.mount(widget, before=self._tail)
-        self._fences += found.fences - (1 if self._continues and found.fences else 0)
-        self._tail_text, self._continues = found.rest, found.continues
+        self._set_apart(found, self._place.after(found))
         return True
 
-    def _join_code(self) -> None:
-        """Draw a block of code that was cut as a whole: what a line of it means may depend on one far above."""
-        from squish.tui.widgets.markdown_cut import joined
+    def _settle_paragraph(self) -> None:
+        """The same for the first lines of a long paragraph, which look as they will however it goes on."""
+        from squish.tui.widgets.paragraph_cut import cut_paragraph
 
-        while self._continues:
+        if self._place.continues:
+            return
+        if found := cut_paragraph(self._tail_text, self._lines):
+            self._set_apart(found, replace(self._place, flows=True))
+            self._next_try = 0
+        else:
+            self._next_try = len(self._tail_text) * 5 // 4
+
+    def _lines(self, text: str) -> list[str]:
+        console = self.app.console
+        options = console.options.update(width=self._width, height=None, highlight=False)
+        lines = console.render_lines(self._document(text), options, pad=False)
+        return ["".join(piece.text for piece in line).rstrip() for line in lines]
+
+    def _set_apart(self, found: Cut, place: _Place) -> None:
+        """Draw the first part of the tail for the last time. place: where the rest begins."""
+        widget = Searchable(self._document(found.done), classes="part -gap" if found.gap else "part", markup=False)
+        self._parts.append(_Part(found.done, widget, self._place))
+        self.mount(widget, before=self._tail)
+        self._tail_text, self._place = found.rest, place
+
+    def on_resize(self, event: Resize) -> None:
+        """Lines break elsewhere in another width: paragraphs that were cut are whole again."""
+        before, self._width = self._width, event.size.width
+        if before not in (0, self._width):
+            self._join(lambda place: place.flows)
+
+    def _join(self, within: Callable[[_Place], bool]) -> None:
+        """Draw what was cut as a whole: in a block of code, what a line means may depend on one far above."""
+        while self._parts and within(self._place):
             part = self._parts.pop()
-            self._tail_text = joined(part.text, self._tail_text)
-            self._fences, self._continues = part.fences, part.continues
+            self._tail_text = _joined(part.text, self._tail_text, self._place)
+            self._place = part.before
             self._tail.update(self._document(self._tail_text))
             part.widget.remove()
         for before, part in reversed(list(pairwise(self._parts))):
-            if part.continues:
-                before.text = joined(before.text, part.text)
-                before.widget.update(document(self.app, before.text, before.fences, before.continues))
+            if within(part.before):
+                before.text = _joined(before.text, part.text, part.before)
+                before.widget.update(document(self.app, before.text, before.before.fences, before.before.continues))
                 before.widget.set_class(part.widget.has_class("-gap"), "-gap")
                 part.widget.remove()
                 self._parts.remove(part)
 
 
+def _joined(first: str, second: str, place: _Place) -> str:
+    from squish.tui.widgets.markdown_cut import joined
+
+    return joined(first, second) if place.continues else first + second
+
+
 def document(app: App[None], text: str, fences: int = 0, continues: bool = False) -> Document:
-    """A text in the app's colors; fences and continues as in Document."""
+    """A text in the app's colors of the moment; fences and continues as in Document."""
     from squish.tui.widgets.markdown_document import Document, Palette
 
-    return Document(text, Palette.of(app.theme_variables, app.current_theme.dark), fences, continues)
+    return Document(text, lambda: Palette.of(app.theme_variables, app.current_theme.dark), fences, continues)
 
 
 def frozen(app: App[None], text: str) -> Searchable:

@@ -7,7 +7,7 @@ explains `<div>` means to show it. Knows no widget.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
 
@@ -135,7 +135,10 @@ def _is_bare_link(token: Token) -> bool:
 
 
 class Document(rich_markdown.Markdown):
-    """fences: how many blocks of code come before; continues: the first one goes on with the last of those."""
+    """palette: is asked each time the document is drawn, so that it follows the theme.
+
+    fences: how many blocks of code come before; continues: the first one goes on with the last of those.
+    """
 
     elements = rich_markdown.Markdown.elements | {
         "heading_open": _LeftHeading,
@@ -144,17 +147,19 @@ class Document(rich_markdown.Markdown):
         "table_open": _PlainTable,
     }
 
-    def __init__(self, text: str, palette: Palette, fences: int = 0, continues: bool = False) -> None:
-        super().__init__("", code_theme="ansi_dark" if palette.dark else "ansi_light", hyperlinks=False)
+    def __init__(self, text: str, palette: Callable[[], Palette], fences: int = 0, continues: bool = False) -> None:
+        super().__init__("", hyperlinks=False)
         self.parsed = parser().parse(clean(text))
         for token in self.parsed:
             token.children = [each for each in token.children or () if not _is_bare_link(each)]
         found = [token for token in self.parsed if token.type == "fence"]
         numbered = found[1:] if continues else found
         self.numbers = {id(token): number for number, token in enumerate(numbered, fences + 1)}
-        self.palette = palette
+        self._palette = palette
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.palette = self._palette()
+        self.code_theme = "ansi_dark" if self.palette.dark else "ansi_light"
         with console.use_theme(self.palette.theme()):
             # Rich puts an empty line above a list, also where nothing is above it.
             drawn = super().__rich_console__(console, options)
