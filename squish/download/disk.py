@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Concatenate, ParamSpec, TypeVar
@@ -16,6 +17,7 @@ from squish.errors import StoreError
 from squish.system.host import HOST
 
 CHUNK = 1024 * 1024
+SEEN = 16 * CHUNK
 _RESERVE, _LEAST_RESERVE = 256 * 1024 * 1024, 16 * 1024 * 1024
 
 Given = ParamSpec("Given")
@@ -47,33 +49,45 @@ def require_not(stop: Event) -> None:
         raise Stopped
 
 
-def hash_file(stop: Event, path: Path) -> str:
-    """The SHA-256 of a file. Raises OSError, Stopped."""
+def hash_file(stop: Event, path: Path, seen: Callable[[int], None] = lambda done: None) -> str:
+    """The SHA-256 of a file. seen: gets how many bytes are read, now and then, in this thread.
+
+    Raises OSError, Stopped.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while data := file.read(CHUNK):
+        for done in count(CHUNK, CHUNK):
+            if not (data := file.read(CHUNK)):
+                break
             require_not(stop)
             digest.update(data)
+            if done % SEEN == 0:
+                seen(done)
     return digest.hexdigest()
 
 
-def copy_file(stop: Event, source: Path, target: Path) -> str:
-    """Copy a file; its SHA-256. Raises StoreError, Stopped."""
+def copy_file(stop: Event, source: Path, target: Path, seen: Callable[[int], None] = lambda done: None) -> str:
+    """Copy a file; its SHA-256. seen: as for `hash_file`. Raises StoreError, Stopped."""
     digest = hashlib.sha256()
     try:
         with source.open("rb") as here, target.open("wb") as there:
-            while data := here.read(CHUNK):
+            for done in count(CHUNK, CHUNK):
+                if not (data := here.read(CHUNK)):
+                    break
                 require_not(stop)
                 digest.update(data)
                 there.write(data)
+                if done % SEEN == 0:
+                    seen(done)
     except OSError as error:
         raise StoreError(f"{source} cannot be copied: {error.strerror or error}.") from error
     return digest.hexdigest()
 
 
-def link_file(stop: Event, source: Path, target: Path) -> str:
+def link_file(stop: Event, source: Path, target: Path, seen: Callable[[int], None] = lambda done: None) -> str:
     """Make target another name of a file, or a link to it from another file system; its SHA-256.
 
+    seen: as for `hash_file`.
     Raises StoreError, Stopped.
     """
     try:
@@ -81,7 +95,7 @@ def link_file(stop: Event, source: Path, target: Path) -> str:
             target.hardlink_to(source)
         except OSError:  # another file system, one without links, or a file of somebody else
             target.symlink_to(source)
-        return hash_file(stop, target)
+        return hash_file(stop, target, seen)
     except OSError as error:
         raise StoreError(f"{source} cannot be linked: {error.strerror or error}.") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from squish.models import recipes
 from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile
 from squish.names import ModelId
 from squish.pull import counterpart
-from squish.pull.events import Progress, Pulled, Report
+from squish.pull.events import Phase, Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
 from squish.pull.repository import gguf_parts, is_model_file, is_model_gguf, is_safe_name, is_weights
@@ -47,7 +49,8 @@ async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snaps
     size = sum(part.stat().st_size for part in gguf_parts(path))
 
     def imported_so_far(progress: JobProgress) -> None:
-        report(Progress("import", int(size * progress.fraction), size))
+        if progress.phase == "weights":
+            report(Progress("import", int(size * progress.fraction), size))
 
     with order.store.staging(order.id) as staging:
         require_space(staging, size)
@@ -80,10 +83,12 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
         if not linked:
             require_space(staging, total)
         for name, size in sizes.items():
-            report(Progress("import", sum(each.size for each in copied), total))
+            before = sum(each.size for each in copied)
+            report(Progress("import", before, total))
             (staging / name).parent.mkdir(exist_ok=True)
             place = link_file if linked and is_weights(name) else copy_file
-            digest = await in_thread(place, files[name], staging / name)
+            seen = _reporting(report, "import", before, total)
+            digest = await in_thread(place, files[name], staging / name, seen)
             copied.append(StoredFile(name, size, digest))
         imported = await _inspect(order, staging, report)
         return await _commit(order, staging, imported, await _hash_files(staging, tuple(copied), report))
@@ -133,10 +138,18 @@ async def _hash_files(directory: Path, checked: tuple[StoredFile, ...], report: 
         report(Progress("verify", done, total))
         if name != MANIFEST:
             seen = known.get(name)
-            right = seen is not None and seen.size == size
-            files.append(seen if seen and right else StoredFile(name, size, await in_thread(hash_file, path)))
+            if seen is None or seen.size != size:
+                reporting = _reporting(report, "verify", done, total)
+                seen = StoredFile(name, size, await in_thread(hash_file, path, reporting))
+            files.append(seen)
         done += size
     return tuple(files)
+
+
+def _reporting(report: Report, phase: Phase, before: int, total: int) -> Callable[[int], None]:
+    """Reports the bytes of one file, from another thread; before: bytes of the files that come first."""
+    loop = asyncio.get_running_loop()
+    return lambda done: loop.call_soon_threadsafe(report, Progress(phase, before + done, total)) and None
 
 
 async def _commit(

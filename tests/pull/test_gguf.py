@@ -15,6 +15,7 @@ from squish.hub.snapshot import HubFile, Snapshot
 from squish.models.recipes import CompressionOptions, recipe
 from squish.names import RepoName, parse
 from squish.pull import counterpart
+from squish.pull.events import Progress, Pulled
 from squish.pull.repository import choose, shortest_tag, variants
 from tests.local_hub import LocalHub
 from tests.pull.test_compress import Puller
@@ -142,7 +143,13 @@ def test_a_model_in_parts_is_pulled_from_the_hub_and_from_here(hub: LocalHub, tm
     folder.mkdir()
     for path in paths:
         path.rename(folder / path.name)
-    local = user.pull(str(folder)).installed.manifest
+    events = user.events(str(folder))
+    pulled = events[-1]
+    assert isinstance(pulled, Pulled)
+    local = pulled.installed.manifest
+    bytes_done = [each.done for each in events if isinstance(each, Progress) and each.phase == "import"]
+    assert bytes_done[0] == 0 and bytes_done == sorted(bytes_done), "it never falls back"
+    assert bytes_done[-1] == sum(path.stat().st_size for path in folder.iterdir())
     assert (local.architecture, local.parameters) == ("llama", manifest.parameters)
 
 

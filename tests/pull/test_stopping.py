@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.download.disk import hash_file, in_thread
+from squish.download.disk import SEEN, copy_file, hash_file, in_thread
 from squish.download.patience import Policy
 from squish.errors import HubUnreachable, UnsupportedModel
 from tests.conftest import SQUISH, clean_environment
@@ -141,6 +141,15 @@ def test_a_small_file_that_is_large_is_refused_before_it_is_sent(hub: LocalHub, 
     with pytest.raises(UnsupportedModel, match=r"tokenizer_config\.json of org/tiny has 68\.2 MB"):
         Machine(tmp_path / "home", hub.url).pull(REPO)
     assert hub.sent("tokenizer_config.json") == 0
+
+
+async def test_hashing_says_how_far_it_is(tmp_path: Path) -> None:
+    hole, seen = tmp_path / "hole", list[int]()
+    hole.touch()
+    os.truncate(hole, 2 * SEEN + 1)
+    await in_thread(hash_file, hole, seen.append)
+    await in_thread(copy_file, hole, tmp_path / "copy", seen.append)
+    assert seen == [SEEN, 2 * SEEN] * 2
 
 
 async def test_hashing_can_be_stopped(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def inspect_gguf(source: Path) -> GgufImport:
 def import_gguf(source: Path, destination: Path, progress: Progress | None = None) -> GgufImport:
     """Write `source`, one file or any of several parts, as an MLX model into the empty directory `destination`.
 
-    progress(phase, fraction) gets "tokenizer" once, then "weights" up to 1. Memory: at most 4 GiB of weights at a time
-    and the decoding of one tensor.
+    progress(phase, fraction) gets "tokenizer" once, then "weights" up to 1; half of that is reading. Memory: at most
+    4 GiB of weights and the decoding of one tensor.
     Raises what inspect_gguf raises, before anything is written, and StoreError when `destination` cannot be written.
     """
     plan = make_plan(read_model(source))
@@ -114,7 +114,7 @@ def _bits(plan: Plan) -> int | None:
 def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
     shards = _shards(plan.targets)
     total = sum(target.nbytes for target in plan.targets)
-    done, stored, places = 0, 0, {}
+    done, stored, places = 0, 0, {}  # done: bytes read, and once more when they are written
     for number, shard in enumerate(shards, 1):
         arrays: dict[str, mx.array] = {}
         for target in shard:
@@ -122,12 +122,14 @@ def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
             mx.eval(list(found.values()))
             arrays.update(found)
             done += target.nbytes
-            report("weights", done / total)
+            report("weights", done / (2 * total))
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         try:
             mx.save_safetensors(str(destination / name), arrays, metadata={"format": "mlx"})
         except RuntimeError as error:
             raise StoreError(f"{name} cannot be written to {destination}: {error}") from None
+        done += sum(target.nbytes for target in shard)
+        report("weights", done / (2 * total))
         stored += sum(array.nbytes for array in arrays.values())
         places.update(dict.fromkeys(arrays, name))
     index = {"metadata": {"total_size": stored}, "weight_map": dict(sorted(places.items()))}
