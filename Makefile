@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo soak test test-long mutants test-hostile clients lint check bench screenshots docs package mac-check lock clean
+.PHONY: help setup demo soak test test-long mutants test-hostile clients lint check bench screenshots session docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench: $(READY) ## Measure, as ratios within one run; beside llama-server: make 
 
 screenshots: $(READY) ## Draw the pictures in screenshots/
 	@$(BIN)/python -m tests.screenshots
+
+session: $(READY) ## Record screenshots/session.svg: a session with the real model
+	@$(BIN)/python -m tests.session
 
 docs: $(READY) ## Make the reference pages in docs/
 	@$(BIN)/python -m tests.reference

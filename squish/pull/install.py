@@ -149,7 +149,11 @@ async def _hash_files(directory: Path, checked: tuple[StoredFile, ...], report: 
 def _reporting(report: Report, phase: Phase, before: int, total: int) -> Callable[[int], None]:
     """Reports the bytes of one file, from another thread; before: bytes of the files that come first."""
     loop = asyncio.get_running_loop()
-    return lambda done: loop.call_soon_threadsafe(report, Progress(phase, before + done, total)) and None
+
+    def seen(done: int) -> None:
+        loop.call_soon_threadsafe(report, Progress(phase, before + done, total))
+
+    return seen
 
 
 async def _commit(

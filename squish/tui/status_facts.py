@@ -41,7 +41,7 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "◌", "loading", "$text-warning"
         case "prefill":
             return "◐", "prefill", "$text-secondary"
-        case "thinking" | "writing":
+        case "thinking" | "writing" | "answering":
             return "▶", state, "$text-primary"
         case "ready":
             return "●", "ready", "$text-success"
@@ -57,7 +57,7 @@ def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Strip
     status = min(statuses, key=lambda each: 0 if each.running else ranks[each.state], default=None)
     if status is None:
         return StripFacts(state="no model loaded", memory=machine.memory())
-    phase = "writing" if status.running and status.state == "ready" else status.state
+    phase = "answering" if status.running and status.state == "ready" else status.state
     symbol, state, style = _state(phase, True)
     return StripFacts(
         model=clean(status.name),

@@ -56,8 +56,11 @@ class Picture:
         """In each list, the marked row against the others."""
         for each in self._shown(Table, OptionList):
             rows = [cell for line in self._lines(each) if (cell := next((c for c in line if c.text.strip()), None))]
-            marked = each.cursor_row if isinstance(each, Table) else each.highlighted
-            count = each.row_count if isinstance(each, Table) else each.option_count
+            if isinstance(each, OptionList):
+                marked, count = each.highlighted, each.option_count
+            else:
+                assert isinstance(each, Table)
+                marked, count = each.cursor_row, each.row_count
             if marked is not None and count > 1 and not any(a.stands_out_from(b) for a in rows for b in rows):
                 yield f"no row stands out: {each!r}"
 

@@ -141,6 +141,29 @@ async def test_a_window_is_a_handful_of_widgets(key: str) -> None:
         assert len(list(app.screen.query("*"))) <= 6
 
 
+@pytest.mark.parametrize(("key", "widgets", "modules"), [("f3", 9, 24), ("f4", 8, 6), ("f5", 8, 9)])
+def test_a_screen_is_a_handful_of_widgets_and_modules(key: str, widgets: int, modules: int) -> None:
+    """modules: of Squish and Textual that the first chat has not imported; counted in a process of its own."""
+    program = (
+        "import asyncio, sys\n"
+        "from tests.tui.scenes import loaded, until\n"
+        "from tests.tui.scripted import MODELS, SMOL, ScriptedApp\n"
+        "async def main():\n"
+        "    app = ScriptedApp(*MODELS, model=SMOL.id)\n"
+        "    async with app.run_test() as pilot:\n"
+        "        await loaded(pilot)\n"
+        "        before, chat = set(sys.modules), app.screen\n"
+        f"        await pilot.press('{key}')\n"
+        "        await until(pilot, lambda: app.screen is not chat and app.screen.query('Table'))\n"
+        "        print(len(list(app.screen.query('*'))), *(set(sys.modules) - before))\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    composed, *imported = done.stdout.split()
+    assert int(composed) <= widgets
+    assert len([each for each in imported if each.startswith(("squish", "textual"))]) <= modules
+
+
 async def test_the_strip_below_a_window_goes_on() -> None:
     app = new_app()
     async with app.run_test(size=(120, 36)) as pilot:

@@ -139,6 +139,20 @@ async def test_an_update_costs_the_same_however_long_the_answer_is(
         assert [each.id for each in parts] == before
 
 
+async def test_esc_is_shown_without_another_look_at_the_answer() -> None:
+    """Whatever streams: between the key and what it shows nothing of the text is laid out more than once."""
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    app.engine.deaf = True  # as an engine in the middle of a step
+    async with app.run_test() as pilot:
+        live = await stream(pilot, app, LIST)
+        app.engine.last.say(*["more words "] * 500)
+        parts, flushes = len(live.query(".part")), live.flushes
+        await pilot.press("escape")
+        assert note(pilot) == "■ stopping …"
+        assert live.flushes - flushes <= 1
+        assert len(live.query(".part")) - parts <= 1
+
+
 async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     code = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(3 * TAIL_LINES)) + "```\n"

@@ -6,14 +6,20 @@ What they compute is the same; that a GPU computes it is for machines that have 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from squish.generation import SamplingParams
 from squish.system.accelerator import PREFILL_STEP
+from squish.system.host import MemoryReading
 from squish.worker import device, memory
+from squish.worker.jobs import probe
 from squish.worker.load import load
+from squish.worker.processors import RowProcessor
 from tests.worker.test_load import dtypes, write_model
 from tests.worker.test_runner import GREEDY, Bench, answer, prepared, tiny_llama, words
 
@@ -52,6 +58,48 @@ def test_a_prompt_is_read_in_longer_steps(gpu: None) -> None:
     bench = Bench(tiny_llama())
     assert bench._runner._pace._largest == PREFILL_STEP
     assert not bench._runner._use_numpy
+
+
+class _Grammar:
+    """Allows every third token; while it thinks, all but the end."""
+
+    finished = False
+
+    def __init__(self, thinks: bool) -> None:
+        self.thinks = thinks
+
+    def allowed(self, size: int) -> np.ndarray:
+        return np.arange(size) % 3 == 0
+
+    def take(self, token: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("thinks", [True, False])
+def test_masks_are_those_of_the_cpu(thinks: bool) -> None:
+    logits = mx.random.normal((1, 50), key=mx.random.key(1))
+    grammar: Any = _Grammar(thinks)
+    numpy, own = (RowProcessor(None, grammar, frozenset({6, 9}), use_numpy) for use_numpy in (True, False))
+    expected = np.array(numpy(mx.array([1]), logits))
+    assert np.array_equal(np.array(own(mx.array([1]), logits)), expected)
+    assert np.isneginf(expected).sum() == (2 if thinks else 33)
+
+
+def test_a_gpu_is_named_and_its_memory_measured(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_READ", 1 << 20)
+    assert probe._backend() in ("CUDA", "Metal")
+    assert probe._read_gbps() > 0
+
+
+def test_only_weights_are_wired_and_only_where_a_gpu_shares_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    wired: list[int] = []
+    monkeypatch.setattr(mx, "set_wired_limit", wired.append)
+    memory.wire(7)
+    monkeypatch.setattr(memory, "HOST", SimpleNamespace(memory=lambda: MemoryReading(64 << 30, 8 << 30, 48 << 30)))
+    memory.wire(9)
+    assert wired == [9]
+    assert memory.room() == (48 << 30) - mx.get_active_memory()
+    assert memory.cache_budget() == 16 << 30, "a quarter of the machine"
 
 
 def test_mlx_keeps_more_buffers(gpu: None) -> None:
