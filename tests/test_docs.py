@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -29,7 +28,7 @@ from squish.memory import fit
 from squish.models import catalog
 from tests import reference
 from tests.commands.test_serve import serving
-from tests.conftest import MODEL, PATIENCE, SQUISH, clean_environment
+from tests.conftest import MODEL, PATIENCE, SQUISH, Run, clean_environment
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -144,23 +143,24 @@ def runs_here(line: Line) -> bool:
     return bool(line.command) and not line.hub and line.command != ["bench", MODEL] and "--compare" not in line.text
 
 
-@contextmanager
-def typed(text: str) -> Iterator[int]:
-    """What a user types at a terminal; without any text there is no terminal."""
-    if not text:
-        yield subprocess.DEVNULL
-        return
+def at_a_terminal(
+    command: list[str], typed: str, environment: dict[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command for a user who types so much."""
     user, program = os.openpty()
     try:
-        os.write(user, text.encode())
-        yield program
+        os.write(user, typed.encode())
+        return subprocess.run(
+            command, stdin=program, capture_output=True, text=True, cwd=folder, env=environment, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
     finally:
         os.close(user)
         os.close(program)
 
 
 @each(with_code(runs_here))
-def test_every_documented_command_runs(page: Path, home: Path) -> None:
+def test_every_documented_command_runs(page: Path, home: Path, forked: Run) -> None:
     environment = clean_environment(home) | {"SQUISH_OFFLINE": "1"}
     for line in with_code(runs_here)[page]:
         words = line.command or []
@@ -170,17 +170,10 @@ def test_every_documented_command_runs(page: Path, home: Path) -> None:
             continue
         if words[0] == "run":
             words += ["--max-tokens", "8"]
-        with typed("/exit\n" if words[0] == "run" and "--prompt" not in words else "") as keyboard:
-            done = subprocess.run(
-                [SQUISH, *words],
-                stdin=keyboard,
-                capture_output=True,
-                text=True,
-                cwd=home,
-                env=environment,
-                timeout=PATIENCE,
-                check=False,
-            )
+        if words[0] == "run" and "--prompt" not in words:
+            done = at_a_terminal([SQUISH, *words], "/exit\n", environment, home)
+        else:
+            done = forked(words, environment, home)
         assert done.returncode == 0, f"{page.name}: {line.text}\n{done.stderr}"
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ import httpx2
 import pytest
 
 from squish.config.settings import Settings
+from squish.doctor import network
+from squish.doctor.finding import line
 from squish.download.client import proxy_for
 from squish.errors import ConfigError, HubUnreachable
 from squish.hub.client import Hub
-from tests.conftest import SQUISH, clean_environment
+from tests.conftest import Run, clean_environment
 from tests.local_hub import LocalHub, tiny_model
 
 REPO = "org/tiny"
@@ -89,38 +90,52 @@ def serving(server: Any) -> Iterator[Any]:
         server.server_close()
 
 
-def squish(home: Path, *command: str, **variables: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [SQUISH, *command], env=clean_environment(home) | variables, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def squish(forked: Run, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs the program in a home of its own; its code and all that it said."""
+
+    def run(*command: str, **variables: str) -> tuple[int, str]:
+        done = forked(command, clean_environment(tmp_path) | variables, tmp_path)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks"])
-def test_a_model_is_pulled_through_a_socks_proxy(hub: LocalHub, tmp_path: Path, scheme: str) -> None:
+def test_a_model_is_pulled_through_a_socks_proxy(
+    hub: LocalHub, squish: Callable[..., tuple[int, str]], scheme: str
+) -> None:
     with serving(Socks(hub)) as proxy:
         variables = {"ALL_PROXY": f"{scheme}://me:s3cret@127.0.0.1:{proxy.port}/", "HF_ENDPOINT": f"http://{NAME}"}
-        code, said = squish(tmp_path, "pull", REPO, "--bits", "none", **variables)
+        code, said = squish("pull", REPO, "--bits", "none", **variables)
     assert code == 0, said
     assert set(proxy.asked) == {NAME, "127.0.0.1"}, "also the second server, which has the weights"
     assert set(proxy.logins) == {(b"me", b"s3cret")}
     assert "s3cret" not in said
 
 
-@pytest.mark.parametrize(
-    "proxy", ["socks4://u:s3cret@h:1", "ftp://u:s3cret@h", "http://:x:s3cret@", "socks5://127.0.0.1:9"]
-)
+PROXIES = ("socks4://u:s3cret@h:1", "ftp://u:s3cret@h", "http://:x:s3cret@", "socks5://127.0.0.1:9")
+
+
 @pytest.mark.parametrize("command", [("pull", REPO, "--bits", "none"), ("search", "tiny"), ("doctor",)])
 def test_a_proxy_that_cannot_be_used_is_named_where_it_is_needed(
-    hub: LocalHub, tmp_path: Path, proxy: str, command: tuple[str, ...]
+    hub: LocalHub, squish: Callable[..., tuple[int, str]], command: tuple[str, ...]
 ) -> None:
-    variables = {"ALL_PROXY": proxy, "HF_ENDPOINT": f"http://{NAME}"}
-    said = squish(tmp_path, *command, **variables)[1]
-    assert "ALL_PROXY" in said and "Something unexpected" not in said and "s3cret" not in said
-    covered = variables | {"HF_ENDPOINT": hub.url, "NO_PROXY": "localhost,127.0.0.0/8"}
-    said = squish(tmp_path, *command, **covered)[1]
+    for proxy in PROXIES[:1] if command == ("doctor",) else PROXIES:
+        said = squish(*command, ALL_PROXY=proxy, HF_ENDPOINT=f"http://{NAME}")[1]
+        assert "ALL_PROXY" in said and "Something unexpected" not in said and "s3cret" not in said
+    covered = {"ALL_PROXY": PROXIES[0], "HF_ENDPOINT": hub.url, "NO_PROXY": "localhost,127.0.0.0/8"}
+    said = squish(*command, **covered)[1]
     assert "ALL_PROXY" not in said and "Something unexpected" not in said
     assert hub.requests, "it was asked directly"
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_doctor_names_every_such_proxy(proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, hub_endpoint=f"http://{NAME}")
+    [said] = [line(finding) for finding in network.hub(settings)]
+    assert "ALL_PROXY" in said and "s3cret" not in said
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from huggingface_hub import HfApi
 
 from squish.config.settings import Settings, resolve
 from squish.doctor import network
+from squish.doctor.examine import config
 from squish.errors import HubError, HubUnreachable, InvalidInput, ModelNotFound, SquishError
 from squish.hub.client import Hub
-from tests.conftest import SQUISH, clean_environment
+from tests.conftest import Run, clean_environment
 from tests.local_hub import GOOD_TOKEN, MIB, Fault, LocalHub, tiny_model
 
 REPO = "org/tiny"
@@ -107,7 +108,7 @@ def test_of_every_file_its_address_size_and_hash_are_read(hub: LocalHub, setting
     assert all(each.url.isascii() and not set("?# ") & set(each.url) for each in found.files)
 
 
-def test_a_password_in_the_address_is_sent_and_never_shown(hub: LocalHub, tmp_path: Path) -> None:
+def test_a_password_in_the_address_is_sent_and_never_shown(hub: LocalHub, tmp_path: Path, forked: Run) -> None:
     address = hub.url.replace("http://", "http://user:{s3c@ret@")
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1"}
     assert hub.url.rpartition("/")[2] in next(
@@ -115,7 +116,7 @@ def test_a_password_in_the_address_is_sent_and_never_shown(hub: LocalHub, tmp_pa
     )
     said = ""
     for command in (("pull", "org/none"), ("pull", REPO), ("search", "tiny"), ("doctor",), ("config", "show")):
-        done = subprocess.run([SQUISH, *command], env=environment, capture_output=True, text=True, check=False)
+        done = forked(command, environment, tmp_path)
         said += done.stdout + done.stderr
     assert hub.url in said and "s3c" not in said and "ret@" not in said
     sent = {each.headers.get("authorization") for each in hub.requests if each.server == "hub"}
@@ -133,11 +134,13 @@ def test_a_password_in_the_address_is_sent_and_never_shown(hub: LocalHub, tmp_pa
         "https://u:s3@cret@h/x",
     ],
 )
-def test_a_password_in_an_address_that_cannot_be_used_is_not_shown(tmp_path: Path, text: str) -> None:
+def test_a_password_in_an_address_that_cannot_be_used_is_not_shown(tmp_path: Path, text: str, forked: Run) -> None:
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": text, "NO_PROXY": "*"}
-    for command in (("pull", REPO), ("search", "x"), ("doctor", "--json"), ("config", "show"), ("pull", text)):
-        done = subprocess.run([SQUISH, *command], env=environment, capture_output=True, text=True, check=False)
+    for command in (("pull", REPO), ("search", "x"), ("config", "show"), ("pull", text)):
+        done = forked(command, environment, tmp_path)
         assert "cret" not in done.stdout + done.stderr
+    found = [*config(resolve(environment)), *network.hub(resolve(environment).settings)]
+    assert "cret" not in repr(found)  # what the doctor says
 
 
 def test_an_error_never_holds_a_password() -> None:
