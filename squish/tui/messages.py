@@ -9,18 +9,19 @@ from textual.message import Message
 if TYPE_CHECKING:  # what a message carries is known to who sends it
     from squish.chats.messages import ChatSettings
     from squish.errors import SquishError
-    from squish.generation import GenerationEvent
     from squish.hub.search import Found
+    from squish.mcp.events import AnswerPart
     from squish.memory.fit import Machine
+    from squish.tui.chat.answer_tasks import Decision
     from squish.tui.chat.conversation import Turn
     from squish.tui.downloads import Transfer
     from squish.tui.hub.gguf_variants import Variant
 
 
 class AnswerEvent(Message):
-    """The engine said something about a turn."""
+    """The engine, or a tool, said something about a turn."""
 
-    def __init__(self, turn: Turn, event: GenerationEvent) -> None:
+    def __init__(self, turn: Turn, event: AnswerPart) -> None:
         super().__init__()
         self.turn = turn
         self.event = event
@@ -89,6 +90,14 @@ class OpenChat(Message):
     def __init__(self, id: int) -> None:
         super().__init__()
         self.id = id
+
+
+class CallDecided(Message):
+    """The user allows or refuses the call that is asked about."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__()
+        self.decision = decision
 
 
 class SettingsChanged(Message):

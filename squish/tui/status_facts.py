@@ -43,6 +43,10 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "◐", "prefill", "$text-secondary"
         case "thinking" | "writing" | "answering":
             return "▶", state, "$text-primary"
+        case "reaching" | "calling":
+            return "⚙", "tools", "$text-secondary"
+        case "asking":
+            return "⚙", "asks you", "$text-warning"
         case "ready":
             return "●", "ready", "$text-success"
         case "failed":

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import msgspec
+from msgspec.structs import replace
 
-from squish.chats.messages import Figures, Saved, State
+from squish.chats.messages import CalledTool, Figures, Saved, State, ToolStep
 from squish.errors import EngineError, SquishError
 from squish.generation import (
     Accepted,
     Finished,
     FinishReason,
-    GenerationEvent,
     Loading,
     Prefill,
     Queued,
     ReasoningDelta,
     TextDelta,
     Timings,
+    ToolCallDelta,
     Usage,
 )
+from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Reaching, Steps, ToolProblem
 from squish.text import StreamCleaner, clean
 
-Phase = Literal["waiting", "queued", "loading", "prefill", "thinking", "writing", "done", "stopped", "failed"]
+Phase = Literal[
+    "reaching", "waiting", "queued", "loading", "prefill", "thinking", "writing", "asking", "calling",
+    "done", "stopped", "failed",
+]  # fmt: skip
 _ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
 _LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
 # Where a process was killed there is no reason on record, only text without an end.
@@ -40,6 +44,10 @@ class AnswerState:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.phase: Phase = "waiting"
         self.text = ""
+        self.steps: tuple[ToolStep, ...] = ()  # what came before the text and ended in calls
+        self.doing: CalledTool | None = None  # the call that is asked about, or runs
+        self.progress = ""  # of that, or the servers that are being reached
+        self.problems: list[str] = []  # with tools, in this process
         self.reasoning = ""
         self.thought = 0.0
         self.position = 0
@@ -63,6 +71,7 @@ class AnswerState:
         """An answer as it was saved, by any process. One that another process still writes counts as stopped here."""
         answer, figures = cls(clock), saved.figures
         answer.text, answer.reasoning, answer.thought = clean(saved.text), clean(saved.reasoning), figures.thought
+        answer.steps = tuple(map(_over, saved.steps))
         answer.phase = "stopped" if saved.state == "writing" else saved.state
         answer.reason = next((each for each in _REASONS if each == figures.reason), None)
         answer.usage = Usage(
@@ -121,7 +130,7 @@ class AnswerState:
         elapsed = self.in_phase
         return (self.pieces - 1) / elapsed if self.phase in ("writing", "thinking") and elapsed > 0 else 0.0
 
-    def apply(self, event: GenerationEvent) -> str:
+    def apply(self, event: AnswerPart) -> str:
         """Take an event in; the text it adds, safe to show."""
         match event:
             case Queued(position=position):
@@ -131,7 +140,7 @@ class AnswerState:
                 self._enter("loading")
             case Accepted(prompt_tokens=counts):
                 self._enter("prefill")
-                self.prompt_tokens = sum(counts)
+                self.prompt_tokens, self.received = sum(counts), 0
             case Prefill(done=done, total=total):
                 self._enter("prefill")
                 self.prefilled, self.prompt_tokens = done, total
@@ -145,9 +154,37 @@ class AnswerState:
                 self.pieces += 1
                 self.received += 1
                 return self._add(self._cleaner.feed(text))
+            case Finished(reason="tool_calls"):
+                self._account(event)
             case Finished():
                 return self._finish(event)
+            case _:
+                self._apply_tools(event)
         return ""
+
+    def _apply_tools(self, event: AnswerPart) -> None:
+        match event:
+            case ToolCallDelta():
+                self._enter("writing")
+                self.pieces += 1
+                self.received += 1
+            case Reaching(servers=servers):
+                self._enter("reaching")
+                self.progress = ", ".join(servers)
+            case ToolProblem(error=error):
+                self.problems.append(error.message)
+            case Steps(steps=steps):
+                if len(steps) > len(self.steps):
+                    self.text, self._cleaner = "", StreamCleaner()
+                    self.reasoning += "\n\n" if self.reasoning else ""
+                self.steps, self.doing = steps, None
+                self._enter("waiting")
+            case Doing(call=call, progress=progress):
+                self.doing, self.progress = call, progress
+                self._enter("asking" if call.outcome == "waiting" else "calling")
+            case AnswerStopped():
+                self.reason, self.doing = "cancelled", None
+                self._enter("stopped")
 
     def go_on(self) -> None:
         """The answer is asked for again from where it stands; its text and figures stay."""
@@ -167,18 +204,24 @@ class AnswerState:
         if self.running:
             self._enter("stopped")
 
-    def _finish(self, event: Finished) -> str:
+    def _account(self, event: Finished) -> None:
+        """Add up what a generation took. The prompt is that of the latest one where tools were called between them."""
         before, usage = self._before, event.usage
-        self.reason = event.reason
+        goes_on = before.completion_tokens and before.prompt_tokens and not self.steps
         self.usage = Usage(
-            usage.prompt_tokens if not before.completion_tokens else before.prompt_tokens or usage.prompt_tokens,
+            before.prompt_tokens if goes_on else usage.prompt_tokens,
             usage.completion_tokens + before.completion_tokens,
             usage.cached_tokens,
             usage.reasoning_tokens + before.reasoning_tokens,
         )
-        self.timings = msgspec.structs.replace(
+        self.timings = replace(
             event.timings, ttft=before.ttft or event.timings.ttft, decode=event.timings.decode + before.decode
         )
+        self._before = self.figures
+
+    def _finish(self, event: Finished) -> str:
+        self._account(event)
+        self.reason = event.reason
         added = self._add(self._cleaner.flush())
         self._enter("stopped" if event.reason == "cancelled" else "done")
         return added
@@ -197,3 +240,11 @@ class AnswerState:
         text = text.translate(_LINE_BREAKS)
         self.text += text
         return text
+
+
+def _over(step: ToolStep) -> ToolStep:
+    """A step of which nothing goes on in this process."""
+    calls = (
+        replace(each, outcome="stopped") if each.outcome in ("waiting", "running") else each for each in step.calls
+    )
+    return replace(step, calls=tuple(calls))

@@ -5,25 +5,39 @@ An answer belongs to the app, so that it goes on while another chat or screen is
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+from msgspec.structs import replace
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
+from squish.chats.messages import CalledTool
 from squish.errors import SquishError
 from squish.generation import GenerationRequest
 from squish.runtime import Runtime
-from squish.sessions.answer import Generation
 from squish.tui import loading
 from squish.tui.chat.conversation import Turn
 from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent
 
+if TYPE_CHECKING:
+    from squish.mcp.events import AnswerPart
+
+
+Decision = Literal["once", "chat", "always", "refuse"]
+
 
 @dataclass(slots=True)
 class _Live:
+    """stop: ends the answer at its next moment. call and decided: what the user is asked about, and his answer."""
+
     worker: Worker[None] | None = None
-    generation: Generation | None = None
+    stop: Callable[[], None] | None = None
+    call: CalledTool | None = None
+    decided: asyncio.Future[Decision] | None = None
 
 
 class AnswerTasks:
@@ -56,9 +70,9 @@ class AnswerTasks:
         live = self._live.get(turn)
         if live is None:
             return
-        if live.generation and not turn.answer.stopping:
+        if live.stop and not turn.answer.stopping:
             turn.answer.stopping = True
-            live.generation.cancel()
+            live.stop()
         elif live.worker:
             live.worker.cancel()
             self._listener.post_message(AnswerEnded(turn))  # a worker that had no chance to begin posts nothing
@@ -73,8 +87,11 @@ class AnswerTasks:
         failure: SquishError | None = None
         try:
             await loading.agree(self._listener.app, self._runtime.sessions, request.model)
+            if turn.conversation.tools.servers:
+                await self._with_tools(turn, live, request)
+                return
             async with self._runtime.sessions.generate(request) as generation:
-                live.generation = generation
+                live.stop = generation.cancel
                 async for event in generation:
                     self._listener.post_message(AnswerEvent(turn, event))
         except SquishError as error:
@@ -83,3 +100,64 @@ class AnswerTasks:
             failure = fault(error, "Try again.")
         finally:
             self._listener.post_message(AnswerEnded(turn, failure))
+
+    # ---- tools
+
+    def question(self, turn: Turn) -> CalledTool | None:
+        """The call of a turn that somebody has to allow or refuse."""
+        live = self._live.get(turn)
+        return live.call if live and live.decided else None
+
+    def decide(self, turn: Turn, decision: Decision) -> None:
+        """Answer that question. Raises StoreError, and the answer goes on all the same."""
+        live = self._live.get(turn)
+        if live is None or live.call is None or live.decided is None or live.decided.done():
+            return
+        live.decided.set_result(decision)
+        conversation = turn.conversation
+        if decision == "chat":
+            tools = conversation.tools
+            conversation.use_tools(replace(tools, allowed=(*tools.allowed, live.call.tool)))
+        elif decision == "always":
+            from squish.mcp import permissions
+
+            server = self._runtime.toolbox.find(live.call.tool.partition("/")[0]).server
+            permissions.allow(self._runtime.settings.home, live.call.tool, server)
+
+    async def _with_tools(self, turn: Turn, live: _Live, request: GenerationRequest) -> None:
+        from squish.format import abilities
+        from squish.mcp.rounds import Rounds
+
+        def report(part: AnswerPart) -> None:
+            self._listener.post_message(AnswerEvent(turn, part))
+
+        async def permit(call: CalledTool) -> bool:
+            return await self._permit(turn, live, call)
+
+        found = self._runtime.store.find(request.model)
+        able = (await asyncio.to_thread(abilities.read, found.path)).tools
+        sessions, toolbox = self._runtime.sessions, self._runtime.toolbox
+        rounds = Rounds(
+            sessions.generate, sessions.count, toolbox, permit, report,
+            able=able, context=found.manifest.context_length,
+        )  # fmt: skip
+        live.stop = rounds.stop
+        tools = turn.conversation.tools
+        await rounds.run(request, tools.servers, tools.off, turn.answer.steps)
+
+    async def _permit(self, turn: Turn, live: _Live, call: CalledTool) -> bool:
+        """Whether a call may be made; the user is asked unless he has allowed it before."""
+        from squish.mcp import permissions
+        from squish.mcp.events import Doing
+
+        server = self._runtime.toolbox.find(call.tool.partition("/")[0]).server
+        if call.tool in turn.conversation.tools.allowed:
+            return True
+        if permissions.is_allowed(self._runtime.settings.home, call.tool, server):
+            return True
+        live.call, live.decided = call, asyncio.get_running_loop().create_future()
+        self._listener.post_message(AnswerEvent(turn, Doing(call)))
+        try:
+            return await live.decided != "refuse"
+        finally:
+            live.call = live.decided = None

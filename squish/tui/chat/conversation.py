@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from squish.chats.chats import Chats
-from squish.chats.messages import Attachment, ChatSettings, Saved, Tree, title_of, with_files
+from squish.chats.messages import (
+    Attachment,
+    ChatSettings,
+    ChatTools,
+    Saved,
+    Tree,
+    as_sent,
+    title_of,
+    with_files,
+)
 from squish.generation import ChatPrompt, GenerationRequest, Message
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState
@@ -76,6 +85,7 @@ class Conversation:
     id: int | None = None
     title: str = ""
     settings: ChatSettings = field(default_factory=ChatSettings)
+    tools: ChatTools = field(default_factory=ChatTools)
     draft: str = ""
     turns: list[Turn] = field(default_factory=list)
     queued: Question = Question()
@@ -86,7 +96,7 @@ class Conversation:
     def open(cls, chats: Chats, id: int, clock: Callable[[], float]) -> Conversation:
         """A chat as it was saved. Raises StoreError, and InvalidInput when it is gone."""
         chat = chats.get(id)
-        opened = cls(chats, chat.model, clock, id, clean(chat.title), chat.settings, clean(chat.draft))
+        opened = cls(chats, chat.model, clock, id, clean(chat.title), chat.settings, chat.tools, clean(chat.draft))
         opened.reload()
         return opened
 
@@ -131,6 +141,7 @@ class Conversation:
         if self.id is None:
             self.title = title_of(question)
             self.id = self.chats.create(self.model, self.settings, question)
+            self.chats.use_tools(self.id, self.tools)
         asked, answered = self.chats.ask(self.id, parent, question, self.model, attachments)
         turn = Turn(self, question, self.model, AnswerState(self.clock), attachments, parent, asked, answered)
         turn.answers = Versions((answered,), 0)
@@ -193,10 +204,10 @@ class Conversation:
         if turn.answer.running:
             if now or self.clock() - turn.saved_at >= SAVE_INTERVAL or turn.saved_at < 0:
                 turn.saved_at, turn.unsaved = self.clock(), False
-                self.chats.grow(turn.answer_id, turn.answer.text, turn.answer.reasoning)
+                self.chats.grow(turn.answer_id, turn.answer.text, turn.answer.reasoning, turn.answer.steps)
             return
         answer, turn.unsaved = turn.answer, False
-        self.chats.finish(turn.answer_id, answer.text, answer.reasoning, answer.state, answer.figures)
+        self.chats.finish(turn.answer_id, answer.text, answer.reasoning, answer.state, answer.figures, answer.steps)
 
     def configure(self, model: str | None = None, settings: ChatSettings | None = None) -> None:
         """Set which model is asked next, and how. Raises StoreError."""
@@ -204,11 +215,17 @@ class Conversation:
         if self.id is not None:
             self.chats.configure(self.id, self.model, self.settings)
 
+    def use_tools(self, tools: ChatTools) -> None:
+        """Set which tools this chat may use. Raises StoreError."""
+        self.tools = tools
+        if self.id is not None:
+            self.chats.use_tools(self.id, tools)
+
     # ---- requests
 
     def request(self, turn: Turn) -> GenerationRequest:
         """What to ask the engine for a turn's answer, or for the rest of it. Raises InvalidInput."""
-        messages = (*self._before(turn), turn.asked)
+        messages = (*self._before(turn), turn.asked, *as_sent(turn.answer.steps))
         goes_on = bool(turn.answer.text)
         if goes_on:
             messages += (Message("assistant", turn.answer.text),)
@@ -234,7 +251,7 @@ class Conversation:
         messages = [Message("system", self.settings.system)] if self.settings.system else []
         for each in self.turns[: self.turns.index(turn)] if turn else self.turns:
             if each.answer.text:
-                messages += [each.asked, Message("assistant", each.answer.text)]
+                messages += [each.asked, *as_sent(each.answer.steps, each.answer.text)]
         return tuple(messages)
 
 

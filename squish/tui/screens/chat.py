@@ -24,6 +24,7 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_commands import ChatCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
+from squish.tui.screens.tool_commands import ToolCommands
 from squish.tui.widgets.chat_panels import ChatPanels
 from squish.tui.widgets.chat_view import ChatView
 from squish.tui.widgets.keys import Keys
@@ -48,6 +49,7 @@ class ChatScreen(Screen[None]):
         self._panels = ChatPanels(self._view)
         self._asked_with = ModelAndParameters(self, runtime.chats, self._chats, choice, self._panels)
         self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with)
+        self._tools = ToolCommands(self, runtime, self._chats)
         self._some_chats = False
         self._escape = (False, False)
 
@@ -80,6 +82,8 @@ class ChatScreen(Screen[None]):
             case "interrupt":
                 selected = self._view.prompt.selected_text or self.get_selected_text()
                 return self._shown.running is not None and not selected
+            case "answer_call":  # else the key is the prompt's own
+                return self._view.dialogue.question is not None
             case "leave_edit":
                 return self._chats.editing is not None and self._shown.running is None
         return True
@@ -188,6 +192,19 @@ class ChatScreen(Screen[None]):
 
     async def action_preset(self, text: str = "") -> None:
         await self._asked_with.change(parameter_commands.use_preset, text)
+
+    # ---- tools
+
+    async def action_tools(self, server: str = "") -> None:
+        """Switch a server by its name, or show all of them."""
+        with reporting_errors(self.app):
+            if server:
+                self._tools.switch(server)
+            else:
+                await self._tools.choose()
+
+    def action_answer_call(self) -> None:
+        self._view.answer_question()
 
     # ---- messages and the draft
 

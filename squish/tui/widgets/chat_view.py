@@ -9,6 +9,7 @@ from __future__ import annotations
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 
 from squish.chats.messages import Hit
 from squish.errors import SquishError
@@ -24,12 +25,14 @@ from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.messages import (
     AnswerEnded,
     AnswerEvent,
+    CallDecided,
     ChatChanged,
     DraftChanged,
     FollowingChanged,
     QuestionSent,
     Typed,
 )
+from squish.tui.widgets.calls import CallQuestion
 from squish.tui.widgets.dialogue import Dialogue
 from squish.tui.widgets.hints import Hints
 from squish.tui.widgets.prompt import PromptInput
@@ -45,13 +48,14 @@ class ChatView(Vertical):
         super().__init__(id="main")
         self._runtime, self._chats, self._model = runtime, chats, model
         self._meter = ContextMeter(runtime.sessions, self._subject, self._refresh_hints)
-        self.prompt, self._hints = PromptInput(), Hints()
+        self.prompt, self._hints, self._question = PromptInput(), Hints(), CallQuestion()
         self.dialogue = Dialogue(self, runtime, chats, self.prompt)
 
     def compose(self) -> ComposeResult:
         yield self.dialogue.welcome
         yield self.dialogue.transcript
         yield self._hints
+        yield self._question
         yield self.prompt
 
     def on_mount(self) -> None:
@@ -124,6 +128,25 @@ class ChatView(Vertical):
             self.recount()
             self._changed()
 
+    @on(CallDecided)
+    def _decided(self, event: CallDecided) -> None:
+        self.dialogue.decide(event.decision)
+
+    def answer_question(self) -> None:
+        """Go to the question whether a call may be made, if there is one."""
+        if self._question.call is not None:
+            self._question.focus_list()
+
+    def _show_question(self) -> None:
+        """Ask about a call of the shown chat. The keys go to the question unless something is being written."""
+        before, call = self._question.call, self.dialogue.question
+        had_focus = self._question.has_focus_within
+        self._question.show(call)
+        if call is not None and call is not before and not self.prompt.text and self.prompt.has_focus:
+            self._question.focus_list()
+        elif call is None and had_focus:
+            self.screen.set_focus(self.prompt)
+
     def edit(self) -> None:
         """Rewrite a question, into a branch of its own."""
         if turn := self.dialogue.idle_turn():
@@ -161,9 +184,11 @@ class ChatView(Vertical):
     @on(FollowingChanged)
     @on(ChatChanged)
     def _refresh_hints(self) -> None:
+        self._show_question()
         editing = self._chats.editing is not None
         self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text)
-        self.prompt.border_title = "" if self.transcript.following else "↓ more below · ctrl+end"
+        tools = Content(f"⚙ {clean(', '.join(self._shown.tools.servers))}" if self._shown.tools.servers else "")
+        self.prompt.border_title = tools if self.transcript.following else "↓ more below · ctrl+end"
         running = self._shown.running
         use = self._meter.use.while_written(running.answer.context_used if running else 0)
         self.prompt.border_subtitle = use.label(max(self.prompt.size.width - 6, 20))

@@ -11,13 +11,13 @@ from textual.content import Content
 from textual.notifications import SeverityLevel
 from textual.widget import Widget
 
-from squish.chats.messages import Attachment, Hit
+from squish.chats.messages import Attachment, CalledTool, Hit
 from squish.errors import SquishError
 from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import attachments
-from squish.tui.chat.answer_tasks import AnswerTasks
+from squish.tui.chat.answer_tasks import AnswerTasks, Decision
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.messages import AnswerEnded, AnswerEvent, ChatChanged
@@ -121,15 +121,24 @@ class Dialogue:
         if answer.running:
             with reporting_errors(self._listener.app):
                 self._chats.save(turn)
+        if answer.phase == "asking" and before != "asking":
+            self._tell_of_question(turn)
         if turn.conversation is not self._shown:
             return
         news = answer.phase not in ("writing", "thinking") or before != answer.phase
         if view := self.transcript.view_of(turn):
+            view.show_steps()
             view.write(added)
             if news:
                 view.update_note()
         if news:
             self._changed()
+
+    def _tell_of_question(self, turn: Turn) -> None:
+        """Say that an answer waits for the user, where he cannot see that."""
+        seen = turn.conversation is self._shown and self._listener.screen.is_current
+        if self._answers.question(turn) and not seen:
+            self._advise(f"“{clean(turn.conversation.title)[:60]}” asks whether a tool may be called.", "warning")
 
     async def end(self, event: AnswerEnded) -> bool:
         """An answer has ended: show its last words, and ask what waited for it. False: that was known already."""
@@ -140,12 +149,26 @@ class Dialogue:
         with reporting_errors(self._listener.app):
             self._chats.save(turn)
         if conversation is self._shown and (view := self.transcript.view_of(turn)):
+            view.show_steps()
             await view.finish()
         if queued.text and turn.answer.phase == "done":
             await self.ask(conversation, queued)
         elif queued.text:
             self._give_back(conversation, queued.text)
         return True
+
+    @property
+    def question(self) -> CalledTool | None:
+        """The call that somebody has to allow or refuse in the shown chat."""
+        turn = self._shown.running
+        return self._answers.question(turn) if turn else None
+
+    def decide(self, decision: Decision) -> None:
+        """Allow or refuse that call."""
+        if turn := self._shown.running:
+            with reporting_errors(self._listener.app):
+                self._answers.decide(turn, decision)
+            self._changed()
 
     def stop(self) -> None:
         """End the answer."""
@@ -186,7 +209,8 @@ class Dialogue:
         turn = self.idle_turn()
         if turn is None:
             return
-        if not turn.answer.text or (turn.answer.reason == "stop" and turn.answer.phase == "done"):
+        answer = turn.answer
+        if not (answer.text or answer.steps) or (answer.reason == "stop" and answer.phase == "done"):
             self._advise("This answer is complete; r retries it.")
         elif turn is not self._shown.turns[-1]:
             self._advise("Only the last answer can be continued.")

@@ -16,6 +16,7 @@ from squish.text import clean
 from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
+from squish.tui.widgets.calls import StepView
 from squish.tui.widgets.markdown import LiveMarkdown, frozen
 from squish.tui.widgets.searchable import Searchable
 
@@ -50,11 +51,13 @@ class AnswerView(Vertical):
         super().__init__(classes="answer")
         self.turn = turn
         self.unfolded = False
+        self._may_flush = may_flush
         answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
         self._live: LiveMarkdown | None = LiveMarkdown(may_flush, answer.text) if answer.running else None
         # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
         self._thought = Static(_thought(answer, False), classes="thought", markup=False)
         self._thought.display = bool(answer.reasoning)
+        self._steps = [StepView(step) for step in answer.steps]
         self._note = Static(self._said(), classes="note", markup=False)
         self.set_class(answer.phase == "failed", "-failed")
 
@@ -64,6 +67,7 @@ class AnswerView(Vertical):
             Content.assemble(clean(self.turn.model), (f"  {label}" if label else "", "$text-accent")), classes="who"
         )
         yield self._thought
+        yield from self._steps
         if self._live:
             yield self._live
         elif self.turn.answer.text:
@@ -79,6 +83,20 @@ class AnswerView(Vertical):
         if self._live:
             self._live.write(text)
 
+    def show_steps(self) -> None:
+        """Show the calls as they stand. What was written before new ones belongs to them."""
+        steps = self.turn.answer.steps
+        for view, step in zip(self._steps, steps, strict=False):
+            view.show(step)
+        if len(steps) > len(self._steps):
+            added = [StepView(step) for step in steps[len(self._steps) :]]
+            self._steps += added
+            self.mount_all(added, before=self._live or self._note)
+            if self._live:
+                old, self._live = self._live, LiveMarkdown(self._may_flush)
+                self.mount(self._live, after=old)
+                old.remove()
+
     def update_note(self) -> None:
         """Say how far the answer is now."""
         answer = self.turn.answer
@@ -93,8 +111,10 @@ class AnswerView(Vertical):
         return error_content(answer.error) if answer.error else _note(answer, self.turn.model)
 
     def fold(self) -> None:
-        """Show the thoughts, or hide them."""
+        """Show the thoughts and what calls gave, or hide them."""
         self.unfolded = not self.unfolded
+        for view in self._steps:
+            view.fold(self.unfolded)
         self.update_note()
 
     def on_click(self, event: object) -> None:
@@ -151,6 +171,13 @@ def _note(answer: AnswerState, model: str) -> Content:
     match answer.phase:
         case _ if answer.running and answer.stopping:
             return Content("■ stopping …")
+        case "reaching":
+            return Content(f"◌ reaching {clean(answer.progress)} … {answer.in_phase:.0f} s")
+        case "asking" if answer.doing:
+            return Content(f"⚙ may {clean(answer.doing.name)} be called? · esc stops")
+        case "calling" if answer.doing:
+            said = f" · {clean(answer.progress)}" if answer.progress else ""
+            return Content(f"⚙ {clean(answer.doing.name)} … {answer.in_phase:.0f} s{said} · esc stops")
         case "waiting":
             return Content("◌ …")
         case "queued":
@@ -163,7 +190,8 @@ def _note(answer: AnswerState, model: str) -> Content:
             speed = f" · {figures.speed(answer.speed)}" if answer.speed else ""
             return Content(f"▌ {answer.phase}{speed} · esc stops")
         case _:
-            return Content(_footer(answer))
+            problems = "".join(f"⚠ {clean(each)}\n" for each in dict.fromkeys(answer.problems))
+            return Content(problems + _footer(answer))
 
 
 def _prefill(answer: AnswerState) -> Content:

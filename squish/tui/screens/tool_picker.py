@@ -1,0 +1,134 @@
+"""Choosing what a chat may use of the MCP servers there are: a server that is switched on is reached at once, and its
+tools can be switched one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Input, OptionList
+
+from squish import figures
+from squish.chats.messages import ChatTools
+from squish.errors import SquishError
+from squish.mcp.sources import Known
+from squish.mcp.toolbox import Toolbox
+from squish.mcp.tools import ServerTool
+from squish.text import clean
+from squish.tui.advice import reporting_errors
+from squish.tui.scheduling import after_refresh
+from squish.tui.screens.chooser import Chooser
+
+_NOTHING = "No MCP server is set up. Write [mcp.NAME] into config.toml; docs/mcp.md says how."
+
+
+@dataclass(slots=True)
+class _Row:
+    """A server, one of its tools, or what is said about it (neither can be switched)."""
+
+    server: Known | None
+    content: Content
+    tool: ServerTool | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What reaching a server brought."""
+
+    tools: list[ServerTool] = field(default_factory=list)
+    said: str = "reaching it …"
+
+
+class ToolPicker(Chooser[None]):
+    """tools: as the chat has them; changed: gets them as they are after every switch."""
+
+    CSS_PATH = "tool_picker.tcss"
+
+    def __init__(self, toolbox: Toolbox, tools: ChatTools, changed: Callable[[ChatTools], None]) -> None:
+        super().__init__()
+        self._toolbox, self._tools, self._changed = toolbox, tools, changed
+        self._known = [each for each in toolbox.known() if not each.shadowed]
+        self._found: dict[str, _Found] = {}
+        self._rows: list[_Row] = []
+
+    def compose(self) -> ComposeResult:
+        yield from self.window("tools", "Tools of this chat", "switch", "", "Filter")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        for name in self._tools.servers:
+            self._reach(name)
+
+    def on_resize(self) -> None:
+        after_refresh(self, self._fill)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        row = self._rows[event.option_index]
+        if row.tool is not None:
+            off = set(self._tools.off) ^ {row.tool.id}
+            self._set(replace(self._tools, off=tuple(sorted(off))))
+        elif row.server is not None and not row.server.problem:
+            self._set(switched(self._tools, row.server.name))
+            if row.server.name in self._tools.servers:
+                self._reach(row.server.name)
+
+    def _set(self, tools: ChatTools) -> None:
+        self._tools = tools
+        with reporting_errors(self.app):
+            self._changed(tools)
+        self._fill()
+
+    def _reach(self, name: str) -> None:
+        self._found[name] = _Found()
+        self.run_worker(self._read(name), group=f"tools {name}", exclusive=True, exit_on_error=False)
+
+    async def _read(self, name: str) -> None:
+        try:
+            tools = await self._toolbox.tools(name, again=True)
+        except SquishError as error:
+            self._found[name] = _Found(said=f"✕ {error.message} {error.hint or ''}".strip())
+        else:
+            size = sum(len(tool.description) + len(tool.schema) for tool in tools) // 4
+            self._found[name] = _Found(tools, f"{len(tools)} tools, some {figures.count(size)} tokens of every prompt")
+        self._fill()
+
+    @on(Input.Changed)
+    def _fill(self) -> None:
+        if not self.is_mounted:
+            return
+        wanted = self.query_one(Input).value.strip().lower()
+        self._rows = [row for each in self._known for row in self._of(each) if wanted in row.content.plain.lower()]
+        marked = self.query_one(OptionList).highlighted or 0
+        nothing = f"Nothing has “{clean(wanted)}” in its name." if self._known else _NOTHING
+        self.fill([row.content for row in self._rows], min(marked, max(len(self._rows) - 1, 0)), nothing)
+
+    def _of(self, known: Known) -> list[_Row]:
+        """The rows of a server."""
+        name, is_on = known.name, known.name in self._tools.servers
+        sign = "[–]" if known.problem else "[x]" if is_on else "[ ]"
+        about = known.problem or f"{known.server.address} · {known.source}"
+        head = Content.assemble((f"{sign} {clean(name)}", "bold"), (f"  {clean(about)}", "$foreground-muted"))
+        rows = [_Row(known, head)]
+        found = self._found.get(name)
+        if not is_on or found is None:
+            return rows
+        rows.append(_Row(None, Content.styled(f"    {clean(found.said)}", "$foreground-muted")))
+        for tool in found.tools:
+            sign = "[ ]" if tool.id in self._tools.off else "[x]"
+            about = " ".join(tool.description.split())[:100]
+            content = Content.assemble(f"    {sign} {tool.name}", (f"  {about}", "$foreground-muted"))
+            rows.append(_Row(known, content, tool))
+        return rows
+
+
+def switched(tools: ChatTools, server: str) -> ChatTools:
+    """With a server that was off, or without one that was on."""
+    servers = tools.servers
+    if server in servers:
+        return replace(tools, servers=tuple(each for each in servers if each != server))
+    return replace(tools, servers=(*servers, server))
