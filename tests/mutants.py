@@ -194,7 +194,7 @@ class Examiner:
             found, before = Path(folder, "found"), used(resource.RUSAGE_CHILDREN)
             self.fails = not succeeds(partial(self._record, session, found), seconds=600)
             by_test: dict[str, list[str]] = {} if self.fails else json.loads(found.read_text())
-        seconds = 10 + 10 * (used(resource.RUSAGE_CHILDREN) - before)
+        seconds = 5 + 5 * (used(resource.RUSAGE_CHILDREN) - before)
         path = Path(self._file).relative_to(Path.cwd())
         for mutant in [] if self.fails else mutants(path.read_text(encoding="utf-8"), str(path)):
             self.total += 1
