@@ -237,9 +237,11 @@ def test_a_sidecar_that_somebody_deletes_is_not_missed_at_the_end(tmp_path: Path
 
 
 def test_a_second_run_that_finds_nothing_has_not_resumed(tmp_path: Path) -> None:
-    opened(tmp_path).close()
+    first = opened(tmp_path)
+    first.restart("v1")
+    first.close()
     second = opened(tmp_path)
-    assert (second.resumed, second.received, len(second.ranges)) == (False, 0, 5)
+    assert (second.resumed, second.received, len(second.ranges), second.etag) == (False, 0, 5, "v1")
 
 
 @pytest.mark.parametrize(
