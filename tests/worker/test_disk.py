@@ -76,6 +76,11 @@ def test_memory_that_is_needed_sends_an_entry_back_to_its_file(tmp_path: Path) -
     known.save(60)
     known.shrink(0)
     assert (len(known), known.nbytes) == (1, 0)
+    known.put(tokens(400), filled(400))
+    assert known.nbytes == 400 * BYTES_A_TOKEN
+    known.save(60)
+    known.shrink(0)
+    assert (len(known), known.nbytes) == (1, 0)
     assert known.take(tokens(280))[0] == 256
 
 
@@ -142,9 +147,10 @@ def test_two_answers_to_one_prompt_share_its_file(tmp_path: Path) -> None:
 
 def test_where_cuts_are_anywhere_so_are_the_files(tmp_path: Path) -> None:
     known = prefix_cache(tmp_path, exact=True)
-    for length in (301, 390):
+    for length in (301, 340, 390):
         known.put(tokens(length), filled(length))
         known.save(60)
+    assert sorted(size // BYTES_A_TOKEN for size in sizes(tmp_path)) == [89, 301], "39 tokens are not worth a file"
     length, caches = prefix_cache(tmp_path, exact=True).take(tokens(400))
     assert length == 390
     assert mx.array_equal(keys_of(caches)[0, 0, :, 0], mx.arange(390))
@@ -170,14 +176,33 @@ def test_a_cache_that_cannot_be_cut_is_written_whole(tmp_path: Path) -> None:
         assert caches[1][1] is None
 
 
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squish.worker.saving.PIECE", 1000)
+    monkeypatch.setattr("squish.worker.prefix.PIECE", 1000)
+
+
+@pytest.mark.usefixtures("small_pieces")
 def test_an_entry_that_is_let_go_of_while_it_is_written_leaves_nothing(tmp_path: Path) -> None:
     known = prefix_cache(tmp_path)
     known.put(tokens(300), filled(300))
-    known.tend(busy=False)
+    known.tend(busy=True)
     known.shrink(0)
     known.save(60)
     assert not known.unsaved
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_what_waits_is_written_though_others_are_let_go_of(tmp_path: Path) -> None:
+    known = prefix_cache(tmp_path)
+    for start in (0, 1000, 2000):
+        known.put(tokens(300, start), filled(300))
+    known.tend(busy=True)
+    known.shrink(2 * 300 * BYTES_A_TOKEN)
+    known.save(60)
+    assert not known.unsaved
+    assert sorted(held[0] for _, held in DiskTier(tmp_path, "model", BUDGET).index()) == [1000, 2000]
 
 
 @pytest.mark.parametrize("damage", ["cut", "grown", "garbage", "empty", "header"])

@@ -183,6 +183,14 @@ def test_what_fills_the_budget_is_kept_and_leaving_as_much_lets_nothing_go() -> 
     assert known.take(tokens(129)) == (0, None), "the one that was put in first is gone"
 
 
+def test_a_block_that_is_not_whole_is_not_found() -> None:
+    known = prefix_cache()
+    known.put(tokens(127), filled(127))
+    assert known.take(tokens(128))[0] == 64
+    known.shrink(0)
+    assert not known._root.children
+
+
 def test_without_a_disk_nothing_waits_for_it() -> None:
     known = prefix_cache()
     known.put(tokens(300), filled(300))
