@@ -53,9 +53,12 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """adapter: the directory of one that answers in the model's place, None for the model as it is."""
+
     request: int
     prompts: tuple[Prompt, ...]
     sampling: SamplingParams
+    adapter: str | None = None
 
 
 class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):

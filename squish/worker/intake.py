@@ -92,7 +92,7 @@ class Intake:
             plans = tuple(plan for _, plan in encoded)
             notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
             self._send(Events(((frame.request, Accepted(counts, notes)),)))
-            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans))
+            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter))
 
     def _fail(self, frame: Generate | CountTokens, failure: WireError) -> None:
         with self._lock:

@@ -94,6 +94,12 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def beside(self) -> PrefixCache:
+        """An empty one for the same model with an adapter, in memory alone."""
+        made = PrefixCache(self.budget, [], exact=self.exact, pressure=self._pressure)
+        made.trimmable = self.trimmable
+        return made
+
     def take(self, tokens: list[int]) -> tuple[int, list[Any] | None]:
         """The longest known prefix: its length in tokens and a cache that holds it, or (0, None).
 

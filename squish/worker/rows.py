@@ -31,13 +31,17 @@ class OutputPlan:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request whose prompts are tokenized. tokens: one list per prompt, each at least one token; plans: one each."""
+    """A request whose prompts are tokenized. tokens: one list per prompt, each at least one token; plans: one each.
+
+    adapter: the directory of one, None for the model as it is.
+    """
 
     request: int
     tokens: list[list[int]]
     sampling: SamplingParams
     arrived: float
     plans: tuple[OutputPlan, ...] = ()
+    adapter: str | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class BatchRow:
     shared: int = 0
     processor: RowProcessor | None = None
     attempts: int = 1
+    adapter: str | None = None
     followers: list[BatchRow] = field(default_factory=list)
 
     @property
@@ -122,6 +127,7 @@ class RowMaker:
             ),
             grammar=plan.grammar,
             shared=plan.shared,
+            adapter=item.adapter,
         )
 
     def _detokenizer(self, before: int | None) -> Any:

@@ -15,11 +15,15 @@ from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
 
 from squish.errors import EngineError, SquishError
 from squish.generation import GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
 from squish.worker import device, logprobs
+from squish.worker.adapters.layers import Adapters
+from squish.worker.adapters.prefixes import Prefixes
+from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
@@ -64,6 +68,7 @@ class Runner:
         lookup: bool = False,
     ) -> None:
         self._model = model
+        self._adapters: Adapters | None = None
         self._lookup = lookup
         self._inbox = inbox
         self._send = send
@@ -74,6 +79,7 @@ class Runner:
         self._decoding: set[int] = set()
         self._events: list[tuple[int, GenerationEvent]] = []
         self._prefix = prefix
+        self._prefixes = Prefixes(prefix)
         self._pace = PrefillPace(on_cpu=self._use_numpy)
         self._progress: dict[int, int] = {}
         self._batch = self._new_batch()
@@ -88,9 +94,11 @@ class Runner:
         self._batch.close()
         self._prefix.save(_SAVE_SECONDS)
 
-    def _new_batch(self) -> Batch:
+    def _new_batch(self, *, tagged: bool = False) -> Batch:
+        """tagged: its rows may have adapters."""
+        self._tagged = tagged
         return Batch(
-            self._model,
+            self._adapters.tagged if self._adapters and tagged else self._model,
             ends=self._maker.eos,
             lookup=self._lookup,
             stream=mx.default_stream(mx.default_device()),
@@ -103,11 +111,11 @@ class Runner:
             if idle:
                 self._prefix.tend(busy=False)
             try:
-                item = self._inbox.get(block=idle, timeout=_FIT_AFTER if idle and self._prefix.nbytes else None)
+                item = self._inbox.get(block=idle, timeout=_FIT_AFTER if idle and self._prefixes.nbytes else None)
             except queue.Empty:
                 if not idle:
                     return True
-                self._prefix.fit()
+                self._prefixes.fit()
                 continue
             match item:
                 case Stop():
@@ -120,13 +128,39 @@ class Runner:
                     pass
 
     def _insert(self, item: Prepared) -> None:
+        try:
+            self._admit(item.adapter)
+        except (SquishError, RuntimeError, ValueError) as error:  # the last two are MLX's
+            self._send(Failed(item.request, _failure(error)))
+            return
         for row in self._maker.first_choices(item):
+            self._submit(row)
+
+    def _admit(self, adapter: str | None) -> None:
+        """Let the batch take rows with an adapter, which is read if it is new. Raises what reading it raises."""
+        if adapter is None:
+            if self._tagged and not self._rows:
+                self._batch = self._new_batch()
+            return
+        self._adapters = self._adapters or Adapters(self._model)
+        if self._adapters.load(adapter):
+            self._prefixes.forget(adapter)
+        if self._tagged:
+            return
+        rows = dict(self._rows)
+        for uid in rows:
+            self._leave(uid)
+        self._rows.clear()
+        self._decoding.clear()
+        self._progress.clear()
+        self._batch = self._new_batch(tagged=True)
+        for row in rows.values():
             self._submit(row)
 
     def _submit(self, row: BatchRow) -> None:
         """Put a row into the batch: its prompt, and what it has generated already."""
         tokens = row.tokens
-        cached, caches = self._prefix.take(tokens)
+        cached, caches = self._prefixes.of(row.adapter).take(tokens)
         self._enter(row, self._segments(row, cached), cached, caches)
         if len(tokens) - cached == 1:  # there is nothing to share but what the prefix cache gives each
             followers, row.followers = row.followers, []
@@ -141,19 +175,27 @@ class Runner:
         [uid] = self._batch.insert_segments(
             [segments],
             max_tokens=[row.max_tokens - len(row.output.tokens)],
-            caches=[caches_by_row(self._model, caches)],
+            caches=[self._caches(row, caches)],
             all_tokens=[tokens[:cached]],
             samplers=[row.sampler],
             logits_processors=[[row.processor] if row.processor else []],
         )
         self._rows[uid] = row
-        if self._prefix.exact and self._prefix.trimmable and not row.followers:
+        if self._prefix.exact and self._prefix.trimmable and not row.followers and row.adapter is None:
             self._batch.in_one_pass.add(uid)
+
+    def _caches(self, row: BatchRow, caches: list[Any] | None) -> list[Any] | None:
+        """What the batch is to hold of a row's caches, with its tag where rows may have adapters."""
+        if not self._tagged:
+            return caches_by_row(self._model, caches)
+        caches = caches or make_prompt_cache(self._model)
+        return [*(caches_by_row(self._model, caches) or caches), Tag(row.adapter)]
 
     def _let_follow(self, uid: int) -> None:
         """All of a row's prompt but its last token is processed: the other choices go on from there."""
         row = self._rows[uid]
         caches, tokens = self._batch.extract_cache([uid])[uid]
+        _, caches = untagged(caches)
         followers, row.followers = row.followers, []
         for follower in followers:
             self._enter(follower, [[follower.prompt[-1]]], len(tokens), [copy.copy(cache) for cache in caches])
@@ -248,9 +290,11 @@ class Runner:
             self._remember(caches, tokens)
 
     def _remember(self, caches: list[Any], tokens: list[int]) -> None:
-        if self._prefix.wants(tokens):
-            self._prefix.put(list(tokens), caches_of_mlx(caches))
-            self._prefix.shrink(self._prefix.budget - self._batch.prompt_cache_nbytes)
+        adapter, caches = untagged(caches)
+        prefix = self._prefixes.of(adapter)
+        if prefix.wants(tokens):
+            prefix.put(list(tokens), caches_of_mlx(caches))
+            self._prefixes.keep_to(self._prefix.budget - self._batch.prompt_cache_nbytes, prefix)
 
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:
         row = self._rows.pop(uid)
@@ -263,7 +307,7 @@ class Runner:
         rows, self._rows = list(self._rows.values()), {}
         self._decoding.clear()
         self._progress.clear()
-        self._batch = self._new_batch()
+        self._batch = self._new_batch(tagged=self._tagged)
         failed = {row.request for row in rows if row.attempts >= _ATTEMPTS}
         failure = _failure(error)
         self._flush()

@@ -100,7 +100,7 @@ class _Whole:
     _last = False
 
     def __call__(self: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        if self._whole and isinstance(cache, BatchCache):
+        if self._whole and isinstance(cache, BatchCache) and not cache.in_parts:
             ends = self._last and cache.ends_only
             if ends or x.shape[1] == 1 or not self._last or cache.all_wanted:
                 return cache.run(x.shape[1], partial(self._native.block, self._whole, x, ends))

@@ -103,6 +103,7 @@ class BatchCache:
     def __init__(self, rows: list[SequenceCache]) -> None:
         self.rows = rows
         self._lengths: list[int] | None = None
+        self.in_parts = False  # layers are computed one by one, because some have an adapter's changes
         self.ends_only = False  # of the model's last block, only what comes of each row's last token is wanted
         self.all_wanted = False  # or what comes of every token
 
