@@ -26,6 +26,7 @@ from squish.commands import (
     doctor,
     embed,
     exits,
+    fuse,
     importing,
     keys,
     launch,
@@ -170,6 +171,7 @@ _LAST = (doctor.doctor, config.config, completion.completion)
 for _command in (
     pull.pull,
     importing.import_models,
+    fuse.fuse,
     *models.COMMANDS,
     catalog.catalog,
     search.search,

@@ -1,6 +1,7 @@
 """The grammar of model names.
 
-    name      = short | repo | path
+    name      = short ["+" word] | repo ["+" word] | path
+                                                 llama3.1:8b+poet: with the adapter poet
     short     = word [":" word]                  llama3.1:8b   qwen3:8b-8bit   smollm2:135m
     repo      = word "/" word [":" word [".gguf"]] ["@" word]
                                                  org/repo   org/repo:Q8_0   org/repo@main
@@ -25,8 +26,9 @@ from urllib.parse import unquote
 from squish.errors import InvalidName
 
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-]))*"
-_SHORT = re.compile(rf"(?P<name>{_WORD})(?::(?P<tag>{_WORD}))?")
-_REPO = re.compile(rf"(?P<org>{_WORD})/(?P<repo>{_WORD})(?::(?P<tag>{_WORD}))?(?:@(?P<revision>{_WORD}))?")
+_ADAPTER = rf"(?:\+(?P<adapter>{_WORD}))?"
+_SHORT = re.compile(rf"(?P<name>{_WORD})(?::(?P<tag>{_WORD}))?{_ADAPTER}")
+_REPO = re.compile(rf"(?P<org>{_WORD})/(?P<repo>{_WORD})(?::(?P<tag>{_WORD}))?(?:@(?P<revision>{_WORD}))?{_ADAPTER}")
 _ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE)
 _SUFFIX = ".gguf"
 _PAGES = frozenset({"blob", "resolve", "raw", "tree", "commit", "commits"})  # which name a revision
@@ -36,13 +38,15 @@ _MAX_LENGTH, _LONGEST_ADDRESS = 200, 2000
 
 @dataclass(frozen=True, slots=True)
 class ShortName:
-    """A name of the catalog or of an installed model: `llama3.1:8b`."""
+    """A name of the catalog or of an installed model, `llama3.1:8b`; adapter: with which it is served."""
 
     name: str
     tag: str | None = None
+    adapter: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.tag}" if self.tag else self.name
+        adapter = f"+{self.adapter}" if self.adapter else ""
+        return f"{self.name}:{self.tag}{adapter}" if self.tag else f"{self.name}{adapter}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class RepoName:
     repo: str
     tag: str | None = None
     revision: str | None = None
+    adapter: str | None = None
 
     @property
     def repo_id(self) -> str:
@@ -61,7 +66,8 @@ class RepoName:
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.repo_id}{tag}{revision}"
+        adapter = f"+{self.adapter}" if self.adapter else ""
+        return f"{self.repo_id}{tag}{revision}{adapter}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def parse(text: str) -> ModelRef:
     if repo:
         return _repo(repo)
     if len(text) <= _MAX_LENGTH and (short := _SHORT.fullmatch(text)):
-        return ShortName(short["name"], short["tag"])
+        return ShortName(short["name"], short["tag"], short["adapter"])
     raise _invalid(text)
 
 
@@ -122,7 +128,7 @@ def _repo(found: re.Match[str]) -> RepoName:
     tag = found["tag"]
     while tag and tag.lower().endswith(_SUFFIX):
         tag = tag[: -len(_SUFFIX)]
-    return RepoName(found["org"], found["repo"], tag, found["revision"])
+    return RepoName(found["org"], found["repo"], tag, found["revision"], found["adapter"])
 
 
 def _parse_address(text: str, path: str) -> RepoName:

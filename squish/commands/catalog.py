@@ -29,7 +29,9 @@ class _Listing(click.Group):
 
 @click.group(cls=_Listing, context_settings={"help_option_names": ["-h", "--help"]})
 def catalog() -> None:
-    """The models that have a short name; `squish catalog qwen` lists those with a word.
+    """List the models that have a short name, or check them.
+
+    `squish catalog qwen` lists those with a word.
 
     \b
     squish catalog

@@ -26,7 +26,7 @@ _PROGRAMS: tuple[Program, ...] = get_args(Program)
 @click.option("--force", is_flag=True, help="Again, even what is installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array; with --dry-run.")
 def import_models(names: tuple[str, ...], program: Program | None, dry_run: bool, force: bool, as_json: bool) -> int:
-    """Use the models of LM Studio, of the Hugging Face cache and of Ollama.
+    """Use models of LM Studio, Hugging Face and Ollama.
 
     Safetensors models are linked and nothing is copied; GGUF files are imported. The other program's files are never
     changed. Without NAMES all models of the program are taken; without --from too, those there are get listed.

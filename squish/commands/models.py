@@ -159,7 +159,7 @@ def remove(models: tuple[str, ...], force: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every installed model.")
 @click.option("--force", is_flag=True, help="Also while a running Squish has it loaded.")
 def move(models: tuple[str, ...], directory: Path, everything: bool, force: bool) -> None:
-    """Move models to a directory on another disk, or back into the store.
+    """Move models to another disk, or back.
 
     They are used and deleted as before; the store keeps a link. After Ctrl-C, a kill or a power cut a model is whole in
     the old place or the new one, and the same command goes on.
@@ -208,7 +208,9 @@ def verify(models: tuple[str, ...]) -> int:
 
 @click.command()
 def prune() -> None:
-    """Delete unfinished downloads and moves, and store files that models have in common once.
+    """Delete what unfinished downloads and moves left.
+
+    Files that models have in common are stored once from then on.
 
     \b
     squish prune

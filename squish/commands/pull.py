@@ -25,6 +25,7 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 @click.option("--force", is_flag=True, help="Install it again, even if it is installed.")
 @click.option("--bits", help=_BITS_HELP)
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
+@click.option("--base", help="It is an adapter (LoRA, DoRA) of this installed model.")
 @click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")
 @click.option("--measure", is_flag=True, help="Measure perplexity before and after compressing.")
 @click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object per line.")
@@ -37,6 +38,7 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
     squish pull HuggingFaceTB/SmolLM2-360M-Instruct --bits 8
     squish pull bartowski/Qwen2.5-0.5B-Instruct-GGUF:Q8_0
     squish pull ./model.gguf --name mine:7b
+    squish pull ./adapter --base llama3.1:8b --name poet
     """
     from squish.models import recipes
 

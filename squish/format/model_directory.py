@@ -39,12 +39,12 @@ _IN_PROGRESS = ("files", "compressed")
 
 def directory_name(id: str) -> str:
     """How the store spells a valid id, `org/repo:tag`, in a way that a disk takes."""
-    return id.replace("/", "--").replace(":", "+")
+    return id.replace("+", "++").replace("/", "--").replace(":", "+")
 
 
 def id_of(directory: str) -> str:
     """The inverse of `directory_name`."""
-    return directory.replace("--", "/").replace("+", ":")
+    return "+".join(part.replace("--", "/").replace("+", ":") for part in directory.split("++"))
 
 
 def display_name(directory: Path) -> str:

@@ -103,6 +103,23 @@ class InspectModel(msgspec.Struct, frozen=True, tag="inspect_model"):
     path: str
 
 
+class InspectAdapter(msgspec.Struct, frozen=True, tag="inspect_adapter"):
+    """Job: check an adapter's directory against the model directory that it is for. Answered by Imported or
+    Failed(None)."""
+
+    path: str
+    base: str
+
+
+class FuseAdapter(msgspec.Struct, frozen=True, tag="fuse_adapter"):
+    """Job: write a model with an adapter's changes in its weights into an empty directory. Answered by Imported or
+    Failed(None)."""
+
+    path: str
+    base: str
+    destination: str
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more."""
 
@@ -134,7 +151,7 @@ class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
     text: str
 
 
-Job = ImportGguf | InspectModel | QuantizeShards | MeasurePerplexity
+Job = ImportGguf | InspectModel | InspectAdapter | FuseAdapter | QuantizeShards | MeasurePerplexity
 ToWorker = Load | Generate | CountTokens | Embed | Cancel | Job
 
 # ---- worker → front

@@ -54,6 +54,7 @@ class Manifest:
     source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
     pulled: the name that gives it when it is pulled once more; an older Squish kept none.
     kind: what it is for; quantization: for people; context_length in tokens; installed_at in UTC.
+    base: of an adapter, the id of the model that it changes.
     linked: the directory of another program, on another file system, that its weights are links to.
     """
 
@@ -70,6 +71,7 @@ class Manifest:
     pulled: str | None = None
     kind: ModelKind = "chat"
     linked: str | None = None
+    base: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("parameters", "context_length"):
@@ -91,6 +93,9 @@ class Manifest:
     @property
     def pull_command(self) -> str:
         """The command that installs it again, in place of what is there."""
+        if self.base is not None:
+            name = self.id.rpartition("+")[2]
+            return f"squish pull --force {shlex.quote(self.pulled or '')} --base {self.base} --name {name}"
         named = "" if self.pulled in (None, self.id) else f" --name {self.id}"
         return f"squish pull --force {shlex.quote(self.pulled or self.id)}{named}"
 

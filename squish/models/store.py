@@ -67,8 +67,9 @@ class Store:
                 return found[0]
             raise ModelNotFound(f"{name} is not imported yet.", hint=f"Run: squish pull {name}", param="model")
         ids = [str(ref)]
-        if isinstance(ref, ShortName) and (entry := catalog.lookup(ref)) is not None:
-            ids.append(entry.id)
+        plain, adapter = replace(ref, adapter=None), f"+{ref.adapter}" if ref.adapter else ""
+        if isinstance(plain, ShortName) and (entry := catalog.lookup(plain)) is not None:
+            ids.append(f"{entry.id}{adapter}")
         ids.append(str(without_latest(ref)))
         with self.layout.reading():
             for id in ids:
@@ -149,6 +150,12 @@ class Store:
             if not there:
                 raise self._not_found(id, to_remove=True)
             moved = elsewhere.may_be_left(self.layout, directory)
+            if not force and (users := [each.id for each in self.list() if each.base == id]):
+                raise ModelInUse(
+                    f"{id} is the model of {', '.join(users)}.",
+                    hint=f"Run: squish rm {' '.join(users)} {id}. To delete it alone: squish rm --force {id}",
+                    param="model",
+                )
             if not force and path.exists() and is_held(path):
                 raise ModelInUse(
                     f"{id} is in use by another running Squish.",

@@ -16,7 +16,7 @@ from squish import figures
 from squish.download.remote_file import Downloaded, RemoteFile
 from squish.download.transfer import Download
 from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
-from squish.format import embedding
+from squish.format import adapters, embedding
 from squish.hub.client import Hub, HubFile, Snapshot
 from squish.ipc.frames import Imported, InspectModel, Recipe
 from squish.ipc.process import run_job
@@ -24,7 +24,7 @@ from squish.memory import machine
 from squish.models import recipes
 from squish.models.manifest import StoredFile
 from squish.names import RepoName
-from squish.pull import counterpart, eligible
+from squish.pull import adapter, counterpart, eligible
 from squish.pull.compress import Compressor
 from squish.pull.events import CompressionReport, Notice, Report
 from squish.pull.measure import measure
@@ -86,6 +86,8 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
     """
     hub = Hub(order.settings)
     snapshot = await hub.snapshot(repo.repo_id, repo.revision)
+    if adapters.is_adapter([file.path for file in snapshot.files]):
+        raise adapter.without_base(repo.repo_id, {})
     files = choose(snapshot, repo.tag)
     remote = tuple(RemoteFile(each.url, each.path, each.size, each.sha256, each.git_blob) for each in files)
     download = Download(remote, partial, headers=hub.headers(), policy=order.policy)

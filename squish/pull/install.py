@@ -13,13 +13,14 @@ from threading import Event
 from squish.download.disk import copy_file, hash_file, in_thread, link_file, require_space
 from squish.errors import UnsupportedModel
 from squish.files import write_whole
+from squish.format import adapters
 from squish.hub.snapshot import Snapshot
 from squish.ipc.frames import Imported, ImportGguf, InspectModel, JobProgress
 from squish.ipc.process import run_job
 from squish.models import recipes
-from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile
+from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile, read_json
 from squish.names import ModelId
-from squish.pull import counterpart
+from squish.pull import adapter, counterpart
 from squish.pull.events import Phase, Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
@@ -68,6 +69,8 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
     """Copy or link the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
     linked = isinstance(order.source, DirectorySource) and order.source.linked
     names = sorted(path.name for path in source.iterdir() if path.is_file())
+    if adapters.is_adapter(names):
+        raise adapter.without_base(str(source), read_json(source / adapters.CONFIG))
     steps = sorted(path.relative_to(source).as_posix() for path in source.glob("[0-9]*_*/*") if path.is_file())
     taken = [name for name in (*names, *steps) if is_model_file(name)]
     if not any(is_weights(name) for name in taken):

@@ -19,6 +19,7 @@ from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, M
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
 from squish.names import LocalPath, ModelId, ModelRef, RepoName, parse
+from squish.pull.adapter import Given, install_adapter
 from squish.pull.events import Progress, Pulled, PullStarted, Report
 from squish.pull.fetch import fetch
 from squish.pull.install import install_directory, install_fetched, install_gguf
@@ -40,8 +41,11 @@ def pull(
     as_name: str | None = None,
     compression: CompressionOptions | None = None,
     policy: Policy | None = None,
+    base: str | None = None,
 ) -> Pull:
     """Install the model of a name; one that is installed is done at once, unless `force`.
+
+    base: the name is that of an adapter, of this installed model.
 
     as_name: the id to install it under. compression: what to do with full precision, by default what the catalog says
     of a short name, and 4 bits for a repository.
@@ -50,6 +54,11 @@ def pull(
     """
 
     async def work(report: Report) -> None:
+        if base is not None:
+            with awake():
+                given = Given(_parse(name, settings), as_name, store.find(base), settings, store, policy)
+                report(await _install_adapter(given, report, force=force))
+            return
         wanted_id = None if as_name is None else _parse_id(as_name)
         order = make_order(_parse(name, settings), wanted_id, compression, settings, store, policy)
         report(PullStarted(order.id, str(order.source)))
@@ -99,6 +108,16 @@ async def _install_once(order: Order, report: Report, *, force: bool) -> Pulled:
                 return Pulled(await install_gguf(order, path, report))
             case DirectorySource(path):
                 return Pulled(await install_directory(order, path, report))
+
+
+async def _install_adapter(given: Given, report: Report, *, force: bool) -> Pulled:
+    id = given.id
+    report(PullStarted(id, given.source))
+    async with _turn(given.store, id):
+        with suppress(ModelNotFound, CorruptModel):
+            if not force:
+                return Pulled(given.store.find(id), fresh=False)
+        return Pulled(await install_adapter(given, report))
 
 
 async def _install_from_hub(order: Order, repo: RepoName, report: Report) -> Pulled:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from squish.errors import ModelNotFound, Offline, UnsupportedModel
@@ -74,6 +74,11 @@ def resolve(ref: ModelRef, *, id: ModelId | None = None, offline: bool = False) 
 
     Raises ModelNotFound, UnsupportedModel and, where offline leaves no source, Offline.
     """
+    if not isinstance(ref, LocalPath) and ref.adapter:
+        problem = f"{ref} is a model with an adapter, which has no place of its own."
+        model = replace(ref, adapter=None)
+        hint = f"Run: squish pull {model}, then: squish pull ADAPTER --base {model} --name {ref.adapter}"
+        raise ModelNotFound(problem, hint=hint, param="model")
     match ref:
         case ShortName():
             entry = catalog.lookup(ref)

@@ -26,8 +26,11 @@ class Generation:
     Entering admits the request or raises (QueueFull, InvalidInput) at once. Leaving the block cancels what still runs.
     """
 
-    def __init__(self, engine: Engine, request: GenerationRequest, log: Log | None = None) -> None:
+    def __init__(
+        self, engine: Engine, request: GenerationRequest, log: Log | None = None, adapter: str | None = None
+    ) -> None:
         self.request = request
+        self._adapter = adapter
         self.rows = request.rows
         self.keep_alive = request.keep_alive
         self.account, self.background = request.account, request.background
@@ -89,7 +92,7 @@ class Generation:
 
     def frame(self, id: int) -> Generate:
         """What the worker is asked (for the engine)."""
-        return Generate(id, self.request.prompts, self.request.sampling)
+        return Generate(id, self.request.prompts, self.request.sampling, self._adapter)
 
     def put(self, event: GenerationEvent) -> None:
         """Hand over an event (for the engine)."""

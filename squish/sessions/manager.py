@@ -15,7 +15,7 @@ import msgspec
 
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
-from squish.errors import EngineError
+from squish.errors import EngineError, ModelNotFound
 from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
@@ -82,7 +82,10 @@ class SessionManager:
         """
         installed = self._store.find(request.model)
         installed.manifest.require("chat")
-        return Generation(self._engine(installed), self._settled(request, installed), self._log)
+        settled = self._settled(request, installed)
+        if installed.manifest.base is None:
+            return Generation(self._engine(installed), settled, self._log)
+        return Generation(self._engine(self._base(installed)), settled, self._log, str(installed.path))
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """The vectors of a request's texts. Cancelling the wait cancels the request.
@@ -104,12 +107,12 @@ class SessionManager:
 
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
-        return await self._engine(self._store.find(name)).load()
+        return await self._engine(self._served(name)).load()
 
     async def shortage(self, name: str) -> Shortage | None:
         """What to ask a user before a model is loaded: whether other programs may lose memory to it. None where it is
         loaded, where there is room, and where that was answered. Raises ModelNotFound, LoadFailed."""
-        installed = self._store.find(name)
+        installed = self._served(name)
         engine = self._engines.get(installed.manifest.id)
         if installed.manifest.id in self._anyway or (engine and engine.state in ("loading", "ready")):
             return None
@@ -119,12 +122,12 @@ class SessionManager:
 
     def load_anyway(self, name: str) -> None:
         """The answer to that: yes, until the model is unloaded. Raises ModelNotFound."""
-        self._anyway.add(self._store.find(name).manifest.id)
+        self._anyway.add(self._served(name).manifest.id)
 
     def keep(self, name: str, seconds: float | None) -> None:
         """How long a model stays once it is idle, negative is forever; None is the configured time. With 0 it is
         unloaded when its requests have ended. Nothing for one that is not loaded. Raises ModelNotFound."""
-        id = self._store.find(name).manifest.id
+        id = self._served(name).manifest.id
         if engine := self._engines.get(id):
             engine.keep(self._limits_of(id).keep_alive if seconds is None else seconds)
 
@@ -133,7 +136,7 @@ class SessionManager:
 
         Raises ModelNotFound and InvalidInput.
         """
-        engine = self._engines.get(self._store.find(name).manifest.id)
+        engine = self._engines.get(self._served(name).manifest.id)
         return await engine.count(prompts) if engine else None
 
     async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
@@ -141,17 +144,17 @@ class SessionManager:
         installed = self._store.find(name)
         if any(isinstance(prompt, ChatPrompt) for prompt in prompts):
             installed.manifest.require("chat")
-        return await self._engine(installed).count_loading(prompts)
+        return await self._engine(self._served(name)).count_loading(prompts)
 
     async def unload(self, name: str) -> None:
         """End a model's worker; its requests fail. A model that is not loaded is not an error."""
-        engine = self._engines.pop(self._store.find(name).manifest.id, None)
+        engine = self._engines.pop(self._served(name).manifest.id, None)
         if engine:
             await engine.close()
 
     def pin(self, name: str, pinned: bool) -> None:
         """Keep a model in memory once it is loaded, however long it is idle; or no longer. Raises ModelNotFound."""
-        self._engine(self._store.find(name)).pin(pinned)
+        self._engine(self._served(name)).pin(pinned)
 
     def activity(self) -> list[RequestStatus]:
         """The requests that run, from whatever front door, and the latest that have ended; the newest last."""
@@ -200,6 +203,19 @@ class SessionManager:
         if spare := self._take_spare():
             with suppress(EngineError):  # one that could not even be started
                 await (await spare).close()
+
+    def _served(self, name: str) -> Installed:
+        """The model whose process answers for a name: that of an adapter is its base. Raises ModelNotFound."""
+        installed = self._store.find(name)
+        return installed if installed.manifest.base is None else self._base(installed)
+
+    def _base(self, adapter: Installed) -> Installed:
+        base = adapter.manifest.base or ""
+        try:
+            return self._store.find(base)
+        except ModelNotFound as error:
+            problem = f"{adapter.manifest.id} is an adapter of {base}, which is not installed."
+            raise ModelNotFound(problem, hint=f"Run: squish pull {base}", param="model") from error
 
     def _engine(self, installed: Installed) -> Engine:
         engine = self._engines.get(installed.manifest.id)

@@ -26,8 +26,10 @@ from squish.ipc.frames import (
     CountTokens,
     Embed,
     Failed,
+    FuseAdapter,
     Generate,
     ImportGguf,
+    InspectAdapter,
     InspectModel,
     Load,
     Loaded,
@@ -84,7 +86,9 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
         case Load() as load:
             serve = _embed if _makes_vectors(Path(load.path)) else _serve
             serve(channel, load, report, cache_dir, shelf)
-        case (ImportGguf() | InspectModel() | QuantizeShards() | MeasurePerplexity()) as job:
+        case (
+            ImportGguf() | InspectModel() | InspectAdapter() | FuseAdapter() | QuantizeShards() | MeasurePerplexity()
+        ) as job:
             from squish.worker.jobs import convert
 
             if isinstance(job, MeasurePerplexity):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
@@ -21,7 +21,6 @@ from squish.errors import EngineError, SquishError
 from squish.generation import GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
 from squish.worker import device, logprobs
-from squish.worker.adapters.layers import Adapters
 from squish.worker.adapters.prefixes import Prefixes
 from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
@@ -29,6 +28,9 @@ from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
+
+if TYPE_CHECKING:
+    from squish.worker.adapters.layers import Adapters
 
 _ATTEMPTS = 2
 _FIT_AFTER = 60.0  # idle seconds after which the prefix cache is made smaller where memory is short
@@ -142,6 +144,8 @@ class Runner:
             if self._tagged and not self._rows:
                 self._batch = self._new_batch()
             return
+        from squish.worker.adapters.layers import Adapters  # most workers never need it
+
         self._adapters = self._adapters or Adapters(self._model)
         if self._adapters.load(adapter):
             self._prefixes.forget(adapter)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import pytest
@@ -24,6 +24,11 @@ from tests.worker.test_load import PROMPT, write_model
 
 MODULES = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
 RANK, ALPHA = 4, 6.0
+TOKENS = [[5, 6, 7, 8]]
+
+
+def arrays_of(path: Path) -> dict[str, mx.array]:
+    return cast(dict[str, mx.array], mx.load(str(path)))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def changes(base: Path, seed: int) -> dict[str, tuple[mx.array, mx.array]]:
     """A random change of some layers: (rank, inputs) and (outputs, rank)."""
-    weights = mx.load(str(base / "model.safetensors"))
+    weights = arrays_of(base / "model.safetensors")
     mx.random.seed(seed)
     found = {}
     for layer in range(2):
@@ -62,7 +67,7 @@ def peft(path: Path, given: dict[str, tuple[mx.array, mx.array]], magnitudes: An
 
 def of_mlx(path: Path, given: dict[str, tuple[mx.array, mx.array]], magnitudes: Any = None, **config: Any) -> Path:
     path.mkdir()
-    tensors = {}
+    tensors: dict[str, mx.array] = {}
     for module, (a, b) in given.items():
         tensors |= {f"{module}.lora_a": mx.contiguous(a.T), f"{module}.lora_b": mx.contiguous(b.T)}
         if magnitudes:
@@ -75,7 +80,7 @@ def of_mlx(path: Path, given: dict[str, tuple[mx.array, mx.array]], magnitudes: 
 
 
 def magnitudes_of(base: Path, given: Any) -> dict[str, mx.array]:
-    weights = mx.load(str(base / "model.safetensors"))
+    weights = arrays_of(base / "model.safetensors")
     return {module: mx.linalg.norm(weights[f"{module}.weight"].astype(mx.float32), axis=1) * 1.25 for module in given}
 
 
@@ -121,15 +126,14 @@ def two(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pat
 def test_an_adapter_gives_what_merged_weights_give(base: Path, two: tuple[Path, Path], tmp_path: Path) -> None:
     merged = tmp_path / "merged"
     write_model(merged)
-    weights = mx.load(str(merged / "model.safetensors"))
+    weights = arrays_of(merged / "model.safetensors")
     for module, (a, b) in changes(base, 1).items():
         weights[f"{module}.weight"] = weights[f"{module}.weight"].astype(mx.float32) + ALPHA / RANK * (b @ a)
     mx.save_safetensors(str(merged / "model.safetensors"), weights, {"format": "mlx"})
-    tokens = PROMPT.tolist()
     served = Served(base, *two)
-    adapted = served.logits(tokens, [two[0]])
-    assert close(adapted, Served(merged).logits(tokens, [None]))
-    assert not close(adapted, served.logits(tokens, [None]))
+    adapted = served.logits(TOKENS, [two[0]])
+    assert close(adapted, Served(merged).logits(TOKENS, [None]))
+    assert not close(adapted, served.logits(TOKENS, [None]))
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -138,8 +142,7 @@ def test_peft_and_mlx_lm_mean_the_same(base: Path, tmp_path: Path, dora: bool) -
     magnitudes = magnitudes_of(base, given) if dora else None
     one, other = peft(tmp_path / "one", given, magnitudes), of_mlx(tmp_path / "other", given, magnitudes)
     served = Served(base, one, other)
-    tokens = PROMPT.tolist()
-    assert close(served.logits(tokens, [one]), served.logits(tokens, [other]))
+    assert close(served.logits(TOKENS, [one]), served.logits(TOKENS, [other]))
 
 
 def test_mlx_lm_computes_the_same_of_its_own_adapters(base: Path, tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_mlx_lm_computes_the_same_of_its_own_adapters(base: Path, tmp_path: Path
         path = of_mlx(tmp_path / f"adapter-{dora}", given, magnitudes, **keys)
         theirs = load_adapters(build(base, read_config(base)), str(path))
         theirs.set_dtype(mx.float32)
-        assert close(theirs(PROMPT)[:, -1], Served(base, path).logits(PROMPT.tolist(), [path]))
+        assert close(theirs(PROMPT)[:, -1], Served(base, path).logits(TOKENS, [path]))
 
 
 def test_rows_of_a_mixed_batch_are_what_they_are_alone(base: Path, two: tuple[Path, Path]) -> None:
@@ -168,8 +171,7 @@ def test_rows_of_a_mixed_batch_are_what_they_are_alone(base: Path, two: tuple[Pa
 
 
 def test_a_model_without_active_adapters_computes_as_before(base: Path, two: tuple[Path, Path]) -> None:
-    tokens = PROMPT.tolist()
-    assert same(Served(base).logits(tokens, [None]), Served(base, *two).logits(tokens, [None]))
+    assert same(Served(base).logits(TOKENS, [None]), Served(base, *two).logits(TOKENS, [None]))
 
 
 def test_a_quantized_model_takes_adapters_too(tmp_path: Path) -> None:
@@ -177,8 +179,7 @@ def test_a_quantized_model_takes_adapters_too(tmp_path: Path) -> None:
     write_model(plain)
     write_model(packed, bits=8)
     path = peft(tmp_path / "one", changes(plain, 1))
-    tokens = PROMPT.tolist()
-    difference = mx.abs(Served(plain, path).logits(tokens, [path]) - Served(packed, path).logits(tokens, [path]))
+    difference = mx.abs(Served(plain, path).logits(TOKENS, [path]) - Served(packed, path).logits(TOKENS, [path]))
     assert float(difference.max()) < 0.1
 
 
@@ -189,14 +190,13 @@ def test_patterns_and_root_scaling_are_honored(base: Path, tmp_path: Path) -> No
     other = peft(tmp_path / "other", scaled)
     root = peft(tmp_path / "root", given, use_rslora=True, lora_alpha=ALPHA / 2, alpha_pattern={"v_proj": ALPHA})
     served = Served(base, plain, other, root)
-    tokens = PROMPT.tolist()
     for path in (plain, root):
-        assert close(served.logits(tokens, [path]), served.logits(tokens, [other]))
+        assert close(served.logits(TOKENS, [path]), served.logits(TOKENS, [other]))
 
 
 def rewritten(path: Path, change: Callable[[dict[str, mx.array]], dict[str, mx.array]]) -> None:
     file = str(path / "adapter_model.safetensors")
-    tensors = {name: mx.array(array) for name, array in mx.load(file).items()}
+    tensors = {name: mx.array(array) for name, array in arrays_of(Path(file)).items()}
     mx.eval(list(tensors.values()))
     mx.save_safetensors(file, change(tensors))
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.nn.layers.linear import Linear
@@ -57,7 +57,7 @@ def read(directory: Path, model: Any, name: str) -> dict[str, Change]:
     config = read_config(directory, name)
     path = directory / config.weights
     safetensors.read(path, f"{config.weights} of {name}")
-    parts = _parts(mx.load(str(path)), config, name)
+    parts = _parts(cast(dict[str, mx.array], mx.load(str(path))), config, name)
     modules = {key: module for key, module in model.named_modules() if dimensions(module) is not None}
     changes = {}
     for given, tensors in parts.items():
@@ -116,9 +116,9 @@ def _change(given: str, tensors: dict[str, mx.array], config: AdapterConfig, mod
     rank, size = config.rank_of(given), dimensions(module)
     assert size is not None
     outputs, inputs = size
-    wanted = {"a": (rank, inputs), "b": (outputs, rank)}
+    wanted: dict[str, tuple[int, ...]] = {"a": (rank, inputs), "b": (outputs, rank)}
     if config.layout == "mlx":
-        wanted = {part: (second, first) for part, (first, second) in wanted.items()}
+        wanted = {part: shape[::-1] for part, shape in wanted.items()}
     if config.dora:
         wanted["m"] = (outputs,)
     for part, shape in wanted.items():

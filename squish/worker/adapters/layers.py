@@ -64,8 +64,8 @@ class LowRank:
 
     def applied(self, x: mx.array, y: mx.array) -> mx.array:
         """What the changed layer gives. x: (rows, length, inputs); y: what the layer gives as it is."""
-        delta = self._b(self._a(x.astype(mx.float32)))
-        if self._stretch is None:
+        delta: mx.array = self._b(self._a(x.astype(mx.float32)))
+        if self._stretch is None or self._bias is None:
             return y + delta.astype(y.dtype)
         changed = self._stretch * (y.astype(mx.float32) - self._bias + delta) + self._bias
         return changed.astype(y.dtype)
@@ -98,7 +98,9 @@ def adapted(module: Any, selection: Selection) -> dict[str, LowRank]:
 
 def plain(module: Any, x: mx.array) -> mx.array:
     """What a layer computes without any change."""
-    kind: Any = type(module)._base if isinstance(module, _Adapted) else type(module)
+    kind: Any = type(module)
+    if isinstance(module, _Adapted):
+        kind = kind._base
     result: mx.array = kind.__call__(module, x)
     return result
 

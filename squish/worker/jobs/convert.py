@@ -17,8 +17,10 @@ from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
 from squish.ipc.frames import (
     FromWorker,
+    FuseAdapter,
     Imported,
     ImportGguf,
+    InspectAdapter,
     InspectModel,
     Job,
     JobProgress,
@@ -53,6 +55,15 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
             return _imported(inspect_gguf(Path(path)))
         case InspectModel(path=path):
             return inspect(Path(path), shelf)
+        case InspectAdapter(path=path, base=base):
+            from squish.worker.jobs.adapter import inspect_adapter
+
+            return inspect_adapter(Path(path), Path(base))
+        case FuseAdapter(path=path, base=base, destination=destination):
+            from squish.worker.jobs.adapter import fuse
+
+            fuse(Path(path), Path(base), Path(destination))
+            return inspect(Path(destination), shelf)
         case QuantizeShards():
             from squish.worker.jobs.quantize import quantize_shards
 
