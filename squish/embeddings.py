@@ -6,6 +6,7 @@ Values only, as in generation.py. It does not know who asks, nor how vectors are
 from __future__ import annotations
 
 from array import array
+from typing import Literal
 
 import msgspec
 
@@ -15,7 +16,15 @@ from squish.generation import TextPrompt, TokenPrompt
 MAX_INPUTS = 2048
 _FLOAT = 4
 
-EmbeddingInput = TextPrompt | TokenPrompt
+
+class TextPair(msgspec.Struct, frozen=True, tag="pair"):
+    """A query and a text that may answer it, for a model that scores how well it does: a vector of one number."""
+
+    query: str
+    text: str
+
+
+EmbeddingInput = TextPrompt | TokenPrompt | TextPair
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True):
@@ -42,6 +51,11 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
             raise InvalidInput(f"A request has 1 to {MAX_INPUTS} inputs, not {len(self.inputs)}.", param="input")
         if self.dimensions is not None and self.dimensions < 1:
             raise InvalidInput(f"dimensions must be 1 or more, not {self.dimensions}.", param="dimensions")
+
+    @property
+    def kind(self) -> Literal["embedding", "rerank"]:
+        """Which models can answer it."""
+        return "rerank" if isinstance(self.inputs[0], TextPair) else "embedding"
 
     @property
     def rows(self) -> int:

@@ -80,7 +80,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
         for number, file in enumerate(manifest.files)
     ]
-    left_out = ("chat template", "speed") if manifest.kind == "embedding" else ()
+    left_out = ("chat template", "speed") if manifest.kind != "chat" else ()
     return [(name, clean(value)) for name, value in rows if name not in left_out]
 
 

@@ -77,6 +77,8 @@ def _summary(event: Pulled) -> None:
 
 def _use(manifest: Manifest) -> str:
     """The command that shows what a model is for."""
+    if manifest.kind == "rerank":
+        return "squish serve"
     return f'squish embed {manifest.id} "some text"' if manifest.kind == "embedding" else f"squish run {manifest.id}"
 
 

@@ -26,7 +26,7 @@ from squish.text import clean
 
 MODULES, LIMITS, PROMPTS = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
 
-ModelKind = Literal["chat", "embedding"]
+ModelKind = Literal["chat", "embedding", "rerank"]
 Pooling = Literal["cls", "mean", "max", "lasttoken"]
 Read = Callable[[str], bytes | None]
 """The content of a file of the model by its path, None where there is none."""
@@ -40,6 +40,7 @@ _POOLINGS: dict[str, Pooling] = {
 _OTHER_POOLINGS = ("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 _STEPS = ("Transformer", "Pooling", "Dense", "Normalize")
 _LARGEST = 1 << 20
+_SCORES = "ForSequenceClassification"
 _HEADS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
 _ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu", "SiLU": "silu"}
 
@@ -108,15 +109,35 @@ def reader(directory: Path) -> Read:
 
 
 def kind_of(config: Mapping[str, Any], modules: bytes | None) -> ModelKind:
-    """Whether config.json, and modules.json where there is one, are those of an embedding model."""
+    """What config.json, and modules.json where there is one, say that a model is for."""
+    if is_ranker(config):
+        return "rerank"
     return "embedding" if modules is not None or config.get("model_type") in ENCODERS else "chat"
+
+
+def is_ranker(config: Mapping[str, Any]) -> bool:
+    """Whether it is a cross-encoder: an encoder with a head of one number, the score of a query and a text."""
+    named, labels = config.get("architectures"), config.get("num_labels")
+    if config.get("model_type") not in ENCODERS or not isinstance(named, list):
+        return False
+    if not isinstance(labels, int):
+        names = config.get("id2label")
+        labels = len(names) if isinstance(names, Mapping) else 2  # as transformers counts where nothing is said
+    return labels == 1 and any(str(each).endswith(_SCORES) for each in named)
+
+
+def is_raw(config: Mapping[str, Any]) -> bool:
+    """Whether the scores of a cross-encoder are what its head gives, and not put between 0 and 1."""
+    own = config.get("sentence_transformers")
+    named = own.get("activation_fn") if isinstance(own, Mapping) else None
+    return str(named or config.get("sbert_ce_default_activation_function")).endswith("Identity")
 
 
 def require_encoding(config: Mapping[str, Any], name: str) -> None:
     """Refuse an embedding model that does what our code does not. config: as it is stored. Raises UnsupportedModel."""
     named = config.get("architectures")
     for each in named if isinstance(named, list) else ():
-        if any(head in str(each) for head in _HEADS):
+        if any(head in str(each) for head in _HEADS) and not is_ranker(config):
             problem = f"{name} is a {clean(str(each))[:60]}: it makes labels or scores, not vectors."
             raise UnsupportedModel(problem, param="config.json")
     code = config.get("auto_map")

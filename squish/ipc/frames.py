@@ -216,7 +216,7 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
     context_length: int
     parameters: int
     license: str | None = None
-    kind: Literal["chat", "embedding"] = "chat"
+    kind: Literal["chat", "embedding", "rerank"] = "chat"
 
 
 class Quantized(msgspec.Struct, frozen=True, tag="quantized"):

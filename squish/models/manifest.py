@@ -82,9 +82,15 @@ class Manifest:
         """Raises InvalidInput where it is not what is asked for: to write answers, or to make vectors."""
         if self.kind == kind:
             return
-        if kind == "chat":
+        if self.kind == "rerank":
+            problem = f"{self.id} is a reranking model: it scores how well texts answer a query, and does nothing else."
+            hint = "Ask it with POST /v1/rerank."
+        elif kind == "chat":
             problem = f"{self.id} is an embedding model: it turns texts into vectors, and writes no answers."
             hint = f"Its vectors: squish embed {self.id} TEXT, or POST /v1/embeddings."
+        elif kind == "rerank":
+            problem = f"{self.id} is not a reranking model: it does not score how well a text answers a query."
+            hint = "`squish list` shows which models do."
         else:
             problem = f"{self.id} is not an embedding model: it writes answers, and makes no vectors of texts."
             hint = "`squish list` shows which models are."

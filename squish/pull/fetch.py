@@ -161,7 +161,7 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
     An embedding model is small and its vectors lose by it, so it is compressed only where that was asked for.
     """
     options = order.compression
-    if embedding.kind_of(config, repository.content(eligible.MODULES)) == "embedding":
+    if embedding.kind_of(config, repository.content(eligible.MODULES)) != "chat":
         if options.measure:
             problem = f"{repository.id} makes vectors; only a model that writes can read a text to be measured."
             raise InvalidInput(problem, hint="Leave --measure out.", param="--measure")

@@ -94,7 +94,7 @@ class SessionManager:
         and what loading meets.
         """
         installed = self._store.find(request.model)
-        installed.manifest.require("embedding")
+        installed.manifest.require(request.kind)
         async with EmbeddingWork(self._engine(installed), self._settled(request, installed), self._log) as embedding:
             return await embedding.result()
 

@@ -181,7 +181,7 @@ def _makes_vectors(model: Path) -> bool:
     from squish.worker.model_files import kind_of
 
     try:
-        return kind_of(model, read_config(model, display_name(model))) == "embedding"
+        return kind_of(model, read_config(model, display_name(model))) != "chat"
     except SquishError:
         return False
 

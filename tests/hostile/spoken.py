@@ -112,6 +112,9 @@ SPOKEN = (
 
 ABOUT_MODELS = (
     Spoken("/api/embed", {"model": "m", "input": ["Hi", "x"]}, "input", ollama_error, {"dimensions": 1}, usual={}),
+    Spoken(
+        "/v1/rerank", {"model": "m", "query": "a", "documents": ["b"]}, "query", openai_error, {"top_n": 1}, usual={}
+    ),
     Spoken("/api/embeddings", {"model": "m", "prompt": "Hi"}, "prompt", ollama_error, {"keep_alive": 1}, usual={}),
     Spoken("/api/show", {"model": "m"}, "model", ollama_error, {"verbose": True}, usual={}),
     Spoken("/api/pull", {"model": "m"}, "model", ollama_error, {"insecure": True}, usual={}),

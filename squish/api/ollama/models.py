@@ -127,7 +127,7 @@ def shown(installed: Installed, config: Mapping[str, Any], able: Abilities, temp
         template=template or "",
         details=details(manifest),
         model_info=_model_info(manifest, config),
-        capabilities=["embedding"] if manifest.kind == "embedding" else _capabilities(able),
+        capabilities=_capabilities(able) if manifest.kind == "chat" else [manifest.kind],
         modified_at=manifest.installed_at,
     )
 

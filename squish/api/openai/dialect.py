@@ -9,6 +9,7 @@ from squish.api.openai import translate
 from squish.api.openai.embeddings import EmbeddingList, EmbeddingsRequest, embeddings
 from squish.api.openai.errors import ErrorBody, error_body
 from squish.api.openai.requests import ChatRequest, CompletionRequest
+from squish.api.openai.rerank import Reranked, RerankRequest, rerank
 from squish.api.openai.responses import ChatChunk, ChatCompletion, Completion
 from squish.api.operation import Operation
 
@@ -40,6 +41,14 @@ _OPERATIONS = (
         EmbeddingList,
         EmbeddingsRequest,
     ),
+    Operation(
+        "POST",
+        "/v1/rerank",
+        "rerank",
+        "Say how well each document answers a query, with a reranking model.",
+        Reranked,
+        RerankRequest,
+    ),
     Operation("GET", "/v1/models", "listModels", "Every installed model.", ModelList),
     Operation("GET", "/v1/models/{id}", "getModel", "One installed model; its id can contain a slash.", Model),
     *batches.OPERATIONS,
@@ -53,6 +62,7 @@ OPENAI = Dialect(
         "/v1/completions",
         "/v1/responses",
         "/v1/embeddings",
+        "/v1/rerank",
         "/v1/models",
         "/v1/files",
         "/v1/batches",
@@ -61,5 +71,5 @@ OPENAI = Dialect(
     error=error_body,
     errors=ErrorBody,
     operations=_OPERATIONS,
-    routes=(Route("POST", "/v1/embeddings", embeddings), *batches.ROUTES),
+    routes=(Route("POST", "/v1/embeddings", embeddings), Route("POST", "/v1/rerank", rerank), *batches.ROUTES),
 )

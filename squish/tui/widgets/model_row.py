@@ -54,7 +54,7 @@ def row(
 def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:
     """Two lines about the marked model, and what all of them take."""
     facts = [
-        *(["embedding model"] if manifest.kind == "embedding" else []),
+        *([f"{manifest.kind} model"] if manifest.kind != "chat" else []),
         clean(manifest.architecture),
         f"{figures.parameters(manifest.parameters)} parameters",
         clean(manifest.quantization),

@@ -28,6 +28,13 @@ _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 # What checkpoints have besides the encoder: the heads of other tasks, and counted positions.
 _HEADS = re.compile(r"^(?:pooler|cls|lm_head|classifier|qa_outputs)\.|position_ids$")
 _PREFIX = re.compile(r"^(?:bert|roberta|model)\.(?=embeddings\.|encoder\.|pooler\.)")
+_HEAD = {
+    f"{theirs}.{part}": f"{ours}.{part}"
+    for theirs, ours in (
+        ("pooler.dense", "dense"), ("classifier.dense", "dense"), ("classifier", "out"), ("classifier.out_proj", "out")
+    )
+    for part in ("weight", "bias")
+}  # fmt: skip
 _OLD_NORM = re.compile(r"LayerNorm\.(gamma|beta)$")
 
 
@@ -132,15 +139,17 @@ class BertEmbeddings(Module):
         self.LayerNorm = LayerNorm(args.hidden_size, args.layer_norm_eps)
         self._first = args.first_position
 
-    def __call__(self, tokens: mx.array) -> mx.array:
+    def __call__(self, tokens: mx.array, types: mx.array | None) -> mx.array:
         positions = mx.arange(self._first, self._first + tokens.shape[1])
-        placed = self.position_embeddings(positions) + self.token_type_embeddings(mx.zeros_like(positions))
+        types = mx.zeros_like(positions) if types is None else types
+        placed = self.position_embeddings(positions) + self.token_type_embeddings(types)
         normed: mx.array = self.LayerNorm(self.word_embeddings(tokens) + placed)
         return normed
 
 
 class BertModel(Module):
-    """tokens: (texts, length) ids, filled up on the right; mask: (texts, length), true where a token is a text's own.
+    """tokens: (texts, length) ids, filled up on the right; mask: (texts, length), true where a token is a text's own;
+    types: (texts, length), 1 for tokens of the second of two texts, where the model was trained with them.
 
     Gives (texts, length, hidden_size).
     """
@@ -150,8 +159,8 @@ class BertModel(Module):
         self.embeddings = BertEmbeddings(args)
         self.encoder = _Named({"layer": [BertLayer(args) for _ in range(args.num_hidden_layers)]})
 
-    def __call__(self, tokens: mx.array, mask: mx.array) -> mx.array:
-        hidden = self.embeddings(tokens)
+    def __call__(self, tokens: mx.array, mask: mx.array, types: mx.array | None = None) -> mx.array:
+        hidden = self.embeddings(tokens, types)
         seen = mask[:, None, None, :]
         for layer in self.encoder["layer"]:
             hidden = layer(hidden, seen)
@@ -164,9 +173,40 @@ class BertModel(Module):
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
         """The encoder's weights under the names that its layers have."""
-        named = {_PREFIX.sub("", name): array for name, array in weights.items()}
-        renamed = {_OLD_NORM.sub(_new_norm, name): array for name, array in named.items()}
-        return {name: array for name, array in renamed.items() if not _HEADS.search(name)}
+        return {name: array for name, array in _plain(weights).items() if not _HEADS.search(name)}
+
+
+class CrossEncoder(Module):
+    """An encoder with a head of one number: how well the second of two texts answers the first.
+
+    tokens, mask, types: as of BertModel. Gives (pairs, 1).
+    """
+
+    def __init__(self, args: BertArgs) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bert = BertModel(args)
+        self.dense = Linear(args.hidden_size, args.hidden_size)
+        self.out = Linear(args.hidden_size, 1)
+
+    def __call__(self, tokens: mx.array, mask: mx.array, types: mx.array | None = None) -> mx.array:
+        first = self.bert(tokens, mask, types)[:, 0]
+        scores: mx.array = self.out(mx.tanh(self.dense(first)))
+        return scores
+
+    @property
+    def layers(self) -> list[BertLayer]:
+        return self.bert.layers
+
+    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+        """BERT keeps the head in `pooler` and `classifier`, RoBERTa all of it in `classifier`."""
+        named = _plain(weights)
+        head = {_HEAD[name]: array for name, array in named.items() if name in _HEAD}
+        return head | {f"bert.{name}": array for name, array in self.bert.sanitize(weights).items()}
+
+
+def _plain(weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Without the prefixes that checkpoints put before the names, and with the names of today."""
+    return {_OLD_NORM.sub(_new_norm, _PREFIX.sub("", name)): array for name, array in weights.items()}
 
 
 def _new_norm(found: re.Match[str]) -> str:

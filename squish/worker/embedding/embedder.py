@@ -27,10 +27,12 @@ _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """A text's token ids. prompt: how many of the first are of a prompt and do not count in the pooling."""
+    """A text's token ids. prompt: how many of the first are of a prompt and do not count in the pooling. second: of a
+    pair, where the second text begins."""
 
     tokens: Sequence[int]
     prompt: int = 0
+    second: int | None = None
 
 
 class Embedder(Module):
@@ -44,10 +46,7 @@ class Embedder(Module):
 
     def __call__(self, texts: Sequence[TokenizedText]) -> mx.array:
         """(texts, dimensions) float32. The texts are computed together, so they should be about equally long."""
-        length = max(len(text.tokens) for text in texts)
-        tokens = mx.array([[*text.tokens, *[0] * (length - len(text.tokens))] for text in texts])
-        places = mx.arange(length)[None]
-        ends = mx.array([len(text.tokens) for text in texts])[:, None]
+        tokens, places, ends = _filled(texts)
         hidden = self.encoder(tokens, places < ends).astype(mx.float32)
         counts = mx.logical_and(places < ends, places >= mx.array([text.prompt for text in texts])[:, None])
         parts = [_pooled(hidden, counts, pooling) for pooling in self._recipe.pooling]
@@ -55,6 +54,31 @@ class Embedder(Module):
         for layer, dense in zip(self.dense, self._recipe.dense, strict=True):
             vectors = _ACTIVATIONS[dense.activation](layer(vectors))
         return unit(vectors) if self._recipe.normalize else vectors
+
+
+class Ranker(Module):
+    """Scores of pairs of texts, each a vector of one number. encoder: a CrossEncoder. typed: it was trained with the
+    types of tokens. raw: its scores are not put between 0 and 1."""
+
+    def __init__(self, encoder: Any, *, typed: bool, raw: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.encoder = encoder
+        self._typed, self._raw = typed, raw
+
+    def __call__(self, texts: Sequence[TokenizedText]) -> mx.array:
+        """(pairs, 1) float32."""
+        tokens, places, ends = _filled(texts)
+        seconds = mx.array([len(text.tokens) if text.second is None else text.second for text in texts])[:, None]
+        types = (places >= seconds).astype(mx.int32) if self._typed else None
+        scores = self.encoder(tokens, places < ends, types).astype(mx.float32)
+        return scores if self._raw else mx.sigmoid(scores)
+
+
+def _filled(texts: Sequence[TokenizedText]) -> tuple[mx.array, mx.array, mx.array]:
+    """Ids filled up on the right to one length, the places of all, (1, length), and where each ends, (texts, 1)."""
+    length = max(len(text.tokens) for text in texts)
+    tokens = mx.array([[*text.tokens, *[0] * (length - len(text.tokens))] for text in texts])
+    return tokens, mx.arange(length)[None], mx.array([len(text.tokens) for text in texts])[:, None]
 
 
 def unit(vectors: mx.array) -> mx.array:

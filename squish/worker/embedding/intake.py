@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from squish.embeddings import EmbeddingInput
+from squish.embeddings import EmbeddingInput, TextPair
 from squish.errors import ContextLengthExceeded, CorruptModel, EngineError, InvalidInput, SquishError
 from squish.generation import ChatPrompt, TextPrompt, TokenPrompt
 from squish.ipc.frames import Cancel, Counted, CountTokens, Embed, Failed, FromWorker, Generate, WireError
@@ -129,6 +129,8 @@ class TextEncoder:
                 return len(self._ids(text))
             case TokenPrompt(tokens=tokens):
                 return len(tokens)
+            case TextPair(query=query, text=text):
+                return len(self._ids(query)) + len(self._ids(text))
             case _:
                 raise InvalidInput(CHAT, param="model")
 
@@ -143,6 +145,9 @@ class TextEncoder:
         texts = []
         for index, each in enumerate(inputs, first):
             param = "input" if len(frame.inputs) == 1 else f"input[{index}]"
+            if isinstance(each, TextPair):
+                texts.append(self._pair(each, f"documents[{index}]", truncate=frame.truncate))
+                continue
             if isinstance(each, TokenPrompt):
                 tokens = self._checked(each.tokens, param)
             else:
@@ -153,6 +158,28 @@ class TextEncoder:
                 tokens = self._cut(tokens, marked=isinstance(each, TextPrompt))
             texts.append(TokenizedText(tokens, min(own, len(tokens) - 1) if isinstance(each, TextPrompt) else 0))
         return texts
+
+    def _pair(self, pair: TextPair, param: str, *, truncate: bool) -> TokenizedText:
+        """A query and a document with the model's marks around and between them. Of a document that is too long the
+        beginning is taken, where that was asked. Raises ContextLengthExceeded, CorruptModel."""
+        if len(pair.query) > (most := self._loaded.longest * _CHARACTERS):
+            raise self._too_long(self._loaded.longest + 1, "query")
+        end = self._marks_behind()
+        start = self._ids("")[: -len(end) or None]
+        head = start + self._bare(pair.query) + end * (2 if self._loaded.doubled else 1)
+        document = self._bare(pair.text[: most + 1])
+        room = self._loaded.longest - len(head) - len(end)
+        if room < 1:
+            raise self._too_long(len(head) + len(end), "query")
+        if len(document) > room and not truncate:
+            raise self._too_long(len(head) + len(document) + len(end), param)
+        tokens = head + document[:room] + end
+        if max(tokens) >= self._loaded.vocab_size:
+            raise CorruptModel(FOREIGN_TOKENIZER, hint="Pull the model again, or another one.", param="tokenizer.json")
+        return TokenizedText(tokens, second=len(head))
+
+    def _bare(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _tokens(self, text: str, param: str, *, truncate: bool) -> list[int]:
         most = self._loaded.longest * _CHARACTERS

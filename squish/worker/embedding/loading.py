@@ -17,7 +17,7 @@ from squish.format.embedding import VectorRecipe
 from squish.format.model_directory import display_name, require_directory
 from squish.worker import memory
 from squish.worker.embedding import bert, decoder
-from squish.worker.embedding.embedder import Embedder, misfit
+from squish.worker.embedding.embedder import Embedder, Ranker, misfit
 from squish.worker.load import build, nbytes, place, tokenizer_of
 from squish.worker.model_files import read_config
 from squish.worker.tokenizer.facts import Shelf
@@ -25,9 +25,13 @@ from squish.worker.tokenizer.facts import Shelf
 
 @dataclass(frozen=True, slots=True)
 class LoadedEmbedder:
-    """An embedding model ready to run. longest: tokens of a text; dimensions: of a vector; dtype: for people."""
+    """An embedding model ready to run, or a reranking model, whose vectors have one number.
 
-    embedder: Embedder
+    longest: tokens of a text; dimensions: of a vector; dtype: for people; doubled: two marks stand between the texts of
+    a pair, not one.
+    """
+
+    embedder: Embedder | Ranker
     tokenizer: TokenizerWrapper
     recipe: VectorRecipe
     longest: int
@@ -35,6 +39,7 @@ class LoadedEmbedder:
     dimensions: int
     weights_bytes: int
     dtype: str
+    doubled: bool = False
 
 
 def load(path: Path, shelf: Shelf | None = None) -> LoadedEmbedder:
@@ -44,17 +49,23 @@ def load(path: Path, shelf: Shelf | None = None) -> LoadedEmbedder:
     config, embedder, tokenizer, recipe = _opened(path, shelf)
     dtype = place(embedder, path, memory.room(), exact=True)
     memory.give_back()
-    hidden = int(config["hidden_size"]) * len(recipe.pooling)
     return LoadedEmbedder(
         embedder=embedder,
         tokenizer=tokenizer,
         recipe=recipe,
         longest=longest(config, recipe),
         vocab_size=int(config["vocab_size"]),
-        dimensions=recipe.dense[-1].outputs if recipe.dense else hidden,
+        dimensions=_dimensions(config, recipe),
         weights_bytes=nbytes(embedder),
         dtype=dtype,
+        doubled=config["model_type"] != "bert",
     )
+
+
+def _dimensions(config: dict[str, Any], recipe: VectorRecipe) -> int:
+    if embedding.is_ranker(config):
+        return 1
+    return recipe.dense[-1].outputs if recipe.dense else int(config["hidden_size"]) * len(recipe.pooling)
 
 
 def check(path: Path, shelf: Shelf | None = None) -> tuple[dict[str, Any], VectorRecipe]:
@@ -65,6 +76,8 @@ def check(path: Path, shelf: Shelf | None = None) -> tuple[dict[str, Any], Vecto
 
 def classes(config: dict[str, Any]) -> tuple[Any, Any]:
     """The class of an embedding model's encoder and that of its arguments."""
+    if embedding.is_ranker(config):
+        return bert.CrossEncoder, bert.BertArgs
     if config["model_type"] in architectures.ENCODERS:
         return bert.BertModel, bert.BertArgs
     model, arguments = _get_classes(config)
@@ -77,15 +90,21 @@ def longest(config: dict[str, Any], recipe: VectorRecipe) -> int:
     return min(most, recipe.longest or most)
 
 
-def _opened(path: Path, shelf: Shelf | None) -> tuple[dict[str, Any], Embedder, TokenizerWrapper, VectorRecipe]:
+def _opened(
+    path: Path, shelf: Shelf | None
+) -> tuple[dict[str, Any], Embedder | Ranker, TokenizerWrapper, VectorRecipe]:
     name, config = display_name(path), read_config(path)
     require_directory(path, name)
     recipe = embedding.recipe(embedding.reader(path), name)
     encoder = build(path, config, classes)
     if config["model_type"] not in architectures.ENCODERS:
         encoder = decoder.HeadlessDecoder(encoder, config, name)
-    embedder = Embedder(encoder, recipe)
-    _load_dense(embedder, path, config, recipe)
+    embedder: Embedder | Ranker
+    if embedding.is_ranker(config):
+        embedder = Ranker(encoder, typed=config["model_type"] == "bert", raw=embedding.is_raw(config))
+    else:
+        embedder = Embedder(encoder, recipe)
+        _load_dense(embedder, path, config, recipe)
     embedder.eval()
     return config, embedder, tokenizer_of(path, None, shelf), recipe
 

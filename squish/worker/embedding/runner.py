@@ -19,7 +19,7 @@ from squish.errors import EngineError, SquishError
 from squish.ipc.frames import Cancel, Embedded, Failed, FromWorker, WireError
 from squish.system.accelerator import PREFILL_STEP_ON_CPU
 from squish.worker import device
-from squish.worker.embedding.embedder import Embedder, TokenizedText, unit
+from squish.worker.embedding.embedder import Embedder, Ranker, TokenizedText, unit
 from squish.worker.embedding.intake import CANCELLED, PreparedTexts, TextInbox
 
 _TOKENS = 16_384  # of a batch, its filling counted; one long text alone may have more
@@ -65,7 +65,7 @@ def next_batch(jobs: Sequence[TextJob], most: int) -> list[tuple[TextJob, int]]:
 class VectorRunner:
     """Answers requests until the inbox says that it is over. send: takes a frame to the front process."""
 
-    def __init__(self, embedder: Embedder, inbox: TextInbox, send: Callable[[FromWorker], None]) -> None:
+    def __init__(self, embedder: Embedder | Ranker, inbox: TextInbox, send: Callable[[FromWorker], None]) -> None:
         self._embedder, self._inbox, self._send = embedder, inbox, send
         self._most = PREFILL_STEP_ON_CPU if device.on_cpu() else _TOKENS
         self._jobs: deque[TextJob] = deque()

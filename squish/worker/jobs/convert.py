@@ -81,7 +81,7 @@ def _imported(found: GgufImport) -> Imported:
 def inspect(path: Path, shelf: Shelf | None = None) -> Imported:
     """What the MLX model in this directory is. Raises what loading it would raise, but for want of memory."""
     kind = kind_of(path, model_directory.read_config(path, display_name(path)))
-    if kind == "embedding":
+    if kind != "chat":
         from squish.worker.embedding import loading
 
         config, recipe = loading.check(path, shelf)

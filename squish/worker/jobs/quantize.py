@@ -187,7 +187,7 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
 
 
 def _classes(source: Path, config: dict[str, Any]) -> tuple[Any, Any]:
-    if kind_of(source, config) == "embedding":
+    if kind_of(source, config) != "chat":
         from squish.worker.embedding import loading
 
         return loading.classes(config)
