@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from squish.config.mcp_server import McpServer
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.files import read_regular
+from squish.system.host import HOST
 
 _LARGEST = 4 << 20  # bytes
 _KEYS = ("mcpServers", "servers")  # of Claude, Cursor and LM Studio; of VS Code
@@ -69,7 +69,7 @@ def _files(user: Path, directory: Path) -> Iterator[Path]:
     yield directory / ".vscode" / "mcp.json"
     yield directory / ".cursor" / "mcp.json"
     yield user / ".claude.json"
-    applications = user / "Library" / "Application Support" if sys.platform == "darwin" else user / ".config"
+    applications = HOST.application_settings(user)
     yield applications / "Claude" / "claude_desktop_config.json"
     yield applications / "Code" / "User" / "mcp.json"
     yield user / ".cursor" / "mcp.json"

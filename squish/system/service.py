@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from squish.errors import SquishError
@@ -23,8 +25,9 @@ class ServiceState:
 
 def install(service: ServiceFile) -> None:
     """Write the file and start the service; one that runs is replaced. Raises SquishError with what the system said."""
+    replaced = service.path.exists()
     try:
-        if service.path.exists():
+        if replaced:
             for command in service.stop:
                 _run(command)
         service.path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +35,11 @@ def install(service: ServiceFile) -> None:
     except OSError as error:
         raise SquishError(f"{service.path} cannot be written: {error.strerror}.") from error
     for command in service.start:
-        ended = _run(command)
+        try:
+            ended = _started(command, service.patience if replaced else 1)
+        except SquishError:  # nothing here can use the file
+            service.path.unlink(missing_ok=True)
+            raise
         if ended.returncode:
             raise SquishError(
                 f"{' '.join(command)} failed: {_first_line(ended)}",
@@ -45,7 +52,8 @@ def uninstall(service: ServiceFile) -> bool:
     if not service.path.exists():
         return False
     for command in service.stop:
-        _run(command)
+        with suppress(SquishError):  # without the system's tool nothing runs, and the file must be removable
+            _run(command)
     try:
         service.path.unlink(missing_ok=True)
     except OSError as error:
@@ -57,6 +65,15 @@ def state(service: ServiceFile) -> ServiceState:
     """What is known of the service now."""
     ended = _run(service.state)
     return ServiceState(service.path.exists(), ended.returncode == 0, _first_line(ended))
+
+
+def _started(command: tuple[str, ...], tries: int) -> subprocess.CompletedProcess[str]:
+    """What starting says, tried once a second."""
+    for _ in range(tries - 1):
+        if not (ended := _run(command)).returncode:
+            return ended
+        time.sleep(1)
+    return _run(command)
 
 
 def _run(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

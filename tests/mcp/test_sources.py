@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from squish.config.settings import resolve
 from squish.errors import ConfigError, InvalidInput
 from squish.mcp import sources
 from squish.mcp.values import filled
+from squish.system.host import HOST
 
 
 def settings(home: Path, config: str) -> tuple[McpServer, ...]:
@@ -62,7 +62,7 @@ def test_keys_are_never_shown() -> None:
 
 
 def test_the_files_of_other_programs_are_read(tmp_path: Path) -> None:
-    config = "Library/Application Support" if sys.platform == "darwin" else ".config"
+    config = HOST.application_settings(Path())
     project = tmp_path / "project"
     files = {
         "project/.mcp.json": {"mcpServers": {"claude": {"type": "stdio", "command": "a", "args": ["b"]}}},

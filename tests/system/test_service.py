@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from squish.system.host import linux
+from squish.errors import SquishError
+from squish.system import service
+from squish.system.host import ServiceFile, linux
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -65,6 +68,30 @@ def test_a_key_in_the_environment_is_not_forgotten(squish: Run, systemctl: Path)
     assert done.returncode != 0
     assert "--api-key-file" in done.stderr
     assert not (systemctl / "asked").exists()
+
+
+def test_a_service_that_still_ends_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As launchd does it: what starts it is refused until the one before has ended."""
+    waits: list[float] = []
+    monkeypatch.setattr(service, "time", SimpleNamespace(sleep=waits.append))
+    start = ("/bin/sh", "-c", f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 3")
+    described = ServiceFile(tmp_path / "agent", "text", start=(start,), stop=(), state=("true",), patience=5)
+    with pytest.raises(SquishError, match="exit code 1"):
+        service.install(described)
+    assert waits == [], "nothing was there that could still end"
+    service.install(described)
+    assert waits == [1]
+
+
+def test_a_service_that_cannot_be_started_leaves_no_file(tmp_path: Path) -> None:
+    missing = ((str(tmp_path / "launchctl"), "bootstrap"),)
+    described = ServiceFile(tmp_path / "agent", "text", start=missing, stop=missing, state=("true",))
+    with pytest.raises(SquishError, match="is not on this machine"):
+        service.install(described)
+    assert not described.path.exists()
+    described.path.touch()
+    assert service.uninstall(described)
+    assert not described.path.exists()
 
 
 def test_without_systemd_it_says_what_to_do(squish: Run, tmp_path: Path) -> None:

@@ -139,6 +139,17 @@ async def test_an_update_costs_the_same_however_long_the_answer_is(
         assert [each.id for each in parts] == before
 
 
+async def test_a_link_finds_its_address_further_down() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    text = f"See [the manual][1].\n\n{LIST[:1200]}\n\n[1]: https://a.example/manual\n"
+    async with app.run_test(size=(80, 80)) as pilot:
+        await stream(pilot, app, text)
+        app.engine.last.finish()
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        assert "the manual (https://a.example/manual)" in screen_text(pilot)
+        assert "[1]" not in screen_text(pilot)
+
+
 async def test_esc_is_shown_without_another_look_at_the_answer() -> None:
     """Whatever streams: between the key and what it shows nothing of the text is laid out more than once."""
     app = ScriptedApp(*MODELS, model=SMOL.id)

@@ -28,7 +28,8 @@ class ServiceFile:
     """What makes the system keep `squish serve` running for one user: a file, and the commands around it.
 
     start: to run, in order, once the file is there; stop: before it is removed; state: prints what the system knows and
-    ends with 0 while the service runs.
+    ends with 0 while the service runs. patience: seconds for which starting is refused while the service before still
+    ends, which takes as long as its answers do.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class ServiceFile:
     start: tuple[tuple[str, ...], ...]
     stop: tuple[tuple[str, ...], ...]
     state: tuple[str, ...]
+    patience: int = 1
 
 
 class Host(Protocol):
@@ -65,6 +67,9 @@ class Host(Protocol):
 
     def awake_command(self, pid: int) -> tuple[str, ...]:
         """A program that keeps the machine from sleeping until it or the process ends; nothing where none is needed."""
+
+    def application_settings(self, home: Path) -> Path:
+        """Where other programs of a user keep their settings. home: the user's own."""
 
     def service(self, home: Path, command: Sequence[str], log: Path) -> ServiceFile:
         """How to keep a command running as this user's service. home: the user's own; log: where its output goes."""

@@ -57,6 +57,10 @@ def awake_command(pid: int) -> tuple[str, ...]:
     return ()
 
 
+def application_settings(home: Path) -> Path:
+    return home / ".config"
+
+
 def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
     """A unit of systemd's user manager. Its output is appended to the log."""
     systemctl = ("systemctl", "--user")

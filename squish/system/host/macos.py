@@ -28,6 +28,7 @@ COMPILES = False
 
 _OLDEST = (14, 0)  # what MLX's wheels are built for
 _LABEL = "squish.serve"
+_EXIT_SECONDS = 45
 
 # Of memory, what the GPU may hold unless the user says otherwise: two thirds of a small machine's, three quarters of a
 # large one's.
@@ -114,6 +115,10 @@ def awake_command(pid: int) -> tuple[str, ...]:
     return ("/usr/bin/caffeinate", "-i", "-s", "-w", str(pid))
 
 
+def application_settings(home: Path) -> Path:
+    return home / "Library" / "Application Support"
+
+
 def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
     """An agent of launchd: it starts when the user logs in."""
     path = home / "Library" / "LaunchAgents" / f"{_LABEL}.plist"
@@ -123,7 +128,7 @@ def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ProcessType": "Interactive",  # else the system slows it down as it does background work
-        "ExitTimeOut": 45,
+        "ExitTimeOut": _EXIT_SECONDS,
         "StandardOutPath": str(log),
         "StandardErrorPath": str(log),
     }
@@ -134,6 +139,7 @@ def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
         start=(("/bin/launchctl", "bootstrap", domain, str(path)),),
         stop=(("/bin/launchctl", "bootout", f"{domain}/{_LABEL}"),),
         state=("/bin/launchctl", "print", f"{domain}/{_LABEL}"),
+        patience=_EXIT_SECONDS,
     )
 
 

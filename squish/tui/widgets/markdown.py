@@ -19,7 +19,7 @@ from squish.tui.widgets.searchable import Searchable
 
 if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the first answer
     from squish.tui.widgets.markdown_cut import Cut
-    from squish.tui.widgets.markdown_document import Document
+    from squish.tui.widgets.markdown_document import Document, References
 
 MIN_INTERVAL = 0.05
 COST_FACTOR = 4
@@ -85,6 +85,7 @@ class LiveMarkdown(Vertical):
         self._tail = Searchable(classes="tail", markup=False)
         self._tail_text, self._place = "", _Place()
         self._width, self._next_try = 0, 0
+        self._references: References = {}
 
     def compose(self) -> ComposeResult:
         yield self._tail
@@ -115,6 +116,10 @@ class LiveMarkdown(Vertical):
             self._flush_timer = None
         self._draw_pending()
         self._join(lambda place: place.continues or place.flows)
+        if self._references:  # links whose addresses came after them
+            for part in self._parts:
+                if "[" in part.text:
+                    part.widget.update(self._at(part.before, part.text))
 
     def _flush(self) -> None:
         self._flush_timer = None
@@ -146,7 +151,10 @@ class LiveMarkdown(Vertical):
 
     def _document(self, text: str) -> Document:
         """A text that comes after all parts."""
-        return document(self.app, text, self._place.fences, self._place.continues)
+        return self._at(self._place, text)
+
+    def _at(self, place: _Place, text: str) -> Document:
+        return document(self.app, text, place.fences, place.continues, self._references)
 
     def _settle(self) -> bool:
         """Draw what is complete of the tail for the last time; whether anything is."""
@@ -200,7 +208,7 @@ class LiveMarkdown(Vertical):
         for before, part in reversed(list(pairwise(self._parts))):
             if within(part.before):
                 before.text = _joined(before.text, part.text, part.before)
-                before.widget.update(document(self.app, before.text, before.before.fences, before.before.continues))
+                before.widget.update(self._at(before.before, before.text))
                 before.widget.set_class(part.widget.has_class("-gap"), "-gap")
                 part.widget.remove()
                 self._parts.remove(part)
@@ -212,11 +220,16 @@ def _joined(first: str, second: str, place: _Place) -> str:
     return joined(first, second) if place.continues else first + second
 
 
-def document(app: App[None], text: str, fences: int = 0, continues: bool = False) -> Document:
-    """A text in the app's colors of the moment; fences and continues as in Document."""
+def document(
+    app: App[None], text: str, fences: int = 0, continues: bool = False, references: References | None = None
+) -> Document:
+    """A text in the app's colors of the moment; what follows it as in Document."""
     from squish.tui.widgets.markdown_document import Document, Palette
 
-    return Document(text, lambda: Palette.of(app.theme_variables, app.current_theme.dark), fences, continues)
+    def palette() -> Palette:
+        return Palette.of(app.theme_variables, app.current_theme.dark)
+
+    return Document(text, palette, fences, continues, references)
 
 
 def frozen(app: App[None], text: str) -> Searchable:

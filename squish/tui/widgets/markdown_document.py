@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -23,6 +24,9 @@ from rich.theme import Theme
 
 from squish.text import clean
 from squish.tui.widgets.math_text import math
+
+References = dict[str, dict[str, Any]]
+"""What markdown-it knows of `[label]: address` lines."""
 
 
 def parser() -> MarkdownIt:
@@ -138,6 +142,7 @@ class Document(rich_markdown.Markdown):
     """palette: is asked each time the document is drawn, so that it follows the theme.
 
     fences: how many blocks of code come before; continues: the first one goes on with the last of those.
+    references: addresses of links by their labels, of the whole text; those that are defined here are added.
     """
 
     elements = rich_markdown.Markdown.elements | {
@@ -147,9 +152,16 @@ class Document(rich_markdown.Markdown):
         "table_open": _PlainTable,
     }
 
-    def __init__(self, text: str, palette: Callable[[], Palette], fences: int = 0, continues: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        palette: Callable[[], Palette],
+        fences: int = 0,
+        continues: bool = False,
+        references: References | None = None,
+    ) -> None:
         super().__init__("", hyperlinks=False)
-        self.parsed = parser().parse(clean(text))
+        self.parsed = parser().parse(clean(text), {"references": {} if references is None else references})
         for token in self.parsed:
             token.children = [each for each in token.children or () if not _is_bare_link(each)]
         found = [token for token in self.parsed if token.type == "fence"]

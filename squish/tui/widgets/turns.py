@@ -158,12 +158,11 @@ def _thought(answer: AnswerState, unfolded: bool) -> Content:
         tokens = answer.usage.reasoning_tokens
         head = f"{'▾' if unfolded else '▸'} thought {seconds}"
         head += f" · {figures.count(tokens)} tok" if tokens else ""
-    text = clean(answer.reasoning).strip()
     if unfolded:
-        return Content.assemble((head, "bold"), "\n", text)
+        return Content.assemble((head, "bold"), "\n", clean(answer.reasoning).strip())
     if answer.phase == "thinking":
-        tail = " ".join(text[-_TAIL:].split())
-        return Content.assemble((head, "bold"), "\n", f"… {tail}" if len(text) > _TAIL else tail)
+        tail = " ".join(clean(answer.reasoning[-_TAIL:]).split())  # not all of it, each time
+        return Content.assemble((head, "bold"), "\n", f"… {tail}" if len(answer.reasoning) > _TAIL else tail)
     return Content.styled(head, "bold")
 
 
