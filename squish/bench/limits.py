@@ -15,7 +15,7 @@ import msgspec
 
 from squish.bench.measure import Figure
 from squish.errors import CorruptModel
-from squish.format import safetensors
+from squish.format import packed, safetensors
 from squish.system.probed import Probed
 
 _ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "moe_topk")
@@ -24,14 +24,17 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 @dataclass(frozen=True, slots=True)
 class TokenCost:
-    """What a token uses of a model. read: bytes, as they are stored. operations: of its matrix products."""
+    """What a token uses of a model. read: bytes of weights. operations: of its matrix products."""
 
     read: int
     operations: int
 
 
-def cost_of(model: Path) -> TokenCost:
-    """Raises CorruptModel for a file that cannot be read, and OSError."""
+def cost_of(model: Path, in_memory: int = 0) -> TokenCost:
+    """in_memory: bytes that all of the weights take there, which may be more or less than in the files; 0: the same.
+
+    Raises CorruptModel for a file that cannot be read, and OSError.
+    """
     try:
         config = msgspec.json.decode((model / "config.json").read_bytes(), type=dict[str, Any])
     except (ValueError, RecursionError) as error:
@@ -48,24 +51,18 @@ def cost_of(model: Path) -> TokenCost:
         read += tensor.nbytes * part
         layer, _, kind = tensor.name.rpartition(".")
         if kind == "weight" and len(tensor.shape) > 1:
-            operations += 2 * _numbers(tensor, scales.get(layer), config, layer) * part
-    return TokenCost(round(read), round(operations))
+            own = scales.get(layer)
+            count = packed.numbers(layer, tensor.count, own.count, config) if own else tensor.count
+            operations += 2 * count * part
+    stored = sum(tensor.nbytes for tensor in tensors)
+    grown = in_memory / stored if in_memory and stored else 1.0
+    return TokenCost(round(read * grown), round(operations))
 
 
 def _tensors(file: Path) -> tuple[safetensors.Tensor, ...]:
     with file.open("rb") as stream:
         length = safetensors.header_length(stream.read(safetensors.PREFIX), file.name)
         return safetensors.parse(stream.read(length), file.name, file.stat().st_size)
-
-
-def _numbers(tensor: safetensors.Tensor, scales: safetensors.Tensor | None, config: dict[str, Any], layer: str) -> int:
-    """Numbers that a matrix stands for; a packed one has a scale for each group of them."""
-    if scales is None:
-        return tensor.count
-    packed = config.get("quantization") or config.get("quantization_config") or {}
-    own = packed.get(layer)
-    group: int = (own if isinstance(own, dict) else packed).get("group_size", 64)
-    return scales.count * group
 
 
 def _is_expert(name: str) -> bool:

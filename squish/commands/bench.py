@@ -120,9 +120,10 @@ async def _bench(
         finally:
             status.clear()
         server.look()
+        weights = server.weights()
     _remember(settings, model, sides[0])
     memory = Figure("peak memory", "GB", (server.peak / 1e9,))
-    own = (memory, *await _limits(settings, installed, sides[0], status))
+    own = (memory, *await _limits(settings, installed, sides[0], status, weights))
     if as_json:
         ours, *others = sides
         every = zip(endpoints, [(*ours, *own), *others], strict=True)
@@ -132,7 +133,7 @@ async def _bench(
 
 
 async def _limits(
-    settings: Settings, installed: Installed, figures: tuple[Figure, ...], status: console.Status
+    settings: Settings, installed: Installed, figures: tuple[Figure, ...], status: console.Status, weights: int
 ) -> tuple[Figure, ...]:
     """What the machine could do, measured when the server has gone; nothing where that cannot be found out."""
     from squish.bench.limits import cost_of, limits
@@ -144,7 +145,7 @@ async def _limits(
     if isinstance(probed, str):
         console.note(probed)
         return ()
-    return limits(figures, cost_of(installed.path), probed)
+    return limits(figures, cost_of(installed.path, weights), probed)
 
 
 def _print(endpoints: list[Endpoint], sides: list[tuple[Figure, ...]], own: tuple[Figure, ...]) -> None:

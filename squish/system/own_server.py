@@ -34,10 +34,11 @@ runpy.run_module("squish", run_name="__main__")
 class OwnServer:
     """url: where it listens. peak: bytes that its processes took together, at most, as of the latest `look`."""
 
-    def __init__(self, pid: int, url: str) -> None:
+    def __init__(self, pid: int, url: str, home: Path) -> None:
         self.url = url
         self.peak = 0
         self._process = psutil.Process(pid)
+        self._home = home
 
     def look(self) -> None:
         """Read its memory now."""
@@ -47,6 +48,11 @@ class OwnServer:
                 with contextlib.suppress(psutil.Error):
                     total += HOST.footprint(process.pid) or 0
         self.peak = max(self.peak, total)
+
+    def weights(self) -> int:
+        """Bytes of the weights that it has in memory now."""
+        own = [each for each in servers.servers(self._home) if each.pid == self._process.pid]
+        return sum(model.weights_bytes for each in own for model in each.models)
 
     async def watch(self) -> None:
         while True:
@@ -67,7 +73,7 @@ async def own_server(home: Path) -> AsyncIterator[OwnServer]:
     )  # fmt: skip
     watching: asyncio.Task[None] | None = None
     try:
-        server = OwnServer(process.pid, await _url(process, home))
+        server = OwnServer(process.pid, await _url(process, home), home)
         watching = asyncio.create_task(server.watch())
         yield server
     finally:

@@ -28,8 +28,9 @@ from mlx_lm.utils import _get_classes, load_model
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
-from squish.worker import device, memory
+from squish.worker import device, k_quants, memory
 from squish.worker.cpu import extension, layers
+from squish.worker.k_quants import KQuant
 from squish.worker.model_files import MISFITS, given, mismatch, read_config
 from squish.worker.tokenizer.facts import Shelf
 from squish.worker.tokenizer.opening import open_tokenizer
@@ -108,7 +109,7 @@ def build(path: Path, config: dict[str, Any], classes: Classes = _get_classes) -
     """The model with its parameters still on disk. classes: the architecture's, and that of its arguments."""
     try:
         with given(config):
-            model, _ = load_model(path, lazy=True, get_model_classes=classes)
+            model, _ = load_model(path, lazy=True, get_model_classes=lambda config: k_quants.classes(config, classes))
     except (ImportError, SystemExit) as error:  # mlx-lm's olmo ends the process where a package is missing
         reason = "it needs a package that does not come with mlx-lm" if isinstance(error, SystemExit) else error
         raise UnsupportedModel(f"The architecture {config['model_type']!r} cannot be loaded: {reason}.") from error
@@ -142,7 +143,9 @@ def place(model: Module, path: Path, available: int, exact: bool) -> str:
     """
     on_cpu = device.on_cpu()
     packing = on_cpu and extension.module() is not None
-    quantized = any(isinstance(module, tuple(_PLAIN)) for _, module in _modules(model))
+    if not packing:
+        k_quants.to_mlx(model)
+    quantized = any(isinstance(module, (*_PLAIN, KQuant)) for _, module in _modules(model))
     stored = "quantized as stored" if quantized else "as stored"
     if not on_cpu:
         needed, unpack, policy = nbytes(model), False, stored
@@ -176,9 +179,8 @@ def _replace(model: Module, *, packing: bool, unpack: bool, exact: bool) -> None
             layer = _dequantized(module)
         else:
             continue
-        if (parent := _parent(model, name)) is not None:
-            holder, key = parent
-            holder[key] = layer
+        if name:
+            k_quants.replace(model, name, layer)
             module.clear()
 
 
@@ -208,15 +210,6 @@ def _dequantized(module: Module) -> Module:
         layer.bias = module["bias"]
     layer.eval()
     return cast(Module, layer)
-
-
-def _parent(model: Module, name: str) -> tuple[Any, Any] | None:
-    """The module or list that holds the module called `name` ("layers.3.mlp"), and its key there."""
-    holder: Any = model
-    *way, last = name.split(".")
-    for step in way:
-        holder = holder[int(step)] if isinstance(holder, list) else holder[step]
-    return (holder, int(last) if isinstance(holder, list) else last) if last else None
 
 
 def _evaluate(model: Module, *, as_float32: bool) -> None:
@@ -261,7 +254,7 @@ def _bytes_on_cpu(model: Module, packing: bool, *, unpack: bool) -> int:
         packed = packing and layers.can_pack(module)
         if not packed and type(module) not in _PLAIN:
             continue
-        kept = sum(_float32_size(module[key]) for key in ("weight", "scales", "biases") if module.get(key) is not None)
+        kept = sum(_float32_size(module[key]) for key in layers.WEIGHTS if module.get(key) is not None)
         if packed:
             total += layers.packed_bytes(module) - kept
         elif unpack:

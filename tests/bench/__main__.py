@@ -87,15 +87,11 @@ async def after_a_restart(url: str, prompt: str, cold: float) -> None:
 ALONE = """
 import sys
 from pathlib import Path
-from squish.worker.cpu import blas
-from squish.worker.cpu import kernels
-kernels.prepare(Path(sys.argv[2]))
-blas.prepare(Path(sys.argv[2]))
-import mlx.core as mx
+from squish.worker.cpu.install import install, prepare, prepare_model
+report = prepare(Path(sys.argv[2]))
 from mlx_lm import stream_generate
-from squish.worker.cpu.install import install, prepare_model
 from squish.worker.load import load
-install()
+install(report, Path(sys.argv[2]))
 loaded = load(Path(sys.argv[1]))
 prepare_model(loaded.model)
 speeds = []

@@ -50,6 +50,19 @@ def test_a_packed_matrix_counts_its_numbers_and_its_bytes(tmp_path: Path) -> Non
     assert found == TokenCost(read=10 * 8 * 4 + 2 * 10 * 2 * 2 + 64 * 2, operations=2 * 10 * 64)
 
 
+def test_bytes_are_those_in_memory_where_they_are_known(tmp_path: Path) -> None:
+    tensors = {"model.embed_tokens.weight": ("F16", (10, 64)), "lm_head.weight": ("F16", (10, 64))}
+    model = write(tmp_path, {}, tensors)
+    assert cost_of(model, 2 * 10 * 64 * 4).read == 10 * 64 * 4
+    assert cost_of(model).read == 10 * 64 * 2
+
+
+def test_a_k_quant_counts_its_numbers(tmp_path: Path) -> None:
+    tensors = {"lm_head.weight": ("U32", (10, 48)), "lm_head.scales": ("F32", (10, 16))}
+    found = cost_of(write(tmp_path, {"quantization": {"bits": 6}, "squish_k_quants": {"lm_head": 6}}, tensors))
+    assert found.operations == 2 * 10 * 256
+
+
 def test_an_embedding_that_is_the_head_too_is_read(tmp_path: Path) -> None:
     found = cost_of(write(tmp_path, {}, {"model.embed_tokens.weight": ("F16", (10, 64))}))
     assert found == TokenCost(10 * 64 * 2, 2 * 10 * 64)

@@ -119,7 +119,9 @@ def build(folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as scratch:
             # In a source tree objects are kept, so that a change of one file compiles one file.
             objects = (folder if folder == BUNDLED else Path(scratch)) / "objects"
-            compiled = _compile(compiler, Path(scratch), objects)
+            objects.mkdir(exist_ok=True)
+            compiled = Path(scratch) / "linked.so"
+            link(compiler, compiled, objects)
             move_whole(compiled, built)
     except OSError as error:
         reason = f"it cannot be written to {folder}: {error.strerror}"
@@ -140,38 +142,37 @@ def _files() -> list[Path]:
     return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h", ".inl"))
 
 
-def _compile(compiler: str, scratch: Path, objects: Path) -> Path:
-    """Compile what is not among the objects yet, and link all of them."""
-    mlx, nanobind = _installed("mlx"), _installed("nanobind")
-    options = [_OLDEST[platform.machine()], *_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes())]
+def link(compiler: str, target: Path, objects: Path, machine: str = "", mlx: Path | None = None) -> None:
+    """Compile what is not in the folder `objects` yet, and link all of it into the new file `target`.
+
+    machine: what to compile for, and mlx: where MLX for it is installed; by default this one's. Raises CannotBuild.
+    """
+    machine, library = machine or platform.machine(), (mlx or _installed("mlx")) / "lib"
+    nanobind = _installed("nanobind")
+    options = [_OLDEST[machine], *_FLAGS, *_DEFINED, *(f"-I{path}" for path in includes())]
     headers = b"".join(path.read_bytes() for path in _files() if path.suffix != ".cpp")
-    targets, missing = [], []
-    objects.mkdir(exist_ok=True)
-    for source, flags in _units(nanobind):
+    made, missing = [], []
+    for source, flags in _units(nanobind, machine):
         own = headers if source.parent == SOURCES else file_name().split("-")[0].encode()
         key = hashlib.sha256(f"{compiler} {options} {flags}".encode() + own + source.read_bytes()).hexdigest()[:16]
-        target = objects / f"{source.stem}-{key}.o"
-        targets.append(target)
-        if not target.exists():
-            partial = scratch / target.name
-            missing.append(([compiler, *options, *flags, "-c", str(source), "-o", str(partial)], partial, target))
+        compiled = objects / f"{source.stem}-{key}.o"
+        made.append(compiled)
+        if not compiled.exists():
+            partial = target.parent / compiled.name
+            missing.append(([compiler, *options, *flags, "-c", str(source), "-o", str(partial)], partial, compiled))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(_run, (command for command, _, _ in missing)))
-    for _, partial, target in missing:
-        partial.replace(target)
-    for path in set(objects.glob("*.o")) - set(targets):
+    for _, partial, compiled in missing:
+        partial.replace(compiled)
+    for path in set(objects.glob("*.o")) - set(made):
         path.unlink(missing_ok=True)
-    linked = scratch / "linked.so"
-    _run(
-        [compiler, "-shared", "-o", str(linked), *map(str, targets), f"-L{mlx / 'lib'}", "-lmlx", "-pthread", "-Wl,-s"]
-    )
-    return linked
+    _run([compiler, "-shared", "-o", str(target), *map(str, made), f"-L{library}", "-lmlx", "-pthread", "-Wl,-s"])
 
 
-def _units(nanobind: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+def _units(nanobind: Path, machine: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Each file to compile with its own flags, the slowest first."""
     yield nanobind / "src" / "nb_combined.cpp", ("-fno-strict-aliasing",)
-    variants = _VARIANTS[platform.machine()]
+    variants = _VARIANTS[machine]
     for path in _files():
         if path.suffix != ".cpp" or path.stem in _OF_A_PROCESSOR - variants.keys():
             continue

@@ -1,7 +1,7 @@
 """Owns layers whose weights are read as they are stored, by the extension's products. It knows no files and no models.
 
-`pack` takes MLX's layers: linear ones, embeddings and experts, quantized or not. Scales stay in the precision of the
-file, and half-precision weights stay half; what is computed is float32.
+`pack` takes linear layers, embeddings and experts, of MLX's and of K-quants, quantized or not. Scales stay in the
+precision of the file, and half-precision weights stay half; what is computed is float32.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from squish.worker.cpu import extension
+from squish.worker.k_quants import KQuant
 
 _PANEL = 16  # rows of weights that are stored together; the last are filled up
 _UNIT = 32  # columns that half-precision weights are filled up to
+WEIGHTS = ("weight", "scales", "biases", "minima", "of_scales", "of_minima")  # what a layer has of them
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 
@@ -80,6 +82,8 @@ class PackedExperts(Module):
 def can_pack(module: Module) -> bool:
     """Whether `module` is a layer that `pack` takes."""
     kind = type(module)
+    if kind is KQuant:
+        return True
     if kind in (Linear, Embedding, SwitchLinear):
         return module["weight"].dtype in _FLOATS
     quantized = kind in (QuantizedLinear, QuantizedEmbedding, QuantizedSwitchLinear)
@@ -99,6 +103,9 @@ def packed_bytes(module: Module) -> int:
     rows: int = -(-weight.shape[-2] // _PANEL) * _PANEL
     if "scales" not in module:
         return experts * rows * -(-int(weight.shape[-1]) // _UNIT) * _UNIT * int(weight.itemsize)
+    if isinstance(module, KQuant):
+        rest = sum(int(module[key].nbytes) for key in WEIGHTS if key in module) // (experts * weight.shape[-2])
+        return experts * rows * rest
     groups = _columns(module) // module.group_size
     numbers = groups * module["scales"].itemsize * (2 if module.mode == "affine" else 1)
     return int(experts * rows * (_columns(module) * module.bits // 8 + numbers))
@@ -106,13 +113,14 @@ def packed_bytes(module: Module) -> int:
 
 def pack(module: Module, *, exact: bool) -> Module:
     """A layer that computes what `module` does, and holds its weights once; they are in memory when this returns."""
-    keys = [key for key in ("weight", "scales", "biases", "bias") if module.get(key) is not None]
+    keys = [key for key in (*WEIGHTS, "bias") if module.get(key) is not None]
     arrays = {key: module[key] for key in keys}
     mx.eval(list(arrays.values()))
-    if isinstance(module, SwitchLinear | QuantizedSwitchLinear):
+    stands_for = module.kind if isinstance(module, KQuant) else type(module)
+    if issubclass(stands_for, SwitchLinear | QuantizedSwitchLinear):
         experts = [{key: array[index] for key, array in arrays.items()} for index in range(arrays["weight"].shape[0])]
         return PackedExperts([_matrix(module, each) for each in experts], exact=exact)
-    kind = PackedEmbedding if isinstance(module, Embedding | QuantizedEmbedding) else PackedLinear
+    kind = PackedEmbedding if issubclass(stands_for, Embedding | QuantizedEmbedding) else PackedLinear
     return kind(_matrix(module, arrays), exact=exact)
 
 
@@ -121,6 +129,9 @@ def _matrix(module: Module, arrays: dict[str, mx.array]) -> Any:
     weight, added = arrays["weight"], arrays.get("bias")
     if "scales" not in arrays:
         return native.pack_dense(weight, added)
+    if isinstance(module, KQuant):
+        minima, of_minima = arrays.get("minima"), arrays.get("of_minima")
+        return native.pack_super(weight, arrays["scales"], minima, arrays["of_scales"], of_minima, module.bits, added)
     group, bits, mode = module.group_size, module.bits, module.mode
     return native.pack(weight, arrays["scales"], arrays.get("biases"), bits, group, mode, added)
 

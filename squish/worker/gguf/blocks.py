@@ -2,7 +2,8 @@
 
 What MLX packs in the same way, in groups of 32 with a scale and a bias, or as MXFP4, is repacked: every weight stays
 what it was, up to the rounding of scales that are products in the file to float16. Formats with smaller groups are
-packed again in more bits. F32, F16 and BF16 stay what they are; what cannot stay packed becomes float16.
+packed again in more bits; a machine that computes with K-quants keeps them. F32, F16 and BF16 stay what they are; what
+cannot stay packed becomes float16.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from squish.worker.gguf import codebooks, legacy, superblocks
 from squish.worker.gguf.file import TensorInfo
-from squish.worker.gguf.groups import Bytes, Floats, Groups
+from squish.worker.gguf.groups import Bytes, Floats, Groups, SuperGroups
+from squish.worker.k_quants import BITS
 
 GROUP_SIZE = 32
 # Blocks that are taken apart at a time, into numbers that take up to sixteen times their room.
@@ -62,17 +64,26 @@ PACKED: Mapping[str, Packing] = {
     "TQ2_0": Packing(2),
     "MXFP4": Packing(4, mode="mxfp4"),
 }
+_SUPER: Mapping[str, Callable[[Bytes], SuperGroups]] = {
+    "Q2_K": superblocks.q2_k,
+    "Q3_K": superblocks.q3_k,
+    "Q4_K": superblocks.q4_k,
+    "Q5_K": superblocks.q5_k,
+    "Q6_K": superblocks.q6_k,
+}
+
+
+def _plain(take_apart: Callable[[Bytes], SuperGroups]) -> Callable[[Bytes], Groups]:
+    return lambda blocks: take_apart(blocks).groups()
+
+
 _GROUPS: Mapping[str, Callable[[Bytes], Groups]] = {
     "Q4_0": legacy.q4_0,
     "Q4_1": legacy.q4_1,
     "Q5_0": legacy.q5_0,
     "Q5_1": legacy.q5_1,
     "Q8_0": legacy.q8_0,
-    "Q2_K": superblocks.q2_k,
-    "Q3_K": superblocks.q3_k,
-    "Q4_K": superblocks.q4_k,
-    "Q5_K": superblocks.q5_k,
-    "Q6_K": superblocks.q6_k,
+    **{name: _plain(take_apart) for name, take_apart in _SUPER.items()},
     "IQ1_S": codebooks.iq1_s,
     "IQ1_M": codebooks.iq1_m,
     "IQ2_XXS": codebooks.iq2_xxs,
@@ -89,11 +100,17 @@ _GROUPS: Mapping[str, Callable[[Bytes], Groups]] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One tensor for MLX. Packed: weight (rows, columns x bits / 32) uint32, scales and biases (rows, columns / 32)."""
+    """One tensor for MLX. Packed: weight (rows, columns x bits / 32) uint32, scales and biases (rows, columns / 32).
+
+    minima, of_scales, of_minima: of a K-quant that stays one, as k_quants.py reads it.
+    """
 
     weight: mx.array
     scales: mx.array | None = None
     biases: mx.array | None = None
+    minima: mx.array | None = None
+    of_scales: mx.array | None = None
+    of_minima: mx.array | None = None
 
 
 # A damaged scale may be infinite; it is passed on like any other number.
@@ -120,6 +137,20 @@ def decode(data: bytes, info: TensorInfo, *, packed: bool) -> Weights:
     weight, scales, biases = (np.concatenate(each) for each in zip(*(_pack(name, part) for part in parts), strict=True))
     leading = shape[:-1]
     return Weights(*(mx.array(each.reshape(*leading, -1)) for each in (weight, scales, biases)))
+
+
+def decode_k_quant(data: bytes, info: TensorInfo) -> Weights:
+    """The bytes of a tensor whose format is in k_quants.BITS, with its own codes and scales."""
+    blocks, bits = np.frombuffer(data, np.uint8).reshape(-1, info.format.size), BITS[info.format.name]
+    parts = [_SUPER[info.format.name](blocks[at : at + _AT_ONCE // 8]) for at in range(0, len(blocks), _AT_ONCE // 8)]
+
+    def joined(name: str) -> mx.array | None:
+        arrays = [found for part in parts if (found := getattr(part, name)) is not None]
+        return mx.array(np.concatenate(arrays).reshape(*info.shape[:-1], -1)) if arrays else None
+
+    words = np.concatenate([_words(part.codes.reshape(-1, GROUP_SIZE), bits) for part in parts])
+    names = ("scales", "minima", "of_scales", "of_minima")
+    return Weights(mx.array(words.reshape(*info.shape[:-1], -1)), **{name: joined(name) for name in names})
 
 
 def _pack(name: str, blocks: Bytes) -> tuple[NDArray[np.uint32], Halves, Halves]:

@@ -18,11 +18,12 @@ import mlx.core as mx
 
 from squish.errors import StoreError
 from squish.format.config import text_of
-from squish.worker.gguf.blocks import GROUP_SIZE, PACKED, Weights, decode
+from squish.worker.gguf.blocks import GROUP_SIZE, Packing, Weights, decode, decode_k_quant
 from squish.worker.gguf.file import read_header, read_tensor
 from squish.worker.gguf.parts import is_part, read_model
 from squish.worker.gguf.plan import Plan, Target, make_plan
 from squish.worker.gguf.tokenizer import SpecialTokens, write_tokenizer
+from squish.worker.k_quants import KEY
 
 Progress = Callable[[str, float], None]
 
@@ -45,23 +46,26 @@ class GgufImport:
     license: str | None
 
 
-def inspect_gguf(source: Path) -> GgufImport:
+def inspect_gguf(source: Path, *, k_quants: bool = False) -> GgufImport:
     """Say what `source` holds, or refuse it, from its header alone; of a model in parts, the first is enough.
 
     Raises ModelNotFound, CorruptModel (damaged or cut off), UnsupportedModel (named architecture, tokenizer, format).
     """
     header = read_header(source)
-    return _describe(make_plan(header, whole=not is_part(header)))
+    return _describe(make_plan(header, whole=not is_part(header), k_quants=k_quants))
 
 
-def import_gguf(source: Path, destination: Path, progress: Progress | None = None) -> GgufImport:
+def import_gguf(
+    source: Path, destination: Path, progress: Progress | None = None, *, k_quants: bool = False
+) -> GgufImport:
     """Write `source`, one file or any of several parts, as an MLX model into the empty directory `destination`.
 
     progress(phase, fraction) gets "tokenizer" once, then "weights" up to 1; half of that is reading. Memory: at most
-    4 GiB of weights and the decoding of one tensor.
+    4 GiB of weights and the decoding of one tensor. k_quants: they stay what they are, for a machine that computes
+    with them (k_quants.py); other machines load the result too, more slowly.
     Raises what inspect_gguf raises, before anything is written, and StoreError when `destination` cannot be written.
     """
-    plan = make_plan(read_model(source))
+    plan = make_plan(read_model(source), k_quants=k_quants)
     found = _describe(plan)
     report = progress or _ignore
     try:
@@ -108,7 +112,7 @@ def _quantization(plan: Plan) -> str:
 
 
 def _bits(plan: Plan) -> int | None:
-    return PACKED[plan.commonest].bits if plan.commonest else None
+    return plan.commonest.bits if plan.commonest else None
 
 
 def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
@@ -152,7 +156,10 @@ def _shards(targets: tuple[Target, ...]) -> list[list[Target]]:
 
 def _arrays(target: Target, plan: Plan) -> dict[str, mx.array]:
     """The named parameters of a target. Scales and biases go the way of the rows that they belong to."""
-    decoded = [decode(read_tensor(info), info, packed=target.packed) for info in target.sources]
+    if target.k_quant:
+        decoded = [decode_k_quant(read_tensor(info), info) for info in target.sources]
+    else:
+        decoded = [decode(read_tensor(info), info, packed=target.packed) for info in target.sources]
     if not target.packed:
         parts = _moved(target, [each.weight for each in decoded], plan)
         small = parts[0].ndim == 1
@@ -168,7 +175,7 @@ def _arrays(target: Target, plan: Plan) -> dict[str, mx.array]:
 
 def _kinds(decoded: list[Weights]) -> dict[str, list[mx.array]]:
     kinds: dict[str, list[mx.array]] = {"weight": [each.weight for each in decoded]}
-    for kind in ("scales", "biases"):
+    for kind in ("scales", "biases", "minima", "of_scales", "of_minima"):
         arrays = [array for each in decoded if (array := getattr(each, kind)) is not None]
         if arrays:
             kinds[kind] = arrays
@@ -197,16 +204,20 @@ def _config(plan: Plan) -> dict[str, object]:
     if plan.commonest is not None:
         config["quantization"] = _quantization_config(plan, plan.commonest)
         config["quantization_config"] = config["quantization"]
+    kept = {
+        name.removesuffix(".weight"): each.packing.bits for each in plan.targets if each.k_quant for name in each.names
+    }
+    if kept:
+        config[KEY] = kept
     return config
 
 
-def _quantization_config(plan: Plan, commonest: str) -> dict[str, object]:
+def _quantization_config(plan: Plan, default: Packing) -> dict[str, object]:
     """The default, and an entry for every module packed otherwise; modules without scales stay as they are."""
-    default = PACKED[commonest]
     settings: dict[str, object] = {"group_size": GROUP_SIZE, "bits": default.bits, "mode": default.mode}
     for target in plan.targets:
-        if target.packed and PACKED[target.format].key != default.key:
-            own = PACKED[target.format]
+        own = target.packing if target.packed and not target.k_quant else default
+        if own.key != default.key:
             for name in target.names:
                 entry = {"group_size": GROUP_SIZE, "bits": own.bits, "mode": own.mode}
                 settings[name.removesuffix(".weight")] = entry

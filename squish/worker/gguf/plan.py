@@ -22,13 +22,14 @@ from mlx_lm.utils import _get_classes
 from squish.errors import UnsupportedModel
 from squish.format.config import context_length, normalized, text_of
 from squish.worker.gguf import rotary
-from squish.worker.gguf.blocks import PACKED
+from squish.worker.gguf.blocks import PACKED, Packing
 from squish.worker.gguf.families.basis import LAYER, TOP, plain_config
 from squish.worker.gguf.families.every import FAMILIES, family_of
 from squish.worker.gguf.family import Config, Destination, Family, Step, nothing
 from squish.worker.gguf.file import GgufHeader, TensorInfo
 from squish.worker.gguf.keys import ModelKeys
 from squish.worker.gguf.tokenizer import SpecialTokens, check_tokenizer
+from squish.worker.k_quants import BITS, can_hold
 from squish.worker.model_files import MISFITS
 
 _NAME = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<stem>.+?)(?:\.(?P<part>weight|bias|scale))?")
@@ -45,7 +46,7 @@ class Target:
 
     names: of the parameters; several where the rows of one tensor are divided, of which `rows` says how many each gets.
     sources: several where they are joined row after row, and places: where each goes. packed: the weights stay
-    packed as they are in the file. surplus: the model may have no such parameters.
+    packed as they are in the file; k_quant: as a K-quant. surplus: the model may have no such parameters.
     """
 
     names: tuple[str, ...]
@@ -53,11 +54,17 @@ class Target:
     places: tuple[Destination, ...]
     rows: tuple[int, ...] = ()
     packed: bool = False
+    k_quant: bool = False
     surplus: bool = False
 
     @property
     def format(self) -> str:
         return self.sources[0].format.name
+
+    @property
+    def packing(self) -> Packing:
+        """How it is packed, where it is."""
+        return Packing(BITS[self.format]) if self.k_quant else PACKED[self.format]
 
     @property
     def nbytes(self) -> int:
@@ -102,22 +109,22 @@ class Plan:
         return {"F32": mx.float32, "BF16": mx.bfloat16}.get(stored, mx.float16)
 
     @property
-    def commonest(self) -> str | None:
-        """The packed format that most weights have, or None."""
+    def commonest(self) -> Packing | None:
+        """How most of the weights are packed that are; None where none are."""
         sizes: Counter[tuple[str, int]] = Counter()
         for target in self.targets:
             if target.packed:
-                sizes[(PACKED[target.format].mode, PACKED[target.format].bits)] += target.count
+                sizes[target.packing.key] += target.count
         if not sizes:
             return None
-        best = sizes.most_common(1)[0][0]
-        return next(t.format for t in self.targets if t.packed and PACKED[t.format].key == best)
+        mode, bits = sizes.most_common(1)[0][0]
+        return Packing(bits, mode)
 
 
-def make_plan(header: GgufHeader, *, whole: bool = True) -> Plan:
+def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False) -> Plan:
     """Every refusal happens here, from the header alone (and the few bytes of the rotary frequencies).
 
-    whole: the header has every tensor of the model; else those that it has are judged.
+    whole: the header has every tensor of the model; else those that it has are judged. k_quants: they stay that.
     """
     architecture = header.text("general.architecture")
     if header.text("general.type") == "mmproj" or architecture == "clip":
@@ -136,6 +143,9 @@ def make_plan(header: GgufHeader, *, whole: bool = True) -> Plan:
     if unknown := keys.unknown():
         raise header.unsupported(f"the setting {unknown} is not known")
     targets = _targets(header, family, text_of(config), _model(header, config), whole)
+    if k_quants:
+        modules = dict(_model(header, config).named_modules())
+        targets = tuple(_as_k_quant(target, modules) for target in targets)
     return Plan(header, architecture, family, config, targets, specials)
 
 
@@ -291,6 +301,13 @@ def _packed(target: Target, modules: Mapping[str, Any]) -> Target:
     if not takes or len(formats) > 1 or not formats <= PACKED.keys() or not all(step.rows for step in target.steps):
         return target
     return replace(target, packed=True)
+
+
+def _as_k_quant(target: Target, modules: Mapping[str, Any]) -> Target:
+    """The target, marked as a K-quant where it is packed, one in the file, and of layers that may hold one."""
+    layers = [name.removesuffix(".weight") for name in target.names]
+    holds = target.packed and target.format in BITS and all(can_hold(modules[layer]) for layer in layers)
+    return replace(target, k_quant=True) if holds else target
 
 
 def _stored_name(family: Family, config: Config, parameter: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squish.format import model_directory, safetensors
+from squish.format import model_directory, packed, safetensors
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
 from squish.ipc.frames import (
@@ -28,6 +28,8 @@ from squish.ipc.frames import (
     MeasurePerplexity,
     QuantizeShards,
 )
+from squish.worker import device
+from squish.worker.cpu.build import supported
 from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
 from squish.worker.load import check
 from squish.worker.model_files import kind_of
@@ -48,11 +50,11 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
 
     match job:
         case ImportGguf(source=source, destination=destination):
-            found = import_gguf(Path(source), Path(destination), report)
+            found = import_gguf(Path(source), Path(destination), report, k_quants=_keeps_k_quants())
             check(Path(destination), shelf)
             return _imported(found)
         case InspectModel(path=path) if path.endswith(".gguf"):
-            return _imported(inspect_gguf(Path(path)))
+            return _imported(inspect_gguf(Path(path), k_quants=_keeps_k_quants()))
         case InspectModel(path=path):
             return inspect(Path(path), shelf)
         case InspectAdapter(path=path, base=base):
@@ -72,6 +74,11 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
             from squish.worker.jobs.perplexity import perplexity
 
             return perplexity(Path(path), text)
+
+
+def _keeps_k_quants() -> bool:
+    """Whether this machine computes with K-quants as they are."""
+    return device.on_cpu() and supported()
 
 
 def _imported(found: GgufImport) -> Imported:
@@ -119,17 +126,14 @@ def _quantization(config: dict[str, Any], weights: _Weights) -> str | None:
 
 
 def _count(name: str, shapes: Shapes, config: dict[str, Any]) -> int:
-    """Numbers that a tensor stands for. A packed one has a scale for each group of numbers; scales stand for none."""
+    """Numbers that a tensor stands for; scales stand for none."""
     layer, _, kind = name.rpartition(".")
-    if kind in ("scales", "biases") and f"{layer}.scales" in shapes:
+    if kind in packed.SCALES and f"{layer}.scales" in shapes:
         return 0
     scales = shapes.get(f"{layer}.scales")
     if kind != "weight" or scales is None:
         return math.prod(shapes[name])
-    packed = config.get("quantization") or config.get("quantization_config") or {}
-    own = packed.get(layer)
-    group: int = (own if isinstance(own, dict) else packed).get("group_size", 64)
-    return math.prod(scales) * group
+    return packed.numbers(layer, math.prod(shapes[name]), math.prod(scales), config)
 
 
 @dataclass(slots=True)

@@ -45,21 +45,23 @@ struct Case {
     std::vector<uint8_t> bytes;
     std::vector<float> x, scales, sums;
     std::vector<int8_t> codes;
-    std::vector<int32_t> counts;
+    std::vector<int32_t> counts, starts;
     int m;
 
     Case(const Layout& layout, int rows) : l(layout), bytes(weights(layout)), x((size_t)rows * layout.k), m(rows) {
         for (float& each : x) each = random_float();
-        scales.resize(x.size() / UNIT), counts.resize(x.size() / UNIT), codes.resize(x.size());
-        sums.resize((size_t)rows * l.groups());
+        scales.resize(x.size() / UNIT), counts.resize(x.size() / HALF), codes.resize(x.size());
+        sums.resize((size_t)rows * l.sums()), starts.resize(sums.size());
         for (float& each : sums) each = random_float();
+        for (int32_t& each : starts) each = (int32_t)(random_bits() % 20000) - 10000;
     }
     std::vector<float> run(const Kernels& with, bool exact, int step) {
         std::vector<float> y((size_t)m * l.n);
         for (int r = 0; r < m; r++)
             with.quantize(&x[(size_t)r * l.k], l.k, &codes[(size_t)r * l.k], &scales[(size_t)r * l.k / UNIT],
-                          &counts[(size_t)r * l.k / UNIT]);
-        const Product p = {l, bytes.data(), x.data(), l.k, {codes.data(), scales.data(), counts.data()}, sums.data(), y.data(), l.n, nullptr};
+                          &counts[(size_t)r * l.k / HALF]);
+        const Product p = {l, bytes.data(), x.data(), l.k, {codes.data(), scales.data(), counts.data()}, sums.data(),
+                           l.centered() ? starts.data() : nullptr, y.data(), l.n, nullptr};
         for (int r = 0; r < m; r += step) (exact ? with.exact : with.product)(p, 0, l.panels(), r, r + step < m ? r + step : m);
         return y;
     }
@@ -99,6 +101,9 @@ int main() {
                     for (const Kind kind : {AFFINE, CENTERED}) compare(**each, {83, 256, kind, bits, group, number});
             compare(**each, {83, 256, DENSE, number == FLOAT32 ? 32 : 16, UNIT, number});
         }
+        for (const int bits : {4, 5}) compare(**each, {83, 512, SUPER_AFFINE, bits, SUPER, FLOAT16});
+        for (const int bits : {3, 6}) compare(**each, {83, 512, SUPER_CENTERED, bits, SUPER, FLOAT16});
+        compare(**each, {83, 512, SUPER_HALVES, 2, SUPER, FLOAT16});
         compare(**each, {83, 256, FP4_KIND, 4, 32, E8M0});
         compare(**each, {83, 256, FP4_KIND, 4, 16, E4M3});
         compare(**each, {83, 256, FP8_KIND, 8, 32, E8M0});

@@ -19,6 +19,7 @@ struct Isa {
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
     }
     static F set1(float x) { return _mm256_set1_ps(x); }
+    static I whole(int32_t x) { return _mm256_set1_epi32(x); }
     static F add(F a, F b) { return _mm256_add_ps(a, b); }
     static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
@@ -53,7 +54,7 @@ struct Isa {
     static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            I sum = _mm256_setzero_si256();
+            I sum = d[r];
 #ifdef __AVXVNNI__
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; step++)
@@ -69,7 +70,7 @@ struct Isa {
                     const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(xs, less));
                     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
                 }
-                sum = _mm256_add_epi32(sum, _mm256_set1_epi32(128 * counts[r * count_stride]));
+                sum = _mm256_add_epi32(sum, _mm256_set1_epi32(128 * (counts[r * count_stride] + counts[r * count_stride + 1])));
             } else {
                 // Sums of two products that fit into 16 bits.
                 constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2, most = fit < STEPS ? fit : STEPS;

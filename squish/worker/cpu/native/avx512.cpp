@@ -19,6 +19,7 @@ struct Isa {
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
     }
     static F set1(float x) { return _mm512_set1_ps(x); }
+    static I whole(int32_t x) { return _mm512_set1_epi32(x); }
     static F add(F a, F b) { return _mm512_add_ps(a, b); }
     static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
     static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
@@ -53,7 +54,7 @@ struct Isa {
     static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            I sum = _mm512_setzero_si512();
+            I sum = d[r];
 #ifdef __AVX512VNNI__
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; step++) sum = _mm512_dpbusd_epi32(sum, codes[step], four(x + r * stride + 4 * step));
@@ -69,7 +70,7 @@ struct Isa {
                     const I turned = _mm512_mask_sub_epi8(xs, negative, _mm512_setzero_si512(), xs);
                     sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_abs_epi8(less), turned), ones));
                 }
-                sum = _mm512_add_epi32(sum, _mm512_set1_epi32(128 * counts[r * count_stride]));
+                sum = _mm512_add_epi32(sum, _mm512_set1_epi32(128 * (counts[r * count_stride] + counts[r * count_stride + 1])));
             } else {
                 // Sums of two products that fit into 16 bits.
                 constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2, most = fit < STEPS ? fit : STEPS;

@@ -7,6 +7,9 @@
 // of PANEL · 4 bytes: byte (row · 4 + i) of a vector has the field of column 4 · step + i, where step counts first the
 // vector's shifts and then the vectors. A piece of unquantized weights is UNIT columns of PANEL numbers.
 //
+// GGUF's K-quants have scales of scales. There a group is SUPER columns, [PANEL scales][PANEL scales of minima, where there
+// are minima][pieces], and a piece begins with two bytes for each row; see `Kind`.
+//
 // Lanes are rows of W: no sum runs across lanes, and each output is one chain of the same operations in the same order
 // for every batch, tile and thread.
 #pragma once
@@ -21,10 +24,15 @@ namespace squish {
 
 constexpr int PANEL = 16;
 constexpr int UNIT = 32;
+constexpr int HALF = UNIT / 2;
+constexpr int SUPER = 256;
 
 // AFFINE: code · scale + bias. DENSE: numbers as they are. FP4, FP8: small floats times a scale. CENTERED: affine where each
 // bias is the scale times minus half of the codes, as in GGUF's Q4_0, Q5_0 and Q8_0, and so is not stored.
-enum Kind : int { AFFINE, DENSE, FP4_KIND, FP8_KIND, CENTERED };
+// SUPER_AFFINE (Q4_K, Q5_K): code · scale · (byte 0) - minimum · (byte 1). Those with a byte for each half of a piece:
+// SUPER_HALVES (Q2_K): code · scale · (low 4 bits) - minimum · (high 4 bits); SUPER_CENTERED (Q3_K, Q6_K): the code less half
+// of the codes, times scale · (byte - 128).
+enum Kind : int { AFFINE, DENSE, FP4_KIND, FP8_KIND, CENTERED, SUPER_AFFINE, SUPER_HALVES, SUPER_CENTERED };
 // How scales (with DENSE: the weights) are stored.
 enum Number : int { FLOAT32, FLOAT16, BFLOAT16, E8M0, E4M3 };
 
@@ -39,22 +47,31 @@ struct Layout {
     SQUISH_HEADER int64_t groups() const { return (k + group - 1) / group; }
     SQUISH_HEADER int piece() const { return group < UNIT ? group : UNIT; }  // columns
     SQUISH_HEADER int64_t number_bytes() const { return number == FLOAT32 ? 4 : number >= E8M0 ? 1 : 2; }
-    SQUISH_HEADER int64_t scales_bytes() const { return kind == DENSE ? 0 : (kind == AFFINE ? 2 : 1) * PANEL * number_bytes(); }
-    SQUISH_HEADER int64_t piece_bytes() const { return (int64_t)PANEL * piece() * bits / 8; }
+    SQUISH_HEADER bool super() const { return kind >= SUPER_AFFINE; }
+    SQUISH_HEADER bool biased() const { return kind == AFFINE || kind == SUPER_AFFINE || kind == SUPER_HALVES; }
+    SQUISH_HEADER bool centered() const { return kind == CENTERED || kind == SUPER_CENTERED; }
+    SQUISH_HEADER int64_t scales_bytes() const { return kind == DENSE ? 0 : (biased() ? 2 : 1) * PANEL * number_bytes(); }
+    SQUISH_HEADER int64_t small_bytes() const { return super() ? 2 * PANEL : 0; }  // of a piece, before its codes
+    SQUISH_HEADER int64_t piece_bytes() const { return small_bytes() + (int64_t)PANEL * piece() * bits / 8; }
     SQUISH_HEADER int64_t group_bytes() const { return scales_bytes() + group / piece() * piece_bytes(); }
     SQUISH_HEADER int64_t panel_bytes() const { return groups() * group_bytes(); }
     SQUISH_HEADER int64_t bytes() const { return panels() * panel_bytes(); }
     // Whether products with activations of 8 bits exist: for codes that are whole numbers.
-    SQUISH_HEADER bool whole() const { return kind == AFFINE || kind == CENTERED || kind == FP4_KIND; }
-    // With CENTERED: what scales are multiplied by to be biases.
+    SQUISH_HEADER bool whole() const { return kind != DENSE && kind != FP8_KIND; }
+    // Where it is centered: what scales are multiplied by to be biases.
     SQUISH_HEADER float center() const { return (float)-(1 << (bits - 1)); }
+    // Columns that have one of `Product::sums`, or of `starts`.
+    SQUISH_HEADER int sum_columns() const {
+        return kind == SUPER_HALVES || kind == SUPER_CENTERED ? HALF : kind == SUPER_AFFINE || kind == CENTERED ? UNIT : group;
+    }
+    SQUISH_HEADER int64_t sums() const { return k / sum_columns(); }
 };
 
 // Rows of x as numbers of 8 bits: x ≈ codes · scales.
 struct Activations {
     int8_t* codes;    // (m, k)
     float* scales;    // (m, k / UNIT)
-    int32_t* counts;  // (m, k / UNIT): sums of codes
+    int32_t* counts;  // (m, k / HALF): sums of codes
 };
 
 // y = x · Wᵀ + added. Exact products read `rows`, others `x` and `sums`.
@@ -64,7 +81,8 @@ struct Product {
     const float* rows;  // (m, k, rounded up to UNIT), `row_stride` apart
     int64_t row_stride;
     Activations x;
-    const float* sums;  // (m, k / group): of what the codes stand for
+    const float* sums;      // (m, layout.sums()): of what the codes stand for; not where the layout is centered
+    const int32_t* starts;  // the same shape, where it is centered, else nullptr: sums of codes times the center
     float* y;           // (m, n), rows `y_stride` apart
     int64_t y_stride;
     const float* added;  // (n), or nullptr

@@ -4,9 +4,10 @@
 //   ROWS, EXACT_ROWS  rows of x in a tile
 //   F, I, B           vectors of LANES floats, LANES int32, 4 · LANES bytes
 //   zero load half bfloat set1 add mul fma convert store             on F; convert: from I
+//   whole(number)                                                    a number as I
 //   widen(bytes)      LANES bytes as I;  shifted_left<BITS>, bits_or, at_least on I; as_float: the bits of I
 //   bytes shift_and<MASK> join<SHIFT> lookup                         on B;  byte<i>: of each four, as I
-//   dots<CODE, STEPS, ROWS>(codes, x, stride, counts, stride, d)     d[r] = Σ codes · x[r] over 4 · STEPS columns, exact
+//   dots<CODE, STEPS, ROWS>(codes, x, stride, counts, stride, d)     d[r] += Σ codes · x[r] over 4 · STEPS columns, exact
 
 #include <cstring>
 
@@ -41,6 +42,17 @@ struct Fp4 {
     static constexpr int CODE = 5, STEPS = COLUMNS / 4;
     static inline Isa::B codes(const uint8_t* piece, int step) { return Isa::lookup(FP4, field<4>(piece, step)); }
 };
+
+// A K-quant: codes whose scales have scales.
+template <int BITS, bool WITH_HALVES>
+struct Super {
+    using Codes = Whole<BITS>;
+    static constexpr bool HALVES = WITH_HALVES;
+};
+template <class>
+constexpr bool is_super = false;
+template <int BITS, bool WITH_HALVES>
+constexpr bool is_super<Super<BITS, WITH_HALVES>> = true;
 
 template <class Codes>
 struct WholeColumns {
@@ -121,8 +133,12 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
     const int64_t units = l.k / UNIT, groups = l.groups();
     const int8_t* x = p.x.codes + (int64_t)row * l.k;
     const float* dx = p.x.scales + row * units;
-    const int32_t* counts = p.x.counts + row * units;
-    const float* sums = p.sums + row * groups;
+    const int32_t* counts = p.x.counts + row * 2 * units;
+    const bool biased = !p.starts;
+    const float* sums = biased ? p.sums + row * groups : nullptr;
+    static const int32_t none = 0;
+    const int32_t* starts = biased ? &none : p.starts + row * units;
+    const int64_t next_row = biased ? 0 : units, next_unit = biased ? 0 : 1;
     F all[BLOCKS][ROWS];
     for (auto& block : all)
         for (F& one : block) one = Isa::zero();
@@ -141,7 +157,9 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
 #pragma GCC unroll 8
                 for (int step = 0; step < Codes::STEPS; step++)
                     codes[step] = Codes::codes(piece + (lane + b * Isa::LANES) * 4, step);
-                Isa::template dots<Codes::CODE, Codes::STEPS, ROWS>(codes, x + column, l.k, counts + unit, units, d);
+#pragma GCC unroll 8
+                for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(starts[r * next_row + unit * next_unit]);
+                Isa::template dots<Codes::CODE, Codes::STEPS, ROWS>(codes, x + column, l.k, counts + 2 * unit, 2 * units, d);
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; r++)
                     part[b][r] = Isa::fma(Isa::convert(d[r]), Isa::set1(dx[r * units + unit]), part[b][r]);
@@ -154,8 +172,85 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) {
                 all[b][r] = Isa::fma(s.scale, part[b][r], all[b][r]);
-                all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * groups + g]), all[b][r]);
+                if (biased) all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * groups + g]), all[b][r]);
             }
+        }
+        group = piece;
+    }
+    for (int b = 0; b < BLOCKS; b++)
+        for (int r = 0; r < ROWS; r++) Isa::store(out[r] + lane + b * Isa::LANES, all[b][r]);
+}
+
+// Scale and minus the minimum of some columns of a K-quant. d, m: of the whole group; small: bytes of the piece.
+template <bool HALVES>
+inline Scales small_scales(const Layout& l, F d, F m, const uint8_t* small, int half) {
+    if constexpr (!HALVES)
+        return {Isa::mul(d, Isa::convert(Isa::widen(small))), Isa::mul(m, Isa::convert(Isa::widen(small + PANEL)))};
+    const Isa::I byte = Isa::widen(small + half * PANEL);
+    if (l.kind == SUPER_CENTERED) {
+        const F scale = Isa::mul(d, Isa::add(Isa::convert(byte), Isa::set1(-128.0f)));
+        return {scale, Isa::mul(scale, Isa::set1(l.center()))};
+    }
+    const F minimum = Isa::mul(m, Isa::set1(0.0625f));  // the high bits are sixteen times what they mean
+    return {Isa::mul(d, Isa::convert(Isa::bits_and(byte, 15))), Isa::mul(minimum, Isa::convert(Isa::bits_and(byte, 240)))};
+}
+
+// Scale of scales and minus that of minima of a group.
+inline Scales group_scales(const Layout& l, const uint8_t* group, int lane) {
+    const F d = Isa::half((const uint16_t*)group + lane);
+    if (l.kind == SUPER_CENTERED) return {d, Isa::zero()};
+    return {d, Isa::mul(Isa::half((const uint16_t*)group + PANEL + lane), Isa::set1(-1.0f))};
+}
+
+// The same for K-quants. HALVES: each half of a piece has its own scale.
+template <class Codes, bool HALVES, int ROWS, int BLOCKS>
+inline void super_tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
+    constexpr int parts = HALVES ? 2 : 1, steps = Codes::STEPS / parts;
+    const Layout& l = p.layout;
+    const int64_t units = l.k / UNIT, groups = l.groups(), each = parts * units, code_bytes = l.piece_bytes() - l.small_bytes();
+    const int8_t* x = p.x.codes + (int64_t)row * l.k;
+    const float* dx = p.x.scales + row * units;
+    const bool biased = !p.starts;
+    const float* sums = biased ? p.sums + row * each : nullptr;
+    static const int32_t none = 0;
+    const int32_t* starts = biased ? &none : p.starts + row * each;
+    const int64_t next_row = biased ? 0 : each, next = biased ? 0 : 1;
+    F all[BLOCKS][ROWS];
+    for (auto& block : all)
+        for (F& one : block) one = Isa::zero();
+    int64_t unit = 0;
+    for (int64_t g = 0; g < groups; g++) {
+        const uint8_t* piece = group + l.scales_bytes();
+        Scales whole[BLOCKS];
+        for (int b = 0; b < BLOCKS; b++) whole[b] = group_scales(l, group, lane + b * Isa::LANES);
+        for (int u = 0; u < SUPER / UNIT; u++, unit++) {
+#pragma GCC unroll 4
+            for (int b = 0; b < BLOCKS; b++) {
+                const int at = lane + b * Isa::LANES;
+                Isa::B codes[Codes::STEPS];
+#pragma GCC unroll 8
+                for (int step = 0; step < Codes::STEPS; step++) codes[step] = Codes::codes(piece + 2 * PANEL + at * 4, step);
+                F products[ROWS];
+#pragma GCC unroll 2
+                for (int half = 0; half < parts; half++) {
+                    const Scales s = small_scales<HALVES>(l, whole[b].scale, whole[b].bias, piece + at, half);
+                    const int64_t i = parts * unit + half;
+                    Isa::I d[ROWS];
+#pragma GCC unroll 8
+                    for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(starts[r * next_row + i * next]);
+                    Isa::template dots<Codes::CODE, steps, ROWS>(codes + half * steps, x + i * (UNIT / parts), l.k, nullptr, 0, d);
+#pragma GCC unroll 8
+                    for (int r = 0; r < ROWS; r++) {
+                        const F d_r = Isa::convert(d[r]);
+                        products[r] = half ? Isa::fma(s.scale, d_r, products[r]) : Isa::mul(s.scale, d_r);
+                        if (biased) all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * each + i]), all[b][r]);
+                    }
+                }
+#pragma GCC unroll 8
+                for (int r = 0; r < ROWS; r++)
+                    all[b][r] = Isa::fma(products[r], Isa::set1(dx[r * units + unit]), all[b][r]);
+            }
+            piece += 2 * PANEL + code_bytes;
         }
         group = piece;
     }
@@ -206,6 +301,43 @@ inline void exact_tile(const Product& p, const uint8_t* group, int lane, int row
         for (int r = 0; r < ROWS; r++) Isa::store(out[r] + lane + b * Isa::LANES, all[b][r]);
 }
 
+// The same for K-quants.
+template <class Columns, bool HALVES, int ROWS, int BLOCKS>
+inline void super_exact_tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
+    constexpr int parts = HALVES ? 2 : 1, steps = Columns::STEPS / parts;
+    const Layout& l = p.layout;
+    const float* x = p.rows + row * p.row_stride;
+    F all[BLOCKS][ROWS];
+    for (auto& block : all)
+        for (F& one : block) one = Isa::zero();
+    for (int64_t g = 0; g < l.groups(); g++) {
+        const uint8_t* piece = group + l.scales_bytes();
+        for (int u = 0; u < SUPER / UNIT; u++, piece += l.piece_bytes(), x += UNIT)
+            for (int b = 0; b < BLOCKS; b++) {
+                const int at = lane + b * Isa::LANES;
+                const Scales whole = group_scales(l, group, at);
+                F part[ROWS][2];
+                for (auto& both : part) both[0] = both[1] = Isa::zero();
+                for (int half = 0; half < parts; half++) {
+                    const Scales s = small_scales<HALVES>(l, whole.scale, whole.bias, piece + at, half);
+                    for (int step = half * steps; step < (half + 1) * steps; step++) {
+                        F w[4];
+                        Columns::four(piece + 2 * PANEL + at * 4, step, s.scale, s.bias, w);
+#pragma GCC unroll 4
+                        for (int i = 0; i < 4; i++)
+#pragma GCC unroll 8
+                            for (int r = 0; r < ROWS; r++)
+                                part[r][i % 2] = Isa::fma(w[i], Isa::set1(x[r * p.row_stride + 4 * step + i]), part[r][i % 2]);
+                    }
+                }
+                for (int r = 0; r < ROWS; r++) all[b][r] = Isa::add(all[b][r], Isa::add(part[r][0], part[r][1]));
+            }
+        group = piece;
+    }
+    for (int b = 0; b < BLOCKS; b++)
+        for (int r = 0; r < ROWS; r++) Isa::store(out[r] + lane + b * Isa::LANES, all[b][r]);
+}
+
 inline void put(const Product& p, int64_t panel, int row, const float* out) {
     const int64_t first = panel * PANEL, width = p.layout.n - first < PANEL ? p.layout.n - first : PANEL;
     float* y = p.y + row * p.y_stride + first;
@@ -220,7 +352,11 @@ void rows(const Product& p, int64_t panel, int row) {
     float out[ROWS][PANEL];
     const uint8_t* weights = p.weights + panel * p.layout.panel_bytes();
     for (int lane = 0; lane < PANEL; lane += blocks * Isa::LANES)
-        if constexpr (EXACT) exact_tile<Format, ROWS, blocks>(p, weights, lane, row, out);
+        if constexpr (is_super<Format> && EXACT)
+            super_exact_tile<WholeColumns<typename Format::Codes>, Format::HALVES, ROWS, blocks>(p, weights, lane, row, out);
+        else if constexpr (is_super<Format>)
+            super_tile<typename Format::Codes, Format::HALVES, ROWS, blocks>(p, weights, lane, row, out);
+        else if constexpr (EXACT) exact_tile<Format, ROWS, blocks>(p, weights, lane, row, out);
         else tile<Format, ROWS, blocks>(p, weights, lane, row, out);
     for (int r = 0; r < ROWS; r++) put(p, panel, row + r, out[r]);
 }
@@ -233,13 +369,30 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
         for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
         if constexpr (most > 4)
             for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
-        if constexpr (most > 2)
-            for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
+        if constexpr (most > 1)  // each tile unpacks the weights: what is left over goes in one
+            switch (end - r) {
+                case 1: rows<Format, 1, EXACT>(p, panel, r); break;
+                case 2: rows<Format, 2, EXACT>(p, panel, r); break;
+                case 3: rows<Format, 3, EXACT>(p, panel, r); break;
+            }
+    }
+}
+
+// Calls `go` with a K-quant's format.
+template <class Go>
+inline void with_super(const Layout& l, Go&& go) {
+    switch (l.bits) {
+        case 2: return go(Super<2, true>());
+        case 3: return go(Super<3, true>());
+        case 4: return go(Super<4, false>());
+        case 5: return go(Super<5, false>());
+        default: return go(Super<6, true>());
     }
 }
 
 void product(const Product& p, int64_t first, int64_t last, int row, int end) {
     const Layout& l = p.layout;
+    if (l.super()) return with_super(l, [&](auto format) { panels<decltype(format), false>(p, first, last, row, end); });
     if (l.kind == FP4_KIND)
         return l.group < UNIT ? panels<Fp4<16>, false>(p, first, last, row, end)
                               : panels<Fp4<UNIT>, false>(p, first, last, row, end);
@@ -255,6 +408,7 @@ void product(const Product& p, int64_t first, int64_t last, int row, int end) {
 
 [[maybe_unused]] void exact(const Product& p, int64_t first, int64_t last, int row, int end) {
     const Layout& l = p.layout;
+    if (l.super()) return with_super(l, [&](auto format) { panels<decltype(format), true>(p, first, last, row, end); });
     if (l.kind == FP8_KIND) return panels<Fp8Columns, true>(p, first, last, row, end);
     if (l.kind == FP4_KIND)
         return l.group < UNIT ? panels<WholeColumns<Fp4<16>>, true>(p, first, last, row, end)
@@ -283,17 +437,17 @@ void quantize(const float* x, int k, int8_t* codes, float* scales, int32_t* coun
         std::memcpy(bits, x, sizeof bits);
         for (uint32_t each : bits) most = (each & 0x7FFFFFFF) > most ? (each & 0x7FFFFFFF) : most;
         const float largest = from_bits(most), to = largest < 1e-30f ? 0.0f : 127.0f / largest;
-        int32_t whole[UNIT], count = 0;
+        int32_t whole[UNIT], count[2] = {};
         for (int i = 0; i < UNIT; i++) {
             const float shifted = x[i] * to + round;
             std::memcpy(whole + i, &shifted, sizeof shifted);
         }
         for (int i = 0; i < UNIT; i++) {
             codes[i] = (int8_t)(whole[i] - rounded);
-            count += codes[i];
+            count[i / HALF] += codes[i];
         }
         scales[u] = largest < 1e-30f ? 0.0f : largest / 127.0f;
-        counts[u] = count;
+        counts[2 * u] = count[0], counts[2 * u + 1] = count[1];
     }
 }
 

@@ -28,9 +28,27 @@ int code(const Layout& l, const uint8_t* piece, int lane, int column) {
     return first | field(piece + PANEL * l.piece() * low / 8, lane, column, l.bits - low) << low;
 }
 
+// A row of a K-quant.
+void unpack_super(const Layout& l, const uint8_t* at, int lane, float* out) {
+    const int parts = l.sum_columns() < UNIT ? 2 : 1;
+    for (int64_t g = 0; g < l.groups(); g++) {
+        const float d = number_at(FLOAT16, at, lane), m = l.biased() ? number_at(FLOAT16, at, PANEL + lane) : 0.0f;
+        at += l.scales_bytes();
+        for (int u = 0; u < SUPER / UNIT; u++, at += l.piece_bytes())
+            for (int c = 0; c < UNIT; c++) {
+                const int byte = at[c * parts / UNIT * PANEL + lane];
+                float scale = d * (float)byte, bias = -m * (float)at[PANEL + lane];
+                if (l.kind == SUPER_CENTERED) scale = d * (float)(byte - 128), bias = scale * l.center();
+                if (l.kind == SUPER_HALVES) scale = d * (float)(byte & 15), bias = -m * (float)(byte >> 4);
+                *out++ = (float)code(l, at + l.small_bytes(), lane, c) * scale + bias;
+            }
+    }
+}
+
 void unpack_row(const Layout& l, const uint8_t* weights, int64_t row, float* out) {
     const uint8_t* at = weights + row / PANEL * l.panel_bytes();
     const int lane = (int)(row % PANEL);
+    if (l.super()) return unpack_super(l, at, lane, out);
     if (l.kind == DENSE) {
         for (int c = 0; c < l.k; c++) out[c] = number_at(l.number, at, (int64_t)c * PANEL + lane);
         return;

@@ -32,6 +32,18 @@ Matrix pack(const mlx::core::array& weight, const mlx::core::array& scales,
             const std::optional<mlx::core::array>& biases, int bits, int group, const std::string& mode,
             const std::optional<mlx::core::array>& added);
 
+// Scales of a K-quant of GGUF's, as gguf/superblocks.py takes them apart.
+struct SuperScales {
+    mlx::core::array scales;                    // (n, k / 32) uint8; (n, k / 16) of 2, 3 and 6 bits
+    std::optional<mlx::core::array> minima;     // (n, k / 32) uint8, of 4 and 5 bits
+    mlx::core::array of_scales;                 // (n, k / 256) float16: what scales are multiplied by
+    std::optional<mlx::core::array> of_minima;  // the same for minima, of 2, 4 and 5 bits
+};
+
+// A K-quant. weight: (n, k · bits / 32) uint32, codes as MLX packs them.
+Matrix pack_super(const mlx::core::array& weight, const SuperScales& scales, int bits,
+                  const std::optional<mlx::core::array>& added);
+
 // The same for (n, k) floating-point weights.
 Matrix pack_dense(const mlx::core::array& weight, const std::optional<mlx::core::array>& added);
 

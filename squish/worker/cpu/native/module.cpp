@@ -38,6 +38,15 @@ NB_MODULE(squish_native, m) {
         .def_ro("data", &squish::Matrix::data);
     m.def("pack", &squish::pack, "weight"_a, "scales"_a, "biases"_a.none(), "bits"_a, "group"_a, "mode"_a = "affine",
           "added"_a.none() = nb::none());
+    m.def(
+        "pack_super",
+        [](const mlx::core::array& weight, const mlx::core::array& scales, const std::optional<mlx::core::array>& minima,
+           const mlx::core::array& of_scales, const std::optional<mlx::core::array>& of_minima, int bits,
+           const std::optional<mlx::core::array>& added) {
+            return squish::pack_super(weight, {scales, minima, of_scales, of_minima}, bits, added);
+        },
+        "weight"_a, "scales"_a, "minima"_a.none(), "of_scales"_a, "of_minima"_a.none(), "bits"_a,
+        "added"_a.none() = nb::none());
     m.def("pack_dense", &squish::pack_dense, "weight"_a, "added"_a.none() = nb::none());
     m.def("products", &squish::products, "x"_a, "matrices"_a, "exact"_a = false);
     m.def("experts", &squish::experts, "x"_a, "ids"_a, "matrices"_a, "exact"_a = false);

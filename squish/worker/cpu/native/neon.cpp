@@ -17,6 +17,7 @@ struct Isa {
     static F half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
     static F bfloat(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
     static F set1(float x) { return vdupq_n_f32(x); }
+    static I whole(int32_t x) { return vdupq_n_s32(x); }
     static F add(F a, F b) { return vaddq_f32(a, b); }
     static F mul(F a, F b) { return vmulq_f32(a, b); }
     static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
@@ -94,14 +95,14 @@ struct Isa {
                 low = vmmlaq_s32(low, vreinterpretq_s8_s32(vzip1q_s32(a, b)), xs);
                 high = vmmlaq_s32(high, vreinterpretq_s8_s32(vzip2q_s32(a, b)), xs);
             }
-            d[r] = vuzp1q_s32(low, high), d[r + 1] = vuzp2q_s32(low, high);
+            d[r] = vaddq_s32(d[r], vuzp1q_s32(low, high)), d[r + 1] = vaddq_s32(d[r + 1], vuzp2q_s32(low, high));
         }
 #endif
 #pragma GCC unroll 8
-        for (; r < ROWS; r++) d[r] = one<CODE, STEPS>(codes, x + r * stride);
+        for (; r < ROWS; r++) d[r] = vaddq_s32(d[r], one<CODE, STEPS>(codes, x + r * stride));
         if constexpr (CODE == 8)
 #pragma GCC unroll 8
-            for (int s = 0; s < ROWS; s++) d[s] = vaddq_s32(d[s], vdupq_n_s32(128 * counts[s * count_stride]));
+            for (int s = 0; s < ROWS; s++) d[s] = vaddq_s32(d[s], vdupq_n_s32(128 * (counts[s * count_stride] + counts[s * count_stride + 1])));
     }
 };
 

@@ -169,6 +169,55 @@ Matrix pack(const mx::array& weight, const mx::array& scales, const std::optiona
     });
 }
 
+namespace {
+
+Layout super_layout(const mx::array& weight, const SuperScales& s, int bits) {
+    check(weight.ndim() == 2 && weight.dtype() == mx::uint32, "weights must be a matrix of uint32");
+    check(bits >= 2 && bits <= 6, "bits must be 2, 3, 4, 5 or 6");
+    const int64_t n = weight.shape(0), k = (int64_t)weight.shape(1) * 32 / bits;
+    check(n > 0 && k > 0 && k < (1 << 24) && k % SUPER == 0 && k * bits == weight.shape(1) * 32, "columns must be whole groups of 256");
+    const Kind kind = bits == 4 || bits == 5 ? SUPER_AFFINE : bits == 2 ? SUPER_HALVES : SUPER_CENTERED;
+    const auto fits = [&](const std::optional<mx::array>& each, mx::Dtype dtype, int64_t columns) {
+        return each && each->ndim() == 2 && each->dtype() == dtype && each->shape(0) == n && each->shape(1) == columns;
+    };
+    const bool small = kind == SUPER_AFFINE ? fits(s.minima, mx::uint8, k / UNIT) && fits(s.scales, mx::uint8, k / UNIT)
+                                            : !s.minima && fits(s.scales, mx::uint8, k / HALF);
+    const bool large = fits(s.of_scales, mx::float16, k / SUPER) &&
+                       (kind == SUPER_CENTERED ? !s.of_minima : fits(s.of_minima, mx::float16, k / SUPER));
+    check(small && large, "scales do not fit the weights");
+    return {(int)n, (int)k, kind, bits, SUPER, FLOAT16};
+}
+
+}  // namespace
+
+Matrix pack_super(const mx::array& weight, const SuperScales& s, int bits, const std::optional<mx::array>& added) {
+    const Layout layout = super_layout(weight, s, bits);
+    const auto ready = [&](const std::optional<mx::array>& each) {
+        mx::array made = mx::contiguous(each ? *each : s.scales);
+        mx::eval(made);
+        return made;
+    };
+    const mx::array w = ready(weight), scales = ready(s.scales), minima = ready(s.minima);
+    const mx::array large[] = {ready(s.of_scales), ready(s.of_minima)};
+    const int parts = layout.kind == SUPER_AFFINE ? 1 : 2;
+    // Bytes of a row for each group: of one array where there is one for each half, else of two.
+    return packed(layout, checked(added, layout.n), [&](int64_t row, uint8_t* at, int lane) {
+        const uint8_t* from = w.data<uint8_t>() + row * layout.k * bits / 8;
+        const uint8_t* small = scales.data<uint8_t>() + row * parts * (layout.k / UNIT);
+        const uint8_t* second = parts == 2 ? nullptr : minima.data<uint8_t>() + row * (layout.k / UNIT);
+        for (int64_t g = 0; g < layout.groups(); g++) {
+            for (int i = 0; i < (layout.biased() ? 2 : 1); i++, at += PANEL * 2)
+                std::memcpy(at + lane * 2, large[i].data<uint8_t>() + (row * layout.groups() + g) * 2, 2);
+            for (int u = 0; u < SUPER / UNIT; u++, from += UNIT * bits / 8, at += layout.piece_bytes()) {
+                const uint8_t turned = layout.kind == SUPER_CENTERED ? 128 : 0;  // signed bytes, as numbers from 0 on
+                at[lane] = *small++ ^ turned;
+                at[PANEL + lane] = second ? *second++ : *small++ ^ turned;
+                put_piece(from, UNIT, bits, at + 2 * PANEL + lane * 4);
+            }
+        }
+    });
+}
+
 Matrix pack_dense(const mx::array& weight, const std::optional<mx::array>& added) {
     check(weight.ndim() == 2 && weight.shape(0) > 0 && weight.shape(1) > 0, "weights must be a matrix");
     const Number number = number_of(weight.dtype());

@@ -24,6 +24,7 @@ struct Isa {
     static F half(const uint16_t* p) { return each<F>([&](int i) { return from_half(p[i]); }); }
     static F bfloat(const uint16_t* p) { return each<F>([&](int i) { return from_bfloat(p[i]); }); }
     static F set1(float x) { return each<F>([&](int) { return x; }); }
+    static I whole(int32_t x) { return each<I>([&](int) { return x; }); }
     static F add(F a, F b) { return each<F>([&](int i) { return a.v[i] + b.v[i]; }); }
     static F mul(F a, F b) { return each<F>([&](int i) { return a.v[i] * b.v[i]; }); }
     static F fma(F a, F b, F c) { return each<F>([&](int i) { return std::fmaf(a.v[i], b.v[i], c.v[i]); }); }
@@ -48,7 +49,6 @@ struct Isa {
     template <int CODE, int STEPS, int ROWS>
     static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t*, int64_t, I* d) {
         for (int r = 0; r < ROWS; r++) {
-            d[r] = {};
             for (int step = 0; step < STEPS; step++)
                 for (int i = 0; i < 4 * LANES; i++)
                     d[r].v[i / 4] += codes[step].v[i] * x[r * stride + 4 * step + i % 4];

@@ -50,30 +50,36 @@ struct Rows {
 Activations quantized(const Kernels& with, const Rows& x, int k, char* memory) {
     const int64_t units = k / UNIT, block = x.count < 16 ? x.count : 16;
     const Activations to = {(int8_t*)memory, (float*)(memory + x.count * k),
-                            (int32_t*)(memory + x.count * k) + x.count * units};
+                            (int32_t*)(memory + x.count * k) + x.count * units};  // counts: two of each unit
     parallel((int)((x.count + block - 1) / block), [&](int chunk) {
         for (int64_t r = chunk * block; r < x.count && r < (chunk + 1) * block; r++)
-            with.quantize(x.first + r * x.stride, k, to.codes + r * k, to.scales + r * units, to.counts + r * units);
+            with.quantize(x.first + r * x.stride, k, to.codes + r * k, to.scales + r * units, to.counts + r * 2 * units);
     });
     return to;
 }
 
-// What the codes of each group of W's columns stand for, added up.
-float* group_sums(const Activations& x, int64_t rows, const Layout& layout, float* to) {
-    const int64_t groups = layout.groups(), units = layout.k / UNIT, each = layout.group / UNIT;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t g = 0; g < groups; g++) {
-            float sum = 0;
-            if (each == 0) {  // groups that are parts of a unit
-                int32_t count = 0;
-                for (int c = 0; c < layout.group; c++) count += x.codes[r * layout.k + g * layout.group + c];
-                sum = x.scales[r * units + g * layout.group / UNIT] * (float)count;
-            }
-            for (int64_t u = r * units + g * each; u < r * units + (g + 1) * each; u++)
-                sum += x.scales[u] * (float)x.counts[u];
-            to[r * groups + g] = sum;
-        }
-    return to;
+// What the codes of some columns stand for, added up: `Product::sums`.
+void group_sums(const Activations& x, int64_t rows, const Layout& layout, float* to) {
+    const int64_t units = layout.k / UNIT, each = layout.sum_columns() / UNIT;
+    if (each == 0) {  // columns that are half a unit
+        for (int64_t h = 0; h < rows * 2 * units; h++) to[h] = x.scales[h / 2] * (float)x.counts[h];
+        return;
+    }
+    for (int64_t u = 0; u < rows * units; to++) {
+        float sum = 0;
+        for (const int64_t end = u + each; u < end; u++) sum += x.scales[u] * (float)(x.counts[2 * u] + x.counts[2 * u + 1]);
+        *to = sum;
+    }
+}
+
+// `Product::starts`.
+void group_starts(const Activations& x, int64_t rows, const Layout& layout, int32_t* to) {
+    const int64_t units = layout.k / UNIT;
+    const int32_t center = 1 << (layout.bits - 1);
+    if (layout.sum_columns() < UNIT)
+        for (int64_t h = 0; h < rows * 2 * units; h++) to[h] = -center * x.counts[h];
+    else
+        for (int64_t u = 0; u < rows * units; u++) to[u] = -center * (x.counts[2 * u] + x.counts[2 * u + 1]);
 }
 
 struct Task {
@@ -125,7 +131,7 @@ struct Input {
 
 int64_t input_bytes(int64_t rows, int k, bool narrow) {
     const int64_t units = (k + UNIT - 1) / UNIT;
-    return (k % UNIT ? rows * units * UNIT * 4 : 0) + (narrow ? rows * (k + 8 * units) : 0);
+    return (k % UNIT ? rows * units * UNIT * 4 : 0) + (narrow ? rows * (k + 12 * units) : 0);
 }
 
 Input prepared(const Kernels& with, const Rows& x, int k, bool narrow, char* memory) {
@@ -133,20 +139,21 @@ Input prepared(const Kernels& with, const Rows& x, int k, bool narrow, char* mem
     return {x, narrow ? quantized(with, x, k, memory) : Activations{}, narrow};
 }
 
-Product product_of(const Segment& s, const Input& x, const float* sums) {
+Product product_of(const Segment& s, const Input& x, float* sums) {
     const Layout& l = s.matrix->layout;
     const int64_t units = l.k / UNIT;
     const Activations& a = x.activations;
     const Activations part = x.narrow ? Activations{a.codes + s.first * l.k, a.scales + s.first * units,
-                                                    a.counts + s.first * units} : a;
+                                                    a.counts + s.first * 2 * units} : a;
     const float* added = s.matrix->added ? s.matrix->added->data<float>() : nullptr;
-    return {l, s.matrix->bytes(), x.rows.first + s.first * x.rows.stride, x.rows.stride, part, sums, s.y, l.n, added};
+    return {l, s.matrix->bytes(), x.rows.first + s.first * x.rows.stride, x.rows.stride, part,
+            l.centered() ? nullptr : sums, l.centered() ? (int32_t*)sums : nullptr, s.y, l.n, added};
 }
 
 // All segments in one go of the threads. memory: as much as `multiply_bytes` says.
 int64_t multiply_bytes(int64_t rows, int k, const std::vector<Segment>& segments, bool narrow) {
     int64_t bytes = input_bytes(rows, k, narrow);
-    for (const Segment& s : segments) bytes += narrow ? 4 * s.rows * s.matrix->layout.groups() : 0;
+    for (const Segment& s : segments) bytes += narrow ? 4 * s.rows * s.matrix->layout.sums() : 0;
     return bytes;
 }
 
@@ -160,7 +167,11 @@ void multiply(const Rows& x, int k, const std::vector<Segment>& segments, bool n
         const Layout& l = s.matrix->layout;
         const bool whole = input.narrow && l.whole();
         Product product = product_of(s, input, next);
-        if (whole) group_sums(product.x, s.rows, l, next), next += s.rows * l.groups();
+        if (whole) {
+            if (l.centered()) group_starts(product.x, s.rows, l, (int32_t*)next);
+            else group_sums(product.x, s.rows, l, next);
+            next += s.rows * l.sums();
+        }
         tasks.push_back(task(product, !whole, s.rows));
         chunks += tasks.back().chunks;
     }
