@@ -62,7 +62,7 @@ endif
 
 ARM64 := aarch64-linux-gnu-g++
 NATIVE := squish/worker/cpu/native
-check-arm64: $(READY) ## The engine compiled for arm64, its kernels tested; needs Debian's g++-aarch64-linux-gnu and qemu-user
+check-arm64: $(READY) ## The engine compiled and run for arm64; needs Debian's g++-aarch64-linux-gnu and qemu-user
 	@if ! command -v $(ARM64) >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
 	  echo "check-arm64: left out; it needs g++-aarch64-linux-gnu and qemu-user"; exit 0; fi; \
 	set -e; mkdir -p build/arm64; \
@@ -78,9 +78,7 @@ check-arm64: $(READY) ## The engine compiled for arm64, its kernels tested; need
 	$(ARM64) -static build/arm64/check_layers.o build/arm64/layer.o -o build/arm64/layers; \
 	for processor in max neoverse-n1 cortex-a53; do echo "$$processor"; \
 	  qemu-aarch64 -cpu $$processor build/arm64/kernels; qemu-aarch64 -cpu $$processor build/arm64/layers; done; \
-	echo "the rest of the engine"; \
-	includes=$$($(BIN)/python -c 'from squish.worker.cpu import build; print(*("-isystem" + str(each) for each in build.includes()))'); \
-	ls $(NATIVE)/*.cpp | grep -v avx | xargs -n 1 -P 2 $(ARM64) -std=c++20 -DNB_DOMAIN=mlx -Wall -Wno-psabi -fsyntax-only $$includes
+	$(BIN)/python -m tests.worker.cpu.arm64
 
 bench: $(READY) ## Measure, as ratios within one run; beside llama-server: make bench -- --llama
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -369,12 +369,10 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
         for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
         if constexpr (most > 4)
             for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
-        if constexpr (most > 1)  // each tile unpacks the weights: what is left over goes in one
-            switch (end - r) {
-                case 1: rows<Format, 1, EXACT>(p, panel, r); break;
-                case 2: rows<Format, 2, EXACT>(p, panel, r); break;
-                case 3: rows<Format, 3, EXACT>(p, panel, r); break;
-            }
+        if constexpr (most > 2 && !EXACT)  // each tile unpacks the weights
+            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
+        if constexpr (most > 1)
+            for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
     }
 }
 
