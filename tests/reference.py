@@ -91,6 +91,7 @@ def gguf_page() -> str:
     from squish.worker.gguf.formats import FORMATS, REFUSED
     from squish.worker.gguf.splitting import SPLITTINGS
     from squish.worker.gguf.tokenizer_kinds import KINDS
+    from squish.worker.k_quants import BITS
 
     lines = ["# GGUF", "", "Made by `make docs` from the tables of the import. Any family may come in any format,"]
     lines += ["several of them mixed, and with any tokenizer.", "", "## Families", ""]
@@ -105,6 +106,7 @@ def gguf_page() -> str:
         if packing is not None:
             how = f"{packing.bits} bits in groups of 32" if packing.mode == "affine" else packing.mode
             kept = f"{how}, {'the same weights' if packing.exact else 'quantized again'}"
+            kept += "; on a CPU itself" if kind.name in BITS else ""
         lines.append(f"| `{kind.name}` | {size:.4g} | {kept} |")
     lines += ["", f"Not imported: {', '.join(f'`{name}`' for name in REFUSED.values())}.", "", "## Tokenizers", ""]
     lines += [f"`tokenizer.ggml.model`: {', '.join(f'`{name}`' for name in sorted(KINDS))}.", ""]

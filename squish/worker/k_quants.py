@@ -66,7 +66,8 @@ def can_hold(module: Module) -> bool:
 def put_into(model: Module, table: object) -> None:
     """Replace the layers that a config.json says are K-quants. Raises ValueError where it is not about this model."""
     modules = dict(cast(Any, model).named_modules())
-    for name, bits in table.items() if isinstance(table, Mapping) else [(table, None)]:
+    entries: list[tuple[Any, Any]] = list(table.items()) if isinstance(table, Mapping) else [(table, None)]
+    for name, bits in entries:
         if bits not in BITS.values() or not isinstance(name, str) or not can_hold(modules.get(name, model)):
             raise ValueError(f"{KEY} has an entry for {str(name)[:80]!r} that cannot be one")
         replace(model, name, KQuant(modules[name], bits))

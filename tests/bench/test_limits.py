@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ BITS = {"F16": 16, "U32": 32, "F32": 32}
 PROBED = Probed("0", "d", "CPU", "b", None, "r", gflops=50.0, read_gbps=20.0)
 
 
-def write(folder: Path, config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> Path:
+def write(folder: Path, config: dict[str, Any], tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> Path:
     """A model directory whose weights are zeros."""
     header, offset = {}, 0
     for name, (dtype, shape) in tensors.items():

@@ -16,13 +16,14 @@ from mlx.nn.layers.linear import Linear
 from squish.errors import CorruptModel
 from squish.format import packed
 from squish.worker import k_quants, load
-from squish.worker.cpu import layers
+from squish.worker.cpu import extension, layers
 from squish.worker.gguf.blocks import decode_k_quant
 from squish.worker.gguf.file import TensorInfo, read_header
 from squish.worker.gguf.formats import FORMATS
 from squish.worker.gguf.importer import import_gguf, inspect_gguf
 from squish.worker.gguf.plan import make_plan
 from squish.worker.jobs.convert import inspect
+from squish.worker.model_files import read_config
 from tests.worker.cpu.opened import native
 from tests.worker.gguf.tiny import tiny_model
 from tests.worker.gguf.writer import Q8_0, Blob
@@ -118,7 +119,7 @@ def test_an_imported_model_keeps_them_and_answers_alike_with_and_without_the_ext
     assert packed.K_QUANTS not in json.loads((tmp_path / "plain" / "config.json").read_text(encoding="utf-8"))
     ids = mx.array([[1, 5, 9, 2]])
     answers = [logits(tmp_path / "kept", ids), logits(tmp_path / "plain", ids)]
-    monkeypatch.setattr(load.extension, "module", lambda: None)
+    monkeypatch.setattr(extension, "module", lambda: None)
     answers.append(logits(tmp_path / "kept", ids))
     for each in answers[1:]:
         assert mx.abs(each - answers[0]).max() < 0.05 * mx.abs(answers[0]).max()
@@ -135,7 +136,7 @@ def tiny_k_model(name: str, path: Path) -> Path:
 
 
 def logits(path: Path, ids: mx.array) -> mx.array:
-    model: Any = load.build(path, load.read_config(path))
+    model: Any = load.build(path, read_config(path))
     load.place(model, path, 1 << 30, exact=True)
     return model(ids).astype(mx.float32)
 
@@ -146,7 +147,7 @@ def test_a_forged_entry_is_refused(entry: object, tmp_path: Path) -> None:
     path = tmp_path / "kept" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {packed.K_QUANTS: entry}))
     with pytest.raises(CorruptModel, match="squish_k_quants"):
-        load.build(tmp_path / "kept", load.read_config(tmp_path / "kept"))
+        load.build(tmp_path / "kept", read_config(tmp_path / "kept"))
 
 
 def test_numbers_of_a_k_quant_are_counted(tmp_path: Path) -> None:

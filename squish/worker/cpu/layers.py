@@ -105,7 +105,7 @@ def packed_bytes(module: Module) -> int:
         return experts * rows * -(-int(weight.shape[-1]) // _UNIT) * _UNIT * int(weight.itemsize)
     if isinstance(module, KQuant):
         rest = sum(int(module[key].nbytes) for key in WEIGHTS if key in module) // (experts * weight.shape[-2])
-        return experts * rows * rest
+        return int(experts * rows * rest)
     groups = _columns(module) // module.group_size
     numbers = groups * module["scales"].itemsize * (2 if module.mode == "affine" else 1)
     return int(experts * rows * (_columns(module) * module.bits // 8 + numbers))

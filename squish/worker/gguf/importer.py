@@ -1,4 +1,4 @@
-"""GGUF import: a GGUF file becomes an MLX model directory that mlx_lm loads.
+"""GGUF import: a GGUF file becomes an MLX model directory, which mlx_lm loads too where no K-quants are kept.
 
 It owns the directory it writes: weights, configuration, tokenizer files. The container is file.py, the block
 formats blocks.py, the meaning of keys and tensor names plan.py, the tokenizer tokenizer.py.

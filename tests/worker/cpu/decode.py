@@ -52,14 +52,16 @@ def tokens(path: Path) -> list[int]:
     from squish.worker import load
     from squish.worker.cpu.install import prepare_model
     from squish.worker.cpu.kv import BatchCache, SequenceCache
+    from squish.worker.model_files import read_config
 
-    model: Any = load.build(path, load.read_config(path))
+    model: Any = load.build(path, read_config(path))
     load.place(model, path, 1 << 32, exact=False)
     assert prepare_model(model)
     cache = [BatchCache([SequenceCache.of(each)]) for each in make_prompt_cache(model)]
-    pending, answer = list(_PROMPT), []
+    pending = list(_PROMPT)
+    answer: list[int] = []
     while len(answer) < _TOKENS:
-        best = int(mx.argmax(model(mx.array([pending]), cache=cache)[0, -1]).item())
+        best: Any = mx.argmax(model(mx.array([pending]), cache=cache)[0, -1]).item()
         pending, answer = [best], [*answer, best]
     return answer
 
