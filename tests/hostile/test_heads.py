@@ -16,7 +16,7 @@ from squish.api.options import Options, Patience
 from squish.config.settings import Settings
 from tests.api.raw_http import Answer, Server, ask, connected, parse, request_bytes
 from tests.hostile.conftest import attacked
-from tests.hostile.spoken import SPOKEN, Spoken
+from tests.hostile.spoken import SPOKEN, Spoken, ollama_error, openai_error
 
 HOST = b"Host: localhost\r\n"
 KEY = b"Authorization: Bearer right-key\r\n"
@@ -130,7 +130,8 @@ LINES = (
 async def test_a_strange_first_line(guarded: Server, key: str | None, line: bytes) -> None:
     [answer] = await send(guarded, line + b"\r\n" + HOST + KEY + b"Connection: close\r\n\r\n")
     assert 400 <= answer.status < 500
-    SPOKEN[0].error(answer.status, json.loads(answer.body))
+    body = json.loads(answer.body)
+    (ollama_error if isinstance(body["error"], str) else openai_error)(answer.status, body)  # Ollama has the path /
 
 
 CHUNKS: dict[str, bytes] = {
