@@ -10,6 +10,8 @@ import pytest
 from tests.api.raw_http import Server, ask
 from tests.hostile.spoken import ABOUT_MODELS, SPOKEN, Spoken
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 DEEP = 100_000
 LATER = b"\xed\xa0\x80"  # half of a surrogate pair, as if it were UTF-8
 

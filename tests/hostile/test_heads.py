@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from squish.api.options import Options, Patience
 from squish.config.settings import Settings
 from tests.api.raw_http import Answer, Server, ask, connected, parse, request_bytes
-from tests.hostile.conftest import attacked
+from tests.hostile.conftest import Attacked, attacked, unharmed
 from tests.hostile.spoken import SPOKEN, Spoken, ollama_error, openai_error
 
 HOST = b"Host: localhost\r\n"
@@ -23,9 +24,14 @@ KEY = b"Authorization: Bearer right-key\r\n"
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
-@pytest.fixture
-async def guarded(key: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Server]:
-    async for each in attacked(Settings(home=tmp_path, cache_dir=tmp_path / "models", api_key=key), caplog):
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def guarded(
+    key: str | None, servers: dict[str | None, Attacked], caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Attacked]:
+    async for each in unharmed(servers[key], caplog):
         yield each
 
 
@@ -214,7 +220,7 @@ DRIPPED = {
 HURRIED = Options(patience=Patience(header=0.1, body=0.1, send=0.1))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hurried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Server]:
     """Only what drips is sent to it: on a machine that stands still for a moment every request would be late."""
     async for each in attacked(Settings(home=tmp_path, cache_dir=tmp_path / "models"), caplog, HURRIED):
