@@ -28,7 +28,8 @@ from squish.memory import fit
 from squish.models import catalog
 from tests import reference
 from tests.commands.test_serve import serving
-from tests.conftest import MODEL, PATIENCE, SQUISH, Run, clean_environment
+from tests.conftest import MODEL, PATIENCE, SQUISH, Run, clean_environment, install_real
+from tests.worker.embedding.test_ranker import write
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -182,6 +183,9 @@ def server(real_home: Path, embedding_home: Path, tmp_path_factory: pytest.TempP
     """The address of a server with the real models."""
     home = tmp_path_factory.mktemp("server")
     share_models(home, real_home, embedding_home)
+    (ranker := home / "ranker").mkdir()
+    write(ranker, "bert")  # a random one
+    install_real(home, (str(ranker), "ms-marco:l6"))
     environment = clean_environment(home) | {"SQUISH_OFFLINE": "1"}
     with serving(environment, home / "log", "--allow-pull") as (process, url):
         yield url
@@ -210,6 +214,7 @@ ANSWERED = {
     "/v1/chat/completions": '"choices"',
     "/v1/completions": '"choices"',
     "/v1/embeddings": '"embedding"',
+    "/v1/rerank": '"relevance_score"',
     "/v1/responses": '"object":"response"',
     "/v1/files": '"object":"list"',
     "/v1/batches": '"object":"list"',
