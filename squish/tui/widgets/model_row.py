@@ -43,12 +43,17 @@ def row(
     return (
         Text(clean(manifest.id)),
         Text(figures.size(manifest.size)),
-        Text(clean(manifest.quantization).partition(" (")[0]),
+        Text(bits_of(clean(manifest.quantization))),
         Text(figures.count(manifest.context_length)),
         Text(f"{symbol} {'pinned' if pinned and resting else word}", colors.get(color, "")),
         Text(figures.size(memory) if memory else "–"),
         Text(f"{speed:.0f}" if speed else "–"),
     )
+
+
+def bits_of(quantization: str) -> str:
+    """The format of most weights, short enough for a column: `Q4_1` of `Q4_1 with Q8_0 (4-bit, group 32)`."""
+    return quantization.partition(" (")[0].partition(" with ")[0].removeprefix("mixed ")
 
 
 def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:
