@@ -59,7 +59,7 @@ async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
 
 
 def _is_loading(sessions: SessionManager, model: str) -> bool:
-    return any(status.name == model and status.state == "loading" for status in sessions.status())
+    return any(status.serves(model) and status.state == "loading" for status in sessions.status())
 
 
 def asker(request: Request) -> str:

@@ -33,10 +33,16 @@ class Description:
     speed: Speed | None
 
 
-def describe(installed: Installed, context: int | None = None, speed: Speed | None = None) -> Description:
-    """Read a model's directory. context: tokens of the fit; by default 8192, or the model's where that is shorter."""
+def describe(
+    installed: Installed, context: int | None = None, speed: Speed | None = None, base: Manifest | None = None
+) -> Description:
+    """Read a model's directory. context: tokens of the fit; by default 8192, or the model's where that is shorter.
+
+    base: of an adapter, the model that it changes, which is in memory with it.
+    """
     manifest, here = installed.manifest, machine.read()
-    shape, stored = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters), manifest.weights
+    stored = manifest.weights + (base.weights if base else 0)
+    shape = fit.shape_of(read_json(installed.path / "config.json"), (base or manifest).parameters)
     estimate = fit.estimate(shape, stored, context or min(_USUAL_CONTEXT, manifest.context_length), here)
     return Description(
         manifest=manifest,
@@ -57,7 +63,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
     answer = {"yes": "fits", "tight": "fits once other programs make room", "no": "does not fit"}[found.fits]
     rows = [
         ("name", manifest.id),
-        ("kind", f"{manifest.kind} model"),
+        ("kind", f"{manifest.kind} model" if manifest.base is None else f"adapter of {manifest.base}"),
         ("architecture", manifest.architecture),
         ("parameters", f"{manifest.parameters:,}"),
         ("quantization", manifest.quantization),

@@ -107,9 +107,11 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     from squish.commands import describe
     from squish.models.speeds import speeds
 
-    installed = _store().find(model)
+    store = _store()
+    installed = store.find(model)
+    base = store.find(installed.manifest.base).manifest if installed.manifest.base else None
     speed = speeds(Settings.from_environment().home).get(installed.manifest.id)
-    found = describe.describe(installed, context, speed)
+    found = describe.describe(installed, context, speed, base)
     if as_json:
         console.out_json(_as_json(found.manifest) | _speed(speed) | describe.as_json(found))
         return
@@ -239,6 +241,7 @@ def _as_json(model: Manifest) -> dict[str, Any]:
         "source": model.source,
         "revision": model.revision,
         "license": model.license,
+        "base": model.base,
         "installed_at": model.installed_at.isoformat(),
     }
 

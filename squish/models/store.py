@@ -230,7 +230,10 @@ class Store:
         hints = []
         if installed := [each for each in near if each in here]:
             hints.append(f"Installed names like it: {', '.join(installed)}.")
-        if not to_remove and (entry is not None or not isinstance(ref, ShortName)):
+        if not isinstance(ref, LocalPath) and ref.adapter:
+            model = replace(ref, adapter=None)
+            hints.append(f"An adapter is installed so: squish pull ADAPTER --base {model} --name {ref.adapter}")
+        elif not to_remove and (entry is not None or not isinstance(ref, ShortName)):
             hints.append(f"Run: squish pull {name}")
         elif others := [each for each in near if each not in here]:
             hints.append(f"Names like it that can be pulled: {', '.join(others)}.")

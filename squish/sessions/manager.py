@@ -53,6 +53,10 @@ class ModelStatus:
     pinned: bool = False
     unloads_in: float | None = None
 
+    def serves(self, id: str) -> bool:
+        """Whether it answers for a model: for itself, and with each of its adapters."""
+        return id.partition("+")[0] == self.name
+
 
 class SessionManager:
     """Loads models on first use and hands requests to them. Belongs to one event loop."""

@@ -59,7 +59,7 @@ async def _load(sessions: SessionManager, model: str) -> SquishError | None:
     try:
         await sessions.load(model)
     except SquishError as error:
-        failed = any(each.name == model and each.state == "failed" for each in sessions.status())
+        failed = any(each.serves(model) and each.state == "failed" for each in sessions.status())
         return error if failed or type(error) is not EngineError else None
     except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
         return fault(error)

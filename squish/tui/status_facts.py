@@ -15,7 +15,7 @@ from squish.tui.widgets.status import StripFacts
 def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings) -> StripFacts:
     """The strip's figures, with the machine read now."""
     model, running = conversation.model, conversation.running
-    status = next((each for each in statuses if each.name == model), None)
+    status = next((each for each in statuses if each.serves(model)), None)
     phase: Phase | str = running.answer.phase if running else (status.state if status else "")
     symbol, state, style = _state(phase, bool(model))
     answer = conversation.turns[-1].answer if conversation.turns else None

@@ -173,7 +173,7 @@ class LibraryScreen(Screen[None]):
         return self._manifests.get(tables.first().marked or "") if tables else None
 
     def _status(self, id: str) -> ModelStatus | None:
-        return next((each for each in self._runtime.sessions.status() if each.name == id), None)
+        return next((each for each in self._runtime.sessions.status() if each.serves(id)), None)
 
     def _tick(self) -> None:
         if self.is_current:
@@ -192,7 +192,8 @@ class LibraryScreen(Screen[None]):
             nothing.update("No model is installed. F3 finds one.")
         self._manifests = {each.id: each for each in installed}
         speeds = self._speeds | {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
-        table.fill([(each.id, self._row(each, statuses.get(each.id), speeds.get(each.id))) for each in installed])
+        serving = {each.id: statuses.get(each.base or each.id) for each in installed}
+        table.fill([(each.id, self._row(each, serving[each.id], speeds.get(each.id))) for each in installed])
         table.display, nothing.display = bool(installed), not installed
         transfers = self.query_one(TransferList)
         transfers.display = bool(self._downloads.transfers)
