@@ -18,6 +18,7 @@ from squish.worker.adapters.layers import Adapters
 from squish.worker.adapters.rows import Tag
 from squish.worker.cpu.fusion import caches_by_row
 from squish.worker.cpu.install import prepare_model
+from squish.worker.jobs.adapter import fuse
 from squish.worker.load import build, load
 from squish.worker.model_files import read_config
 from tests.worker.test_load import PROMPT, write_model
@@ -252,3 +253,19 @@ def test_what_does_not_fit_is_refused_by_name(
     spoil(path)
     with pytest.raises(kind, match=said):
         read(path, model, "mine")
+
+
+@pytest.mark.parametrize(("bits", "dora"), [(None, False), (None, True), (8, False), (8, True)])
+def test_a_fused_model_computes_what_the_model_with_its_adapter_does(
+    tmp_path: Path, bits: int | None, dora: bool
+) -> None:
+    plain, base, fused = tmp_path / "plain", tmp_path / "base", tmp_path / "fused"
+    write_model(plain)
+    write_model(base, bits=bits)
+    given = changes(plain, 6)
+    path = peft(tmp_path / "adapter", given, magnitudes_of(plain, given) if dora else None)
+    fused.mkdir()
+    fuse(path, base, fused)
+    difference = mx.abs(Served(fused).logits(TOKENS, [None]) - Served(base, path).logits(TOKENS, [path]))
+    assert float(difference.max()) < (0.1 if bits else 0.02)
+    assert {file.name for file in fused.iterdir()} == {file.name for file in base.iterdir()}
