@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib.util
 import json
 import os
@@ -44,9 +45,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 @pytest.fixture(scope="session")
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory in whose store the real model is installed."""
-    home = tmp_path_factory.mktemp("home")
-    asyncio.run(_install(home_settings(home), MODEL))
-    return home
+    return _home_with(tmp_path_factory, "home", MODEL)
 
 
 @pytest.fixture(scope="session")
@@ -118,9 +117,7 @@ def tireless(tireless_home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def embedding_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory in whose store an embedding model is installed, and nothing else."""
-    home = tmp_path_factory.mktemp("embedding-home")
-    asyncio.run(_install(home_settings(home), str(minilm()), EMBEDDING_MODEL))
-    return home
+    return _home_with(tmp_path_factory, "embedding-home", str(minilm()), EMBEDDING_MODEL)
 
 
 def minilm() -> Path:
@@ -135,6 +132,21 @@ def install_real(home: Path, *models: tuple[str, str | None]) -> None:
     """Install models in a home; each is what `squish pull` gets, and its name where that is another."""
     for name, as_name in models:
         asyncio.run(_install(home_settings(home), name, as_name))
+
+
+def _home_with(factory: pytest.TempPathFactory, name: str, *model: str) -> Path:
+    """A home with this model, which the first process of this run of pytest pulls, and the others copy."""
+    base = factory.getbasetemp()
+    pulled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"pulled-{name}"
+    pulled.mkdir(exist_ok=True)
+    with (pulled / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (pulled / "done").exists():
+            asyncio.run(_install(home_settings(pulled), *model))
+            (pulled / "done").touch()
+    home = factory.mktemp(name)
+    shutil.copytree(pulled / ".squish", home / ".squish", symlinks=True)
+    return home
 
 
 async def _install(settings: Settings, name: str, as_name: str | None = None) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import openai
 import pytest
-from langchain_openai import OpenAIEmbeddings
 
 from squish.api.openai.embeddings import answer, read, to_embedding
 from squish.config.settings import Settings
@@ -87,6 +86,8 @@ def test_vectors_are_numbers_or_base64_of_float32() -> None:
 
 
 async def test_the_openai_client_and_what_is_refused(embedding_settings: Settings) -> None:
+    from langchain_openai import OpenAIEmbeddings  # seconds, in each process that collects tests
+
     rows = json.loads(REFERENCE.read_text())["rows"][:3]
     async with Runtime(embedding_settings) as runtime, serving(runtime) as address:
         server = Server(address, ScriptedSessions())

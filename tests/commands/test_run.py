@@ -50,18 +50,15 @@ def test_piped_text_is_part_of_the_prompt(squish: Squish) -> None:
 def test_stop_seed_and_max_tokens(squish: Squish) -> None:
     stopped = squish(*GERMANY, "--stop", "Berlin")
     assert stopped.stdout == "The capital of Germany is \n"
-    short = json.loads(squish(*GERMANY, "--max-tokens", "3", "--json").stdout)
-    assert (short["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 3)
-    seeded = [
-        squish("run", MODEL, "--prompt", "Tell a story.", "--seed", "7", "--max-tokens", "12").stdout for _ in range(2)
-    ]
-    assert seeded[0] == seeded[1]
+    story = ("run", MODEL, "--prompt", "Tell a story.", "--seed", "7", "--max-tokens", "12", "--json")
+    one, other = [json.loads(squish(*story).stdout) for _ in range(2)]
+    assert one["text"] == other["text"]
+    assert (one["finish_reason"], one["usage"]["completion_tokens"]) == ("length", 12)
 
 
 def test_the_system_prompt_counts(squish: Squish) -> None:
-    plain = json.loads(squish(*GERMANY, "--json").stdout)
     told = json.loads(squish(*GERMANY, "--json", "--system", "You are a pirate who answers at length.").stdout)
-    assert told["usage"]["prompt_tokens"] != plain["usage"]["prompt_tokens"]
+    assert told["usage"]["prompt_tokens"] != 37, "as many as without it"
 
 
 def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> None:
