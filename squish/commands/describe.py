@@ -9,6 +9,7 @@ from typing import Any
 from squish import figures
 from squish.format import abilities
 from squish.memory import fit, machine
+from squish.models import catalog
 from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.speeds import Speed
 from squish.text import clean
@@ -81,6 +82,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("fit", f"{answer} ({size(found.machine.total)} of {found.machine.kind}, {size(found.machine.free)} free)"),
         ("", f"the longest context that fits is {found.largest:,} tokens" if found.largest else "with no context"),
         ("speed", _speed(found)),
+        *([("draft", f"{draft} can guess for it: --draft {draft}")] if (draft := _draft(manifest)) else []),
     ]
     rows += [
         ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
@@ -88,6 +90,12 @@ def lines(found: Description) -> list[tuple[str, str]]:
     ]
     left_out = ("chat template", "speed") if manifest.kind != "chat" else ()
     return [(name, clean(value)) for name, value in rows if name not in left_out]
+
+
+def _draft(manifest: Manifest) -> str | None:
+    """The model that the catalog knows to guess well for this one."""
+    known = next((entry for entry in catalog.entries() if manifest.id == entry.id), None)
+    return known.draft if known else None
 
 
 def _speed(found: Description) -> str:

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from squish.commands import short_memory
 from squish.commands.completion import complete_model
+from squish.commands.draft import with_draft
 from squish.commands.pull import install
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="The same seed gives the same answer; -1 picks one at random.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
+@click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the most recent conversation.")
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 def run(
     model: str | None,
     prompt: str | None,
+    draft: str | None,
     as_json: bool,
     save: bool,
     go_on: bool,
@@ -88,6 +91,8 @@ def run(
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
     _check_tools(servers, allowed)
+    if draft is not None:
+        settings = with_draft(settings, [model], draft)
     with resolver.runner() as runner:
         runtime = runner.run(open_model(settings, model))
         keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None

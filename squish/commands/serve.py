@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from squish import console, figures
+from squish.commands.draft import with_draft
 from squish.commands.flags import Seconds, Whole
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -43,6 +44,7 @@ _DRAIN_BESIDE = 3.0
 @click.option(
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )
+@click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for the MODELs named.")
 @click.option("--allow-pull", is_flag=True, help="Let clients install, copy and delete models.")
 @click.option(
     "--shutdown-delay",
@@ -58,6 +60,7 @@ def serve(
     models: tuple[str, ...],
     api_key_file: Path | None,
     origins: tuple[str, ...],
+    draft: str | None,
     allow_pull: bool,
     shutdown_delay: float,
     log_level: Any,
@@ -83,6 +86,10 @@ def serve(
     settings = replace(Settings.from_environment(), **{key: value for key, value in given.items() if value is not None})
     if api_key_file is not None:
         settings = replace(settings, api_key=_read_key(api_key_file))
+    if draft is not None:
+        if not models:
+            raise click.UsageError("--draft guesses for the MODELs named, and none is.")
+        settings = with_draft(settings, models, draft)
     from squish.api import logs
     from squish.api.options import Options
     from squish.api.server import Shutdown

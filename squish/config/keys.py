@@ -111,6 +111,7 @@ TABLES: tuple[NamedTable, ...] = (
     NamedTable("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
     NamedTable("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
         '"smollm2:135m" = "2h"'),
+    NamedTable("draft", "smaller models that guess for others; see docs/speculation.md", '"qwen3:8b" = "qwen3:0.6b"'),
 )  # fmt: skip
 
 KEYS_IN_FILE = {key.name: None if key.in_file else key.variable for key in KEYS}

@@ -28,7 +28,7 @@ class Settings:
     max_queue: requests that may wait per model; max_concurrency: rows that one model decodes at the same time.
     catalog: a file with a newer catalog, or its address.
     model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
-    model_keep_alive: ids of models and their own keep_alive.
+    model_keep_alive: ids of models and their own keep_alive. draft: ids of models, and of those that guess for them.
     mcp: names of servers with tools, and how to reach them.
     """
 
@@ -54,6 +54,7 @@ class Settings:
     theme: str | None = None
     keys: tuple[tuple[str, str], ...] = ()
     model_keep_alive: tuple[tuple[str, float], ...] = ()
+    draft: tuple[tuple[str, str], ...] = ()
     mcp: tuple[tuple[str, McpServer], ...] = ()
 
     @property
@@ -123,6 +124,7 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     values["keys"] = tuple((name, str(keys)) for name, keys in read.tables.get("keys", {}).items())
     kept = read.tables.get("model_keep_alive", {})
     values["model_keep_alive"] = tuple((name, durations.seconds(str(time))) for name, time in kept.items())
+    values["draft"] = tuple((name, str(draft)) for name, draft in read.tables.get("draft", {}).items())
     servers = mcp_server.read_all(read.tables.get("mcp", {}))
     values["mcp"] = tuple(servers.items())
     for table, entries in read.tables.items():

@@ -89,4 +89,4 @@ def _wrong_time(name: str, value: object) -> str | None:
     return 'must be a time: seconds, or a text like "10m" or "2h"; -1 is forever'
 
 
-WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time, "mcp": mcp_server.wrong}
+WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time, "draft": _wrong_text, "mcp": mcp_server.wrong}

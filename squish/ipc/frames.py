@@ -43,13 +43,15 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Load the MLX model directory at path. Answered by Loaded or Failed(None).
 
     cpu_precision: of products with weights, where MLX computes on the CPU. wire_weights: never swap them, where a GPU
-    shares the memory. prompt_lookup: answers may be guessed from what stands in their prompts.
+    shares the memory. prompt_lookup: answers may be guessed from what stands in their prompts. draft: the
+    directory of a model that guesses them.
     """
 
     path: str
     cpu_precision: Literal["int8", "float32"] = "int8"
     wire_weights: bool = False
     prompt_lookup: bool = True
+    draft: str | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

@@ -47,6 +47,18 @@ class Reservations:
     def __init__(self, read: Callable[[], fit.Machine] = machine.read) -> None:
         self._read = read
         self._reserved: dict[str, int] = {}
+        self._drafts: dict[str, Installed] = {}
+
+    def accompany(self, installed: Installed, draft: Installed | None) -> None:
+        """From now on the model is loaded together with one that guesses for it, or alone."""
+        if draft:
+            self._drafts[installed.manifest.id] = draft
+        else:
+            self._drafts.pop(installed.manifest.id, None)
+
+    def _least(self, installed: Installed, memory: fit.Machine) -> int:
+        draft = self._drafts.get(installed.manifest.id)
+        return _least(installed, memory) + (_least(draft, memory) if draft else 0)
 
     async def missing(self, installed: Installed, held: int = 0) -> int:
         """Bytes that must become free before this model can be loaded; 0 or less when there is room.
@@ -55,7 +67,7 @@ class Reservations:
         machine is too small for it.
         """
         memory = await asyncio.to_thread(self._read)
-        least = _least(installed, memory)
+        least = self._least(installed, memory)
         if least > memory.total:
             raise self._never_fits(installed, least, memory)
         return least - self._free(memory, held)
@@ -64,9 +76,9 @@ class Reservations:
         """The error for a model that there is no room for now."""
         memory = await asyncio.to_thread(self._read)
         free = max(0, self._free(memory, held))
-        least = _least(installed, memory)
+        least = self._least(installed, memory)
         return LoadFailed(
-            f"{_needs(installed, least)}; {size(free)} of {memory.kind} are free.",
+            f"{self._needs(installed, least)}; {size(free)} of {memory.kind} are free.",
             hint=f"Close other programs or {_SMALLER}: {size(least - free)} are missing.",
             param="model",
         )
@@ -74,14 +86,14 @@ class Reservations:
     async def shortage(self, installed: Installed) -> Shortage | None:
         """Whether the system would have to take memory from other programs to load this model now."""
         memory = await asyncio.to_thread(self._read)
-        least = _least(installed, memory)
+        least = self._least(installed, memory)
         short = memory.elastic and memory.free < least <= memory.total
         return Shortage(installed.manifest.id, least, memory.free) if short else None
 
     async def reserve(self, installed: Installed) -> None:
         """Count a model that is being loaded, until `release`: its weights are not in memory yet."""
         memory = await asyncio.to_thread(self._read)
-        self._reserved[installed.manifest.id] = _least(installed, memory)
+        self._reserved[installed.manifest.id] = self._least(installed, memory)
 
     def release(self, installed: Installed) -> None:
         """The model is in memory, or will not come."""
@@ -92,19 +104,19 @@ class Reservations:
         free = memory.total - held if memory.elastic else memory.free
         return free - sum(self._reserved.values())
 
-    @staticmethod
-    def _never_fits(installed: Installed, least: int, memory: fit.Machine) -> LoadFailed:
+    def _needs(self, installed: Installed, least: int) -> str:
+        draft = self._drafts.get(installed.manifest.id)
+        name = f"{installed.manifest.id} with {draft.manifest.id}" if draft else installed.manifest.id
+        return f"{name} needs at least {size(least)} for its weights and {_CONTEXT:,} tokens"
+
+    def _never_fits(self, installed: Installed, least: int, memory: fit.Machine) -> LoadFailed:
         """Closing other programs does not help here; on a Mac, the user can let the GPU have more."""
         more = ", or let the GPU have more (sudo sysctl iogpu.wired_limit_mb=…)" if memory.elastic else ""
         return LoadFailed(
-            f"{_needs(installed, least)}; this machine has {size(memory.total)} for models.",
+            f"{self._needs(installed, least)}; this machine has {size(memory.total)} for models.",
             hint=f"{_SMALLER.capitalize()}{more}: {size(least - memory.total)} are missing.",
             param="model",
         )
-
-
-def _needs(installed: Installed, least: int) -> str:
-    return f"{installed.manifest.id} needs at least {size(least)} for its weights and {_CONTEXT:,} tokens"
 
 
 def _least(installed: Installed, memory: fit.Machine) -> int:

@@ -63,7 +63,8 @@ class CatalogEntry:
 
     id: `llama3.1:8b`; repo: `org/name` on the Hub; parameters: how many, all experts counted; bits: per weight;
     context: tokens that the model was made for; kind: what it is best at; tools: whether it can be offered functions;
-    shape: None where it is not known; default: what the name without a tag means.
+    shape: None where it is not known; default: what the name without a tag means; draft: the id of a small model with
+    the same tokens, which can guess for this one.
     """
 
     id: str
@@ -77,6 +78,7 @@ class CatalogEntry:
     shape: CacheDimensions | None = None
     default: bool = False
     package: PackageSource | None = None
+    draft: str | None = None
 
     @property
     def ref(self) -> ShortName:

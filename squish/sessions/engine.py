@@ -50,9 +50,11 @@ class Engine:
         cpu_precision: Literal["int8", "float32"] = "int8",
         wire_weights: bool = False,
         prompt_lookup: bool = True,
+        draft: Path | None = None,
     ) -> None:
         self.path = path
-        self._load = Load(str(path), cpu_precision, wire_weights, prompt_lookup)
+        guesses = str(draft) if draft else None
+        self._load = Load(str(path), cpu_precision, wire_weights, prompt_lookup, guesses)
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None

@@ -15,7 +15,7 @@ import msgspec
 
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
-from squish.errors import EngineError, ModelNotFound
+from squish.errors import ConfigError, EngineError, ModelNotFound
 from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
@@ -68,6 +68,7 @@ class SessionManager:
         self._wire_weights = settings.wire == "weights"
         self._refuse_short = settings.short_memory == "refuse"
         self._prompt_lookup = settings.prompt_lookup
+        self._drafts = dict(settings.draft)
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
@@ -224,6 +225,8 @@ class SessionManager:
     def _engine(self, installed: Installed) -> Engine:
         engine = self._engines.get(installed.manifest.id)
         if engine is None:
+            draft = self._draft_of(installed)
+            self._reservations.accompany(installed, draft)
             engine = Engine(
                 installed.path,
                 lambda: self._spawn(installed),
@@ -234,9 +237,28 @@ class SessionManager:
                 cpu_precision=self._cpu_precision,
                 wire_weights=self._wire_weights,
                 prompt_lookup=self._prompt_lookup,
+                draft=draft.path if draft else None,
             )
             self._engines[installed.manifest.id] = engine
         return engine
+
+    def _draft_of(self, installed: Installed) -> Installed | None:
+        """The model that is configured to guess for this one. Raises ConfigError for one that cannot."""
+        id = installed.manifest.id
+        if (name := self._drafts.get(id)) is None or installed.manifest.kind != "chat":
+            return None
+        try:
+            draft = self._store.find(name)
+        except ModelNotFound as error:
+            raise ConfigError(
+                f"The draft model of {id}, {name}, is not installed.",
+                hint=f"Pull it (squish pull {name}), or start without it: --draft, or [draft] in config.toml.",
+                param="draft",
+            ) from error
+        if draft.manifest.id == id or draft.manifest.kind != "chat":
+            reason = "it is that model" if draft.manifest.id == id else "it makes vectors and writes nothing"
+            raise ConfigError(f"{name} cannot be the draft model of {id}: {reason}.", param="draft")
+        return draft
 
     def _limits_of(self, id: str) -> Limits:
         return replace(self._limits, keep_alive=self._keep_alive.get(id, self._limits.keep_alive))

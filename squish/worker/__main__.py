@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from squish.worker.disk import DiskTier
     from squish.worker.embedding.intake import TextIntake
     from squish.worker.intake import Intake
+    from squish.worker.load import LoadedModel
+    from squish.worker.speculation.draft_model import DraftModel
     from squish.worker.tokenizer.facts import Shelf
 
 _EXIT_GRACE = 4.0
@@ -116,13 +118,15 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     engine = _engine(channel, load, report, cache_dir)
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
     exact = prepare_model(loaded.model)
+    draft, draft_bytes = _draft(load, loaded, shelf)
+    weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
-        memory.wire(loaded.weights_bytes)
+        memory.wire(weights_bytes)
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     backend = f"{loaded.dtype}, {engine.summary}"
-    channel.send(Loaded(loaded.context_length, loaded.weights_bytes, backend, engine.warnings))
+    channel.send(Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
@@ -137,7 +141,27 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         inbox,
         channel.send,
         lookup=load.prompt_lookup,
+        draft=draft,
     ).run()
+
+
+def _draft(load: Load, loaded: LoadedModel, shelf: Shelf) -> tuple[DraftModel | None, int]:
+    """The model that guesses for the loaded one, and the bytes of its weights. Raises UnsupportedModel."""
+    from squish.format.model_directory import display_name
+    from squish.worker.cpu.install import prepare_model
+    from squish.worker.hold import hold
+    from squish.worker.load import load as load_model
+    from squish.worker.speculation.draft_model import DraftModel
+    from squish.worker.speculation.same_tokens import require_same_tokens
+
+    if load.draft is None:
+        return None, 0
+    path = Path(load.draft)
+    hold(path)
+    small, name = load_model(path, shelf=shelf), display_name(path)
+    require_same_tokens(loaded.tokenizer, small.tokenizer, name)
+    prepare_model(small.model)
+    return DraftModel(small.model, loaded.vocab_size, name), small.weights_bytes
 
 
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:

@@ -19,6 +19,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
 from squish.worker.speculation.decoding import Decoding
+from squish.worker.speculation.draft_model import DraftModel
 
 
 class Batch(BatchGenerator):  # type: ignore[misc]
@@ -26,15 +27,27 @@ class Batch(BatchGenerator):  # type: ignore[misc]
 
     in_one_pass: rows that may be answered so: their caches are those of cpu/kv.py, and nobody wants them as they are
     before the last token. lookup: whether decoding guesses from what was written before.
+    draft: a model that guesses.
     """
 
     _currently_processing: list[Any]
 
-    def __init__(self, model: Any, *, ends: frozenset[int], lookup: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        ends: frozenset[int],
+        lookup: bool = False,
+        draft: DraftModel | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(model, stop_tokens=[[token] for token in ends], **options)
         self.in_one_pass: set[int] = set()
         self._generation_batch = Decoding.empty(self.model, self.sampler)
-        self._generation_batch.lookup, self._generation_batch.ends = lookup, ends
+        decoding = self._generation_batch
+        decoding.lookup, decoding.draft, decoding.ends = lookup, draft, ends
+        if draft:
+            draft.keep([])
 
     def _next(self) -> tuple[list[Any], list[Any]]:
         started = self._start() if self.in_one_pass else []

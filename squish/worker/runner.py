@@ -28,6 +28,7 @@ from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
+from squish.worker.speculation.draft_model import DraftModel
 
 if TYPE_CHECKING:
     from squish.worker.adapters.layers import Adapters
@@ -55,7 +56,7 @@ class Runner:
 
     model, tokenizer: as mlx_lm loads them. context_length in tokens. prefix: its budget is for the KV caches of
     running rows too. send: takes a frame to the front process. lookup: answers may be guessed from what stands in
-    their prompts.
+    their prompts. draft: a model that guesses them.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Runner:
         send: Callable[[FromWorker], None],
         *,
         lookup: bool = False,
+        draft: DraftModel | None = None,
     ) -> None:
         self._model = model
         self._adapters: Adapters | None = None
         self._lookup = lookup
+        self._draft = draft
         self._inbox = inbox
         self._send = send
         self._use_numpy = device.on_cpu()
@@ -103,6 +106,7 @@ class Runner:
             self._adapters.tagged if self._adapters and tagged else self._model,
             ends=self._maker.eos,
             lookup=self._lookup,
+            draft=self._draft,
             stream=mx.default_stream(mx.default_device()),
         )
 

@@ -99,7 +99,9 @@ def repeatable() -> None:
 class Bench:
     """A runner over a model, fed by hand. forwarded: prompt and answer tokens that the model has processed."""
 
-    def __init__(self, model: Any, prefix: PrefixCache | None = None, *, lookup: bool = False) -> None:
+    def __init__(
+        self, model: Any, prefix: PrefixCache | None = None, *, lookup: bool = False, draft: Any = None
+    ) -> None:
         self.forwarded = 0
         self.failures: list[Failed] = []
         self.fail_step: Callable[[], None] = lambda: None
@@ -107,7 +109,7 @@ class Bench:
         self._events: list[tuple[int, GenerationEvent]] = []
         self._inbox: Inbox = queue.SimpleQueue()
         self.prefix = PrefixCache(1 << 30, make_prompt_cache(model)) if prefix is None else prefix
-        self._runner = Runner(self, tokenizer(), 2048, self.prefix, self._inbox, self._take, lookup=lookup)
+        self._runner = Runner(self, tokenizer(), 2048, self.prefix, self._inbox, self._take, lookup=lookup, draft=draft)
 
     def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
         self.fail_step()

@@ -16,6 +16,7 @@ from mlx_lm.generate import GenerationBatch
 from squish.worker.sampling import greedy
 from squish.worker.speculation import caches
 from squish.worker.speculation.budget import Budget
+from squish.worker.speculation.draft_model import DraftModel
 from squish.worker.speculation.lookup import Lookup
 from squish.worker.speculation.verify import drawn
 
@@ -25,10 +26,12 @@ _TOGETHER = 16  # positions of a pass, where every row takes as many as the long
 
 @dataclass(slots=True)
 class _Row:
-    """What is known of a row to guess from."""
+    """What is known of a row to guess from. Either way to guess has a budget of its own; used: the latest one's."""
 
     text: Lookup = field(default_factory=Lookup)
     budget: Budget = field(default_factory=Budget)
+    draft_budget: Budget = field(default_factory=Budget)
+    used: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,10 @@ class _Checked:
 
 
 class Decoding(GenerationBatch):  # type: ignore[misc]
-    """lookup: whether to guess at all. ends: tokens that end an answer, and are never guessed."""
+    """lookup: whether to guess from a row's own text. draft: what guesses where that says nothing.
+
+    ends: tokens that end an answer, and are never guessed.
+    """
 
     @dataclass
     class Response(GenerationBatch.Response):  # type: ignore[misc]
@@ -65,6 +71,7 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.lookup = False
+        self.draft: DraftModel | None = None
         self.ends: frozenset[int] = frozenset()
         self._known: dict[int, _Row] = {}
         self._awaited = False  # whether the next tokens are computed already
@@ -76,6 +83,8 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
     def filter(self, keep: list[int]) -> None:
         super().filter(keep)
         self._known = {uid: row for uid, row in self._known.items() if uid in self.uids}
+        if self.draft:
+            self.draft.keep(self.uids)
 
     def next(self) -> list[Any]:
         guesses = self._guesses()
@@ -89,10 +98,12 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
 
     def _guesses(self) -> list[list[int]]:
         """For each row what may follow its next token; [] where nobody guesses."""
-        if not self.lookup or not 0 < len(self.uids) <= FEW or not caches.can_rewind(self.prompt_cache):
+        if not (self.lookup or self.draft) or not 0 < len(self.uids) <= FEW or not caches.can_rewind(self.prompt_cache):
             return []
         rows = [self._row(at) for at in range(len(self.uids))]
-        if not self._awaited and not any(row.text.continuation(row.budget.length) for row in rows):
+        drafting = self.draft is not None and any(row.draft_budget.length for row in rows)
+        looking = self.lookup and any(row.text.continuation(row.budget.length) for row in rows)
+        if not (self._awaited or drafting or looking):
             return []
         self._awaited = True
         following: list[int] = self._next_tokens.tolist()
@@ -103,6 +114,7 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
         row, tokens = self._known.setdefault(self.uids[at], _Row()), self.tokens[at]
         if new := tokens[len(row.text) :]:
             row.budget.wrote(len(new))
+            row.draft_budget.wrote(len(new))
             row.text.add(new)
         return row
 
@@ -113,7 +125,12 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
             room = min(room, _TOGETHER // len(self.uids) - 1)
         if following in self.ends or room < 1:
             return []
-        guess = row.text.continuation(min(row.budget.length, room))
+        row.used = row.budget
+        guess = row.text.continuation(min(row.budget.length, room)) if self.lookup else []
+        if self.draft and not guess:
+            row.used = row.draft_budget
+            tokens = [*self.tokens[at], following]
+            guess = self.draft.continuation(self.uids[at], tokens, min(row.draft_budget.length, room))
         return guess[: next((n for n, token in enumerate(guess) if token in self.ends), len(guess))]
 
     # ---- checking
@@ -129,7 +146,8 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
         self._next_tokens = mx.array([row.tokens[-1] for row in checked], dtype=mx.uint32)
         responses, going_on = [], []
         for at, (row, guess) in enumerate(zip(checked, guesses, strict=True)):
-            self._known[self.uids[at]].budget.judged(len(guess), row.right)
+            if guess and (used := self._known[self.uids[at]].used):
+                used.judged(len(guess), row.right)
             tokens = [following[at], *row.tokens[:-1]]
             self.tokens[at].extend(tokens)
             given_out = self._responses(at, tokens, [before[at], *row.logprobs[:-1]])
