@@ -64,6 +64,8 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path)
         ("[keys]\n\n'chat.new' = ''\n", "line 3: chat.new must be a text that is not empty."),
         ("keys = 3\n", "line 1: keys is a table. Write [keys] and its keys below."),
         ("[model_keep_alive]\n'qwen3:8b' = 'soon'\n", "line 2: qwen3:8b must be a time: seconds, or a text"),
+        ("[draft]\n'qwen3:8b' = 3\n", "line 2: qwen3:8b must be a text that is not empty."),
+        ("[engine]\nprompt_lookup = 'maybe'\n", "line 2: engine.prompt_lookup must be true or false"),
         ("[engine]\ncpu_precision = 'int4'\n", "line 2: engine.cpu_precision must be one of int8, float32"),
         (
             "[engine]\ncpu_precisoin = 'int8'\n",
@@ -95,6 +97,12 @@ def test_how_precisely_a_cpu_computes_is_set_in_the_table_of_the_engine(tmp_path
     assert read(tmp_path).cpu_precision == "int8"
     assert read(tmp_path, "[engine]\ncpu_precision = 'float32'\n").cpu_precision == "float32"
     assert read(tmp_path, SQUISH_CPU_PRECISION="int8").cpu_precision == "int8"
+
+
+def test_guessing_is_set_for_all_and_drafts_for_single_models(tmp_path: Path) -> None:
+    settings = read(tmp_path, "[engine]\nprompt_lookup = false\n\n[draft]\n'qwen3:8b' = 'qwen3:0.6b'\n")
+    assert (settings.prompt_lookup, settings.draft) == (False, (("qwen3:8b", "qwen3:0.6b"),))
+    assert read(tmp_path, SQUISH_PROMPT_LOOKUP="1").prompt_lookup
 
 
 def test_entries_of_tables_tell_their_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from squish.config.settings import Settings
-from squish.errors import EngineError, LoadFailed, MemoryShort
+from squish.errors import ConfigError, EngineError, LoadFailed, MemoryShort
 from squish.generation import GenerationRequest, TextDelta
 from squish.ipc.process import Worker
 from squish.memory.fit import Machine
@@ -97,6 +97,35 @@ async def test_two_models_loading_at_once_count_each_other(two_models: Settings)
         assert sum(isinstance(end, LoadFailed) for end in ends) == 1
     finally:
         await manager.close()
+
+
+async def test_a_draft_model_counts_with_the_one_it_guesses_for(two_models: Settings) -> None:
+    store, machine = Store(two_models.cache_dir), Machine("RAM", 2 * GB, 2 * GB, float32=True)
+    model, draft = store.find(MODEL), store.find(OTHER)
+    reservations = Reservations(lambda: machine)
+    alone = await reservations.missing(model)
+    reservations.accompany(model, draft)
+    both = await reservations.missing(model)
+    assert both - alone == await Reservations(lambda: machine).missing(draft) + 2 * GB
+    assert f"{MODEL} with {OTHER} needs at least" in str(await reservations.refuse(model))
+    reservations.accompany(model, None)
+    assert await reservations.missing(model) == alone
+
+
+@pytest.mark.parametrize(
+    ("draft", "said"),
+    [
+        ("nope:1b", f"The draft model of {MODEL}, nope:1b, is not installed."),
+        (MODEL, f"{MODEL} cannot be the draft model of {MODEL}: it is that model."),
+    ],
+)
+async def test_a_draft_model_that_cannot_be_is_an_error_before_anything_is_loaded(
+    real_settings: Settings, draft: str, said: str
+) -> None:
+    settings = replace(real_settings, draft=((MODEL, draft),))
+    with pytest.raises(ConfigError) as caught:
+        await SessionManager(Store(settings.cache_dir), settings).load(MODEL)
+    assert (caught.value.message, caught.value.param) == (said, "draft")
 
 
 async def test_where_the_system_makes_room_only_the_whole_is_a_limit(
