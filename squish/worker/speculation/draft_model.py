@@ -61,7 +61,8 @@ class DraftModel:
         guessed: list[int] = []
         last = self._read(reading, tokens[known:])
         while True:
-            guessed.append(int(mx.argmax(last).item()))
+            likeliest: Any = mx.argmax(last).item()
+            guessed.append(likeliest)
             if len(guessed) == length or guessed[-1] >= self._vocabulary:
                 return [token for token in guessed if token < self._vocabulary]
             last = self._read(reading, guessed[-1:])
