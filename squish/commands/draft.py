@@ -8,8 +8,10 @@ from dataclasses import replace
 from squish.config.settings import Settings
 
 
-def with_draft(settings: Settings, models: Sequence[str], draft: str) -> Settings:
+def with_draft(settings: Settings, models: Sequence[str], draft: str | None) -> Settings:
     """Settings in which it guesses for these models. Raises ModelNotFound for what is not installed."""
+    if draft is None:
+        return settings
     from squish.models.store import Store
 
     store = Store(settings.cache_dir)

@@ -91,10 +91,8 @@ def run(
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
     _check_tools(servers, allowed)
-    if draft is not None:
-        settings = with_draft(settings, [model], draft)
     with resolver.runner() as runner:
-        runtime = runner.run(open_model(settings, model))
+        runtime = runner.run(open_model(with_draft(settings, [model], draft), model))
         keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None
         try:
             tools = runner.run(_prepared(runtime, servers, allowed)) if servers else None

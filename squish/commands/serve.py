@@ -86,10 +86,9 @@ def serve(
     settings = replace(Settings.from_environment(), **{key: value for key, value in given.items() if value is not None})
     if api_key_file is not None:
         settings = replace(settings, api_key=_read_key(api_key_file))
-    if draft is not None:
-        if not models:
-            raise click.UsageError("--draft guesses for the MODELs named, and none is.")
-        settings = with_draft(settings, models, draft)
+    if draft is not None and not models:
+        raise click.UsageError("--draft guesses for the MODELs named, and none is.")
+    settings = with_draft(settings, models, draft)
     from squish.api import logs
     from squish.api.options import Options
     from squish.api.server import Shutdown
