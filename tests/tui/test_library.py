@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from textual.pilot import Pilot
 from textual.widgets._toast import Toast
 
@@ -17,7 +16,6 @@ from squish.errors import EngineError
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember
 from squish.tui import preferences
-from squish.tui.widgets.model_row import bits_of
 from tests.tui.scenes import opened, screen_text, until
 from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
 
@@ -96,17 +94,5 @@ async def test_a_long_name_of_a_compression_has_room_on_a_wide_screen() -> None:
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(pilot, "f4", "#models")
         assert "Q4_1 with Q8_0" in row(pilot, SMOL.id)
-
-
-@pytest.mark.parametrize(
-    ("quantization", "bits"),
-    [
-        ("Q4_1 with Q8_0 (4-bit, group 32)", "Q4_1"),
-        ("mixed 4.5-bit (group 64)", "4.5-bit"),
-        ("4-bit (group 64)", "4-bit"),
-        ("Q4_K (decoded to float16)", "Q4_K"),
-        ("bf16", "bf16"),
-    ],
-)
-def test_a_column_of_seven_cells_names_the_format(quantization: str, bits: str) -> None:
-    assert bits_of(quantization) == bits
+        await pilot.resize_terminal(90, 30)
+        await until(pilot, lambda: "Q4_1    " in row(pilot, SMOL.id))

@@ -16,7 +16,7 @@ from squish.tui.widgets.table import Column
 COLUMNS = (
     Column("Model", 0),
     Column("Disk", 7, right=True),
-    Column("Bits", 7, from_width=84, roomy=14),
+    Column("Bits", 7, from_width=84, roomy=14, words=True),
     Column("Context", 7, right=True, from_width=76),
     Column("State", 12),
     Column("RAM", 7, right=True, from_width=68),
@@ -52,8 +52,8 @@ def row(
 
 
 def bits_of(quantization: str) -> str:
-    """The format of most weights, short enough for a column: `Q4_1` of `Q4_1 with Q8_0 (4-bit, group 32)`."""
-    return quantization.partition(" (")[0].partition(" with ")[0].removeprefix("mixed ")
+    """The formats of the weights, that of most of them first, without what they mean in bits."""
+    return quantization.partition(" (")[0].removeprefix("mixed ")
 
 
 def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:

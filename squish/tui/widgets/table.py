@@ -19,6 +19,7 @@ class Column:
     """width in cells, 0 for the one that takes what is left. from_width: the table's width at which it is shown.
 
     roomy: its width in a table of at least 100 cells, where that is another one.
+    words: what has no room is left out by whole words.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Column:
     right: bool = False
     from_width: int = 0
     roomy: int = 0
+    words: bool = False
 
     def width_in(self, table: int) -> int:
         return self.roomy if self.roomy and table >= _ROOMY else self.width
@@ -98,6 +100,9 @@ class Table(DataTable[Text], inherit_bindings=False):
 
     def _fitted(self, index: int, cell: Text) -> Text:
         width, fitted = self._widths[index], cell.copy()
+        words = fitted.plain[: width + 1].rpartition(" ")[0]
+        if self._wanted[index].words and fitted.cell_len > width and words:
+            fitted.right_crop(len(fitted) - len(words))
         fitted.truncate(width, overflow="ellipsis")
         if self._wanted[index].right:
             fitted.align("right", width)
