@@ -19,7 +19,7 @@ import pytest
 
 from squish.commands.programs import PROGRAMS, Use, written
 from tests.commands.test_serve import serving
-from tests.conftest import EMBEDDING_MODEL, MODEL
+from tests.conftest import EMBEDDING_MODEL, MODEL, clean_environment
 
 Squish = Callable[..., "subprocess.CompletedProcess[str]"]
 TARGET = Use("http://localhost:11435", "the-key", "org/model:1b", 32_768)
@@ -114,15 +114,18 @@ sys.exit(7)"""
     assert sorted(Path(environment["HOME"]).glob("*")) == before
 
 
-def test_where_no_server_runs_one_does_for_as_long_as_the_program(squish: Squish, tmp_path: Path) -> None:
+def test_where_no_server_runs_one_does_for_as_long_as_the_program(
+    squish: Squish, tmp_path: Path, real_home: Path
+) -> None:
+    own = clean_environment(tmp_path) | {"SQUISH_CACHE_DIR": str(real_home / ".squish" / "models")}
     body = """
 with urllib.request.urlopen(os.environ["OPENAI_BASE_URL"] + "/models") as answer:
     print(os.environ["OPENAI_MODEL"], json.load(answer)["data"][0]["id"])"""
-    done = squish("launch", "qwen", "--model", MODEL, PATH=program(tmp_path, "qwen", body))
+    done = squish("launch", "qwen", "--model", MODEL, **own | {"PATH": program(tmp_path, "qwen", body)})
     assert done.stdout.split() == [MODEL, MODEL]
     assert "No server is running; one starts for this run" in done.stderr
     assert "cannot call tools" in done.stderr  # this model, and Qwen Code needs them
-    assert squish("ps").stdout == ""
+    assert squish("ps", **own).stdout == ""
 
 
 def test_a_server_that_runs_is_used_with_its_key(squish: Squish, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -107,14 +107,14 @@ def outcome(kind: str, scaling: str) -> str:
         return key[1]
     assert set(config) <= set(found), "something was removed"
     assert normalized(found, kind) == found, "normalizing twice is not normalizing once"
-    seen = 0
+    compared: set[str] = set()  # most layers are alike, and comparing takes long
     for layer, module in ropes(build(found)):
-        rope = written.rope_of(text, layer)
-        expected = written.wavelengths(rope, written.rotated(text, layer))
-        got = wavelengths(module)
-        assert got == pytest.approx(expected, rel=1e-3), f"layer {layer}"
-        seen += 1
-    assert seen, "there is no rotary embedding to look at"
+        rope, rotated, got = written.rope_of(text, layer), written.rotated(text, layer), wavelengths(module)
+        alike = f"{rope} {rotated} {got}"
+        if alike not in compared:
+            assert got == pytest.approx(written.wavelengths(rope, rotated), rel=1e-3), f"layer {layer}"
+            compared.add(alike)
+    assert compared, "there is no rotary embedding to look at"
     return "same"
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import unicodedata
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def alphabet() -> list[str]:
     ]
 
 
+@cache
 def texts() -> list[str]:
     """Other texts than those that decide, drawn at random."""
     source, letters = random.Random(0), alphabet()
