@@ -109,7 +109,7 @@ def show(model: str, context: int | None, as_json: bool) -> None:
 
     store = _store()
     installed = store.find(model)
-    base = store.find(installed.manifest.base).manifest if installed.manifest.base else None
+    base = next((each for each in store.list() if each.id == installed.manifest.base), None)
     speed = speeds(Settings.from_environment().home).get(installed.manifest.id)
     found = describe.describe(installed, context, speed, base)
     if as_json:

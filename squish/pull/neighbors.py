@@ -35,7 +35,8 @@ class Neighbor:
     """A model of another program.
 
     ref: what it is installed under; path: a directory, or a GGUF file; repo: on the Hub, where it is known to be a
-    copy of one at `revision`; linked: its files are used where they lie; problem: why it cannot be taken.
+    copy of one at `revision`; linked: its files are used where they lie; sha256: of its file, where the program says
+    it; problem: why it cannot be taken.
     """
 
     program: Program
@@ -45,6 +46,7 @@ class Neighbor:
     linked: bool
     repo: str | None = None
     revision: str | None = None
+    sha256: str | None = None
     problem: str | None = None
 
     @property
@@ -147,7 +149,7 @@ def _of_manifest(ref: ModelId, path: Path, blobs: Path) -> Neighbor:
     blob = blobs / f"sha256-{hash}"
     if not blob.is_file():
         return replace(model, problem=f"its blob {blob} is missing")
-    return replace(model, path=blob, size=blob.stat().st_size)
+    return replace(model, path=blob, size=blob.stat().st_size, sha256=hash)
 
 
 # ---- what they have in common

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from squish.config.keys import DEFAULT_ENDPOINT
 from squish.config.settings import Settings
+from squish.download.disk import hash_file, in_thread
 from squish.download.patience import Policy
 from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, ModelNotFound, UnsupportedModel
 from squish.models.recipes import CompressionOptions
@@ -75,6 +76,11 @@ def take(model: Neighbor, *, settings: Settings, store: Store, force: bool = Fal
         order = order_for(model, settings, store)
         report(PullStarted(order.id, str(model.path)))
         with awake():
+            if model.sha256 is not None and (force or already_installed(order) is None):
+                report(Progress("verify", 0, model.size))
+                if await in_thread(hash_file, model.path) != model.sha256:
+                    problem = f"{model.path} is damaged: it does not have the hash that is its name."
+                    raise CorruptModel(problem, hint="Let its own program download it again.", param="model")
             report(await _install_once(order, report, force=force))
 
     return Pull(work)

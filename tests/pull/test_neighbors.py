@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from squish.config.settings import Settings
-from squish.errors import StoreError
+from squish.errors import CorruptModel, StoreError
 from squish.models import sharing
 from squish.models.store import Store
 from squish.pull.events import Pulled
@@ -239,6 +239,14 @@ async def test_a_blob_of_ollama_becomes_a_model(home: Path, settings: Settings) 
     blob = next((root / "blobs").iterdir())
     blob.unlink()
     blob.symlink_to(file)
+    [found] = find("ollama", {}, home)
+    with pytest.raises(CorruptModel, match="is damaged"):  # its name is the hash of something else
+        await taken(found, settings)
+    with file.open("rb") as opened:
+        right = hashlib.file_digest(opened, "sha256").hexdigest()
+    blob.rename(blob.with_name(f"sha256-{right}"))
+    place.write_text(place.read_text().replace(found.sha256 or "", right))
+    blob = root / "blobs" / f"sha256-{right}"
     [found] = find("ollama", {}, home)
     pulled = await taken(found, settings)
     assert pulled.installed.manifest.id == MODEL
