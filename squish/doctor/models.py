@@ -34,6 +34,11 @@ def store(settings: Settings) -> Iterator[Finding]:
         if model.damaged:
             reason = f"{model.damaged} of {model.manifest.id} is gone, or not of the size that was installed"
             yield Finding("models", "broken", reason, model.manifest.pull_command)
+    ids = {model.manifest.id for model in installed}
+    for manifest in (model.manifest for model in installed):
+        if manifest.base is not None and manifest.base not in ids:
+            reason = f"{manifest.id} is an adapter of {manifest.base}, which is not installed"
+            yield Finding("models", "warning", reason, f"squish pull {manifest.base}, or squish rm {manifest.id}")
     yield from _moves(models)
     if settings.model and (missing := _missing(models, settings.model)):
         yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from squish.config.settings import Settings
+from squish.doctor import models as doctor
 from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, ModelNotFound, UnsupportedModel
 from squish.generation import GenerationRequest, SamplingParams, TextDelta, TextPrompt
 from squish.models.manifest import Installed
@@ -87,8 +88,12 @@ async def test_an_adapter_is_served_by_the_process_of_its_model_and_can_be_fused
         assert await answer(runtime, "poet:1m") == adapted
     with pytest.raises(ModelInUse, match="is the model of"):
         store.remove(BASE)
+    store.remove(BASE, force=True)
+    assert any("is an adapter of" in finding.reason for finding in doctor.store(settings))
+    async with Runtime(settings) as runtime:
+        with pytest.raises(ModelNotFound, match=f"is an adapter of {BASE}"):
+            await answer(runtime, manifest.id)
     store.remove(manifest.id)
-    store.remove(BASE)
     assert [each.id for each in store.list()] == ["poet:1m"]
 
 
