@@ -39,7 +39,7 @@ mutants: $(READY) ## Change pure modules in one place after the other, and list 
 test-hostile: $(READY) ## Attack the HTTP API, in every dialect
 	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/hostile
 
-clients: $(READY) ## Run programs of other people against the API; each is installed into build/clients
+clients: $(READY) ## Run programs of other people against the API, and call tools of their MCP servers; each is installed into build/clients
 	@$(BIN)/python -m tests.clients $(ARGS)
 
 soak: $(READY) ## Everything at once for an hour, and nothing grows or is lost: make soak ARGS="--minutes 5"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from squish import console, figures
 from squish.chats.messages import ChatSettings
-from squish.commands import repl
+from squish.commands import answering, repl
 from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"
@@ -20,7 +20,7 @@ async def show(runtime: Runtime) -> None:
     console.note(f"\n❯ squish run {MODEL} --prompt {_PROMPT!r}\n")
     request = repl.chat_request(MODEL, _PROMPT, ChatSettings(temperature=0, max_tokens=96))
     screen = console.AnswerPrinter()
-    answered = await repl.answer(runtime, request, screen.write)
+    answered = await answering.answer(runtime, request, screen.write)
     screen.end()
     console.dim(f"\n{answered.summary}")
     [status] = runtime.sessions.status()

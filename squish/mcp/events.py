@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from squish.chats.messages import CalledTool, ToolStep
 from squish.errors import SquishError
-from squish.generation import GenerationEvent
+from squish.generation import GenerationEvent, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,13 @@ class Reaching:
     """Servers are being reached, before anything is asked."""
 
     servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The tools that the model learns of, as they are part of its prompt."""
+
+    tools: tuple[Tool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class AnswerStopped:
     """The answer ended between two generations because somebody wanted it to."""
 
 
-ToolEvent = Reaching | ToolProblem | Steps | Doing | AnswerStopped
+ToolEvent = Reaching | Offered | ToolProblem | Steps | Doing | AnswerStopped
 AnswerPart = GenerationEvent | ToolEvent
 Report = Callable[[AnswerPart], None]
 Permit = Callable[[CalledTool], Awaitable[bool]]

@@ -24,7 +24,7 @@ from squish.generation import (
     TextPrompt,
     ToolCallDelta,
 )
-from squish.mcp.events import AnswerStopped, Doing, Permit, Reaching, Report, Steps, ToolProblem
+from squish.mcp.events import AnswerStopped, Doing, Offered, Permit, Reaching, Report, Steps, ToolProblem
 from squish.mcp.toolbox import Toolbox, gather
 from squish.mcp.tools import ServerTool, for_model, offered, shortened
 
@@ -107,6 +107,7 @@ class Rounds:
         if prompt.continue_last:
             base, said = base[:-1], base[-1].content
         asked = replace(prompt, tools=for_model(names))
+        self._report(Offered(asked.tools))
         for left in range(MOST_ROUNDS, -1, -1):
             step = await self._one(replace(request, prompts=(asked,)), names)
             if step is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.clients.checks import CHECKS, Check
 from tests.clients.engine import RAN, server
+from tests.clients.mcp_servers import SERVERS
 
 FOLDER = Path(__file__).parent.parent.parent / "build" / "clients"
 PROGRAMS, STANDARD = (Path(__file__).parent / name for name in ("programs", "standard"))
@@ -20,7 +21,7 @@ LAST = 2_000  # characters of what a program that failed has printed
 
 def main(names: list[str]) -> int:
     """How many did not get through."""
-    wanted = [check for check in CHECKS if check.name in names or not names]
+    wanted = [check for check in (*CHECKS, *SERVERS) if check.name in names or not names]
     failed = 0
     for check in wanted:
         try:

@@ -25,6 +25,11 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "huge", "description": "A long text.", "inputSchema": {"type": "object"}},
     {"name": "hang", "description": "Never ends.", "inputSchema": {"type": "object"}},
     {"name": "die", "description": "Ends the server.", "inputSchema": {"type": "object"}},
+    {
+        "name": "weather",
+        "description": "The weather of a city.",
+        "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
     {"name": "get_current_time", "description": "What time it is.", "inputSchema": {"type": "object"}},
     {"name": "seen", "description": "Methods that came.", "inputSchema": {"type": "object"}},
 ]
@@ -81,6 +86,8 @@ def call(name: str, arguments: dict[str, Any], params: dict[str, Any]) -> dict[s
             return text("it went wrong", failed=True)
         case "huge":
             return text("y" * 2_000_000)
+        case "weather":
+            return text(f"rain in {arguments['city']}")
         case "get_current_time":
             return text(datetime.now(UTC).isoformat())
         case "seen":

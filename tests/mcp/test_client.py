@@ -19,6 +19,7 @@ from squish.mcp.stdio import StdioTransport
 from squish.mcp.toolbox import Toolbox, gather
 from squish.mcp.tools import ServerTool, ToolResult
 from squish.mcp.transport import ServerLog
+from tests.mcp.server import TOOLS
 
 SERVER = str(Path(__file__).with_name("server.py"))
 
@@ -66,7 +67,7 @@ async def test_calls_at_the_same_time_get_their_own_answers(tmp_path: Path) -> N
 
 async def test_pages_are_put_together_and_a_list_without_end_ends(tmp_path: Path) -> None:
     async with toolbox(tmp_path / "a", "pages") as box:
-        assert len(await box.tools("test")) == 8
+        assert len(await box.tools("test")) == len(TOOLS)
     async with toolbox(tmp_path / "b", "endless") as box:
         assert [tool.name for tool in await box.tools("test")] == ["echo"]
 

@@ -94,6 +94,8 @@ async def test_a_call_is_shown_asked_for_made_and_kept(tmp_path: Path) -> None:
         assert "▸ ⚙ test/echo" in screen_text(pilot)
         assert "Let me see." in screen_text(pilot)
         assert note(pilot).startswith("12 tok")
+        counted = app.screen._chats.shown.with_draft("next")  # type: ignore[attr-defined]
+        assert "echo" in {tool.name for tool in counted.tools}, "the meter counts the tools, which are in every prompt"
         assert not pilot.app.screen.query_one(CallQuestion).display
         assert prompt(pilot).has_focus
         await ask(pilot, "again")

@@ -19,7 +19,7 @@ from squish.chats.messages import (
     title_of,
     with_files,
 )
-from squish.generation import ChatPrompt, GenerationRequest, Message
+from squish.generation import ChatPrompt, GenerationRequest, Message, Tool
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState
 
@@ -76,6 +76,7 @@ class Turn:
 class Conversation:
     """One chat. model is asked next; earlier turns may be another model's. id is None until something was asked.
 
+    offered: the tools that the latest answer was asked with, which are part of every prompt while there are any.
     queued: what is to be asked when the answer is complete. unread: an answer has ended while another chat was shown.
     """
 
@@ -91,6 +92,7 @@ class Conversation:
     queued: Question = Question()
     unread: bool = False
     live: Turn | None = None
+    offered: tuple[Tool, ...] = ()
 
     @classmethod
     def open(cls, chats: Chats, id: int, clock: Callable[[], float]) -> Conversation:
@@ -241,7 +243,8 @@ class Conversation:
             messages += (Message("user", with_files(draft, attachments)),)
         if not any(each.role == "user" for each in messages):
             return None
-        return ChatPrompt(messages, thinking=self.settings.thinking)
+        offered = self.offered if self.tools.servers else ()
+        return ChatPrompt(messages, thinking=self.settings.thinking, tools=offered)
 
     def _before(self, turn: Turn | None) -> tuple[Message, ...]:
         """What comes before a turn, or all.

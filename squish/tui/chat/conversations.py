@@ -20,11 +20,12 @@ LISTED = 500
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
-    """running: an answer is being written; news: one has ended that was not seen. day: when it was used last."""
+    """running: an answer is being written; asks: it waits until a call is allowed or refused; news: one has ended that
+    was not seen. day: when it was used last."""
 
     id: int
     title: str
-    sign: Literal["running", "news", ""] = ""
+    sign: Literal["running", "asks", "news", ""] = ""
     day: str = ""
 
 
@@ -85,8 +86,10 @@ class Conversations:
                 conversation.draft, self.unsent = self.unsent, ""
             self.shown, self.editing, conversation.unread = conversation, None, False
 
-    def _sign(self, id: int) -> Literal["running", "news", ""]:
+    def _sign(self, id: int) -> Literal["running", "asks", "news", ""]:
         known = self._known.get(id)
+        if known and known.running and known.running.answer.phase == "asking":
+            return "asks"
         return "running" if known and known.running else "news" if known and known.unread else ""
 
     # ---- drafts

@@ -94,7 +94,8 @@ class ToolPicker(Chooser[None]):
             self._found[name] = _Found(said=f"✕ {error.message} {error.hint or ''}".strip())
         else:
             size = sum(len(tool.description) + len(tool.schema) for tool in tools) // 4
-            self._found[name] = _Found(tools, f"{len(tools)} tools, some {figures.count(size)} tokens of every prompt")
+            amount = f"{len(tools)} tool{'s' if len(tools) != 1 else ''}"
+            self._found[name] = _Found(tools, f"{amount}, about {figures.count(size)} tokens of every prompt")
         self._fill()
 
     @on(Input.Changed)

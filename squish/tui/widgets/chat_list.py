@@ -14,7 +14,12 @@ from squish.tui import actions
 from squish.tui.chat.conversations import ChatRow
 from squish.tui.messages import OpenChat
 
-_SIGNS = {"running": ("▶ ", "$text-primary"), "news": ("● ", "$text-accent"), "": ("  ", "")}
+_SIGNS = {
+    "running": ("▶ ", "$text-primary"),
+    "asks": ("⚙ ", "$text-warning"),
+    "news": ("● ", "$text-accent"),
+    "": ("  ", ""),
+}
 
 
 class ChatList(OptionList):
@@ -42,7 +47,7 @@ class ChatList(OptionList):
         marked = (self.marked if self.has_focus else None) or current
         self._rows, self._current, self._width = tuple(rows), current, width
         self.set_options([Option(self._line(row, width)) for row in rows])
-        live = sum(row.sign == "running" for row in rows)
+        live = sum(row.sign in ("running", "asks") for row in rows)
         self.border_title = f"Chats ({live} live)" if live else "Chats"
         self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), 0 if rows else None)
 

@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from squish.chats.messages import Attachment, CalledTool, Hit
 from squish.errors import SquishError
+from squish.mcp.events import Offered
 from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui.advice import reporting_errors
@@ -117,6 +118,8 @@ class Dialogue:
         if not answer.running:
             return
         before = answer.phase
+        if isinstance(event.event, Offered):
+            turn.conversation.offered = event.event.tools
         added = answer.apply(event.event)
         if answer.running:
             with reporting_errors(self._listener.app):

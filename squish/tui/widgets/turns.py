@@ -207,7 +207,11 @@ def _footer(answer: AnswerState) -> str:
     """`212 tok · 48 tok/s · TTFT 0.31 s · 40 guessed`, with what is not known left out."""
     tokens, pieces = answer.usage.completion_tokens, list[str]()
     if answer.phase == "stopped":
-        pieces.append("■ stopped" if answer.text else "■ stopped before the first word · ↑ brings your message back")
+        pieces.append(
+            "■ stopped"
+            if answer.text or answer.steps
+            else "■ stopped before the first word · ↑ brings your message back"
+        )
     if tokens:
         pieces.append(f"{figures.count(tokens)} tok")
         pieces += [figures.speed(answer.speed)] if answer.speed else []
