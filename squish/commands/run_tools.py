@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +15,7 @@ from squish.generation import GenerationRequest
 from squish.mcp import permissions
 from squish.mcp.events import AnswerPart, Doing, Reaching, Report, Steps, ToolProblem
 from squish.mcp.rounds import Rounds
+from squish.mcp.tools import readable
 from squish.runtime import Runtime
 
 ALL = "all"
@@ -81,7 +81,8 @@ class RunTools:
         if self._ask is None:
             console.note(f"Not allowed: {call.tool} {_cut(call.arguments, _SHOWN)} (--mcp-allow {call.tool} allows it)")
             return False
-        console.note(f"The model wants to call {call.tool} with {_pretty(call.arguments)}")
+        arguments = "".join(f"\n  {line}" for line in readable(call.arguments).splitlines())
+        console.note(f"The model wants to call {call.tool} with{arguments}")
         match (await self._ask("Allow it? y once, c in this conversation, a always, anything else not: ")).lower():
             case "y" | "yes":
                 return True
@@ -134,14 +135,6 @@ async def _ask(descriptor: int, question: str) -> str:
         return (await line).decode(errors="replace").strip()
     finally:
         loop.remove_reader(descriptor)
-
-
-def _pretty(arguments: str) -> str:
-    """All of the arguments: what is agreed to has to be seen."""
-    try:
-        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return arguments
 
 
 def _cut(text: str, length: int) -> str:

@@ -5,6 +5,7 @@ What a server says is not ours: texts are cleaned and cut here, before anybody s
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -138,6 +139,23 @@ def shortened(text: str, characters: int) -> str:
     head, tail = characters * 3 // 4, characters // 4
     missing = len(text) - head - tail
     return f"{text[:head]}\n[… {missing:,} characters left out …]\n{text[len(text) - tail :]}"
+
+
+def readable(arguments: str) -> str:
+    """The arguments of a call for people who decide about it: all of them, one a line, longer texts as they are."""
+    try:
+        values = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return clean(arguments)
+    if not isinstance(values, dict) or not values:
+        return clean(arguments)
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, str) and "\n" in value:
+            lines += [f"{name}:", *(f"  {line}" for line in value.split("\n"))]
+        else:
+            lines.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")
+    return clean("\n".join(lines))
 
 
 def _text(raw: Any) -> str:

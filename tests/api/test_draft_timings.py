@@ -8,7 +8,8 @@ import pytest
 from squish.api.dialect import Row
 from squish.api.metrics import Metrics
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
-from squish.commands.repl import Answered, to_json
+from squish.commands.answering import Answered
+from squish.commands.repl import to_json
 from squish.generation import Finished, Timings, Usage
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.widgets.turns import _footer

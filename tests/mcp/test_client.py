@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from squish.errors import ConfigError, McpError, Offline
 from squish.mcp.client import Client
 from squish.mcp.stdio import StdioTransport
 from squish.mcp.toolbox import Toolbox, gather
-from squish.mcp.tools import ServerTool, ToolResult
+from squish.mcp.tools import ServerTool, ToolResult, readable
 from squish.mcp.transport import ServerLog
 from tests.mcp.server import TOOLS
 
@@ -223,3 +224,10 @@ async def test_offline_reaches_nothing_on_other_computers(tmp_path: Path) -> Non
     box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path, offline=True, mcp=(("far", server),)), tmp_path)
     with pytest.raises(Offline, match="far: it is at another computer"):
         await box.tools("far")
+
+
+def test_arguments_are_shown_in_full_and_cleaned() -> None:
+    shown = readable(json.dumps({"path": "/a", "content": "one\ntwo \x1b[31m", "deep": {"n": [1, None]}}))
+    assert shown == 'path: "/a"\ncontent:\n  one\n  two \ndeep: {"n": [1, null]}'
+    assert readable("{\x1b[31m") == "{"
+    assert readable("{}") == "{}"

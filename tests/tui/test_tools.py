@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ async def test_a_call_is_shown_asked_for_made_and_kept(tmp_path: Path) -> None:
         call(app)
         await asked(pilot)
         assert "May test/echo be called?" in screen_text(pilot)
-        assert '"text": "one"' in screen_text(pilot)
+        assert 'text: "one"' in screen_text(pilot)
         await pilot.press("enter")
         messages = await goes_on(pilot, app, 2)
         assert [(each.role, each.content) for each in messages[1:]] == [("assistant", "Let me see."), ("tool", "one")]
@@ -169,6 +170,24 @@ async def test_escape_stops_at_a_question_and_in_a_call(moment: str, tmp_path: P
         prompt(pilot).put("/continue")
         await pilot.press("enter")
         assert (await goes_on(pilot, app, 2))[-1].role == "tool"
+        await app._runtime.toolbox.close()
+
+
+async def test_a_long_call_can_be_read_to_its_end_and_decided_about_on_a_small_screen(tmp_path: Path) -> None:
+    app = new_app(tmp_path)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await switch(pilot)
+        await ask(pilot, "say it")
+        call(app, arguments=json.dumps({"text": "\n".join(f"line {n}" for n in range(12))}))
+        question = await asked(pilot)
+        await until(pilot, lambda: "line 2" in screen_text(pilot))
+        assert "Refuse" in screen_text(pilot)
+        assert "line 11" not in screen_text(pilot)
+        await pilot.press("pagedown", "pagedown", "pagedown")
+        await until(pilot, lambda: "line 11" in screen_text(pilot))
+        assert question.has_focus_within
+        await pilot.press("escape")
+        await until(pilot, lambda: not question.display)
         await app._runtime.toolbox.close()
 
 

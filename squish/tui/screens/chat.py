@@ -239,10 +239,10 @@ class ChatScreen(Screen[None]):
         self._view.transcript.move_mark(step)
 
     def action_transcript_page_up(self) -> None:
-        self._view.transcript.scroll_page_up(animate=False)
+        self._view.page(-1)
 
     def action_transcript_page_down(self) -> None:
-        self._view.transcript.scroll_page_down(animate=False)
+        self._view.page(1)
 
     def action_latest(self) -> None:
         self._view.transcript.follow()

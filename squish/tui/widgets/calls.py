@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -72,6 +70,7 @@ class CallQuestion(Vertical):
         self.call: CalledTool | None = None
         self.display = False
         self._arguments = Static(markup=False)
+        self._reading = VerticalScroll(self._arguments, can_focus=False)
         self._decisions = OptionList(*(Option(label) for _, label in _DECISIONS), markup=False, compact=True)
 
     def show(self, call: CalledTool | None) -> None:
@@ -81,11 +80,16 @@ class CallQuestion(Vertical):
         self.call, self.display = call, call is not None
         if call is not None:
             self.border_title = Content(f"⚙ May {clean(call.tool)} be called?")
-            self.border_subtitle = "ctrl+y here · ↑↓ move · enter decide · esc stop"
+            self.border_subtitle = "ctrl+y here · pgdn read on · enter decide · esc stop"
             if not self.children:  # made when they are first wanted: most chats use no tools
-                self.mount(VerticalScroll(self._arguments, can_focus=False), self._decisions)
-            self._arguments.update(_pretty(call.arguments))
+                self.mount(self._reading, self._decisions)
+            self._arguments.update(_readable(call.arguments))
             self._decisions.highlighted = 0
+
+    def page(self, step: int) -> None:
+        """Show more of the arguments."""
+        scroll = self._reading.scroll_page_down if step > 0 else self._reading.scroll_page_up
+        scroll(animate=False)
 
     def focus_list(self) -> None:
         self.screen.set_focus(self._decisions)
@@ -103,7 +107,7 @@ def _calls(step: ToolStep, unfolded: bool) -> Content:
         head = f"{sign} ⚙ {clean(call.tool or call.name)}"
         if unfolded:
             lines.append(Content.assemble((f"{head} {_SIGNS[call.outcome]}", "bold")))
-            lines.append(Content(_indented(_pretty(call.arguments))))
+            lines.append(Content(_indented(_readable(call.arguments))))
             lines.append(Content.styled(_indented(_cut(call.result)), "$foreground-muted"))
         else:
             lines.append(Content.assemble((head, "bold"), f" {_short(call.arguments)} ", (_said(call), _color(call))))
@@ -128,12 +132,11 @@ def _short(arguments: str) -> str:
     return line if len(line) <= _ARGUMENTS else f"{line[: _ARGUMENTS - 1]}…"
 
 
-def _pretty(arguments: str) -> str:
-    """All of the arguments: what is agreed to has to be seen."""
-    try:
-        return clean(json.dumps(json.loads(arguments), indent=2, ensure_ascii=False))
-    except (ValueError, RecursionError):
-        return clean(arguments)
+def _readable(arguments: str) -> str:
+    """All of them: what is agreed to has to be seen."""
+    from squish.mcp.tools import readable
+
+    return readable(arguments)
 
 
 def _cut(result: str) -> str:

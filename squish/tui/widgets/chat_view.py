@@ -137,6 +137,15 @@ class ChatView(Vertical):
         if self._question.call is not None:
             self._question.focus_list()
 
+    def page(self, step: int) -> None:
+        """Scroll the question that has the keys, else the transcript."""
+        if self._question.has_focus_within:
+            self._question.page(step)
+        elif step > 0:
+            self.transcript.scroll_page_down(animate=False)
+        else:
+            self.transcript.scroll_page_up(animate=False)
+
     def _show_question(self) -> None:
         """Ask about a call of the shown chat. The keys go to the question unless something is being written."""
         before, call = self._question.call, self.dialogue.question
