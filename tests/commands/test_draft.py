@@ -1,0 +1,31 @@
+"""`--draft`: whom it guesses for, and what is said where it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from squish.commands.draft import with_draft
+from squish.commands.serve import serve
+from squish.config.settings import Settings
+from squish.errors import ModelNotFound
+from tests.conftest import MODEL
+
+
+def test_it_guesses_for_the_models_named_and_the_file_for_the_others(real_settings: Settings) -> None:
+    settings = replace(real_settings, draft=((MODEL, "other:1b"), ("third:8b", "other:1b")))
+    assert with_draft(settings, [MODEL], None) is settings
+    named = with_draft(settings, [MODEL.upper(), "not-yet:8b"], MODEL)
+    assert dict(named.draft) == {MODEL: MODEL, "third:8b": "other:1b", "not-yet:8b": MODEL}
+    with pytest.raises(ModelNotFound):
+        with_draft(settings, [MODEL], "nope:1b")
+
+
+def test_a_server_needs_a_model_to_guess_for() -> None:
+    done = CliRunner().invoke(serve, ["--draft", MODEL])
+    assert (done.exit_code, done.output.splitlines()[-1]) == (
+        2,
+        "Error: --draft guesses for the MODELs named, and none is.",
+    )
