@@ -61,7 +61,7 @@ struct Case {
             with.quantize(&x[(size_t)r * l.k], l.k, &codes[(size_t)r * l.k], &scales[(size_t)r * l.k / UNIT],
                           &counts[(size_t)r * l.k / HALF]);
         const Product p = {l, bytes.data(), x.data(), l.k, {codes.data(), scales.data(), counts.data()}, sums.data(),
-                           l.centered() ? starts.data() : nullptr, y.data(), l.n, nullptr};
+                           l.kind == SUPER_CENTERED ? starts.data() : nullptr, y.data(), l.n, nullptr};
         for (int r = 0; r < m; r += step) (exact ? with.exact : with.product)(p, 0, l.panels(), r, r + step < m ? r + step : m);
         return y;
     }

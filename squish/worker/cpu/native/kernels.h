@@ -49,7 +49,6 @@ struct Layout {
     SQUISH_HEADER int64_t number_bytes() const { return number == FLOAT32 ? 4 : number >= E8M0 ? 1 : 2; }
     SQUISH_HEADER bool super() const { return kind >= SUPER_AFFINE; }
     SQUISH_HEADER bool biased() const { return kind == AFFINE || kind == SUPER_AFFINE || kind == SUPER_HALVES; }
-    SQUISH_HEADER bool centered() const { return kind == CENTERED || kind == SUPER_CENTERED; }
     SQUISH_HEADER int64_t scales_bytes() const { return kind == DENSE ? 0 : (biased() ? 2 : 1) * PANEL * number_bytes(); }
     SQUISH_HEADER int64_t small_bytes() const { return super() ? 2 * PANEL : 0; }  // of a piece, before its codes
     SQUISH_HEADER int64_t piece_bytes() const { return small_bytes() + (int64_t)PANEL * piece() * bits / 8; }
@@ -62,7 +61,7 @@ struct Layout {
     SQUISH_HEADER float center() const { return (float)-(1 << (bits - 1)); }
     // Columns that have one of `Product::sums`, or of `starts`.
     SQUISH_HEADER int sum_columns() const {
-        return kind == SUPER_HALVES || kind == SUPER_CENTERED ? HALF : kind == SUPER_AFFINE || kind == CENTERED ? UNIT : group;
+        return kind == SUPER_HALVES || kind == SUPER_CENTERED ? HALF : kind == SUPER_AFFINE ? UNIT : group;
     }
     SQUISH_HEADER int64_t sums() const { return k / sum_columns(); }
 };
@@ -81,8 +80,8 @@ struct Product {
     const float* rows;  // (m, k, rounded up to UNIT), `row_stride` apart
     int64_t row_stride;
     Activations x;
-    const float* sums;      // (m, layout.sums()): of what the codes stand for; not where the layout is centered
-    const int32_t* starts;  // the same shape, where it is centered, else nullptr: sums of codes times the center
+    const float* sums;      // (m, layout.sums()): of what the codes stand for; not with SUPER_CENTERED
+    const int32_t* starts;  // the same shape, with SUPER_CENTERED only: sums of codes times the center
     float* y;           // (m, n), rows `y_stride` apart
     int64_t y_stride;
     const float* added;  // (n), or nullptr

@@ -134,11 +134,7 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
     const int8_t* x = p.x.codes + (int64_t)row * l.k;
     const float* dx = p.x.scales + row * units;
     const int32_t* counts = p.x.counts + row * 2 * units;
-    const bool biased = !p.starts;
-    const float* sums = biased ? p.sums + row * groups : nullptr;
-    static const int32_t none = 0;
-    const int32_t* starts = biased ? &none : p.starts + row * units;
-    const int64_t next_row = biased ? 0 : units, next_unit = biased ? 0 : 1;
+    const float* sums = p.sums + row * groups;
     F all[BLOCKS][ROWS];
     for (auto& block : all)
         for (F& one : block) one = Isa::zero();
@@ -158,7 +154,7 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
                 for (int step = 0; step < Codes::STEPS; step++)
                     codes[step] = Codes::codes(piece + (lane + b * Isa::LANES) * 4, step);
 #pragma GCC unroll 8
-                for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(starts[r * next_row + unit * next_unit]);
+                for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(0);
                 Isa::template dots<Codes::CODE, Codes::STEPS, ROWS>(codes, x + column, l.k, counts + 2 * unit, 2 * units, d);
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; r++)
@@ -172,7 +168,7 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) {
                 all[b][r] = Isa::fma(s.scale, part[b][r], all[b][r]);
-                if (biased) all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * groups + g]), all[b][r]);
+                all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * groups + g]), all[b][r]);
             }
         }
         group = piece;
@@ -210,7 +206,7 @@ inline void super_tile(const Product& p, const uint8_t* group, int lane, int row
     const int64_t units = l.k / UNIT, groups = l.groups(), each = parts * units, code_bytes = l.piece_bytes() - l.small_bytes();
     const int8_t* x = p.x.codes + (int64_t)row * l.k;
     const float* dx = p.x.scales + row * units;
-    const bool biased = !p.starts;
+    const bool biased = !HALVES || l.kind == SUPER_HALVES;
     const float* sums = biased ? p.sums + row * each : nullptr;
     static const int32_t none = 0;
     const int32_t* starts = biased ? &none : p.starts + row * each;
@@ -237,7 +233,7 @@ inline void super_tile(const Product& p, const uint8_t* group, int lane, int row
                     const int64_t i = parts * unit + half;
                     Isa::I d[ROWS];
 #pragma GCC unroll 8
-                    for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(starts[r * next_row + i * next]);
+                    for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(HALVES ? starts[r * next_row + i * next] : 0);
                     Isa::template dots<Codes::CODE, steps, ROWS>(codes + half * steps, x + i * (UNIT / parts), l.k, nullptr, 0, d);
 #pragma GCC unroll 8
                     for (int r = 0; r < ROWS; r++) {
@@ -369,8 +365,6 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
         for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
         if constexpr (most > 4)
             for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
-        if constexpr (most > 2 && !EXACT)  // each tile unpacks the weights
-            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
         if constexpr (most > 1)
             for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
     }
@@ -440,10 +434,11 @@ void quantize(const float* x, int k, int8_t* codes, float* scales, int32_t* coun
             const float shifted = x[i] * to + round;
             std::memcpy(whole + i, &shifted, sizeof shifted);
         }
-        for (int i = 0; i < UNIT; i++) {
-            codes[i] = (int8_t)(whole[i] - rounded);
-            count[i / HALF] += codes[i];
-        }
+        for (int half = 0; half < 2; half++)
+            for (int i = half * HALF; i < (half + 1) * HALF; i++) {
+                codes[i] = (int8_t)(whole[i] - rounded);
+                count[half] += codes[i];
+            }
         scales[u] = largest < 1e-30f ? 0.0f : largest / 127.0f;
         counts[2 * u] = count[0], counts[2 * u + 1] = count[1];
     }

@@ -74,12 +74,8 @@ void group_sums(const Activations& x, int64_t rows, const Layout& layout, float*
 
 // `Product::starts`.
 void group_starts(const Activations& x, int64_t rows, const Layout& layout, int32_t* to) {
-    const int64_t units = layout.k / UNIT;
     const int32_t center = 1 << (layout.bits - 1);
-    if (layout.sum_columns() < UNIT)
-        for (int64_t h = 0; h < rows * 2 * units; h++) to[h] = -center * x.counts[h];
-    else
-        for (int64_t u = 0; u < rows * units; u++) to[u] = -center * (x.counts[2 * u] + x.counts[2 * u + 1]);
+    for (int64_t h = 0; h < rows * layout.sums(); h++) to[h] = -center * x.counts[h];
 }
 
 struct Task {
@@ -147,7 +143,7 @@ Product product_of(const Segment& s, const Input& x, float* sums) {
                                                     a.counts + s.first * 2 * units} : a;
     const float* added = s.matrix->added ? s.matrix->added->data<float>() : nullptr;
     return {l, s.matrix->bytes(), x.rows.first + s.first * x.rows.stride, x.rows.stride, part,
-            l.centered() ? nullptr : sums, l.centered() ? (int32_t*)sums : nullptr, s.y, l.n, added};
+            l.kind == SUPER_CENTERED ? nullptr : sums, l.kind == SUPER_CENTERED ? (int32_t*)sums : nullptr, s.y, l.n, added};
 }
 
 // All segments in one go of the threads. memory: as much as `multiply_bytes` says.
@@ -168,7 +164,7 @@ void multiply(const Rows& x, int k, const std::vector<Segment>& segments, bool n
         const bool whole = input.narrow && l.whole();
         Product product = product_of(s, input, next);
         if (whole) {
-            if (l.centered()) group_starts(product.x, s.rows, l, (int32_t*)next);
+            if (l.kind == SUPER_CENTERED) group_starts(product.x, s.rows, l, (int32_t*)next);
             else group_sums(product.x, s.rows, l, next);
             next += s.rows * l.sums();
         }
