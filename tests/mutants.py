@@ -59,7 +59,18 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 
 
 # A process runs pytest for one module after another, and finds its plugins imported from the second time on.
-_ALONE = ("-s", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+# --timeout: seconds by the clock, after which a test waits for a lock that nobody releases.
+_ALONE = (
+    "-s",
+    "-q",
+    "--timeout=60",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def test_any_text_is_a_reference_or_an_invalid_name(text: str) -> None:
     [
         ("llama3.1", ShortName("llama3.1")),
         ("llama3.1:8b", ShortName("llama3.1", "8b")),
+        ("mine:latest", ShortName("mine", "latest")),
         ("llama3.1:8b:latest", ShortName("llama3.1", "8b")),
         ("org/repo:Q8_0:latest", RepoName("org", "repo", "Q8_0")),
         ("org/repo", RepoName("org", "repo")),
