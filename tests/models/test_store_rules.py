@@ -123,11 +123,11 @@ def test_a_path_that_is_not_imported_cannot_be_removed(store: Store, tmp_path: P
 
 
 def test_a_copy_is_the_same_under_another_name(store: Store) -> None:
-    first = install(store, files=FILES | {"sub/more.json": b"{}"})
+    first = install(store, files=FILES | {"sub/deep/more.json": b"{}"})
     copied = store.copy(ID, "mine")
     assert copied.manifest == replace(first.manifest, id="mine", installed_at=copied.manifest.installed_at)
     assert copied.manifest.installed_at > first.manifest.installed_at
-    assert (copied.path / "sub/more.json").samefile(first.path / "sub/more.json")
+    assert (copied.path / "sub/deep/more.json").samefile(first.path / "sub/deep/more.json")
     assert [each.id for each in store.list()] == ["mine", ID]
     store.verify("mine")
 
@@ -177,6 +177,23 @@ def test_the_advice_is_of_use(store: Store, name: str, hint: str) -> None:
     assert caught.value.param == "model"
 
 
+def test_who_wants_another_size_hears_of_the_one_that_is_there_and_of_no_third(store: Store) -> None:
+    install(store)
+    with pytest.raises(ModelNotFound) as caught:
+        store.find("smollm2:360m")
+    assert caught.value.hint == f"Installed names like it: {ID}. Run: squish pull smollm2:360m"
+
+
+def test_a_name_that_is_being_installed_is_not_free_for_a_copy(store: Store) -> None:
+    install(store)
+    with store.lock("mine"), pytest.raises(ModelInUse):
+        store.copy(ID, "mine")
+
+
+def test_a_download_goes_on_in_the_same_directory(store: Store) -> None:
+    assert store.partial(ID) == store.partial(ID)
+
+
 def test_who_removes_a_model_is_not_advised_to_pull_it(store: Store) -> None:
     for name in (ID, "org/repo"):
         with pytest.raises(ModelNotFound) as caught:
@@ -188,6 +205,7 @@ def test_hidden_directories_and_files_are_no_models(store: Store) -> None:
     install(store)
     (store.cache_dir / ".hidden").mkdir()
     (store.cache_dir / "a-file").touch()
+    (store.cache_dir / "a-link").symlink_to(store.cache_dir / "a-file")
     assert len(store.installed()) == 1
     assert store.problems() == ()
 
