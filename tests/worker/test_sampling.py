@@ -224,7 +224,7 @@ def test_samplers_are_shared_among_the_latest_64_kinds_of_request() -> None:
 
 
 @pytest.mark.parametrize("use_numpy", [True, False], ids=["numpy", "mlx"])
-@pytest.mark.parametrize(("top_k", "left"), [(4, 4), (5, 5), (100, 5)])
+@pytest.mark.parametrize(("top_k", "left"), [(1, 1), (4, 4), (5, 5), (100, 5)])
 def test_a_top_k_as_large_as_the_vocabulary_leaves_all_of_it(top_k: int, left: int, use_numpy: bool) -> None:
     params = SamplingParams(temperature=1, top_p=1, top_k=top_k, seed=1)
     assert np.count_nonzero(shares(params, use_numpy)) == left
