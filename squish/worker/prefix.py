@@ -212,8 +212,8 @@ class PrefixCache:
             before, held = None, 0
         if entry.stored or len(tokens) < _SAVED or len(tokens) - held < BLOCK:
             return
-        caches = [part(each, held, len(tokens)) for each in entry.caches] if self.trimmable else entry.caches
         new = self._disk.new(tokens, before)
+        caches = [part(each, new.start, len(tokens)) for each in entry.caches] if self.trimmable else entry.caches
         self._saving = entry, Saving(self._disk, new, lay_out(caches, new.about), self._wake)
 
     def _saved(self, entry: Entry, saving: Saving) -> None:

@@ -327,6 +327,31 @@ def test_a_file_that_goes_on_from_nothing_is_removed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_only_damage_is_said(tmp_path: Path) -> None:
+    """Files of another model, and those that go on from nothing, go without a word."""
+    tier, first = saved(tmp_path / "deep" / "model", 256)
+    write(tier, tokens(320), filled(320), first)
+    first.path.unlink()
+    saved(tmp_path / "deep" / "model", 300, key="another model")
+    said: list[str] = []
+    assert DiskTier(tmp_path / "deep" / "model", "model", BUDGET, said.append).index() == []
+    assert said == []
+    (tmp_path / "deep" / "model" / "x.safetensors").write_bytes(b"damaged")
+    assert DiskTier(tmp_path / "deep" / "model", "model", BUDGET, said.append).index() == []
+    assert len(said) == 1
+    assert not list((tmp_path / "deep" / "model").iterdir())
+
+
+def test_files_that_are_gone_are_forgotten_in_time(tmp_path: Path) -> None:
+    tier, kept = saved(tmp_path, 256)
+    most = 0
+    for number in range(1000):
+        tier.keep(Stored(tmp_path / "gone", str(number), number))
+        most = max(most, len(tier._files))
+    assert 60 < most < 70
+    assert tier.longest(tokens(300)) is kept
+
+
 def test_an_older_squish_takes_a_part_for_foreign(tmp_path: Path) -> None:
     """It knows no parts, and would take one for the whole; it asks only what `key` says."""
     tier, first = saved(tmp_path, 256)
