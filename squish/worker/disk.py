@@ -32,6 +32,7 @@ from squish.format import safetensors
 from squish.worker.cache_file import joined
 
 _DIGITS = 32
+_APART = 1_000_000  # nanoseconds between the times of files: some file systems do not keep single ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,8 +176,9 @@ class DiskTier:
         """These files were used: a file counts as younger than those that go on from it, and so outlives them."""
         now = time.time_ns()
         for number, each in enumerate(reversed(_chain(stored))):
+            when = now + number * _APART
             with suppress(OSError):
-                os.utime(each.path, ns=(now + number, now + number))
+                os.utime(each.path, ns=(when, when))
 
     def _discard(self, path: Path, *, damaged: bool) -> None:
         _remove(path)

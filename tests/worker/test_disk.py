@@ -309,7 +309,8 @@ def test_a_file_outlives_those_that_go_on_from_it(tmp_path: Path) -> None:
         before = write(tier, tokens(length), filled(length), before)
     assert before
     assert tier.read(before)
-    saved(tmp_path, 2048, 2048, 2048, 2048)
+    for start in range(100_000, 500_000, 100_000):
+        assert write(tier, tokens(2048, start), filled(2048))
     left = prefix_cache(tmp_path).take([*tokens(20_000)])[0]
     assert 0 < left < before.length
 
@@ -325,6 +326,28 @@ def test_a_file_that_goes_on_from_nothing_is_removed(tmp_path: Path) -> None:
     assert tier.read(second) is None
     assert DiskTier(tmp_path, "model", BUDGET).index() == []
     assert not list(tmp_path.iterdir())
+
+
+def test_a_row_that_fills_the_budget_is_kept_and_one_that_is_larger_is_not(tmp_path: Path) -> None:
+    first = lay_out(filled(256), {"key": "x"}).nbytes
+    for budget, files in ((first - 1, 0), (first, 1), (2 * first, 2), (2 * first - 1, 1)):
+        folder = tmp_path / str(budget)
+        tier = DiskTier(folder, "model", budget)
+        for row in (tokens(256), tokens(256, start=1000)):
+            new = tier.new(row)
+            image = lay_out(filled(256), {"key": "x"})
+            tier.write(new, image.nbytes, image.pieces(PIECE))
+        assert len(list(folder.iterdir())) == files
+    tier = DiskTier(tmp_path / "parts", "model", 100_000)
+    before = write(tier, tokens(512), filled(512))
+    assert before
+    size = before.path.stat().st_size
+    half = lay_out([part(filled(640)[0], 512, 640)], {})
+    for budget, fits in ((size + half.nbytes, True), (size + half.nbytes - 1, False)):
+        tier._budget = budget
+        stored = tier.write(tier.new(tokens(640), before), half.nbytes, half.pieces(PIECE))
+        assert (stored is not None) is fits
+        assert before.path.exists()
 
 
 def test_only_damage_is_said(tmp_path: Path) -> None:
