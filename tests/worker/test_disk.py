@@ -437,6 +437,19 @@ def test_a_layout_is_as_long_as_it_says_and_no_piece_is_longer_than_asked(tmp_pa
     assert max(pieces) == 1000
 
 
+def test_nothing_is_copied_on_the_way_to_the_disk() -> None:
+    cache = KVCache()
+    cache.keys = mx.random.normal((1, 2, 512, 64)).astype(mx.bfloat16)
+    cache.values, cache.offset = -cache.keys, 500
+    image = lay_out([part(cache, 64, 192)], {})
+    assert len(image.header) % 8 == 0
+    pieces = list(image.pieces(4096))[1:]
+    assert sum(map(len, pieces)) == 2 * 2 * 128 * 64 * 2 + 4, "and the offset"
+    for piece in pieces:
+        assert any(np.shares_memory(np.frombuffer(piece, np.uint8), tensor) for tensor in image.tensors)
+    assert not any(tensor.flags.owndata for tensor in image.tensors)
+
+
 def test_an_array_in_another_order_is_laid_out_in_its_own() -> None:
     cache = KVCache()
     cache.keys = cache.values = mx.arange(2 * 64 * 4).reshape(1, 4, 2, 64).transpose(0, 2, 3, 1)
