@@ -115,17 +115,15 @@ def _hub_cache(environment: Mapping[str, str], home: Path) -> Path:
 
 def _ollama(environment: Mapping[str, str], home: Path) -> Iterator[Neighbor]:
     """Manifests as host/namespace/model/tag, and blobs that they name by hash."""
-    if own := environment.get("OLLAMA_MODELS"):
-        roots = [Path(own).expanduser()]
-    else:
-        roots = [home / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
-    for root in roots:
-        manifests = root / "manifests"
-        for path in sorted(manifests.glob("*/*/*/*"))[:_MOST] if manifests.is_dir() else ():
-            host, namespace, name, tag = path.relative_to(manifests).parts
-            ref = _ollama_ref(host, namespace, name, tag)
-            if ref is not None and path.is_file():
-                yield _of_manifest(ref, path, root / "blobs")
+    root = Path(environment.get("OLLAMA_MODELS") or home / ".ollama" / "models").expanduser()
+    if not root.is_dir() and not environment.get("OLLAMA_MODELS"):
+        root = Path("/usr/share/ollama/.ollama/models")  # of a service on Linux
+    manifests = root / "manifests"
+    for path in sorted(manifests.glob("*/*/*/*"))[:_MOST] if manifests.is_dir() else ():
+        host, namespace, name, tag = path.relative_to(manifests).parts
+        ref = _ollama_ref(host, namespace, name, tag)
+        if ref is not None and path.is_file():
+            yield _of_manifest(ref, path, root / "blobs")
 
 
 def _ollama_ref(host: str, namespace: str, name: str, tag: str) -> ModelId | None:

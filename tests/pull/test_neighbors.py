@@ -91,7 +91,7 @@ async def taken(model: Neighbor, settings: Settings) -> Pulled:
 
 @pytest.mark.parametrize("program", ["lmstudio", "hf", "ollama"])
 def test_nothing_is_found_where_no_program_has_been(home: Path, program: Program) -> None:
-    assert find(program, {}, home) == []
+    assert find(program, {"OLLAMA_MODELS": str(home / "none")}, home) == []
 
 
 @pytest.mark.parametrize(
