@@ -11,6 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
+from squish.tui.scheduling import after_refresh
+
 _ROOMY = 100
 
 
@@ -83,6 +85,7 @@ class Table(DataTable[Text], inherit_bindings=False):
     def on_resize(self) -> None:
         if self._cells:
             self.fill(list(zip(self.keys, self._cells, strict=True)))
+            after_refresh(self, self._scroll_cursor_into_view)  # what stands below may have grown over the marked row
 
     def _lay_out(self) -> tuple[int, ...]:
         """The columns that have room, as indices; they are recomputed when the width changes."""
