@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,7 +14,17 @@ import pytest
 
 from squish.chats.chats import Chats
 from squish.chats.database import MIGRATIONS
-from squish.chats.messages import Attachment, ChatSettings, Figures, title_of, with_files
+from squish.chats.export import export
+from squish.chats.messages import (
+    Attachment,
+    CalledTool,
+    ChatSettings,
+    ChatTools,
+    Figures,
+    ToolStep,
+    title_of,
+    with_files,
+)
 from squish.errors import InvalidInput, StoreError
 
 
@@ -263,3 +274,32 @@ def test_titles_and_fences() -> None:
     assert title_of("  a \n b ") == "a b"
     assert title_of("word " * 30).endswith("word…")
     assert "````\n```\nx\n```\n````" in with_files("see", [Attachment("a.md", "```\nx\n```\n")])
+
+
+def test_calls_of_tools_are_part_of_every_export(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    chat = chats.create("m", title="Weather")
+    _, answer = chats.ask(chat, None, "How is it?", "m")
+    called = CalledTool("c1", "weather", '{"city": "Bonn"}', "sky/weather", "```\nrain", "done")
+    steps = (ToolStep("Let me look.", "Hm.", (called,)),)
+    chats.finish(answer, "It rains.", steps=steps)
+    found, branch = chats.get(chat), chats.branch(chat)
+    assert branch[1].steps == steps
+    markdown = export(found, branch, "md")
+    assert "Let me look.\n\n*called sky/weather: done*" in markdown
+    assert "````\n```\nrain\n````" in markdown, "a fence in a result does not end the one around it"
+    (_, whole) = json.loads(export(found, branch, "json"))["messages"]
+    assert whole["steps"][0]["calls"][0]["result"] == "```\nrain"
+    messages = json.loads(export(found, branch, "jsonl"))["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Bonn"}'}
+    assert messages[2]["tool_call_id"] == "c1"
+
+
+def test_which_tools_a_chat_may_use_is_kept(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    chat = chats.create("m")
+    assert chats.get(chat).tools == ChatTools()
+    tools = ChatTools(("sky",), ("sky/forecast",), ("sky/weather",))
+    chats.use_tools(chat, tools)
+    assert chats.get(chat).tools == tools
