@@ -29,7 +29,9 @@ _SHOWN_PROBLEMS = 5
 @click.argument("source", metavar="FILE")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where each answer is appended as it comes.")
 def batch(source: str, output: str) -> int:
-    """Answer the requests of a file, one JSON object a line as OpenAI's Batch API has them.
+    """Answer a file of requests, as OpenAI's Batch API has them.
+
+    Each line is a JSON object.
 
     \b
     squish batch requests.jsonl -o answers.jsonl

@@ -14,7 +14,7 @@ from squish.config.settings import Settings
 
 @click.group()
 def keys() -> None:
-    """Keys for the clients of `squish serve`, each with its own limits.
+    """Give clients of `squish serve` keys, each with its own limits.
 
     As soon as there is one, every request needs a key. A running server sees a change at once.
     """
@@ -86,7 +86,7 @@ def remove(name: str) -> None:
 @click.option("--days", type=Whole(1, 3660), default=30, show_default=True, help="How far back, today included.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each day, key and model.")
 def usage(days: int, as_json: bool) -> None:
-    """What each key has used of the servers here: requests and tokens.
+    """Show how many requests and tokens each key has used here.
 
     \b
     squish usage

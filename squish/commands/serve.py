@@ -67,7 +67,9 @@ def serve(
     print_openapi: bool,
     **given: Any,
 ) -> None:
-    """Serve installed models to clients of OpenAI (chat and Responses), Anthropic and Ollama.
+    """Serve models to clients of OpenAI, Anthropic and Ollama.
+
+    Of OpenAI, chats, completions and the Responses API.
 
     The MODELs named are loaded at once, the others when they are first requested.
 
