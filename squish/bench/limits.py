@@ -86,7 +86,8 @@ def limits(figures: Sequence[Figure], cost: TokenCost, probed: Probed) -> tuple[
     found = {figure.name: figure for figure in figures}
     made = [Figure("bytes read per token", "MB", (cost.read / 1e6,))]
     if decode := found.get("decode, 1 stream"):
-        made.append(Figure("read while decoding", "GB/s", tuple(speed * cost.read / 1e9 for speed in decode.values)))
+        read = cost.read * (1 - decode.guessed / max(decode.tokens, 1))  # a guessed token reads nothing by itself
+        made.append(Figure("read while decoding", "GB/s", tuple(speed * read / 1e9 for speed in decode.values)))
     made.append(Figure("plain read of memory", "GB/s", (probed.read_gbps,)))
     prompts = {name: figure for name, figure in found.items() if _is_prefill(name)}
     if prompts:

@@ -40,7 +40,8 @@ class Workload:
 class Figure:
     """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again.
 
-    guessed: tokens of answers in all rounds that were guessed, rightly, as a server reports it in `timings`.
+    guessed: tokens of answers in all rounds that were guessed, rightly, as a server reports it in `timings`; tokens: all
+    of them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Figure:
     values: tuple[float, ...]
     cached: int = 0
     guessed: int = 0
+    tokens: int = 0
 
     @property
     def median(self) -> float:
@@ -189,16 +191,18 @@ class _Side:
     units: dict[str, str] = field(default_factory=dict)
     cached: Counter[str] = field(default_factory=Counter)
     guessed: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
 
-    def take(self, name: str, unit: str, value: float, cached: int = 0, guessed: int = 0) -> None:
+    def take(self, name: str, unit: str, value: float, cached: int = 0, guessed: int = 0, tokens: int = 0) -> None:
         self.taken.setdefault(name, []).append(value)
         self.units[name] = unit
         self.cached[name] += cached
         self.guessed[name] += guessed
+        self.tokens[name] += tokens
 
     def figures(self) -> tuple[Figure, ...]:
         return tuple(
-            Figure(name, self.units[name], tuple(values), self.cached[name], self.guessed[name])
+            Figure(name, self.units[name], tuple(values), self.cached[name], self.guessed[name], self.tokens[name])
             for name, values in self.taken.items()
         )
 
@@ -227,7 +231,7 @@ class _Side:
         answers = await asyncio.gather(*(self.endpoint.ask(self.prompt(16), tokens) for _ in range(streams)))
         cached, guessed = sum(answer.cached for answer in answers), sum(answer.guessed for answer in answers)
         if streams == 1:
-            self.take("decode, 1 stream", "tok/s", answers[0].tps, cached, guessed)
+            self.take("decode, 1 stream", "tok/s", answers[0].tps, cached, guessed, answers[0].completion)
             return
         begin, end = min(answer.first for answer in answers), max(answer.last for answer in answers)
         made = sum(answer.completion - 1 for answer in answers)

@@ -94,6 +94,12 @@ def test_damage_is_named(tmp_path: Path, text: str) -> None:
         cost_of(tmp_path)
 
 
+def test_guessed_tokens_read_no_weights() -> None:
+    decode = Figure("decode, 1 stream", "tok/s", (40.0,), guessed=75, tokens=100)
+    found = {each.name: each.values for each in limits([decode], TokenCost(10**9, 4 * 10**9), PROBED)}
+    assert found["read while decoding"] == (10.0,)
+
+
 def test_what_was_reached_stands_beside_what_could_be() -> None:
     figures = [
         Figure("first token, 100 tokens", "s", (0.5,)),
