@@ -40,8 +40,8 @@ class Workload:
 class Figure:
     """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again.
 
-    guessed: tokens of answers in all rounds that were guessed, rightly, as a server reports it in `timings`; tokens: all
-    of them.
+    guessed: tokens of answers in all rounds that were guessed, rightly, as a server reports it in `timings`; tokens:
+    all of them.
     """
 
     name: str
