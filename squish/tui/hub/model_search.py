@@ -38,13 +38,15 @@ class ModelSearch:
         self.searching, self.error = True, None
 
     async def ask_hub(self) -> None:
-        """Ask the Hub for the query when nothing is written for a moment. The next one is to cancel it."""
+        """Ask the Hub for the query when nothing is written for a moment. The next question may cancel it."""
         number, query = self._number, self.query
         found: list[Found] = []
         failure: SquishError | None = None
         try:
             if number > 1 and not self._runtime.settings.offline:
-                await asyncio.sleep(DEBOUNCE)  # it is cancelled when more is written
+                await asyncio.sleep(DEBOUNCE)
+                if number != self._number:  # more was written
+                    return
             found = await search.everywhere(SearchQuery(query, limit=LIMIT), self._runtime.settings)
         except SquishError as error:
             failure = error
