@@ -1,10 +1,11 @@
-"""The worker's end of the socket: blocking reads in one thread, whole frames written by any.
+"""The worker's end of the socket: one thread reads and waits for more, whole frames are written by any.
 
 A closed socket means that the front process is gone or wants us gone: there is nothing left to work for.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections import deque
@@ -23,6 +24,7 @@ class FrameSocket:
     """
 
     def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)  # MSG_DONTWAIT would not do: macOS waits for room in spite of it
         self._socket = connection
         self._changed = threading.Condition()
         self._backlog: deque[memoryview] = deque()
@@ -57,7 +59,7 @@ class FrameSocket:
     def _write_some(self, data: memoryview) -> int:
         """Bytes that the socket took without waiting; all of them where nobody reads any more."""
         try:
-            return self._socket.send(data, socket.MSG_DONTWAIT)
+            return self._socket.send(data)
         except BlockingIOError:
             return 0
         except OSError:
@@ -73,13 +75,15 @@ class FrameSocket:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._backlog))
                 data = self._backlog[0]  # stays there until it is written: what comes meanwhile lines up behind it
-            try:
-                self._socket.sendall(data)
-            except OSError:
-                pass
+            size = len(data)
+            while data:
+                if written := self._write_some(data):
+                    data = data[written:]
+                else:
+                    self._wait(select.POLLOUT)
             with self._changed:
                 self._backlog.popleft()
-                self._waiting -= len(data)
+                self._waiting -= size
                 self._changed.notify_all()
 
     def _read(self, size: int) -> bytes | None:
@@ -87,9 +91,18 @@ class FrameSocket:
         while len(chunks) < size:
             try:
                 chunk = self._socket.recv(min(size - len(chunks), 1 << 20))
+            except BlockingIOError:
+                self._wait(select.POLLIN)
+                continue
             except OSError:
                 return None
             if not chunk:
                 return None
             chunks += chunk
         return bytes(chunks)
+
+    def _wait(self, event: int) -> None:
+        """Until the socket can be read or written, or its other end has closed."""
+        poll = select.poll()
+        poll.register(self._socket, event)
+        poll.poll()

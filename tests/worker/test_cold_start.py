@@ -78,6 +78,14 @@ def home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.mark.parametrize("module", ["squish.worker.__main__", "squish.worker.jobs.probe"])
+def test_no_process_imports_mlx_before_it_has_chosen_a_blas(module: str) -> None:
+    """Else matrix products take ten times as long, and doctor says so of a machine that has nothing wrong."""
+    code = f"import sys, {module}; print('mlx.core' in sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_the_first_token_needs_few_modules_and_no_transformers(home: Path) -> None:
     text, modules = work(home, prompt="What is the capital of Germany?")
     assert "Berlin" in text

@@ -6,7 +6,7 @@ import socket
 import threading
 
 from squish.ipc import frames
-from squish.ipc.frames import FromWorker, Warned
+from squish.ipc.frames import Cancel, FromWorker, Warned
 from squish.worker.connection import FrameSocket
 
 TEXT = "x" * 3000
@@ -48,3 +48,27 @@ def test_a_front_that_is_gone_holds_nobody() -> None:
         channel.send(Warned(f"{number} {TEXT}"))
     channel.drain()
     own.close()
+
+
+def test_a_sender_does_not_wait_where_the_kernel_looks_only_at_the_socket() -> None:
+    """macOS waits for room in spite of MSG_DONTWAIT; a socket that does not block is left alone on every system."""
+    front, own = socket.socketpair()
+    with front, own:
+        FrameSocket(own)
+        assert not own.getblocking()
+        assert front.getblocking()
+
+
+def test_a_frame_that_comes_in_pieces_is_waited_for() -> None:
+    front, own = socket.socketpair()
+    with front, own:
+        channel = FrameSocket(own)
+        read: list[object] = []
+        reader = threading.Thread(target=lambda: read.extend([channel.receive(), channel.receive()]))
+        reader.start()
+        data = frames.encode(Cancel(7))
+        for part in (data[:2], data[2:-1], data[-1:]):
+            front.sendall(part)
+        front.shutdown(socket.SHUT_WR)
+        reader.join()
+    assert read == [Cancel(7), None]

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from squish.system.probed import Probed
-from squish.worker import device
 from squish.worker.cpu.install import install, prepare
 
 _SIDE = 1024
@@ -74,6 +73,8 @@ def _weights_per_ns() -> float:
 def _backend() -> str:
     import mlx.core as mx
 
+    from squish.worker import device
+
     if device.on_cpu():
         return "CPU"
     return "Metal" if mx.metal.is_available() else "CUDA"
@@ -96,6 +97,8 @@ def _gflops() -> float:
 def _read_gbps() -> float:
     """10^9 bytes per second that one core or all read from memory, the best of those that fit in."""
     import mlx.core as mx
+
+    from squish.worker import device
 
     if not device.on_cpu():
         array = mx.ones((_READ // 4,), mx.int32)
