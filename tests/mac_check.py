@@ -25,7 +25,7 @@ SQUISH = [sys.executable, "-P", "-m", "squish"]
 
 
 def main() -> None:
-    print(f"## {HOST.NAME} {platform.release()} {platform.machine()} · {summary()}\n")
+    print(f"## {HOST.NAME} {HOST.version()} ({platform.release()}) {platform.machine()} · {summary()}\n")
     for name, check in CHECKS.items():
         print(f"### {name}")
         try:

@@ -80,8 +80,10 @@ def test_a_file_system_without_locks_is_said_to_be_one(tmp_path: Path, monkeypat
     (tmp_path / "models" / ".locks" / "swap").touch()
     store = Store(tmp_path / "models")
     assert store.list() == []
-    with pytest.raises(StoreError, match="has no locks"), Layout(tmp_path / "models").locked("a", "a:1b", wait=True):
+    layout = Layout(tmp_path / "models")
+    with pytest.raises(StoreError, match="has no locks") as raised, layout.locked("a", "a:1b", wait=True):
         pass
+    assert "a local disk" in str(raised.value.hint)
     state.keep(tmp_path, "table", {"a": 1})
     assert state.table(tmp_path, "table") == {"a": 1}
 

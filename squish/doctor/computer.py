@@ -29,7 +29,7 @@ def machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("machine", "broken", reason)
     memory = HOST.memory()
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    yield Finding("machine", "ok", f"{HOST.NAME} {platform.release()}, {platform.machine()}, {cores} cores")
+    yield Finding("machine", "ok", f"{HOST.NAME} {HOST.version()}, {platform.machine()}, {cores} cores")
     free = f"{size(memory.available)} free of {size(memory.total)}"
     if memory.available < _LITTLE_MEMORY:
         yield Finding("memory", "warning", free, "Close other programs, or run: squish ps")

@@ -156,9 +156,13 @@ def store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, files.NoLocks):
+            hint = "Set SQUISH_CACHE_DIR to a directory on a local disk; models that are here can still be used."
+        else:
+            hint = "Set SQUISH_CACHE_DIR to a directory that can be written, and check the free space."
         raise StoreError(
             f"The model store cannot be used: {error.strerror or error} ({error.filename or path}).",
-            hint="Set SQUISH_CACHE_DIR to a directory that can be written, and check the free space.",
+            hint=hint,
         ) from error
 
 

@@ -29,6 +29,7 @@ from squish.names import LocalPath, ModelRef, RepoName, as_word, parse
 from squish.pull.events import Progress, Report
 from squish.pull.progress import Meter
 from squish.pull.sources import inside, local_id
+from squish.system.awake import awake
 
 _INDEX = model_directory.INDEX
 
@@ -117,7 +118,7 @@ async def fuse(settings: Settings, store: Store, name: str, new_id: str | None) 
     base, id = store.find(base_id), new_id or own.replace("+", "-")
     if (store.cache_dir / model_directory.directory_name(str(parse(id)))).exists():
         raise InvalidInput(f"{id} is already installed.", hint="Give it another name with --name.", param="--name")
-    with store.lock(id, wait=False), store.staging(id) as staging:
+    with awake(), store.lock(id, wait=False), store.staging(id) as staging:
         require_space(staging, base.manifest.size)
         job = FuseAdapter(path=str(adapter.path), base=str(base.path), destination=str(staging))
         imported = await run_job(job, settings.worker_cache, Imported)

@@ -16,7 +16,7 @@ _SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """installed: its file is there. running: the system says so. said: the first line of what the system said."""
+    """installed: its file is there. running: the system says so. said: a line of what the system said."""
 
     installed: bool
     running: bool
@@ -30,10 +30,11 @@ def install(service: ServiceFile) -> None:
         if replaced:
             for command in service.stop:
                 _run(command)
-        service.path.parent.mkdir(parents=True, exist_ok=True)
+        for each in (service.path, service.log):  # neither system makes the log's, and nothing starts without it
+            each.parent.mkdir(parents=True, exist_ok=True)
         write_whole(service.path, service.text)
     except OSError as error:
-        raise SquishError(f"{service.path} cannot be written: {error.strerror}.") from error
+        raise SquishError(f"{error.filename or service.path} cannot be written: {error.strerror}.") from error
     for command in service.start:
         try:
             ended = _started(command, service.patience if replaced else 1)
@@ -64,7 +65,11 @@ def uninstall(service: ServiceFile) -> bool:
 def state(service: ServiceFile) -> ServiceState:
     """What is known of the service now."""
     ended = _run(service.state)
-    return ServiceState(service.path.exists(), ended.returncode == 0, _first_line(ended))
+    installed, lines = service.path.exists(), [line.strip() for line in ended.stdout.splitlines()]
+    if ended.returncode or not service.runs or service.runs in lines:
+        return ServiceState(installed, ended.returncode == 0, _first_line(ended))
+    said = next((line for line in lines if line.startswith(service.why)), _first_line(ended))
+    return ServiceState(installed, running=False, said=said)
 
 
 def _started(command: tuple[str, ...], tries: int) -> subprocess.CompletedProcess[str]:

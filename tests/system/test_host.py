@@ -163,6 +163,7 @@ def test_a_mac_that_mlx_does_not_run_on_is_told(
     kernel.values["sysctl.proc_translated"] = translated
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("platform.mac_ver", lambda: (version, ("", "", ""), machine))
+    assert macos.version() == version
     reason = macos.unsuitable()
     assert (reason is None) if words is None else (reason is not None and words in reason)
 

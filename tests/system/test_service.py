@@ -11,7 +11,7 @@ import pytest
 
 from squish.errors import SquishError
 from squish.system import service
-from squish.system.host import ServiceFile, linux
+from squish.system.host import ServiceFile, linux, macos
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,6 +45,7 @@ def test_a_service_is_installed_asked_about_and_removed(
     key.write_text("secret", encoding="utf-8")
     done = squish("service", "install", "--api-key-file", str(key), "--", "--port", "8080")
     assert done.returncode == 0, done.stderr
+    assert (Path(environment["HOME"]) / ".squish").is_dir(), "neither system makes the log's folder"
     unit = linux.service(Path(environment["HOME"]), [], tmp_path).path
     text = unit.read_text(encoding="utf-8")
     assert f'"serve" "--port" "8080" "--api-key-file" "{key}"' in text
@@ -75,7 +76,9 @@ def test_a_service_that_still_ends_is_waited_for(tmp_path: Path, monkeypatch: py
     waits: list[float] = []
     monkeypatch.setattr(service, "time", SimpleNamespace(sleep=waits.append))
     start = ("/bin/sh", "-c", f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 3")
-    described = ServiceFile(tmp_path / "agent", "text", start=(start,), stop=(), state=("true",), patience=5)
+    described = ServiceFile(
+        tmp_path / "agent", "text", tmp_path / "log", start=(start,), stop=(), state=("true",), patience=5
+    )
     with pytest.raises(SquishError, match="exit code 1"):
         service.install(described)
     assert waits == [], "nothing was there that could still end"
@@ -85,13 +88,40 @@ def test_a_service_that_still_ends_is_waited_for(tmp_path: Path, monkeypatch: py
 
 def test_a_service_that_cannot_be_started_leaves_no_file(tmp_path: Path) -> None:
     missing = ((str(tmp_path / "launchctl"), "bootstrap"),)
-    described = ServiceFile(tmp_path / "agent", "text", start=missing, stop=missing, state=("true",))
+    described = ServiceFile(tmp_path / "agent", "text", tmp_path / "log", start=missing, stop=missing, state=("true",))
     with pytest.raises(SquishError, match="is not on this machine"):
         service.install(described)
     assert not described.path.exists()
     described.path.touch()
     assert service.uninstall(described)
     assert not described.path.exists()
+
+
+LOADED = """gui/501/squish.serve = {
+	active count = 1
+	state = running
+
+	pid = 4242
+	last exit code = (never exited)
+	resource coalition = {
+		state = active
+	}
+}
+"""
+FAILING = LOADED.replace("state = running", "state = spawn scheduled").replace("(never exited)", "78: EX_CONFIG")
+
+
+@pytest.mark.parametrize(("printed", "running"), [(LOADED, True), (FAILING, False)])
+def test_an_agent_that_is_loaded_need_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, running: bool
+) -> None:
+    """`launchctl print` ends with 0 for every agent that launchd knows."""
+    agent = macos.service(tmp_path, ["squish"], tmp_path / "log")
+    done = subprocess.CompletedProcess(agent.state, 0, printed, "")
+    monkeypatch.setattr(service, "subprocess", SimpleNamespace(run=lambda command, **options: done))
+    found = service.state(agent)
+    assert found.running == running
+    assert running or found.said == "last exit code = 78: EX_CONFIG"
 
 
 def test_without_systemd_it_says_what_to_do(squish: Run, tmp_path: Path) -> None:

@@ -27,16 +27,21 @@ class MemoryReading:
 class ServiceFile:
     """What makes the system keep `squish serve` running for one user: a file, and the commands around it.
 
-    start: to run, in order, once the file is there; stop: before it is removed; state: prints what the system knows and
-    ends with 0 while the service runs. patience: seconds for which starting is refused while the service before still
-    ends, which takes as long as its answers do.
+    log: where its output goes. start: to run, in order, once the file is there; stop: before it is removed; state:
+    prints what the system knows and ends with 0 while the service runs. Where it does so of every service that is
+    installed, runs is the line that it prints of a running one alone, and why how the line begins that says why another
+    does not run. patience: seconds for which starting is refused while the service before still ends, which takes as
+    long as its answers do.
     """
 
     path: Path
     text: str
+    log: Path
     start: tuple[tuple[str, ...], ...]
     stop: tuple[tuple[str, ...], ...]
     state: tuple[str, ...]
+    runs: str = ""
+    why: str = ""
     patience: int = 1
 
 
@@ -49,6 +54,9 @@ class Host(Protocol):
 
     def unsuitable(self) -> str | None:
         """Why MLX cannot run on this machine at all, in one sentence that says what to do; else None."""
+
+    def version(self) -> str:
+        """The system's version, as its users know it."""
 
     def memory(self) -> MemoryReading:
         """The machine's memory now; under a millisecond."""

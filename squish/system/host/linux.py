@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,11 @@ _UNIT = "squish.service"
 
 def unsuitable() -> str | None:
     return None
+
+
+def version() -> str:
+    """The kernel's: distributions have one each."""
+    return platform.release()
 
 
 def memory() -> MemoryReading:
@@ -67,6 +73,7 @@ def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
     return ServiceFile(
         home / ".config" / "systemd" / "user" / _UNIT,
         _unit(command, log),
+        log,
         start=((*systemctl, "daemon-reload"), (*systemctl, "enable", _UNIT), (*systemctl, "restart", _UNIT)),
         stop=((*systemctl, "disable", "--now", _UNIT),),
         state=(*systemctl, "is-active", _UNIT),

@@ -74,6 +74,11 @@ def unsuitable() -> str | None:
     return None
 
 
+def version() -> str:
+    """Of macOS; the kernel under it, Darwin, counts in its own way."""
+    return platform.mac_ver()[0] or platform.release()
+
+
 def memory() -> MemoryReading:
     """available leaves out what is wired, compressed or programs' own; caches of files are available."""
     total = sysctl("hw.memsize") or _psutil_memory()[0]
@@ -136,9 +141,12 @@ def service(home: Path, command: Sequence[str], log: Path) -> ServiceFile:
     return ServiceFile(
         path,
         plistlib.dumps(agent).decode(),
+        log,
         start=(("/bin/launchctl", "bootstrap", domain, str(path)),),
         stop=(("/bin/launchctl", "bootout", f"{domain}/{_LABEL}"),),
         state=("/bin/launchctl", "print", f"{domain}/{_LABEL}"),
+        runs="state = running",
+        why="last exit code",
         patience=_EXIT_SECONDS,
     )
 
