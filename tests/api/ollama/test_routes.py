@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from squish.api.clients.keys import ApiKey, KeyFile
 from squish.api.ollama import models
 from squish.api.options import Options
 from squish.config.settings import Settings
@@ -130,8 +131,8 @@ async def test_the_models_in_memory(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "kept", "reason"),
     [
-        ({}, [("loaded",), (None,)], "load"),
-        ({"keep_alive": "10m"}, [("loaded",), (600.0,)], "load"),
+        ({}, [("wanted",), ("loaded",), (None,)], "load"),
+        ({"keep_alive": "10m"}, [("wanted",), ("loaded",), (600.0,)], "load"),
         ({"keep_alive": 0}, [(0,)], "unload"),
     ],
 )
@@ -208,6 +209,16 @@ async def test_the_key_is_asked_for_everywhere(settings: Settings) -> None:
             assert "API key" in error(answer)[1]
         right = await ask(server, "GET", "/api/tags", authorization="Bearer right")
         assert right.status == 200
+
+
+async def test_a_key_sees_only_its_models(settings: Settings) -> None:
+    alice = {"authorization": f"Bearer {KeyFile(settings.home).add(ApiKey(name='alice', hash='', models=('other',)))}"}
+    async with scripted(settings) as server:
+        names = ("tiny:1b", "other")
+        server.sessions.statuses = [ModelStatus(each, "ready", 1, 0, 1, 1000, 2048, "test", None) for each in names]
+        for path in ("/api/tags", "/api/ps"):
+            listed = json.loads((await ask(server, "GET", path, **alice)).body)["models"]
+            assert [each["name"] for each in listed] == ["other"]
 
 
 async def test_a_copy_and_its_end(open_server: Server) -> None:
