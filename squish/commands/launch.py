@@ -243,12 +243,16 @@ def _list() -> None:
 def _print(program: Program, target: Use, arguments: Sequence[str]) -> None:
     """Lines for a shell that do the same."""
     setup = program.setup(target)
-    files, flags = written(setup, Path())
+    files, flags = written(setup, Path("$SQUISH_LAUNCH"))
     for name, value in setup.variables.items():
         console.out(f"unset {name}" if value is None else f"export {name}={_quoted(value, target.key)}")
+    if files:
+        console.out('SQUISH_LAUNCH="$(mktemp -d)"')  # where they are run there may be files of the same names
     for path, text in files.items():
-        console.out(f"cat > {path} <<END\n{text}\nEND")
-    console.out(shlex.join((program.command, *flags, *arguments)))
+        console.out(f'cat > "{path}" <<END\n{text}\nEND')
+    places = {str(path) for path in files}
+    words = [f'"{each}"' if each in places else shlex.quote(each) for each in (program.command, *flags)]
+    console.out(" ".join((*words, *map(shlex.quote, arguments))))
 
 
 def _quoted(value: str, key: str) -> str:

@@ -87,10 +87,22 @@ def test_what_would_be_set_is_a_script_that_sets_it(squish: Squish, tmp_path: Pa
 
 def test_files_that_would_be_written_are_printed_too(squish: Squish) -> None:
     printed = squish("launch", "aider", "--model", MODEL, "--print").stdout
-    text = re.search(r"cat > model-settings-file.json <<END\n(.*?)\nEND\n", printed, re.DOTALL)
+    text = re.search(r'cat > "\$SQUISH_LAUNCH/model-settings-file.json" <<END\n(.*?)\nEND\n', printed, re.DOTALL)
     assert text
     assert json.loads(text[1])[0]["name"] == f"openai/{MODEL}"
-    assert shlex.split(printed.splitlines()[-1])[:3] == ["aider", "--model-settings-file", "model-settings-file.json"]
+    last = shlex.split(printed.splitlines()[-1])
+    assert last[:3] == ["aider", "--model-settings-file", "$SQUISH_LAUNCH/model-settings-file.json"]
+
+
+def test_the_printed_lines_write_over_no_file_where_they_are_run(squish: Squish, tmp_path: Path) -> None:
+    path = program(tmp_path, "cn", 'print(json.load(open(sys.argv[2]))["models"][0]["model"], sys.argv[3:])')
+    (tmp_path / "config.yaml").write_text("mine")
+    printed = squish("launch", "cn", "--model", MODEL, "--print", "--", "-p", "$HOME", TMPDIR=str(tmp_path)).stdout
+    environment = {"PATH": path, "TMPDIR": str(tmp_path)}
+    command = ["/bin/sh", "-c", printed]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert ran.stdout == f"{MODEL} ['-p', '$HOME']\n"
+    assert (tmp_path / "config.yaml").read_text() == "mine"
 
 
 def test_a_program_is_run_with_all_that_and_its_exit_code_is_ours(
