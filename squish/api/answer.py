@@ -36,6 +36,16 @@ async def answer(request: Request, asked: Asked) -> HTTPResponse | None:
 
     Raises SquishError and Refused while no header is out.
     """
+    try:
+        return await _answer(request, asked)
+    except SquishError as error:
+        if not asked.stream or error.code not in asked.told_in_stream:
+            raise
+        await stream.send_failure(request, asked.reply, error)
+        return None
+
+
+async def _answer(request: Request, asked: Asked) -> HTTPResponse | None:
     context = request.app.ctx
     sessions: SessionManager = context.runtime.sessions
     key: ApiKey | None = request.ctx.key

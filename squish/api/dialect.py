@@ -112,6 +112,8 @@ class Asked:
     """A request, understood. rows_per_prompt: how many of the rows answer the same prompt.
 
     left_out: what of the request the answer does without, such as tools of an unknown type; for the log.
+    told_in_stream: codes of failures that clients of a stream look for in the stream only, so it has them even where a
+    status could still be sent.
     """
 
     generation: GenerationRequest
@@ -119,6 +121,7 @@ class Asked:
     stream: bool
     rows_per_prompt: int = 1
     left_out: tuple[str, ...] = ()
+    told_in_stream: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from squish.api.errors import Failure, report, to_failure
 from squish.api.options import Timing
 from squish.api.services import Services
 from squish.api.transport.response import Response
+from squish.errors import SquishError
 
 Events = AsyncIterator[gen.GenerationEvent]
 Send = Callable[[bytes], Awaitable[None]]
@@ -42,6 +43,15 @@ async def send_stream(
         await send(b"".join(map(frames.data, reply.last(rows))) + frames.end)
 
     await _send(request, frames, fill, reply.failed)
+
+
+async def send_failure(request: Request, reply: Reply, error: SquishError) -> None:
+    """Answer a request with a stream that says only why there is no answer."""
+
+    async def fill(send: Send) -> None:
+        raise error
+
+    await _send(request, reply.frames, fill, reply.failed)
 
 
 async def send_pieces(request: Request, pieces: Pieces) -> None:

@@ -20,7 +20,7 @@ from squish.api.responses.output import ReplyOptions
 from squish.api.responses.reply import Keep, ResponseReply
 from squish.api.responses.requests import ResponsesRequest, TextFormat
 from squish.api.responses.store import ResponseStore
-from squish.errors import InvalidInput
+from squish.errors import ContextLengthExceeded, InvalidInput
 from squish.generation import ChatPrompt, GenerationRequest, Message, SamplingParams
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -29,6 +29,9 @@ _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "stop", "logit_bias",
     "frequency_penalty", "presence_penalty", "repetition_penalty", "top_logprobs",
 )  # fmt: skip
+
+_TOLD_IN_STREAM = frozenset({ContextLengthExceeded.code})
+"""Codex makes the conversation shorter after `response.failed` with this code, and gives up after a status."""
 
 
 def read(body: bytes, store: ResponseStore) -> Asked:
@@ -56,7 +59,8 @@ def read(body: bytes, store: ResponseStore) -> Asked:
     generation = GenerationRequest(request.model, (prompt,), params, keep_alive(request.keep_alive))
     begun = _begun(request, params, offered)
     reply = ResponseReply(begun, _reply_options(request, offered), _keeping(store, messages, begun.store))
-    return Asked(generation, reply, bool(request.stream), left_out=(*offered.skipped, *skipped))
+    left_out = (*offered.skipped, *skipped)
+    return Asked(generation, reply, bool(request.stream), left_out=left_out, told_in_stream=_TOLD_IN_STREAM)
 
 
 def _keeping(store: ResponseStore, messages: Sequence[Message], wanted: bool) -> Keep:

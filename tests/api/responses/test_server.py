@@ -96,7 +96,7 @@ async def test_a_stream_that_breaks(server: Server, cancelled: bool) -> None:
 
 async def test_refusals_name_what_the_client_wrote(server: Server) -> None:
     server.sessions.refusal = ContextLengthExceeded("Too long.", param="messages")
-    long = await ask(server, "POST", "/v1/responses", BODY | {"stream": True})
+    long = await ask(server, "POST", "/v1/responses", BODY)
     assert (long.status, long.error["code"], long.error["param"]) == (400, "context_length_exceeded", "input")
     server.sessions.refusal = QueueFull("Full.")
     full = await ask(server, "POST", "/v1/responses", BODY)
@@ -108,6 +108,17 @@ async def test_refusals_name_what_the_client_wrote(server: Server) -> None:
     assert (kept.headers["allow"], "use GET, DELETE." in kept.error["message"]) == ("GET, DELETE", True)
     nowhere = await ask(server, "POST", "/v1/responses/a/b", BODY)
     assert "/v1/responses" in nowhere.error["message"]
+
+
+async def test_a_stream_says_itself_that_a_prompt_is_too_long(server: Server) -> None:
+    server.sessions.refusal = ContextLengthExceeded("Too long.", param="messages")
+    answer = await ask(server, "POST", "/v1/responses", BODY | {"stream": True})
+    said = events(answer.body)
+    assert (answer.status, [event["type"] for event in said]) == (
+        200,
+        ["response.created", "response.in_progress", "response.failed"],
+    )
+    assert said[-1]["response"]["error"] == {"code": "context_length_exceeded", "message": "Too long."}
 
 
 async def test_the_log_says_what_was_left_out(server: Server, caplog: pytest.LogCaptureFixture) -> None:
