@@ -34,7 +34,7 @@ def _in_words(request: Request, exception: BaseException) -> BaseException:
     path = clean(request.path[:200]).strip() or "/"
     if isinstance(exception, NotFound):
         *others, last = dialects.spoken(request.path, request.headers).paths
-        api = f"The API is at {', '.join(others)} and {last}; there are also /health and /metrics."
+        api = f"The API is at {', '.join(others)} and {last}; there are also /health, /ready and /metrics."
         return Refused(404, "unknown_url", f"There is nothing at {path}. {api}")
     if isinstance(exception, MethodNotAllowed):
         allowed = ", ".join(_methods(request))

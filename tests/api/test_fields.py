@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from squish.api import openapi
+from squish.api.anthropic import foreign as anthropic
 from squish.api.fields.efforts import EFFORTS
 from squish.api.fields.foreign import Level
+from squish.api.ollama import foreign as ollama
 from squish.api.openai import foreign, translate
 from squish.api.openai.requests import ChatRequest, CompletionRequest
 from squish.errors import InvalidInput
@@ -18,6 +21,14 @@ from tests.api.test_requests import CALL, CALLED, MESSAGES, SCHEMA, TOOL, chat, 
 
 ANSWER = {"role": "assistant", "content": "It is"}
 SCHEMA_TEXT = json.dumps(SCHEMA, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("level", [anthropic.MESSAGES, ollama.CHAT, ollama.GENERATE])
+def test_whoever_is_sent_to_the_chats_of_openai_finds_the_field_there(level: Level) -> None:
+    known = {each.encode_name for each in msgspec.structs.fields(ChatRequest)}
+    named = {name for name, hint in level.instead.items() if hint.endswith("/v1/chat/completions, which has it.")}
+    assert named
+    assert named <= known - foreign.CHAT.instead.keys()
 
 
 def prompt_of(**fields: Any) -> ChatPrompt:

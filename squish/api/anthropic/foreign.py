@@ -10,6 +10,7 @@ _NOTHING = "Leave it out."
 _FORMAT = 'Use output_config: {"format": {"type": "json_schema", "schema": …}}.'
 _THINKING = 'Use thinking: {"type": "enabled"} or {"type": "disabled"}.'
 _CHAT = "Use /v1/chat/completions, which has it."
+_GRAMMAR = "Use response_format of /v1/chat/completions, which has regex and lark."
 _WHOLE = "Send the whole conversation in messages."
 _SCHEMA = "Use input_schema."
 
@@ -42,12 +43,14 @@ _INSTEAD: Mapping[str, str] = {
     "options": "Write its fields beside model.",
     **dict.fromkeys(
         (
-            "n", "best_of", "logprobs", "top_logprobs", "logit_bias", "min_p", "frequency_penalty", "presence_penalty",
-            "repetition_penalty", "regex", "grammar", "guided_json",
-            "continue_final_message",
+            "n", "logprobs", "top_logprobs", "logit_bias", "min_p", "frequency_penalty", "presence_penalty",
+            "repetition_penalty", "continue_final_message",
         ),
         _CHAT,
     ),
+    "best_of": "Use n of /v1/chat/completions.",
+    "guided_json": _FORMAT,
+    **dict.fromkeys(("regex", "grammar"), _GRAMMAR),
 }  # fmt: skip
 
 _BLOCK: Mapping[str, str] = {"source": "Only text is understood."}

@@ -10,6 +10,7 @@ _NOTHING = "Leave it out."
 _BESIDE = "Write it in options."
 _NO_OPTION = "Write its fields in options."
 _ELSEWHERE = "Use POST /v1/chat/completions, which has it."
+_N = "Use n of POST /v1/chat/completions."
 _LIMIT = "Use num_predict."
 _LIMIT_BESIDE = "Use num_predict in options."
 _STOP = "Use stop in options."
@@ -28,8 +29,8 @@ _WORDS = {
     "temperature": "Use temperature: 0 in options.",
     "min_p or top_p": "Use min_p or top_p in options.",
     "beside model": _NO_OPTION,
-    "logit_bias": _ELSEWHERE,
-    "Use n.": _ELSEWHERE,
+    "logit_bias": "Use logit_bias of POST /v1/chat/completions.",
+    "Use n.": _N,
 }
 
 
@@ -61,7 +62,8 @@ _COMMON = {
     **dict.fromkeys(
         ("reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs"), "Use think."
     ),
-    **dict.fromkeys(("n", "best_of", "logit_bias", "tool_choice", "parallel_tool_calls"), _ELSEWHERE),
+    **dict.fromkeys(("n", "logit_bias", "tool_choice", "parallel_tool_calls"), _ELSEWHERE),
+    "best_of": _N,
     "continue_final_message": _NOTHING,
     "add_generation_prompt": _ELSEWHERE,
     "functions": "Use tools.",

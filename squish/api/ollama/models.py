@@ -57,8 +57,8 @@ async def version(call: Call) -> Version:
 
 
 async def tags(call: Call) -> ListedModels:
-    """GET /api/tags: the installed models, the newest first."""
-    found = await asyncio.to_thread(call.services.runtime.store.list)
+    """GET /api/tags: the installed models that the client may use, the newest first."""
+    found = await _visible(call)
     return ListedModels([listed(each) for each in sorted(found, key=lambda each: each.installed_at, reverse=True)])
 
 
@@ -73,11 +73,17 @@ async def show(call: Call) -> ShownModel:
 
 
 async def loaded(call: Call) -> LoadedModels:
-    """GET /api/ps: the models in memory."""
+    """GET /api/ps: the models in memory that the client may use."""
     ready = [each for each in call.services.runtime.sessions.status() if each.state == "ready" and not _leaving(each)]
-    manifests = {each.id: each for each in await asyncio.to_thread(call.services.runtime.store.list)}
+    manifests = {each.id: each for each in await _visible(call)}
     on_gpu = has_gpu()
     return LoadedModels([in_memory(each, manifests[each.name], on_gpu) for each in ready if each.name in manifests])
+
+
+async def _visible(call: Call) -> list[Manifest]:
+    """The installed models that the client may use."""
+    installed = await asyncio.to_thread(call.services.runtime.store.list)
+    return [each for each in installed if call.services.clients.may_see(call.key, each.id)]
 
 
 def _leaving(status: ModelStatus) -> bool:
