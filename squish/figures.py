@@ -71,10 +71,11 @@ def bar(fraction: float, width: int) -> str:
     return FULL * full + EMPTY * (width - full)
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """A column for each value, the largest one full."""
-    most = max(values, default=0.0)
-    return "".join(_LEVELS[int(value / most * (len(_LEVELS) - 1) + 0.5) if most > 0 else 0] for value in values)
+def sparkline(values: Sequence[float], full: float = 0.0) -> str:
+    """A column for each value. full: the value of a full column; 0 makes the largest one full."""
+    most = full or max(values, default=0.0)
+    top = len(_LEVELS) - 1
+    return "".join(_LEVELS[min(int(value / most * top + 0.5), top) if most > 0 else 0] for value in values)
 
 
 def _short(value: float) -> str:

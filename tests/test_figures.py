@@ -62,3 +62,4 @@ def test_shares() -> None:
     assert [figures.percent(n) for n in (-1, 0.629, 0.999, 2)] == ["0 %", "62 %", "99 %", "100 %"]
     assert [figures.bar(n, 4) for n in (-1, 0.5, 2)] == ["▱▱▱▱", "▰▰▱▱", "▰▰▰▰"]
     assert [figures.sparkline(n) for n in ((), (0, 0), (0.5,), (1, 4, 8))] == ["", "▁▁", "█", "▂▅█"]
+    assert figures.sparkline((0, 12, 24, 30), full=24) == "▁▅██", "what is more than full is full"

@@ -6,14 +6,16 @@ A Trace follows one request by its events; a Log keeps the latest. No prompt and
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from squish.errors import SquishError
 from squish.generation import (
     Accepted,
     Finished,
+    FinishReason,
     GenerationEvent,
     Loading,
     Prefill,
@@ -22,6 +24,8 @@ from squish.generation import (
     TextDelta,
     ToolCallDelta,
 )
+from squish.sessions import request_details
+from squish.sessions.request_details import RequestDetails
 
 KEPT = 100
 
@@ -49,10 +53,21 @@ class RequestStatus:
     tps: float
     seconds: float
     error: str | None
+    details: RequestDetails = field(default_factory=RequestDetails)
 
     @property
     def running(self) -> bool:
         return self.state not in _ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Requests that have ended, by how, and the tokens that were written, since the program began."""
+
+    done: int = 0
+    stopped: int = 0
+    failed: int = 0
+    completion_tokens: int = 0
 
 
 class Traceable(Protocol):
@@ -66,6 +81,12 @@ class Traceable(Protocol):
 
     @property
     def rows(self) -> int: ...
+
+    @property
+    def account(self) -> str: ...
+
+    @property
+    def background(self) -> bool: ...
 
 
 class Trace:
@@ -81,8 +102,11 @@ class Trace:
         self.id = id
         self._cancel: Callable[[], None] | None = cancel
         self._client, self._model, self._rows = request.client, request.model, request.rows
+        self._key, self._background = request_details.key_name(request), request.background
+        self._parameters = request_details.parameters(request)
         self._clock = clock
-        self._began = clock()
+        self._began = self._since = clock()
+        self._spent = defaultdict[RequestState, float](float)  # seconds in each state that is over
         self._accepted: float | None = None
         self._first: float | None = None
         self._ttft: float | None = None
@@ -90,7 +114,10 @@ class Trace:
         self._ended: float | None = None
         self._state: RequestState = "queued"
         self._prompt = self._pieces = self._completion = self._finished = 0
-        self._stopped = False
+        self._cached = self._reasoning = self._guessed = self._accepted_tokens = 0
+        self._load = 0.0
+        self._decode: float | None = None
+        self._reasons = list[FinishReason]()
         self._error: str | None = None
 
     @property
@@ -108,25 +135,39 @@ class Trace:
             case TextDelta() | ReasoningDelta() | ToolCallDelta():
                 self._last = self._clock()
                 if self._first is None:
-                    self._first, self._state = self._last, "writing"
+                    self._first = self._last
+                    self._enter("writing")
                 self._pieces += 1
             case Queued():
-                self._state = "queued"
+                self._enter("queued")
             case Loading():
-                self._state = "loading"
+                self._enter("loading")
             case Accepted(prompt_tokens=counts):
-                self._prompt, self._state = sum(counts), "prefill"
+                self._prompt = sum(counts)
                 self._accepted = self._clock()
+                self._enter("prefill")
             case Prefill():
-                self._state = "writing" if self._first is not None else "prefill"
-            case Finished(reason=reason, usage=usage, timings=timings):
-                if self._ttft is None and self._first is not None:
-                    self._ttft = timings.ttft  # the engine's own figure, the same that the chat shows
-                self._completion += usage.completion_tokens
-                self._finished += 1
-                self._stopped = self._stopped or reason == "cancelled"
-                if self._finished == self._rows:
-                    self._end("stopped" if self._stopped else "done")
+                self._enter("writing" if self._first is not None else "prefill")
+            case Finished():
+                self._row_finished(event)
+
+    def _row_finished(self, event: Finished) -> None:
+        """The engine's own figures, the same that the chat shows, take the place of those seen from here."""
+        usage, timings = event.usage, event.timings
+        if self._first is not None:
+            self._ttft = timings.ttft if self._ttft is None else self._ttft
+            self._decode = max(self._decode or 0.0, timings.decode)
+        self._load = max(self._load, timings.load)
+        self._completion += usage.completion_tokens
+        self._cached += usage.cached_tokens
+        self._reasoning += usage.reasoning_tokens
+        self._guessed += timings.draft_tokens
+        self._accepted_tokens += timings.accepted_tokens
+        self._finished += 1
+        if event.reason not in self._reasons:
+            self._reasons.append(event.reason)
+        if self._finished == self._rows:
+            self._end("stopped" if "cancelled" in self._reasons else "done")
 
     def fail(self, error: SquishError) -> None:
         """It was refused, or ended with an error."""
@@ -150,13 +191,40 @@ class Trace:
             tps=(tokens - self._rows) / writing if writing > 0 and tokens > self._rows else 0.0,
             seconds=now - self._began,
             error=self._error,
+            details=self._details(writing),
+        )
+
+    def _details(self, writing: float) -> RequestDetails:
+        """writing: seconds from the first token to the latest, as seen from here."""
+        spent = self._spent.copy()
+        if self.running:
+            spent[self._state] += self._clock() - self._since
+        seen = None if self._first is None else writing
+        return RequestDetails(
+            key=self._key,
+            background=self._background,
+            queued=spent["queued"],
+            loading=self._load or spent["loading"],
+            decode=seen if self._decode is None else self._decode,
+            cached_tokens=self._cached,
+            reasoning_tokens=self._reasoning,
+            guessed_tokens=self._guessed,
+            accepted_tokens=self._accepted_tokens,
+            reasons=tuple(self._reasons),
+            parameters=self._parameters,
         )
 
     def _seen_ttft(self) -> float | None:
         return None if self._first is None else self._first - (self._accepted or self._began)
 
+    def _enter(self, state: RequestState) -> None:
+        now = self._clock()
+        self._spent[self._state] += now - self._since
+        self._state, self._since = state, now
+
     def _end(self, state: RequestState) -> None:
-        self._state, self._ended = state, self._clock()
+        self._enter(state)
+        self._ended = self._since
         self._cancel = None  # it holds the request, and with it the prompt
 
 
@@ -166,11 +234,13 @@ class Log:
     def __init__(self) -> None:
         self._traces: list[Trace] = []
         self._next = 1
+        self._dropped = Totals()  # those that are kept no longer
 
     def begin(self, request: Traceable, cancel: Callable[[], None]) -> Trace:
         """A trace for a request that is about to be admitted."""
         ended = [trace for trace in self._traces if not trace.running]
         if len(ended) > KEPT:
+            self._dropped = _added(self._dropped, ended[0].status())
             self._traces.remove(ended[0])
         trace = Trace(self._next, request, cancel)
         self._next += 1
@@ -185,3 +255,19 @@ class Log:
 
     def snapshot(self) -> list[RequestStatus]:
         return [trace.status() for trace in self._traces]
+
+    def totals(self) -> Totals:
+        """Of all requests since the program began, those that are kept no longer among them."""
+        totals = self._dropped
+        for trace in self._traces:
+            totals = _added(totals, trace.status())
+        return totals
+
+
+def _added(totals: Totals, request: RequestStatus) -> Totals:
+    return Totals(
+        done=totals.done + (request.state == "done"),
+        stopped=totals.stopped + (request.state == "stopped"),
+        failed=totals.failed + (request.state == "failed"),
+        completion_tokens=totals.completion_tokens + request.completion_tokens,
+    )

@@ -22,7 +22,7 @@ from squish.ipc.process import Worker
 from squish.memory.reservations import Reservations, Shortage
 from squish.models.manifest import Installed
 from squish.models.store import Store
-from squish.sessions.activity import Log, RequestStatus
+from squish.sessions.activity import Log, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.engine import Engine, Limits
@@ -164,6 +164,10 @@ class SessionManager:
     def activity(self) -> list[RequestStatus]:
         """The requests that run, from whatever front door, and the latest that have ended; the newest last."""
         return self._log.snapshot()
+
+    def totals(self) -> Totals:
+        """What became of all requests since the program began."""
+        return self._log.totals()
 
     def cancel(self, request: int) -> None:
         """Ask for the end of a request of `activity`; what was generated so far stays."""

@@ -164,6 +164,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("downloads.use", "downloads", "Chat", "Chat with the downloaded model", "use", "c", "chat"),
     Action("server.toggle", "server", "Start or stop", "Start the API, or stop it", "start_or_stop", "s", "start/stop"),
     Action("server.port", "server", "Port", "Use the next free port", "next_port", "n", "next port"),
+    Action("server.details", "server", "Details", "Show the marked request in full", "details", "enter", "details"),
     Action("server.cancel", "server", "Cancel", "Cancel the marked request", "cancel", "x,delete", "cancel"),
     Action("server.copy", "server", "Copy address", "Copy the address for clients", "copy_address", "y", "copy url"),
     Action("app.chat", "app", "Chat", "Go to the chat", "open('chat')", "f2", slash="chat", palette=True,

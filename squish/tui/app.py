@@ -29,6 +29,7 @@ from squish.text import clean
 from squish.tui import actions, preferences, theme
 from squish.tui.api_server import ApiServer, Serve
 from squish.tui.downloads import Downloads, Transfer
+from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.screens.chat import ChatScreen
@@ -71,6 +72,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self._first_model = ""  # the one whose download is to end in a chat
         self.downloads = Downloads(runtime.settings, runtime.store, self._download_ended)
         self.server = ApiServer(runtime, serve)
+        self.load_history = LoadHistory(clock)
         self.register_theme(theme.squish())
         self.theme = theme.NAME
 
@@ -81,6 +83,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self.add_mode("server", self._server_screen)
         await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
         self.set_interval(TICK, self._show_background_work)
+        self.set_interval(TICK, lambda: self.load_history.read(self._runtime.sessions, self._machine))
         self._pin_again()
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         try:
@@ -104,7 +107,7 @@ class SquishApp(App[None], inherit_bindings=False):
     def _server_screen(self) -> Screen[None]:
         from squish.tui.screens.server import ServerScreen
 
-        return ServerScreen(self._runtime, self._machine, self.server)
+        return ServerScreen(self._runtime, self._machine, self.server, self.load_history)
 
     async def on_unmount(self) -> None:
         await self.downloads.close()

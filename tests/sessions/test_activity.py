@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from squish.embeddings import EmbeddingRequest
+from squish.errors import QueueFull
 from squish.generation import (
     Accepted,
     ChatPrompt,
@@ -12,12 +14,18 @@ from squish.generation import (
     Loading,
     Message,
     Queued,
+    ResponseFormat,
     SamplingParams,
     TextDelta,
+    TextPrompt,
     Timings,
+    Tool,
     Usage,
 )
-from squish.sessions.activity import Trace
+from squish.sessions import request_details
+from squish.sessions.activity import KEPT, Log, Totals, Trace
+
+DEFAULTS = SamplingParams()
 
 
 def test_the_time_to_the_first_token_counts_neither_the_line_nor_the_load() -> None:
@@ -34,3 +42,104 @@ def test_the_time_to_the_first_token_counts_neither_the_line_nor_the_load() -> N
     trace.see(Finished(0, "stop", Usage(5, 1), Timings(0.65, 0.0)))
     assert trace.status().ttft == 0.65, "the figure of the engine, which the chat shows as well"
     assert trace.status().seconds == pytest.approx(18.7)
+
+
+def asked(sampling: SamplingParams = DEFAULTS, client: str = "", account: str = "") -> GenerationRequest:
+    return GenerationRequest("m", (TextPrompt("secret"),), sampling, client=client, account=account)
+
+
+def test_the_time_of_a_request_is_told_by_what_it_waited_for() -> None:
+    now = 0.0
+    trace = Trace(1, asked(), lambda: None, clock=lambda: now)
+    trace.see(Queued(2))
+    now = 3.0
+    trace.see(Loading())
+    now = 10.0
+    assert (trace.status().details.queued, trace.status().details.loading) == (3.0, 7.0), "while it loads"
+    trace.see(Accepted((5,)))
+    now = 11.0
+    trace.see(TextDelta(0, "a"))
+    assert trace.status().details.decode == 0.0
+    now = 13.0
+    trace.see(TextDelta(0, "b"))
+    assert trace.status().details.decode == 2.0
+    trace.see(Finished(0, "length", Usage(5, 2), Timings(1.0, 1.9, load=6.9)))
+    now = 99.0
+    details = trace.status().details
+    assert (details.queued, details.loading, details.decode, details.reasons) == (3.0, 6.9, 1.9, ("length",))
+    assert (trace.status().ttft, trace.status().seconds) == (1.0, 13.0)
+
+
+def test_a_request_that_never_began_has_waited_until_it_failed() -> None:
+    now = 0.0
+    trace = Trace(1, asked(), lambda: None, clock=lambda: now)
+    trace.see(Queued(1))
+    now = 4.0
+    trace.fail(QueueFull("full"))
+    now = 9.0
+    assert (trace.status().details.queued, trace.status().details.decode) == (4.0, None)
+
+
+def test_the_tokens_of_all_rows_are_added_up() -> None:
+    trace = Trace(1, asked(SamplingParams(n=2)), lambda: None)
+    trace.see(Accepted((9, 9)))
+    trace.see(Finished(0, "stop", Usage(9, 4, 0, 3), Timings(0.1, 0.2, draft_tokens=6, accepted_tokens=2)))
+    trace.see(Finished(1, "tool_calls", Usage(9, 5, 8, 1), Timings(0.1, 0.2, draft_tokens=1, accepted_tokens=1)))
+    found = trace.status().details
+    assert (found.cached_tokens, found.reasoning_tokens, found.guessed_tokens, found.accepted_tokens) == (8, 4, 7, 3)
+    assert (trace.status().completion_tokens, found.reasons) == (9, ("stop", "tool_calls"))
+
+
+def test_what_was_asked_for_is_told_without_any_text_of_it() -> None:
+    wanted = ResponseFormat("json_schema", '{"secret": 1}')
+    sampling = SamplingParams(
+        64, 0.2, 1.0, seed=7, stop=("secret", "b"), response_format=wanted, logit_bias=((1, 2.0),)
+    )
+    told = {each.name: each.value for each in request_details.parameters(asked(sampling))}
+    assert told == {
+        "max_tokens": "64",
+        "temperature": "0.2",
+        "top_p": "1",
+        "seed": "7",
+        "stop": "2 strings",
+        "logit_bias": "1 token",
+        "response_format": "JSON schema, 13 characters",
+    }
+    tools = ChatPrompt((Message("user", "secret"),), thinking=False, effort="low", tools=(Tool("secret"),))
+    chat = {each.name: each.value for each in request_details.parameters(GenerationRequest("m", (tools, tools)))}
+    assert {name: chat[name] for name in ("prompts", "thinking", "effort", "tools", "response_format")} == {
+        "prompts": "2",
+        "thinking": "off",
+        "effort": "low",
+        "tools": "1, auto",
+        "response_format": "none",
+    }
+    vectors = EmbeddingRequest("m", (TextPrompt("secret"),), dimensions=64, prompt_name="query")
+    assert [each.value for each in request_details.parameters(vectors)] == ["1", "64", "query"]
+
+
+@pytest.mark.parametrize(
+    ("client", "account", "key"),
+    [
+        ("/v1/completions 10.0.0.7", "team-a", "team-a"),
+        ("/v1/completions 10.0.0.7", "10.0.0.7", ""),
+        ("/v1/completions ::1", "", ""),
+        ("batch_1", "team-a", "team-a"),
+        ("", "", ""),
+    ],
+)
+def test_a_key_is_told_from_an_address(client: str, account: str, key: str) -> None:
+    assert request_details.key_name(asked(client=client, account=account)) == key
+
+
+def test_totals_count_those_that_are_no_longer_kept() -> None:
+    log = Log()
+    for _ in range(KEPT + 20):
+        trace = log.begin(asked(), lambda: None)
+        trace.see(Accepted((1,)))
+        trace.see(Finished(0, "stop", Usage(1, 3), Timings(0.1, 0.2)))
+    log.begin(asked(), lambda: None).see(Finished(0, "cancelled", Usage(1, 1), Timings(0.1, 0.2)))
+    log.begin(asked(), lambda: None).fail(QueueFull("full"))
+    log.begin(asked(), lambda: None)
+    assert len(log.snapshot()) < KEPT + 20
+    assert log.totals() == Totals(KEPT + 20, 1, 1, (KEPT + 20) * 3 + 1)

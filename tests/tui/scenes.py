@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from textual.pilot import Pilot
 
 from squish.errors import HubUnreachable, WorkerDied
-from squish.generation import Loading
+from squish.generation import ChatPrompt, GenerationRequest, Loading, Message, ResponseFormat, SamplingParams, Tool
 from squish.models.catalog import PackageSource
 from squish.sessions.activity import RequestState, RequestStatus
+from squish.sessions.request_details import RequestDetails, parameters
 from squish.tui import preferences
 from squish.tui.downloads import Transfer
+from squish.tui.load_history import Load
+from squish.tui.memory_readings import Memory
 from squish.tui.widgets.markdown import LiveMarkdown
 from squish.tui.widgets.prompt import PromptInput
 from squish.tui.widgets.table import Table
-from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 QUESTION = "Match ISO dates"
 SOME_DAY = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -349,9 +353,33 @@ async def server(pilot: Pilot[None]) -> None:
         _request(3, "/v1/chat/completions 10.0.0.7", "qwen3:8b", "writing", 6100, 87),
         _request(4, "/v1/completions 10.0.0.7", "qwen3:8b", "queued", 0, 0),
     ]
+    app.load_history.read(app._runtime.sessions, FrozenMachine())  # no other point is due while the clock stands still
+    app.load_history.points.clear()
+    for speed, queue in ((0.0, 0), (12.0, 0), (43.0, 1), (61.0, 3), (48.2, 1)):
+        app.load_history.points.append(Load(speed, queue, Memory(9_800_000_000, 24_000_000_000)))
     app.server._add_line("14:02:11 127.0.0.1 POST /v1/chat/completions 200 812 ms model=qwen3:8b prompt=900")
     await opened(pilot, "f5", "#requests")
     await until(pilot, lambda: "api:11435" in screen_text(pilot) and "POST" in screen_text(pilot))
+
+
+async def details(pilot: Pilot[None]) -> None:
+    """Everything that a request can have."""
+    app = app_of(pilot)
+    asked = GenerationRequest(
+        "qwen3:8b",
+        (ChatPrompt((Message("user", QUESTION),), thinking=True, tools=(Tool("date"),)),),
+        SamplingParams(
+            1024, 0.2, 1.0, seed=7, stop=("\n\n",), response_format=ResponseFormat("json_schema", "{}" * 200)
+        ),
+        client="/v1/chat/completions 10.0.0.7",
+        account="team-a",
+    )
+    told = RequestDetails("team-a", False, 0.02, 18.0, 1.84, 5900, 40, 64, 48, ("stop",), parameters(asked))
+    whole = replace(_request(1, asked.client, asked.model, "done", 6100, 212), details=told)
+    app.engine.requests = [whole]
+    await opened(pilot, "f5", "#requests")
+    await pilot.press("enter")
+    await until(pilot, lambda: "Request 1" in screen_text(pilot) and "TTFT" in screen_text(pilot))
 
 
 def _request(id: int, client: str, model: str, state: RequestState, prompt: int, completion: int) -> RequestStatus:
@@ -365,6 +393,7 @@ SCENES |= {
     "downloads": (_with_models, downloads),
     "library": (_with_models, library),
     "server": (_with_models, server),
+    "details": (_with_models, details),
     "searching": (_with_models, searching),
     "confirm": (_with_models, confirm),
 }

@@ -38,7 +38,7 @@ from squish.memory import fit
 from squish.memory.reservations import Shortage
 from squish.models.store import Installed, Manifest, Store, StoredFile
 from squish.runtime import Runtime
-from squish.sessions.activity import RequestStatus
+from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.manager import ModelStatus, SessionManager
 from squish.tui.app import SquishApp
 from squish.tui.memory_readings import Memory, MemoryReadings
@@ -206,6 +206,11 @@ class ScriptedSessions:
 
     def activity(self) -> list[RequestStatus]:
         return list(self.requests)
+
+    def totals(self) -> Totals:
+        ended = [each.state for each in self.requests]
+        tokens = sum(each.completion_tokens for each in self.requests)
+        return Totals(ended.count("done"), ended.count("stopped"), ended.count("failed"), tokens)
 
     def cancel(self, request: int) -> None:
         self.cancelled.append(request)

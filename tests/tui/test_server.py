@@ -7,18 +7,23 @@ import json
 import socket
 import urllib.request
 from dataclasses import replace
+from typing import cast
 
 from squish.commands.serve import serve_beside
 from squish.config.settings import Settings
 from squish.errors import QueueFull
 from squish.generation import Accepted, Finished, GenerationRequest, TextDelta, TextPrompt, Timings, Usage
 from squish.runtime import Runtime
-from squish.sessions.activity import Log
+from squish.sessions.activity import Log, RequestState, RequestStatus
+from squish.sessions.manager import SessionManager
+from squish.sessions.request_details import Parameter, RequestDetails
 from squish.tui.app import SquishApp
+from squish.tui.load_history import LoadHistory
+from squish.tui.screens.request_details import RequestScreen, sections
 from squish.tui.screens.server import ServerScreen
 from tests.conftest import MODEL, PATIENCE, UNENDING
 from tests.tui.scenes import screen_text, until
-from tests.tui.scripted import MODELS, ScriptedApp
+from tests.tui.scripted import MODELS, Clock, FrozenMachine, ScriptedApp, ScriptedSessions
 from tests.tui.test_real import wait_for
 
 
@@ -78,6 +83,72 @@ async def test_the_marked_request_is_cancelled() -> None:
         await until(pilot, lambda: "◐ prefill" in screen_text(pilot))
         await pilot.press("down", "x")
         await until(pilot, lambda: app.engine.cancelled == [1])
+
+
+async def test_the_window_of_a_request_follows_it() -> None:
+    app = ScriptedApp(*MODELS)
+    log = Log()
+    client = "/v1/completions \x1b]0;owned\x07 10.0.0.7"
+    trace = log.begin(GenerationRequest("qwen3:8b", (TextPrompt("secret"),), client=client), lambda: None)
+    trace.see(Accepted((1640,)))
+    app.engine.requests = log.snapshot()
+    async with app.run_test() as pilot:
+        await pilot.press("f5")
+        await until(pilot, lambda: "details" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RequestScreen) and "◐ prefill" in screen_text(pilot))
+        assert "\x1b" not in screen_text(pilot)
+        trace.see(TextDelta(0, "a"))
+        trace.see(Finished(0, "length", Usage(1640, 3, 1600), Timings(0.1, 0.2)))
+        app.engine.requests = log.snapshot()
+        await until(pilot, lambda: "✓ done · reached max tokens" in screen_text(pilot))
+        assert "1,640, 1,600 of them cached" in screen_text(pilot)
+        app.engine.requests = []
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ServerScreen) and "No requests yet" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ServerScreen))
+
+
+def test_the_window_says_nothing_that_is_not_clean() -> None:
+    dirty = "\x1b[31m\x07"
+    request = RequestStatus(
+        1,
+        dirty,
+        dirty,
+        2,
+        "failed",
+        0,
+        0,
+        None,
+        0.0,
+        1.0,
+        dirty,
+        RequestDetails(key=dirty, background=True, parameters=(Parameter("tools", dirty),)),
+    )
+    told = [text for _, rows in sections(request) for row in rows for text in row]
+    assert {"Key", "Error", "Turn", "Rows", "tools"} <= set(told)
+    assert not [text for text in told if "\x1b" in text or "\x07" in text]
+
+
+def test_a_point_of_the_charts_is_the_tokens_since_the_one_before() -> None:
+    engine, clock = ScriptedSessions(), Clock()
+    history = LoadHistory(clock)
+
+    def read_at(seconds: float, tokens: int, queued: int) -> None:
+        clock.now = seconds
+        states: list[tuple[RequestState, int]] = [("done", tokens), *[("queued", 0)] * queued]
+        engine.requests = [
+            RequestStatus(at, "", "m", 1, state, 0, count, None, 0.0, 0.0, None)
+            for at, (state, count) in enumerate(states)
+        ]
+        history.read(cast(SessionManager, engine), FrozenMachine())
+
+    read_at(100, 50, 0)
+    read_at(105, 60, 9)
+    read_at(110, 450, 2)
+    read_at(130, 449, 0)
+    assert [(each.speed, each.queue) for each in history.points] == [(0.0, 0), (40.0, 2), (0.0, 0)]
 
 
 def test_a_request_is_followed_to_its_end() -> None:

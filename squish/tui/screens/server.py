@@ -5,6 +5,7 @@ No text of a request is shown here. State changes only in the handlers.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
@@ -15,19 +16,22 @@ from textual.widgets import RichLog, Static
 
 from squish import figures
 from squish.runtime import Runtime
-from squish.sessions.activity import RequestState, RequestStatus
+from squish.sessions.activity import RequestStatus, Totals
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
 from squish.tui.advice import hint
 from squish.tui.api_server import ApiServer
+from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
+from squish.tui.request_state import STATES
+from squish.tui.screens.request_details import RequestScreen
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Column, Table
 
 TICK = 0.5
-_SPEEDS = 16
+_TALL = 22  # lines, from which the charts have room
 
 _COLUMNS = (
     Column("From", 0),
@@ -38,15 +42,6 @@ _COLUMNS = (
     Column("Time", 10, right=True, from_width=84),
     Column("State", 10),
 )
-_STATES: dict[RequestState, tuple[str, str]] = {
-    "queued": ("◌ queued", "text-warning"),
-    "loading": ("◌ loading", "text-warning"),
-    "prefill": ("◐ prefill", "text-secondary"),
-    "writing": ("▶ writing", "text-primary"),
-    "done": ("✓ done", "foreground-muted"),
-    "stopped": ("■ stopped", "text-warning"),
-    "failed": ("✕ failed", "text-error"),
-}
 
 
 class ServerScreen(Screen[None]):
@@ -56,9 +51,9 @@ class ServerScreen(Screen[None]):
     BINDINGS = actions.bindings("server")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: MemoryReadings, server: ApiServer) -> None:
+    def __init__(self, runtime: Runtime, machine: MemoryReadings, server: ApiServer, history: LoadHistory) -> None:
         super().__init__()
-        self._runtime, self._machine, self._server = runtime, machine, server
+        self._runtime, self._machine, self._server, self._history = runtime, machine, server, history
         self._lines = 0
         self._can: tuple[bool, ...] = ()
 
@@ -88,6 +83,8 @@ class ServerScreen(Screen[None]):
                 return self._server.state in ("off", "failed")
             case "copy_address":
                 return self._server.state == "on"
+            case "details":
+                return self._marked is not None
             case "cancel":
                 return (marked := self._marked) is not None and marked.running
         return True
@@ -108,6 +105,10 @@ class ServerScreen(Screen[None]):
             self._runtime.sessions.cancel(self._marked.id)
             self._show()
 
+    def action_details(self) -> None:
+        if request := self._marked:
+            self.app.push_screen(RequestScreen(request, partial(self._request, str(request.id))))
+
     async def action_copy_address(self) -> None:
         text = f"{self._server.url}/v1"
         await clipboard.put(text, self.app.copy_to_clipboard)
@@ -118,8 +119,10 @@ class ServerScreen(Screen[None]):
     @property
     def _marked(self) -> RequestStatus | None:
         tables = self.query(Table)
-        marked = tables.first().marked if tables else None
-        return next((each for each in self._runtime.sessions.activity() if str(each.id) == marked), None)
+        return self._request(tables.first().marked) if tables else None
+
+    def _request(self, id: str | None) -> RequestStatus | None:
+        return next((each for each in self._runtime.sessions.activity() if str(each.id) == id), None)
 
     def _tick(self) -> None:
         if self.is_current:
@@ -128,13 +131,16 @@ class ServerScreen(Screen[None]):
     def _show(self) -> None:
         requests = self._runtime.sessions.activity()
         self.query_one(StatusStrip).facts = status_facts.of_models(self._runtime.sessions.status(), self._machine)
-        self.query_one("#state", Static).update(_state(self._server, requests))
+        state = Content("\n").join([_state(self._server), _counts(requests, self._runtime.sessions.totals())])
+        if self.size.height >= _TALL and len(self._history.points) > 1:
+            state = Content("\n").join([state, _charts(self._history, self.size.width)])
+        self.query_one("#state", Static).update(state)
         table = self.query_one(Table)
         table.fill([(str(each.id), self._row(each)) for each in reversed(requests)])
         table.display = bool(requests)
         self.query_one("#nothing").display = not requests
         self._show_log()
-        can = tuple(bool(self.check_action(each, ())) for each in ("next_port", "copy_address", "cancel"))
+        can = tuple(bool(self.check_action(each, ())) for each in ("next_port", "copy_address", "details", "cancel"))
         if can != self._can:
             self._can = can
             self.refresh_bindings()
@@ -148,7 +154,7 @@ class ServerScreen(Screen[None]):
             self._lines = self._server.lines_seen
 
     def _row(self, request: RequestStatus) -> tuple[Text, ...]:
-        word, color = _STATES[request.state]
+        word, color = STATES[request.state]
         rows = f" ×{request.rows}" if request.rows > 1 else ""
         return (
             Text(clean(request.client.removeprefix("/v1/") or "this chat") + rows),
@@ -161,39 +167,54 @@ class ServerScreen(Screen[None]):
         )
 
 
-def _state(server: ApiServer, requests: list[RequestStatus]) -> Content:
-    """What the server is and where; how many requests are where, and how fast the latest were."""
+def _state(server: ApiServer) -> Content:
+    """What the server is, and where."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     match server.state:
         case "on":
             key = "clients must send the key" if server.key_set else "no API key is set"
-            first = Content.assemble(
+            return Content.assemble(
                 ("● on  ", "bold $text-success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
             )
         case "failed" if server.error:
             advised = f" {hint(server.error)}".rstrip()
-            first = Content.assemble(
+            return Content.assemble(
                 ("✕ ", "bold $text-error"), clean(server.error.message), (advised, "$foreground-muted")
             )
         case "starting" | "stopping":
-            first = Content.styled(f"◌ {server.state} …", "$text-warning")
+            return Content.styled(f"◌ {server.state} …", "$text-warning")
         case _:
-            first = Content.assemble(
+            return Content.assemble(
                 ("○ off  ", "bold $foreground-muted"),
                 ("s", "bold $text-accent"),
                 f" serves your models to other programs at http://{host}:{server.port}/v1",
             )
-    counts = {
-        "running": sum(each.state in ("loading", "prefill", "writing") for each in requests),
-        "queued": sum(each.state == "queued" for each in requests),
-        "done": sum(each.state == "done" for each in requests),
-        "stopped": sum(each.state == "stopped" for each in requests),
-        "failed": sum(each.state == "failed" for each in requests),
-    }
-    pieces = [f"{count} {name}" for name, count in counts.items()]
-    speeds = [each.tps for each in requests if each.tps][-_SPEEDS:]
-    now = sum(each.tps for each in requests if each.running)
-    if now or len(speeds) > 1:
-        pieces.append(f"{figures.speed(now) if now else 'tok/s'} ")
-    columns = (figures.sparkline(speeds) if len(speeds) > 1 else "", "$text-primary")
-    return Content.assemble(first, ("\n" + " · ".join(pieces), "$foreground-muted"), columns)
+
+
+def _counts(requests: list[RequestStatus], totals: Totals) -> Content:
+    """How many requests are where now, and what became of all others."""
+    running = sum(each.state in ("loading", "prefill", "writing") for each in requests)
+    queued = sum(each.state == "queued" for each in requests)
+    pieces = [f"{running} running", f"{queued} queued"]
+    pieces += [f"{totals.done} done", f"{totals.stopped} stopped", f"{totals.failed} failed"]
+    if now := sum(each.tps for each in requests if each.running):
+        pieces.append(figures.speed(now))
+    return Content.styled(" · ".join(pieces), "$foreground-muted")
+
+
+def _charts(history: LoadHistory, width: int) -> Content:
+    """Tokens per second, requests in line and the machine's memory over the last minutes, as far as they have room."""
+    points = list(history.points)[-max((width - 52) // 3, 4) :]
+    last = points[-1]
+    charts = (
+        (figures.sparkline([each.speed for each in points]), figures.speed(last.speed)),
+        (figures.sparkline([each.queue for each in points]), f"{last.queue} queued"),
+        (
+            figures.sparkline([each.memory.used for each in points], full=last.memory.total),
+            f"memory {figures.of_total(last.memory.used, last.memory.total)}",
+        ),
+    )
+    pieces = [
+        Content.assemble((columns, "$text-primary"), (f" {says}", "$foreground-muted")) for columns, says in charts
+    ]
+    return Content("  ").join(pieces)

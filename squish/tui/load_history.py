@@ -1,0 +1,45 @@
+"""How busy the engine was over the last five minutes, a point every ten seconds: for the server screen's charts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from squish.sessions.manager import SessionManager
+from squish.tui.memory_readings import Memory, MemoryReadings
+
+PERIOD = 10.0
+_POINTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """speed: tokens per second of all requests since the point before; queue: requests in line."""
+
+    speed: float
+    queue: int
+    memory: Memory
+
+
+class LoadHistory:
+    """points: the oldest first. clock gives seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.points = deque[Load](maxlen=_POINTS)
+        self._clock = clock
+        self._read: float | None = None
+        self._tokens = 0
+
+    def read(self, sessions: SessionManager, machine: MemoryReadings) -> None:
+        """Add a point, if one is due; cheap enough to be called several times a second."""
+        now = self._clock()
+        since = None if self._read is None else now - self._read
+        if since is not None and since < PERIOD:
+            return
+        tokens = sessions.totals().completion_tokens
+        # Pieces are counted until the engine's own figure is there, which can be smaller.
+        speed = max(tokens - self._tokens, 0) / since if since else 0.0
+        queue = sum(each.state == "queued" for each in sessions.activity())
+        self.points.append(Load(speed, queue, machine.memory()))
+        self._read, self._tokens = now, tokens

@@ -1,0 +1,115 @@
+"""The window of one request: where its time goes, its tokens, what it asked for and who asks. It follows one that runs.
+
+No text of a prompt or an answer is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from squish import figures
+from squish.generation import FinishReason
+from squish.sessions.activity import RequestStatus
+from squish.text import clean
+from squish.tui.request_state import STATES
+
+_TICK = 0.5
+_REASONS: dict[FinishReason, str] = {"length": "reached max tokens", "tool_calls": "calls a tool"}
+
+Section = tuple[str, list[tuple[str, str]]]
+
+
+class RequestScreen(ModalScreen[None]):
+    """read: the request as it is now, or None once it is no longer kept: then the last figures stay."""
+
+    CSS_PATH = "request_details.tcss"
+    BINDINGS: ClassVar = [Binding("escape,enter,q", "dismiss", "Close", id="request.close", priority=True)]
+
+    def __init__(self, request: RequestStatus, read: Callable[[], RequestStatus | None]) -> None:
+        super().__init__()
+        self._request, self._read = request, read
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="request") as box:
+            box.border_title = f"Request {self._request.id}"
+            box.border_subtitle = "↑↓ scroll · esc close"
+            yield Static(id="rows")
+
+    def on_mount(self) -> None:
+        self._show()
+        self.set_interval(_TICK, self._tick)
+
+    def _tick(self) -> None:
+        if self._request.running:
+            self._request = self._read() or self._request
+            self._show()
+
+    def _show(self) -> None:
+        colors = self.app.theme_variables
+        word, color = STATES[self._request.state]
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(min_width=10)
+        table.add_column(overflow="fold")
+        reasons = ", ".join(_REASONS[each] for each in self._request.details.reasons if each in _REASONS)
+        state = Text.assemble((word, colors.get(color, "")), f" · {reasons}" if reasons else "")
+        muted = colors.get("foreground-muted", "")
+        table.add_row(Text("State", muted), state)
+        for title, rows in sections(self._request):
+            if title:
+                table.add_row("", "")
+                table.add_row(Text(title, f"bold {colors.get('text-primary', '')}"), "")
+            for name, value in rows:
+                table.add_row(Text(name, muted), Text(value))
+        self.query_one("#rows", Static).update(table)
+
+
+def sections(request: RequestStatus) -> Iterator[Section]:
+    """What the window says, as titles with rows of a name and a value; clean, so that it can be shown."""
+    details = request.details
+    asker = [("Model", clean(request.model)), ("Client", clean(request.client) or "this chat")]
+    if details.key:
+        asker.append(("Key", clean(details.key)))
+    if details.background:
+        asker.append(("Turn", "behind others (background)"))
+    if request.error:
+        asker.append(("Error", clean(request.error)))
+    yield "", asker
+    yield "Time", _times(request)
+    yield "Tokens", _tokens(request)
+    if details.parameters:
+        yield "Parameters", [(clean(each.name), clean(each.value)) for each in details.parameters]
+
+
+def _times(request: RequestStatus) -> list[tuple[str, str]]:
+    details = request.details
+    decode = "–" if details.decode is None else figures.seconds(details.decode)
+    speed = f" · {figures.speed(request.tps)}" if request.tps else ""
+    return [
+        ("Queue", figures.seconds(details.queued)),
+        ("Load", figures.seconds(details.loading)),
+        ("TTFT", "–" if request.ttft is None else figures.seconds(request.ttft)),
+        ("Decode", decode + speed),
+        ("Total", figures.seconds(request.seconds)),
+    ]
+
+
+def _tokens(request: RequestStatus) -> list[tuple[str, str]]:
+    details = request.details
+    thought = f", {details.reasoning_tokens:,} of them thinking" if details.reasoning_tokens else ""
+    # The engine says what was cached and guessed with the last event of a row.
+    cached = "" if request.running else f", {details.cached_tokens:,} of them cached"
+    rows = [("Rows", str(request.rows))] if request.rows > 1 else []
+    rows.append(("Prompt", f"{request.prompt_tokens:,}{cached}"))
+    rows.append(("Completion", f"{request.completion_tokens:,}{thought}"))
+    if details.guessed_tokens:
+        rows.append(("Guessed", f"{details.guessed_tokens:,}, {details.accepted_tokens:,} of them right"))
+    return rows
