@@ -14,7 +14,7 @@ from squish.config.settings import Settings
 from squish.errors import QueueFull
 from squish.generation import Accepted, Finished, GenerationRequest, TextDelta, TextPrompt, Timings, Usage
 from squish.runtime import Runtime
-from squish.sessions.activity import Log, RequestState, RequestStatus
+from squish.sessions.activity import Log, RequestStatus
 from squish.sessions.manager import SessionManager
 from squish.sessions.request_details import Parameter, RequestDetails
 from squish.tui.app import SquishApp
@@ -137,11 +137,9 @@ def test_a_point_of_the_charts_is_the_tokens_since_the_one_before() -> None:
 
     def read_at(seconds: float, tokens: int, queued: int) -> None:
         clock.now = seconds
-        states: list[tuple[RequestState, int]] = [("done", tokens), *[("queued", 0)] * queued]
-        engine.requests = [
-            RequestStatus(at, "", "m", 1, state, 0, count, None, 0.0, 0.0, None)
-            for at, (state, count) in enumerate(states)
-        ]
+        done = RequestStatus(1, "", "m", 1, "done", 0, tokens, None, 0.0, 0.0, None)
+        waiting = [RequestStatus(2 + at, "", "m", 1, "queued", 0, 0, None, 0.0, 0.0, None) for at in range(queued)]
+        engine.requests = [done, *waiting]
         history.read(cast(SessionManager, engine), FrozenMachine())
 
     read_at(100, 50, 0)

@@ -61,14 +61,13 @@ class RequestScreen(ModalScreen[None]):
         table.add_column(overflow="fold")
         reasons = ", ".join(_REASONS[each] for each in self._request.details.reasons if each in _REASONS)
         state = Text.assemble((word, colors.get(color, "")), f" · {reasons}" if reasons else "")
-        muted = colors.get("foreground-muted", "")
-        table.add_row(Text("State", muted), state)
+        table.add_row("State", state)
         for title, rows in sections(self._request):
             if title:
                 table.add_row("", "")
                 table.add_row(Text(title, f"bold {colors.get('text-primary', '')}"), "")
             for name, value in rows:
-                table.add_row(Text(name, muted), Text(value))
+                table.add_row(Text(name), Text(value))
         self.query_one("#rows", Static).update(table)
 
 
