@@ -31,7 +31,7 @@ _DEFAULTS = SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class RequestParameter:
     """What a request asked for, in words. value may hold what the client wrote, so clean it before it is shown."""
 
     name: str
@@ -57,10 +57,10 @@ class RequestDetails:
     guessed_tokens: int = 0
     accepted_tokens: int = 0
     reasons: tuple[FinishReason, ...] = ()
-    parameters: tuple[Parameter, ...] = ()
+    parameters: tuple[RequestParameter, ...] = ()
 
 
-class Asked(Protocol):
+class Asker(Protocol):
     """Who asks, as a request says it."""
 
     @property
@@ -70,18 +70,18 @@ class Asked(Protocol):
     def account(self) -> str: ...
 
 
-def key_name(request: Asked) -> str:
+def key_name(request: Asker) -> str:
     """The name of the client's key. An account is a key or, without one, the address that ends the client's name."""
     return "" if request.client.endswith(f" {request.account}") else request.account
 
 
-def parameters(request: object) -> tuple[Parameter, ...]:
+def parameters(request: object) -> tuple[RequestParameter, ...]:
     """What was asked for: the usual parameters always, the others where they are not at their defaults."""
     match request:
         case GenerationRequest():
-            return tuple(Parameter(*each) for each in (*_sampling(request.sampling), *_prompt(request)))
+            return tuple(RequestParameter(*each) for each in (*_sampling(request.sampling), *_prompt(request)))
         case EmbeddingRequest():
-            return tuple(Parameter(*each) for each in _embedding(request))
+            return tuple(RequestParameter(*each) for each in _embedding(request))
     return ()
 
 

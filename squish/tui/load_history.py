@@ -14,7 +14,7 @@ _POINTS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadPoint:
     """speed: tokens per second of all requests since the point before; queue: requests in line."""
 
     speed: float
@@ -26,7 +26,7 @@ class LoadHistory:
     """points: the oldest first. clock gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.points = deque[Load](maxlen=_POINTS)
+        self.points = deque[LoadPoint](maxlen=_POINTS)
         self._clock = clock
         self._read: float | None = None
         self._tokens = 0
@@ -41,5 +41,5 @@ class LoadHistory:
         # Pieces are counted until the engine's own figure is there, which can be smaller.
         speed = max(tokens - self._tokens, 0) / since if since else 0.0
         queue = sum(each.state == "queued" for each in sessions.activity())
-        self.points.append(Load(speed, queue, machine.memory()))
+        self.points.append(LoadPoint(speed, queue, machine.memory()))
         self._read, self._tokens = now, tokens

@@ -15,7 +15,7 @@ from squish.sessions.activity import RequestState, RequestStatus
 from squish.sessions.request_details import RequestDetails, parameters
 from squish.tui import preferences
 from squish.tui.downloads import Transfer
-from squish.tui.load_history import Load
+from squish.tui.load_history import LoadPoint
 from squish.tui.memory_readings import Memory
 from squish.tui.widgets.markdown import LiveMarkdown
 from squish.tui.widgets.prompt import PromptInput
@@ -356,7 +356,7 @@ async def server(pilot: Pilot[None]) -> None:
     app.load_history.read(app._runtime.sessions, FrozenMachine())  # no other point is due while the clock stands still
     app.load_history.points.clear()
     for speed, queue in ((0.0, 0), (12.0, 0), (43.0, 1), (61.0, 3), (48.2, 1)):
-        app.load_history.points.append(Load(speed, queue, Memory(9_800_000_000, 24_000_000_000)))
+        app.load_history.points.append(LoadPoint(speed, queue, Memory(9_800_000_000, 24_000_000_000)))
     app.server._add_line("14:02:11 127.0.0.1 POST /v1/chat/completions 200 812 ms model=qwen3:8b prompt=900")
     await opened(pilot, "f5", "#requests")
     await until(pilot, lambda: "api:11435" in screen_text(pilot) and "POST" in screen_text(pilot))

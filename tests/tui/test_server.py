@@ -16,7 +16,7 @@ from squish.generation import Accepted, Finished, GenerationRequest, TextDelta, 
 from squish.runtime import Runtime
 from squish.sessions.activity import Log, RequestStatus
 from squish.sessions.manager import SessionManager
-from squish.sessions.request_details import Parameter, RequestDetails
+from squish.sessions.request_details import RequestDetails, RequestParameter
 from squish.tui.app import SquishApp
 from squish.tui.load_history import LoadHistory
 from squish.tui.screens.request_details import RequestScreen, sections
@@ -124,7 +124,7 @@ def test_the_window_says_nothing_that_is_not_clean() -> None:
         0.0,
         1.0,
         dirty,
-        RequestDetails(key=dirty, background=True, parameters=(Parameter("tools", dirty),)),
+        RequestDetails(key=dirty, background=True, parameters=(RequestParameter("tools", dirty),)),
     )
     told = [text for _, rows in sections(request) for row in rows for text in row]
     assert {"Key", "Error", "Turn", "Rows", "tools"} <= set(told)

@@ -29,7 +29,7 @@ Section = tuple[str, list[tuple[str, str]]]
 
 
 class RequestScreen(ModalScreen[None]):
-    """read: the request as it is now, or None once it is no longer kept: then the last figures stay."""
+    """read: the request as it is now, or None once it was dropped: then the last figures stay."""
 
     CSS_PATH = "request_details.tcss"
     BINDINGS: ClassVar = [Binding("escape,enter,q", "dismiss", "Close", id="request.close", priority=True)]
