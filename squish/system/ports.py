@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 
+import psutil
+
 _SECONDS = 0.5
 _LOOPBACK = ("127.0.0.1", "::1")
-_THIS_MACHINE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_EVERY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Hosts that mean every address of a family, and the one that each machine has."""
 
 
 def addresses(host: str) -> list[str]:
@@ -39,7 +42,16 @@ def is_taken(host: str, port: int) -> bool:
     """
     if port == 0:
         return False
-    return any(_answers(_THIS_MACHINE.get(each, each), port) for each in addresses(host))
+    return any(_answers(each, port) for address in addresses(host) for each in _asked(address))
+
+
+def _asked(host: str) -> list[str]:
+    """The addresses at which a program could listen that a server on this host would meet."""
+    if (loopback := _EVERY.get(host)) is None:
+        return [host]
+    family = socket.AF_INET6 if ":" in loopback else socket.AF_INET
+    own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == family]
+    return [loopback, *(each for each in own if each != loopback)]
 
 
 def _answers(host: str, port: int) -> bool:

@@ -13,6 +13,7 @@ import plistlib
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ class Kernel:
         return 0
 
 
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that is asked")
+
+
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
@@ -123,6 +127,7 @@ def test_the_gpu_has_a_share_or_what_the_user_sets(kernel: Kernel, total: int, s
     assert macos.memory().gpu == gpu
 
 
+@on_linux
 def test_what_the_kernel_does_not_say_psutil_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Linux the C library has none of these functions."""
     monkeypatch.setattr(macos, "libc", lambda: ctypes.CDLL(None))
@@ -205,6 +210,7 @@ def test_an_agent_of_launchd_can_be_read_by_it(tmp_path: Path) -> None:
 # ---- Linux
 
 
+@on_linux
 def test_linux_reads_itself() -> None:
     reading = linux.memory()
     assert reading.gpu == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from squish.system.ports import addresses, can_bind, free_port, is_taken
@@ -17,6 +19,21 @@ def test_a_listener_is_seen_also_through_the_address_of_all() -> None:
         assert not can_bind("127.0.0.1", port)
     assert not is_taken("127.0.0.1", port)
     assert can_bind("127.0.0.1", port)
+
+
+def test_a_listener_on_an_address_of_this_machine_is_in_the_way_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On BSD a bind to every address would succeed beside it."""
+    card = [SimpleNamespace(family=socket.AF_INET, address=each) for each in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"en0": card})
+    try:
+        listener = socket.create_server(("127.0.0.2", 0))
+    except OSError:
+        pytest.skip("macOS has to be told of 127.0.0.2")
+    with listener:
+        port = listener.getsockname()[1]
+        assert is_taken("0.0.0.0", port)
+        assert not is_taken("127.0.0.1", port)
+        assert not is_taken("::", port)
 
 
 def test_port_0_is_free() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,9 @@ esac
 """
 
 
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="launchctl has a path that is fixed")
+
+
 @pytest.fixture
 def systemctl(environment: dict[str, str], tmp_path: Path) -> Path:
     """The folder of a systemctl that is first in PATH."""
@@ -38,6 +42,7 @@ def systemctl(environment: dict[str, str], tmp_path: Path) -> Path:
     return folder
 
 
+@on_linux
 def test_a_service_is_installed_asked_about_and_removed(
     squish: Run, systemctl: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -124,6 +129,7 @@ def test_an_agent_that_is_loaded_need_not_run(
     assert running or found.said == "last exit code = 78: EX_CONFIG"
 
 
+@on_linux
 def test_without_systemd_it_says_what_to_do(squish: Run, tmp_path: Path) -> None:
     done = squish("service", "install", PATH=str(tmp_path))
     assert done.returncode == 1

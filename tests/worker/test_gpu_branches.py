@@ -17,9 +17,11 @@ from squish.generation import SamplingParams
 from squish.system.accelerator import PREFILL_STEP
 from squish.system.host import MemoryReading
 from squish.worker import device, memory
+from squish.worker.cpu import extension
 from squish.worker.jobs import probe
 from squish.worker.load import load
 from squish.worker.processors import RowProcessor
+from tests.worker.test_adapters import TOKENS, Served, changes, peft
 from tests.worker.test_load import dtypes, write_model
 from tests.worker.test_runner import GREEDY, Bench, answer, prepared, tiny_llama, words
 
@@ -52,6 +54,21 @@ def test_answers_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "on_cpu", lambda: False)
     for text, each in zip(expected, sampling, strict=True):
         assert answer(Bench(model).run(prepared(1, words(LONG), sampling=each))[1]) == text
+
+
+def test_an_adapter_is_added_to_weights_as_they_are_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """To one row and not to the next, as a CPU does it, whose numbers have more digits."""
+    base = tmp_path / "base"
+    write_model(base)
+    adapter = peft(tmp_path / "adapter", changes(base, 1))
+    tokens, rows = [*TOKENS, *TOKENS], [adapter, None]
+    expected = Served(base, adapter).logits(tokens, rows)
+    monkeypatch.setattr(device, "on_cpu", lambda: False)
+    monkeypatch.setattr(extension, "module", lambda: None)
+    found = Served(base, adapter).logits(tokens, rows)
+    assert found.dtype == mx.float16
+    assert mx.allclose(found.astype(mx.float32), expected, atol=0.01)
+    assert mx.abs(found[0] - found[1]).max() > 0.1
 
 
 def test_a_prompt_is_read_in_longer_steps(gpu: None) -> None:
