@@ -7,7 +7,7 @@ import signal
 from squish.errors import WorkerDied
 from squish.ipc.memory_limit import memory_limit
 
-_GPU_MEMORY = "Insufficient Memory"
+_GPU_MEMORY = ("Insufficient Memory", "ErrorOutOfMemory")
 _GPU_TIMEOUT = ("CommandBufferCallbackErrorTimeout", "ErrorImpactingInteractivity", "Caused GPU Timeout")
 
 
@@ -17,7 +17,7 @@ def explain(code: int, stderr: list[str]) -> WorkerDied:
     Metal reports what it cannot do by ending the process: an exception in a thread of its own, and SIGABRT.
     """
     text = "\n".join(stderr)
-    if _GPU_MEMORY in text:
+    if any(mark in text for mark in _GPU_MEMORY):
         return WorkerDied(
             "The GPU ran out of memory for this model.",
             hint="Take a smaller or more compressed model or a shorter context, or unload other models. How much the "

@@ -40,6 +40,7 @@ from squish.ipc.frames import (
 )
 from squish.ipc.memory_limit import memory_limit
 from squish.system.host import HOST
+from squish.worker import descriptors
 from squish.worker.connection import FrameSocket
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def main() -> None:
     """Serve the socket given on the command line."""
     channel = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     cache_dir = Path(sys.argv[2])
+    descriptors.keep_limit()
     # The model is on disk. Whatever a library would like to ask the Hub, the answer is no.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
     try:

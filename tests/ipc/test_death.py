@@ -22,6 +22,12 @@ INTERACTIVITY = "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackEr
     ("code", "stderr", "message", "hint"),
     [
         (ABORT, ["loading", OUT_OF_MEMORY], "The GPU ran out of memory for this model.", "iogpu.wired_limit_mb"),
+        (
+            ABORT,
+            [OUT_OF_MEMORY.replace("Insufficient Memory", "Another language")],
+            "The GPU ran out of memory",
+            "smaller",
+        ),
         (ABORT, [WATCHDOG, "Abort trap: 6"], "took the GPU away", "Other programs"),
         (ABORT, [INTERACTIVITY], "took the GPU away", "Other programs"),
         (ABORT, ["some assertion"], "was ended by SIGABRT. It last said: some assertion", ""),

@@ -25,11 +25,13 @@ UNWANTED = {
 }
 
 PROGRAM = """\
-import json, runpy, sys
+import json, resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # as low as they are anywhere; no worker may ask for more
 sys.argv = ["worker", *sys.argv[1:]]
 try:
     runpy.run_module("squish.worker", run_name="__main__")
 finally:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, 256)
     print(json.dumps(sorted(sys.modules)))
 """
 

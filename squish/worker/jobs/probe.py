@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from squish.system.probed import Probed
+from squish.worker import descriptors
 from squish.worker.cpu.install import install, prepare
 
 _SIDE = 1024
@@ -25,6 +26,7 @@ _READ = 512 << 20  # bytes: more than the caches of a processor hold
 
 def main() -> None:
     """Probe and print."""
+    descriptors.keep_limit()
     cache_dir = Path(sys.argv[1])
     report = prepare(cache_dir)
     import mlx.core as mx
