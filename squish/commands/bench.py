@@ -112,7 +112,7 @@ async def _bench(
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(own_server(settings.home))
-        endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, settings.api_key))]
+        endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, server.key))]
         if other:
             endpoints.append(await stack.enter_async_context(Endpoint(*other, os.environ.get("OPENAI_API_KEY"))))
         try:

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import click
@@ -97,7 +97,7 @@ async def _launch(
     if url is None:
         _warn_without_tools(settings, program, name)
     async with _server(settings, url) as server:
-        target = Use(_reachable(server), settings.api_key or _ANY_KEY, name, context)
+        target = Use(_reachable(server.url), server.key, name, context)
         setup = program.setup(target)
         with tempfile.TemporaryDirectory(prefix="squish-launch-") as folder:
             files, flags = written(setup, Path(folder))
@@ -110,20 +110,27 @@ async def _launch(
     return code if code >= 0 else 128 - code
 
 
+class Reached(NamedTuple):
+    """url: its address. key: what programs send it."""
+
+    url: str
+    key: str
+
+
 @asynccontextmanager
-async def _server(settings: Settings, url: str | None) -> AsyncIterator[str]:
-    """The address of the server to use; where none runs, of one that runs until the block is left."""
-    found = url or _running(settings)
+async def _server(settings: Settings, url: str | None) -> AsyncIterator[Reached]:
+    """The server to use; where none runs, of one that runs until the block is left."""
+    found, key = url or _running(settings), settings.api_key or _ANY_KEY
     if found is not None:
         if url is None:  # it can have been started with a key that is not set here
-            await asyncio.to_thread(models_at, _reachable(found), settings.api_key or _ANY_KEY)
-        yield found
+            await asyncio.to_thread(models_at, _reachable(found), key)
+        yield Reached(found, key)
         return
     from squish.system.own_server import own_server
 
     console.note("No server is running; one starts for this run")
     async with own_server(settings.home) as server:
-        yield server.url
+        yield Reached(server.url, server.key)
 
 
 def _running(settings: Settings) -> str | None:

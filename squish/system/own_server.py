@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,10 +33,12 @@ runpy.run_module("squish", run_name="__main__")
 
 
 class OwnServer:
-    """url: where it listens. peak: bytes that its processes took together, at most, as of the latest `look`."""
+    """url: where it listens. key: what it asks for. peak: bytes that its processes took together at most, as of the
+    latest `look`."""
 
-    def __init__(self, pid: int, url: str, home: Path) -> None:
+    def __init__(self, pid: int, url: str, home: Path, key: str) -> None:
         self.url = url
+        self.key = key
         self.peak = 0
         self._process = psutil.Process(pid)
         self._home = home
@@ -66,14 +69,16 @@ async def own_server(home: Path) -> AsyncIterator[OwnServer]:
 
     Raises EngineError when it does not start.
     """
+    # Where the user has made keys for clients, it asks for one, and only their hashes are kept.
+    key = os.environ.get("SQUISH_API_KEY") or secrets.token_urlsafe()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", _PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        env=dict(os.environ), start_new_session=True,
+        env=os.environ | {"SQUISH_API_KEY": key}, start_new_session=True,
     )  # fmt: skip
     watching: asyncio.Task[None] | None = None
     try:
-        server = OwnServer(process.pid, await _url(process, home), home)
+        server = OwnServer(process.pid, await _url(process, home), home, key)
         watching = asyncio.create_task(server.watch())
         yield server
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from squish.api.clients.keys import ApiKey, KeyFile
 from squish.commands.programs import PROGRAMS, Use, written
 from tests.commands.test_serve import serving
 from tests.conftest import EMBEDDING_MODEL, MODEL, clean_environment
@@ -130,8 +131,11 @@ def test_where_no_server_runs_one_does_for_as_long_as_the_program(
     squish: Squish, tmp_path: Path, real_home: Path
 ) -> None:
     own = clean_environment(tmp_path) | {"SQUISH_CACHE_DIR": str(real_home / ".squish" / "models")}
+    KeyFile(Path(own["HOME"]) / ".squish").add(ApiKey(name="alice", hash=""))  # so that a server asks for a key
     body = """
-with urllib.request.urlopen(os.environ["OPENAI_BASE_URL"] + "/models") as answer:
+headers = {"authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+asked = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/models", headers=headers)
+with urllib.request.urlopen(asked) as answer:
     print(os.environ["OPENAI_MODEL"], json.load(answer)["data"][0]["id"])"""
     done = squish("launch", "qwen", "--model", MODEL, **own | {"PATH": program(tmp_path, "qwen", body)})
     assert done.stdout.split() == [MODEL, MODEL]
