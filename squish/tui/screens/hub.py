@@ -87,7 +87,8 @@ class HubScreen(Screen[None]):
         What is still asked for the words before is given up, with its connection.
         """
         self._search.begin(self.query_one(Input).value)
-        self.run_worker(self._search.ask_hub(), group="search", exclusive=True, exit_on_error=False)
+        # Not a coroutine: one that is replaced before it starts would be awaited by nobody.
+        self.run_worker(self._search.ask_hub, group="search", exclusive=True, exit_on_error=False)
         self._show()
 
     @on(HubAnswered)

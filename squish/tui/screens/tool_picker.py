@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 from textual import on
@@ -85,7 +87,10 @@ class ToolPicker(Chooser[None]):
 
     def _reach(self, name: str) -> None:
         self._found[name] = _Found()
-        self.run_worker(self._read(name), group=f"tools {name}", exclusive=True, exit_on_error=False)
+        read: Any = partial(
+            self._read, name
+        )  # a coroutine that is replaced before it starts would be awaited by nobody
+        self.run_worker(read, group=f"tools {name}", exclusive=True, exit_on_error=False)
 
     async def _read(self, name: str) -> None:
         try:
