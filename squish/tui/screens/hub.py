@@ -6,7 +6,7 @@ How models are searched is in tui/hub. State changes only in the handlers.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -87,8 +87,8 @@ class HubScreen(Screen[None]):
         What is still asked for the words before is given up, with its connection.
         """
         self._search.begin(self.query_one(Input).value)
-        # Not a coroutine: one that is replaced before it starts would be awaited by nobody.
-        self.run_worker(self._search.ask_hub, group="search", exclusive=True, exit_on_error=False)
+        ask: Any = self._search.ask_hub  # a coroutine that is replaced before it starts is never awaited
+        self.run_worker(ask, group="search", exclusive=True, exit_on_error=False)
         self._show()
 
     @on(HubAnswered)

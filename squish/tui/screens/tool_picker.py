@@ -87,9 +87,7 @@ class ToolPicker(Chooser[None]):
 
     def _reach(self, name: str) -> None:
         self._found[name] = _Found()
-        read: Any = partial(
-            self._read, name
-        )  # a coroutine that is replaced before it starts would be awaited by nobody
+        read: Any = partial(self._read, name)  # a coroutine that is replaced before it starts is never awaited
         self.run_worker(read, group=f"tools {name}", exclusive=True, exit_on_error=False)
 
     async def _read(self, name: str) -> None:
