@@ -107,7 +107,7 @@ async def test_a_stream_that_breaks_off(server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/v1/models/none:1b", "/v1/files", "/v1/v1/messages"])
+@pytest.mark.parametrize("path", ["/v1/models/none:1b", "/v1/audio", "/v1/v1/messages"])
 async def test_its_clients_get_its_errors_at_paths_that_are_not_its_own(server: Server, path: str) -> None:
     marked = await ask(server, "GET", path, **{"anthropic-version": "2026-10-21"})
     assert error(marked) == (404, "not_found_error")
