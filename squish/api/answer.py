@@ -131,7 +131,7 @@ class _Observed(AsyncIterator[GenerationEvent]):
             self._count(prompt=event.usage.prompt_tokens, cached=event.usage.cached_tokens)
         self._completion += event.usage.completion_tokens
         self._count(requests=event.index == 0, completion=event.usage.completion_tokens)
-        ttft = "" if self._ttft is None else f" ttft={self._ttft * 1000:.0f}ms"
+        ttft = "" if self._ttft is None else f" ttft={event.timings.ttft * 1000:.0f}ms"  # the figure of every door
         self._request.ctx.note = (
             f" model={self._model} prompt={self._prompt} cached={self._cached} completion={self._completion}{ttft}"
             f"{self._not_held}{self._left_out}"

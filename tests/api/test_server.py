@@ -45,7 +45,12 @@ async def server(settings: Settings) -> AsyncIterator[Server]:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nope", 404), ("POST", "/v1/models", 405), ("DELETE", "/health", 405), ("GET", "/v1/chat/completions", 405)],
+    [
+        ("GET", "/nope", 404),
+        ("POST", "/v1/models", 405),
+        ("DELETE", "/health", 405),
+        ("GET", "/v1/chat/completions", 405),
+    ],
 )
 async def test_a_wrong_url_or_method(server: Server, method: str, path: str, status: int) -> None:
     answer = await ask(server, method, path)
