@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from squish import console
+from squish.commands.serve import serve
 from squish.config.settings import Settings
 from squish.errors import ConfigError, SquishError
 from squish.system import service as services
@@ -57,6 +58,8 @@ def install(api_key_file: Path | None, show: bool, serve_options: tuple[str, ...
         if not path.is_file():
             raise ConfigError(f"The key file {path} does not exist.", param="--api-key-file")
         options += ["--api-key-file", str(path)]
+    with serve.make_context("squish serve", list(options)):
+        pass  # it refuses what it does not know
     found = _service(settings, options)
     if show:
         console.out(clean(found.text).rstrip())

@@ -64,7 +64,8 @@ class Download:
             self.prepare()
             files = [file for path, file in self._files.items() if only is None or path in only]
             if only is None:
-                require_space(self.directory, self.total - occupied(self.directory) - occupied(self._parts))
+                missing = self.total - occupied(self.directory) - occupied(self._parts)
+                await asyncio.to_thread(require_space, self.directory, missing)  # macOS takes its time to say
             async with self._client() as client, asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._fetch(client, file)) for file in files]
             return tuple(task.result() for task in tasks)

@@ -89,7 +89,7 @@ class Compressor:
         Raises what downloading and the worker raise.
         """
         with _disk_errors():
-            self._require_space(await self._fetch_headers())
+            await asyncio.to_thread(self._require_space, await self._fetch_headers())
             await self._convert_all(report)
             after = sum(path.stat().st_size for path in self.directory.glob("*.safetensors"))
         label, largest = recipes.label(self._account.recipe), max(self._shards.values())

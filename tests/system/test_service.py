@@ -76,6 +76,12 @@ def test_a_key_in_the_environment_is_not_forgotten(squish: Run, systemctl: Path)
     assert not (systemctl / "asked").exists()
 
 
+def test_options_that_the_server_would_refuse_are_refused_at_once(squish: Run, systemctl: Path) -> None:
+    done = squish("service", "install", "--", "--port", "99999")
+    assert done.returncode == 2
+    assert "99999" in done.stderr
+
+
 def test_a_service_that_still_ends_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As launchd does it: what starts it is refused until the one before has ended."""
     waits: list[float] = []
