@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from squish.chats.answer_format import response_format
 from squish.generation import Message, SamplingParams, ToolCall
 
 MAX_TITLE = 60
@@ -23,7 +24,10 @@ Outcome = Literal["waiting", "running", "done", "failed", "refused", "stopped"]
 
 
 class ChatSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a chat asks: sampling, system prompt, and whether the model is to think (None: as it likes)."""
+    """How a chat asks: sampling, system prompt, and whether the model is to think (None: as it likes).
+
+    response_format: as a person writes it, see answer_format.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.9
@@ -34,12 +38,18 @@ class ChatSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     system: str = ""
     thinking: bool | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    response_format: str = ""
 
     def sampling(self) -> SamplingParams:
         """Raises InvalidInput naming the field that is out of its range."""
         return SamplingParams(
-            self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, self.seed, self.stop
-        )
+            self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, self.seed, self.stop,
+            self.repetition_penalty, self.presence_penalty, self.frequency_penalty,
+            response_format=response_format(self.response_format),
+        )  # fmt: skip
 
 
 class Attachment(msgspec.Struct, frozen=True):

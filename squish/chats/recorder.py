@@ -15,6 +15,7 @@ import msgspec
 
 from squish.chats.chats import Chats
 from squish.chats.messages import Chat, ChatSettings, Figures, State, ToolStep, as_sent
+from squish.chats.presets import with_preset
 from squish.errors import InvalidInput
 from squish.generation import Finished, Message
 
@@ -109,11 +110,18 @@ def chosen(home: Path, id: int | None) -> Chat:
     return recent[0]
 
 
-def settings_of(chat: Chat | None, given: Mapping[str, Any], max_tokens: int) -> ChatSettings:
+def settings_of(
+    chat: Chat | None, given: Mapping[str, Any], max_tokens: int, preset: ChatSettings | None = None
+) -> ChatSettings:
     """How a conversation is asked: as its chat was so far, or by the defaults and max_tokens, but for what is given.
 
-    given: fields of ChatSettings. Raises InvalidInput for a value out of its range.
+    given: fields of ChatSettings. preset: goes before what was, and behind what is given; one that leaves max_tokens at
+    its default changes no limit. Raises InvalidInput for a value out of its range.
     """
-    settings = msgspec.structs.replace(chat.settings if chat else ChatSettings(max_tokens=max_tokens), **given)
+    before = chat.settings if chat else ChatSettings(max_tokens=max_tokens)
+    settings = with_preset(before, preset) if preset else before
+    if settings.max_tokens == ChatSettings().max_tokens:
+        settings = msgspec.structs.replace(settings, max_tokens=before.max_tokens)
+    settings = msgspec.structs.replace(settings, **given)
     settings.sampling()
     return settings

@@ -19,6 +19,7 @@ from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
+    from squish.chats.messages import Chat, ChatSettings
     from squish.commands.run_tools import RunTools
     from squish.format.embedding import ModelKind
     from squish.runtime import Runtime
@@ -28,10 +29,18 @@ if TYPE_CHECKING:
 @click.argument("model", shell_complete=complete_model, required=False)
 @click.option("-p", "--prompt", help="Ask once and print only the answer; text piped in is appended.")
 @click.option("--system", help="System prompt.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="Parameters under a name: balanced, precise, creative, greedy, or your own (`/preset save` in a chat).",
+)
 @click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
 @click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
 @click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
 @click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
+@click.option(
+    "--repetition-penalty", type=float, default=1.0, help="Above 1 makes words that were there less likely; 1 is off."
+)
 @click.option(
     "--max-tokens",
     type=int,
@@ -40,6 +49,12 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="The same seed gives the same answer; -1 picks one at random.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
+@click.option(
+    "--format",
+    "response_format",
+    metavar="FORMAT",
+    help="Hold the answer to json, to regex:…, or to the JSON schema in a file (FILE.schema.json).",
+)
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
@@ -56,6 +71,7 @@ if TYPE_CHECKING:
 def run(
     model: str | None,
     prompt: str | None,
+    preset: str | None,
     draft: str | None,
     as_json: bool,
     save: bool,
@@ -74,7 +90,8 @@ def run(
     squish run -c --prompt "And of Spain?"
     squish run qwen3:8b --mcp time --mcp-allow get_current_time --prompt "What time is it?"
 
-    A conversation that is continued keeps its model, system prompt and parameters, except for what is given.
+    A conversation that is continued keeps its model, system prompt and parameters, except for what is given. Single
+    options win over --preset.
     """
     from squish.chats import recorder
     from squish.commands import repl
@@ -86,10 +103,8 @@ def run(
     text = _text(prompt, as_json)
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
-    asked = recorder.settings_of(continued, _given(params), max_tokens=2048 if text is None else 512)
-    model = model or (continued.model if continued else None)
-    if model is None:
-        raise click.UsageError("Missing argument 'MODEL'.")
+    asked = _asked(settings, continued, preset, params, max_tokens=2048 if text is None else 512)
+    model = _model(model, continued)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
         runtime = runner.run(open_model(with_draft(settings, [model], draft), model))
@@ -105,10 +120,32 @@ def run(
             runner.run(runtime.close())
 
 
+def _model(given: str | None, continued: Chat | None) -> str:
+    model = given or (continued.model if continued else None)
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    return model
+
+
+def _asked(
+    settings: Settings, continued: Chat | None, preset: str | None, params: dict[str, Any], max_tokens: int
+) -> ChatSettings:
+    """How the conversation is asked. Raises InvalidInput."""
+    from squish.chats import presets, recorder
+
+    named = presets.named(settings.home, preset) if preset is not None else None
+    return recorder.settings_of(continued, _given(params), max_tokens, named)
+
+
 def _given(params: dict[str, Any]) -> dict[str, Any]:
-    """Those that stand on the command line."""
+    """Those that stand on the command line. Raises InvalidInput for a format that cannot be used."""
     source = click.get_current_context().get_parameter_source
-    return {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
+    given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
+    if "response_format" in given:
+        from squish.chats.answer_format import from_command_line
+
+        given["response_format"] = from_command_line(given["response_format"])
+    return given
 
 
 def _text(prompt: str | None, as_json: bool) -> str | None:

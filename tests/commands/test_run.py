@@ -56,6 +56,13 @@ def test_stop_seed_and_max_tokens(squish: Squish) -> None:
     assert (one["finish_reason"], one["usage"]["completion_tokens"]) == ("length", 12)
 
 
+def test_an_answer_is_held_to_a_schema_in_a_file(squish: Squish, tmp_path: Path) -> None:
+    schema = tmp_path / "city.schema.json"
+    schema.write_text('{"type": "object", "properties": {"city": {"enum": ["Berlin", "Paris"]}}, "required": ["city"]}')
+    done = squish(*GERMANY[:4], "--preset", "greedy", "--format", str(schema))
+    assert json.loads(done.stdout)["city"] in ("Berlin", "Paris")
+
+
 def test_the_system_prompt_counts(squish: Squish) -> None:
     told = json.loads(squish(*GERMANY, "--json", "--system", "You are a pirate who answers at length.").stdout)
     assert told["usage"]["prompt_tokens"] != 37, "as many as without it"
@@ -67,6 +74,9 @@ def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> N
         (("run", MODEL, "Who", "are you?"), 2, f"squish run {MODEL} --prompt 'Who are you?'"),
         ((*GERMANY, "--top-p", "2"), 2, "top_p"),
         ((*GERMANY, "--max-tokens", "0"), 2, "max_tokens"),
+        ((*GERMANY, "--repetition-penalty", "0"), 2, "repetition_penalty"),
+        ((*GERMANY, "--preset", "loud"), 2, "balanced, precise, creative, greedy"),
+        ((*GERMANY, "--format", "no.schema.json"), 2, "no.schema.json"),
         (("run", MODEL, "--prompt", "  "), 2, "prompt"),
         (("run", "smollm2:136m", "--prompt", "hi"), 3, "smollm2:135m"),
         (("run", "a//b", "--prompt", "hi"), 2, "a//b"),

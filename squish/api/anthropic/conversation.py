@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from squish.api.anthropic import tools
 from squish.api.anthropic.requests import Content, ContentBlock, CountRequest, MessageParam, OutputFormat
-from squish.api.fields import efforts, schemas
+from squish.api.fields import efforts
 from squish.errors import InvalidInput
+from squish.format import schemas
 from squish.generation import ChatPrompt, Message, ResponseFormat, Role
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from squish.api.anthropic.requests import ContentBlock, ToolChoice, ToolParam
-from squish.api.fields import schemas
 from squish.api.fields import tools as fields
 from squish.errors import InvalidInput
+from squish.format import schemas
 from squish.generation import Tool, ToolCall
 
 MOST = 1024

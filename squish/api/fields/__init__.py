@@ -1,1 +1,1 @@
-"""Fields that several dialects have: tools, schemas, efforts, limits, and what is refused by name. Pure."""
+"""Fields that several dialects have: tools, efforts, limits, and what is refused by name. Pure."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from squish.api.fields import schemas
 from squish.errors import InvalidInput
+from squish.format import schemas
 from squish.generation import Tool
 
 MAX_TOOLS = 128

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from squish.api.fields import sampling as fields
-from squish.api.fields import schemas
 from squish.api.fields.limits import MAX_INT, check_range
 from squish.api.ollama.requests import CommonRequest, Number, Options
 from squish.errors import InvalidInput
+from squish.format import schemas
 from squish.generation import ResponseFormat, SamplingParams
 
 MOST_LOGPROBS = 20

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from squish.api.fields import schemas, tools
+from squish.api.fields import tools
 from squish.api.openai.requests import Format
 from squish.errors import InvalidInput
+from squish.format import schemas
 from squish.generation import ResponseFormat
 
 _BELONGS = {

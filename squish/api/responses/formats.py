@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from squish.api.fields import efforts, schemas
+from squish.api.fields import efforts
 from squish.api.fields.tools import check_name
 from squish.api.responses.requests import ReasoningOptions, TextFormat, TextOptions
 from squish.errors import InvalidInput
+from squish.format import schemas
 from squish.generation import Effort, ResponseFormat
 
 _AT = "text.format"

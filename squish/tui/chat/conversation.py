@@ -19,6 +19,7 @@ from squish.chats.messages import (
     title_of,
     with_files,
 )
+from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, GenerationRequest, Message, Tool
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState
@@ -232,7 +233,12 @@ class Conversation:
         if goes_on:
             messages += (Message("assistant", turn.answer.text),)
         prompt = ChatPrompt(messages, continue_last=goes_on, thinking=self.settings.thinking)
-        return GenerationRequest(turn.model, (prompt,), self.settings.sampling())
+        sampling = self.settings.sampling()
+        if goes_on and sampling.response_format:
+            message = "response_format is for a whole answer, and this one has begun already."
+            hint = "Ask for another version (r), or set the format to text first: /set format text."
+            raise InvalidInput(message, hint=hint, param="response_format")
+        return GenerationRequest(turn.model, (prompt,), sampling)
 
     def with_draft(
         self, draft: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
+from squish.chats.presets import PRESETS, with_preset
 from squish.tui.chat import parameters
 
 
@@ -48,7 +49,7 @@ def use_preset(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
     if verb in ("save", "rm") and name:
         chats.keep_preset(name, settings) if verb == "save" else chats.remove_preset(name)
         confirmation = f"Preset {name} {'saved' if verb == 'save' else 'removed'}."
-    presets = parameters.PRESETS | chats.presets()
+    presets = dict(PRESETS) | chats.presets()
     if line in presets:
-        return Outcome(parameters.with_preset(settings, presets[line]), f"Preset {line} is used.")
+        return Outcome(with_preset(settings, presets[line]), f"Preset {line} is used.")
     return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.")

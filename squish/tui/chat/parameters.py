@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from squish.chats.answer_format import tidied
 from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 
@@ -40,20 +41,16 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("top_p", "top_p", "0 to 1; 1 is off, 0 is greedy", "0.9", float),
     Parameter("top_k", "top_k", "0 (off) or more", "0", int),
     Parameter("min_p", "min_p", "0 (off) to 1", "0.0", float),
+    Parameter("repetition_penalty", "repeat", "above 0, up to 10; 1 is off", "1.0", float),
+    Parameter("presence_penalty", "pres", "-2 to 2; 0 is off", "0.0", float),
+    Parameter("frequency_penalty", "freq", "-2 to 2; 0 is off", "0.0", float),
     Parameter("max_tokens", "max", "tokens of an answer", "2048", int),
     Parameter("seed", "seed", "a whole number; empty picks one at random", "random", int),
     Parameter("stop", "stop", "up to 64 texts, | between", "none", _stops),
     Parameter("thinking", "think", "on or off; empty leaves it to the model", "model default", _switch),
+    Parameter("response_format", "format", "text, json, a JSON schema or regex:…", "text", tidied),
     Parameter("system", "system", "system prompt", "none", str),
 )
-
-PRESETS = {
-    "balanced": ChatSettings(),
-    "precise": ChatSettings(temperature=0.2),
-    "creative": ChatSettings(temperature=1.0, top_p=0.95),
-    "greedy": ChatSettings(temperature=0.0),
-}
-"""What comes with the program. A preset leaves a chat's system prompt as it is unless it has one of its own."""
 
 
 def parameter(name: str) -> Parameter:
@@ -87,13 +84,3 @@ def with_value(settings: ChatSettings, name: str, text: str) -> ChatSettings:
     replaced = msgspec.structs.replace(settings, **{this.name: value})
     replaced.sampling()
     return replaced
-
-
-def with_preset(settings: ChatSettings, preset: ChatSettings) -> ChatSettings:
-    """A preset in place of the settings; their system prompt stays where it has none."""
-    return preset if preset.system else msgspec.structs.replace(preset, system=settings.system)
-
-
-def preset_of(settings: ChatSettings, presets: dict[str, ChatSettings]) -> str:
-    """The name of the preset that the settings are, or nothing."""
-    return next((name for name, each in presets.items() if with_preset(settings, each) == settings), "")

@@ -11,10 +11,11 @@ from textual.widget import Widget
 from textual.widgets import Input, Select, Static, TextArea
 
 from squish.chats.messages import ChatSettings
+from squish.chats.presets import PRESETS, preset_of, with_preset
 from squish.errors import InvalidInput
 from squish.text import clean
 from squish.tui import actions
-from squish.tui.chat.parameters import PARAMETERS, PRESETS, parameter, preset_of, with_preset, with_value, written
+from squish.tui.chat.parameters import PARAMETERS, Parameter, parameter, with_value, written
 from squish.tui.messages import SettingsChanged
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
@@ -102,7 +103,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             label.update(Content.styled(f"✕ {parameter(name).label}", "bold $text-error"))
             self._say(clean(error.message), "$text-error")
             return
-        self._say(parameter(name).about)
+        self._say(_about(parameter(name)))
         if settings != self._settings:
             self._settings = settings
             self.post_message(SettingsChanged(settings))
@@ -128,7 +129,12 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         focused = self.screen.focused
         name = (focused.id or "").removeprefix("field-") if focused else ""
         known = next((each for each in PARAMETERS if each.name == name), None)
-        self._say(known.about if known else "")
+        self._say(_about(known) if known else "")
 
     def _say(self, text: str, style: str = "$foreground-muted") -> None:
         self.query_one("#about", Static).update(Content.styled(text, style))
+
+
+def _about(this: Parameter) -> str:
+    """What it may be, under its whole name, which the label has no room for."""
+    return f"{this.name}: {this.about}"

@@ -1,0 +1,44 @@
+"""Sets of parameters with names: those that come with the program, and the user's own. It knows no front door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
+from squish.errors import InvalidInput
+from squish.text import clean
+
+PRESETS: Mapping[str, ChatSettings] = {
+    "balanced": ChatSettings(),
+    "precise": ChatSettings(temperature=0.2),
+    "creative": ChatSettings(temperature=1.0, top_p=0.95),
+    "greedy": ChatSettings(temperature=0.0),
+}
+"""What comes with the program. A preset leaves a chat's system prompt as it is unless it has one of its own."""
+
+
+def with_preset(settings: ChatSettings, preset: ChatSettings) -> ChatSettings:
+    """A preset in place of the settings; their system prompt stays where it has none."""
+    return preset if preset.system else msgspec.structs.replace(preset, system=settings.system)
+
+
+def preset_of(settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> str:
+    """The name of the preset that the settings are, or nothing."""
+    return next((name for name, each in presets.items() if with_preset(settings, each) == settings), "")
+
+
+def named(home: Path, name: str) -> ChatSettings:
+    """The preset of that name. One of the user's goes before ours. Raises InvalidInput with the names there are."""
+    presets, saved = dict(PRESETS), home / "chats.db"
+    if saved.exists():
+        with closing(Chats(saved)) as chats:
+            presets |= chats.presets()
+    if name not in presets:
+        hint = f"There are: {', '.join(clean(each) for each in presets)}. `/preset save NAME` in a chat makes one."
+        raise InvalidInput(f"No preset is named {name}.", hint=hint, param="--preset")
+    return presets[name]

@@ -1,0 +1,61 @@
+"""The parameters of a chat through the keys: what is asked with, and a panel that can be used on a small screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
+from squish.errors import InvalidInput
+from squish.tui.chat.conversation import Conversation
+from squish.tui.chat.parameters import PARAMETERS
+from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+
+async def test_penalties_and_a_format_are_asked_with() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o", "escape")
+        for command in ("/set repeat 1.2", "/set pres 0.5", "/set freq -0.5", "/set format xml", "/set format json"):
+            prompt(pilot).put(command)
+            await pilot.press("enter")
+            await until(pilot, lambda: prompt(pilot).text == "")
+        await until(pilot, lambda: "• format" in screen_text(pilot))
+        assert "response_format must be text" in screen_text(pilot)
+        await ask(pilot, "q")
+        sampling = app.engine.last.request.sampling
+        assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.2, 0.5, -0.5)
+        assert sampling.response_format is not None and sampling.response_format.kind == "json_object"
+
+
+def test_an_answer_that_has_begun_is_not_held_to_a_format(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    talk = Conversation(chats, SMOL.id, float, settings=ChatSettings(response_format="json"))
+    turn = talk.ask("q")
+    assert talk.request(turn).sampling.response_format is not None
+    turn.answer.text = '{"a"'
+    with pytest.raises(InvalidInput, match="has begun already"):
+        talk.request(turn)
+    chats.close()
+
+
+async def test_every_parameter_can_be_reached_on_a_small_screen_with_its_explanation() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        for each in PARAMETERS:
+            await until(pilot, lambda name=each.name: app.focused is not None and app.focused.id == f"field-{name}")
+            await until(pilot, lambda text=f"{each.name}: {each.about}": text in screen_text(pilot))
+            assert app.focused is not None
+            visible = app.screen.query_one("#params").content_region.intersection(app.focused.region)
+            assert visible.height >= 1, each.name
+            if each.name == "response_format":
+                await write(pilot, "regex")
+                await until(pilot, lambda: "✕ format" in screen_text(pilot))
+                assert "must be text, json, a JSON schema" in screen_text(pilot)
+            await pilot.press("tab")
