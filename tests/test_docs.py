@@ -126,6 +126,7 @@ def home(real_home: Path, embedding_home: Path, tmp_path: Path) -> Path:
     body = {"model": MODEL, "prompt": "Hi", "max_tokens": 1}
     request = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": body}
     (tmp_path / "requests.jsonl").write_text(json.dumps(request), encoding="utf-8")
+    (tmp_path / "city.schema.json").write_text('{"enum": ["Paris", "Lyon"]}', encoding="utf-8")
     (tmp_path / "texts.txt").write_text("a first text\na second text\n", encoding="utf-8")
     shutil.copytree(store / "cache", tmp_path / ".squish" / "cache", dirs_exist_ok=True)
     installed = store / "models" / MODEL.replace(":", "+")

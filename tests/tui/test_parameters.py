@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 from squish.tui.chat.conversation import Conversation
-from squish.tui.chat.parameters import PARAMETERS
+from squish.tui.chat.parameters import PARAMETERS, Parameter
 from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -25,7 +26,7 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
             await pilot.press("enter")
             await until(pilot, lambda: prompt(pilot).text == "")
         await until(pilot, lambda: "• format" in screen_text(pilot))
-        assert "response_format must be text" in screen_text(pilot)
+        await until(pilot, lambda: "response_format must be" in screen_text(pilot))
         await ask(pilot, "q")
         sampling = app.engine.last.request.sampling
         assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.2, 0.5, -0.5)
@@ -43,14 +44,20 @@ def test_an_answer_that_has_begun_is_not_held_to_a_format(tmp_path: Path) -> Non
     chats.close()
 
 
+async def shows(pilot: Pilot[None], parameter: Parameter) -> None:
+    """The focus is in its field, and what it may be is in sight."""
+    field, about = f"field-{parameter.name}", f"{parameter.name}: {parameter.about}"
+    await until(pilot, lambda: pilot.app.focused is not None and pilot.app.focused.id == field)
+    await until(pilot, lambda: about in screen_text(pilot))
+
+
 async def test_every_parameter_can_be_reached_on_a_small_screen_with_its_explanation() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     async with app.run_test(size=(60, 20)) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+o")
         for each in PARAMETERS:
-            await until(pilot, lambda name=each.name: app.focused is not None and app.focused.id == f"field-{name}")
-            await until(pilot, lambda text=f"{each.name}: {each.about}": text in screen_text(pilot))
+            await shows(pilot, each)
             assert app.focused is not None
             visible = app.screen.query_one("#params").content_region.intersection(app.focused.region)
             assert visible.height >= 1, each.name
