@@ -11,7 +11,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 from squish.tui.chat.conversation import Conversation
-from squish.tui.chat.parameters import PARAMETERS, Parameter
+from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
 from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -21,16 +21,25 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+o", "escape")
-        for command in ("/set repeat 1.2", "/set pres 0.5", "/set freq -0.5", "/set format xml", "/set format json"):
+        for command in ("/set repeat 1.2", "/set pres 0.5", "/set freq -0.5", "/set format json"):
             prompt(pilot).put(command)
             await pilot.press("enter")
             await until(pilot, lambda: prompt(pilot).text == "")
         await until(pilot, lambda: "• format" in screen_text(pilot))
-        await until(pilot, lambda: "response_format must be" in screen_text(pilot))
         await ask(pilot, "q")
         sampling = app.engine.last.request.sampling
         assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.2, 0.5, -0.5)
         assert sampling.response_format is not None and sampling.response_format.kind == "json_object"
+
+
+def test_a_value_that_cannot_be_used_is_refused_with_what_may_stand_there() -> None:
+    for name, text, must_be in (
+        ("repeat", "0", "above 0"),
+        ("pres", "x", "-2 to 2"),
+        ("format", "xml", "text, json, a"),
+    ):
+        with pytest.raises(InvalidInput, match=must_be):
+            with_value(ChatSettings(), name, text)
 
 
 def test_an_answer_that_has_begun_is_not_held_to_a_format(tmp_path: Path) -> None:
