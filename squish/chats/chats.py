@@ -64,11 +64,16 @@ class Chats:
         """A new chat without messages; its id."""
         now = time.time()
         row = (title_of(title), model, _dump(settings or ChatSettings()), now, now)
-        return self._write("INSERT INTO chats (title, model, settings, created, updated) VALUES (?, ?, ?, ?, ?)", row)
+        return self._write(
+            "INSERT INTO chats (title, model, settings, created, updated, titled) VALUES (?, ?, ?, ?, ?, 'question')",
+            row,
+        )
 
-    def recent(self, limit: int = -1) -> list[Chat]:
-        """Chats, the one that was used last first."""
-        return [_chat(row) for row in self._read(f"{_CHATS} ORDER BY updated DESC, id DESC LIMIT ?", (limit,))]
+    def recent(self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False) -> list[Chat]:
+        """Chats, the one that was used last first. archived: those that were put away too."""
+        where = "" if archived else "WHERE archived = 0"
+        order = f"{'pinned DESC, ' if pinned_first else ''}updated DESC, id DESC"
+        return [_chat(row) for row in self._read(f"{_CHATS} {where} ORDER BY {order} LIMIT ?", (limit,))]
 
     def get(self, chat: int) -> Chat:
         """Raises InvalidInput for a chat that is not there."""
@@ -78,7 +83,31 @@ class Chats:
         return _chat(rows[0])
 
     def rename(self, chat: int, title: str) -> None:
-        self._write("UPDATE chats SET title = ? WHERE id = ?", (title_of(title), chat))
+        """Give a chat the user's title, which no other takes the place of."""
+        self._write("UPDATE chats SET title = ?, titled = 'user' WHERE id = ?", (title_of(title), chat))
+
+    def give_title(self, chat: int, title: str) -> bool:
+        """Set the title that a model wrote, where the chat still has its question for one; whether it had.
+
+        An empty one leaves the question, and no other is written.
+        """
+        with sqlite_errors(self.path):
+            return (
+                self._connection.execute(
+                    "UPDATE chats SET title = coalesce(nullif(?, ''), title), titled = 'model'"
+                    " WHERE id = ? AND titled = 'question'",
+                    (title_of(title), chat),
+                ).rowcount
+                > 0
+            )
+
+    def pin(self, chat: int, pinned: bool) -> None:
+        """Let a chat stay at the top of the list, or not."""
+        self._write("UPDATE chats SET pinned = ? WHERE id = ?", (pinned, chat))
+
+    def archive(self, chat: int, archived: bool) -> None:
+        """Take a chat out of the list, or bring it back; it is found in either case."""
+        self._write("UPDATE chats SET archived = ? WHERE id = ?", (archived, chat))
 
     def configure(self, chat: int, model: str, settings: ChatSettings) -> None:
         """Set which model the chat asks, and how."""
@@ -175,8 +204,8 @@ class Chats:
             return []
         with sqlite_errors(self.path), closing(connect(self.path)) as connection:
             rows = connection.execute(
-                "SELECT m.chat, c.title, m.id, m.role, snippet(words, 0, char(2), char(3), '…', ?), m.created"
-                " FROM words JOIN messages m ON m.id = words.rowid JOIN chats c ON c.id = m.chat"
+                "SELECT m.chat, c.title, m.id, m.role, snippet(words, 0, char(2), char(3), '…', ?), m.created,"
+                " c.archived FROM words JOIN messages m ON m.id = words.rowid JOIN chats c ON c.id = m.chat"
                 " WHERE words MATCH ? ORDER BY rank, m.id DESC LIMIT ?",
                 (_SNIPPET_WORDS, query, limit),
             ).fetchall()
@@ -237,16 +266,19 @@ class Chats:
             return self._connection.execute(statement, values).lastrowid or 0
 
 
-_CHATS = "SELECT id, title, model, settings, draft, head, created, updated, tools FROM chats"
+_CHATS = "SELECT id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived FROM chats"
 _MESSAGES = (
     "SELECT id, chat, parent, role, text, reasoning, model, attachments, state, figures, created, steps FROM messages"
 )
 
 
 def _chat(row: tuple[Any, ...]) -> Chat:
-    id, title, model, settings, draft, head, created, updated, tools = row
+    id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived = row
     decoded = _decoded(settings, ChatSettings, ChatSettings())
-    return Chat(id, title, model, decoded, draft, head, created, updated, _decoded(tools, ChatTools, ChatTools()))
+    return Chat(
+        id, title, model, decoded, draft, head, created, updated, _decoded(tools, ChatTools, ChatTools()),
+        titled, bool(pinned), bool(archived),
+    )  # fmt: skip
 
 
 def _message(row: tuple[Any, ...]) -> Saved:

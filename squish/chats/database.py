@@ -70,6 +70,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE messages ADD COLUMN steps TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE chats ADD COLUMN tools TEXT NOT NULL DEFAULT '{}'",
     ),
+    (
+        # Of chats that are there already nobody knows whether the user named them, so no model names them again.
+        "ALTER TABLE chats ADD COLUMN titled TEXT NOT NULL DEFAULT 'user'",
+        "ALTER TABLE chats ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE chats ADD COLUMN archived INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 

@@ -20,6 +20,7 @@ MAX_TITLE = 60
 
 Role = Literal["user", "assistant"]
 State = Literal["writing", "done", "stopped", "failed"]
+Titled = Literal["question", "model", "user"]
 Outcome = Literal["waiting", "running", "done", "failed", "refused", "stopped"]
 
 
@@ -130,7 +131,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """One conversation without its messages. head: the last message of the branch that is shown."""
+    """One conversation without its messages. head: the last message of the branch that is shown.
+
+    titled: whose words the title is. pinned: it stays at the top of the list. archived: it is not in the list.
+    """
 
     id: int
     title: str
@@ -141,11 +145,17 @@ class Chat:
     created: float
     updated: float
     tools: ChatTools = field(default_factory=ChatTools)
+    titled: Titled = "user"
+    pinned: bool = False
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A message that was found; snippet shows the place, with the words between \\x02 and \\x03."""
+    """A message that was found; snippet shows the place, with the words between \\x02 and \\x03.
+
+    archived: its chat is.
+    """
 
     chat: int
     title: str
@@ -153,6 +163,7 @@ class Hit:
     role: Role
     snippet: str
     created: float
+    archived: bool = False
 
 
 class Tree:

@@ -26,6 +26,7 @@ def chats() -> None:
     squish chats show 12
     squish chats export 12 -o chat.md
     squish chats export --all -o chats.jsonl
+    squish chats archive 12
     squish chats rm 12
     """
 
@@ -38,15 +39,16 @@ def _open() -> Chats:
 @click.argument("words", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--limit", type=Whole(1), help="Print only the newest N.")
-def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None) -> None:
-    """List conversations, most recently used first. With WORDS, only those with a message that contains them.
+@click.option("--archived", is_flag=True, help="Print archived ones too.")
+def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None, archived: bool) -> None:
+    """List conversations, most recently used first. With WORDS, those with a message that contains them, also archived.
 
     \b
     squish chats list
     squish chats list haiku --limit 5
     """
     store = _open()
-    found = store.recent()
+    found = store.recent(archived=archived or bool(words))
     if words:
         hits = {hit.chat for hit in store.find(" ".join(words), limit=10_000)}
         found = [chat for chat in found if chat.id in hits]
@@ -91,7 +93,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
     if everything:
         if form not in (None, "jsonl"):
             raise InvalidInput("All chats together are written as jsonl.", param="--format")
-        text = "".join(export(each, store.branch(each.id), "jsonl") for each in reversed(store.recent()))
+        text = "".join(export(each, store.branch(each.id), "jsonl") for each in reversed(store.recent(archived=True)))
     elif chat is None:
         raise InvalidInput("Which chat?", hint="Give its number, or --all.", param="CHAT")
     else:
@@ -108,6 +110,22 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}.") from error
     console.note(f"Written to {file}")
+
+
+@chats.command()
+@click.argument("chat", type=int, nargs=-1, required=True)
+@click.option("--undo", is_flag=True, help="Bring them back into the list.")
+def archive(chat: tuple[int, ...], undo: bool) -> None:
+    """Take conversations out of the list; nothing is deleted, and their words are still found.
+
+    \b
+    squish chats archive 12 13
+    squish chats archive --undo 12
+    """
+    store = _open()
+    for each in [store.get(id) for id in chat]:
+        store.archive(each.id, not undo)
+        console.note(f"{'Brought back' if undo else 'Archived'} {each.id}: {clean(each.title)}")
 
 
 @chats.command("rm")

@@ -57,6 +57,8 @@ KEYS: tuple[Key, ...] = (
     Key("catalog", "SQUISH_CATALOG", "text",
         "a newer catalog of short names: a file, or an address that `squish catalog update` fetches", "none"),
     Key("theme", "SQUISH_THEME", "text", "the colors of the full-screen chat", "squish"),
+    Key("chat.titles", "SQUISH_CHAT_TITLES", "flag",
+        "a new chat gets a short title from its model after the first answer, while the model is idle", "1"),
     Key("engine.cpu_precision", "SQUISH_CPU_PRECISION", "choice",
         "on a CPU, activations in products with weights: `int8`, or `float32`, slower and exact", "int8",
         choices=("int8", "float32")),

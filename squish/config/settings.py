@@ -48,6 +48,7 @@ class Settings:
     wire: Literal["nothing", "weights"] = "nothing"
     short_memory: Literal["load", "refuse"] = "load"
     prompt_lookup: bool = True
+    titles: bool = True
     keep_awake: bool = False
     catalog: str | None = None
     model: str | None = None

@@ -9,14 +9,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from textual.app import App, SystemCommand
-from textual.command import CommandPalette
+from textual.app import App
+from textual.command import CommandPalette, Provider
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -42,6 +41,12 @@ TICK = 0.5
 TOAST = 160
 
 
+def _palette() -> type[Provider]:
+    from squish.tui.palette import PaletteProvider
+
+    return PaletteProvider
+
+
 class SquishApp(App[None], inherit_bindings=False):
     """model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
 
@@ -50,6 +55,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     TITLE = "squish"
     BINDINGS = actions.bindings("app")
+    COMMANDS: ClassVar = {_palette}
     # At the bottom, where Textual puts it, a notice covers the message that is being written.
     CSS = "ToastRack { dock: top; align: right top; margin-top: 1; }"
 
@@ -131,12 +137,11 @@ class SquishApp(App[None], inherit_bindings=False):
         except SquishError:  # the chat says why
             return False
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What ctrl+p lists: the registry and nothing else."""
-        for action in actions.in_palette():
-            yield SystemCommand(action.title, action.about, partial(self._perform, action))
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
 
-    async def _perform(self, action: actions.Action) -> None:
+    async def perform(self, action: actions.Action) -> None:
         """Do what the palette offers, on the screen that can do it."""
         if action.scope == "chat" and self.current_mode != "chat":
             await self.switch_mode("chat")

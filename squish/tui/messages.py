@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # what a message carries is known to who sends it
     from squish.mcp.events import AnswerPart
     from squish.memory.fit import Machine
     from squish.tui.chat.answer_tasks import Decision
-    from squish.tui.chat.conversation import Turn
+    from squish.tui.chat.conversation import Conversation, Turn
     from squish.tui.downloads import Transfer
     from squish.tui.hub.gguf_variants import Variant
 
@@ -34,6 +34,15 @@ class AnswerEnded(Message):
         super().__init__()
         self.turn = turn
         self.error = error
+
+
+class TitleWritten(Message):
+    """A model named a chat; the title is empty where what it wrote was not one."""
+
+    def __init__(self, conversation: Conversation, title: str) -> None:
+        super().__init__()
+        self.conversation = conversation
+        self.title = title
 
 
 class ModelLoaded(Message):
@@ -90,6 +99,10 @@ class OpenChat(Message):
     def __init__(self, id: int) -> None:
         super().__init__()
         self.id = id
+
+
+class ContinueLast(Message):
+    """The user wants the chat that was used last."""
 
 
 class CallDecided(Message):

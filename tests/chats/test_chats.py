@@ -202,6 +202,47 @@ def test_every_migration_leads_to_the_newest_format(tmp_path: Path) -> None:
         opened.close()
 
 
+def test_a_model_names_a_chat_once_and_never_over_the_user(chats: Chats) -> None:
+    fresh, named, nothing = (chats.create("smol", title="How do I match dates?") for _ in range(3))
+    chats.rename(named, "Dates")
+    assert chats.give_title(fresh, "Matching dates")
+    assert not chats.give_title(fresh, "Another") and not chats.give_title(named, "Another")
+    assert chats.give_title(nothing, "") and not chats.give_title(nothing, "Too late")
+    assert not chats.give_title(99, "Gone")
+    titles = [chats.get(each).title for each in (fresh, named, nothing)]
+    assert titles == ["Matching dates", "Dates", "How do I match dates?"]
+
+
+def test_a_chat_from_before_titles_keeps_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "chats.db"
+    connection = sqlite3.connect(path)
+    for statement in (statement for migration in MIGRATIONS[:2] for statement in migration):
+        connection.execute(statement)
+    connection.execute("INSERT INTO chats (title, model, settings, created, updated) VALUES ('Mine', 'm', '{}', 1, 1)")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    opened = Chats(path)
+    (chat,) = opened.recent()
+    assert not opened.give_title(chat.id, "Another")
+    assert (chat.title, chat.pinned, chat.archived) == ("Mine", False, False)
+    opened.close()
+
+
+def test_pinned_chats_are_first_and_archived_ones_are_only_found(chats: Chats) -> None:
+    first, second, third = (chats.create("smol", title=name) for name in ("one", "two", "three"))
+    say(chats, second, "a lighthouse", "A tower.")
+    chats.pin(first, True)
+    chats.archive(second, True)
+    assert [each.id for each in chats.recent(pinned_first=True)] == [first, third]
+    assert [each.id for each in chats.recent()] == [third, first], "the chat used last is another matter"
+    assert {each.id for each in chats.recent(archived=True)} == {first, second, third}
+    assert [(hit.chat, bool(hit.archived)) for hit in chats.find("lighthouse")] == [(second, True)]
+    chats.archive(second, False)
+    chats.pin(first, False)
+    assert [each.id for each in chats.recent(pinned_first=True)] == [second, third, first]
+
+
 def test_the_file_is_for_its_owner_only(chats: Chats) -> None:
     chats.create("smol")
     assert chats.path.stat().st_mode & 0o077 == 0

@@ -105,6 +105,12 @@ def test_guessing_is_set_for_all_and_drafts_for_single_models(tmp_path: Path) ->
     assert read(tmp_path, SQUISH_PROMPT_LOOKUP="1").prompt_lookup
 
 
+def test_titles_can_be_switched_off(tmp_path: Path) -> None:
+    assert read(tmp_path).titles
+    assert not read(tmp_path, "[chat]\ntitles = false\n").titles
+    assert not read(tmp_path, SQUISH_CHAT_TITLES="0").titles
+
+
 def test_entries_of_tables_tell_their_line(tmp_path: Path) -> None:
     read(tmp_path, "port = 1\n\n[model_keep_alive]\n'qwen3:8b' = '2h'\n")
     [origin] = [each for each in resolve({"HOME": str(tmp_path)}).origins if each.name.startswith("model_keep_alive")]

@@ -258,22 +258,30 @@ class Clock:
 class DatedChats(Chats):
     """Chats that were all used last on one day, so that pictures do not change with the calendar."""
 
-    def recent(self, limit: int = -1) -> list[Chat]:
-        return [replace(each, updated=SOME_DAY.timestamp()) for each in super().recent(limit)]
+    def recent(self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False) -> list[Chat]:
+        found = super().recent(limit, pinned_first=pinned_first, archived=archived)
+        return [replace(each, updated=SOME_DAY.timestamp()) for each in found]
 
 
 class ScriptedApp(SquishApp):
-    """The app on a scripted engine. `engine` and `seconds` are what a test plays on; chats: where they are kept."""
+    """The app on a scripted engine. `engine` and `seconds` are what a test plays on; chats: where they are kept;
+    titles: whether the model is asked for them, of which most tests know nothing.
+    """
 
     def __init__(
-        self, *models: Manifest, model: str | None = None, settings: Settings = NOWHERE, chats: Path | None = None
+        self,
+        *models: Manifest,
+        model: str | None = None,
+        settings: Settings = NOWHERE,
+        chats: Path | None = None,
+        titles: bool = False,
     ) -> None:
         self.engine = ScriptedSessions()
         self.seconds = Clock()
         self.shelf = ScriptedStore(*models)
         folder = Path(tempfile.mkdtemp())
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        runtime = Runtime(replace(settings, home=folder) if settings is NOWHERE else settings)
+        runtime = Runtime(replace(settings, titles=titles, home=folder if settings is NOWHERE else settings.home))
         runtime.store = self.shelf
         runtime.sessions = cast(SessionManager, self.engine)
         chats = chats or folder / "chats.db"

@@ -68,11 +68,11 @@ async def test_a_chat_is_there_again_after_a_restart(tmp_path: Path) -> None:
     again = new_app(tmp_path / "chats.db")
     async with again.run_test(size=WIDE) as pilot:
         await ready(pilot)
+        await pilot.press("ctrl+b", "enter")
+        await until(pilot, lambda: "A tower." in screen_text(pilot))
         await pilot.press("up")
         assert prompt(pilot).text == "what is a lighthouse", "what was sent is remembered as well"
         prompt(pilot).put("")
-        await pilot.press("ctrl+b", "enter")
-        await until(pilot, lambda: "A tower." in screen_text(pilot))
         await ask(pilot, "and who lives there")
         assert asked(again).messages == (
             Message("user", "what is a lighthouse"),
@@ -85,10 +85,15 @@ async def test_a_start_names_the_latest_chat_and_lists_all_with_their_dates(tmp_
     add_chats(tmp_path / "chats.db", 1)
     app = new_app(tmp_path / "chats.db")
     async with app.run_test(size=WIDE) as pilot:
-        await until(pilot, lambda: "continue “The long one”, 2025-05" in screen_text(pilot))
+        await until(pilot, lambda: "↑  continue “The long one”, 2025-05" in screen_text(pilot))
         await until(pilot, lambda: re.search(r"The long one +2025-05 ", screen_text(pilot)) is not None)
-        await pilot.press("alt+pagedown")
+        await pilot.press("up")
         await until(pilot, lambda: "an answer 0" in screen_text(pilot))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "an answer 0" not in screen_text(pilot))
+        assert "continue “" not in screen_text(pilot), "only a start offers it"
+        await pilot.press("up")
+        assert prompt(pilot).text == "question 0"
 
 
 async def test_the_context_meter_stays_while_an_answer_is_written() -> None:

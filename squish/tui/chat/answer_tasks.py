@@ -57,6 +57,11 @@ class AnswerTasks:
             return
         live.worker = self._listener.app.run_worker(self._run(turn, live, request), group="answer", exit_on_error=False)
 
+    @property
+    def busy(self) -> bool:
+        """Whether an end is still to come, of any turn."""
+        return bool(self._live)
+
     def is_live(self, turn: Turn) -> bool:
         """Whether a turn's AnswerEnded is still to come."""
         return turn in self._live

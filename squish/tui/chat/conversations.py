@@ -17,15 +17,17 @@ from squish.tui.chat.conversation import Conversation, Question, Turn
 
 LISTED = 500
 
+Sign = Literal["running", "asks", "news", "pinned", ""]
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
     """running: an answer is being written; asks: it waits until a call is allowed or refused; news: one has ended that
-    was not seen. day: when it was used last."""
+    was not seen; pinned: none of these, and it stays on top. day: when it was used last."""
 
     id: int
     title: str
-    sign: Literal["running", "asks", "news", ""] = ""
+    sign: Sign = ""
     day: str = ""
 
 
@@ -60,15 +62,16 @@ class Conversations:
 
     def neighbor(self, step: int) -> int | None:
         """The chat so many places further on in the list."""
-        ids = [chat.id for chat in self._chats.recent()]
+        ids = [chat.id for chat in self._chats.recent(pinned_first=True)]
         at = ids.index(self.shown.id) + step if self.shown.id in ids else 0
         return ids[at % len(ids)] if ids else None
 
     def rows(self) -> list[ChatRow]:
-        """The list of chats, the one used last first."""
+        """The list of chats: those that are pinned, then the others, the one used last first."""
         today = datetime.now().astimezone()
-        return [ChatRow(each.id, each.title, self._sign(each.id), day_of(each.updated, today))
-                for each in self._chats.recent(LISTED)]  # fmt: skip
+        return [ChatRow(each.id, each.title, self._sign(each.id) or ("pinned" if each.pinned else ""),
+                        day_of(each.updated, today))
+                for each in self._chats.recent(LISTED, pinned_first=True)]  # fmt: skip
 
     def delete(self, id: int) -> Turn | None:
         """Delete a chat with all its messages; the turn that was being answered in it."""
@@ -86,11 +89,16 @@ class Conversations:
                 conversation.draft, self.unsent = self.unsent, ""
             self.shown, self.editing, conversation.unread = conversation, None, False
 
-    def _sign(self, id: int) -> Literal["running", "asks", "news", ""]:
+    def _sign(self, id: int) -> Sign:
         known = self._known.get(id)
         if known and known.running and known.running.answer.phase == "asking":
             return "asks"
         return "running" if known and known.running else "news" if known and known.unread else ""
+
+    def give_title(self, conversation: Conversation, title: str) -> None:
+        """Name a chat as its model does, unless the user has named it meanwhile."""
+        if conversation.id is not None and self._chats.give_title(conversation.id, title) and title:
+            conversation.title = title
 
     # ---- drafts
 

@@ -21,7 +21,7 @@ from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.memory_readings import MemoryReadings
-from squish.tui.messages import ChatChanged, ModelLoaded, OpenChat, SettingsChanged
+from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_commands import ChatCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.screens.tool_commands import ToolCommands
@@ -62,7 +62,7 @@ class ChatScreen(Screen[None]):
         with reporting_errors(self.app):
             for latest in self._runtime.chats.recent(1):
                 self._some_chats = True
-                self._view.dialogue.welcome.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
+                self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
         await self._asked_with.choose_first(self._wanted)
         self.set_interval(TICK, self._tick)
         self._refresh()
@@ -140,6 +140,12 @@ class ChatScreen(Screen[None]):
             self._asked_with.show_parameters()
             self._panels.params.focus_first()
 
+    async def action_parameter(self, name: str) -> None:
+        """Go to the field of a parameter."""
+        if not self.has_class("-params"):
+            await self.action_toggle_params()
+        self.set_focus(self.query_one(f"#field-{name}"))
+
     # ---- chats
 
     async def action_new_chat(self) -> None:
@@ -149,6 +155,10 @@ class ChatScreen(Screen[None]):
     async def _open_chat(self, event: OpenChat) -> None:
         await self._commands.open(event.id)
         self.action_focus_prompt()
+
+    @on(ContinueLast)
+    async def _continue_last(self) -> None:
+        await self._commands.continue_last()
 
     async def action_open_marked(self) -> None:
         if self._panels.chats.marked is not None:
@@ -160,6 +170,12 @@ class ChatScreen(Screen[None]):
 
     async def action_rename_chat(self, title: str = "") -> None:
         await self._commands.rename(title)
+
+    def action_pin_chat(self) -> None:
+        self._commands.pin()
+
+    async def action_archive_chat(self) -> None:
+        await self._commands.archive()
 
     def action_delete_chat(self) -> None:
         self._commands.delete()

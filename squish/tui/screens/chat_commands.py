@@ -1,4 +1,5 @@
-"""What the chat's keys and commands do with whole chats: begin, open, rename, delete, find and export one.
+"""What the chat's keys and commands do with whole chats: begin, open, rename, pin, archive, delete, find and
+export one.
 
 Knows nothing of the model that answers. Errors are shown in a corner of the screen.
 """
@@ -67,6 +68,12 @@ class ChatCommands:
             if (id := self._open.neighbor(step)) is not None:
                 await self.open(id)
 
+    async def continue_last(self) -> None:
+        """The chat that was used last."""
+        with reporting_errors(self._screen.app):
+            for latest in self._chats.recent(1):
+                await self.open(latest.id)
+
     async def find(self, words: str = "") -> None:
         """Search all chats, and show what was chosen."""
         await chat_windows.find(self._screen.app, self._chats, words, self._open_hit)
@@ -90,6 +97,35 @@ class ChatCommands:
     def _rename(self, id: int, title: str) -> None:
         with reporting_errors(self._screen.app):
             self._chats.rename(id, title)
+        self._changed()
+
+    def pin(self) -> None:
+        """Let the meant chat stay at the top of the list, or no longer."""
+        app, id = self._screen.app, self._meant
+        if id is None:
+            app.notify("A chat can be pinned after its first message.", markup=False)
+            return
+        with reporting_errors(app):
+            pinned = not self._chats.get(id).pinned
+            self._chats.pin(id, pinned)
+            app.notify("Pinned to the top of the list." if pinned else "No longer pinned.", markup=False)
+        self._changed()
+
+    async def archive(self) -> None:
+        """Take the meant chat out of the list, or bring it back."""
+        app, id = self._screen.app, self._meant
+        if id is None:
+            app.notify("A chat can be archived after its first message.", markup=False)
+            return
+        with reporting_errors(app):
+            archived = not self._chats.get(id).archived
+            self._chats.archive(id, archived)
+            if archived:
+                app.notify("Archived. ctrl+s finds it; there /archive brings it back.", markup=False)
+                if id == self._open.shown.id:
+                    await self.begin()
+            else:
+                app.notify("Back in the list.", markup=False)
         self._changed()
 
     def delete(self) -> None:

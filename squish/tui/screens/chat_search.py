@@ -61,7 +61,7 @@ class ChatSearchScreen(Chooser[Hit | None]):
 def row(hit: Hit, width: int) -> Content:
     """The chat, who said it and when; below it the place, with the words marked."""
     day = datetime.fromtimestamp(hit.created).astimezone().strftime("%Y-%m-%d")
-    right = f"  {'you' if hit.role == 'user' else 'model'}  {day}"
+    right = f"{'  archived' if hit.archived else ''}  {'you' if hit.role == 'user' else 'model'}  {day}"
     title = Content(clean(hit.title)).truncate(max(width - len(right), 8), ellipsis=True, pad=True)
     pieces: list[Content | str | tuple[str, str]] = [title.stylize("bold"), (right, "$foreground-muted"), "\n  "]
     for at, part in enumerate(re.split("[\x02\x03]", hit.snippet)):

@@ -20,11 +20,13 @@ from squish.tui.screens.confirm import ConfirmScreen
 async def pick_model(
     app: App[Any], installed: Sequence[Manifest], current: str, then: Callable[[str], Awaitable[None]]
 ) -> None:
-    """then: gets a model other than the current one."""
-    from squish.tui.screens.model_picker import ModelPicker
+    """then: gets a model other than the current one. The last row goes to the hub instead."""
+    from squish.tui.screens.model_picker import GET_MORE, ModelPicker
 
     async def picked(name: str | None) -> None:
-        if name and name != current:
+        if name == GET_MORE:
+            await app.run_action("app.open('hub')")
+        elif name and name != current:
             await then(name)
 
     await app.push_screen(ModelPicker(installed, current), picked)

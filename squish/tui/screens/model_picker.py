@@ -19,10 +19,12 @@ from squish.tui.widgets.welcome import FIRST_MODEL
 _SIZE_WIDTH = 8
 _BITS_WIDTH = 14
 _GAP = "  "
+GET_MORE = "\n"
+"""What is returned for the row that leads to the hub; never a name."""
 
 
 class ModelPicker(Chooser[str | None]):
-    """Returns the chosen id, or None."""
+    """Returns the chosen id, GET_MORE, or None."""
 
     CSS_PATH = "model_picker.tcss"
 
@@ -40,7 +42,8 @@ class ModelPicker(Chooser[str | None]):
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._shown[event.option_index].id)
+        at = event.option_index
+        self.dismiss(self._shown[at].id if at < len(self._shown) else GET_MORE)
 
     @on(Input.Changed)
     def _fill(self) -> None:
@@ -54,7 +57,8 @@ class ModelPicker(Chooser[str | None]):
         if not self._installed:
             command = (f"squish pull {FIRST_MODEL}", "bold $text-accent")
             nothing = Content.assemble("No model is installed yet. F3 finds one, or run:\n\n", command)
-        self.fill(rows, marked, nothing)
+        more = Content.assemble("  get more models…", ("  F3", "$text-accent"))
+        self.fill([*rows, more] if rows else [], marked, nothing)
 
     def _row(self, manifest: Manifest, width: int, bits_width: int) -> Content:
         """Name to the left, cut to its room; bits and size to the right."""

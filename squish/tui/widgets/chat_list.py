@@ -1,4 +1,4 @@
-"""The list of conversations: which are being answered, which have news, which one is shown."""
+"""The list of conversations: which are being answered, which have news, which are pinned, which one is shown."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _SIGNS = {
     "running": ("▶ ", "$text-primary"),
     "asks": ("⚙ ", "$text-warning"),
     "news": ("● ", "$text-accent"),
+    "pinned": ("◆ ", "$text-secondary"),
     "": ("  ", ""),
 }
 
 
 class ChatList(OptionList):
-    """The chat used last is first. Posts OpenChat."""
+    """Pinned chats are first, then the one used last. Posts OpenChat."""
 
     BINDINGS = actions.bindings("chats")
 

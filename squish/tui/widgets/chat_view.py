@@ -30,6 +30,7 @@ from squish.tui.messages import (
     DraftChanged,
     FollowingChanged,
     QuestionSent,
+    TitleWritten,
     Typed,
 )
 from squish.tui.widgets.calls import CallQuestion
@@ -75,11 +76,21 @@ class ChatView(Vertical):
     async def show(self, found: Turn | None = None, hit: Hit | None = None) -> None:
         """Show the chat that is in view now, at what was found in it if asked for."""
         self._meter.forget()
+        self._offer_ends()
         self._show_model()
         await self.dialogue.show(found, hit)
         self.prompt.put(self._shown.draft)
         self.recount()
         self._changed()
+
+    def offer(self, title: str, day: str) -> None:
+        """Let an empty prompt's ↑ go on with the chat that was used last, until a chat is shown or begun."""
+        self.prompt.offers = True
+        self.dialogue.welcome.offer(title, day)
+
+    def _offer_ends(self) -> None:
+        self.prompt.offers = False
+        self.dialogue.welcome.offer_nothing()
 
     def _show_model(self) -> None:
         try:
@@ -106,6 +117,7 @@ class ChatView(Vertical):
                 self.app.notify(context_meter.advice(self._meter.use), severity="warning", markup=False)
                 self.prompt.give_back(event.text)
             else:
+                self._offer_ends()
                 await self.dialogue.ask(self._shown, question)
         self._changed()
 
@@ -127,6 +139,12 @@ class ChatView(Vertical):
         if await self.dialogue.end(event):
             self.recount()
             self._changed()
+
+    @on(TitleWritten)
+    def _title_written(self, event: TitleWritten) -> None:
+        with reporting_errors(self.app):
+            self._chats.give_title(event.conversation, event.title)
+        self._changed()
 
     @on(CallDecided)
     def _decided(self, event: CallDecided) -> None:
@@ -182,6 +200,7 @@ class ChatView(Vertical):
         """Save what was written, and say how far it is."""
         with reporting_errors(self.app):
             self._chats.save_growing()
+        self.dialogue.titles.look()
         if self.dialogue.update_note():
             self._refresh_hints()
 

@@ -21,6 +21,7 @@ from squish.tui.chat import attachments
 from squish.tui.chat.answer_tasks import AnswerTasks, Decision
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
+from squish.tui.chat.titles import Titles
 from squish.tui.messages import AnswerEnded, AnswerEvent, ChatChanged
 from squish.tui.widgets.prompt import PromptInput
 from squish.tui.widgets.searchable import place
@@ -35,6 +36,7 @@ class Dialogue:
     def __init__(self, listener: Widget, runtime: Runtime, chats: Conversations, prompt: PromptInput) -> None:
         self._listener, self._chats, self._prompt = listener, chats, prompt
         self._answers = AnswerTasks(runtime, listener)
+        self.titles = Titles(runtime, listener, lambda: self._answers.busy)
         self.welcome, self.transcript = Welcome(), Transcript()
 
     @property
@@ -104,6 +106,10 @@ class Dialogue:
                 await self.transcript.show(conversation.turns)
             else:
                 await self.transcript.add_turn(turn)
+        self._start(turn)
+
+    def _start(self, turn: Turn) -> None:
+        self.titles.stop()
         self._answers.start(turn)
 
     def _give_back(self, conversation: Conversation, text: str) -> None:
@@ -158,6 +164,8 @@ class Dialogue:
             await self.ask(conversation, queued)
         elif queued.text:
             self._give_back(conversation, queued.text)
+        if turn.answer.phase == "done":
+            self.titles.want(conversation)
         return True
 
     @property
@@ -197,7 +205,7 @@ class Dialogue:
         """Show the branch as it is now, and let the turn be answered."""
         self.transcript.unmark()
         await self.transcript.show(self._shown.turns)
-        self._answers.start(turn)
+        self._start(turn)
         self._listener.screen.set_focus(self._prompt)
         self._changed()
 

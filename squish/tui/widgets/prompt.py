@@ -15,7 +15,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat import attachments
 from squish.tui.chat.pasted import Pasted
-from squish.tui.messages import DraftChanged, QuestionSent
+from squish.tui.messages import ContinueLast, DraftChanged, QuestionSent
 
 
 class History:
@@ -49,7 +49,10 @@ class History:
 
 
 class PromptInput(TextArea):
-    """A text area of one to eight rows that posts QuestionSent and DraftChanged."""
+    """A text area of one to eight rows that posts QuestionSent and DraftChanged.
+
+    offers: up in an empty one posts ContinueLast; else it brings back what was sent.
+    """
 
     BINDINGS: ClassVar = [
         *actions.bindings("prompt"),
@@ -61,6 +64,7 @@ class PromptInput(TextArea):
         super().__init__(
             id="prompt", compact=True, highlight_cursor_line=False, placeholder="Ask anything · / for commands"
         )
+        self.offers = False
         self._history = History()
         self._pasted = Pasted()
         self._typed: list[str] = []
@@ -162,6 +166,9 @@ class PromptInput(TextArea):
             self.screen.focus_next()
 
     def action_older(self) -> None:
+        if self.offers and not self.text:
+            self.post_message(ContinueLast())
+            return
         top = self.wrapped_document.location_to_offset(self.cursor_location).y == 0
         if top and (text := self._history.older(self.draft)) is not None:
             self.put(text)

@@ -31,6 +31,9 @@ class Welcome(Static):
         """Name the chat that was used last, and when, to go on with."""
         self._latest = (title, day)
 
+    def offer_nothing(self) -> None:
+        self._latest = None
+
     def show_model(self, manifest: Manifest) -> None:
         """A model is chosen: its figures and the keys to begin with."""
         about = (
@@ -58,7 +61,7 @@ class Welcome(Static):
             )
         if self._latest:
             title, day = Content(clean(self._latest[0])).truncate(_TITLE, ellipsis=True), self._latest[1]
-            continued = Content.assemble(("alt+pgdn", "bold $text-accent"), "  continue “", title, f"”, {day}")
+            continued = Content.assemble(("↑", "bold $text-accent"), "  continue “", title, f"”, {day}")
             rows += [Content(""), continued]
         self.update(Content("\n").join(rows))
 

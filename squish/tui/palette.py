@@ -1,0 +1,112 @@
+"""What ctrl+p finds: every action of the registry, and by their names models, chats, themes and parameters.
+
+Before anything is written only the actions are listed. It changes nothing itself: each entry does what its key does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+
+from squish import figures
+from squish.errors import SquishError
+from squish.text import clean
+from squish.tui import actions
+from squish.tui.chat.conversations import LISTED, day_of
+from squish.tui.chat.parameters import PARAMETERS
+from squish.tui.messages import OpenChat, UseModel
+
+if TYPE_CHECKING:
+    from squish.tui.app import SquishApp
+
+
+@dataclass(frozen=True, slots=True)
+class PaletteEntry:
+    """title is searched; about and key stand beside it."""
+
+    title: str
+    about: str
+    key: str
+    run: Callable[[], Any]
+
+    def shown(self, title: Content) -> Content:
+        return Content.assemble(title, (f"  {self.key}", "$text-accent") if self.key else "")
+
+
+class PaletteProvider(Provider):
+    """Reads models and chats once, when the window opens."""
+
+    async def startup(self) -> None:
+        app = cast("SquishApp", self.app)
+        self._actions = sorted(_actions(app), key=lambda each: each.title)
+        self._others = [*_models(app), *_chats(app), *_themes(app), *_parameters(app)]
+
+    async def discover(self) -> Hits:
+        for each in self._actions:
+            yield DiscoveryHit(each.shown(Content(each.title)), each.run, text=each.title, help=each.about)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for each in (*self._actions, *self._others):
+            if (score := matcher.match(each.title)) > 0:
+                yield Hit(score, each.shown(matcher.highlight(each.title)), each.run, text=each.title, help=each.about)
+
+
+def _key(app: SquishApp, id: str) -> str:
+    """The key of an action, as config.toml sets it; its slash command where it has none."""
+    action = next(each for each in actions.ACTIONS if each.id == id)
+    keys = dict(app.runtime.settings.keys).get(id, action.keys)
+    return actions.display_keys(keys)[0] or (f"/{action.slash}" if action.slash else "")
+
+
+def _actions(app: SquishApp) -> Iterator[PaletteEntry]:
+    for action in actions.in_palette():
+        yield PaletteEntry(action.title, action.about, _key(app, action.id), partial(app.perform, action))
+
+
+def _models(app: SquishApp) -> Iterator[PaletteEntry]:
+    key = _key(app, "chat.model")
+    with suppress(SquishError):  # the models screen says what is wrong with them
+        for each in app.runtime.store.list():
+            if each.kind == "chat":
+                about = f"Chat with it · {figures.size(each.size)}"
+                yield PaletteEntry(f"Model: {clean(each.id)}", about, key, partial(app.post_message, UseModel(each.id)))
+
+
+def _chats(app: SquishApp) -> Iterator[PaletteEntry]:
+    key, today = _key(app, "chat.list"), datetime.now().astimezone()
+    with suppress(SquishError):  # the chat says it at the start
+        for each in app.runtime.chats.recent(LISTED, archived=True):
+            about = f"{day_of(each.updated, today)}{' · archived' if each.archived else ''}"
+            yield PaletteEntry(f"Chat: {clean(each.title)}", about, key, _in_chat(app, OpenChat(each.id)))
+
+
+def _themes(app: SquishApp) -> Iterator[PaletteEntry]:
+    for name in sorted(app.available_themes):
+        yield PaletteEntry(f"Theme: {clean(name)}", "Use these colors", "", partial(setattr, app, "theme", name))
+
+
+def _parameters(app: SquishApp) -> Iterator[PaletteEntry]:
+    key = _key(app, "chat.params")
+    for each in PARAMETERS:
+        yield PaletteEntry(f"Parameter: {each.name}", each.about, key, partial(_set_parameter, app, each.name))
+
+
+def _in_chat(app: SquishApp, message: OpenChat) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        await app.switch_mode("chat")
+        app.screen.post_message(message)
+
+    return run
+
+
+async def _set_parameter(app: SquishApp, name: str) -> None:
+    await app.switch_mode("chat")
+    await app.run_action(f"screen.parameter({name!r})")
