@@ -25,11 +25,12 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 @click.option("--force", is_flag=True, help="Install it again, even if it is installed.")
 @click.option("--bits", help=_BITS_HELP)
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
+@click.option("--search", is_flag=True, help="Search for the best scales: it loses less, and compressing takes longer.")
 @click.option("--base", help="It is an adapter (LoRA, DoRA) of this installed model.")
 @click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")
 @click.option("--measure", is_flag=True, help="Measure perplexity before and after compressing.")
 @click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object per line.")
-def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -> None:
+def pull(model: str, bits: str | None, group_size: int | None, search: bool, **options: Any) -> None:
     """Download a model, or import a .gguf file or a directory.
 
     \b
@@ -42,8 +43,8 @@ def pull(model: str, bits: str | None, group_size: int | None, **options: Any) -
     """
     from squish.models import recipes
 
-    explicit = bits is not None or group_size is not None
-    recipe = recipes.recipe("4" if bits is None else bits, group_size) if explicit else recipes.DEFAULT
+    explicit = bits is not None or group_size is not None or search
+    recipe = recipes.recipe("4" if bits is None else bits, group_size, search) if explicit else recipes.DEFAULT
     compression = recipes.CompressionOptions(recipe, explicit, options.pop("keep_source"), options.pop("measure"))
     resolver.run(install(Settings.from_environment(), model, compression=compression, **options))
 

@@ -123,12 +123,16 @@ class FuseAdapter(msgspec.Struct, frozen=True, tag="fuse_adapter"):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more."""
+    """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more.
+
+    search: scales and offsets are searched for; affine only.
+    """
 
     bits: int
     group_size: int
     mode: str = "affine"
     mixed: str | None = None
+    search: bool = False
 
 
 class QuantizeShards(msgspec.Struct, frozen=True, tag="quantize_shards"):

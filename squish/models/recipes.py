@@ -24,7 +24,8 @@ GROUPS = (32, 64, 128)
 DEFAULT = Recipe(bits=4, group_size=64)
 
 _TAG = re.compile(
-    r"(?P<bits>[2-8])bit(?:-g(?P<group>[0-9]{1,4}))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>[0-9]{1,4}))?"
+    r"(?:(?P<bits>[2-8])bit(?:-g(?P<group>[0-9]{1,4}))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>[0-9]{1,4}))?)"
+    r"(?P<search>-search)?"
 )
 
 
@@ -45,9 +46,19 @@ class CompressionOptions:
         """The option among these that makes sense only where something is compressed."""
         return "--keep-source" if self.keep_source else "--measure" if self.measure else None
 
+    @property
+    def recipe_flag(self) -> str | None:
+        """The option that asked for the recipe."""
+        if not self.explicit or self.recipe is None:
+            return None
+        return "--search" if self.recipe.search else "--bits"
 
-def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
-    """The recipe of `--bits` and `--group-size`; None for "none". Raises InvalidInput."""
+
+def recipe(bits: str, group_size: int | None = None, search: bool = False) -> Recipe | None:
+    """The recipe of `--bits`, `--group-size` and `--search`; None for "none". Raises InvalidInput."""
+    if search and (bits == FULL or bits in MODES):
+        problem = "--bits none compresses nothing" if bits == FULL else f"{bits} has fixed scales"
+        raise InvalidInput(f"{problem}, so there is nothing to search for.", param="--search")
     if bits == FULL:
         if group_size is not None:
             raise InvalidInput("--bits none compresses nothing, so it has no --group-size.", param="--group-size")
@@ -62,20 +73,20 @@ def recipe(bits: str, group_size: int | None = None) -> Recipe | None:
         raise InvalidInput(problem, hint="32, 64 and 128 are.", param="--group-size")
     group = group_size or DEFAULT.group_size
     if bits in MIXED:
-        return Recipe(MIXED[bits], group, mixed=bits)
+        return Recipe(MIXED[bits], group, mixed=bits, search=search)
     if (number := whole(bits)) is not None and number in AFFINE:
-        return Recipe(number, group)
+        return Recipe(number, group, search=search)
     problem = f"--bits {bits} is not known." if bits.strip() else "--bits has no value."
     raise InvalidInput(problem, hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
 
 
 def tag(recipe: Recipe | None) -> str:
-    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `mxfp4`, `full`."""
+    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `4bit-search`, `mxfp4`, `full`."""
     if recipe is None:
         return "full"
     name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}bit")
     usual = recipe.mode != "affine" or recipe.group_size == DEFAULT.group_size
-    return name if usual else f"{name}-g{recipe.group_size}"
+    return (name if usual else f"{name}-g{recipe.group_size}") + ("-search" if recipe.search else "")
 
 
 def from_tag(text: str | None) -> CompressionOptions | None:
@@ -88,8 +99,11 @@ def from_tag(text: str | None) -> CompressionOptions | None:
     name = found["bits"] or found["other"]
     if name not in CHOICES or name == FULL or (found["other"] and name.isdigit()):
         return None
+    if found["search"] and name in MODES:
+        return None
     group = found["group"] or found["other_group"]
-    return CompressionOptions(recipe(name, int(group) if group else None), explicit=True)
+    chosen = recipe(name, int(group) if group else None, search=bool(found["search"]))
+    return CompressionOptions(chosen, explicit=True)
 
 
 def tagged(id: ModelId, suffix: str) -> ModelId:
@@ -105,7 +119,7 @@ def untagged(id: ModelId, suffix: str) -> ModelId:
 
 
 def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
-    """Whether a model with this config.json is compressed in this way; which mixture it is cannot be seen."""
+    """Whether a model with this config.json is compressed in this way; a mixture and a search cannot be seen."""
     found = config.get("quantization")
     if not isinstance(found, Mapping):
         return False
@@ -123,7 +137,7 @@ def bits_per_weight(recipe: Recipe) -> float:
 def label(recipe: Recipe) -> str:
     """A recipe for people: `4-bit (group 64)`."""
     name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}-bit")
-    return f"{name} (group {recipe.group_size})"
+    return f"{name} (group {recipe.group_size}{', searched' if recipe.search else ''})"
 
 
 # Perplexity of SmolLM2-135M-Instruct on squish/perplexity.txt, groups of 64.

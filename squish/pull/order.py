@@ -77,7 +77,8 @@ def make_order(
         options = CompressionOptions(None)
     elif (tagged := recipes.from_tag(source.repo.tag)) is not None:
         if options.explicit:
-            raise InvalidInput(f"{id} names its bits already.", hint="Leave --bits out.", param="--bits")
+            hint = "Leave --bits, --group-size and --search out."
+            raise InvalidInput(f"{id} names its bits already.", hint=hint, param="--bits")
         options = replace(options, recipe=tagged.recipe, explicit=True)
         _require_compressing(options)
     elif options.explicit:
@@ -134,7 +135,7 @@ def already_installed(order: Order) -> Installed | None:
 
 def _require_nothing_to_compress(id: ModelId, options: CompressionOptions) -> None:
     """Raises InvalidInput where a file of this machine is to be compressed."""
-    flag = options.compress_only_flag or ("--bits" if options.explicit and options.recipe is not None else None)
+    flag = options.compress_only_flag or options.recipe_flag
     if flag is not None:
         raise InvalidInput(
             "Only a Hub repository is compressed while it is pulled.",

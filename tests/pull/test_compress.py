@@ -79,8 +79,8 @@ def user(tmp_path: Path, hub: LocalHub) -> Puller:
     return Puller(tmp_path / "home", hub.url)
 
 
-def bits(text: str, group_size: int | None = None, **options: Any) -> CompressionOptions:
-    return CompressionOptions(recipe(text, group_size), explicit=True, **options)
+def bits(text: str, group_size: int | None = None, *, search: bool = False, **options: Any) -> CompressionOptions:
+    return CompressionOptions(recipe(text, group_size, search), explicit=True, **options)
 
 
 def config_of(pulled: Pulled) -> dict[str, Any]:

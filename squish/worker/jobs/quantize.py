@@ -16,6 +16,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from squish.files import NoLocks, lock, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
 from squish.worker.jobs.graph import dependencies
+from squish.worker.jobs.rounding import searched
 from squish.worker.model_files import MISFITS, kind_of, mismatch, read_config
 
 Progress = Callable[[str, float], None]
@@ -41,6 +43,15 @@ _DTYPES = {
     "I16": mx.int16, "I8": mx.int8, "U64": mx.uint64, "U32": mx.uint32, "U16": mx.uint16, "U8": mx.uint8,
     "BOOL": mx.bool_, "F8_E4M3": mx.uint8,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Dense:
+    """A weight before it is quantized, unevaluated, and how it is to be."""
+
+    weight: mx.array
+    bits: int
+    group_size: int
 
 
 class _Account(msgspec.Struct):
@@ -76,14 +87,14 @@ class _Conversion:
 
     def run(self) -> Quantized:
         weights, origin = self._weights()
-        params, config = _graph(Path(self._job.source), weights, self._job.recipe)
+        params, config, dense = _graph(Path(self._job.source), weights, self._job.recipe)
         total = len(params)
         waiting = {name: array for name, array in params.items() if name not in self._account.places}
         needs = _needed_shards(waiting, weights, origin)
         del weights, params
         here = set(self._job.arrived)
         ready = [name for name in waiting if needs[name] <= here]
-        self._write(ready, waiting, total)
+        self._write(ready, waiting, dense if self._job.recipe.search else {}, total)
         missing = set(waiting) - set(ready)
         needed = set().union(*(needs[name] for name in missing))
         if not missing:
@@ -104,12 +115,18 @@ class _Conversion:
             origin.update(dict.fromkeys(found, shard))
         return weights, origin
 
-    def _write(self, names: list[str], arrays: dict[str, mx.array], total: int) -> None:
-        """Evaluate the weights module by module and write them in files of a bounded size."""
+    def _write(self, names: list[str], arrays: dict[str, mx.array], dense: dict[str, _Dense], total: int) -> None:
+        """Evaluate the weights module by module and write them in files of a bounded size.
+
+        dense: the modules whose scales are searched for.
+        """
         ready: dict[str, mx.array] = {}
         for module in _modules(names):
             part = {name: arrays.pop(name) for name in module}
             try:
+                if (found := dense.pop(module[0].rpartition(".")[0], None)) is not None:
+                    part |= _search(module[0].rpartition(".")[0], found)
+                    del found
                 mx.eval(list(part.values()))
             except RuntimeError as error:
                 raise CorruptModel(f"{module[0]} cannot be read from its shard: {error}.") from error
@@ -155,8 +172,17 @@ class _Conversion:
         save_config(config, self._destination / "config.json")
 
 
-def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[dict[str, mx.array], dict[str, Any]]:
-    """The parameters of the compressed model, unevaluated, and its config.json."""
+def _search(module: str, dense: _Dense) -> dict[str, mx.array]:
+    """The module's quantized weight, with scales that were searched for."""
+    mx.eval(dense.weight)
+    weight, scales, offsets = searched(dense.weight, dense.bits, dense.group_size)
+    return {f"{module}.weight": weight, f"{module}.scales": scales, f"{module}.biases": offsets}
+
+
+def _graph(
+    source: Path, weights: dict[str, mx.array], recipe: Recipe
+) -> tuple[dict[str, mx.array], dict[str, Any], dict[str, _Dense]]:
+    """The parameters of the compressed model, unevaluated, its config.json, and what each module was before."""
     config = read_config(source)
     try:
         model_class, arguments = _classes(source, config)
@@ -166,6 +192,7 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
     except MISFITS as error:
         raise mismatch(source, error) from error
     _cast(model, config)
+    before = dict(tree_flatten(model.parameters()))
     try:
         predicate = recipe.mixed and mixed_quant_predicate_builder(recipe.mixed, model, recipe.group_size)
         with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints a line
@@ -183,7 +210,12 @@ def _graph(source: Path, weights: dict[str, mx.array], recipe: Recipe) -> tuple[
             hint="--bits none takes it as it is" + (", --group-size 32 makes smaller groups." if large else "."),
             param="--group-size",
         )
-    return params, config
+    dense = {
+        name: _Dense(before[f"{name}.weight"], module.bits, module.group_size)
+        for name, module in model.named_modules()
+        if f"{name}.scales" in params
+    }
+    return params, config, dense
 
 
 def _classes(source: Path, config: dict[str, Any]) -> tuple[Any, Any]:
