@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from squish.errors import InvalidInput
 from squish.models import recipes
-from squish.worker.jobs.rounding import importance, searched
+from squish.worker.jobs.rounding import importance, is_searched, searched
 from tests.local_hub import TOKENIZER, LocalHub
 from tests.pull.shards import in_shards, tiny_llama, tiny_mixtral
 from tests.pull.test_compress import Puller, as_mlx_lm_does, bits
@@ -59,6 +59,13 @@ def test_weights_like_those_of_models_lose_less(size: int, kept: float) -> None:
     found, usual = searched(weight, size, 64), mx.quantize(weight, 64, size)
     ours, plain = (weighted_error(weight, each, size, 64).sum() for each in (found, usual))
     assert ours < kept * plain
+
+
+def test_below_4_bits_what_the_residual_stream_gets_is_rounded_plainly() -> None:
+    names = [f"model.layers.0.{each}" for each in ("self_attn.v_proj", "self_attn.o_proj", "mlp.down_proj")]
+    assert not any(is_searched(name, 3) for name in names)
+    assert all(is_searched(name, 4) for name in names)
+    assert all(is_searched(name, 3) for name in ("model.embed_tokens", "lm_head", "model.layers.9.mlp.gate_proj"))
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -1.5])

@@ -31,7 +31,7 @@ from squish.files import NoLocks, lock, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
 from squish.worker.jobs.graph import dependencies
-from squish.worker.jobs.rounding import searched
+from squish.worker.jobs.rounding import is_searched, searched
 from squish.worker.model_files import MISFITS, kind_of, mismatch, read_config
 
 Progress = Callable[[str, float], None]
@@ -182,7 +182,7 @@ def _search(module: str, dense: _Dense) -> dict[str, mx.array]:
 def _graph(
     source: Path, weights: dict[str, mx.array], recipe: Recipe
 ) -> tuple[dict[str, mx.array], dict[str, Any], dict[str, _Dense]]:
-    """The parameters of the compressed model, unevaluated, its config.json, and what each module was before."""
+    """The parameters of the compressed model, unevaluated, its config.json, and what may be searched for."""
     config = read_config(source)
     try:
         model_class, arguments = _classes(source, config)
@@ -213,7 +213,7 @@ def _graph(
     dense = {
         name: _Dense(before[f"{name}.weight"], module.bits, module.group_size)
         for name, module in model.named_modules()
-        if f"{name}.scales" in params
+        if f"{name}.scales" in params and is_searched(name, module.bits)
     }
     return params, config, dense
 

@@ -4,6 +4,9 @@ Plain rounding spreads the integers evenly from the smallest weight of a group t
 tried a little narrower, each time with the scale and the offset that minimize the squared error; errors of large
 weights count for more, because narrower ranges cost those, and a model needs them most. What is best by that measure is
 kept, so it is never worse by it than plain rounding. The format is mlx's own.
+
+Less error in the weights is not always a better model: below 4 bits, what leads straight to the residual stream (values,
+outputs of attention and of the MLP) came out worse for it, so there only some layers are searched.
 """
 
 from __future__ import annotations
@@ -17,9 +20,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+# Last parts of the names of layers for which the search was measured to help at 3 bits (docs/compress.md).
+_AT_ANY_BITS = frozenset({"embed_tokens", "lm_head", "q_proj", "k_proj", "gate_proj", "up_proj", "gate_up_proj"})
+
 _SHRINK = (1.0, 0.94, 0.88, 0.82, 0.76, 0.7)
 _GROUPS_AT_ONCE = 2048  # 64 weights of each take 0.5 MB: the steps of a search stay in a core's own cache
 _SMALLEST = np.float32(1e-8)
+
+
+def is_searched(module: str, bits: int) -> bool:
+    """Whether a module with this path is better for a search at so many bits."""
+    return bits >= 4 or module.rpartition(".")[2] in _AT_ANY_BITS
 
 
 def searched(weight: mx.array, bits: int, group_size: int) -> tuple[mx.array, mx.array, mx.array]:
