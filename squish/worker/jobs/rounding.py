@@ -5,8 +5,8 @@ tried a little narrower, each time with the scale and the offset that minimize t
 weights count for more, because narrower ranges cost those, and a model needs them most. What is best by that measure is
 kept, so it is never worse by it than plain rounding. The format is mlx's own.
 
-Less error in the weights is not always a better model: below 4 bits, what leads straight to the residual stream (values,
-outputs of attention and of the MLP) came out worse for it, so there only some layers are searched.
+Less error in the weights is not always a better model: below 4 bits, what leads straight to the residual stream (the
+values and outputs of attention, the output of the MLP) came out worse for it, so there only some layers are searched.
 """
 
 from __future__ import annotations
