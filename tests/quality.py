@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics  # type: ignore[import-untyped]
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -66,8 +66,8 @@ def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int) -> No
         for result, loaded in zip((base, *results), with_models, strict=True):
             found = truth if result is base else _log_probabilities(loaded, window)
             picked = mx.take_along_axis(found, window[0, 1:, None], axis=-1)
-            result.loss -= float(picked.sum().item())
-            result.divergence += float((mx.exp(truth) * (truth - found)).sum().item())
+            result.loss -= cast(float, picked.sum().item())
+            result.divergence += cast(float, (mx.exp(truth) * (truth - found)).sum().item())
     _show((base, *results), count)
 
 

@@ -50,7 +50,8 @@ def searched(weight: mx.array, bits: int, group_size: int) -> tuple[mx.array, mx
 
 def importance(groups: Floats) -> Floats:
     """How much the squared error of each weight counts: (groups, size), not negative."""
-    return np.sqrt(np.mean(groups * groups, axis=1, keepdims=True)) + np.abs(groups)
+    found: Floats = np.sqrt(np.mean(groups * groups, axis=1, keepdims=True)) + np.abs(groups)
+    return found
 
 
 def _part(rows: mx.array, bits: int, group_size: int) -> tuple[mx.array, mx.array, mx.array]:
@@ -66,16 +67,16 @@ def _part(rows: mx.array, bits: int, group_size: int) -> tuple[mx.array, mx.arra
     least = _error(groups, weights, best, scales, offsets)
     for scale, offset in _candidates(groups, weights, (1 << bits) - 1):
         scale, offset = _stored(scale, rows.dtype), _stored(offset, rows.dtype)
-        codes = _codes(groups, scale, offset, (1 << bits) - 1)
-        error = _error(groups, weights, codes, scale, offset)
+        tried = _codes(groups, scale, offset, (1 << bits) - 1)
+        error = _error(groups, weights, tried, scale, offset)
         better = error < least
-        best[better], scales[better], offsets[better] = codes[better], scale[better], offset[better]
+        best[better], scales[better], offsets[better] = tried[better], scale[better], offset[better]
         least = np.where(better, error, least)
     shape = (count, columns // group_size)
-    found = (mx.array(each.reshape(shape)).astype(rows.dtype) for each in (scales, offsets))
-    result = (mx.array(packed(best.astype(np.uint32), bits).reshape(count, -1)), *found)
-    mx.eval(*result)
-    return result
+    codes = mx.array(packed(best.astype(np.uint32), bits).reshape(count, -1))
+    found = [mx.array(each.reshape(shape)).astype(rows.dtype) for each in (scales, offsets)]
+    mx.eval(codes, *found)
+    return codes, found[0], found[1]
 
 
 def _candidates(groups: Floats, weights: Floats, top: int) -> Iterator[tuple[Floats, Floats]]:
@@ -100,8 +101,10 @@ def _candidates(groups: Floats, weights: Floats, top: int) -> Iterator[tuple[Flo
 
 def _codes(groups: Floats, scale: Floats, offset: Floats, top: int) -> Floats:
     """The nearest integers from 0 to top."""
-    codes = (groups - offset[:, None]) * (1 / np.where(scale == 0, 1, scale))[:, None]
-    return np.clip(np.rint(codes, out=codes), 0, top, out=codes)
+    codes: Floats = groups - offset[:, None]
+    codes *= (1 / np.where(scale == 0, 1, scale))[:, None]
+    np.rint(codes, out=codes)
+    return np.clip(codes, 0, top, out=codes)
 
 
 def _error(groups: Floats, weights: Floats, codes: Floats, scale: Floats, offset: Floats) -> Floats:
