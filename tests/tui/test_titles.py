@@ -54,6 +54,7 @@ def listed(app: ScriptedApp) -> list[str]:
         ("Matching dates\nThis title says", False, "Matching dates"),
         ("This conversation is about how", False, ""),
         ("word " * MAX_TITLE, True, ""),
+        ("The Earth is not a solid object, but a ball of rock.", True, ""),
         ("***", True, ""),
         ("", True, ""),
     ],

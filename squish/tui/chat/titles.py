@@ -24,6 +24,7 @@ from squish.tui.messages import TitleWritten
 CLIENT = "chat title"
 _READ = 400  # characters of the question, and as many of the answer
 _TOKENS = 32
+_WORDS = 8  # more of them are a sentence, which says less than the question
 _WANTED = (
     "Write a title of two to six words for the conversation below, in its language. "
     "Answer with the title alone.\n\nUser: {question}\n\nAssistant: {answer}"
@@ -108,4 +109,5 @@ def taken(text: str, complete: bool) -> str:
     if not lines or (len(lines) == 1 and not complete):
         return ""
     line = " ".join(_LABEL.sub("", lines[0], count=1).split()).strip(_AROUND)
-    return line if len(line) <= MAX_TITLE and re.search(r"\w", line) else ""
+    short = len(line) <= MAX_TITLE and len(line.split()) <= _WORDS
+    return line if short and re.search(r"\w", line) else ""
