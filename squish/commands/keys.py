@@ -17,6 +17,10 @@ def keys() -> None:
     """Give clients of `squish serve` keys, each with its own limits.
 
     As soon as there is one, every request needs a key. A running server sees a change at once.
+
+    \b
+    squish keys add alice
+    squish keys list
     """
 
 
@@ -51,7 +55,11 @@ def add(name: str, models: tuple[str, ...], per_minute: int | None, concurrent: 
 
 @keys.command("list")
 def list_keys() -> None:
-    """The names of the keys, and what each may."""
+    """The names of the keys, and what each may.
+
+    \b
+    squish keys list
+    """
     from squish.api.clients.keys import KeyFile
 
     found = KeyFile(Settings.from_environment().home).keys().values()
@@ -75,7 +83,11 @@ def list_keys() -> None:
 @keys.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Take a key away: a running server refuses it from now on."""
+    """Take a key away: a running server refuses it from now on.
+
+    \b
+    squish keys remove alice
+    """
     from squish.api.clients.keys import KeyFile
 
     KeyFile(Settings.from_environment().home).remove(name)
