@@ -116,7 +116,9 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
 @click.argument("chat", type=int, nargs=-1, required=True)
 @click.option("--undo", is_flag=True, help="Bring them back into the list.")
 def archive(chat: tuple[int, ...], undo: bool) -> None:
-    """Take conversations out of the list; nothing is deleted, and their words are still found.
+    """Take conversations out of the list.
+
+    Nothing is deleted, and their words are still found.
 
     \b
     squish chats archive 12 13
