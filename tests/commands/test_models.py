@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -52,6 +53,26 @@ def test_a_copy_shares_its_files_and_frees_nothing_of_them(runtime: Runtime) -> 
         runtime.store.copy(MODEL, "twin:1b")
     assert runtime.store.remove("twin:1b") < 100_000  # the manifest
     runtime.store.verify(MODEL)
+
+
+def test_a_list_of_what_others_named_cannot_control_the_terminal(squish: Squish, tmp_path: Path) -> None:
+    odd = tmp_path / ".squish" / "models" / "evil\x1b]0;title\x07+1b"
+    odd.mkdir(parents=True)
+    (odd / "manifest.toml").write_text('format = 1\nid = "evil\x1b[2Jname"\n')
+    done = squish("list", HOME=str(tmp_path))
+    assert "evil" in done.stdout + done.stderr
+    assert not {"\x1b", "\x07"} & set(done.stdout + done.stderr)
+
+
+def test_removing_a_link_says_that_its_target_stays(squish: Squish, runtime: Runtime, tmp_path: Path) -> None:
+    installed = runtime.store.find(MODEL).path
+    link = tmp_path / ".squish" / "models" / installed.name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(shutil.copytree(installed, tmp_path / "elsewhere", copy_function=os.link))
+    said = squish("rm", MODEL, HOME=str(tmp_path))
+    assert said.returncode == 0, said.stderr
+    assert f"Its files stay in {tmp_path / 'elsewhere'}." in said.stderr
+    assert (tmp_path / "elsewhere").is_dir() and not link.is_symlink()
 
 
 def test_show_says_what_is_known(squish: Squish) -> None:
