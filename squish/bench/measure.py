@@ -81,8 +81,10 @@ class AnswerTiming:
 
     @property
     def tps(self) -> float:
-        """Tokens per second after the first one."""
-        return (self.completion - 1) / (self.last - self.first) if self.last > self.first else 0.0
+        """Tokens per second after the first one; of an answer that came in one piece, since it was asked for."""
+        if self.last > self.first:
+            return (self.completion - 1) / (self.last - self.first)
+        return self.completion / self.last if self.last > 0 else 0.0
 
 
 class _Details(msgspec.Struct):

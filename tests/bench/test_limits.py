@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from squish.bench.limits import TokenCost, cost_of, limits
-from squish.bench.measure import Figure
+from squish.bench.measure import AnswerTiming, Figure
 from squish.config.settings import Settings
 from squish.errors import CorruptModel
 from squish.models.store import Store
@@ -125,3 +125,8 @@ def test_random_weights_are_spread_like_trained_ones() -> None:
     values = unpack(Blob(matrix.shape, Q4_0, content))
     assert 0.015 < float(np.std(values)) < 0.025
     assert content == matrix.content()
+
+
+def test_an_answer_that_came_in_one_piece_has_a_speed() -> None:
+    assert AnswerTiming(0.5, 1.5, prompt=9, cached=0, completion=8).tps == 7
+    assert AnswerTiming(0.5, 0.5, prompt=9, cached=0, completion=8).tps == 16

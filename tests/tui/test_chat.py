@@ -304,10 +304,10 @@ async def test_the_picker_narrows_and_takes() -> None:
         await ready(pilot)
         await pilot.press("ctrl+l")
         await until(
-            pilot, lambda: isinstance(app.screen, ModelPicker) and app.screen.query_one(OptionList).option_count == 4
+            pilot, lambda: isinstance(app.screen, ModelPicker) and app.screen.query_one(OptionList).option_count == 5
         )
         await write(pilot, "QWEN")
-        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 2)
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 3)
         await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         await ask(pilot, "hello")
