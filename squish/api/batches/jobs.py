@@ -179,10 +179,11 @@ class Batches:
         lines = self._scratch(batch, "lines")
         made: dict[str, Any] = {}
         if lines.exists():
-            for wanted, field, name in ((True, "output_file_id", "output"), (False, "error_file_id", "errors")):
-                if part := [
-                    text for text in lines.read_bytes().splitlines(keepends=True) if _is_answer(text) is wanted
-                ]:
+            parts: dict[bool, list[bytes]] = {True: [], False: []}
+            for text in lines.read_bytes().splitlines(keepends=True):
+                parts[decode_line(text).is_answer].append(text)
+            for answered, field, name in ((True, "output_file_id", "output"), (False, "error_file_id", "errors")):
+                if part := parts[answered]:
                     scratch = self._scratch(batch, name)
                     scratch.write_bytes(b"".join(part))
                     made[field] = self.files.adopt(scratch, f"{batch.id}_{name}.jsonl", "batch_output", batch.key).id
@@ -216,10 +217,6 @@ class Batches:
 
 def _counts(total: int, done: int, failed: int) -> Counts:
     return Counts(total=total, completed=done - failed, failed=failed)
-
-
-def _is_answer(text: bytes) -> bool:
-    return decode_line(text).is_answer
 
 
 def _problem(reason: str) -> Problems:

@@ -36,7 +36,7 @@ async def upload(call: Call) -> FileObject:
 
 async def list_files(call: Call) -> FileList:
     """GET /v1/files."""
-    found = [each for each in call.services.batches.files.list() if each.key == _owner(call)]
+    found = _mine(call.services.batches.files.list(), call)
     if purpose := call.query.get("purpose"):
         found = [each for each in found if each.purpose == purpose]
     page, more = _page(found, call)
@@ -45,10 +45,7 @@ async def list_files(call: Call) -> FileList:
 
 async def get_file(call: Call) -> FileObject:
     """GET /v1/files/{id}."""
-    found = call.services.batches.files.find(call.parts["id"])
-    if found and found.key == _owner(call):
-        return found
-    raise _unknown("file", call)
+    return _one(call.services.batches.files.find(call.parts["id"]), "file", call)
 
 
 async def get_content(call: Call) -> WithStatus:
@@ -74,17 +71,13 @@ async def create(call: Call) -> BatchObject:
 
 async def list_batches(call: Call) -> BatchList:
     """GET /v1/batches."""
-    mine = [each for each in call.services.batches.kept.list() if each.key == _owner(call)]
-    page, more = _page(mine, call)
+    page, more = _page(_mine(call.services.batches.kept.list(), call), call)
     return BatchList(data=page, first_id=_id(page[:1]), last_id=_id(page[-1:]), has_more=more)
 
 
 async def get_batch(call: Call) -> BatchObject:
     """GET /v1/batches/{id}."""
-    found = call.services.batches.kept.find(call.parts["id"])
-    if found and found.key == _owner(call):
-        return found
-    raise _unknown("batch", call)
+    return _one(call.services.batches.kept.find(call.parts["id"]), "batch", call)
 
 
 async def cancel(call: Call) -> BatchObject:
@@ -120,8 +113,16 @@ def _id(found: Sequence[HasId]) -> str | None:
     return found[0].id if found else None
 
 
-def _unknown(kind: str, call: Call) -> Refused:
-    return Refused(404, f"{kind}_not_found", f"There is no {kind} {call.parts['id'][:64]!r} here.")
+def _mine(found: Sequence[HasId], call: Call) -> list[HasId]:
+    """Those of the client's key."""
+    return [each for each in found if each.key == _owner(call)]
+
+
+def _one(found: HasId | None, kind: str, call: Call) -> HasId:
+    """What was looked up by its id, where it is there and the client's. Raises Refused (404)."""
+    if found is None or found.key != _owner(call):
+        raise Refused(404, f"{kind}_not_found", f"There is no {kind} {call.parts['id'][:64]!r} here.")
+    return found
 
 
 ROUTES = (

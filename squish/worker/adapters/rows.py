@@ -11,15 +11,10 @@ from typing import Any
 import mlx.core as mx
 
 
-@dataclass(slots=True)
-class Tag:
-    """Of one row. adapter: None for the model as it is."""
+class _Nothing:
+    """What a cache says of itself that holds nothing."""
 
-    adapter: str | None
-
-    @classmethod
-    def merge(cls, tags: list[Tag]) -> BatchTags:
-        return BatchTags([tag.adapter for tag in tags])
+    __slots__ = ()
 
     @property
     def state(self) -> list[mx.array]:
@@ -37,7 +32,18 @@ class Tag:
 
 
 @dataclass(slots=True)
-class BatchTags:
+class Tag(_Nothing):
+    """Of one row. adapter: None for the model as it is."""
+
+    adapter: str | None
+
+    @classmethod
+    def merge(cls, tags: list[Tag]) -> BatchTags:
+        return BatchTags([tag.adapter for tag in tags])
+
+
+@dataclass(slots=True)
+class BatchTags(_Nothing):
     """Of all rows of a batch, in their order; handled as a cache is."""
 
     rows: list[str | None]
@@ -56,20 +62,6 @@ class BatchTags:
 
     def finalize(self) -> None:
         """Nothing was padded."""
-
-    @property
-    def state(self) -> list[mx.array]:
-        return []
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-    def size(self) -> int:
-        return 0
-
-    def empty(self) -> bool:
-        return True
 
 
 def untagged(caches: list[Any]) -> tuple[str | None, list[Any]]:
