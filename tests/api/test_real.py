@@ -224,10 +224,14 @@ async def test_a_client_that_leaves_frees_its_row(
     assert watched.finished.usage.completion_tokens < 7000
 
 
-async def test_after_its_worker_was_killed_the_next_request_works(url: str, runtime: Runtime) -> None:
+async def test_after_its_worker_was_killed_the_next_request_works(
+    url: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await runtime.sessions.load(MODEL)
+    watched = watch(runtime, monkeypatch)
     asked = asyncio.create_task(http(f"{url}/v1/completions", ENDLESS))
-    await running(runtime, 1)
+    while not watched.tokens:  # one that the worker has not begun would go to a new one
+        await asyncio.sleep(0.01)
 
     pid = runtime.sessions.status()[0].pid
     assert pid is not None
