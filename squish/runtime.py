@@ -11,16 +11,20 @@ from squish.models.store import Store
 from squish.sessions.manager import SessionManager
 
 if TYPE_CHECKING:
+    from squish.ipc.group import Ranks
     from squish.mcp.toolbox import Toolbox
 
 
 class Runtime:
-    """What every front door works on. `async with Runtime(settings) as runtime:`."""
+    """What every front door works on. `async with Runtime(settings) as runtime:`.
 
-    def __init__(self, settings: Settings) -> None:
+    ranks: where the ranks run that hold each chat model between them; None where one process holds it.
+    """
+
+    def __init__(self, settings: Settings, ranks: Ranks | None = None) -> None:
         self.settings = settings
         self.store = Store(settings.cache_dir)
-        self.sessions = SessionManager(self.store, settings)
+        self.sessions = SessionManager(self.store, settings, ranks=ranks)
         self.chats = Chats(settings.home / "chats.db")
         self._toolbox: Toolbox | None = None
 

@@ -14,6 +14,7 @@ import msgspec
 from squish.embeddings import EmbeddingInput, Embeddings
 from squish.errors import SquishError, from_wire
 from squish.generation import GenerationEvent, Prompt, SamplingParams
+from squish.ipc.group import Rank
 
 HEADER = struct.Struct(">I")
 MAX_FRAME = 256 * 1024 * 1024
@@ -44,7 +45,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     cpu_precision: of products with weights, where MLX computes on the CPU. wire_weights: never swap them, where a GPU
     shares the memory. prompt_lookup: answers may be guessed from what stands in their prompts. draft: the
-    directory of a model that guesses them.
+    directory of a model that guesses them. group: what rank 0 of several is; None where this process holds the model.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     wire_weights: bool = False
     prompt_lookup: bool = True
     draft: str | None = None
+    group: Rank | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

@@ -7,7 +7,6 @@ process that is killed leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from collections import deque
@@ -19,6 +18,7 @@ import msgspec
 
 from squish.errors import EngineError, WorkerDied
 from squish.ipc import death, frames
+from squish.ipc.environment import environment
 from squish.ipc.frames import Alive, Failed, FromWorker, Job, JobProgress, JobResult, ToWorker
 from squish.system.host import HOST
 
@@ -69,7 +69,7 @@ class Worker:
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
                     pass_fds=(theirs.fileno(),),
-                    env=_environment(),
+                    env=environment(),
                     start_new_session=True,  # Ctrl-C in the terminal is the front process's to handle
                 )
             except OSError as error:
@@ -179,8 +179,3 @@ async def run_job(
         raise
     finally:
         await worker.close()
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a worker: ours, without the secrets that it has no use for."""
-    return {k: v for k, v in os.environ.items() if k not in ("SQUISH_API_KEY", "HF_TOKEN")}

@@ -18,6 +18,7 @@ from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import ConfigError, EngineError, ModelNotFound
 from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
+from squish.ipc.group import Ranks
 from squish.ipc.process import Worker
 from squish.memory.reservations import Reservations, Shortage
 from squish.models.manifest import Installed
@@ -61,8 +62,16 @@ class ModelStatus:
 class SessionManager:
     """Loads models on first use and hands requests to them. Belongs to one event loop."""
 
-    def __init__(self, store: Store, settings: Settings, reservations: Reservations | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        reservations: Reservations | None = None,
+        *,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._store = store
+        self._ranks = ranks
         self._worker_cache = settings.worker_cache
         self._cpu_precision = settings.cpu_precision
         self._wire_weights = settings.wire == "weights"

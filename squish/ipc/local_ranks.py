@@ -1,0 +1,91 @@
+"""Ranks that all run on this machine: to try a group, and to use several processors of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+
+from squish.errors import EngineError
+from squish.ipc.environment import environment
+from squish.ipc.group import Rank, command, new_token
+
+_LOOPBACK = "127.0.0.1"
+_STDERR_LINES = 40
+_EXIT_GRACE = 2.0
+
+
+class LocalRanks:
+    """size: ranks of a group."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    async def plan(self, model: str, cache_dir: str) -> tuple[Rank, ...]:
+        """Ports that are free now. Where another program takes one meanwhile, the group fails and is built anew."""
+        control, *addresses = (f"{_LOOPBACK}:{port}" for port in _free_ports(self.size + 1))
+        token = new_token()
+        return tuple(Rank(number, tuple(addresses), control, token, model, cache_dir) for number in range(self.size))
+
+    async def start(self, rank: Rank) -> LocalMember:
+        started = command(rank)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *started.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment() | started.environment,
+                start_new_session=True,  # Ctrl-C in the terminal is the front process's to handle
+            )
+        except OSError as error:
+            raise EngineError(f"Rank {rank.rank} of the group could not be started: {error.strerror}.") from error
+        assert process.stdin is not None
+        process.stdin.write(started.stdin)
+        return LocalMember(process)
+
+
+class LocalMember:
+    """A process of this machine."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._stderr_task = asyncio.create_task(self._collect_stderr())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ended(self) -> str:
+        await self._process.wait()
+        await asyncio.wait([self._stderr_task], timeout=1.0)
+        return "\n".join(self._stderr)
+
+    async def close(self) -> None:
+        """Ask by closing its standard input, then insist: a stopped process does not listen."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        self._stderr_task.cancel()
+
+    async def _collect_stderr(self) -> None:
+        assert self._process.stderr is not None
+        try:
+            while line := await self._process.stderr.readline():
+                self._stderr.append(line.decode(errors="replace").rstrip())
+        except ValueError:  # a line longer than the reader's buffer: not worth keeping, but the pipe must not fill up
+            while await self._process.stderr.read(65536):
+                pass
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -1,0 +1,1 @@
+"""One model over several processes: rank 0 decides, the others repeat its forwards."""
