@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from squish.backend import Offers
 from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.models.store import Store
@@ -26,6 +28,7 @@ class Runtime:
         self.store = Store(settings.cache_dir)
         self.sessions = SessionManager(self.store, settings, ranks=ranks)
         self.chats = Chats(settings.home / "chats.db")
+        self.offers = Offers()
         self._toolbox: Toolbox | None = None
 
     @property
@@ -36,6 +39,17 @@ class Runtime:
 
             self._toolbox = Toolbox(self.settings)
         return self._toolbox
+
+    async def calls_tools(self, model: str) -> bool:
+        """Whether a model was trained to call tools. Raises ModelNotFound."""
+        from squish.format import abilities
+
+        return (await asyncio.to_thread(abilities.read, self.store.find(model).path)).tools
+
+    async def remove(self, model: str) -> int:
+        """Delete a model from the disk; the bytes freed. Raises StoreError, ModelInUse."""
+        await self.sessions.unload(model)
+        return await asyncio.to_thread(self.store.remove, model)
 
     async def __aenter__(self) -> Self:
         return self

@@ -79,6 +79,10 @@ class Store:
                     return Installed(read_manifest(path), path)
         raise self._not_found(str(ref))
 
+    def manifest(self, name: str) -> Manifest:
+        """What is known of an installed model. Raises what `find` raises."""
+        return self.find(name).manifest
+
     def verify(self, name: str) -> None:
         """Read every file of a model again. Raises CorruptModel naming the first that is not what was installed."""
         installed = self.find(name)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from squish.sessions.manager import SessionManager
+from squish.backend import Sessions
 from squish.tui.memory_readings import Memory, MemoryReadings
 
 PERIOD = 10.0
@@ -31,7 +31,7 @@ class LoadHistory:
         self._read: float | None = None
         self._tokens = 0
 
-    def read(self, sessions: SessionManager, machine: MemoryReadings) -> None:
+    def read(self, sessions: Sessions, machine: MemoryReadings) -> None:
         """Add a point, if one is due; cheap enough to be called several times a second."""
         now = self._clock()
         since = None if self._read is None else now - self._read

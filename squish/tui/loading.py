@@ -9,14 +9,14 @@ from typing import Any
 
 from textual.app import App
 
+from squish.backend import Sessions
 from squish.errors import EngineError, SquishError
 from squish.figures import size
-from squish.sessions.manager import SessionManager
 from squish.text import clean
 from squish.tui.faults import fault
 
 
-async def ahead(sessions: SessionManager, model: str) -> SquishError | None:
+async def ahead(sessions: Sessions, model: str) -> SquishError | None:
     """Load a model while the user writes; not where memory is short: then its first question asks."""
     try:
         if await sessions.shortage(model):
@@ -26,7 +26,7 @@ async def ahead(sessions: SessionManager, model: str) -> SquishError | None:
     return await _load(sessions, model)
 
 
-async def load(app: App[Any], sessions: SessionManager, model: str) -> SquishError | None:
+async def load(app: App[Any], sessions: Sessions, model: str) -> SquishError | None:
     """Load a model and wait for it; why it failed, or None when it is there or was given up by the user himself."""
     try:
         await agree(app, sessions, model)
@@ -35,7 +35,7 @@ async def load(app: App[Any], sessions: SessionManager, model: str) -> SquishErr
     return await _load(sessions, model)
 
 
-async def agree(app: App[Any], sessions: SessionManager, model: str) -> None:
+async def agree(app: App[Any], sessions: Sessions, model: str) -> None:
     """Where memory is short for a model that is not loaded, ask whether to load it anyway.
 
     Raises MemoryShort where the user does not want it, and what `shortage` raises.
@@ -54,7 +54,7 @@ async def agree(app: App[Any], sessions: SessionManager, model: str) -> None:
     sessions.load_anyway(model)
 
 
-async def _load(sessions: SessionManager, model: str) -> SquishError | None:
+async def _load(sessions: Sessions, model: str) -> SquishError | None:
     """A model that is unloaded or deleted while it loads is not a fault."""
     try:
         await sessions.load(model)

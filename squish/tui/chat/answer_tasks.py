@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
+from squish.backend import Backend
 from squish.chats.messages import CalledTool
 from squish.errors import SquishError
 from squish.generation import GenerationRequest
-from squish.runtime import Runtime
 from squish.tui import loading
 from squish.tui.chat.conversation import Turn
 from squish.tui.faults import fault
@@ -43,7 +43,7 @@ class _Live:
 class AnswerTasks:
     """The answers that are being written. `listener` gets AnswerEvent and, once for each, AnswerEnded."""
 
-    def __init__(self, runtime: Runtime, listener: MessagePump) -> None:
+    def __init__(self, runtime: Backend, listener: MessagePump) -> None:
         self._runtime, self._listener = runtime, listener
         self._live: dict[Turn, _Live] = {}
 
@@ -130,7 +130,6 @@ class AnswerTasks:
             permissions.allow(self._runtime.settings.home, live.call.tool, server)
 
     async def _with_tools(self, turn: Turn, live: _Live, request: GenerationRequest) -> None:
-        from squish.format import abilities
         from squish.mcp.rounds import Rounds
 
         def report(part: AnswerPart) -> None:
@@ -139,12 +138,12 @@ class AnswerTasks:
         async def permit(call: CalledTool) -> bool:
             return await self._permit(turn, live, call)
 
-        found = self._runtime.store.find(request.model)
-        able = (await asyncio.to_thread(abilities.read, found.path)).tools
+        found = self._runtime.store.manifest(request.model)
+        able = await self._runtime.calls_tools(request.model)
         sessions, toolbox = self._runtime.sessions, self._runtime.toolbox
         rounds = Rounds(
             sessions.generate, sessions.count, toolbox, permit, report,
-            able=able, context=found.manifest.context_length,
+            able=able, context=found.context_length,
         )  # fmt: skip
         live.stop = rounds.stop
         tools = turn.conversation.tools

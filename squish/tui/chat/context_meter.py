@@ -13,9 +13,9 @@ from pathlib import Path
 from textual.content import Content
 
 from squish import figures
+from squish.backend import Sessions
 from squish.chats.messages import Attachment
 from squish.errors import SquishError
-from squish.sessions.manager import SessionManager
 from squish.tui.chat import attachments
 from squish.tui.chat.conversation import Conversation, Turn
 
@@ -93,7 +93,7 @@ class ContextMeter:
     However often it is asked, one count is under way, and it begins when nothing was asked for a moment.
     """
 
-    def __init__(self, sessions: SessionManager, look: Callable[[], Subject], changed: Callable[[], None]) -> None:
+    def __init__(self, sessions: Sessions, look: Callable[[], Subject], changed: Callable[[], None]) -> None:
         self._sessions, self._look, self._changed = sessions, look, changed
         self._asked = asyncio.Event()
         self.use = ContextUse()
@@ -128,7 +128,7 @@ class ContextMeter:
                 self._changed()
 
 
-async def count(sessions: SessionManager, subject: Subject) -> ContextUse | None:
+async def count(sessions: Sessions, subject: Subject) -> ContextUse | None:
     """How full the context is; None when nobody can tell now. Nothing is loaded for it."""
     conversation, editing, limit = subject.conversation, subject.editing, subject.limit
     draft = subject.draft if subject.draft.strip() else ""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from textual.message_pump import MessagePump
 
+from squish.backend import Backend
 from squish.models.store import Manifest
-from squish.runtime import Runtime
 from squish.tui import loading
 from squish.tui.messages import ModelLoaded
 
@@ -16,7 +16,7 @@ from squish.tui.messages import ModelLoaded
 class ModelChoice:
     """manifest: what is known of the model that the shown chat asks, None where it is not installed."""
 
-    def __init__(self, runtime: Runtime, listener: MessagePump) -> None:
+    def __init__(self, runtime: Backend, listener: MessagePump) -> None:
         self._runtime, self._listener = runtime, listener
         self.manifest: Manifest | None = None
 
@@ -33,12 +33,12 @@ class ModelChoice:
         """Find the model of a chat; it is loaded when it is asked. Raises ModelNotFound, StoreError."""
         self.manifest = None
         if name:
-            self.manifest = self._runtime.store.find(name).manifest
+            self.manifest = self._runtime.store.manifest(name)
         return self.manifest
 
     def choose(self, name: str) -> Manifest:
         """Find a model and load it while the user writes. Raises ModelNotFound, StoreError, InvalidInput."""
-        found = self._runtime.store.find(name).manifest
+        found = self._runtime.store.manifest(name)
         found.require("chat")
         self.manifest = found
         self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)

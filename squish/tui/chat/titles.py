@@ -13,10 +13,10 @@ from contextlib import suppress
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
+from squish.backend import Backend
 from squish.chats.messages import MAX_TITLE
 from squish.errors import SquishError
 from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, SamplingParams, TextDelta
-from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui.chat.conversation import Conversation
 from squish.tui.messages import TitleWritten
@@ -39,7 +39,7 @@ class Titles:
     busy: whether an answer is being written in any chat.
     """
 
-    def __init__(self, runtime: Runtime, listener: MessagePump, busy: Callable[[], bool]) -> None:
+    def __init__(self, runtime: Backend, listener: MessagePump, busy: Callable[[], bool]) -> None:
         self._runtime, self._listener, self._busy = runtime, listener, busy
         self._waiting: dict[int, Conversation] = {}
         self._worker: Worker[None] | None = None

@@ -9,10 +9,10 @@ import asyncio
 
 from textual.message_pump import MessagePump
 
+from squish.backend import Backend
 from squish.errors import SquishError
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
-from squish.runtime import Runtime
 from squish.tui.faults import fault
 from squish.tui.messages import HubAnswered
 
@@ -23,7 +23,7 @@ LIMIT = 100
 class ModelSearch:
     """A search whose later answers replace the earlier ones. searching: the Hub has not answered yet."""
 
-    def __init__(self, runtime: Runtime, listener: MessagePump) -> None:
+    def __init__(self, runtime: Backend, listener: MessagePump) -> None:
         self._runtime, self._listener = runtime, listener
         self.query = ""
         self.searching = False

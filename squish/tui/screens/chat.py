@@ -13,7 +13,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from squish.runtime import Runtime
+from squish.backend import Backend
 from squish.tui import actions, editor, status_facts
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands
@@ -40,7 +40,7 @@ class ChatScreen(Screen[None]):
     BINDINGS = actions.bindings("chat")
     AUTO_FOCUS = "#prompt"
 
-    def __init__(self, runtime: Runtime, model: str | None, memory: MemoryReadings, clock: Callable[[], float]) -> None:
+    def __init__(self, runtime: Backend, model: str | None, memory: MemoryReadings, clock: Callable[[], float]) -> None:
         super().__init__()
         self._runtime, self._memory, self._wanted = runtime, memory, model
         self._chats = Conversations(runtime.chats, clock)

@@ -15,9 +15,9 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
 from squish import figures
+from squish.backend import Backend
 from squish.hub.search import Found
 from squish.memory import fit
-from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui import actions, status_facts
 from squish.tui.downloads import Downloads
@@ -46,7 +46,7 @@ class HubScreen(Screen[None]):
     BINDINGS = actions.bindings("hub")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: MemoryReadings, downloads: Downloads) -> None:
+    def __init__(self, runtime: Backend, machine: MemoryReadings, downloads: Downloads) -> None:
         super().__init__()
         self._runtime, self._memory = runtime, machine
         self._search = ModelSearch(runtime, self)

@@ -5,7 +5,6 @@ State changes only in the handlers.
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar, Literal
 
 from rich.text import Text
@@ -16,10 +15,10 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
 from squish import figures
+from squish.backend import Backend
 from squish.errors import SquishError
 from squish.models import speeds
 from squish.models.store import Manifest
-from squish.runtime import Runtime
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import actions, loading, preferences, status_facts
@@ -46,7 +45,7 @@ class LibraryScreen(Screen[None]):
     BINDINGS = actions.bindings("library")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: MemoryReadings, downloads: Downloads) -> None:
+    def __init__(self, runtime: Backend, machine: MemoryReadings, downloads: Downloads) -> None:
         super().__init__()
         self._runtime, self._machine, self._downloads = runtime, machine, downloads
         self._manifests: dict[str, Manifest] = {}
@@ -159,8 +158,7 @@ class LibraryScreen(Screen[None]):
         preferences.remember_pin(self._runtime.settings, id, pinned)
 
     async def _delete(self, id: str) -> None:
-        await self._runtime.sessions.unload(id)
-        freed = await asyncio.to_thread(self._runtime.store.remove, id)
+        freed = await self._runtime.remove(id)
         self.app.notify(f"{clean(id)} deleted, {figures.size(freed)} freed.", markup=False)
         self._pinned -= {id}
         preferences.remember_pin(self._runtime.settings, id, False)

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
 from squish import figures
-from squish.runtime import Runtime
+from squish.backend import Backend
 from squish.sessions.activity import RequestStatus, Totals
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
@@ -51,7 +51,7 @@ class ServerScreen(Screen[None]):
     BINDINGS = actions.bindings("server")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Runtime, machine: MemoryReadings, server: ApiServer, history: LoadHistory) -> None:
+    def __init__(self, runtime: Backend, machine: MemoryReadings, server: ApiServer, history: LoadHistory) -> None:
         super().__init__()
         self._runtime, self._machine, self._server, self._history = runtime, machine, server, history
         self._lines = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textual.screen import Screen
 
+from squish.backend import Backend
 from squish.chats.messages import ChatTools
 from squish.errors import SquishError
-from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui.chat.conversations import Conversations
 from squish.tui.messages import ChatChanged
@@ -15,7 +15,7 @@ from squish.tui.messages import ChatChanged
 class ToolCommands:
     """chats: those of this run, one of which is shown."""
 
-    def __init__(self, screen: Screen[None], runtime: Runtime, chats: Conversations) -> None:
+    def __init__(self, screen: Screen[None], runtime: Backend, chats: Conversations) -> None:
         self._screen, self._runtime, self._chats = screen, runtime, chats
 
     async def choose(self) -> None:

@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
+from squish.backend import Backend
 from squish.chats.messages import Hit
 from squish.errors import SquishError
-from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import reporting_errors
@@ -45,7 +45,7 @@ REMEMBERED = 200
 class ChatView(Vertical):
     """The chat that `chats` shows, asked with the model of `model`."""
 
-    def __init__(self, runtime: Runtime, chats: Conversations, model: ModelChoice) -> None:
+    def __init__(self, runtime: Backend, chats: Conversations, model: ModelChoice) -> None:
         super().__init__(id="main")
         self._runtime, self._chats, self._model = runtime, chats, model
         self._meter = ContextMeter(runtime.sessions, self._subject, self._refresh_hints)

@@ -11,10 +11,10 @@ from textual.content import Content
 from textual.notifications import SeverityLevel
 from textual.widget import Widget
 
+from squish.backend import Backend
 from squish.chats.messages import Attachment, CalledTool, Hit
 from squish.errors import SquishError
 from squish.mcp.events import Offered
-from squish.runtime import Runtime
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import attachments
@@ -33,7 +33,7 @@ from squish.tui.widgets.welcome import Welcome
 class Dialogue:
     """Its listener, the view around it, gets AnswerEvent, AnswerEnded and ChatChanged."""
 
-    def __init__(self, listener: Widget, runtime: Runtime, chats: Conversations, prompt: PromptInput) -> None:
+    def __init__(self, listener: Widget, runtime: Backend, chats: Conversations, prompt: PromptInput) -> None:
         self._listener, self._chats, self._prompt = listener, chats, prompt
         self._answers = AnswerTasks(runtime, listener)
         self.titles = Titles(runtime, listener, lambda: self._answers.busy)
