@@ -6,10 +6,10 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from squish.backend import Offers
 from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.models.store import Store
+from squish.sessions.backend import Offers
 from squish.sessions.manager import SessionManager
 
 if TYPE_CHECKING:

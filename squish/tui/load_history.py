@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from squish.backend import Sessions
+from squish.sessions.backend import Sessions
 from squish.tui.memory_readings import Memory, MemoryReadings
 
 PERIOD = 10.0

@@ -9,9 +9,9 @@ from typing import Any
 
 from textual.app import App
 
-from squish.backend import Sessions
 from squish.errors import EngineError, SquishError
 from squish.figures import size
+from squish.sessions.backend import Sessions
 from squish.text import clean
 from squish.tui.faults import fault
 

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
-from squish.backend import Backend
 from squish.chats.messages import CalledTool
 from squish.errors import SquishError
 from squish.generation import GenerationRequest
+from squish.sessions.backend import Backend
 from squish.tui import loading
 from squish.tui.chat.conversation import Turn
 from squish.tui.faults import fault

@@ -13,9 +13,9 @@ from pathlib import Path
 from textual.content import Content
 
 from squish import figures
-from squish.backend import Sessions
 from squish.chats.messages import Attachment
 from squish.errors import SquishError
+from squish.sessions.backend import Sessions
 from squish.tui.chat import attachments
 from squish.tui.chat.conversation import Conversation, Turn
 

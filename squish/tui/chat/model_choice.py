@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from textual.message_pump import MessagePump
 
-from squish.backend import Backend
 from squish.models.store import Manifest
+from squish.sessions.backend import Backend
 from squish.tui import loading
 from squish.tui.messages import ModelLoaded
 

@@ -13,10 +13,10 @@ from contextlib import suppress
 from textual.message_pump import MessagePump
 from textual.worker import Worker
 
-from squish.backend import Backend
 from squish.chats.messages import MAX_TITLE
 from squish.errors import SquishError
 from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, SamplingParams, TextDelta
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.chat.conversation import Conversation
 from squish.tui.messages import TitleWritten

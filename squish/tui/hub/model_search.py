@@ -9,10 +9,10 @@ import asyncio
 
 from textual.message_pump import MessagePump
 
-from squish.backend import Backend
 from squish.errors import SquishError
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
+from squish.sessions.backend import Backend
 from squish.tui.faults import fault
 from squish.tui.messages import HubAnswered
 

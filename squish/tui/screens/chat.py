@@ -13,7 +13,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from squish.backend import Backend
+from squish.sessions.backend import Backend
 from squish.tui import actions, editor, status_facts
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands

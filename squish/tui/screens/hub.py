@@ -15,9 +15,9 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
 from squish import figures
-from squish.backend import Backend
 from squish.hub.search import Found
 from squish.memory import fit
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions, status_facts
 from squish.tui.downloads import Downloads

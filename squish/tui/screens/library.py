@@ -15,10 +15,10 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
 from squish import figures
-from squish.backend import Backend
 from squish.errors import SquishError
 from squish.models import speeds
 from squish.models.store import Manifest
+from squish.sessions.backend import Backend
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import actions, loading, preferences, status_facts

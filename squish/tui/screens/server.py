@@ -15,8 +15,8 @@ from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
 from squish import figures
-from squish.backend import Backend
 from squish.sessions.activity import RequestStatus, Totals
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
 from squish.tui.advice import hint

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textual.screen import Screen
 
-from squish.backend import Backend
 from squish.chats.messages import ChatTools
 from squish.errors import SquishError
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.chat.conversations import Conversations
 from squish.tui.messages import ChatChanged

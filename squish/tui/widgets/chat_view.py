@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from squish.backend import Backend
 from squish.chats.messages import Hit
 from squish.errors import SquishError
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import reporting_errors

@@ -11,10 +11,10 @@ from textual.content import Content
 from textual.notifications import SeverityLevel
 from textual.widget import Widget
 
-from squish.backend import Backend
 from squish.chats.messages import Attachment, CalledTool, Hit
 from squish.errors import SquishError
 from squish.mcp.events import Offered
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import attachments

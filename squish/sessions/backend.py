@@ -37,7 +37,7 @@ class Offers:
     cancel: bool = True
 
 
-class ModelList(Protocol):
+class KnownModels(Protocol):
     """The models that can be asked."""
 
     def list(self) -> builtins.list[Manifest]:
@@ -97,7 +97,7 @@ class Backend(Protocol):
     def toolbox(self) -> Toolbox: ...
 
     @property
-    def store(self) -> ModelList: ...
+    def store(self) -> KnownModels: ...
 
     @property
     def sessions(self) -> Sessions: ...
