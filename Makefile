@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo soak test test-long mutants test-hostile clients lint check bench screenshots session docs package mac-check lock clean
+.PHONY: help setup demo soak test test-long mutants quality test-hostile clients lint check bench screenshots session docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-long: $(READY) ## Try ten times as many made-up examples as `make test`
 
 mutants: $(READY) ## Change pure modules in one place after the other, and list what no test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+quality: $(READY) ## Measure what compressing costs: make quality ARGS="4bit 4bit-search --tokens 2048"
+	@$(BIN)/python -m tests.quality $(ARGS)
 
 test-hostile: $(READY) ## Attack the HTTP API, in every dialect
 	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/hostile

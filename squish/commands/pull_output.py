@@ -93,8 +93,9 @@ def _compression_lines(report: CompressionReport, quantization: str) -> list[str
         memory = (
             "" if report.measure_memory is None else f"; measuring took at most {figures.size(report.measure_memory)}"
         )
+        away = "" if report.divergence is None else f", KL divergence {report.divergence:.3f}"
         lines.append(
-            f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f} (lower is better){memory}."
+            f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f}{away} (lower is better){memory}."
         )
     if report.kept_as is not None:
         lines.append(f"The original is installed as {report.kept_as}.")

@@ -153,10 +153,15 @@ class QuantizeShards(msgspec.Struct, frozen=True, tag="quantize_shards"):
 
 
 class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
-    """Job: load the MLX model directory at path and read a text with it. Answered by Measured or Failed(None)."""
+    """Job: load the MLX model directory at path and read a text with it. Answered by Measured or Failed(None).
+
+    keep: a file that gets what the model predicts; against: such a file of the original, to compare with.
+    """
 
     path: str
     text: str
+    keep: str | None = None
+    against: str | None = None
 
 
 Job = ImportGguf | InspectModel | InspectAdapter | FuseAdapter | QuantizeShards | MeasurePerplexity
@@ -236,11 +241,15 @@ class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
 
 
 class Measured(msgspec.Struct, frozen=True, tag="measured"):
-    """perplexity over so many predicted tokens; peak_memory: bytes that the worker had at most."""
+    """perplexity over so many predicted tokens; peak_memory: bytes that the worker had at most.
+
+    divergence: the mean KL divergence from the original, in nats a token, None where there was nothing to compare with.
+    """
 
     perplexity: float
     tokens: int
     peak_memory: int
+    divergence: float | None = None
 
 
 JobResult = Imported | Quantized | Measured

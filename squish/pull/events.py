@@ -41,8 +41,9 @@ class Notice:
 class CompressionReport:
     """What compressing did. Sizes and memory in bytes; kept_as: the id under which the original is installed.
 
-    perplexity: of the original and of the result on the same text, None where it was not measured; measure_memory: the
-    most that measuring took, for which a whole model is loaded.
+    perplexity: of the original and of the result on the same text, None where it was not measured; divergence: the mean
+    KL divergence of the result from the original, in nats a token; measure_memory: the most that measuring took, for
+    which a whole model is loaded.
     """
 
     recipe: str
@@ -52,6 +53,7 @@ class CompressionReport:
     peak_memory: int
     perplexity_before: float | None = None
     perplexity_after: float | None = None
+    divergence: float | None = None
     measure_memory: int | None = None
     kept_as: str | None = None
 

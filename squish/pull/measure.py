@@ -1,9 +1,11 @@
-"""What compressing costs, in perplexity: of the original and of the result on the same bundled text."""
+"""What compressing costs on the bundled text: both perplexities, and how far the result is from the original."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace as replace_struct
 
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, EngineError
@@ -19,16 +21,27 @@ async def measure(
 ) -> CompressionReport:
     """The report with both perplexities; of a model that cannot be measured, for want of memory say, with None."""
     text = _TEXT.read_text(encoding="utf-8")
+    predictions = after.parent / "predictions.bin"
+    jobs = (
+        MeasurePerplexity(path=str(before), text=text, keep=str(predictions)),
+        MeasurePerplexity(path=str(after), text=text, against=str(predictions)),
+    )
     found: list[Measured | None] = []
-    for number, directory in enumerate((before, after)):
+    for number, job in enumerate(jobs):
         report(Progress("measure", number, 2))
+        if number and found[0] is None:
+            job = replace_struct(job, against=None)
         try:
-            job = MeasurePerplexity(path=str(directory), text=text)
             found.append(await run_job(job, settings.worker_cache, Measured))
         except (EngineError, CorruptModel) as error:
             found.append(None)
             report(Notice(f"Perplexity was not measured: {error.message}"))
+    predictions.unlink(missing_ok=True)
     report(Progress("measure", 2, 2))
-    original, compressed = (None if each is None else each.perplexity for each in found)
-    peak = max((each.peak_memory for each in found if each is not None), default=None)
-    return replace(compression, perplexity_before=original, perplexity_after=compressed, measure_memory=peak)
+    return replace(
+        compression,
+        perplexity_before=found[0].perplexity if found[0] else None,
+        perplexity_after=found[1].perplexity if found[1] else None,
+        divergence=found[1].divergence if found[1] else None,
+        measure_memory=max((each.peak_memory for each in found if each is not None), default=None),
+    )

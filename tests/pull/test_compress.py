@@ -211,7 +211,7 @@ def test_the_original_can_be_kept_and_both_are_measured(
     assert isinstance(last, Pulled) and last.compression is not None
     assert any(isinstance(event, Notice) and "3-bit" in event.text and "perplexity" in event.text for event in events)
     report = last.compression
-    assert report.perplexity_before and report.perplexity_after
+    assert report.perplexity_before and report.perplexity_after and report.divergence
     assert report.after < report.before / 4
     assert report.measure_memory and report.measure_memory > 4 * report.before
     assert report.kept_as == f"{REPO}:full"

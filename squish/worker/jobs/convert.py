@@ -70,10 +70,11 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
             from squish.worker.jobs.quantize import quantize_shards
 
             return quantize_shards(job, report)
-        case MeasurePerplexity(path=path, text=text):
+        case MeasurePerplexity(path=path, text=text, keep=keep, against=against):
             from squish.worker.jobs.perplexity import perplexity
 
-            return perplexity(Path(path), text)
+            kept, other = (None if each is None else Path(each) for each in (keep, against))
+            return perplexity(Path(path), text, keep=kept, against=other)
 
 
 def _keeps_k_quants() -> bool:
