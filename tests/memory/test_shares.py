@@ -1,0 +1,61 @@
+"""What each rank of a group holds, and on which hosts a model fits: arithmetic only."""
+
+from __future__ import annotations
+
+import pytest
+
+from squish.memory.fit import Machine
+from squish.memory.shares import Spread, enough, limited, shares
+
+GB = 10**9
+LLAMA_70B = {
+    "model_type": "llama", "hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64,
+    "num_key_value_heads": 8, "intermediate_size": 28672, "vocab_size": 128256,
+}  # fmt: skip
+MODEL = Spread.of(LLAMA_70B, 70 * GB, 40 * GB)
+
+
+def mac(total: int, free: int | None = None) -> Machine:
+    return Machine("unified memory", total * GB, (total if free is None else free) * GB, float32=False)
+
+
+def test_a_rank_holds_its_part_of_the_layers_and_all_of_the_embeddings() -> None:
+    one, two, four = (MODEL.rank(ranks, 8192, mac(64)) for ranks in (1, 2, 4))
+    assert one.weights == 40 * GB
+    assert MODEL.whole == pytest.approx(2 * 128256 * 8192 * 40 / 70, rel=0.01)
+    assert two.weights == pytest.approx(MODEL.whole + (40 * GB - MODEL.whole) / 2, rel=0.01)
+    assert four.weights == pytest.approx(MODEL.whole + (40 * GB - MODEL.whole) / 4, rel=0.01)
+    assert (two.cache, four.cache) == (one.cache // 2, one.cache // 4)
+
+
+def test_tied_embeddings_are_there_once() -> None:
+    tied = Spread.of(LLAMA_70B | {"tie_word_embeddings": True}, 70 * GB, 40 * GB)
+    assert MODEL.whole == pytest.approx(2 * tied.whole, rel=0.01)
+
+
+def test_the_smallest_machine_decides() -> None:
+    found = shares(MODEL, 4096, [("studio", mac(64)), ("mini", mac(16)), ("air", mac(24, free=8))])
+    assert [each.fits for each in found] == ["yes", "yes", "tight"]
+    assert "mini holds" in str(found[1]) and "16.0 GB of unified memory" in str(found[1])
+
+
+def test_the_fewest_hosts_that_are_enough() -> None:
+    machines = [("mini", mac(24)), ("air", mac(16)), ("studio", mac(64))]
+    assert enough(MODEL, 4096, machines) == ("mini", "studio")
+    assert enough(MODEL, 4096, [("studio", mac(64)), *machines[:2]]) == ("studio",)
+    assert enough(MODEL, 4096, machines, splits=lambda ranks: ranks == 3) == ("mini", "air", "studio")
+    assert enough(MODEL, 4096, [("mini", mac(8)), ("air", mac(8))]) is None
+
+
+def test_the_first_host_always_takes_part() -> None:
+    assert enough(MODEL, 4096, [("tiny", mac(4)), ("studio", mac(64)), ("ultra", mac(128))]) is None
+
+
+def test_a_host_may_give_less_than_it_has() -> None:
+    assert limited(mac(64, free=32), 16 * GB) == mac(16)
+    assert limited(mac(64), None) == mac(64)
+
+
+def test_memory_of_cpus_counts_float32_caches() -> None:
+    cpu = Machine("RAM", 64 * GB, 64 * GB, float32=True)
+    assert MODEL.rank(2, 8192, cpu).cache == 2 * MODEL.rank(2, 8192, mac(64)).cache
