@@ -38,6 +38,7 @@ from squish.commands import (
     serve,
     servers,
     service,
+    worker,
 )
 from squish.commands.exits import Exit
 from squish.commands.run import open_model
@@ -166,7 +167,17 @@ def _open_tui(model: str | None) -> int:
 
 
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
-_OTHERS = (servers.ps, servers.stop, service.service, keys.keys, keys.usage, chats.chats, mcp.mcp, bench.bench)
+_OTHERS = (
+    worker.worker,
+    servers.ps,
+    servers.stop,
+    service.service,
+    keys.keys,
+    keys.usage,
+    chats.chats,
+    mcp.mcp,
+    bench.bench,
+)
 _LAST = (doctor.doctor, config.config, completion.completion)
 for _command in (
     pull.pull,

@@ -73,7 +73,7 @@ class HostGroup:
 
     @property
     def public(self) -> tuple[GroupHost, ...]:
-        """HostGroup whose address can be reached from the Internet, where a group's traffic does not belong."""
+        """Hosts whose address can be reached from the Internet, where a group's traffic does not belong."""
         return tuple(host for host in self.hosts if ipaddress.IPv4Address(host.address).is_global)
 
 
@@ -240,7 +240,7 @@ def _rdma_problems(
 
 
 def _same(tables: list[dict[str, Any]], lines: _Lines) -> Iterator[tuple[int, ConfigError]]:
-    """HostGroup that cannot be told apart, and addresses that mean another machine on each machine."""
+    """Hosts that cannot be told apart, and addresses that mean another machine on each machine."""
     places: dict[object, int] = {}
     names: dict[object, int] = {}
     loopback = []

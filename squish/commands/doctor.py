@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from squish import console
 from squish.config.settings import resolve
 
+if TYPE_CHECKING:
+    from squish.doctor.finding import Finding
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def doctor(as_json: bool) -> int:
+@click.option("--hosts", type=click.Path(path_type=Path), help="Look at the machines of this hosts.toml instead.")
+@click.option("--model", help="With --hosts: is it there, and what would each rank hold?")
+def doctor(as_json: bool, hosts: Path | None, model: str | None) -> int:
     """Find out what is wrong, and how to fix it.
 
     Looks at this machine, MLX, versions, the installed models, the Hub, the port and the settings. Every line says
@@ -21,12 +29,14 @@ def doctor(as_json: bool) -> int:
     \b
     squish doctor
     squish doctor --json | jq '.[] | select(.status != "ok")'
+    squish doctor --hosts hosts.toml --model qwen3:8b
     """
-    from squish.doctor.examine import examine
     from squish.doctor.finding import line
 
+    if model is not None and hosts is None:
+        raise click.UsageError("--model is for --hosts.")
     findings = []
-    for finding in examine(resolve()):
+    for finding in _examine(hosts, model):
         findings.append(finding)
         if not as_json:
             console.out(line(finding))
@@ -41,3 +51,13 @@ def doctor(as_json: bool) -> int:
     else:
         console.note("Everything is well.")
     return 1 if broken else 0
+
+
+def _examine(hosts: Path | None, model: str | None) -> Iterator[Finding]:
+    if hosts is None:
+        from squish.doctor.examine import examine
+
+        return examine(resolve())
+    from squish.doctor.hosts import check_hosts
+
+    return check_hosts(hosts, model, resolve().settings)

@@ -1,0 +1,94 @@
+"""The token of ranks that are started by hand, and how two machines show each other that they know it.
+
+Each side answers the other's random challenge with an HMAC of it, `squish serve` first, so that a token is given to
+nobody who does not have it. The keys that prove all later messages are made of both challenges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from typing import Literal
+
+from squish.cluster.channel import Keys
+from squish.errors import ConfigError
+
+TOKEN_VARIABLE = "SQUISH_JOIN_TOKEN"
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
+_GROUPS, _GROUP = 5, 5
+_SHORTEST = 16
+_CHALLENGE = 32
+_HELLO = b"squish join 1\n"
+
+Role = Literal["front", "agent"]
+
+
+class WrongToken(ConnectionError):
+    """The other side does not know the token, or is not Squish."""
+
+
+def new_token() -> str:
+    """A token that can be typed: 25 letters and digits, 123 bits."""
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+
+
+def require_token(text: str) -> str:
+    """A token as it was typed, or set. Raises ConfigError where it is too short to be one."""
+    token = text.strip()
+    if len(token) < _SHORTEST or not token.isprintable():
+        raise ConfigError(
+            f"A join token has at least {_SHORTEST} characters.",
+            hint="`squish serve --hosts` shows it when it waits for this rank.",
+            param=TOKEN_VARIABLE,
+        )
+    return token
+
+
+async def as_front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> Keys:
+    """The side that waits. Raises WrongToken, ConnectionError."""
+    if await _read(reader, len(_HELLO)) != _HELLO:
+        raise WrongToken("it is not Squish")
+    theirs = await _read(reader, _CHALLENGE)
+    ours = secrets.token_bytes(_CHALLENGE)
+    writer.write(ours + _answer(token, "front", theirs, ours))
+    await writer.drain()
+    _require(await _read(reader, hashlib.sha256().digest_size), _answer(token, "agent", theirs, ours))
+    return Keys(_key(token, "front", theirs, ours), _key(token, "agent", theirs, ours))
+
+
+async def as_agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> Keys:
+    """The side that joins. Raises WrongToken, ConnectionError."""
+    ours = secrets.token_bytes(_CHALLENGE)
+    writer.write(_HELLO + ours)
+    await writer.drain()
+    theirs = await _read(reader, _CHALLENGE)
+    _require(await _read(reader, hashlib.sha256().digest_size), _answer(token, "front", ours, theirs))
+    writer.write(_answer(token, "agent", ours, theirs))
+    await writer.drain()
+    return Keys(_key(token, "agent", ours, theirs), _key(token, "front", ours, theirs))
+
+
+def _answer(token: str, role: Role, agent: bytes, front: bytes) -> bytes:
+    return _hash(token, f"answer {role}", agent, front)
+
+
+def _key(token: str, role: Role, agent: bytes, front: bytes) -> bytes:
+    return _hash(token, f"messages {role}", agent, front)
+
+
+def _hash(token: str, purpose: str, agent: bytes, front: bytes) -> bytes:
+    return hmac.new(token.encode(), purpose.encode() + b"\n" + agent + front, hashlib.sha256).digest()
+
+
+def _require(given: bytes, wanted: bytes) -> None:
+    if not hmac.compare_digest(given, wanted):
+        raise WrongToken("the token is another one")
+
+
+async def _read(reader: asyncio.StreamReader, size: int) -> bytes:
+    try:
+        return await reader.readexactly(size)
+    except asyncio.IncompleteReadError:
+        raise WrongToken("the connection ended before it was shown to be Squish") from None

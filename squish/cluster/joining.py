@@ -1,0 +1,138 @@
+"""Ranks that are started by hand: `squish serve --hosts` waits for them, and `squish worker --join` comes to it.
+
+Only the addresses of hosts.toml are let in, and only with the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from squish.cluster import handshake
+from squish.cluster.channel import Channel
+from squish.cluster.connection import HostConnection, opened
+from squish.cluster.handshake import WrongToken
+from squish.cluster.hosts import JOIN_PORT, HostGroup
+from squish.cluster.messages import FromAgent, ToAgent
+from squish.errors import ConfigError, EngineError, InvalidInput, SquishError
+from squish.text import clean, whole
+
+logger = logging.getLogger("squish.cluster")
+
+_HANDSHAKE = 10.0  # seconds
+_RANK = 4  # bytes in which who joins says which rank it is
+
+
+class JoinListener:
+    """Waits for the ranks of hosts.toml that have no ssh: `async with JoinListener(hosts, token) as listener:`."""
+
+    def __init__(self, hosts: HostGroup, token: str) -> None:
+        self._hosts = hosts
+        self._token = token
+        self._server: asyncio.Server | None = None
+        self._joined: dict[int, HostConnection] = {}
+        self._changed = asyncio.Event()
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        address, port = self._hosts.hosts[0].address, self._hosts.join_port
+        try:
+            self._server = await asyncio.start_server(self._on_connection, address, port)
+        except OSError as error:
+            raise ConfigError(
+                f"Nothing can listen at {address}:{port}: {error.strerror or error}.",
+                hint="The first host's address must be one of this machine; join_port in hosts.toml sets the port.",
+                param="--hosts",
+            ) from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._busy:
+            task.cancel()
+        for connection in self._joined.values():
+            await connection.close()
+
+    async def joined(self, rank: int) -> HostConnection:
+        """The connection of a rank, once somebody has started it."""
+        while True:
+            self._changed.clear()
+            connection = self._joined.get(rank)
+            if connection is not None and not connection.lost:
+                return connection
+            await self._changed.wait()
+
+    def command(self, rank: int) -> str:
+        """What somebody has to type on the machine of a rank."""
+        port = "" if self._hosts.join_port == JOIN_PORT else f":{self._hosts.join_port}"
+        return f"squish worker --join {self._hosts.hosts[0].address}{port} --rank {rank}"
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._busy.add(task)
+        try:
+            await self._let_in(reader, writer)
+        except (WrongToken, TimeoutError) as error:
+            logger.warning("A rank that tried to join was refused: %s.", str(error) or "it said nothing")
+            writer.close()
+        except (ConnectionError, SquishError) as error:
+            logger.warning("A rank that tried to join is gone: %s", error)
+            writer.close()
+        finally:
+            self._busy.discard(task)
+
+    async def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")[0]
+        async with asyncio.timeout(_HANDSHAKE):
+            if peer not in {host.address for host in self._hosts.hosts}:
+                raise WrongToken(f"{peer} is not an address in hosts.toml")
+            keys = await handshake.as_front(reader, writer, self._token)
+            rank = int.from_bytes(await reader.readexactly(_RANK))
+        if rank not in self._hosts.by_hand:
+            raise WrongToken(f"rank {rank} is not one that is started by hand")
+        if (before := self._joined.get(rank)) is not None and not before.lost:
+            raise WrongToken(f"rank {rank} is there already")
+
+        async def end() -> str:
+            writer.close()
+            return ""
+
+        channel: Channel[ToAgent, FromAgent] = Channel(reader, writer, FromAgent, keys)  # type: ignore[arg-type]
+        self._joined[rank] = await opened(self._hosts.hosts[rank], rank, channel, end)
+        self._changed.set()
+
+
+async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgent]:
+    """Connect to a `squish serve --hosts` that waits. address: with or without a port. Raises EngineError."""
+    host, port = split(address)
+    try:
+        async with asyncio.timeout(_HANDSHAKE):
+            reader, writer = await asyncio.open_connection(host, port)
+            keys = await handshake.as_agent(reader, writer, token)
+            writer.write(rank.to_bytes(_RANK))
+    except WrongToken as error:
+        hint = "Take the token that `squish serve --hosts` shows now, and the address that hosts.toml gives this rank."
+        raise EngineError(f"{address} does not let this rank in: {error}.", hint=hint) from None
+    except TimeoutError:
+        raise EngineError(f"{address} does not answer.", hint="Is `squish serve --hosts` waiting there?") from None
+    except OSError as error:
+        hint = "Is `squish serve --hosts` waiting there, and is this the address of the first host?"
+        raise EngineError(f"{address} cannot be reached: {error.strerror or error}.", hint=hint) from None
+    return Channel(reader, writer, ToAgent, keys)  # type: ignore[arg-type]
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of `10.0.0.1` or `10.0.0.1:11441`. Raises InvalidInput."""
+    host, colon, text = address.strip().rpartition(":")
+    port = whole(text) if colon else JOIN_PORT
+    host = host if colon else address.strip()
+    if not host or ":" in host or port is None or not 0 < port < 65536:
+        example = "Write the address of the first host: 10.0.0.1, or 10.0.0.1:11441."
+        raise InvalidInput(f"{clean(address)[:80]!r} is not an address to join.", hint=example, param="--join")
+    return host, port

@@ -1,0 +1,107 @@
+"""`squish worker`: this machine's part of a model that `squish serve --hosts` spreads over several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from squish import console
+from squish.commands.flags import Whole
+from squish.config.settings import Settings
+from squish.download import resolver
+from squish.errors import ConfigError
+
+if TYPE_CHECKING:
+    from squish.cluster.channel import Channel
+    from squish.cluster.messages import FromAgent, ToAgent, Working
+
+
+@click.command()
+@click.option("--rank", type=Whole(1, 63), required=True, help="Which host of hosts.toml this is; the first is 0.")
+@click.option(
+    "--join", "address", metavar="ADDRESS", help="Where squish serve --hosts waits, as 10.0.0.1 or HOST:PORT."
+)
+def worker(rank: int, address: str | None) -> None:
+    """Be one of the machines of squish serve --hosts.
+
+    With --join, it asks for the token that the server shows, or takes it from SQUISH_JOIN_TOKEN, and stays until the
+    server ends. Without, it is what the server starts over ssh.
+
+    \b
+    squish worker --join 10.0.0.1 --rank 1
+    """
+    settings = Settings.from_environment()
+    if address is not None:
+        resolver.run(_join(settings, address, rank, _token()))
+    elif sys.stdin.isatty():
+        hint = "To start this rank by hand: squish worker --join ADDRESS --rank N"
+        raise ConfigError(
+            "squish worker without --join is started by squish serve over ssh.", hint=hint, param="--join"
+        )
+    else:
+        resolver.run(_serve_pipes(settings, rank))
+
+
+def _token() -> str:
+    from squish.cluster.handshake import TOKEN_VARIABLE, require_token
+
+    text = os.environ.get(TOKEN_VARIABLE)
+    if text is None:
+        text = click.prompt("Token", hide_input=True, err=True)
+    return require_token(text)
+
+
+async def _join(settings: Settings, address: str, rank: int, token: str) -> None:
+    from squish.cluster.joining import join
+
+    channel = await join(address, rank, token)
+    console.note(f"This is rank {rank} of {address} until that server ends (Ctrl-C leaves)")
+    console.note(f"Left {address}: {await _run(settings, rank, channel)}.")
+
+
+async def _serve_pipes(settings: Settings, rank: int) -> None:
+    """Speak over standard input and output; what anything else would print goes to standard error."""
+    from squish.cluster.channel import MAGIC, Channel
+    from squish.cluster.messages import ToAgent
+
+    ours = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    protocol = asyncio.streams.FlowControlMixin
+    transport, flow = await loop.connect_write_pipe(protocol, open(ours, "wb", buffering=0))  # noqa: PTH123, SIM115
+    writer = asyncio.StreamWriter(transport, flow, reader, loop)
+    writer.write(MAGIC)
+    await _run(settings, rank, Channel(reader, writer, ToAgent))  # type: ignore[arg-type]
+
+
+async def _run(settings: Settings, rank: int, channel: Channel[FromAgent, ToAgent]) -> str:
+    """Be an agent until the connection ends; how it ended."""
+    from squish.cluster.agent import Agent
+
+    async def pull(name: str, report: Callable[[Working], None]) -> None:
+        await _pull(settings, name, report)
+
+    try:
+        await Agent(channel, rank, settings, pull).run()
+    except ConnectionError as error:
+        return str(error)
+    return "it is done"
+
+
+async def _pull(settings: Settings, name: str, report: Callable[[Working], None]) -> None:
+    from squish.cluster.messages import Working
+    from squish.models.store import Store
+    from squish.pull.events import Progress
+    from squish.pull.pull import pull
+
+    async with pull(name, settings=settings, store=Store(settings.cache_dir)) as events:
+        async for event in events:
+            if isinstance(event, Progress):
+                report(Working(event.phase, event.done, event.total))
