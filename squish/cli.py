@@ -167,18 +167,8 @@ def _open_tui(model: str | None) -> int:
 
 
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
-_OTHERS = (
-    worker.worker,
-    servers.ps,
-    servers.stop,
-    service.service,
-    keys.keys,
-    keys.usage,
-    chats.chats,
-    mcp.mcp,
-    bench.bench,
-)
-_LAST = (doctor.doctor, config.config, completion.completion)
+_OTHERS = (servers.ps, servers.stop, service.service, keys.keys, keys.usage, chats.chats, mcp.mcp, bench.bench)
+_LAST = (worker.worker, doctor.doctor, config.config, completion.completion)
 for _command in (
     pull.pull,
     importing.import_models,

@@ -48,7 +48,7 @@ class Channel(Generic[Sent, Got]):
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._decoder = msgspec.msgpack.Decoder(got)
+        self._decoder: msgspec.msgpack.Decoder[Got] = msgspec.msgpack.Decoder(got)
         self._keys = keys or Keys()
         self._sent = self._got = 0
 
@@ -75,7 +75,8 @@ class Channel(Generic[Sent, Got]):
             raise BadMessage("a message is not from whom it seems to be")
         self._got += 1
         try:
-            return self._decoder.decode(body)
+            message: Got = self._decoder.decode(body)
+            return message
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadMessage(f"a message cannot be read: {error}") from None
 

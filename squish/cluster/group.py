@@ -208,18 +208,8 @@ def plan(hosts: HostGroup, model: str, cache_dir: str) -> tuple[Rank, ...]:
     devices = tuple(tuple(device or None for device in host.rdma) for host in hosts.hosts)
     control = f"{hosts.hosts[0].address}:{hosts.control_port}"
     coordinator = addresses[0] if hosts.backend == "jaccl" else ""
-    token = new_token()
+    token, matrix = new_token(), devices if coordinator else ()
     return tuple(
-        Rank(
-            rank,
-            addresses,
-            control,
-            token,
-            model,
-            cache_dir,
-            hosts.backend,
-            devices if coordinator else (),
-            coordinator,
-        )
+        Rank(rank, addresses, control, token, model, cache_dir, hosts.backend, matrix, coordinator)
         for rank in range(len(hosts.hosts))
     )

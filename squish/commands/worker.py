@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--rank", type=Whole(1, 63), required=True, help="Which host of hosts.toml this is; the first is 0.")
-@click.option(
-    "--join", "address", metavar="ADDRESS", help="Where squish serve --hosts waits, as 10.0.0.1 or HOST:PORT."
-)
+@click.option("--join", "address", metavar="ADDRESS", help="Where squish serve --hosts waits: HOST or HOST:PORT.")
 def worker(rank: int, address: str | None) -> None:
     """Be one of the machines of squish serve --hosts.
 
@@ -39,10 +37,8 @@ def worker(rank: int, address: str | None) -> None:
     if address is not None:
         resolver.run(_join(settings, address, rank, _token()))
     elif sys.stdin.isatty():
-        hint = "To start this rank by hand: squish worker --join ADDRESS --rank N"
-        raise ConfigError(
-            "squish worker without --join is started by squish serve over ssh.", hint=hint, param="--join"
-        )
+        problem, hint = "squish serve starts this over ssh.", "By hand: squish worker --join ADDRESS --rank N"
+        raise ConfigError(problem, hint=hint, param="--join")
     else:
         resolver.run(_serve_pipes(settings, rank))
 
@@ -74,8 +70,8 @@ async def _serve_pipes(settings: Settings, rank: int) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    protocol = asyncio.streams.FlowControlMixin
-    transport, flow = await loop.connect_write_pipe(protocol, open(ours, "wb", buffering=0))  # noqa: PTH123, SIM115
+    mixin = asyncio.streams.FlowControlMixin
+    transport, flow = await loop.connect_write_pipe(mixin, os.fdopen(ours, "wb", buffering=0))
     writer = asyncio.StreamWriter(transport, flow, reader, loop)
     writer.write(MAGIC)
     await _run(settings, rank, Channel(reader, writer, ToAgent))  # type: ignore[arg-type]
