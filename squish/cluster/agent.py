@@ -85,7 +85,7 @@ class Agent:
                 await working
             self._give_up()
             await self._stop()
-            self._channel.close()
+            await self._channel.close()
 
     async def _listen(self, working: asyncio.Task[None]) -> None:
         """Take orders in; beats are answered at once, whatever is being done."""

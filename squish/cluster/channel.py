@@ -22,6 +22,7 @@ _LENGTH = struct.Struct(">I")
 _COUNT = struct.Struct(">Q")
 _MOST = 16 << 20  # bytes of a message; a manifest of ten thousand files needs two
 _MAC = 16
+_LAST_WORD = 1.0  # seconds
 _NOISE = 1 << 16  # bytes that a login shell may print before the program begins
 
 Sent = TypeVar("Sent", FromAgent, ToAgent)
@@ -80,8 +81,18 @@ class Channel(Generic[Sent, Got]):
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadMessage(f"a message cannot be read: {error}") from None
 
-    def close(self) -> None:
-        self._writer.close()
+    async def close(self) -> None:
+        await closed(self._writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close the writing end of a connection; what the other side does not take within a moment is dropped."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_LAST_WORD):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 async def find_magic(reader: asyncio.StreamReader) -> bool:

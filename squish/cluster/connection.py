@@ -92,7 +92,8 @@ class HostConnection:
         match await asyncio.shield(answer):
             case Failed(failure=failure):
                 error = failure.to_error()
-                raise type(error)(f"{self.host.name}: {clean(error.message)}", hint=error.hint, param=error.param)
+                hint = None if error.hint is None else clean(error.hint)
+                raise type(error)(f"{self.host.name}: {clean(error.message)}", hint=hint, param=error.param)
             case found if isinstance(found, expected):
                 return found
             case other:
@@ -152,7 +153,7 @@ class HostConnection:
             return
         self._lost.set_result(WorkerDied(f"{self.host.name} is lost: {how}."))
         self.heard.set()
-        self._channel.close()
+        await self._channel.close()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -193,11 +194,11 @@ async def opened(
         async with asyncio.timeout(_FACTS):
             facts = await channel.receive()
     except (TimeoutError, ConnectionError) as error:
-        channel.close()
+        await channel.close()
         said = await end()
         raise EngineError(f"Squish on {host.name} did not say what it is: {said or error or 'no answer'}.") from None
     if not isinstance(facts, Facts) or facts.rank != rank:
-        channel.close()
+        await channel.close()
         await end()
         raise EngineError(f"{host.name} did not answer as rank {rank} of the group.")
     connection = HostConnection(host, channel, facts, end)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from squish.cluster import handshake
-from squish.cluster.channel import Channel
+from squish.cluster.channel import Channel, Keys, closed
 from squish.cluster.connection import HostConnection, opened
 from squish.cluster.handshake import WrongToken
 from squish.cluster.hosts import JOIN_PORT, HostGroup
@@ -80,10 +80,10 @@ class JoinListener:
             await self._let_in(reader, writer)
         except (WrongToken, TimeoutError) as error:
             logger.warning("A rank that tried to join was refused: %s.", str(error) or "it said nothing")
-            writer.close()
+            await closed(writer)
         except (ConnectionError, SquishError) as error:
             logger.warning("A rank that tried to join is gone: %s", error)
-            writer.close()
+            await closed(writer)
         finally:
             self._busy.discard(task)
 
@@ -100,7 +100,6 @@ class JoinListener:
             raise WrongToken(f"rank {rank} is there already")
 
         async def end() -> str:
-            writer.close()
             return ""
 
         channel: Channel[ToAgent, FromAgent] = Channel(reader, writer, FromAgent, keys)  # type: ignore[arg-type]
@@ -114,7 +113,7 @@ async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgen
     try:
         async with asyncio.timeout(_HANDSHAKE):
             reader, writer = await asyncio.open_connection(host, port)
-            keys = await handshake.as_agent(reader, writer, token)
+            keys = await _prove(reader, writer, token)
             writer.write(rank.to_bytes(_RANK))
     except WrongToken as error:
         hint = "Take the token that `squish serve --hosts` shows now, and the address that hosts.toml gives this rank."
@@ -125,6 +124,14 @@ async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgen
         hint = "Is `squish serve --hosts` waiting there, and is this the address of the first host?"
         raise EngineError(f"{address} cannot be reached: {error.strerror or error}.", hint=hint) from None
     return Channel(reader, writer, ToAgent, keys)  # type: ignore[arg-type]
+
+
+async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> Keys:
+    try:
+        return await handshake.as_agent(reader, writer, token)
+    except BaseException:
+        await closed(writer)
+        raise
 
 
 def split(address: str) -> tuple[str, int]:

@@ -128,9 +128,8 @@ def explain(host: GroupHost, code: int, lines: deque[str] | list[str]) -> Engine
     if "No such command" in said or "No module named squish" in said:
         hint = "Install the Squish of this machine there."
         return EngineError(f"{where}: the Squish there has no `squish worker`: it is older, or missing.", hint=hint)
-    return EngineError(
-        f"{where}: Squish could not be started there: {last}.", hint=f"Try it: ssh {host.ssh} squish doctor"
-    )
+    hint = f"Try it: ssh {host.ssh} {host.python or host.squish} --version"
+    return EngineError(f"{where}: Squish could not be started there: {last}.", hint=hint)
 
 
 def _quoted(program: str) -> str:

@@ -1,0 +1,125 @@
+"""Ranks that are started by hand: over a real connection, with a token, from an address of hosts.toml."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from squish.cluster.agent import Agent
+from squish.cluster.channel import Channel
+from squish.cluster.hosts import GroupHost, HostGroup
+from squish.cluster.joining import JoinListener, join, split
+from squish.cluster.messages import FromAgent, Look, ModelThere, ToAgent
+from squish.errors import ConfigError, EngineError, InvalidInput
+from tests.cluster.machines import free_port
+from tests.cluster.pairs import no_pull, settings_of
+
+TOKEN = "correct-horse-battery"
+
+
+def hosts_with(*others: GroupHost, port: int) -> HostGroup:
+    return HostGroup((GroupHost("here", "127.0.0.1"), *others), join_port=port)
+
+
+AIR = GroupHost("air", "127.0.0.2")
+
+
+@asynccontextmanager
+async def agent(channel: Channel[FromAgent, ToAgent], rank: int, home: Path) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(Agent(channel, rank, settings_of(home), no_pull).run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_rank_joins_with_the_token(tmp_path: Path) -> None:
+    port = free_port()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN) as listener:
+        assert listener.command(1) == f"squish worker --join 127.0.0.1:{port} --rank 1"
+        waiting = asyncio.create_task(listener.joined(1))
+        channel = await join(f"127.0.0.1:{port}", 1, TOKEN)
+        async with agent(channel, 1, tmp_path) as running:
+            connection = await waiting
+            assert connection.rank == 1 and connection.facts.versions["Squish"]
+            assert await connection.ask(Look("tiny:1b", ()), ModelThere) == ModelThere("absent")
+            await connection.close()
+            await asyncio.wait({running})
+            assert isinstance(running.exception(), ConnectionError)
+
+
+async def test_a_rank_that_was_lost_can_come_back(tmp_path: Path) -> None:
+    port = free_port()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN) as listener:
+        async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
+            first = await listener.joined(1)
+        await first.heard.wait()
+        while not first.lost:
+            await asyncio.sleep(0)
+        async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
+            assert await listener.joined(1) is not first
+
+
+async def test_a_wrong_token_is_refused_and_said_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN):
+        with caplog.at_level(logging.WARNING), pytest.raises(EngineError, match="does not let this rank in") as raised:
+            await join(f"127.0.0.1:{port}", 1, "another-token-of-it")
+        assert raised.value.hint and "token" in raised.value.hint
+        while not caplog.messages:
+            await asyncio.sleep(0)
+    assert "was refused" in caplog.text and "another-token" not in caplog.text and TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("others", "rank", "said"),
+    [
+        ((AIR,), 2, "rank 2 is not one that is started by hand"),
+        ((GroupHost("mini", "127.0.0.2", ssh="mini"), AIR), 1, "rank 1 is not one that is started by hand"),
+    ],
+)
+async def test_only_ranks_that_are_waited_for_come_in(
+    others: tuple[GroupHost, ...], rank: int, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    async with JoinListener(hosts_with(*others, port=port), TOKEN):
+        async with agent(await join(f"127.0.0.1:{port}", rank, TOKEN), rank, tmp_path) as running:
+            await asyncio.wait({running})
+    assert said in caplog.text
+
+
+async def test_an_address_that_is_not_in_the_file_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """Here every connection comes from 127.0.0.1, which these hosts do not have."""
+    port = free_port()
+    hosts = HostGroup((GroupHost("here", "127.0.0.3"), AIR), join_port=port)
+    async with JoinListener(hosts, TOKEN):
+        with pytest.raises(EngineError):
+            await join(f"127.0.0.3:{port}", 1, TOKEN)
+    assert "127.0.0.1 is not an address in hosts.toml" in caplog.text
+
+
+async def test_nobody_waits_there() -> None:
+    with pytest.raises(EngineError, match="cannot be reached") as raised:
+        await join(f"127.0.0.1:{free_port()}", 1, TOKEN)
+    assert raised.value.hint and "squish serve --hosts" in raised.value.hint
+
+
+async def test_an_address_of_another_machine_cannot_be_listened_at() -> None:
+    hosts = HostGroup((GroupHost("here", "192.0.2.1"), AIR), join_port=free_port())
+    with pytest.raises(ConfigError, match=r"Nothing can listen at 192\.0\.2\.1"):
+        async with JoinListener(hosts, TOKEN):
+            pass
+
+
+def test_addresses_to_join() -> None:
+    assert split("10.0.0.1") == ("10.0.0.1", 11441)
+    assert split(" mini.local:9000 ") == ("mini.local", 9000)
+    for wrong in ("", ":80", "a:b", "a:0", "a:99999", "fe80::1", "a:"):
+        with pytest.raises(InvalidInput):
+            split(wrong)
