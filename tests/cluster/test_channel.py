@@ -28,7 +28,7 @@ async def streams() -> AsyncIterator[tuple[Streams, Streams]]:
         writer.close()
 
 
-async def shake(token: str, other: str) -> list[Keys | BaseException]:
+async def shake(token: str, other: str) -> tuple[Keys | BaseException, Keys | BaseException]:
     async with streams() as (front, agent):
 
         async def closing(role, end: Streams, known: str) -> Keys:  # type: ignore[no-untyped-def]
