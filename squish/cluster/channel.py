@@ -34,7 +34,7 @@ class BadMessage(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ChannelKeys:
     """What proves messages, one key for each way; None where the connection itself is trusted."""
 
     ours: bytes | None = None
@@ -45,12 +45,16 @@ class Channel(Generic[Sent, Got]):
     """One end. got: the union of messages that come in. Errors are ConnectionErrors."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, got: type[Got], keys: Keys | None = None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        got: type[Got],
+        keys: ChannelKeys | None = None,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._decoder: msgspec.msgpack.Decoder[Got] = msgspec.msgpack.Decoder(got)
-        self._keys = keys or Keys()
+        self._keys = keys or ChannelKeys()
         self._sent = self._got = 0
 
     async def send(self, message: Sent) -> None:

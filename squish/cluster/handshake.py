@@ -12,7 +12,7 @@ import hmac
 import secrets
 from typing import Literal
 
-from squish.cluster.channel import Keys
+from squish.cluster.channel import ChannelKeys
 from squish.errors import ConfigError
 
 TOKEN_VARIABLE = "SQUISH_JOIN_TOKEN"
@@ -46,7 +46,7 @@ def require_token(text: str) -> str:
     return token
 
 
-async def as_front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> Keys:
+async def as_front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> ChannelKeys:
     """The side that waits. Raises WrongToken, ConnectionError."""
     if await _read(reader, len(_HELLO)) != _HELLO:
         raise WrongToken("it is not Squish")
@@ -55,10 +55,10 @@ async def as_front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
     writer.write(ours + _answer(token, "front", theirs, ours))
     await writer.drain()
     _require(await _read(reader, hashlib.sha256().digest_size), _answer(token, "agent", theirs, ours))
-    return Keys(_key(token, "front", theirs, ours), _key(token, "agent", theirs, ours))
+    return ChannelKeys(_key(token, "front", theirs, ours), _key(token, "agent", theirs, ours))
 
 
-async def as_agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> Keys:
+async def as_agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> ChannelKeys:
     """The side that joins. Raises WrongToken, ConnectionError."""
     ours = secrets.token_bytes(_CHALLENGE)
     writer.write(_HELLO + ours)
@@ -67,7 +67,7 @@ async def as_agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
     _require(await _read(reader, hashlib.sha256().digest_size), _answer(token, "front", ours, theirs))
     writer.write(_answer(token, "agent", ours, theirs))
     await writer.drain()
-    return Keys(_key(token, "agent", ours, theirs), _key(token, "front", ours, theirs))
+    return ChannelKeys(_key(token, "agent", ours, theirs), _key(token, "front", ours, theirs))
 
 
 def _answer(token: str, role: Role, agent: bytes, front: bytes) -> bytes:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from squish.cluster import handshake
-from squish.cluster.channel import Channel, Keys, closed
+from squish.cluster.channel import Channel, ChannelKeys, closed
 from squish.cluster.connection import HostConnection, opened
 from squish.cluster.handshake import WrongToken
 from squish.cluster.hosts import JOIN_PORT, HostGroup
@@ -126,7 +126,7 @@ async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgen
     return Channel(reader, writer, ToAgent, keys)  # type: ignore[arg-type]
 
 
-async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> Keys:
+async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> ChannelKeys:
     try:
         return await handshake.as_agent(reader, writer, token)
     except BaseException:

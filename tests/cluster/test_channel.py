@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from squish.cluster import handshake
-from squish.cluster.channel import MAGIC, BadMessage, Channel, Keys, find_magic
+from squish.cluster.channel import MAGIC, BadMessage, Channel, ChannelKeys, find_magic
 from squish.cluster.handshake import WrongToken, new_token, require_token
 from squish.cluster.messages import Beat, Beaten, FromAgent, ToAgent
 from squish.errors import ConfigError
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-KEYS = Keys(b"a" * 32, b"b" * 32)
-REVERSED = Keys(KEYS.theirs, KEYS.ours)
+KEYS = ChannelKeys(b"a" * 32, b"b" * 32)
+REVERSED = ChannelKeys(KEYS.theirs, KEYS.ours)
 
 
 @asynccontextmanager
@@ -28,10 +28,10 @@ async def streams() -> AsyncIterator[tuple[Streams, Streams]]:
         writer.close()
 
 
-async def shake(token: str, other: str) -> tuple[Keys | BaseException, Keys | BaseException]:
+async def shake(token: str, other: str) -> tuple[ChannelKeys | BaseException, ChannelKeys | BaseException]:
     async with streams() as (front, agent):
 
-        async def closing(role, end: Streams, known: str) -> Keys:  # type: ignore[no-untyped-def]
+        async def closing(role, end: Streams, known: str) -> ChannelKeys:  # type: ignore[no-untyped-def]
             try:
                 return await role(*end, known)
             except WrongToken:
@@ -44,7 +44,7 @@ async def shake(token: str, other: str) -> tuple[Keys | BaseException, Keys | Ba
 
 async def test_who_knows_the_token_comes_in_and_both_have_the_same_keys() -> None:
     front, agent = await shake("x" * 20, "x" * 20)
-    assert isinstance(front, Keys) and isinstance(agent, Keys)
+    assert isinstance(front, ChannelKeys) and isinstance(agent, ChannelKeys)
     assert (front.ours, front.theirs) == (agent.theirs, agent.ours)
     assert front.ours != front.theirs
     again, _ = await shake("x" * 20, "x" * 20)
