@@ -42,6 +42,19 @@ settings.register_profile("short", settings.get_profile("default"), max_examples
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What transformers makes of a tokenizer is found out once in a run: its import is 1.6 s of CPU in each worker."""
+    folder = _of_this_run(tmp_path_factory) / "tokenizers"
+    folder.mkdir(exist_ok=True)
+    _SHELVES.append(folder)
+    yield
+    _SHELVES.clear()
+
+
+_SHELVES: list[Path] = []
+
+
 @pytest.fixture(scope="session")
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory in whose store the real model is installed."""
@@ -136,8 +149,7 @@ def install_real(home: Path, *models: tuple[str, str | None]) -> None:
 
 def _home_with(factory: pytest.TempPathFactory, name: str, *model: str) -> Path:
     """A home with this model, which the first process of this run of pytest pulls, and the others copy."""
-    base = factory.getbasetemp()
-    pulled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"pulled-{name}"
+    pulled = _of_this_run(factory) / f"pulled-{name}"
     pulled.mkdir(exist_ok=True)
     with (pulled / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -147,6 +159,12 @@ def _home_with(factory: pytest.TempPathFactory, name: str, *model: str) -> Path:
     home = factory.mktemp(name)
     shutil.copytree(pulled / ".squish", home / ".squish", symlinks=True)
     return home
+
+
+def _of_this_run(factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of this run of pytest have in common."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 async def _install(settings: Settings, name: str, as_name: str | None = None) -> None:
@@ -225,9 +243,12 @@ def _passed_on(home: Path) -> dict[str, str]:
 
 
 def share_compiled(folder: Path) -> None:
-    """Let workers find what others have compiled already: the same for every user of a machine, and seconds to make."""
+    """Let workers find what others have compiled already: the same for every user of a machine, and seconds to make.
+
+    In a run of pytest they also have what others found out about tokenizers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for each in _compiled().iterdir():
+    for each in (*_compiled().iterdir(), *_SHELVES):
         if not (folder / each.name).exists():
             (folder / each.name).symlink_to(each)
 

@@ -18,6 +18,7 @@ from squish.models.store import Store
 from tests.conftest import MODEL, clean_environment
 
 MOST_MODULES = 485
+SHELF = ".squish/cache/tokenizers"
 UNWANTED = {
     *("transformers", "huggingface_hub", "torch", "tensorflow", "jax", "scipy", "sklearn", "pandas", "sentencepiece"),
     *("tiktoken", "regex", "requests", "httpx", "httpcore", "urllib3", "aiohttp", "yaml", "tqdm", "safetensors", "PIL"),
@@ -77,6 +78,9 @@ def home(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home of its own, with the model and what pulling it left in the cache."""
     copy = tmp_path_factory.mktemp("cold") / "home"
     shutil.copytree(real_home, copy, symlinks=True)
+    shelf = copy / SHELF
+    shelf.unlink()  # it is a link to that of other homes
+    shutil.copytree(real_home / SHELF, shelf)
     return copy
 
 
@@ -97,10 +101,11 @@ def test_the_first_token_needs_few_modules_and_no_transformers(home: Path) -> No
 
 def test_without_what_was_found_out_before_the_answer_is_the_same(home: Path) -> None:
     text, _ = work(home, prompt="What is the capital of Italy?")
-    shelf = home / ".squish" / "cache" / "tokenizers"
+    shelf = home / SHELF
     kept = {path.name: path.read_bytes() for path in shelf.iterdir()}
     assert kept
     shutil.rmtree(shelf)
+    shelf.mkdir()
     again, modules = work(home, prompt="What is the capital of Italy?")
     assert again == text
     assert "transformers" in modules
