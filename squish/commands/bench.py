@@ -11,6 +11,7 @@ import click
 from squish import console
 from squish.commands.completion import complete_model
 from squish.commands.flags import Whole
+from squish.commands.ranks import ranks_option
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound
 from squish.text import whole
@@ -37,9 +38,17 @@ _MOST_STREAMS = 64
 @click.option(
     "--compare", metavar="URL,MODEL", help="Also measure a model on another OpenAI server, in alternating rounds."
 )
+@ranks_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array: one object per server, with every round.")
 def bench(
-    model: str | None, rounds: int, prompts: str, streams: str, tokens: int, compare: str | None, as_json: bool
+    model: str | None,
+    rounds: int,
+    prompts: str,
+    streams: str,
+    tokens: int,
+    compare: str | None,
+    ranks: int,
+    as_json: bool,
 ) -> None:
     """Measure how fast a model is on this machine.
 
@@ -64,7 +73,7 @@ def bench(
     if longer := [str(length) for length in asked if length not in lengths]:
         console.note(f"Left out: prompts of {', '.join(longer)} tokens, because the context holds {context:,}.")
     workload = Workload(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
-    asyncio.run(_bench(settings, installed, workload, _other(compare), as_json))
+    asyncio.run(_bench(settings, installed, workload, _other(compare), ranks, as_json))
 
 
 def _installed(settings: Settings, model: str | None) -> Installed:
@@ -102,7 +111,12 @@ def _other(compare: str | None) -> tuple[str, str] | None:
 
 
 async def _bench(
-    settings: Settings, installed: Installed, workload: Workload, other: tuple[str, str] | None, as_json: bool
+    settings: Settings,
+    installed: Installed,
+    workload: Workload,
+    other: tuple[str, str] | None,
+    ranks: int,
+    as_json: bool,
 ) -> None:
     from contextlib import AsyncExitStack
 
@@ -111,7 +125,9 @@ async def _bench(
 
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(own_server(settings.home))
+        server = await stack.enter_async_context(
+            own_server(settings.home, *(("--ranks", str(ranks)) if ranks > 1 else ()))
+        )
         endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, server.key))]
         if other:
             endpoints.append(await stack.enter_async_context(Endpoint(*other, os.environ.get("OPENAI_API_KEY"))))
@@ -121,7 +137,8 @@ async def _bench(
             status.clear()
         server.look()
         weights = server.weights()
-    _remember(settings, model, sides[0])
+    if ranks == 1:
+        _remember(settings, model, sides[0])
     memory = Figure("peak memory", "GB", (server.peak / 1e9,))
     own = (memory, *await _limits(settings, installed, sides[0], status, weights))
     if as_json:

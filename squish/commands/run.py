@@ -14,6 +14,7 @@ from squish.commands import short_memory
 from squish.commands.completion import complete_model
 from squish.commands.draft import with_draft
 from squish.commands.pull import install
+from squish.commands.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from squish.chats.messages import Chat, ChatSettings
     from squish.commands.run_tools import RunTools
     from squish.format.embedding import ModelKind
+    from squish.ipc.group import Ranks
     from squish.runtime import Runtime
 
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     help="Hold the answer to json, to regex:…, or to the JSON schema in a file (FILE.schema.json).",
 )
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
+@ranks_option
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the most recent conversation.")
@@ -73,6 +76,7 @@ def run(
     prompt: str | None,
     preset: str | None,
     draft: str | None,
+    ranks: int,
     as_json: bool,
     save: bool,
     go_on: bool,
@@ -96,10 +100,7 @@ def run(
     from squish.chats import recorder
     from squish.commands import repl
 
-    if more := click.get_current_context().args:
-        raise click.UsageError(
-            f"A prompt is given with --prompt: squish run {model} --prompt {shlex.quote(' '.join(more))}"
-        )
+    _refuse_more(model)
     text = _text(prompt, as_json)
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
@@ -107,7 +108,8 @@ def run(
     model = _model(model, continued)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
-        runtime = runner.run(open_model(with_draft(settings, [model], draft), model))
+        settings = with_draft(settings, [model], draft)
+        runtime = runner.run(open_model(settings, model, ranks=here(ranks)))
         keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None
         try:
             tools = runner.run(_prepared(runtime, servers, allowed)) if servers else None
@@ -118,6 +120,13 @@ def run(
                 runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping, tools=tools))
         finally:
             runner.run(runtime.close())
+
+
+def _refuse_more(model: str | None) -> None:
+    if more := click.get_current_context().args:
+        raise click.UsageError(
+            f"A prompt is given with --prompt: squish run {model} --prompt {shlex.quote(' '.join(more))}"
+        )
 
 
 def _model(given: str | None, continued: Chat | None) -> str:
@@ -178,12 +187,12 @@ async def _prepared(runtime: Runtime, servers: Sequence[str], allowed: Sequence[
     return tools
 
 
-async def open_model(settings: Settings, model: str, kind: ModelKind = "chat") -> Runtime:
+async def open_model(settings: Settings, model: str, kind: ModelKind = "chat", ranks: Ranks | None = None) -> Runtime:
     """A runtime in which this model is installed: one that is missing is pulled first. Raises InvalidInput where it
     is of another kind, and MemoryShort where too little memory is free and the user does not want to load it."""
     from squish.runtime import Runtime
 
-    runtime = Runtime(settings)
+    runtime = Runtime(settings, ranks)
     try:
         runtime.store.find(model)
     except ModelNotFound:

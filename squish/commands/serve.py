@@ -19,6 +19,7 @@ import click
 from squish import console, figures
 from squish.commands.draft import with_draft
 from squish.commands.flags import Seconds, Whole
+from squish.commands.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import ConfigError, SquishError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from squish.api.opening import Opening
     from squish.api.options import Options
     from squish.api.server import Address, Shutdown
+    from squish.ipc.group import Ranks
     from squish.runtime import Runtime
 
 _MAX_KEY_FILE = 4096
@@ -45,6 +47,7 @@ _DRAIN_BESIDE = 3.0
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for the MODELs named.")
+@ranks_option
 @click.option("--allow-pull", is_flag=True, help="Let clients install, copy and delete models.")
 @click.option(
     "--shutdown-delay",
@@ -61,6 +64,7 @@ def serve(
     api_key_file: Path | None,
     origins: tuple[str, ...],
     draft: str | None,
+    ranks: int,
     allow_pull: bool,
     shutdown_delay: float,
     log_level: Any,
@@ -101,10 +105,12 @@ def serve(
 
     run = resolver.run if allow_pull else asyncio.run  # a download looks names up
     with awake() if settings.keep_awake else nullcontext():
-        run(_serve(settings, options, models, Shutdown(delay=max(0.0, shutdown_delay))))
+        run(_serve(settings, options, models, Shutdown(delay=max(0.0, shutdown_delay)), here(ranks)))
 
 
-async def _serve(settings: Settings, options: Options, models: tuple[str, ...], stop: Shutdown) -> None:
+async def _serve(
+    settings: Settings, options: Options, models: tuple[str, ...], stop: Shutdown, ranks: Ranks | None
+) -> None:
     from squish.api.opening import Opening
     from squish.api.server import serve
     from squish.runtime import Runtime
@@ -113,7 +119,10 @@ async def _serve(settings: Settings, options: Options, models: tuple[str, ...], 
     opening = Opening(settings.max_queue)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
-    async with Runtime(settings) as runtime, Announcement(settings.home, runtime.sessions.status) as announcement:
+    async with (
+        Runtime(settings, ranks) as runtime,
+        Announcement(settings.home, runtime.sessions.status) as announcement,
+    ):
         for model in models:
             runtime.store.find(model)
         preloading: list[asyncio.Task[None]] = []

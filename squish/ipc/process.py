@@ -83,6 +83,10 @@ class Worker:
         return self._process.pid
 
     @property
+    def pids(self) -> list[int]:
+        return [self.pid]
+
+    @property
     def ended(self) -> bool:
         """Whether the process is known to have ended."""
         return self._process.returncode is not None

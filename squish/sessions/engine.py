@@ -16,6 +16,7 @@ from typing import Literal
 from squish.errors import EngineError, LoadFailed, SquishError, WorkerDied
 from squish.generation import GenerationEvent, Loading, Prompt
 from squish.ipc.frames import Cancel, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
+from squish.ipc.group_worker import GroupWorker
 from squish.ipc.memory_limit import memory_limit
 from squish.ipc.process import Worker
 from squish.sessions.embedding import EmbeddingWork
@@ -41,7 +42,7 @@ class Engine:
     def __init__(
         self,
         path: Path,
-        spawn: Callable[[], Awaitable[Worker]],
+        spawn: Callable[[], Awaitable[Worker | GroupWorker]],
         limits: Limits,
         *,
         on_loaded: Callable[[], None],
@@ -64,7 +65,7 @@ class Engine:
         self._warn = on_warning
         self._queue = RequestQueue(limits.max_queue, limits.max_concurrency)
         self._keep_alive = KeepAlive(limits.keep_alive, self._unload_idle)
-        self._worker: Worker | None = None
+        self._worker: Worker | GroupWorker | None = None
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the current one and those that still wait for their worker's end
         self._ids = count(1)
@@ -113,6 +114,11 @@ class Engine:
     @property
     def pid(self) -> int | None:
         return self._worker.pid if self._worker else None
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes on this machine that hold the model."""
+        return self._worker.pids if self._worker else []
 
     def admit(self, work: Work) -> None:
         """Give a request a place, or a place in the queue. Raises QueueFull or InvalidInput; never waits."""

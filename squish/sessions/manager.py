@@ -19,6 +19,7 @@ from squish.errors import ConfigError, EngineError, ModelNotFound
 from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.group import Ranks
+from squish.ipc.group_worker import GroupWorker
 from squish.ipc.process import Worker
 from squish.memory.reservations import Reservations, Shortage
 from squish.models.manifest import Installed
@@ -27,6 +28,7 @@ from squish.sessions.activity import Log, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.engine import Engine, Limits
+from squish.sessions.rank_groups import RankGroups
 from squish.system.host import HOST
 
 logger = logging.getLogger("squish.sessions")
@@ -71,7 +73,7 @@ class SessionManager:
         ranks: Ranks | None = None,
     ) -> None:
         self._store = store
-        self._ranks = ranks
+        self._groups = RankGroups(ranks) if ranks else None
         self._worker_cache = settings.worker_cache
         self._cpu_precision = settings.cpu_precision
         self._wire_weights = settings.wire == "weights"
@@ -276,8 +278,16 @@ class SessionManager:
     def _limits_of(self, id: str) -> Limits:
         return replace(self._limits, keep_alive=self._keep_alive.get(id, self._limits.keep_alive))
 
-    async def _spawn(self, installed: Installed) -> Worker:
-        """A worker to load a model into, once there is room for it: the spare if it lives, else a new one."""
+    async def _spawn(self, installed: Installed) -> Worker | GroupWorker:
+        """What a model is loaded into, once there is room for it: a worker, or rank 0 with the others of its group."""
+        id, groups = installed.manifest.id, self._groups if installed.manifest.kind == "chat" else None
+        if groups:
+            await groups.wait(id)
+        worker = await self._spawn_worker(installed)
+        return await groups.around(worker, id, installed.path, self._worker_cache) if groups else worker
+
+    async def _spawn_worker(self, installed: Installed) -> Worker:
+        """A worker that has not loaded anything: the spare if it lives, else a new one."""
         async with self._making_room:
             self._reservations.release(installed)
             await self._make_room(installed)
@@ -311,7 +321,7 @@ class SessionManager:
 
     def _held(self) -> int:
         """Bytes that the processes of loaded models take."""
-        pids = [engine.pid for engine in self._engines.values() if engine.loaded and engine.pid]
+        pids = [pid for engine in self._engines.values() if engine.loaded for pid in engine.pids]
         return sum(HOST.footprint(pid) or 0 for pid in pids)
 
     def _ended(self, installed: Installed) -> None:

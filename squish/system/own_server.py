@@ -64,15 +64,15 @@ class OwnServer:
 
 
 @asynccontextmanager
-async def own_server(home: Path) -> AsyncIterator[OwnServer]:
-    """`squish serve` on a free port until the block is left, or this process is gone.
+async def own_server(home: Path, *options: str) -> AsyncIterator[OwnServer]:
+    """`squish serve` on a free port until the block is left, or this process is gone. options: more of its.
 
     Raises EngineError when it does not start.
     """
     # Where the user has made keys for clients, it asks for one, and only their hashes are kept.
     key = os.environ.get("SQUISH_API_KEY") or secrets.token_urlsafe()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", _PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0",
+        sys.executable, "-P", "-c", _PROGRAM, "serve", "--host", "127.0.0.1", "--port", "0", *options,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         env=os.environ | {"SQUISH_API_KEY": key}, start_new_session=True,
     )  # fmt: skip

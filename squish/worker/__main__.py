@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from squish.worker.cpu.install import CpuEngine
     from squish.worker.disk import DiskTier
     from squish.worker.embedding.intake import TextIntake
+    from squish.worker.group.lead import Group
     from squish.worker.intake import Intake
     from squish.worker.load import LoadedModel
     from squish.worker.speculation.draft_model import DraftModel
@@ -118,8 +119,10 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     intake = Intake(inbox, channel.send)
     _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
     engine = _engine(channel, load, report, cache_dir)
-    loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32")
-    exact = prepare_model(loaded.model)
+    group = _group(load, channel)
+    cut = group.cut if group else None
+    loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32", cut=cut)
+    exact = (group is None or group.way == "tensor") and prepare_model(loaded.model)
     draft, draft_bytes = _draft(load, loaded, shelf)
     weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
@@ -127,16 +130,19 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
-    backend = f"{loaded.dtype}, {engine.summary}"
+    model, parts = (group.leading(loaded.model), f", {group.about}") if group else (loaded.model, "")
+    backend = f"{loaded.dtype}, {engine.summary}{parts}"
     channel.send(Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
+    if group:
+        budget, disk = min(budget, group.cache_budget), None  # each rank would have to keep its part of a file
     prefix = PrefixCache(
         budget, layers, disk, exact=exact, pressure=HOST.pressure, wake=lambda: inbox.put(PrefixSaved())
     )
     Runner(
-        loaded.model,
+        model,
         loaded.tokenizer,
         loaded.context_length,
         prefix,
@@ -145,6 +151,15 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         lookup=load.prompt_lookup,
         draft=draft,
     ).run()
+
+
+def _group(load: Load, channel: FrameSocket) -> Group | None:
+    """The other ranks, connected, where there are any. Raises LoadFailed."""
+    if load.group is None:
+        return None
+    from squish.worker.group.lead import Group
+
+    return Group(load.group, load, channel)
 
 
 def _draft(load: Load, loaded: LoadedModel, shelf: Shelf) -> tuple[DraftModel | None, int]:

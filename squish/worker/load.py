@@ -37,6 +37,7 @@ from squish.worker.tokenizer.opening import open_tokenizer
 
 # Parameters are read, converted and freed this much at a time.
 _SLICE = 64 << 20
+Cut = Callable[[Module, dict[str, Any]], None]
 Classes = Callable[[dict[str, Any]], tuple[Any, Any]]
 _PLAIN = {QuantizedLinear: Linear, QuantizedEmbedding: Embedding, QuantizedSwitchLinear: SwitchLinear}
 
@@ -61,17 +62,25 @@ class LoadedModel:
 
 
 def load(
-    path: Path, *, memory_limit: int | None = None, shelf: Shelf | None = None, exact: bool = False
+    path: Path,
+    *,
+    memory_limit: int | None = None,
+    shelf: Shelf | None = None,
+    exact: bool = False,
+    cut: Cut | None = None,
 ) -> LoadedModel:
     """Load the MLX model directory `path`; its weights are in memory when this returns.
 
     memory_limit: bytes the weights may take; by default what is free now, less a reserve. shelf: where it stands
     what is known of tokenizers. exact: the CPU's extension multiplies in float32, and not activations of 8 bits.
+    cut: leaves in the model what this process is to have of it, before its weights are read.
     Raises CorruptModel (a file is missing, damaged or does not fit the others; `param` is the file), UnsupportedModel
     (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
     """
     memory.limits()
     config, model, tokenizer = _opened(path, shelf)
+    if cut:
+        cut(model, config)
     available = memory_limit if memory_limit is not None else memory.room()
     dtype = place(model, path, available, exact)
     memory.give_back()
@@ -87,6 +96,18 @@ def load(
         eos=frozenset(tokenizer.eos_token_ids),
         trimmable=bool(can_trim_prompt_cache(make_prompt_cache(model))),
     )
+
+
+def load_part(path: Path, cut: Cut, *, exact: bool) -> Module:
+    """The same without a tokenizer: the model, of which `cut` has left a part."""
+    memory.limits()
+    config = read_config(path)
+    require_directory(path, display_name(path))
+    model = build(path, config)
+    cut(model, config)
+    place(model, path, memory.room(), exact)
+    memory.give_back()
+    return model
 
 
 def check(path: Path, shelf: Shelf | None = None) -> dict[str, Any]:

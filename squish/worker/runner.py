@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from squish.errors import EngineError, SquishError
+from squish.errors import EngineError, InvalidInput, SquishError
 from squish.generation import GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
 from squish.worker import device, logprobs
@@ -25,6 +25,8 @@ from squish.worker.adapters.prefixes import Prefixes
 from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
+from squish.worker.group.leader import Leading
+from squish.worker.group.leader import untagged as untagged_of_group
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
@@ -56,7 +58,7 @@ class Runner:
 
     model, tokenizer: as mlx_lm loads them. context_length in tokens. prefix: its budget is for the KV caches of
     running rows too. send: takes a frame to the front process. lookup: answers may be guessed from what stands in
-    their prompts. draft: a model that guesses them.
+    their prompts. draft: a model that guesses them. A model that is `Leading` announces its passes to other ranks.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Runner:
         draft: DraftModel | None = None,
     ) -> None:
         self._model = model
+        self._group = model if isinstance(model, Leading) else None
         self._adapters: Adapters | None = None
         self._lookup = lookup
         self._draft = draft
@@ -116,6 +119,8 @@ class Runner:
             idle = not self._rows and not self._events
             if idle:
                 self._prefix.tend(busy=False)
+                if self._group:
+                    self._group.settle()
             try:
                 item = self._inbox.get(block=idle, timeout=_FIT_AFTER if idle and self._prefixes.nbytes else None)
             except queue.Empty:
@@ -148,6 +153,8 @@ class Runner:
             if self._tagged and not self._rows:
                 self._batch = self._new_batch()
             return
+        if self._group:
+            raise InvalidInput("A model that several ranks hold answers without adapters.", param="model")
         from squish.worker.adapters.layers import Adapters  # most workers never need it
 
         self._adapters = self._adapters or Adapters(self._model)
@@ -193,7 +200,10 @@ class Runner:
             self._batch.in_one_pass.add(uid)
 
     def _caches(self, row: BatchRow, caches: list[Any] | None) -> list[Any] | None:
-        """What the batch is to hold of a row's caches, with its tag where rows may have adapters."""
+        """What the batch is to hold of a row's caches, with its tag where rows may have adapters, or in a group."""
+        if self._group:
+            own = untagged_of_group(caches or []) or make_prompt_cache(self._model)
+            return [*(caches_by_row(self._model, own) or own), self._group.row(caches)]
         if not self._tagged:
             return caches_by_row(self._model, caches)
         caches = caches or make_prompt_cache(self._model)
@@ -301,7 +311,8 @@ class Runner:
         adapter, caches = untagged(caches)
         prefix = self._prefixes.of(adapter)
         if prefix.wants(tokens):
-            prefix.put(list(tokens), caches_of_mlx(caches))
+            kept = self._group.kept(caches) if self._group else caches
+            prefix.put(list(tokens), caches_of_mlx(kept))
             self._prefixes.keep_to(self._prefix.budget - self._batch.prompt_cache_nbytes, prefix)
 
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:
@@ -312,6 +323,8 @@ class Runner:
 
     def _recover(self, error: Exception) -> None:
         """Build a new batch and go on from the tokens each row has; what fails again fails its request."""
+        if self._group and self._group.broken:
+            raise error
         rows, self._rows = list(self._rows.values()), {}
         self._decoding.clear()
         self._progress.clear()

@@ -1,0 +1,36 @@
+"""Owns how much of a layer each rank gets: whole heads, and pieces of the MLP that even out what heads leave uneven.
+
+Pure arithmetic: it knows neither MLX nor processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShare:
+    """heads: key-value heads, pieces: of the MLP's columns; each the first, and the one after the last."""
+
+    heads: tuple[int, int]
+    pieces: tuple[int, int]
+
+
+def spans(heads: int, pieces: int, size: int, attention: float) -> list[LayerShare]:
+    """The share of each rank, at least one head and one piece each. attention: its weights, in those of the MLP.
+
+    Where heads cannot be divided evenly, the last ranks have one more: rank 0 has other things to do too.
+    """
+    few, more = divmod(heads, size)
+    counts = [few + (rank >= size - more) for rank in range(size)]
+    whole = 1.0 + attention
+    wanted = [max(0.0, whole / size - attention * count / heads) for count in counts]
+    ends_heads = [sum(counts[: rank + 1]) for rank in range(size)]
+    cuts = [0]
+    for rank in range(size):
+        end = round(pieces * sum(wanted[: rank + 1]) / sum(wanted)) if rank < size - 1 else pieces
+        cuts.append(min(max(end, cuts[-1] + 1), pieces - (size - 1 - rank)))
+    return [
+        LayerShare((ends_heads[rank] - counts[rank], ends_heads[rank]), (cuts[rank], cuts[rank + 1]))
+        for rank in range(size)
+    ]
