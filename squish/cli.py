@@ -44,7 +44,7 @@ from squish.commands.exits import Exit
 from squish.commands.run import open_model
 from squish.config.settings import Settings, resolve
 from squish.download import resolver
-from squish.errors import SquishError
+from squish.errors import InvalidInput, SquishError
 from squish.system import descriptors, versions
 from squish.system.host import HOST
 from squish.text import require_utf8
@@ -138,8 +138,15 @@ def _show_version(context: click.Context, parameter: click.Parameter, wanted: bo
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show all versions."
 )
+@click.option(
+    "--connect",
+    "url",
+    metavar="URL",
+    help="Open the chat with the models of a server: another Squish, or any of OpenAI's API.",
+)
+@click.option("--key-env", metavar="VAR", help="The variable that has the server's key.  [default: SQUISH_API_KEY]")
 @click.pass_context
-def cli(context: click.Context) -> int:
+def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
     """Run large language models on your own machine.
 
     Without a command, the full-screen chat opens.
@@ -150,12 +157,18 @@ def cli(context: click.Context) -> int:
     squish serve                              for clients of OpenAI, Anthropic and Ollama
     squish doctor                             what is wrong, if something is
     """
+    if key_env is not None and url is None:
+        raise click.UsageError("--key-env needs --connect URL.")
     if context.invoked_subcommand is not None:
+        if url is not None:
+            raise click.UsageError("--connect stands alone: squish --connect URL.")
         return 0
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if url is not None:
+            raise InvalidInput("The full-screen chat needs a terminal.", hint="Start it in one.", param="--connect")
         console.out(context.get_help())
         return 0
-    return _open_tui(None)
+    return _open_tui(None) if url is None else _connect(url, key_env)
 
 
 def _open_tui(model: str | None) -> int:
@@ -164,6 +177,14 @@ def _open_tui(model: str | None) -> int:
 
     settings = Settings.from_environment()
     return run_tui(settings, model or settings.model, serve=serve_beside)
+
+
+def _connect(url: str, key_env: str | None) -> int:
+    from squish.commands.connect import address_and_key
+    from squish.tui.app import run as run_tui
+
+    settings = Settings.from_environment()
+    return run_tui(settings, settings.model, connect=address_and_key(url, key_env, settings))
 
 
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)

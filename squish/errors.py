@@ -14,6 +14,7 @@
     │   ├── HubUnreachable
     │   ├── GatedRepo
     │   └── Offline             SQUISH_OFFLINE forbids the connection
+    ├── RemoteError             a server of models cannot be reached, refuses, or says something that is not its API
     ├── McpError                a server with tools cannot be reached, died, or says something that is not MCP
     ├── QueueFull               as many requests wait as may wait
     └── EngineError             the engine failed; the next request may work
@@ -108,6 +109,10 @@ class Offline(HubError):
 
 class McpError(SquishError):
     code = "mcp_error"
+
+
+class RemoteError(SquishError):
+    code = "remote_error"
 
 
 class QueueFull(SquishError):

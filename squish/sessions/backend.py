@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 class Offers:
     """What can be done with the models beside asking them. What cannot be done has no key on any screen.
 
+    where: the server that they belong to; empty for this machine.
     preload: a chosen model may be loaded before its first question. cancel: of requests that others have sent.
     """
 
+    where: str = ""
     load: bool = True
     unload: bool = True
     pin: bool = True

@@ -42,10 +42,11 @@ class ModelStatus:
 
     weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
     unloads_in: seconds until it is, if nobody asks for it; None where it is kept.
+    served: it can be asked, at a server that does not say whether it is in memory.
     """
 
     name: str
-    state: Literal["loading", "ready", "failed"]
+    state: Literal["loading", "ready", "failed", "served"]
     running: int
     waiting: int
     pid: int | None

@@ -19,7 +19,7 @@ from squish.text import clean
 LOG_LINES = 200
 _PORTS_TRIED = 50
 
-State = Literal["off", "starting", "on", "stopping", "failed"]
+State = Literal["off", "starting", "on", "stopping", "failed", "connected", "lost"]
 
 
 class Serve(Protocol):
@@ -33,12 +33,56 @@ class Serve(Protocol):
     ) -> Coroutine[None, None, None]: ...
 
 
+class ShownServer(Protocol):
+    """A server as the server screen shows it: the one of this app, or the one that it is connected to.
+
+    ours: it is started and stopped here. about: what else is to be said of it.
+    """
+
+    log: deque[str]
+    lines_seen: int
+
+    @property
+    def ours(self) -> bool: ...
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def about(self) -> str: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def error(self) -> SquishError | None: ...
+
+    def one_line(self) -> str:
+        """What the status strip says."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def next_port(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class ApiServer:
     """One server, on or off. port is the one that is or will be listened on."""
 
+    ours = True
+
     def __init__(self, runtime: Runtime, serve: Serve | None) -> None:
         self.host, self.port = runtime.settings.host, runtime.settings.port
-        self.key_set = bool(runtime.settings.api_key)
+        self.about = "clients must send the key" if runtime.settings.api_key else "no API key is set"
         self.state: State = "off"
         self.url = ""
         self.error: SquishError | None = None

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.command import CommandPalette, Provider
@@ -23,10 +23,12 @@ from squish import figures
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import EngineError, InvalidInput, SquishError
+from squish.models.store import Store
 from squish.runtime import Runtime
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions, preferences, theme
-from squish.tui.api_server import ApiServer, Serve
+from squish.tui.api_server import ApiServer, Serve, ShownServer
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
@@ -36,6 +38,9 @@ from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.terminal import CleanFilter, guarded_stderr, whole_pastes
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
+
+if TYPE_CHECKING:
+    from squish.remote.connected import Connected
 
 TICK = 0.5
 TOAST = 160
@@ -48,7 +53,9 @@ def _palette() -> type[Provider]:
 
 
 class SquishApp(App[None], inherit_bindings=False):
-    """model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
+    """runtime: the models, in this process or at a server that the app is connected to.
+
+    model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
 
     serve: runs the API, or None where that is left out.
     """
@@ -61,7 +68,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Runtime | Connected,
         model: str | None = None,
         *,
         machine: MemoryReadings | None = None,
@@ -69,15 +76,23 @@ class SquishApp(App[None], inherit_bindings=False):
         serve: Serve | None = None,
     ) -> None:
         super().__init__()
-        self._runtime = runtime
+        self._runtime: Backend = runtime
+        self._here = isinstance(runtime, Runtime)
         self._model = model
-        self._machine = machine or MemoryReadings()
         self._chat_clock = clock
         self.fault = ""  # what it had to close for
         self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
-        self.downloads = Downloads(runtime.settings, runtime.store, self._download_ended)
-        self.server = ApiServer(runtime, serve)
+        self.server: ShownServer
+        if isinstance(runtime, Runtime):
+            self._machine, store = machine or MemoryReadings(), runtime.store
+            self.server = ApiServer(runtime, serve)
+        else:
+            from squish.tui.connected_server import ConnectedServer, ServerReadings
+
+            self._machine, store = machine or ServerReadings(runtime), Store(runtime.settings.cache_dir)
+            self.server = ConnectedServer(runtime)
+        self.downloads = Downloads(runtime.settings, store, self._download_ended)
         self.load_history = LoadHistory(clock)
         self.register_theme(theme.squish())
         self.theme = theme.NAME
@@ -90,17 +105,26 @@ class SquishApp(App[None], inherit_bindings=False):
         await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
         self.set_interval(TICK, self._show_background_work)
         self.set_interval(TICK, lambda: self.load_history.read(self._runtime.sessions, self._machine))
-        self._pin_again()
+        if self._here:
+            self._pin_again()
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
+        if self._here:
+            await self._look_for_downloads()
+        self._show_background_work()
+
+    async def _look_for_downloads(self) -> None:
         try:
             await self.downloads.look()
         except SquishError as error:
             self.notify(clean(error.message), severity="error", markup=False)
-        self._show_background_work()
 
     # Screens and windows are imported when they are opened: the first paint waits for none of them.
 
     def _hub_screen(self) -> Screen[None]:
+        if not self._here:
+            from squish.tui.screens.elsewhere import ElsewhereScreen
+
+            return ElsewhereScreen(self._runtime, self._machine)
         from squish.tui.screens.hub import HubScreen
 
         return HubScreen(self._runtime, self._machine, self.downloads)
@@ -132,13 +156,15 @@ class SquishApp(App[None], inherit_bindings=False):
             self.notify(clean(error.message), severity="warning", markup=False)
 
     def _nothing_to_chat_with(self) -> bool:
+        if not self._here:  # the chat says it
+            return False
         try:
             return self._model is None and all(each.kind != "chat" for each in self._runtime.store.list())
         except SquishError:  # the chat says why
             return False
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> Backend:
         return self._runtime
 
     async def perform(self, action: actions.Action) -> None:
@@ -260,17 +286,20 @@ def _where(error: BaseException | None) -> str:
     return f"{type(error).__name__}{place}"
 
 
-def run(settings: Settings, model: str | None = None, *, serve: Serve | None = None) -> int:
+def run(
+    settings: Settings, model: str | None = None, *, serve: Serve | None = None, connect: tuple[str, str] | None = None
+) -> int:
     """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal.
 
     EngineError, when the terminal is as it was before: the app met a fault of its own.
-    serve: runs the API behind the server screen.
+    serve: runs the API behind the server screen. connect: the address of a server whose models are used, and its key;
+    raises RemoteError where it cannot be used.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
     log = settings.home / "logs" / "tui.log"
     with guarded_stderr(log), whole_pastes():
-        code, fault = resolver.run(_run(settings, model, serve))
+        code, fault = resolver.run(_connected(settings, model, *connect) if connect else _run(settings, model, serve))
     if fault:
         raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")
     return code
@@ -278,7 +307,18 @@ def run(settings: Settings, model: str | None = None, *, serve: Serve | None = N
 
 async def _run(settings: Settings, model: str | None, serve: Serve | None) -> tuple[int, str]:
     async with Runtime(settings) as runtime:
-        app = SquishApp(runtime, model, serve=serve)
-        preferences.apply(app, settings)
-        await app.run_async()
-        return app.return_code or 0, app.fault
+        return await _shown(SquishApp(runtime, model, serve=serve), settings)
+
+
+async def _connected(settings: Settings, model: str | None, url: str, key: str) -> tuple[int, str]:
+    from squish.remote.connected import connected
+
+    async with connected(settings, url, key) as backend:
+        listed = any(each.id == model for each in backend.store.list())
+        return await _shown(SquishApp(backend, model if listed else None), settings)
+
+
+async def _shown(app: SquishApp, settings: Settings) -> tuple[int, str]:
+    preferences.apply(app, settings)
+    await app.run_async()
+    return app.return_code or 0, app.fault

@@ -19,7 +19,7 @@ class LoadPoint:
 
     speed: float
     queue: int
-    memory: Memory
+    memory: Memory | None
 
 
 class LoadHistory:

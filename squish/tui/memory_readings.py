@@ -23,7 +23,7 @@ class MemoryReadings:
         """What models may take of this machine; it may ask a GPU's driver, so call it from a thread."""
         return machine.read()
 
-    def memory(self) -> Memory:
+    def memory(self) -> Memory | None:
         reading = HOST.memory()
         return Memory(reading.total - reading.available, reading.total)
 

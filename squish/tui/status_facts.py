@@ -47,6 +47,8 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "⚙", "tools", "$text-secondary"
         case "asking":
             return "⚙", "asks you", "$text-warning"
+        case "served":
+            return "●", "connected", "$text-success"
         case "ready":
             return "●", "ready", "$text-success"
         case "failed":
@@ -57,7 +59,7 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
 
 def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> StripFacts:
     """The strip's figures where no conversation is on: the model that works, else the one that is loaded."""
-    ranks = {"loading": 1, "ready": 2, "failed": 3}
+    ranks = {"loading": 1, "ready": 2, "failed": 3, "served": 4}
     status = min(statuses, key=lambda each: 0 if each.running else ranks[each.state], default=None)
     if status is None:
         return StripFacts(state="no model loaded", memory=machine.memory())

@@ -14,6 +14,7 @@ from squish.models.catalog import PackageSource
 from squish.sessions.activity import RequestState, RequestStatus
 from squish.sessions.request_details import RequestDetails, parameters
 from squish.tui import preferences
+from squish.tui.api_server import ApiServer
 from squish.tui.downloads import Transfer
 from squish.tui.load_history import LoadPoint
 from squish.tui.memory_readings import Memory
@@ -346,7 +347,9 @@ async def library(pilot: Pilot[None]) -> None:
 
 async def server(pilot: Pilot[None]) -> None:
     app = app_of(pilot)
-    app.server.state, app.server.url = "on", "http://127.0.0.1:11435"
+    api = app.server
+    assert isinstance(api, ApiServer)
+    api.state, api.url = "on", "http://127.0.0.1:11435"
     app.engine.requests = [
         _request(1, "", SMOL.id, "done", 64, 212),
         _request(2, "/v1/chat/completions 127.0.0.1", "qwen3:8b", "stopped", 900, 31),
@@ -357,7 +360,7 @@ async def server(pilot: Pilot[None]) -> None:
     app.load_history.points.clear()
     for speed, queue in ((0.0, 0), (12.0, 0), (43.0, 1), (61.0, 3), (48.2, 1)):
         app.load_history.points.append(LoadPoint(speed, queue, Memory(9_800_000_000, 24_000_000_000)))
-    app.server._add_line("14:02:11 127.0.0.1 POST /v1/chat/completions 200 812 ms model=qwen3:8b prompt=900")
+    api._add_line("14:02:11 127.0.0.1 POST /v1/chat/completions 200 812 ms model=qwen3:8b prompt=900")
     await opened(pilot, "f5", "#requests")
     await until(pilot, lambda: "api:11435" in screen_text(pilot) and "POST" in screen_text(pilot))
 

@@ -108,6 +108,7 @@ async def test_text_reaches_the_clipboard_program(tmp_path: Path) -> None:
 def test_readings_of_this_machine() -> None:
     machine = MemoryReadings()
     memory = machine.memory()
+    assert memory is not None
     assert 0 < memory.used < memory.total
     assert (machine.process_memory(os.getpid()) or 0) > 1_000_000
     assert machine.process_memory(2**31 - 1) is None

@@ -17,6 +17,7 @@ from squish.format.abilities import Abilities
 from squish.generation import ChatPrompt, Message, ToolCallDelta
 from squish.mcp import permissions
 from squish.mcp.toolbox import Toolbox
+from squish.runtime import Runtime
 from squish.tui.widgets.calls import CallQuestion, StepView
 from tests.mcp.test_client import program
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, until, write
@@ -32,7 +33,9 @@ def calls_tools(monkeypatch: pytest.MonkeyPatch) -> None:
 def new_app(home: Path, server: McpServer | None = None) -> ScriptedApp:
     settings = Settings(home=home, cache_dir=home, mcp=(("test", server or program()),))
     app = ScriptedApp(SMOL, model=SMOL.id, settings=settings, chats=home / "chats.db")
-    app._runtime._toolbox = Toolbox(settings, home)
+    runtime = app.runtime
+    assert isinstance(runtime, Runtime)
+    runtime._toolbox = Toolbox(settings, home)
     return app
 
 

@@ -25,6 +25,11 @@ class ModelChoice:
         """Tokens; 0 when not known."""
         return self.manifest.context_length if self.manifest else 0
 
+    @property
+    def where(self) -> str:
+        """The server that the models belong to; empty for this machine."""
+        return self._runtime.offers.where
+
     def installed(self) -> list[Manifest]:
         """Those that answer. Raises StoreError."""
         return [manifest for manifest in self._runtime.store.list() if manifest.kind == "chat"]
@@ -41,7 +46,8 @@ class ModelChoice:
         found = self._runtime.store.manifest(name)
         found.require("chat")
         self.manifest = found
-        self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)
+        if self._runtime.offers.preload:
+            self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)
         return self.manifest
 
     async def _load(self, model: str) -> None:

@@ -81,7 +81,9 @@ class LibraryScreen(Screen[None]):
     # ---- what the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self._marked is not None if action in ("use", "load", "pin", "delete") else True
+        offers = self._runtime.offers
+        offered = {"use": True, "load": offers.load, "pin": offers.pin, "delete": offers.delete}
+        return offered[action] and self._marked is not None if action in offered else True
 
     def action_use(self) -> None:
         if self._marked:
@@ -187,7 +189,8 @@ class LibraryScreen(Screen[None]):
             installed = []
             nothing.update(Content.styled(f"✕ {clean(error.message)}", "$text-error"))
         else:
-            nothing.update("No model is installed. F3 finds one.")
+            where = clean(self._runtime.offers.where)
+            nothing.update(f"{where} lists no models." if where else "No model is installed. F3 finds one.")
         self._manifests = {each.id: each for each in installed}
         speeds = self._speeds | {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
         serving = {each.id: statuses.get(each.base or each.id) for each in installed}

@@ -49,7 +49,7 @@ class ModelAndParameters:
             return
         try:
             if not await self._choose_installed():
-                self._view.dialogue.welcome.show_nothing_installed()
+                self._view.dialogue.welcome.show_nothing_installed(self._model.where)
         except SquishError as error:
             await self._say(error)
 

@@ -63,10 +63,14 @@ class ModelPicker(Chooser[str | None]):
     def _row(self, manifest: Manifest, width: int, bits_width: int) -> Content:
         """Name to the left, cut to its room; bits and size to the right."""
         bits = Content(_bits(manifest)).truncate(bits_width, ellipsis=True, pad=True)
-        right = Content.assemble(_GAP, bits, f"{figures.size(manifest.size):>{_SIZE_WIDTH}}")
+        right = Content.assemble(_GAP, bits, f"{_size(manifest):>{_SIZE_WIDTH}}")
         name = Content(clean(manifest.id)).truncate(max(width - right.cell_length - 2, 8), ellipsis=True, pad=True)
         mark = "● " if manifest.id == self._current else "  "
         return Content.assemble((mark, "$text-primary"), name, right.stylize("$foreground-muted"))
+
+
+def _size(manifest: Manifest) -> str:
+    return figures.size(manifest.size) if manifest.size else ""
 
 
 def _bits(manifest: Manifest) -> str:

@@ -20,7 +20,7 @@ from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
 from squish.tui.advice import hint
-from squish.tui.api_server import ApiServer
+from squish.tui.api_server import ShownServer
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.request_state import STATES
@@ -51,7 +51,7 @@ class ServerScreen(Screen[None]):
     BINDINGS = actions.bindings("server")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Backend, machine: MemoryReadings, server: ApiServer, history: LoadHistory) -> None:
+    def __init__(self, runtime: Backend, machine: MemoryReadings, server: ShownServer, history: LoadHistory) -> None:
         super().__init__()
         self._runtime, self._machine, self._server, self._history = runtime, machine, server, history
         self._lines = 0
@@ -79,10 +79,12 @@ class ServerScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
+            case "start_or_stop":
+                return self._server.ours
             case "next_port":
-                return self._server.state in ("off", "failed")
+                return self._server.ours and self._server.state in ("off", "failed")
             case "copy_address":
-                return self._server.state == "on"
+                return self._server.state in ("on", "connected")
             case "details":
                 return self._marked is not None
             case "cancel":
@@ -167,16 +169,15 @@ class ServerScreen(Screen[None]):
         )
 
 
-def _state(server: ApiServer) -> Content:
+def _state(server: ShownServer) -> Content:
     """What the server is, and where."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     match server.state:
         case "on":
-            key = "clients must send the key" if server.key_set else "no API key is set"
-            return Content.assemble(
-                ("● on  ", "bold $text-success"), (f"{server.url}/v1", "bold"), (f"  {key}", "$foreground-muted")
-            )
-        case "failed" if server.error:
+            return _address("● on  ", f"{server.url}/v1", server.about)
+        case "connected":
+            return _address("● connected  ", server.url, server.about)
+        case "failed" | "lost" if server.error:
             advised = f" {hint(server.error)}".rstrip()
             return Content.assemble(
                 ("✕ ", "bold $text-error"), clean(server.error.message), (advised, "$foreground-muted")
@@ -189,6 +190,12 @@ def _state(server: ApiServer) -> Content:
                 ("s", "bold $text-accent"),
                 f" serves your models to other programs at http://{host}:{server.port}/v1",
             )
+
+
+def _address(state: str, url: str, about: str) -> Content:
+    return Content.assemble(
+        (state, "bold $text-success"), (clean(url), "bold"), (f"  {clean(about)}", "$foreground-muted")
+    )
 
 
 def _counts(requests: list[RequestStatus], totals: Totals) -> Content:
@@ -206,14 +213,14 @@ def _charts(history: LoadHistory, width: int) -> Content:
     """Tokens per second, requests in line and the machine's memory over the last minutes, as far as they have room."""
     points = list(history.points)[-max((width - 52) // 3, 4) :]
     last = points[-1]
-    charts = (
+    charts = [
         (figures.sparkline([each.speed for each in points]), figures.speed(last.speed)),
         (figures.sparkline([each.queue for each in points]), f"{last.queue} queued"),
-        (
-            figures.sparkline([each.memory.used for each in points], full=last.memory.total),
-            f"memory {figures.of_total(last.memory.used, last.memory.total)}",
-        ),
-    )
+    ]
+    if last.memory is not None:
+        used = [each.memory.used if each.memory else 0 for each in points]
+        memory = figures.sparkline(used, full=last.memory.total)
+        charts.append((memory, f"memory {figures.of_total(last.memory.used, last.memory.total)}"))
     pieces = [
         Content.assemble((columns, "$text-primary"), (f" {says}", "$foreground-muted")) for columns, says in charts
     ]

@@ -25,6 +25,7 @@ COLUMNS = (
 _STATES = {
     "loading": ("◌", "loading", "text-warning"),
     "ready": ("●", "in memory", "text-success"),
+    "served": ("○", "listed", "foreground-muted"),
     "failed": ("✕", "failed", "text-error"),
 }
 
@@ -42,9 +43,9 @@ def row(
     resting = status is None or status.state == "ready"
     return (
         Text(clean(manifest.id)),
-        Text(figures.size(manifest.size)),
+        Text(figures.size(manifest.size) if manifest.size else "–"),
         Text(bits_of(clean(manifest.quantization))),
-        Text(figures.count(manifest.context_length)),
+        Text(figures.count(manifest.context_length) if manifest.context_length else "–"),
         Text(f"{symbol} {'pinned' if pinned and resting else word}", colors.get(color, "")),
         Text(figures.size(memory) if memory else "–"),
         Text(f"{speed:.0f}" if speed else "–"),
@@ -61,13 +62,13 @@ def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, mod
     facts = [
         *([f"{manifest.kind} model"] if manifest.kind != "chat" else []),
         clean(manifest.architecture),
-        f"{figures.parameters(manifest.parameters)} parameters",
+        f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
         clean(manifest.quantization),
-        f"{figures.count(manifest.context_length)} context",
-        clean(manifest.license) if manifest.license else "license not known",
+        f"{figures.count(manifest.context_length)} context" if manifest.context_length else "",
+        "license not known" if manifest.license is None else clean(manifest.license),
         clean(manifest.source),
     ]
-    lines = [(" · ".join(facts), "$foreground-muted")]
+    lines = [(" · ".join(filter(None, facts)), "$foreground-muted")]
     if status and status.error:
         lines.append((f"\n✕ {clean(status.error)}", "$text-error"))
     elif status and status.state == "ready":

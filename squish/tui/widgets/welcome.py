@@ -36,17 +36,17 @@ class Welcome(Static):
 
     def show_model(self, manifest: Manifest) -> None:
         """A model is chosen: its figures and the keys to begin with."""
-        about = (
-            figures.size(manifest.size),
-            f"{figures.parameters(manifest.parameters)} parameters",
+        about = (  # as far as it is known: a server may say nothing but the name
+            figures.size(manifest.size) if manifest.size else "",
+            f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
             clean(manifest.quantization),
-            f"{figures.count(manifest.context_length)} context",
+            f"{figures.count(manifest.context_length)} context" if manifest.context_length else "",
         )
         rows = [
             Content.assemble(
                 (clean(manifest.id), "bold $text-primary"),
                 "\n",
-                (" · ".join(each.replace(" ", _NO_BREAK) for each in about), "$foreground-muted"),
+                (" · ".join(each.replace(" ", _NO_BREAK) for each in about if each), "$foreground-muted"),
                 "\n",
             )
         ]
@@ -65,8 +65,13 @@ class Welcome(Static):
             rows += [Content(""), continued]
         self.update(Content("\n").join(rows))
 
-    def show_nothing_installed(self) -> None:
-        """First run: the key that helps, and the command for those who come with one."""
+    def show_nothing_installed(self, where: str) -> None:
+        """First run: the key that helps, and the command for those who come with one. where: of Offers."""
+        if where:
+            self.update(
+                Content.assemble((f"{clean(where)} has no model", "bold"), "\n\nIt is asked again every few seconds.")
+            )
+            return
         self.update(
             Content.assemble(
                 ("No model is installed yet", "bold"),

@@ -1,0 +1,83 @@
+"""A server elsewhere as a backend: its models, and the chats and settings of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from squish.chats.chats import Chats
+from squish.config.settings import Settings
+from squish.remote.connection import ServerConnection
+from squish.remote.identify import identify
+from squish.remote.models import RemoteModels
+from squish.remote.server import ModelServer
+from squish.remote.sessions import RemoteSessions
+from squish.sessions.backend import Offers
+
+if TYPE_CHECKING:
+    from squish.mcp.toolbox import Toolbox
+
+
+class Connected:
+    """What a front door works on when the models run elsewhere. url: where; program: what answers there."""
+
+    def __init__(self, settings: Settings, connection: ServerConnection, server: ModelServer) -> None:
+        self.settings, self.url, self.name, self.program = settings, connection.base, connection.name, server.program
+        self.store = RemoteModels(server, connection.name)
+        self.sessions = RemoteSessions(connection, server, self.store)
+        self.chats = Chats(settings.home / "chats.db")
+        self._server = server
+        self._toolbox: Toolbox | None = None
+
+    @property
+    def offers(self) -> Offers:
+        return replace(self._server.offers, where=self.name)
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The MCP servers, which run here."""
+        if self._toolbox is None:
+            from squish.mcp.toolbox import Toolbox
+
+            self._toolbox = Toolbox(self.settings)
+        return self._toolbox
+
+    async def calls_tools(self, model: str) -> bool:
+        return await self._server.calls_tools(model)
+
+    async def remove(self, model: str) -> int:
+        """Delete a model there; the bytes freed, as far as they are known. Raises RemoteError."""
+        size = self.store.manifest(model).size
+        await self._server.remove(model)
+        await self.store.read()
+        return size
+
+    async def close(self) -> None:
+        if self._toolbox is not None:
+            await self._toolbox.close()
+        await self.sessions.close()
+        self.chats.close()
+
+
+@asynccontextmanager
+async def connected(settings: Settings, url: str, key: str = "") -> AsyncIterator[Connected]:
+    """Connect to the server at an address (address.parse). Raises RemoteError saying what is wrong with it."""
+    connection = ServerConnection(url, key)
+    try:
+        server = await identify(connection)
+        backend = Connected(settings, connection, server)
+        watching: asyncio.Task[None] | None = None
+        try:
+            await backend.store.read()
+            await backend.sessions.look()
+            watching = asyncio.create_task(backend.sessions.watch(), name="watch the server")
+            yield backend
+        finally:
+            if watching is not None:
+                watching.cancel()
+            await backend.close()
+    finally:
+        await connection.close()

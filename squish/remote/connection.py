@@ -1,0 +1,270 @@
+"""The way to one server: questions and their JSON, streams of events, and in words what goes wrong.
+
+The key goes to this server alone, and into no message. Nothing of an answer is trusted: its size, its form and its time
+are bounded, and what it says in words is cleaned. To be imported where a connection is made: the HTTP library takes its
+time to load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+from httpx2 import (
+    AsyncClient,
+    ConnectError,
+    ConnectTimeout,
+    HTTPError,
+    InvalidURL,
+    RemoteProtocolError,
+    Response,
+    Timeout,
+)
+
+from squish.download.client import open_client
+from squish.errors import RemoteError
+from squish.mcp.sse import EventReader, EventTooLarge
+from squish.remote.address import short
+from squish.text import clean
+
+LARGEST = 16 << 20
+"""Bytes of an answer that comes whole."""
+LARGEST_STREAM = 256 << 20
+CONNECT = 10.0  # seconds
+ANSWER = 30.0  # seconds for a whole answer
+SILENCE = 300.0  # seconds between two pieces of a stream that has begun
+
+Value = TypeVar("Value")
+
+
+class Refusal(RemoteError):
+    """The server answered with an error. status: of HTTP."""
+
+    def __init__(self, message: str, status: int, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, hint=hint, param=param)
+        self.status = status
+
+
+class NotJson(RemoteError):
+    """It answered with something else than what was asked for."""
+
+
+class ServerConnection:
+    """base: the address below which the paths lie. silence: seconds between pieces of a stream."""
+
+    def __init__(self, base: str, key: str = "", *, silence: float = SILENCE) -> None:
+        self.base, self._key, self._silence = base, key, silence
+        self._client: AsyncClient | None = None
+
+    @property
+    def name(self) -> str:
+        """The server for people: its host and port."""
+        return short(self.base)
+
+    async def get(self, path: str, answer: type[Value], *, seconds: float = ANSWER) -> Value:
+        """Raises RemoteError; Refusal for a status that is an error."""
+        return self._decoded(await self._asked("GET", path, None, seconds), answer)
+
+    async def post(self, path: str, body: Any, answer: type[Value], *, seconds: float | None = ANSWER) -> Value:
+        """The same with a body of JSON. seconds: None waits as long as it takes."""
+        return self._decoded(await self._asked("POST", path, body, seconds), answer)
+
+    async def send(self, method: str, path: str, body: Any, *, seconds: float | None = ANSWER) -> None:
+        """The same, whatever is answered. Raises RemoteError."""
+        await self._asked(method, path, body, seconds)
+
+    async def text(self, path: str, *, seconds: float = ANSWER) -> str:
+        """An answer that is plain text. Raises RemoteError."""
+        return (await self._asked("GET", path, None, seconds)).decode("utf-8", errors="replace")
+
+    @asynccontextmanager
+    async def events(self, path: str, body: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The data of the server-sent events that answer a body. Leaving the block closes the connection.
+
+        Raises RemoteError, also between the events.
+        """
+        with self._in_words(streaming=True):
+            async with self._opened("POST", path, body, "text/event-stream") as response:
+                kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+                if kind != "text/event-stream":
+                    raise self._foreign(kind)
+                yield self._data(response)
+
+    async def lines(self, path: str, body: Any) -> AsyncIterator[bytes]:
+        """The lines of a stream that answers a body. Raises RemoteError."""
+        with self._in_words(streaming=True):
+            async with self._opened("POST", path, body, "application/x-ndjson") as response:
+                held = b""
+                async for piece in self._pieces(response):
+                    *lines, held = (held + piece).split(b"\n")
+                    for line in lines:
+                        if line.strip():
+                            yield line
+                    if len(held) > LARGEST:
+                        raise self._too_large()
+                if held.strip():
+                    yield held
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    # ---- the way there and back
+
+    async def _asked(self, method: str, path: str, body: Any, seconds: float | None) -> bytes:
+        with self._in_words():
+            try:
+                async with asyncio.timeout(seconds), self._opened(method, path, body, "application/json") as response:
+                    return await self._body(response)
+            except TimeoutError:
+                raise RemoteError(f"{self.name} did not answer within {seconds:.0f} s.") from None
+
+    @asynccontextmanager
+    async def _opened(self, method: str, path: str, body: Any, accept: str) -> AsyncIterator[Response]:
+        """The response, if it is not an error."""
+        client = self._client = self._client or open_client(Timeout(None, connect=CONNECT))
+        headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        content = None if body is None else msgspec.json.encode(body)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        request = client.build_request(method, f"{self.base}{path}", content=content, headers=headers)
+        response = await client.send(request, stream=True)
+        try:
+            if response.is_redirect:
+                target = clean(str(response.url.join(response.headers.get("location", "")).copy_with(query=None)))
+                raise RemoteError(f"{self.name} redirects to {target[:200]}.", hint="Connect to that address.")
+            if response.status_code >= 400:
+                raise await self._refusal(response)
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _data(self, response: Response) -> AsyncIterator[bytes]:
+        reader = EventReader()
+        try:
+            async for piece in self._pieces(response):
+                for event in reader.feed(piece):
+                    if event.data:
+                        yield event.data
+        except EventTooLarge:
+            raise self._too_large() from None
+
+    async def _pieces(self, response: Response) -> AsyncIterator[bytes]:
+        """The bytes of a stream; comments that keep it alive count as well."""
+        received, pieces = 0, response.aiter_bytes()
+        while True:
+            try:
+                async with asyncio.timeout(self._silence if received else None):
+                    piece = await anext(pieces, None)
+            except TimeoutError:
+                raise RemoteError(f"{self.name} has sent nothing for {self._silence:.0f} s.", hint="Retry.") from None
+            if piece is None:
+                return
+            received += len(piece)
+            if received > LARGEST_STREAM:
+                raise self._too_large()
+            yield piece
+
+    async def _body(self, response: Response) -> bytes:
+        body = bytearray()
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > LARGEST:
+                raise self._too_large()
+        return bytes(body)
+
+    # ---- what goes wrong
+
+    def _decoded(self, body: bytes, answer: type[Value]) -> Value:
+        try:
+            return msgspec.json.decode(body, type=answer)
+        except msgspec.MsgspecError:
+            raise self._foreign("text/html" if body.lstrip()[:1] == b"<" else "") from None
+        except RecursionError:
+            raise self._foreign("") from None
+
+    async def _refusal(self, response: Response) -> RemoteError:
+        status = response.status_code
+        try:
+            async with asyncio.timeout(ANSWER):
+                said = self.said(await self._body(response))
+        except TimeoutError:
+            said = ""
+        if status in (401, 403) and not (status == 403 and said):
+            problem = "refuses the key" if self._key else "wants a key"
+            hint = "Put it into SQUISH_API_KEY, or name the variable that has it: --key-env VAR."
+            return Refusal(f"{self.name} {problem} ({status}).", status, hint=hint)
+        if "plain HTTP request was sent to HTTPS port" in said or "HTTP request to an HTTPS server" in said:
+            return RemoteError(f"{self.name} speaks HTTPS.", hint=f"Connect to https://{self.name}.")
+        return Refusal(f"{self.name} answered {status}: {said}" if said else f"{self.name} answered {status}.", status)
+
+    def said(self, body: bytes) -> str:
+        """What an error's body says in words; empty where it is none that we know."""
+        try:
+            found = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, RecursionError):
+            found = "" if body.lstrip()[:1] in b"<{[" else body[:2000].decode(errors="replace")
+        for name in ("error", "message", "detail"):
+            if isinstance(found, dict):
+                found = found.get(name, found)
+        text = found if isinstance(found, str) else ""
+        return self.shown(text)
+
+    def shown(self, text: str) -> str:
+        """Words of the server, fit for a message: short, clean, in one line, without the key."""
+        text = text.replace(self._key, "…") if self._key else text
+        return " ".join(clean(text).split())[:400]
+
+    def _foreign(self, kind: str) -> RemoteError:
+        if kind == "text/html":
+            problem = f"{self.name} answers with a web page, not with the API of models."
+        else:
+            problem = f"{self.name} answers with something that is not OpenAI's API."
+        return NotJson(problem, hint="Check the address: the API lies below /v1 of what is given with --connect.")
+
+    def _too_large(self) -> RemoteError:
+        return RemoteError(f"{self.name} sends more than fits an answer; the connection was closed.")
+
+    @contextmanager
+    def _in_words(self, *, streaming: bool = False) -> Iterator[None]:
+        """Turn errors of the HTTP library into RemoteErrors."""
+        try:
+            yield
+        except InvalidURL:
+            raise RemoteError(f"{self.name} cannot be asked: its address is not valid.") from None
+        except ConnectTimeout:
+            raise RemoteError(f"{self.name} did not answer within {CONNECT:.0f} s.") from None
+        except ConnectError as error:
+            raise self._unreachable(error) from None
+        except RemoteProtocolError as error:
+            raise self._broken(str(error), streaming) from None
+        except HTTPError as error:
+            raise self._broken(str(error) or type(error).__name__, streaming) from None
+
+    def _unreachable(self, error: ConnectError) -> RemoteError:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        why = str(cause or error)
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            problem = f"The certificate of {self.name} cannot be verified."
+            return RemoteError(problem, hint="Let SSL_CERT_FILE name the certificate of who issued it.")
+        if isinstance(cause, ssl.SSLError) or "SSL" in why:
+            return RemoteError(f"{self.name} does not speak HTTPS.", hint=f"Connect to http://{self.name}.")
+        if "Name or service" in why or "nodename" in why or "resolution" in why or "getaddrinfo" in why:
+            return RemoteError(f"There is no host {self.name}.", hint="Check the address.")
+        return RemoteError(f"Nothing answers at {self.name}.", hint="Is the server running, and the port right?")
+
+    def _broken(self, why: str, streaming: bool) -> RemoteError:
+        if not streaming and self.base.startswith("http://") and ("without sending" in why or "illegal" in why):
+            problem = f"{self.name} does not answer as an HTTP server does."
+            return RemoteError(problem, hint=f"If it speaks HTTPS, connect to https://{self.name}.")
+        what = "broke off its answer" if streaming else "closed the connection"
+        return RemoteError(f"{self.name} {what}.", hint="Has the server ended? Try again.")

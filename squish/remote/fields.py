@@ -1,0 +1,152 @@
+"""How a request is written for each kind of server: the fields of OpenAI's API, and what some have besides. Pure.
+
+A field that a server does not know is sent only where the user has set it, so that the server itself can refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from squish.errors import InvalidInput
+from squish.generation import ChatPrompt, GenerationRequest, Message, ResponseFormat, SamplingParams, Tool
+
+Thinking = Literal["enable_thinking", "template", "effort"]
+Continuing = Literal["named", "by itself", "no"]
+
+_SAMPLING = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """sampling: what the server calls fields that OpenAI does not have. thinking: how thinking is switched.
+
+    continuing: whether it goes on with an answer that is the last message: by itself, or where a field says so.
+    further: what is sent with every request. formats: it holds answers to a pattern or a grammar as well.
+    """
+
+    sampling: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
+    thinking: Thinking = "template"
+    continuing: Continuing = "no"
+    further: Mapping[str, Any] = field(default_factory=dict)
+    formats: bool = False
+
+
+SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=True)
+LLAMA = Fields(
+    _SAMPLING | {"repetition_penalty": "repeat_penalty"},
+    continuing="by itself",
+    further={"return_progress": True, "timings_per_token": False},
+)
+OLLAMA = Fields(thinking="effort", continuing="by itself")
+LM_STUDIO = Fields(_SAMPLING | {"repetition_penalty": "repeat_penalty"}, thinking="effort")
+VLLM = Fields(continuing="named")
+PLAIN = Fields()
+
+
+def body(request: GenerationRequest, fields: Fields) -> dict[str, Any]:
+    """The body of POST /v1/chat/completions. Raises InvalidInput for what this server cannot do."""
+    prompt = request.prompts[0]
+    if len(request.prompts) != 1 or not isinstance(prompt, ChatPrompt):
+        raise InvalidInput("Another server is asked one conversation at a time.", param="prompt")
+    written: dict[str, Any] = {
+        "model": request.model,
+        "messages": [_message(each) for each in prompt.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_sampling(request.sampling, fields),
+        **_thinking(prompt, fields),
+        **_tools(prompt),
+        **fields.further,
+    }
+    if request.sampling.response_format is not None:
+        written["response_format"] = _format(request.sampling.response_format, fields)
+    if prompt.continue_last:
+        written |= _continuing(fields)
+    return written
+
+
+def _sampling(sampling: SamplingParams, fields: Fields) -> dict[str, Any]:
+    plain = SamplingParams()
+    written: dict[str, Any] = {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    for name in ("top_k", "min_p", "repetition_penalty"):
+        if (value := getattr(sampling, name)) != getattr(plain, name):
+            written[fields.sampling[name]] = value
+    for name in ("presence_penalty", "frequency_penalty"):
+        if value := getattr(sampling, name):
+            written[name] = value
+    if sampling.seed is not None and sampling.seed >= 0:
+        written["seed"] = sampling.seed
+    if sampling.stop:
+        written["stop"] = list(sampling.stop)
+    if sampling.logit_bias:
+        written["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    return written
+
+
+def _thinking(prompt: ChatPrompt, fields: Fields) -> dict[str, Any]:
+    written: dict[str, Any] = {"reasoning_effort": prompt.effort} if prompt.effort else {}
+    if prompt.thinking is None:
+        return written
+    match fields.thinking:
+        case "enable_thinking":
+            written["enable_thinking"] = prompt.thinking
+        case "template":
+            written["chat_template_kwargs"] = {"enable_thinking": prompt.thinking}
+        case "effort":
+            written.setdefault("reasoning_effort", "medium" if prompt.thinking else "none")
+    return written
+
+
+def _tools(prompt: ChatPrompt) -> dict[str, Any]:
+    if not prompt.tools:
+        return {}
+    kind, _, name = prompt.tool_choice.partition(":")
+    choice: Any = {"type": "function", "function": {"name": name}} if name else kind
+    return {"tools": [_tool(each) for each in prompt.tools], "tool_choice": choice}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": msgspec.Raw(tool.parameters.encode())}
+    return {"type": "function", "function": function | ({"strict": False} if tool.lenient else {})}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    written: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        written["tool_calls"] = [
+            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
+            for each in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        written["tool_call_id"] = message.tool_call_id
+    if message.reasoning:
+        written["reasoning_content"] = message.reasoning
+    return written
+
+
+def _format(wanted: ResponseFormat, fields: Fields) -> dict[str, Any]:
+    match wanted.kind:
+        case "json_object":
+            return {"type": "json_object"}
+        case "json_schema":
+            schema = {"name": "answer", "schema": msgspec.Raw(wanted.text.encode()), "strict": not wanted.lenient}
+            return {"type": "json_schema", "json_schema": schema}
+        case kind if fields.formats:
+            return {"type": kind, kind: wanted.text}
+    problem = f"This server holds no answer to a {wanted.kind}; it knows json and JSON schemas."
+    raise InvalidInput(problem, param="response_format")
+
+
+def _continuing(fields: Fields) -> dict[str, Any]:
+    if fields.continuing == "no":
+        hint = "Retry writes it anew; a higher max tokens lets it end."
+        raise InvalidInput("This server cannot continue an answer.", hint=hint)
+    return {"continue_final_message": True, "add_generation_prompt": False} if fields.continuing == "named" else {}

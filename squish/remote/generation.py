@@ -1,0 +1,97 @@
+"""One answer of a server, as the caller sees it: events that come, an error, or an end that was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from squish.errors import RemoteError, SquishError
+from squish.generation import Accepted, Finished, GenerationEvent, GenerationRequest
+from squish.remote.reader import ChunkReader
+from squish.sessions.activity import Log, Trace
+
+if TYPE_CHECKING:
+    from squish.remote.connection import ServerConnection
+
+_FAREWELL = 2.0  # seconds that closing the connection may take
+
+
+class RemoteGeneration:
+    """An async context manager and an async iterator of events. Leaving the block closes the connection, by which the
+    server knows that nobody waits any more."""
+
+    def __init__(
+        self, connection: ServerConnection, path: str, request: GenerationRequest, body: dict[str, Any], log: Log
+    ) -> None:
+        self._connection, self._path, self._body = connection, path, body
+        self._request, self._log = request, log
+        self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
+        self._reader = ChunkReader(time.monotonic, connection.said)
+        self._task: asyncio.Task[None] | None = None
+        self._trace: Trace | None = None
+        self._over = False
+
+    async def __aenter__(self) -> Self:
+        self._trace = self._log.begin(self._request, self.cancel)
+        self._task = asyncio.create_task(self._read(), name="remote answer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cancel()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_FAREWELL)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> GenerationEvent:
+        if self._over and self._events.empty():
+            raise StopAsyncIteration
+        event = await self._events.get()
+        if isinstance(event, SquishError):
+            raise event
+        return event
+
+    def cancel(self) -> None:
+        """End it; what was written stays, and it finishes with reason "cancelled"."""
+        if not self._over:
+            self._put(self._reader.finished("cancelled"))
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _read(self) -> None:
+        try:
+            async with self._connection.events(self._path, self._body) as events:
+                async for data in events:
+                    for event in self._reader.feed(data):
+                        self._put(event)
+                    if self._reader.done:
+                        break
+            for event in self._reader.end():
+                self._put(event)
+        except SquishError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  else the reader would wait on
+            self._fail(RemoteError(f"The answer could not be read ({type(error).__name__})."))
+
+    def _put(self, event: GenerationEvent) -> None:
+        if self._over:
+            return
+        self._over = isinstance(event, Finished)
+        if self._trace:
+            if isinstance(event, Finished):  # only now the server has said how long the prompt was
+                self._trace.see(Accepted((event.usage.prompt_tokens,)))
+            self._trace.see(event)
+        self._events.put_nowait(event)
+
+    def _fail(self, error: SquishError) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._trace:
+            self._trace.fail(error)
+        self._events.put_nowait(error)

@@ -1,0 +1,59 @@
+"""Which kind of server listens at an address: asked once, when it is connected to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from squish.errors import RemoteError
+from squish.remote import fields
+from squish.remote.connection import Refusal, ServerConnection
+from squish.remote.ollama_server import OllamaServer
+from squish.remote.plain_server import PlainServer
+from squish.remote.server import ModelServer
+from squish.remote.wire import ModelEntries
+
+_PROBE = 5.0  # seconds
+
+_PROGRAMS = {"vllm": ("vLLM", fields.VLLM), "sglang": ("SGLang", fields.VLLM)}
+
+
+class OllamaVersion(msgspec.Struct, frozen=True):
+    version: str
+
+
+async def identify(connection: ServerConnection) -> ModelServer:
+    """Raises RemoteError where nothing answers, where the key is refused, and where it is not an API of models."""
+    root, owners = await _list(connection)
+    if "squish" in owners:
+        return OllamaServer(connection, "Squish", fields.SQUISH)
+    if "llamacpp" in owners:
+        return PlainServer(connection, root, "llama-server", fields.LLAMA)
+    for owner in owners & _PROGRAMS.keys():
+        program, written = _PROGRAMS[owner]
+        return PlainServer(connection, root, program, written)
+    if (version := await _version(connection)) is not None:
+        return OllamaServer(connection, f"Ollama {connection.shown(version)[:20]}", fields.OLLAMA)
+    return PlainServer(connection, root, "OpenAI's API", fields.PLAIN)
+
+
+async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
+    """Below which path the API lies, and to whom its models belong."""
+    try:
+        found, root = await connection.get("/v1/models", ModelEntries), "/v1"
+    except Refusal as refusal:
+        if refusal.status not in (404, 405):
+            raise
+        try:  # an address that ends in a path of its own, such as /v1beta/openai
+            found, root = await connection.get("/models", ModelEntries), ""
+        except RemoteError:
+            problem = f"{connection.name} has no list of models: nothing lies at /v1/models."
+            hint = "Check the address: what --connect gets is what stands before /v1."
+            raise RemoteError(problem, hint=hint) from None
+    return root, frozenset((each.owned_by or "").lower() for each in found.data or ())
+
+
+async def _version(connection: ServerConnection) -> str | None:
+    try:
+        return (await connection.get("/api/version", OllamaVersion, seconds=_PROBE)).version
+    except RemoteError:
+        return None

@@ -1,0 +1,145 @@
+"""A streamed answer of OpenAI's API as events of an engine of ours. Pure, but for the clock that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from squish.errors import RemoteError
+from squish.generation import (
+    Accepted,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    Prefill,
+    ReasoningDelta,
+    Timings,
+    ToolCallDelta,
+    Usage,
+)
+from squish.remote.thoughts import ThoughtSplitter
+from squish.remote.wire import CallPiece, ChunkPiece, DeltaPiece, TimingsPiece, UsagePiece
+
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+_MOST_CALLS = 128
+_DONE = b"[DONE]"
+
+
+class ChunkReader:
+    """Data of events in, events of a generation out. clock gives seconds; said: an error's words, made fit to show."""
+
+    def __init__(self, clock: Callable[[], float], said: Callable[[bytes], str]) -> None:
+        self._clock, self._said = clock, said
+        self._sent = clock()
+        self._first: float | None = None
+        self._last = self._sent
+        self._pieces = self._thoughts = 0
+        self._usage: UsagePiece | None = None
+        self._timings: TimingsPiece | None = None
+        self._reason: FinishReason | None = None
+        self._prompt: int | None = None
+        self._calls: dict[int, str] = {}
+        self._splitter = ThoughtSplitter()
+        self.done = False  # the server has said that it is
+
+    def feed(self, data: bytes) -> Iterator[GenerationEvent]:
+        """Raises RemoteError for what is not a chunk, and for an error that the server sends in its place."""
+        if data.strip() == _DONE:
+            self.done = True
+            return
+        try:
+            chunk = msgspec.json.decode(data, type=ChunkPiece)
+        except (msgspec.MsgspecError, RecursionError):
+            raise RemoteError("The server sends something that is not a part of an answer.") from None
+        if chunk.error:
+            raise RemoteError(self._said(data) or "The server ended the answer with an error.")
+        self._usage, self._timings = chunk.usage or self._usage, chunk.timings or self._timings
+        if progress := chunk.prompt_progress:
+            total, done = max(progress.total, 0), min(max(progress.processed, 0), progress.total)
+            if self._prompt is None:
+                yield Accepted((total,))
+            self._prompt = total
+            yield Prefill(0, done, total)
+        for choice in (chunk.choices or [])[:1]:
+            if choice.delta is not None:
+                yield from self._delta(choice.delta)
+            if choice.finish_reason is not None:
+                self._reason = _REASONS.get(choice.finish_reason, "stop")
+
+    def end(self) -> Iterator[GenerationEvent]:
+        """The stream is over. Raises RemoteError where the answer is not complete."""
+        yield from self._splitter.end()
+        if self._reason is None and not (self.done and self._pieces):
+            raise RemoteError("The server ended its answer before it was complete.", hint="Try again.")
+        yield self.finished(self._reason or "stop")
+
+    def finished(self, reason: FinishReason) -> Finished:
+        """The end with the server's own figures, or where it has none, with what was seen from here."""
+        usage, timings = self._usage or UsagePiece(), self._timings or TimingsPiece()
+        prompt = usage.prompt_tokens if usage.prompt_tokens is not None else self._prompt
+        if prompt is None:
+            prompt = (timings.prompt_n or 0) + (timings.cache_n or 0)
+        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+        thought = usage.completion_tokens_details.reasoning_tokens if usage.completion_tokens_details else None
+        written = usage.completion_tokens if usage.completion_tokens is not None else timings.predicted_n
+        written = self._pieces if written is None else written
+        seen = (self._first if self._first is not None else self._clock()) - self._sent
+        decode = self._last - self._first if self._first is not None else 0.0
+        return Finished(
+            0,
+            reason,
+            Usage(
+                max(prompt, 0),
+                max(written, 0),
+                max(cached if cached is not None else timings.cache_n or 0, 0),
+                max(thought if thought is not None else self._thoughts, 0),
+            ),
+            Timings(
+                seen if timings.prompt_ms is None else max(timings.prompt_ms / 1000, 0.0),
+                decode if timings.predicted_ms is None else max(timings.predicted_ms / 1000, 0.0),
+                draft_tokens=max(timings.draft_n or 0, 0),
+                accepted_tokens=max(timings.draft_n_accepted or 0, 0),
+            ),
+        )
+
+    def _delta(self, delta: DeltaPiece) -> Iterator[GenerationEvent]:
+        if thought := delta.reasoning_content or delta.reasoning:
+            self._seen()
+            self._thoughts += 1
+            yield ReasoningDelta(0, thought)
+        if delta.content:
+            self._seen()
+            for event in self._splitter.feed(delta.content):
+                self._thoughts += isinstance(event, ReasoningDelta)
+                yield event
+        for at, call in enumerate(delta.tool_calls or ()):
+            self._seen()
+            yield from self._call(call, at)
+
+    def _seen(self) -> None:
+        self._last = self._clock()
+        if self._first is None:
+            self._first = self._last
+        self._pieces += 1
+
+    def _call(self, piece: CallPiece, at: int) -> Iterator[ToolCallDelta]:
+        index = piece.index
+        if index is None:  # then a piece with an id of its own begins another call
+            known = {id: each for each, id in self._calls.items()}
+            index = known.get(piece.id, len(self._calls)) if piece.id else max(len(self._calls) - 1, at)
+        if not 0 <= index < _MOST_CALLS:
+            raise RemoteError("The server sends more calls of tools than can be made.")
+        id = self._calls.setdefault(index, piece.id or f"call_{index}")
+        function = piece.function
+        if function is None:
+            return
+        arguments = function.arguments or ""
+        if not isinstance(arguments, str):
+            arguments = msgspec.json.encode(arguments).decode()
+        yield ToolCallDelta(0, index, id, function.name, arguments)

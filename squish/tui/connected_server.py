@@ -1,0 +1,62 @@
+"""The server that the app is connected to, as the screens show it: whether it answers, and its machine's memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from squish.errors import SquishError
+from squish.tui.api_server import State
+from squish.tui.memory_readings import Memory, MemoryReadings
+
+if TYPE_CHECKING:
+    from squish.remote.connected import Connected
+
+
+class ConnectedServer:
+    """It is neither started nor stopped here, and its log is not ours to read."""
+
+    ours = False
+    host, port = "", 0
+
+    def __init__(self, backend: Connected) -> None:
+        self._backend = backend
+        self.url, self.about = backend.url, backend.program
+        self.log, self.lines_seen = deque[str](), 0
+
+    @property
+    def state(self) -> State:
+        return "lost" if self._backend.sessions.lost else "connected"
+
+    @property
+    def error(self) -> SquishError | None:
+        return self._backend.sessions.lost
+
+    def one_line(self) -> str:
+        return f"✕ {self._backend.name}" if self.error else f"⇄ {self._backend.name}"
+
+    def start(self) -> None:
+        """Nothing of it is started here."""
+
+    def stop(self) -> None:
+        """Nothing of it is stopped here."""
+
+    def next_port(self) -> None:
+        """Its port is not chosen here."""
+
+    async def close(self) -> None:
+        """It goes on."""
+
+
+class ServerReadings(MemoryReadings):
+    """Memory of the server's machine, as it said last; of its processes nothing is known here."""
+
+    def __init__(self, backend: Connected) -> None:
+        self._sessions = backend.sessions
+
+    def memory(self) -> Memory | None:
+        found = self._sessions.memory
+        return Memory(found.used, found.total) if found else None
+
+    def process_memory(self, pid: int) -> int | None:
+        return None

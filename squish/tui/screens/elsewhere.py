@@ -1,0 +1,52 @@
+"""What stands in the hub's place where models are not downloaded from here: they belong to another machine."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from squish.sessions.backend import Backend
+from squish.text import clean
+from squish.tui import status_facts
+from squish.tui.memory_readings import MemoryReadings
+from squish.tui.widgets.keys import Keys
+from squish.tui.widgets.places import Places
+from squish.tui.widgets.status import StatusStrip
+
+_TICK = 0.5
+
+
+class ElsewhereScreen(Screen[None]):
+    """Says whose models these are, and how to get more of them."""
+
+    CSS_PATH: ClassVar = ["panels.tcss", "elsewhere.tcss"]
+
+    def __init__(self, backend: Backend, machine: MemoryReadings) -> None:
+        super().__init__()
+        self._backend, self._machine = backend, machine
+
+    def compose(self) -> ComposeResult:
+        yield StatusStrip()
+        yield Places("hub")
+        where = clean(self._backend.offers.where)
+        text = Content.assemble(
+            (f"The models belong to {where}", "bold"),
+            "\n\nThat server does not download models for its clients.\n",
+            "On its machine, get one like this; it is listed here a moment later:\n\n",
+            ("  squish pull NAME  ", "bold $text-accent on $panel"),
+        )
+        yield Static(text, id="elsewhere", markup=False)
+        yield Keys()
+
+    def on_mount(self) -> None:
+        self._show()
+        self.set_interval(_TICK, self._show)
+
+    def _show(self) -> None:
+        if self.is_current:
+            facts = status_facts.of_models(self._backend.sessions.status(), self._machine)
+            self.query_one(StatusStrip).facts = facts

@@ -1,0 +1,211 @@
+"""Servers that behave badly: each gives one clear sentence, and nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from squish.config.settings import Settings
+from squish.errors import RemoteError
+from squish.generation import (
+    ChatPrompt,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Message,
+    SamplingParams,
+    TextDelta,
+)
+from squish.remote.connected import Connected, connected
+from squish.remote.connection import ServerConnection
+from tests.remote.small_server import STREAM, Answer, SmallServer, chunk, event, reply, small_server
+
+KEY = "sk-very-secret"
+CHAT = "POST /v1/chat/completions"
+END = event({"choices": [{"delta": {}, "finish_reason": "stop"}]}) + b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"HOME": str(tmp_path)})
+
+
+def asked() -> GenerationRequest:
+    return GenerationRequest("m", (ChatPrompt((Message("user", "Hi"),)),), SamplingParams())
+
+
+async def answers(backend: Connected) -> list[GenerationEvent]:
+    async with backend.sessions.generate(asked()) as generation:
+        return [event async for event in generation]
+
+
+async def failure(settings: Settings, answer: dict[str, Answer]) -> RemoteError:
+    """What somebody reads who connects to a server that answers so."""
+    async with small_server(answer) as server:
+        with pytest.raises(RemoteError) as caught:
+            async with connected(settings, server.url, KEY):
+                pass
+    assert KEY not in f"{caught.value.message} {caught.value.hint}"
+    return caught.value
+
+
+async def test_an_answer_comes_and_the_key_goes_to_the_server(settings: Settings) -> None:
+    async with small_server({CHAT: STREAM + chunk(content="Hello") + b": still here\n\n" + END}) as server:
+        async with connected(settings, server.url, KEY) as backend:
+            assert [each.id for each in backend.store.list()] == ["m"]
+            assert [each.state for each in backend.sessions.status()] == ["served"]
+            text, end = await answers(backend)
+            assert text == TextDelta(0, "Hello")
+            assert isinstance(end, Finished)
+            assert end.reason == "stop"
+            (row,) = backend.sessions.activity()
+            assert (row.state, row.client) == ("done", "")
+        head, body = next(each for each in server.seen if each[0].startswith("POST"))
+        assert f"authorization: bearer {KEY}" in head.lower()
+        assert body["model"] == "m"
+
+
+async def test_leaving_an_answer_closes_the_connection(settings: Settings) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + chunk(content="one "))
+        await writer.drain()
+
+    async with small_server({CHAT: endless}) as server, connected(settings, server.url) as backend:
+        async with backend.sessions.generate(asked()) as generation:
+            assert await anext(generation) == TextDelta(0, "one ")
+            generation.cancel()
+            end = await anext(generation)
+            assert isinstance(end, Finished)
+            assert (end.reason, end.usage.completion_tokens) == ("cancelled", 1)
+            await server.left.wait()
+        assert [each.state for each in backend.sessions.activity()] == ["stopped"]
+
+
+async def test_a_server_that_never_answers_can_be_left(settings: Settings) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200")
+        await writer.drain()
+
+    async with small_server({CHAT: silent}) as server, connected(settings, server.url) as backend:
+        async with backend.sessions.generate(asked()) as generation:
+            while not any(head.startswith("POST") for head, _ in server.seen):
+                await asyncio.sleep(0)
+            generation.cancel()
+            assert [event.reason async for event in generation if isinstance(event, Finished)] == ["cancelled"]
+        await server.left.wait()
+
+
+async def test_a_server_that_drips_is_given_up_after_a_silence() -> None:
+    async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + chunk(content="one ") + b"data: {")
+        await writer.drain()
+
+    async with small_server({CHAT: dripping}) as server:
+        connection = ServerConnection(server.url, silence=0.01)
+        with pytest.raises(RemoteError, match="has sent nothing for"):
+            async with connection.events("/v1/chat/completions", {}) as events:
+                async for _ in events:
+                    pass
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (STREAM + chunk(content="Hel"), "before it was complete"),
+        (STREAM + event({"error": {"message": f"out of memory {KEY}"}}), "out of memory …"),
+        (STREAM + b"data: <html>\n\n", "not a part of an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 999\r\n\r\ndata: ", "broke off"),
+        (reply({"error": {"message": "no such model\x1b[2J"}}, "404 Not Found"), "answered 404: no such model"),
+        (reply({"error": "slow down"}, "429 Too Many Requests"), "answered 429: slow down"),
+        (reply({"detail": "x" * 9000}, "400 Bad Request"), "answered 400: xxx"),
+        (reply(b"<html>", kind="text/html"), "web page"),
+        (reply({"choices": []}), "not OpenAI's API"),
+        (b"", "broke off"),
+    ],
+)
+async def test_an_answer_that_fails_says_why_in_one_sentence(settings: Settings, answer: bytes, says: str) -> None:
+    async with small_server({CHAT: answer}) as server, connected(settings, server.url, KEY) as backend:
+        with pytest.raises(RemoteError) as caught:
+            await answers(backend)
+        assert says in caught.value.message
+        assert KEY not in caught.value.message
+        assert "\x1b" not in caught.value.message
+        assert len(caught.value.message) < 500
+        assert [each.state for each in backend.sessions.activity()] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "advice"),
+    [
+        (reply({}, "401 Unauthorized"), "refuses the key (401)", "--key-env"),
+        (reply(b"<html>hello</html>", kind="text/html"), "web page", "/v1"),
+        (reply(b"\x00\x01"), "not OpenAI's API", "/v1"),
+        (reply(b"[" * 100_000), "not OpenAI's API", "/v1"),
+        (reply({}, "404 Not Found"), "no list of models", "before /v1"),
+        (
+            reply({}, "301 Moved", "text/html", "Location: https://example.org/v1/models"),
+            "redirects to https://example.org",
+            "",
+        ),
+        (reply(b"x" * 2000, "500 Internal Server Error"), "answered 500: xxx", ""),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\nThe plain HTTP request was sent to HTTPS port", "speaks HTTPS", "https://"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "as an HTTP server does", "https://"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_says_why(settings: Settings, answer: bytes, says: str, advice: str) -> None:
+    error = await failure(settings, {"GET /v1/models": answer})
+    assert says in error.message
+    assert advice in (error.hint or "")
+
+
+async def test_nobody_there_and_no_such_host_are_told_apart(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(RemoteError, match="Nothing answers at"):
+            async with connected(settings, f"http://127.0.0.1:{taken.getsockname()[1]}"):
+                pass
+    with pytest.raises(RemoteError, match="no host"):
+        async with connected(settings, "http://no-such-host.invalid"):
+            pass
+
+
+async def test_https_to_a_server_without_it_says_so(settings: Settings) -> None:
+    async with small_server({}) as server:
+        with pytest.raises(RemoteError, match="does not speak HTTPS"):
+            async with connected(settings, server.url.replace("http", "https")):
+                pass
+
+
+async def test_an_answer_without_end_is_cut(settings: Settings) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
+        while not writer.is_closing():
+            writer.write(b" " * (1 << 20))
+            await writer.drain()
+
+    async with small_server({"GET /v1/models": endless}) as server:
+        with pytest.raises(RemoteError, match="more than fits"):
+            async with connected(settings, server.url):
+                pass
+
+
+async def test_names_that_cannot_be_shown_are_left_out(settings: Settings) -> None:
+    ids = ["good", "", "\x1b]52;c;AAAA\x07", "x" * 1000, "a\nb", "good"]
+    async with small_server({"GET /v1/models": reply({"data": [{"id": each} for each in ids]})}) as server:
+        async with connected(settings, server.url) as backend:
+            assert [each.id for each in backend.store.list()] == ["good"]
+
+
+async def test_a_server_that_goes_away_and_comes_back_is_found_again(settings: Settings) -> None:
+    served: SmallServer
+    async with small_server({}) as served, connected(settings, served.url) as backend:
+        answer = served.answers.pop("GET /v1/models")
+        with pytest.raises(RemoteError):
+            await backend.store.read()
+        served.answers["GET /v1/models"] = answer
+        await backend.store.read()
+        assert [each.id for each in backend.store.list()] == ["m"]
