@@ -125,8 +125,23 @@ inline Scales scales(const Layout& l, const uint8_t* group, int lane) {
     return {Isa::mul(scale, Isa::set1(0.5f)), Isa::mul(scale, Isa::set1(-0.5f * FP4_OFFSET))};
 }
 
+// How the groups of a matrix are, where a compiler knows it: loops and switches in the innermost loop cost a third.
+template <int COLUMNS, Kind KIND, Number NUMBER>
+struct Known {
+    static inline int columns(const Layout&) { return COLUMNS; }
+    static inline Scales scales(const Layout& l, const uint8_t* group, int lane) {
+        const F scale = number<NUMBER>(group, lane);
+        if constexpr (KIND == AFFINE) return {scale, number<NUMBER>(group + PANEL * 2, lane)};
+        return {scale, Isa::mul(scale, Isa::set1(l.center()))};
+    }
+};
+struct Unknown {
+    static inline int columns(const Layout& l) { return l.group; }
+    static inline Scales scales(const Layout& l, const uint8_t* group, int lane) { return squish::scales(l, group, lane); }
+};
+
 // Rows row … row + ROWS of x, lanes lane … lane + BLOCKS · LANES of a panel.
-template <class Codes, int ROWS, int BLOCKS>
+template <class Codes, class Group, int ROWS, int BLOCKS>
 inline void tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
     constexpr int columns = 4 * Codes::STEPS;
     const Layout& l = p.layout;
@@ -144,7 +159,7 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
         F part[BLOCKS][ROWS];
         for (auto& block : part)
             for (F& one : block) one = Isa::zero();
-        for (const int end = column + l.group; column < end; column += columns) {
+        for (const int end = column + Group::columns(l); column < end; column += columns) {
             const int unit = column / UNIT;
 #pragma GCC unroll 4
             for (int b = 0; b < BLOCKS; b++) {
@@ -164,7 +179,7 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
         }
 #pragma GCC unroll 4
         for (int b = 0; b < BLOCKS; b++) {
-            const Scales s = scales(l, group, lane + b * Isa::LANES);
+            const Scales s = Group::scales(l, group, lane + b * Isa::LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; r++) {
                 all[b][r] = Isa::fma(s.scale, part[b][r], all[b][r]);
@@ -341,6 +356,20 @@ inline void put(const Product& p, int64_t panel, int row, const float* out) {
     for (int64_t i = 0; p.added && i < width; i++) y[i] = out[i] + p.added[first + i];
 }
 
+// A format whose groups are known.
+template <class Format, class Group>
+struct Grouped {};
+template <class Format>
+struct Parts {
+    using Codes = Format;
+    using Group = Unknown;
+};
+template <class Format, class Known>
+struct Parts<Grouped<Format, Known>> {
+    using Codes = Format;
+    using Group = Known;
+};
+
 // ROWS rows of x against a whole panel.
 template <class Format, int ROWS, bool EXACT>
 void rows(const Product& p, int64_t panel, int row) {
@@ -353,7 +382,7 @@ void rows(const Product& p, int64_t panel, int row) {
         else if constexpr (is_super<Format>)
             super_tile<typename Format::Codes, Format::HALVES, ROWS, blocks>(p, weights, lane, row, out);
         else if constexpr (EXACT) exact_tile<Format, ROWS, blocks>(p, weights, lane, row, out);
-        else tile<Format, ROWS, blocks>(p, weights, lane, row, out);
+        else tile<typename Parts<Format>::Codes, typename Parts<Format>::Group, ROWS, blocks>(p, weights, lane, row, out);
     for (int r = 0; r < ROWS; r++) put(p, panel, row + r, out[r]);
 }
 
@@ -365,6 +394,8 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
         for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
         if constexpr (most > 4)
             for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
+        if constexpr (most > 2 && !EXACT)
+            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
         if constexpr (most > 1)
             for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
     }
@@ -382,19 +413,30 @@ inline void with_super(const Layout& l, Go&& go) {
     }
 }
 
+// Calls `go` with a format of 4 or 8 bits whose groups are as GGUF's or MLX's usually are; else with the format itself.
+template <class Format, class Go>
+inline void with_group(const Layout& l, Go&& go) {
+    if (l.number == FLOAT16 && l.group == 32 && l.kind == CENTERED) return go(Grouped<Format, Known<32, CENTERED, FLOAT16>>());
+    if (l.number == FLOAT16 && l.group == 32 && l.kind == AFFINE) return go(Grouped<Format, Known<32, AFFINE, FLOAT16>>());
+    if (l.number == FLOAT16 && l.group == 64 && l.kind == AFFINE) return go(Grouped<Format, Known<64, AFFINE, FLOAT16>>());
+    if (l.number == BFLOAT16 && l.group == 64 && l.kind == AFFINE) return go(Grouped<Format, Known<64, AFFINE, BFLOAT16>>());
+    go(Format());
+}
+
 void product(const Product& p, int64_t first, int64_t last, int row, int end) {
     const Layout& l = p.layout;
-    if (l.super()) return with_super(l, [&](auto format) { panels<decltype(format), false>(p, first, last, row, end); });
+    const auto multiply = [&](auto format) { panels<decltype(format), false>(p, first, last, row, end); };
+    if (l.super()) return with_super(l, multiply);
     if (l.kind == FP4_KIND)
         return l.group < UNIT ? panels<Fp4<16>, false>(p, first, last, row, end)
                               : panels<Fp4<UNIT>, false>(p, first, last, row, end);
     switch (l.bits) {
         case 2: return panels<Whole<2>, false>(p, first, last, row, end);
         case 3: return panels<Whole<3>, false>(p, first, last, row, end);
-        case 4: return panels<Whole<4>, false>(p, first, last, row, end);
+        case 4: return with_group<Whole<4>>(l, multiply);
         case 5: return panels<Whole<5>, false>(p, first, last, row, end);
         case 6: return panels<Whole<6>, false>(p, first, last, row, end);
-        default: return panels<Whole<8>, false>(p, first, last, row, end);
+        default: return with_group<Whole<8>>(l, multiply);
     }
 }
 
