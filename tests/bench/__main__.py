@@ -3,6 +3,7 @@
     make bench                          ourselves: streams, batch, prefix cache, fairness
     make bench -- --llama               beside llama-server, on the same files, in alternating rounds; it is built once
     make bench ARGS="--llama PATH"      the same with a llama-server that is there
+    make bench -- --llama --instructions avx2   as on a processor without AVX-512: both sides use AVX2 alone
     make bench -- --peer                beside mlx_lm.server, as shipped and with float32 weights
 
 Every prompt is unique, so that no cache helps where it should not. The same client asks both sides through HTTP.
@@ -127,7 +128,7 @@ def alone(home: Path, environment: dict[str, str], *, peer: bool) -> None:
 
 def beside_llama(program: Path, home: Path, environment: dict[str, str], rounds: int, models: list[str]) -> None:
     """Both servers on the same files: the one that the demo model is made from, and one of a billion weights."""
-    print(f"llama-server {llama.version(program)}")
+    print(f"llama-server {llama.version(program)}, {llama.widest(program) or 'instructions unknown'}")
     demo = demo_file()
     for kind in models:
         if kind == "demo":
@@ -176,19 +177,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench --", description="Measure Squish, as ratios within one run.")
     parser.add_argument("--peer", action="store_true", help="also measure mlx_lm.server (takes ten minutes)")
     parser.add_argument("--llama", nargs="?", const="", metavar="PATH", help="beside llama-server, built or at PATH")
+    parser.add_argument("--instructions", choices=["avx2"], help="both sides use these and no wider ones")
     parser.add_argument("--rounds", type=int, default=3, help="beside llama-server")
     parser.add_argument("--models", default="demo,1b", help="beside llama-server: demo, 1b or both")
     arguments = parser.parse_args()
     models = arguments.models.split(",")
     if set(models) - {"demo", "1b"} or arguments.rounds < 1:
         parser.error("--models takes demo, 1b or demo,1b, and there is at least one round")
-    program = llama.find(arguments.llama or None) if arguments.llama is not None else None
+    program = None
+    if arguments.llama is not None:
+        program = llama.find(arguments.llama or None, arguments.instructions)
     for line in sides.machine():
         print(line)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         # Texts of small models repeat themselves: guesses would count as speed that other texts do not have.
         environment = clean_environment(home) | {"SQUISH_PROMPT_LOOKUP": "0"}
+        if arguments.instructions:
+            environment["SQUISH_CPU_KERNEL"] = arguments.instructions
         subprocess.run([SQUISH, "pull", MODEL], env=environment, check=True, stderr=subprocess.DEVNULL)
         if program:
             beside_llama(program, home, environment, arguments.rounds, models)

