@@ -2,7 +2,8 @@
 
 mlx-lm's batch caches put sequences side by side in one array: when one joins or leaves, everybody's cache is copied, a
 short one grows to the longest, and sums run over padding. Here a batch holds a list; joining is appending, and what
-leaves takes its arrays along. They go over into mlx-lm's own caches, which the prefix cache keeps, without a copy.
+leaves takes its arrays along. They go over into mlx-lm's own caches, which the prefix cache keeps, without a copy. A
+sequence that goes on from one of those reads its keys where they are, and copies them bit by bit while it writes.
 
 It knows nothing of models; who computes with these caches is fusion.py.
 """
@@ -16,19 +17,22 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 _STEP = 256  # keys that a cache grows by
+_TAKEN_OVER = 64  # keys lent to a sequence that it copies with each step after the first
 
-Held = list[mx.array | None]
-Plan = tuple[int, int, int, int, int, bool]
-# From the keys and the values of each row, and where its new tokens go, to an output and the keys and values after it.
-Node = Callable[[Held, Held, list[Plan]], tuple[mx.array, list[mx.array], list[mx.array]]]
+# Own keys and values, and those that are lent.
+Held = tuple[mx.array | None, mx.array | None, mx.array | None, mx.array | None]
+Plan = tuple[int, int, int, int, int, bool, int, int]
+# From what each row holds, and where its new tokens go, to an output and its own keys and values after it.
+Node = Callable[[list[Held], list[Plan]], tuple[mx.array, list[mx.array], list[mx.array]]]
 
 
 class SequenceCache:
     """The keys and values of one sequence in one layer: (1, key heads, room, size), those of `start` to `offset`.
 
     window: how many of the last keys are needed, None for all. owned: nobody else adds keys to these arrays. Then new
-    ones are put behind the others in the same memory, and readers of a beginning see no change. Whoever goes on from
-    what another owns gets a copy.
+    ones are put behind the others in the same memory, and readers of a beginning see no change. lent: how many of the
+    first keys are read from another's arrays, which are never written to here. Without a window, whoever goes on from
+    what another holds has them lent first, and copies some with each step; the arrays of its own have room for all.
     """
 
     def __init__(self, window: int | None = None) -> None:
@@ -36,6 +40,8 @@ class SequenceCache:
         self.values: mx.array | None = None
         self.offset = 0
         self.start = 0
+        self.lent = 0
+        self._lender: tuple[mx.array, mx.array] | None = None
         self.window = window
         self.owned = False
 
@@ -44,10 +50,12 @@ class SequenceCache:
         """The same keys and values; of a cache that `can_hold`."""
         rotating = isinstance(cache, RotatingKVCache)
         made = cls(cache.max_size if rotating else None)
-        if cache.keys is None:
+        if cache.keys is None or not cache.offset:
             return made
-        made.keys, made.values, made.offset = cache.keys, cache.values, cache.offset
-        if rotating:
+        made.offset = cache.offset
+        if not rotating:
+            made.lent, made._lender = cache.offset, (cache.keys, cache.values)
+        else:
             made.keys, made.values = cache._temporal_order(cache.keys), cache._temporal_order(cache.values)
             made.start = cache.offset - made.keys.shape[2]
         return made
@@ -61,10 +69,12 @@ class SequenceCache:
         """mlx-lm's cache of the same keys and values, on the same arrays."""
         cache: Any = KVCache() if self.window is None else RotatingKVCache(self.window)
         cache.offset = self.offset
-        if self.keys is None or self.values is None:
+        if self.empty():
             return cache
-        cache.keys, cache.values = self.keys, self.values
+        cache.keys, cache.values = self._whole(0), self._whole(1)
         if self.window is not None:
+            assert self.keys is not None
+            assert self.values is not None
             end = self.offset - self.start
             first = max(0, end - self.window)
             cache.keys = mx.contiguous(self.keys[..., first:end, :])
@@ -72,15 +82,38 @@ class SequenceCache:
             cache._idx = end - first
         return cache
 
+    def _whole(self, which: int) -> mx.array | None:
+        """The keys (0) or the values (1) of all tokens in one array."""
+        own = self.values if which else self.keys
+        if self._lender is None:
+            return own
+        lent = self._lender[which][..., : self.lent, :]
+        return lent if own is None else mx.concatenate([lent, own[..., self.lent :, :]], axis=2)
+
+    @property
+    def held(self) -> Held:
+        return self.keys, self.values, *((self.lent and self._lender) or (None, None))
+
     def plan(self, length: int) -> Plan:
-        """Where `length` new tokens go: position, length, first key now, first key then, room then, and `owned`."""
+        """Where `length` new tokens go.
+
+        That is: position, length, first key now, first key then, room then, `owned`, keys lent now, keys lent then.
+        """
         room = 0 if self.keys is None else self.keys.shape[2]
         start, end = self.start, self.offset + length
         if not end - start <= room <= end - start + 2 * _STEP:
             if self.window is not None:
                 start = max(start, self.offset - self.window + 1)
             room = -(-(end - start) // _STEP) * _STEP
-        return self.offset, length, self.start, start, room, self.owned
+        self.lent = min(self.lent, self.offset)  # it may have gone back
+        lent = self.lent if self.keys is None else max(0, self.lent - _TAKEN_OVER)
+        return self.offset, length, self.start, start, room, self.owned, self.lent, lent
+
+    def put(self, plan: Plan, keys: mx.array, values: mx.array) -> None:
+        """The arrays of its own after what was planned."""
+        self.keys, self.values, self.offset, self.start, self.lent = keys, values, plan[0] + plan[1], plan[3], plan[7]
+        self._lender = self._lender if self.lent else None
+        self.owned = True
 
     @classmethod
     def merge(cls, caches: list[SequenceCache]) -> BatchCache:
@@ -90,10 +123,11 @@ class SequenceCache:
         return self.offset
 
     def empty(self) -> bool:
-        return self.keys is None
+        return self.keys is None and self._lender is None
 
     @property
     def nbytes(self) -> int:
+        """Of its own arrays."""
         return 0 if self.keys is None or self.values is None else self.keys.nbytes + self.values.nbytes
 
 
@@ -111,10 +145,9 @@ class BatchCache:
         """The first output of a node that keeps the keys and values of `length` new tokens of each row, and attends."""
         news = [length] * len(self.rows) if self._lengths is None else [min(length, left) for left in self._lengths]
         plans = [row.plan(new) for row, new in zip(self.rows, news, strict=True)]
-        out, keys, values = node([row.keys for row in self.rows], [row.values for row in self.rows], plans)
+        out, keys, values = node([row.held for row in self.rows], plans)
         for row, plan, row_keys, row_values in zip(self.rows, plans, keys, values, strict=True):
-            row.keys, row.values, row.offset, row.start = row_keys, row_values, plan[0] + plan[1], plan[3]
-            row.owned = True
+            row.put(plan, row_keys, row_values)
         if self._lengths is not None:
             self._lengths = [left - new for left, new in zip(self._lengths, news, strict=True)]
         return out
@@ -149,7 +182,7 @@ class BatchCache:
 
     @property
     def state(self) -> list[mx.array]:
-        return [array for row in self.rows for array in (row.keys, row.values) if array is not None]
+        return [array for row in self.rows for array in row.held if array is not None]
 
     @property
     def nbytes(self) -> int:

@@ -193,7 +193,46 @@ def test_what_another_reads_does_not_change_and_only_one_goes_on_in_the_same_mem
     assert mx.array_equal(kept.keys[..., :30, :], before)
     address = [memory(of.rows[0].keys) for of in (batch, *others)]
     assert address[0] == memory(kept.keys) and len(set(address)) == 3
-    assert mx.array_equal(batch.state[0], others[1].state[0])
+    assert mx.array_equal(batch.state[0][..., :40, :], others[1].extract(0).keys[..., :40, :])
+
+
+def test_who_goes_on_reads_where_another_was_and_copies_on_the_way() -> None:
+    """However long a known prompt is, its first token waits for no copy of it."""
+    plan = layer(0)
+    q, k, v = (mx.random.normal((1, 180, heads * 16)) for heads in (6, 2, 2))
+    alone = attend(BatchCache([SequenceCache()]), plan, q, k, v)
+    first = BatchCache([SequenceCache()])
+    mx.eval(attend(first, plan, *(x[:, :170] for x in (q, k, v))))
+    kept = first.extract(0)
+    second = BatchCache([SequenceCache.of(kept)])
+    [row] = second.rows
+    assert row.lent == 170 and second.nbytes == 0
+    assert memory(second.state[0]) == memory(kept.keys)
+    taken = []
+    for at, end in ((170, 174), *((at, at + 1) for at in range(174, 180))):
+        before = row.lent
+        out = attend(second, plan, *(x[:, at:end] for x in (q, k, v)))
+        taken.append(before - row.lent)
+        assert mx.array_equal(out, alone[:, at:end])
+        back = second.extract(0)
+        assert mx.array_equal(back.keys[..., :170, :], kept.keys[..., :170, :])
+        assert mx.array_equal(back.values[..., :170, :], kept.values[..., :170, :])
+    assert taken == [0, 64, 64, 42, 0, 0, 0]
+    assert len(second.state) == 2  # the other's memory is let go of
+
+
+def test_who_goes_back_before_what_was_lent_writes_over_nothing() -> None:
+    plan = layer(0)
+    q, k, v = (mx.random.normal((1, 40, heads * 16)) for heads in (6, 2, 2))
+    first = BatchCache([SequenceCache()])
+    alone = attend(first, plan, q, k, v)
+    kept = first.extract(0)
+    keys = mx.array(kept.keys + 0)
+    other = BatchCache([SequenceCache.of(kept)])
+    other.rows[0].offset = 20
+    out = [attend(other, plan, *(x[:, at : at + 10] for x in (q, k, v))) for at in (20, 30)]
+    assert mx.array_equal(mx.concatenate(out, axis=1), alone[:, 20:])
+    assert mx.array_equal(kept.keys, keys)
 
 
 def memory(array: Any) -> int:
@@ -221,15 +260,21 @@ def test_kernels_that_are_not_there_are_refused() -> None:
 def test_the_kernels_refuse_what_does_not_fit() -> None:
     plan = layer(0)
     q, k = mx.zeros((1, 2, 96)), mx.zeros((1, 2, 32))
+    held, none = mx.zeros((1, 2, 4, 16)), (None,) * 4
     for arguments in (
-        (q, k, k, [None], [None], []),
-        (q, k, q, [None], [None], [(0, 2, 0, 0, 256, False)]),
-        (q, k, k, [None], [None], [(0, 3, 0, 0, 256, False)]),
-        (q, k, k, [None], [None], [(5, 2, 0, 0, 256, False)]),
-        (q, k, k, [None], [None], [(0, 2, 0, 0, 1, False)]),
-        (q, k, k, [mx.zeros((1, 2, 4, 8))], [mx.zeros((1, 2, 4, 16))], [(2, 2, 0, 0, 256, False)]),
-        (q, k, k, [mx.zeros((1, 2, 4, 16))], [mx.zeros((1, 2, 4, 16))], [(5, 2, 0, 0, 256, False)]),
-        (q.astype(mx.float16), k, k, [None], [None], [(0, 2, 0, 0, 256, False)]),
+        (q, k, k, [none], []),
+        (q, k, q, [none], [(0, 2, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [none], [(0, 3, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [none], [(5, 2, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [none], [(0, 2, 0, 0, 1, False, 0, 0)]),
+        (q, k, k, [(mx.zeros((1, 2, 4, 8)), held, None, None)], [(2, 2, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [(held, held, None, None)], [(5, 2, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [(held, None, None, None)], [(2, 2, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [none], [(4, 2, 0, 0, 256, False, 4, 4)]),
+        (q, k, k, [(None, None, held, held)], [(5, 2, 0, 0, 256, False, 5, 5)]),
+        (q, k, k, [(None, None, held, held)], [(4, 2, 0, 0, 256, False, 3, 3)]),
+        (q, k, k, [(None, None, held, held)], [(4, 2, 0, 0, 256, False, 4, 5)]),
+        (q.astype(mx.float16), k, k, [none], [(0, 2, 0, 0, 256, False, 0, 0)]),
     ):
         with pytest.raises(ValueError):
             native().attend_rows(plan, *arguments)

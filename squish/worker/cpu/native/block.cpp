@@ -118,15 +118,15 @@ void check(const BlockLayer& b) {
     if (!fits) throw std::invalid_argument("the parts of a block do not fit each other");
 }
 
-std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x, bool ends, const Caches& keys,
-                         const Caches& values, std::vector<RowPlan> rows) {
+std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x, bool ends, const Caches& caches,
+                         std::vector<RowPlan> rows) {
     if (x.dtype() != mx::float32 || x.ndim() != 3 || x.shape(0) != static_cast<int>(rows.size()) ||
         x.shape(2) != layer->width())
         throw std::invalid_argument("x must be (batch, length, width) float32");
     std::vector<Array> inputs{x};
     std::vector<mx::Shape> shapes{{x.shape(0), ends ? 1 : x.shape(1), x.shape(2)}};
     auto node = std::make_shared<Block>(std::move(layer), ends, std::move(rows));
-    node->take(keys, values, x.shape(1), inputs, shapes);
+    node->take(caches, x.shape(1), inputs, shapes);
     const std::vector<mx::Dtype> types(shapes.size(), mx::float32);
     return Array::make_arrays(std::move(shapes), types, std::make_shared<Node>(std::move(node)), inputs);
 }

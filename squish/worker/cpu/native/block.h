@@ -30,7 +30,7 @@ void check(const BlockLayer& block);
 
 // x: (batch, length, width). Returns the same shape, with `ends` (batch, 1, width): only what comes of each row's last
 // token; then the caches as row_attention does.
-std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x, bool ends, const Caches& keys,
-                         const Caches& values, std::vector<RowPlan> rows);
+std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x, bool ends, const Caches& caches,
+                         std::vector<RowPlan> rows);
 
 }  // namespace squish

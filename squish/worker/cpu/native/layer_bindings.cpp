@@ -1,5 +1,6 @@
 // What Python may call of the layers' operations. cpu/functions.py and cpu/fusion.py say what they are for.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -20,18 +21,18 @@ using namespace nb::literals;
 
 namespace squish {
 
-using Rows = std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool>>;
+using Rows = std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool, int64_t, int64_t>>;
 
 namespace {
 
 // A layer as Python holds it. nanobind's own shared_ptr to a Python object takes the GIL when it ends, which a node
 // does on MLX's thread: while Python waits for that thread with the GIL, as mx.clear_cache does, both wait forever.
 template <typename Layer>
-struct Held {
+struct Shared {
     std::shared_ptr<const Layer> layer;
 };
 
-Held<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, float scale, int window,
+Shared<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, float scale, int window,
                                       std::vector<float> speeds, bool adjacent, float position_scale, float stretch,
                                       std::vector<float> q_norm, std::vector<float> k_norm, float norm_eps,
                                       float norm_one, std::vector<float> sinks) {
@@ -48,8 +49,8 @@ Held<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, f
 
 std::vector<RowPlan> plans(const Rows& rows) {
     std::vector<RowPlan> result;
-    for (auto& [position, length, start, next_start, room, owned] : rows)
-        result.push_back({position, length, start, next_start, room, owned});
+    for (auto& [position, length, start, next_start, room, owned, lent, next_lent] : rows)
+        result.push_back({position, length, start, next_start, room, owned, lent, next_lent});
     return result;
 }
 
@@ -61,19 +62,18 @@ Result sorted(const std::vector<Array>& all, size_t rows) {
     return {all[0], {all.begin() + 1, middle}, {middle, all.end()}};
 }
 
-Result attend_rows(const Held<AttentionLayer>& held, const Array& q, const Array& k, const Array& v,
-                   const Caches& keys, const Caches& values, const Rows& rows) {
-    return sorted(row_attention(held.layer, q, k, v, keys, values, plans(rows)), rows.size());
+Result attend_rows(const Shared<AttentionLayer>& held, const Array& q, const Array& k, const Array& v,
+                   const Caches& caches, const Rows& rows) {
+    return sorted(row_attention(held.layer, q, k, v, caches, plans(rows)), rows.size());
 }
 
-Result run_block(const Held<BlockLayer>& held, const Array& x, bool ends, const Caches& keys, const Caches& values,
-                 const Rows& rows) {
-    return sorted(block(held.layer, x, ends, keys, values, plans(rows)), rows.size());
+Result run_block(const Shared<BlockLayer>& held, const Array& x, bool ends, const Caches& caches, const Rows& rows) {
+    return sorted(block(held.layer, x, ends, caches, plans(rows)), rows.size());
 }
 
 using Norms = std::vector<std::pair<std::vector<float>, float>>;
 
-Held<BlockLayer> block_layer(const Held<AttentionLayer>& attention, const Norms& norms, float one,
+Shared<BlockLayer> block_layer(const Shared<AttentionLayer>& attention, const Norms& norms, float one,
                              const std::vector<Matrix>& matrices, int kind, bool exact) {
     if (norms.size() != 4 || matrices.size() != 7 || kind < kSilu || kind > kGelu)
         throw std::invalid_argument("a block has four norms and seven matrices");
@@ -99,14 +99,14 @@ void bind_layers(nb::module_& m) {
     m.def("rotate", &rotated, "x"_a, "dims"_a, "adjacent"_a, "scale"_a, "speeds"_a, "offset"_a);
     m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "causal"_a, "window"_a = 0, "mask"_a = nb::none(),
           "sinks"_a = nb::none());
-    nb::class_<Held<AttentionLayer>>(m, "AttentionLayer");
+    nb::class_<Shared<AttentionLayer>>(m, "AttentionLayer");
     m.def("attention_layer", &layer, "heads"_a, "key_heads"_a, "dims"_a, "value_dims"_a, "scale"_a, "window"_a,
           "speeds"_a, "adjacent"_a, "position_scale"_a, "stretch"_a, "q_norm"_a, "k_norm"_a, "norm_eps"_a, "norm_one"_a,
           "sinks"_a);
-    nb::class_<Held<BlockLayer>>(m, "BlockLayer");
+    nb::class_<Shared<BlockLayer>>(m, "BlockLayer");
     m.def("block_layer", &block_layer, "attention"_a, "norms"_a, "one"_a, "matrices"_a, "kind"_a, "exact"_a);
-    m.def("block", &run_block, "layer"_a, "x"_a, "ends"_a, "keys"_a, "values"_a, "rows"_a);
-    m.def("attend_rows", &attend_rows, "layer"_a, "q"_a, "k"_a, "v"_a, "keys"_a, "values"_a, "rows"_a);
+    m.def("block", &run_block, "layer"_a, "x"_a, "ends"_a, "caches"_a, "rows"_a);
+    m.def("attend_rows", &attend_rows, "layer"_a, "q"_a, "k"_a, "v"_a, "caches"_a, "rows"_a);
 }
 
 }  // namespace squish

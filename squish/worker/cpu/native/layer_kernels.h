@@ -14,6 +14,7 @@ enum Gate { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
 // Attention of the queries of one sequence, in the heads that share one key head.
 // Keys have numbers, from 0 for the first of the sequence; `number` is that of the first in memory. A ring of keys goes
 // on at the beginning of its memory after `ring` keys; the key `number` lies at `turn`. 0: no ring.
+// The first `lent` keys lie elsewhere, at `lent_k` and `lent_v`.
 // All strides are in floats; `*_next` to the next position, `*_head` to the next head.
 struct Attention {
     const float* q;
@@ -26,6 +27,8 @@ struct Attention {
     const float* added;                 // a mask that is added, or null; strides in floats
     long mask_next, mask_head, mask_key;
     long number, ring, turn;
+    const float *lent_k, *lent_v;
+    long lent, lent_k_next, lent_v_next;
     long position;                      // the number of the first query, if causal
     long keys;                          // how many there are: numbers `number` to `number + keys - 1`
     long window;                        // how many keys a query sees, its own included; 0: all

@@ -305,9 +305,10 @@ void attend(const Attention& task, int first, int count, float* scratch) {
         const long left = task.number + task.keys - start;
         const int in_block = static_cast<int>(left < kKeys ? left : kKeys);
         for (int i = 0; i < in_block; i++) {
-            const long at = where(task, start + i < begin ? begin : start + i);
-            keys[i] = task.k + at * task.k_next;
-            values[i] = task.v + at * task.v_next;
+            const long key = start + i < begin ? begin : start + i, at = where(task, key);
+            const bool lent = key < task.lent;
+            keys[i] = lent ? task.lent_k + key * task.lent_k_next : task.k + at * task.k_next;
+            values[i] = lent ? task.lent_v + key * task.lent_v_next : task.v + at * task.v_next;
         }
         turn(keys, in_block, task.dims, turned);
         for (int row = 0; row < rows;) {

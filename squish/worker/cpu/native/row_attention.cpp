@@ -1,5 +1,6 @@
 #include "row_attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -11,52 +12,89 @@ namespace mx = mlx::core;
 namespace squish {
 namespace {
 
-// Keys or values that get new memory. before: those that were there, nullptr for none; room: how many they had.
+// Keys `first` to `last` - 1 of each head. from: that of the number `base`; strides in floats.
+struct Piece {
+    const float* from;
+    int64_t head_next, key_next, base, first, last;
+};
+
+// What comes into the keys or values of a row before its new ones. fresh: the memory is new; what is not used yet is zeros.
 struct Move {
-    const float* before;
-    int64_t room;
+    Piece pieces[2];
+    bool fresh;
     const RowPlan* row;
     int dims;
     float* now;
 
-    // Of one head. What is not used yet is zeros.
     void operator()(int64_t head) const {
-        const int64_t kept = row->position - row->next_start;
         float* to = now + head * row->room * dims;
-        if (before && kept > 0) {
-            const float* from = before + (head * room + row->next_start - row->start) * dims;
-            std::memcpy(to, from, sizeof(float) * kept * dims);
+        for (const Piece& piece : pieces) {
+            const float* from = piece.from + head * piece.head_next;
+            // Keys that lie side by side are copied at once.
+            const int64_t together = piece.key_next == dims ? std::max<int64_t>(piece.last - piece.first, 1) : 1;
+            for (int64_t key = piece.first; key < piece.last; key += together)
+                std::memcpy(to + (key - row->next_start) * dims, from + (key - piece.base) * piece.key_next,
+                            sizeof(float) * together * dims);
         }
-        std::memset(to + kept * dims, 0, sizeof(float) * (row->room - kept) * dims);
+        const int64_t kept = row->position - row->next_start;
+        if (fresh) std::memset(to + kept * dims, 0, sizeof(float) * (row->room - kept) * dims);
     }
 };
 
-void check(const AttentionLayer& layer, const RowPlan& row, const Array& keys, const Array& values) {
-    const mx::Shape expected{1, layer.key_heads, keys.ndim() == 4 ? keys.shape(2) : 0, layer.dims};
-    mx::Shape other = expected;
-    other[3] = layer.value_dims;
-    if (keys.shape() != expected || values.shape() != other || keys.dtype() != mx::float32 || values.dtype() != mx::float32 ||
-        row.position - row.start > keys.shape(2))
-        throw std::invalid_argument("a cache does not fit the layer");
+bool fits(const Array& array, const AttentionLayer& layer, int dims, int64_t keys) {
+    return array.dtype() == mx::float32 && array.ndim() == 4 && array.shape(0) == 1 && array.shape(1) == layer.key_heads &&
+           array.shape(2) >= keys && array.shape(3) == dims;
+}
+
+void check(const AttentionLayer& layer, const RowPlan& row, const Held& held) {
+    for (int i = 0; i < 4; i++) {
+        const int64_t keys = i < 2 ? row.position - row.start : row.lent;
+        if (held[i].has_value() != held[i / 2 * 2].has_value() ||
+            (held[i] && !fits(*held[i], layer, i % 2 ? layer.value_dims : layer.dims, keys)))
+            throw std::invalid_argument("a cache does not fit the layer");
+    }
+    if (held[2].has_value() != (row.lent > 0) || (!held[0] && row.position != std::max(row.next_start, row.lent)))
+        throw std::invalid_argument("a row has keys that nobody holds");
 }
 
 }  // namespace
 
-void RowAttention::take(const Caches& keys, const Caches& values, int length, std::vector<Array>& inputs,
-                        std::vector<mx::Shape>& shapes) {
-    if (keys.size() != rows.size() || values.size() != rows.size()) throw std::invalid_argument("one cache for each row");
+// Keys or values that are lent to a row: of each head and key, `head_next` and `key_next` floats apart.
+struct RowAttention::Lent {
+    const float* at = nullptr;
+    int64_t head_next = 0, key_next = 0;
+    std::vector<float> spare;
+
+    Lent() = default;
+    explicit Lent(const Array& array) : at(array.data<float>()), head_next(array.strides(1)), key_next(array.strides(2)) {
+        if (array.strides(3) == 1 || array.shape(3) == 1) return;
+        at = in_order(array, spare);
+        key_next = array.shape(3), head_next = array.shape(2) * key_next;
+    }
+};
+
+// Keys or values of each row.
+struct RowAttention::Cache {
+    std::vector<float*> own;
+    std::vector<Lent> lent;
+};
+
+void RowAttention::take(const Caches& caches, int length, std::vector<Array>& inputs, std::vector<mx::Shape>& shapes) {
+    if (caches.size() != rows.size()) throw std::invalid_argument("one cache for each row");
     for (size_t i = 0; i < rows.size(); i++) {
         const RowPlan& row = rows[i];
         if (row.length < 0 || row.length > length || row.next_start < row.start || row.start < 0 ||
-            row.next_start > row.position || row.position + row.length - row.next_start > row.room)
+            row.next_start > row.position || row.position + row.length - row.next_start > row.room || row.next_lent < 0 ||
+            row.next_lent > row.lent || row.lent > row.position || (row.lent && row.next_start))
             throw std::invalid_argument("a row does not fit its cache");
-        if (keys[i].has_value() != values[i].has_value() || (!keys[i] && row.position != row.next_start))
-            throw std::invalid_argument("a row without a cache has no tokens yet");
-        held.push_back(keys[i] ? static_cast<int>(inputs.size()) : -1);
-        if (!keys[i]) continue;
-        check(*layer, row, *keys[i], *values[i]);
-        inputs.push_back(*keys[i]);
-        inputs.push_back(*values[i]);
+        check(*layer, row, caches[i]);
+        held.push_back({-1, -1});
+        for (int which : {0, 1}) {
+            if (!caches[i][2 * which]) continue;
+            held.back()[which] = static_cast<int>(inputs.size());
+            inputs.push_back(*caches[i][2 * which]);
+            inputs.push_back(*caches[i][2 * which + 1]);
+        }
     }
     for (int dims : {layer->dims, layer->value_dims}) {
         for (auto& row : rows) shapes.push_back({1, layer->key_heads, static_cast<int>(row.room), dims});
@@ -68,7 +106,7 @@ void RowAttention::place(const std::vector<Array>& inputs, std::vector<Array>& o
     for (size_t i = 0; i < 2 * rows.size(); i++) {
         const size_t row = i % rows.size();
         Array& output = outputs[1 + i];
-        const Array* before = held[row] < 0 ? nullptr : &inputs[held[row] + i / rows.size()];
+        const Array* before = held[row][0] < 0 ? nullptr : &inputs[held[row][0] + i / rows.size()];
         const bool stays = before && before->shape(2) == rows[row].room && rows[row].start == rows[row].next_start;
         if (stays && rows[row].owned && before->flags().row_contiguous) {
             output.copy_shared_buffer(*before);
@@ -79,20 +117,30 @@ void RowAttention::place(const std::vector<Array>& inputs, std::vector<Array>& o
 }
 
 // Keys (which = 0) or values (1) of each row, after what was there before has been brought over.
-std::vector<float*> RowAttention::caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const {
-    std::vector<float*> all;
+RowAttention::Cache RowAttention::caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const {
+    Cache cache;
     std::vector<Move> moves;
     std::vector<std::vector<float>> spare(rows.size());
-    for (size_t row = 0; row < rows.size(); row++) {
-        all.push_back(outputs[1 + which * rows.size() + row].data<float>());
-        const Array* before = held[row] < 0 ? nullptr : &inputs[held[row] + which];
-        const float* from = before ? in_order(*before, spare[row]) : nullptr;
-        if (from == all.back()) continue;
-        moves.push_back({from, before ? before->shape(2) : 0, &rows[row], which ? layer->value_dims : layer->dims, all.back()});
+    const int dims = which ? layer->value_dims : layer->dims;
+    for (size_t i = 0; i < rows.size(); i++) {
+        const RowPlan& row = rows[i];
+        float* now = outputs[1 + which * rows.size() + i].data<float>();
+        const Array* before = held[i][0] < 0 ? nullptr : &inputs[held[i][0] + which];
+        const float* from = before ? in_order(*before, spare[i]) : nullptr;
+        cache.own.push_back(now);
+        cache.lent.push_back(held[i][1] < 0 ? Lent() : Lent(inputs[held[i][1] + which]));
+        Move move{{}, from != now, &row, dims, now};
+        if (from && from != now) {
+            const int64_t room = int64_t{before->shape(2)} * dims;
+            move.pieces[0] = {from, room, dims, row.start, std::max(row.next_start, row.lent), row.position};
+        }
+        if (const Lent& lent = cache.lent.back(); lent.at)
+            move.pieces[1] = {lent.at, lent.head_next, lent.key_next, 0, row.next_lent, row.lent};
+        if (move.fresh || row.next_lent < row.lent) moves.push_back(move);
     }
     parallel(static_cast<int>(moves.size()) * layer->key_heads,
              [&](int each) { moves[each / layer->key_heads](each % layer->key_heads); });
-    return all;
+    return cache;
 }
 
 void RowAttention::work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const {
@@ -108,13 +156,13 @@ void RowAttention::attend_all(const float* const* from, int64_t length, const st
     const int64_t batch = static_cast<int64_t>(rows.size()), all = batch * length;
     const int64_t width = int64_t{l.heads} * l.dims, out_width = int64_t{l.heads} * l.value_dims;
     const std::unique_ptr<float[]> queries(new float[all * width]);
-    const std::vector<float*> keys = caches(inputs, outputs, 0), values = caches(inputs, outputs, 1);
+    const Cache keys = caches(inputs, outputs, 0), values = caches(inputs, outputs, 1);
     in_runs(all, width, [&](int64_t first, int64_t last) {
         std::vector<float> room(l.speeds.size() * 2 + l.dims);
         for (int64_t i = first; i < last; i++) {
             const int64_t row = i / length;
             if (i % length >= rows[row].length) continue;
-            enter(i, i % length, rows[row], from, queries.get(), keys[row], values[row], room.data());
+            enter(i, i % length, rows[row], from, queries.get(), keys.own[row], values.own[row], room.data());
         }
     });
     std::vector<Attention> tasks;
@@ -123,7 +171,7 @@ void RowAttention::attend_all(const float* const* from, int64_t length, const st
         float* to = out + b * length * out_width;
         std::memset(to + row.length * out_width, 0, sizeof(float) * (length - row.length) * out_width);
         for (int head = 0; row.length && head < l.key_heads; head++) {
-            tasks.push_back(task(row, head, queries.get() + b * length * width, keys[b], values[b], to));
+            tasks.push_back(task(b, head, queries.get() + b * length * width, keys, values, to));
         }
     }
     attend(tasks);
@@ -160,14 +208,20 @@ void RowAttention::enter(int64_t index, int64_t at, const RowPlan& row, const fl
     }
 }
 
-Attention RowAttention::task(const RowPlan& row, int head, const float* queries, const float* keys, const float* values,
+Attention RowAttention::task(size_t number, int head, const float* queries, const Cache& keys, const Cache& values,
                              float* out) const {
     const AttentionLayer& l = *layer;
+    const RowPlan& row = rows[number];
+    const Lent &lent_k = keys.lent[number], &lent_v = values.lent[number];
     const int each = l.heads / l.key_heads, first = head * each;
     Attention task{};
     task.q = queries + int64_t{first} * l.dims;
-    task.k = keys + head * row.room * l.dims;
-    task.v = values + head * row.room * l.value_dims;
+    task.k = keys.own[number] + head * row.room * l.dims;
+    task.v = values.own[number] + head * row.room * l.value_dims;
+    if ((task.lent = row.next_lent)) {
+        task.lent_k = lent_k.at + head * lent_k.head_next, task.lent_k_next = lent_k.key_next;
+        task.lent_v = lent_v.at + head * lent_v.head_next, task.lent_v_next = lent_v.key_next;
+    }
     task.out = out + int64_t{first} * l.value_dims;
     task.q_next = int64_t{l.heads} * l.dims, task.q_head = l.dims;
     task.out_next = int64_t{l.heads} * l.value_dims, task.out_head = l.value_dims;
@@ -182,7 +236,7 @@ Attention RowAttention::task(const RowPlan& row, int head, const float* queries,
 }
 
 std::vector<Array> row_attention(std::shared_ptr<const AttentionLayer> layer, const Array& q, const Array& k,
-                                 const Array& v, const Caches& keys, const Caches& values, std::vector<RowPlan> rows) {
+                                 const Array& v, const Caches& caches, std::vector<RowPlan> rows) {
     for (auto* each : {&q, &k, &v}) {
         if (each->dtype() != mx::float32 || each->ndim() != 3 || each->shape(0) != static_cast<int>(rows.size()) ||
             each->shape(1) != q.shape(1))
@@ -194,7 +248,7 @@ std::vector<Array> row_attention(std::shared_ptr<const AttentionLayer> layer, co
     std::vector<Array> inputs{q, k, v};
     std::vector<mx::Shape> shapes{{q.shape(0), q.shape(1), layer->heads * layer->value_dims}};
     auto attention = std::make_shared<RowAttention>("SquishRowAttention", std::move(layer), std::move(rows));
-    attention->take(keys, values, q.shape(1), inputs, shapes);
+    attention->take(caches, q.shape(1), inputs, shapes);
     const std::vector<mx::Dtype> types(shapes.size(), mx::float32);
     return Array::make_arrays(std::move(shapes), types, std::make_shared<Node>(std::move(attention)), inputs);
 }

@@ -2,6 +2,8 @@
 // new keys and values put into the caches, and attention.
 #pragma once
 
+#include <array>
+
 #include "layer_ops.h"
 #include "node.h"
 
@@ -24,26 +26,31 @@ struct AttentionLayer {
 // start, next_start: the number of the first key in its cache, before and after; room: keys its cache holds after.
 // owned: this sequence alone adds to its cache. Then new keys are written behind the others in the same memory, also
 // while somebody reads those; MLX's rule, that nobody else may hold the array, is never met while steps overlap.
+// lent, next_lent: how many of the first keys are read from memory that others read too, before and after. What lies
+// between is copied; so a sequence begins at once where an earlier one was, and has all keys of its own after some steps.
 struct RowPlan {
     int64_t position, length, start, next_start, room;
     bool owned;
+    int64_t lent, next_lent;
 };
 
-using Caches = std::vector<std::optional<Array>>;
+// Of a sequence: its own keys and values, and those that are lent to it. Each pair may be missing.
+using Held = std::array<std::optional<Array>, 4>;
+using Caches = std::vector<Held>;
 
 // A node whose last inputs are the caches that sequences have, and whose last outputs, after the first, are those they
 // get: the keys of each, then the values of each.
 struct RowAttention : Operation {
     std::shared_ptr<const AttentionLayer> layer;
     std::vector<RowPlan> rows;
-    std::vector<int> held;  // which input holds the keys of a row; the values' is the next; -1: none
+    // Which input holds the own keys of a row, and which those lent to it; the values' is the next; -1: none.
+    std::vector<std::array<int, 2>> held;
 
     RowAttention(const char* name, std::shared_ptr<const AttentionLayer> layer, std::vector<RowPlan> rows)
         : Operation(name), layer(std::move(layer)), rows(std::move(rows)) {}
 
     // Adds the caches to the inputs, and their shapes to those of the outputs. Throws for what does not fit the layer.
-    void take(const Caches& keys, const Caches& values, int length, std::vector<Array>& inputs,
-              std::vector<mlx::core::Shape>& shapes);
+    void take(const Caches& caches, int length, std::vector<Array>& inputs, std::vector<mlx::core::Shape>& shapes);
 
     void place(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override;
     void work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override;
@@ -53,16 +60,18 @@ struct RowAttention : Operation {
                     std::vector<Array>& outputs, float* out) const;
 
    private:
-    std::vector<float*> caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const;
+    struct Lent;
+    struct Cache;
+
+    Cache caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const;
     void enter(int64_t index, int64_t at, const RowPlan& row, const float* const* from, float* queries, float* keys,
                float* values, float* room) const;
-    Attention task(const RowPlan& row, int head, const float* queries, const float* keys, const float* values,
-                   float* out) const;
+    Attention task(size_t row, int head, const float* queries, const Cache& keys, const Cache& values, float* out) const;
 };
 
-// q, k, v: (batch, length, heads · dims). keys, values: of each sequence, (1, key heads, room, dims), or none yet.
+// q, k, v: (batch, length, heads · dims). caches: of each sequence, (1, key heads, room, dims) each.
 // Returns (batch, length, heads · value dims), then the keys of each sequence, then the values.
 std::vector<Array> row_attention(std::shared_ptr<const AttentionLayer> layer, const Array& q, const Array& k,
-                                 const Array& v, const Caches& keys, const Caches& values, std::vector<RowPlan> rows);
+                                 const Array& v, const Caches& caches, std::vector<RowPlan> rows);
 
 }  // namespace squish
