@@ -22,6 +22,7 @@ PULSE = 0.5
 _STRANGER = 4096  # bytes that a frame may have before the other end is known
 
 Frame = TypeVar("Frame")
+Transport = Literal["mesh", "ring", "jaccl"]
 
 # ---- who is there
 
@@ -47,8 +48,12 @@ class Accepting(msgspec.Struct, frozen=True, tag="accepting"):
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
-    """All ranks are there: connect to them, and load. Answered by Joined, then Ready; or by Broken."""
+    """All ranks are there: connect to them, and load. Answered by Joined, then Ready; or by Broken.
 
+    transport: by what ranks compute together, which must be the same for all.
+    """
+
+    transport: Transport
     cpu_precision: Literal["int8", "float32"]
     wire_weights: bool
 

@@ -324,7 +324,7 @@ class Runner:
     def _recover(self, error: Exception) -> None:
         """Build a new batch and go on from the tokens each row has; what fails again fails its request."""
         if self._group and self._group.broken:
-            raise error
+            raise self._group.lost(error) from error
         rows, self._rows = list(self._rows.values()), {}
         self._decoding.clear()
         self._progress.clear()

@@ -22,9 +22,10 @@ from squish.ipc.frames import WireError
 from squish.ipc.group import Rank, read_rank
 from squish.ipc.group_frames import Broken, FromRank, NotOfThisGroup, ToRank
 from squish.worker import descriptors
-from squish.worker.group.control import split
+from squish.worker.group.addresses import split
 from squish.worker.group.versions import versions
 
+_OTHERS = 15.0
 _CONNECT = 120.0  # seconds in which rank 0 has to be there
 
 
@@ -61,6 +62,8 @@ def main() -> None:
     try:
         _work(rank, link)
     except Exception as error:  # noqa: BLE001 - the last guard of the process: rank 0 must hear of it before the process ends
+        if type(error).__name__ == "PeerLost" or "[ring]" in str(error):
+            time.sleep(_OTHERS)  # rank 0 finds out which rank it was, and ends this one too
         known = error if isinstance(error, SquishError) else EngineError(f"{type(error).__name__}: {error}")
         link.send(Broken(WireError.of(known)))
         _end(known.message, 1)

@@ -16,16 +16,28 @@ import mlx.core as mx
 
 from squish.errors import LoadFailed
 from squish.ipc.group import Rank
+from squish.ipc.group_frames import Transport
+from squish.worker import device
+from squish.worker.group.mesh import Mesh
 
+RING = "SQUISH_GROUP_RING"
+"""An environment variable for tests: MLX's ring also where it computes on a CPU."""
 _TOGETHER = ("all_sum", "all_gather", "all_max", "all_min", "sum_scatter", "send", "recv", "recv_like")
 
 
 class Collectives:
-    """group: MLX's. Belongs to the thread that computes."""
+    """group: MLX's, or what stands for it. Belongs to the thread that computes."""
 
-    def __init__(self, rank: Rank) -> None:
-        self.group = _connect(rank)
+    def __init__(self, rank: Rank, transport: Transport) -> None:
+        if transport == "mesh":
+            mesh = Mesh(rank)
+            mesh.replace()
+            self.group: Any = mesh
+        else:
+            self.group = _connect(rank, transport)
         self._noted: list[mx.array] = []
+        self.sums = 0
+        """Begun in this process; with a mesh those before the last are done."""
         module: Any = mx.distributed
         for name in _TOGETHER:
             setattr(module, name, self._noting(getattr(module, name)))
@@ -39,9 +51,17 @@ class Collectives:
         def together(*arguments: Any, **options: Any) -> mx.array:
             result: mx.array = own(*arguments, **options)
             self._noted.append(result)
+            self.sums += 1
             return result
 
         return together
+
+
+def transport_of(rank: Rank) -> Transport:
+    """By what the ranks of a group compute together: rank 0 decides it, by what it computes on."""
+    if rank.backend == "ring" and device.on_cpu() and os.environ.get(RING) != "1":
+        return "mesh"
+    return rank.backend
 
 
 def begin(arrays: list[mx.array]) -> None:
@@ -50,18 +70,18 @@ def begin(arrays: list[mx.array]) -> None:
     evaluate(arrays)
 
 
-def _connect(rank: Rank) -> Any:
+def _connect(rank: Rank, transport: Transport) -> Any:
     """MLX's group; waits until all its ranks are there. A process has one, and cannot have another later."""
     variables = {"MLX_RANK": str(rank.rank)}
     files: list[str] = []
-    if rank.backend == "ring":
+    if transport == "ring":
         variables["MLX_HOSTFILE"] = _file(files, [[address] for address in rank.addresses])
     else:
         variables["MLX_IBV_DEVICES"] = _file(files, rank.devices)
         variables["MLX_JACCL_COORDINATOR"] = rank.coordinator
     os.environ.update(variables)
     try:
-        return mx.distributed.init(strict=True, backend=rank.backend)
+        return mx.distributed.init(strict=True, backend=transport)
     except (RuntimeError, ValueError) as error:
         raise LoadFailed(
             f"Rank {rank.rank} of the group could not connect to the others: {' '.join(str(error).split())[:300]}"

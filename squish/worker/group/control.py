@@ -19,6 +19,7 @@ from squish.errors import EngineError, LoadFailed, SquishError, WorkerDied
 from squish.ipc import group_frames
 from squish.ipc.group import Rank
 from squish.ipc.group_frames import PULSE, Broken, FromRank, Joined, NotOfThisGroup, Pulse, RankProgress, Ready, ToRank
+from squish.worker.group.addresses import split
 from squish.worker.group.watch import Watch
 
 _GATHER = 120.0  # seconds in which all ranks have to connect: other machines start a process and import
@@ -157,9 +158,3 @@ class Control:
         return WorkerDied(
             f"{reason}. The group of {self._rank.size} ranks was ended.", hint="The next request starts a new group."
         )
-
-
-def split(address: str) -> tuple[str, int]:
-    """Host and port of "ip:port"."""
-    host, _, port = address.rpartition(":")
-    return host, int(port)

@@ -13,7 +13,7 @@ from squish.ipc.frames import Failed, Load, Warned, WireError
 from squish.ipc.group import Rank
 from squish.ipc.group_frames import Join, Ready
 from squish.worker.connection import FrameSocket
-from squish.worker.group.collectives import Collectives
+from squish.worker.group.collectives import Collectives, transport_of
 from squish.worker.group.control import Control
 from squish.worker.group.leader import Leading
 from squish.worker.group.sharding import Way, cut
@@ -34,8 +34,9 @@ class Group:
         self._name = display_name(Path(load.path))
         self._control = Control(rank, _ending(channel), lambda message: channel.send(Warned(message)))
         self._control.gather(versions())
-        self._control.send(Join(load.cpu_precision, load.wire_weights))
-        self._collectives = Collectives(rank)
+        transport = transport_of(rank)
+        self._control.send(Join(transport, load.cpu_precision, load.wire_weights))
+        self._collectives = Collectives(rank, transport)
         self._control.wait_joined()
 
     def cut(self, model: Any, config: dict[str, Any]) -> None:

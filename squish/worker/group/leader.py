@@ -14,10 +14,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from squish.errors import WorkerDied
 from squish.ipc.group_frames import Drop, Fork, Forward, Operation
 from squish.worker.adapters.rows import _Nothing
 from squish.worker.group.collectives import Collectives, begin
 from squish.worker.group.watch import Watch
+
+_BETTER_REASON = 5.0  # seconds
 
 
 class RowName:
@@ -128,9 +131,14 @@ class Leading:
             self._last = self._collectives.take()
             begin(self._last)
         except BaseException:
-            self.broken = True
+            self.broken = True  # what is wrong with another rank, who is connected to it says, and ends this process
             raise
         return logits
+
+    def lost(self, error: Exception) -> WorkerDied:
+        """What to say of a pass that failed in the middle, where nobody else ends this process with a better reason."""
+        time.sleep(_BETTER_REASON)
+        return WorkerDied(f"A pass of the group failed, and the group was ended: {type(error).__name__} {error}")
 
     def drop(self) -> None:
         """Tell the others which rows nobody needs any more."""

@@ -35,7 +35,7 @@ def follow(rank: Rank, link: Link, report: BlasReport) -> None:
     path, cache_dir = Path(rank.model), Path(rank.cache_dir)
     hold(path)
     engine = install(report, cache_dir, join.cpu_precision)
-    collectives = Collectives(rank)
+    collectives = Collectives(rank, join.transport)
     link.send(Joined())
 
     def part(model: Any, config: dict[str, Any]) -> None:
