@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from squish.chats.chats import Chats
-from squish.chats.messages import Chat, ChatSettings, Figures, State, ToolStep, as_sent
+from squish.chats.messages import Attachment, Chat, ChatSettings, Figures, State, ToolStep, as_sent
 from squish.chats.presets import with_preset
 from squish.errors import InvalidInput
 from squish.generation import Finished, Message
@@ -50,13 +50,13 @@ class ChatRecorder:
                 turns += [Message("user", question.full_text), *as_sent(answer.steps, answer.text)]
         return turns
 
-    def ask(self, text: str) -> None:
+    def ask(self, text: str, files: tuple[Attachment, ...] = ()) -> None:
         """A question is on its way."""
         if self._chat is None:
             self._chat = self._chats.create(self._model, self._settings, text)
         else:
             self._chats.configure(self._chat, self._model, self._settings)
-        _, self._answer = self._chats.ask(self._chat, self._parent, text, self._model)
+        _, self._answer = self._chats.ask(self._chat, self._parent, text, self._model, files)
         self._parts, self._thoughts, self._steps, self._saved = [], [], (), float("-inf")
 
     def write(self, text: str) -> None:

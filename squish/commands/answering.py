@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from squish import console, figures
-from squish.chats.messages import ToolStep
+from squish.chats.messages import Attachment, ToolStep
 from squish.chats.recorder import ChatRecorder
 from squish.errors import SquishError
 from squish.generation import (
@@ -191,11 +191,12 @@ async def kept_answer(
     *,
     stop_on_interrupt: bool = False,
     tools: RunTools | None = None,
+    files: tuple[Attachment, ...] = (),
 ) -> Answered:
-    """`answer` to a text, saved as it comes where it is to be kept."""
+    """`answer` to a text with its files, saved as it comes where it is to be kept."""
     if kept is None:
         return await answer(runtime, request, write, stop_on_interrupt=stop_on_interrupt, tools=tools)
-    kept.ask(text)
+    kept.ask(text, files)
     finished, error = None, ""
 
     def both(piece: str) -> None:

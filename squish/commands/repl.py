@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from squish import console
-from squish.chats.messages import ChatSettings, as_sent
+from squish.chats.messages import Attachment, ChatSettings, as_sent, with_files
 from squish.chats.recorder import ChatRecorder
 from squish.commands.answering import Answered, kept_answer
 from squish.errors import SquishError
@@ -30,6 +30,7 @@ from squish.text import clean
 if TYPE_CHECKING:
     from squish.commands.run_tools import RunTools
 
+Files = tuple[Attachment, ...]
 _PASTE_GAP = 0.02  # seconds between the lines of a paste
 
 _HELP = """\
@@ -40,10 +41,12 @@ _HELP = """\
 Ctrl-C stops an answer and keeps what was written. A line that ends with \\ continues on the next one."""
 
 
-def chat_request(model: str, prompt: str, settings: ChatSettings, before: Sequence[Message] = ()) -> GenerationRequest:
-    """The request of one message. before: what was said so far."""
+def chat_request(
+    model: str, prompt: str, settings: ChatSettings, before: Sequence[Message] = (), files: Files = ()
+) -> GenerationRequest:
+    """The request of one message with what goes along with it. before: what was said so far."""
     head = (Message("system", settings.system),) if settings.system else ()
-    messages = (*head, *before, Message("user", prompt))
+    messages = (*head, *before, Message("user", with_files(prompt, files)))
     return GenerationRequest(model, (ChatPrompt(messages, thinking=settings.thinking),), settings.sampling())
 
 
@@ -55,15 +58,16 @@ async def single(
     as_json: bool,
     kept: ChatRecorder | None = None,
     tools: RunTools | None = None,
+    files: Files = (),
 ) -> None:
     """One prompt: print the answer, or with as_json one object with usage and timings. text: what is kept of it."""
     if as_json:
-        answered = await kept_answer(kept, text, runtime, request, lambda piece: None, tools=tools)
+        answered = await kept_answer(kept, text, runtime, request, lambda piece: None, tools=tools, files=files)
         console.out_json(to_json(request.model, answered))
         return
     screen = console.AnswerPrinter()
     try:
-        await kept_answer(kept, text, runtime, request, screen.write, tools=tools)
+        await kept_answer(kept, text, runtime, request, screen.write, tools=tools, files=files)
     finally:
         screen.end()
 
@@ -95,18 +99,26 @@ def to_json(model: str, answered: Answered) -> dict[str, object]:
 
 
 class Repl:
-    """A conversation with one model."""
+    """A conversation with one model. files: go along with the first message."""
 
     def __init__(
         self, runtime: Runtime, model: str, settings: ChatSettings, kept: ChatRecorder | None = None,
-        tools: RunTools | None = None,
+        tools: RunTools | None = None, files: Files = (),
     ) -> None:  # fmt: skip
-        self._kept, self._tools = kept, tools
+        self._kept, self._tools, self._files = kept, tools, files
         self._runtime = runtime
         self._model = model
         self._settings = settings
         self._turns: list[Message] = kept.turns() if kept else []
         self._joins_lines = False
+
+    async def once(self, text: str, *, as_json: bool) -> None:
+        """Ask one prompt, and print its answer."""
+        request = chat_request(self._model, text, self._settings, self._turns, self._files)
+        await single(
+            self._runtime, request, text,
+            as_json=as_json, kept=self._kept, tools=self._tools, files=self._files,
+        )  # fmt: skip
 
     def run(self, runner: asyncio.Runner) -> None:
         """Read, answer, until /exit or Ctrl-D."""
@@ -167,12 +179,19 @@ class Repl:
             self._kept.start_anew(self._settings)
 
     def _turn(self, runner: asyncio.Runner, text: str) -> None:
-        request = chat_request(self._model, text, self._settings, self._turns)
+        request = chat_request(self._model, text, self._settings, self._turns, self._files)
         screen = console.AnswerPrinter()
         try:
             answered = runner.run(
                 kept_answer(
-                    self._kept, text, self._runtime, request, screen.write, stop_on_interrupt=True, tools=self._tools
+                    self._kept,
+                    text,
+                    self._runtime,
+                    request,
+                    screen.write,
+                    stop_on_interrupt=True,
+                    tools=self._tools,
+                    files=self._files,
                 )
             )
         except SquishError as error:
@@ -182,7 +201,8 @@ class Repl:
         screen.end()
         console.dim(answered.summary)
         if answered.text:
-            self._turns += [Message("user", text), *as_sent(answered.steps, answered.text)]
+            self._turns += [Message("user", with_files(text, self._files)), *as_sent(answered.steps, answered.text)]
+            self._files = ()
 
 
 def with_stdin(prompt: str | None) -> str | None:

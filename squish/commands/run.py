@@ -20,7 +20,7 @@ from squish.download import resolver
 from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
-    from squish.chats.messages import Chat, ChatSettings
+    from squish.chats.messages import Attachment, Chat, ChatSettings
     from squish.commands.run_tools import RunTools
     from squish.format.embedding import ModelKind
     from squish.ipc.group import Ranks
@@ -57,6 +57,14 @@ if TYPE_CHECKING:
     metavar="FORMAT",
     help="Hold the answer to json, to regex:…, or to the JSON schema in a file (FILE.schema.json).",
 )
+@click.option(
+    "--file",
+    "paths",
+    multiple=True,
+    metavar="PATH",
+    help="Send a text file, PDF, Word document, HTML page or folder along; several times.",
+)
+@click.option("--url", "urls", multiple=True, metavar="URL", help="Send the text of a page of the web along.")
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
 @ranks_option
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
@@ -75,6 +83,8 @@ def run(
     model: str | None,
     prompt: str | None,
     preset: str | None,
+    paths: tuple[str, ...],
+    urls: tuple[str, ...],
     draft: str | None,
     ranks: int,
     as_json: bool,
@@ -91,6 +101,7 @@ def run(
     squish run smollm2:135m
     squish run smollm2:135m --prompt "What is the capital of Germany?"
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
+    squish run qwen3:8b --file report.pdf --prompt "What are the three main points?"
     squish run -c --prompt "And of Spain?"
     squish run qwen3:8b --mcp time --mcp-allow get_current_time --prompt "What time is it?"
 
@@ -108,25 +119,22 @@ def run(
     model = _model(model, continued)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
+        files = runner.run(_files(settings, paths, urls)) if paths or urls else ()
         settings = with_draft(settings, [model], draft)
         runtime = runner.run(open_model(settings, model, ranks=here(ranks)))
         keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None
         try:
             tools = runner.run(_prepared(runtime, servers, allowed)) if servers else None
-            if text is None:
-                repl.Repl(runtime, model, asked, keeping, tools).run(runner)
-            else:
-                request = repl.chat_request(model, text, asked, keeping.turns() if keeping else ())
-                runner.run(repl.single(runtime, request, text, as_json=as_json, kept=keeping, tools=tools))
+            conversation = repl.Repl(runtime, model, asked, keeping, tools, files)
+            conversation.run(runner) if text is None else runner.run(conversation.once(text, as_json=as_json))
         finally:
             runner.run(runtime.close())
 
 
 def _refuse_more(model: str | None) -> None:
     if more := click.get_current_context().args:
-        raise click.UsageError(
-            f"A prompt is given with --prompt: squish run {model} --prompt {shlex.quote(' '.join(more))}"
-        )
+        prompt = shlex.quote(" ".join(more))
+        raise click.UsageError(f"A prompt is given with --prompt: squish run {model} --prompt {prompt}")
 
 
 def _model(given: str | None, continued: Chat | None) -> str:
@@ -177,6 +185,12 @@ def _check_tools(servers: Sequence[str], allowed: Sequence[str]) -> None:
         if asker() is None:
             hint = "Name the tools with --mcp-allow TOOL, or allow every one with --mcp-allow all."
             raise InvalidInput("Nobody is here to be asked before a tool is called.", hint=hint, param="--mcp-allow")
+
+
+async def _files(settings: Settings, paths: Sequence[str], urls: Sequence[str]) -> tuple[Attachment, ...]:
+    from squish.commands import run_files
+
+    return await run_files.read(settings, paths, urls)
 
 
 async def _prepared(runtime: Runtime, servers: Sequence[str], allowed: Sequence[str]) -> RunTools:

@@ -13,10 +13,10 @@ from pathlib import Path
 from textual.content import Content
 
 from squish import figures
+from squish.attachments.gathering import Gatherer
 from squish.chats.messages import Attachment
 from squish.errors import SquishError
 from squish.sessions.backend import Sessions
-from squish.tui.chat import attachments
 from squish.tui.chat.conversation import Conversation, Turn
 
 DELAY = 0.3
@@ -93,8 +93,10 @@ class ContextMeter:
     However often it is asked, one count is under way, and it begins when nothing was asked for a moment.
     """
 
-    def __init__(self, sessions: Sessions, look: Callable[[], Subject], changed: Callable[[], None]) -> None:
-        self._sessions, self._look, self._changed = sessions, look, changed
+    def __init__(
+        self, sessions: Sessions, files: Gatherer, look: Callable[[], Subject], changed: Callable[[], None]
+    ) -> None:
+        self._sessions, self._files, self._look, self._changed = sessions, files, look, changed
         self._asked = asyncio.Event()
         self.use = ContextUse()
         self.counts = 0
@@ -122,20 +124,19 @@ class ContextMeter:
                 await asyncio.sleep(DELAY)
             subject = self._look()
             self.counts += 1
-            counted = await count(self._sessions, subject)
+            files = await self._files.of_draft(subject.draft, Path.cwd())
+            counted = await count(self._sessions, subject, files)
             if counted and not self._asked.is_set() and self._look().conversation is subject.conversation:
                 self.use = counted
                 self._changed()
 
 
-async def count(sessions: Sessions, subject: Subject) -> ContextUse | None:
-    """How full the context is; None when nobody can tell now. Nothing is loaded for it."""
+async def count(sessions: Sessions, subject: Subject, files: tuple[Attachment, ...]) -> ContextUse | None:
+    """How full the context is with a draft and its files; None when nobody can tell now. Nothing is loaded for it."""
     conversation, editing, limit = subject.conversation, subject.editing, subject.limit
     draft = subject.draft if subject.draft.strip() else ""
-    files = [attachments.read(each) for each in attachments.mentions(draft, Path.cwd()) if not each.problem]
     so_far = conversation.with_draft("", instead_of=editing)
-    read = tuple(each for each in files if isinstance(each, Attachment))
-    with_draft = conversation.with_draft(draft, read, editing)
+    with_draft = conversation.with_draft(draft, files, editing)
     if with_draft is None or not conversation.model:
         return ContextUse(0, 0, limit)
     try:

@@ -79,6 +79,7 @@ class Conversation:
 
     offered: the tools that the latest answer was asked with, which are part of every prompt while there are any.
     queued: what is to be asked when the answer is complete. unread: an answer has ended while another chat was shown.
+    fetches: hosts from which pages may be fetched without asking, while the program runs.
     """
 
     chats: Chats
@@ -94,6 +95,7 @@ class Conversation:
     unread: bool = False
     live: Turn | None = None
     offered: tuple[Tool, ...] = ()
+    fetches: set[str] = field(default_factory=set)
 
     @classmethod
     def open(cls, chats: Chats, id: int, clock: Callable[[], float]) -> Conversation:

@@ -75,17 +75,22 @@ class ChatScreen(Screen[None]):
     def _shown(self) -> Conversation:
         return self._chats.shown
 
+    @property
+    def _stoppable(self) -> bool:
+        """Whether something goes on in this chat that esc ends."""
+        return self._shown.running is not None or self._view.dialogue.outgoing.is_reading_for(self._shown)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
             case "stop":
-                return self._shown.running is not None
+                return self._stoppable
             case "interrupt":
                 selected = self._view.prompt.selected_text or self.get_selected_text()
-                return self._shown.running is not None and not selected
+                return self._stoppable and not selected
             case "answer_call":  # else the key is the prompt's own
                 return self._view.dialogue.question is not None
             case "leave_edit":
-                return self._chats.editing is not None and self._shown.running is None
+                return self._chats.editing is not None and not self._stoppable
         return True
 
     # ---- what is shown
@@ -97,7 +102,7 @@ class ChatScreen(Screen[None]):
         if self._shown.id and not self._some_chats:
             self._some_chats = True
             self._lay_out()
-        escape = (self._shown.running is not None, self._chats.editing is not None)
+        escape = (self._stoppable, self._chats.editing is not None)
         if escape != self._escape:
             self._escape = escape
             self.refresh_bindings()

@@ -11,14 +11,15 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from squish.chats.messages import Hit
+from squish.attachments.gathering import Gatherer
+from squish.chats.messages import Attachment, Hit
 from squish.errors import SquishError
 from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import context_meter
-from squish.tui.chat.context_meter import ContextMeter, Subject
+from squish.tui.chat.context_meter import ContextMeter, ContextUse, Subject
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
@@ -48,9 +49,10 @@ class ChatView(Vertical):
     def __init__(self, runtime: Backend, chats: Conversations, model: ModelChoice) -> None:
         super().__init__(id="main")
         self._runtime, self._chats, self._model = runtime, chats, model
-        self._meter = ContextMeter(runtime.sessions, self._subject, self._refresh_hints)
+        files = Gatherer(offline=runtime.settings.offline)
+        self._meter = ContextMeter(runtime.sessions, files, self._subject, self._refresh_hints)
         self.prompt, self._hints, self._question = PromptInput(), Hints(), CallQuestion()
-        self.dialogue = Dialogue(self, runtime, chats, self.prompt)
+        self.dialogue = Dialogue(self, runtime, chats, self.prompt, files, self._measure)
 
     def compose(self) -> ComposeResult:
         yield self.dialogue.welcome
@@ -214,7 +216,9 @@ class ChatView(Vertical):
     def _refresh_hints(self) -> None:
         self._show_question()
         editing = self._chats.editing is not None
-        self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text)
+        outgoing = self.dialogue.outgoing
+        reading = outgoing.names if outgoing.is_reading_for(self._shown) else ""
+        self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text, reading=reading)
         tools = Content(f"⚙ {clean(', '.join(self._shown.tools.servers))}" if self._shown.tools.servers else "")
         self.prompt.border_title = tools if self.transcript.following else "↓ more below · ctrl+end"
         running = self._shown.running
@@ -235,3 +239,10 @@ class ChatView(Vertical):
         """What the context meter counts."""
         draft = "" if actions.parse_slash(self.prompt.text) else self.prompt.draft
         return Subject(self._shown, draft, self._chats.editing, self._model.context_length)
+
+    async def _measure(
+        self, conversation: Conversation, text: str, files: tuple[Attachment, ...], editing: Turn | None
+    ) -> ContextUse | None:
+        """How full the context is with a message and its files."""
+        subject = Subject(conversation, text, editing, self._model.context_length)
+        return await context_meter.count(self._runtime.sessions, subject, files)

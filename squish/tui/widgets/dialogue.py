@@ -11,16 +11,18 @@ from textual.content import Content
 from textual.notifications import SeverityLevel
 from textual.widget import Widget
 
-from squish.chats.messages import Attachment, CalledTool, Hit
+from squish.attachments.gathering import Gatherer
+from squish.attachments.mentions import mentions
+from squish.chats.messages import CalledTool, Hit
 from squish.errors import SquishError
 from squish.mcp.events import Offered
 from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.chat import attachments
 from squish.tui.chat.answer_tasks import AnswerTasks, Decision
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
+from squish.tui.chat.outgoing import Draft, Files, Measure, Outgoing
 from squish.tui.chat.titles import Titles
 from squish.tui.messages import AnswerEnded, AnswerEvent, ChatChanged
 from squish.tui.widgets.prompt import PromptInput
@@ -31,12 +33,19 @@ from squish.tui.widgets.welcome import Welcome
 
 
 class Dialogue:
-    """Its listener, the view around it, gets AnswerEvent, AnswerEnded and ChatChanged."""
+    """Its listener, the view around it, gets AnswerEvent, AnswerEnded and ChatChanged.
 
-    def __init__(self, listener: Widget, runtime: Backend, chats: Conversations, prompt: PromptInput) -> None:
+    files: reads what a message names; measure: how full the context is with a message and its files.
+    """
+
+    def __init__(
+        self, listener: Widget, runtime: Backend, chats: Conversations, prompt: PromptInput,
+        files: Gatherer, measure: Measure,
+    ) -> None:  # fmt: skip
         self._listener, self._chats, self._prompt = listener, chats, prompt
         self._answers = AnswerTasks(runtime, listener)
         self.titles = Titles(runtime, listener, lambda: self._answers.busy)
+        self.outgoing = Outgoing(listener, files, measure, self._ask, self._not_sent)
         self.welcome, self.transcript = Welcome(), Transcript()
 
     @property
@@ -89,15 +98,20 @@ class Dialogue:
 
     async def ask(self, conversation: Conversation, question: Question) -> None:
         """Ask in a chat, with the files that the question names; what cannot be asked becomes the draft again."""
-        shown = conversation is self._shown
+        editing = self._chats.editing if conversation is self._shown else None
+        await self.outgoing.send(Draft(conversation, question, editing, mentions(question.typed, Path.cwd())))
+        self._changed()
+
+    async def _ask(self, draft: Draft, files: Files) -> None:
+        conversation, shown = draft.conversation, draft.conversation is self._shown
         edited = self._chats.editing if shown else None
+        if edited is not draft.editing:
+            self._not_sent(draft, "Not sent: it was to take the place of a message that is not edited any more.")
+            return
         try:
-            kept = edited.attachments if edited else ()
-            files: tuple[Attachment, ...] = attachments.gather(question.typed, Path.cwd(), kept) if shown else ()
-            turn = self._chats.ask(conversation, question.text, files)
+            turn = self._chats.ask(conversation, draft.question.text, files)
         except SquishError as error:
-            self._advise(clean(error.message), "warning")
-            self._give_back(conversation, question.text)
+            self._not_sent(draft, error.message)
             return
         if shown:
             self.show_welcome(False)
@@ -107,6 +121,13 @@ class Dialogue:
             else:
                 await self.transcript.add_turn(turn)
         self._start(turn)
+        self._changed()
+
+    def _not_sent(self, draft: Draft, reason: str) -> None:
+        if reason:
+            self._advise(clean(reason), "warning")
+        self._give_back(draft.conversation, draft.question.text)
+        self._changed()
 
     def _start(self, turn: Turn) -> None:
         self.titles.stop()
@@ -182,8 +203,10 @@ class Dialogue:
             self._changed()
 
     def stop(self) -> None:
-        """End the answer."""
-        if turn := self._shown.running:
+        """End the answer, or the reading of what is to go along with a message."""
+        if self.outgoing.is_reading_for(self._shown):
+            self.outgoing.stop()
+        elif turn := self._shown.running:
             self._answers.stop(turn)
             self.update_note()
 

@@ -11,9 +11,9 @@ from textual.binding import Binding
 from textual.events import Key, Paste
 from textual.widgets import TextArea
 
+from squish.attachments import mentions
 from squish.text import clean
 from squish.tui import actions
-from squish.tui.chat import attachments
 from squish.tui.chat.pasted import Pasted
 from squish.tui.messages import ContinueLast, DraftChanged, QuestionSent
 
@@ -158,7 +158,7 @@ class PromptInput(TextArea):
         at_end = self.cursor_location == self.document.end
         if found:
             self.put(f"/{found[0].slash} ")
-        elif at_end and (longer := attachments.completions(self.text, Path.cwd())):
+        elif at_end and (longer := mentions.completions(self.text, Path.cwd())):
             shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*longer, strict=False))
             common = "".join(letters[0] for letters in shared)
             self.put(common if len(common) > len(self.text) else longer[0])

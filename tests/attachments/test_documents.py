@@ -1,0 +1,79 @@
+"""Documents are read in a process of their own, which may end as it likes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+
+import psutil
+import pytest
+
+from squish.attachments import child, documents, limits
+from squish.attachments.documents import DocumentKind
+from squish.errors import InvalidInput
+from tests.attachments import made
+
+
+async def text_of(data: bytes, kind: DocumentKind) -> str:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        return await documents.text_of(file, kind)
+
+
+async def test_a_document_is_read_and_clean() -> None:
+    assert await text_of(made.docx(made.paragraph("a\u202eb \u009b31mred")), "docx") == "ab red"
+
+
+async def test_a_pdf_that_unpacks_to_gigabytes_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"larger than may be read|memory"):
+        await text_of(made.pdf_bomb(1 << 27), "pdf")
+
+
+async def test_a_reader_that_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_MEMORY", 1)
+    with pytest.raises(InvalidInput, match="memory"):
+        await text_of(b"<p>words", "html")
+
+
+async def test_a_reader_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_SECONDS", 0)
+    with pytest.raises(InvalidInput, match="took longer"):
+        await text_of(b"<p>words", "html")
+    await _no_reader_is_left()
+
+
+async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more() -> None:
+    task = asyncio.create_task(text_of(b"<p>words", "html"))
+    while not _readers():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _no_reader_is_left()
+
+
+def _readers() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+async def _no_reader_is_left() -> None:
+    assert [each for each in _readers() if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [(b"", -9, "memory"), (b"T", 1, "damaged"), (b"Eit", 0, "it"), (b"", 0, "damaged")],
+)
+def test_however_a_reader_ends_there_is_a_reason(answer: bytes, code: int, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        documents._text(answer, code)
+
+
+@pytest.mark.parametrize(
+    ("page", "says"), [(b"<script>x</script>", "no text"), (b"x" * (limits.MAX_TEXT + 1), "more than 512 KiB")]
+)
+def test_what_cannot_go_along_is_not_read_to_its_end(page: bytes, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        child.read(io.BytesIO(page), "html")

@@ -1,0 +1,80 @@
+"""What of a folder goes along with a message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from squish.attachments import folders, gitignore
+from squish.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "ignored"),
+    [
+        ("*.log", "a/b.log", True),
+        ("*.log", "a.log.txt", False),
+        ("/build", "build", True),
+        ("/build", "a/build", False),
+        ("build/", "a/build", True),
+        ("a/*.py", "a/b.py", True),
+        ("a/*.py", "a/b/c.py", False),
+        ("a/**/c", "a/c", True),
+        ("a/**/c", "a/b/b/c", True),
+        ("**/c", "a/c", True),
+        ("a/**", "a/b/c", True),
+        ("file[0-9]?", "file1x", True),
+        ("file[!0-9]", "file1", False),
+        ("[", "[", True),
+        ("\\#a", "#a", True),
+        ("# a", "# a", False),
+        ("", "", False),
+        ("a(b", "a(b", True),
+    ],
+)
+def test_patterns(pattern: str, path: str, ignored: bool) -> None:
+    assert gitignore.is_ignored(path, True, gitignore.patterns(pattern)) is ignored
+
+
+def test_the_last_pattern_decides_and_directories_can_be_meant_alone() -> None:
+    known = gitignore.patterns("*.txt\n!keep.txt\nout/\n")
+    assert gitignore.is_ignored("a.txt", False, known)
+    assert not gitignore.is_ignored("keep.txt", False, known)
+    assert not gitignore.is_ignored("out", False, known)
+
+
+def tree(top: Path, **files: str | bytes) -> None:
+    for name, content in files.items():
+        path = top / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def test_text_files_are_taken_and_everything_else_is_counted(tmp_path: Path) -> None:
+    tree(tmp_path, b_py="print()\n", a__c_md="# c", a__d_bin=b"\x00\x01", a__e="", a__f_txt="x" * 600_000)
+    tree(tmp_path, _env="SECRET=1", _git__config="x")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    folder = folders.read(tmp_path, "src/")
+    assert [(each.name, each.text) for each in folder.files] == [("src/a/c.md", "# c"), ("src/b.py", "print()\n")]
+    assert folder.size == 11
+    assert folder.left_out == {"hidden": 2, "not text": 1, "empty": 1, "too large or unreadable": 1, "links": 1}
+
+
+def test_gitignore_holds_also_for_a_folder_within_the_repository(tmp_path: Path) -> None:
+    tree(tmp_path, _git__HEAD="", _gitignore="*.log\n/src/gen\nbuild/\n", src__a_py="1", src__x_log="2")
+    tree(tmp_path, src__gen__b_py="3", src__build__c_py="4", src__sub___gitignore="!x.log\nd.py", src__sub__x_log="5")
+    tree(tmp_path, src__sub__d_py="6", build__e_py="7")
+    assert [each.name for each in folders.read(tmp_path / "src", "src").files] == ["src/a.py", "src/sub/x.log"]
+    assert [each.name for each in folders.read(tmp_path, ".").files] == ["./src/a.py", "./src/sub/x.log"]
+    assert [each.name for each in folders.read(tmp_path / "build", "build").files] == ["build/e.py"], "named on purpose"
+
+
+def test_a_folder_that_holds_too_much_or_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match="no text files"):
+        folders.read(tmp_path, "x")
+    tree(tmp_path, a="1" * 100, b="2", c="3")
+    for limit, says in (("MAX_FILES", "2 text files"), ("MAX_ENTRIES", "2 names"), ("MAX_ALL", "KiB")):
+        with monkeypatch.context() as patched, pytest.raises(InvalidInput, match=says):
+            patched.setattr(folders, limit, 2)
+            folders.read(tmp_path, "x")
