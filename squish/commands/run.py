@@ -105,8 +105,7 @@ def run(
     squish run -c --prompt "And of Spain?"
     squish run qwen3:8b --mcp time --mcp-allow get_current_time --prompt "What time is it?"
 
-    A conversation that is continued keeps its model, system prompt and parameters, except for what is given. Single
-    options win over --preset.
+    A conversation that is continued keeps its model and parameters. Options that are given win, also over --preset.
     """
     from squish.chats import recorder
     from squish.commands import repl
