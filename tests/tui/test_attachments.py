@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from httpx2 import URL
 
-from squish.attachments import gathering, web
+from squish.attachments import documents, web
 from squish.attachments.web import PageAddress
 from squish.config.settings import Settings
 from squish.tui.screens.choice import ChoiceScreen
@@ -65,9 +66,7 @@ async def test_a_page_is_fetched_only_after_a_yes(tmp_path: Path, monkeypatch: p
     fetched: list[str] = []
 
     async def look_up(address: str) -> PageAddress:
-        return PageAddress(
-            web.URL(address), ("10.0.0.1",) if "intern" in address else ("8.8.8.8",), "intern" in address
-        )
+        return PageAddress(URL(address), ("10.0.0.1",) if "intern" in address else ("8.8.8.8",), "intern" in address)
 
     async def fetch(address: PageAddress, *, may_be_private: bool) -> str:
         fetched.append(str(address.url))
@@ -108,7 +107,7 @@ async def test_esc_ends_the_reading_and_gives_the_message_back(tmp_path: Path, m
 
         return str(await asyncio.get_running_loop().create_future())
 
-    monkeypatch.setattr(gathering.documents, "text_of", never)
+    monkeypatch.setattr(documents, "text_of", never)
     app = ScriptedApp(*MODELS, model=SMOL.id)
     async with app.run_test() as pilot:
         await ready(pilot)
