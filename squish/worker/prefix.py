@@ -31,6 +31,8 @@ BLOCK = 64
 
 _PRESSED = {"normal": 1, "warning": 2, "critical": 8}  # what the budget is divided by where memory is short
 
+_ROOM = 1.25  # times its tokens: a cache with room for more is copied without it
+
 _SAVED = 4 * BLOCK  # tokens; shorter prefixes are computed about as fast as they are read
 
 Block = tuple[int, ...]
@@ -147,6 +149,7 @@ class PrefixCache:
 
     def put(self, tokens: list[int], caches: list[Any]) -> None:
         """Keep the cache of these tokens. Call it only when `wants` says so; the arrays are evaluated here."""
+        caches = [_compact(cache) for cache in caches]
         mx.eval([cache.state for cache in caches])
         entry = Entry(caches, sum(cache.nbytes for cache in caches))
         if entry.nbytes > self.budget:
@@ -345,3 +348,15 @@ def _view(cache: Any, length: int) -> Any:
     else:
         view.offset = length
     return view
+
+
+def _compact(cache: Any) -> Any:
+    """The same cache without room for more tokens, where that is much of it: 40 tokens have room for 256."""
+    if type(cache) is CacheList:
+        return CacheList(*map(_compact, cache.caches))
+    if type(cache) is not KVCache or cache.keys is None or cache.keys.shape[2] <= _ROOM * cache.offset:
+        return cache
+    made = KVCache()
+    made.offset = cache.offset
+    made.keys, made.values = (mx.contiguous(array[..., : cache.offset, :]) for array in (cache.keys, cache.values))
+    return made

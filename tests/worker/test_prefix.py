@@ -50,6 +50,20 @@ def test_views_share_the_arrays_and_have_their_own_length() -> None:
     assert mx.array_equal(short.keys_and_values()[0][0, 0, :, 0], mx.arange(128))
 
 
+@pytest.mark.parametrize(("length", "held"), [(40, 40), (204, 204), (205, 256), (256, 256)])
+def test_what_is_kept_takes_the_memory_of_its_tokens(length: int, held: int) -> None:
+    """Caches grow by 256 tokens, and a short answer's would be mostly room."""
+    known = PrefixCache(1 << 20, [KVCache()], exact=True)
+    for cache in (made := filled(256)):
+        cache.offset = length
+    known.put(tokens(length), made)
+    assert known.nbytes == held * BYTES_A_TOKEN
+    found, caches = known.take([*tokens(length), 7])
+    assert found == length
+    assert caches
+    assert mx.array_equal(caches[0].keys_and_values()[0][0, 0, :, 0], mx.arange(length))
+
+
 def test_a_longer_row_replaces_the_shorter_one_that_it_begins_with() -> None:
     known = prefix_cache()
     known.put(tokens(128), filled(128))
