@@ -11,7 +11,9 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Scope = Literal["app", "chat", "transcript", "prompt", "chats", "params", "hub", "library", "downloads", "server"]
+Scope = Literal[
+    "app", "chat", "transcript", "prompt", "chats", "params", "compare", "hub", "library", "downloads", "server"
+]
 
 SCOPE_TITLES: tuple[tuple[Scope, str], ...] = (
     ("prompt", "Writing"),
@@ -19,6 +21,7 @@ SCOPE_TITLES: tuple[tuple[Scope, str], ...] = (
     ("transcript", "Transcript"),
     ("chats", "List of chats"),
     ("params", "Parameters"),
+    ("compare", "Compare"),
     ("hub", "Hub"),
     ("library", "Models"),
     ("downloads", "Downloads"),
@@ -69,6 +72,8 @@ ACTIONS: tuple[Action, ...] = (
            "ctrl+o", slash="params", palette=True, priority=True),
     Action("chat.tools", "chat", "Tools", "Choose which MCP tools this chat may use", "tools", slash="tools",
            argument="SERVER", palette=True),
+    Action("chat.compare", "chat", "Compare", "Ask two or three models, or presets, the same and keep one answer",
+           "compare", "f8", slash="compare", argument="TEXT", palette=True, priority=True),
     Action("chat.answer_call", "chat", "Answer", "Go to the question whether a tool may be called", "answer_call",
            "ctrl+y", priority=True),
     Action("chat.find", "chat", "Find", "Find words in all chats", "find", "ctrl+s", "find", "find", "WORDS",
@@ -142,6 +147,19 @@ ACTIONS: tuple[Action, ...] = (
     Action("params.reset", "params", "Reset", "Reset all parameters to their defaults", "reset", "ctrl+r", "reset",
            priority=True),
     Action("params.back", "params", "Write", "Go back to the prompt", "screen.focus_prompt", "escape"),
+    Action("compare.first", "compare", "Keep", "Keep the first answer", "keep(1)", "1", "keep"),
+    Action("compare.second", "compare", "Keep", "Keep the second answer", "keep(2)", "2", "keep"),
+    Action("compare.third", "compare", "Keep", "Keep the third answer", "keep(3)", "3", "keep"),
+    Action("compare.leave", "compare", "Chat", "Go back to the chat; all answers are versions there", "leave",
+           "escape,enter", "chat", priority=True),
+    Action("compare.stop", "compare", "Stop", "Stop all answers; what was written stays", "stop", "escape", "stop",
+           priority=True),
+    Action("compare.interrupt", "compare", "Stop", "Stop all answers", "stop", "ctrl+c", priority=True),
+    Action("compare.next", "compare", "Next", "Go to the next answer, to scroll it", "step(1)", "tab,right",
+           "next", priority=True),
+    Action("compare.previous", "compare", "Previous", "Go to the previous answer", "step(-1)", "shift+tab,left",
+           priority=True),
+    Action("compare.copy", "compare", "Copy", "Copy the answer that has the focus", "copy", "y", "copy"),
     Action("hub.search", "hub", "Search", "Type to search", "search", "slash,ctrl+f", "search",
            priority=True),
     Action("hub.download", "hub", "Download", "Download the marked model, or chat with it when installed", "download",
@@ -191,7 +209,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.quit", "app", "Quit", "Quit Squish", "quit", "ctrl+q", "quit", "quit", palette=True, priority=True),
 )  # fmt: skip
 
-_FUNCTION_KEYS = ("f1", "f2", "f3", "f4", "f5")
+_FUNCTION_KEYS = ("f1", "f2", "f3", "f4", "f5", "f8")
 _SLASH = re.compile(r"/([a-z]*)(?:\s+(.*))?", re.DOTALL)
 
 

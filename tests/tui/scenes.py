@@ -95,10 +95,10 @@ def prompt(pilot: Pilot[None]) -> PromptInput:
     return pilot.app.screen.query_one(PromptInput)
 
 
-def shown(pilot: Pilot[None]) -> str:
-    """The Markdown that the latest live answer shows."""
+def shown(pilot: Pilot[None], at: int = -1) -> str:
+    """The Markdown that a live answer shows, the latest one if no other is asked for."""
     live = list(pilot.app.screen.query(LiveMarkdown))
-    return live[-1].source if live else ""
+    return live[at].source if live else ""
 
 
 async def ready(pilot: Pilot[None]) -> None:
@@ -255,6 +255,34 @@ async def branch(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: bool(pilot.app.screen.query(".-marked")))
 
 
+async def compare(pilot: Pilot[None]) -> None:
+    """Three answers: one is complete, one is being written, one waits for its model."""
+    await ready(pilot)
+    prompt(pilot).put("Match ISO dates in Python")
+    await pilot.press("f8")
+    await until(pilot, lambda: "[2]" in screen_text(pilot))
+    await pilot.press("down", "down", "down", "down", "tab", "enter")
+    engine = app_of(pilot).engine
+    await until(pilot, lambda: len(engine.generations) == 3)
+    one, two, three = engine.generations
+    one.say(*CODE)
+    one.finish(tokens=212)
+    two.say("A ")
+    three.put(Loading())
+    await until(pilot, lambda: "212 tok" in screen_text(pilot) and "writing" in screen_text(pilot))
+    app_of(pilot).seconds.now = 0.1
+    two.say(*STORY)
+    await until(pilot, lambda: shown(pilot, 1).endswith(STORY[-1]) and "loading" in screen_text(pilot))
+
+
+async def comparing(pilot: Pilot[None]) -> None:
+    """Who is to be compared."""
+    await loaded(pilot)
+    prompt(pilot).put("Match ISO dates in Python")
+    await pilot.press("f8")
+    await until(pilot, lambda: "[2]" in screen_text(pilot))
+
+
 def note(pilot: Pilot[None]) -> str:
     """The line under the latest answer."""
     notes = list(pilot.app.screen.query(".note"))
@@ -282,6 +310,8 @@ SCENES: dict[str, Scene] = {
     "params": (_with_models, params),
     "find": (_with_models, find),
     "branch": (_with_models, branch),
+    "comparing": (_with_models, comparing),
+    "compare": (_with_models, compare),
 }
 
 

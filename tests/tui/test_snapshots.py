@@ -14,7 +14,7 @@ from tests.tui.scenes import SCENES, no_package, screen_text, settled, until
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 LIGHT = "textual-light"
-ALSO_WIDE = ("chats", "params")
+ALSO_WIDE = ("chats", "params", "compare")
 AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
 
 

@@ -134,7 +134,18 @@ class Conversation:
         """A message that was not sent becomes the draft again, in front of what was written since."""
         self.draft = f"{text}\n\n{self.draft}" if self.draft else text
 
+    def aside(self, model: str, settings: ChatSettings) -> Conversation:
+        """The same chat as another model, or one with other parameters, is asked in it; without tools."""
+        return Conversation(self.chats, model, self.clock, self.id, self.title, settings, turns=list(self.turns))
+
     # ---- turns
+
+    def create(self, question: str) -> None:
+        """Let the chat be saved, if it is not yet, with its first question for a title. Raises StoreError."""
+        if self.id is None:
+            self.title = title_of(question)
+            self.id = self.chats.create(self.model, self.settings, question)
+            self.chats.use_tools(self.id, self.tools)
 
     def ask(self, question: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None) -> Turn:
         """Begin a turn at the end, or as another version of a turn's question. To be called when none is running.
@@ -143,10 +154,8 @@ class Conversation:
         """
         kept = self.turns[: self.turns.index(instead_of)] if instead_of else self.turns
         parent = kept[-1].answer_id if kept else None
-        if self.id is None:
-            self.title = title_of(question)
-            self.id = self.chats.create(self.model, self.settings, question)
-            self.chats.use_tools(self.id, self.tools)
+        self.create(question)
+        assert self.id is not None
         asked, answered = self.chats.ask(self.id, parent, question, self.model, attachments)
         turn = Turn(self, question, self.model, AnswerState(self.clock), attachments, parent, asked, answered)
         turn.answers = Versions((answered,), 0)

@@ -132,11 +132,15 @@ class Conversations:
         """Begin a turn, in place of the one that is edited."""
         instead = self.editing if conversation is self.shown else None
         turn = conversation.ask(text, files, instead)
-        assert conversation.id is not None
-        self._known[conversation.id] = conversation
+        self.know(conversation)
         if instead:
             self.editing = None
         return turn
+
+    def know(self, conversation: Conversation) -> None:
+        """Remember a chat that has its first message."""
+        assert conversation.id is not None
+        self._known[conversation.id] = conversation
 
     def ended(self, turn: Turn, error: SquishError | None) -> Question:
         """An answer grows no more; what was to be asked after it."""

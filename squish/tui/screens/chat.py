@@ -23,6 +23,7 @@ from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_commands import ChatCommands
+from squish.tui.screens.compare_commands import CompareCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.screens.tool_commands import ToolCommands
 from squish.tui.widgets.chat_panels import ChatPanels
@@ -50,6 +51,7 @@ class ChatScreen(Screen[None]):
         self._asked_with = ModelAndParameters(self, runtime.chats, self._chats, choice, self._panels)
         self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with)
         self._tools = ToolCommands(self, runtime, self._chats)
+        self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)
         self._some_chats = False
         self._escape = (False, False)
 
@@ -214,7 +216,10 @@ class ChatScreen(Screen[None]):
     async def action_preset(self, text: str = "") -> None:
         await self._asked_with.change(parameter_commands.use_preset, text)
 
-    # ---- tools
+    # ---- tools and comparisons
+
+    async def action_compare(self, text: str = "") -> None:
+        await self._compare.compare(text)
 
     async def action_tools(self, server: str = "") -> None:
         """Switch a server by its name, or show all of them."""

@@ -29,7 +29,7 @@ class Chooser(ModalScreen[Chosen]):
     def window(self, id: str, title: str, taking: str, written: str, placeholder: str) -> ComposeResult:
         """The widgets. taking: what enter does; written: what stands in the field."""
         with Vertical(id=id) as box:
-            box.border_title = title
+            box.border_title = Content(title)  # not as markup
             box.border_subtitle = f"↑↓ move · enter {taking} · esc close"
             yield Input(written, placeholder=placeholder, compact=True)
             yield OptionList(markup=False, compact=True)

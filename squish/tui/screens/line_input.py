@@ -8,6 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
@@ -24,7 +25,7 @@ class LineScreen(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="line") as box:
-            box.border_title = self._title
+            box.border_title = Content(self._title)
             box.border_subtitle = "enter saves · esc closes"
             yield Input(self._value, compact=True)
 

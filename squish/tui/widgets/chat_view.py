@@ -53,6 +53,8 @@ class ChatView(Vertical):
         self._meter = ContextMeter(runtime.sessions, files, self._subject, self._refresh_hints)
         self.prompt, self._hints, self._question = PromptInput(), Hints(), CallQuestion()
         self.dialogue = Dialogue(self, runtime, chats, self.prompt, files, self._measure)
+        self.files, self.measure = files, self._measure
+        self.typed_argument = ""  # of the latest command, without what was pasted in bulk
 
     def compose(self) -> ComposeResult:
         yield self.dialogue.welcome
@@ -110,7 +112,7 @@ class ChatView(Vertical):
     async def _question_sent(self, event: QuestionSent) -> None:
         question = Question(event.text, event.typed)
         if command := actions.parse_slash(event.text):
-            await self._run_command(command, event.text)
+            await self._run_command(command, event)
         elif not self._shown.model:
             self.app.notify("Choose a model with ctrl+l, or install one first.", severity="warning", markup=False)
             self.prompt.give_back(event.text)
@@ -123,13 +125,15 @@ class ChatView(Vertical):
                 await self.dialogue.ask(self._shown, question)
         self._changed()
 
-    async def _run_command(self, command: actions.SlashCommand, text: str) -> None:
+    async def _run_command(self, command: actions.SlashCommand, event: QuestionSent) -> None:
         if command.action is None:
             name = f"/{command.name}"
             self.app.notify(f"{name} is not a command. /help lists all; put a space in front to send it.", markup=False)
-            self.prompt.give_back(text)
+            self.prompt.give_back(event.text)
             return
         argument = f"({command.argument!r})" if command.action.argument else ""
+        typed = actions.parse_slash(event.typed)
+        self.typed_argument = typed.argument if typed else ""
         await self.app.run_action(actions.qualified(command.action) + argument)
 
     @on(AnswerEvent)

@@ -55,7 +55,7 @@ class AnswerView(Vertical):
         answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
         self._live: LiveMarkdown | None = LiveMarkdown(may_flush, answer.text) if answer.running else None
         # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
-        self._thought = Static(_thought(answer, False), classes="thought", markup=False)
+        self._thought = Static(thought(answer, False), classes="thought", markup=False)
         self._thought.display = bool(answer.reasoning)
         self._steps = [StepView(step) for step in answer.steps]
         self._note = Static(self._said(), classes="note", markup=False)
@@ -104,11 +104,10 @@ class AnswerView(Vertical):
         self._note.update(self._said())
         if answer.reasoning:
             self._thought.display = True
-            self._thought.update(_thought(answer, self.unfolded))
+            self._thought.update(thought(answer, self.unfolded))
 
     def _said(self) -> Content:
-        answer = self.turn.answer
-        return error_content(answer.error) if answer.error else _note(answer, self.turn.model)
+        return said(self.turn.answer, self.turn.model)
 
     def fold(self) -> None:
         """Show the thoughts and what calls gave, or hide them."""
@@ -150,7 +149,8 @@ def _question(turn: Turn) -> Content:
     return Content.assemble(*lines)
 
 
-def _thought(answer: AnswerState, unfolded: bool) -> Content:
+def thought(answer: AnswerState, unfolded: bool) -> Content:
+    """What is shown of what the model thought, and for how long it did."""
     seconds = figures.seconds(answer.thinking_time)
     if answer.phase == "thinking":
         head = f"{'▾' if unfolded else '▸'} thinking {seconds}"
@@ -166,7 +166,10 @@ def _thought(answer: AnswerState, unfolded: bool) -> Content:
     return Content.styled(head, "bold")
 
 
-def _note(answer: AnswerState, model: str) -> Content:
+def said(answer: AnswerState, model: str) -> Content:
+    """How far an answer is, its figures, or why it has no end. model: its name, as the user may see it."""
+    if answer.error:
+        return error_content(answer.error)
     match answer.phase:
         case _ if answer.running and answer.stopping:
             return Content("■ stopping …")

@@ -1,0 +1,130 @@
+"""`/compare`: what is asked of several models at once, and what the chat shows afterwards.
+
+Errors are shown in a corner of the screen.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from textual.content import Content
+from textual.screen import Screen
+
+from squish.attachments.mentions import mentions
+from squish.chats.presets import PRESETS
+from squish.sessions.backend import Backend
+from squish.text import clean
+from squish.tui.advice import reporting_errors
+from squish.tui.chat import comparison
+from squish.tui.chat.comparison import Comparison, Entry
+from squish.tui.chat.conversation import Question, Turn
+from squish.tui.chat.conversations import Conversations
+from squish.tui.chat.model_choice import ModelChoice
+from squish.tui.chat.outgoing import Draft, Files, Outgoing
+from squish.tui.memory_readings import MemoryReadings
+from squish.tui.screens.model_and_parameters import ModelAndParameters
+from squish.tui.widgets.chat_view import ChatView
+
+_HOW = "Write what to ask, then /compare in front of it."
+
+
+class CompareCommands:
+    """chats: those of this run, one of which is shown in the view. What was marked last is marked again."""
+
+    def __init__(
+        self, screen: Screen[None], runtime: Backend, chats: Conversations, model: ModelChoice, view: ChatView,
+        asked_with: ModelAndParameters, memory: MemoryReadings,
+    ) -> None:  # fmt: skip
+        self._screen, self._runtime, self._chats, self._model = screen, runtime, chats, model
+        self._view, self._asked_with, self._memory = view, asked_with, memory
+        self._entry = Entry(())
+        self._shuffle = random.shuffle
+        self._outgoing = Outgoing(view, view.files, view.measure, self._ask, self._not_sent)
+
+    async def compare(self, text: str = "") -> None:
+        """Compare answers to a text, to the draft, or to the question of the marked turn, else of the last."""
+        app, shown, prompt = self._screen.app, self._chats.shown, self._view.prompt
+        question = Question(text, self._view.typed_argument) if text else Question(prompt.draft, prompt.text)
+        if shown.running or self._chats.editing:
+            app.notify("Stop the answer first (esc)." if shown.running else "Send the edit first.", markup=False)
+            return
+        again = None if question.text.strip() else self._view.dialogue.idle_turn()
+        if not question.text.strip() and again is None:
+            prompt.put("/compare ")
+            app.notify(_HOW, markup=False)
+            return
+        with reporting_errors(app):
+            await self._choose(question, again)
+
+    async def _choose(self, question: Question, again: Turn | None) -> None:
+        from squish.tui.screens.compare_picker import ComparePicker
+
+        shown = self._chats.shown
+        presets = dict(PRESETS) | self._runtime.chats.presets()
+        models = [each.id for each in self._model.installed()]
+        offered = comparison.candidates(models, shown.model, shown.settings, presets)
+        if not offered:
+            self._screen.app.notify("No model is installed yet. F3 finds one.", severity="warning", markup=False)
+            return
+        known = self._entry.candidates and all(each in offered for each in self._entry.candidates)
+        entry = self._entry if known else Entry(comparison.suggested(offered), self._entry.blind, self._entry.in_turn)
+
+        async def chosen(entry: Entry | None) -> None:
+            if entry:
+                self._entry = entry
+                await self._send(question, again)
+
+        asked = again.question if again else question.text
+        await self._screen.app.push_screen(ComparePicker(offered, entry, asked), chosen)
+
+    async def _send(self, question: Question, again: Turn | None) -> None:
+        if again:
+            with reporting_errors(self._screen.app):
+                await self._begin(again.question, (), again)
+            return
+        self._view.prompt.remember([question.text])
+        self._view.prompt.put("")
+        await self._outgoing.send(Draft(self._chats.shown, question, None, mentions(question.typed, Path.cwd())))
+
+    async def _ask(self, draft: Draft, files: Files) -> None:
+        if draft.conversation is self._chats.shown:
+            with reporting_errors(self._screen.app):
+                await self._begin(draft.question.text, files, None)
+        else:
+            self._not_sent(draft, "Not compared: another chat is shown now.")
+
+    def _not_sent(self, draft: Draft, reason: str) -> None:
+        if reason:
+            self._screen.app.notify(clean(reason), severity="warning", markup=False)
+        if draft.conversation is self._chats.shown:
+            self._view.prompt.give_back(draft.question.text)
+        else:
+            draft.conversation.give_back(draft.question.text)
+
+    async def _begin(self, question: str, files: Files, again: Turn | None) -> None:
+        from squish.tui.screens.compare import CompareScreen
+
+        shown = self._chats.shown
+        begun = Comparison.begin(shown, self._entry, question, files, again, self._shuffle)
+        self._chats.know(shown)
+        self._view.dialogue.titles.stop()
+
+        async def ended(_: None) -> None:
+            await self._ended(begun)
+
+        await self._screen.app.push_screen(CompareScreen(self._runtime, begun, self._memory), ended)
+
+    async def _ended(self, ended: Comparison) -> None:
+        """Show the chat with what was kept, and whose it is."""
+        await self._view.show()
+        self._asked_with.show_parameters()
+        await self._view.dialogue.notice(Content(clean(_said(ended))))
+        self._view.dialogue.titles.want(ended.conversation)
+
+
+def _said(ended: Comparison) -> str:
+    if ended.kept is None:
+        return "Nothing was kept; all answers are versions of this one: alt+↑, then [ and ]."
+    others = " and ".join(each.candidate.name for each in ended.contenders if each is not ended.kept)
+    return f"{ended.kept.candidate.name} answers from here on. What {others} wrote is another version: alt+↑, then [ ]."

@@ -1,0 +1,190 @@
+"""One question to several models: who is asked when, what is hidden, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
+from squish.chats.presets import PRESETS
+from squish.errors import LoadFailed
+from squish.generation import ChatPrompt, Loading
+from squish.tui.chat.comparison import Candidate, Comparison, Entry, candidates
+from squish.tui.chat.conversation import Conversation
+from squish.tui.screens.compare import CompareScreen
+from squish.tui.screens.compare_picker import ComparePicker
+from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+QWEN, LLAMA = "qwen3:8b", "llama3.1:8b"
+ONE, TWO, THREE = Candidate(QWEN, ChatSettings()), Candidate(LLAMA, ChatSettings()), Candidate(QWEN, PRESETS["greedy"])
+
+
+def begun(chats: Chats, *asked: Candidate, blind: bool = False, in_turn: bool = False) -> Comparison:
+    talk = Conversation(chats, SMOL.id, float)
+    entry = Entry(asked, blind, in_turn)
+    return Comparison.begin(talk, entry, "why", (), None, lambda order: order.reverse())
+
+
+def test_the_chosen_model_comes_first_and_no_preset_twice() -> None:
+    found = candidates((LLAMA, QWEN), QWEN, ChatSettings(system="Be brief"), PRESETS)
+    assert [each.name for each in found][:3] == [QWEN, LLAMA, f"{QWEN} · precise"]
+    assert len(found) == 2 + 2 * 3, "balanced is how the chat asks"
+    assert {each.settings.system for each in found} == {"Be brief"}
+
+
+def test_all_are_asked_at_once_with_their_own_parameters(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    both = begun(chats, ONE, THREE)
+    due = both.due()
+    assert [each.candidate for each in due] == [ONE, THREE] and both.due() == []
+    requests = [each.turn.conversation.request(each.turn) for each in due]
+    assert [(each.model, each.sampling.temperature) for each in requests] == [(QWEN, 0.7), (QWEN, 0.0)]
+    assert requests[0].prompts == requests[1].prompts
+    (chat,) = chats.recent()
+    assert len(chats.tree(chat.id).versions(due[0].turn.answer_id)) == 2
+    chats.close()
+
+
+def test_in_turn_one_waits_for_the_other(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    both = begun(chats, ONE, TWO, in_turn=True)
+    (first,) = both.due()
+    assert both.due() == [] and both.waits(both.contenders[1])
+    assert both.ended(first.turn, None)
+    assert [each.number for each in both.due()] == [2]
+    chats.close()
+
+
+def test_a_model_that_has_no_room_beside_another_is_asked_again_after_it(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    both = begun(chats, ONE, TWO)
+    first, second = both.due()
+    assert not both.ended(second.turn, LoadFailed("no room"))
+    assert both.due() == [] and both.waits(second) and not both.over
+    assert both.ended(first.turn, None)
+    assert both.due() == [second]
+    assert both.ended(second.turn, LoadFailed("no room")) and both.over, "alone it is tried once"
+    assert second.turn.answer.phase == "failed"
+    chats.close()
+
+
+def test_two_sets_of_parameters_of_a_model_that_cannot_be_loaded_fail_at_once(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    both = begun(chats, ONE, THREE)
+    assert all(both.ended(each.turn, LoadFailed("damaged")) for each in both.due()) and both.over
+    chats.close()
+
+
+def test_names_are_hidden_and_shuffled_until_the_choice(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    both = begun(chats, ONE, TWO, blind=True)
+    assert [each.candidate for each in both.contenders] == [TWO, ONE]
+    assert {both.name(each) for each in both.contenders} == {"?"}
+    both.kept = both.contenders[0]
+    assert [both.name(each) for each in both.contenders] == [LLAMA, QWEN]
+    chats.close()
+
+
+def test_the_chat_goes_on_with_what_is_kept(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    both = begun(chats, ONE, THREE)
+    for each in both.due():
+        each.turn.answer.text = each.candidate.name
+        both.ended(each.turn, None)
+        each.turn.conversation.save(each.turn)
+    both.kept = both.contenders[0]
+    both.close()
+    talk = both.conversation
+    assert [each.answer.text for each in talk.turns] == [QWEN] and talk.turns[0].answers.label == "‹1/2›"
+    assert (talk.model, talk.settings) == (QWEN, ONE.settings)
+    saved = chats.get(talk.id or 0)
+    assert (saved.model, [each.text for each in chats.branch(saved.id)]) == (QWEN, ["why", QWEN])
+    chats.close()
+
+
+def new_app(chats: Path | None = None) -> ScriptedApp:
+    return ScriptedApp(*MODELS, model=SMOL.id, chats=chats)
+
+
+async def compared(pilot: Pilot[None], app: ScriptedApp, *keys: str, question: str = "why") -> None:
+    """Ask two models. keys: pressed before enter."""
+    await ready(pilot)
+    before = len(app.engine.generations)
+    prompt(pilot).put(question)
+    await pilot.press("f8")
+    await until(pilot, lambda: isinstance(app.screen, ComparePicker) and "[2]" in screen_text(pilot))
+    await pilot.press(*keys, "enter")
+    await until(pilot, lambda: isinstance(app.screen, CompareScreen) and len(app.engine.generations) == before + 2)
+
+
+async def test_two_answers_side_by_side_one_of_which_is_kept(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await compared(pilot, app, question="why [/x] \x1b]52;c;evil\x07")
+        one, two = app.engine.generations[-2:]
+        assert (one.request.model, two.request.model) == (SMOL.id, "llama3.1:8b")
+        one.say("The **first**")
+        one.finish(tokens=12)
+        two.put(Loading())
+        await until(pilot, lambda: "12 tok" in screen_text(pilot) and "loading llama3.1:8b" in screen_text(pilot))
+        two.say("The second [/x] \x1b[2J")
+        await until(pilot, lambda: "The second [/x]" in screen_text(pilot))
+        await pilot.press("2")
+        two.finish(tokens=40)
+        await until(pilot, lambda: "answers from here on" in screen_text(pilot))
+        assert "‹2/2›" in screen_text(pilot) and prompt(pilot).text == ""
+        await ask(pilot, "more")
+        request = app.engine.last.request
+        assert request.model == "llama3.1:8b"
+        (sent,) = request.prompts
+        assert isinstance(sent, ChatPrompt) and [each.role for each in sent.messages] == ["user", "assistant", "user"]
+        assert sent.messages[1].content.startswith("The second")
+
+
+async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:
+    app = new_app()
+    async with app.run_test(size=(90, 36)) as pilot:
+        await compared(pilot, app, "up", "up", "tab")
+        one, two = app.engine.generations[-2:]
+        one.put(Loading())
+        two.fail(LoadFailed(f"{two.request.model} is damaged."))  # beside another model: it is tried once more
+        await until(pilot, lambda: "loading the model" in screen_text(pilot) and "waits" in screen_text(pilot))
+        one.say("A")
+        one.finish()
+        await until(pilot, lambda: len(app.engine.generations) == 3)
+        app.engine.last.fail(LoadFailed(f"{two.request.model} is damaged."))
+        await until(pilot, lambda: "why is shown with the names" in screen_text(pilot))
+        names = (SMOL.id, "llama3.1:8b")
+        assert not any(each in screen_text(pilot) for each in names)
+        await pilot.press("1")
+        await until(pilot, lambda: "★ kept" in screen_text(pilot))
+        assert all(each in screen_text(pilot) for each in names) and "damaged" in screen_text(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "answers from here on" in screen_text(pilot))
+
+
+async def test_stop_ends_all_and_nothing_is_lost(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ask(pilot, "first")
+        app.engine.last.say("one")
+        app.engine.last.finish()
+        await until(pilot, lambda: shown(pilot) == "one" and "TTFT" in note(pilot))
+        await write(pilot, "/compare")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ComparePicker))
+        await pilot.press("down", "down", "tab", "enter")
+        await until(pilot, lambda: len(app.engine.generations) == 4)
+        for at, each in enumerate(app.engine.generations[1:]):
+            each.say(f"other {at}")
+        await until(pilot, lambda: "other 2" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: screen_text(pilot).count("■ stopped") == 3)
+        assert all(each.cancelled for each in app.engine.generations[1:])
+        await pilot.press("escape")
+        await until(pilot, lambda: "‹2/4›" in screen_text(pilot) and "Nothing was kept" in screen_text(pilot))
+        (chat,) = app.chats.recent()
+        assert len(app.chats.tree(chat.id).versions(app.chats.branch(chat.id)[-1].id)) == 4
