@@ -11,7 +11,7 @@ from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS
 from squish.errors import LoadFailed
 from squish.generation import ChatPrompt, Loading
-from squish.tui.chat.comparison import Candidate, Comparison, Entry, candidates
+from squish.tui.chat.comparison import Candidate, Comparison, Lineup, candidates
 from squish.tui.chat.conversation import Conversation
 from squish.tui.screens.compare import CompareScreen
 from squish.tui.screens.compare_picker import ComparePicker
@@ -24,7 +24,7 @@ ONE, TWO, THREE = Candidate(QWEN, ChatSettings()), Candidate(LLAMA, ChatSettings
 
 def begun(chats: Chats, *asked: Candidate, blind: bool = False, in_turn: bool = False) -> Comparison:
     talk = Conversation(chats, SMOL.id, float)
-    entry = Entry(asked, blind, in_turn)
+    entry = Lineup(asked, blind, in_turn)
     return Comparison.begin(talk, entry, "why", (), None, lambda order: order.reverse())
 
 

@@ -33,7 +33,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Lineup:
     """What the user has chosen. blind: the names come after the choice; in_turn: one after the other."""
 
     candidates: tuple[Candidate, ...]
@@ -75,7 +75,7 @@ def suggested(offered: Sequence[Candidate]) -> tuple[Candidate, ...]:
 class Comparison:
     """The contenders in the order they are shown in. Nothing here raises but `begin` and `keep`."""
 
-    def __init__(self, conversation: Conversation, entry: Entry, contenders: Sequence[Contender]) -> None:
+    def __init__(self, conversation: Conversation, entry: Lineup, contenders: Sequence[Contender]) -> None:
         self.conversation, self.entry, self.contenders = conversation, entry, tuple(contenders)
         self.kept: Contender | None = None
         self._waiting = list(contenders)
@@ -85,7 +85,7 @@ class Comparison:
     def begin(
         cls,
         conversation: Conversation,
-        entry: Entry,
+        entry: Lineup,
         question: str,
         files: tuple[Attachment, ...],
         again: Turn | None,

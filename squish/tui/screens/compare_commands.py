@@ -17,7 +17,7 @@ from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import comparison
-from squish.tui.chat.comparison import Comparison, Entry
+from squish.tui.chat.comparison import Comparison, Lineup
 from squish.tui.chat.conversation import Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
@@ -38,7 +38,7 @@ class CompareCommands:
     ) -> None:  # fmt: skip
         self._screen, self._runtime, self._chats, self._model = screen, runtime, chats, model
         self._view, self._asked_with, self._memory = view, asked_with, memory
-        self._entry = Entry(())
+        self._entry = Lineup(())
         self._shuffle = random.shuffle
         self._outgoing = Outgoing(view, view.files, view.measure, self._ask, self._not_sent)
 
@@ -68,9 +68,9 @@ class CompareCommands:
             self._screen.app.notify("No model is installed yet. F3 finds one.", severity="warning", markup=False)
             return
         known = self._entry.candidates and all(each in offered for each in self._entry.candidates)
-        entry = self._entry if known else Entry(comparison.suggested(offered), self._entry.blind, self._entry.in_turn)
+        entry = self._entry if known else Lineup(comparison.suggested(offered), self._entry.blind, self._entry.in_turn)
 
-        async def chosen(entry: Entry | None) -> None:
+        async def chosen(entry: Lineup | None) -> None:
             if entry:
                 self._entry = entry
                 await self._send(question, again)

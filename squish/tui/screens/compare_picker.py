@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 
 from squish.text import clean
-from squish.tui.chat.comparison import FEWEST, MOST, Candidate, Entry
+from squish.tui.chat.comparison import FEWEST, MOST, Candidate, Lineup
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 
@@ -20,13 +20,13 @@ _BLIND = "blind: names are shown after the choice"
 _IN_TURN = "one after the other: speeds as when each is asked alone"
 
 
-class ComparePicker(Chooser[Entry | None]):
+class ComparePicker(Chooser[Lineup | None]):
     """Returns what was chosen, or None. entry: what is marked at first."""
 
     CSS_PATH = "compare_picker.tcss"
     BINDINGS: ClassVar = [Binding("tab", "mark", "Mark", id="compare.mark", show=False, priority=True)]
 
-    def __init__(self, candidates: Sequence[Candidate], entry: Entry, question: str) -> None:
+    def __init__(self, candidates: Sequence[Candidate], entry: Lineup, question: str) -> None:
         super().__init__()
         self._candidates, self._question = candidates, question
         self._marked = [each for each in entry.candidates if each in candidates]
@@ -83,4 +83,4 @@ class ComparePicker(Chooser[Entry | None]):
         if len(self._marked) < FEWEST:
             self.app.notify("Mark two or three with tab.", markup=False)
         else:
-            self.dismiss(Entry(tuple(self._marked), self._options[_BLIND], self._options[_IN_TURN]))
+            self.dismiss(Lineup(tuple(self._marked), self._options[_BLIND], self._options[_IN_TURN]))
