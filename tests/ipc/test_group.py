@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -68,22 +69,21 @@ def test_another_token_and_a_rank_that_does_not_exist_are_refused() -> None:
 
 
 def test_a_rank_0_without_the_token_learns_nothing_and_is_left() -> None:
-    _, left = both(
-        lambda end: (
-            group_frames.send(end, group_frames.Challenge(b"n" * 32)),
-            group_frames.receive(end, group_frames.Hello),
-            group_frames.send(end, group_frames.Accepting(b"x" * 32)),
-        ),
-        lambda end: group_frames.introduce(end, "secret", 1, ()),
-    )
+    def pretend(end: socket.socket) -> None:
+        group_frames.send(end, group_frames.Challenge(b"n" * 32))
+        group_frames.receive(end, group_frames.Hello)
+        group_frames.send(end, group_frames.Accepting(b"x" * 32))
+
+    _, left = both(pretend, lambda end: group_frames.introduce(end, "secret", 1, ()))
     assert isinstance(left, NotOfThisGroup)
 
 
 def test_what_strangers_send_is_small_or_not_read() -> None:
-    refused, _ = both(
-        lambda end: group_frames.greet(end, "secret", 3),
-        lambda end: (end.sendall(b"\xff\xff\xff\xff"), end.recv(1 << 16)),
-    )
+    def announce(end: socket.socket) -> None:
+        end.sendall(b"\xff\xff\xff\xff")
+        end.recv(1 << 16)
+
+    refused, _ = both(lambda end: group_frames.greet(end, "secret", 3), announce)
     assert isinstance(refused, NotOfThisGroup)
 
 
@@ -94,5 +94,6 @@ def test_frames_come_out_as_they_went_in() -> None:
         with here:
             for frame in sent:
                 group_frames.send(here, frame)
-        assert tuple(group_frames.receive(there, ToRank) for _ in sent) == sent  # type: ignore[arg-type]
-        assert group_frames.receive(there, ToRank) is None  # type: ignore[arg-type]
+        kind: Any = ToRank
+        assert [group_frames.receive(there, kind) for _ in sent] == list(sent)
+        assert group_frames.receive(there, kind) is None

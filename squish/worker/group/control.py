@@ -46,6 +46,7 @@ class Control:
         self._followers: dict[int, _Follower] = {}
         self._changed = threading.Condition()
         self._writing = threading.Lock()
+        self._given_up = False
         self.watch = Watch(rank.size, time.monotonic())
         host, port = split(rank.control)
         try:
@@ -117,12 +118,10 @@ class Control:
 
     def _read(self, rank: int) -> None:
         follower = self._followers[rank]
-        try:
+        with follower.connection, suppress(OSError, msgspec.MsgspecError, ValueError):
             while frame := group_frames.receive(follower.connection, FromRank):  # type: ignore[arg-type]
                 self._heard(rank, frame)
-        except (OSError, msgspec.MsgspecError, ValueError):
-            pass
-        self._lost(self._death(f"Rank {rank} of the group ended: its connection is closed"))
+        self._give_up(self._death(f"Rank {rank} of the group ended: its connection is closed"))
 
     def _heard(self, rank: int, frame: FromRank) -> None:
         now, follower = time.monotonic(), self._followers[rank]
@@ -136,7 +135,7 @@ class Control:
                     error = WorkerDied(f"Rank {rank} of the group failed: {error.message}", hint=error.hint)
                 elif isinstance(error, EngineError):
                     error = type(error)(f"Rank {rank} of the group: {error.message}", hint=error.hint)
-                self._lost(error)
+                self._give_up(error)
             case Joined():
                 with self._changed:
                     follower.joined = True
@@ -146,11 +145,17 @@ class Control:
                     follower.ready = frame
                     self._changed.notify_all()
 
+    def _give_up(self, error: SquishError) -> None:
+        with self._changed:
+            known, self._given_up = self._given_up, True
+        if not known:
+            self._lost(error)
+
     def _pulse(self) -> None:
         """Sends signs of life, and looks at those of the others."""
-        while True:
+        while not self._given_up:
             if reason := self.watch.verdict(time.monotonic()):
-                self._lost(self._death(reason))
+                self._give_up(self._death(reason))
             self.send(Pulse())
             time.sleep(PULSE)
 

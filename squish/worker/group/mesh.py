@@ -45,6 +45,10 @@ class Mesh:
     def size(self) -> int:
         return self._rank.size
 
+    def close(self) -> None:
+        for connection in self._peers.values():
+            connection.close()
+
     def replace(self) -> None:
         """From now on, what models do together with other ranks in this process goes through this mesh."""
         module: Any = mx.distributed
