@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ _FORMAT = b"1"
 _DIGEST = 32
 _KEPT = 32
 _SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt")
+_PACKING = ("quantization", "quantization_config")
 _MAKERS = (("transformers", "__init__.py"), ("mlx_lm", "_version.py"), ("mlx_lm", "tokenizer_utils.py"))
 
 
@@ -83,6 +85,7 @@ class Shelf:
 def key_of(model: Path, eos: list[int] | None) -> str:
     """Names everything that the facts depend on: the model's small files, and the libraries that read them.
 
+    How weights are packed is not among it: a model that is compressed in two ways has one tokenizer.
     Raises OSError for a file that cannot be read.
     """
     digest = hashlib.sha256(_FORMAT + tokenizers.__version__.encode() + repr(eos).encode())
@@ -93,6 +96,18 @@ def key_of(model: Path, eos: list[int] | None) -> str:
     folders = [model, *(path for path in sorted(model.iterdir()) if path.is_dir())]
     for path in [path for folder in folders for path in sorted(folder.iterdir())]:
         if path.suffix in _SUFFIXES and path.is_file() and not path.name.endswith(".index.json"):
-            content = path.read_bytes()
+            content = _without_packing(path) if path.name == "config.json" else path.read_bytes()
             digest.update(f"\0{path.relative_to(model)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:40]
+
+
+def _without_packing(config: Path) -> bytes:
+    """The content of config.json but for what it says of quantization; as it is where it cannot be read."""
+    content = config.read_bytes()
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(found, dict):
+        return content
+    return json.dumps({name: value for name, value in found.items() if name not in _PACKING}).encode()

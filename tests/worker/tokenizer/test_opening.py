@@ -139,6 +139,16 @@ def test_any_change_of_the_files_makes_other_facts(tmp_path: Path) -> None:
     (model / "model.safetensors").write_bytes(b"weights")
     (model / "manifest.toml").write_text("name = 1")
     assert key_of(model, [2]) in keys
+    config = model / "config.json"
+    known = json.loads(config.read_text()) if config.exists() else {}
+    for packing in ({}, {"quantization": {"bits": 4}}, {"quantization_config": {"bits": 8}}):
+        config.write_text(json.dumps(known | {"model_type": "other"} | packing))
+        keys.add(key_of(model, [2]))
+    assert len(keys) == 7, "compressed in another way it is the same tokenizer"
+    for other in ("[]", "{", json.dumps({"model_type": "qwen2"})):
+        config.write_text(other)
+        keys.add(key_of(model, [2]))
+    assert len(keys) == 10
     moved = tmp_path / "elsewhere"
     shutil.move(model, moved)
     assert key_of(moved, [2]) in keys
