@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from textual.css.model import RuleSet
-from textual.css.stylesheet import CSSLocation, Stylesheet
+from textual.css.stylesheet import Stylesheet
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -16,7 +16,7 @@ def _parsed_once() -> Iterator[None]:
     parse = Stylesheet._parse_rules
 
     def known(
-        self: Stylesheet, css: str, read_from: CSSLocation, *more: bool | int | str, **named: bool | int | str
+        self: Stylesheet, css: str, read_from: tuple[str, str], *more: bool | int | str, **named: bool | int | str
     ) -> list[RuleSet]:
         key = (css, read_from, more, frozenset(named.items()), frozenset(self._variables.items()))
         if key not in parsed:
