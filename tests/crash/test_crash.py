@@ -6,6 +6,7 @@ is made as it would be after each of them, by kill -9 and by a power cut, and th
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from squish.models.move import move
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
 from squish.pull.pull import pull
+from tests.conftest import share_compiled
 from tests.crash.disk import ENDINGS, Disk, Operation, crashes
 from tests.crash.scenarios import REPO, settings_of
 from tests.local_hub import LocalHub
@@ -50,11 +52,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture
-def hub(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+@pytest.fixture(scope="module")
+def hub(source: Path) -> Iterator[LocalHub]:
     with LocalHub() as running:
         running.add_repo(REPO, {path.name: path.read_bytes() for path in source.iterdir()})
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running
 
 
@@ -65,15 +66,28 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def journal_of(scenario: str, library: Path, source: Path, folder: Path) -> tuple[Path, str]:
-    """The journal of a scenario, and the root that its paths begin with."""
+Journals = Callable[[str], tuple[Path, str]]
+
+
+@pytest.fixture(scope="module")
+def journal_of(library: Path, source: Path, hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Journals:
+    """The journal of a scenario, which is played once, and the root that its paths begin with."""
+
+    @functools.cache
+    def played(scenario: str) -> tuple[Path, str]:
+        return _play(scenario, library, source, hub, tmp_path_factory.mktemp(scenario))
+
+    return played
+
+
+def _play(scenario: str, library: Path, source: Path, hub: LocalHub, folder: Path) -> tuple[Path, str]:
     root = folder / "root"
-    root.mkdir()
-    (root / "models").mkdir()
+    (root / "models").mkdir(parents=True)
     journal = folder / "journal"
+    kept = {"LD_PRELOAD": str(library), "JOURNAL": str(journal), "JOURNAL_ROOT": str(root)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.scenarios", scenario, str(root), str(source)],
-        env=os.environ | {"LD_PRELOAD": str(library), "JOURNAL": str(journal), "JOURNAL_ROOT": str(root)},
+        env=os.environ | kept | {"HF_ENDPOINT": hub.url},
         capture_output=True,
         text=True,
         check=False,
@@ -198,10 +212,8 @@ CHECKS: dict[str, Check] = {
 
 
 @pytest.mark.parametrize("scenario", CHECKS)
-def test_nothing_that_was_promised_is_lost(
-    scenario: str, library: Path, source: Path, hub: LocalHub, tmp_path: Path
-) -> None:
-    journal, root = journal_of(scenario, library, source, tmp_path)
+def test_nothing_that_was_promised_is_lost(scenario: str, journal_of: Journals, tmp_path: Path) -> None:
+    journal, root = journal_of(scenario)
     looked_at = 0
     seen: Marks = []
     for left, marks, where in states(journal, root, tmp_path):
@@ -214,10 +226,10 @@ def test_nothing_that_was_promised_is_lost(
 
 @pytest.mark.parametrize("scenario", ["store", "download"])
 async def test_a_pull_after_a_crash_installs_the_model(
-    scenario: str, library: Path, source: Path, hub: LocalHub, tmp_path: Path
+    scenario: str, journal_of: Journals, source: Path, hub: LocalHub, tmp_path: Path
 ) -> None:
     """At some of the same places: whatever is left does not keep the next pull from its work."""
-    journal, root = journal_of(scenario, library, source, tmp_path)
+    journal, root = journal_of(scenario)
     name, id = (str(source), "plain:1b") if scenario == "store" else (REPO, REPO)
     disks = 0
     for number, (left, _, where) in enumerate(states(journal, root, tmp_path)):
@@ -225,6 +237,7 @@ async def test_a_pull_after_a_crash_installs_the_model(
             disks += 1
             settings = replace(settings_of(left), offline=False, hub_endpoint=hub.url)
             models = Store(settings.cache_dir)
+            share_compiled(settings.worker_cache)
             await pull_again(name, id, settings, models)
             models.verify(id)
             assert id in {manifest.id for manifest in models.list()}, where
