@@ -244,7 +244,9 @@ class Chats:
             (chat, parent, role, text, model, _dump(attachments), state, writer, now),
         ).lastrowid
         assert added is not None
-        self._connection.execute("UPDATE chats SET head = ?, updated = ? WHERE id = ?", (added, now, chat))
+        self._connection.execute(
+            "UPDATE chats SET head = ?, updated = ?, archived = 0 WHERE id = ?", (added, now, chat)
+        )
         return added
 
     def _end_orphans(self) -> None:

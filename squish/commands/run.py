@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     "--preset",
     metavar="NAME",
     help="Parameters under a name: balanced, precise, creative, greedy, or your own (`/preset save` in a chat).",
+)
+@click.option(
+    "--var", "values", multiple=True, metavar="NAME=VALUE", help="A value for {{NAME}} in the preset's system prompt."
 )
 @click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
 @click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
@@ -83,6 +88,7 @@ def run(
     model: str | None,
     prompt: str | None,
     preset: str | None,
+    values: tuple[str, ...],
     paths: tuple[str, ...],
     urls: tuple[str, ...],
     draft: str | None,
@@ -114,7 +120,7 @@ def run(
     text = _text(prompt, as_json)
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
-    asked = _asked(settings, continued, preset, params, max_tokens=2048 if text is None else 512)
+    asked = _asked(settings, continued, (preset, values), params, max_tokens=2048 if text is None else 512)
     model = _model(model, continued)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
@@ -144,12 +150,21 @@ def _model(given: str | None, continued: Chat | None) -> str:
 
 
 def _asked(
-    settings: Settings, continued: Chat | None, preset: str | None, params: dict[str, Any], max_tokens: int
+    settings: Settings,
+    continued: Chat | None,
+    preset: tuple[str | None, Sequence[str]],
+    params: dict[str, Any],
+    max_tokens: int,
 ) -> ChatSettings:
-    """How the conversation is asked. Raises InvalidInput."""
-    from squish.chats import presets, recorder
+    """How the conversation is asked. preset: a name, and values for its variables. Raises InvalidInput."""
+    from squish.chats import presets, recorder, templates
 
-    named = presets.named(settings.home, preset) if preset is not None else None
+    (name, values), named = preset, None
+    if name is None and values:
+        raise InvalidInput("--var needs a preset: --preset NAME.", param="--var")
+    if name is not None:
+        named = presets.named(settings.home, name)
+        named = templates.filled(named, templates.given(list(values), "--var"), Path.cwd(), date.today())
     return recorder.settings_of(continued, _given(params), max_tokens, named)
 
 

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
+from squish.generation import ChatPrompt
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
 from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
@@ -30,6 +31,23 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
         sampling = app.engine.last.request.sampling
         assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.2, 0.5, -0.5)
         assert sampling.response_format is not None and sampling.response_format.kind == "json_object"
+
+
+async def test_a_preset_asks_for_what_its_variables_need() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    app.chats.keep_preset("translate", ChatSettings(system="From {{from}} to {{to}}"))
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        prompt(pilot).put("/preset translate from=English")
+        await pilot.press("enter")
+        await until(pilot, lambda: "Value for to" in screen_text(pilot))
+        await write(pilot, "Low German")
+        await pilot.press("enter")
+        await until(pilot, lambda: "Preset translate is used" in screen_text(pilot))
+        await ask(pilot, "q")
+        (sent,) = app.engine.last.request.prompts
+        assert isinstance(sent, ChatPrompt)
+        assert sent.messages[0].content == "From English to Low German"
 
 
 def test_a_value_that_cannot_be_used_is_refused_with_what_may_stand_there() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from squish.chats.messages import Attachment, ChatSettings
 from squish.chats.presets import with_preset
+from squish.chats.templates import has_variables
 from squish.errors import LoadFailed, MemoryShort, SquishError
 from squish.tui.chat.conversation import Conversation, Turn
 
@@ -58,10 +59,13 @@ class Contender:
 def candidates(
     models: Iterable[str], current: str, settings: ChatSettings, presets: Mapping[str, ChatSettings]
 ) -> list[Candidate]:
-    """Everybody who can be asked: each model with the chat's parameters, then each with each preset."""
+    """Everybody who can be asked: each model with the chat's parameters, then each with each preset.
+
+    Presets with variables are left out.
+    """
     ordered = sorted(models, key=lambda each: each != current)
     plain = [Candidate(each, settings) for each in ordered]
-    others = {name: with_preset(settings, each) for name, each in presets.items()}
+    others = {name: with_preset(settings, each) for name, each in presets.items() if not has_variables(each.system)}
     return plain + [
         Candidate(model, each, name) for model in ordered for name, each in others.items() if each != settings
     ]

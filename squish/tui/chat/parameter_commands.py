@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 
+from squish.chats import templates
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS, with_preset
@@ -43,13 +46,28 @@ def set_system_prompt(settings: ChatSettings, chats: Chats, line: str) -> Outcom
 
 
 def use_preset(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
-    """`NAME` uses it; `save NAME` keeps the settings under it; `rm NAME` forgets it. Raises StoreError."""
+    """`NAME` uses it, with `variable=value` behind it; `save NAME` keeps the settings under it; `rm NAME` forgets it.
+
+    Raises StoreError, InvalidInput.
+    """
     verb, _, name = line.partition(" ")
     confirmation = ""
     if verb in ("save", "rm") and name:
         chats.keep_preset(name, settings) if verb == "save" else chats.remove_preset(name)
         confirmation = f"Preset {name} {'saved' if verb == 'save' else 'removed'}."
     presets = dict(PRESETS) | chats.presets()
+    line, values = templates.taken_apart(line, presets) if not confirmation else (line, {})
     if line in presets:
-        return Outcome(with_preset(settings, presets[line]), f"Preset {line} is used.")
+        preset = templates.filled(presets[line], values, Path.cwd(), date.today())
+        return Outcome(with_preset(settings, preset), f"Preset {line} is used.")
     return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.")
+
+
+def missing_variables(chats: Chats, line: str) -> tuple[str, ...]:
+    """What the preset that a line uses needs a value for and has none in it. Raises StoreError, InvalidInput."""
+    presets = dict(PRESETS) | chats.presets()
+    if line.startswith(("save ", "rm ")):
+        return ()
+    name, values = templates.taken_apart(line, presets)
+    wanted = templates.variables(presets[name].system) if name in presets else ()
+    return tuple(each for each in wanted if each not in values)

@@ -214,7 +214,7 @@ class ChatScreen(Screen[None]):
         await self._asked_with.change(parameter_commands.set_system_prompt, text)
 
     async def action_preset(self, text: str = "") -> None:
-        await self._asked_with.change(parameter_commands.use_preset, text)
+        await self._asked_with.use_preset(text)
 
     # ---- tools and comparisons
 

@@ -43,6 +43,17 @@ async def rename(app: App[Any], title: str, then: Callable[[str], None]) -> None
     await app.push_screen(LineScreen("Rename chat", clean(title)), written)
 
 
+async def ask_value(app: App[Any], name: str, then: Callable[[str], Awaitable[None]]) -> None:
+    """then: gets the value of a preset's variable."""
+    from squish.tui.screens.line_input import LineScreen
+
+    async def written(line: str | None) -> None:
+        if line:
+            await then(line)
+
+    await app.push_screen(LineScreen(f"Value for {clean(name)}", ""), written)
+
+
 def confirm_deletion(app: App[Any], title: str, then: Callable[[], Awaitable[None]]) -> None:
     """then: is called where the user says yes."""
 

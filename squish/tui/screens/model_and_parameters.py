@@ -5,6 +5,8 @@ Errors of the model stand in the chat, errors of the parameters in a corner of t
 
 from __future__ import annotations
 
+import shlex
+
 from textual.content import Content
 from textual.screen import Screen
 
@@ -111,3 +113,15 @@ class ModelAndParameters:
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""
             await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)))
+
+    async def use_preset(self, text: str) -> None:
+        """Do what `/preset` was given; values that its variables need are asked for one by one."""
+        with reporting_errors(self._screen.app):
+            if missing := parameter_commands.missing_variables(self._chats, text):
+
+                async def answered(value: str) -> None:
+                    await self.use_preset(f"{text} {shlex.quote(f'{missing[0]}={value}')}")
+
+                await chat_windows.ask_value(self._screen.app, missing[0], answered)
+            else:
+                await self.change(parameter_commands.use_preset, text)

@@ -12,6 +12,7 @@ from textual.widgets import Input, Select, Static, TextArea
 
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS, preset_of, with_preset
+from squish.chats.templates import has_variables
 from squish.errors import InvalidInput
 from squish.text import clean
 from squish.tui import actions
@@ -110,10 +111,14 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._label()
 
     @on(Select.Changed)
-    def _preset_chosen(self, event: Select.Changed) -> None:
+    async def _preset_chosen(self, event: Select.Changed) -> None:
         event.stop()
         if isinstance(event.value, str) and event.value in self._presets:
-            self._replace(with_preset(self._settings, self._presets[event.value]))
+            if has_variables(self._presets[event.value].system):
+                self._label()
+                await self.run_action(f"screen.preset({event.value!r})")
+            else:
+                self._replace(with_preset(self._settings, self._presets[event.value]))
 
     def action_reset(self) -> None:
         """All values at their defaults again."""

@@ -1,0 +1,65 @@
+"""Variables of presets: what is replaced, what is asked for, what is refused."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
+from squish.chats.presets import PRESETS
+from squish.chats.templates import filled, taken_apart, variables
+from squish.errors import InvalidInput
+
+DAY = date(2026, 5, 1)
+
+
+def system(text: str, directory: Path, **values: str) -> str:
+    return filled(ChatSettings(system=text), values, directory, DAY).system
+
+
+def test_values_the_day_and_files_are_put_in_once(tmp_path: Path) -> None:
+    (tmp_path / "rules.md").write_text("Use {{language}}.\n")
+    text = "{{ language }}/{{language}} on {{date}}: {{file:rules.md}} {not this} {{}}"
+    assert variables(text) == ("language",)
+    assert system(text, tmp_path, language="{{date}}") == (
+        "{{date}}/{{date}} on 2026-05-01: Use {{language}}. {not this} {{}}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "says"),
+    [
+        ("{{a}} {{b}}", {"a": "1"}, "needs a value for b"),
+        ("{{a}}", {"a": "1", "c": "2"}, "has no variable c"),
+        ("{{file:missing}}", {}, "missing cannot be read: No such file"),
+        ("{{file:.}}", {}, "cannot be read"),
+        ("{{file:binary}}", {}, "not UTF-8"),
+    ],
+)
+def test_what_cannot_be_filled_is_named(text: str, values: dict[str, str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInput, match=says):
+        system(text, tmp_path, **values)
+
+
+def test_values_stand_behind_the_name() -> None:
+    assert taken_apart("my own", PRESETS) == ("my own", {})
+    assert taken_apart('my own a=1 "b=two words"', PRESETS) == ("my own", {"a": "1", "b": "two words"})
+    for line, says in (("x a=1 b", "b is not name=value"), ("x a='1", "quote")):
+        with pytest.raises(InvalidInput, match=says):
+            taken_apart(line, PRESETS)
+
+
+def test_an_archived_chat_that_is_asked_again_is_back_in_the_list(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    id = chats.create("m", title="one")
+    _, answer = chats.ask(id, None, "one", "m")
+    chats.archive(id, True)
+    chats.finish(answer, "1")
+    assert chats.recent() == [], "an answer that ends is not a question"
+    chats.ask(id, answer, "two", "m")
+    assert [each.id for each in chats.recent()] == [id]
+    chats.close()
