@@ -38,6 +38,13 @@ class SshMachine:
     def ssh(self) -> Path:
         return self.folder / "ssh"
 
+    def program(self, name: str, text: str) -> str:
+        """A program on that machine; its path."""
+        path = self.bin / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+        return str(path)
+
     def sessions(self) -> list[int]:
         """The sshd processes of connections that are open now."""
         import psutil
@@ -61,7 +68,7 @@ def need_sshd() -> None:
 
 
 def start(folder: Path) -> SshMachine:
-    """A running sshd. A name `elsewhere` leads to it, for the ssh in `ssh`, which knows its key."""
+    """A running sshd. For the ssh in `ssh`, `elsewhere` leads to it, and other names to what does not work."""
     need_sshd()
     for name in ("home", "bin", "ssh"):
         (folder / name).mkdir(parents=True)
@@ -78,8 +85,9 @@ def start(folder: Path) -> SshMachine:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where root's sshd wants to be shut in
     assert SSHD is not None
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log, stdin=subprocess.DEVNULL)
+    command = [SSHD, "-D", "-e", "-f", folder / "sshd_config"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
     _wait_for(port, process, folder / "log")
     return SshMachine(folder, port, process)
 
@@ -115,6 +123,9 @@ def _ssh_config(folder: Path, port: int) -> str:
     return "\n".join((
         "Host elsewhere", "  HostName 127.0.0.1", f"  Port {port}", f"  User {getpass.getuser()}",
         f"  IdentityFile {folder / 'user'}", "  IdentitiesOnly yes", f"  UserKnownHostsFile {folder / 'known'}",
-        "  GlobalKnownHostsFile none", "Host nowhere", "  HostName 127.0.0.1", f"  Port {free_port()}", "Host *",
-        f"  UserKnownHostsFile {folder / 'known'}", "  GlobalKnownHostsFile none", "",
+        "  GlobalKnownHostsFile none",
+        "Host nowhere", "  HostName 127.0.0.1", f"  Port {free_port()}",
+        "Host stranger", "  HostName 127.0.0.1", f"  Port {port}", "  UserKnownHostsFile none",
+        "Host locked", "  HostName 127.0.0.1", f"  Port {port}", f"  IdentityFile {folder / 'host'}",
+        "  IdentitiesOnly yes", f"  UserKnownHostsFile {folder / 'known'}", "Host *", "  GlobalKnownHostsFile none", "",
     ))  # fmt: skip
