@@ -21,7 +21,9 @@ from squish.cluster.messages import Facts, Look, ModelThere, StartRank
 from squish.cluster.remarks import Remark
 from squish.cluster.sending import Report, deliver, require
 from squish.cluster.ssh import open_ssh
+from squish.cluster.verified import first_changed
 from squish.config.settings import Settings
+from squish.download.disk import in_thread
 from squish.errors import EngineError, LoadFailed, ModelInUse
 from squish.ipc.group import Rank, new_token
 from squish.memory import shares
@@ -50,11 +52,15 @@ class ConnectedHosts:
         self._connections: dict[int, HostConnection] = {}
         self._running: set[int] = set()
         self._serving = ""
-        self.here: Facts = facts.gather(settings, 0)
+        self.own: Facts = facts.gather(settings, 0)
 
     @property
     def size(self) -> int:
         return len(self.hosts.hosts)
+
+    @property
+    def here(self) -> int:
+        return 1
 
     async def __aenter__(self) -> Self:
         if self.hosts.by_hand:
@@ -103,9 +109,9 @@ class ConnectedHosts:
 
     def differences(self) -> Iterator[Remark]:
         """What is to be said of the connected hosts beside this one."""
-        yield from remarks.address(self.hosts.hosts[0], self.here)
+        yield from remarks.address(self.hosts.hosts[0], self.own)
         for connection in self._connections.values():
-            yield from remarks.versions(connection.host, self.here, connection.facts)
+            yield from remarks.versions(connection.host, self.own, connection.facts)
             yield from remarks.address(connection.host, connection.facts)
             yield from remarks.clock(connection.host, connection.clock_offset)
 
@@ -132,7 +138,7 @@ class ConnectedHosts:
         return shares.enough(self.spread(installed), self._context(installed), self.machines())
 
     def machines(self) -> list[tuple[str, Machine]]:
-        found = [self.here, *(self.connection(rank).facts for rank in range(1, self.size))]
+        found = [self.own, *(self.connection(rank).facts for rank in range(1, self.size))]
         hosts = self.hosts.hosts
         return [(host.name, shares.limited(each.machine, host.memory)) for host, each in zip(hosts, found, strict=True)]
 
@@ -151,7 +157,15 @@ class ConnectedHosts:
                 self._say(f"{each}: close other programs there, or it will be slow.")
 
     async def deliver(self, installed: Installed, report: Report) -> None:
-        """See to it that every host has the model; one after the other, for they share this machine's link."""
+        """See to it that every host has the model; one after the other, for they share this machine's link.
+
+        Raises CorruptModel also where the files here are not what was installed.
+        """
+        memory = self._settings.worker_cache / "verified"
+        changed = await in_thread(first_changed, installed, installed.manifest.files, memory)
+        if changed is not None:
+            there = ModelThere("changed", changed)
+            require(there, self.hosts.hosts[0].name, installed)
         for rank in range(1, self.size):
             await deliver(self.connection(rank), installed, report)
 

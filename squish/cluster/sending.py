@@ -60,7 +60,7 @@ def require(there: ModelThere, host: str, installed: Installed) -> None:
     if there.state == "changed":
         raise CorruptModel(
             f"{there.file} of {id} on {host} is not what was installed there.",
-            hint=f"On {host}: {installed.manifest.pull_command}, or squish rm {id}, after which it is copied.",
+            hint=f"On {host}: {installed.manifest.pull_command}, or squish rm {id}, after which it can be copied.",
             param="model",
         )
     if there.state == "other":

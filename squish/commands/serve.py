@@ -19,6 +19,7 @@ import click
 from squish import console, figures
 from squish.commands.draft import with_draft
 from squish.commands.flags import Seconds, Whole
+from squish.commands.hosts import gathered, require_one_way
 from squish.commands.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -48,6 +49,7 @@ _DRAIN_BESIDE = 3.0
 )
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for the MODELs named.")
 @ranks_option
+@click.option("--hosts", type=click.Path(path_type=Path), help="Divide MODEL among the machines of this hosts.toml.")
 @click.option("--allow-pull", is_flag=True, help="Let clients install, copy and delete models.")
 @click.option(
     "--shutdown-delay",
@@ -65,6 +67,7 @@ def serve(
     origins: tuple[str, ...],
     draft: str | None,
     ranks: int,
+    hosts: Path | None,
     allow_pull: bool,
     shutdown_delay: float,
     log_level: Any,
@@ -83,6 +86,7 @@ def serve(
     squish serve
     squish serve qwen3:8b --port 8080 --keep-alive -1
     squish serve --host 0.0.0.0 --api-key-file ~/.squish-key
+    squish serve llama3.3:70b --hosts hosts.toml
     """
     if print_openapi:
         from squish.api.openapi import document
@@ -94,6 +98,7 @@ def serve(
         settings = replace(settings, api_key=_read_key(api_key_file))
     if draft is not None and not models:
         raise click.UsageError("--draft guesses for the MODELs named, and none is.")
+    require_one_way(hosts, ranks, models, draft)
     settings = with_draft(settings, models, draft)
     from squish.api import logs
     from squish.api.options import Options
@@ -105,7 +110,22 @@ def serve(
 
     run = resolver.run if allow_pull else asyncio.run  # a download looks names up
     with awake() if settings.keep_awake else nullcontext():
-        run(_serve(settings, options, models, Shutdown(delay=max(0.0, shutdown_delay)), here(ranks)))
+        run(_serve_on(hosts, here(ranks), settings, options, models, Shutdown(delay=max(0.0, shutdown_delay))))
+
+
+async def _serve_on(
+    hosts: Path | None,
+    ranks: Ranks | None,
+    settings: Settings,
+    options: Options,
+    models: tuple[str, ...],
+    stop: Shutdown,
+) -> None:
+    if hosts is None:
+        await _serve(settings, options, models, stop, ranks)
+        return
+    async with gathered(hosts, models[0], settings) as connected:
+        await _serve(settings, options, models, stop, connected)
 
 
 async def _serve(

@@ -88,6 +88,10 @@ class Ranks(Protocol):
     def size(self) -> int:
         """Ranks of a group, at least two."""
 
+    @property
+    def here(self) -> int:
+        """How many of them run on this machine."""
+
     async def plan(self, model: str, cache_dir: str) -> tuple[Rank, ...]:
         """The ranks of a new group for a model directory, with a token of their own. Raises SquishError."""
 

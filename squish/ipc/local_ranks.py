@@ -19,7 +19,7 @@ class LocalRanks:
     """size: ranks of a group."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = self.here = size
 
     async def plan(self, model: str, cache_dir: str) -> tuple[Rank, ...]:
         """Ports that are free now. Where another program takes one meanwhile, the group fails and is built anew."""

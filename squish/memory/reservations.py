@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from squish.errors import LoadFailed, MemoryShort
 from squish.figures import size
 from squish.memory import fit, machine
+from squish.memory.shares import Spread
 from squish.models.manifest import Installed, read_json
 
 _CONTEXT = 4096  # tokens of one conversation that must fit for loading to be worthwhile
@@ -42,10 +43,12 @@ class Shortage:
 
 
 class Reservations:
-    """read: the machine's memory now; another one stands in for it in tests."""
+    """read: the machine's memory now; another one stands in for it in tests. parts: into how many ranks models that
+    chat are divided, and how many of those are on this machine."""
 
-    def __init__(self, read: Callable[[], fit.Machine] = machine.read) -> None:
+    def __init__(self, read: Callable[[], fit.Machine] = machine.read, parts: tuple[int, int] | None = None) -> None:
         self._read = read
+        self._parts = parts
         self._reserved: dict[str, int] = {}
         self._drafts: dict[str, Installed] = {}
 
@@ -58,7 +61,8 @@ class Reservations:
 
     def _least(self, installed: Installed, memory: fit.Machine) -> int:
         draft = self._drafts.get(installed.manifest.id)
-        return _least(installed, memory) + (_least(draft, memory) if draft else 0)
+        parts = self._parts if installed.manifest.kind == "chat" else None
+        return _least(installed, memory, parts) + (_least(draft, memory) if draft else 0)
 
     async def missing(self, installed: Installed, held: int = 0) -> int:
         """Bytes that must become free before this model can be loaded; 0 or less when there is room.
@@ -119,12 +123,13 @@ class Reservations:
         )
 
 
-def _least(installed: Installed, memory: fit.Machine) -> int:
-    """What a model needs at the least: as in a memory where nothing can be unpacked."""
+def _least(installed: Installed, memory: fit.Machine, parts: tuple[int, int] | None = None) -> int:
+    """What a model needs at the least: as in a memory where nothing can be unpacked. parts: as of Reservations."""
     manifest = installed.manifest
     if not (config := read_json(installed.path / "config.json")):
         return 0  # loading it will say what is wrong with it
-    shape = fit.shape_of(config, manifest.parameters)
-    stored = sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
-    context = min(_CONTEXT, manifest.context_length)
-    return fit.estimate(shape, stored, context, replace(memory, total=0)).needed
+    context, least = min(_CONTEXT, manifest.context_length), replace(memory, total=0)
+    if parts is not None:
+        ranks, here = parts
+        return here * Spread.of(config, manifest.parameters, manifest.weights).rank(ranks, context, least).needed
+    return fit.estimate(fit.shape_of(config, manifest.parameters), manifest.weights, context, least).needed

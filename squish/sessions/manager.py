@@ -84,7 +84,7 @@ class SessionManager:
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
-        self._reservations = reservations or Reservations()
+        self._reservations = reservations or Reservations(parts=(ranks.size, ranks.here) if ranks else None)
         self._making_room = asyncio.Lock()
         self._log = Log()
         self._spare: asyncio.Task[Worker] | None = None
