@@ -95,8 +95,10 @@ async def closed(writer: asyncio.StreamWriter) -> None:
     try:
         async with asyncio.timeout(_LAST_WORD):
             await writer.wait_closed()
-    except (OSError, TimeoutError):
+    except TimeoutError:
         writer.transport.abort()
+    except OSError:  # it is closed, though not as it should be
+        pass
 
 
 async def find_magic(reader: asyncio.StreamReader) -> bool:

@@ -153,11 +153,18 @@ class HostConnection:
             return
         self._lost.set_result(WorkerDied(f"{self.host.name} is lost: {how}."))
         self.heard.set()
-        await self._channel.close()
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-        said = await self._end()
+        said = ""
+        try:
+            await self._channel.close()
+            for task in self._tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            said = await self._end()
+        finally:
+            self._settle(how, said)
+
+    def _settle(self, how: str, said: str) -> None:
+        """Tell everybody who waits."""
         error = WorkerDied(f"{self.host.name} is lost: {how}.{f' It last said: {said}' if said else ''}")
         for answer in self._waiting:
             if not answer.done():

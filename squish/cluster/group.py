@@ -64,7 +64,7 @@ class ConnectedHosts:
 
     async def __aenter__(self) -> Self:
         if self.hosts.by_hand:
-            self._listener = await JoinListener(self.hosts, self._join_token).__aenter__()
+            self._listener = await JoinListener(self.hosts, self._join_token, self._say).__aenter__()
         return self
 
     async def __aexit__(

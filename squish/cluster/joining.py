@@ -6,7 +6,7 @@ Only the addresses of hosts.toml are let in, and only with the token.
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -19,16 +19,18 @@ from squish.cluster.messages import FromAgent, ToAgent
 from squish.errors import ConfigError, EngineError, InvalidInput, SquishError
 from squish.text import clean, whole
 
-logger = logging.getLogger("squish.cluster")
-
 _HANDSHAKE = 10.0  # seconds
 _RANK = 4  # bytes in which who joins says which rank it is
 
 
 class JoinListener:
-    """Waits for the ranks of hosts.toml that have no ssh: `async with JoinListener(hosts, token) as listener:`."""
+    """Waits for the ranks of hosts.toml that have no ssh: `async with JoinListener(hosts, token, warn) as listener:`.
 
-    def __init__(self, hosts: HostGroup, token: str) -> None:
+    warn: gets a sentence for each one that was refused.
+    """
+
+    def __init__(self, hosts: HostGroup, token: str, warn: Callable[[str], None]) -> None:
+        self._warn = warn
         self._hosts = hosts
         self._token = token
         self._server: asyncio.Server | None = None
@@ -79,10 +81,10 @@ class JoinListener:
         try:
             await self._let_in(reader, writer)
         except (WrongToken, TimeoutError) as error:
-            logger.warning("A rank that tried to join was refused: %s.", str(error) or "it said nothing")
+            self._warn(f"A rank that tried to join was refused: {str(error) or 'it said nothing'}.")
             await closed(writer)
         except (ConnectionError, SquishError) as error:
-            logger.warning("A rank that tried to join is gone: %s", error)
+            self._warn(f"A rank that tried to join is gone: {error}")
             await closed(writer)
         finally:
             self._busy.discard(task)

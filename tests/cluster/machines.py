@@ -85,7 +85,7 @@ def start(folder: Path) -> SshMachine:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where root's sshd wants to be shut in
     assert SSHD is not None
-    command = [SSHD, "-D", "-e", "-f", folder / "sshd_config"]
+    command: list[str | Path] = [SSHD, "-D", "-e", "-f", folder / "sshd_config"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
     _wait_for(port, process, folder / "log")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,7 +40,7 @@ async def agent(channel: Channel[FromAgent, ToAgent], rank: int, home: Path) -> 
 
 async def test_a_rank_joins_with_the_token(tmp_path: Path) -> None:
     port = free_port()
-    async with JoinListener(hosts_with(AIR, port=port), TOKEN) as listener:
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append) as listener:
         assert listener.command(1) == f"squish worker --join 127.0.0.1:{port} --rank 1"
         waiting = asyncio.create_task(listener.joined(1))
         channel = await join(f"127.0.0.1:{port}", 1, TOKEN)
@@ -56,7 +55,7 @@ async def test_a_rank_joins_with_the_token(tmp_path: Path) -> None:
 
 async def test_a_rank_that_was_lost_can_come_back(tmp_path: Path) -> None:
     port = free_port()
-    async with JoinListener(hosts_with(AIR, port=port), TOKEN) as listener:
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append) as listener:
         async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
             first = await listener.joined(1)
         await first.heard.wait()
@@ -66,15 +65,15 @@ async def test_a_rank_that_was_lost_can_come_back(tmp_path: Path) -> None:
             assert await listener.joined(1) is not first
 
 
-async def test_a_wrong_token_is_refused_and_said_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
-    port = free_port()
-    async with JoinListener(hosts_with(AIR, port=port), TOKEN):
-        with caplog.at_level(logging.WARNING), pytest.raises(EngineError, match="does not let this rank in") as raised:
+async def test_a_wrong_token_is_refused_and_said_on_both_sides() -> None:
+    port, said = free_port(), list[str]()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, said.append):
+        with pytest.raises(EngineError, match="does not let this rank in") as raised:
             await join(f"127.0.0.1:{port}", 1, "another-token-of-it")
         assert raised.value.hint and "token" in raised.value.hint
-        while not caplog.messages:
+        while not said:
             await asyncio.sleep(0)
-    assert "was refused" in caplog.text and "another-token" not in caplog.text and TOKEN not in caplog.text
+    assert "was refused" in said[0] and "another-token" not in said[0] and TOKEN not in said[0]
 
 
 @pytest.mark.parametrize(
@@ -85,23 +84,23 @@ async def test_a_wrong_token_is_refused_and_said_on_both_sides(caplog: pytest.Lo
     ],
 )
 async def test_only_ranks_that_are_waited_for_come_in(
-    others: tuple[GroupHost, ...], rank: int, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    others: tuple[GroupHost, ...], rank: int, said: str, tmp_path: Path
 ) -> None:
-    port = free_port()
-    async with JoinListener(hosts_with(*others, port=port), TOKEN):
+    port, heard = free_port(), list[str]()
+    async with JoinListener(hosts_with(*others, port=port), TOKEN, heard.append):
         async with agent(await join(f"127.0.0.1:{port}", rank, TOKEN), rank, tmp_path) as running:
             await asyncio.wait({running})
-    assert said in caplog.text
+    assert said in "".join(heard)
 
 
-async def test_an_address_that_is_not_in_the_file_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_address_that_is_not_in_the_file_is_refused() -> None:
     """Here every connection comes from 127.0.0.1, which these hosts do not have."""
-    port = free_port()
+    port, said = free_port(), list[str]()
     hosts = HostGroup((GroupHost("here", "127.0.0.3"), AIR), join_port=port)
-    async with JoinListener(hosts, TOKEN):
+    async with JoinListener(hosts, TOKEN, said.append):
         with pytest.raises(EngineError):
             await join(f"127.0.0.3:{port}", 1, TOKEN)
-    assert "127.0.0.1 is not an address in hosts.toml" in caplog.text
+    assert "127.0.0.1 is not an address in hosts.toml" in said[0]
 
 
 async def test_nobody_waits_there() -> None:
@@ -113,7 +112,7 @@ async def test_nobody_waits_there() -> None:
 async def test_an_address_of_another_machine_cannot_be_listened_at() -> None:
     hosts = HostGroup((GroupHost("here", "192.0.2.1"), AIR), join_port=free_port())
     with pytest.raises(ConfigError, match=r"Nothing can listen at 192\.0\.2\.1"):
-        async with JoinListener(hosts, TOKEN):
+        async with JoinListener(hosts, TOKEN, list[str]().append):
             pass
 
 
