@@ -73,7 +73,7 @@ INSIDE = "SQUISH_TEST_OTHER_NETWORK"
 class OtherNetwork:
     """Rank 1 has a network of its own, that of a process, and is reached by its address."""
 
-    size = 2
+    size = here = 2
 
     def __init__(self, process: int) -> None:
         self._process = process
