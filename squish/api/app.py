@@ -18,6 +18,7 @@ from squish.api.metrics import Metrics, get_metrics
 from squish.api.models import get_model, list_models
 from squish.api.opening import Opening
 from squish.api.options import Options
+from squish.api.overview import cancel_request, get_overview
 from squish.api.routing import add_routes
 from squish.api.services import Services
 from squish.api.transport.application import App, new_app
@@ -39,6 +40,8 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     app.add_route(get_health, "/health", methods=read)
     app.add_route(get_ready, "/ready", methods=read)
     app.add_route(get_metrics, "/metrics", methods=read)
+    app.add_route(get_overview, "/squish/status", methods=read)
+    app.add_route(cancel_request, "/squish/cancel/<id>", methods=("POST",))
     app.add_route(list_models, "/v1/models", methods=read)
     app.add_route(get_model, "/v1/models/<id:path>", methods=read)
     for dialect in dialects.DIALECTS:

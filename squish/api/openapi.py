@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from squish import __version__
-from squish.api import dialects
+from squish.api import dialects, overview
 from squish.api.dialect import Dialect
 from squish.api.health import Health, Readiness
 from squish.api.openai.dialect import OPENAI
@@ -32,6 +32,7 @@ _OWN = (
         open=True,
     ),
     Operation("GET", "/metrics", "getMetrics", "Numbers for Prometheus.", None),
+    *overview.OPERATIONS,
 )
 """What belongs to no dialect."""
 

@@ -54,7 +54,7 @@ def body(request: GenerationRequest, fields: Fields) -> dict[str, Any]:
         raise InvalidInput("Another server is asked one conversation at a time.", param="prompt")
     written: dict[str, Any] = {
         "model": request.model,
-        "messages": [_message(each) for each in prompt.messages],
+        "messages": [message(each) for each in prompt.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         **_sampling(request.sampling, fields),
@@ -118,7 +118,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function | ({"strict": False} if tool.lenient else {})}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def message(message: Message) -> dict[str, Any]:
     written: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
         written["tool_calls"] = [

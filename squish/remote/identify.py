@@ -7,9 +7,11 @@ import msgspec
 from squish.errors import RemoteError
 from squish.remote import fields
 from squish.remote.connection import Refusal, ServerConnection
+from squish.remote.llama_server import LlamaServer, props_of
 from squish.remote.ollama_server import OllamaServer
 from squish.remote.plain_server import PlainServer
 from squish.remote.server import ModelServer
+from squish.remote.squish_server import SquishServer, status_of
 from squish.remote.wire import ModelEntries
 
 _PROBE = 5.0  # seconds
@@ -24,10 +26,14 @@ class OllamaVersion(msgspec.Struct, frozen=True):
 async def identify(connection: ServerConnection) -> ModelServer:
     """Raises RemoteError where nothing answers, where the key is refused, and where it is not an API of models."""
     root, owners = await _list(connection)
-    if "squish" in owners:
-        return OllamaServer(connection, "Squish", fields.SQUISH)
+    if owners <= {"squish"}:  # also where it has no model yet
+        try:
+            return SquishServer(connection, await status_of(connection, _PROBE))
+        except RemoteError:  # another program without models, or a Squish that does not say this much
+            if owners:
+                return OllamaServer(connection, "Squish", fields.SQUISH)
     if "llamacpp" in owners:
-        return PlainServer(connection, root, "llama-server", fields.LLAMA)
+        return LlamaServer(connection, root, await props_of(connection))
     for owner in owners & _PROGRAMS.keys():
         program, written = _PROGRAMS[owner]
         return PlainServer(connection, root, program, written)

@@ -29,6 +29,7 @@ from squish.generation import (
     Usage,
 )
 from squish.runtime import Runtime
+from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.engine import Engine
 from squish.sessions.manager import ModelStatus, SessionManager
@@ -46,6 +47,7 @@ class ScriptedSessions:
         self.crash: Exception | None = None
         self.state: Literal["loading", "ready"] = "ready"
         self.statuses: list[ModelStatus] | None = None
+        self.rows: list[RequestStatus] = []
         self.requests: list[GenerationRequest] = []
         self.kept: list[tuple[str, float | str | None]] = []
         self.admitted: asyncio.Queue[Script] = asyncio.Queue()
@@ -88,6 +90,12 @@ class ScriptedSessions:
         if self.statuses is not None:
             return self.statuses
         return [ModelStatus("m", self.state, 1, 2, None, 1000, 2048, "test", None)]
+
+    def activity(self) -> list[RequestStatus]:
+        return self.rows
+
+    def totals(self) -> Totals:
+        return Totals()
 
     def cancel(self, generation: Generation) -> None:
         if generation.unfinished:

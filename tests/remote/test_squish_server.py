@@ -1,0 +1,109 @@
+"""Another Squish: what it tells to whom, and the whole screen on its models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from squish.api.clients.keys import ApiKey, KeyFile
+from squish.config.settings import Settings
+from squish.errors import RemoteError
+from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, TextDelta
+from squish.remote.connected import connected
+from squish.runtime import Runtime
+from squish.sessions.activity import RequestStatus
+from squish.sessions.request_details import RequestDetails
+from squish.tui.app import SquishApp
+from tests.api.scripted import scripted_runtime, serving
+from tests.conftest import MODEL
+from tests.tui.scenes import note, prompt, ready, screen_text, shown
+from tests.tui.scripted import SMOL, ScriptedStore
+from tests.tui.test_real import wait_for
+
+QUESTION = "Repeat the word lighthouse a thousand times."
+
+
+@asynccontextmanager
+async def closing(runtime: Runtime) -> AsyncIterator[None]:
+    """There are no engines behind it."""
+    yield
+    runtime.chats.close()
+
+
+def row(id: int, key: str, client: str = "/v1/chat/completions 10.0.0.7") -> RequestStatus:
+    return RequestStatus(id, client, SMOL.id, 1, "writing", 7, 2, 0.1, 20.0, 1.0, None, RequestDetails(key=key))
+
+
+async def test_a_client_sees_the_requests_that_are_its_own(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"HOME": str(tmp_path), "SQUISH_API_KEY": "whole"})
+    key = KeyFile(settings.home).add(ApiKey(name="anna", hash="0" * 64))
+    runtime, sessions = scripted_runtime(settings)
+    runtime.store = ScriptedStore(SMOL)
+    sessions.rows, sessions.statuses = [row(1, "anna"), row(2, "bert")], []
+    here = Settings.from_environment({"HOME": str(tmp_path / "other")})
+    async with closing(runtime), serving(runtime) as address:
+        seen = {}
+        for given in (key, "whole"):
+            async with connected(here, address.url, given) as backend:
+                seen[given] = [each.id for each in backend.sessions.activity()]
+        assert seen == {key: [1], "whole": [1, 2]}
+        with pytest.raises(RemoteError, match=r"refuses the key \(401\)"):
+            async with connected(here, address.url, "wrong"):
+                pass
+
+
+async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> None:
+    runtime, sessions = scripted_runtime(Settings.from_environment({"HOME": str(tmp_path)}))
+    runtime.store = ScriptedStore(SMOL)
+    sessions.statuses = []
+    async with closing(runtime), serving(runtime) as address, connected(runtime.settings, address.url) as backend:
+        (model,) = backend.store.list()
+        assert (model.id, model.size, model.context_length) == (SMOL.id, SMOL.size, SMOL.context_length)
+        assert backend.program.startswith("Squish ")
+        assert (backend.offers.delete, backend.offers.unload, backend.offers.where) == (False, True, backend.name)
+        asked = GenerationRequest(SMOL.id, (ChatPrompt((Message("user", "Hi"),)),))
+        async with backend.sessions.generate(asked) as generation:
+            (await sessions.admitted.get()).answer("Hello")
+            text, end = [event async for event in generation]
+        assert text == TextDelta(0, "Hello")
+        assert isinstance(end, Finished)
+        assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (7, 2, 3)
+
+
+async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[str, str], tmp_path: Path) -> None:
+    here = Settings.from_environment({"HOME": str(tmp_path), "SQUISH_OFFLINE": "1"})
+    async with (
+        Runtime(Settings.from_environment(tireless | {"SQUISH_OFFLINE": "1"})) as runtime,
+        serving(runtime) as address,
+        connected(here, address.url) as backend,
+    ):
+        app = SquishApp(backend)
+        async with app.run_test() as pilot:
+            await ready(pilot)
+            assert runtime.sessions.status() == []  # nobody has asked anything
+            prompt(pilot).put(QUESTION)
+            await pilot.press("enter")
+            await wait_for(pilot, lambda: len(shown(pilot)) > 20)
+            await pilot.press("escape")
+            await wait_for(pilot, lambda: "stopped" in note(pilot))
+            await wait_for(pilot, lambda: runtime.sessions.status()[0].running == 0)
+
+            prompt(pilot).put(QUESTION)
+            await pilot.press("enter")
+            await wait_for(pilot, lambda: runtime.sessions.status()[0].running == 1)
+            await pilot.press("f5")
+            await wait_for(pilot, lambda: "● connected" in screen_text(pilot) and "writing" in screen_text(pilot))
+            await pilot.press("up", "up")
+            await wait_for(pilot, lambda: "cancel" in screen_text(pilot))
+            await pilot.press("x")
+            await wait_for(pilot, lambda: runtime.sessions.status()[0].running == 0)
+
+            await pilot.press("f4")
+            await wait_for(pilot, lambda: MODEL in screen_text(pilot) and "in memory" in screen_text(pilot))
+            await pilot.press("l")
+            await wait_for(pilot, lambda: runtime.sessions.status() == [])
+            await pilot.press("f3")
+            await wait_for(pilot, lambda: "The models belong to" in screen_text(pilot))
