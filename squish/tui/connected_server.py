@@ -21,7 +21,7 @@ class ConnectedServer:
 
     def __init__(self, backend: Connected) -> None:
         self._backend = backend
-        self.url, self.about = backend.url, backend.program
+        self.url = backend.url
         self.log, self.lines_seen = deque[str](), 0
 
     @property
@@ -31,6 +31,12 @@ class ConnectedServer:
     @property
     def error(self) -> SquishError | None:
         return self._backend.sessions.lost
+
+    @property
+    def about(self) -> str:
+        """What answers there, and what it would not do last."""
+        failed = self._backend.sessions.failed
+        return f"{self._backend.program} · {failed.message}" if failed else self._backend.program
 
     def one_line(self) -> str:
         return f"✕ {self._backend.name}" if self.error else f"⇄ {self._backend.name}"

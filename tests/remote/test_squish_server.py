@@ -102,7 +102,7 @@ async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[s
             await wait_for(pilot, lambda: runtime.sessions.status()[0].running == 0)
 
             await pilot.press("f4")
-            await wait_for(pilot, lambda: MODEL in screen_text(pilot) and "in memory" in screen_text(pilot))
+            await wait_for(pilot, lambda: MODEL in screen_text(pilot) and "· idle ·" in screen_text(pilot))
             await pilot.press("l")
             await wait_for(pilot, lambda: runtime.sessions.status() == [])
             await pilot.press("f3")

@@ -49,7 +49,7 @@ class LibraryScreen(Screen[None]):
         super().__init__()
         self._runtime, self._machine, self._downloads = runtime, machine, downloads
         self._manifests: dict[str, Manifest] = {}
-        self._pinned = preferences.pinned(runtime.settings)
+        self._remembered = frozenset[str]() if runtime.offers.where else preferences.pinned(runtime.settings)
         self._speeds: dict[str, float] = {}
         self._can: tuple[bool, ...] = ()
 
@@ -151,21 +151,31 @@ class LibraryScreen(Screen[None]):
 
     async def _unload(self, id: str) -> None:
         await self._runtime.sessions.unload(id)
-        if id in self._pinned:  # for the next time that it is loaded
+        if id in self._remembered:  # for the next time that it is loaded
             self._runtime.sessions.pin(id, True)
 
     def _pin(self, id: str, pinned: bool) -> None:
         self._runtime.sessions.pin(id, pinned)
-        self._pinned = self._pinned | {id} if pinned else self._pinned - {id}
-        preferences.remember_pin(self._runtime.settings, id, pinned)
+        self._remember(id, pinned)
 
     async def _delete(self, id: str) -> None:
         freed = await self._runtime.remove(id)
         self.app.notify(f"{clean(id)} deleted, {figures.size(freed)} freed.", markup=False)
-        self._pinned -= {id}
-        preferences.remember_pin(self._runtime.settings, id, False)
+        self._remember(id, False)
+
+    def _remember(self, id: str, pinned: bool) -> None:
+        """For the next time; what is pinned at a server elsewhere, that server remembers."""
+        if not self._runtime.offers.where:
+            self._remembered = self._remembered | {id} if pinned else self._remembered - {id}
+            preferences.remember_pin(self._runtime.settings, id, pinned)
 
     # ---- what is shown
+
+    @property
+    def _pinned(self) -> frozenset[str]:
+        if not self._runtime.offers.where:
+            return self._remembered
+        return frozenset(each.name for each in self._runtime.sessions.status() if each.pinned)
 
     @property
     def _marked(self) -> Manifest | None:
