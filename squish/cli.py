@@ -38,6 +38,7 @@ from squish.commands import (
     serve,
     servers,
     service,
+    web,
     worker,
 )
 from squish.commands.exits import Exit
@@ -187,7 +188,7 @@ def _connect(url: str, key_env: str | None) -> int:
     return run_tui(settings, settings.model, connect=address_and_key(url, key_env, settings))
 
 
-_ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch)
+_ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch, web.web)
 _OTHERS = (servers.ps, servers.stop, service.service, keys.keys, keys.usage, chats.chats, mcp.mcp, bench.bench)
 _LAST = (worker.worker, doctor.doctor, config.config, completion.completion)
 for _command in (

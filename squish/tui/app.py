@@ -287,15 +287,20 @@ def _where(error: BaseException | None) -> str:
 
 
 def run(
-    settings: Settings, model: str | None = None, *, serve: Serve | None = None, connect: tuple[str, str] | None = None
+    settings: Settings,
+    model: str | None = None,
+    *,
+    serve: Serve | None = None,
+    connect: tuple[str, str] | None = None,
+    in_browser: bool = False,
 ) -> int:
     """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal.
 
     EngineError, when the terminal is as it was before: the app met a fault of its own.
     serve: runs the API behind the server screen. connect: the address of a server whose models are used, and its key;
-    raises RemoteError where it cannot be used.
+    raises RemoteError where it cannot be used. in_browser: what is drawn goes to a page, see `squish web`.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
     log = settings.home / "logs" / "tui.log"
     with guarded_stderr(log), whole_pastes():

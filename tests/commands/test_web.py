@@ -1,0 +1,120 @@
+"""Who gets what of `squish web`, and the chat in it, over real sockets."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, CookieJar, WSMsgType, WSServerHandshakeError
+from aiohttp.test_utils import TestServer
+from click.testing import CliRunner
+
+from squish.cli import cli
+from squish.commands.web_server import TuiServer
+
+Served = tuple[TuiServer, str]
+
+
+async def served(key: str | None = None) -> tuple[TestServer, Served]:
+    server = TuiServer(None, "127.0.0.1", 0, key)
+    running = TestServer(await server._make_app())
+    await running.start_server()
+    assert running.port is not None
+    server.port = running.port
+    return running, (server, f"http://127.0.0.1:{running.port}")
+
+
+def basic(who: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(who.encode()).decode()}"}
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Served]:
+    running, found = await served()
+    yield found
+    await running.close()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[ClientSession]:
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+        yield session
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/static/js/textual.js", "/?token=", "/?token=wrong", "/nothing"])
+async def test_nothing_is_given_without_the_token(site: Served, browser: ClientSession, path: str) -> None:
+    response = await browser.get(site[1] + path)
+    assert response.status == 403
+    assert "squish web" in await response.text()
+
+
+async def test_the_token_becomes_a_cookie_and_the_page_is_all_ours(site: Served, browser: ClientSession) -> None:
+    server, url = site
+    response = await browser.get(f"{url}/?token={server._token}", allow_redirects=False)
+    assert (response.status, response.headers["Location"]) == (303, "/")
+    assert "HttpOnly" in response.headers["Set-Cookie"] and "SameSite=Strict" in response.headers["Set-Cookie"]
+    page = await browser.get(f"{url}/")
+    text = await page.text()
+    assert page.status == 200 and "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert re.findall(r"(?:https?:)?//[^\"' ]+", text) == [f"//127.0.0.1:{server.port}/ws"]
+    for name in re.findall(r'"(/static/[^"]+)"', text):
+        assert (await browser.get(url + name)).status == 200, name
+
+
+@pytest.mark.parametrize(
+    ("headers", "path"),
+    [
+        ({"Host": "evil.example"}, "/"),
+        ({"Origin": "http://evil.example"}, "/ws"),
+        ({"Origin": "null"}, "/ws"),
+        ({}, "/ws"),
+    ],
+)
+async def test_another_page_gets_nothing_with_the_cookie(
+    site: Served, browser: ClientSession, headers: dict[str, str], path: str
+) -> None:
+    server, url = site
+    await browser.get(f"{url}/?token={server._token}")
+    cookie = {"Cookie": f"squish_web_{server.port}={server._token}"}
+    assert (await browser.get(url + path, headers=headers | cookie)).status == 403
+
+
+async def test_at_another_address_the_api_key_is_the_password(browser: ClientSession) -> None:
+    running, (server, url) = await served("secret")
+    assert "token" not in server._address()
+    assert (await browser.get(f"{url}/?token={server._token}")).status == 401
+    assert (await browser.get(url, headers=basic("me:wrong"))).status == 401
+    assert (await browser.get(url, headers={"Authorization": "Basic x"})).status == 401
+    assert (await browser.get(url, headers=basic("me:secret"))).status == 200
+    await running.close()
+
+
+def test_another_address_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SQUISH_API_KEY", raising=False)
+    done = CliRunner().invoke(cli, ["web", "--host", "0.0.0.0"])
+    assert "no API key is set" in str(done.exception)
+
+
+async def test_the_chat_is_in_one_window(
+    site: Served, browser: ClientSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SQUISH_OFFLINE", "1")
+    server, url = site
+    await browser.get(f"{url}/?token={server._token}")
+    async with browser.ws_connect(f"{url}/ws?width=80&height=24", origin=url) as socket:
+        shown = b""
+        while b"F1" not in shown:
+            message = await socket.receive()
+            assert message.type == WSMsgType.BINARY
+            shown += message.data
+        second = await browser.get(url)
+        assert second.status == 409 and "open in another window" in await second.text()
+        with pytest.raises(WSServerHandshakeError, match="409"):
+            await browser.ws_connect(f"{url}/ws", origin=url)
+    await server._free.wait()  # the chat has ended with its window
+    assert (await browser.get(url)).status == 200
