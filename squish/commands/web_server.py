@@ -56,7 +56,7 @@ button { font: inherit; padding: .4em 1.4em; }
 """
 
 
-class TuiServer(Server):
+class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so mypy does not look at it
     """model: the one to begin with. key: the API key, asked for instead of a token where it is given.
 
     port 0 takes a free one.
@@ -65,6 +65,7 @@ class TuiServer(Server):
     def __init__(self, model: str | None, host: str, port: int, key: str | None = None) -> None:
         arguments = [sys.executable, "-P", "-m", "squish.commands.web_child", *([model] if model else [])]
         super().__init__(f"exec {shlex.join(arguments)}", host, port, title="Squish", public_url="")
+        self.host, self.port = host, port
         self._key = key
         self._token = secrets.token_urlsafe(24)
         self._free = asyncio.Event()
@@ -164,7 +165,7 @@ class TuiServer(Server):
             return web.Response(status=409, text=_BUSY)
         self._free.clear()
         try:
-            return await super().handle_websocket(request)  # type: ignore[no-any-return]
+            return await super().handle_websocket(request)
         finally:
             await self._ended()
             self._socket = None
