@@ -12,10 +12,17 @@ _LOOK = 1.0  # seconds
 
 
 def main() -> None:
-    from squish.cli import run_guarded
+    from squish import console
+    from squish.commands import exits
+    from squish.errors import SquishError
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    sys.exit(run_guarded(_run))
+    try:
+        code = _run()
+    except SquishError as error:
+        console.error(error)
+        code = exits.of(error)
+    sys.exit(code)
 
 
 def _run() -> int:
