@@ -87,6 +87,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("HF_HOME", "~/.cache/huggingface", "where `squish import` finds the Hugging Face cache, in its folder `hub`"),
     ("HF_HUB_CACHE", "$HF_HOME/hub", "the cache itself"),
     ("OLLAMA_MODELS", "~/.ollama/models", "where `squish import` finds Ollama's models"),
+    ("SQUISH_JOIN_TOKEN", "none", "the token of ranks that are started by hand: `squish worker --join`"),
     ("NO_COLOR", "none", "no colors"),
 )
 """Variables that are read where they are used and set nothing in Settings: name, default, meaning."""

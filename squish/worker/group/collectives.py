@@ -19,6 +19,7 @@ from squish.ipc.group import Rank
 from squish.ipc.group_frames import Transport
 from squish.worker import device
 from squish.worker.group.mesh import Mesh
+from squish.worker.group.neighbors import require_neighbors
 
 RING = "SQUISH_GROUP_RING"
 """An environment variable for tests: MLX's ring also where it computes on a CPU."""
@@ -81,7 +82,10 @@ def _connect(rank: Rank, transport: Transport) -> Any:
         variables["MLX_JACCL_COORDINATOR"] = rank.coordinator
     os.environ.update(variables)
     try:
-        return mx.distributed.init(strict=True, backend=transport)
+        group = mx.distributed.init(strict=True, backend=transport)
+        if transport == "ring":
+            require_neighbors(rank)
+        return group
     except (RuntimeError, ValueError) as error:
         raise LoadFailed(
             f"Rank {rank.rank} of the group could not connect to the others: {' '.join(str(error).split())[:300]}"
