@@ -99,13 +99,16 @@ def _describe(plan: Plan) -> GgufImport:
 
 
 def _quantization(plan: Plan) -> str:
-    """The formats of the matrices, most weights first, as in "Q4_0 with Q6_K (4-bit, group 32)"."""
+    """The formats of the matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)"."""
+    matrices = [info for target in plan.targets for info in target.sources if len(info.shape) > 1]
     sizes: Counter[str] = Counter()
-    for info in (info for target in plan.targets for info in target.sources):
-        if len(info.shape) > 1:
-            sizes[info.format.name] += math.prod(info.shape)
+    for info in matrices:
+        sizes[info.format.name] += math.prod(info.shape)
     names, bits = [name for name, _ in sizes.most_common()], _bits(plan)
     label = names[0] + (f" with {', '.join(names[1:])}" if names[1:] else "")
+    if bits is not None and len(names) > 1:
+        average = 8 * sum(info.nbytes for info in matrices) / sizes.total()
+        return f"{label} ({average:.1f} bits a weight)"
     if bits is not None:
         return f"{label} ({bits}-bit, group {GROUP_SIZE})"
     return label if names[0] in ("F32", "F16", "BF16") else f"{label} (decoded to float16)"

@@ -80,7 +80,7 @@ def test_the_header_alone_says_what_the_file_holds(gguf_path: Path, imported: Im
     found = inspect_gguf(gguf_path)
     assert found == imported.found
     assert (found.architecture, found.bits, found.group_size) == ("llama", 4, 32)
-    assert found.quantization == "Q4_1 with Q8_0 (4-bit, group 32)"
+    assert found.quantization == "Q4_1 with Q8_0 (5.7 bits a weight)"
     assert (found.context_length, found.parameters, found.license) == (8192, 134_515_008, "apache-2.0")
 
 
