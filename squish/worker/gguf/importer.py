@@ -99,7 +99,7 @@ def _describe(plan: Plan) -> GgufImport:
 
 
 def _quantization(plan: Plan) -> str:
-    """The formats of the matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)"."""
+    """The formats of matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)"."""
     matrices = [info for target in plan.targets for info in target.sources if len(info.shape) > 1]
     sizes: Counter[str] = Counter()
     for info in matrices:

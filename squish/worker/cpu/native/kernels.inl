@@ -386,6 +386,14 @@ void rows(const Product& p, int64_t panel, int row) {
     for (int r = 0; r < ROWS; r++) put(p, panel, row + r, out[r]);
 }
 
+// Whether codes are taken apart first, which two rows can share; bytes are faster by the single row.
+template <class Format>
+constexpr bool unpacks = true;
+template <>
+constexpr bool unpacks<Whole<8>> = false;
+template <class Known>
+constexpr bool unpacks<Grouped<Whole<8>, Known>> = false;
+
 template <class Format, bool EXACT>
 void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
     constexpr int most = EXACT ? Isa::EXACT_ROWS : Isa::ROWS;
@@ -394,7 +402,7 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
         for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
         if constexpr (most > 4)
             for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
-        if constexpr (most > 2 && !EXACT)
+        if constexpr (most > 2 && !EXACT && unpacks<Format>)
             for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
         if constexpr (most > 1)
             for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
