@@ -63,7 +63,7 @@ def errors_page() -> str:
     rows = []
     while pending:
         cls = pending.pop(0)
-        pending += cls.__subclasses__()
+        pending += [each for each in cls.__subclasses__() if each.__module__ == cls.__module__]
         error = cls("x")
         rows.append(f"| `{cls.code}` | {to_failure(error).status} | {int(of(error))} | {about.get(cls.__name__, '')} |")
     head = ["# Errors", "", "Made by `make docs` from the program.", ""]

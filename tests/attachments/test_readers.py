@@ -67,7 +67,11 @@ def test_a_zip_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
         word(" " * (3 << 20))
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", made.docx(paragraph("x"))[:200], made.docx("<w:p>")])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PK\x03\x04", made.docx(paragraph("x"))[:200], made.docx("<w:p>")],
+    ids=["empty", "header", "cut", "unclosed"],
+)
 def test_a_damaged_word_document_says_so(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="damaged"):
         docx.text_of(io.BytesIO(data))
