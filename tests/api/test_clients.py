@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 import pytest_asyncio
@@ -59,22 +60,26 @@ async def test_the_synchronous_client(server: Server) -> None:
     assert "Berlin" in whole
 
 
-def langchain(server: Server, tokens: int) -> Any:
+@asynccontextmanager
+async def langchain(server: Server, tokens: int) -> AsyncIterator[Any]:
+    """A model of LangChain, whose connections are closed at the end; its own are kept until the process ends."""
     from langchain_openai import ChatOpenAI  # seconds, in each process that collects tests
 
-    return ChatOpenAI(
-        base_url=f"{server.address.url}/v1", api_key=SecretStr("any"), model=MODEL, temperature=0, max_retries=0,
-        max_completion_tokens=tokens,
-    )  # fmt: skip
+    async with httpx.AsyncClient() as connections:
+        yield ChatOpenAI(
+            base_url=f"{server.address.url}/v1", api_key=SecretStr("any"), model=MODEL, temperature=0, max_retries=0,
+            max_completion_tokens=tokens, http_async_client=connections,
+        )  # fmt: skip
 
 
 async def test_langchain(server: Server) -> None:
-    model, question = langchain(server, 8), "What is the capital of Germany?"
-    whole = await model.ainvoke(question)
-    assert "Berlin" in whole.text
-    assert whole.usage_metadata is not None
-    assert 0 < whole.usage_metadata["output_tokens"] <= 8
-    assert "".join([chunk.text async for chunk in model.astream(question)]) == whole.text
+    question = "What is the capital of Germany?"
+    async with langchain(server, 8) as model:
+        whole = await model.ainvoke(question)
+        assert "Berlin" in whole.text
+        assert whole.usage_metadata is not None
+        assert 0 < whole.usage_metadata["output_tokens"] <= 8
+        assert "".join([chunk.text async for chunk in model.astream(question)]) == whole.text
 
 
 class City(BaseModel):
@@ -87,8 +92,8 @@ async def test_an_answer_in_a_schema(api: openai.AsyncOpenAI, server: Server) ->
         model=MODEL, messages=GERMANY, temperature=0, max_tokens=80, response_format=City
     )
     assert isinstance(parsed.choices[0].message.parsed, City)
-    structured = langchain(server, 80).with_structured_output(City, method="json_schema")
-    found = await structured.ainvoke("Describe Berlin.")
+    async with langchain(server, 80) as model:
+        found = await model.with_structured_output(City, method="json_schema").ainvoke("Describe Berlin.")
     assert isinstance(found, City)
 
 

@@ -138,7 +138,7 @@ asked = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/models", header
 with urllib.request.urlopen(asked) as answer:
     print(os.environ["OPENAI_MODEL"], json.load(answer)["data"][0]["id"])"""
     done = squish("launch", "qwen", "--model", MODEL, **own | {"PATH": program(tmp_path, "qwen", body)})
-    assert done.stdout.split() == [MODEL, MODEL]
+    assert done.stdout.split() == [MODEL, MODEL], done.stderr
     assert "No server is running; one starts for this run" in done.stderr
     assert "cannot call tools" in done.stderr  # this model, and Qwen Code needs them
     assert squish("ps", **own).stdout == ""

@@ -179,6 +179,8 @@ def test_the_token_of_a_login_is_found(tmp_path: Path, variables: dict[str, str]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("hf_login\n")
     assert found() == "hf_login"
+    if variables:  # what is in the file is read in one way, wherever it lies
+        return
     path.write_bytes(b"\xef\xbb\xbfhf_marked\r\n")
     assert found() == "hf_marked"
     path.write_bytes(b"hf\xff\n")
