@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,10 +18,15 @@ from squish.cluster.messages import CHUNK, Look, ModelThere, StartRank
 from squish.cluster.sending import deliver
 from squish.cluster.ssh import open_ssh
 from squish.errors import EngineError, LoadFailed, WorkerDied
+from squish.generation import GenerationRequest, SamplingParams, TextPrompt
 from squish.ipc.group import Rank
 from squish.models.store import Store
+from squish.runtime import Runtime
 from tests.cluster.machines import BIN, SshMachine, free_port, start
 from tests.cluster.pairs import install, settings_of
+from tests.conftest import home_settings, share_compiled
+from tests.sessions.test_sessions import collect, text
+from tests.worker.group import tiny
 
 ID = "tiny:1b"
 FILES = {"config.json": b"{}", "model.safetensors": os.urandom(12 * CHUNK + 17)}
@@ -116,3 +122,33 @@ async def test_a_rank_ends_with_the_connection_and_has_no_secret_in_its_argument
                 pass  # its process has ended: the connection closes
     await started.close()
     assert connection.lost
+
+
+async def test_a_group_over_ssh_answers_as_one_machine_does_and_comes_back_after_a_cut(
+    machine: SshMachine, tmp_path: Path
+) -> None:
+    share_compiled(machine.home / ".squish" / "cache")
+    settings = replace(home_settings(tmp_path), cpu_precision="float32", offline=True)
+    tiny.install(Store(settings.cache_dir), "heads:tiny", "llama", key_heads=2, layers=2)
+    installed = Store(settings.cache_dir).find("heads:tiny")
+    request = GenerationRequest(
+        "heads:tiny", (TextPrompt("Once upon a time"),), SamplingParams(temperature=0, max_tokens=8)
+    )
+    async with Runtime(settings) as runtime:
+        alone = text(await collect(runtime, request), 0)
+    ports = [free_port() for _ in range(3)]
+    hosts = HostGroup(
+        (GroupHost("here", "127.0.0.1", ports[0]), replace(there(), port=ports[1])), control_port=ports[2]
+    )
+    async with ConnectedHosts(hosts, settings, lambda said: None) as connected:
+        await connected.connect()
+        connected.require_room(installed)
+        await connected.deliver(installed, lambda *what: None)
+        async with Runtime(settings, connected) as runtime:
+            assert text(await collect(runtime, request), 0) == alone
+            first = connected.connection(1)
+            machine.cut()
+            while not first.lost or any(each.state == "ready" for each in runtime.sessions.status()):
+                await asyncio.sleep(0.01)
+            assert text(await collect(runtime, request), 0) == alone
+            assert connected.connection(1) is not first
