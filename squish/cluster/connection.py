@@ -61,6 +61,7 @@ class HostConnection:
         self._lost: asyncio.Future[SquishError] = asyncio.get_running_loop().create_future()
         self._rank_ended: asyncio.Future[str] | None = None
         self.heard = asyncio.Event()
+        self._gone = asyncio.Event()
         self._beats = count(1)
         self._beaten: dict[int, float] = {}
         self._tasks = (asyncio.create_task(self._listen()), asyncio.create_task(self._beat()))
@@ -108,6 +109,7 @@ class HostConnection:
     async def close(self) -> None:
         """End the agent there, and with it its rank. Safe to call twice."""
         await self._lose("the connection was closed")
+        await self._gone.wait()
 
     async def _listen(self) -> None:
         try:
@@ -162,6 +164,7 @@ class HostConnection:
             said = await self._end()
         finally:
             self._settle(how, said)
+            self._gone.set()
 
     def _settle(self, how: str, said: str) -> None:
         """Tell everybody who waits."""

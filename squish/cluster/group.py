@@ -80,6 +80,9 @@ class ConnectedHosts:
         """Reach every host that is not connected; ranks that are started by hand are waited for. Raises EngineError,
         LoadFailed where a host is not like this one."""
         missing = [rank for rank in range(1, self.size) if self._lost(rank)]
+        for rank in missing:
+            if rank in self._connections:
+                await self._connections.pop(rank).close()
         opening = [asyncio.create_task(self._open(rank)) for rank in missing]
         try:
             found = await asyncio.gather(*opening)

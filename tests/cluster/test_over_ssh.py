@@ -88,6 +88,7 @@ async def test_a_copy_that_ssh_cuts_is_gone_on_with(machine: SshMachine, tmp_pat
     connection = await open_ssh(there(), 1)
     with pytest.raises(WorkerDied, match="there is lost"):
         await deliver(connection, model, cut)
+    await connection.close()
     again = await open_ssh(there(), 1)
     before = await again.ask(Look(ID, model.manifest.files), ModelThere)
     assert before.state == "absent" and CHUNK < before.partial < model.manifest.size
@@ -122,6 +123,7 @@ async def test_a_rank_ends_with_the_connection_and_has_no_secret_in_its_argument
                 pass  # its process has ended: the connection closes
     await started.close()
     assert connection.lost
+    await connection.close()
 
 
 async def test_a_group_over_ssh_answers_as_one_machine_does_and_comes_back_after_a_cut(
