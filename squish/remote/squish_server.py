@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from squish.format.embedding import ModelKind
@@ -82,7 +84,8 @@ class SquishServer:
     async def state(self) -> ServerState:
         status = await status_of(self._connection)
         memory = ServerMemory(max(status.memory.used, 0), max(status.memory.total, 1))
-        return ServerState(tuple(status.models), tuple(status.requests), status.totals, memory)
+        models = (replace(each, pinned=each.state == "ready" and each.unloads_in is None) for each in status.models)
+        return ServerState(tuple(models), tuple(status.requests), status.totals, memory)
 
     async def count(self, model: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
         """Nobody is made to load a model for a count."""

@@ -41,6 +41,7 @@ from squish.tui.widgets.status import StatusStrip
 
 if TYPE_CHECKING:
     from squish.remote.connected import Connected
+    from squish.remote.nearby import NearbyServer
 
 TICK = 0.5
 TOAST = 160
@@ -81,6 +82,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self._model = model
         self._chat_clock = clock
         self.fault = ""  # what it had to close for
+        self.connect_to: tuple[str, str] | None = None  # the server that is to be used from now on
         self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
         self.server: ShownServer
@@ -254,6 +256,11 @@ class SquishApp(App[None], inherit_bindings=False):
         if not any(each.message == message for each in self._notifications):
             super().notify(message, **options)
 
+    def connect(self, server: NearbyServer) -> None:
+        """End, so that the screens begin anew on the models of a server; what is downloaded or written ends here."""
+        self.connect_to = (server.url, server.key)
+        self.run_worker(self.action_quit(), exit_on_error=False)
+
     async def action_quit(self) -> None:
         """Leave; a running download is mentioned first."""
         if not self.downloads.active or isinstance(self.screen, ConfirmScreen):
@@ -304,18 +311,28 @@ def run(
         raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
     log = settings.home / "logs" / "tui.log"
     with guarded_stderr(log), whole_pastes():
-        code, fault = resolver.run(_connected(settings, model, *connect) if connect else _run(settings, model, serve))
+        code, fault = resolver.run(_run(settings, model, serve, connect))
     if fault:
         raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")
     return code
 
 
-async def _run(settings: Settings, model: str | None, serve: Serve | None) -> tuple[int, str]:
-    async with Runtime(settings) as runtime:
-        return await _shown(SquishApp(runtime, model, serve=serve), settings)
+async def _run(
+    settings: Settings, model: str | None, serve: Serve | None, connect: tuple[str, str] | None
+) -> tuple[int, str]:
+    """One app after the other, for as long as each ends by choosing another server."""
+    while True:
+        if connect is None:
+            async with Runtime(settings) as runtime:
+                app = await _shown(SquishApp(runtime, model, serve=serve), settings)
+        else:
+            app = await _connected(settings, model, *connect)
+        if app.connect_to is None or app.fault:
+            return app.return_code or 0, app.fault
+        connect = app.connect_to
 
 
-async def _connected(settings: Settings, model: str | None, url: str, key: str) -> tuple[int, str]:
+async def _connected(settings: Settings, model: str | None, url: str, key: str) -> SquishApp:
     from squish.remote.connected import connected
 
     async with connected(settings, url, key) as backend:
@@ -323,7 +340,7 @@ async def _connected(settings: Settings, model: str | None, url: str, key: str) 
         return await _shown(SquishApp(backend, model if listed else None), settings)
 
 
-async def _shown(app: SquishApp, settings: Settings) -> tuple[int, str]:
+async def _shown(app: SquishApp, settings: Settings) -> SquishApp:
     preferences.apply(app, settings)
     await app.run_async()
-    return app.return_code or 0, app.fault
+    return app

@@ -47,6 +47,11 @@ class PaletteProvider(Provider):
         app = cast("SquishApp", self.app)
         self._actions = sorted(_actions(app), key=lambda each: each.title)
         self._others = [*_models(app), *_chats(app), *_themes(app), *_parameters(app)]
+        # A port that does not answer must not hold up what is searched.
+        app.run_worker(self._find_servers(app), group="servers", exclusive=True, exit_on_error=False)
+
+    async def _find_servers(self, app: SquishApp) -> None:
+        self._others += await _servers(app)
 
     async def discover(self) -> Hits:
         for each in self._actions:
@@ -97,6 +102,18 @@ def _parameters(app: SquishApp) -> Iterator[PaletteEntry]:
     key = _key(app, "chat.params")
     for each in PARAMETERS:
         yield PaletteEntry(f"Parameter: {each.name}", each.about, key, partial(_set_parameter, app, each.name))
+
+
+async def _servers(app: SquishApp) -> list[PaletteEntry]:
+    """Servers that run on this machine, to use their models from now on."""
+    from squish.remote.nearby import nearby
+
+    settings = app.runtime.settings
+    return [
+        PaletteEntry(f"Connect: {each.url}", f"Use the models of {each.program}", "", partial(app.connect, each))
+        for each in await nearby(settings.home, settings.api_key or "")
+        if each.url != app.server.url
+    ]
 
 
 def _in_chat(app: SquishApp, message: OpenChat) -> Callable[[], Awaitable[None]]:

@@ -21,6 +21,7 @@ from squish.generation import (
 )
 from squish.remote.connected import Connected, connected
 from squish.remote.connection import ServerConnection
+from squish.remote.nearby import nearby
 from tests.remote.small_server import STREAM, Answer, SmallServer, chunk, event, reply, small_server
 
 KEY = "sk-very-secret"
@@ -209,3 +210,10 @@ async def test_a_server_that_goes_away_and_comes_back_is_found_again(settings: S
         served.answers["GET /v1/models"] = answer
         await backend.store.read()
         assert [each.id for each in backend.store.list()] == ["m"]
+
+
+async def test_servers_on_this_machine_are_found_and_get_no_key_that_is_not_theirs(settings: Settings) -> None:
+    async with small_server({}) as server, small_server({"GET /v1/models": reply({}, "401 Unauthorized")}) as closed:
+        ports = tuple(int(each.url.rpartition(":")[2]) for each in (server, closed))
+        assert [each.url for each in await nearby(settings.home, KEY, ports)] == [server.url]
+        assert not any(KEY in head for head, _ in [*server.seen, *closed.seen])

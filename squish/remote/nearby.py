@@ -1,0 +1,44 @@
+"""Servers of models that run on this machine: those of this home, and what listens where other programs usually do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from squish.errors import RemoteError
+from squish.remote.connection import ServerConnection
+from squish.remote.identify import identify
+from squish.system import servers
+
+PORTS = (11435, 11434, 8080, 1234)
+"""Squish, Ollama, llama-server and mlx_lm.server, LM Studio."""
+_PATIENCE = 3.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class NearbyServer:
+    """program: what answers there, for people. key: that of servers of this home; no other program gets it."""
+
+    url: str
+    program: str
+    key: str = field(default="", repr=False)
+
+
+async def nearby(home: Path, key: str, ports: tuple[int, ...] = PORTS) -> list[NearbyServer]:
+    """Those that answer now; one that wants a key that is not known here is left out. key: of this home's servers."""
+    own = {each.url for each in await asyncio.to_thread(servers.servers, home) if each.url}
+    urls = dict.fromkeys([*sorted(own), *(f"http://127.0.0.1:{port}" for port in ports)])
+    found = await asyncio.gather(*(_look(url, key if url in own else "") for url in urls))
+    return [each for each in found if each is not None]
+
+
+async def _look(url: str, key: str) -> NearbyServer | None:
+    connection = ServerConnection(url, key)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return NearbyServer(url, (await identify(connection)).program, key)
+    except (RemoteError, TimeoutError):
+        return None
+    finally:
+        await connection.close()
