@@ -38,7 +38,6 @@ class Fields:
 SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=True)
 LLAMA = Fields(
     _SAMPLING | {"repetition_penalty": "repeat_penalty"},
-    continuing="by itself",
     further={"return_progress": True, "timings_per_token": False},
 )
 OLLAMA = Fields(thinking="effort", continuing="by itself")

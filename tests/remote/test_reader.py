@@ -92,7 +92,7 @@ def test_thinking_is_switched_as_each_server_has_it() -> None:
 def test_an_answer_is_continued_only_where_the_server_can() -> None:
     half = request(ChatPrompt((Message("user", "Hi"), Message("assistant", "Hel")), continue_last=True))
     assert written(half, fields.SQUISH)["continue_final_message"] is True
-    assert "continue_final_message" not in written(half, fields.LLAMA)
+    assert "continue_final_message" not in written(half, fields.OLLAMA)
     with pytest.raises(InvalidInput, match="cannot continue"):
         fields.body(half, fields.PLAIN)
 
