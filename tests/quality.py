@@ -19,7 +19,7 @@ from squish.models import recipes
 from squish.models.store import Store
 
 _ROOT = Path(__file__).parent.parent
-_DEFAULT = ("4bit", "4bit-search", "3bit", "3bit-search")
+_DEFAULT = ("4bit", "4bit-search", "4bit-calibrated", "3bit", "3bit-search", "3bit-calibrated")
 
 
 @dataclass(frozen=True, slots=True)

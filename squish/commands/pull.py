@@ -26,11 +26,20 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 @click.option("--bits", help=_BITS_HELP)
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
 @click.option("--search", is_flag=True, help="Search for the best scales: it loses less, and compressing takes longer.")
+@click.option(
+    "--calibrate",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Read a text with the original to round for what it does: it loses least, and takes longest.",
+)
 @click.option("--base", help="It is an adapter (LoRA, DoRA) of this installed model.")
 @click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")
 @click.option("--measure", is_flag=True, help="Measure perplexity before and after compressing.")
 @click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object per line.")
-def pull(model: str, bits: str | None, group_size: int | None, search: bool, **options: Any) -> None:
+def pull(
+    model: str, bits: str | None, group_size: int | None, search: bool, calibrate: str | None, **options: Any
+) -> None:
     """Download a model, or import a .gguf file or a directory.
 
     \b
@@ -43,10 +52,34 @@ def pull(model: str, bits: str | None, group_size: int | None, search: bool, **o
     """
     from squish.models import recipes
 
-    explicit = bits is not None or group_size is not None or search
-    recipe = recipes.recipe("4" if bits is None else bits, group_size, search) if explicit else recipes.DEFAULT
-    compression = recipes.CompressionOptions(recipe, explicit, options.pop("keep_source"), options.pop("measure"))
+    calibrated = calibrate is not None
+    explicit = bits is not None or group_size is not None or search or calibrated
+    chosen = recipes.recipe("4" if bits is None else bits, group_size, search, calibrated) if explicit else None
+    compression = recipes.CompressionOptions(
+        chosen if explicit else recipes.DEFAULT,
+        explicit,
+        options.pop("keep_source"),
+        options.pop("measure"),
+        _text(calibrate) if calibrate else "",
+    )
     resolver.run(install(Settings.from_environment(), model, compression=compression, **options))
+
+
+def _text(path: str) -> str:
+    """A file to calibrate with, its first megabyte. Raises InvalidInput."""
+    from pathlib import Path
+
+    from squish.errors import InvalidInput
+
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(1 << 20).decode("utf-8", errors="ignore")
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror or error}."
+        raise InvalidInput(problem, param="--calibrate") from error
+    if not text.strip():
+        raise InvalidInput(f"{path} is empty, so there is nothing to calibrate with.", param="--calibrate")
+    return text
 
 
 async def install(settings: Settings, model: str, *, as_json: bool = False, **options: Any) -> None:

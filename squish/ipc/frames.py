@@ -127,7 +127,7 @@ class FuseAdapter(msgspec.Struct, frozen=True, tag="fuse_adapter"):
 class Recipe(msgspec.Struct, frozen=True):
     """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more.
 
-    search: scales and offsets are searched for; affine only.
+    search: scales and offsets are searched for; calibrated: rounded for the inputs that a text brings; both affine only.
     """
 
     bits: int
@@ -135,13 +135,15 @@ class Recipe(msgspec.Struct, frozen=True):
     mode: str = "affine"
     mixed: str | None = None
     search: bool = False
+    calibrated: bool = False
 
 
 class QuantizeShards(msgspec.Struct, frozen=True, tag="quantize_shards"):
     """Job: compress what the arrived shards of a model make possible; repeated with every shard until all is written.
 
     source: directory with config.json and the arrived shards; headers: directory with the safetensors header of every
-    shard, as NAME.json; destination: a directory that keeps its own account of what is written.
+    shard, as NAME.json; destination: a directory that keeps its own account of what is written; text: to calibrate with
+    where the recipe is calibrated, "" for the usual one. For such a recipe all shards must have arrived.
     Answered by JobProgress…, then Quantized or Failed(None).
     """
 
@@ -150,6 +152,7 @@ class QuantizeShards(msgspec.Struct, frozen=True, tag="quantize_shards"):
     destination: str
     arrived: tuple[str, ...]
     recipe: Recipe
+    text: str = ""
 
 
 class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):

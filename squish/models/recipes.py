@@ -25,7 +25,7 @@ DEFAULT = Recipe(bits=4, group_size=64)
 
 _TAG = re.compile(
     r"(?:(?P<bits>[2-8])bit(?:-g(?P<group>[0-9]{1,4}))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>[0-9]{1,4}))?)"
-    r"(?P<search>-search)?"
+    r"(?:-(?P<how>search|calibrated))?"
 )
 
 
@@ -34,12 +34,14 @@ class CompressionOptions:
     """What a pull was asked to do with full-precision weights.
 
     recipe: None leaves them as they are. explicit: the user asked for it, so that doing otherwise is an error.
+    text: to calibrate with, "" for the usual one.
     """
 
     recipe: Recipe | None = DEFAULT
     explicit: bool = False
     keep_source: bool = False
     measure: bool = False
+    text: str = ""
 
     @property
     def compress_only_flag(self) -> str | None:
@@ -51,14 +53,17 @@ class CompressionOptions:
         """The option that asked for the recipe."""
         if not self.explicit or self.recipe is None:
             return None
-        return "--search" if self.recipe.search else "--bits"
+        return "--calibrate" if self.recipe.calibrated else "--search" if self.recipe.search else "--bits"
 
 
-def recipe(bits: str, group_size: int | None = None, search: bool = False) -> Recipe | None:
-    """The recipe of `--bits`, `--group-size` and `--search`; None for "none". Raises InvalidInput."""
-    if search and (bits == FULL or bits in MODES):
+def recipe(bits: str, group_size: int | None = None, search: bool = False, calibrated: bool = False) -> Recipe | None:
+    """The recipe of `--bits`, `--group-size`, `--search` and `--calibrate`; None for "none". Raises InvalidInput."""
+    if (search or calibrated) and (bits == FULL or bits in MODES):
         problem = "--bits none compresses nothing" if bits == FULL else f"{bits} has fixed scales"
-        raise InvalidInput(f"{problem}, so there is nothing to search for.", param="--search")
+        flag, aim = ("--calibrate", "calibrate") if calibrated else ("--search", "search for")
+        raise InvalidInput(f"{problem}, so there is nothing to {aim}.", param=flag)
+    if search and calibrated:
+        raise InvalidInput("--calibrate searches too.", hint="Leave --search out.", param="--search")
     if bits == FULL:
         if group_size is not None:
             raise InvalidInput("--bits none compresses nothing, so it has no --group-size.", param="--group-size")
@@ -73,20 +78,24 @@ def recipe(bits: str, group_size: int | None = None, search: bool = False) -> Re
         raise InvalidInput(problem, hint="32, 64 and 128 are.", param="--group-size")
     group = group_size or DEFAULT.group_size
     if bits in MIXED:
-        return Recipe(MIXED[bits], group, mixed=bits, search=search)
+        return Recipe(MIXED[bits], group, mixed=bits, search=search, calibrated=calibrated)
     if (number := whole(bits)) is not None and number in AFFINE:
-        return Recipe(number, group, search=search)
+        return Recipe(number, group, search=search, calibrated=calibrated)
     problem = f"--bits {bits} is not known." if bits.strip() else "--bits has no value."
     raise InvalidInput(problem, hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
 
 
 def tag(recipe: Recipe | None) -> str:
-    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `4bit-search`, `mxfp4`, `full`."""
+    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `4bit-calibrated`, `mxfp4`, `full`."""
     if recipe is None:
         return "full"
     name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}bit")
     usual = recipe.mode != "affine" or recipe.group_size == DEFAULT.group_size
-    return (name if usual else f"{name}-g{recipe.group_size}") + ("-search" if recipe.search else "")
+    return (name if usual else f"{name}-g{recipe.group_size}") + _how(recipe)
+
+
+def _how(recipe: Recipe) -> str:
+    return "-calibrated" if recipe.calibrated else "-search" if recipe.search else ""
 
 
 def from_tag(text: str | None) -> CompressionOptions | None:
@@ -99,10 +108,10 @@ def from_tag(text: str | None) -> CompressionOptions | None:
     name = found["bits"] or found["other"]
     if name not in CHOICES or name == FULL or (found["other"] and name.isdigit()):
         return None
-    if found["search"] and name in MODES:
+    if found["how"] and name in MODES:
         return None
     group = found["group"] or found["other_group"]
-    chosen = recipe(name, int(group) if group else None, search=bool(found["search"]))
+    chosen = recipe(name, int(group) if group else None, found["how"] == "search", found["how"] == "calibrated")
     return CompressionOptions(chosen, explicit=True)
 
 
@@ -137,7 +146,8 @@ def bits_per_weight(recipe: Recipe) -> float:
 def label(recipe: Recipe) -> str:
     """A recipe for people: `4-bit (group 64)`."""
     name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}-bit")
-    return f"{name} (group {recipe.group_size}{', searched' if recipe.search else ''})"
+    how = ", calibrated" if recipe.calibrated else ", searched" if recipe.search else ""
+    return f"{name} (group {recipe.group_size}{how})"
 
 
 # Perplexity of SmolLM2-135M-Instruct on squish/perplexity.txt, groups of 64.

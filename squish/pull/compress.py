@@ -39,6 +39,7 @@ class _Account(msgspec.Struct):
 
     commit: str
     recipe: Recipe
+    text: str = ""
     consumed: list[str] = []
     peak_memory: int = 0
 
@@ -60,13 +61,16 @@ class Compressor:
         recipe: Recipe,
         keep_source: bool,
         worker_cache: Path,
+        text: str = "",
     ) -> None:
         self.directory = partial / "compressed"
         self.total, self.fraction = sum(shards.values()), 0.0
         self._download, self._shards, self._partial = download, shards, partial
         self._keep_source, self._worker_cache = keep_source, worker_cache
         self._headers = partial / "headers"
-        self._account = _Account(commit, recipe)
+        self._account = _Account(commit, recipe, text)
+        # To calibrate, all of the original is needed at once.
+        self._at_once = len(shards) if recipe.calibrated else _WINDOW
 
     def resume(self) -> int:
         """Go on with the account of an earlier run, or start over where that was of something else.
@@ -115,7 +119,7 @@ class Compressor:
             directory.mkdir(parents=True, exist_ok=True)
 
     def _is_mine(self, account: _Account) -> bool:
-        same = (account.commit, account.recipe) == (self._account.commit, self._account.recipe)
+        same = all(getattr(account, each) == getattr(self._account, each) for each in ("commit", "recipe", "text"))
         return same and self._shards.keys() >= set(account.consumed)
 
     async def _fetch_headers(self) -> int:
@@ -148,7 +152,7 @@ class Compressor:
     def _require_space(self, count: int) -> None:
         """Room for the result and for the shards of the window, or for all of them where they are kept."""
         result = int(count * recipes.bits_per_weight(self._account.recipe) / 8 * 1.1)
-        window = (_WINDOW + 1) * max(self._shards.values())
+        window = (self._at_once + 1) * max(self._shards.values())
         source = self.total if self._keep_source else min(self.total, window)
         require_space(self._partial, result + source - occupied(self._partial))
 
@@ -157,7 +161,7 @@ class Compressor:
         if not self._keep_source:
             self._delete(used)
         wanted = [path for path in self._shards if self._keep_source or path not in used]
-        arrived, window = asyncio.Queue[str](), asyncio.Semaphore(_WINDOW)
+        arrived, window = asyncio.Queue[str](), asyncio.Semaphore(self._at_once)
         try:
             async with asyncio.TaskGroup() as group:
                 for path in wanted:
@@ -212,6 +216,7 @@ class Compressor:
             destination=str(self.directory),
             arrived=tuple(sorted(here)),
             recipe=self._account.recipe,
+            text=self._account.text,
         )
         return await run_job(job, self._worker_cache, Quantized, lambda progress: report(progress.fraction))
 

@@ -201,6 +201,7 @@ async def _fetch_compressed(
         recipe=recipe,
         keep_source=options.keep_source or options.measure,
         worker_cache=order.settings.worker_cache,
+        text=options.text,
     )
     rest = [name for name in repository.names if not is_weights(name) and not name.endswith(".index.json")]
     for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):

@@ -77,7 +77,7 @@ def make_order(
         options = CompressionOptions(None)
     elif (tagged := recipes.from_tag(source.repo.tag)) is not None:
         if options.explicit:
-            hint = "Leave --bits, --group-size and --search out."
+            hint = "Leave --bits, --group-size, --search and --calibrate out."
             raise InvalidInput(f"{id} names its bits already.", hint=hint, param="--bits")
         options = replace(options, recipe=tagged.recipe, explicit=True)
         _require_compressing(options)

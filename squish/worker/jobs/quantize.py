@@ -30,6 +30,8 @@ from squish.errors import CorruptModel, StoreError, UnsupportedModel
 from squish.files import NoLocks, lock, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
+from squish.worker.jobs.calibrate import calibrate, usual_text
+from squish.worker.jobs.compensate import Inputs, also_looked_up, compensated, inputs
 from squish.worker.jobs.graph import dependencies
 from squish.worker.jobs.rounding import is_searched, searched
 from squish.worker.model_files import MISFITS, kind_of, mismatch, read_config
@@ -93,13 +95,44 @@ class _Conversion:
         needs = _needed_shards(waiting, weights, origin)
         del weights, params
         here = set(self._job.arrived)
+        if self._job.recipe.calibrated:
+            if not all(needs[name] <= here for name in waiting):
+                return Quantized((), False, HOST.peak())
+            self._calibrate({name: each for name, each in dense.items() if f"{name}.weight" in waiting}, total)
+            waiting = {name: array for name, array in waiting.items() if name not in self._account.places}
         ready = [name for name in waiting if needs[name] <= here]
-        self._write(ready, waiting, dense if self._job.recipe.search else {}, total)
+        searches = self._job.recipe.search or self._job.recipe.calibrated
+        chosen = {name: each for name, each in dense.items() if is_searched(name, each.bits)} if searches else {}
+        self._write(ready, waiting, chosen, total)
         missing = set(waiting) - set(ready)
         needed = set().union(*(needs[name] for name in missing))
         if not missing:
             self._finish(config)
         return Quantized(tuple(sorted(here - needed)), not missing, HOST.peak())
+
+    def _calibrate(self, dense: dict[str, _Dense], total: int) -> None:
+        """Write the matrices that a text goes through, rounded for the inputs that it brings. total: of all arrays."""
+        ready: dict[str, mx.array] = {}
+        last: tuple[mx.array | None, list[Inputs]] = None, []
+
+        def take(name: str, x: mx.array, looked_up: bool) -> mx.array | None:
+            nonlocal last
+            if (how := dense.pop(name, None)) is None:
+                return None
+            if last[0] is not x:  # queries, keys and values have the same inputs
+                last = x, inputs(x, how.group_size)
+            known = also_looked_up(last[1]) if looked_up else last[1]
+            found = compensated(how.weight, how.bits, how.group_size, known)
+            ready.update(zip((f"{name}.weight", f"{name}.scales", f"{name}.biases"), found, strict=True))
+            rounded = mx.dequantize(*found, how.group_size, how.bits)
+            if sum(array.nbytes for array in ready.values()) >= _OUTPUT_BYTES:
+                self._save(ready)
+            self._report("compress", (len(self._account.places) + len(ready)) / total)
+            return rounded
+
+        model, _ = _original(Path(self._job.source), self._weights()[0])
+        calibrate(model, Path(self._job.source), self._job.text or usual_text(), take)
+        self._save(ready)
 
     def _weights(self) -> tuple[dict[str, mx.array], dict[str, str]]:
         """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each."""
@@ -183,15 +216,7 @@ def _graph(
     source: Path, weights: dict[str, mx.array], recipe: Recipe
 ) -> tuple[dict[str, mx.array], dict[str, Any], dict[str, _Dense]]:
     """The parameters of the compressed model, unevaluated, its config.json, and what may be searched for."""
-    config = read_config(source)
-    try:
-        model_class, arguments = _classes(source, config)
-        model = model_class(arguments.from_dict(config))
-        sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
-        model.load_weights(list(sanitized.items()), strict=True)
-    except MISFITS as error:
-        raise mismatch(source, error) from error
-    _cast(model, config)
+    model, config = _original(source, weights)
     before = dict(tree_flatten(model.parameters()))
     try:
         predicate = recipe.mixed and mixed_quant_predicate_builder(recipe.mixed, model, recipe.group_size)
@@ -213,9 +238,23 @@ def _graph(
     dense = {
         name: _Dense(before[f"{name}.weight"], module.bits, module.group_size)
         for name, module in model.named_modules()
-        if f"{name}.scales" in params and is_searched(name, module.bits)
+        if f"{name}.scales" in params and f"{name}.biases" in params
     }
     return params, config, dense
+
+
+def _original(source: Path, weights: dict[str, mx.array]) -> tuple[Any, dict[str, Any]]:
+    """The model before it is compressed, its parameters unevaluated, and its config.json."""
+    config = read_config(source)
+    try:
+        model_class, arguments = _classes(source, config)
+        model = model_class(arguments.from_dict(config))
+        sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
+        model.load_weights(list(sanitized.items()), strict=True)
+    except MISFITS as error:
+        raise mismatch(source, error) from error
+    _cast(model, config)
+    return model, config
 
 
 def _classes(source: Path, config: dict[str, Any]) -> tuple[Any, Any]:

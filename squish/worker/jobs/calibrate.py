@@ -1,0 +1,120 @@
+"""Reads a text with the original model, and hands every matrix over with the inputs that it gets there.
+
+The model computes in float32, all windows of the text at once and layer after layer, so each weight is read from disk
+once and forgotten when its matrix has been handed over; memory is that of the activations and one matrix. What the
+model predicts is not computed. It knows neither how matrices are rounded nor where they are written.
+"""
+
+from __future__ import annotations
+
+import email.message
+import inspect
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from pydoc_data.topics import topics  # type: ignore[import-untyped]
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+from squish.errors import CorruptModel
+from squish.worker.load import tokenizer_of
+from squish.worker.prompt import FOREIGN_TOKENIZER
+
+_WINDOW = 512
+_WINDOWS = 16
+
+# Takes a matrix by its name, (windows, tokens, columns) inputs of it, whether it is looked up too; returns it as it is
+# from then on, or None where it stays as it was. Matrices with the same inputs get the same array.
+Taker = Callable[[str, mx.array, bool], mx.array | None]
+
+
+class _Finished(Exception):
+    """The last matrix was handed over."""
+
+
+def usual_text() -> str:
+    """English and code that every Python brings along, some 45,000 characters: its language reference and sources."""
+    pages = [str(topics[name])[:2500] for name in sorted(topics)[::4]][:18]
+    sources = (textwrap.TextWrapper, email.message.Message, inspect.Signature)
+    code = [inspect.getsource(each)[:5000] for each in sources]
+    turns = [(*pages[6 * number : 6 * number + 6], each) for number, each in enumerate(code)]
+    return "\n\n".join(part for turn in turns for part in turn)
+
+
+def calibrate(model: Any, source: Path, text: str, take: Taker) -> None:
+    """Hand over every matrix that the model multiplies by. model: with its weights on disk; its classes are replaced.
+
+    Raises CorruptModel where the text is too short, or the tokenizer is another model's.
+    """
+    ids = tokenizer_of(source, None, None).encode(text)[: _WINDOWS * _WINDOW]
+    window = min(_WINDOW, len(ids))
+    if window < 32:
+        raise CorruptModel("The text to calibrate with has fewer than 32 tokens.", param="--calibrate")
+    tokens = mx.array(ids[: len(ids) // window * window]).reshape(-1, window)
+    vocabulary = _watch(model, take)
+    if vocabulary and max(ids) >= vocabulary:
+        raise CorruptModel(FOREIGN_TOKENIZER, param="tokenizer.json")
+    try:
+        model(tokens)
+    except _Finished:
+        pass
+
+
+def _watch(model: Any, take: Taker) -> int:
+    """Make the matrices hand themselves over; how many tokens there are, 0 where the model has no plain embedding."""
+    vocabulary = 0
+    for name, module in model.named_modules():
+        if type(module) is nn.Embedding:
+            vocabulary = max(vocabulary, module.weight.shape[0])
+            _become(module, _Embedding, name, take)
+        elif type(module) is nn.Linear:
+            _become(module, _Linear, name, take)
+    for _, module in model.named_modules():
+        if isinstance(module, _Linear):
+            module.is_last = bool(vocabulary) and module.weight.shape[0] == vocabulary
+    return vocabulary
+
+
+def _become(module: Any, kind: type, name: str, take: Taker) -> None:
+    module.__class__ = kind
+    module.place, module.take = name, take
+
+
+def _hand_over(module: Any, x: mx.array, looked_up: bool) -> None:
+    mx.eval(x)
+    if (rounded := module.take(module.place, x, looked_up)) is not None:
+        module.weight = rounded
+
+
+class _Linear(nn.Linear):
+    place: str
+    take: Taker
+    is_last: bool
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if x.dtype != mx.float32:
+            x = x.astype(mx.float32)
+        if self.is_last:
+            _hand_over(self, x, False)
+            raise _Finished
+        product: mx.array = x @ self.weight.T.astype(mx.float32)
+        if "bias" in self:
+            product = product + self.bias.astype(mx.float32)
+        mx.eval(product)
+        _hand_over(self, x, False)
+        return product
+
+
+class _Embedding(nn.Embedding):
+    place: str
+    take: Taker
+
+    def __call__(self, x: mx.array) -> mx.array:
+        found: mx.array = self.weight[x].astype(mx.float32)
+        return found
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        _hand_over(self, x.astype(mx.float32), True)
+        raise _Finished
