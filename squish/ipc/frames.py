@@ -127,7 +127,7 @@ class FuseAdapter(msgspec.Struct, frozen=True, tag="fuse_adapter"):
 class Recipe(msgspec.Struct, frozen=True):
     """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more.
 
-    search: scales and offsets are searched for; calibrated: rounded for the inputs that a text brings; both affine only.
+    search: scales and offsets are searched for; calibrated: rounded for what a text brings; both affine only.
     """
 
     bits: int

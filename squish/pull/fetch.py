@@ -165,6 +165,9 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
         if options.measure:
             problem = f"{repository.id} makes vectors; only a model that writes can read a text to be measured."
             raise InvalidInput(problem, hint="Leave --measure out.", param="--measure")
+        if options.recipe is not None and options.recipe.calibrated:
+            problem = f"{repository.id} makes vectors; only a model that writes can be calibrated."
+            raise InvalidInput(problem, hint="Leave --calibrate out.", param="--calibrate")
         if not options.explicit:
             return None
     found = config.get("quantization") or config.get("quantization_config")

@@ -67,6 +67,24 @@ def test_below_4_bits_what_the_residual_stream_gets_is_rounded_plainly() -> None
     assert all(is_searched(name, 3) for name in ("model.embed_tokens", "lm_head", "model.layers.9.mlp.gate_proj"))
 
 
+def test_a_pull_calibrates_once_all_shards_are_here(tmp_path: Path, real_home: Path) -> None:
+    tokenizer = {
+        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
+        for name in ("tokenizer.json", "tokenizer_config.json")
+    }
+    weights, config = tiny_llama(vocab_size=49152)
+    options = recipes.CompressionOptions(
+        recipes.recipe("4", None, calibrated=True), explicit=True, text="A text to calibrate with. " * 20
+    )
+    with LocalHub() as hub:
+        hub.add_repo("org/full", in_shards(weights, config, tmp_path, 5) | tokenizer)
+        user = Puller(tmp_path / "home", hub.url)
+        pulled = user.pull("org/full", options)
+    assert pulled.installed.manifest.id == "org/full:4bit-calibrated"
+    user.store.verify(pulled.installed.manifest.id)
+    assert config_of(pulled)["quantization"] == {"group_size": 64, "bits": 4, "mode": "affine"}
+
+
 @pytest.mark.parametrize("value", [0.0, 3.0, -1.5])
 def test_a_group_of_one_value_stays_exact(value: float) -> None:
     weight = mx.full((4, 64), value, dtype=mx.float16)

@@ -12,11 +12,12 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from pydoc_data.topics import topics  # type: ignore[import-untyped]
+from pydoc_data.topics import topics
 from typing import Any
 
 import mlx.core as mx
-from mlx import nn
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
 
 from squish.errors import CorruptModel
 from squish.worker.load import tokenizer_of
@@ -25,9 +26,9 @@ from squish.worker.prompt import FOREIGN_TOKENIZER
 _WINDOW = 512
 _WINDOWS = 16
 
-# Takes a matrix by its name, (windows, tokens, columns) inputs of it, whether it is looked up too; returns it as it is
-# from then on, or None where it stays as it was. Matrices with the same inputs get the same array.
-Taker = Callable[[str, mx.array, bool], mx.array | None]
+# Takes the name of a matrix, the matrix, its inputs (windows, tokens, columns), whether it is looked up too; returns it
+# as it is from then on, or None where it stays as it was. Matrices with the same inputs get the same array.
+Taker = Callable[[str, mx.array, mx.array, bool], mx.array | None]
 
 
 class _Finished(Exception):
@@ -66,10 +67,10 @@ def _watch(model: Any, take: Taker) -> int:
     """Make the matrices hand themselves over; how many tokens there are, 0 where the model has no plain embedding."""
     vocabulary = 0
     for name, module in model.named_modules():
-        if type(module) is nn.Embedding:
+        if type(module) is Embedding:
             vocabulary = max(vocabulary, module.weight.shape[0])
             _become(module, _Embedding, name, take)
-        elif type(module) is nn.Linear:
+        elif type(module) is Linear:
             _become(module, _Linear, name, take)
     for _, module in model.named_modules():
         if isinstance(module, _Linear):
@@ -84,11 +85,11 @@ def _become(module: Any, kind: type, name: str, take: Taker) -> None:
 
 def _hand_over(module: Any, x: mx.array, looked_up: bool) -> None:
     mx.eval(x)
-    if (rounded := module.take(module.place, x, looked_up)) is not None:
+    if (rounded := module.take(module.place, module.weight, x, looked_up)) is not None:
         module.weight = rounded
 
 
-class _Linear(nn.Linear):
+class _Linear(Linear):
     place: str
     take: Taker
     is_last: bool
@@ -107,7 +108,7 @@ class _Linear(nn.Linear):
         return product
 
 
-class _Embedding(nn.Embedding):
+class _Embedding(Embedding):
     place: str
     take: Taker
 

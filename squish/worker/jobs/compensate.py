@@ -1,4 +1,4 @@
-"""Owns the rounding of a matrix that knows its inputs: scales by their importance, and errors that make up for each other.
+"""Owns the rounding of a matrix whose inputs are known: scales by their importance, errors that make up for each other.
 
 It is GPTQ (https://arxiv.org/abs/2210.17323) with scales that are fixed first, each the best of several ranges by the
 squared error weighted with the mean square of its input, and columns in the order of that importance. Then all scales
@@ -73,7 +73,9 @@ def _inputs(second: NDArray[np.float64]) -> Inputs:
     return Inputs(second.astype(np.float32), order, factor)
 
 
-def compensated(weight: mx.array, bits: int, group_size: int, known: list[Inputs]) -> tuple[mx.array, ...]:
+def compensated(
+    weight: mx.array, bits: int, group_size: int, known: list[Inputs]
+) -> tuple[mx.array, mx.array, mx.array]:
     """What `mx.quantize(weight, group_size, bits)` returns, for the least error of the products with such inputs.
 
     weight: (rows, columns), floating; known: for all columns, as `inputs` returns it.
@@ -91,7 +93,8 @@ def compensated(weight: mx.array, bits: int, group_size: int, known: list[Inputs
         lanes = packed(np.ascontiguousarray(codes).astype(np.uint32), bits).reshape(len(rows), -1)
         parts.append((mx.array(lanes), mx.array(scales).astype(dtype), mx.array(offsets).astype(dtype)))
         mx.eval(parts[-1])
-    return tuple(mx.concatenate(list(each)) for each in zip(*parts, strict=True))
+    whole = [mx.concatenate(list(each)) for each in zip(*parts, strict=True)]
+    return whole[0], whole[1], whole[2]
 
 
 class _Rounding:
@@ -120,7 +123,6 @@ class _Rounding:
         best_scale, best_offset = np.zeros_like(low), np.zeros_like(low)
         least = np.full(len(rows), np.inf, np.float32)
         for share in _SHRINK:
-            # From the larger end, as mlx does it, so that zero often is an integer.
             scale, offset = np.maximum((high - low) * np.float32(share / self._top), _SMALLEST), low * np.float32(share)
             for _ in range(3):
                 scale, offset = self._stored(scale), self._stored(offset)

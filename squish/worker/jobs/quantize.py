@@ -115,16 +115,18 @@ class _Conversion:
         ready: dict[str, mx.array] = {}
         last: tuple[mx.array | None, list[Inputs]] = None, []
 
-        def take(name: str, x: mx.array, looked_up: bool) -> mx.array | None:
+        def take(name: str, weight: mx.array, x: mx.array, looked_up: bool) -> mx.array | None:
             nonlocal last
             if (how := dense.pop(name, None)) is None:
                 return None
             if last[0] is not x:  # queries, keys and values have the same inputs
                 last = x, inputs(x, how.group_size)
             known = also_looked_up(last[1]) if looked_up else last[1]
-            found = compensated(how.weight, how.bits, how.group_size, known)
-            ready.update(zip((f"{name}.weight", f"{name}.scales", f"{name}.biases"), found, strict=True))
-            rounded = mx.dequantize(*found, how.group_size, how.bits)
+            packed, scales, offsets = compensated(weight, how.bits, how.group_size, known)
+            ready.update(
+                zip((f"{name}.weight", f"{name}.scales", f"{name}.biases"), (packed, scales, offsets), strict=True)
+            )
+            rounded = mx.dequantize(packed, scales, offsets, how.group_size, how.bits)
             if sum(array.nbytes for array in ready.values()) >= _OUTPUT_BYTES:
                 self._save(ready)
             self._report("compress", (len(self._account.places) + len(ready)) / total)
