@@ -164,7 +164,7 @@ class _Rounding:
         return np.ascontiguousarray(found.T)
 
     def _fitted(self, codes: Floats, scales: Floats, offsets: Floats) -> tuple[Floats, Floats]:
-        """All scales and offsets of each row for these integers, by least squares; a row that gains nothing keeps its own."""
+        """The scales and offsets of each row for these integers, by least squares where that is better."""
         rows, groups, size, second = len(codes), self._groups, self._size, self._known.second
         by_group = codes.reshape(rows, groups, size)
         matrix = np.empty((rows, 2 * groups, 2 * groups), np.float32)
