@@ -1,6 +1,7 @@
 """What becomes of requests, while they run and for a while after: the values behind the server screen.
 
-A Trace follows one request by its events; a Log keeps the latest. No prompt and no answer is kept. It knows no engine.
+A Trace follows one request by its events; a Log keeps the latest. No prompt and no answer is kept unless somebody has
+switched that on. It knows no engine.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from squish.generation import (
 )
 from squish.sessions import request_details
 from squish.sessions.request_details import RequestDetails
+from squish.sessions.request_texts import RequestTexts
 
 KEPT = 100
 
@@ -98,8 +100,11 @@ class Trace:
         request: Traceable,
         cancel: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        keeps_texts: bool = False,
     ) -> None:
         self.id = id
+        self.texts = RequestTexts(request) if keeps_texts else None
         self._cancel: Callable[[], None] | None = cancel
         self._client, self._model, self._rows = request.client, request.model, request.rows
         self._key, self._background = request_details.key_name(request), request.background
@@ -131,6 +136,8 @@ class Trace:
 
     def see(self, event: GenerationEvent) -> None:
         """Take in an event, as its reader will get it."""
+        if self.texts:
+            self.texts.see(event)
         match event:
             case TextDelta() | ReasoningDelta() | ToolCallDelta():
                 self._last = self._clock()
@@ -212,6 +219,7 @@ class Trace:
             accepted_tokens=self._accepted_tokens,
             reasons=tuple(self._reasons),
             parameters=self._parameters,
+            texts=self.texts,
         )
 
     def _seen_ttft(self) -> float | None:
@@ -235,6 +243,7 @@ class Log:
         self._traces: list[Trace] = []
         self._next = 1
         self._dropped = Totals()  # those that are kept no longer
+        self.keeps_texts = False
 
     def begin(self, request: Traceable, cancel: Callable[[], None]) -> Trace:
         """A trace for a request that is about to be admitted."""
@@ -242,10 +251,17 @@ class Log:
         if len(ended) > KEPT:
             self._dropped = _added(self._dropped, ended[0].status())
             self._traces.remove(ended[0])
-        trace = Trace(self._next, request, cancel)
+        trace = Trace(self._next, request, cancel, keeps_texts=self.keeps_texts)
         self._next += 1
         self._traces.append(trace)
         return trace
+
+    def keep_texts(self, wanted: bool) -> None:
+        """Keep what is asked and answered from now on, or forget it all."""
+        self.keeps_texts = wanted
+        if not wanted:
+            for trace in self._traces:
+                trace.texts = None
 
     def cancel(self, id: int) -> None:
         """Ask for the end of a request; one that has ended is not an error."""

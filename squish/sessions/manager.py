@@ -177,6 +177,15 @@ class SessionManager:
         """The requests that run, from whatever front door, and the latest that have ended; the newest last."""
         return self._log.snapshot()
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether what requests ask and are answered is kept in memory, for the window of a request."""
+        return self._log.keeps_texts
+
+    def keep_texts(self, wanted: bool) -> None:
+        """Switch that on for new requests, or off, which forgets all of it."""
+        self._log.keep_texts(wanted)
+
     def totals(self) -> Totals:
         """What became of all requests since the program began."""
         return self._log.totals()

@@ -191,6 +191,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("server.port", "server", "Port", "Use the next free port", "next_port", "n", "next port"),
     Action("server.details", "server", "Details", "Show the marked request in full", "details", "enter", "details"),
     Action("server.cancel", "server", "Cancel", "Cancel the marked request", "cancel", "x,delete", "cancel"),
+    Action("server.texts", "server", "Texts", "Keep what requests ask and are answered, or forget it", "texts", "t"),
     Action("server.copy", "server", "Copy address", "Copy the address for clients", "copy_address", "y", "copy url"),
     Action("app.chat", "app", "Chat", "Go to the chat", "open('chat')", "f2", slash="chat", palette=True,
            priority=True),

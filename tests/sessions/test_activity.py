@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from squish.embeddings import EmbeddingRequest
@@ -24,6 +25,7 @@ from squish.generation import (
 )
 from squish.sessions import request_details
 from squish.sessions.activity import KEPT, Log, Totals, Trace
+from squish.sessions.request_texts import MAX_TEXT, RequestTexts
 
 DEFAULTS = SamplingParams()
 
@@ -143,3 +145,26 @@ def test_totals_count_those_that_are_no_longer_kept() -> None:
     log.begin(asked(), lambda: None)
     assert len(log.snapshot()) < KEPT + 20
     assert log.totals() == Totals(KEPT + 20, 1, 1, (KEPT + 20) * 3 + 1)
+
+
+def test_texts_are_kept_only_while_that_is_switched_on() -> None:
+    log, request = Log(), msgspec.structs.replace(asked(), prompts=(ChatPrompt((Message("user", "secret"),)),))
+    before = log.begin(request, lambda: None)
+    log.keep_texts(True)
+    trace = log.begin(request, lambda: None)
+    for each in (before, trace):
+        each.see(TextDelta(0, "an "))
+        each.see(TextDelta(0, "answer"))
+    none, kept = (each.details.texts for each in log.snapshot())
+    assert none is None
+    assert kept is not None and (kept.asked, kept.answered) == ("user: secret", "an answer")
+    log.keep_texts(False)
+    assert [each.details.texts for each in log.snapshot()] == [None, None]
+
+
+def test_no_more_of_a_text_is_kept_than_can_be_read() -> None:
+    texts = RequestTexts(msgspec.structs.replace(asked(), prompts=(TextPrompt("x" * 100_000),)))
+    for _ in range(3):
+        texts.see(TextDelta(0, "y" * MAX_TEXT))
+    assert len(texts.asked) < MAX_TEXT + 100 and texts.asked.startswith("less than all")
+    assert texts.answered == "y" * MAX_TEXT

@@ -168,6 +168,7 @@ class ScriptedSessions:
         self.pinned: set[str] = set()
         self.counts = False
         self.short: Shortage | None = None
+        self.keeps_texts = False
 
     def generate(self, request: GenerationRequest) -> ScriptedGeneration:
         if self.refuse:
@@ -211,6 +212,9 @@ class ScriptedSessions:
         ended = [each.state for each in self.requests]
         tokens = sum(each.completion_tokens for each in self.requests)
         return Totals(ended.count("done"), ended.count("stopped"), ended.count("failed"), tokens)
+
+    def keep_texts(self, wanted: bool) -> None:
+        self.keeps_texts = wanted
 
     def cancel(self, request: int) -> None:
         self.cancelled.append(request)

@@ -95,8 +95,12 @@ async def test_the_window_of_a_request_follows_it() -> None:
     async with app.run_test() as pilot:
         await pilot.press("f5")
         await until(pilot, lambda: "details" in screen_text(pilot))
+        assert "kept in memory" not in screen_text(pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: "⚠ prompts and answers of new requests are kept in memory" in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RequestScreen) and "◐ prefill" in screen_text(pilot))
+        assert "secret" not in screen_text(pilot)
         assert "\x1b" not in screen_text(pilot)
         trace.see(TextDelta(0, "a"))
         trace.see(Finished(0, "length", Usage(1640, 3, 1600), Timings(0.1, 0.2)))

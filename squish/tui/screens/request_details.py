@@ -1,6 +1,6 @@
 """The window of one request: where its time goes, its tokens, what it asked for and who asks. It follows one that runs.
 
-No text of a prompt or an answer is shown.
+The text of its prompt and its answer is shown where the user has switched that on.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -68,7 +69,15 @@ class RequestScreen(ModalScreen[None]):
                 table.add_row(Text(title, f"bold {colors.get('text-primary', '')}"), "")
             for name, value in rows:
                 table.add_row(Text(name), Text(value))
-        self.query_one("#rows", Static).update(table)
+        self.query_one("#rows", Static).update(Group(table, *_texts(self._request, colors.get("text-primary", ""))))
+
+
+def _texts(request: RequestStatus, color: str) -> Iterator[Text]:
+    """What was asked and answered, clean, as far as it was kept."""
+    if texts := request.details.texts:
+        for title, text in (("Asked", texts.asked), ("Answered", texts.answered)):
+            yield Text(f"\n{title}", f"bold {color}")
+            yield Text(clean(text) or "–")
 
 
 def sections(request: RequestStatus) -> Iterator[Section]:

@@ -1,6 +1,6 @@
 """The server: the API on this app's own session manager, who asks it for what, and the end of its log.
 
-No text of a request is shown here. State changes only in the handlers.
+No text of a request is kept or shown unless the user switches that on. State changes only in the handlers.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from squish.tui.widgets.table import Column, Table
 
 TICK = 0.5
 _TALL = 22  # lines, from which the charts have room
+
+_TEXTS_KEPT = "⚠ prompts and answers of new requests are kept in memory · t forgets them"
 
 _COLUMNS = (
     Column("From", 0),
@@ -111,6 +113,11 @@ class ServerScreen(Screen[None]):
         if request := self._marked:
             self.app.push_screen(RequestScreen(request, partial(self._request, str(request.id))))
 
+    def action_texts(self) -> None:
+        """Keep the texts of requests in memory from now on, or forget them."""
+        self._runtime.sessions.keep_texts(not self._runtime.sessions.keeps_texts)
+        self._show()
+
     async def action_copy_address(self) -> None:
         text = f"{self._server.url}/v1"
         await clipboard.put(text, self.app.copy_to_clipboard)
@@ -134,6 +141,8 @@ class ServerScreen(Screen[None]):
         requests = self._runtime.sessions.activity()
         self.query_one(StatusStrip).facts = status_facts.of_models(self._runtime.sessions.status(), self._machine)
         state = Content("\n").join([_state(self._server), _counts(requests, self._runtime.sessions.totals())])
+        if self._runtime.sessions.keeps_texts:
+            state = Content("\n").join([state, Content.styled(_TEXTS_KEPT, "$text-warning")])
         if self.size.height >= _TALL and len(self._history.points) > 1:
             state = Content("\n").join([state, _charts(self._history, self.size.width)])
         self.query_one("#state", Static).update(state)
