@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from squish.chats.chats import Chats
@@ -84,6 +84,17 @@ class Sessions(Protocol):
 
     def cancel(self, request: int) -> None:
         """Ask for the end of a request of `activity`."""
+
+
+@runtime_checkable
+class KeepsTexts(Protocol):
+    """Sessions that can keep what requests ask and are answered, in memory, while a user wants to see it."""
+
+    @property
+    def keeps_texts(self) -> bool: ...
+
+    def keep_texts(self, wanted: bool) -> None:
+        """Switch that on for new requests, or off, which forgets all of it."""
 
 
 class Backend(Protocol):

@@ -41,7 +41,7 @@ def _asked(request: object) -> str:
         case GenerationRequest(prompts=prompts):
             text = "\n\n".join(_prompt(each) for each in prompts)
         case EmbeddingRequest(inputs=inputs):
-            text = "\n\n".join(each if isinstance(each, str) else f"({len(each)} tokens)" for each in inputs)
+            text = "\n\n".join(each if isinstance(each, str) else "(tokens)" for each in inputs)
         case _:
             return ""
     return text if len(text) <= MAX_TEXT else f"less than all of it is kept …\n{text[-MAX_TEXT:]}"

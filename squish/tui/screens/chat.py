@@ -29,6 +29,7 @@ from squish.tui.screens.tool_commands import ToolCommands
 from squish.tui.widgets.chat_panels import ChatPanels
 from squish.tui.widgets.chat_view import ChatView
 from squish.tui.widgets.keys import Keys
+from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 
 TICK = 0.5
@@ -57,6 +58,7 @@ class ChatScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
+        yield Places("chat")
         yield self._panels
         yield Keys()
 

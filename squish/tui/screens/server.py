@@ -16,7 +16,7 @@ from textual.widgets import RichLog, Static
 
 from squish import figures
 from squish.sessions.activity import RequestStatus, Totals
-from squish.sessions.backend import Backend
+from squish.sessions.backend import Backend, KeepsTexts
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
 from squish.tui.advice import hint
@@ -89,6 +89,8 @@ class ServerScreen(Screen[None]):
                 return self._server.state in ("on", "connected")
             case "details":
                 return self._marked is not None
+            case "texts":
+                return isinstance(self._runtime.sessions, KeepsTexts)
             case "cancel":
                 return (marked := self._marked) is not None and marked.running
         return True
@@ -115,8 +117,9 @@ class ServerScreen(Screen[None]):
 
     def action_texts(self) -> None:
         """Keep the texts of requests in memory from now on, or forget them."""
-        self._runtime.sessions.keep_texts(not self._runtime.sessions.keeps_texts)
-        self._show()
+        if isinstance(self._runtime.sessions, KeepsTexts):
+            self._runtime.sessions.keep_texts(not self._runtime.sessions.keeps_texts)
+            self._show()
 
     async def action_copy_address(self) -> None:
         text = f"{self._server.url}/v1"
@@ -141,7 +144,7 @@ class ServerScreen(Screen[None]):
         requests = self._runtime.sessions.activity()
         self.query_one(StatusStrip).facts = status_facts.of_models(self._runtime.sessions.status(), self._machine)
         state = Content("\n").join([_state(self._server), _counts(requests, self._runtime.sessions.totals())])
-        if self._runtime.sessions.keeps_texts:
+        if isinstance(self._runtime.sessions, KeepsTexts) and self._runtime.sessions.keeps_texts:
             state = Content("\n").join([state, Content.styled(_TEXTS_KEPT, "$text-warning")])
         if self.size.height >= _TALL and len(self._history.points) > 1:
             state = Content("\n").join([state, _charts(self._history, self.size.width)])
