@@ -15,6 +15,7 @@ from squish.generation import ChatPrompt, Message
 from squish.memory.reservations import Shortage
 from squish.tui import actions
 from squish.tui.screens.chat import ChatScreen
+from squish.tui.screens.compare import CompareScreen
 from squish.tui.screens.help import HelpScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
@@ -437,6 +438,7 @@ def test_every_action_exists() -> None:
         "server": ServerScreen,
         "chats": ChatScreen,
         "params": (ParamsPanel, ChatScreen),
+        "compare": CompareScreen,
     }
     for action in actions.ACTIONS:
         method = action.method.removeprefix("screen.").partition("(")[0]
