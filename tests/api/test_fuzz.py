@@ -34,6 +34,8 @@ from squish.sessions.manager import SessionManager
 from tests.api.scripted import Script, ScriptedSessions, serving
 from tests.conftest import PATIENCE
 
+pytest_plugins = ["schemathesis.pytest.plugin"]  # one second in every process: pyproject.toml leaves it out
+
 _MANY = settings.get_profile(
     settings.get_current_profile_name()
 ).max_examples  # ten times as many with `make test-long`

@@ -12,6 +12,7 @@ from textual.message_pump import MessagePump
 from squish.errors import SquishError
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
+from squish.models.manifest import Manifest
 from squish.sessions.backend import Backend
 from squish.tui.faults import fault
 from squish.tui.messages import HubAnswered
@@ -30,6 +31,7 @@ class ModelSearch:
         self.error: SquishError | None = None
         self._number = 0
         self._hub: tuple[Found, ...] = ()
+        self._known: tuple[str, tuple[Manifest, ...], list[Found]] | None = None
 
     def begin(self, query: str) -> None:
         """Look for other words from now on; `ask_hub` is to follow."""
@@ -63,13 +65,23 @@ class ModelSearch:
 
     def everything(self) -> list[Found]:
         """All that the words mean, wherever it is known from."""
-        known = search.offline(SearchQuery(self.query, limit=LIMIT * 10), self._runtime.settings)
-        everything = search.merged(known, self._hub)
+        everything = search.merged(self._known_here(), self._hub)
         return everything + search.exact(self.query, everything)
+
+    def _known_here(self) -> list[Found]:
+        """The catalog and what is installed, read again only for other words or after a change of what is installed."""
+        installed = self._manifests()
+        if self._known is None or self._known[:2] != (self.query, installed):
+            known = search.offline(SearchQuery(self.query, limit=LIMIT * 10), self._runtime.settings)
+            self._known = self.query, installed, known
+        return self._known[2]
 
     def installed(self) -> frozenset[str]:
         """The ids of what is installed."""
+        return frozenset(manifest.id for manifest in self._manifests())
+
+    def _manifests(self) -> tuple[Manifest, ...]:
         try:
-            return frozenset(manifest.id for manifest in self._runtime.store.list())
+            return tuple(self._runtime.store.list())
         except SquishError:  # the models screen says why
-            return frozenset()
+            return ()

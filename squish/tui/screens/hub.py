@@ -207,20 +207,21 @@ class HubScreen(Screen[None]):
     def _show_card(self) -> None:
         card, find = self.query_one(ModelCard), self._marked
         if find and self._machine:
-            card.show(find, self._choice.context, self._machine, self._state(find.name))
+            state = self._transfer(find.name) or ("✓ installed" if find.name in self._search.installed() else "")
+            card.show(find, self._choice.context, self._machine, state)
         else:
             card.show_nothing("No model matches. Loosen a filter or shorten the search.")
 
-    def _state(self, name: str) -> str:
+    def _transfer(self, name: str) -> str:
         transfer = self._downloads.find(name)
         if transfer and transfer.state != "done":
             done = "" if transfer.fraction is None else f" {figures.percent(transfer.fraction)}"
             symbol, word = transfer_list.look(transfer)
             return f"{symbol} {word}{done}"
-        return "✓ installed" if name in self._search.installed() else ""
+        return ""
 
     def _sign(self, name: str, installed: frozenset[str]) -> str:
-        return "✓" if name in installed else self._state(name)[:1]
+        return "✓" if name in installed else self._transfer(name)[:1]
 
     def _show_first_run(self) -> None:
         """Somebody without a model reads what to do."""
