@@ -76,6 +76,8 @@ ACTIONS: tuple[Action, ...] = (
            "compare", "f8", slash="compare", argument="TEXT", palette=True, priority=True),
     Action("chat.answer_call", "chat", "Answer", "Go to the question whether a tool may be called", "answer_call",
            "ctrl+y", priority=True),
+    Action("chat.project", "chat", "Project files", "Send this folder's AGENTS.md and CLAUDE.md with this chat, or not",
+           "project", "ctrl+f", slash="project", palette=True, priority=True),
     Action("chat.find", "chat", "Find", "Find words in all chats", "find", "ctrl+s", "find", "find", "WORDS",
            palette=True, priority=True),
     Action("chat.next", "chat", "Next chat", "Go to the next chat of the list", "step_chat(1)", "alt+pagedown",
@@ -210,7 +212,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.quit", "app", "Quit", "Quit Squish", "quit", "ctrl+q", "quit", "quit", palette=True, priority=True),
 )  # fmt: skip
 
-_FUNCTION_KEYS = ("f1", "f2", "f3", "f4", "f5", "f8")
+_FUNCTION_KEYS = tuple(f"f{number}" for number in range(1, 25))
 _SLASH = re.compile(r"/([a-z]*)(?:\s+(.*))?", re.DOTALL)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
+from textual.binding import Binding
 from textual.command import CommandPalette, Provider
 from textual.screen import Screen
 from textual.theme import Theme
@@ -30,6 +31,7 @@ from squish.text import clean
 from squish.tui import actions, preferences, theme
 from squish.tui.api_server import ApiServer, Serve, ShownServer
 from squish.tui.downloads import Downloads, Transfer
+from squish.tui.key_hints import key
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
@@ -237,13 +239,19 @@ class SquishApp(App[None], inherit_bindings=False):
         self._show_background_work()
         if transfer.error:
             message = clean(f"{transfer.id}: {transfer.error.message}")
-            message = message if len(message) <= TOAST else f"{message[:TOAST]} … ctrl+t shows all of it."
+            message = (
+                message
+                if len(message) <= TOAST
+                else f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
+            )
             self.notify(message, title="Download failed", severity="error", markup=False)
         elif transfer.name == self._first_model and self.current_mode != "server":
             self._first_model = ""
             self.post_message(UseModel(transfer.id))
         else:
-            self.notify(f"{clean(transfer.id)} is installed. F4 enter chats with it.", markup=False)
+            self.notify(
+                f"{clean(transfer.id)} is installed. {key(self, 'app.library')} enter chats with it.", markup=False
+            )
 
     def _show_background_work(self) -> None:
         """Show background work in the status strip of the current screen."""
@@ -272,11 +280,17 @@ class SquishApp(App[None], inherit_bindings=False):
                 self.exit()
 
         on_their_way = ", ".join(clean(each.id) for each in self.downloads.active)
-        text = f"{on_their_way}: not complete. What has arrived stays; F4 r continues it next time."
+        where = key(self, "app.library")
+        text = f"{on_their_way}: not complete. What has arrived stays; {where} r continues it next time."
         self.push_screen(ConfirmScreen("A download is running", text, "Quit", "Stay"), answered)
 
+    def get_key_display(self, binding: Binding) -> str:
+        """As everywhere else also for function keys that config.toml sets."""
+        shown = super().get_key_display(binding)
+        return actions.display_keys(shown)[0] if shown else shown
+
     def action_help_quit(self) -> None:
-        self.notify("ctrl+q quits.", markup=False)
+        self.notify(f"{key(self, 'app.quit')} quits.", markup=False)
 
     def _fatal_error(self) -> None:
         """Textual would print a traceback with local variables, prompts among them: that belongs in the log."""

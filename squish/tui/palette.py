@@ -21,6 +21,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.conversations import LISTED, day_of
 from squish.tui.chat.parameters import PARAMETERS
+from squish.tui.key_hints import key
 from squish.tui.messages import OpenChat, UseModel
 
 if TYPE_CHECKING:
@@ -64,33 +65,28 @@ class PaletteProvider(Provider):
                 yield Hit(score, each.shown(matcher.highlight(each.title)), each.run, text=each.title, help=each.about)
 
 
-def _key(app: SquishApp, id: str) -> str:
-    """The key of an action, as config.toml sets it; its slash command where it has none."""
-    action = next(each for each in actions.ACTIONS if each.id == id)
-    keys = dict(app.runtime.settings.keys).get(id, action.keys)
-    return actions.display_keys(keys)[0] or (f"/{action.slash}" if action.slash else "")
-
-
 def _actions(app: SquishApp) -> Iterator[PaletteEntry]:
     for action in actions.in_palette():
-        yield PaletteEntry(action.title, action.about, _key(app, action.id), partial(app.perform, action))
+        yield PaletteEntry(action.title, action.about, key(app, action.id), partial(app.perform, action))
 
 
 def _models(app: SquishApp) -> Iterator[PaletteEntry]:
-    key = _key(app, "chat.model")
+    shown = key(app, "chat.model")
     with suppress(SquishError):  # the models screen says what is wrong with them
         for each in app.runtime.store.list():
             if each.kind == "chat":
                 about = f"Chat with it · {figures.size(each.size)}"
-                yield PaletteEntry(f"Model: {clean(each.id)}", about, key, partial(app.post_message, UseModel(each.id)))
+                yield PaletteEntry(
+                    f"Model: {clean(each.id)}", about, shown, partial(app.post_message, UseModel(each.id))
+                )
 
 
 def _chats(app: SquishApp) -> Iterator[PaletteEntry]:
-    key, today = _key(app, "chat.list"), datetime.now().astimezone()
+    shown, today = key(app, "chat.list"), datetime.now().astimezone()
     with suppress(SquishError):  # the chat says it at the start
         for each in app.runtime.chats.recent(LISTED, archived=True):
             about = f"{day_of(each.updated, today)}{' · archived' if each.archived else ''}"
-            yield PaletteEntry(f"Chat: {clean(each.title)}", about, key, _in_chat(app, OpenChat(each.id)))
+            yield PaletteEntry(f"Chat: {clean(each.title)}", about, shown, _in_chat(app, OpenChat(each.id)))
 
 
 def _themes(app: SquishApp) -> Iterator[PaletteEntry]:
@@ -99,9 +95,9 @@ def _themes(app: SquishApp) -> Iterator[PaletteEntry]:
 
 
 def _parameters(app: SquishApp) -> Iterator[PaletteEntry]:
-    key = _key(app, "chat.params")
+    shown = key(app, "chat.params")
     for each in PARAMETERS:
-        yield PaletteEntry(f"Parameter: {each.name}", each.about, key, partial(_set_parameter, app, each.name))
+        yield PaletteEntry(f"Parameter: {each.name}", each.about, shown, partial(_set_parameter, app, each.name))
 
 
 async def _servers(app: SquishApp) -> list[PaletteEntry]:

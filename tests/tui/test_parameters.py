@@ -9,11 +9,13 @@ from textual.pilot import Pilot
 
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
+from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt
+from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
-from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
+from tests.tui.scenes import ask, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
@@ -48,6 +50,36 @@ async def test_a_preset_asks_for_what_its_variables_need() -> None:
         (sent,) = app.engine.last.request.prompts
         assert isinstance(sent, ChatPrompt)
         assert sent.messages[0].content == "From English to Low German"
+
+
+async def test_project_files_are_offered_and_go_along_with_one_chat_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "AGENTS.md").write_text("Tabs, not spaces. \x1b]52;c;evil\x07" + "x" * 4000)
+    (tmp_path / "CLAUDE.md").symlink_to("/etc/passwd")
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, keys=(("chat.project", "f9"), ("chat.model", "f6")))
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
+    preferences.apply(app, settings)
+
+    async def system(pilot: Pilot[None]) -> list[str]:
+        await ask(pilot, "q")
+        (sent,) = app.engine.last.request.prompts
+        assert isinstance(sent, ChatPrompt)
+        app.engine.last.finish(tokens=1)
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        return [each.content for each in sent.messages if each.role == "system"]
+
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "F9  send AGENTS.md, about 1.0k tokens with this chat" in screen_text(pilot))
+        assert "F6  choose a model" in " ".join(screen_text(pilot).split(" ")), "the key that the user set"
+        assert await system(pilot) == []
+        await pilot.press("f9")
+        await until(pilot, lambda: "in the system prompt of this chat" in screen_text(pilot))
+        (text,) = await system(pilot)
+        assert "Tabs, not spaces" in text and "evil" not in text and "root:" not in text
+        await pilot.press("ctrl+n")
+        assert await system(pilot) == []
 
 
 def test_a_value_that_cannot_be_used_is_refused_with_what_may_stand_there() -> None:

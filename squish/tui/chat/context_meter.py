@@ -68,12 +68,13 @@ class ContextUse:
         return f"{figures.count(self.left)} left for the answer · " if self.left < _SCARCE else ""
 
 
-def advice(use: ContextUse) -> str:
-    """What a message that does not fit is answered with."""
+def advice(use: ContextUse, key: Callable[[str], str]) -> str:
+    """What a message that does not fit is answered with. key: of an action."""
     total = figures.count(use.used + use.draft)
     return (
         f"Not sent: with it the chat has {total} tokens, and the model's context holds {figures.count(use.limit)}. "
-        "Shorten it, edit an earlier message (alt+↑, e) into a shorter branch, or begin a new chat (ctrl+n)."
+        f"Shorten it, edit an earlier message ({key('chat.mark_up')}, {key('transcript.edit')}) into a shorter branch, "
+        f"or begin a new chat ({key('chat.new')})."
     )
 
 

@@ -14,6 +14,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import Attachment
 from squish.errors import SquishError
 from squish.tui.chat.conversation import Conversation, Question, Turn
+from squish.tui.chat.project_files import without
 
 LISTED = 500
 
@@ -47,7 +48,7 @@ class Conversations:
     def begin(self, draft: str) -> None:
         """Show a new chat that asks as the one before it did. draft: what is being written in the chat that is left."""
         left = self.shown
-        self._show(Conversation(self._chats, left.model, self._clock, settings=left.settings), draft)
+        self._show(Conversation(self._chats, left.model, self._clock, settings=without(left.settings)), draft)
 
     def open(self, id: int, draft: str, message: int | None = None) -> Turn | None:
         """Show a chat, on the branch of a message if asked for, whose turn is the result. InvalidInput: it is gone."""

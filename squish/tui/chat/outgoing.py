@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App
@@ -25,6 +26,7 @@ from squish.errors import SquishError
 from squish.text import clean
 from squish.tui.chat.context_meter import ContextUse, advice
 from squish.tui.chat.conversation import Conversation, Question, Turn
+from squish.tui.key_hints import key
 
 if TYPE_CHECKING:
     from squish.attachments.web import PageAddress
@@ -94,7 +96,7 @@ class Outgoing:
             files = await self._files.gather(draft.found, consent, draft.kept)
             if self._draft is draft:
                 use = await self._measure(draft.conversation, draft.question.text, files, draft.editing)
-                reason = advice(use) if use and use.too_long else ""
+                reason = advice(use, partial(key, self._listener.app)) if use and use.too_long else ""
         except SquishError as error:
             reason = f"Not sent. {error.message}"
         except _NotSent:

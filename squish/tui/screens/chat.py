@@ -67,6 +67,7 @@ class ChatScreen(Screen[None]):
             for latest in self._runtime.chats.recent(1):
                 self._some_chats = True
                 self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
+        self._view.dialogue.welcome.offer_project(self._asked_with.project_offer())
         await self._asked_with.choose_first(self._wanted)
         self.set_interval(TICK, self._tick)
         self._refresh()
@@ -208,6 +209,9 @@ class ChatScreen(Screen[None]):
     @on(SettingsChanged)
     def _settings_changed(self, event: SettingsChanged) -> None:
         self._asked_with.set(event.settings)
+
+    async def action_project(self) -> None:
+        await self._asked_with.toggle_project()
 
     async def action_set(self, text: str = "") -> None:
         await self._asked_with.change(parameter_commands.set_parameter, text)

@@ -16,6 +16,7 @@ from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import export_file
 from squish.tui.chat.conversations import Conversations
+from squish.tui.key_hints import key
 from squish.tui.messages import ChatChanged
 from squish.tui.screens import chat_windows
 from squish.tui.screens.model_and_parameters import ModelAndParameters
@@ -121,7 +122,7 @@ class ChatCommands:
             archived = not self._chats.get(id).archived
             self._chats.archive(id, archived)
             if archived:
-                app.notify("Archived. ctrl+s finds it; there /archive brings it back.", markup=False)
+                app.notify(f"Archived. {key(app, 'chat.find')} finds it; there /archive brings it back.", markup=False)
                 if id == self._open.shown.id:
                     await self.begin()
             else:

@@ -22,6 +22,7 @@ from squish.tui.chat.conversation import Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.chat.outgoing import Draft, Files, Outgoing
+from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.widgets.chat_view import ChatView
@@ -47,7 +48,10 @@ class CompareCommands:
         app, shown, prompt = self._screen.app, self._chats.shown, self._view.prompt
         question = Question(text, self._view.typed_argument) if text else Question(prompt.draft, prompt.text)
         if shown.running or self._chats.editing:
-            app.notify("Stop the answer first (esc)." if shown.running else "Send the edit first.", markup=False)
+            app.notify(
+                f"Stop the answer first ({key(app, 'chat.stop')})." if shown.running else "Send the edit first.",
+                markup=False,
+            )
             return
         again = None if question.text.strip() else self._view.dialogue.idle_turn()
         if not question.text.strip() and again is None:
@@ -65,7 +69,11 @@ class CompareCommands:
         models = [each.id for each in self._model.installed()]
         offered = comparison.candidates(models, shown.model, shown.settings, presets)
         if not offered:
-            self._screen.app.notify("No model is installed yet. F3 finds one.", severity="warning", markup=False)
+            self._screen.app.notify(
+                f"No model is installed yet. {key(self._screen.app, 'app.hub')} finds one.",
+                severity="warning",
+                markup=False,
+            )
             return
         known = self._entry.candidates and all(each in offered for each in self._entry.candidates)
         entry = self._entry if known else Lineup(comparison.suggested(offered), self._entry.blind, self._entry.in_turn)

@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from squish.tui.downloads import Downloads
+from squish.tui.key_hints import key
 from squish.tui.messages import UseModel
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.transfer_list import TICK, TransferList
@@ -31,7 +32,7 @@ class DownloadDrawer(ModalScreen[None]):
         with Vertical(id="drawer") as box:
             box.border_title = "Downloads"
             yield TransferList(self._downloads)
-            yield Static("No downloads. F3 finds models.", id="nothing")
+            yield Static(f"No downloads. {key(self.app, 'app.hub')} finds models.", id="nothing")
             yield Keys()
 
     def on_mount(self) -> None:

@@ -24,6 +24,7 @@ from squish.tui.downloads import Downloads
 from squish.tui.hub import filters, gguf_variants
 from squish.tui.hub.filters import FIRST_RUN, Filters
 from squish.tui.hub.model_search import ModelSearch
+from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
 from squish.tui.screens.confirm import ConfirmScreen
@@ -230,7 +231,9 @@ class HubScreen(Screen[None]):
         banner.display = self._first_run and not self._search.installed()
         if active:
             name = clean(active[0].id)
-            banner.update(f"{name} is being downloaded. The chat opens when it is complete. ctrl+t shows the progress.")
+            shows = key(self.app, "app.downloads")
+            opens = "The chat opens when it is complete."
+            banner.update(f"{name} is being downloaded. {opens} {shows} shows the progress.")
         else:
             banner.update(
                 Content.assemble(

@@ -25,6 +25,7 @@ from squish.tui import actions, loading, preferences, status_facts
 from squish.tui.advice import hint
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
+from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
@@ -200,7 +201,11 @@ class LibraryScreen(Screen[None]):
             nothing.update(Content.styled(f"✕ {clean(error.message)}", "$text-error"))
         else:
             where = clean(self._runtime.offers.where)
-            nothing.update(f"{where} lists no models." if where else "No model is installed. F3 finds one.")
+            nothing.update(
+                f"{where} lists no models."
+                if where
+                else f"No model is installed. {key(self.app, 'app.hub')} finds one."
+            )
         self._manifests = {each.id: each for each in installed}
         speeds = self._speeds | {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
         serving = {each.id: statuses.get(each.base or each.id) for each in installed}

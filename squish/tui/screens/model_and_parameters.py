@@ -6,6 +6,7 @@ Errors of the model stand in the chat, errors of the parameters in a corner of t
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from textual.content import Content
 from textual.screen import Screen
@@ -15,7 +16,7 @@ from squish.chats.messages import ChatSettings
 from squish.errors import SquishError
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.chat import parameter_commands
+from squish.tui.chat import parameter_commands, project_files
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
@@ -125,3 +126,26 @@ class ModelAndParameters:
                 await chat_windows.ask_value(self._screen.app, missing[0], answered)
             else:
                 await self.change(parameter_commands.use_preset, text)
+
+    # ---- what the project says
+
+    def project_offer(self) -> str:
+        """What the working directory has for this chat, and its size; empty where there is nothing."""
+        files = project_files.found(Path.cwd())
+        return project_files.about(files) if files else ""
+
+    async def toggle_project(self) -> None:
+        """Let the project's files go along with this chat, or no longer."""
+        files, settings = project_files.found(Path.cwd()), self._shown.settings
+        if project_files.included(settings):
+            settings, said = project_files.without(settings), "The project's files are no longer in the system prompt."
+        elif files:
+            settings = project_files.with_project(settings, files)
+            said = f"{project_files.about(files)}: in the system prompt of this chat from here on."
+        else:
+            names = " or ".join(project_files.NAMES)
+            self._screen.app.notify(f"This folder has no {names} that can be read.", markup=False)
+            return
+        self.set(settings)
+        self.show_parameters()
+        await self._view.dialogue.notice(Content(clean(said)))

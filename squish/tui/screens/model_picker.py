@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
+from squish.tui.key_hints import key
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 from squish.tui.widgets.welcome import FIRST_MODEL
@@ -56,8 +57,10 @@ class ModelPicker(Chooser[str | None]):
         nothing: str | Content = f"No installed model has “{clean(wanted)}” in its name."
         if not self._installed:
             command = (f"squish pull {FIRST_MODEL}", "bold $text-accent")
-            nothing = Content.assemble("No model is installed yet. F3 finds one, or run:\n\n", command)
-        more = Content.assemble("  get more models…", ("  F3", "$text-accent"))
+            nothing = Content.assemble(
+                f"No model is installed yet. {key(self.app, 'app.hub')} finds one, or run:\n\n", command
+            )
+        more = Content.assemble("  get more models…", (f"  {key(self.app, 'app.hub')}", "$text-accent"))
         self.fill([*rows, more] if rows else [], marked, nothing)
 
     def _row(self, manifest: Manifest, width: int, bits_width: int) -> Content:

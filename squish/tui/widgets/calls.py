@@ -13,6 +13,7 @@ from squish import figures
 from squish.chats.messages import CalledTool, Outcome, ToolStep
 from squish.text import clean
 from squish.tui.chat.answer_tasks import Decision
+from squish.tui.key_hints import key
 from squish.tui.messages import CallDecided
 from squish.tui.widgets.markdown import frozen
 
@@ -80,7 +81,8 @@ class CallQuestion(Vertical):
         self.call, self.display = call, call is not None
         if call is not None:
             self.border_title = Content(f"⚙ May {clean(call.tool)} be called?")
-            self.border_subtitle = "ctrl+y here · pgdn read on · enter decide · esc stop"
+            here, stop = key(self.app, "chat.answer_call"), key(self.app, "chat.stop")
+            self.border_subtitle = Content(f"{here} here · pgdn read on · enter decide · {stop} stop")
             if not self.children:  # made when they are first wanted: most chats use no tools
                 self.mount(self._reading, self._decisions)
             self._arguments.update(_readable(call.arguments))

@@ -6,6 +6,8 @@ it. How a question becomes an answer is in dialogue.py; what is sent and counted
 
 from __future__ import annotations
 
+from functools import partial
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -23,6 +25,7 @@ from squish.tui.chat.context_meter import ContextMeter, ContextUse, Subject
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
+from squish.tui.key_hints import key
 from squish.tui.messages import (
     AnswerEnded,
     AnswerEvent,
@@ -101,7 +104,11 @@ class ChatView(Vertical):
             if manifest := self._model.look_up(self._shown.model):
                 self.dialogue.welcome.show_model(manifest)
         except SquishError as error:
-            self.app.notify(clean(f"{error.message} ctrl+l chooses another."), severity="warning", markup=False)
+            self.app.notify(
+                clean(f"{error.message} {key(self.app, 'chat.model')} chooses another."),
+                severity="warning",
+                markup=False,
+            )
 
     def _changed(self) -> None:
         self.post_message(ChatChanged())
@@ -114,11 +121,17 @@ class ChatView(Vertical):
         if command := actions.parse_slash(event.text):
             await self._run_command(command, event)
         elif not self._shown.model:
-            self.app.notify("Choose a model with ctrl+l, or install one first.", severity="warning", markup=False)
+            self.app.notify(
+                f"Choose a model with {key(self.app, 'chat.model')}, or install one first.",
+                severity="warning",
+                markup=False,
+            )
             self.prompt.give_back(event.text)
         elif not self.dialogue.queue(question):
             if self._meter.use.too_long:
-                self.app.notify(context_meter.advice(self._meter.use), severity="warning", markup=False)
+                self.app.notify(
+                    context_meter.advice(self._meter.use, partial(key, self.app)), severity="warning", markup=False
+                )
                 self.prompt.give_back(event.text)
             else:
                 self._offer_ends()
@@ -224,7 +237,9 @@ class ChatView(Vertical):
         reading = outgoing.names if outgoing.is_reading_for(self._shown) else ""
         self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text, reading=reading)
         tools = Content(f"⚙ {clean(', '.join(self._shown.tools.servers))}" if self._shown.tools.servers else "")
-        self.prompt.border_title = tools if self.transcript.following else "↓ more below · ctrl+end"
+        self.prompt.border_title = (
+            tools if self.transcript.following else Content(f"↓ more below · {key(self.app, 'chat.latest')}")
+        )
         running = self._shown.running
         use = self._meter.use.while_written(running.answer.context_used if running else 0)
         self.prompt.border_subtitle = use.label(max(self.prompt.size.width - 6, 20))

@@ -24,6 +24,7 @@ from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.outgoing import Draft, Files, Measure, Outgoing
 from squish.tui.chat.titles import Titles
+from squish.tui.key_hints import key
 from squish.tui.messages import AnswerEnded, AnswerEvent, ChatChanged
 from squish.tui.widgets.prompt import PromptInput
 from squish.tui.widgets.searchable import place
@@ -220,7 +221,7 @@ class Dialogue:
     def idle_turn(self) -> Turn | None:
         """The turn that is marked, or the last, when nothing is being written in this chat."""
         if self._shown.running:
-            self._advise("Stop the answer first (esc).")
+            self._advise(f"Stop the answer first ({key(self._listener.app, 'chat.stop')}).")
             return None
         return self.transcript.current[0] if self.transcript.current else None
 

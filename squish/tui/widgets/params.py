@@ -17,6 +17,7 @@ from squish.errors import InvalidInput
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.parameters import PARAMETERS, Parameter, parameter, with_value, written
+from squish.tui.key_hints import key
 from squish.tui.messages import SettingsChanged
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
@@ -29,7 +30,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__(id="params")
-        self.border_title, self.border_subtitle = "Parameters", "ctrl+o closes"
+        self.border_title = "Parameters"
         self._settings = ChatSettings()
         self._made = False
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
@@ -39,6 +40,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         if self._made:
             return
         self._made = True
+        self.border_subtitle = Content(f"{key(self.app, 'chat.params')} closes")
         blink = self.app.animation_level != "none"
         select = Select[str]([], prompt="custom", compact=True, id="preset")
         rows: list[Widget] = [Horizontal(Static("  preset", classes="label"), select, classes="row")]

@@ -8,15 +8,16 @@ from textual.widgets import Static
 from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
+from squish.tui.key_hints import key
 
 FIRST_MODEL = "smollm2:135m"
 _NO_BREAK = "\u00a0"
 _TITLE = 32
 
 _KEYS = (
-    ("enter", "send the message", "ctrl+l", "choose a model"),
-    ("ctrl+j", "begin a new line", "ctrl+n", "begin a new chat"),
-    ("esc", "stop the answer", "F1", "all keys"),
+    ("prompt.send", "send the message", "chat.model", "choose a model"),
+    ("prompt.newline", "begin a new line", "chat.new", "begin a new chat"),
+    ("chat.stop", "stop the answer", "app.help", "all keys"),
 )
 
 
@@ -26,10 +27,15 @@ class Welcome(Static):
     def __init__(self) -> None:
         super().__init__(id="welcome", markup=False)
         self._latest: tuple[str, str] | None = None
+        self._project = ""
 
     def offer(self, title: str, day: str) -> None:
         """Name the chat that was used last, and when, to go on with."""
         self._latest = (title, day)
+
+    def offer_project(self, about: str) -> None:
+        """Name the project's files that may go along with the chat; empty where there are none."""
+        self._project = clean(about)
 
     def offer_nothing(self) -> None:
         self._latest = None
@@ -53,12 +59,19 @@ class Welcome(Static):
         for left, does, right, too in _KEYS:
             rows.append(
                 Content.assemble(
-                    (f"{left:>6}", "bold $text-accent"),
+                    (f"{key(self.app, left):>6}", "bold $text-accent"),
                     f"  {does:<18}",
-                    (f"{right:>6}", "bold $text-accent"),
+                    (f"{key(self.app, right):>6}", "bold $text-accent"),
                     f"  {too:<16}",
                 )
             )
+        if self._project:
+            rows += [
+                Content(""),
+                Content.assemble(
+                    (key(self.app, "chat.project"), "bold $text-accent"), f"  send {self._project} with this chat"
+                ),
+            ]
         if self._latest:
             title, day = Content(clean(self._latest[0])).truncate(_TITLE, ellipsis=True), self._latest[1]
             continued = Content.assemble(("↑", "bold $text-accent"), "  continue “", title, f"”, {day}")
@@ -75,7 +88,7 @@ class Welcome(Static):
         self.update(
             Content.assemble(
                 ("No model is installed yet", "bold"),
-                ("\n\nF3", "bold $text-accent"),
+                (f"\n\n{key(self.app, 'app.hub')}", "bold $text-accent"),
                 " finds one and downloads it.\n\n",
                 ("Or run this in another terminal; the chat notices it:\n\n", "$foreground-muted"),
                 (f"  squish pull {FIRST_MODEL}  ", "bold $text-accent on $panel"),
