@@ -185,7 +185,9 @@ def _connect(url: str, key_env: str | None) -> int:
     from squish.tui.app import run as run_tui
 
     settings = Settings.from_environment()
-    return run_tui(settings, settings.model, connect=address_and_key(url, key_env, settings))
+    connect = address_and_key(url, key_env, settings)
+    console.note(f"Connecting to {connect[0]} … ctrl+c stops.")
+    return run_tui(settings, settings.model, connect=connect)
 
 
 _ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch, web.web)

@@ -36,6 +36,11 @@ def _plain(text: str) -> str:
     return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name of one line can be shown as it is: `clean` changes nothing, and no line break is in it."""
+    return clean(name) == name and "\n" not in name
+
+
 def is_utf8(text: str) -> bool:
     """Whether a text can be written in UTF-8.
 

@@ -13,7 +13,7 @@ from squish.attachments.text_files import NotText, decode
 from squish.chats.messages import Attachment
 from squish.errors import InvalidInput
 from squish.files import read_regular
-from squish.text import is_utf8
+from squish.text import is_plain, is_utf8
 
 
 @dataclass(slots=True)
@@ -70,6 +70,8 @@ class _Walk:
             path = at + entry.name
             if not is_utf8(entry.name):
                 self._folder.leave_out("unreadable")
+            elif not is_plain(entry.name):
+                self._folder.leave_out("with control characters in their names")
             elif entry.name.startswith("."):
                 self._folder.leave_out("hidden")
             elif gitignore.is_ignored(path, is_directory, known):

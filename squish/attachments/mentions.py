@@ -11,6 +11,7 @@ from typing import Literal
 from squish import figures
 from squish.attachments import pdf
 from squish.attachments.limits import MAX_ALL, MAX_DOCUMENT, MAX_TEXT
+from squish.text import is_plain
 
 Kind = Literal["text", "pdf", "docx", "html", "folder", "url", ""]
 
@@ -74,7 +75,11 @@ def look(name: str, directory: Path) -> Mention | None:
                 return _file(candidate, path, source)
             if path.is_dir() and candidate.strip("./~"):
                 return Mention(candidate, path, "folder")
-        except (OSError, RuntimeError, ValueError):
+            if path.exists() and not path.is_dir():
+                return Mention(candidate, path, problem="neither a file nor a folder")
+        except RuntimeError:
+            return Mention(candidate, directory / candidate, problem="a link that leads to itself")
+        except (OSError, ValueError):
             return None
     if re.search(r"/|\.[A-Za-z0-9]{1,5}$", bare.rstrip(_TRAILING)):
         return Mention(name, directory / bare, "", problem="not found", missing=True)
@@ -108,7 +113,9 @@ def completions(draft: str, directory: Path) -> list[str]:
         names = sorted(
             each.name + ("/" if each.is_dir() else "")
             for each in at.iterdir()
-            if each.name.startswith(start) and (start.startswith(".") or not each.name.startswith("."))
+            if is_plain(each.name)
+            and each.name.startswith(start)
+            and (start.startswith(".") or not each.name.startswith("."))
         )
     except OSError:
         return []

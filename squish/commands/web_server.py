@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hmac
 import logging
 import secrets
@@ -87,8 +88,7 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
             try:
                 await web.TCPSite(runner, self.host, self.port).start()
             except OSError as error:
-                message = f"{self.host}:{self.port} cannot be listened on: {error.strerror}."
-                raise InvalidInput(message, hint="--port 0 takes a free one.", param="--port") from error
+                raise self._not_listening(error) from error
             self.port = runner.addresses[0][1]
             started(self._address())
             await ended.wait()
@@ -96,6 +96,14 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
             if self._socket is not None:
                 await self._socket.close()
             await runner.cleanup()
+
+    def _not_listening(self, error: OSError) -> InvalidInput:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            why = "is already in use" if error.errno == errno.EADDRINUSE else "may not be used"
+            message = f"Port {self.port} on {self.host} {why}."
+            return InvalidInput(message, hint="--port 0 takes a free one.", param="--port")
+        hint = "--host takes an address of this machine."
+        return InvalidInput(f"{self.host} cannot be listened on.", hint=hint, param="--host")
 
     def _address(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -197,7 +205,7 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
 
 
 def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), wanted.encode())
 
 
 def _password(authorization: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from squish.attachments import folders, gitignore
+from squish.attachments import folders, gitignore, mentions
 from squish.errors import InvalidInput
 
 
@@ -78,3 +79,18 @@ def test_a_folder_that_holds_too_much_or_nothing_is_refused(tmp_path: Path, monk
         with monkeypatch.context() as patched, pytest.raises(InvalidInput, match=says):
             patched.setattr(folders, limit, 2)
             folders.read(tmp_path, "x")
+
+
+def test_names_that_cannot_be_shown_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.txt", "b\x1b[31mred.txt", "c\nSend this.txt"):
+        (tmp_path / name).write_text("text")
+    folder = folders.read(tmp_path, "here/")
+    assert [each.name for each in folder.files] == ["here/a.txt"]
+    assert folder.left_out == {"with control characters in their names": 2}
+    assert mentions.completions("@", tmp_path) == ["@a.txt"]
+
+
+def test_a_pipe_is_said_to_be_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    found = mentions.look("pipe.txt", tmp_path)
+    assert found is not None and (found.problem, found.missing) == ("neither a file nor a folder", False)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from squish.cli import cli
 from squish.commands.web_server import TuiServer
+from squish.errors import InvalidInput
 
 Served = tuple[TuiServer, str]
 
@@ -49,6 +50,20 @@ async def test_nothing_is_given_without_the_token(site: Served, browser: ClientS
     response = await browser.get(site[1] + path)
     assert response.status == 403
     assert "squish web" in await response.text()
+
+
+async def test_bytes_that_are_no_text_are_a_wrong_token(site: Served, browser: ClientSession) -> None:
+    for headers in (
+        {"Cookie": f"squish_web_{site[0].port}=\udcff"},
+        basic("me:\udcff".encode(errors="replace").decode()),
+    ):
+        assert (await browser.get(site[1], headers=headers)).status == 403
+
+
+async def test_a_port_in_use_is_said_so(site: Served) -> None:
+    server = TuiServer(None, "127.0.0.1", site[0].port)
+    with pytest.raises(InvalidInput, match=f"Port {site[0].port} on 127.0.0.1 is already in use"):
+        await server.run(lambda url: None)
 
 
 async def test_the_token_becomes_a_cookie_and_the_page_is_all_ours(site: Served, browser: ClientSession) -> None:
