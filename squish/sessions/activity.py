@@ -219,7 +219,6 @@ class Trace:
             accepted_tokens=self._accepted_tokens,
             reasons=tuple(self._reasons),
             parameters=self._parameters,
-            texts=self.texts,
         )
 
     def _seen_ttft(self) -> float | None:
@@ -262,6 +261,10 @@ class Log:
         if not wanted:
             for trace in self._traces:
                 trace.texts = None
+
+    def texts(self, id: int) -> RequestTexts | None:
+        """What a request asked and was answered, where that is kept."""
+        return next((trace.texts for trace in self._traces if trace.id == id), None)
 
     def cancel(self, id: int) -> None:
         """Ask for the end of a request; one that has ended is not an error."""

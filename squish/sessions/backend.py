@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from squish.models.manifest import Manifest
     from squish.sessions.activity import RequestStatus, Totals
     from squish.sessions.manager import ModelStatus
+    from squish.sessions.request_texts import RequestTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,9 @@ class KeepsTexts(Protocol):
 
     def keep_texts(self, wanted: bool) -> None:
         """Switch that on for new requests, or off, which forgets all of it."""
+
+    def texts(self, request: int) -> RequestTexts | None:
+        """Those of a request of `activity`, where they are kept."""
 
 
 class Backend(Protocol):

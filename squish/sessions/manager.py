@@ -29,6 +29,7 @@ from squish.sessions.answer import Generation
 from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.engine import Engine, Limits
 from squish.sessions.rank_groups import RankGroups
+from squish.sessions.request_texts import RequestTexts
 from squish.system.host import HOST
 
 logger = logging.getLogger("squish.sessions")
@@ -185,6 +186,10 @@ class SessionManager:
     def keep_texts(self, wanted: bool) -> None:
         """Switch that on for new requests, or off, which forgets all of it."""
         self._log.keep_texts(wanted)
+
+    def texts(self, request: int) -> RequestTexts | None:
+        """What a request of `activity` asked and was answered, where that is kept, for the user of this machine."""
+        return self._log.texts(request)
 
     def totals(self) -> Totals:
         """What became of all requests since the program began."""

@@ -1,7 +1,7 @@
 """What the window of one request shows beyond its row: where its time went, what it asked for, which tokens it used.
 
-No prompt and no answer is kept unless somebody has switched that on, and never the text of a schema, a grammar or a
-stop string: of these only how much there is.
+It is what another program is told of a request too, so it holds no prompt, no answer, and no text of a schema, a
+grammar or a stop string: of these only how much there is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Protocol
 
 from squish.embeddings import EmbeddingRequest
 from squish.generation import ChatPrompt, FinishReason, FormatKind, GenerationRequest, ResponseFormat, SamplingParams
-from squish.sessions.request_texts import RequestTexts
 
 _FORMATS: dict[FormatKind, str] = {
     "json_object": "JSON object",
@@ -47,7 +46,6 @@ class RequestDetails:
     queued: seconds in line, and on its way to the model; loading: seconds for which it waited for the model's load.
     guessed_tokens were checked by the model, and accepted_tokens of them were right. key: the name of the client's key,
     empty where it has none. reasons: why the rows ended, each one once.
-    texts: what was asked and answered, where somebody has switched that on.
     """
 
     key: str = ""
@@ -61,7 +59,6 @@ class RequestDetails:
     accepted_tokens: int = 0
     reasons: tuple[FinishReason, ...] = ()
     parameters: tuple[RequestParameter, ...] = ()
-    texts: RequestTexts | None = None
 
 
 class Asker(Protocol):

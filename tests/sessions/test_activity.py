@@ -155,11 +155,12 @@ def test_texts_are_kept_only_while_that_is_switched_on() -> None:
     for each in (before, trace):
         each.see(TextDelta(0, "an "))
         each.see(TextDelta(0, "answer"))
-    none, kept = (each.details.texts for each in log.snapshot())
+    none, kept = (log.texts(each.id) for each in log.snapshot())
     assert none is None
     assert kept is not None and (kept.asked, kept.answered) == ("user: secret", "an answer")
+    assert b"secret" not in msgspec.json.encode(log.snapshot()), "what is told of a request has no text of it"
     log.keep_texts(False)
-    assert [each.details.texts for each in log.snapshot()] == [None, None]
+    assert [log.texts(each.id) for each in log.snapshot()] == [None, None]
 
 
 def test_no_more_of_a_text_is_kept_than_can_be_read() -> None:

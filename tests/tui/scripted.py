@@ -40,6 +40,7 @@ from squish.models.store import Installed, Manifest, Store, StoredFile
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.manager import ModelStatus, SessionManager
+from squish.sessions.request_texts import RequestTexts
 from squish.tui.app import SquishApp
 from squish.tui.memory_readings import Memory, MemoryReadings
 
@@ -215,6 +216,9 @@ class ScriptedSessions:
 
     def keep_texts(self, wanted: bool) -> None:
         self.keeps_texts = wanted
+
+    def texts(self, request: int) -> RequestTexts | None:
+        return None
 
     def cancel(self, request: int) -> None:
         self.cancelled.append(request)

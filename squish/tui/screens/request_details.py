@@ -20,6 +20,7 @@ from textual.widgets import Static
 from squish import figures
 from squish.generation import FinishReason
 from squish.sessions.activity import RequestStatus
+from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
 from squish.tui.request_state import STATES
 
@@ -30,14 +31,22 @@ Section = tuple[str, list[tuple[str, str]]]
 
 
 class RequestScreen(ModalScreen[None]):
-    """read: the request as it is now, or None once it was dropped: then the last figures stay."""
+    """read: the request as it is now, or None once it was dropped: then the last figures stay.
+
+    texts: what it asked and was answered, where that is kept.
+    """
 
     CSS_PATH = "request_details.tcss"
     BINDINGS: ClassVar = [Binding("escape,enter,q", "dismiss", "Close", id="request.close", priority=True)]
 
-    def __init__(self, request: RequestStatus, read: Callable[[], RequestStatus | None]) -> None:
+    def __init__(
+        self,
+        request: RequestStatus,
+        read: Callable[[], RequestStatus | None],
+        texts: Callable[[], RequestTexts | None],
+    ) -> None:
         super().__init__()
-        self._request, self._read = request, read
+        self._request, self._read, self._texts = request, read, texts
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="request") as box:
@@ -69,12 +78,12 @@ class RequestScreen(ModalScreen[None]):
                 table.add_row(Text(title, f"bold {colors.get('text-primary', '')}"), "")
             for name, value in rows:
                 table.add_row(Text(name), Text(value))
-        self.query_one("#rows", Static).update(Group(table, *_texts(self._request, colors.get("text-primary", ""))))
+        self.query_one("#rows", Static).update(Group(table, *_kept(self._texts(), colors.get("text-primary", ""))))
 
 
-def _texts(request: RequestStatus, color: str) -> Iterator[Text]:
+def _kept(texts: RequestTexts | None, color: str) -> Iterator[Text]:
     """What was asked and answered, clean, as far as it was kept."""
-    if texts := request.details.texts:
+    if texts:
         for title, text in (("Asked", texts.asked), ("Answered", texts.answered)):
             yield Text(f"\n{title}", f"bold {color}")
             yield Text(clean(text) or "–")

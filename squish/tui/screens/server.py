@@ -17,6 +17,7 @@ from textual.widgets import RichLog, Static
 from squish import figures
 from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.backend import Backend, KeepsTexts
+from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
 from squish.tui.advice import hint
@@ -113,7 +114,13 @@ class ServerScreen(Screen[None]):
 
     def action_details(self) -> None:
         if request := self._marked:
-            self.app.push_screen(RequestScreen(request, partial(self._request, str(request.id))))
+            self.app.push_screen(
+                RequestScreen(request, partial(self._request, str(request.id)), partial(self._texts, request.id))
+            )
+
+    def _texts(self, request: int) -> RequestTexts | None:
+        sessions = self._runtime.sessions
+        return sessions.texts(request) if isinstance(sessions, KeepsTexts) else None
 
     def action_texts(self) -> None:
         """Keep the texts of requests in memory from now on, or forget them."""
