@@ -249,7 +249,7 @@ def _same(tables: list[dict[str, Any]], lines: _Lines) -> Iterator[tuple[int, Co
         if _address_problem(address) is not None:
             continue
         loopback.append(ipaddress.IPv4Address(str(address)).is_loopback)
-        place, name = (address, table.get("port", RING_PORT)), table.get("name", address)
+        place, name = (address, str(table.get("port", RING_PORT))), table.get("name", address)
         if (first := places.setdefault(place, number)) != number:
             yield lines.problem(f"and port are those of hosts[{first}] too", "address", number)
         elif isinstance(name, str) and (first := names.setdefault(name, number)) != number:

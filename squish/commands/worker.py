@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -35,12 +36,21 @@ def worker(rank: int, address: str | None) -> None:
     """
     settings = Settings.from_environment()
     if address is not None:
+        from squish.cluster.joining import split
+
+        split(address)  # before anybody types a token
         resolver.run(_join(settings, address, rank, _token()))
-    elif sys.stdin.isatty():
+    elif not all(_carries(stream.fileno()) for stream in (sys.stdin, sys.stdout)):
         problem, hint = "squish serve starts this over ssh.", "By hand: squish worker --join ADDRESS --rank N"
         raise ConfigError(problem, hint=hint, param="--join")
     else:
         resolver.run(_serve_pipes(settings, rank))
+
+
+def _carries(descriptor: int) -> bool:
+    """Whether messages can go through it: not a terminal, a file or /dev/null."""
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _token() -> str:
@@ -48,7 +58,8 @@ def _token() -> str:
 
     text = os.environ.get(TOKEN_VARIABLE)
     if text is None:
-        text = click.prompt("Token", hide_input=True, err=True)
+        asked = sys.stdin.isatty()
+        text = click.prompt("Token", hide_input=True, err=True) if asked else sys.stdin.readline()
     return require_token(text)
 
 
@@ -70,9 +81,10 @@ async def _serve_pipes(settings: Settings, rank: int) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    mixin = asyncio.streams.FlowControlMixin
-    transport, flow = await loop.connect_write_pipe(mixin, os.fdopen(ours, "wb", buffering=0))
-    writer = asyncio.StreamWriter(transport, flow, reader, loop)
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(ours, "wb", buffering=0)
+    )
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     writer.write(MAGIC)
     await _run(settings, rank, Channel(reader, writer, ToAgent))  # type: ignore[arg-type]
 

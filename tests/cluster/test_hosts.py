@@ -86,6 +86,7 @@ SECOND = TWO.index('[[hosts]]\nname = "mini"')
         (TWO.replace('"me@mini.local"', '"-oProxyCommand=x"'), 9, "hosts[1].ssh", "must be what ssh takes"),
         (TWO.replace('"me@mini.local"', '"mini -v"'), 9, "hosts[1].ssh", "must be what ssh takes"),
         (TWO + "port = 80\n", 10, "hosts[1].port", "must be a port"),
+        (TWO + "port = []\n", 10, "hosts[1].port", "must be a port"),
         (TWO + "prot = 80\n", 10, "hosts[1].prot", "is not a key of a host"),
         (TWO + 'memory = "lots"\n', 10, "hosts[1].memory", 'a size such as "24 GB"'),
         (TWO + 'memory = "0 GB"\n', 10, "hosts[1].memory", 'a size such as "24 GB"'),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from squish.format.model_directory import display_name
 from squish.ipc.group import Rank
 from squish.ipc.group_frames import PULSE, Join, Joined, Pulse, RankProgress, Ready
 from squish.worker import memory
@@ -39,7 +40,7 @@ def follow(rank: Rank, link: Link, report: BlasReport) -> None:
     link.send(Joined())
 
     def part(model: Any, config: dict[str, Any]) -> None:
-        state.way = cut(model, config, collectives.group, path.name)
+        state.way = cut(model, config, collectives.group, display_name(path))
         without_output(model)
 
     model = load_part(path, part, exact=engine.precision == "float32")
