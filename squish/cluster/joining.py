@@ -21,6 +21,7 @@ from squish.text import clean, whole
 
 _HANDSHAKE = 10.0  # seconds
 _RANK = 4  # bytes in which who joins says which rank it is
+_WELCOME, _NOT_BY_HAND, _TAKEN = b"\0", b"\1", b"\2"  # what it is answered
 
 
 class JoinListener:
@@ -35,6 +36,7 @@ class JoinListener:
         self._token = token
         self._server: asyncio.Server | None = None
         self._joined: dict[int, HostConnection] = {}
+        self._coming: set[int] = set()
         self._changed = asyncio.Event()
         self._busy: set[asyncio.Task[None]] = set()
 
@@ -96,16 +98,24 @@ class JoinListener:
                 raise WrongToken(f"{peer} is not an address in hosts.toml")
             keys = await handshake.as_front(reader, writer, self._token)
             rank = int.from_bytes(await reader.readexactly(_RANK))
+        before = self._joined.get(rank)
         if rank not in self._hosts.by_hand:
-            raise WrongToken(f"rank {rank} is not one that is started by hand")
-        if (before := self._joined.get(rank)) is not None and not before.lost:
-            raise WrongToken(f"rank {rank} is there already")
+            answer = _NOT_BY_HAND
+        else:
+            answer = _WELCOME if rank not in self._coming and (before is None or before.lost) else _TAKEN
+        writer.write(answer)
+        if answer != _WELCOME:
+            raise WrongToken(_refusal(answer, rank))
 
         async def end() -> str:
             return ""
 
         channel: Channel[ToAgent, FromAgent] = Channel(reader, writer, FromAgent, keys)  # type: ignore[arg-type]
-        self._joined[rank] = await opened(self._hosts.hosts[rank], rank, channel, end)
+        self._coming.add(rank)
+        try:
+            self._joined[rank] = await opened(self._hosts.hosts[rank], rank, channel, end)
+        finally:
+            self._coming.discard(rank)
         self._changed.set()
 
 
@@ -117,15 +127,24 @@ async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgen
             reader, writer = await asyncio.open_connection(host, port)
             keys = await _prove(reader, writer, token)
             writer.write(rank.to_bytes(_RANK))
+            answer = await reader.readexactly(len(_WELCOME))
     except WrongToken as error:
         hint = "Take the token that `squish serve --hosts` shows now, and the address that hosts.toml gives this rank."
         raise EngineError(f"{address} does not let this rank in: {error}.", hint=hint) from None
-    except TimeoutError:
+    except (TimeoutError, asyncio.IncompleteReadError):
         raise EngineError(f"{address} does not answer.", hint="Is `squish serve --hosts` waiting there?") from None
     except OSError as error:
         hint = "Is `squish serve --hosts` waiting there, and is this the address of the first host?"
         raise EngineError(f"{address} cannot be reached: {error.strerror or error}.", hint=hint) from None
+    if answer != _WELCOME:
+        await closed(writer)
+        hint = "`squish serve --hosts` shows which rank it waits for."
+        raise EngineError(f"{address} does not let this rank in: {_refusal(answer, rank)}.", hint=hint)
     return Channel(reader, writer, ToAgent, keys)  # type: ignore[arg-type]
+
+
+def _refusal(answer: bytes, rank: int) -> str:
+    return f"rank {rank} is there already" if answer == _TAKEN else f"rank {rank} is not one that is started by hand"
 
 
 async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> ChannelKeys:

@@ -84,14 +84,24 @@ async def test_a_wrong_token_is_refused_and_said_on_both_sides() -> None:
         ((GroupHost("mini", "127.0.0.2", ssh="mini"), AIR), 1, "rank 1 is not one that is started by hand"),
     ],
 )
-async def test_only_ranks_that_are_waited_for_come_in(
-    others: tuple[GroupHost, ...], rank: int, said: str, tmp_path: Path
-) -> None:
+async def test_only_ranks_that_are_waited_for_come_in(others: tuple[GroupHost, ...], rank: int, said: str) -> None:
     port, heard = free_port(), list[str]()
     async with JoinListener(hosts_with(*others, port=port), TOKEN, heard.append):
-        async with agent(await join(f"127.0.0.1:{port}", rank, TOKEN), rank, tmp_path) as running:
-            await asyncio.wait({running})
-    assert said in "".join(heard)
+        with pytest.raises(EngineError, match=said):
+            await join(f"127.0.0.1:{port}", rank, TOKEN)
+        while not heard:
+            await asyncio.sleep(0)
+    assert said in heard[0]
+
+
+async def test_a_rank_joins_once(tmp_path: Path) -> None:
+    port, heard = free_port(), list[str]()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, heard.append) as listener:
+        async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
+            first = await listener.joined(1)
+            with pytest.raises(EngineError, match="rank 1 is there already"):
+                await join(f"127.0.0.1:{port}", 1, TOKEN)
+            assert await listener.joined(1) is first and not first.lost
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has only one address on loopback")

@@ -11,16 +11,17 @@ from squish.commands.worker import worker
 from squish.errors import ConfigError, InvalidInput
 from tests.cluster.machines import BIN
 
+WORKER = (str(BIN / "squish"), "worker", "--rank", "1")
+
 
 def test_it_ends_quietly_when_the_connection_that_it_was_started_on_ends() -> None:
-    done = subprocess.run([BIN / "squish", "worker", "--rank", "1"], input=b"", capture_output=True, check=False)
+    done = subprocess.run(WORKER, input=b"", capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"squish agent")
 
 
 def test_without_a_connection_it_says_how_it_is_started() -> None:
-    argv = [BIN / "squish", "worker", "--rank", "1"]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(WORKER, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--join ADDRESS" in done.stderr
 
 
