@@ -143,8 +143,11 @@ def home(real_home: Path, embedding_home: Path, tmp_path: Path) -> Path:
 
 
 def runs_here(line: Line) -> bool:
-    """Whether it runs without a connection. tests/test_bench.py measures, the tests of the TUI open it."""
-    return bool(line.command) and not line.hub and line.command != ["bench", MODEL] and "--compare" not in line.text
+    """Whether it runs without a connection. Their own tests measure, open the full screen, and show it in a browser."""
+    words = line.command
+    if not words or line.hub or "--compare" in words:
+        return False
+    return words != ["bench", MODEL] and words[0] not in ("web", "--connect")
 
 
 def at_a_terminal(

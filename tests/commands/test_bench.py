@@ -58,7 +58,7 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
 
 def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[str, str], tmp_path: Path) -> None:
     with serving(environment | {"SQUISH_API_KEY": "theirs"}, tmp_path / "log") as (other, url):
-        short = ("--rounds", "1", "--prompts", "256", "--streams", "1", "--tokens", "8")
+        short = ("--rounds", "1", "--prompts", "128", "--streams", "1", "--tokens", "8")
         done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}", OPENAI_API_KEY="theirs")
         other.terminate()
     assert done.returncode == 0, done.stderr
@@ -68,14 +68,14 @@ def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[st
     measured = lines[: lines.index(memory)]
     found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
     assert all(ratio > 0 for _, ratio in found.values())
-    [ours, ours_cached, theirs, theirs_cached] = found["first token, 256 tokens again"][0]
+    [ours, ours_cached, theirs, theirs_cached] = found["first token, 128 tokens again"][0]
     assert ours.endswith(" s")
     assert theirs.endswith(" s")
     assert int(ours_cached) >= 64
     assert int(theirs_cached) >= 64
-    cached = [cell for cell in found["first token, 256 tokens"][0] if cell.isdigit()]
+    cached = [cell for cell in found["first token, 128 tokens"][0] if cell.isdigit()]
     assert all(int(tokens) < BY_CHANCE for tokens in cached)
-    assert [name for name, *_ in lines[-2:]] == ["prefill, 256 tokens", "plain product of matrices"]
+    assert [name for name, *_ in lines[-2:]] == ["prefill, 128 tokens", "plain product of matrices"]
 
 
 def test_a_killed_measurement_leaves_no_server(environment: dict[str, str], real_home: Path) -> None:

@@ -145,7 +145,7 @@ MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of ano
 
 
 @MEASURABLE
-@pytest.mark.parametrize("tokens", [256, 3000])
+@pytest.mark.parametrize("tokens", [256, 1600])  # a part of a step of prefill, and three with a part of one
 async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path, tokens: int) -> None:
     directory = real_home / ".squish/models/smollm2+135m"
     found = await measured(directory, tokens, real_home / ".squish/cache")

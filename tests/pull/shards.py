@@ -9,6 +9,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model, load_model
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
@@ -42,6 +44,16 @@ def in_shards(weights: dict[str, mx.array], config: dict[str, Any], directory: P
         (directory / name).unlink()
     index = {"metadata": {"total_size": total}, "weight_map": places}
     return files | {"model.safetensors.index.json": json.dumps(index).encode()}
+
+
+def byte_tokenizer() -> dict[str, bytes]:
+    """The files of a tokenizer with 256 tokens, one a byte."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(BPE({letter: number for number, letter in enumerate(letters)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    about = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    return {"tokenizer.json": made.to_str().encode(), "tokenizer_config.json": json.dumps(about).encode()}
 
 
 def tiny_llama(**changes: Any) -> tuple[dict[str, mx.array], dict[str, Any]]:

@@ -27,7 +27,7 @@ from squish.pull.events import Notice, Progress, Pulled, PullEvent
 from squish.pull.pull import pull
 from tests.conftest import SQUISH, clean_environment, share_compiled
 from tests.local_hub import GOOD_TOKEN, TOKENIZER, Fault, LocalHub
-from tests.pull.shards import full_precision, in_shards, tiny_llama, tiny_mixtral
+from tests.pull.shards import byte_tokenizer, full_precision, in_shards, tiny_llama, tiny_mixtral
 from tests.pull.test_pull import QUICK, until
 
 REPO = "org/full"
@@ -197,15 +197,8 @@ def test_every_recipe_has_a_tag_that_means_it() -> None:
             recipe(*wrong)
 
 
-def test_the_original_can_be_kept_and_both_are_measured(
-    user: Puller, hub: LocalHub, tmp_path: Path, real_home: Path
-) -> None:
-    tokenizer = {
-        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
-        for name in ("tokenizer.json", "tokenizer_config.json")
-    }
-    weights, config = tiny_llama(vocab_size=49152)
-    hub.add_repo(REPO, in_shards(weights, config, tmp_path, 3) | tokenizer)
+def test_the_original_can_be_kept_and_both_are_measured(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(vocab_size=2048), tmp_path, 3) | byte_tokenizer())
     events = user.events(REPO, bits("3", keep_source=True, measure=True))
     last = events[-1]
     assert isinstance(last, Pulled) and last.compression is not None
@@ -219,14 +212,9 @@ def test_the_original_can_be_kept_and_both_are_measured(
         user.store.verify(id)
 
 
-def test_what_cannot_be_measured_is_installed_all_the_same(
-    user: Puller, hub: LocalHub, tmp_path: Path, real_home: Path
-) -> None:
-    tokenizer = {
-        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
-        for name in ("tokenizer.json", "tokenizer_config.json")
-    }
-    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | tokenizer)  # tokens that its 256 embeddings do not have
+def test_what_cannot_be_measured_is_installed_all_the_same(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    files = in_shards(*tiny_llama(vocab_size=128), tmp_path, 1)  # which has no embeddings of half of the tokens
+    hub.add_repo(REPO, files | byte_tokenizer())
     events = user.events(REPO, bits("4", measure=True))
     last = events[-1]
     assert isinstance(last, Pulled) and last.compression is not None
