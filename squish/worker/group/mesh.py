@@ -9,9 +9,10 @@ Connections are taken from the ranks' own addresses only, and need the group's t
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -120,20 +121,32 @@ def _connect(rank: Rank) -> dict[int, socket.socket]:
     """A connection to every other rank, in their order: to those below, and from those above. Raises LoadFailed."""
     end = time.monotonic() + _CONNECT
     token = f"{rank.token} mesh"
+    peers: dict[int, socket.socket] = {}
     try:
         with socket.create_server(split(rank.addresses[rank.rank])) as listener:
-            peers = {other: _reach(rank, other, token, end) for other in range(rank.rank)}
+            for other in range(rank.rank):
+                peers[other] = _reach(rank, other, token, end)
             while len(peers) < rank.size - 1:
                 listener.settimeout(max(0.01, end - time.monotonic()))
                 other, connection = _take(*listener.accept(), rank, token)
                 if connection:
                     peers[other] = connection
     except OSError as error:
-        raise LoadFailed(f"Rank {rank.rank} of the group could not connect to the others: {error}.") from error
+        raise _failure(rank, peers, error) from error
     for connection in peers.values():
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return dict(sorted(peers.items()))
+
+
+def _failure(rank: Rank, peers: Iterable[int], error: OSError) -> LoadFailed:
+    """Why there is not a connection to every other rank. peers: those that are connected."""
+    if error.errno == errno.EADDRINUSE:
+        taken = f"Another program has {rank.addresses[rank.rank]}, where rank {rank.rank} of the group has to listen."
+        return LoadFailed(taken, hint="End it; with hosts.toml, `port` of that host sets another port.")
+    missing = sorted(set(range(rank.size)) - {rank.rank, *peers})
+    names = " and ".join(f"rank {other} ({rank.addresses[other]})" for other in missing)
+    return LoadFailed(f"Rank {rank.rank} of the group could not connect to {names}: {error}.")
 
 
 def _reach(rank: Rank, other: int, token: str, end: float) -> socket.socket:

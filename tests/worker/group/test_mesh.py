@@ -106,3 +106,11 @@ def test_rank_0_takes_the_ranks_of_its_group_and_nobody_else() -> None:
     gathering.join()
     assert "Rank 1 of the group ended" in lost.get().message  # its connection is closed by now
     assert [("127.0.0.1" in each, "token" in each) for each in warned] == [(True, False), (False, True)]
+
+
+def test_an_address_that_another_program_has_is_said() -> None:
+    rank = ranks(2)[0]
+    host, port = rank.addresses[0].split(":")
+    with socket.create_server((host, int(port))), pytest.raises(SquishError, match="Another program has") as raised:
+        Mesh(rank)
+    assert rank.addresses[0] in raised.value.message and raised.value.hint
