@@ -28,7 +28,7 @@ from squish.system.host import HOST
 
 SOURCES = Path(__file__).with_name("native")
 BUNDLED = SOURCES / "built"
-_SECONDS = 600
+_SECONDS = 1800
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wno-maybe-uninitialized")
 # MLX's wheel is compiled with this, and types are shared only within a domain.
 _DEFINED = ("-DNDEBUG", "-DNB_DOMAIN=mlx")
