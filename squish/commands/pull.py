@@ -77,8 +77,9 @@ def _text(path: str) -> str:
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror or error}."
         raise InvalidInput(problem, param="--calibrate") from error
-    if not text.strip():
-        raise InvalidInput(f"{path} is empty, so there is nothing to calibrate with.", param="--calibrate")
+    if len(text.split()) < 32 and len(text) < 512:
+        problem = f"{path} is too short to calibrate with: it has fewer than 32 words."
+        raise InvalidInput(problem, hint="Take some pages of what the model is to read and write.", param="--calibrate")
     return text
 
 

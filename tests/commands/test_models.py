@@ -187,6 +187,17 @@ def test_prune_deletes_what_no_pull_is_writing(squish: Squish, tmp_path: Path) -
     assert [path.name for path in (store.cache_dir / ".partial").iterdir()] == ["org--busy"]
 
 
+def test_a_text_that_is_too_short_to_calibrate_with_is_refused_before_anything_is_fetched(
+    squish: Squish, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("word " * 31)
+    for text, problem in ((short, "too short to calibrate with"), (tmp_path / "none", "cannot be read")):
+        done = squish("pull", "org/full", "--calibrate", str(text))
+        assert done.returncode == 2
+        assert problem in done.stderr
+
+
 def test_models_of_other_programs_are_listed_and_nothing_is_done(squish: Squish, tmp_path: Path) -> None:
     (folder := tmp_path / "cache" / "models--org--Some-GGUF" / "snapshots" / "1").mkdir(parents=True)
     (folder / "Some-Q4_K_M.gguf").write_bytes(b"GGUF")

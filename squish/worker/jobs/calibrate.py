@@ -12,7 +12,6 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import mlx.core as mx
@@ -37,6 +36,8 @@ class _Finished(Exception):
 
 def usual_text() -> str:
     """English and code that every Python brings along, some 45,000 characters: its language reference and sources."""
+    from pydoc_data.topics import topics  # half a megabyte, which other jobs need not read
+
     pages = [str(topics[name])[:2500] for name in sorted(topics)[::4]][:18]
     sources = (textwrap.TextWrapper, email.message.Message, inspect.Signature)
     code = [inspect.getsource(each)[:5000] for each in sources]
