@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from textual.pilot import Pilot
 
-from squish.tui.widgets.markdown import TAIL_LINES, LiveMarkdown
+from squish.tui.widgets.markdown import BURST, TAIL_LINES, LiveMarkdown
 from squish.tui.widgets.markdown_cut import cut, joined
 from squish.tui.widgets.markdown_document import Document, Palette, code_blocks
 from squish.tui.widgets.math_text import readable
@@ -137,6 +137,26 @@ async def test_an_update_costs_the_same_however_long_the_answer_is(
         app.engine.last.finish()
         await until(pilot, lambda: "TTFT" in note(pilot))
         assert [each.id for each in parts] == before
+
+
+async def test_what_comes_at_once_is_drawn_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the pieces keys are heard."""
+    looked_at: list[int] = []
+    begin = Document.__init__
+
+    def counted(self: Document, text: str, *more: object) -> None:
+        looked_at.append(len(text))
+        begin(self, text, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Document, "__init__", counted)
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        await ask(pilot, "go")
+        app.engine.last.say(LIST * 3)
+        live = app.screen.query_one(LiveMarkdown)
+        await until(pilot, lambda: live.source == LIST * 3)
+        assert max(looked_at) <= 2 * BURST
+        assert live.flushes >= len(LIST * 3) // BURST
 
 
 async def test_a_link_finds_its_address_further_down() -> None:

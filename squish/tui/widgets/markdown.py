@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the 
 MIN_INTERVAL = 0.05
 COST_FACTOR = 4
 TAIL_LINES = 24
+BURST = 2000
+"""Characters that one update takes at most: a server may send a whole book at once, and keys wait meanwhile."""
 
 
 class FlushPacer:
@@ -78,7 +81,7 @@ class LiveMarkdown(Vertical):
         self.flushes = 0
         self.source = ""
         self._may_flush = may_flush
-        self._pending: list[str] = [text] if text else []
+        self._pending = text
         self._pacer = FlushPacer()
         self._flush_timer: Timer | None = None
         self._parts: list[_Part] = []
@@ -101,7 +104,7 @@ class LiveMarkdown(Vertical):
     def write(self, text: str) -> None:
         """Add text; it appears with the next flush."""
         if text:
-            self._pending.append(text)
+            self._pending += text
             self.resume()
 
     def resume(self) -> None:
@@ -114,7 +117,9 @@ class LiveMarkdown(Vertical):
         if self._flush_timer:
             self._flush_timer.stop()
             self._flush_timer = None
-        self._draw_pending()
+        while self._pending and self.is_attached:
+            self._draw_pending()
+            await asyncio.sleep(0)
         self._join(lambda place: place.continues or place.flows)
         if self._references:  # links whose addresses came after them
             for part in self._parts:
@@ -132,8 +137,7 @@ class LiveMarkdown(Vertical):
         if not self._pending or not self.is_attached:
             return
         start = time.perf_counter()
-        text = clean("".join(self._pending))
-        self._pending.clear()
+        text, self._pending = clean(self._pending[:BURST]), self._pending[BURST:]
         self.source += text
         self._tail_text += text
         while self.tail_lines > TAIL_LINES and self._settle():
