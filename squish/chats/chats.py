@@ -36,6 +36,7 @@ from squish.errors import InvalidInput
 _SNIPPET_WORDS = 12
 
 T = TypeVar("T")
+Instead = TypeVar("Instead")
 
 
 class Chats:
@@ -214,9 +215,10 @@ class Chats:
     # ---- presets
 
     def presets(self) -> dict[str, ChatSettings]:
-        """The user's own, by name."""
+        """The user's own, by name. One that is damaged is left out: with the defaults in its place it would mislead."""
         rows = self._read("SELECT name, settings FROM presets ORDER BY name", ())
-        return {str(name): _decoded(settings, ChatSettings, ChatSettings()) for name, settings in rows}
+        known = {str(name): _decoded(settings, ChatSettings, None) for name, settings in rows}
+        return {name: settings for name, settings in known.items() if settings is not None}
 
     def keep_preset(self, name: str, settings: ChatSettings) -> None:
         self._write("INSERT OR REPLACE INTO presets VALUES (?, ?)", (name, _dump(settings)))
@@ -292,8 +294,8 @@ def _message(row: tuple[Any, ...]) -> Saved:
     )  # fmt: skip
 
 
-def _decoded(text: object, type: type[T], instead: T) -> T:
-    """A JSON column. One that is damaged must not take every other row with it: the default stands in its place."""
+def _decoded(text: object, type: type[T], instead: Instead) -> T | Instead:
+    """A JSON column. One that is damaged must not take every other row with it: `instead` stands in its place."""
     try:
         return msgspec.json.decode(text, type=type)  # type: ignore[call-overload, no-any-return]
     except (ValueError, TypeError, RecursionError):

@@ -309,6 +309,10 @@ def test_questions_and_presets_are_remembered(chats: Chats) -> None:
     assert chats.presets() == {"calm": ChatSettings(temperature=0.2)}
     chats.remove_preset("calm")
     assert not chats.presets()
+    chats.keep_preset("whole", ChatSettings(temperature=0.3))
+    chats.keep_preset("damaged", ChatSettings(temperature=0.4))
+    chats._connection.execute("UPDATE presets SET settings = substr(settings, 1, 15) WHERE name = 'damaged'")
+    assert chats.presets() == {"whole": ChatSettings(temperature=0.3)}
 
 
 def test_titles_and_fences() -> None:
