@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from squish.format.architectures import ENCODERS
@@ -191,5 +192,6 @@ def _attention_layers(config: Mapping[str, Any], layers: int) -> tuple[int, int]
 
 
 def _number(config: Mapping[str, Any], *keys: str) -> int:
+    """The first of these that is a number, or 0. Python's JSON has NaN and infinity too, which are none."""
     found = (config.get(key) for key in keys)
-    return next((int(value) for value in found if isinstance(value, int | float) and not isinstance(value, bool)), 0)
+    return next((int(value) for value in found if type(value) is int or (type(value) is float and isfinite(value))), 0)

@@ -132,7 +132,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
-    model, parts = (group.leading(loaded.model), f", {group.about}") if group else (loaded.model, "")
+    leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
     backend = f"{loaded.dtype}, {engine.summary}{parts}"
     channel.send(Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
@@ -144,7 +144,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         budget, layers, disk, exact=exact, pressure=HOST.pressure, wake=lambda: inbox.put(PrefixSaved())
     )
     Runner(
-        model,
+        loaded.model if leading is None else leading,
         loaded.tokenizer,
         loaded.context_length,
         prefix,
@@ -152,6 +152,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         channel.send,
         lookup=load.prompt_lookup,
         draft=draft,
+        group=leading,
     ).run()
 
 

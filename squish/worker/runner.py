@@ -25,8 +25,6 @@ from squish.worker.adapters.prefixes import Prefixes
 from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
-from squish.worker.group.leader import Leading
-from squish.worker.group.leader import untagged as untagged_of_group
 from squish.worker.pace import PrefillPace
 from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
@@ -34,6 +32,7 @@ from squish.worker.speculation.draft_model import DraftModel
 
 if TYPE_CHECKING:
     from squish.worker.adapters.layers import Adapters
+    from squish.worker.group.leader import Leading
 
 _ATTEMPTS = 2
 _FIT_AFTER = 60.0  # idle seconds after which the prefix cache is made smaller where memory is short
@@ -58,7 +57,8 @@ class Runner:
 
     model, tokenizer: as mlx_lm loads them. context_length in tokens. prefix: its budget is for the KV caches of
     running rows too. send: takes a frame to the front process. lookup: answers may be guessed from what stands in
-    their prompts. draft: a model that guesses them. A model that is `Leading` announces its passes to other ranks.
+    their prompts. draft: a model that guesses them. group: the model itself, where it announces its passes to other
+    ranks.
     """
 
     def __init__(
@@ -72,9 +72,10 @@ class Runner:
         *,
         lookup: bool = False,
         draft: DraftModel | None = None,
+        group: Leading | None = None,
     ) -> None:
         self._model = model
-        self._group = model if isinstance(model, Leading) else None
+        self._group = group
         self._adapters: Adapters | None = None
         self._lookup = lookup
         self._draft = draft
@@ -202,7 +203,7 @@ class Runner:
     def _caches(self, row: BatchRow, caches: list[Any] | None) -> list[Any] | None:
         """What the batch is to hold of a row's caches, with its tag where rows may have adapters, or in a group."""
         if self._group:
-            own = untagged_of_group(caches or []) or make_prompt_cache(self._model)
+            own = self._group.untagged(caches or []) or make_prompt_cache(self._model)
             return [*(caches_by_row(self._model, own) or own), self._group.row(caches)]
         if not self._tagged:
             return caches_by_row(self._model, caches)

@@ -111,6 +111,11 @@ class Leading:
         self._send(Fork(tag.name.number, before.name.number if before else None, tag.offset))
         return tag
 
+    @staticmethod
+    def untagged(caches: list[Any]) -> list[Any]:
+        """The caches of a row without its tag."""
+        return caches[:-1] if caches and isinstance(caches[-1], RowTag) else caches
+
     def kept(self, caches: list[Any]) -> list[Any]:
         """The same caches, for the prefix cache: what becomes of the row does not change them."""
         return [*caches[:-1], self.row(caches)] if caches and isinstance(caches[-1], RowTag) else caches
@@ -151,8 +156,3 @@ class Leading:
         mx.eval(self._last)
         self._watch.settled(time.monotonic())
         self.drop()
-
-
-def untagged(caches: list[Any]) -> list[Any]:
-    """The caches of a row without its tag."""
-    return caches[:-1] if caches and isinstance(caches[-1], RowTag) else caches

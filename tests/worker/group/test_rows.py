@@ -71,7 +71,7 @@ class GroupBench(Bench):
         self.follower = Follower(self.followed, follows)  # type: ignore[arg-type]
         self.passes: list[Forward] = []
         leading = Leading(self.led, leads, self._apply, Watch(2, 0.0))  # type: ignore[arg-type]
-        self._runner = Runner(leading, tokenizer(), 2048, self.prefix, self._inbox, self._take)
+        self._runner = Runner(leading, tokenizer(), 2048, self.prefix, self._inbox, self._take, group=leading)
 
     def _apply(self, operation: Operation) -> None:
         if isinstance(operation, Forward):
