@@ -96,7 +96,7 @@ async def cancel_request(request: Request, id: str) -> HTTPResponse:
     """Raises Refused (404) for a request that is not there, or is another client's."""
     found = next((each for each in _requests(request) if str(each.id) == id), None)
     if found is None:
-        raise Refused(404, "not_found", "There is no request of this id. GET /squish/status lists them.")
+        raise Refused(404, "not_found", "No request has this id. GET /squish/status lists them.")
     services: Services = request.app.ctx.services
     services.runtime.sessions.cancel(found.id)
     return json_response(Cancelled(found.id))

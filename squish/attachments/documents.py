@@ -4,7 +4,6 @@ chat goes on."""
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from typing import BinaryIO, Literal
@@ -13,6 +12,7 @@ import psutil
 
 from squish.attachments.limits import MAX_MEMORY, MAX_SECONDS, MAX_TEXT
 from squish.errors import InvalidInput
+from squish.ipc.environment import environment
 
 DocumentKind = Literal["pdf", "docx", "html"]
 
@@ -28,7 +28,7 @@ async def text_of(file: BinaryIO, kind: DocumentKind, charset: str = "") -> str:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "squish.attachments.child", f"{kind}:{charset}",
             stdin=file, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            env=_environment(), start_new_session=True,
+            env=environment(), start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise InvalidInput(f"its reader could not be started ({error.strerror})") from error
@@ -78,8 +78,3 @@ async def _watch(pid: int) -> bool:
         process.kill()
         return True
     return False
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without secrets: a document needs none of them."""
-    return {name: value for name, value in os.environ.items() if name not in ("SQUISH_API_KEY", "HF_TOKEN")}

@@ -109,13 +109,13 @@ def _plain(chat: Chat, branch: Sequence[Saved]) -> list[dict[str, object]]:
     if chat.settings.system:
         found.append({"role": "system", "content": chat.settings.system})
     for each in branch:
-        found += [_openai(message) for message in as_sent(each.steps)]
+        found += [openai_message(message) for message in as_sent(each.steps)]
         found.append({"role": each.role, "content": each.full_text})
     return found
 
 
-def _openai(message: Message) -> dict[str, object]:
-    """A message about calls in the shape that OpenAI's API has for it."""
+def openai_message(message: Message) -> dict[str, object]:
+    """A message in the shape of OpenAI's API, with the calls that it makes or answers."""
     shaped: dict[str, object] = {"role": message.role, "content": message.content}
     if message.tool_calls:
         shaped["tool_calls"] = [

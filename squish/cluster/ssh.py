@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections import deque
 from contextlib import suppress
 
 from squish.cluster.channel import Channel, find_magic
@@ -16,11 +15,11 @@ from squish.cluster.hosts import GroupHost
 from squish.cluster.messages import FromAgent, ToAgent
 from squish.errors import EngineError
 from squish.ipc.environment import environment
+from squish.ipc.last_lines import LastLines
 from squish.text import clean
 
 _CONNECT = 10  # seconds that ssh tries
 _BEGIN = 40.0  # seconds until the agent's first word
-_LINES = 20
 _GRACE = 3.0
 _OPTIONS = (
     "BatchMode=yes",  # no question is asked: nobody may be there to answer
@@ -78,8 +77,11 @@ class _Ending:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self.lines: deque[str] = deque(maxlen=_LINES)
-        self._collecting = asyncio.create_task(self._collect())
+        self._stderr = LastLines(process)
+
+    @property
+    def lines(self) -> list[str]:
+        return [shown for each in self._stderr.lines if (shown := clean(each).strip())]
 
     async def end(self) -> str:
         """End it, at once where it does not by itself; the last line that it said."""
@@ -91,21 +93,12 @@ class _Ending:
             with suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
-        await asyncio.wait({self._collecting}, timeout=1.0)
-        self._collecting.cancel()
-        return self.lines[-1] if self.lines else ""
-
-    async def _collect(self) -> None:
-        assert self._process.stderr is not None
-        with suppress(ValueError):  # a line longer than the reader's buffer
-            while line := await self._process.stderr.readline():
-                if shown := clean(line.decode(errors="replace")).strip():
-                    self.lines.append(shown)
-        while await self._process.stderr.read(65536):  # the pipe must not fill up
-            pass
+        await self._stderr.rest()
+        self._stderr.close()
+        return next(reversed(self.lines), "")
 
 
-def explain(host: GroupHost, code: int, lines: deque[str] | list[str]) -> EngineError:
+def explain(host: GroupHost, code: int, lines: list[str]) -> EngineError:
     """Why ssh, or the program that it was to start, ended before it said anything. code: of its exit."""
     said = " ".join(lines)
     last = lines[-1] if lines else f"ssh ended with exit code {code}"

@@ -6,5 +6,5 @@ import os
 
 
 def environment() -> dict[str, str]:
-    """The environment of a worker: ours, without the secrets that it has no use for."""
+    """Of a worker, of a reader of documents and so on: ours, without the secrets that they have no use for."""
     return {k: v for k, v in os.environ.items() if k not in ("SQUISH_API_KEY", "HF_TOKEN", "SQUISH_JOIN_TOKEN")}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 
 from squish.errors import EngineError
 from squish.ipc.environment import environment
 from squish.ipc.group import Rank, command, new_token
+from squish.ipc.last_lines import LastLines
 
 _LOOPBACK = "127.0.0.1"
-_STDERR_LINES = 40
 _EXIT_GRACE = 2.0
 
 
@@ -50,8 +49,7 @@ class LocalMember:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._stderr_task = asyncio.create_task(self._collect_stderr())
+        self._stderr = LastLines(process)
 
     @property
     def pid(self) -> int:
@@ -59,8 +57,8 @@ class LocalMember:
 
     async def ended(self) -> str:
         await self._process.wait()
-        await asyncio.wait([self._stderr_task], timeout=1.0)
-        return "\n".join(self._stderr)
+        await self._stderr.rest()
+        return str(self._stderr)
 
     async def close(self) -> None:
         """Ask by closing its standard input, then insist: a stopped process does not listen."""
@@ -71,16 +69,7 @@ class LocalMember:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        self._stderr_task.cancel()
-
-    async def _collect_stderr(self) -> None:
-        assert self._process.stderr is not None
-        try:
-            while line := await self._process.stderr.readline():
-                self._stderr.append(line.decode(errors="replace").rstrip())
-        except ValueError:  # a line longer than the reader's buffer: not worth keeping, but the pipe must not fill up
-            while await self._process.stderr.read(65536):
-                pass
+        self._stderr.close()
 
 
 def _free_ports(count: int) -> list[int]:

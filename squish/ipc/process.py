@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,9 +19,9 @@ from squish.errors import EngineError, WorkerDied
 from squish.ipc import death, frames
 from squish.ipc.environment import environment
 from squish.ipc.frames import Alive, Failed, FromWorker, Job, JobProgress, JobResult, ToWorker
+from squish.ipc.last_lines import LastLines
 from squish.system.host import HOST
 
-_STDERR_LINES = 40
 _EXIT_GRACE = 5.0
 _SOCKET_BUFFER = 1 << 20  # bytes; macOS gives 8 KiB, less than one answer's logprobs
 SILENCE = 60.0
@@ -44,8 +43,7 @@ class Worker:
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._stderr_task = asyncio.create_task(self._collect_stderr())
+        self._stderr = LastLines(process)
 
     @classmethod
     async def spawn(cls, cache_dir: Path, silence: float = SILENCE) -> Worker:
@@ -94,7 +92,7 @@ class Worker:
     @property
     def stderr(self) -> str:
         """The last lines the worker, or a native library in it, wrote to its standard error."""
-        return "\n".join(self._stderr)
+        return str(self._stderr)
 
     def send(self, frame: ToWorker) -> None:
         """Put a frame on its way. A dead worker is noticed by `receive`, not here."""
@@ -136,7 +134,7 @@ class Worker:
         except TimeoutError:
             self.kill()
             await self._process.wait()
-        self._stderr_task.cancel()
+        self._stderr.close()
 
     def kill(self) -> None:
         """End the process at once."""
@@ -145,16 +143,7 @@ class Worker:
 
     async def _death(self) -> WorkerDied:
         await self.close()
-        return death.explain(self._process.returncode or 0, list(self._stderr))
-
-    async def _collect_stderr(self) -> None:
-        assert self._process.stderr is not None
-        try:
-            while line := await self._process.stderr.readline():
-                self._stderr.append(line.decode(errors="replace").rstrip())
-        except ValueError:  # a line longer than the reader's buffer: not worth keeping, but the pipe must not fill up
-            while await self._process.stderr.read(65536):
-                pass
+        return death.explain(self._process.returncode or 0, list(self._stderr.lines))
 
 
 async def run_job(

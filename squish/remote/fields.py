@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from squish.chats.export import openai_message
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, GenerationRequest, Message, ResponseFormat, SamplingParams, Tool
 
@@ -118,17 +119,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def message(message: Message) -> dict[str, Any]:
-    written: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        written["tool_calls"] = [
-            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
-            for each in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        written["tool_call_id"] = message.tool_call_id
-    if message.reasoning:
-        written["reasoning_content"] = message.reasoning
-    return written
+    return openai_message(message) | ({"reasoning_content": message.reasoning} if message.reasoning else {})
 
 
 def _format(wanted: ResponseFormat, fields: Fields) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import tempfile
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -44,6 +45,22 @@ async def test_a_reader_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPat
     await _no_reader_is_left()
 
 
+async def test_a_reader_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+
+    async def start(*_: object, env: dict[str, str], **__: object) -> None:
+        given.update(env)
+        raise OSError
+
+    for name in ("SQUISH_API_KEY", "HF_TOKEN", "SQUISH_JOIN_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    with pytest.raises(InvalidInput, match="could not be started"):
+        await text_of(b"<p>words", "html")
+    assert "PATH" in given
+    assert "secret" not in given.values()
+
+
 async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more() -> None:
     task = asyncio.create_task(text_of(b"<p>words", "html"))
     while not _readers():
@@ -55,7 +72,13 @@ async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more() -> None:
 
 
 def _readers() -> list[psutil.Process]:
-    return psutil.Process().children()
+    return [each for each in psutil.Process().children() if _is_reader(each)]
+
+
+def _is_reader(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # it has ended meanwhile
+        return "squish.attachments.child" in process.cmdline()
+    return False
 
 
 async def _no_reader_is_left() -> None:

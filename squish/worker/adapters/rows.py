@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 
 
-class _Nothing:
+class Nothing:
     """What a cache says of itself that holds nothing."""
 
     __slots__ = ()
@@ -32,7 +32,7 @@ class _Nothing:
 
 
 @dataclass(slots=True)
-class Tag(_Nothing):
+class Tag(Nothing):
     """Of one row. adapter: None for the model as it is."""
 
     adapter: str | None
@@ -43,7 +43,7 @@ class Tag(_Nothing):
 
 
 @dataclass(slots=True)
-class BatchTags(_Nothing):
+class BatchTags(Nothing):
     """Of all rows of a batch, in their order; handled as a cache is."""
 
     rows: list[str | None]

@@ -16,7 +16,7 @@ import mlx.core as mx
 
 from squish.errors import WorkerDied
 from squish.ipc.group_frames import Drop, Fork, Forward, Operation
-from squish.worker.adapters.rows import _Nothing
+from squish.worker.adapters.rows import Nothing
 from squish.worker.group.collectives import Collectives, begin
 from squish.worker.group.watch import Watch
 
@@ -40,7 +40,7 @@ class RowName:
 
 
 @dataclass(slots=True)
-class RowTag(_Nothing):
+class RowTag(Nothing):
     """Of one row. offset: tokens that it holds."""
 
     name: RowName
@@ -52,7 +52,7 @@ class RowTag(_Nothing):
 
 
 @dataclass(slots=True)
-class BatchRows(_Nothing):
+class BatchRows(Nothing):
     """Of all rows of a batch, in their order; handled as a cache is."""
 
     rows: list[RowTag]

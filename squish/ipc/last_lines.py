@@ -1,0 +1,33 @@
+"""What a process that was started here says on its standard error, read to its end: a full pipe would stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class LastLines:
+    """lines: the last that the process has written, as it wrote them; those that are too long are not kept."""
+
+    def __init__(self, process: asyncio.subprocess.Process, most: int = 40) -> None:
+        assert process.stderr is not None
+        self.lines: deque[str] = deque(maxlen=most)
+        self._task = asyncio.create_task(self._collect(process.stderr))
+
+    async def rest(self) -> None:
+        """Wait a moment for what a process that has ended said last."""
+        await asyncio.wait([self._task], timeout=1.0)
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    async def _collect(self, stream: asyncio.StreamReader) -> None:
+        try:
+            while line := await stream.readline():
+                self.lines.append(line.decode(errors="replace").rstrip())
+        except ValueError:  # a line longer than the reader's buffer: not worth keeping, but the pipe must not fill up
+            while await stream.read(65536):
+                pass
