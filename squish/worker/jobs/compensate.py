@@ -14,16 +14,13 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from squish.worker.jobs.rounding import packed
-
-Floats = NDArray[np.float32]
+from squish.worker.jobs.rounding import SMALLEST, Floats, least_squares, packed
 
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 _DAMPING = 0.01  # of the mean of the diagonal: as much as each input is taken to be independent of the others
 _WIDEST = 8192  # columns whose inputs are taken together: their squares are 268 MB
 _ROWS_AT_ONCE = 16384
 _BLOCK = 64
-_SMALLEST = np.float32(1e-8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +120,14 @@ class _Rounding:
         best_scale, best_offset = np.zeros_like(low), np.zeros_like(low)
         least = np.full(len(rows), np.inf, np.float32)
         for share in _SHRINK:
-            scale, offset = np.maximum((high - low) * np.float32(share / self._top), _SMALLEST), low * np.float32(share)
+            scale, offset = np.maximum((high - low) * np.float32(share / self._top), SMALLEST), low * np.float32(share)
             for _ in range(3):
                 scale, offset = self._stored(scale), self._stored(offset)
                 codes = self._nearest(rows, scale[:, None], offset[:, None])
                 error = (weights * (codes * scale[:, None] + offset[:, None] - rows) ** 2).sum(axis=1)
                 better = error < least
                 best_scale[better], best_offset[better], least[better] = scale[better], offset[better], error[better]
-                weighted = weights * codes
-                first, second = weighted.sum(axis=1), (weighted * codes).sum(axis=1)
-                product = (weighted * rows).sum(axis=1)
-                determinant = total * second - first * first
-                solvable = determinant > 1e-6 * total * second
-                divisor = np.where(solvable, determinant, 1)
-                fitted = (total * product - first * sums) / divisor
-                usable = solvable & (fitted > _SMALLEST)
-                scale = np.where(usable, fitted, scale)
-                offset = np.where(usable, (second * sums - first * product) / divisor, offset)
+                scale, offset = least_squares(rows, weights, total, sums, codes, scale, offset)
         return best_scale.reshape(-1, self._groups), best_offset.reshape(-1, self._groups)
 
     def _in_order(self, scales: Floats, offsets: Floats) -> Floats:

@@ -25,7 +25,7 @@ _AT_ANY_BITS = frozenset({"embed_tokens", "lm_head", "q_proj", "k_proj", "gate_p
 
 _SHRINK = (1.0, 0.94, 0.88, 0.82, 0.76, 0.7)
 _GROUPS_AT_ONCE = 2048  # 64 weights of each take 0.5 MB: the steps of a search stay in a core's own cache
-_SMALLEST = np.float32(1e-8)
+SMALLEST = np.float32(1e-8)
 
 
 def is_searched(module: str, bits: int) -> bool:
@@ -84,19 +84,29 @@ def _candidates(groups: Floats, weights: Floats, top: int) -> Iterator[tuple[Flo
     low, high = groups.min(axis=1), groups.max(axis=1)
     total, total_weight = weights.sum(axis=1), np.einsum("ij,ij->i", weights, groups)
     for share in _SHRINK:
-        scale, offset = np.maximum((high - low) * np.float32(share / top), _SMALLEST), low * np.float32(share)
-        codes = _codes(groups, scale, offset, top)
-        weighted = weights * codes
-        first = weighted.sum(axis=1)
-        second = np.einsum("ij,ij->i", weighted, codes)
-        product = np.einsum("ij,ij->i", weighted, groups)
-        determinant = total * second - first * first
-        solvable = determinant > 1e-6 * total * second
-        divisor = np.where(solvable, determinant, 1)
-        found = np.where(solvable, (total * product - first * total_weight) / divisor, scale)
-        usable = solvable & (found > _SMALLEST)
-        shift = (second * total_weight - first * product) / divisor
-        yield np.where(usable, found, scale), np.where(usable, shift, offset)
+        scale, offset = np.maximum((high - low) * np.float32(share / top), SMALLEST), low * np.float32(share)
+        yield least_squares(groups, weights, total, total_weight, _codes(groups, scale, offset, top), scale, offset)
+
+
+def least_squares(
+    groups: Floats, weights: Floats, total: Floats, sums: Floats, codes: Floats, scale: Floats, offset: Floats
+) -> tuple[Floats, Floats]:
+    """The scale and offset of each group with the least weighted squared error for these integers.
+
+    groups, weights, codes: (groups, size). total, sums: of the weights, and of the weighted numbers, of each group.
+    scale, offset: what a group keeps for which there is none.
+    """
+    weighted = weights * codes
+    first = weighted.sum(axis=1)
+    second = np.einsum("ij,ij->i", weighted, codes)
+    product = np.einsum("ij,ij->i", weighted, groups)
+    determinant = total * second - first * first
+    solvable = determinant > 1e-6 * total * second
+    divisor = np.where(solvable, determinant, 1)
+    found = np.where(solvable, (total * product - first * sums) / divisor, scale)
+    usable = solvable & (found > SMALLEST)
+    shift = (second * sums - first * product) / divisor
+    return np.where(usable, found, scale), np.where(usable, shift, offset)
 
 
 def _codes(groups: Floats, scale: Floats, offset: Floats, top: int) -> Floats:
