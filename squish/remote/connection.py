@@ -77,10 +77,6 @@ class ServerConnection:
         """The same, whatever is answered. Raises RemoteError."""
         await self._asked(method, path, body, seconds)
 
-    async def text(self, path: str, *, seconds: float = ANSWER) -> str:
-        """An answer that is plain text. Raises RemoteError."""
-        return (await self._asked("GET", path, None, seconds)).decode("utf-8", errors="replace")
-
     @asynccontextmanager
     async def events(self, path: str, body: Any) -> AsyncIterator[AsyncIterator[bytes]]:
         """The data of the server-sent events that answer a body. Leaving the block closes the connection.
@@ -93,21 +89,6 @@ class ServerConnection:
                 if kind != "text/event-stream":
                     raise self._foreign(kind)
                 yield self._data(response)
-
-    async def lines(self, path: str, body: Any) -> AsyncIterator[bytes]:
-        """The lines of a stream that answers a body. Raises RemoteError."""
-        with self._in_words(streaming=True):
-            async with self._opened("POST", path, body, "application/x-ndjson") as response:
-                held = b""
-                async for piece in self._pieces(response):
-                    *lines, held = (held + piece).split(b"\n")
-                    for line in lines:
-                        if line.strip():
-                            yield line
-                    if len(held) > LARGEST:
-                        raise self._too_large()
-                if held.strip():
-                    yield held
 
     async def close(self) -> None:
         client, self._client = self._client, None

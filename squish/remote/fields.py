@@ -42,7 +42,6 @@ LLAMA = Fields(
     further={"return_progress": True, "timings_per_token": False},
 )
 OLLAMA = Fields(thinking="effort", continuing="by itself")
-LM_STUDIO = Fields(_SAMPLING | {"repetition_penalty": "repeat_penalty"}, thinking="effort")
 VLLM = Fields(continuing="named")
 PLAIN = Fields()
 

@@ -35,26 +35,21 @@ class Tokenized(msgspec.Struct, frozen=True):
     tokens: list[int]
 
 
-class LlamaServer:
+class LlamaServer(PlainServer):
     """Beside what every server has: the context, and counts."""
-
-    fields = fields.LLAMA
 
     def __init__(self, connection: ServerConnection, root: str, props: LlamaProps) -> None:
         build = connection.shown(props.build_info)[:20]
-        self.program = f"llama-server {build}".rstrip()
-        self._plain = PlainServer(connection, root, self.program, self.fields)
-        self.offers, self.chat = self._plain.offers, self._plain.chat
-        self._connection = connection
+        super().__init__(connection, root, f"llama-server {build}".rstrip(), fields.LLAMA)
         self._context = max(props.default_generation_settings.n_ctx, 0)
         self._tools = props.chat_template_caps.get("supports_tools", True)
 
     async def models(self) -> list[Manifest]:
-        found = await self._plain.models()
+        found = await super().models()
         return [replace(each, context_length=self._context or each.context_length) for each in found]
 
     async def state(self) -> ServerState:
-        found = await self._plain.state()
+        found = await super().state()
         return ServerState(tuple(replace(each, state="ready", pinned=True) for each in found.models))
 
     async def count(self, model: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
@@ -77,21 +72,6 @@ class LlamaServer:
 
     async def calls_tools(self, model: str) -> bool:
         return self._tools
-
-    async def load(self, model: str) -> None:
-        await self._plain.load(model)
-
-    async def unload(self, model: str) -> None:
-        await self._plain.unload(model)
-
-    async def pin(self, model: str, pinned: bool) -> None:
-        await self._plain.pin(model, pinned)
-
-    async def remove(self, model: str) -> None:
-        await self._plain.remove(model)
-
-    async def cancel(self, request: int) -> None:
-        await self._plain.cancel(request)
 
 
 async def props_of(connection: ServerConnection) -> LlamaProps:

@@ -50,17 +50,12 @@ class CountedTokens(msgspec.Struct, frozen=True):
     input_tokens: int
 
 
-class SquishServer:
+class SquishServer(OllamaServer):
     """first: the status by which it was recognized."""
 
-    chat = "/v1/chat/completions"
-    fields = fields.SQUISH
-
     def __init__(self, connection: ServerConnection, first: SquishStatus) -> None:
-        self.program = f"Squish {connection.shown(first.version)[:20]}"
+        super().__init__(connection, f"Squish {connection.shown(first.version)[:20]}", fields.SQUISH)
         self.offers = Offers(delete=first.can_change, preload=False)
-        self._connection = connection
-        self._models = OllamaServer(connection, self.program, self.fields)
 
     async def models(self) -> list[Manifest]:
         status = await status_of(self._connection)
@@ -109,21 +104,6 @@ class SquishServer:
         body = {"model": model, "messages": messages, **({"system": system} if system else {})}
         counted = await self._connection.post("/v1/messages/count_tokens", body, CountedTokens)
         return max(counted.input_tokens, 0)
-
-    async def calls_tools(self, model: str) -> bool:
-        return await self._models.calls_tools(model)
-
-    async def load(self, model: str) -> None:
-        await self._models.load(model)
-
-    async def unload(self, model: str) -> None:
-        await self._models.unload(model)
-
-    async def pin(self, model: str, pinned: bool) -> None:
-        await self._models.pin(model, pinned)
-
-    async def remove(self, model: str) -> None:
-        await self._models.remove(model)
 
     async def cancel(self, request: int) -> None:
         await self._connection.send("POST", f"/squish/cancel/{request}", {})

@@ -111,11 +111,6 @@ class Conversation:
         return self.live if self.live and self.live.answer.running else None
 
     @property
-    def last_answer(self) -> str:
-        """The latest answer that has text, or nothing."""
-        return next((turn.answer.text for turn in reversed(self.turns) if turn.answer.text), "")
-
-    @property
     def context_used(self) -> int:
         """Tokens of the latest answer and all that came before it, as the engine reported them; 0 before it does."""
         return self.turns[-1].answer.usage.total_tokens if self.turns else 0
