@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,7 @@ from squish.memory.fit import Machine
 from squish.memory.shares import Share, Spread
 from squish.models.manifest import Installed, read_json, read_manifest
 
+_ENDING = 60.0  # seconds that an earlier group may take to end
 CONTEXT = 4096  # tokens of one conversation that must fit for loading to be worthwhile
 
 
@@ -51,6 +53,7 @@ class ConnectedHosts:
         self._listener: JoinListener | None = None
         self._connections: dict[int, HostConnection] = {}
         self._running: set[int] = set()
+        self._free = asyncio.Event()
         self._serving = ""
         self.own: Facts = facts.gather(settings, 0)
 
@@ -183,13 +186,12 @@ class ConnectedHosts:
 
     async def plan(self, model: str, cache_dir: str) -> tuple[Rank, ...]:
         """The ranks of a new group. Raises what reaching a host meets, and CorruptModel where its files differ."""
-        if self._running:
-            problem = f"These hosts already serve {self._serving}; they hold one model at a time."
-            raise ModelInUse(problem, hint="Unload it first, or wait until it is idle.", param="model")
-        await self.connect()
         path = Path(model)
         installed = Installed(read_manifest(path), path)
         manifest = installed.manifest
+        if self._running:
+            await self._until_free(manifest.id)
+        await self.connect()
         for rank in range(1, self.size):
             connection = self.connection(rank)
             there = await connection.ask(Look(manifest.id, manifest.files), ModelThere)
@@ -197,26 +199,45 @@ class ConnectedHosts:
         self._serving = manifest.id
         return plan(self.hosts, model, cache_dir)
 
+    async def _until_free(self, id: str) -> None:
+        """Wait for the end of an earlier group of the same model, which has lost a rank. Raises ModelInUse for another
+        model's, whose end nobody has asked for."""
+        if id == self._serving:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ENDING):
+                    await self._free.wait()
+                return
+        problem = f"These hosts already serve {self._serving}; they hold one model at a time."
+        raise ModelInUse(problem, hint="Unload it first, or wait until it is idle.", param="model")
+
     async def start(self, rank: Rank) -> HostedRank:
         started = await self.connection(rank.rank).start_rank(StartRank(rank, self._serving))
         self._running.add(rank.rank)
-        return HostedRank(started, rank.rank, self._running)
+        self._free.clear()
+        return HostedRank(started, rank.rank, self._ended)
+
+    def _ended(self, rank: int) -> None:
+        self._running.discard(rank)
+        if not self._running:
+            self._free.set()
 
 
 class HostedRank:
     """A started rank; the hosts are free for another group when all have been closed."""
 
-    def __init__(self, started: RemoteRank, rank: int, running: set[int]) -> None:
+    def __init__(self, started: RemoteRank, rank: int, on_closed: Callable[[int], None]) -> None:
         self._started = started
         self._rank = rank
-        self._running = running
+        self._on_closed = on_closed
 
     async def ended(self) -> str:
         return await self._started.ended()
 
     async def close(self) -> None:
-        await self._started.close()
-        self._running.discard(self._rank)
+        try:
+            await self._started.close()
+        finally:
+            self._on_closed(self._rank)
 
 
 def plan(hosts: HostGroup, model: str, cache_dir: str) -> tuple[Rank, ...]:
