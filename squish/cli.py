@@ -16,33 +16,12 @@ from typing import Any
 import click
 
 from squish import console
-from squish.commands import (
-    batch,
-    bench,
-    catalog,
-    chats,
-    completion,
-    config,
-    doctor,
-    embed,
-    exits,
-    fuse,
-    importing,
-    keys,
-    launch,
-    mcp,
-    models,
-    pull,
-    run,
-    search,
-    serve,
-    servers,
-    service,
-    web,
-    worker,
-)
+from squish.commands import bench, chats, completion, config, doctor, exits, launch, mcp
+from squish.commands.answers import batch, embed, run
+from squish.commands.answers.run import open_model
 from squish.commands.exits import Exit
-from squish.commands.run import open_model
+from squish.commands.models import catalog, fuse, importing, installed, pull, search
+from squish.commands.serving import keys, serve, servers, service, web, worker
 from squish.config.settings import Settings, resolve
 from squish.download import resolver
 from squish.errors import InvalidInput, SquishError
@@ -173,7 +152,7 @@ def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
 
 
 def _open_tui(model: str | None) -> int:
-    from squish.commands.serve import serve_beside
+    from squish.commands.serving.serve import serve_beside
     from squish.tui.app import run as run_tui
 
     settings = Settings.from_environment()
@@ -181,7 +160,7 @@ def _open_tui(model: str | None) -> int:
 
 
 def _connect(url: str, key_env: str | None) -> int:
-    from squish.commands.connect import address_and_key
+    from squish.commands.serving.connect import address_and_key
     from squish.tui.app import run as run_tui
 
     settings = Settings.from_environment()
@@ -197,7 +176,7 @@ for _command in (
     pull.pull,
     importing.import_models,
     fuse.fuse,
-    *models.COMMANDS,
+    *installed.COMMANDS,
     catalog.catalog,
     search.search,
     *_ASKING,
@@ -214,7 +193,7 @@ def demo() -> None:
     \b
     squish demo
     """
-    from squish.commands import demo as demonstration
+    from squish.commands.answers import demo as demonstration
 
     settings = Settings.from_environment()
     resolver.run(_demo(settings))
@@ -223,7 +202,7 @@ def demo() -> None:
 
 
 async def _demo(settings: Settings) -> None:
-    from squish.commands import demo as demonstration
+    from squish.commands.answers import demo as demonstration
 
     runtime = await open_model(settings, demonstration.MODEL)
     async with runtime:

@@ -39,13 +39,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.download.part_file": ("tests/download/test_part_file.py",),
     "squish.download.remote_file": ("tests/download/test_remote_file.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not measured and not near"),
-    "squish.worker.output": ("tests/worker/test_output.py", "tests/worker/test_tools.py"),
-    "squish.worker.markers": ("tests/worker/test_output.py",),
-    "squish.worker.sampling": ("tests/worker/test_sampling.py",),
-    "squish.worker.prefix": ("tests/worker/test_prefix.py", "tests/worker/test_disk.py", "tests/worker/test_saving.py"),
-    "squish.worker.disk": ("tests/worker/test_disk.py",),
-    "squish.worker.cache_file": ("tests/worker/test_disk.py",),
-    "squish.worker.saving": ("tests/worker/test_saving.py", "-k", "step or hangs"),
+    "squish.worker.output.row_output": ("tests/worker/output/test_output.py", "tests/worker/prompt/test_tools.py"),
+    "squish.worker.output.markers": ("tests/worker/output/test_output.py",),
+    "squish.worker.sampling.samplers": ("tests/worker/sampling/test_sampling.py",),
+    "squish.worker.cache.prefix": (
+        "tests/worker/cache/test_prefix.py",
+        "tests/worker/cache/test_disk.py",
+        "tests/worker/cache/test_saving.py",
+    ),
+    "squish.worker.cache.disk": ("tests/worker/cache/test_disk.py",),
+    "squish.worker.cache.cache_file": ("tests/worker/cache/test_disk.py",),
+    "squish.worker.cache.saving": ("tests/worker/cache/test_saving.py", "-k", "step or hangs"),
 }
 
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {

@@ -91,7 +91,7 @@ def gguf_page() -> str:
     from squish.worker.gguf.formats import FORMATS, REFUSED
     from squish.worker.gguf.splitting import SPLITTINGS
     from squish.worker.gguf.tokenizer_kinds import KINDS
-    from squish.worker.k_quants import BITS
+    from squish.worker.model.k_quants import BITS
 
     lines = ["# GGUF", "", "Made by `make docs` from the tables of the import. Any family may come in any format,"]
     lines += ["several of them mixed, and with any tokenizer.", "", "## Families", ""]

@@ -32,7 +32,7 @@ from squish.system.host import HOST
 from tests.commands.test_serve import serving
 from tests.conftest import MODEL, SQUISH, clean_environment, home_settings
 from tests.local_hub import LocalHub
-from tests.worker.test_load import write_model
+from tests.worker.model.test_load import write_model
 
 OTHER = "other:1b"
 REPO = "org/tiny"

@@ -93,7 +93,7 @@ def test_a_public_class_has_a_name_of_its_own() -> None:
 
 
 # Who renames a file that somebody else wrote: a cache that MLX saved, the log, a name among files that are complete.
-RENAMES = {"worker/disk.py", "worker/cpu/build.py", "worker/jobs/quantize.py", "tui/terminal.py"}
+RENAMES = {"worker/cache/disk.py", "worker/cpu/build.py", "worker/jobs/quantize.py", "tui/terminal.py"}
 
 
 def test_files_are_put_in_their_places_by_one_function() -> None:
@@ -113,7 +113,7 @@ def test_files_are_put_in_their_places_by_one_function() -> None:
 
 
 # Besides worker/cpu: what mlx-lm reads of config.json, and the limit of wired memory that it would set.
-REPLACES_MLX = {"worker/model_files.py", "worker/memory.py"}
+REPLACES_MLX = {"worker/model/model_files.py", "worker/memory.py"}
 
 
 def replaces_mlx(path: Path) -> bool:

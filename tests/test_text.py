@@ -106,5 +106,5 @@ def test_nobody_else_asks_whether_a_text_is_a_number() -> None:
         for path in PACKAGE.rglob("*.py")
         if NUMBERS_OF_OTHERS.search(path.read_text(encoding="utf-8"))
     }
-    ascii_of_our_own = {"models/recipes.py", "worker/alternatives.py"}
+    ascii_of_our_own = {"models/recipes.py", "worker/structured/alternatives.py"}
     assert found - ascii_of_our_own == {"text.py"}

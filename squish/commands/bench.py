@@ -11,7 +11,7 @@ import click
 from squish import console
 from squish.commands.completion import complete_model
 from squish.commands.flags import Whole
-from squish.commands.ranks import ranks_option
+from squish.commands.serving.ranks import ranks_option
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound
 from squish.text import whole

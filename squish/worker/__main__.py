@@ -44,13 +44,13 @@ from squish.worker import descriptors
 from squish.worker.connection import FrameSocket
 
 if TYPE_CHECKING:
+    from squish.worker.cache.disk import DiskTier
     from squish.worker.cpu.blas import BlasReport
     from squish.worker.cpu.install import CpuEngine
-    from squish.worker.disk import DiskTier
     from squish.worker.embedding.intake import TextIntake
     from squish.worker.group.lead import Group
     from squish.worker.intake import Intake
-    from squish.worker.load import LoadedModel
+    from squish.worker.model.load import LoadedModel
     from squish.worker.speculation.draft_model import DraftModel
     from squish.worker.tokenizer.facts import Shelf
 
@@ -81,7 +81,7 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
     report = prepare(cache_dir)
     # Only now may MLX be imported: the BLAS it finds first is the one it keeps. It is imported before there is anything
     # to do, so that a spare worker has it behind it.
-    from squish.worker import imports
+    from squish.worker.model import imports
     from squish.worker.tokenizer.facts import Shelf
 
     imports.prepare()
@@ -108,11 +108,11 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
+    from squish.worker.cache.prefix import PrefixCache
     from squish.worker.cpu.install import prepare_model
     from squish.worker.intake import Intake
-    from squish.worker.load import load as load_model
-    from squish.worker.prefix import PrefixCache
-    from squish.worker.prompt import PromptEncoder
+    from squish.worker.model.load import load as load_model
+    from squish.worker.prompt.encoder import PromptEncoder
     from squish.worker.runner import Inbox, PrefixSaved, Runner, Stop
 
     inbox: Inbox = queue.SimpleQueue()
@@ -169,8 +169,8 @@ def _draft(load: Load, loaded: LoadedModel, shelf: Shelf) -> tuple[DraftModel | 
     """The model that guesses for the loaded one, and the bytes of its weights. Raises UnsupportedModel."""
     from squish.format.model_directory import display_name
     from squish.worker.cpu.install import prepare_model
-    from squish.worker.hold import hold
-    from squish.worker.load import load as load_model
+    from squish.worker.model.hold import hold
+    from squish.worker.model.load import load as load_model
     from squish.worker.speculation.draft_model import DraftModel
     from squish.worker.speculation.same_tokens import require_same_tokens
 
@@ -211,7 +211,7 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
 def _engine(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path) -> CpuEngine:
     """What computes, once nobody else may delete the model."""
     from squish.worker.cpu.install import compiles_first, install
-    from squish.worker.hold import hold
+    from squish.worker.model.hold import hold
 
     hold(Path(load.path))
     if compiles_first(cache_dir):
@@ -222,7 +222,7 @@ def _engine(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Pat
 def _makes_vectors(model: Path) -> bool:
     """Whether a directory holds an embedding model; one that cannot be read is for loading to refuse."""
     from squish.format.model_directory import display_name, read_config
-    from squish.worker.model_files import kind_of
+    from squish.worker.model.model_files import kind_of
 
     try:
         return kind_of(model, read_config(model, display_name(model))) != "chat"
@@ -232,7 +232,7 @@ def _makes_vectors(model: Path) -> bool:
 
 def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str], None]) -> DiskTier | None:
     """Where this model's prefix cache lies on disk: its files are of use only to the same weights and arithmetic."""
-    from squish.worker.disk import DiskTier
+    from squish.worker.cache.disk import DiskTier
 
     try:
         identity = (model / "manifest.toml").read_bytes() + numbers.encode()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from squish.errors import InvalidInput, SquishError
 from squish.generation import Accepted, ChatPrompt, Finished, Prompt, TextPrompt, Timings, Usage
 from squish.ipc.frames import Cancel, Counted, CountTokens, Embed, Events, Failed, FromWorker, Generate, WireError
-from squish.worker.prompt import PromptEncoder
+from squish.worker.prompt.encoder import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
 

@@ -7,7 +7,7 @@ CPU a hundred, so the size follows the speed that was measured.
 from __future__ import annotations
 
 from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
-from squish.worker.prefix import BLOCK
+from squish.worker.cache.prefix import BLOCK
 
 _ALONE = 1.0  # seconds a step may take when nothing else runs
 _BESIDE_DECODE = 0.4  # seconds that running streams may stand still

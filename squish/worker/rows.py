@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squish.generation import SamplingParams
-from squish.worker.grammar import Grammar, GrammarState
-from squish.worker.output import Reading, RowOutput
-from squish.worker.processors import RowProcessor, edits_of
-from squish.worker.sampling import Sampler, Samplers, greedy
+from squish.worker.output.row_output import Reading, RowOutput
+from squish.worker.sampling.processors import RowProcessor, edits_of
+from squish.worker.sampling.samplers import Sampler, Samplers, greedy
+from squish.worker.structured.grammar import Grammar, GrammarState
 
 
 @dataclass(frozen=True, slots=True)

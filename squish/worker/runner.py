@@ -20,13 +20,14 @@ from mlx_lm.models.cache import make_prompt_cache
 from squish.errors import EngineError, InvalidInput, SquishError
 from squish.generation import GenerationEvent, Prefill, TokenLogprob
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker, WireError
-from squish.worker import device, logprobs
+from squish.worker import device
 from squish.worker.adapters.prefixes import Prefixes
 from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
+from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
+from squish.worker.output import logprobs
 from squish.worker.pace import PrefillPace
-from squish.worker.prefix import BLOCK, PrefixCache
 from squish.worker.rows import BatchRow, Prepared, RowMaker
 from squish.worker.speculation.draft_model import DraftModel
 

@@ -8,11 +8,11 @@ import pytest
 from squish.api.dialect import Row
 from squish.api.metrics import Metrics
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
-from squish.commands.answering import Answered
-from squish.commands.repl import to_json
+from squish.commands.answers.answering import Answered
+from squish.commands.answers.repl import to_json
 from squish.generation import Finished, Timings, Usage
 from squish.tui.chat.answer_state import AnswerState
-from squish.tui.widgets.turns import _footer
+from squish.tui.widgets.chat.turns import _footer
 
 FINISHED = Finished(0, "stop", Usage(5, 90), Timings(0.3, 2.0, 0.0, 40, 31))
 PLAIN = Finished(0, "stop", Usage(5, 90), Timings(0.3, 2.0))

@@ -91,7 +91,7 @@ from pathlib import Path
 from squish.worker.cpu.install import install, prepare, prepare_model
 report = prepare(Path(sys.argv[2]))
 from mlx_lm import stream_generate
-from squish.worker.load import load
+from squish.worker.model.load import load
 install(report, Path(sys.argv[2]))
 loaded = load(Path(sys.argv[1]))
 prepare_model(loaded.model)

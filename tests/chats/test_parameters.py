@@ -14,7 +14,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import Chat, ChatSettings
 from squish.chats.presets import PRESETS, named
 from squish.chats.recorder import settings_of
-from squish.commands.run import run
+from squish.commands.answers.run import run
 from squish.errors import InvalidInput
 from squish.generation import SamplingParams
 

@@ -15,7 +15,7 @@ import pytest
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings, Figures
 from squish.chats.recorder import ChatRecorder
-from squish.commands import repl
+from squish.commands.answers import repl
 from squish.config.settings import Settings
 from squish.generation import Message, ReasoningDelta
 from tests.api.scripted import scripted_runtime

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from squish.commands.draft import with_draft
-from squish.commands.serve import serve
+from squish.commands.serving.draft import with_draft
+from squish.commands.serving.serve import serve
 from squish.config.settings import Settings
 from squish.errors import ModelNotFound
 from tests.conftest import MODEL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.commands import run_files
+from squish.commands.answers import run_files
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, Offline
 from tests.attachments import made
@@ -45,6 +45,6 @@ async def test_nothing_is_fetched_when_squish_is_offline(tmp_path: Path) -> None
 async def test_a_private_address_is_not_fetched_where_nobody_can_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squish.commands.run_tools.asker", lambda: None)
+    monkeypatch.setattr("squish.commands.answers.run_tools.asker", lambda: None)
     with pytest.raises(InvalidInput, match="private address"):
         await run_files.read(Settings(home=tmp_path, cache_dir=tmp_path), [], ["http://127.0.0.1:9/"])

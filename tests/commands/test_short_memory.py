@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from squish.commands import short_memory
+from squish.commands.answers import short_memory
 from squish.errors import MemoryShort
 from squish.memory.reservations import Shortage
 from squish.sessions.manager import SessionManager

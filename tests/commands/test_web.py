@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
 from squish.cli import cli
-from squish.commands.web_server import TuiServer
+from squish.commands.serving.web_server import TuiServer
 from squish.errors import InvalidInput
 
 Served = tuple[TuiServer, str]

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from squish.commands.worker import worker
+from squish.commands.serving.worker import worker
 from squish.errors import ConfigError, InvalidInput
 from tests.cluster.machines import BIN
 

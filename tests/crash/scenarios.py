@@ -139,8 +139,8 @@ def prefix(root: Path, source: Path, mark: Mark) -> None:
     import mlx.core as mx
     from mlx_lm.models.cache import KVCache
 
-    from squish.worker.disk import DiskTier
-    from squish.worker.prefix import PrefixCache
+    from squish.worker.cache.disk import DiskTier
+    from squish.worker.cache.prefix import PrefixCache
 
     def keep(known: PrefixCache, tokens: list[int]) -> None:
         cache = KVCache()

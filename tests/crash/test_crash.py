@@ -34,7 +34,7 @@ from tests.conftest import share_compiled
 from tests.crash.disk import ENDINGS, Disk, Operation, crashes
 from tests.crash.scenarios import REPO, settings_of
 from tests.local_hub import LocalHub
-from tests.worker.test_load import write_model
+from tests.worker.model.test_load import write_model
 
 Marks = list[tuple[str, dict[str, Any]]]
 Check = Callable[[Path, Marks, str], None]
@@ -189,8 +189,8 @@ def check_prefix(root: Path, marks: Marks, where: str) -> None:
     """A new worker finds every prefix that was written: the tokens that it has to compute again are counted."""
     from mlx_lm.models.cache import KVCache
 
-    from squish.worker.disk import DiskTier
-    from squish.worker.prefix import PrefixCache
+    from squish.worker.cache.disk import DiskTier
+    from squish.worker.cache.prefix import PrefixCache
 
     said: list[str] = []
     known = PrefixCache(1 << 30, [KVCache()], DiskTier(root / "prefix", "key", 1 << 20, said.append))

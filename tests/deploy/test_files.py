@@ -11,7 +11,7 @@ import yaml
 
 from squish.api import openapi
 from squish.api.metrics import Metrics
-from squish.commands.serve import serve
+from squish.commands.serving.serve import serve
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.commands import search as search_command
+from squish.commands.models import search as search_command
 from squish.config.settings import Settings
 from squish.errors import HubError, HubUnreachable
 from squish.format import architectures

@@ -12,7 +12,7 @@ import pytest
 
 from squish.chats.chats import Chats
 from squish.chats.messages import CalledTool
-from squish.commands.run_tools import RunTools
+from squish.commands.answers.run_tools import RunTools
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.models.store import Store

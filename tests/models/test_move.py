@@ -10,7 +10,7 @@ from squish.errors import CorruptModel, InvalidInput, ModelInUse, StoreError
 from squish.models import elsewhere, sharing, unfinished
 from squish.models.move import move
 from squish.models.store import Store
-from squish.worker.hold import hold
+from squish.worker.model.hold import hold
 from tests.models.test_sharing import COMMON, FILES
 from tests.models.test_store import ID, install
 

@@ -11,7 +11,7 @@ import pytest
 
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, StoreError
 from squish.models.store import MANIFEST, Store, StoredFile
-from squish.worker.hold import hold
+from squish.worker.model.hold import hold
 from tests.models.test_store import FILES, ID, install, manifest
 
 

@@ -21,8 +21,8 @@ from squish.pull.events import Pulled
 from squish.pull.pull import pull
 from squish.runtime import Runtime
 from tests.local_hub import LocalHub
+from tests.worker.model.test_load import write_model
 from tests.worker.test_adapters import changes, peft
-from tests.worker.test_load import write_model
 
 BASE = "tiny:1m"
 

@@ -20,7 +20,7 @@ from squish.pull.neighbors import Neighbor, Program, find
 from squish.pull.pull import take
 from tests.conftest import MODEL
 from tests.local_hub import tiny_model
-from tests.worker.test_load import write_model
+from tests.worker.model.test_load import write_model
 
 COMMIT = "a" * 40
 

@@ -18,8 +18,8 @@ from squish.tui.api_server import ApiServer
 from squish.tui.downloads import Transfer
 from squish.tui.load_history import LoadPoint
 from squish.tui.memory_readings import Memory
-from squish.tui.widgets.markdown import LiveMarkdown
-from squish.tui.widgets.prompt import PromptInput
+from squish.tui.widgets.chat.prompt import PromptInput
+from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.table import Table
 from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 

@@ -21,10 +21,10 @@ from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.screens.server import ServerScreen
-from squish.tui.widgets.markdown import LiveMarkdown
-from squish.tui.widgets.params import ParamsPanel
-from squish.tui.widgets.prompt import PromptInput
-from squish.tui.widgets.transcript import LIVE_ANSWERS, Transcript
+from squish.tui.widgets.chat.params import ParamsPanel
+from squish.tui.widgets.chat.prompt import PromptInput
+from squish.tui.widgets.chat.transcript import LIVE_ANSWERS, Transcript
+from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.transfer_list import TransferList
 from tests.tui.scenes import ask, empty_chat, note, prompt, ready, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration

@@ -19,9 +19,9 @@ from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.screens.line_input import LineScreen
-from squish.tui.widgets.chat_list import ChatList
-from squish.tui.widgets.transcript import WINDOW, Transcript
-from squish.tui.widgets.turns import AnswerView
+from squish.tui.widgets.chat.chat_list import ChatList
+from squish.tui.widgets.chat.transcript import WINDOW, Transcript
+from squish.tui.widgets.chat.turns import AnswerView
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

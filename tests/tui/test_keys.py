@@ -10,7 +10,7 @@ from squish.generation import ChatPrompt, Message
 from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.model_picker import ModelPicker
-from squish.tui.widgets.hints import Hints
+from squish.tui.widgets.chat.hints import Hints
 from squish.tui.widgets.keys import Keys
 from tests.tui.scenes import ask, first_run, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from textual.pilot import Pilot
 
-from squish.tui.widgets.markdown import BURST, TAIL_LINES, LiveMarkdown
-from squish.tui.widgets.markdown_cut import cut, joined
-from squish.tui.widgets.markdown_document import Document, Palette, code_blocks
-from squish.tui.widgets.math_text import readable
-from squish.tui.widgets.paragraph_cut import cut_paragraph
+from squish.tui.widgets.markdown.cut import cut, joined
+from squish.tui.widgets.markdown.document import Document, Palette, code_blocks
+from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
+from squish.tui.widgets.markdown.math_text import readable
+from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
 from tests.tui.scenes import ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

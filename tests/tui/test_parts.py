@@ -16,9 +16,9 @@ from squish.tui import actions, advice, clipboard
 from squish.tui.downloads import Transfer
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.terminal import guarded_stderr
-from squish.tui.widgets.markdown import COST_FACTOR, MIN_INTERVAL, FlushPacer
+from squish.tui.widgets.chat.prompt import History
+from squish.tui.widgets.markdown.live import COST_FACTOR, MIN_INTERVAL, FlushPacer
 from squish.tui.widgets.model_card import fit_lines
-from squish.tui.widgets.prompt import History
 from squish.tui.widgets.transfer_list import row as transfer_row
 from tests.tui.scripted import FrozenMachine
 

@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 from squish.config.settings import Settings
 from squish.runtime import Runtime
 from squish.tui.app import SquishApp
-from squish.tui.widgets.markdown import LiveMarkdown
+from squish.tui.widgets.markdown.live import LiveMarkdown
 from tests.conftest import MODEL
 from tests.tui.scenes import note, prompt, ready, screen_text, shown
 

@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import replace
 from typing import cast
 
-from squish.commands.serve import serve_beside
+from squish.commands.serving.serve import serve_beside
 from squish.config.settings import Settings
 from squish.errors import QueueFull
 from squish.generation import Accepted, Finished, GenerationRequest, TextDelta, TextPrompt, Timings, Usage

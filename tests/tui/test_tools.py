@@ -18,7 +18,7 @@ from squish.generation import ChatPrompt, Message, ToolCallDelta
 from squish.mcp import permissions
 from squish.mcp.toolbox import Toolbox
 from squish.runtime import Runtime
-from squish.tui.widgets.calls import CallQuestion, StepView
+from squish.tui.widgets.chat.calls import CallQuestion, StepView
 from tests.mcp.test_client import program
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import SMOL, ScriptedApp

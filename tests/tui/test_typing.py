@@ -8,8 +8,8 @@ from textual.message import Message
 
 from squish.tui.chat.pasted import Pasted
 from squish.tui.terminal import PasteParser
-from squish.tui.widgets.chat_view import ChatView
-from squish.tui.widgets.transcript import Transcript
+from squish.tui.widgets.chat.chat_view import ChatView
+from squish.tui.widgets.chat.transcript import Transcript
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, asked_text
 

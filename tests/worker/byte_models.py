@@ -9,7 +9,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from squish.generation import Prompt, SamplingParams
-from squish.worker.prompt import PromptEncoder
+from squish.worker.prompt.encoder import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Runner
 from tests.worker.test_runner import Bench, tiny_llama

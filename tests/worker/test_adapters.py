@@ -19,9 +19,9 @@ from squish.worker.adapters.rows import Tag
 from squish.worker.cpu.fusion import caches_by_row
 from squish.worker.cpu.install import prepare_model
 from squish.worker.jobs.adapter import fuse
-from squish.worker.load import build, load
-from squish.worker.model_files import read_config
-from tests.worker.test_load import PROMPT, write_model
+from squish.worker.model.load import build, load
+from squish.worker.model.model_files import read_config
+from tests.worker.model.test_load import PROMPT, write_model
 
 MODULES = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
 RANK, ALPHA = 4, 6.0

@@ -19,10 +19,10 @@ from squish.system.host import MemoryReading
 from squish.worker import device, memory
 from squish.worker.cpu import extension
 from squish.worker.jobs import probe
-from squish.worker.load import load
-from squish.worker.processors import RowProcessor
+from squish.worker.model.load import load
+from squish.worker.sampling.processors import RowProcessor
+from tests.worker.model.test_load import dtypes, write_model
 from tests.worker.test_adapters import TOKENS, Served, changes, peft
-from tests.worker.test_load import dtypes, write_model
 from tests.worker.test_runner import GREEDY, Bench, answer, prepared, tiny_llama, words
 
 LONG = 1500  # tokens; on a CPU three steps of prefill, on a GPU one

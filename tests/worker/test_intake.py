@@ -12,7 +12,7 @@ from squish.errors import ContextLengthExceeded
 from squish.generation import Accepted, ChatPrompt, Finished, GenerationEvent, Message, SamplingParams, TextPrompt
 from squish.ipc.frames import Cancel, Counted, CountTokens, Events, FromWorker, Generate
 from squish.worker.intake import Intake
-from squish.worker.prompt import PromptEncoder
+from squish.worker.prompt.encoder import PromptEncoder
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
 from tests.conftest import PATIENCE

@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerFast
 
 from squish.generation import Finished, GenerationEvent, SamplingParams, TextDelta
 from squish.ipc.frames import Cancel, Events, Failed, FromWorker
+from squish.worker.cache.prefix import PrefixCache
 from squish.worker.pace import PrefillPace
-from squish.worker.prefix import PrefixCache
 from squish.worker.rows import OutputPlan, Prepared
 from squish.worker.runner import Inbox, Runner, Stop
 

@@ -16,11 +16,11 @@ from mlx_lm.models import gemma3_text, llama, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
 from squish.generation import GenerationEvent, SamplingParams, TextDelta
+from squish.worker.cache.prefix import PrefixCache
 from squish.worker.cpu import functions, fusion
 from squish.worker.cpu.layers import can_pack, pack
-from squish.worker.load import load
+from squish.worker.model.load import load
 from squish.worker.pace import PrefillPace
-from squish.worker.prefix import PrefixCache
 from squish.worker.rows import Prepared
 from tests.conftest import MODEL
 from tests.worker.cpu.opened import native

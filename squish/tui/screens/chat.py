@@ -26,8 +26,8 @@ from squish.tui.screens.chat_commands import ChatCommands
 from squish.tui.screens.compare_commands import CompareCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.screens.tool_commands import ToolCommands
-from squish.tui.widgets.chat_panels import ChatPanels
-from squish.tui.widgets.chat_view import ChatView
+from squish.tui.widgets.chat.chat_panels import ChatPanels
+from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip

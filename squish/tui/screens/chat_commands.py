@@ -20,7 +20,7 @@ from squish.tui.key_hints import key
 from squish.tui.messages import ChatChanged
 from squish.tui.screens import chat_windows
 from squish.tui.screens.model_and_parameters import ModelAndParameters
-from squish.tui.widgets.chat_panels import ChatPanels
+from squish.tui.widgets.chat.chat_panels import ChatPanels
 
 
 class ChatCommands:

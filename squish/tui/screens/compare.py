@@ -21,7 +21,7 @@ from squish.tui.chat.answer_tasks import AnswerTasks
 from squish.tui.chat.comparison import Comparison
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import AnswerEnded, AnswerEvent
-from squish.tui.widgets.contender_view import ContenderView
+from squish.tui.widgets.chat.contender_view import ContenderView
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.status import StatusStrip, StripFacts
 

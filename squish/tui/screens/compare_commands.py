@@ -25,7 +25,7 @@ from squish.tui.chat.outgoing import Draft, Files, Outgoing
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.screens.model_and_parameters import ModelAndParameters
-from squish.tui.widgets.chat_view import ChatView
+from squish.tui.widgets.chat.chat_view import ChatView
 
 _HOW = "Write what to ask, then /compare in front of it."
 

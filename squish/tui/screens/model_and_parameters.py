@@ -22,8 +22,8 @@ from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.messages import ChatChanged, ModelLoaded
 from squish.tui.screens import chat_windows
-from squish.tui.widgets.chat_panels import ChatPanels
-from squish.tui.widgets.turns import error_content
+from squish.tui.widgets.chat.chat_panels import ChatPanels
+from squish.tui.widgets.chat.turns import error_content
 
 
 class ModelAndParameters:

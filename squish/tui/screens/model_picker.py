@@ -15,7 +15,7 @@ from squish.text import clean
 from squish.tui.key_hints import key
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
-from squish.tui.widgets.welcome import FIRST_MODEL
+from squish.tui.widgets.chat.welcome import FIRST_MODEL
 
 _SIZE_WIDTH = 8
 _BITS_WIDTH = 14

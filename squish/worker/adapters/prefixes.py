@@ -5,7 +5,7 @@ All of them together keep to the budget of one. It belongs to the MLX thread.
 
 from __future__ import annotations
 
-from squish.worker.prefix import PrefixCache
+from squish.worker.cache.prefix import PrefixCache
 
 
 class Prefixes:

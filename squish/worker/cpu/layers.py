@@ -16,7 +16,7 @@ from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from squish.worker.cpu import extension
-from squish.worker.k_quants import KQuant
+from squish.worker.model.k_quants import KQuant
 
 _PANEL = 16  # rows of weights that are stored together; the last are filled up
 _UNIT = 32  # columns that half-precision weights are filled up to

@@ -17,7 +17,7 @@ from squish.ipc.frames import Cancel, Counted, CountTokens, Embed, Failed, FromW
 from squish.text import clean
 from squish.worker.embedding.embedder import TokenizedText
 from squish.worker.embedding.loading import LoadedEmbedder
-from squish.worker.prompt import FOREIGN_TOKENIZER
+from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
 
 _TOGETHER = 64  # texts that are tokenized before the next look at what was cancelled
 _CHARACTERS = 128  # no token of a vocabulary is longer, so that a longer text has more tokens for sure

@@ -18,8 +18,8 @@ from squish.format.model_directory import display_name, require_directory
 from squish.worker import memory
 from squish.worker.embedding import bert, decoder
 from squish.worker.embedding.embedder import Embedder, Ranker, misfit
-from squish.worker.load import build, nbytes, place, tokenizer_of
-from squish.worker.model_files import read_config
+from squish.worker.model.load import build, nbytes, place, tokenizer_of
+from squish.worker.model.model_files import read_config
 from squish.worker.tokenizer.facts import Shelf
 
 
@@ -44,7 +44,7 @@ class LoadedEmbedder:
 
 def load(path: Path, shelf: Shelf | None = None) -> LoadedEmbedder:
     """Load the embedding model in a directory; its weights are in memory when this returns. A CPU multiplies them in
-    float32. shelf, and what it raises: as `squish.worker.load.load`."""
+    float32. shelf, and what it raises: as `squish.worker.model.load.load`."""
     memory.limits()
     config, embedder, tokenizer, recipe = _opened(path, shelf)
     dtype = place(embedder, path, memory.room(), exact=True)

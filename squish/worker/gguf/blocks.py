@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from squish.worker.gguf import codebooks, legacy, superblocks
 from squish.worker.gguf.file import TensorInfo
 from squish.worker.gguf.groups import Bytes, Floats, Groups, SuperGroups
-from squish.worker.k_quants import BITS
+from squish.worker.model.k_quants import BITS
 
 GROUP_SIZE = 32
 # Blocks that are taken apart at a time, into numbers that take up to sixteen times their room.

@@ -23,7 +23,7 @@ from squish.worker.gguf.file import read_header, read_tensor
 from squish.worker.gguf.parts import is_part, read_model
 from squish.worker.gguf.plan import Plan, Target, make_plan
 from squish.worker.gguf.tokenizer import SpecialTokens, write_tokenizer
-from squish.worker.k_quants import KEY
+from squish.worker.model.k_quants import KEY
 
 Progress = Callable[[str, float], None]
 

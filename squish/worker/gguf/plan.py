@@ -29,8 +29,8 @@ from squish.worker.gguf.family import Config, Destination, Family, Step, nothing
 from squish.worker.gguf.file import GgufHeader, TensorInfo
 from squish.worker.gguf.keys import ModelKeys
 from squish.worker.gguf.tokenizer import SpecialTokens, check_tokenizer
-from squish.worker.k_quants import BITS, can_hold
-from squish.worker.model_files import MISFITS
+from squish.worker.model.k_quants import BITS, can_hold
+from squish.worker.model.model_files import MISFITS
 
 _NAME = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<stem>.+?)(?:\.(?P<part>weight|bias|scale))?")
 _MOST_LAYERS = 4096

@@ -73,7 +73,7 @@ def _work(rank: Rank, link: Link) -> None:
     from squish.worker.cpu.install import prepare
 
     report = prepare(Path(rank.cache_dir))
-    from squish.worker import imports
+    from squish.worker.model import imports
 
     imports.prepare()
     from squish.worker.group.part import follow

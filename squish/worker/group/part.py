@@ -20,8 +20,8 @@ from squish.worker.group.collectives import Collectives
 from squish.worker.group.follower import Follower, Inbox, without_output
 from squish.worker.group.sharding import cut
 from squish.worker.group.watch import SILENCE, SILENCE_WHILE_LOADING
-from squish.worker.hold import hold
-from squish.worker.load import load_part, nbytes
+from squish.worker.model.hold import hold
+from squish.worker.model.load import load_part, nbytes
 
 if TYPE_CHECKING:
     from squish.worker.group.__main__ import Link

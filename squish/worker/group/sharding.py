@@ -17,9 +17,9 @@ from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.quantized import QuantizedLinear
 
 from squish.errors import UnsupportedModel
-from squish.worker import k_quants
 from squish.worker.group.shares import LayerShare, spans
-from squish.worker.k_quants import KQuant
+from squish.worker.model import k_quants
+from squish.worker.model.k_quants import KQuant
 
 Way = Literal["tensor", "pipeline"]
 

@@ -18,8 +18,8 @@ from squish.ipc.frames import Imported
 from squish.worker.adapters import files
 from squish.worker.adapters.files import Change
 from squish.worker.adapters.layers import weight_of
-from squish.worker.load import build
-from squish.worker.model_files import read_config
+from squish.worker.model.load import build
+from squish.worker.model.model_files import read_config
 
 _SHARD = 4 << 30  # bytes of a file of weights
 

@@ -19,8 +19,8 @@ from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 
 from squish.errors import CorruptModel
-from squish.worker.load import tokenizer_of
-from squish.worker.prompt import FOREIGN_TOKENIZER
+from squish.worker.model.load import tokenizer_of
+from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
 
 _WINDOW = 512
 _WINDOWS = 16

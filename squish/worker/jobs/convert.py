@@ -31,8 +31,8 @@ from squish.ipc.frames import (
 from squish.worker import device
 from squish.worker.cpu.build import supported
 from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
-from squish.worker.load import check
-from squish.worker.model_files import kind_of
+from squish.worker.model.load import check
+from squish.worker.model.model_files import kind_of
 from squish.worker.tokenizer.facts import Shelf
 
 _FEW = 1 / 20

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from squish.errors import CorruptModel, EngineError
 from squish.ipc.frames import Measured
 from squish.system.host import HOST
-from squish.worker.load import LoadedModel, load
-from squish.worker.prompt import FOREIGN_TOKENIZER
+from squish.worker.model.load import LoadedModel, load
+from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
 
 _WINDOW = 512
 _ROWS = 64  # of the original's predictions in memory at once

@@ -34,7 +34,7 @@ from squish.worker.jobs.calibrate import calibrate, usual_text
 from squish.worker.jobs.compensate import Inputs, also_looked_up, compensated, inputs
 from squish.worker.jobs.graph import dependencies
 from squish.worker.jobs.rounding import is_searched, searched
-from squish.worker.model_files import MISFITS, kind_of, mismatch, read_config
+from squish.worker.model.model_files import MISFITS, kind_of, mismatch, read_config
 
 Progress = Callable[[str, float], None]
 

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.generate import GenerationBatch
 
-from squish.worker.sampling import greedy
+from squish.worker.sampling.samplers import greedy
 from squish.worker.speculation import caches
 from squish.worker.speculation.budget import Budget
 from squish.worker.speculation.draft_model import DraftModel

@@ -12,7 +12,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from squish.worker.imports import with_transformers
+from squish.worker.model.imports import with_transformers
 from squish.worker.tokenizer.direct import DirectTokenizer
 from squish.worker.tokenizer.facts import Shelf, TokenizerFacts, key_of
 from squish.worker.tokenizer.proof import same_behavior, same_methods

@@ -18,7 +18,7 @@ _TOKENS = 6
 
 def main(library: Path, model: Path) -> None:
     os.environ["MLX_DISABLE_COMPILE"] = "1"
-    from squish.worker import imports
+    from squish.worker.model import imports
 
     imports.prepare()
     from squish.worker.cpu import extension, functions
@@ -49,10 +49,10 @@ def tokens(path: Path) -> list[int]:
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
-    from squish.worker import load
     from squish.worker.cpu.install import prepare_model
     from squish.worker.cpu.kv import BatchCache, SequenceCache
-    from squish.worker.model_files import read_config
+    from squish.worker.model import load
+    from squish.worker.model.model_files import read_config
 
     model: Any = load.build(path, read_config(path))
     load.place(model, path, 1 << 32, exact=False)

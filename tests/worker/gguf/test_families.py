@@ -19,7 +19,7 @@ from squish.format import architectures
 from squish.format.config import normalized, text_of
 from squish.worker.gguf.families.every import FAMILIES
 from squish.worker.gguf.importer import import_gguf
-from squish.worker.model_files import given, read_config
+from squish.worker.model.model_files import given, read_config
 from tests.worker.gguf.cases import LONG_FACTORS, Case, plain
 from tests.worker.gguf.cases_dense import DENSE
 from tests.worker.gguf.cases_moe import MOE

@@ -1,0 +1,1 @@
+"""Commands about models: finding, installing, listing, moving, fusing them."""

@@ -1,0 +1,74 @@
+"""The chat between the list of chats and the parameters: which of the three is shown and has the focus.
+
+Beside the chat where there is room; below 80 columns one pane at a time.
+"""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from squish.tui.widgets.chat.chat_list import ChatList
+from squish.tui.widgets.chat.chat_view import ChatView
+from squish.tui.widgets.chat.params import ParamsPanel
+
+NARROW = 80
+ROOMY = 100
+SPACIOUS = 160
+
+
+class ChatPanels(Horizontal):
+    """The panes; the screen's classes -chats, -params, -narrow and -spacious say how they are laid out.
+
+    Focus moves at once, not with a message of its own: the letter that comes behind the key is for the new place.
+    """
+
+    def __init__(self, view: ChatView) -> None:
+        super().__init__(id="body")
+        self.chats, self.view, self.params = ChatList(), view, ParamsPanel()
+        self._wanted: bool | None = None  # whether the list is; None: as the width allows
+
+    def compose(self) -> ComposeResult:
+        yield self.chats
+        yield self.view
+        yield self.params
+
+    @property
+    def list_shown(self) -> bool:
+        return self.screen.has_class("-chats")
+
+    def lay_out(self, some_chats: bool) -> None:
+        """some_chats: whether there is anything to list."""
+        screen = self.screen
+        width = screen.size.width
+        screen.set_class(width < NARROW, "-narrow")
+        screen.set_class(width >= SPACIOUS, "-spacious")
+        screen.set_class(some_chats and width >= ROOMY if self._wanted is None else self._wanted, "-chats")
+
+    def focus_prompt(self) -> None:
+        """Back to writing; where only one pane has room, the chat is it."""
+        if self.screen.has_class("-narrow"):
+            self._wanted = False
+            self.screen.remove_class("-params", "-chats")
+        self.view.transcript.unmark()
+        self.screen.set_focus(self.view.prompt)
+
+    def toggle_chats(self) -> None:
+        """Show the list of chats and go there; hide it when one is there already."""
+        self._wanted = not self.list_shown or not self.chats.has_focus
+        if self._wanted and self.screen.has_class("-narrow"):
+            self.screen.remove_class("-params")
+        self.screen.set_class(self._wanted, "-chats")
+        self.screen.set_focus(self.chats if self._wanted else self.view.prompt)
+
+    def toggle_params(self) -> bool:
+        """Show the parameters, or hide them when one is there already; whether they are shown."""
+        if self.screen.has_class("-params") and self.params.has_focus_within:
+            self.screen.remove_class("-params")
+            self.screen.set_focus(self.view.prompt)
+            return False
+        if self.screen.has_class("-narrow"):
+            self._wanted = False
+            self.screen.remove_class("-chats")
+        self.screen.add_class("-params")
+        return True

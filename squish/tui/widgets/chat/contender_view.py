@@ -1,0 +1,72 @@
+"""One of the answers that are compared: whose it is, its text as it grows, and its figures."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from squish.text import clean
+from squish.tui.chat.comparison import Comparison, Contender
+from squish.tui.widgets.chat.turns import said, thought
+from squish.tui.widgets.markdown.live import LiveMarkdown
+
+
+class ContenderView(Vertical):
+    """Scrolls by itself, and follows what is written unless it was scrolled away from it."""
+
+    def __init__(self, comparison: Comparison, contender: Contender) -> None:
+        super().__init__(classes="contender")
+        self._comparison, self.contender = comparison, contender
+        self._thought = Static(classes="thought", markup=False)
+        self._text = LiveMarkdown(lambda: True)
+        self._note = Static(classes="note", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll():
+            yield self._thought
+            yield self._text
+        yield self._note
+
+    def on_mount(self) -> None:
+        self.show()
+
+    def write(self, text: str) -> None:
+        self._text.write(text)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Stay with the newest text, once there is more than fits: less would be shown at the bottom."""
+        scroll = self.query_one(VerticalScroll)
+        if scroll.max_scroll_y > 0 and not scroll.is_anchored:
+            scroll.anchor()
+
+    async def finish(self) -> None:
+        """Show the last of the text."""
+        await self._text.finish()
+        self.show()
+
+    def show(self) -> None:
+        """Say whose it is and how far it is now."""
+        contender, answer = self.contender, self.contender.turn.answer
+        kept = self._comparison.kept is contender
+        self.border_title = Content(f"{contender.number}  {clean(self._comparison.name(contender))}")
+        self.border_subtitle = "★ kept" if kept else ""
+        self.set_class(kept, "-kept")
+        self.set_class(answer.phase == "failed", "-failed")
+        self._thought.display = bool(answer.reasoning)
+        if answer.reasoning:
+            self._thought.update(thought(answer, False))
+        self._note.update(self._said())
+
+    def _said(self) -> Content:
+        comparison, answer = self._comparison, self.contender.turn.answer
+        if comparison.waits(self.contender):
+            why = "it could not be loaded beside the others" if self.contender.alone else "one after the other"
+            return Content(f"◌ waits: {why}")
+        if comparison.hidden and answer.error:  # it may name the model
+            return Content("✕ failed; why is shown with the names")
+        if answer.phase == "stopped" and not answer.text:
+            return Content("■ stopped before the first word")
+        return said(answer, "the model" if comparison.hidden else self.contender.candidate.model)

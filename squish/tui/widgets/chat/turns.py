@@ -1,0 +1,228 @@
+"""One turn on the screen: the question, and the answer with its thoughts, its text and a line of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from squish import figures
+from squish.errors import SquishError
+from squish.text import clean
+from squish.tui.advice import hint
+from squish.tui.chat.answer_state import AnswerState
+from squish.tui.chat.conversation import Turn
+from squish.tui.widgets.chat.calls import StepView
+from squish.tui.widgets.markdown.live import LiveMarkdown, frozen
+from squish.tui.widgets.markdown.searchable import Searchable
+
+_TAIL = 160
+
+Part = Literal["question", "answer"]
+
+
+def error_content(error: SquishError) -> Content:
+    """An error for people: what happened, and what to do about it on a line of its own."""
+    advised = hint(error)
+    return Content.assemble(
+        ("✕ ", "bold"), clean(error.message), (f"\n{advised}" if advised else "", "$foreground-muted")
+    )
+
+
+class QuestionView(Searchable):
+    """What the user asked, with the files that went along."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(_question(turn), classes="question", markup=False)
+        self.turn = turn
+
+
+class AnswerView(Vertical):
+    """One answer: who gives it, what was thought before it, its text, and a line that says how far it is.
+
+    An answer that is complete already is one plain widget; one that grows is a live one.
+    """
+
+    def __init__(self, turn: Turn, may_flush: Callable[[], bool]) -> None:
+        super().__init__(classes="answer")
+        self.turn = turn
+        self.unfolded = False
+        self._may_flush = may_flush
+        answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
+        self._live: LiveMarkdown | None = LiveMarkdown(may_flush, answer.text) if answer.running else None
+        # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
+        self._thought = Static(thought(answer, False), classes="thought", markup=False)
+        self._thought.display = bool(answer.reasoning)
+        self._steps = [StepView(step) for step in answer.steps]
+        self._note = Static(self._said(), classes="note", markup=False)
+        self.set_class(answer.phase == "failed", "-failed")
+
+    def compose(self) -> ComposeResult:
+        label = self.turn.answers.label
+        yield Static(
+            Content.assemble(clean(self.turn.model), (f"  {label}" if label else "", "$text-accent")), classes="who"
+        )
+        yield self._thought
+        yield from self._steps
+        if self._live:
+            yield self._live
+        elif self.turn.answer.text:
+            yield self._frozen()
+        yield self._note
+
+    @property
+    def live(self) -> LiveMarkdown | None:
+        """The growing text, or None when it is frozen."""
+        return self._live
+
+    def write(self, text: str) -> None:
+        if self._live:
+            self._live.write(text)
+
+    def show_steps(self) -> None:
+        """Show the calls as they stand. What was written before new ones belongs to them."""
+        steps = self.turn.answer.steps
+        for view, step in zip(self._steps, steps, strict=False):
+            view.show(step)
+        if len(steps) > len(self._steps):
+            added = [StepView(step) for step in steps[len(self._steps) :]]
+            self._steps += added
+            self.mount_all(added, before=self._live or self._note)
+            if self._live:
+                old, self._live = self._live, LiveMarkdown(self._may_flush)
+                self.mount(self._live, after=old)
+                old.remove()
+
+    def update_note(self) -> None:
+        """Say how far the answer is now."""
+        answer = self.turn.answer
+        self.set_class(answer.phase == "failed", "-failed")
+        self._note.update(self._said())
+        if answer.reasoning:
+            self._thought.display = True
+            self._thought.update(thought(answer, self.unfolded))
+
+    def _said(self) -> Content:
+        return said(self.turn.answer, self.turn.model)
+
+    def fold(self) -> None:
+        """Show the thoughts and what calls gave, or hide them."""
+        self.unfolded = not self.unfolded
+        for view in self._steps:
+            view.fold(self.unfolded)
+        self.update_note()
+
+    def on_click(self, event: object) -> None:
+        if self._thought.display and self._thought.is_mouse_over:
+            self.fold()
+
+    async def finish(self) -> None:
+        """Show the last of the text and the final figures."""
+        if self._live:
+            await self._live.finish()
+        self.update_note()
+
+    async def freeze(self) -> None:
+        """Trade the live widgets for one that costs nothing."""
+        if self._live is None or self.turn.answer.running:
+            return
+        live, self._live = self._live, None
+        await self.mount(self._frozen(), after=live)
+        await live.remove()
+
+    def _frozen(self) -> Searchable:
+        return frozen(self.app, self.turn.answer.text)
+
+
+def _question(turn: Turn) -> Content:
+    lines = list[Content | str | tuple[str, str]]()
+    if turn.questions.label:
+        lines += [(f"you {turn.questions.label}", "bold $text-accent"), "\n"]
+    lines.append(clean(turn.question))
+    for file in turn.attachments:
+        size = figures.size(len(file.text.encode()))
+        lines.append((f"\n⎘ {clean(file.name)} · {size}", "$foreground-muted"))
+    return Content.assemble(*lines)
+
+
+def thought(answer: AnswerState, unfolded: bool) -> Content:
+    """What is shown of what the model thought, and for how long it did."""
+    seconds = figures.seconds(answer.thinking_time)
+    if answer.phase == "thinking":
+        head = f"{'▾' if unfolded else '▸'} thinking {seconds}"
+    else:
+        tokens = answer.usage.reasoning_tokens
+        head = f"{'▾' if unfolded else '▸'} thought {seconds}"
+        head += f" · {figures.count(tokens)} tok" if tokens else ""
+    if unfolded:
+        return Content.assemble((head, "bold"), "\n", clean(answer.reasoning).strip())
+    if answer.phase == "thinking":
+        tail = " ".join(clean(answer.reasoning[-_TAIL:]).split())  # not all of it, each time
+        return Content.assemble((head, "bold"), "\n", f"… {tail}" if len(answer.reasoning) > _TAIL else tail)
+    return Content.styled(head, "bold")
+
+
+def said(answer: AnswerState, model: str) -> Content:
+    """How far an answer is, its figures, or why it has no end. model: its name, as the user may see it."""
+    if answer.error:
+        return error_content(answer.error)
+    match answer.phase:
+        case _ if answer.running and answer.stopping:
+            return Content("■ stopping …")
+        case "reaching":
+            return Content(f"◌ reaching {clean(answer.progress)} … {answer.in_phase:.0f} s")
+        case "asking" if answer.doing:
+            return Content(f"⚙ may {clean(answer.doing.name)} be called? · esc stops")
+        case "calling" if answer.doing:
+            said = f" · {clean(answer.progress)}" if answer.progress else ""
+            return Content(f"⚙ {clean(answer.doing.name)} … {answer.in_phase:.0f} s{said} · esc stops")
+        case "waiting":
+            return Content("◌ …")
+        case "queued":
+            return Content(f"◌ queued, {answer.position - 1} ahead" if answer.position > 1 else "◌ queued, next")
+        case "loading":
+            return Content(f"◌ loading {clean(model)} … {answer.in_phase:.0f} s")
+        case "prefill":
+            return _prefill(answer)
+        case "thinking" | "writing":
+            speed = f" · {figures.speed(answer.speed)}" if answer.speed else ""
+            return Content(f"▌ {answer.phase}{speed} · esc stops")
+        case _:
+            problems = "".join(f"⚠ {clean(each)}\n" for each in dict.fromkeys(answer.problems))
+            return Content(problems + _footer(answer))
+
+
+def _prefill(answer: AnswerState) -> Content:
+    fraction = answer.prefill_fraction
+    counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
+    return Content.assemble(
+        "◐ prefill ",
+        (figures.bar(fraction, 12), "$text-secondary"),
+        f" {figures.percent(fraction)} · {counts} · {answer.in_phase:.0f} s",
+    )
+
+
+def _footer(answer: AnswerState) -> str:
+    """`212 tok · 48 tok/s · TTFT 0.31 s · 40 guessed`, with what is not known left out."""
+    tokens, pieces = answer.usage.completion_tokens, list[str]()
+    if answer.phase == "stopped":
+        pieces.append(
+            "■ stopped"
+            if answer.text or answer.steps
+            else "■ stopped before the first word · ↑ brings your message back"
+        )
+    if tokens:
+        pieces.append(f"{figures.count(tokens)} tok")
+        pieces += [figures.speed(answer.speed)] if answer.speed else []
+        pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}")
+        if answer.timings.accepted_tokens:
+            pieces.append(f"{figures.count(answer.timings.accepted_tokens)} guessed")
+    elif answer.phase == "done":
+        pieces.append("empty answer")
+    if answer.reason == "length":
+        pieces.append("reached max tokens")
+    return " · ".join(pieces)

@@ -1,0 +1,178 @@
+"""Markdown as it looks in a chat and on a model's card, as one document that Rich draws.
+
+What grows and what is finished are drawn by the same code. Raw HTML is shown as it was written, since a model that
+explains `<div>` means to show it. Knows no widget.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import dropwhile
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich import markdown as rich_markdown
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from squish.text import clean
+from squish.tui.widgets.markdown.math_text import math
+
+References = dict[str, dict[str, Any]]
+"""What markdown-it knows of `[label]: address` lines."""
+
+
+def parser() -> MarkdownIt:
+    return MarkdownIt("gfm-like", {"html": False}).use(math)
+
+
+def code_blocks(text: str) -> list[str]:
+    """The code of every fence in a text, in the order of the numbers that are shown with them."""
+    return [token.content.removesuffix("\n") for token in parser().parse(text) if token.type == "fence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The theme's colors for frozen text, as Rich takes them; "default" where the theme leaves one to the terminal."""
+
+    primary: str
+    warning: str
+    muted: str
+    surface: str
+    dark: bool
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str], dark: bool) -> Palette:
+        def color(name: str) -> str:
+            value = variables.get(name, "")
+            return value if re.fullmatch("#[0-9a-fA-F]{6}", value) else "default"
+
+        return cls(
+            color("text-primary"), color("text-warning"), color("footer-description-foreground"), color("surface"), dark
+        )
+
+    def theme(self) -> Theme:
+        headings = {f"markdown.h{level}": f"bold {self.primary}" for level in range(1, 7)}
+        return Theme(
+            headings
+            | {
+                "markdown.code": self.warning,
+                "markdown.item.bullet": self.primary,
+                "markdown.item.number": self.primary,
+                "markdown.list": "default",
+                "markdown.block_quote": self.muted,
+                "markdown.link": "underline",
+                "markdown.link_url": f"underline {self.muted}",
+                "markdown.table.header": self.primary,
+                "markdown.table.border": self.muted,
+            }
+        )
+
+
+class _LeftHeading(rich_markdown.Heading):
+    """Rich centers headings and boxes the first level."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.text.justify = "left"
+        yield self.text
+
+
+class _NumberedCode(rich_markdown.CodeBlock):
+    """A block of code below its number; without a number, the rest of one that began further up."""
+
+    number = 0
+    surface = "default"
+
+    @classmethod
+    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> _NumberedCode:
+        block = cls((token.info or "").partition(" ")[0] or "text", markdown.code_theme)
+        if isinstance(markdown, Document):
+            block.number = markdown.numbers.get(id(token), 0)
+            block.surface = markdown.palette.surface
+        return block
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.number:
+            language = "" if self.lexer_name == "text" else f" {self.lexer_name}"
+            yield Text(f" [{self.number}]{language}", style="markdown.block_quote")
+        yield Syntax(
+            str(self.text).rstrip(),
+            self.lexer_name,
+            theme=self.theme,
+            word_wrap=True,
+            padding=(0, 1),
+            background_color=self.surface,
+        )
+
+
+class _EvenList(rich_markdown.ListElement):
+    """Rich sets numbers as wide as the last one, so that a list would move to the right while it grows."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.list_type == "bullet_list_open":
+            yield from super().__rich_console__(console, options)
+            return
+        for number, item in enumerate(self.items, self.list_start or 0):
+            yield from item.render_number(console, options, number, max(number, 10))
+
+
+class _PlainTable(rich_markdown.TableElement):
+    """Rich puts an empty line above and below a table, where one stands between all blocks anyway."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for table in super().__rich_console__(console, options):
+            if isinstance(table, Table):
+                table.show_edge = False
+            yield table
+
+
+def _is_bare_link(token: Token) -> bool:
+    """Whether it opens or closes a link that is written as its address, which needs not be said twice."""
+    return token.type in ("link_open", "link_close") and token.markup in ("linkify", "autolink")
+
+
+class Document(rich_markdown.Markdown):
+    """palette: is asked each time the document is drawn, so that it follows the theme.
+
+    fences: how many blocks of code come before; continues: the first one goes on with the last of those.
+    references: addresses of links by their labels, of the whole text; those that are defined here are added.
+    """
+
+    elements = rich_markdown.Markdown.elements | {
+        "heading_open": _LeftHeading,
+        "fence": _NumberedCode,
+        "ordered_list_open": _EvenList,
+        "table_open": _PlainTable,
+    }
+
+    def __init__(
+        self,
+        text: str,
+        palette: Callable[[], Palette],
+        fences: int = 0,
+        continues: bool = False,
+        references: References | None = None,
+    ) -> None:
+        super().__init__("", hyperlinks=False)
+        self.parsed = parser().parse(clean(text), {"references": {} if references is None else references})
+        for token in self.parsed:
+            token.children = [each for each in token.children or () if not _is_bare_link(each)]
+        found = [token for token in self.parsed if token.type == "fence"]
+        numbered = found[1:] if continues else found
+        self.numbers = {id(token): number for number, token in enumerate(numbered, fences + 1)}
+        self._palette = palette
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.palette = self._palette()
+        self.code_theme = "ansi_dark" if self.palette.dark else "ansi_light"
+        with console.use_theme(self.palette.theme()):
+            # Rich puts an empty line above a list, also where nothing is above it.
+            drawn = super().__rich_console__(console, options)
+            yield from dropwhile(lambda each: isinstance(each, Segment) and each.text == "\n", drawn)

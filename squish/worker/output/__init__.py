@@ -1,0 +1,1 @@
+"""From a row's tokens to what its client reads: text, thoughts, calls, log-probabilities."""

@@ -1,0 +1,1 @@
+"""From a conversation to token ids: chat templates, tools, tokenization."""

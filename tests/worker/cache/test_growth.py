@@ -1,0 +1,52 @@
+"""A worker that is asked ever new things grows up to the budget of its prefix cache, and no further."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models.cache import make_prompt_cache
+
+from squish.worker.cache.prefix import PrefixCache
+from tests.worker.test_runner import Bench, prepared, tiny_llama, tiny_rotating, words
+
+HELD = 6  # prompts for which the budget has room
+
+
+def numbered(request: int) -> list[int]:
+    """A prompt that shares its beginning with no other."""
+    return [request % 95, request // 95, *words(300, start=request)]
+
+
+def active() -> int:
+    """Bytes of MLX's arrays in this process, without those that only wait to be collected, of other tests too."""
+    gc.collect()
+    mx.clear_cache()
+    return mx.get_active_memory()
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_rotating])
+@pytest.mark.parametrize("together", [1, 4])
+def test_memory_ends_at_the_budget(make: Callable[[], Any], together: int) -> None:
+    model = make()
+    one = Bench(model)
+    one.run(prepared(1, numbered(1)))
+    entry = one.prefix.nbytes
+    assert entry
+    budget = HELD * entry
+    bench = Bench(model, PrefixCache(budget, make_prompt_cache(model)))
+    del one
+    bench.run(prepared(1, numbered(1)))
+    base = active() - bench.prefix.nbytes
+    rounds = 2 * max(4, HELD // together + 1)  # the first half of them fills it
+    grown = []
+    for first in range(2, 2 + rounds * together, together):
+        bench.run(*(prepared(request, numbered(request)) for request in range(first, first + together)))
+        assert bench.prefix.nbytes <= budget
+        grown.append(active() - base)
+    assert max(grown) >= 3 * entry or not bench.prefix.trimmable, "it is the prefix cache that grows"
+    assert max(grown) <= budget + 2 * entry
+    assert max(grown[rounds // 2 :]) == pytest.approx(max(grown[: rounds // 2]), abs=2 * entry)
