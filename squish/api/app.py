@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from squish.api import access, dialects
+from squish.api import dialects
+from squish.api.access import checks
 from squish.api.batches.answers import Answers, Tokens
 from squish.api.batches.jobs import Batches
 from squish.api.batches.lines import Item, Line
@@ -16,11 +17,11 @@ from squish.api.error_handler import JsonErrors
 from squish.api.health import get_health, get_ready
 from squish.api.metrics import Metrics, get_metrics
 from squish.api.models import get_model, list_models
-from squish.api.opening import Opening
-from squish.api.options import Options
 from squish.api.overview import cancel_request, get_overview
 from squish.api.routing import add_routes
 from squish.api.services import Services
+from squish.api.serving.opening import Opening
+from squish.api.serving.options import Options
 from squish.api.transport.application import App, new_app
 from squish.runtime import Runtime
 
@@ -35,7 +36,7 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     clients = Clients(settings.home, settings.api_key, runtime.store, metrics.used)
     app.ctx.metrics = metrics
     app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening, clients), metrics, clients)
-    access.install(app)
+    checks.install(app)
     read = ("GET", "HEAD")
     app.add_route(get_health, "/health", methods=read)
     app.add_route(get_ready, "/ready", methods=read)

@@ -12,7 +12,7 @@ from sanic.handlers import ErrorHandler
 
 from squish.api import dialects
 from squish.api.errors import Refused, report, to_failure
-from squish.api.record import record_unroutable
+from squish.api.serving.record import record_unroutable
 from squish.api.transport.response import json_response
 from squish.text import clean
 

@@ -13,7 +13,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from squish import __version__
-from squish.api.auth import is_loopback
+from squish.api.access.auth import is_loopback
 from squish.api.clients.clients import SINGLE
 from squish.api.clients.keys import ApiKey
 from squish.api.errors import Refused

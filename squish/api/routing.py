@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
-from squish.api import stream
-from squish.api.answer import account, answer, asker
 from squish.api.dialect import Asked, Call, Dialect, Outcome, Pieces, Route, WithStatus
+from squish.api.replies import stream
+from squish.api.replies.answer import account, answer, asker
 from squish.api.services import Services
 from squish.api.transport.application import App
 from squish.api.transport.connection import read_body

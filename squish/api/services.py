@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from squish.api.batches.jobs import Batches
 from squish.api.clients.clients import Clients
 from squish.api.clients.keys import ApiKey
-from squish.api.ending import Ending
 from squish.api.metrics import Metrics
 from squish.api.models import check_model, pull_first
-from squish.api.opening import Opening
-from squish.api.options import Options
 from squish.api.responses.store import ResponseStore
+from squish.api.serving.ending import Ending
+from squish.api.serving.opening import Opening
+from squish.api.serving.options import Options
 from squish.runtime import Runtime
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import openai
 
-from squish.api.opening import Opening
-from squish.api.options import Options
-from squish.api.server import Address
+from squish.api.serving.opening import Opening
+from squish.api.serving.options import Options
+from squish.api.serving.server import Address
 from squish.config.settings import Settings
 from tests.api.scripted import ScriptedSessions, scripted_runtime, serving
 

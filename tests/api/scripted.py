@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, cast
 
-from squish.api.opening import Opening
-from squish.api.options import Options
-from squish.api.server import Address, Shutdown, serve
+from squish.api.serving.opening import Opening
+from squish.api.serving.options import Options
+from squish.api.serving.server import Address, Shutdown, serve
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import SquishError

@@ -19,8 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from squish.api import openapi
-from squish.api.options import Options, Patience
-from squish.api.server import Shutdown
+from squish.api.serving.options import Options, Patience
+from squish.api.serving.server import Shutdown
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from squish.models.store import Store

@@ -15,9 +15,9 @@ import pytest
 from squish.api import bodies, dialects
 from squish.api.dialect import Asked, Call, Dialect, Frames, Pieces, Route, Row, WithStatus
 from squish.api.errors import Failure
-from squish.api.frames import JsonLines, NamedEvents
-from squish.api.options import Options, Timing
+from squish.api.replies.frames import JsonLines, NamedEvents
 from squish.api.routing import LARGE_BODY
+from squish.api.serving.options import Options, Timing
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, QueueFull, WorkerDied
 from squish.generation import (

@@ -15,7 +15,7 @@ from squish.api.clients.keys import ApiKey, KeyFile
 from squish.api.clients.limits import KeyLimits
 from squish.api.clients.usage import UsageFile
 from squish.api.errors import Refused
-from squish.api.opening import Opening
+from squish.api.serving.opening import Opening
 from squish.config.settings import Settings
 from squish.errors import ConfigError, InvalidInput
 from tests.api.raw_http import CHAT, Answer, Server, ask, scripted

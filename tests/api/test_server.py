@@ -15,9 +15,9 @@ from typing import Any
 import openai
 import pytest
 
-from squish.api.opening import Opening
-from squish.api.options import Options, Timing
-from squish.api.server import Shutdown, serve
+from squish.api.serving.opening import Opening
+from squish.api.serving.options import Options, Timing
+from squish.api.serving.server import Shutdown, serve
 from squish.config.settings import Settings
 from squish.errors import ConfigError, ContextLengthExceeded, InvalidInput, LoadFailed, QueueFull, WorkerDied
 from squish.generation import Loading, Queued, Usage

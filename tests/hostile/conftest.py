@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import pytest_asyncio
 
-from squish.api.options import Options
+from squish.api.serving.options import Options
 from squish.config.settings import Settings
 from squish.models.store import Store
 from squish.runtime import Runtime

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from squish.api.options import Options, Patience
+from squish.api.serving.options import Options, Patience
 from squish.config.settings import Settings
 from tests.api.raw_http import Answer, Server, ask, connected, parse, request_bytes
 from tests.hostile.conftest import Attacked, attacked, unharmed

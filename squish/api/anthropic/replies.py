@@ -35,7 +35,7 @@ from squish.api.anthropic.answers import (
 from squish.api.anthropic.errors import ErrorEvent, error_body
 from squish.api.dialect import Row
 from squish.api.errors import Failure
-from squish.api.frames import NamedEvents
+from squish.api.replies.frames import NamedEvents
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator
 from squish.api import bodies
 from squish.api.dialect import Call, Pieces, WithStatus
 from squish.api.errors import Failure, Refused
-from squish.api.frames import JsonLines
 from squish.api.models import check_model
 from squish.api.ollama.errors import ErrorLine, error_line
 from squish.api.ollama.requests import CopyRequest, NamedModel, PullRequest
 from squish.api.ollama.responses import Progress
 from squish.api.ollama.translate import read_named
+from squish.api.replies.frames import JsonLines
 from squish.errors import InvalidName, ModelNotFound
 from squish.names import LocalPath, parse, without_latest
 from squish.pull import events

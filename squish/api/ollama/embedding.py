@@ -15,7 +15,7 @@ from squish.api.fields.foreign import refuse
 from squish.api.fields.limits import check_range, keep_alive
 from squish.api.ollama.foreign import EMBED, EMBEDDINGS
 from squish.api.ollama.requests import KeepAlive, Model, Taken
-from squish.api.vectors import vectors
+from squish.api.replies.vectors import vectors
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import InvalidInput
 from squish.generation import TextPrompt

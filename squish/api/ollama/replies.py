@@ -14,7 +14,6 @@ from msgspec import UNSET, UnsetType
 from squish import generation
 from squish.api.dialect import Row
 from squish.api.errors import Failure
-from squish.api.frames import JsonLines
 from squish.api.ollama.errors import ErrorLine, error_line
 from squish.api.ollama.responses import (
     Answer,
@@ -26,6 +25,7 @@ from squish.api.ollama.responses import (
     Logprob,
     TokenLogprob,
 )
+from squish.api.replies.frames import JsonLines
 from squish.generation import (
     Finished,
     FinishReason,

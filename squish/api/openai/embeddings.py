@@ -16,7 +16,7 @@ from squish.api.fields.limits import check_range, keep_alive
 from squish.api.fields.prompts import prompts
 from squish.api.openai import foreign
 from squish.api.openai.requests import Ignored, KeepAlive, NotEmpty
-from squish.api.vectors import vectors
+from squish.api.replies.vectors import vectors
 from squish.embeddings import MAX_INPUTS, EmbeddingRequest, Embeddings
 from squish.errors import InvalidInput
 

@@ -13,7 +13,6 @@ from msgspec import UNSET, UnsetType
 from squish import __version__, generation
 from squish.api.dialect import Row
 from squish.api.errors import Failure
-from squish.api.frames import ServerSentEvents
 from squish.api.openai import logprobs
 from squish.api.openai.errors import ErrorBody, error_body
 from squish.api.openai.responses import (
@@ -36,6 +35,7 @@ from squish.api.openai.responses import (
     PromptTokensDetails,
     TextChoice,
 )
+from squish.api.replies.frames import ServerSentEvents
 from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
 
 FINGERPRINT = f"squish-{__version__}"

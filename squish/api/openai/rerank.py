@@ -14,7 +14,7 @@ from squish.api.fields.foreign import Level, refuse
 from squish.api.fields.limits import check_range, keep_alive
 from squish.api.openai.embeddings import EmbeddingUsage
 from squish.api.openai.requests import Ignored, KeepAlive, NotEmpty
-from squish.api.vectors import vectors
+from squish.api.replies.vectors import vectors
 from squish.embeddings import MAX_INPUTS, EmbeddingRequest, Embeddings, TextPair
 from squish.errors import InvalidInput
 

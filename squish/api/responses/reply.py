@@ -10,7 +10,7 @@ import msgspec
 
 from squish.api.dialect import Row
 from squish.api.errors import Failure
-from squish.api.frames import NamedEvents
+from squish.api.replies.frames import NamedEvents
 from squish.api.responses import events as say
 from squish.api.responses.answers import (
     IncompleteDetails,

@@ -19,8 +19,8 @@ from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 from sanic.server import HttpProtocol
 
-from squish.api.options import Patience
-from squish.api.record import recorded
+from squish.api.serving.options import Patience
+from squish.api.serving.record import recorded
 from squish.api.transport.exchange import Exchange
 
 MAX_BODY = 32 * 1024 * 1024

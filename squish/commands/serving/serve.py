@@ -26,9 +26,9 @@ from squish.download import resolver
 from squish.errors import ConfigError, SquishError
 
 if TYPE_CHECKING:
-    from squish.api.opening import Opening
-    from squish.api.options import Options
-    from squish.api.server import Address, Shutdown
+    from squish.api.serving.opening import Opening
+    from squish.api.serving.options import Options
+    from squish.api.serving.server import Address, Shutdown
     from squish.ipc.group import Ranks
     from squish.runtime import Runtime
 
@@ -100,9 +100,9 @@ def serve(
         raise click.UsageError("--draft guesses for the MODELs named, and none is.")
     require_one_way(hosts, ranks, models, draft)
     settings = with_draft(settings, models, draft)
-    from squish.api import logs
-    from squish.api.options import Options
-    from squish.api.server import Shutdown
+    from squish.api.serving import logs
+    from squish.api.serving.options import Options
+    from squish.api.serving.server import Shutdown
 
     options = Options(settings.host, settings.port, tuple(_origin(each) for each in origins), allow_pull)
     logs.configure(log_level)
@@ -131,8 +131,8 @@ async def _serve_on(
 async def _serve(
     settings: Settings, options: Options, models: tuple[str, ...], stop: Shutdown, ranks: Ranks | None
 ) -> None:
-    from squish.api.opening import Opening
-    from squish.api.server import serve
+    from squish.api.serving.opening import Opening
+    from squish.api.serving.server import serve
     from squish.runtime import Runtime
     from squish.system.servers import Announcement
 
@@ -167,8 +167,8 @@ async def serve_beside(
 
     Raises what serving raises: ConfigError with param "port" where the port is taken.
     """
-    from squish.api.options import Options
-    from squish.api.server import Shutdown, serve
+    from squish.api.serving.options import Options
+    from squish.api.serving.server import Shutdown, serve
     from squish.system.servers import Announcement
 
     async with Announcement(runtime.settings.home, runtime.sessions.status) as announcement:
@@ -212,8 +212,8 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
 
 def _warn(runtime: Runtime, options: Options) -> None:
     """Say who may use a server without a key, where that is more than this machine."""
-    from squish.api import cors
-    from squish.api.auth import is_loopback
+    from squish.api.access import cors
+    from squish.api.access.auth import is_loopback
     from squish.api.clients.clients import Clients
 
     if Clients(runtime.settings.home, runtime.settings.api_key, runtime.store).need_keys:

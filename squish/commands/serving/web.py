@@ -31,7 +31,7 @@ def web(model: str | None, host: str, port: int) -> None:
     """
     if find_spec("textual_serve") is None:
         raise InvalidInput("squish web needs a package.", hint="Run: pip install textual-serve")
-    from squish.api.auth import is_loopback
+    from squish.api.access.auth import is_loopback
     from squish.commands.serving.web_server import TuiServer
 
     settings = Settings.from_environment()

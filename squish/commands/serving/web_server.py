@@ -22,7 +22,7 @@ from aiohttp import web
 from textual_serve.app_service import AppService
 from textual_serve.server import Server
 
-from squish.api.auth import check_host
+from squish.api.access.auth import check_host
 from squish.api.errors import Refused
 from squish.errors import InvalidInput
 

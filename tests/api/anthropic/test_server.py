@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squish.api.options import Options, Timing
+from squish.api.serving.options import Options, Timing
 from squish.config.settings import Settings
 from squish.errors import ContextLengthExceeded, ModelNotFound, QueueFull, WorkerDied
 from tests.api.raw_http import Answer, Server, ask, connected, request_bytes, scripted

@@ -11,7 +11,7 @@ import ollama
 import pytest
 import pytest_asyncio
 
-from squish.api.options import Options
+from squish.api.serving.options import Options
 from squish.config.settings import Settings
 from squish.runtime import Runtime
 from tests.api.raw_http import Server

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from squish.api.options import Options
+from squish.api.serving.options import Options
 from squish.config.settings import Settings
 from squish.errors import ModelInUse
 from squish.models.store import Store

@@ -14,7 +14,7 @@ import pytest
 
 from squish.api.clients.keys import ApiKey, KeyFile
 from squish.api.ollama import models
-from squish.api.options import Options
+from squish.api.serving.options import Options
 from squish.config.settings import Settings
 from squish.errors import QueueFull, WorkerDied
 from squish.format.embedding import ModelKind

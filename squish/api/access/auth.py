@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from squish.api import cors
+from squish.api.access import cors
 from squish.api.errors import Refused
 from squish.text import clean
 

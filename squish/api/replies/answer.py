@@ -13,11 +13,11 @@ from typing import Self
 import msgspec
 from sanic import HTTPResponse, Request
 
-from squish.api import stream
 from squish.api.clients.keys import ApiKey
 from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.metrics import Metrics
+from squish.api.replies import stream
 from squish.api.transport.request import peer
 from squish.api.transport.response import json_response
 from squish.errors import SquishError

@@ -11,7 +11,8 @@ import secrets
 from sanic import HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
-from squish.api import auth, cors, dialects
+from squish.api import dialects
+from squish.api.access import auth, cors
 from squish.api.transport.application import App
 from squish.api.transport.request import AnyRequest
 from squish.api.transport.response import Response

@@ -16,8 +16,8 @@ from sanic import Request
 from squish import generation as gen
 from squish.api.dialect import Frames, Pieces, Reply, Row
 from squish.api.errors import Failure, report, to_failure
-from squish.api.options import Timing
 from squish.api.services import Services
+from squish.api.serving.options import Timing
 from squish.api.transport.response import Response
 from squish.errors import SquishError
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squish.api.app import build_app
-from squish.api.ending import Ending
-from squish.api.opening import Opening
-from squish.api.options import Options
+from squish.api.serving.ending import Ending
+from squish.api.serving.opening import Opening
+from squish.api.serving.options import Options
 from squish.api.transport import application
 from squish.api.transport.application import App
 from squish.api.transport.connection import Connection

@@ -1,0 +1,1 @@
+"""How an answer is sent: whole, as a stream, as vectors."""
