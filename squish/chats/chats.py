@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from squish.chats.messages import (
     Tree,
     title_of,
 )
+from squish.chats.tags import TagChange, taken_out
 from squish.errors import InvalidInput
 
 _SNIPPET_WORDS = 12
@@ -70,11 +72,14 @@ class Chats:
             row,
         )
 
-    def recent(self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False) -> list[Chat]:
-        """Chats, the one that was used last first. archived: those that were put away too."""
-        where = "" if archived else "WHERE archived = 0"
+    def recent(
+        self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False, tags: Sequence[str] = ()
+    ) -> list[Chat]:
+        """Chats, the one that was used last first. archived: those that were put away too. tags: with all of them."""
+        where = " AND ".join(["1" if archived else "archived = 0", *(_TAGGED for _ in tags)])
         order = f"{'pinned DESC, ' if pinned_first else ''}updated DESC, id DESC"
-        return [_chat(row) for row in self._read(f"{_CHATS} {where} ORDER BY {order} LIMIT ?", (limit,))]
+        rows = self._read(f"{_CHATS} WHERE {where} ORDER BY {order} LIMIT ?", (*tags, limit))
+        return [_chat(row) for row in rows]
 
     def get(self, chat: int) -> Chat:
         """Raises InvalidInput for a chat that is not there."""
@@ -109,6 +114,21 @@ class Chats:
     def archive(self, chat: int, archived: bool) -> None:
         """Take a chat out of the list, or bring it back; it is found in either case."""
         self._write("UPDATE chats SET archived = ? WHERE id = ?", (archived, chat))
+
+    def tag(self, chat: int, change: TagChange) -> None:
+        """Give a chat tags, and take others away. One that is not there gets none."""
+        with sqlite_errors(self.path), transaction(self._connection):
+            self._connection.executemany("DELETE FROM tags WHERE chat = ? AND tag = ?", _pairs(chat, change.removed))
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO tags SELECT id, ?2 FROM chats WHERE id = ?1", _pairs(chat, change.added)
+            )
+
+    def tags(self) -> dict[str, int]:
+        """Every tag, and how many chats of the list have it."""
+        rows = self._read(
+            "SELECT tag, sum(archived = 0) FROM tags JOIN chats ON id = chat GROUP BY tag ORDER BY tag", ()
+        )
+        return {str(tag): int(count) for tag, count in rows}
 
     def configure(self, chat: int, model: str, settings: ChatSettings) -> None:
         """Set which model the chat asks, and how."""
@@ -199,17 +219,20 @@ class Chats:
         return {model: (each.completion_tokens - 1) / each.decode for model, each in found if each.decode > 0}
 
     def find(self, words: str, limit: int = 100) -> list[Hit]:
-        """Messages with all these words, the last one perhaps only begun; the best first."""
+        """Messages with all these words, the last one perhaps only begun; the best first.
+
+        `#work` among them: only in chats with that tag; alone, the latest message of each.
+        """
+        words, tags = taken_out(words)
         query = _query(words)
-        if not query:
+        if not query and not tags:
             return []
+        tagged = "".join(f" AND c.{_TAGGED}" for _ in tags)
         with sqlite_errors(self.path), closing(connect(self.path)) as connection:
-            rows = connection.execute(
-                "SELECT m.chat, c.title, m.id, m.role, snippet(words, 0, char(2), char(3), '…', ?), m.created,"
-                " c.archived FROM words JOIN messages m ON m.id = words.rowid JOIN chats c ON c.id = m.chat"
-                " WHERE words MATCH ? ORDER BY rank, m.id DESC LIMIT ?",
-                (_SNIPPET_WORDS, query, limit),
-            ).fetchall()
+            if query:
+                rows = connection.execute(f"{_FOUND}{tagged} {_BEST}", (_SNIPPET_WORDS, query, *tags, limit)).fetchall()
+            else:
+                rows = connection.execute(f"{_LATEST}{tagged} {_NEWEST}", (*tags, limit)).fetchall()
         return [Hit(*row) for row in rows]
 
     # ---- presets
@@ -270,19 +293,37 @@ class Chats:
             return self._connection.execute(statement, values).lastrowid or 0
 
 
-_CHATS = "SELECT id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived FROM chats"
+_CHATS = (
+    "SELECT id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived,"
+    " (SELECT group_concat(tag, ' ') FROM (SELECT tag FROM tags WHERE chat = chats.id ORDER BY tag)) FROM chats"
+)
+_TAGGED = "id IN (SELECT chat FROM tags WHERE tag = ?)"
+_FOUND = (
+    "SELECT m.chat, c.title, m.id, m.role, snippet(words, 0, char(2), char(3), '…', ?), m.created, c.archived"
+    " FROM words JOIN messages m ON m.id = words.rowid JOIN chats c ON c.id = m.chat WHERE words MATCH ?"
+)
+_BEST = "ORDER BY rank, m.id DESC LIMIT ?"
+_LATEST = (
+    "SELECT c.id, c.title, m.id, m.role, substr(m.text, 1, 160), m.created, c.archived"
+    " FROM chats c JOIN messages m ON m.id = c.head WHERE true"
+)
+_NEWEST = "ORDER BY c.updated DESC, c.id DESC LIMIT ?"
 _MESSAGES = (
     "SELECT id, chat, parent, role, text, reasoning, model, attachments, state, figures, created, steps FROM messages"
 )
 
 
 def _chat(row: tuple[Any, ...]) -> Chat:
-    id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived = row
+    id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived, tags = row
     decoded = _decoded(settings, ChatSettings, ChatSettings())
     return Chat(
         id, title, model, decoded, draft, head, created, updated, _decoded(tools, ChatTools, ChatTools()),
-        titled, bool(pinned), bool(archived),
+        titled, bool(pinned), bool(archived), tuple((tags or "").split()),
     )  # fmt: skip
+
+
+def _pairs(chat: int, tags: Sequence[str]) -> list[tuple[int, str]]:
+    return [(chat, tag) for tag in tags]
 
 
 def _message(row: tuple[Any, ...]) -> Saved:

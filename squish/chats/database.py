@@ -76,6 +76,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE chats ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE chats ADD COLUMN archived INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        """CREATE TABLE tags (
+            chat INTEGER NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
+            tag TEXT NOT NULL,
+            PRIMARY KEY (chat, tag)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX tags_by_name ON tags (tag)",
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import msgspec
 
 from squish.chats.messages import Attachment, CalledTool, Chat, Saved, as_sent, with_files
+from squish.chats.tags import written
 from squish.errors import InvalidInput
 from squish.generation import Message
 
@@ -50,7 +51,8 @@ def export(chat: Chat, branch: Sequence[Saved], form: Format) -> str:
 
 
 def _markdown(chat: Chat, branch: Sequence[Saved]) -> str:
-    parts = [f"# {chat.title or 'Chat'}", f"*{chat.model} · {local_time(chat.created)}*"]
+    facts = [chat.model, local_time(chat.created), *([written(chat.tags)] if chat.tags else [])]
+    parts = [f"# {chat.title or 'Chat'}", f"*{' · '.join(facts)}*"]
     if chat.settings.system:
         parts += ["## System", chat.settings.system]
     for each in branch:
@@ -77,6 +79,7 @@ def about(chat: Chat) -> dict[str, object]:
         "model": chat.model,
         "created": _time(chat.created),
         "updated": _time(chat.updated),
+        "tags": list(chat.tags),
     }
 
 

@@ -134,6 +134,7 @@ class Chat:
     """One conversation without its messages. head: the last message of the branch that is shown.
 
     titled: whose words the title is. pinned: it stays at the top of the list. archived: it is not in the list.
+    tags: in their order, without the `#`.
     """
 
     id: int
@@ -148,6 +149,7 @@ class Chat:
     titled: Titled = "user"
     pinned: bool = False
     archived: bool = False
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`squish chats`: list, show, export and remove the conversations that are kept, for scripts and for people."""
+"""`squish chats`: list, show, tag, export and remove the conversations that are kept, for scripts and for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from squish import console
+from squish.chats import tags
 from squish.chats.chats import Chats
 from squish.chats.export import FORMATS, Format, about, export, format_of, local_time
 from squish.commands.flags import Whole
@@ -19,13 +20,14 @@ _TITLE_WIDTH = 48
 
 @click.group("chats")
 def chats() -> None:
-    """List, show, export and remove conversations.
+    """List, show, tag, export and remove conversations.
 
     \b
     squish chats list
     squish chats show 12
     squish chats export 12 -o chat.md
     squish chats export --all -o chats.jsonl
+    squish chats tag 12 work
     squish chats archive 12
     squish chats rm 12
     """
@@ -40,15 +42,19 @@ def _open() -> Chats:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--limit", type=Whole(1), help="Print only the newest N.")
 @click.option("--archived", is_flag=True, help="Print archived ones too.")
-def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None, archived: bool) -> None:
+@click.option("--tag", "tagged", multiple=True, metavar="TAG", help="Print only those with this tag; repeatable.")
+def list_chats(
+    words: tuple[str, ...], as_json: bool, limit: int | None, archived: bool, tagged: tuple[str, ...]
+) -> None:
     """List conversations, most recently used first. With WORDS, those with a message that contains them, also archived.
 
     \b
     squish chats list
     squish chats list haiku --limit 5
+    squish chats list --tag work
     """
     store = _open()
-    found = store.recent(archived=archived or bool(words))
+    found = store.recent(archived=archived or bool(words), tags=tags.tags(tagged))
     if words:
         hits = {hit.chat for hit in store.find(" ".join(words), limit=10_000)}
         found = [chat for chat in found if chat.id in hits]
@@ -57,10 +63,14 @@ def list_chats(words: tuple[str, ...], as_json: bool, limit: int | None, archive
         console.out_json([about(chat) for chat in found])
         return
     if not found:
-        console.note("No chat contains these words." if words else "No chats are saved yet.")
+        none = "No chat has these tags." if tagged else "No chats are saved yet."
+        console.note("No chat contains these words." if words else none)
         return
-    rows = [(str(chat.id), _short(chat.title), chat.model, local_time(chat.updated)) for chat in found]
-    console.table(("ID", "TITLE", "MODEL", "USED"), rows, right=frozenset({0}))
+    rows = [
+        (str(chat.id), _short(chat.title), chat.model, local_time(chat.updated), tags.written(chat.tags))
+        for chat in found
+    ]
+    console.table(("ID", "TITLE", "MODEL", "USED", "TAGS"), rows, right=frozenset({0}))
 
 
 @chats.command()
@@ -110,6 +120,24 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}.") from error
     console.note(f"Written to {file}")
+
+
+@chats.command("tag")
+@click.argument("chat", type=int)
+@click.argument("added", nargs=-1, metavar="[TAG]...")
+@click.option("--remove", "removed", multiple=True, metavar="TAG", help="Take this tag away; repeatable.")
+def tag_chat(chat: int, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
+    """Give a conversation tags, and print those that it has.
+
+    \b
+    squish chats tag 12 work recipes
+    squish chats tag 12 --remove work
+    """
+    store = _open()
+    id = store.get(chat).id
+    store.tag(id, tags.TagChange(tags.tags(added), tags.tags(removed)))
+    for each in store.get(id).tags:
+        console.out(each)
 
 
 @chats.command()

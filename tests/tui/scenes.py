@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from textual.pilot import Pilot
 
+from squish.chats.tags import change
 from squish.errors import HubUnreachable, WorkerDied
 from squish.generation import ChatPrompt, GenerationRequest, Loading, Message, ResponseFormat, SamplingParams, Tool
 from squish.models.catalog import PackageSource
@@ -217,8 +218,19 @@ async def several(pilot: Pilot[None]) -> None:
     await pilot.press("ctrl+n")
     await said(pilot, "Match ISO dates in Python", *CODE, thoughts=("The user wants a pattern.",))
     cat.finish()
+    store = app_of(pilot).chats
+    for chat, line in zip(store.recent(), ("code", "poems", "pets names"), strict=False):
+        store.tag(chat.id, change(line))
     await pilot.press("ctrl+b")
     await until(pilot, lambda: "● Names" in screen_text(pilot) and "▶ Write" in screen_text(pilot))
+
+
+async def filtered(pilot: Pilot[None]) -> None:
+    """Choosing the tag whose chats are listed."""
+    await several(pilot)
+    await pilot.press("f")
+    await until(pilot, lambda: "all chats" in screen_text(pilot))
+    await pilot.press("down", "down")
 
 
 async def params(pilot: Pilot[None]) -> None:
@@ -308,6 +320,7 @@ SCENES: dict[str, Scene] = {
     "commands": (_with_models, commands),
     "help": (_with_models, help_screen),
     "chats": (_with_models, several),
+    "filter": (_with_models, filtered),
     "params": (_with_models, params),
     "find": (_with_models, find),
     "branch": (_with_models, branch),

@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -266,8 +267,10 @@ class Clock:
 class DatedChats(Chats):
     """Chats that were all used last on one day, so that pictures do not change with the calendar."""
 
-    def recent(self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False) -> list[Chat]:
-        found = super().recent(limit, pinned_first=pinned_first, archived=archived)
+    def recent(
+        self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False, tags: Sequence[str] = ()
+    ) -> list[Chat]:
+        found = super().recent(limit, pinned_first=pinned_first, archived=archived, tags=tags)
         return [replace(each, updated=SOME_DAY.timestamp()) for each in found]
 
 

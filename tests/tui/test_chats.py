@@ -486,3 +486,38 @@ async def test_an_editor_that_cannot_be_used_is_no_end(editor: str, monkeypatch:
         await pilot.press("ctrl+g")
         await until(pilot, lambda: "no-such-editor" in screen_text(pilot))
         assert prompt(pilot).text == "draft"
+
+
+async def test_tags_are_written_in_the_list_and_narrow_it(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "tides", "The Moon.")
+        prompt(pilot).put("/tag #Sea physics")
+        await pilot.press("enter")
+        await until(pilot, lambda: "#physics #sea" in screen_text(pilot))
+        await pilot.press("ctrl+n")
+        await say(pilot, app, "cats", "Black ones.")
+        await pilot.press("ctrl+b", "f")
+        await until(pilot, lambda: "#physics" in screen_text(pilot) and "all chats" in screen_text(pilot))
+        await write(pilot, "se")
+        await pilot.press("enter")
+        await until(pilot, lambda: "Chats #sea" in screen_text(pilot))
+        rows = app.screen.query_one(ChatList)
+        assert rows.option_count == 1 and rows.has_focus, "the keys are for the list that was narrowed"
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, LineScreen))
+        assert app.screen.query_one(Input).value == "physics sea"
+        app.screen.query_one(Input).value = "sea"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.chats.tags() == {"sea": 1})
+
+        await pilot.press("escape", "ctrl+n")
+        await say(pilot, app, "gulls", "They cry.")
+        assert app.chats.tags() == {"sea": 2}, "a chat that is begun in a narrowed list stays in it"
+        await until(pilot, lambda: app.screen.query_one(ChatList).option_count == 2)
+
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen))
+        await write(pilot, "#sea moon")
+        await until(pilot, lambda: "The Moon." in screen_text(pilot))
+        assert app.screen.query_one(OptionList).option_count == 1

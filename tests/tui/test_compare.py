@@ -9,8 +9,8 @@ from textual.pilot import Pilot
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS
-from squish.errors import LoadFailed
-from squish.generation import ChatPrompt, Loading
+from squish.errors import EngineError, LoadFailed
+from squish.generation import ChatPrompt, Finished, Loading, Timings, Usage
 from squish.tui.chat.comparison import Candidate, Comparison, Lineup, candidates
 from squish.tui.chat.conversation import Conversation
 from squish.tui.screens.compare import CompareScreen
@@ -85,6 +85,21 @@ def test_names_are_hidden_and_shuffled_until_the_choice(tmp_path: Path) -> None:
     assert {both.name(each) for each in both.contenders} == {"?"}
     both.kept = both.contenders[0]
     assert [both.name(each) for each in both.contenders] == [LLAMA, QWEN]
+    chats.close()
+
+
+def test_who_was_stopped_or_failed_did_not_answer(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    all_three = begun(chats, ONE, TWO, THREE)
+    first, second, third = all_three.due()
+    assert all_three.outcome == "0 of 3 answered"
+    first.turn.answer.apply(Finished(0, "stop", Usage(1, 1), Timings(0.1, 0.1)))
+    all_three.ended(first.turn, None)
+    assert all_three.outcome == "1 of 3 answered"
+    second.turn.answer.apply(Finished(0, "cancelled", Usage(1, 1), Timings(0.1, 0.1)))
+    all_three.ended(second.turn, None)
+    all_three.ended(third.turn, EngineError("out of memory"))
+    assert all_three.outcome == "1 of 3 answered, 1 stopped, 1 failed"
     chats.close()
 
 
@@ -183,6 +198,7 @@ async def test_stop_ends_all_and_nothing_is_lost(tmp_path: Path) -> None:
         await until(pilot, lambda: "other 2" in screen_text(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: screen_text(pilot).count("■ stopped") == 3)
+        await until(pilot, lambda: "■ compared, 0 of 3 answered, 3 stopped" in screen_text(pilot))
         assert all(each.cancelled for each in app.engine.generations[1:])
         await pilot.press("escape")
         await until(pilot, lambda: "‹2/4›" in screen_text(pilot) and "Nothing was kept" in screen_text(pilot))

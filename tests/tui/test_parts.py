@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from squish.tui.widgets.markdown.live import COST_FACTOR, MIN_INTERVAL, FlushPac
 from squish.tui.widgets.model_card import fit_lines
 from squish.tui.widgets.transfer_list import row as transfer_row
 from tests.tui.scripted import FrozenMachine
+
+TUI = Path(actions.__file__).parent
 
 
 def test_a_cheap_flush_may_follow_after_the_shortest_interval() -> None:
@@ -143,3 +146,12 @@ def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:
     machine = FrozenMachine().for_models()
     found = Found("a/b", "a/b", "a", "mlx", 10**9, 4.5, 562_000_000, 0, None, context_length=8192)
     assert "fits up to 8k" in str(Content("\n").join(fit_lines(found, 8192, machine)))
+
+
+def test_every_style_sheet_is_for_a_class_that_exists() -> None:
+    """A renamed screen whose sheet was forgotten is drawn without it, and nothing else says so."""
+    sheets = "\n".join(path.read_text() for path in TUI.rglob("*.tcss"))
+    named = set(re.findall(r"^([A-Z]\w+)", sheets, re.MULTILINE))
+    code = "\n".join(path.read_text() for path in TUI.rglob("*.py"))
+    classes = set(re.findall(r"^class (\w+)", code, re.MULTILINE)) | {"CommandPalette", "Screen", "Toast", "ToastRack"}
+    assert named <= classes

@@ -5,6 +5,7 @@ All answers are versions of one in the chat, saved as they grow, so that none is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,13 @@ class Comparison:
     def over(self) -> bool:
         """Whether every answer has ended."""
         return not self._waiting and not self._running
+
+    @property
+    def outcome(self) -> str:
+        """`2 of 3 answered, 1 stopped`: an answer that was stopped or failed is not one."""
+        ends = Counter(each.turn.answer.phase for each in self.contenders)
+        others = [f"{ends[end]} {end}" for end in ("stopped", "failed") if ends[end]]
+        return ", ".join([f"{ends['done']} of {len(self.contenders)} answered", *others])
 
     def waits(self, contender: Contender) -> bool:
         """Whether its turn is still to come."""

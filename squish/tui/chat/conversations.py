@@ -12,6 +12,7 @@ from typing import Literal
 
 from squish.chats.chats import Chats
 from squish.chats.messages import Attachment
+from squish.chats.tags import TagChange
 from squish.errors import SquishError
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.project_files import without
@@ -24,22 +25,28 @@ Sign = Literal["running", "asks", "news", "pinned", ""]
 @dataclass(frozen=True, slots=True)
 class ChatRow:
     """running: an answer is being written; asks: it waits until a call is allowed or refused; news: one has ended that
-    was not seen; pinned: none of these, and it stays on top. day: when it was used last."""
+    was not seen; pinned: none of these, and it stays on top. day: when it was used last. tags: but for the one that all
+    of the list have."""
 
     id: int
     title: str
     sign: Sign = ""
     day: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class Conversations:
-    """shown: the chat in view; editing: the turn of it whose question is being rewritten. Methods raise StoreError."""
+    """shown: the chat in view; editing: the turn of it whose question is being rewritten. Methods raise StoreError.
+
+    tag: only chats with it are listed, and a chat that is begun meanwhile gets it; empty: all are.
+    """
 
     def __init__(self, chats: Chats, clock: Callable[[], float]) -> None:
         self._chats, self._clock = chats, clock
         self.shown = Conversation(chats, "", clock)
         self.editing: Turn | None = None
         self._set_aside = ""  # the draft that an edit took the place of
+        self.tag = ""
         self.unsent = ""  # the draft of a new chat that was left before its first message
         self._known: dict[int, Conversation] = {}
 
@@ -63,16 +70,27 @@ class Conversations:
 
     def neighbor(self, step: int) -> int | None:
         """The chat so many places further on in the list."""
-        ids = [chat.id for chat in self._chats.recent(pinned_first=True)]
+        ids = [chat.id for chat in self._chats.recent(pinned_first=True, tags=self._tags)]
         at = ids.index(self.shown.id) + step if self.shown.id in ids else 0
         return ids[at % len(ids)] if ids else None
 
     def rows(self) -> list[ChatRow]:
         """The list of chats: those that are pinned, then the others, the one used last first."""
         today = datetime.now().astimezone()
-        return [ChatRow(each.id, each.title, self._sign(each.id) or ("pinned" if each.pinned else ""),
-                        day_of(each.updated, today))
-                for each in self._chats.recent(LISTED, pinned_first=True)]  # fmt: skip
+        return [
+            ChatRow(
+                each.id,
+                each.title,
+                self._sign(each.id) or ("pinned" if each.pinned else ""),
+                day_of(each.updated, today),
+                tuple(tag for tag in each.tags if tag != self.tag),
+            )
+            for each in self._chats.recent(LISTED, pinned_first=True, tags=self._tags)
+        ]
+
+    @property
+    def _tags(self) -> tuple[str, ...]:
+        return (self.tag,) if self.tag else ()
 
     def delete(self, id: int) -> Turn | None:
         """Delete a chat with all its messages; the turn that was being answered in it."""
@@ -141,6 +159,8 @@ class Conversations:
     def know(self, conversation: Conversation) -> None:
         """Remember a chat that has its first message."""
         assert conversation.id is not None
+        if conversation.id not in self._known and self._tags:
+            self._chats.tag(conversation.id, TagChange(self._tags))
         self._known[conversation.id] = conversation
 
     def ended(self, turn: Turn, error: SquishError | None) -> Question:

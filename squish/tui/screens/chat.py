@@ -125,7 +125,7 @@ class ChatScreen(Screen[None]):
     def _refresh_list(self) -> None:
         if self._panels.list_shown:
             with reporting_errors(self.app):
-                self._panels.chats.show(self._chats.rows(), self._shown.id)
+                self._panels.chats.show(self._chats.rows(), self._shown.id, self._chats.tag)
 
     def on_resize(self) -> None:
         self._lay_out()
@@ -183,6 +183,12 @@ class ChatScreen(Screen[None]):
 
     def action_pin_chat(self) -> None:
         self._commands.pin()
+
+    async def action_tag_chat(self, line: str = "") -> None:
+        await self._commands.tag(line)
+
+    async def action_filter_chats(self, tag: str = "") -> None:
+        await self._commands.filter(tag)
 
     async def action_archive_chat(self) -> None:
         await self._commands.archive()

@@ -1,4 +1,4 @@
-"""What the chat's keys and commands do with whole chats: begin, open, rename, pin, archive, delete, find and
+"""What the chat's keys and commands do with whole chats: begin, open, rename, pin, tag, archive, delete, find and
 export one.
 
 Knows nothing of the model that answers. Errors are shown in a corner of the screen.
@@ -10,8 +10,10 @@ from functools import partial
 
 from textual.screen import Screen
 
+from squish.chats import tags
 from squish.chats.chats import Chats
 from squish.chats.messages import Hit
+from squish.chats.tags import TagChange
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import export_file
@@ -110,6 +112,46 @@ class ChatCommands:
             pinned = not self._chats.get(id).pinned
             self._chats.pin(id, pinned)
             app.notify("Pinned to the top of the list." if pinned else "No longer pinned.", markup=False)
+        self._changed()
+
+    async def tag(self, line: str = "") -> None:
+        """Change the meant chat's tags as a line says; without one all of them are written anew."""
+        app, id = self._screen.app, self._meant
+        if id is None:
+            app.notify("A chat can be tagged after its first message.", markup=False)
+            return
+        with reporting_errors(app):
+            if line:
+                self._tag(id, tags.change(line))
+            else:
+                await chat_windows.write_tags(app, self._chats.get(id).tags, partial(self._tag, id))
+
+    def _tag(self, id: int, change: TagChange) -> None:
+        with reporting_errors(self._screen.app):
+            self._chats.tag(id, change)
+            now = tags.written(self._chats.get(id).tags)
+            self._screen.app.notify(f"Tagged {now}." if now else "This chat has no tags now.", markup=False)
+        self._changed()
+
+    async def filter(self, tag: str = "") -> None:
+        """List only the chats with a tag, or all of them."""
+        app = self._screen.app
+        with reporting_errors(app):
+            known = self._chats.tags()
+            if tag:
+                wanted = tags.tag(tag)
+                if wanted not in known:
+                    app.notify(f"No chat is tagged #{wanted}.", markup=False)
+                else:
+                    self._list_only(wanted)
+            elif known or self._open.tag:
+                await chat_windows.pick_tag(app, known, self._open.tag, self._list_only)
+            else:
+                app.notify("No chat has a tag yet. /tag NAME gives this one its first.", markup=False)
+
+    def _list_only(self, tag: str) -> None:
+        self._open.tag = tag
+        self._panels.show_chats()
         self._changed()
 
     async def archive(self) -> None:

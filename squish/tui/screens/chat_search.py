@@ -31,7 +31,7 @@ class ChatSearchScreen(Chooser[Hit | None]):
         self._hits: list[Hit] = []
 
     def compose(self) -> ComposeResult:
-        yield from self.window("find", "Find in all chats", "open", self._words, "Words")
+        yield from self.window("find", "Find in all chats", "open", self._words, "Words, and #tag for chats with a tag")
 
     def on_mount(self) -> None:
         self._look()
@@ -44,7 +44,7 @@ class ChatSearchScreen(Chooser[Hit | None]):
         self.run_worker(search, exclusive=True, exit_on_error=False)
 
     async def _find(self, words: str) -> None:
-        nothing = "Write the words to look for." if not words.strip() else f"No message has “{clean(words.strip())}”."
+        nothing = f"Nothing found for “{clean(words.strip())}”." if words.strip() else "Write the words to look for."
         try:
             hits = await asyncio.to_thread(self._chats.find, words)
         except SquishError as error:

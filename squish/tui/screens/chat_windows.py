@@ -1,19 +1,23 @@
-"""The windows over a chat that ask for one thing: a model, a title, a yes, a passage. Each hands on what was chosen.
+"""The windows over a chat that ask for one thing: a model, a title, tags, a yes, a passage. Each hands on what was
+chosen.
 
 They know no conversation; nothing happens where the user chooses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from textual.app import App
 
+from squish.chats import tags
 from squish.chats.chats import Chats
 from squish.chats.messages import Hit
+from squish.chats.tags import TagChange
 from squish.models.manifest import Manifest
 from squish.text import clean
+from squish.tui.advice import reporting_errors
 from squish.tui.screens.confirm import ConfirmScreen
 
 
@@ -52,6 +56,30 @@ async def ask_value(app: App[Any], name: str, then: Callable[[str], Awaitable[No
             await then(line)
 
     await app.push_screen(LineScreen(f"Value for {clean(name)}", ""), written)
+
+
+async def write_tags(app: App[Any], before: Sequence[str], then: Callable[[TagChange], None]) -> None:
+    """then: gets what was changed of a chat's tags."""
+    from squish.tui.screens.line_input import LineScreen
+
+    def written(line: str | None) -> None:
+        if line is not None:
+            with reporting_errors(app):
+                after = tags.change(line).added
+                then(TagChange(after, tuple(each for each in before if each not in after)))
+
+    await app.push_screen(LineScreen("Tags, with spaces between", clean(" ".join(before)), may_be_empty=True), written)
+
+
+async def pick_tag(app: App[Any], known: Mapping[str, int], current: str, then: Callable[[str], None]) -> None:
+    """then: gets a tag, or an empty text for all chats."""
+    from squish.tui.screens.tag_picker import TagPicker
+
+    def picked(tag: str | None) -> None:
+        if tag is not None:
+            then(tag)
+
+    await app.push_screen(TagPicker(known, current), picked)
 
 
 def confirm_deletion(app: App[Any], title: str, then: Callable[[], Awaitable[None]]) -> None:

@@ -76,10 +76,12 @@ class CompareScreen(Screen[None]):
     def _show(self) -> None:
         for view in self._views.values():
             view.show()
-        ended = sum(not each.turn.answer.running for each in self._comparison.contenders)
-        of = len(self._comparison.contenders)
-        symbol, style = ("●", "$text-success") if ended == of else ("▶", "$text-primary")
-        state = f"compared, {ended} of {of} answered"
+        phases = {each.turn.answer.phase for each in self._comparison.contenders}
+        over = phases <= {"done", "stopped", "failed"}
+        symbol, style = ("▶", "$text-primary") if not over else ("■", "$text-warning")
+        if phases == {"done"}:
+            symbol, style = "●", "$text-success"
+        state = f"compared, {self._comparison.outcome}"
         self.query_one(StatusStrip).facts = StripFacts("", state, symbol, style, memory=self._memory.memory())
 
     @on(AnswerEvent)

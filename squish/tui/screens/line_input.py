@@ -14,14 +14,14 @@ from textual.widgets import Input
 
 
 class LineScreen(ModalScreen[str | None]):
-    """Returns the line, or None. title and value are clean already."""
+    """Returns the line, or None. title and value are clean already. may_be_empty: an empty line is an answer too."""
 
     CSS_PATH = "line_input.tcss"
     BINDINGS: ClassVar = [Binding("escape", "dismiss", "Close", id="line.close", priority=True)]
 
-    def __init__(self, title: str, value: str) -> None:
+    def __init__(self, title: str, value: str, *, may_be_empty: bool = False) -> None:
         super().__init__()
-        self._title, self._value = title, value
+        self._title, self._value, self._may_be_empty = title, value, may_be_empty
 
     def compose(self) -> ComposeResult:
         with Vertical(id="line") as box:
@@ -36,4 +36,5 @@ class LineScreen(ModalScreen[str | None]):
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip() or None)
+        line = event.value.strip()
+        self.dismiss(line if line or self._may_be_empty else None)

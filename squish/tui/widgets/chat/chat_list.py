@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from squish.chats.tags import written
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.conversations import ChatRow
@@ -22,6 +23,8 @@ _SIGNS = {
     "": ("  ", ""),
 }
 
+_ROOMY = 36  # cells; below, tags stand under the title
+
 
 class ChatList(OptionList):
     """Pinned chats are first, then the one used last. Posts OpenChat."""
@@ -34,30 +37,37 @@ class ChatList(OptionList):
         self._rows: tuple[ChatRow, ...] = ()
         self._current: int | None = None
         self._width = 0
+        self._tag = ""
 
     @property
     def marked(self) -> int | None:
         """The chat that keys act on."""
         return self._rows[self.highlighted].id if self.highlighted is not None and self._rows else None
 
-    def show(self, rows: Sequence[ChatRow], current: int | None) -> None:
-        """Show these chats; the mark stays on the chat it is on."""
+    def show(self, rows: Sequence[ChatRow], current: int | None, tag: str = "") -> None:
+        """Show these chats; the mark stays on the chat it is on. tag: the one that all of them have."""
         width = max(self.content_size.width, 12)
-        if (tuple(rows), current, width) == (self._rows, self._current, self._width):
+        if (tuple(rows), current, width, tag) == (self._rows, self._current, self._width, self._tag):
             return
         marked = (self.marked if self.has_focus else None) or current
-        self._rows, self._current, self._width = tuple(rows), current, width
+        self._rows, self._current, self._width, self._tag = tuple(rows), current, width, tag
         self.set_options([Option(self._line(row, width)) for row in rows])
         live = sum(row.sign in ("running", "asks") for row in rows)
-        self.border_title = f"Chats ({live} live)" if live else "Chats"
+        name = f"Chats {written([tag])}" if tag else "Chats"
+        self.border_title = Content(f"{name} ({live} live)" if live else name)
         self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), 0 if rows else None)
 
     def _line(self, row: ChatRow, width: int) -> Content:
         sign, style = _SIGNS[row.sign]
         room = width - 4 - len(row.day)
-        title = Content(clean(row.title) or "…").truncate(room, ellipsis=True, pad=True)
+        tags = Content(clean(written(row.tags))).stylize("$text-secondary")
+        beside = Content(" ") + tags if row.tags and width >= _ROOMY else Content("")
+        beside = beside.truncate(room // 2, ellipsis=True)
+        title = Content(clean(row.title) or "…").truncate(room - beside.cell_length, ellipsis=True, pad=True)
+        title = title.stylize("bold") if row.id == self._current else title
         day = (f" {row.day}", "$foreground-muted")
-        return Content.assemble((sign, style), title.stylize("bold") if row.id == self._current else title, day)
+        below = Content("\n  ") + tags.truncate(width - 4, ellipsis=True) if row.tags and not beside else Content("")
+        return Content.assemble((sign, style), title, beside, day, below)
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

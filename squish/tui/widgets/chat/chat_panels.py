@@ -61,6 +61,11 @@ class ChatPanels(Horizontal):
         self.screen.set_class(self._wanted, "-chats")
         self.screen.set_focus(self.chats if self._wanted else self.view.prompt)
 
+    def show_chats(self) -> None:
+        """Show the list of chats where it is hidden; the keys go to it."""
+        if not self.chats.has_focus:
+            self.toggle_chats()
+
     def toggle_params(self) -> bool:
         """Show the parameters, or hide them when one is there already; whether they are shown."""
         if self.screen.has_class("-params") and self.params.has_focus_within:
