@@ -57,7 +57,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Request:
-    """One request and what became of it. sent: bytes of the body."""
+    """One request and what became of it. sent: bytes of the body; whoever has read them finds them counted."""
 
     server: str
     method: str
@@ -240,8 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.drip:
             self._head(200, self.hub.lengths.get(self.request_log.file, 10**9), {})
         while fault.drip and not self.hub.released.wait(0.02):
-            self.wfile.write(b"1")
-            self.request_log.sent += 1
+            self._send(b"1")
         if fault.endless:
             self._head(
                 200, None, {"Connection": "close"} | ({"Content-Encoding": "gzip"} if fault.endless == "packed" else {})
@@ -253,8 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
                     if fault.endless == "plain"
                     else packer.compress(bytes(MIB)) + packer.flush(zlib.Z_SYNC_FLUSH)
                 )
-                self.wfile.write(piece)
-                self.request_log.sent += len(piece)
+                self._send(piece)
         return self.close_connection
 
     def _search(self) -> None:
@@ -343,9 +341,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Send in pieces, so that what is counted was taken by the client's side of the connection."""
         stop = min(len(body), *(each for each in (fault.cut_after, fault.hold_after, len(body)) if each is not None))
         for at in range(0, stop, 16384):
-            piece = body[at : min(at + 16384, stop)]
-            self.wfile.write(piece)
-            self.request_log.sent += len(piece)
+            self._send(body[at : min(at + 16384, stop)])
         if fault.hold_after is not None:
             self.hub.released.wait()
             self.close_connection = True
@@ -356,6 +352,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault.extra:
             self.close_connection = True
+
+    def _send(self, piece: bytes) -> None:
+        """Count a piece, then send it: the client may be done with it before this thread has its next turn."""
+        self.request_log.sent += len(piece)
+        try:
+            self.wfile.write(piece)
+        except OSError:
+            self.request_log.sent -= len(piece)
+            raise
 
     def _repo(self, repo_id: str, revision: str | None) -> Repo | None:
         repo = self.hub.repos.get(repo_id)

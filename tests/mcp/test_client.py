@@ -20,12 +20,13 @@ from squish.mcp.stdio import StdioTransport
 from squish.mcp.toolbox import Toolbox, gather
 from squish.mcp.tools import ServerTool, ToolResult, readable
 from squish.mcp.transport import ServerLog
+from tests.conftest import PATIENCE
 from tests.mcp.server import TOOLS
 
 SERVER = str(Path(__file__).with_name("server.py"))
 
 
-def program(*faults: str, timeout: float = 60.0, **more: object) -> McpServer:
+def program(*faults: str, timeout: float = PATIENCE, **more: object) -> McpServer:
     return McpServer(sys.executable, ("-S", "-E", SERVER, *faults), timeout=timeout, **more)  # type: ignore[arg-type]
 
 
@@ -124,7 +125,7 @@ async def test_its_environment_is_a_small_one_and_what_is_set(tmp_path: Path, mo
     ],
 )
 async def test_what_a_server_does_badly_is_one_sentence(tmp_path: Path, faults: tuple[str, ...], said: str) -> None:
-    async with toolbox(tmp_path, *faults, timeout=0.2 if "mute" in faults else 60.0) as box:
+    async with toolbox(tmp_path, *faults, timeout=0.2 if "mute" in faults else PATIENCE) as box:
         with pytest.raises(McpError) as failure:
             await box.tools("test")
         assert failure.value.message == said
@@ -175,7 +176,7 @@ async def test_a_call_that_is_cancelled_or_takes_too_long_is_called_off_and_harm
         client._timeout = 0.1  # starting it may take longer
         late = await call(box, "hang")
         assert late == ToolResult("test: it did not answer within 0.1 s.", failed=True)
-        client._timeout = 60.0
+        client._timeout = PATIENCE
         assert (await call(box, "echo", '{"text": "here"}')).text == "here"
 
 
@@ -199,7 +200,7 @@ async def test_nothing_of_a_server_is_left_when_it_is_closed(tmp_path: Path) -> 
     """It ignores the end of its input and SIGTERM, and has a child that knows nothing of us."""
     log = ServerLog(tmp_path / "mcp.log", "test")
     transport = StdioTransport(program("stubborn", "child"), log, grace=0.05)
-    client = Client(transport, log, 60.0)
+    client = Client(transport, log, PATIENCE)
     await client.connect()
     await client.tools()
     assert transport.pid is not None

@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from squish.errors import CorruptModel, ModelNotFound, QueueFull, SquishError, W
 from squish.generation import Accepted, Finished, GenerationRequest, Prefill, SamplingParams, TextDelta
 from squish.models.store import directory_name
 from squish.runtime import Runtime
-from tests.conftest import MODEL
+from tests.conftest import MODEL, PATIENCE
 from tests.sessions.test_sessions import ENDLESS, GERMANY, LONG, chat, collect, text
 
 BERLIN = "The capital of Germany is Berlin."
@@ -41,7 +42,8 @@ async def nothing_leaks() -> AsyncIterator[None]:
     process = psutil.Process()
     before = process.num_fds(), {child.pid for child in process.children()}
     yield
-    for _ in range(200):  # what asyncio closes a few steps after the process has ended
+    late = time.monotonic() + PATIENCE / 4
+    while time.monotonic() < late:  # asyncio closes what a process had a few steps after it has ended
         children = {child.pid for child in process.children()}
         if children <= before[1] and process.num_fds() <= before[0]:
             return

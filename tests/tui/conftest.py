@@ -7,6 +7,17 @@ from collections.abc import Iterator
 import pytest
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+from textual.pilot import Pilot
+
+from tests.conftest import PATIENCE
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _patient() -> Iterator[None]:
+    """Textual's pilot gives up when the widgets have not done within 30 seconds what they were sent."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Pilot._wait_for_screen, "__defaults__", (PATIENCE,))
+        yield
 
 
 @pytest.fixture(scope="package", autouse=True)

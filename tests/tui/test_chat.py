@@ -104,7 +104,7 @@ async def test_escape_stops_before_the_first_word(phase: str) -> None:
         await pilot.press("escape")
         await until(pilot, lambda: "before the first word" in note(pilot))
         await pilot.press("up")
-        assert prompt(pilot).text == "one"
+        await until(pilot, lambda: prompt(pilot).text == "one")
         await pilot.press("enter")
         await until(pilot, lambda: len(app.engine.generations) == 2)
         assert asked(app.engine.last) == (Message("user", "one"),), "a turn without an answer is not told to the model"
@@ -403,9 +403,9 @@ async def test_writing_several_lines_and_walking_through_what_was_sent() -> None
         await answer(pilot, app, "ok")
         await write(pilot, "draft")
         await pilot.press("up")
-        assert prompt(pilot).text == "one\ntwo"
+        await until(pilot, lambda: prompt(pilot).text == "one\ntwo")
         await pilot.press("down")
-        assert prompt(pilot).text == "draft"
+        await until(pilot, lambda: prompt(pilot).text == "draft")
 
 
 async def test_the_app_can_be_left_while_it_answers() -> None:

@@ -71,7 +71,7 @@ async def test_a_chat_is_there_again_after_a_restart(tmp_path: Path) -> None:
         await pilot.press("ctrl+b", "enter")
         await until(pilot, lambda: "A tower." in screen_text(pilot))
         await pilot.press("up")
-        assert prompt(pilot).text == "what is a lighthouse", "what was sent is remembered as well"
+        await until(pilot, lambda: prompt(pilot).text == "what is a lighthouse")  # which was sent before the restart
         prompt(pilot).put("")
         await ask(pilot, "and who lives there")
         assert asked(again).messages == (
@@ -93,7 +93,7 @@ async def test_a_start_names_the_latest_chat_and_lists_all_with_their_dates(tmp_
         await until(pilot, lambda: "an answer 0" not in screen_text(pilot))
         assert "continue “" not in screen_text(pilot), "only a start offers it"
         await pilot.press("up")
-        assert prompt(pilot).text == "question 0"
+        await until(pilot, lambda: prompt(pilot).text == "question 0")
 
 
 async def test_the_context_meter_stays_while_an_answer_is_written() -> None:
@@ -423,7 +423,7 @@ async def test_files_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         await ready(pilot)
         await write(pilot, "@no")
         await pilot.press("tab")
-        assert prompt(pilot).text == "@notes.txt"
+        await until(pilot, lambda: prompt(pilot).text == "@notes.txt")
         await until(pilot, lambda: "⎘ notes.txt  18 B" in screen_text(pilot))
         prompt(pilot).put("read @notes.txt, please @friend")
         await pilot.press("enter")

@@ -167,6 +167,7 @@ async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settin
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
         assert app.downloads.transfers == ()
         before = screen_text(pilot)
         await pilot.press("right_square_bracket")

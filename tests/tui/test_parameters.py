@@ -15,7 +15,7 @@ from squish.generation import ChatPrompt
 from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
-from tests.tui.scenes import ask, note, prompt, ready, screen_text, until, write
+from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
@@ -79,6 +79,7 @@ async def test_project_files_are_offered_and_go_along_with_one_chat_only(
         (text,) = await system(pilot)
         assert "Tabs, not spaces" in text and "evil" not in text and "root:" not in text
         await pilot.press("ctrl+n")
+        await until(pilot, lambda: shown(pilot) == "")
         assert await system(pilot) == []
 
 

@@ -14,6 +14,7 @@ from squish.models.speeds import Speed, remember, speeds
 from squish.runtime import Runtime
 from squish.tui import preferences
 from squish.tui.app import SquishApp
+from tests.tui.scenes import until
 
 
 def settings(home: Path, text: str) -> Settings:
@@ -30,7 +31,7 @@ async def test_the_theme_and_a_key_can_be_changed(tmp_path: Path) -> None:
         async with app.run_test() as pilot:
             assert app.theme == "nord"
             await pilot.press("f9")
-            assert type(app.screen).__name__ == "HelpScreen"
+            await until(pilot, lambda: type(app.screen).__name__ == "HelpScreen")
 
 
 async def test_a_theme_that_is_chosen_is_there_the_next_time(tmp_path: Path) -> None:
@@ -43,7 +44,8 @@ async def test_a_theme_that_is_chosen_is_there_the_next_time(tmp_path: Path) -> 
             async with app.run_test() as pilot:
                 assert app.theme == expected
                 app.theme = change or app.theme
-                await pilot.pause()
+                now = app.theme
+                await until(pilot, lambda now=now: state.table(chosen.home, "screen").get("theme", "squish") == now)  # type: ignore[misc]
     assert speeds(chosen.home)["m"].decode_tps == 48, "what else is remembered stays"
     (tmp_path / ".squish" / "config.toml").write_text('theme = "gruvbox"\n')
     offline = Settings.from_environment({"HOME": str(tmp_path), "SQUISH_OFFLINE": "1"})

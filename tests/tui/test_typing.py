@@ -78,7 +78,7 @@ async def test_a_large_paste_is_one_line_of_the_draft_and_all_of_the_message() -
         app.engine.last.finish()
         await until(pilot, lambda: "empty answer" in note(pilot))
         await pilot.press("up")
-        assert prompt(pilot).draft == f"see {LINES}"
+        await until(pilot, lambda: prompt(pilot).draft == f"see {LINES}")
 
 
 async def test_a_paste_is_only_text() -> None:
