@@ -35,7 +35,7 @@ from squish.ipc.frames import Alive, Load, Loaded
 from squish.ipc.process import Worker
 from squish.models.store import Store
 from squish.runtime import Runtime
-from tests.conftest import MODEL, UNENDING, clean_environment
+from tests.conftest import MODEL, UNENDING, clean_environment, share_compiled
 
 GREEDY = SamplingParams(temperature=0, max_tokens=16)
 ENDLESS = SamplingParams(temperature=0, max_tokens=8000, logit_bias=UNENDING)
@@ -145,19 +145,26 @@ async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_sam
     assert second.usage.prompt_tokens - second.usage.cached_tokens < 128
 
 
-async def test_the_prefix_cache_survives_a_restart_and_damaged_files(real_settings: Settings) -> None:
+async def test_the_prefix_cache_survives_a_restart_and_damaged_files(real_settings: Settings, tmp_path: Path) -> None:
     request = ruled("Which rule comes first?")
-    async with Runtime(real_settings) as runtime:
+    own = replace(real_settings, home=tmp_path)  # what is on disk here is of this test
+    share_compiled(own.worker_cache)
+
+    def written() -> list[Path]:
+        return list((own.worker_cache / "prefix").rglob("*.safetensors"))
+
+    async with Runtime(own) as runtime:
         cold = await collect(runtime, request)
-    async with Runtime(real_settings) as runtime:
+        while not written():  # a worker that is to end waits two seconds for a slow disk, and no longer
+            await asyncio.sleep(0.01)
+    async with Runtime(own) as runtime:
         again = await collect(runtime, request)
     assert finished(again)[0].usage.cached_tokens > 256
     assert text(again) == text(cold)
-    files = list((real_settings.worker_cache / "prefix").rglob("*.safetensors"))
-    for number, file in enumerate(files):
+    for number, file in enumerate(written()):
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2] if number % 2 else b"not a cache")
-    async with Runtime(real_settings) as runtime:
+    async with Runtime(own) as runtime:
         after = await collect(runtime, request)
     assert finished(after)[0].usage.cached_tokens == 0
     assert text(after) == text(cold)
