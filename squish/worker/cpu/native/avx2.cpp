@@ -7,7 +7,8 @@ namespace squish {
 namespace {
 
 struct Isa {
-    static constexpr int LANES = 8, ROWS = 4, EXACT_ROWS = 4;
+    static constexpr int LANES = 8, ROWS = 4, EXACT_ROWS = 4, BLOCKS = 2;
+    static constexpr bool PAIRS = false;
     using F = __m256;
     using I = __m256i;
     using B = __m256i;
@@ -50,44 +51,41 @@ struct Isa {
         return _mm256_set1_epi32(together);
     }
 
-    template <int CODE, int STEPS, int ROWS>
-    static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; r++) {
-            I sum = d[r];
 #ifdef __AVXVNNI__
-#pragma GCC unroll 8
-            for (int step = 0; step < STEPS; step++)
-                sum = _mm256_dpbusd_avx_epi32(sum, codes[step], four(x + r * stride + 4 * step));
+    template <int, int>
+    struct Dot {
+        I sum;
+        Dot() = default;
+        explicit Dot(I first) : sum(first) {}
+        void add(int, B codes, I x) { sum = _mm256_dpbusd_avx_epi32(sum, codes, x); }
+        I total(const int32_t*) const { return sum; }
+    };
 #else
-            const I ones = _mm256_set1_epi16(1);
+    template <int CODE, int STEPS>
+    struct Dot {
+        // So many sums of two products fit into 16 bits.
+        static constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : CODE == 6 ? 2 : 1, most = fit < STEPS ? fit : STEPS;
+        I sum, pairs;
+        Dot() = default;
+        explicit Dot(I first) : sum(first) {}
+        void add(int step, B codes, I x) {
+            I products;
             if constexpr (CODE == 8) {
-                // Two products of 255 · 127 do not fit into 16 bits: codes less 128 times x, and 128 times x.
-                const I half = _mm256_set1_epi8((char)128);
-#pragma GCC unroll 8
-                for (int step = 0; step < STEPS; step++) {
-                    const I less = _mm256_xor_si256(codes[step], half), xs = four(x + r * stride + 4 * step);
-                    const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(xs, less));
-                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
-                }
-                sum = _mm256_add_epi32(sum, _mm256_set1_epi32(128 * (counts[r * count_stride] + counts[r * count_stride + 1])));
+                // Two products of 255 · 127 do not fit: codes less 128 times x, and 128 times x.
+                const I less = _mm256_xor_si256(codes, _mm256_set1_epi8((char)128));
+                products = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(x, less));
             } else {
-                // Sums of two products that fit into 16 bits.
-                constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2, most = fit < STEPS ? fit : STEPS;
-#pragma GCC unroll 4
-                for (int step = 0; step < STEPS; step += most) {
-                    I short_sum = _mm256_maddubs_epi16(codes[step], four(x + r * stride + 4 * step));
-#pragma GCC unroll 8
-                    for (int s = 1; s < most; s++)
-                        short_sum = _mm256_add_epi16(
-                            short_sum, _mm256_maddubs_epi16(codes[step + s], four(x + r * stride + 4 * (step + s))));
-                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(short_sum, ones));
-                }
+                products = _mm256_maddubs_epi16(codes, x);
             }
-#endif
-            d[r] = sum;
+            pairs = step % most ? _mm256_add_epi16(pairs, products) : products;
+            asm("" : "+x"(pairs));  // or compilers make a tree of the sums, whose leaves find no registers
+            if (step % most == most - 1) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
         }
-    }
+        I total(const int32_t* counts) const {
+            return CODE == 8 ? _mm256_add_epi32(sum, _mm256_set1_epi32(128 * (counts[0] + counts[1]))) : sum;
+        }
+    };
+#endif
 };
 
 }  // namespace

@@ -7,7 +7,8 @@ namespace squish {
 namespace {
 
 struct Isa {
-    static constexpr int LANES = 16, ROWS = 8, EXACT_ROWS = 8;
+    static constexpr int LANES = 16, ROWS = 8, EXACT_ROWS = 8, BLOCKS = 1;
+    static constexpr bool PAIRS = false;
     using F = __m512;
     using I = __m512i;
     using B = __m512i;
@@ -50,44 +51,42 @@ struct Isa {
         return _mm512_set1_epi32(together);
     }
 
-    template <int CODE, int STEPS, int ROWS>
-    static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; r++) {
-            I sum = d[r];
 #ifdef __AVX512VNNI__
-#pragma GCC unroll 8
-            for (int step = 0; step < STEPS; step++) sum = _mm512_dpbusd_epi32(sum, codes[step], four(x + r * stride + 4 * step));
+    template <int, int>
+    struct Dot {
+        I sum;
+        Dot() = default;
+        explicit Dot(I first) : sum(first) {}
+        void add(int, B codes, I x) { sum = _mm512_dpbusd_epi32(sum, codes, x); }
+        I total(const int32_t*) const { return sum; }
+    };
 #else
-            const I ones = _mm512_set1_epi16(1);
+    template <int CODE, int STEPS>
+    struct Dot {
+        // So many sums of two products fit into 16 bits.
+        static constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : CODE == 6 ? 2 : 1, most = fit < STEPS ? fit : STEPS;
+        I sum, pairs;
+        Dot() = default;
+        explicit Dot(I first) : sum(first) {}
+        void add(int step, B codes, I x) {
+            I products;
             if constexpr (CODE == 8) {
-                // Two products of 255 · 127 do not fit into 16 bits: codes less 128 times x, and 128 times x.
-                const I half = _mm512_set1_epi8((char)128);
-#pragma GCC unroll 8
-                for (int step = 0; step < STEPS; step++) {
-                    const I less = _mm512_xor_si512(codes[step], half), xs = four(x + r * stride + 4 * step);
-                    const __mmask64 negative = _mm512_movepi8_mask(less);
-                    const I turned = _mm512_mask_sub_epi8(xs, negative, _mm512_setzero_si512(), xs);
-                    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_abs_epi8(less), turned), ones));
-                }
-                sum = _mm512_add_epi32(sum, _mm512_set1_epi32(128 * (counts[r * count_stride] + counts[r * count_stride + 1])));
+                // Two products of 255 · 127 do not fit: codes less 128 times x, and 128 times x.
+                const I less = _mm512_xor_si512(codes, _mm512_set1_epi8((char)128));
+                const I turned = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(less), _mm512_setzero_si512(), x);
+                products = _mm512_maddubs_epi16(_mm512_abs_epi8(less), turned);
             } else {
-                // Sums of two products that fit into 16 bits.
-                constexpr int fit = CODE <= 4 ? 8 : CODE == 5 ? 4 : 2, most = fit < STEPS ? fit : STEPS;
-#pragma GCC unroll 4
-                for (int step = 0; step < STEPS; step += most) {
-                    I short_sum = _mm512_maddubs_epi16(codes[step], four(x + r * stride + 4 * step));
-#pragma GCC unroll 8
-                    for (int s = 1; s < most; s++)
-                        short_sum = _mm512_add_epi16(
-                            short_sum, _mm512_maddubs_epi16(codes[step + s], four(x + r * stride + 4 * (step + s))));
-                    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(short_sum, ones));
-                }
+                products = _mm512_maddubs_epi16(codes, x);
             }
-#endif
-            d[r] = sum;
+            pairs = step % most ? _mm512_add_epi16(pairs, products) : products;
+            asm("" : "+v"(pairs));  // or compilers make a tree of the sums, whose leaves find no registers
+            if (step % most == most - 1) sum = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
         }
-    }
+        I total(const int32_t* counts) const {
+            return CODE == 8 ? _mm512_add_epi32(sum, _mm512_set1_epi32(128 * (counts[0] + counts[1]))) : sum;
+        }
+    };
+#endif
 };
 
 }  // namespace

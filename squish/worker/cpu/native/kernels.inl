@@ -1,13 +1,15 @@
 // The algorithms, written once. Each file of an instruction set defines `Isa` in an anonymous namespace and includes this:
 //
 //   LANES             rows of W in a vector; 4 · LANES bytes of codes
-//   ROWS, EXACT_ROWS  rows of x in a tile
+//   ROWS, EXACT_ROWS  rows of x in a tile;  BLOCKS  vectors of rows of W in a tile of several rows of x
 //   F, I, B           vectors of LANES floats, LANES int32, 4 · LANES bytes
 //   zero load half bfloat set1 add mul fma convert store             on F; convert: from I
 //   whole(number)                                                    a number as I
 //   widen(bytes)      LANES bytes as I;  shifted_left<BITS>, bits_or, at_least on I; as_float: the bits of I
 //   bytes shift_and<MASK> join<SHIFT> lookup                         on B;  byte<i>: of each four, as I
-//   dots<CODE, STEPS, ROWS>(codes, x, stride, counts, stride, d)     d[r] += Σ codes · x[r] over 4 · STEPS columns, exact
+//   four(x)           four bytes of x for each lane, as S
+//   Dot<CODE, STEPS>  a sum over 4 · STEPS columns, exact: Dot(I first), add(step, B codes, S x), total(counts of x)
+//   PAIRS             whether pairs<Codes, FIRST, STEPS, ROWS> does what `dots` does for an even number of rows
 
 #include <cstring>
 
@@ -129,6 +131,7 @@ inline Scales scales(const Layout& l, const uint8_t* group, int lane) {
 template <int COLUMNS, Kind KIND, Number NUMBER>
 struct Known {
     static inline int columns(const Layout&) { return COLUMNS; }
+    static inline int64_t scales_bytes(const Layout&) { return (KIND == AFFINE ? 4 : 2) * PANEL; }
     static inline Scales scales(const Layout& l, const uint8_t* group, int lane) {
         const F scale = number<NUMBER>(group, lane);
         if constexpr (KIND == AFFINE) return {scale, number<NUMBER>(group + PANEL * 2, lane)};
@@ -137,12 +140,54 @@ struct Known {
 };
 struct Unknown {
     static inline int columns(const Layout& l) { return l.group; }
+    static inline int64_t scales_bytes(const Layout& l) { return l.scales_bytes(); }
     static inline Scales scales(const Layout& l, const uint8_t* group, int lane) { return squish::scales(l, group, lane); }
+};
+
+// Dots of ROWS rows of x with the codes of BLOCKS vectors of rows, added to d. Codes are unpacked step by step: what is
+// unpacked serves all rows, and what is read of x all blocks. counts: of x, for codes of 8 bits.
+template <class Codes, int FIRST, int STEPS, int ROWS, int BLOCKS, class Set = Isa>
+inline void dots(const uint8_t* piece, const int8_t* x, int64_t stride, const int32_t* counts, int64_t next, Isa::I (*d)[ROWS]) {
+    if constexpr (Set::PAIRS && ROWS % 2 == 0 && BLOCKS == 1)
+        return Set::template pairs<Codes, FIRST, STEPS, ROWS>(piece, x, stride, counts, next, *d);
+    using Dot = typename Set::template Dot<Codes::CODE, STEPS>;
+    Dot sums[BLOCKS][ROWS];
+#pragma GCC unroll 4
+    for (int b = 0; b < BLOCKS; b++)
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) sums[b][r] = Dot(d[b][r]);
+#pragma GCC unroll 8
+    for (int step = 0; step < STEPS; step++) {
+        Isa::B codes[BLOCKS];
+#pragma GCC unroll 4
+        for (int b = 0; b < BLOCKS; b++) codes[b] = Codes::codes(piece + b * Isa::LANES * 4, FIRST + step);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) {
+            const auto xs = Isa::four(x + r * stride + 4 * step);
+#pragma GCC unroll 4
+            for (int b = 0; b < BLOCKS; b++) sums[b][r].add(step, codes[b], xs);
+        }
+    }
+#pragma GCC unroll 4
+    for (int b = 0; b < BLOCKS; b++)
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) d[b][r] = sums[b][r].total(counts + r * next);
+}
+
+// Weights that are read into the cache while others are multiplied. Where several tiles share a panel, only the first waits
+// for memory: each reads a part of the next panel, `share` bytes with each group.
+struct Ahead {
+    const uint8_t *at, *end;
+    int64_t share;
+
+    SQUISH_HEADER void group() {
+        for (end += share; at < end; at += 64) __builtin_prefetch(at);
+    }
 };
 
 // Rows row … row + ROWS of x, lanes lane … lane + BLOCKS · LANES of a panel.
 template <class Codes, class Group, int ROWS, int BLOCKS>
-inline void tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
+inline void tile(const Product& p, const uint8_t* group, int lane, int row, Ahead& ahead, float (*out)[PANEL]) {
     constexpr int columns = 4 * Codes::STEPS;
     const Layout& l = p.layout;
     const int64_t units = l.k / UNIT, groups = l.groups();
@@ -155,26 +200,24 @@ inline void tile(const Product& p, const uint8_t* group, int lane, int row, floa
         for (F& one : block) one = Isa::zero();
     int column = 0;
     for (int64_t g = 0; g < groups; g++) {
-        const uint8_t* piece = group + l.scales_bytes();
+        const uint8_t* piece = group + Group::scales_bytes(l);
+        ahead.group();
         F part[BLOCKS][ROWS];
         for (auto& block : part)
             for (F& one : block) one = Isa::zero();
         for (const int end = column + Group::columns(l); column < end; column += columns) {
             const int unit = column / UNIT;
+            Isa::I d[BLOCKS][ROWS];
 #pragma GCC unroll 4
-            for (int b = 0; b < BLOCKS; b++) {
-                Isa::B codes[Codes::STEPS];
-                Isa::I d[ROWS];
+            for (auto& block : d)
 #pragma GCC unroll 8
-                for (int step = 0; step < Codes::STEPS; step++)
-                    codes[step] = Codes::codes(piece + (lane + b * Isa::LANES) * 4, step);
-#pragma GCC unroll 8
-                for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(0);
-                Isa::template dots<Codes::CODE, Codes::STEPS, ROWS>(codes, x + column, l.k, counts + 2 * unit, 2 * units, d);
+                for (Isa::I& one : block) one = Isa::whole(0);
+            dots<Codes, 0, Codes::STEPS, ROWS, BLOCKS>(piece + lane * 4, x + column, l.k, counts + 2 * unit, 2 * units, d);
+#pragma GCC unroll 4
+            for (int b = 0; b < BLOCKS; b++)
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; r++)
-                    part[b][r] = Isa::fma(Isa::convert(d[r]), Isa::set1(dx[r * units + unit]), part[b][r]);
-            }
+                    part[b][r] = Isa::fma(Isa::convert(d[b][r]), Isa::set1(dx[r * units + unit]), part[b][r]);
             piece += l.piece_bytes();
         }
 #pragma GCC unroll 4
@@ -215,7 +258,7 @@ inline Scales group_scales(const Layout& l, const uint8_t* group, int lane) {
 
 // The same for K-quants. HALVES: each half of a piece has its own scale.
 template <class Codes, bool HALVES, int ROWS, int BLOCKS>
-inline void super_tile(const Product& p, const uint8_t* group, int lane, int row, float (*out)[PANEL]) {
+inline void super_tile(const Product& p, const uint8_t* group, int lane, int row, Ahead& ahead, float (*out)[PANEL]) {
     constexpr int parts = HALVES ? 2 : 1, steps = Codes::STEPS / parts;
     const Layout& l = p.layout;
     const int64_t units = l.k / UNIT, groups = l.groups(), each = parts * units, code_bytes = l.piece_bytes() - l.small_bytes();
@@ -235,32 +278,35 @@ inline void super_tile(const Product& p, const uint8_t* group, int lane, int row
         Scales whole[BLOCKS];
         for (int b = 0; b < BLOCKS; b++) whole[b] = group_scales(l, group, lane + b * Isa::LANES);
         for (int u = 0; u < SUPER / UNIT; u++, unit++) {
-#pragma GCC unroll 4
-            for (int b = 0; b < BLOCKS; b++) {
-                const int at = lane + b * Isa::LANES;
-                Isa::B codes[Codes::STEPS];
-#pragma GCC unroll 8
-                for (int step = 0; step < Codes::STEPS; step++) codes[step] = Codes::codes(piece + 2 * PANEL + at * 4, step);
-                F products[ROWS];
+            ahead.group();
+            F products[BLOCKS][ROWS];
 #pragma GCC unroll 2
-                for (int half = 0; half < parts; half++) {
-                    const Scales s = small_scales<HALVES>(l, whole[b].scale, whole[b].bias, piece + at, half);
-                    const int64_t i = parts * unit + half;
-                    Isa::I d[ROWS];
+            for (int half = 0; half < parts; half++) {
+                const int64_t i = parts * unit + half;
+                Isa::I d[BLOCKS][ROWS];
+#pragma GCC unroll 4
+                for (auto& block : d)
 #pragma GCC unroll 8
-                    for (int r = 0; r < ROWS; r++) d[r] = Isa::whole(HALVES ? starts[r * next_row + i * next] : 0);
-                    Isa::template dots<Codes::CODE, steps, ROWS>(codes + half * steps, x + i * (UNIT / parts), l.k, nullptr, 0, d);
+                    for (int r = 0; r < ROWS; r++) block[r] = Isa::whole(HALVES ? starts[r * next_row + i * next] : 0);
+                const int8_t* columns = x + i * (UNIT / parts);
+                if (half) dots<Codes, steps % Codes::STEPS, steps, ROWS, BLOCKS>(piece + 2 * PANEL + lane * 4, columns, l.k, nullptr, 0, d);
+                else dots<Codes, 0, steps, ROWS, BLOCKS>(piece + 2 * PANEL + lane * 4, columns, l.k, nullptr, 0, d);
+#pragma GCC unroll 4
+                for (int b = 0; b < BLOCKS; b++) {
+                    const Scales s = small_scales<HALVES>(l, whole[b].scale, whole[b].bias, piece + lane + b * Isa::LANES, half);
 #pragma GCC unroll 8
                     for (int r = 0; r < ROWS; r++) {
-                        const F d_r = Isa::convert(d[r]);
-                        products[r] = half ? Isa::fma(s.scale, d_r, products[r]) : Isa::mul(s.scale, d_r);
+                        const F d_r = Isa::convert(d[b][r]);
+                        products[b][r] = half ? Isa::fma(s.scale, d_r, products[b][r]) : Isa::mul(s.scale, d_r);
                         if (biased) all[b][r] = Isa::fma(s.bias, Isa::set1(sums[r * each + i]), all[b][r]);
                     }
                 }
+            }
+#pragma GCC unroll 4
+            for (int b = 0; b < BLOCKS; b++)
 #pragma GCC unroll 8
                 for (int r = 0; r < ROWS; r++)
-                    all[b][r] = Isa::fma(products[r], Isa::set1(dx[r * units + unit]), all[b][r]);
-            }
+                    all[b][r] = Isa::fma(products[b][r], Isa::set1(dx[r * units + unit]), all[b][r]);
             piece += 2 * PANEL + code_bytes;
         }
         group = piece;
@@ -372,40 +418,38 @@ struct Parts<Grouped<Format, Known>> {
 
 // ROWS rows of x against a whole panel.
 template <class Format, int ROWS, bool EXACT>
-void rows(const Product& p, int64_t panel, int row) {
-    constexpr int blocks = ROWS == 1 ? PANEL / Isa::LANES : 1;
+void rows(const Product& p, int64_t panel, int row, Ahead& ahead) {
+    constexpr int blocks = ROWS == 1 ? PANEL / Isa::LANES : EXACT ? 1 : Isa::BLOCKS;
     float out[ROWS][PANEL];
     const uint8_t* weights = p.weights + panel * p.layout.panel_bytes();
     for (int lane = 0; lane < PANEL; lane += blocks * Isa::LANES)
         if constexpr (is_super<Format> && EXACT)
             super_exact_tile<WholeColumns<typename Format::Codes>, Format::HALVES, ROWS, blocks>(p, weights, lane, row, out);
         else if constexpr (is_super<Format>)
-            super_tile<typename Format::Codes, Format::HALVES, ROWS, blocks>(p, weights, lane, row, out);
+            super_tile<typename Format::Codes, Format::HALVES, ROWS, blocks>(p, weights, lane, row, ahead, out);
         else if constexpr (EXACT) exact_tile<Format, ROWS, blocks>(p, weights, lane, row, out);
-        else tile<typename Parts<Format>::Codes, typename Parts<Format>::Group, ROWS, blocks>(p, weights, lane, row, out);
+        else tile<typename Parts<Format>::Codes, typename Parts<Format>::Group, ROWS, blocks>(p, weights, lane, row, ahead, out);
     for (int r = 0; r < ROWS; r++) put(p, panel, row + r, out[r]);
 }
-
-// Whether codes are taken apart first, which two rows can share; bytes are faster by the single row.
-template <class Format>
-constexpr bool unpacks = true;
-template <>
-constexpr bool unpacks<Whole<8>> = false;
-template <class Known>
-constexpr bool unpacks<Grouped<Whole<8>, Known>> = false;
 
 template <class Format, bool EXACT>
 void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
     constexpr int most = EXACT ? Isa::EXACT_ROWS : Isa::ROWS;
+    const Layout& l = p.layout;
+    const int rest = (end - row) % most, pairs = EXACT ? 0 : rest % 4 / 2;
+    const int64_t tiles = (end - row) / most + (most > 4 ? rest / 4 : 0) + pairs + (most > 4 ? rest % 4 : rest) - 2 * pairs;
+    const int64_t reads = tiles * l.groups() * (l.super() ? SUPER / UNIT : 1);
     for (int64_t panel = first; panel < last; panel++) {
+        const uint8_t* next = p.weights + (panel + 1) * l.panel_bytes();
+        Ahead ahead = {next, next, tiles > 1 && panel + 1 < last ? (l.panel_bytes() + reads - 1) / reads : 0};
         int r = row;
-        for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r);
+        for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r, ahead);
         if constexpr (most > 4)
-            for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r);
-        if constexpr (most > 2 && !EXACT && unpacks<Format>)
-            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r);
+            for (; r + 4 <= end; r += 4) rows<Format, 4, EXACT>(p, panel, r, ahead);
+        if constexpr (most > 2 && !EXACT)
+            for (; r + 2 <= end; r += 2) rows<Format, 2, EXACT>(p, panel, r, ahead);
         if constexpr (most > 1)
-            for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r);
+            for (; r < end; r++) rows<Format, 1, EXACT>(p, panel, r, ahead);
     }
 }
 

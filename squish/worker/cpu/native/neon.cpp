@@ -7,7 +7,7 @@ namespace squish {
 namespace {
 
 struct Isa {
-    static constexpr int LANES = 4, ROWS = 8, EXACT_ROWS = 8;
+    static constexpr int LANES = 4, ROWS = 8, EXACT_ROWS = 8, BLOCKS = 1;
     using F = float32x4_t;
     using I = int32x4_t;
     using B = uint8x16_t;
@@ -60,50 +60,69 @@ struct Isa {
         return vreinterpretq_s8_s32(vdupq_n_s32(together));
     }
 
-    template <int CODE, int STEPS>
-    static I one(const B* codes, const int8_t* x) {
-        I sum = vdupq_n_s32(0);
-#ifdef __ARM_FEATURE_DOTPROD
-#pragma GCC unroll 8
-        for (int step = 0; step < STEPS; step++) sum = vdotq_s32(sum, signed_codes<CODE>(codes[step]), four(x + 4 * step));
-        return sum;
-#else
-        I second = sum;  // of two rows each: pairs of columns, added up at the end
-#pragma GCC unroll 8
-        for (int step = 0; step < STEPS; step++) {
-            const int8x16_t c = signed_codes<CODE>(codes[step]), xs = four(x + 4 * step);
-            sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(c), vget_low_s8(xs)));
-            second = vpadalq_s16(second, vmull_s8(vget_high_s8(c), vget_high_s8(xs)));
-        }
-        return vpaddq_s32(sum, second);
-#endif
+    // Codes of 8 bits have lost 128.
+    template <int CODE>
+    static I restored(I sum, const int32_t* counts) {
+        return CODE == 8 ? vaddq_s32(sum, vdupq_n_s32(128 * (counts[0] + counts[1]))) : sum;
     }
 
-    template <int CODE, int STEPS, int ROWS>
-    static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t* counts, int64_t count_stride, I* d) {
-        int r = 0;
-#ifdef __ARM_FEATURE_MATMUL_INT8
-        // Two rows of x at a time, eight columns a product.
-#pragma GCC unroll 4
-        for (; r + 2 <= ROWS; r += 2) {
-            I low = vdupq_n_s32(0), high = low;
-#pragma GCC unroll 4
-            for (int step = 0; step < STEPS; step += 2) {
-                const int32x4_t a = vreinterpretq_s32_s8(signed_codes<CODE>(codes[step]));
-                const int32x4_t b = vreinterpretq_s32_s8(signed_codes<CODE>(codes[step + 1]));
-                const int8x16_t xs = vcombine_s8(vld1_s8(x + r * stride + 4 * step), vld1_s8(x + (r + 1) * stride + 4 * step));
-                low = vmmlaq_s32(low, vreinterpretq_s8_s32(vzip1q_s32(a, b)), xs);
-                high = vmmlaq_s32(high, vreinterpretq_s8_s32(vzip2q_s32(a, b)), xs);
-            }
-            d[r] = vaddq_s32(d[r], vuzp1q_s32(low, high)), d[r + 1] = vaddq_s32(d[r + 1], vuzp2q_s32(low, high));
-        }
+    template <int CODE, int>
+    struct Dot {
+        I sum, second;  // second, without dot products: of the last two rows, pairs of columns in both
+        Dot() = default;
+        explicit Dot(I first) : sum(vdupq_n_s32(0)), second(sum), first(first) {}
+        void add(int, B codes, int8x16_t x) {
+#ifdef __ARM_FEATURE_DOTPROD
+            sum = vdotq_s32(sum, signed_codes<CODE>(codes), x);
+#else
+            const int8x16_t c = signed_codes<CODE>(codes);
+            sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(c), vget_low_s8(x)));
+            second = vpadalq_s16(second, vmull_s8(vget_high_s8(c), vget_high_s8(x)));
 #endif
-#pragma GCC unroll 8
-        for (; r < ROWS; r++) d[r] = vaddq_s32(d[r], one<CODE, STEPS>(codes, x + r * stride));
-        if constexpr (CODE == 8)
-#pragma GCC unroll 8
-            for (int s = 0; s < ROWS; s++) d[s] = vaddq_s32(d[s], vdupq_n_s32(128 * (counts[s * count_stride] + counts[s * count_stride + 1])));
+        }
+        I total(const int32_t* counts) const {
+#ifdef __ARM_FEATURE_DOTPROD
+            return restored<CODE>(vaddq_s32(first, sum), counts);
+#else
+            return restored<CODE>(vaddq_s32(first, vpaddq_s32(sum, second)), counts);
+#endif
+        }
+
+       private:
+        I first;
+    };
+
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    static constexpr bool PAIRS = true;
+    // Two rows of x at a time, eight columns a product.
+    template <class Codes, int FIRST, int STEPS, int ROWS>
+    static void pairs(const uint8_t* piece, const int8_t* x, int64_t stride, const int32_t* counts, int64_t next, I* d) {
+        constexpr int CODE = Codes::CODE;
+        I low[ROWS / 2], high[ROWS / 2];
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS / 2; r++) low[r] = high[r] = vdupq_n_s32(0);
+#pragma GCC unroll 4
+        for (int step = 0; step < STEPS; step += 2) {
+            const int32x4_t a = vreinterpretq_s32_s8(signed_codes<CODE>(Codes::codes(piece, FIRST + step)));
+            const int32x4_t b = vreinterpretq_s32_s8(signed_codes<CODE>(Codes::codes(piece, FIRST + step + 1)));
+            const int8x16_t first = vreinterpretq_s8_s32(vzip1q_s32(a, b)), last = vreinterpretq_s8_s32(vzip2q_s32(a, b));
+#pragma GCC unroll 4
+            for (int r = 0; r < ROWS / 2; r++) {
+                const int8_t* from = x + 2 * r * stride + 4 * step;
+                const int8x16_t xs = vcombine_s8(vld1_s8(from), vld1_s8(from + stride));
+                low[r] = vmmlaq_s32(low[r], first, xs), high[r] = vmmlaq_s32(high[r], last, xs);
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r += 2) {
+            const I even = vuzp1q_s32(low[r / 2], high[r / 2]), odd = vuzp2q_s32(low[r / 2], high[r / 2]);
+            d[r] = restored<CODE>(vaddq_s32(d[r], even), counts + r * next);
+            d[r + 1] = restored<CODE>(vaddq_s32(d[r + 1], odd), counts + (r + 1) * next);
+        }
     }
+#else
+    static constexpr bool PAIRS = false;
+#endif
 };
 
 }  // namespace

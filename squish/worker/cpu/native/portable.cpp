@@ -8,7 +8,8 @@ namespace squish {
 namespace {
 
 struct Isa {
-    static constexpr int LANES = PANEL, ROWS = 1, EXACT_ROWS = 1;
+    static constexpr int LANES = PANEL, ROWS = 1, EXACT_ROWS = 1, BLOCKS = 1;
+    static constexpr bool PAIRS = false;
     struct F { float v[LANES]; };
     struct I { int32_t v[LANES]; };
     struct B { uint8_t v[4 * LANES]; };
@@ -46,14 +47,17 @@ struct Isa {
     template <int SHIFT>
     static B join(B low, B high) { return each<B>([&](int i) { return (uint8_t)(low.v[i] | high.v[i] << SHIFT); }); }
 
-    template <int CODE, int STEPS, int ROWS>
-    static void dots(const B* codes, const int8_t* x, int64_t stride, const int32_t*, int64_t, I* d) {
-        for (int r = 0; r < ROWS; r++) {
-            for (int step = 0; step < STEPS; step++)
-                for (int i = 0; i < 4 * LANES; i++)
-                    d[r].v[i / 4] += codes[step].v[i] * x[r * stride + 4 * step + i % 4];
+    static const int8_t* four(const int8_t* x) { return x; }
+    template <int, int>
+    struct Dot {
+        I sum;
+        Dot() = default;
+        explicit Dot(I first) : sum(first) {}
+        void add(int, B codes, const int8_t* x) {
+            for (int i = 0; i < 4 * LANES; i++) sum.v[i / 4] += codes.v[i] * x[i % 4];
         }
-    }
+        I total(const int32_t*) const { return sum; }
+    };
 };
 
 }  // namespace
