@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from squish.api import dialects
 from squish.api.access import checks
@@ -22,8 +24,12 @@ from squish.api.routing import add_routes
 from squish.api.services import Services
 from squish.api.serving.opening import Opening
 from squish.api.serving.options import Options
+from squish.api.telemetry.opening import open_collector
 from squish.api.transport.application import App, new_app
 from squish.runtime import Runtime
+
+if TYPE_CHECKING:
+    from squish.api.telemetry.collector import Collector
 
 
 def build_app(runtime: Runtime, options: Options, opening: Opening | None = None) -> App:
@@ -35,7 +41,9 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     metrics, settings = Metrics(runtime.sessions), runtime.settings
     clients = Clients(settings.home, settings.api_key, runtime.store, metrics.used)
     app.ctx.metrics = metrics
-    app.ctx.services = Services(runtime, options, opening, _batches(runtime, opening, clients), metrics, clients)
+    collector = open_collector(settings, os.environ)
+    batches = _batches(runtime, opening, clients, collector)
+    app.ctx.services = Services(runtime, options, opening, batches, metrics, clients, collector)
     checks.install(app)
     read = ("GET", "HEAD")
     app.add_route(get_health, "/health", methods=read)
@@ -50,7 +58,7 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     return app
 
 
-def _batches(runtime: Runtime, opening: Opening, clients: Clients) -> Batches:
+def _batches(runtime: Runtime, opening: Opening, clients: Clients, collector: Collector | None) -> Batches:
     def answering(batch: BatchObject) -> Callable[[Item], Awaitable[Line]]:
         key = clients.named(batch.key) if batch.key is not None else None
 
@@ -58,7 +66,8 @@ def _batches(runtime: Runtime, opening: Opening, clients: Clients) -> Batches:
             clients.used(key, model, requests=1, **dataclasses.asdict(tokens))
 
         client = f"batch {batch.id[-6:]}"
-        answers = Answers(runtime.sessions, client, batch.key or "", partial(clients.check_model, key), used)
+        allow = partial(clients.check_model, key)
+        answers = Answers(runtime.sessions, client, batch.key or "", allow, used, collector, batch.id)
         return answers.line
 
     settings = runtime.settings

@@ -18,6 +18,7 @@ from squish.api.clients.keys import ApiKey
 from squish.api.errors import Failure
 from squish.api.operation import Operation
 from squish.api.services import Services
+from squish.api.telemetry.span import RequestSpan
 from squish.generation import (
     Finished,
     FinishReason,
@@ -150,13 +151,14 @@ Outcome = Asked | Pieces | WithStatus | msgspec.Struct
 class Call(Protocol):
     """A request as its route sees it. parts: of the path, decoded, by name. client: who asks, for people to read;
     account: who asks, for taking turns. key: the client's, where it needs one; in_background: it has one whose requests
-    go behind others."""
+    go behind others. span: where it is traced."""
 
     services: Services
     parts: Mapping[str, str]
     client: str
     account: str
     key: ApiKey | None
+    span: RequestSpan | None
 
     @property
     def query(self) -> Mapping[str, str]: ...

@@ -24,6 +24,7 @@ class JsonErrors(ErrorHandler):
         failure = to_failure(_in_words(request, exception))
         request_id = getattr(request.ctx, "id", "-")
         report(exception, request_id)
+        request.ctx.failure = failure.code
         record_unroutable(request, failure.status)
         body = dialects.spoken(request.path, request.headers).error(failure, request_id)
         return json_response(body, failure.status, failure.headers)

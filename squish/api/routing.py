@@ -82,6 +82,7 @@ class _Call(Call):
         self._request = request
         self.services: Services = request.app.ctx.services
         self.client, self.account, self.key = asker(request), account(request), request.ctx.key
+        self.span = request.ctx.span
         self.parts = {name: unquote(part) for name, part in parts.items()}
 
     @property

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from squish.api.batches.jobs import Batches
 from squish.api.clients.clients import Clients
@@ -21,13 +22,16 @@ from squish.api.serving.opening import Opening
 from squish.api.serving.options import Options
 from squish.runtime import Runtime
 
+if TYPE_CHECKING:
+    from squish.api.telemetry.collector import Collector
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """opening: when models may be asked. large_body: held while a large body is read, so that they take turns.
 
     responses: those that are kept for OpenAI's Responses API. batches: those that it runs, and their
-    files. clients: who may ask, and what they use.
+    files. clients: who may ask, and what they use. collector: where requests are traced to, if they are.
     """
 
     runtime: Runtime
@@ -36,6 +40,7 @@ class Services:
     batches: Batches
     metrics: Metrics
     clients: Clients
+    collector: Collector | None = None
     large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
     ending: Ending = field(default_factory=Ending)
     responses: ResponseStore = field(default_factory=ResponseStore)

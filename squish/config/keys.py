@@ -71,6 +71,10 @@ KEYS: tuple[Key, ...] = (
     Key("engine.prompt_lookup", "SQUISH_PROMPT_LOOKUP", "flag",
         "guess how an answer goes on from what its prompt says, and check several tokens at once; no answer changes",
         "1"),
+    Key("telemetry.otlp_endpoint", "SQUISH_OTLP_ENDPOINT", "address",
+        "the OpenTelemetry collector for traces, where OTEL_EXPORTER_OTLP_ENDPOINT names none", "none"),
+    Key("telemetry.service_name", "SQUISH_SERVICE_NAME", "text",
+        "what traces call this server, where OTEL_SERVICE_NAME does not say", "squish"),
     Key("keep_awake", "SQUISH_KEEP_AWAKE", "flag",
         "on a Mac, `squish serve` keeps it from sleeping also while there is nothing to answer", "0"),
     Key("api_key", "SQUISH_API_KEY", "secret",
@@ -88,6 +92,9 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("HF_HUB_CACHE", "$HF_HOME/hub", "the cache itself"),
     ("OLLAMA_MODELS", "~/.ollama/models", "where `squish import` finds Ollama's models"),
     ("SQUISH_JOIN_TOKEN", "none", "the token of ranks that are started by hand: `squish worker --join`"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "none", "the OpenTelemetry collector, as OpenTelemetry has it: docs/server.md"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "none", "the whole address for traces, which beats that"),
+    ("OTEL_SERVICE_NAME", "squish", "what traces call this server"),
     ("NO_COLOR", "none", "no colors"),
 )
 """Variables that are read where they are used and set nothing in Settings: name, default, meaning."""
@@ -121,6 +128,10 @@ KEYS_IN_FILE = {key.name: None if key.in_file else key.variable for key in KEYS}
 """Every name; for one that belongs in no file, the variable to use instead."""
 
 
+_EXAMPLES = {"model": "smollm2:135m", "telemetry.otlp_endpoint": "http://localhost:4318"}
+"""What the sample shows for keys that have no default."""
+
+
 def sample() -> str:
     """A config.toml with every key, its meaning and its default, all of it commented out."""
     lines = [
@@ -144,4 +155,4 @@ def _toml(key: Key) -> str:
         return "false"
     if key.kind in ("whole", "time"):
         return key.shown_default
-    return f'"{"smollm2:135m" if key.name == "model" else key.shown_default}"'
+    return f'"{_EXAMPLES.get(key.name, key.shown_default)}"'

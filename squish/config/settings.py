@@ -50,6 +50,8 @@ class Settings:
     prompt_lookup: bool = True
     titles: bool = True
     keep_awake: bool = False
+    otlp_endpoint: str | None = field(default=None, repr=False)  # it may hold a password
+    service_name: str = "squish"
     catalog: str | None = None
     model: str | None = None
     theme: str | None = None

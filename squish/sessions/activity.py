@@ -72,6 +72,14 @@ class Totals:
     completion_tokens: int = 0
 
 
+class Follower(Protocol):
+    """Follows one request: gets its events, as its reader will get them, or the error that it ended with."""
+
+    def see(self, event: GenerationEvent) -> None: ...
+
+    def fail(self, error: SquishError) -> None: ...
+
+
 class Traceable(Protocol):
     """What a trace takes from a request."""
 

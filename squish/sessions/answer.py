@@ -13,7 +13,7 @@ import msgspec
 from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
 from squish.ipc.frames import Generate
-from squish.sessions.activity import Log, Trace
+from squish.sessions.activity import Follower, Log
 from squish.system.awake import awake
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ class Generation:
     """
 
     def __init__(
-        self, engine: Engine, request: GenerationRequest, log: Log | None = None, adapter: str | None = None
+        self,
+        engine: Engine,
+        request: GenerationRequest,
+        log: Log | None = None,
+        adapter: str | None = None,
+        follower: Follower | None = None,
     ) -> None:
         self.request = request
         self._adapter = adapter
@@ -41,19 +46,20 @@ class Generation:
         self.attempts = 0
         self._engine = engine
         self._log = log
-        self._trace: Trace | None = None
+        self._followers = [follower] if follower else []
         self._loading_since: float | None = None
         self._load = 0.0  # seconds
         self._awake = ExitStack()
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        self._trace = self._log.begin(self.request, self.cancel) if self._log else None
+        if self._log:
+            self._followers.append(self._log.begin(self.request, self.cancel))
         try:
             self._engine.admit(self)
         except SquishError as error:
-            if self._trace:
-                self._trace.fail(error)
+            for each in self._followers:
+                each.fail(error)
             raise
         self._awake.enter_context(awake())
         return self
@@ -102,16 +108,16 @@ class Generation:
             self.unfinished.discard(event.index)
             timings = msgspec.structs.replace(event.timings, load=self._load)
             event = msgspec.structs.replace(event, timings=timings)
-        if self._trace:
-            self._trace.see(event)
+        for each in self._followers:
+            each.see(event)
         self._events.put_nowait(event)
 
     def fail(self, error: SquishError) -> None:
         """End with this error (for the engine)."""
         if self.unfinished:
             self.unfinished.clear()
-            if self._trace:
-                self._trace.fail(error)
+            for each in self._followers:
+                each.fail(error)
             self._events.put_nowait(error)
 
     def finish_unsent(self) -> None:

@@ -10,7 +10,7 @@ from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import EngineError, SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, Timings, Usage
 from squish.ipc.frames import Embed
-from squish.sessions.activity import Log, Trace
+from squish.sessions.activity import Follower, Log
 
 if TYPE_CHECKING:
     from squish.sessions.engine import Engine
@@ -22,7 +22,7 @@ class EmbeddingWork:
     Entering admits the request or raises QueueFull at once. Leaving the block cancels what still runs.
     """
 
-    def __init__(self, engine: Engine, request: EmbeddingRequest, log: Log) -> None:
+    def __init__(self, engine: Engine, request: EmbeddingRequest, log: Log, follower: Follower | None = None) -> None:
         self.request = request
         self.rows = request.rows
         self.keep_alive = request.keep_alive
@@ -31,15 +31,16 @@ class EmbeddingWork:
         self.sent = self.heard = self.cancelled = False
         self.attempts = 0
         self._engine, self._log = engine, log
-        self._trace: Trace | None = None
+        self._followers = [follower] if follower else []
         self._result: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Self:
-        self._trace = self._log.begin(self.request, self.cancel)
+        self._followers.append(self._log.begin(self.request, self.cancel))
         try:
             self._engine.admit(self)
         except SquishError as error:
-            self._trace.fail(error)
+            for each in self._followers:
+                each.fail(error)
             raise
         return self
 
@@ -70,8 +71,8 @@ class EmbeddingWork:
 
     def put(self, event: GenerationEvent) -> None:
         """Where it is on its way (for the engine)."""
-        if self._trace:
-            self._trace.see(event)
+        for each in self._followers:
+            each.see(event)
 
     def finish(self, embeddings: Embeddings) -> None:
         """Hand over the vectors (for the engine)."""
@@ -85,8 +86,8 @@ class EmbeddingWork:
         """End with this error (for the engine)."""
         if self.unfinished:
             self.unfinished.clear()
-            if self._trace:
-                self._trace.fail(error)
+            for each in self._followers:
+                each.fail(error)
             if not self._result.done():
                 self._result.set_exception(error)
 

@@ -29,7 +29,7 @@ from squish.generation import (
     Usage,
 )
 from squish.runtime import Runtime
-from squish.sessions.activity import RequestStatus, Totals
+from squish.sessions.activity import Follower, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.engine import Engine
 from squish.sessions.manager import ModelStatus, SessionManager
@@ -53,20 +53,23 @@ class ScriptedSessions:
         self.admitted: asyncio.Queue[Script] = asyncio.Queue()
         self.cancelled: asyncio.Queue[Generation] = asyncio.Queue()
 
-    def generate(self, request: GenerationRequest) -> Generation:
+    def generate(self, request: GenerationRequest, follower: Follower | None = None) -> Generation:
         if self.crash:
             raise self.crash
         self.requests.append(request)
-        return Generation(cast(Engine, self), request)
+        return Generation(cast(Engine, self), request, follower=follower)
 
     def admit(self, generation: Generation) -> None:
         if self.refusal:
             raise self.refusal
         self.admitted.put_nowait(Script(generation))
 
-    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+    async def embed(self, request: EmbeddingRequest, follower: Follower | None = None) -> Embeddings:
         if self.refusal:
             raise self.refusal
+        if follower:
+            follower.see(Accepted((3,) * len(request.inputs)))
+            follower.see(Finished(0, "stop", Usage(3 * len(request.inputs), 0), Timings(0.0, 0.0)))
         return Embeddings(bytes(8) * len(request.inputs), 2, (3,) * len(request.inputs))
 
     def load_anyway(self, name: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,8 +16,12 @@ from squish.api.dialect import Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.openai import embeddings, translate
 from squish.api.openai.errors import error_body
+from squish.api.telemetry.span import RequestSpan
 from squish.errors import EngineError, QueueFull, SquishError
 from squish.sessions.manager import SessionManager
+
+if TYPE_CHECKING:
+    from squish.api.telemetry.collector import Collector
 
 _ATTEMPTS = 2
 _READERS = {"/v1/chat/completions": translate.read_chat, "/v1/completions": translate.read_completion}
@@ -36,6 +42,7 @@ class Answers:
     """Answers the requests of one batch. client: who asks, for whoever watches; account: who takes turns with others.
 
     allow: raises for a model that the batch may not use. used: is told the model, and the tokens of an answer.
+    collector: where its requests are traced to, each by itself, as those of the batch with this id.
     """
 
     def __init__(
@@ -45,39 +52,61 @@ class Answers:
         account: str = "",
         allow: Callable[[str], None] = lambda model: None,
         used: Callable[[str, Tokens], None] = lambda model, tokens: None,
+        collector: Collector | None = None,
+        batch: str = "",
     ) -> None:
         self._sessions = sessions
         self._who = {"client": client, "account": account, "background": True}
         self._allow, self._used = allow, used
+        self._collector, self._batch = collector, batch
         self.tokens = Tokens()
 
     async def line(self, item: Item) -> Line:
         """The answer to a request, or what was wrong with it. A request whose worker died is tried once more."""
         for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return _line(item, 200, await self._patiently(item))
-            except EngineError as error:
-                if attempt == _ATTEMPTS:
-                    return _failed(item, error)
-            except (SquishError, Refused) as error:
-                return _failed(item, error)
+            with self._traced(item) as span:
+                try:
+                    return _line(item, 200, await self._patiently(item, span))
+                except (SquishError, Refused) as error:
+                    failure = to_failure(error)
+                    if span:
+                        span.failed(failure.code, broken=failure.status >= 500)
+                    if not isinstance(error, EngineError) or attempt == _ATTEMPTS:
+                        return _line(item, failure.status, error_body(failure))
         raise AssertionError("unreachable")
 
-    async def _patiently(self, item: Item) -> msgspec.Struct:
+    @contextmanager
+    def _traced(self, item: Item) -> Iterator[RequestSpan | None]:
+        """One attempt at a request, as a trace has it."""
+        if self._collector is None:
+            yield None
+            return
+        span = RequestSpan(f"batch {item.url}", serves=False, attributes={"squish.batch.id": self._batch})
+        try:
+            yield span
+        finally:
+            span.finish()
+            self._collector.send(span)
+
+    async def _patiently(self, item: Item, span: RequestSpan | None) -> msgspec.Struct:
         while True:
             try:
-                return await self._answer(item)
+                return await self._answer(item, span)
             except QueueFull:
                 await asyncio.sleep(_FULL_FOR)
 
-    async def _answer(self, item: Item) -> msgspec.Struct:
+    async def _answer(self, item: Item, span: RequestSpan | None) -> msgspec.Struct:
         body = bytes(item.body)
         if item.url == "/v1/embeddings":
-            return await self._embed(body)
+            return await self._embed(body, span)
         asked = _READERS[item.url](body)
         request = msgspec.structs.replace(asked.generation, **self._who)
         self._allow(request.model)
-        async with self._sessions.generate(request) as generation:
+        if span:
+            span.asks(request)
+        async with self._sessions.generate(request, span) as generation:
+            if span:
+                span.answers(generation.request.model)
             rows = [Row() for _ in range(generation.rows)]
             async for event in generation:
                 if isinstance(event, RowEvent):
@@ -89,11 +118,13 @@ class Answers:
         self._count(generation.request.model, Tokens(prompt, cached, sum(row.usage.completion_tokens for row in rows)))
         return asked.reply.whole(rows)
 
-    async def _embed(self, body: bytes) -> msgspec.Struct:
+    async def _embed(self, body: bytes, span: RequestSpan | None) -> msgspec.Struct:
         request = embeddings.read(body)
         asked = msgspec.structs.replace(embeddings.to_embedding(request), **self._who)
         self._allow(asked.model)
-        found = await self._sessions.embed(asked)
+        if span:
+            span.asks(asked)
+        found = await self._sessions.embed(asked, span)
         self._count(asked.model, Tokens(prompt=sum(found.tokens)))
         return embeddings.answer(found, asked.model, as_text=request.encoding_format == "base64")
 
@@ -102,11 +133,6 @@ class Answers:
         self.tokens.cached += tokens.cached
         self.tokens.completion += tokens.completion
         self._used(model, tokens)
-
-
-def _failed(item: Item, error: SquishError | Refused) -> Line:
-    failure = to_failure(error)
-    return _line(item, failure.status, error_body(failure))
 
 
 def _line(item: Item, status: int, body: msgspec.Struct) -> Line:

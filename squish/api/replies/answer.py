@@ -18,6 +18,7 @@ from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.metrics import Metrics
 from squish.api.replies import stream
+from squish.api.telemetry.span import RequestSpan
 from squish.api.transport.request import peer
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
@@ -55,7 +56,12 @@ async def _answer(request: Request, asked: Asked) -> HTTPResponse | None:
         account=account(request),
         background=key is not None and key.background,
     )
-    async with context.services.asking(wanted.model, key), sessions.generate(wanted) as generation:
+    span: RequestSpan | None = request.ctx.span
+    if span:
+        span.asks(wanted, asked.stream)
+    async with context.services.asking(wanted.model, key), sessions.generate(wanted, span) as generation:
+        if span:
+            span.answers(generation.request.model)
         events = _Observed(generation, request, context.metrics, asked)
         if asked.stream:
             loading = partial(_is_loading, sessions, generation.request.model)

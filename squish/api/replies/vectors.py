@@ -15,10 +15,14 @@ from squish.errors import SquishError
 async def vectors(call: Call, asked: EmbeddingRequest) -> Embeddings:
     """To be used within `asking`. Raises ModelNotFound, and whatever the model has against the request."""
     services = call.services
+    if call.span:
+        call.span.asks(asked)
     manifest = (await asyncio.to_thread(services.runtime.store.find, asked.model)).manifest
     try:
         wanted = msgspec.structs.replace(asked, client=call.client, account=call.account, background=call.in_background)
-        found = await services.runtime.sessions.embed(wanted)
+        if call.span:
+            call.span.answers(manifest.id)
+        found = await services.runtime.sessions.embed(wanted, call.span)
     except SquishError as error:
         if to_failure(error).status >= 500:
             services.metrics.failed(manifest.id, error.code)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from sanic import Request
 
+from squish.api.telemetry import exchange
 from squish.api.transport.request import answered_status, peer
 from squish.text import clean
 
@@ -25,6 +26,7 @@ _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 def recorded(request: Request) -> Iterator[None]:
     """Record the request at the end of the block, however it ends."""
     request.ctx.recorded = True
+    request.ctx.span = exchange.begin(request)
     started = time.perf_counter()
     status = CLIENT_CLOSED
     try:
@@ -32,6 +34,8 @@ def recorded(request: Request) -> Iterator[None]:
         status = answered_status(request)
     finally:
         _record(request, status, time.perf_counter() - started)
+        if request.ctx.span is not None:
+            exchange.end(request, request.ctx.span, _route(request), status)
 
 
 def record_unroutable(request: Request, status: int) -> None:
@@ -42,8 +46,7 @@ def record_unroutable(request: Request, status: int) -> None:
 
 def _record(request: Request, status: int, seconds: float) -> None:
     method = request.method if request.method in _METHODS else "other"
-    route = _PARAMETER.sub(r"{\1}", f"/{request.route.path}") if request.route else "other"
-    request.app.ctx.metrics.request(method, route, status)
+    request.app.ctx.metrics.request(method, _route(request), status)
     line = clean(f"{peer(request) or '-'} {request.method[:16]} {request.path[:200]}")
     line = line.replace("\n", " ").replace("\t", " ")
     id, note = getattr(request.ctx, "id", "-"), getattr(request.ctx, "note", "")
@@ -54,3 +57,8 @@ def _record(request: Request, status: int, seconds: float) -> None:
     if broken := getattr(request.ctx, "broken", None):
         note += f" error={broken}"
     access_logger.info("%s %d %.0f ms %s%s", line, status, seconds * 1000, id, note)
+
+
+def _route(request: Request) -> str:
+    """With the names of its variable parts, so that there are as many as in the document."""
+    return _PARAMETER.sub(r"{\1}", f"/{request.route.path}") if request.route else "other"

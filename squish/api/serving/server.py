@@ -100,6 +100,8 @@ async def serve(
         await app.ctx.services.batches.close()
         await _end(connections, stop, app.ctx.services.ending)
         await app.ctx.services.clients.close()
+        if collector := app.ctx.services.collector:
+            await collector.close()
 
 
 async def _bind(app: App, host: str, port: int, connections: set[Connection]) -> AsyncioServer:
