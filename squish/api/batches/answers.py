@@ -81,7 +81,9 @@ class Answers:
         if self._collector is None:
             yield None
             return
-        span = RequestSpan(f"batch {item.url}", serves=False, attributes={"squish.batch.id": self._batch})
+        span = RequestSpan(
+            f"batch {item.url}", serves=False, attributes={"squish.batch.id": self._batch} if self._batch else {}
+        )
         try:
             yield span
         finally:

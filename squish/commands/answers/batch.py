@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -68,17 +69,23 @@ def batch(source: str, output: str) -> int:
 async def _answer(settings: Settings, todo: Iterator[Item], output: Output, progress: _Progress) -> None:
     from squish.api.batches.answers import Answers
     from squish.api.batches.run import run
+    from squish.api.telemetry.opening import open_collector
     from squish.runtime import Runtime
 
+    collector = open_collector(settings, os.environ)
     async with Runtime(settings) as runtime:
-        answers = Answers(runtime.sessions, "squish batch")
+        answers = Answers(runtime.sessions, "squish batch", collector=collector)
         progress.tokens = answers.tokens
 
         def write(line: Line) -> None:
             output.write(line)
             progress.add(line)
 
-        await run(todo, answers.line, write, settings.max_concurrency)
+        try:
+            await run(todo, answers.line, write, settings.max_concurrency)
+        finally:
+            if collector:
+                await collector.close()
 
 
 class _Requests:
