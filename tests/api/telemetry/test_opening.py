@@ -56,9 +56,9 @@ def test_variables_that_cannot_be_used_are_one_warning(
 
 def test_who_traces_nothing_does_not_load_it() -> None:
     program = (
-        "import sys, squish.api.server\n"
+        "import sys, squish.api.serving.server\n"
         "from pathlib import Path; from squish.config.settings import Settings; from squish.runtime import Runtime\n"
-        "from squish.api.options import Options; from squish.api.app import build_app\n"
+        "from squish.api.serving.options import Options; from squish.api.app import build_app\n"
         "build_app(Runtime(Settings(home=Path(), cache_dir=Path())), Options())\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
