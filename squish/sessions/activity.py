@@ -72,7 +72,7 @@ class Totals:
     completion_tokens: int = 0
 
 
-class Follower(Protocol):
+class RequestFollower(Protocol):
     """Follows one request: gets its events, as its reader will get them, or the error that it ended with."""
 
     def see(self, event: GenerationEvent) -> None: ...

@@ -13,7 +13,7 @@ import msgspec
 from squish.errors import SquishError
 from squish.generation import Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
 from squish.ipc.frames import Generate
-from squish.sessions.activity import Follower, Log
+from squish.sessions.activity import Log, RequestFollower
 from squish.system.awake import awake
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Generation:
         request: GenerationRequest,
         log: Log | None = None,
         adapter: str | None = None,
-        follower: Follower | None = None,
+        follower: RequestFollower | None = None,
     ) -> None:
         self.request = request
         self._adapter = adapter

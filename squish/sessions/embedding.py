@@ -10,7 +10,7 @@ from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import EngineError, SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, Timings, Usage
 from squish.ipc.frames import Embed
-from squish.sessions.activity import Follower, Log
+from squish.sessions.activity import Log, RequestFollower
 
 if TYPE_CHECKING:
     from squish.sessions.engine import Engine
@@ -22,7 +22,9 @@ class EmbeddingWork:
     Entering admits the request or raises QueueFull at once. Leaving the block cancels what still runs.
     """
 
-    def __init__(self, engine: Engine, request: EmbeddingRequest, log: Log, follower: Follower | None = None) -> None:
+    def __init__(
+        self, engine: Engine, request: EmbeddingRequest, log: Log, follower: RequestFollower | None = None
+    ) -> None:
         self.request = request
         self.rows = request.rows
         self.keep_alive = request.keep_alive

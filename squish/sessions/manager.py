@@ -24,7 +24,7 @@ from squish.ipc.process import Worker
 from squish.memory.reservations import Reservations, Shortage
 from squish.models.manifest import Installed
 from squish.models.store import Store
-from squish.sessions.activity import Follower, Log, RequestStatus, Totals
+from squish.sessions.activity import Log, RequestFollower, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.engine import Engine, Limits
@@ -93,7 +93,7 @@ class SessionManager:
         self._warned: set[str] = set()
         self._anyway: set[str] = set()  # models that somebody wants although memory is short
 
-    def generate(self, request: GenerationRequest, follower: Follower | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, follower: RequestFollower | None = None) -> Generation:
         """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
 
         Raises ModelNotFound, and InvalidInput where the model answers nothing.
@@ -105,7 +105,7 @@ class SessionManager:
             return Generation(self._engine(installed), settled, self._log, follower=follower)
         return Generation(self._engine(self._base(installed)), settled, self._log, str(installed.path), follower)
 
-    async def embed(self, request: EmbeddingRequest, follower: Follower | None = None) -> Embeddings:
+    async def embed(self, request: EmbeddingRequest, follower: RequestFollower | None = None) -> Embeddings:
         """The vectors of a request's texts. Cancelling the wait cancels the request.
 
         Raises ModelNotFound, QueueFull, InvalidInput (also where the model makes no vectors), ContextLengthExceeded,

@@ -29,7 +29,7 @@ from squish.generation import (
     Usage,
 )
 from squish.runtime import Runtime
-from squish.sessions.activity import Follower, RequestStatus, Totals
+from squish.sessions.activity import RequestFollower, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.engine import Engine
 from squish.sessions.manager import ModelStatus, SessionManager
@@ -53,7 +53,7 @@ class ScriptedSessions:
         self.admitted: asyncio.Queue[Script] = asyncio.Queue()
         self.cancelled: asyncio.Queue[Generation] = asyncio.Queue()
 
-    def generate(self, request: GenerationRequest, follower: Follower | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, follower: RequestFollower | None = None) -> Generation:
         if self.crash:
             raise self.crash
         self.requests.append(request)
@@ -64,7 +64,7 @@ class ScriptedSessions:
             raise self.refusal
         self.admitted.put_nowait(Script(generation))
 
-    async def embed(self, request: EmbeddingRequest, follower: Follower | None = None) -> Embeddings:
+    async def embed(self, request: EmbeddingRequest, follower: RequestFollower | None = None) -> Embeddings:
         if self.refusal:
             raise self.refusal
         if follower:
