@@ -46,7 +46,7 @@ class Phase:
 
 @dataclass(slots=True)
 class RequestSpan:
-    """One request, from its first byte to its last. It follows what the engine says of it (sessions.activity.RequestFollower).
+    """One request, from its first byte to its last. It is a RequestFollower of sessions.activity.
 
     name: replaced once it is known what is asked. parent: the headers traceparent and tracestate, as they came.
     serves: it came over HTTP. failure: the code of what went wrong; broken: on our side.
