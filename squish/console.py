@@ -113,16 +113,16 @@ class Status:
     """One line on stderr that is rewritten in place: on a terminal at once, elsewhere as a line every few seconds."""
 
     def __init__(self) -> None:
-        self._live = fancy(sys.stderr)
+        self.is_live = fancy(sys.stderr)
         self._shown = False
-        self._last = 0.0 if self._live else time.monotonic()  # what is over soon is not worth a line
+        self._last = 0.0 if self.is_live else time.monotonic()  # what is over soon is not worth a line
 
     def show(self, text: str) -> None:
         now = time.monotonic()
-        if now - self._last < (_DRAW_INTERVAL if self._live else _PLAIN_INTERVAL):
+        if now - self._last < (_DRAW_INTERVAL if self.is_live else _PLAIN_INTERVAL):
             return
         self._last = now
-        if not self._live:
+        if not self.is_live:
             note(text)
             return
         columns = os.get_terminal_size(sys.stderr.fileno()).columns

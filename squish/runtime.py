@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from squish.chats.chats import Chats
 from squish.config.settings import Settings
+from squish.mcp.lazy_toolbox import LazyToolbox
 from squish.models.store import Store
 from squish.sessions.backend import Offers
 from squish.sessions.manager import SessionManager
@@ -29,16 +30,11 @@ class Runtime:
         self.sessions = SessionManager(self.store, settings, ranks=ranks)
         self.chats = Chats(settings.home / "chats.db")
         self.offers = Offers()
-        self._toolbox: Toolbox | None = None
+        self._tools = LazyToolbox(settings)
 
     @property
     def toolbox(self) -> Toolbox:
-        """The MCP servers, none of which runs before its tools are wanted."""
-        if self._toolbox is None:
-            from squish.mcp.toolbox import Toolbox
-
-            self._toolbox = Toolbox(self.settings)
-        return self._toolbox
+        return self._tools.get()
 
     async def calls_tools(self, model: str) -> bool:
         """Whether a model was trained to call tools. Raises ModelNotFound."""
@@ -61,7 +57,6 @@ class Runtime:
 
     async def close(self) -> None:
         """End what runs."""
-        if self._toolbox is not None:
-            await self._toolbox.close()
+        await self._tools.close()
         await self.sessions.close()
         self.chats.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from squish.chats.chats import Chats
 from squish.config.settings import Settings
+from squish.mcp.lazy_toolbox import LazyToolbox
 from squish.remote.connection import ServerConnection
 from squish.remote.identify import identify
 from squish.remote.models import RemoteModels
@@ -29,8 +30,8 @@ class Connected:
         self.store = RemoteModels(server, connection.name)
         self.sessions = RemoteSessions(connection, server, self.store)
         self.chats = Chats(settings.home / "chats.db")
-        self._server = server
-        self._toolbox: Toolbox | None = None
+        self._connection, self._server = connection, server
+        self._tools = LazyToolbox(settings)
 
     @property
     def offers(self) -> Offers:
@@ -39,11 +40,7 @@ class Connected:
     @property
     def toolbox(self) -> Toolbox:
         """The MCP servers, which run here."""
-        if self._toolbox is None:
-            from squish.mcp.toolbox import Toolbox
-
-            self._toolbox = Toolbox(self.settings)
-        return self._toolbox
+        return self._tools.get()
 
     async def calls_tools(self, model: str) -> bool:
         return await self._server.calls_tools(model)
@@ -56,28 +53,42 @@ class Connected:
         return size
 
     async def close(self) -> None:
-        if self._toolbox is not None:
-            await self._toolbox.close()
+        await self._tools.close()
         await self.sessions.close()
         self.chats.close()
+        await self._connection.close()
+
+
+async def connect(settings: Settings, url: str, key: str = "") -> Connected:
+    """Connect to the server at an address (address.parse) and read its list of models. The caller closes it.
+
+    Raises RemoteError saying what is wrong with the server.
+    """
+    connection = ServerConnection(url, key)
+    try:
+        server = await identify(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    backend = Connected(settings, connection, server)
+    try:
+        await backend.store.read()
+    except BaseException:
+        await backend.close()
+        raise
+    return backend
 
 
 @asynccontextmanager
 async def connected(settings: Settings, url: str, key: str = "") -> AsyncIterator[Connected]:
-    """Connect to the server at an address (address.parse). Raises RemoteError saying what is wrong with it."""
-    connection = ServerConnection(url, key)
+    """The same for a screen, which shows the server's state from now on."""
+    backend = await connect(settings, url, key)
     try:
-        server = await identify(connection)
-        backend = Connected(settings, connection, server)
-        watching: asyncio.Task[None] | None = None
+        await backend.sessions.look()
+        watching = asyncio.create_task(backend.sessions.watch(), name="watch the server")
         try:
-            await backend.store.read()
-            await backend.sessions.look()
-            watching = asyncio.create_task(backend.sessions.watch(), name="watch the server")
             yield backend
         finally:
-            if watching is not None:
-                watching.cancel()
-            await backend.close()
+            watching.cancel()
     finally:
-        await connection.close()
+        await backend.close()

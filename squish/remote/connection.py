@@ -8,27 +8,18 @@ time to load.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from httpx2 import (
-    AsyncClient,
-    ConnectError,
-    ConnectTimeout,
-    HTTPError,
-    InvalidURL,
-    RemoteProtocolError,
-    Response,
-    Timeout,
-)
+from httpx2 import AsyncClient, HTTPError, InvalidURL, Response, Timeout
 
 from squish.download.client import open_client
 from squish.errors import RemoteError
 from squish.mcp.sse import EventReader, EventTooLarge
 from squish.remote.address import short
+from squish.remote.failures import failure, is_here, wants_password
 from squish.text import clean
 
 LARGEST = 16 << 20
@@ -97,6 +88,9 @@ class ServerConnection:
 
     # ---- the way there and back
 
+    def _open(self) -> AsyncClient:
+        return open_client(Timeout(None, connect=CONNECT), proxies=not is_here(self.base))
+
     async def _asked(self, method: str, path: str, body: Any, seconds: float | None) -> bytes:
         with self._in_words():
             try:
@@ -108,7 +102,7 @@ class ServerConnection:
     @asynccontextmanager
     async def _opened(self, method: str, path: str, body: Any, accept: str) -> AsyncIterator[Response]:
         """The response, if it is not an error."""
-        client = self._client = self._client or open_client(Timeout(None, connect=CONNECT))
+        client = self._client = self._client or self._open()
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -173,6 +167,8 @@ class ServerConnection:
 
     async def _refusal(self, response: Response) -> RemoteError:
         status = response.status_code
+        if status == 407:
+            return wants_password(self.base)
         try:
             async with asyncio.timeout(ANSWER):
                 said = self.said(await self._body(response))
@@ -218,34 +214,5 @@ class ServerConnection:
         """Turn errors of the HTTP library into RemoteErrors."""
         try:
             yield
-        except InvalidURL:
-            raise RemoteError(f"{self.name} cannot be asked: its address is not valid.") from None
-        except ConnectTimeout:
-            raise RemoteError(f"{self.name} did not answer within {CONNECT:.0f} s.") from None
-        except ConnectError as error:
-            raise self._unreachable(error) from None
-        except RemoteProtocolError as error:
-            raise self._broken(str(error), streaming) from None
-        except HTTPError as error:
-            raise self._broken(str(error) or type(error).__name__, streaming) from None
-
-    def _unreachable(self, error: ConnectError) -> RemoteError:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        why = str(cause or error)
-        if "CERTIFICATE_VERIFY_FAILED" in why:
-            problem = f"The certificate of {self.name} cannot be verified."
-            return RemoteError(problem, hint="Let SSL_CERT_FILE name the certificate of who issued it.")
-        if isinstance(cause, ssl.SSLError) or "SSL" in why:
-            return RemoteError(f"{self.name} does not speak HTTPS.", hint=f"Connect to http://{self.name}.")
-        if "Name or service" in why or "nodename" in why or "resolution" in why or "getaddrinfo" in why:
-            return RemoteError(f"There is no host {self.name}.", hint="Check the address.")
-        return RemoteError(f"Nothing answers at {self.name}.", hint="Is the server running, and the port right?")
-
-    def _broken(self, why: str, streaming: bool) -> RemoteError:
-        if not streaming and self.base.startswith("http://") and ("without sending" in why or "illegal" in why):
-            problem = f"{self.name} does not answer as an HTTP server does."
-            return RemoteError(problem, hint=f"If it speaks HTTPS, connect to https://{self.name}.")
-        what = "broke off its answer" if streaming else "closed the connection"
-        return RemoteError(f"{self.name} {what}.", hint="Has the server ended? Try again.")
+        except (HTTPError, InvalidURL) as error:
+            raise failure(error, self.base, CONNECT, streaming=streaming) from None

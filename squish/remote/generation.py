@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from squish.errors import RemoteError, SquishError
+from squish.errors import InvalidInput, ModelNotFound, RemoteError, SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, GenerationRequest
+from squish.remote.connection import Refusal, ServerConnection
 from squish.remote.reader import ChunkReader
 from squish.sessions.activity import Log, Trace
-
-if TYPE_CHECKING:
-    from squish.remote.connection import ServerConnection
 
 _FAREWELL = 2.0  # seconds that closing the connection may take
 
@@ -73,6 +71,8 @@ class RemoteGeneration:
                         break
             for event in self._reader.end():
                 self._put(event)
+        except Refusal as refusal:
+            self._fail(_meant(refusal))
         except SquishError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001  else the reader would wait on
@@ -95,3 +95,9 @@ class RemoteGeneration:
         if self._trace:
             self._trace.fail(error)
         self._events.put_nowait(error)
+
+
+def _meant(refusal: Refusal) -> SquishError:
+    """A refusal as the error that the same would be here: what was asked cannot be done, or the model has gone."""
+    kind = {400: InvalidInput, 413: InvalidInput, 422: InvalidInput, 404: ModelNotFound}.get(refusal.status)
+    return refusal if kind is None else kind(refusal.message, hint=refusal.hint, param=refusal.param)

@@ -8,6 +8,9 @@ from squish.errors import ModelNotFound
 from squish.models.manifest import Manifest
 from squish.remote.server import ModelServer
 
+_SHOWN = 8  # names in a hint
+_LATEST = ":latest"  # what Ollama writes behind a name that has no tag
+
 
 class RemoteModels:
     """name: the server for people."""
@@ -20,11 +23,28 @@ class RemoteModels:
         return [*self._known.values()]
 
     def manifest(self, name: str) -> Manifest:
-        """Raises ModelNotFound."""
+        """Raises ModelNotFound with the names that there are."""
         if name in self._known:
             return self._known[name]
-        raise ModelNotFound(f"{self._name} has no model {name[:80]!r}.", param="model")
+        raise ModelNotFound(f"{self._name} has no model {name[:80]!r}.", hint=self._names(), param="model")
+
+    def find(self, name: str) -> Manifest:
+        """The model that somebody means who writes a name: one without its tag, or in other letters, counts where
+        there is one such model. Raises ModelNotFound with the names that there are."""
+        wanted = name.lower().removesuffix(_LATEST)
+        for means in (str.lower, lambda id: id.lower().removesuffix(_LATEST), lambda id: id.lower().partition(":")[0]):
+            found = [id for id in self._known if means(id) == wanted]
+            if name not in self._known and len(found) == 1:
+                return self._known[found[0]]
+        return self.manifest(name)
 
     async def read(self) -> None:
         """Ask the server. Raises RemoteError."""
         self._known = {each.id: each for each in await self._server.models()}
+
+    def _names(self) -> str:
+        names = [*self._known]
+        if not names:
+            return "It has none: install one where it runs."
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return f"It has {', '.join(names[:_SHOWN])}{more}."

@@ -29,16 +29,17 @@ async def nearby(home: Path, key: str, ports: tuple[int, ...] = PORTS) -> list[N
     """Those that answer now; one that wants a key that is not known here is left out. key: of this home's servers."""
     own = {each.url for each in await asyncio.to_thread(servers.servers, home) if each.url}
     urls = dict.fromkeys([*sorted(own), *(f"http://127.0.0.1:{port}" for port in ports)])
-    found = await asyncio.gather(*(_look(url, key if url in own else "") for url in urls))
-    return [each for each in found if each is not None]
+    found = await asyncio.gather(*(look(url, key if url in own else "") for url in urls), return_exceptions=True)
+    return [each for each in found if isinstance(each, NearbyServer)]
 
 
-async def _look(url: str, key: str) -> NearbyServer | None:
+async def look(url: str, key: str = "") -> NearbyServer:
+    """What answers at an address. Raises RemoteError."""
     connection = ServerConnection(url, key)
     try:
         async with asyncio.timeout(_PATIENCE):
             return NearbyServer(url, (await identify(connection)).program, key)
-    except (RemoteError, TimeoutError):
-        return None
+    except TimeoutError:
+        raise RemoteError(f"{connection.name} did not answer within {_PATIENCE:.0f} s.") from None
     finally:
         await connection.close()

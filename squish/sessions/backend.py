@@ -127,3 +127,6 @@ class Backend(Protocol):
 
     async def remove(self, model: str) -> int:
         """Delete a model; the bytes freed. Raises SquishError."""
+
+    async def close(self) -> None:
+        """End what runs here, and let go of what is connected."""

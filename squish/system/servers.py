@@ -98,6 +98,11 @@ def servers(home: Path) -> tuple[Server, ...]:
     return tuple(sorted(found, key=lambda server: server.started))
 
 
+def at_port(home: Path, port: int) -> Server | None:
+    """The server of this home that listens on a port, whatever its address; None where another program does."""
+    return next((each for each in servers(home) if each.url.endswith(f":{port}")), None)
+
+
 def stop(server: Server) -> None:
     """Ask a server to end as Ctrl-C does, and wait until it has. Raises SquishError when it goes on."""
     try:

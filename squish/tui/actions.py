@@ -209,6 +209,8 @@ ACTIONS: tuple[Action, ...] = (
            priority=True),
     Action("app.server", "app", "Server", "Serve the models to other programs", "open('server')", "f5", slash="server",
            palette=True, priority=True),
+    Action("app.connect", "app", "Connect", "Use the models of your `squish serve` that runs already", "use_running",
+           "f6", slash="connect", palette=True, priority=True),
     Action("app.downloads", "app", "Downloads", "Show the downloads", "downloads", "ctrl+t", slash="downloads",
            palette=True, priority=True),
     Action("app.help", "app", "Help", "Keys and commands", "help", "f1", "help", "help", palette=True, priority=True),

@@ -17,6 +17,7 @@ from squish.system import ports, servers
 from squish.text import clean
 
 LOG_LINES = 200
+_NEXT_PORT = "n takes the next free port, s starts there."
 _PORTS_TRIED = 50
 
 State = Literal["off", "starting", "on", "stopping", "failed", "connected", "lost"]
@@ -114,11 +115,6 @@ class ApiServer:
             self.state = "stopping"
             self._stop.set()
 
-    async def holder(self) -> servers.Server | None:
-        """The `squish serve` of this home that listens on the port, if one does."""
-        running = await asyncio.to_thread(servers.servers, self._runtime.settings.home)
-        return next((each for each in running if each.url.endswith(f":{self.port}")), None)
-
     def next_port(self) -> None:
         """Choose the next port that nothing listens on."""
         for port in range(self.port + 1, min(self.port + _PORTS_TRIED, 65536)):
@@ -147,12 +143,8 @@ class ApiServer:
             self.state = "off"
         except SquishError as error:
             self.state, self.error = "failed", error
-            if self.port_taken and (other := await self.holder()):
-                text = f"`squish serve` (process {other.pid}) already listens on port {self.port}."
-                self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
-            elif self.port_taken:
-                text = f"Another program already listens on port {self.port}."
-                self.error = ConfigError(text, hint="n takes the next free port; s starts there.", param="port")
+            if self.port_taken:
+                self.error = await self._who_listens()
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             self.state = "failed"
             self.error = EngineError(f"The server had an internal error ({type(error).__name__}).")
@@ -160,6 +152,14 @@ class ApiServer:
             logger.removeHandler(tail)
             logger.setLevel(level)
             logger.propagate = propagate
+
+    async def _who_listens(self) -> ConfigError:
+        other = await asyncio.to_thread(servers.at_port, self._runtime.settings.home, self.port)
+        text, hint = f"Another program already listens on port {self.port}.", _NEXT_PORT
+        if other is not None:
+            text = f"`squish serve` (process {other.pid}) already listens on port {self.port}."
+            hint = f"F6 uses the models of that server; {_NEXT_PORT}"
+        return ConfigError(text, hint=hint, param="port")
 
     def _ready(self, url: str) -> None:
         self.url, self.state = url, "on"

@@ -5,6 +5,7 @@ It knows the runtime and nothing of what is behind it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -27,8 +28,10 @@ from squish.errors import EngineError, InvalidInput, SquishError
 from squish.models.store import Store
 from squish.runtime import Runtime
 from squish.sessions.backend import Backend
+from squish.system import servers
 from squish.text import clean
 from squish.tui import actions, preferences, theme
+from squish.tui.advice import reporting_errors
 from squish.tui.api_server import ApiServer, Serve, ShownServer
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 TICK = 0.5
 TOAST = 160
+_OFFERED = 12.0  # seconds
 
 
 def _palette() -> type[Provider]:
@@ -114,6 +118,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         if self._here:
             await self._look_for_downloads()
+            self.run_worker(self._offer_running(), exit_on_error=False)
         self._show_background_work()
 
     async def _look_for_downloads(self) -> None:
@@ -268,6 +273,27 @@ class SquishApp(App[None], inherit_bindings=False):
         """End, so that the screens begin anew on the models of a server; what is downloaded or written ends here."""
         self.connect_to = (server.url, server.key)
         self.run_worker(self.action_quit(), exit_on_error=False)
+
+    async def _offer_running(self) -> None:
+        if other := await self._other_server():
+            self.notify(f"A Squish already serves at {other.url}. {key(self, 'app.connect')} uses its models.",
+                        timeout=_OFFERED, markup=False)  # fmt: skip
+
+    async def _other_server(self) -> servers.Server | None:
+        """The `squish serve` of this home that runs and is not in use here."""
+        found = await asyncio.to_thread(servers.servers, self._runtime.settings.home)
+        return next((each for each in found if each.url not in ("", self.server.url)), None)
+
+    async def action_use_running(self) -> None:
+        """Use the models of a server of this home; one that wants another key is only mentioned."""
+        from squish.remote.nearby import look
+
+        other = await self._other_server()
+        if other is None:
+            self.notify("No other Squish of yours serves on this machine.", markup=False)
+            return
+        with reporting_errors(self):
+            self.connect(await look(other.url, self._runtime.settings.api_key or ""))
 
     async def action_quit(self) -> None:
         """Leave; a running download is mentioned first."""

@@ -7,9 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from httpx2 import ConnectTimeout, ProxyError
 
 from squish.config.settings import Settings
-from squish.errors import RemoteError
+from squish.errors import InvalidInput, ModelNotFound, RemoteError
 from squish.generation import (
     ChatPrompt,
     Finished,
@@ -19,6 +20,7 @@ from squish.generation import (
     SamplingParams,
     TextDelta,
 )
+from squish.remote import failures
 from squish.remote.connected import Connected, connected
 from squish.remote.connection import ServerConnection
 from squish.remote.nearby import nearby
@@ -130,7 +132,7 @@ async def test_a_server_that_drips_is_given_up_after_a_silence() -> None:
 )
 async def test_an_answer_that_fails_says_why_in_one_sentence(settings: Settings, answer: bytes, says: str) -> None:
     async with small_server({CHAT: answer}) as server, connected(settings, server.url, KEY) as backend:
-        with pytest.raises(RemoteError) as caught:
+        with pytest.raises((RemoteError, InvalidInput, ModelNotFound)) as caught:
             await answers(backend)
         assert says in caught.value.message
         assert KEY not in caught.value.message
@@ -217,3 +219,73 @@ async def test_servers_on_this_machine_are_found_and_get_no_key_that_is_not_thei
         ports = tuple(int(each.url.rpartition(":")[2]) for each in (server, closed))
         assert [each.url for each in await nearby(settings.home, KEY, ports)] == [server.url]
         assert not any(KEY in head for head, _ in [*server.seen, *closed.seen])
+
+
+PROXY = "http_proxy"
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxy")
+async def test_a_server_elsewhere_is_reached_through_the_proxy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests over plain HTTP name the whole address. Servers on this machine never go there."""
+    there = "GET http://models.invalid/v1/models"
+    async with small_server({there: reply({"data": [{"id": "behind"}]})}) as proxy, small_server({}) as server:
+        monkeypatch.setenv(PROXY, proxy.url)
+        async with connected(settings, "http://models.invalid") as backend:
+            assert [each.id for each in backend.store.list()] == ["behind"]
+        before = len(proxy.seen)
+        async with connected(settings, server.url) as backend:
+            assert [each.id for each in backend.store.list()] == ["m"]
+        assert len(proxy.seen) == before
+        monkeypatch.setenv("no_proxy", "models.invalid")
+        with pytest.raises(RemoteError, match=r"There is no host models\.invalid"):
+            async with connected(settings, "http://models.invalid"):
+                pass
+        assert len(proxy.seen) == before
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (reply({}, "407 Proxy Authentication Required"), "wants a user name and a password (407)"),
+        (None, "cannot be reached"),
+    ],
+)
+async def test_a_proxy_that_does_not_help_is_named(
+    answer: bytes | None, says: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with small_server({"GET http://models.invalid/v1/models": answer or b""}) as proxy:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            url = proxy.url if answer else f"http://127.0.0.1:{closed.getsockname()[1]}"
+            monkeypatch.setenv(PROXY, url.replace("://", "://anna:secret@"))
+            with pytest.raises(RemoteError, match=r"The proxy http://127\.0\.0\.1") as caught:
+                async with connected(settings, "http://models.invalid"):
+                    pass
+    assert says in caught.value.message
+    assert PROXY in caught.value.message
+    assert "NO_PROXY" in str(caught.value.hint)
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_what_an_error_of_the_connection_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = "https://models.invalid"
+    late = failures.failure(ConnectTimeout("late"), far, 10.0, streaming=False)
+    assert (late.message, late.hint) == (
+        "models.invalid did not answer within 10 s.",
+        "If it does not speak HTTPS, connect to http://models.invalid.",
+    )
+    monkeypatch.setenv("https_proxy", "proxy.invalid:3128")
+    refused = failures.failure(ProxyError("403 Forbidden\x1b[2J"), far, 10.0, streaming=False)
+    assert "does not connect to models.invalid: 403 Forbidden." in refused.message
+    assert "\x1b" not in refused.message

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,11 +30,11 @@ from squish.generation import (
     Timings,
     Usage,
 )
-from squish.runtime import Runtime
 
 if TYPE_CHECKING:
     from squish.commands.answers.run_tools import RunTools
     from squish.mcp.events import AnswerPart
+    from squish.sessions.backend import Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Answered:
 
 
 async def answer(
-    runtime: Runtime,
+    backend: Backend,
     request: GenerationRequest,
     write: Callable[[str], None],
     think: Callable[[str], None] | None = None,
@@ -74,6 +75,7 @@ async def answer(
     generating raises.
     """
     shown = _Shown(request.model, write, think, stepped)
+    ticking = asyncio.create_task(shown.tick(), name="seconds of waiting")
     try:
         if tools is not None:
             rounds = await tools.rounds(request, shown.take)
@@ -82,12 +84,13 @@ async def answer(
             shown.tools = tools
             await tools.run(rounds, request)
         else:
-            async with runtime.sessions.generate(request) as generation:
+            async with backend.sessions.generate(request) as generation:
                 if stop_on_interrupt:
                     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, generation.cancel)
                 async for event in generation:
                     shown.take(event)
     finally:
+        ticking.cancel()
         shown.clear()
         if stop_on_interrupt:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
@@ -103,6 +106,7 @@ class _Shown:
     ) -> None:  # fmt: skip
         self._model, self._write, self._think, self._stepped = model, write, think, stepped
         self._status, self._thoughts = console.Status(), console.AnswerPrinter(sys.stderr)
+        self._waiting, self._since = f"waiting for {model}…", time.monotonic()
         self._parts: list[str] = []
         self._finished: Finished | None = None
         self.tools: RunTools | None = None
@@ -111,12 +115,13 @@ class _Shown:
         """Show what happened."""
         match event:
             case Queued(position=position):
-                self._status.show(f"waiting, place {position}…")
+                self._wait(f"waiting, place {position}…")
             case Loading():
-                self._status.show(f"loading {self._model}…")
+                self._wait(f"loading {self._model}…")
             case Prefill(done=done, total=total):
-                self._status.show(f"prefill {done}/{total}…")
+                self._wait(f"prefill {done}/{total}…")
             case ReasoningDelta(text=text):
+                self._waiting = ""
                 self._status.clear()
                 self._thoughts.write(text)
                 if self._think:
@@ -129,6 +134,19 @@ class _Shown:
                 self._finished = _sum(self._finished, event)
             case _ if self.tools is not None:
                 self._take_tools(event, self.tools)
+
+    def _wait(self, text: str) -> None:
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting = text
+        self._status.show(text)
+
+    async def tick(self) -> None:
+        """Seconds behind what is waited for: from here on, a server may say nothing for long."""
+        while True:
+            await asyncio.sleep(1)
+            if self._waiting and self._status.is_live:
+                self._status.show(f"{self._waiting} {figures.seconds(round(time.monotonic() - self._since))}")
 
     def _take_tools(self, event: AnswerPart, tools: RunTools) -> None:
         from squish.mcp.events import AnswerStopped, Doing, Steps
@@ -151,6 +169,7 @@ class _Shown:
 
     def clear(self) -> None:
         """Leave nothing half-written on stderr."""
+        self._waiting = ""
         self._status.clear()
         self._thoughts.end()
 
@@ -185,7 +204,7 @@ def _sum(before: Finished | None, last: Finished) -> Finished:
 async def kept_answer(
     kept: ChatRecorder | None,
     text: str,
-    runtime: Runtime,
+    backend: Backend,
     request: GenerationRequest,
     write: Callable[[str], None],
     *,
@@ -195,7 +214,7 @@ async def kept_answer(
 ) -> Answered:
     """`answer` to a text with its files, saved as it comes where it is to be kept."""
     if kept is None:
-        return await answer(runtime, request, write, stop_on_interrupt=stop_on_interrupt, tools=tools)
+        return await answer(backend, request, write, stop_on_interrupt=stop_on_interrupt, tools=tools)
     kept.ask(text, files)
     finished, error = None, ""
 
@@ -205,7 +224,7 @@ async def kept_answer(
 
     try:
         answered = await answer(
-            runtime, request, both, kept.think,
+            backend, request, both, kept.think,
             stop_on_interrupt=stop_on_interrupt, tools=tools, stepped=kept.step,
         )  # fmt: skip
         finished = answered.finished

@@ -24,11 +24,11 @@ from squish.generation import (
     GenerationRequest,
     Message,
 )
-from squish.runtime import Runtime
 from squish.text import clean
 
 if TYPE_CHECKING:
     from squish.commands.answers.run_tools import RunTools
+    from squish.sessions.backend import Backend
 
 Files = tuple[Attachment, ...]
 _PASTE_GAP = 0.02  # seconds between the lines of a paste
@@ -51,7 +51,7 @@ def chat_request(
 
 
 async def single(
-    runtime: Runtime,
+    backend: Backend,
     request: GenerationRequest,
     text: str,
     *,
@@ -62,12 +62,12 @@ async def single(
 ) -> None:
     """One prompt: print the answer, or with as_json one object with usage and timings. text: what is kept of it."""
     if as_json:
-        answered = await kept_answer(kept, text, runtime, request, lambda piece: None, tools=tools, files=files)
+        answered = await kept_answer(kept, text, backend, request, lambda piece: None, tools=tools, files=files)
         console.out_json(to_json(request.model, answered))
         return
     screen = console.AnswerPrinter()
     try:
-        await kept_answer(kept, text, runtime, request, screen.write, tools=tools, files=files)
+        await kept_answer(kept, text, backend, request, screen.write, tools=tools, files=files)
     finally:
         screen.end()
 
@@ -102,11 +102,11 @@ class Repl:
     """A conversation with one model. files: go along with the first message."""
 
     def __init__(
-        self, runtime: Runtime, model: str, settings: ChatSettings, kept: ChatRecorder | None = None,
+        self, backend: Backend, model: str, settings: ChatSettings, kept: ChatRecorder | None = None,
         tools: RunTools | None = None, files: Files = (),
     ) -> None:  # fmt: skip
         self._kept, self._tools, self._files = kept, tools, files
-        self._runtime = runtime
+        self._backend = backend
         self._model = model
         self._settings = settings
         self._turns: list[Message] = kept.turns() if kept else []
@@ -116,7 +116,7 @@ class Repl:
         """Ask one prompt, and print its answer."""
         request = chat_request(self._model, text, self._settings, self._turns, self._files)
         await single(
-            self._runtime, request, text,
+            self._backend, request, text,
             as_json=as_json, kept=self._kept, tools=self._tools, files=self._files,
         )  # fmt: skip
 
@@ -186,7 +186,7 @@ class Repl:
                 kept_answer(
                     self._kept,
                     text,
-                    self._runtime,
+                    self._backend,
                     request,
                     screen.write,
                     stop_on_interrupt=True,

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from squish.commands.answers import short_memory
 from squish.commands.completion import complete_model
 from squish.commands.models.pull import install
+from squish.commands.serving.connect import connect_options, require_sensible
 from squish.commands.serving.draft import with_draft
 from squish.commands.serving.ranks import here, ranks_option
 from squish.config.settings import Settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from squish.format.embedding import ModelKind
     from squish.ipc.group import Ranks
     from squish.runtime import Runtime
+    from squish.sessions.backend import Backend
 
 
 @click.command(context_settings={"allow_extra_args": True})
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 @click.option("--url", "urls", multiple=True, metavar="URL", help="Send the text of a page of the web along.")
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
 @ranks_option
+@connect_options
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")
 @click.option("--save", is_flag=True, help="Keep the conversation: `squish chats` and the full-screen chat show it.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Continue the most recent conversation.")
@@ -93,6 +96,8 @@ def run(
     urls: tuple[str, ...],
     draft: str | None,
     ranks: int,
+    connect: str | None,
+    key_env: str | None,
     as_json: bool,
     save: bool,
     go_on: bool,
@@ -101,7 +106,7 @@ def run(
     allowed: tuple[str, ...],
     **params: Any,
 ) -> None:
-    """Chat with a model line by line, or with --prompt ask it once.
+    """Chat with a model line by line, or with --prompt ask it once. With --connect the model is a server's.
 
     \b
     squish run smollm2:135m
@@ -110,6 +115,7 @@ def run(
     squish run qwen3:8b --file report.pdf --prompt "What are the three main points?"
     squish run -c --prompt "And of Spain?"
     squish run qwen3:8b --mcp time --mcp-allow get_current_time --prompt "What time is it?"
+    squish run --connect mac.local:11435 qwen3:8b --prompt "Hi"
 
     A conversation that is continued keeps its model and parameters. Options that are given win, also over --preset.
     """
@@ -117,23 +123,36 @@ def run(
     from squish.commands.answers import repl
 
     _refuse_more(model)
+    require_sensible(connect, key_env, draft, ranks)
     text = _text(prompt, as_json)
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
     asked = _asked(settings, continued, (preset, values), params, max_tokens=2048 if text is None else 512)
-    model = _model(model, continued)
+    model = _model(model, continued, needed=connect is None)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
         files = runner.run(_files(settings, paths, urls)) if paths or urls else ()
         settings = with_draft(settings, [model], draft)
-        runtime = runner.run(open_model(settings, model, ranks=here(ranks)))
-        keeping = recorder.ChatRecorder(runtime.chats, model, asked, continued) if save or continued else None
+        backend, model = runner.run(_open(settings, model, here(ranks), (connect, key_env)))
+        keeping = recorder.ChatRecorder(backend.chats, model, asked, continued) if save or continued else None
         try:
-            tools = runner.run(_prepared(runtime, servers, allowed)) if servers else None
-            conversation = repl.Repl(runtime, model, asked, keeping, tools, files)
+            tools = runner.run(_prepared(backend, servers, allowed)) if servers else None
+            conversation = repl.Repl(backend, model, asked, keeping, tools, files)
             conversation.run(runner) if text is None else runner.run(conversation.once(text, as_json=as_json))
         finally:
-            runner.run(runtime.close())
+            runner.run(backend.close())
+
+
+async def _open(
+    settings: Settings, model: str, ranks: Ranks | None, server: tuple[str | None, str | None]
+) -> tuple[Backend, str]:
+    """The models, here or at a server's address with its key's variable, and the id of the one that is asked."""
+    url, key_env = server
+    if url is None:
+        return await open_model(settings, model, ranks=ranks), model
+    from squish.commands.answers.run_connected import open_there
+
+    return await open_there(settings, url, key_env, model)
 
 
 def _refuse_more(model: str | None) -> None:
@@ -142,9 +161,10 @@ def _refuse_more(model: str | None) -> None:
         raise click.UsageError(f"A prompt is given with --prompt: squish run {model} --prompt {prompt}")
 
 
-def _model(given: str | None, continued: Chat | None) -> str:
-    model = given or (continued.model if continued else None)
-    if model is None:
+def _model(given: str | None, continued: Chat | None, *, needed: bool) -> str:
+    """Its name; empty where a server with a single model needs none."""
+    model = given or (continued.model if continued else "")
+    if needed and not model:
         raise click.UsageError("Missing argument 'MODEL'.")
     return model
 
@@ -207,10 +227,10 @@ async def _files(settings: Settings, paths: Sequence[str], urls: Sequence[str]) 
     return await run_files.read(settings, paths, urls)
 
 
-async def _prepared(runtime: Runtime, servers: Sequence[str], allowed: Sequence[str]) -> RunTools:
+async def _prepared(backend: Backend, servers: Sequence[str], allowed: Sequence[str]) -> RunTools:
     from squish.commands.answers.run_tools import RunTools, asker
 
-    tools = RunTools(runtime, servers, allowed, asker())
+    tools = RunTools(backend, servers, allowed, asker())
     await tools.prepare()
     return tools
 

@@ -10,13 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from squish import console
 from squish.chats.messages import CalledTool, ToolStep
 from squish.errors import InvalidInput
-from squish.format import abilities
 from squish.generation import GenerationRequest
 from squish.mcp import permissions
 from squish.mcp.events import AnswerPart, Doing, Reaching, Report, Steps, ToolProblem
 from squish.mcp.rounds import Rounds
 from squish.mcp.tools import readable
-from squish.runtime import Runtime
+from squish.sessions.backend import Backend
 
 ALL = "all"
 _SHOWN = 300  # characters of arguments
@@ -29,15 +28,15 @@ Ask = Callable[[str], Awaitable[str]]
 class RunTools:
     """servers: by name. allowed: names of tools that need no question, or `all`. ask: None where nobody can be."""
 
-    def __init__(self, runtime: Runtime, servers: Sequence[str], allowed: Sequence[str], ask: Ask | None) -> None:
-        self._runtime, self._servers, self._ask = runtime, tuple(servers), ask
+    def __init__(self, backend: Backend, servers: Sequence[str], allowed: Sequence[str], ask: Ask | None) -> None:
+        self._backend, self._servers, self._ask = backend, tuple(servers), ask
         self._allowed = set(allowed)
         self.steps: tuple[ToolStep, ...] = ()
 
     async def prepare(self) -> None:
         """Reach all servers, before a model is asked. Raises what that raises, and InvalidInput for a tool that is
         allowed and is not there."""
-        tools = [tool for name in self._servers for tool in await self._runtime.toolbox.tools(name, again=True)]
+        tools = [tool for name in self._servers for tool in await self._backend.toolbox.tools(name, again=True)]
         known = {ALL} | {tool.id for tool in tools} | {tool.name for tool in tools}
         for name in sorted(self._allowed - known):
             names = ", ".join(tool.id for tool in tools)
@@ -45,12 +44,12 @@ class RunTools:
 
     async def rounds(self, request: GenerationRequest, report: Report) -> Rounds:
         """One answer that may use the tools; it is still to be run."""
-        found = self._runtime.store.find(request.model)
-        able = (await asyncio.to_thread(abilities.read, found.path)).tools
-        sessions, self.steps = self._runtime.sessions, ()
+        found = self._backend.store.manifest(request.model)
+        able = await self._backend.calls_tools(request.model)
+        sessions, self.steps = self._backend.sessions, ()
         return Rounds(
-            sessions.generate, sessions.count, self._runtime.toolbox, self._permit, report,
-            able=able, context=found.manifest.context_length,
+            sessions.generate, sessions.count, self._backend.toolbox, self._permit, report,
+            able=able, context=found.context_length,
         )  # fmt: skip
 
     async def run(self, rounds: Rounds, request: GenerationRequest) -> None:
@@ -74,7 +73,7 @@ class RunTools:
                         console.dim(f"  {call.outcome}: {_cut(call.result, _RESULT_SHOWN)}")
 
     async def _permit(self, call: CalledTool) -> bool:
-        settings, server = self._runtime.settings, self._runtime.toolbox.find(call.tool.partition("/")[0]).server
+        settings, server = self._backend.settings, self._backend.toolbox.find(call.tool.partition("/")[0]).server
         name = call.tool.partition("/")[2]
         if self._allowed & {ALL, call.tool, name} or permissions.is_allowed(settings.home, call.tool, server):
             return True

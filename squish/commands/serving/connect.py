@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
 
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
@@ -10,6 +14,26 @@ from squish.remote.address import parse
 from squish.system import servers
 
 KEY_VARIABLE = "SQUISH_API_KEY"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def connect_options(command: Command) -> Command:
+    """The options of a command that asks models, as `connect` and `key_env`."""
+    where = "Ask a model of a server: another Squish, or any of OpenAI's API."
+    key = f"The variable that has the server's key.  [default: {KEY_VARIABLE}]"
+    command = click.option("--key-env", metavar="VAR", help=key)(command)
+    return click.option("--connect", metavar="URL", help=where)(command)
+
+
+def require_sensible(connect: str | None, key_env: str | None, draft: str | None, ranks: int) -> None:
+    """Raises UsageError for options about how a model is loaded beside an address, where the server has loaded it, and
+    for the variable of a key that nobody gets."""
+    if connect is None and key_env is not None:
+        raise click.UsageError("--key-env needs --connect URL.")
+    for option, given in (("--draft", draft is not None), ("--ranks", ranks > 1)):
+        if connect is not None and given:
+            raise click.UsageError(f"{option} is set where the model runs, not with --connect.")
 
 
 def address_and_key(url: str, variable: str | None, settings: Settings) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from squish.commands.serving.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import ConfigError, SquishError
+from squish.system import servers
 
 if TYPE_CHECKING:
     from squish.api.serving.opening import Opening
@@ -153,11 +154,24 @@ async def _serve(
             announcement.listening(address.url)
             preloading.append(asyncio.create_task(_open(runtime, address, models, opening, stop)))
 
-        await serve(runtime, options, stop=stop, on_ready=ready, opening=opening)
+        try:
+            await serve(runtime, options, stop=stop, on_ready=ready, opening=opening)
+        except ConfigError as error:
+            raise with_who_listens(error, settings) from None
         for task in preloading:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+def with_who_listens(error: ConfigError, settings: Settings) -> ConfigError:
+    """Where a Squish of this home has the port, it can be used as it is."""
+    other = servers.at_port(settings.home, settings.port) if error.param == "port" else None
+    if other is None:
+        return error
+    problem = f"A Squish (process {other.pid}) already serves at {other.url}."
+    hint = f"Use it: squish --connect {other.url}\n        {error.hint}"
+    return ConfigError(problem, hint=hint, param="port")
 
 
 async def serve_beside(

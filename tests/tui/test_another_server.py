@@ -1,0 +1,45 @@
+"""A Squish that serves already: the screens offer its models with one key, and the command line says how to use it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from squish.commands.serving.serve import with_who_listens
+from squish.errors import ConfigError
+from squish.system.servers import Announcement
+from tests.remote.small_server import MODELS as MODELS_LISTED
+from tests.remote.small_server import NOT_FOUND, small_server
+from tests.tui.scenes import until
+from tests.tui.scripted import MODELS, ScriptedApp
+
+
+def said(app: ScriptedApp) -> list[str]:
+    return [each.message for each in app._notifications]
+
+
+async def test_a_running_server_is_offered_and_one_key_uses_it() -> None:
+    app = ScriptedApp(*MODELS)
+    async with small_server({}) as server, Announcement(app.runtime.settings.home, lambda: ()) as announcement:
+        announcement.listening(server.url)
+        async with app.run_test(notifications=True) as pilot:
+            await until(pilot, lambda: said(app) == [f"A Squish already serves at {server.url}. F6 uses its models."])
+            server.answers["GET /v1/models"] = NOT_FOUND
+            await pilot.press("f6")
+            await until(pilot, lambda: "has no list of models" in said(app)[-1])
+            assert app.connect_to is None, "what cannot be used is only mentioned"
+            server.answers["GET /v1/models"] = MODELS_LISTED
+            await pilot.press("f6")
+            await until(pilot, lambda: app.connect_to is not None)
+        assert app.connect_to == (server.url, "")
+
+
+async def test_serve_names_the_squish_that_has_the_port() -> None:
+    settings = ScriptedApp(*MODELS).runtime.settings
+    taken = ConfigError("Port 11435 is already in use.", hint="Choose another port.", param="port")
+    async with Announcement(settings.home, lambda: ()) as announcement:
+        announcement.listening("http://127.0.0.1:11999")
+        assert await asyncio.to_thread(with_who_listens, taken, settings) is taken
+        announcement.listening(f"http://127.0.0.1:{settings.port}")
+        now = await asyncio.to_thread(with_who_listens, taken, settings)
+    assert "already serves at http://127.0.0.1:11435." in now.message
+    assert now.hint == "Use it: squish --connect http://127.0.0.1:11435\n        Choose another port."
