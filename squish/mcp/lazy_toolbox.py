@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squish.config.settings import Settings
@@ -11,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class LazyToolbox:
-    """One toolbox, made on first use. No server runs before its tools are wanted."""
+    """One toolbox, made on first use. No server runs before its tools are wanted. directory: as that of Toolbox."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, directory: Path | None = None) -> None:
+        self._settings, self._directory = settings, directory
         self._made: Toolbox | None = None
 
     def get(self) -> Toolbox:
         if self._made is None:
             from squish.mcp.toolbox import Toolbox
 
-            self._made = Toolbox(self._settings)
+            self._made = Toolbox(self._settings, self._directory)
         return self._made
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from squish.format import abilities
 from squish.format.abilities import Abilities
 from squish.generation import ChatPrompt, Message, ToolCallDelta
 from squish.mcp import permissions
-from squish.mcp.toolbox import Toolbox
+from squish.mcp.lazy_toolbox import LazyToolbox
 from squish.runtime import Runtime
 from squish.tui.widgets.chat.calls import CallQuestion, StepView
 from tests.mcp.test_client import program
@@ -36,7 +36,7 @@ def new_app(home: Path, server: McpServer | None = None) -> ScriptedApp:
     app = ScriptedApp(SMOL, model=SMOL.id, settings=settings, chats=home / "chats.db")
     runtime = app.runtime
     assert isinstance(runtime, Runtime)
-    runtime._toolbox = Toolbox(settings, home)
+    runtime._tools = LazyToolbox(settings, home)
     return app
 
 
