@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,10 +95,6 @@ def run(
     values: tuple[str, ...],
     paths: tuple[str, ...],
     urls: tuple[str, ...],
-    draft: str | None,
-    ranks: int,
-    connect: str | None,
-    key_env: str | None,
     as_json: bool,
     save: bool,
     go_on: bool,
@@ -123,17 +120,16 @@ def run(
     from squish.commands.answers import repl
 
     _refuse_more(model)
-    require_sensible(connect, key_env, draft, ranks)
+    where = _where(params)
     text = _text(prompt, as_json)
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
     asked = _asked(settings, continued, (preset, values), params, max_tokens=2048 if text is None else 512)
-    model = _model(model, continued, needed=connect is None)
+    model = _model(model, continued, needed=where.url is None)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
         files = runner.run(_files(settings, paths, urls)) if paths or urls else ()
-        settings = with_draft(settings, [model], draft)
-        backend, model = runner.run(_open(settings, model, here(ranks), (connect, key_env)))
+        backend, model = runner.run(_open(settings, model, where))
         keeping = recorder.ChatRecorder(backend.chats, model, asked, continued) if save or continued else None
         try:
             tools = runner.run(_prepared(backend, servers, allowed)) if servers else None
@@ -143,16 +139,31 @@ def run(
             runner.run(backend.close())
 
 
-async def _open(
-    settings: Settings, model: str, ranks: Ranks | None, server: tuple[str | None, str | None]
-) -> tuple[Backend, str]:
-    """The models, here or at a server's address with its key's variable, and the id of the one that is asked."""
-    url, key_env = server
-    if url is None:
-        return await open_model(settings, model, ranks=ranks), model
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where the model runs: at a server's address, whose key is in a variable; or here, loaded in such a way."""
+
+    url: str | None
+    key_env: str | None
+    draft: str | None
+    ranks: int
+
+
+def _where(params: dict[str, Any]) -> _Where:
+    """Take its options out of all. Raises UsageError where they contradict each other."""
+    where = _Where(*(params.pop(name) for name in ("connect", "key_env", "draft", "ranks")))
+    require_sensible(where.url, where.key_env, where.draft, where.ranks)
+    return where
+
+
+async def _open(settings: Settings, model: str, where: _Where) -> tuple[Backend, str]:
+    """The models, and the id of the one that is asked."""
+    if where.url is None:
+        settings = with_draft(settings, [model], where.draft)
+        return await open_model(settings, model, ranks=here(where.ranks)), model
     from squish.commands.answers.run_connected import open_there
 
-    return await open_there(settings, url, key_env, model)
+    return await open_there(settings, where.url, where.key_env, model)
 
 
 def _refuse_more(model: str | None) -> None:
