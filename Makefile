@@ -31,7 +31,7 @@ test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-long: $(READY) ## Try ten times as many made-up examples as `make test`
-	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 3 --dist worksteal -m hypothesis
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 3 --dist worksteal -m hypothesis --timeout 7200
 
 mutants: $(READY) ## Change pure modules in one place after the other, and list what no test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)

@@ -28,7 +28,7 @@ UNENDING = ((0, -100.0), (2, -100.0))
 """A bias against the tokens that end an answer of MODEL: a request with it goes on until it is stopped."""
 
 EMBEDDING_MODEL = "all-minilm:l6"
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds for what another thread or process has to do: only what hangs needs them, also on a busy machine."""
 
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
