@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 from textual import events
 from textual.message import Message
 
+from squish.tui.chat import context_meter
 from squish.tui.chat.pasted import Pasted
 from squish.tui.terminal import PasteParser
 from squish.tui.widgets.chat.chat_view import ChatView
@@ -50,7 +54,13 @@ async def test_other_letters_on_a_marked_message_are_for_the_prompt() -> None:
         await until(pilot, lambda: prompt(pilot).text == "why" and not app.screen.query(".-marked"))
 
 
-async def test_four_thousand_keys_at_once_make_one_count() -> None:
+async def test_four_thousand_keys_at_once_make_one_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = asyncio.Event()
+
+    async def moment(seconds: float) -> None:
+        await quiet.wait()  # no clock: a machine that stands still in the middle of the keys is not a pause of the user
+
+    monkeypatch.setattr(context_meter, "asyncio", SimpleNamespace(Event=asyncio.Event, sleep=moment))
     app = new_app()
     app.engine.counts = True
     async with app.run_test() as pilot:
@@ -60,6 +70,8 @@ async def test_four_thousand_keys_at_once_make_one_count() -> None:
         for _ in range(4000):
             app.post_message(events.Key("x", "x"))
         await until(pilot, lambda: len(prompt(pilot).text) == 4000)
+        assert meter.counts == before
+        quiet.set()
         await until(pilot, lambda: "+1.0k" in screen_text(pilot))
         assert meter.counts - before <= 3
         assert len(app.workers) <= 6
