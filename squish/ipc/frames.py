@@ -128,6 +128,8 @@ class Recipe(msgspec.Struct, frozen=True):
     """How weights are compressed. mode: affine, mxfp4, …; mixed: a recipe of mlx-lm by which some layers get more.
 
     search: scales and offsets are searched for; calibrated: rounded for what a text brings; both affine only.
+    size: bits a weight of the whole model, scales included, met by choosing bits and groups matrix by matrix; bits and
+    group_size mean nothing then. fit: the size is to be the largest that fits this machine, and is not known yet.
     """
 
     bits: int
@@ -136,6 +138,8 @@ class Recipe(msgspec.Struct, frozen=True):
     mixed: str | None = None
     search: bool = False
     calibrated: bool = False
+    size: float | None = None
+    fit: bool = False
 
 
 class QuantizeShards(msgspec.Struct, frozen=True, tag="quantize_shards"):

@@ -14,7 +14,7 @@ Pure arithmetic on what config.json says; it reads no machine and no disk. All s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 
 Fits = Literal["yes", "tight", "no"]
 
+USUAL_CONTEXT = 8192  # tokens, where nothing else is said
 _CACHE_STEP = 256
 _PROCESS = 128_000_000
 _READING = 132_000_000  # of the process while it loads a model
@@ -163,6 +164,16 @@ def largest_context(shape: Shape, stored: int, machine: Machine, most: int) -> i
         else:
             high = middle - 1
     return low
+
+
+def most_bits(shape: Shape, context: int, machine: Machine, least: float, most: float) -> float | None:
+    """Bits a weight, to a tenth, with which a model fits at a context; None where even `least` are too many."""
+    for tenths in range(int(most * 10), int(least * 10) - 1, -1):
+        bits = tenths / 10
+        packed = replace(shape, widened=widened(bits))
+        if estimate(packed, int(shape.parameters * bits / 8), context, machine).needed <= machine.total * _TIGHT:
+            return bits
+    return None
 
 
 def _widened(quantization: object) -> float:

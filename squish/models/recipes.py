@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec.structs import replace as replace_struct
+
 from squish.errors import InvalidInput
 from squish.ipc.frames import Recipe
 from squish.names import ModelId
@@ -19,12 +21,16 @@ FULL = "none"
 AFFINE = (2, 3, 4, 5, 6, 8)
 MODES = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
 MIXED = {"mixed_2_6": 2, "mixed_3_4": 3, "mixed_3_6": 3, "mixed_4_6": 4}
-CHOICES = (*(str(bits) for bits in AFFINE), *MODES, *MIXED, FULL)
+FIT = "fit"
+CHOICES = (*(str(bits) for bits in AFFINE), *MODES, *MIXED, FIT, FULL)
 GROUPS = (32, 64, 128)
 DEFAULT = Recipe(bits=4, group_size=64)
+# Bits a weight that may be asked for as a size: 2 and 8 bits in groups of 64, with their scales.
+SMALLEST, LARGEST = 2.5, 8.5
 
+_SIZE = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,2})?")
 _TAG = re.compile(
-    r"(?:(?P<bits>[2-8])bit(?:-g(?P<group>[0-9]{1,4}))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>[0-9]{1,4}))?)"
+    r"(?:(?P<size>[0-9](?:\.[0-9]{1,2})?)bpw|(?P<bits>[2-8])bit(?:-g(?P<group>[0-9]{1,4}))?|(?P<other>[a-z0-9_]+?)(?:-g(?P<other_group>[0-9]{1,4}))?)"
     r"(?:-(?P<how>search|calibrated))?"
 )
 
@@ -34,7 +40,7 @@ class CompressionOptions:
     """What a pull was asked to do with full-precision weights.
 
     recipe: None leaves them as they are. explicit: the user asked for it, so that doing otherwise is an error.
-    text: to calibrate with, "" for the usual one.
+    text: to calibrate with, "" for the usual one. context: tokens for which the model is to fit, None for the usual.
     """
 
     recipe: Recipe | None = DEFAULT
@@ -42,6 +48,7 @@ class CompressionOptions:
     keep_source: bool = False
     measure: bool = False
     text: str = ""
+    context: int | None = None
 
     @property
     def compress_only_flag(self) -> str | None:
@@ -64,6 +71,8 @@ def recipe(bits: str, group_size: int | None = None, search: bool = False, calib
         raise InvalidInput(f"{problem}, so there is nothing to {aim}.", param=flag)
     if search and calibrated:
         raise InvalidInput("--calibrate searches too.", hint="Leave --search out.", param="--search")
+    if bits == FIT or _is_size(bits):
+        return _mixture(bits, group_size, search, calibrated)
     if bits == FULL:
         if group_size is not None:
             raise InvalidInput("--bits none compresses nothing, so it has no --group-size.", param="--group-size")
@@ -82,13 +91,40 @@ def recipe(bits: str, group_size: int | None = None, search: bool = False, calib
     if (number := whole(bits)) is not None and number in AFFINE:
         return Recipe(number, group, search=search, calibrated=calibrated)
     problem = f"--bits {bits} is not known." if bits.strip() else "--bits has no value."
-    raise InvalidInput(problem, hint=f"One of: {', '.join(CHOICES)}.", param="--bits")
+    hint = f"One of: {', '.join(CHOICES)}; or bits a weight, as 4.5."
+    raise InvalidInput(problem, hint=hint, param="--bits")
+
+
+def _is_size(bits: str) -> bool:
+    """Whether it is a number of bits a weight, and not that of one of the plain recipes."""
+    return bool(_SIZE.fullmatch(bits)) and not (bits.isdecimal() and int(bits) in AFFINE)
+
+
+def _mixture(bits: str, group_size: int | None, search: bool, calibrated: bool) -> Recipe:
+    """The recipe that chooses bits matrix by matrix to meet a size."""
+    if group_size is not None or search:
+        flag, what = ("--search", "searches already") if search else ("--group-size", "chooses its groups itself")
+        raise InvalidInput(f"--bits {bits} {what}.", hint=f"Leave {flag} out.", param=flag)
+    mixture = replace_struct(DEFAULT, calibrated=calibrated)
+    if bits == FIT:
+        return replace_struct(mixture, fit=True)
+    return sized(mixture, float(bits))
+
+
+def sized(recipe: Recipe, size: float) -> Recipe:
+    """The recipe that meets so many bits a weight. Raises InvalidInput."""
+    if not SMALLEST <= size <= LARGEST:
+        problem = f"{size:g} bits a weight are not possible: with their scales they are {SMALLEST} to {LARGEST}."
+        raise InvalidInput(problem, hint="--bits 2 and --bits 8 are the smallest and the largest.", param="--bits")
+    return replace_struct(recipe, size=size, fit=False)
 
 
 def tag(recipe: Recipe | None) -> str:
-    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `4bit-calibrated`, `mxfp4`, `full`."""
+    """How a recipe is named behind a model's name: `8bit`, `4bit-g32`, `4.5bpw-calibrated`, `mxfp4`, `full`."""
     if recipe is None:
         return "full"
+    if recipe.fit or recipe.size is not None:
+        return (FIT if recipe.size is None else f"{recipe.size:g}bpw") + _how(recipe)
     name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}bit")
     usual = recipe.mode != "affine" or recipe.group_size == DEFAULT.group_size
     return (name if usual else f"{name}-g{recipe.group_size}") + _how(recipe)
@@ -105,13 +141,19 @@ def from_tag(text: str | None) -> CompressionOptions | None:
         return None
     if found["other"] == "full":
         return CompressionOptions(None, explicit=True)
+    calibrated = found["how"] == "calibrated"
+    if found["size"] or (found["other"] == FIT and not found["other_group"]):
+        possible = not found["size"] or SMALLEST <= float(found["size"]) <= LARGEST
+        if found["how"] == "search" or not possible:
+            return None
+        return CompressionOptions(_mixture(found["size"] or FIT, None, False, calibrated), explicit=True)
     name = found["bits"] or found["other"]
-    if name not in CHOICES or name == FULL or (found["other"] and name.isdigit()):
+    if name not in CHOICES or name in (FULL, FIT) or (found["other"] and name.isdigit()):
         return None
     if found["how"] and name in MODES:
         return None
     group = found["group"] or found["other_group"]
-    chosen = recipe(name, int(group) if group else None, found["how"] == "search", found["how"] == "calibrated")
+    chosen = recipe(name, int(group) if group else None, found["how"] == "search", calibrated)
     return CompressionOptions(chosen, explicit=True)
 
 
@@ -139,12 +181,16 @@ def matches(recipe: Recipe, config: Mapping[str, Any]) -> bool:
 
 def bits_per_weight(recipe: Recipe) -> float:
     """Bits that a weight takes with the scales and offsets of its group."""
+    if recipe.size is not None:
+        return recipe.size
     per_group = 32 if recipe.mode == "affine" else 8
     return recipe.bits + per_group / recipe.group_size
 
 
 def label(recipe: Recipe) -> str:
-    """A recipe for people: `4-bit (group 64)`."""
+    """A recipe for people: `4-bit (group 64)`, `4.5 bits a weight, mixed`."""
+    if recipe.size is not None:
+        return f"{recipe.size:g} bits a weight, mixed" + (", calibrated" if recipe.calibrated else "")
     name = recipe.mixed or (recipe.mode if recipe.mode != "affine" else f"{recipe.bits}-bit")
     how = ", calibrated" if recipe.calibrated else ", searched" if recipe.search else ""
     return f"{name} (group {recipe.group_size}{how})"
@@ -161,16 +207,19 @@ def warning(recipe: Recipe, parameters: int, name: str) -> str | None:
 
     name: the repository, which with `:8bit` behind it is compressed like that, for every caller.
     """
-    if recipe.bits <= 3:
+    bits = recipe.bits
+    if recipe.size is not None:
+        bits = max(each for each in AFFINE if each + SMALLEST - AFFINE[0] <= recipe.size)
+    if bits <= 3:
         return (
-            f"{label(recipe)} loses much: a plain {recipe.bits}-bit SmolLM2-135M has a perplexity of "
-            f"{_MEASURED[recipe.bits]:,.0f} where 4 bits have {_MEASURED[4]:.0f} and full precision has {_FULL:.0f}. "
+            f"{label(recipe)} loses much: a plain {bits}-bit SmolLM2-135M has a perplexity of "
+            f"{_MEASURED[bits]:,.0f} where 4 bits have {_MEASURED[4]:.0f} and full precision has {_FULL:.0f}. "
             f"Large models lose less; {name}:4bit, or more, loses little."
         )
-    if recipe.bits < 6 and parameters < _SMALL:
+    if bits < 6 and parameters < _SMALL:
         return (
-            f"A model as small as this loses much at {recipe.bits} bits: SmolLM2-135M has a perplexity of "
-            f"{_MEASURED[recipe.bits]} there, {_MEASURED[6]} at 6 bits and {_FULL} with full precision. "
+            f"A model as small as this loses much at {bits} bits: SmolLM2-135M has a perplexity of "
+            f"{_MEASURED[bits]} there, {_MEASURED[6]} at 6 bits and {_FULL} with full precision. "
             f"{name}:6bit, or :8bit, keeps it."
         )
     return None

@@ -69,8 +69,8 @@ class Compressor:
         self._keep_source, self._worker_cache = keep_source, worker_cache
         self._headers = partial / "headers"
         self._account = _Account(commit, recipe, text)
-        # To calibrate, all of the original is needed at once.
-        self._at_once = len(shards) if recipe.calibrated else _WINDOW
+        # To calibrate, and to weigh matrices against each other, all of the original is needed at once.
+        self._at_once = len(shards) if recipe.calibrated or recipe.size is not None else _WINDOW
 
     def resume(self) -> int:
         """Go on with the account of an earlier run, or start over where that was of something else.
@@ -87,8 +87,8 @@ class Compressor:
             return 0
         return sum(self._shards[path] for path in used if not (self._download.directory / path).is_file())
 
-    async def run(self, report: Callable[[float], None]) -> CompressionReport:
-        """Download and compress what an earlier run has not. report: gets how much is compressed, in 0..1.
+    async def run(self, report: Callable[[str, float], None]) -> CompressionReport:
+        """Download and compress what an earlier run has not. report: gets what is done, and how much of it is, in 0..1.
 
         Raises what downloading and the worker raise.
         """
@@ -156,7 +156,7 @@ class Compressor:
         source = self.total if self._keep_source else min(self.total, window)
         require_space(self._partial, result + source - occupied(self._partial))
 
-    async def _convert_all(self, report: Callable[[float], None]) -> None:
+    async def _convert_all(self, report: Callable[[str, float], None]) -> None:
         used = self._account.consumed
         if not self._keep_source:
             self._delete(used)
@@ -181,7 +181,7 @@ class Compressor:
         expected: int,
         arrived: asyncio.Queue[str],
         window: asyncio.Semaphore,
-        report: Callable[[float], None],
+        report: Callable[[str, float], None],
     ) -> None:
         """Compress shards as they arrive, until so many have."""
         here: set[str] = set()
@@ -208,7 +208,7 @@ class Compressor:
         if not complete:
             raise EngineError("The compression ended although weights are missing.")
 
-    async def _step(self, here: set[str], report: Callable[[float], None]) -> Quantized:
+    async def _step(self, here: set[str], report: Callable[[str, float], None]) -> Quantized:
         """Have a worker compress what the shards that are here make possible."""
         job = QuantizeShards(
             source=str(self._download.directory),
@@ -218,7 +218,9 @@ class Compressor:
             recipe=self._account.recipe,
             text=self._account.text,
         )
-        return await run_job(job, self._worker_cache, Quantized, lambda progress: report(progress.fraction))
+        return await run_job(
+            job, self._worker_cache, Quantized, lambda progress: report(progress.phase, progress.fraction)
+        )
 
     def _delete(self, shards: Iterable[str]) -> None:
         for path in shards:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from squish.models.manifest import Installed
 
-Phase = Literal["resolve", "download", "compress", "import", "measure", "verify"]
+Phase = Literal["resolve", "download", "score", "compress", "import", "measure", "verify"]
 
 
 @dataclass(frozen=True, slots=True)

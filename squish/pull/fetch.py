@@ -17,10 +17,11 @@ from squish.download.remote_file import Downloaded, RemoteFile
 from squish.download.transfer import Download
 from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
 from squish.format import adapters, embedding
+from squish.format.config import context_length
 from squish.hub.client import Hub, HubFile, Snapshot
 from squish.ipc.frames import Imported, InspectModel, Recipe
 from squish.ipc.process import run_job
-from squish.memory import machine
+from squish.memory import fit, machine
 from squish.models import recipes
 from squish.models.manifest import StoredFile
 from squish.names import RepoName
@@ -98,6 +99,8 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
             return await _fetch_gguf(order, repository, report)
         config = await _judge(repository)
         recipe = _choose_recipe(order, config, repository)
+        if recipe is not None and recipe.fit:
+            recipe = await asyncio.to_thread(_fitted, order, config, recipe, repository)
         if recipe is None or order.compression.keep_source:  # compressing alone goes by the weights that there are
             await download.run((eligible.INDEX,))
             eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
@@ -184,6 +187,22 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
             param="--bits",
         )
     return None
+
+
+def _fitted(order: Order, config: dict[str, Any], recipe: Recipe, repository: _Repository) -> Recipe:
+    """The recipe with the size that fits this machine. Raises InvalidInput where none does."""
+    parameters = sum(file.size for file in repository.files if is_weights(file.path)) // _bytes_per_weight(config)
+    here, shape = machine.read(), fit.shape_of(config, parameters)
+    context = order.compression.context or min(fit.USUAL_CONTEXT, context_length(config))
+    found = fit.most_bits(shape, context, here, recipes.SMALLEST, recipes.LARGEST)
+    if found is None:
+        needs = fit.estimate(shape, int(parameters * recipes.SMALLEST / 8), context, here).needed
+        problem = (
+            f"{repository.id} does not fit this machine with {context:,} tokens: with the fewest bits it needs "
+            f"{figures.size(needs)}, and there are {figures.size(here.total)} of {here.kind}."
+        )
+        raise InvalidInput(problem, hint="A shorter --context, or a smaller model, fits.", param="--bits")
+    return recipes.sized(recipe, found)
 
 
 async def _fetch_as_it_is(repository: _Repository, report: Report) -> Fetched:

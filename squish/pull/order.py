@@ -125,7 +125,10 @@ def already_installed(order: Order) -> Installed | None:
         raise InvalidInput(f"{order.id} is installed from {found.manifest.source}.", hint=hint, param="name")
     recipe, config = order.compression.recipe, read_json(found.path / "config.json")
     chosen = order.compression.explicit and not order.is_named_by_tag
-    if chosen and recipe is not None and not recipes.matches(recipe, config):
+    same = recipe is None or (
+        found.manifest.pulled == order.name if recipe.fit or recipe.size else recipes.matches(recipe, config)
+    )
+    if chosen and not same:
         raise InvalidInput(f"{order.id} is installed as {found.manifest.quantization}.", hint=hint, param="--bits")
     if isinstance(order.source, HubSource) or order.as_published:
         return found

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from squish.download.transfer import Download
-from squish.pull.events import Progress, Report
+from squish.pull.events import Phase, Progress, Report
 
 _TICK = 0.1
 _SETTLED = 0.5  # seconds after which a speed says something
@@ -27,11 +27,12 @@ class Meter:
     ) -> None:
         self._download, self._report = download, report
         self._to_convert, self._fraction = to_convert, fraction
+        self._phase: Phase = "compress"
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
 
-    def converted(self, fraction: float) -> None:
-        """Take in how much of the conversion is done."""
-        self._fraction = fraction
+    def converted(self, phase: str, fraction: float) -> None:
+        """Take in how much of the conversion is done, or of what comes before it."""
+        self._phase, self._fraction = "score" if phase == "score" else "compress", fraction
 
     async def __aenter__(self) -> Self:
         self._ticking = asyncio.create_task(self._tick())
@@ -52,7 +53,7 @@ class Meter:
         download, now = self._download, asyncio.get_running_loop().time()
         self._samples.append((now, download.received))
         if self._to_convert is not None and download.done >= download.total:
-            return Progress("compress", int(self._to_convert * self._fraction), self._to_convert)
+            return Progress(self._phase, int(self._to_convert * self._fraction), self._to_convert)
         speed, missing = self._speed(), download.total - download.done
         return Progress("download", download.done, download.total, speed, missing / speed if speed else None)
 

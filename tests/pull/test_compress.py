@@ -187,12 +187,12 @@ def test_groups_that_are_too_large_are_told_or_refused(user: Puller, hub: LocalH
 def test_every_recipe_has_a_tag_that_means_it() -> None:
     for name in CHOICES:
         for group in (None, 32):
-            if group and name in ("mxfp4", "nvfp4", "mxfp8", "none"):
+            if group and name in ("mxfp4", "nvfp4", "mxfp8", "fit", "none"):
                 continue
             found = from_tag(tag(recipe(name, group)))
             assert found is not None and found.recipe == recipe(name, group)
     assert from_tag("Q8_0") is from_tag("9bit") is from_tag(None) is None
-    for wrong in (("7", None), ("4", 48), ("mxfp4", 64), ("many", None), ("none", 32), ("", None)):
+    for wrong in (("9", None), ("4", 48), ("mxfp4", 64), ("many", None), ("none", 32), ("", None)):
         with pytest.raises(InvalidInput):
             recipe(*wrong)
 

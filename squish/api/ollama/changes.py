@@ -27,6 +27,7 @@ from squish.runtime import Runtime
 _PHASES: dict[str, str] = {
     "resolve": "pulling manifest",
     "download": "pulling",
+    "score": "choosing bits",
     "compress": "compressing",
     "import": "importing",
     "measure": "measuring",
@@ -83,7 +84,7 @@ def progress(event: events.PullEvent, name: str) -> Progress | None:
             return Progress(status=_PHASES["resolve"])
         case events.Progress(phase=phase, done=done, total=total) if total:
             key = f"sha256:{hashlib.sha256(f'{phase} {name}'.encode()).hexdigest()}"
-            status = f"{_PHASES[phase]} {name}" if phase in ("download", "compress") else _PHASES[phase]
+            status = f"{_PHASES[phase]} {name}" if phase in ("download", "score", "compress") else _PHASES[phase]
             return Progress(status=status, digest=key, total=total, completed=min(done, total))
         case events.Progress(phase=phase):
             return Progress(status=_PHASES[phase])

@@ -14,8 +14,6 @@ from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.speeds import Speed
 from squish.text import clean
 
-_USUAL_CONTEXT = 8192
-
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -44,7 +42,7 @@ def describe(
     manifest, here = installed.manifest, machine.read()
     stored = manifest.weights + (base.weights if base else 0)
     shape = fit.shape_of(read_json(installed.path / "config.json"), (base or manifest).parameters)
-    estimate = fit.estimate(shape, stored, context or min(_USUAL_CONTEXT, manifest.context_length), here)
+    estimate = fit.estimate(shape, stored, context or min(fit.USUAL_CONTEXT, manifest.context_length), here)
     return Description(
         manifest=manifest,
         path=installed.path,

@@ -11,12 +11,12 @@ from squish import console
 from squish.commands.completion import complete_source
 from squish.config.settings import Settings
 from squish.download import resolver
-from squish.errors import SquishError
+from squish.errors import InvalidInput, SquishError
 
 if TYPE_CHECKING:
     pass
 
-_BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_4_6, …, or none.  [default: 4]"
+_BITS_HELP = "What full precision becomes: 3, 4, 6, 8, mxfp4, …, none; bits a weight, as 4.5; fit.  [default: 4]"
 
 
 @click.command()
@@ -24,6 +24,7 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 @click.option("--name", help="Install it under this name.")
 @click.option("--force", is_flag=True, help="Install it again, even if it is installed.")
 @click.option("--bits", help=_BITS_HELP)
+@click.option("--context", type=click.IntRange(1), help="Tokens with which --bits fit is to fit.  [default: 8192]")
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
 @click.option("--search", is_flag=True, help="Search for the best scales: it loses less, and compressing takes longer.")
 @click.option(
@@ -38,7 +39,13 @@ _BITS_HELP = "What full precision is compressed to: 3, 4, 5, 6, 8, mxfp4, mixed_
 @click.option("--measure", is_flag=True, help="Measure perplexity before and after compressing.")
 @click.option("--json", "as_json", is_flag=True, help="Print events, one JSON object per line.")
 def pull(
-    model: str, bits: str | None, group_size: int | None, search: bool, calibrate: str | None, **options: Any
+    model: str,
+    bits: str | None,
+    context: int | None,
+    group_size: int | None,
+    search: bool,
+    calibrate: str | None,
+    **options: Any,
 ) -> None:
     """Download a model, or import a .gguf file or a directory.
 
@@ -46,6 +53,7 @@ def pull(
     squish pull llama3.1:8b
     squish pull mlx-community/Qwen3-8B-4bit
     squish pull HuggingFaceTB/SmolLM2-360M-Instruct --bits 8
+    squish pull HuggingFaceTB/SmolLM2-360M-Instruct --bits 4.5 --calibrate
     squish pull bartowski/Qwen2.5-0.5B-Instruct-GGUF:Q8_0
     squish pull ./model.gguf --name mine:7b
     squish pull ./adapter --base llama3.1:8b --name poet
@@ -61,15 +69,16 @@ def pull(
         options.pop("keep_source"),
         options.pop("measure"),
         _text(calibrate) if calibrate else "",
+        context,
     )
+    if context is not None and not (chosen and chosen.fit):
+        raise InvalidInput("--context says for which context --bits fit is to choose.", param="--context")
     resolver.run(install(Settings.from_environment(), model, compression=compression, **options))
 
 
 def _text(path: str) -> str:
     """A file to calibrate with, its first megabyte. Raises InvalidInput."""
     from pathlib import Path
-
-    from squish.errors import InvalidInput
 
     try:
         with Path(path).open("rb") as file:

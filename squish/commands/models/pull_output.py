@@ -42,7 +42,7 @@ def as_lines() -> Callable[[PullEvent], None]:
 
 def stopped(last: Progress | None) -> None:
     """What Ctrl-C leaves. last: how far it was."""
-    if last is not None and last.total and last.phase in ("download", "compress"):
+    if last is not None and last.total and last.phase in ("download", "score", "compress"):
         console.note_over_status(f"Stopped at {100 * last.done // last.total} %. Run the same command to continue.")
     else:
         console.note_over_status("Stopped. Run the same command to start again.")

@@ -31,6 +31,7 @@ _LOOKS: dict[State, tuple[str, str, str]] = {
 _PHASES = {
     "resolve": "asking the Hub",
     "download": "downloading",
+    "score": "choosing bits",
     "compress": "compressing",
     "import": "importing",
     "measure": "measuring",

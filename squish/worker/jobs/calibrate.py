@@ -50,18 +50,27 @@ def calibrate(model: Any, source: Path, text: str, take: Taker) -> None:
 
     Raises CorruptModel where the text is too short, or the tokenizer is another model's.
     """
-    ids = tokenizer_of(source, None, None).encode(text)[: _WINDOWS * _WINDOW]
-    window = min(_WINDOW, len(ids))
-    if window < 32:
-        raise CorruptModel("The text to calibrate with has fewer than 32 tokens.", param="--calibrate")
-    tokens = mx.array(ids[: len(ids) // window * window]).reshape(-1, window)
+    tokens = windows(source, text, _WINDOW)
     vocabulary = _watch(model, take)
-    if vocabulary and max(ids) >= vocabulary:
+    if vocabulary and int(tokens.max()) >= vocabulary:
         raise CorruptModel(FOREIGN_TOKENIZER, param="tokenizer.json")
     try:
         model(tokens)
     except _Finished:
         pass
+
+
+def windows(source: Path, text: str, length: int, most: int | None = None) -> mx.array:
+    """(windows, length) tokens of a text, or one shorter window; at most so many, from all over its first 8,192.
+
+    source: the directory with the tokenizer. Raises CorruptModel where the text is too short.
+    """
+    ids = tokenizer_of(source, None, None).encode(text)[: _WINDOWS * _WINDOW]
+    length = min(length, len(ids))
+    if length < 32:
+        raise CorruptModel("The text to calibrate with has fewer than 32 tokens.", param="--calibrate")
+    found = mx.array(ids[: len(ids) // length * length]).reshape(-1, length)
+    return found if most is None else found[:: -(-len(found) // most)]
 
 
 def _watch(model: Any, take: Taker) -> int:

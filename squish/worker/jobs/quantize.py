@@ -22,29 +22,26 @@ from typing import Any
 
 import mlx.core as mx
 import msgspec
-from mlx.utils import tree_flatten, tree_map_with_path
-from mlx_lm.convert import MODEL_CONVERSION_DTYPES, mixed_quant_predicate_builder
-from mlx_lm.utils import _get_classes, quantize_model, save_config
+from mlx.utils import tree_flatten
+from mlx_lm.convert import mixed_quant_predicate_builder
+from mlx_lm.utils import quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
 from squish.files import NoLocks, lock, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
+from squish.worker.jobs.allocation import Choice
 from squish.worker.jobs.calibrate import calibrate, usual_text
 from squish.worker.jobs.compensate import Inputs, also_looked_up, compensated, inputs
 from squish.worker.jobs.graph import dependencies
+from squish.worker.jobs.lazy_model import Shards, original
+from squish.worker.jobs.mixture import as_config, commonest, forget, mixture
 from squish.worker.jobs.rounding import is_searched, searched
-from squish.worker.model.model_files import MISFITS, kind_of, mismatch, read_config
 
 Progress = Callable[[str, float], None]
 
 _ACCOUNT = "progress.json"
 _OUTPUT_BYTES = 512 << 20
-_DTYPES = {
-    "F64": mx.float32, "F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16, "I64": mx.int64, "I32": mx.int32,
-    "I16": mx.int16, "I8": mx.int8, "U64": mx.uint64, "U32": mx.uint32, "U16": mx.uint16, "U8": mx.uint8,
-    "BOOL": mx.bool_, "F8_E4M3": mx.uint8,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +54,11 @@ class _Dense:
 
 
 class _Account(msgspec.Struct):
-    """files: output file → bytes of its arrays; places: weight → output file."""
+    """files: output file → bytes of its arrays; places: weight → output file; bits: of matrices that differ in them."""
 
     files: dict[str, int] = {}
     places: dict[str, str] = {}
+    bits: dict[str, Choice] = {}
 
 
 def quantize_shards(job: QuantizeShards, report: Progress) -> Quantized:
@@ -85,23 +83,29 @@ class _Conversion:
     def __init__(self, job: QuantizeShards, destination: Path, report: Progress) -> None:
         self._job, self._destination, self._report = job, destination, report
         self._account = _read_account(destination)
-        self._headers = {path.name.removesuffix(".json"): path for path in sorted(Path(job.headers).glob("*.json"))}
+        headers = {path.name.removesuffix(".json"): path for path in sorted(Path(job.headers).glob("*.json"))}
+        self._shards = Shards(Path(job.source), headers, frozenset(job.arrived))
 
     def run(self) -> Quantized:
-        weights, origin = self._weights()
-        params, config, dense = _graph(Path(self._job.source), weights, self._job.recipe)
-        total = len(params)
+        recipe, here = self._job.recipe, self._shards.arrived
+        if recipe.size is not None and not self._account.bits:
+            if not self._shards.complete:
+                return Quantized((), False, HOST.peak())
+            self._account.bits = mixture(self._job, self._shards, self._destination, self._report)
+            self._save_account()
+        weights, origin = self._shards.weights()
+        params, config, dense = _graph(Path(self._job.source), weights, recipe, self._account.bits)
+        total = sum(array.nbytes for array in params.values())
         waiting = {name: array for name, array in params.items() if name not in self._account.places}
         needs = _needed_shards(waiting, weights, origin)
         del weights, params
-        here = set(self._job.arrived)
-        if self._job.recipe.calibrated:
+        if recipe.calibrated:
             if not all(needs[name] <= here for name in waiting):
                 return Quantized((), False, HOST.peak())
             self._calibrate({name: each for name, each in dense.items() if f"{name}.weight" in waiting}, total)
             waiting = {name: array for name, array in waiting.items() if name not in self._account.places}
         ready = [name for name in waiting if needs[name] <= here]
-        searches = self._job.recipe.search or self._job.recipe.calibrated
+        searches = recipe.search or recipe.calibrated or recipe.size is not None
         chosen = {name: each for name, each in dense.items() if is_searched(name, each.bits)} if searches else {}
         self._write(ready, waiting, chosen, total)
         missing = set(waiting) - set(ready)
@@ -111,7 +115,7 @@ class _Conversion:
         return Quantized(tuple(sorted(here - needed)), not missing, HOST.peak())
 
     def _calibrate(self, dense: dict[str, _Dense], total: int) -> None:
-        """Write the matrices that a text goes through, rounded for the inputs that it brings. total: of all arrays."""
+        """Write the matrices that a text goes through, rounded for the inputs that it brings. total: bytes of all."""
         ready: dict[str, mx.array] = {}
         last: tuple[mx.array | None, list[Inputs]] = None, []
 
@@ -129,26 +133,15 @@ class _Conversion:
             rounded = mx.dequantize(packed, scales, offsets, how.group_size, how.bits)
             if sum(array.nbytes for array in ready.values()) >= _OUTPUT_BYTES:
                 self._save(ready)
-            self._report("compress", (len(self._account.places) + len(ready)) / total)
+            self._report("compress", self._bytes(ready) / total)
             return rounded
 
-        model, _ = _original(Path(self._job.source), self._weights()[0])
-        calibrate(model, Path(self._job.source), self._job.text or usual_text(), take)
+        calibrate(self._shards.model(), Path(self._job.source), self._job.text or usual_text(), take)
         self._save(ready)
 
-    def _weights(self) -> tuple[dict[str, mx.array], dict[str, str]]:
-        """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each."""
-        weights: dict[str, mx.array] = {}
-        origin: dict[str, str] = {}
-        for shard, path in self._headers.items():
-            if shard in self._job.arrived:
-                found: Any = mx.load(str(Path(self._job.source) / shard))
-            else:
-                header = json.loads(path.read_bytes())
-                found = {name: _stand_in(name, entry) for name, entry in header.items() if name != "__metadata__"}
-            weights.update(found)
-            origin.update(dict.fromkeys(found, shard))
-        return weights, origin
+    def _bytes(self, ready: dict[str, mx.array]) -> int:
+        """Bytes of what is written and of what is ready to be."""
+        return sum(self._account.files.values()) + sum(array.nbytes for array in ready.values())
 
     def _write(self, names: list[str], arrays: dict[str, mx.array], dense: dict[str, _Dense], total: int) -> None:
         """Evaluate the weights module by module and write them in files of a bounded size.
@@ -168,7 +161,7 @@ class _Conversion:
             ready.update(part)
             if sum(array.nbytes for array in ready.values()) >= _OUTPUT_BYTES:
                 self._save(ready)
-            self._report("compress", (len(self._account.places) + len(ready)) / total)
+            self._report("compress", self._bytes(ready) / total)
         self._save(ready)
 
     def _save(self, arrays: dict[str, mx.array]) -> None:
@@ -185,6 +178,9 @@ class _Conversion:
         self._account.files[name] = sum(array.nbytes for array in arrays.values())
         self._account.places.update(dict.fromkeys(arrays, name))
         arrays.clear()
+        self._save_account()
+
+    def _save_account(self) -> None:
         write_whole(self._destination / _ACCOUNT, msgspec.json.encode(self._account))
 
     def _finish(self, config: dict[str, Any]) -> None:
@@ -199,6 +195,7 @@ class _Conversion:
                 (self._destination / old).replace(self._destination / new)
         for left in self._destination.glob(f".{_ACCOUNT}.*"):  # by a worker that was killed while it wrote
             left.unlink()
+        forget(self._destination)
         index = {
             "metadata": {"total_size": sum(self._account.files.values())},
             "weight_map": {name: names[place] for name, place in sorted(self._account.places.items())},
@@ -215,17 +212,22 @@ def _search(module: str, dense: _Dense) -> dict[str, mx.array]:
 
 
 def _graph(
-    source: Path, weights: dict[str, mx.array], recipe: Recipe
+    source: Path, weights: dict[str, mx.array], recipe: Recipe, chosen: dict[str, Choice]
 ) -> tuple[dict[str, mx.array], dict[str, Any], dict[str, _Dense]]:
-    """The parameters of the compressed model, unevaluated, its config.json, and what may be searched for."""
-    model, config = _original(source, weights)
+    """The parameters of the compressed model, unevaluated, its config.json, and what may be searched for.
+
+    chosen: the bits of each matrix, empty where the recipe says them.
+    """
+    model, config = original(source, weights)
     before = dict(tree_flatten(model.parameters()))
+    bits, group, predicate = recipe.bits, recipe.group_size, None
     try:
-        predicate = recipe.mixed and mixed_quant_predicate_builder(recipe.mixed, model, recipe.group_size)
+        if chosen:
+            (bits, group), predicate = commonest(chosen), lambda name, _: name in chosen and as_config(chosen[name])
+        elif recipe.mixed:
+            predicate = mixed_quant_predicate_builder(recipe.mixed, model, group)
         with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints a line
-            model, config = quantize_model(
-                model, config, recipe.group_size, recipe.bits, mode=recipe.mode, quant_predicate=predicate or None
-            )
+            model, config = quantize_model(model, config, group, bits, mode=recipe.mode, quant_predicate=predicate)
     except ValueError as error:
         raise UnsupportedModel(f"This model cannot be compressed in this way: {error}") from error
     params = dict(tree_flatten(model.parameters()))
@@ -243,51 +245,6 @@ def _graph(
         if f"{name}.scales" in params and f"{name}.biases" in params
     }
     return params, config, dense
-
-
-def _original(source: Path, weights: dict[str, mx.array]) -> tuple[Any, dict[str, Any]]:
-    """The model before it is compressed, its parameters unevaluated, and its config.json."""
-    config = read_config(source)
-    try:
-        model_class, arguments = _classes(source, config)
-        model = model_class(arguments.from_dict(config))
-        sanitized = model.sanitize(dict(weights)) if hasattr(model, "sanitize") else dict(weights)
-        model.load_weights(list(sanitized.items()), strict=True)
-    except MISFITS as error:
-        raise mismatch(source, error) from error
-    _cast(model, config)
-    return model, config
-
-
-def _classes(source: Path, config: dict[str, Any]) -> tuple[Any, Any]:
-    if kind_of(source, config) != "chat":
-        from squish.worker.embedding import loading
-
-        return loading.classes(config)
-    model_class, arguments = _get_classes(config)
-    return model_class, arguments
-
-
-def _cast(model: Any, config: dict[str, Any]) -> None:
-    """What config.json calls the model's number format, all weights get that mlx-lm would give it."""
-    text_config = config.get("text_config") or {}
-    places = [each.get(key) for each in (config, text_config) for key in ("torch_dtype", "dtype")]
-    named = next((each for each in places if each), "")
-    if named not in MODEL_CONVERSION_DTYPES:
-        return
-    dtype, wanted = getattr(mx, named), getattr(model, "cast_predicate", lambda _: True)
-
-    def cast(name: str, array: mx.array) -> mx.array:
-        return array.astype(dtype) if wanted(name) and mx.issubdtype(array.dtype, mx.floating) else array
-
-    model.update(tree_map_with_path(cast, model.parameters()))
-
-
-def _stand_in(name: str, entry: dict[str, Any]) -> mx.array:
-    dtype = _DTYPES.get(entry["dtype"])
-    if dtype is None:
-        raise UnsupportedModel(f"{name} is stored as {entry['dtype']}, which cannot be compressed.")
-    return mx.zeros(entry["shape"], dtype)
 
 
 def _needed_shards(

@@ -1,0 +1,295 @@
+"""Measures how much a model's predictions depend on each of its matrices: a text read forward, then backward.
+
+What a change ΔW of a matrix does to the predictions is, to second order, ½·Σ G²·ΔW² nats, if the changes of its weights
+do not depend on each other: G is the gradient of the likelihood of tokens that the model itself would draw (the
+diagonal of Fisher's information). The sums of G² by row and by column say enough of it: two vectors a matrix.
+
+The layers go one after the other, each with its weights read, used and forgotten, forward and then backward; memory is
+that of the activations and one layer. It knows neither how matrices are rounded nor where anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
+from mlx.utils import tree_map
+from mlx_lm.models.switch_layers import SwitchLinear
+
+_POSITIONS = 128  # whose probabilities are in memory at once: one for each token of the vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Dependence:
+    """How much each output and each input of a matrix counts: (rows,) and (columns,), in nats a token together."""
+
+    rows: mx.array
+    columns: mx.array
+
+
+class Unmeasurable(Exception):
+    """The model is not a chain of layers, or something in it has no derivative."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One layer of the model as it was called. matrices: the shapes of what came out of its matrices, by name."""
+
+    x: mx.array
+    rest: tuple[Any, ...]
+    named: dict[str, Any]
+    matrices: dict[str, tuple[int, ...]]
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What the watched modules share.
+
+    shapes: of the outputs of matrices called since it was emptied; squares: the mean square of each input of a matrix;
+    probes: added to outputs, to differentiate by; inputs: what matrices with a probe multiplied; after: what the layers
+    are taken to have made, None where they run.
+    """
+
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    squares: dict[str, mx.array] = field(default_factory=dict)
+    probes: dict[str, mx.array] = field(default_factory=dict)
+    inputs: dict[str, mx.array] = field(default_factory=dict)
+    calls: list[_Call] = field(default_factory=list)
+    after: mx.array | None = None
+    looked_up: mx.array | None = None
+
+
+class _Finished(Exception):
+    """The last layer has run."""
+
+
+def measure(
+    unread: Callable[[], Any], tokens: mx.array, report: Callable[[float], None]
+) -> dict[str, list[Dependence]]:
+    """How much each matrix counts, by its name; an embedding that is also the output counts twice.
+
+    unread: makes the model with its weights on disk; tokens: (windows, tokens); report: gets 0..1. Raises Unmeasurable.
+    """
+    try:
+        calls, last, embedded, squares = _forward(unread(), tokens, lambda part: report(part * 0.3))
+        model = unread()
+        watch = _Watch(squares=squares)
+        layers = _attach(model, watch)
+        found, gradient = _predictions(model, watch, tokens, last)
+        for number in reversed(range(len(calls))):
+            counted, gradient = _through(layers[number], watch, calls.pop(), gradient)
+            for name, each in counted.items():
+                found.setdefault(name, []).append(Dependence(each.rows / tokens.size, each.columns))
+            report(1 - 0.7 * number / len(layers))
+        _add_lookups(model, found, tokens, gradient, embedded)
+    except (ValueError, RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        raise Unmeasurable(str(error)) from error
+    return found
+
+
+def _forward(
+    model: Any, tokens: mx.array, report: Callable[[float], None]
+) -> tuple[list[_Call], mx.array, tuple[mx.array, mx.array], dict[str, mx.array]]:
+    """How each layer was called, what the last one made, a lookup and what became of it, and the inputs' squares."""
+    watch = _Watch()
+    layers = _attach(model, watch, lambda: report(len(watch.calls) / len(layers)))
+    try:
+        model(tokens)
+    except _Finished:
+        pass
+    if watch.after is None or watch.looked_up is None or len(watch.calls) != len(layers):
+        raise Unmeasurable("The model does not call its layers one after the other.")
+    first = watch.calls[0].x
+    return watch.calls, watch.after, (watch.looked_up, first), watch.squares
+
+
+def _predictions(
+    model: Any, watch: _Watch, tokens: mx.array, last: mx.array
+) -> tuple[dict[str, list[Dependence]], mx.array]:
+    """What follows the layers: how much its matrices count, and the gradient by what the last layer made."""
+    gradients: list[mx.array] = []
+    rows: dict[str, mx.array] = {}
+    columns: dict[str, mx.array] = {}
+    for window in range(tokens.shape[0]):
+        for start in range(0, tokens.shape[1], _POSITIONS):
+            here = slice(window, window + 1), slice(start, start + _POSITIONS)
+            by_last, by_output = _likelihood(model, watch, tokens[here], last[here], mx.random.key(len(gradients)))
+            gradients.append(by_last)
+            for name, gradient in by_output.items():
+                count = gradient.size // gradient.shape[-1] / tokens.size
+                rows[name] = rows.get(name, mx.array(0.0)) + _sum(gradient) / tokens.size
+                columns[name] = columns.get(name, mx.array(0.0)) + watch.squares[name] * count
+            mx.eval(by_last, rows, columns)
+    watch.after, watch.probes = None, {}
+    found = {name: [Dependence(rows[name], columns[name])] for name in rows}
+    return found, mx.concatenate(gradients, axis=1).reshape(last.shape)
+
+
+def _likelihood(
+    model: Any, watch: _Watch, tokens: mx.array, last: mx.array, key: mx.array
+) -> tuple[mx.array, dict[str, mx.array]]:
+    """Gradients of the likelihood of tokens that the model draws, by what the last layer made and by each output."""
+    watch.shapes, watch.after = {}, last
+    logits = model(tokens).astype(mx.float32)
+    drawn = mx.random.categorical(logits, key=key)[..., None]
+    names, zeros = list(watch.shapes), [mx.zeros(shape) for shape in watch.shapes.values()]
+
+    def likelihood(x: mx.array, *probes: mx.array) -> mx.array:
+        watch.after, watch.probes = x, dict(zip(names, probes, strict=True))
+        logits = model(tokens).astype(mx.float32)
+        chosen = mx.take_along_axis(logits, drawn, axis=-1)
+        return (chosen - mx.logsumexp(logits, axis=-1, keepdims=True)).sum()
+
+    _, found = mx.vjp(likelihood, [last, *zeros], [mx.array(1.0)])
+    watch.probes = {}
+    return found[0], dict(zip(names, found[1:], strict=True))
+
+
+def _through(layer: Any, watch: _Watch, call: _Call, gradient: mx.array) -> tuple[dict[str, Dependence], mx.array]:
+    """How much the matrices of a layer count, for all tokens together, and the gradient by what the layer gets."""
+    names = list(call.matrices)
+
+    def run(x: mx.array, *probes: mx.array) -> list[mx.array]:
+        watch.inputs, watch.probes = {}, dict(zip(names, probes, strict=True))
+        return [layer(x, *call.rest, **call.named), *(watch.inputs[name] for name in names)]
+
+    zeros = [mx.zeros(shape) for shape in call.matrices.values()]
+    nothing = [mx.zeros(call.matrices[name][:-1] + watch.squares[name].shape) for name in names]
+    made, found = mx.vjp(run, [call.x, *zeros], [gradient, *nothing])
+    watch.inputs, watch.probes = {}, {}
+    counted = {}
+    for name, x, by_output in zip(names, made[1:], found[1:], strict=True):
+        plain = x.ndim == by_output.ndim == 3
+        counted[name] = _by_windows(by_output, x) if plain else Dependence(_sum(by_output), watch.squares[name])
+        mx.eval(counted[name].rows, counted[name].columns)
+    mx.eval(found[0])
+    _forget(layer)
+    return counted, found[0]
+
+
+def _by_windows(gradient: mx.array, x: mx.array) -> Dependence:
+    """The squares of the gradients by the weights, one window at a time; (windows, tokens, …) of outputs and inputs."""
+    rows, columns = mx.zeros(gradient.shape[-1]), mx.zeros(x.shape[-1])
+    for window in range(gradient.shape[0]):
+        squares = mx.square(gradient[window].T @ x[window])
+        rows, columns = rows + mx.sum(squares, axis=1), columns + mx.sum(squares, axis=0)
+        mx.eval(rows, columns)
+    return Dependence(rows, columns / mx.maximum(mx.sum(columns), 1e-30))
+
+
+def _add_lookups(
+    model: Any,
+    found: dict[str, list[Dependence]],
+    tokens: mx.array,
+    gradient: mx.array,
+    embedded: tuple[mx.array, mx.array],
+) -> None:
+    """How much the rows of the embedding count: half by how often the text has them, half all alike."""
+    looked_up, first = embedded
+    ratio = mx.mean(first * first) / mx.maximum(mx.mean(looked_up * looked_up), 1e-20)
+    columns = _sum(gradient) / tokens.size * ratio
+    for name, module in model.named_modules():
+        if isinstance(module, _Embedding):
+            rows = mx.full((module.weight.shape[0],), 0.5 / module.weight.shape[0])
+            rows = rows.at[tokens.reshape(-1)].add(0.5 / tokens.size)
+            found.setdefault(name, []).append(Dependence(rows, columns))
+            mx.eval(rows, columns)
+
+
+def _sum(gradient: mx.array) -> mx.array:
+    """The squares of (…, outputs), added up over everything else."""
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    return mx.sum(flat * flat, axis=0)
+
+
+def _attach(model: Any, watch: _Watch, done: Callable[[], None] | None = None) -> list[Any]:
+    """Make a model's matrices and layers watched ones; its layers. done: called after each, which is then forgotten."""
+    layers = list(model.layers)
+    kinds: dict[type, type] = {Linear: _Linear, SwitchLinear: _SwitchLinear, Embedding: _Embedding}
+    for name, module in model.named_modules():
+        if kind := kinds.get(type(module)):
+            module.__class__ = kind
+            module.place, module.watch = name, watch
+    for layer in layers:
+        kind = type(layer)
+        layer.__class__ = type(kind.__name__, (_Layer, kind), {})
+        layer.watch, layer.done, layer.is_last = watch, done, layer is layers[-1]
+    return layers
+
+
+def _forget(layer: Any) -> None:
+    layer.update(tree_map(lambda _: mx.array(0.0), layer.parameters()))
+
+
+class _Layer:
+    """Before a layer's own class: keeps how it is called, or stands aside for what comes after all layers."""
+
+    watch: _Watch
+    done: Callable[[], None] | None
+    is_last: bool
+
+    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
+        watch = self.watch
+        if self.done is None:
+            if watch.after is not None:
+                return watch.after
+            return super().__call__(x, *rest, **named)  # type: ignore[misc, no-any-return]
+        if watch.calls and x is not watch.after:
+            raise Unmeasurable("The model's layers are not a chain.")
+        if not watch.calls:
+            watch.looked_up = watch.looked_up if watch.looked_up is not None else x
+        watch.shapes = {}
+        made: mx.array = super().__call__(x, *rest, **named)  # type: ignore[misc]
+        if not isinstance(made, mx.array):
+            raise Unmeasurable("The model's layers make more than one array.")
+        mx.eval(made, watch.squares)
+        watch.calls.append(_Call(x, rest, named, watch.shapes))
+        watch.after = made
+        _forget(self)
+        self.done()
+        if self.is_last:
+            raise _Finished
+        return made
+
+
+def _watched(module: Any, x: mx.array, made: mx.array) -> mx.array:
+    watch: _Watch = module.watch
+    if (probe := watch.probes.get(module.place)) is not None:
+        watch.inputs[module.place] = x
+        return made + probe
+    if not watch.probes:
+        flat = x.reshape(-1, x.shape[-1])
+        watch.shapes[module.place] = made.shape
+        watch.squares[module.place] = mx.mean(flat * flat, axis=0)
+    return made
+
+
+class _Linear(Linear):
+    def __call__(self, x: mx.array) -> mx.array:
+        x = x.astype(mx.float32)
+        made = x @ self.weight.T.astype(mx.float32)
+        if "bias" in self:
+            made = made + self.bias.astype(mx.float32)
+        return _watched(self, x, made)
+
+
+class _SwitchLinear(SwitchLinear):  # type: ignore[misc]
+    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
+        made = super().__call__(x.astype(mx.float32), indices, sorted_indices=sorted_indices)
+        return _watched(self, x, made)
+
+
+class _Embedding(Embedding):
+    def __call__(self, x: mx.array) -> mx.array:
+        found: mx.array = self.weight[x].astype(mx.float32)
+        if self.watch.after is None and self.watch.looked_up is None:
+            self.watch.looked_up = found + 0.0  # what the model does to it in place is not to change it here
+        return found
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        x = x.astype(mx.float32)
+        return _watched(self, x, x @ self.weight.T.astype(mx.float32))
