@@ -16,7 +16,7 @@ import msgspec
 from mlx.utils import tree_flatten
 
 from squish.errors import CorruptModel, InvalidInput
-from squish.files import write_whole
+from squish.files import move_whole, write_whole
 from squish.ipc.frames import QuantizeShards
 from squish.worker.jobs import sensitivity
 from squish.worker.jobs.allocation import Choice, Harms, allocate, choices, harms, size
@@ -109,7 +109,7 @@ def _dependences(
                 pass
         partial = directory / f"new-{_DEPENDENCES}"
         mx.save_safetensors(str(partial), _flat(found) or {"none": mx.zeros((1,))})
-        partial.replace(path)
+        move_whole(partial, path)
     kept: Any = mx.load(str(path))
     return _unflat(kept)
 
