@@ -48,13 +48,30 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """What compressing cost on the text that comes with Squish: perplexities of the original and of the model.
+
+    divergence: the mean KL divergence of its predictions from those of the original, in nats a token.
+    """
+
+    original: float
+    perplexity: float
+    divergence: float
+
+    @property
+    def label(self) -> str:
+        """For people: `perplexity 23.94 → 25.11, KL divergence 0.052`."""
+        return f"perplexity {self.original:.2f} → {self.perplexity:.2f}, KL divergence {self.divergence:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a model is and where it came from.
 
     source: `hub:org/repo`, `package:module/file.gguf` or `file:/path`; revision: the commit on the Hub.
     pulled: the name that gives it when it is pulled once more; an older Squish kept none.
     kind: what it is for; quantization: for people; context_length in tokens; installed_at in UTC.
-    base: of an adapter, the id of the model that it changes.
+    base: of an adapter, the id of the model that it changes. loss: what compressing it cost, where that was measured.
     linked: the directory of another program, on another file system, that its weights are links to.
     """
 
@@ -72,6 +89,7 @@ class Manifest:
     kind: ModelKind = "chat"
     linked: str | None = None
     base: str | None = None
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         for name in ("parameters", "context_length"):

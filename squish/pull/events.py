@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from squish.models.manifest import Installed
+from squish.models.manifest import Installed, Loss
 
 Phase = Literal["resolve", "download", "score", "compress", "import", "measure", "verify"]
 
@@ -56,6 +56,12 @@ class CompressionReport:
     divergence: float | None = None
     measure_memory: int | None = None
     kept_as: str | None = None
+
+    @property
+    def loss(self) -> Loss | None:
+        """What compressing cost, where all of it was measured."""
+        before, after, divergence = self.perplexity_before, self.perplexity_after, self.divergence
+        return None if before is None or after is None or divergence is None else Loss(before, after, divergence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, quantize_model
 
 from squish import figures
+from squish.commands.models.describe import describe, lines
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
+from squish.models.manifest import Loss
 from squish.models.recipes import CHOICES, CompressionOptions, from_tag, recipe, tag, warning
 from squish.models.store import Store
 from squish.pull.events import Notice, Progress, Pulled, PullEvent
@@ -205,6 +207,11 @@ def test_the_original_can_be_kept_and_both_are_measured(user: Puller, hub: Local
     assert any(isinstance(event, Notice) and "3-bit" in event.text and "perplexity" in event.text for event in events)
     report = last.compression
     assert report.perplexity_before and report.perplexity_after and report.divergence
+    loss = Loss(report.perplexity_before, report.perplexity_after, report.divergence)
+    assert (
+        user.store.find(f"{REPO}:3bit").manifest.loss == loss and user.store.find(f"{REPO}:full").manifest.loss is None
+    )
+    assert f"KL divergence {report.divergence:.3f}" in dict(lines(describe(user.store.find(f"{REPO}:3bit"))))["quality"]
     assert report.after < report.before / 4
     assert report.measure_memory and report.measure_memory > 4 * report.before
     assert report.kept_as == f"{REPO}:full"
@@ -370,3 +377,29 @@ def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: Loca
     first = next(event for event in events if isinstance(event, Progress) and event.phase == "download")
     assert first.done > 0, "what is there counts from the start"
     assert first.speed is None
+
+
+def test_a_calibrated_pull_that_is_stopped_goes_on(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    """Leaving a pull, as Ctrl-C does, kills its worker with -9, wherever that is."""
+    hub.add_repo(REPO, in_shards(*tiny_llama(vocab_size=2048), tmp_path, 2) | byte_tokenizer())
+    options = CompressionOptions(recipe("5.5", calibrated=True), explicit=True, text="one two three four " * 60)
+
+    async def stop_at(phases: tuple[str, ...]) -> bool:
+        settings, store = user.settings, user.store
+        async with pull(REPO, settings=settings, store=store, compression=options, policy=QUICK) as events:
+            async for event in events:
+                if isinstance(event, Progress) and event.phase in phases and event.done:
+                    return True
+        return False
+
+    for phases in (("score", "compress"), ("compress",)):
+        if not asyncio.run(stop_at(phases)):
+            break
+        assert not user.store.list() and [*user.settings.cache_dir.glob(".partial/*/compression.json")]
+    events = user.events(REPO, options)
+    last = events[-1]
+    assert isinstance(last, Pulled) and last.installed.manifest.id == f"{REPO}:5.5bpw-calibrated"
+    model = user.store.find(last.installed.manifest.id)
+    assert 4.5 < 8 * model.manifest.weights / model.manifest.parameters < 5.7
+    assert not model.extra
+    assert not [path for path in (user.settings.cache_dir / ".partial").rglob("*") if path.is_file()]

@@ -66,6 +66,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("architecture", manifest.architecture),
         ("parameters", f"{manifest.parameters:,}"),
         ("quantization", manifest.quantization),
+        *([("quality", f"{manifest.loss.label}, on the text that comes with Squish")] if manifest.loss else []),
         ("context", f"{manifest.context_length:,} tokens"),
         ("license", manifest.license or "not stated"),
         ("source", manifest.source + (f" at {manifest.revision[:12]}" if manifest.revision else "")),

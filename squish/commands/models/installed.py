@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from squish import console, figures
 from squish.commands.completion import complete_model
@@ -242,6 +243,7 @@ def _as_json(model: Manifest) -> dict[str, Any]:
         "revision": model.revision,
         "license": model.license,
         "base": model.base,
+        "loss": msgspec.to_builtins(model.loss),
         "installed_at": model.installed_at.isoformat(),
     }
 

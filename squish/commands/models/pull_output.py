@@ -66,6 +66,8 @@ def _progress_line(event: Progress) -> str:
 def _summary(event: Pulled) -> None:
     manifest = event.installed.manifest
     what = f"{manifest.quantization}, {figures.size(manifest.size)}"
+    if manifest.loss is not None:
+        what += f", {manifest.loss.label}"
     if event.compression is not None:
         for line in _compression_lines(event.compression, manifest.quantization):
             console.note(line)
