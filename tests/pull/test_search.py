@@ -60,6 +60,26 @@ def test_weights_like_those_of_models_lose_less(size: int, kept: float) -> None:
     assert ours < kept * plain
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 6])
+def test_where_errors_are_known_to_count_differently_they_lose_less(size: int) -> None:
+    random = np.random.default_rng(5)
+    weight = mx.array(random.standard_normal((2, 40, 128)).astype(np.float32))
+    counts = [
+        (each, np.exp(2 * random.standard_normal(128)).astype(np.float32)) for each in np.eye(2, 40, dtype="f4") + 1
+    ]
+
+    def lost(triple: Any) -> float:
+        error = np.array(mx.square(mx.dequantize(triple[0], triple[1], triple[2], 64, size) - weight))
+        return float(sum((error * rows[:, None] * columns).sum() for rows, columns in counts))
+
+    assert lost(searched(weight, size, 64, counts)) < 0.75 * lost(mx.quantize(weight, 64, size))
+    alone = searched(weight[1], size, 64, counts)
+    assert all(
+        mx.array_equal(whole[1], one).item()
+        for whole, one in zip(searched(weight, size, 64, counts), alone, strict=True)
+    )
+
+
 def test_below_4_bits_what_the_residual_stream_gets_is_rounded_plainly() -> None:
     names = [f"model.layers.0.{each}" for each in ("self_attn.v_proj", "self_attn.o_proj", "mlp.down_proj")]
     assert not any(is_searched(name, 3) for name in names)

@@ -7,12 +7,13 @@ matrix at hand, or the reading of the text. It writes no weights.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import msgspec
+import numpy as np
 from mlx.utils import tree_flatten
 
 from squish.errors import CorruptModel, InvalidInput
@@ -22,6 +23,7 @@ from squish.worker.jobs import sensitivity
 from squish.worker.jobs.allocation import Choice, Harms, allocate, choices, harms, size
 from squish.worker.jobs.calibrate import usual_text, windows
 from squish.worker.jobs.lazy_model import Shards
+from squish.worker.jobs.rounding import Floats
 from squish.worker.jobs.sensitivity import Dependence, Unmeasurable
 from squish.worker.model.model_files import kind_of, read_config
 
@@ -74,6 +76,18 @@ def as_config(choice: Choice) -> dict[str, Any]:
     return {"group_size": choice.group_size, "bits": choice.bits, "mode": "affine"}
 
 
+def dependences(directory: Path) -> dict[str, list[Dependence]]:
+    """What was measured of a model that is written to this directory; empty where nothing was."""
+    path = directory / _DEPENDENCES
+    kept: Any = mx.load(str(path)) if path.exists() else {}
+    return _unflat(kept)
+
+
+def counts_of(known: Iterable[Dependence]) -> tuple[tuple[Floats, Floats], ...]:
+    """How much the error of each weight of a matrix counts, by row and by column."""
+    return tuple((np.array(each.rows), np.array(each.columns)) for each in known)
+
+
 def forget(directory: Path) -> None:
     """Delete what was kept for a worker that takes over."""
     for name in (_DEPENDENCES, _HARMS):
@@ -110,8 +124,7 @@ def _dependences(
         partial = directory / f"new-{_DEPENDENCES}"
         mx.save_safetensors(str(partial), _flat(found) or {"none": mx.zeros((1,))})
         move_whole(partial, path)
-    kept: Any = mx.load(str(path))
-    return _unflat(kept)
+    return dependences(directory)
 
 
 def _harms(

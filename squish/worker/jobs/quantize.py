@@ -16,7 +16,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ from squish.worker.jobs.calibrate import calibrate, usual_text
 from squish.worker.jobs.compensate import Inputs, also_looked_up, compensated, inputs
 from squish.worker.jobs.graph import dependencies
 from squish.worker.jobs.lazy_model import Shards, original
-from squish.worker.jobs.mixture import as_config, commonest, forget, mixture
-from squish.worker.jobs.rounding import is_searched, searched
+from squish.worker.jobs.mixture import as_config, commonest, counts_of, dependences, forget, mixture
+from squish.worker.jobs.rounding import Floats, is_searched, searched
 
 Progress = Callable[[str, float], None]
 
@@ -46,11 +46,12 @@ _OUTPUT_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Dense:
-    """A weight before it is quantized, unevaluated, and how it is to be."""
+    """A weight before it is quantized, unevaluated, and how it is to be. counts: of its errors, as for `searched`."""
 
     weight: mx.array
     bits: int
     group_size: int
+    counts: tuple[tuple[Floats, Floats], ...] = ()
 
 
 class _Account(msgspec.Struct):
@@ -106,7 +107,12 @@ class _Conversion:
             waiting = {name: array for name, array in waiting.items() if name not in self._account.places}
         ready = [name for name in waiting if needs[name] <= here]
         searches = recipe.search or recipe.calibrated or recipe.size is not None
-        chosen = {name: each for name, each in dense.items() if is_searched(name, each.bits)} if searches else {}
+        known = dependences(self._destination) if self._account.bits else {}
+        chosen = {
+            name: replace(each, counts=counts_of(known.get(name, ())))
+            for name, each in dense.items()
+            if searches and (name in known or is_searched(name, each.bits))
+        }
         self._write(ready, waiting, chosen, total)
         missing = set(waiting) - set(ready)
         needed = set().union(*(needs[name] for name in missing))
@@ -207,7 +213,7 @@ class _Conversion:
 def _search(module: str, dense: _Dense) -> dict[str, mx.array]:
     """The module's quantized weight, with scales that were searched for."""
     mx.eval(dense.weight)
-    weight, scales, offsets = searched(dense.weight, dense.bits, dense.group_size)
+    weight, scales, offsets = searched(dense.weight, dense.bits, dense.group_size, dense.counts)
     return {f"{module}.weight": weight, f"{module}.scales": scales, f"{module}.biases": offsets}
 
 

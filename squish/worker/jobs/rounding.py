@@ -5,13 +5,15 @@ tried a little narrower, each time with the scale and the offset that minimize t
 weights count for more, because narrower ranges cost those, and a model needs them most. What is best by that measure is
 kept, so it is never worse by it than plain rounding. The format is mlx's own.
 
-Less error in the weights is not always a better model: below 4 bits, what leads straight to the residual stream (the
-values and outputs of attention, the output of the MLP) came out worse for it, so there only some layers are searched.
+Where it is known how much the error of each weight costs the predictions (sensitivity.py), errors count for that.
+Without it, less error in the weights is not always a better model: below 4 bits, what leads straight to the residual
+stream (the values and outputs of attention, the output of the MLP) came out worse for it, so there only some layers are
+searched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -33,16 +35,27 @@ def is_searched(module: str, bits: int) -> bool:
     return bits >= 4 or module.rpartition(".")[2] in _AT_ANY_BITS
 
 
-def searched(weight: mx.array, bits: int, group_size: int) -> tuple[mx.array, mx.array, mx.array]:
+def searched(
+    weight: mx.array, bits: int, group_size: int, counts: Sequence[tuple[Floats, Floats]] = ()
+) -> tuple[mx.array, mx.array, mx.array]:
     """What `mx.quantize(weight, group_size, bits)` returns, with the scales and offsets that the search finds.
 
-    weight: (..., columns), floating; columns are a multiple of group_size. Scales and offsets have its dtype. Memory is
-    that of the result and a few megabytes.
+    weight: (..., rows, columns), floating; columns are a multiple of group_size. counts: how much the error of a weight
+    counts, as a sum of products of one vector by row and one by column; none where that is not known. Scales and
+    offsets have the dtype of weight. Memory is that of the result and a few megabytes.
     """
     rows = weight.reshape(-1, weight.shape[-1])
     columns = rows.shape[1]
     step = max(1, _GROUPS_AT_ONCE * group_size // columns)
-    parts = [_part(rows[start : start + step], bits, group_size) for start in range(0, rows.shape[0], step)]
+    parts = []
+    for start in range(0, rows.shape[0], step):
+        part = rows[start : start + step]
+        known = None
+        if counts:
+            places = np.arange(start, start + part.shape[0]) % weight.shape[-2]
+            each = [by_row[places, None] * by_column for by_row, by_column in counts]
+            known = np.sum(each, axis=0).reshape(-1, group_size)
+        parts.append(_part(part, bits, group_size, known))
     packed, scales, offsets = (mx.concatenate(list(each)) for each in zip(*parts, strict=True))
     lead = weight.shape[:-1]
     return packed.reshape(*lead, -1), scales.reshape(*lead, -1), offsets.reshape(*lead, -1)
@@ -54,13 +67,19 @@ def importance(groups: Floats) -> Floats:
     return found
 
 
-def _part(rows: mx.array, bits: int, group_size: int) -> tuple[mx.array, mx.array, mx.array]:
-    """Some rows: (rows, columns) → packed integers, scales, offsets."""
+def _usable(counts: Floats) -> Floats:
+    """The counts of each group with a mean of one, so that no sum of them is too small for float32."""
+    mean = counts.mean(axis=1, keepdims=True)
+    return np.where(mean > 0, counts / np.where(mean > 0, mean, 1), 1).astype(np.float32) + np.float32(0.01)
+
+
+def _part(rows: mx.array, bits: int, group_size: int, counts: Floats | None) -> tuple[mx.array, mx.array, mx.array]:
+    """Some rows: (rows, columns) → packed integers, scales, offsets. counts: of the weights of each group."""
     plain_packed, *plain = mx.quantize(rows, group_size, bits)
     mx.eval(plain_packed, *plain)
     count, columns = rows.shape
     groups = np.array(rows.astype(mx.float32)).reshape(-1, group_size)
-    weights = importance(groups)
+    weights = importance(groups) if counts is None else _usable(counts)
     scales, offsets = (_numbers(each) for each in plain)
     unpacked = mx.dequantize(plain_packed, *_unit(plain), group_size, bits)
     best = np.array(unpacked.astype(mx.float32)).reshape(-1, group_size)
