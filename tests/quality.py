@@ -1,18 +1,24 @@
 """`make quality`: what compressing costs, by recipe: perplexity and KL divergence from the original on a long text.
 
 The original is an installed model, dequantized where it is quantized. Each recipe is run by the job that a pull runs,
-and each model is loaded as serving would, but with products in float32. The text is the one that comes with Squish and
-its documentation, from the start.
+in a worker, and each model is loaded as serving would, but with products in float32. The text is the one that comes
+with Squish and its documentation, from the start.
+
+Weights that were published with few bits lie on a grid, and a format with the same groups finds it again. `--shuffle`
+puts the hidden units, those of the MLP and those of the values in another order: the same model, on no grid.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import math
 import resource
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from squish.config.settings import Settings
 from squish.models import recipes
@@ -38,10 +44,11 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", default=_DEFAULT, help="4bit, 4bit-search, …, or directories of models")
     parser.add_argument("--model", default="smollm2:135m", help="an installed model, or a directory")
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--shuffle", action="store_true", help="in another order of its units (llama, qwen, gemma 3)")
     options = parser.parse_args()
     _prepare()
     with tempfile.TemporaryDirectory() as directory:
-        _run(Path(directory), options.model, tuple(options.recipes), options.tokens)
+        _run(Path(directory), options.model, tuple(options.recipes), options.tokens, options.shuffle)
 
 
 def _prepare() -> None:
@@ -52,7 +59,7 @@ def _prepare() -> None:
     install.install(install.prepare(cache), cache)
 
 
-def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int) -> None:
+def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int, shuffle: bool) -> None:
     from squish.worker.jobs.perplexity import perplexity
     from tests.pull.shards import full_precision
 
@@ -60,6 +67,8 @@ def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int) -> No
     original, predictions = directory / "original", directory / "predictions"
     for name, content in full_precision(installed, original, 1).items():
         (original / name).write_bytes(content)
+    if shuffle:
+        _shuffle(original)
     text = _text(original, tokens)
     base = perplexity(original, text, keep=predictions, exact=True)
     print(f"{base.tokens:,} tokens\n\n| recipe | bits | perplexity | loss | KL divergence | CPU |\n{'| --- ' * 6}|")
@@ -77,12 +86,12 @@ def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int) -> No
 
 def _compress(original: Path, destination: Path, name: str) -> float:
     """CPU seconds of it."""
-    from squish.ipc.frames import QuantizeShards
-    from squish.worker.jobs.quantize import quantize_shards
+    from squish.ipc.frames import Quantized, QuantizeShards
+    from squish.ipc.process import run_job
 
     chosen = recipes.from_tag(name)
-    if chosen is None or chosen.recipe is None:
-        raise SystemExit(f"{name} is neither a recipe, such as 4bit, 3bit-g32 and 4bit-search, nor a directory.")
+    if chosen is None or chosen.recipe is None or chosen.recipe.fit:
+        raise SystemExit(f"{name} is neither a recipe, such as 4bit, 3bit-g32 and 4.5bpw, nor a directory.")
     for path in destination.glob("*"):
         path.unlink()
     shards = tuple(path.name for path in original.glob("*.safetensors"))
@@ -91,12 +100,47 @@ def _compress(original: Path, destination: Path, name: str) -> float:
         for shard in shards:
             (Path(headers) / f"{shard}.json").write_text("{}")
         job = QuantizeShards(str(original), headers, str(destination), shards, chosen.recipe)
-        quantize_shards(job, lambda *_: None)
+        asyncio.run(run_job(job, Settings.from_environment().worker_cache, Quantized))
     spent = _cpu_seconds() - before
     for path in original.iterdir():
         if path.suffix != ".safetensors" and not (destination / path.name).exists():
             (destination / path.name).write_bytes(path.read_bytes())
     return spent
+
+
+def _shuffle(model: Path) -> None:
+    """Put the units of a model in another order, which changes no prediction."""
+    import mlx.core as mx
+
+    config = json.loads((model / "config.json").read_text())
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    keys, size = config.get("num_key_value_heads", heads), config.get("head_dim") or hidden // heads
+    mx.random.seed(0)
+    order = mx.random.permutation(hidden)
+    for path in model.glob("*.safetensors"):
+        loaded: Any = mx.load(str(path))
+        for name in loaded:
+            kind, layer = name.split(".")[-2], next((part for part in name.split(".") if part.isdecimal()), "0")
+            mx.random.seed(1 + int(layer))
+            inner = mx.random.permutation(config["intermediate_size"])
+            of_keys = [mx.random.permutation(size) for _ in range(keys)]
+            weight = loaded[name]
+            if kind in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "embed_tokens", "lm_head"):
+                weight = weight[..., order] if weight.ndim == 2 else weight
+            if kind in ("gate_proj", "up_proj"):
+                weight = weight[inner]
+            if kind == "v_proj":
+                weight = weight[mx.concatenate([each + size * number for number, each in enumerate(of_keys)])]
+            if kind == "o_proj":
+                places = [of_keys[head * keys // heads] + size * head for head in range(heads)]
+                weight = weight[order][:, mx.concatenate(places)]
+            if kind == "down_proj":
+                weight = weight[order][:, inner]
+            if kind.endswith("norm") and kind not in ("q_norm", "k_norm"):
+                weight = weight[order]
+            loaded[name] = weight
+        mx.eval(loaded)
+        mx.save_safetensors(str(path), loaded, metadata={"format": "mlx"})
 
 
 def _text(model: Path, tokens: int) -> str:
@@ -118,7 +162,8 @@ def _bits(path: Path, original: Path) -> float:
 
 
 def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    """Of workers that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
