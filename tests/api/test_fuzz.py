@@ -40,7 +40,7 @@ _MANY = settings.get_profile(
     settings.get_current_profile_name()
 ).max_examples  # ten times as many with `make test-long`
 SPARSE = settings(
-    max_examples=_MANY // 10,
+    max_examples=_MANY // 20,
     deadline=None,
     derandomize=True,
     database=None,

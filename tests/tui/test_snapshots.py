@@ -16,12 +16,14 @@ SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (1
 LIGHT = "textual-light"
 ALSO_WIDE = ("chats", "params", "compare")
 AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
+EACH_TIME = ("hub", "streaming", *ALSO_WIDE, "details")
+"""The scenes whose other sizes do not wait for the long tests."""
 
 
 @pytest.mark.parametrize(
     ("scene", "size"),
     [
-        (scene, size)
+        pytest.param(scene, size, marks=() if size == "80x24" or scene in EACH_TIME else pytest.mark.long)
         for scene in SCENES
         for size in SIZES
         if size == "80x24"
@@ -46,7 +48,7 @@ def test_looks_as_it_did(
     assert snap_compare(make(), terminal_size=SIZES[size], run_before=play_out)
 
 
-@pytest.mark.parametrize("scene", ["branch", "code", "hub", "library", "picker"])
+@pytest.mark.parametrize("scene", ["code", "hub", *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "library", "picker"))])
 def test_another_theme_is_complete(
     scene: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import anthropic
 import pytest
 import pytest_asyncio
-from pydantic import BaseModel
 
 from squish.config.settings import Settings
 from squish.runtime import Runtime
 from tests.api.scripted import serving
 from tests.conftest import MODEL, clean_environment
+
+if TYPE_CHECKING:  # the client takes seconds to import, in every process that collects tests
+    import anthropic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 
@@ -39,11 +40,15 @@ async def url(tool_home: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(url: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    import anthropic
+
     async with anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as client:
         yield client
 
 
 async def test_the_synchronous_client(url: str) -> None:
+    import anthropic
+
     def program() -> tuple[int, int, str, str]:
         with anthropic.Anthropic(base_url=url, auth_token="any") as client:
             counted = client.beta.messages.count_tokens(model=MODEL, messages=GERMANY).input_tokens  # loads the model
@@ -67,10 +72,12 @@ async def test_the_synchronous_client(url: str) -> None:
 
 
 async def test_models_in_the_clients_own_shape(api: anthropic.AsyncAnthropic) -> None:
+    from anthropic import NotFoundError
+
     [model] = [each async for each in api.models.list()]
     assert (model.id, model.type, model.max_input_tokens) == (MODEL, "model", 8192)
     assert model == await api.models.retrieve(MODEL)
-    with pytest.raises(anthropic.NotFoundError):
+    with pytest.raises(NotFoundError):
         await api.models.retrieve("nothing:1b")
 
 
@@ -100,17 +107,17 @@ async def test_a_call_and_its_result(api: anthropic.AsyncAnthropic) -> None:
     assert answer.content[0].type == "text"
 
 
-class Town(BaseModel):
-    name: Literal["Berlin", "Hamburg"]
-    large: bool
-
-
 async def test_an_answer_in_a_schema(api: anthropic.AsyncAnthropic) -> None:
+    from pydantic import create_model
+
+    Town = create_model("Town", name=Literal["Berlin", "Hamburg"], large=bool)
     answer = await api.messages.parse(messages=GERMANY, output_format=Town, **GREEDY | {"max_tokens": 80})
     assert isinstance(answer.parsed_output, Town)
 
 
 async def test_errors_are_the_clients_own(api: anthropic.AsyncAnthropic, url: str) -> None:
+    import anthropic
+
     with pytest.raises(anthropic.NotFoundError) as missing:
         await api.messages.create(messages=GERMANY, **GREEDY | {"model": "nothing:1b"})
     assert missing.value.request_id
