@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 
 def main() -> None:
     """The console script. While the program is still being imported, Ctrl-C ends it without a word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()  # modules stay: they are not looked through for rubbish, now or when the program ends
     from squish.cli import main as run
 
+    gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run()
 

@@ -7,6 +7,8 @@ what, what a closed stream does and what a kill leaves behind is tested with pro
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import io
 import json
@@ -18,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,15 @@ def _become(asked: dict[str, Any], streams: list[int]) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
+def _leave(code: int) -> None:
+    """End as Python does, except that what was imported is not taken apart: 0.15 seconds, in a fork."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _imports() -> None:
     import squish
 
@@ -121,10 +133,16 @@ def _imports() -> None:
 
 if __name__ == "__main__":
     _imports()
+    gc.freeze()
     _ours = socket.socket(fileno=int(sys.argv[1]))
     _asked, _streams = _serve(_ours)
     _ours.close()
     _become(_asked, _streams)
     from squish.__main__ import main
 
-    main()
+    try:
+        main()
+    except SystemExit as _ended:
+        if isinstance(_ended.code, int):
+            _leave(_ended.code)
+        raise

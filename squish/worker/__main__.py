@@ -6,6 +6,7 @@ job. Threads: reader (frames in), two tokenizers (prompts → token ids), and th
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import queue
@@ -63,6 +64,7 @@ def main() -> None:
     channel = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     cache_dir = Path(sys.argv[2])
     descriptors.keep_limit()
+    gc.disable()  # until everything is there that stays: see _settled
     # The model is on disk. Whatever a library would like to ask the Hub, the answer is no.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
     try:
@@ -101,6 +103,7 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
 
                 install(report, cache_dir)
             _start(channel, "reader", lambda: _read(channel, None, lambda: None))
+            _settled()
             channel.send(convert.run(job, channel.send, shelf))
 
 
@@ -134,6 +137,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
     backend = f"{loaded.dtype}, {engine.summary}{parts}"
+    _settled()
     channel.send(Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
@@ -154,6 +158,12 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         draft=draft,
         group=leading,
     ).run()
+
+
+def _settled() -> None:
+    """Modules, a vocabulary and layers stay: they are not looked through for rubbish while answers are written."""
+    gc.freeze()
+    gc.enable()
 
 
 def _group(load: Load, channel: FrameSocket) -> Group | None:
@@ -203,6 +213,7 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = TextEncoder(loaded)
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"
+    _settled()
     channel.send(Loaded(loaded.longest, loaded.weights_bytes, backend, engine.warnings))
     VectorRunner(loaded.embedder, inbox, channel.send).run()
     mx.clear_streams()
