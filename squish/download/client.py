@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,6 +25,7 @@ from httpx2 import (
     Request,
     Response,
     Timeout,
+    create_ssl_context,
 )
 
 from squish.errors import ConfigError
@@ -44,22 +46,23 @@ def open_client(timeout: Timeout, *, proxies: bool = True) -> AsyncClient:
 
     proxies: False for servers on this machine, whatever the environment says.
     """
-    require_certificates()
-    transport = _Routes() if proxies else AsyncHTTPTransport()
+    trusted = certificates()
+    transport = _Routes(trusted) if proxies else AsyncHTTPTransport(verify=trusted)
     return AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
 
 
 class _Routes(AsyncBaseTransport):
     """Sends each request directly, or through the proxy for its address."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: ssl.SSLContext) -> None:
+        self._trusted = trusted
         self._transports: dict[str | None, AsyncBaseTransport] = {}
 
     async def handle_async_request(self, request: Request) -> Response:
         proxy = proxy_for(request.url)
         address = None if proxy is None else proxy.address
         if address not in self._transports:
-            self._transports[address] = _transport(proxy)
+            self._transports[address] = _transport(proxy, self._trusted)
         transport = self._transports[address]
         if address is not None and address.startswith("socks5"):
             return await _through_socks(transport, request)
@@ -109,11 +112,11 @@ def _variable(scheme: str) -> str:
     return next((each for each in (name, name.upper()) if os.environ.get(each)), "The system's proxy setting")
 
 
-def _transport(proxy: Proxy | None) -> AsyncBaseTransport:
+def _transport(proxy: Proxy | None, trusted: ssl.SSLContext) -> AsyncBaseTransport:
     if proxy is None:
-        return AsyncHTTPTransport()
+        return AsyncHTTPTransport(verify=trusted)
     try:
-        return AsyncHTTPTransport(proxy=proxy.address)
+        return AsyncHTTPTransport(verify=trusted, proxy=proxy.address)
     except ImportError as error:
         problem = f"{proxy.variable} names a SOCKS proxy, for which the Python package socksio is missing."
         raise ConfigError(problem, hint="Run: pip install 'httpx2[socks]'", param=proxy.variable) from error
@@ -147,21 +150,35 @@ async def _through_socks(transport: AsyncBaseTransport, request: Request) -> Res
         raise
 
 
-def require_certificates() -> None:
-    """Raises ConfigError where SSL_CERT_FILE does not name a file of certificates: no connection would say so."""
+def certificates() -> ssl.SSLContext:
+    """What connections trust, read again only where it has changed: that takes longer than most requests.
+
+    Raises ConfigError where SSL_CERT_FILE does not name a file of certificates: no connection would say so.
+    """
     path = os.environ.get("SSL_CERT_FILE")
-    if not path:
-        return
     try:
-        ssl.create_default_context(cafile=path)
+        file = os.stat(path or ssl.get_default_verify_paths().openssl_cafile)  # noqa: PTH116
+        written = file.st_mtime_ns, file.st_size
+    except OSError:
+        written = None  # that a file is not there is said where it is read
+    try:
+        return _read(path, os.environ.get("SSL_CERT_DIR"), written)
     except ssl.SSLError:
+        if not path:
+            raise
         problem = "holds no certificates"
     except OSError as error:
+        if not path:
+            raise
         problem = f"cannot be read: {error.strerror or error}"
-    else:
-        return
     raise ConfigError(
         f"SSL_CERT_FILE names {path}, which {problem}.",
         hint="Let it name a file of certificates in PEM format, or unset it.",
         param="SSL_CERT_FILE",
     )
+
+
+@lru_cache(maxsize=4)
+def _read(file: str | None, folder: str | None, written: tuple[int, int] | None) -> ssl.SSLContext:
+    """What the HTTP library trusts in this environment, which the arguments stand for."""
+    return create_ssl_context()
