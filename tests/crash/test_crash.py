@@ -7,13 +7,14 @@ is made as it would be after each of them, by kill -9 and by a power cut, and th
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
 from squish.pull.pull import pull
 from tests.conftest import share_compiled
-from tests.crash.disk import ENDINGS, Disk, Operation, crashes
+from tests.crash.disk import ENDINGS, Disk, Ending, Operation, crashes
 from tests.crash.scenarios import REPO, settings_of
 from tests.local_hub import LocalHub
 from tests.worker.model.test_load import write_model
@@ -96,8 +97,12 @@ def _play(scenario: str, library: Path, source: Path, hub: LocalHub, folder: Pat
     return journal, str(root)
 
 
-def states(journal: Path, root: str, folder: Path) -> Iterator[tuple[Path, Marks, str]]:
-    """Every disk that differs in kind: one of several writes to the same file in a row stands for all but the last."""
+def states(journal: Path, root: str, folder: Path, share: int = 1) -> Iterator[tuple[Path, Marks, str]]:
+    """Every disk that differs in kind: one of several writes to the same file in a row stands for all but the last.
+
+    share: of how many of them one is made. The last ones, of everything, always are.
+    """
+    numbers = itertools.count()
     marks: Marks = []
     before: Operation | None = None
     for number, operation, disk in crashes(journal, root):
@@ -108,12 +113,15 @@ def states(journal: Path, root: str, folder: Path) -> Iterator[tuple[Path, Marks
         before = operation
         if repeated and operation.name == "write" and number % 16:
             continue
-        yield from _endings(disk, folder, marks, f"operation {number}, {operation.name} {operation.path}")
-    yield from _endings(disk, folder, marks, "everything")
+        chosen = [ending for ending in ENDINGS if (next(numbers) - 50) % share == 0]
+        yield from _endings(chosen, disk, folder, marks, f"operation {number}, {operation.name} {operation.path}")
+    yield from _endings(ENDINGS, disk, folder, marks, "everything")
 
 
-def _endings(disk: Disk, folder: Path, marks: Marks, after: str) -> Iterator[tuple[Path, Marks, str]]:
-    for ending in ENDINGS:
+def _endings(
+    endings: Sequence[Ending], disk: Disk, folder: Path, marks: Marks, after: str
+) -> Iterator[tuple[Path, Marks, str]]:
+    for ending in endings:
         left = folder / ending
         disk.leave(ending, left)
         yield left, list(marks), f"{ending} after {after}"
@@ -211,12 +219,29 @@ CHECKS: dict[str, Check] = {
 }  # fmt: skip
 
 
+SHARE = {"store": 7, "move": 7, "download": 7, "prefix": 2}
+"""Of how many disks one is looked at where there is no time for all of them. No number of endings is a part of it."""
+
+
 @pytest.mark.parametrize("scenario", CHECKS)
 def test_nothing_that_was_promised_is_lost(scenario: str, journal_of: Journals, tmp_path: Path) -> None:
+    look(scenario, journal_of, tmp_path, SHARE.get(scenario, 1))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", SHARE)
+def test_nothing_that_was_promised_is_lost_wherever_it_ends(
+    scenario: str, journal_of: Journals, tmp_path: Path
+) -> None:
+    look(scenario, journal_of, tmp_path, 1)
+
+
+def look(scenario: str, journal_of: Journals, folder: Path, share: int) -> None:
+    """Look at every disk, or at one of so many."""
     journal, root = journal_of(scenario)
     looked_at = 0
     seen: Marks = []
-    for left, marks, where in states(journal, root, tmp_path):
+    for left, marks, where in states(journal, root, folder, share):
         CHECKS[scenario](left, marks, where)
         looked_at, seen = looked_at + 1, marks
     print(f"{scenario}: {looked_at} disks after {len(seen)} promises")
@@ -232,8 +257,8 @@ async def test_a_pull_after_a_crash_installs_the_model(
     journal, root = journal_of(scenario)
     name, id = (str(source), "plain:1b") if scenario == "store" else (REPO, REPO)
     disks = 0
-    for number, (left, _, where) in enumerate(states(journal, root, tmp_path)):
-        if number % 211 == 50:
+    for left, _, where in states(journal, root, tmp_path, 211):
+        if not where.endswith("everything"):
             disks += 1
             settings = replace(settings_of(left), offline=False, hub_endpoint=hub.url)
             models = Store(settings.cache_dir)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -122,3 +124,13 @@ ABOUT_MODELS = (
     Spoken("/api/delete", {"model": "m"}, "model", ollama_error, {"name": "m"}, usual={}, method="DELETE"),
 )
 """Routes that make vectors, and that show and change what is installed."""
+
+
+FIRST = frozenset({"/v1/chat/completions", "/api/chat", "/v1/messages", "/v1/rerank", "/api/pull"})
+"""One route of each dialect, and one of each kind that is about models."""
+
+
+def each(*routes: Spoken) -> pytest.MarkDecorator:
+    """A test for each of these routes; others than FIRST are read by the same code, and belong to the long tests."""
+    parameters = [pytest.param(route, marks=() if route.path in FIRST else pytest.mark.long) for route in routes]
+    return pytest.mark.parametrize("spoken", parameters, ids=str)
