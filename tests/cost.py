@@ -26,6 +26,7 @@ class Costs:
         self._spent = 0.0
         self._collected = 0.0
 
+    @pytest.hookimpl(trylast=True)  # what -m and -k leave
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         kept: list[pytest.Item] = []
         left: list[pytest.Item] = []

@@ -130,7 +130,7 @@ FIRST = frozenset({"/v1/chat/completions", "/api/chat", "/v1/messages", "/v1/rer
 """One route of each dialect, and one of each kind that is about models."""
 
 
-def each(*routes: Spoken) -> pytest.MarkDecorator:
+def for_each(*routes: Spoken) -> pytest.MarkDecorator:
     """A test for each of these routes; others than FIRST are read by the same code, and belong to the long tests."""
     parameters = [pytest.param(route, marks=() if route.path in FIRST else pytest.mark.long) for route in routes]
     return pytest.mark.parametrize("spoken", parameters, ids=str)

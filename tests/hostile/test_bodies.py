@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.api.raw_http import Server, ask
-from tests.hostile.spoken import ABOUT_MODELS, SPOKEN, Spoken, each
+from tests.hostile.spoken import ABOUT_MODELS, SPOKEN, Spoken, for_each
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,14 +54,14 @@ def refused(spoken: Spoken, status: int, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", NOT_TAKEN.values(), ids=NOT_TAKEN.keys())
-@each(*SPOKEN)
+@for_each(*SPOKEN)
 async def test_what_is_no_request(server: Server, spoken: Spoken, body: bytes) -> None:
     answer = await ask(server, "POST", spoken.path, body)
     refused(spoken, answer.status, answer.body)
     assert server.sessions.requests == []
 
 
-@each(*ABOUT_MODELS)
+@for_each(*ABOUT_MODELS)
 async def test_what_is_no_request_about_models(server: Server, spoken: Spoken) -> None:
     deep = [opening * DEEP + b"1" + closing * DEEP for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"))]
     nested = [b'{"%b": %b}' % (field.encode(), value) for field in ("unknown", *spoken.good) for value in deep]
@@ -71,7 +71,7 @@ async def test_what_is_no_request_about_models(server: Server, spoken: Spoken) -
 
 
 @pytest.mark.parametrize("place", ["unknown", "text", "model", "metadata", "tools", "response_format", "stop"])
-@each(*SPOKEN)
+@for_each(*SPOKEN)
 async def test_a_value_that_is_nested_without_an_end(server: Server, spoken: Spoken, place: str) -> None:
     field = spoken.text if place == "text" else place
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
@@ -93,7 +93,7 @@ FIELDS = (
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@each(*SPOKEN)
+@for_each(*SPOKEN)
 async def test_numbers_at_and_beyond_every_edge(server: Server, spoken: Spoken, field: str) -> None:
     for number in NUMBERS:
         rest = json.dumps(spoken.good).encode()[1:]
@@ -111,7 +111,7 @@ TEXTS = (
 )  # fmt: skip
 
 
-@each(*SPOKEN)
+@for_each(*SPOKEN)
 async def test_text_of_every_script_is_text(server: Server, spoken: Spoken) -> None:
     for text in TEXTS:
         for escaped in (True, False):
@@ -124,7 +124,7 @@ async def test_text_of_every_script_is_text(server: Server, spoken: Spoken) -> N
         refused(spoken, wrong.status, wrong.body)
 
 
-@each(*ABOUT_MODELS)
+@for_each(*ABOUT_MODELS)
 async def test_a_name_of_every_script_is_a_model_that_is_not_there(server: Server, spoken: Spoken) -> None:
     fields = spoken.good.keys() & {"model", "source", "destination"}
     for text in TEXTS:
@@ -158,7 +158,7 @@ def mutated(good: bytes, chance: random.Random) -> bytes:
     return bytes(body)
 
 
-@each(*SPOKEN, *ABOUT_MODELS)
+@for_each(*SPOKEN, *ABOUT_MODELS)
 async def test_three_hundred_bodies_made_by_chance(server: Server, spoken: Spoken) -> None:
     chance = random.Random(spoken.path)
     rich = spoken.good | {"stream": True, **spoken.usual, **spoken.more}

@@ -17,7 +17,7 @@ from squish.api.serving.options import Options, Patience
 from squish.config.settings import Settings
 from tests.api.raw_http import Answer, Server, ask, connected, parse, request_bytes
 from tests.hostile.conftest import Attacked, attacked, unharmed
-from tests.hostile.spoken import SPOKEN, Spoken, each, ollama_error, openai_error
+from tests.hostile.spoken import SPOKEN, Spoken, for_each, ollama_error, openai_error
 
 HOST = b"Host: localhost\r\n"
 KEY = b"Authorization: Bearer right-key\r\n"
@@ -87,7 +87,7 @@ HEADS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
-@each(*SPOKEN)
+@for_each(*SPOKEN)
 async def test_a_doubtful_header(guarded: Server, key: str | None, spoken: Spoken, head: bytes) -> None:
     line = b"POST " + spoken.path.encode() + b" HTTP/1.1\r\n"
     data = line + (KEY if key and b"Authorization" not in head else b"") + head + b"\r\n{}" + SMUGGLED
