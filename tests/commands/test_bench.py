@@ -27,6 +27,7 @@ BY_CHANCE = 16
 """More words than two prompts of random words begin with in common: one in twelve a word; so many, never."""
 
 
+@pytest.mark.long
 def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home: Path) -> None:
     done = squish("bench", MODEL, *SMALL, "--json")
     assert done.returncode == 0, done.stderr
@@ -56,12 +57,16 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
     assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
 
 
-def test_another_server_is_measured_in_turn(squish: Squish, environment: dict[str, str], tmp_path: Path) -> None:
+def test_another_server_is_measured_in_turn(
+    squish: Squish, environment: dict[str, str], real_home: Path, tmp_path: Path
+) -> None:
     with serving(environment | {"SQUISH_API_KEY": "theirs"}, tmp_path / "log") as (other, url):
-        short = ("--rounds", "1", "--prompts", "128", "--streams", "1", "--tokens", "8")
+        short = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1", "--tokens", "8")
         done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}", OPENAI_API_KEY="theirs")
         other.terminate()
     assert done.returncode == 0, done.stderr
+    assert "Left out: prompts of 100000 tokens" in done.stderr
+    assert MODEL in speeds(real_home / ".squish")
     head, *lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
     assert head == ["MEASURED"] + [MODEL, "SPREAD", "CACHED", "GUESSED"] * 2 + ["TIMES BETTER"]
     memory = next(line for line in lines if line[0] == "peak memory")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from squish.config.keys import KEYS
+from squish.config.settings import Settings
+from squish.doctor import models as doctor
 from squish.errors import InvalidInput
 from squish.text import is_utf8, require_utf8
 from tests.conftest import Run, clean_environment
@@ -82,8 +84,10 @@ def test_directories_beside_the_models_are_no_harm(squish: Callable[..., str], t
         os.makedirs(directory)  # noqa: PTH103
         with open(directory + b"/file", "wb") as file:  # noqa: PTH123
             file.write(b"x")
-    for command in (("list",), ("list", "--json"), ("verify",), ("doctor",), ("show", "m"), ("rm", "m"), ("prune",)):
+    settings = Settings(home=tmp_path / ".squish", cache_dir=tmp_path / ".squish" / "models", offline=True)
+    for command in (("list",), ("list", "--json"), ("verify",), ("show", "m"), ("rm", "m"), ("prune",)):
         squish(*command)
+        assert list(doctor.store(settings))
     assert os.listdir(store + b"/.partial") == []  # noqa: PTH208
 
 

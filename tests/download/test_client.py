@@ -117,7 +117,9 @@ def test_a_model_is_pulled_through_a_socks_proxy(
 PROXIES = ("socks4://u:s3cret@h:1", "ftp://u:s3cret@h", "http://:x:s3cret@", "socks5://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("command", [("pull", REPO, "--bits", "none"), ("search", "tiny"), ("doctor",)])
+@pytest.mark.parametrize(
+    "command", [("pull", REPO, "--bits", "none"), ("search", "tiny"), pytest.param(("doctor",), marks=pytest.mark.long)]
+)
 def test_a_proxy_that_cannot_be_used_is_named_where_it_is_needed(
     hub: LocalHub, squish: Callable[..., tuple[int, str]], command: tuple[str, ...]
 ) -> None:

@@ -145,7 +145,8 @@ MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of ano
 
 
 @MEASURABLE
-@pytest.mark.parametrize("tokens", [256, 1600])  # a part of a step of prefill, and three with a part of one
+# A part of a step of prefill, and three with a part of one.
+@pytest.mark.parametrize("tokens", [pytest.param(256, marks=pytest.mark.long), 1600])
 async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path, tokens: int) -> None:
     directory = real_home / ".squish/models/smollm2+135m"
     found = await measured(directory, tokens, real_home / ".squish/cache")
@@ -153,7 +154,9 @@ async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path, t
 
 
 @MEASURABLE
-@pytest.mark.parametrize(("hidden", "layers", "kv_heads"), [(1024, 4, 2), (2048, 3, 1)])
+@pytest.mark.parametrize(
+    ("hidden", "layers", "kv_heads"), [(1024, 4, 2), pytest.param(2048, 3, 1, marks=pytest.mark.long)]
+)
 async def test_the_estimate_is_near_what_models_of_other_shapes_take(
     real_home: Path, tmp_path: Path, hidden: int, layers: int, kv_heads: int
 ) -> None:

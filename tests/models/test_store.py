@@ -270,7 +270,7 @@ with store.staging({id!r}) as staging:
 """
 
 
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("before", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_kill_at_any_step_of_a_commit_leaves_the_old_model_or_the_new_one(store: Store, before: bool) -> None:
     killed = 0
     for at in range(1, 40):

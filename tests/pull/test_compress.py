@@ -98,7 +98,7 @@ def as_mlx_lm_does(weights: dict[str, mx.array], config: dict[str, Any], size: i
     return dict(tree_flatten(quantize_model(model, config, group, size)[0].parameters()))
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_mixtral])
+@pytest.mark.parametrize("make", [tiny_llama, pytest.param(tiny_mixtral, marks=pytest.mark.long)])
 def test_the_result_is_that_of_mlx_lm_wherever_the_shards_are_cut(
     make: Any, user: Puller, hub: LocalHub, tmp_path: Path
 ) -> None:
@@ -123,6 +123,7 @@ def test_full_precision_is_never_all_on_disk(user: Puller, hub: LocalHub, tmp_pa
     assert 0 < user.most_shards <= 4
 
 
+@pytest.mark.long
 def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
     assert user.pull(f"{REPO}:8bit").installed.manifest.quantization == "8-bit (group 64)"
@@ -139,6 +140,7 @@ def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, t
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_few_bits_are_warned_of_where_they_cost_much(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
     for text, warns in (("4", True), ("8", False)):
@@ -219,6 +221,7 @@ def test_the_original_can_be_kept_and_both_are_measured(user: Puller, hub: Local
         user.store.verify(id)
 
 
+@pytest.mark.long
 def test_what_cannot_be_measured_is_installed_all_the_same(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     files = in_shards(*tiny_llama(vocab_size=128), tmp_path, 1)  # which has no embeddings of half of the tokens
     hub.add_repo(REPO, files | byte_tokenizer())
@@ -314,16 +317,20 @@ def real_shards(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return full_precision(real_home / ".squish/models/smollm2+135m", tmp_path_factory.mktemp("shards"), 4)
 
 
-def test_a_pull_killed_three_times_ends_with_a_model_that_answers(
-    real_shards: dict[str, bytes], hub: LocalHub, tmp_path: Path
+# In each round the server falls silent in the middle of the shards that are on their way: shard → bytes by then.
+ROUNDS = ({0: 40_000_000, 1: 10_000_000}, {2: 20_000_000, 3: 5_000_000}, {3: 45_000_000})
+
+
+@pytest.mark.parametrize("rounds", [ROUNDS[:1], pytest.param(ROUNDS, marks=pytest.mark.long)], ids=len)
+def test_a_pull_that_is_killed_ends_with_a_model_that_answers(
+    real_shards: dict[str, bytes], hub: LocalHub, tmp_path: Path, rounds: tuple[dict[int, int], ...]
 ) -> None:
     hub.add_repo(REPO, real_shards)
     shards = sorted(name for name in real_shards if name.endswith(".safetensors"))
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "NO_COLOR": "1"}
     command = [SQUISH, "pull", REPO, "--group-size", "32", "--json"]
     parts = tmp_path / ".squish/models/.partial/org--full+4bit-g32/parts"
-    # In each round the server falls silent in the middle of the shards that are on their way: shard → bytes by then.
-    for stops in ({0: 40_000_000, 1: 10_000_000}, {2: 20_000_000, 3: 5_000_000}, {3: 45_000_000}):
+    for stops in rounds:
         hub.released = threading.Event()
         wanted = {parts / f"{shards[number]}.part": size for number, size in stops.items()}
         for part, size in wanted.items():
@@ -362,6 +369,7 @@ def test_progress_counts_to_the_end(user: Puller, hub: LocalHub, tmp_path: Path)
     assert seen[-1].phase == "verify"
 
 
+@pytest.mark.long
 def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     files = hub.add_repo(REPO, in_shards(*tiny_llama(hidden_size=256), tmp_path, 3) | FILES).files
     shards = sorted(name for name in files if name.endswith(".safetensors"))

@@ -617,12 +617,10 @@ def test_a_byte_order_mark_before_json_does_no_harm(machine: Machine, hub: Local
 
 def test_the_address_of_a_page_is_a_name_also_at_another_hub(machine: Machine, hub: LocalHub) -> None:
     commit = hub.add_repo(REPO, tiny_model()).commit
-    for page in ("", "/tree/main", "/blob/main/model.safetensors", f"/blob/{commit}/config.json?x=y"):
-        for place in ("https://huggingface.co", hub.url):
-            assert (
-                machine.pull(f"{place}/{REPO}{page}", as_name="it", force=True).installed.manifest.source
-                == f"hub:{REPO}"
-            )
+    pages = ("", "/tree/main", "/blob/main/model.safetensors", f"/blob/{commit}/config.json?x=y")
+    for page, place in zip(pages, ("https://huggingface.co", hub.url) * 2, strict=True):
+        pulled = machine.pull(f"{place}/{REPO}{page}", as_name="it", force=True)
+        assert pulled.installed.manifest.source == f"hub:{REPO}"
 
 
 def test_a_pipe_is_no_model(machine: Machine, tmp_path: Path) -> None:
