@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -166,7 +167,15 @@ def at_a_terminal(
         os.close(program)
 
 
-@each(with_code(runs_here))
+def pages_to_run() -> list[Any]:
+    """README runs each time; the other pages say mostly the same with other options."""
+    first = ROOT / "README.md"
+    pages = with_code(runs_here)
+    assert first in pages
+    return [pytest.param(page, marks=() if page == first else pytest.mark.long, id=page.name) for page in pages]
+
+
+@pytest.mark.parametrize("page", pages_to_run())
 def test_every_documented_command_runs(page: Path, home: Path, forked: Run) -> None:
     environment = clean_environment(home) | {"SQUISH_OFFLINE": "1"}
     for line in with_code(runs_here)[page]:
