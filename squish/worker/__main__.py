@@ -103,7 +103,7 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
 
                 install(report, cache_dir)
             _start(channel, "reader", lambda: _read(channel, None, lambda: None))
-            _settled()
+            gc.enable()
             channel.send(convert.run(job, channel.send, shelf))
 
 
@@ -137,8 +137,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
     backend = f"{loaded.dtype}, {engine.summary}{parts}"
-    _settled()
-    channel.send(Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
+    _settled(channel, Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
@@ -160,10 +159,11 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     ).run()
 
 
-def _settled() -> None:
+def _settled(channel: FrameSocket, loaded: Loaded) -> None:
     """Modules, a vocabulary and layers stay: they are not looked through for rubbish while answers are written."""
     gc.freeze()
     gc.enable()
+    channel.send(loaded)
 
 
 def _group(load: Load, channel: FrameSocket) -> Group | None:
@@ -213,8 +213,7 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = TextEncoder(loaded)
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"
-    _settled()
-    channel.send(Loaded(loaded.longest, loaded.weights_bytes, backend, engine.warnings))
+    _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, engine.warnings))
     VectorRunner(loaded.embedder, inbox, channel.send).run()
     mx.clear_streams()
 
