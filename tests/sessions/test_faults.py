@@ -162,7 +162,10 @@ async def test_a_model_deleted_while_it_is_loaded_answers_until_it_is_unloaded(o
             runtime.sessions.generate(GERMANY)
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("damage", ["cut", pytest.param("emptied", marks=LONG), pytest.param("gone", marks=LONG)])
 async def test_damaged_weights_are_one_clear_error_and_repair_helps(own_settings: Settings, damage: str) -> None:
     weights = own_settings.cache_dir / directory_name(MODEL) / "model.safetensors"
     content = weights.read_bytes()
