@@ -162,10 +162,9 @@ async def test_a_model_deleted_while_it_is_loaded_answers_until_it_is_unloaded(o
             runtime.sessions.generate(GERMANY)
 
 
-LONG = pytest.mark.long
-
-
-@pytest.mark.parametrize("damage", ["cut", pytest.param("emptied", marks=LONG), pytest.param("gone", marks=LONG)])
+@pytest.mark.parametrize(
+    "damage", ["cut", *(pytest.param(each, marks=pytest.mark.long) for each in ("emptied", "gone"))]
+)
 async def test_damaged_weights_are_one_clear_error_and_repair_helps(own_settings: Settings, damage: str) -> None:
     weights = own_settings.cache_dir / directory_name(MODEL) / "model.safetensors"
     content = weights.read_bytes()

@@ -28,8 +28,15 @@ def active() -> int:
     return mx.get_active_memory()
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_rotating])
-@pytest.mark.parametrize("together", [1, 4])
+@pytest.mark.parametrize(
+    ("make", "together"),
+    [
+        (tiny_llama, 1),
+        (tiny_rotating, 4),
+        pytest.param(tiny_llama, 4, marks=pytest.mark.long),
+        pytest.param(tiny_rotating, 1, marks=pytest.mark.long),
+    ],
+)
 def test_memory_ends_at_the_budget(make: Callable[[], Any], together: int) -> None:
     model = make()
     one = Bench(model)
