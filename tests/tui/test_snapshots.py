@@ -48,7 +48,9 @@ def test_looks_as_it_did(
     assert snap_compare(make(), terminal_size=SIZES[size], run_before=play_out)
 
 
-@pytest.mark.parametrize("scene", ["code", "hub", *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "library", "picker"))])
+@pytest.mark.parametrize(
+    "scene", ["code", "hub", *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "library", "picker"))]
+)
 def test_another_theme_is_complete(
     scene: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import itertools
 import mlx.core as mx
 import pytest
 
