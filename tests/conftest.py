@@ -9,8 +9,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -34,6 +36,10 @@ PATIENCE = 600.0
 
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
+
+# What a script starts in the background ignores Ctrl-C, and hands that on to every program that is started here.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No example is late: the machine may be busy. The examples are the same every time, so that what fails once fails
 # always; `make test-long` tries ten times as many.
