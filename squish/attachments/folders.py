@@ -1,4 +1,6 @@
-"""A folder that goes along with a message: its text files, and what is left out of it and why. It follows no link."""
+"""A folder that goes along with a message: its text files and documents, and what is left out of it and why. It
+follows no link.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +8,59 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from squish.attachments import gitignore
+from squish.attachments import gitignore, mentions
 from squish.attachments.gitignore import Pattern
-from squish.attachments.limits import MAX_ALL, MAX_ENTRIES, MAX_FILES, MAX_TEXT
+from squish.attachments.limits import MAX_ALL, MAX_DOCUMENTS, MAX_ENTRIES, MAX_FILES, MAX_TEXT
+from squish.attachments.mentions import Mention
 from squish.attachments.text_files import NotText, decode
 from squish.chats.messages import Attachment
 from squish.errors import InvalidInput
 from squish.files import read_regular
 from squish.text import is_plain, is_utf8
 
+_NAMED = 8
+
 
 @dataclass(slots=True)
 class Folder:
-    """What would be sent of a folder, and how many names are left out by their reason, in words."""
+    """What would be sent of a folder, and how many names are left out by their reason, in words.
+
+    documents: those that are still to be read. not_read: those that cannot be, by their names, and why.
+    """
 
     name: str
     files: list[Attachment] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     size: int = 0
+    documents: list[Mention] = field(default_factory=list)
+    not_read: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, reason: str) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
+    def add(self, name: str, text: str) -> None:
+        self.files.append(Attachment(name, text))
+        self.size += len(text.encode())
+
+    @property
+    def without(self) -> str:
+        """`2 hidden, 1 empty; not read: a.pdf (it has no text)`; empty where nothing is left out."""
+        counted = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
+        names = [f"{name} ({reason})" for name, reason in self.not_read.items()]
+        more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+        named = f"not read: {', '.join(names[:_NAMED] + more)}" if names else ""
+        return "; ".join(part for part in (counted, named) if part)
+
+    def require_files(self) -> None:
+        """Raises InvalidInput where there is nothing to send."""
+        if not self.files:
+            why = f" ({self.without})" if self.without else ""
+            raise InvalidInput(f"{self.name} has no text files or documents that can be read{why}.")
+
 
 def read(path: Path, name: str) -> Folder:
-    """The files of a folder with everything below it, sorted. Hidden files, files that `.gitignore` names and files
-    that are not text are left out.
+    """The text files of a folder with everything below it, sorted, and the documents to be read. Hidden files, files
+    that `.gitignore` names and files that are neither are left out.
 
     name: how the message names it; files are named behind it. Raises InvalidInput where it holds too much or nothing.
     """
@@ -42,9 +71,8 @@ def read(path: Path, name: str) -> Folder:
         _Walk(folder, top).into(path, top, _of_parents(path, repository))
     except RecursionError:
         raise InvalidInput(f"{name} has too many folders within each other.") from None
-    if not folder.files:
-        why = ", ".join(f"{count} {reason}" for reason, count in folder.left_out.items())
-        raise InvalidInput(f"{name} has no text files{f' ({why})' if why else ''}.")
+    if not folder.documents:
+        folder.require_files()
     return folder
 
 
@@ -85,6 +113,9 @@ class _Walk:
 
     def _take(self, path: Path, name: str) -> None:
         folder = self._folder
+        if found := mentions.document(f"{folder.name.rstrip('/')}/{name}", path):
+            self._take_document(found)
+            return
         try:
             text = decode(read_regular(path, MAX_TEXT))
         except NotText:
@@ -96,12 +127,19 @@ class _Walk:
         if not text.strip():
             folder.leave_out("empty")
             return
-        folder.files.append(Attachment(f"{folder.name.rstrip('/')}/{name}", text))
-        folder.size += len(text.encode())
+        folder.add(f"{folder.name.rstrip('/')}/{name}", text)
         if len(folder.files) > MAX_FILES:
             raise InvalidInput(f"{folder.name} has more than {MAX_FILES} text files; name a smaller folder.")
         if folder.size > MAX_ALL:
             raise InvalidInput(f"{folder.name} has more than {MAX_ALL >> 10} KiB of text; name a smaller folder.")
+
+    def _take_document(self, found: Mention) -> None:
+        if found.problem:
+            self._folder.not_read[found.name] = found.problem
+        elif len(self._folder.documents) == MAX_DOCUMENTS:
+            self._folder.not_read[found.name] = f"only {MAX_DOCUMENTS} documents of a folder are read"
+        else:
+            self._folder.documents.append(found)
 
 
 def _repository(path: Path) -> Path:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from squish.attachments import documents, folders
 from squish.attachments.folders import Folder
-from squish.attachments.limits import MAX_ALL, MAX_TEXT
+from squish.attachments.limits import MAX_ALL, MAX_FILES, MAX_TEXT
 from squish.attachments.mentions import Mention, mentions
 from squish.attachments.text_files import NotText, decode
 from squish.chats.messages import Attachment
@@ -67,7 +67,7 @@ class Gatherer:
             elif mention.problem:
                 raise InvalidInput(f"{mention.name}: {mention.problem}.")
             elif mention.kind == "folder":
-                folder = await asyncio.to_thread(folders.read, mention.path, mention.name)
+                folder = await self._folder(mention)
                 attached += folder.files if await consent.folder(folder) else []
             elif mention.kind == "url":
                 text = await self._page(mention.name, consent)
@@ -106,6 +106,23 @@ class Gatherer:
         except OSError as error:
             raise InvalidInput(f"{mention.name}: {error.strerror}.") from error
         return self._read[key]
+
+    async def _folder(self, mention: Mention) -> Folder:
+        """A folder with the text of its documents; those that cannot be read, or have no room, are named."""
+        folder = await asyncio.to_thread(folders.read, mention.path, mention.name)
+        for each in folder.documents:
+            try:
+                text = await self.text_of(each)
+            except InvalidInput as error:
+                folder.not_read[each.name] = error.message.removeprefix(f"{each.name}: ").rstrip(".")
+                continue
+            if folder.size + len(text.encode()) > MAX_ALL or len(folder.files) == MAX_FILES:
+                folder.not_read[each.name] = "no room left in the message"
+            else:
+                folder.add(each.name, text)
+        folder.files.sort(key=lambda each: each.name)
+        folder.require_files()
+        return folder
 
     async def _page(self, address: str, consent: Consent) -> str | None:
         if self._offline and urlsplit(address).hostname not in _LOOPBACK:

@@ -11,6 +11,9 @@ MAX_ALL = 1024 * 1024
 MAX_FILES = 200
 """Files of one folder."""
 
+MAX_DOCUMENTS = 20
+"""Documents of one folder that are read; reading one takes a process of its own."""
+
 MAX_ENTRIES = 20_000
 """Names in a folder and below it that are looked at."""
 

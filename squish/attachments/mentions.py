@@ -86,6 +86,13 @@ def look(name: str, directory: Path) -> Mention | None:
     return None
 
 
+def document(name: str, path: Path) -> Mention | None:
+    """A PDF or a Word document in a folder; None for any other file, such as a page, whose source is read there."""
+    if _DOCUMENTS.get(path.suffix.lower()) not in ("pdf", "docx"):
+        return None
+    return _file(name, path, source=False)
+
+
 def _file(name: str, path: Path, source: bool) -> Mention:
     size, ending = path.stat().st_size, path.suffix.lower()
     kind: Kind = "text" if source else _DOCUMENTS.get(ending, "text")

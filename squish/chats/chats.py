@@ -249,6 +249,19 @@ class Chats:
     def remove_preset(self, name: str) -> None:
         self._write("DELETE FROM presets WHERE name = ?", (name,))
 
+    # ---- prompt templates
+
+    def prompts(self) -> dict[str, str]:
+        """Templates of messages, by name."""
+        rows = self._read("SELECT name, text FROM prompts ORDER BY name", ())
+        return {str(name): str(text) for name, text in rows}
+
+    def keep_prompt(self, name: str, text: str) -> None:
+        self._write("INSERT OR REPLACE INTO prompts VALUES (?, ?)", (name, text))
+
+    def remove_prompt(self, name: str) -> None:
+        self._write("DELETE FROM prompts WHERE name = ?", (name,))
+
     # ---- rows
 
     def _insert(

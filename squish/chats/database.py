@@ -84,6 +84,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX tags_by_name ON tags (tag)",
     ),
+    ("CREATE TABLE prompts (name TEXT PRIMARY KEY, text TEXT NOT NULL)",),
 )
 
 

@@ -32,12 +32,18 @@ def preset_of(settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> st
     return next((name for name, each in presets.items() if with_preset(settings, each) == settings), "")
 
 
-def named(home: Path, name: str) -> ChatSettings:
-    """The preset of that name. One of the user's goes before ours. Raises InvalidInput with the names there are."""
+def known(home: Path) -> dict[str, ChatSettings]:
+    """All there are by name. One of the user's goes before ours."""
     presets, saved = dict(PRESETS), home / "chats.db"
     if saved.exists():
         with closing(Chats(saved)) as chats:
             presets |= chats.presets()
+    return presets
+
+
+def named(home: Path, name: str) -> ChatSettings:
+    """The preset of that name. Raises InvalidInput with the names there are."""
+    presets = known(home)
     if name not in presets:
         hint = f"There are: {', '.join(clean(each) for each in presets)}. `/preset save NAME` in a chat makes one."
         raise InvalidInput(f"No preset is named {name}.", hint=hint, param="--preset")

@@ -111,14 +111,14 @@ def chosen(home: Path, id: int | None) -> Chat:
 
 
 def settings_of(
-    chat: Chat | None, given: Mapping[str, Any], max_tokens: int, preset: ChatSettings | None = None
+    chat: Chat | None, given: Mapping[str, Any], defaults: ChatSettings, preset: ChatSettings | None = None
 ) -> ChatSettings:
-    """How a conversation is asked: as its chat was so far, or by the defaults and max_tokens, but for what is given.
+    """How a conversation is asked: as its chat was so far, or by the defaults, but for what is given.
 
     given: fields of ChatSettings. preset: goes before what was, and behind what is given; one that leaves max_tokens at
     its default changes no limit. Raises InvalidInput for a value out of its range.
     """
-    before = chat.settings if chat else ChatSettings(max_tokens=max_tokens)
+    before = chat.settings if chat else defaults
     settings = with_preset(before, preset) if preset else before
     if settings.max_tokens == ChatSettings().max_tokens:
         settings = msgspec.structs.replace(settings, max_tokens=before.max_tokens)

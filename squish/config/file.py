@@ -19,6 +19,7 @@ Wrong = Callable[[str, object], str | None]
 
 _LARGEST = 4 << 20  # bytes
 _ASSIGNMENT = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+))\s*=""")
+_PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^.\s"']+))\s*(?:\.|$)""")
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
 
@@ -145,7 +146,7 @@ def _lines(text: str) -> dict[str, int]:
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
-            table = header[1].strip("\"'")
+            table = ".".join("".join(part) for part in _PART.findall(header[1]))
             found.setdefault(table, number)
         elif assignment := _ASSIGNMENT.match(line):
             key = assignment[1] or assignment[2] or assignment[3]

@@ -121,6 +121,8 @@ TABLES: tuple[NamedTable, ...] = (
     NamedTable("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
     NamedTable("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
         '"smollm2:135m" = "2h"'),
+    NamedTable("models", "how new chats and `squish run` ask single models: a preset, and parameters; see docs/chat.md",
+        'temperature = 0.2', '"smollm2:135m"'),
     NamedTable("draft", "smaller models that guess for others; see docs/speculation.md", '"qwen3:8b" = "qwen3:0.6b"'),
 )  # fmt: skip
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from squish.config import durations, file, mcp_server
+from squish.config import durations, file, mcp_server, model_defaults
 from squish.config.keys import DEFAULT_ENDPOINT, DEFAULT_PORT, KEYS, KEYS_IN_FILE, Key
 from squish.config.mcp_server import McpServer
+from squish.config.model_defaults import ModelDefaults
 from squish.config.values import WRONG_IN_TABLE, convert, from_variable, not_utf8, wrong_in_file
 from squish.errors import ConfigError, without_credentials
 from squish.text import is_utf8
@@ -29,7 +30,7 @@ class Settings:
     catalog: a file with a newer catalog, or its address.
     model and theme: None leaves the choice to the screen. keys: binding ids of the screen and the keys for them.
     model_keep_alive: ids of models and their own keep_alive. draft: ids of models, and of those that guess for them.
-    mcp: names of servers with tools, and how to reach them.
+    mcp: names of servers with tools, and how to reach them. models: ids of models, and how config.toml has them asked.
     """
 
     home: Path
@@ -59,6 +60,7 @@ class Settings:
     model_keep_alive: tuple[tuple[str, float], ...] = ()
     draft: tuple[tuple[str, str], ...] = ()
     mcp: tuple[tuple[str, McpServer], ...] = ()
+    models: tuple[tuple[str, ModelDefaults], ...] = ()
 
     @property
     def worker_cache(self) -> Path:
@@ -130,12 +132,29 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     values["draft"] = tuple((name, str(draft)) for name, draft in read.tables.get("draft", {}).items())
     servers = mcp_server.read_all(read.tables.get("mcp", {}))
     values["mcp"] = tuple(servers.items())
+    asked = model_defaults.read_all(read.tables.get(model_defaults.TABLE, {}), str(path))
+    values["models"] = tuple(asked.items())
+    origins += _of_models(asked, read.lines) + _of_models(model_defaults.remembered(home), {})
     for table, entries in read.tables.items():
+        if table == model_defaults.TABLE:
+            continue
         for name, value in entries.items():
             source = f"{path}, line {read.lines.get(f'{table}.{name}', '?')}"
             shown = servers[name].address if table == "mcp" else str(value)  # without its environment and headers
             origins.append(Origin(f"{table}.{name}", shown, source))
     return Resolved(Settings(**values), tuple(origins), tuple(errors))  # type: ignore[arg-type]
+
+
+def _of_models(asked: Mapping[str, ModelDefaults], lines: Mapping[str, int]) -> list[Origin]:
+    """How single models are asked. lines: of a file whose lines are known."""
+    found = []
+    for model, each in asked.items():
+        for key, value in each.values.items():
+            name = f"{model_defaults.TABLE}.{model}.{key}"
+            line = f", line {lines.get(name, '?')}" if lines else ""
+            shown = " ".join(str(list(value) if isinstance(value, tuple) else value).split())
+            found.append(Origin(name, shown, f"{each.source}{line}"))
+    return found
 
 
 def _show(key: Key, values: Mapping[str, object]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squish.config import durations, mcp_server
+from squish.config import durations, mcp_server, model_defaults
 from squish.config.keys import KEYS, Key
 from squish.errors import ConfigError
 from squish.text import is_utf8, whole
@@ -89,4 +89,10 @@ def _wrong_time(name: str, value: object) -> str | None:
     return 'must be a time: seconds, or a text like "10m" or "2h"; -1 is forever'
 
 
-WRONG_IN_TABLE = {"keys": _wrong_text, "model_keep_alive": _wrong_time, "draft": _wrong_text, "mcp": mcp_server.wrong}
+WRONG_IN_TABLE = {
+    "keys": _wrong_text,
+    "model_keep_alive": _wrong_time,
+    "draft": _wrong_text,
+    "mcp": mcp_server.wrong,
+    model_defaults.TABLE: model_defaults.wrong,
+}

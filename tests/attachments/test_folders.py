@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from squish.attachments import folders, gitignore, mentions
+from squish.attachments import folders, gathering, gitignore, mentions, pdf
+from squish.attachments.folders import Folder
+from squish.attachments.gathering import Gatherer
+from squish.attachments.mentions import Mention
+from squish.chats.messages import Attachment
 from squish.errors import InvalidInput
+from tests.attachments import made
 
 
 @pytest.mark.parametrize(
@@ -94,3 +99,52 @@ def test_a_pipe_is_said_to_be_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     found = mentions.look("pipe.txt", tmp_path)
     assert found is not None and (found.problem, found.missing) == ("neither a file nor a folder", False)
+
+
+class Agreed:
+    """Whoever is asked says yes; what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[Folder] = []
+
+    async def folder(self, folder: Folder) -> bool:
+        self.shown.append(folder)
+        return True
+
+    async def page(self, address: object) -> bool:
+        raise AssertionError("a folder has no pages")
+
+
+async def gathered(top: Path) -> tuple[tuple[Attachment, ...], Folder]:
+    agreed = Agreed()
+    files = await Gatherer().gather([Mention("papers/", top, "folder")], agreed)
+    return files, agreed.shown[0]
+
+
+async def test_documents_of_a_folder_are_read_and_those_that_cannot_be_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(pdf, "can_read", lambda: False)
+    tree(tmp_path, b_txt="plain", c__a_docx=made.docx(made.paragraph("said so")), d_docx=b"not a document")
+    tree(tmp_path, e_docx=b"one too many", f_pdf=made.pdf("x"))
+    files, folder = await gathered(tmp_path)
+    assert [(each.name, each.text) for each in files] == [("papers/b.txt", "plain"), ("papers/c/a.docx", "said so")]
+    assert folder.size == len("plainsaid so")
+    assert set(folder.not_read) == {"papers/d.docx", "papers/e.docx", "papers/f.pdf"}
+    assert "only 2 documents" in folder.not_read["papers/e.docx"] and "pypdf" in folder.not_read["papers/f.pdf"]
+    assert "papers/d.docx (" in folder.without and folder.left_out == {}
+
+
+async def test_a_document_without_room_is_named_and_a_folder_without_any_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path, a_docx=made.docx(made.paragraph("too long for it")))
+    monkeypatch.setattr(gathering, "MAX_ALL", 8)
+    with pytest.raises(InvalidInput, match=r"papers/ has no text files .*a\.docx \(no room left"):
+        await gathered(tmp_path)
+
+
+def test_of_many_names_a_few_are_said() -> None:
+    folder = Folder("f", not_read={f"{at}.pdf": "damaged" for at in range(20)})
+    assert folder.without.count("damaged") == 8 and folder.without.endswith("and 12 more")

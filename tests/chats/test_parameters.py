@@ -20,6 +20,7 @@ from squish.generation import SamplingParams
 
 SCHEMA = '{"type": "object", "properties": {"age": {"type": "integer"}}}'
 DEFAULTS = ChatSettings()
+SHORT = ChatSettings(max_tokens=512)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +109,14 @@ def test_the_help_names_the_presets_that_there_are() -> None:
 def test_what_is_given_wins_over_a_preset_and_a_preset_over_the_chat() -> None:
     chat = Chat(1, "", "smol", ChatSettings(0.9, top_k=5, max_tokens=100, system="Be brief"), "", None, 0, 0)
     preset = ChatSettings(0.3, repetition_penalty=1.1)
-    assert settings_of(chat, {"repetition_penalty": 1.5}, 512, preset) == ChatSettings(
+    assert settings_of(chat, {"repetition_penalty": 1.5}, SHORT, preset) == ChatSettings(
         0.3, repetition_penalty=1.5, max_tokens=100, system="Be brief"
     )
-    assert settings_of(None, {}, 512, preset) == msgspec.structs.replace(preset, max_tokens=512)
-    assert settings_of(None, {}, 512, ChatSettings(max_tokens=9, system="Yes")) == ChatSettings(
+    assert settings_of(None, {}, SHORT, preset) == msgspec.structs.replace(preset, max_tokens=512)
+    assert settings_of(None, {}, SHORT, ChatSettings(max_tokens=9, system="Yes")) == ChatSettings(
         max_tokens=9, system="Yes"
     )
-    assert settings_of(None, {"response_format": ""}, 512, ChatSettings(response_format="json")).response_format == ""
+    assert settings_of(None, {"response_format": ""}, SHORT, ChatSettings(response_format="json")).response_format == ""
 
 
 def test_a_schema_comes_from_a_file(tmp_path: Path) -> None:

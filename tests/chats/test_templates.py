@@ -7,23 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from squish.chats import prompts
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS
-from squish.chats.templates import filled, taken_apart, variables
+from squish.chats.templates import Around, Variable, filled, filled_text, taken_apart, uses, variables
 from squish.errors import InvalidInput
 
 DAY = date(2026, 5, 1)
 
 
 def system(text: str, directory: Path, **values: str) -> str:
-    return filled(ChatSettings(system=text), values, directory, DAY).system
+    return filled(ChatSettings(system=text), values, Around(directory, DAY, "smol")).system
 
 
 def test_values_the_day_and_files_are_put_in_once(tmp_path: Path) -> None:
     (tmp_path / "rules.md").write_text("Use {{language}}.\n")
     text = "{{ language }}/{{language}} on {{date}}: {{file:rules.md}} {not this} {{}}"
-    assert variables(text) == ("language",)
+    assert variables(text) == (Variable("language"),)
     assert system(text, tmp_path, language="{{date}}") == (
         "{{date}}/{{date}} on 2026-05-01: Use {{language}}. {not this} {{}}"
     )
@@ -34,6 +35,9 @@ def test_values_the_day_and_files_are_put_in_once(tmp_path: Path) -> None:
     [
         ("{{a}} {{b}}", {"a": "1"}, "needs a value for b"),
         ("{{a}}", {"a": "1", "c": "2"}, "has no variable c"),
+        ("{{a}} {{b|B}} {{c}}", {}, "needs a value for a, c"),
+        ("{{input}}", {}, "stands for a message"),
+        ("{{clipboard}}", {}, "clipboard cannot be read"),
         ("{{file:missing}}", {}, "missing cannot be read: No such file"),
         ("{{file:.}}", {}, "cannot be read"),
         ("{{file:binary}}", {}, "not UTF-8"),
@@ -43,6 +47,47 @@ def test_what_cannot_be_filled_is_named(text: str, values: dict[str, str], says:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInput, match=says):
         system(text, tmp_path, **values)
+
+
+def test_defaults_count_where_nothing_is_given(tmp_path: Path) -> None:
+    text = "{{language|English}}, {{ tone | kind and short }}, {{ empty|}}. {{language}}"
+    assert variables(text) == (
+        Variable("language", "English"),
+        Variable("tone", "kind and short"),
+        Variable("empty", ""),
+    )
+    assert system(text, tmp_path, language="Dutch") == "Dutch, kind and short, . Dutch"
+    assert variables("{{a}} {{a|1}}") == (Variable("a", "1"),), "a default counts wherever it stands"
+
+
+def test_what_is_known_already_is_put_in_once(tmp_path: Path) -> None:
+    around = Around(tmp_path, DAY, "smol", "{{date}} {{x}}", "{{model}}")
+    text = "{{model}} on {{date}}: {{input}} / {{ clipboard }}"
+    assert variables(text) == () and uses(text, "input") and not uses("{{ inputs }}", "input")
+    assert filled_text(text, {}, around) == "smol on 2026-05-01: {{date}} {{x}} / {{model}}"
+
+
+@pytest.mark.parametrize("text", ["{{ user.name }}", "{{#each}}", "{ {x} }", "{{{x}}", "{% if x %}", "{{x|\n}}"])
+def test_what_is_not_a_variable_stays(text: str, tmp_path: Path) -> None:
+    found = variables(text)
+    assert found in ((), (Variable("x"),))
+    assert filled_text(text, {"x": "y"}, Around(tmp_path, DAY, "m")) == ("{y" if found else text)
+
+
+def test_prompt_templates_come_by_name_or_from_a_file(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    chats.keep_prompt("translate", "To {{language|English}}: {{input}}")
+    assert list(chats.prompts()) == ["translate"]
+    chats.close()
+    assert prompts.named(tmp_path, "translate").startswith("To {{language")
+    (tmp_path / "mine.md").write_text("Sum up:\n{{input}}\n")
+    assert prompts.named(tmp_path, str(tmp_path / "mine.md")) == "Sum up:\n{{input}}"
+    with pytest.raises(InvalidInput, match="No template is named none") as refused:
+        prompts.named(tmp_path, "none")
+    assert "translate" in (refused.value.hint or "")
+    for name in ("", "save", "rm", "two words", "a\x1b", "-x"):
+        with pytest.raises(InvalidInput, match="cannot be the name"):
+            prompts.checked_name(name)
 
 
 def test_values_stand_behind_the_name() -> None:

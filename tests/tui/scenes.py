@@ -241,6 +241,18 @@ async def params(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "• temp" in screen_text(pilot))
 
 
+async def template(pilot: Pilot[None]) -> None:
+    """A template asks for what its variables need."""
+    text = "Translate to {{language|English}}, in the manner of {{manner}}:\n\n{{input}}"
+    await ready(pilot)
+    app_of(pilot).chats.keep_prompt("translate", text)
+    prompt(pilot).put("/template translate")
+    await pilot.press("enter")
+    await until(pilot, lambda: "Template translate" in screen_text(pilot))
+    await pilot.press("enter")
+    await write(pilot, "a sailor")
+
+
 async def find(pilot: Pilot[None]) -> None:
     await said(pilot, "How do tides work?", "The **Moon** pulls the water.")
     await said(pilot, "And on Mars?", "Mars has two small moons.")
@@ -321,6 +333,7 @@ SCENES: dict[str, Scene] = {
     "help": (_with_models, help_screen),
     "chats": (_with_models, several),
     "filter": (_with_models, filtered),
+    "template": (_with_models, template),
     "params": (_with_models, params),
     "find": (_with_models, find),
     "branch": (_with_models, branch),

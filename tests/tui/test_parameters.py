@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input, Static
 
 from squish.chats.chats import Chats
+from squish.chats.defaults import SCREEN
 from squish.chats.messages import ChatSettings
+from squish.config import model_defaults
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt
 from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
+from squish.tui.screens.form import FormScreen
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -35,21 +39,92 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
         assert sampling.response_format is not None and sampling.response_format.kind == "json_object"
 
 
-async def test_a_preset_asks_for_what_its_variables_need() -> None:
+async def test_a_preset_asks_for_all_that_its_variables_need_at_once() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
-    app.chats.keep_preset("translate", ChatSettings(system="From {{from}} to {{to}}"))
+    app.chats.keep_preset("translate", ChatSettings(system="From {{from}} to {{to}}, {{tone|kindly}}, for {{model}}"))
     async with app.run_test() as pilot:
         await ready(pilot)
         prompt(pilot).put("/preset translate from=English")
         await pilot.press("enter")
-        await until(pilot, lambda: "Value for to" in screen_text(pilot))
+        await until(pilot, lambda: isinstance(app.screen, FormScreen))
+        assert [str(each.placeholder) for each in app.screen.query(Input)] == ["", "kindly"]
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: "✕ to" in screen_text(pilot))
         await write(pilot, "Low German")
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         await until(pilot, lambda: "Preset translate is used" in screen_text(pilot))
         await ask(pilot, "q")
         (sent,) = app.engine.last.request.prompts
         assert isinstance(sent, ChatPrompt)
-        assert sent.messages[0].content == "From English to Low German"
+        assert sent.messages[0].content == f"From English to Low German, kindly, for {SMOL.id}"
+
+
+async def test_a_template_becomes_a_draft_that_can_be_read_before_it_is_sent() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+
+    async def command(line: str) -> None:
+        prompt(pilot).put(line)
+        await pilot.press("enter")
+
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await command("/template save translate To {{language|English}} from {{source}}: {{input}}")
+        await until(pilot, lambda: app.chats.prompts() != {})
+        await command("/template translate goede morgen")
+        await until(pilot, lambda: isinstance(app.screen, FormScreen))
+        await pilot.press("enter")
+        await write(pilot, "Dutch")
+        await pilot.press("enter")
+        await until(pilot, lambda: prompt(pilot).text == "To English from Dutch: goede morgen")
+        assert app.engine.generations == [], "nothing is sent by itself"
+
+        await command("/template")
+        await until(pilot, lambda: "Prompt templates" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FormScreen) and "input" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: bool(app.screen.query("#prompt")))
+        await command("/template save sums /set {{x|a}}")
+        await until(pilot, lambda: "sums" in app.chats.prompts())
+        await command("/template sums")
+        await until(pilot, lambda: isinstance(app.screen, FormScreen))
+        await pilot.press("enter")
+        await until(pilot, lambda: prompt(pilot).text == " /set a")
+        await command("/template rm sums")
+        await until(pilot, lambda: list(app.chats.prompts()) == ["translate"])
+
+
+def about(pilot: Pilot[None]) -> str:
+    return str(pilot.app.screen.query_one("#about", Static).render())
+
+
+def said(app: ScriptedApp) -> str:
+    return " ".join(each.message for each in app._notifications)
+
+
+async def test_parameters_are_kept_for_a_model_and_said_where_they_come_from(tmp_path: Path) -> None:
+    file = model_defaults.read_all({SMOL.id: {"top_k": 9}}, "config.toml")
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, models=tuple(file.items()))
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "◦ top_k" in screen_text(pilot) and "• " not in screen_text(pilot))
+        await write(pilot, "0.2")
+        await until(pilot, lambda: "• temp" in screen_text(pilot) and "set in this chat" in screen_text(pilot))
+        await pilot.press("f9")
+        await until(pilot, lambda: "◦ temp" in screen_text(pilot) and SCREEN in about(pilot))
+        assert "config.toml goes first: it sets top_k" in said(app)
+        await pilot.press("tab", "tab")
+        await until(pilot, lambda: "top_k: 0 (off) or more\nconfig.toml" in about(pilot))
+        await pilot.press("backspace", "4", "escape", "ctrl+n")
+        await ask(pilot, "q")
+        sampling = app.engine.last.request.sampling
+        assert (sampling.temperature, sampling.top_k) == (0.2, 9), "a new chat begins with what is set for its model"
+        app.engine.last.finish()
+        prompt(pilot).put("/defaults rm")
+        await pilot.press("enter")
+        await until(pilot, lambda: model_defaults.remembered(tmp_path) == {})
 
 
 async def test_project_files_are_offered_and_go_along_with_one_chat_only(

@@ -13,7 +13,8 @@ from textual.content import Content
 from squish.errors import InvalidInput
 from squish.hub.search import Found
 from squish.pull.events import Progress
-from squish.tui import actions, advice, clipboard
+from squish.system import clipboard
+from squish.tui import actions, advice
 from squish.tui.downloads import Transfer
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.terminal import guarded_stderr
@@ -94,9 +95,9 @@ def test_the_clipboard_program_fits_where_the_user_sits(tmp_path: Path) -> None:
     program.write_text('#!/bin/sh\ncat > "$0.out"\n')
     program.chmod(0o755)
     here = {"PATH": str(tmp_path), "DISPLAY": ":0"}
-    assert clipboard.local_program(here) == (str(program), "-selection", "clipboard")
-    assert clipboard.local_program(here | {"SSH_TTY": "/dev/pts/0"}) is None
-    assert clipboard.local_program({"PATH": str(tmp_path)}) is None, "no display to put it on"
+    assert clipboard.program(here, "copy") == (str(program), "-selection", "clipboard")
+    assert clipboard.program(here | {"SSH_TTY": "/dev/pts/0"}, "copy") is None
+    assert clipboard.program({"PATH": str(tmp_path)}, "copy") is None, "no display to put it on"
 
 
 async def test_text_reaches_the_clipboard_program(tmp_path: Path) -> None:

@@ -6,18 +6,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from squish import console
 from squish.commands.answers import short_memory
 from squish.commands.completion import complete_model
 from squish.commands.models.pull import install
 from squish.commands.serving.connect import connect_options, require_sensible
-from squish.commands.serving.draft import with_draft
+from squish.commands.serving.draft import installed_id, with_draft
 from squish.commands.serving.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -25,6 +24,7 @@ from squish.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
     from squish.chats.messages import Attachment, Chat, ChatSettings
+    from squish.commands.answers.run_templates import Filling
     from squish.commands.answers.run_tools import RunTools
     from squish.format.embedding import ModelKind
     from squish.ipc.group import Ranks
@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     help="Parameters under a name: balanced, precise, creative, greedy, or your own (`/preset save` in a chat).",
 )
 @click.option(
-    "--var", "values", multiple=True, metavar="NAME=VALUE", help="A value for {{NAME}} in the preset's system prompt."
+    "--template",
+    metavar="NAME",
+    help="A prompt template (`/template save` in a chat, or a file); its {{input}} is --prompt or what is piped in.",
+)
+@click.option(
+    "--var", "values", multiple=True, metavar="NAME=VALUE", help="A value for {{NAME}} in the template or the preset."
 )
 @click.option("--temperature", type=float, default=0.7, show_default=True, help="0 is greedy; at most 2.")
 @click.option("--top-p", type=float, default=0.9, show_default=True, help="Nucleus sampling; 1 is off.")
@@ -91,8 +96,6 @@ if TYPE_CHECKING:
 def run(
     model: str | None,
     prompt: str | None,
-    preset: str | None,
-    values: tuple[str, ...],
     paths: tuple[str, ...],
     urls: tuple[str, ...],
     as_json: bool,
@@ -109,23 +112,26 @@ def run(
     squish run smollm2:135m
     squish run smollm2:135m --prompt "What is the capital of Germany?"
     git diff | squish run qwen3:8b --prompt "Write a commit message for this:"
+    squish run qwen3:8b --template translate --var language=Dutch --prompt "Good morning"
     squish run qwen3:8b --file report.pdf --prompt "What are the three main points?"
     squish run -c --prompt "And of Spain?"
     squish run qwen3:8b --mcp time --mcp-allow get_current_time --prompt "What time is it?"
     squish run --connect mac.local:11435 qwen3:8b --prompt "Hi"
 
-    A conversation that is continued keeps its model and parameters. Options that are given win, also over --preset.
+    A conversation that is continued keeps its model and parameters; a new one begins with the defaults of its model.
+    Options that are given win, also over --preset.
     """
     from squish.chats import recorder
     from squish.commands.answers import repl
 
     _refuse_more(model)
-    where = _where(params)
-    text = _text(prompt, as_json)
+    where, optional = _where(params), params["template"] is not None
     settings = Settings.from_environment()
     continued = recorder.chosen(settings.home, chat) if go_on or chat is not None else None
-    asked = _asked(settings, continued, (preset, values), params, max_tokens=2048 if text is None else 512)
     model = _model(model, continued, needed=where.url is None)
+    filling = _filling(settings, model, params)
+    text = filling.prompt(_text(prompt, as_json, optional))
+    asked = _asked(settings, (model, continued), filling.preset(), params, talks=text is None)
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
         files = runner.run(_files(settings, paths, urls)) if paths or urls else ()
@@ -180,23 +186,37 @@ def _model(given: str | None, continued: Chat | None, *, needed: bool) -> str:
     return model
 
 
+def _filling(settings: Settings, model: str, params: dict[str, Any]) -> Filling:
+    """The preset and the template, which are no parameters and leave params. Raises InvalidInput."""
+    from squish.commands.answers.run_templates import Filling
+
+    preset, template, values = (params.pop(each) for each in ("preset", "template", "values"))
+    return Filling(settings.home, model, preset, template, values)
+
+
 def _asked(
     settings: Settings,
-    continued: Chat | None,
-    preset: tuple[str | None, Sequence[str]],
+    whom: tuple[str, Chat | None],
+    preset: ChatSettings | None,
     params: dict[str, Any],
-    max_tokens: int,
+    talks: bool,
 ) -> ChatSettings:
-    """How the conversation is asked. preset: a name, and values for its variables. Raises InvalidInput."""
-    from squish.chats import presets, recorder, templates
+    """How the conversation is asked. whom: the model, and the chat that goes on. talks: line by line.
 
-    (name, values), named = preset, None
-    if name is None and values:
-        raise InvalidInput("--var needs a preset: --preset NAME.", param="--var")
-    if name is not None:
-        named = presets.named(settings.home, name)
-        named = templates.filled(named, templates.given(list(values), "--var"), Path.cwd(), date.today())
-    return recorder.settings_of(continued, _given(params), max_tokens, named)
+    Raises InvalidInput and ConfigError.
+    """
+    from squish.chats import defaults, presets, recorder
+    from squish.chats.messages import ChatSettings
+    from squish.models.store import Store
+
+    (model, continued), base = whom, ChatSettings(max_tokens=2048 if talks else 512)
+    if continued is None and model:
+        id = installed_id(Store(settings.cache_dir), model)
+        found = defaults.of_model(settings, id, presets.known(settings.home), base)
+        base = found.settings
+        if found.sources and talks and sys.stdin.isatty():
+            console.dim(defaults.described(found))
+    return recorder.settings_of(continued, _given(params), base, preset)
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:
@@ -210,11 +230,13 @@ def _given(params: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _text(prompt: str | None, as_json: bool) -> str | None:
-    """The one prompt; None for a conversation. Raises InvalidInput where there is neither."""
+def _text(prompt: str | None, as_json: bool, optional: bool) -> str | None:
+    """The one prompt; None for a conversation. Raises InvalidInput where there is neither, unless it is optional."""
     from squish.commands.answers import repl
 
     text = repl.with_stdin(prompt) if prompt is not None or not sys.stdin.isatty() else None
+    if optional:
+        return text
     if text is None and (prompt is not None or as_json or not sys.stdin.isatty()):
         raise InvalidInput("No prompt was given.", hint="Give --prompt some text, or pipe some in.", param="--prompt")
     return text

@@ -48,9 +48,8 @@ class _Agreed:
     """What was named on the command line is sent."""
 
     async def folder(self, folder: Folder) -> bool:
-        left = ", ".join(f"{count} {reason}" for reason, count in folder.left_out.items())
         said = f"{clean(folder.name)}: {len(folder.files)} files, {figures.size(folder.size)}"
-        console.dim(f"{said}; left out: {left}" if left else said)
+        console.dim(f"{said}; left out: {clean(folder.without)}" if folder.without else said)
         return True
 
     async def page(self, address: PageAddress) -> bool:

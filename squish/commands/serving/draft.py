@@ -21,11 +21,11 @@ def with_draft(settings: Settings, models: Sequence[str], draft: str | None) -> 
 
     store = Store(settings.cache_dir)
     store.find(draft)
-    drafts = dict(settings.draft) | {_id(store, model): draft for model in models}
+    drafts = dict(settings.draft) | {installed_id(store, model): draft for model in models}
     return replace(settings, draft=tuple(drafts.items()))
 
 
-def _id(store: Store, model: str) -> str:
+def installed_id(store: Store, model: str) -> str:
     """Of an installed model; one that will be pulled first has its name for an id."""
     try:
         return store.find(model).manifest.id

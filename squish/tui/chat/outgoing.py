@@ -167,9 +167,8 @@ def _about_folder(folder: Folder, use: ContextUse | None) -> Content:
         style = "$text-error" if use.too_long else "$foreground-muted"
         holds = f"The context holds {figures.count(use.limit)}, of which {figures.count(use.used)} are used."
         rows.append(Content.styled(f"{holds} Too long to send." if use.too_long else holds, style))
-    if folder.left_out:
-        left = ", ".join(f"{count} {reason}" for reason, count in folder.left_out.items())
-        rows.append(Content.styled(f"Left out: {left}", "$foreground-muted"))
+    if folder.without:
+        rows.append(Content.styled(f"Left out: {clean(folder.without)}", "$foreground-muted"))
     rows += [
         Content.assemble(f"  {clean(each.name)}  ", (figures.size(len(each.text.encode())), "$foreground-muted"))
         for each in folder.files[:_LISTED]

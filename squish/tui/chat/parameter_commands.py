@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 
 from squish.chats import templates
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS, with_preset
+from squish.chats.templates import Around, Variable
 from squish.tui.chat import parameters
 
 
@@ -45,7 +44,7 @@ def set_system_prompt(settings: ChatSettings, chats: Chats, line: str) -> Outcom
     return Outcome(changed, gone)
 
 
-def use_preset(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
+def use_preset(settings: ChatSettings, chats: Chats, line: str, around: Around) -> Outcome:
     """`NAME` uses it, with `variable=value` behind it; `save NAME` keeps the settings under it; `rm NAME` forgets it.
 
     Raises StoreError, InvalidInput.
@@ -58,16 +57,19 @@ def use_preset(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
     presets = dict(PRESETS) | chats.presets()
     line, values = templates.taken_apart(line, presets) if not confirmation else (line, {})
     if line in presets:
-        preset = templates.filled(presets[line], values, Path.cwd(), date.today())
+        preset = templates.filled(presets[line], values, around)
         return Outcome(with_preset(settings, preset), f"Preset {line} is used.")
     return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.")
 
 
-def missing_variables(chats: Chats, line: str) -> tuple[str, ...]:
-    """What the preset that a line uses needs a value for and has none in it. Raises StoreError, InvalidInput."""
+def template_of(chats: Chats, line: str) -> tuple[str, tuple[Variable, ...]]:
+    """The text with variables that a line's preset has, and what it wants a value for that the line does not give.
+
+    Raises StoreError, InvalidInput.
+    """
     presets = dict(PRESETS) | chats.presets()
     if line.startswith(("save ", "rm ")):
-        return ()
+        return "", ()
     name, values = templates.taken_apart(line, presets)
-    wanted = templates.variables(presets[name].system) if name in presets else ()
-    return tuple(each for each in wanted if each not in values)
+    text = presets[name].system if name in presets else ""
+    return text, tuple(each for each in templates.variables(text) if each.name not in values)

@@ -25,6 +25,7 @@ from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat
 from squish.tui.screens.chat_commands import ChatCommands
 from squish.tui.screens.compare_commands import CompareCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
+from squish.tui.screens.template_commands import TemplateCommands
 from squish.tui.screens.tool_commands import ToolCommands
 from squish.tui.widgets.chat.chat_panels import ChatPanels
 from squish.tui.widgets.chat.chat_view import ChatView
@@ -49,9 +50,10 @@ class ChatScreen(Screen[None]):
         choice = ModelChoice(runtime, self)
         self._view = ChatView(runtime, self._chats, choice)
         self._panels = ChatPanels(self._view)
-        self._asked_with = ModelAndParameters(self, runtime.chats, self._chats, choice, self._panels)
+        self._asked_with = ModelAndParameters(self, runtime, self._chats, choice, self._panels)
         self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with)
         self._tools = ToolCommands(self, runtime, self._chats)
+        self._templates = TemplateCommands(self, runtime.chats, self._chats, self._view)
         self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)
         self._some_chats = False
         self._escape = (False, False)
@@ -227,6 +229,12 @@ class ChatScreen(Screen[None]):
 
     async def action_preset(self, text: str = "") -> None:
         await self._asked_with.use_preset(text)
+
+    async def action_keep_parameters(self, text: str = "") -> None:
+        await self._asked_with.keep_for_model(text)
+
+    async def action_template(self, text: str = "") -> None:
+        await self._templates.run(text)
 
     # ---- tools and comparisons
 

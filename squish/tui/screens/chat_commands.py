@@ -55,7 +55,7 @@ class ChatCommands:
         with reporting_errors(self._screen.app):
             self._open.begin(self._view.prompt.draft)
         await self._view.show()
-        self._asked_with.show_parameters()
+        self._asked_with.begin()
         self._screen.set_focus(self._view.prompt)
 
     async def open(self, id: int, hit: Hit | None = None) -> None:

@@ -1,5 +1,4 @@
-"""The windows over a chat that ask for one thing: a model, a title, tags, a yes, a passage. Each hands on what was
-chosen.
+"""The windows over a chat that ask for one thing: a model, a title, tags, values, a yes. Each hands on what was chosen.
 
 They know no conversation; nothing happens where the user chooses nothing.
 """
@@ -15,6 +14,7 @@ from squish.chats import tags
 from squish.chats.chats import Chats
 from squish.chats.messages import Hit
 from squish.chats.tags import TagChange
+from squish.chats.templates import Variable
 from squish.models.manifest import Manifest
 from squish.text import clean
 from squish.tui.advice import reporting_errors
@@ -47,15 +47,28 @@ async def rename(app: App[Any], title: str, then: Callable[[str], None]) -> None
     await app.push_screen(LineScreen("Rename chat", clean(title)), written)
 
 
-async def ask_value(app: App[Any], name: str, then: Callable[[str], Awaitable[None]]) -> None:
-    """then: gets the value of a preset's variable."""
-    from squish.tui.screens.line_input import LineScreen
+async def fill_in(
+    app: App[Any], title: str, wanted: Sequence[Variable], text: str, then: Callable[[dict[str, str]], Awaitable[None]]
+) -> None:
+    """then: gets a value for each variable of the text."""
+    from squish.tui.screens.form import FormScreen
 
-    async def written(line: str | None) -> None:
-        if line:
-            await then(line)
+    async def filled(values: dict[str, str] | None) -> None:
+        if values is not None:
+            await then(values)
 
-    await app.push_screen(LineScreen(f"Value for {clean(name)}", ""), written)
+    await app.push_screen(FormScreen(clean(title), wanted, clean(text)), filled)
+
+
+async def pick_template(app: App[Any], known: Mapping[str, str], then: Callable[[str], Awaitable[None]]) -> None:
+    """then: gets the name of a template."""
+    from squish.tui.screens.template_picker import TemplatePicker
+
+    async def picked(name: str | None) -> None:
+        if name is not None:
+            await then(name)
+
+    await app.push_screen(TemplatePicker(known), picked)
 
 
 async def write_tags(app: App[Any], before: Sequence[str], then: Callable[[TagChange], None]) -> None:

@@ -6,14 +6,18 @@ Errors of the model stand in the chat, errors of the parameters in a corner of t
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 
 from textual.content import Content
 from textual.screen import Screen
 
-from squish.chats.chats import Chats
+from squish.chats import defaults
+from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
+from squish.chats.presets import PRESETS
 from squish.errors import SquishError
+from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands, project_files
@@ -22,17 +26,19 @@ from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.messages import ChatChanged, ModelLoaded
 from squish.tui.screens import chat_windows
+from squish.tui.screens.template_commands import around
 from squish.tui.widgets.chat.chat_panels import ChatPanels
 from squish.tui.widgets.chat.turns import error_content
 
 
 class ModelAndParameters:
-    """chats: what is saved; open_chats: those of this run, one of which is shown in the panels."""
+    """open_chats: those of this run, one of which is shown in the panels."""
 
     def __init__(
-        self, screen: Screen[None], chats: Chats, open_chats: Conversations, model: ModelChoice, panels: ChatPanels
+        self, screen: Screen[None], runtime: Backend, open_chats: Conversations, model: ModelChoice, panels: ChatPanels
     ) -> None:
-        self._screen, self._chats, self._open, self._model = screen, chats, open_chats, model
+        self._screen, self._chats, self._open, self._model = screen, runtime.chats, open_chats, model
+        self._settings = runtime.settings
         self._view, self._panel = panels.view, panels.params
 
     @property
@@ -78,7 +84,12 @@ class ModelAndParameters:
             await self._say(error)
             return
         with reporting_errors(self._screen.app):
-            self._shown.configure(model=manifest.id)
+            settings = self._shown.settings
+            if self._shown.id is None:
+                before, after = self._defaults(self._shown.model), self._defaults(manifest.id)
+                settings = defaults.followed(settings, before, after)
+            self._shown.configure(model=manifest.id, settings=settings)
+        self.show_parameters()
         self._view.dialogue.welcome.show_model(manifest)
         self._view.post_message(ChatChanged())
 
@@ -96,9 +107,43 @@ class ModelAndParameters:
 
     # ---- parameters
 
+    def _presets(self) -> dict[str, ChatSettings]:
+        return dict(PRESETS) | self._chats.presets()
+
+    def _defaults(self, model: str) -> Defaults:
+        """How a new chat with a model asks; the program's defaults where what is set for it cannot be used."""
+        with reporting_errors(self._screen.app):
+            return defaults.of_model(self._settings, model, self._presets())
+        return Defaults()
+
+    def begin(self) -> None:
+        """Let a new chat ask as is set for its model; where nothing is, it asks as the chat before it."""
+        found = self._defaults(self._shown.model)
+        if found.sources:
+            self._shown.settings = found.settings
+        self.show_parameters()
+
     def show_parameters(self) -> None:
         with reporting_errors(self._screen.app):
-            self._panel.show(self._shown.settings, self._chats.presets())
+            self._panel.show(self._shown.settings, self._chats.presets(), self._defaults(self._shown.model))
+
+    async def keep_for_model(self, line: str = "") -> None:
+        """Let new chats with the shown chat's model ask like this one from now on; `rm` takes it back."""
+        app, model = self._screen.app, self._shown.model
+        if not model:
+            app.notify("No model is chosen yet.", markup=False)
+            return
+        with reporting_errors(app):
+            if line == "rm":
+                there = defaults.forget(self._settings, model)
+                said = f"Forgotten for {model}." if there else f"Nothing was set here for {model}."
+            else:
+                defaults.keep(self._settings, model, project_files.without(self._shown.settings), self._presets())
+                said = f"New chats with {model} begin like this from now on; /defaults rm forgets that."
+            if first := defaults.fixed(self._settings, model):
+                said += f" config.toml goes first: it sets {', '.join(first)}."
+            self.show_parameters()
+            app.notify(clean(said), markup=False)
 
     def set(self, settings: ChatSettings) -> None:
         with reporting_errors(self._screen.app):
@@ -116,16 +161,23 @@ class ModelAndParameters:
             await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)))
 
     async def use_preset(self, text: str) -> None:
-        """Do what `/preset` was given; values that its variables need are asked for one by one."""
-        with reporting_errors(self._screen.app):
-            if missing := parameter_commands.missing_variables(self._chats, text):
+        """Do what `/preset` was given; values that its variables need are asked for in one window."""
+        app = self._screen.app
+        with reporting_errors(app):
+            template, wanted = parameter_commands.template_of(self._chats, text)
+            if wanted:
 
-                async def answered(value: str) -> None:
-                    await self.use_preset(f"{text} {shlex.quote(f'{missing[0]}={value}')}")
+                async def filled(values: dict[str, str]) -> None:
+                    given = " ".join(shlex.quote(f"{name}={value}") for name, value in values.items())
+                    await self._use(f"{text} {given}", template)
 
-                await chat_windows.ask_value(self._screen.app, missing[0], answered)
+                await chat_windows.fill_in(app, f"Preset {text}", wanted, template, filled)
             else:
-                await self.change(parameter_commands.use_preset, text)
+                await self._use(text, template)
+
+    async def _use(self, line: str, template: str) -> None:
+        known = await around(self._screen.app, self._shown.model, template)
+        await self.change(partial(parameter_commands.use_preset, around=known), line)
 
     # ---- what the project says
 

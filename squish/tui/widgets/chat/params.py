@@ -1,4 +1,4 @@
-"""The panel of a chat's parameters: a field that is empty is at its default, which stands in it in grey."""
+"""The panel of a chat's parameters: a field that is empty is at the program's default, which stands in it in grey."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static, TextArea
 
+from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS, preset_of, with_preset
 from squish.chats.templates import has_variables
@@ -33,6 +34,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self.border_title = "Parameters"
         self._settings = ChatSettings()
         self._made = False
+        self._defaults = Defaults()
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
 
     async def open(self) -> None:
@@ -54,9 +56,12 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         rows += [Static(id="label-system", classes="label", markup=False), area, Static(id="about", markup=False)]
         await self.mount_all(rows)
 
-    def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> None:
-        """Show a chat's settings and the user's own presets beside ours; a panel that is hidden only takes them in."""
-        self._settings, self._presets = settings, {**PRESETS, **presets}
+    def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings], defaults: Defaults) -> None:
+        """Show a chat's settings and the user's own presets beside ours; a panel that is hidden only takes them in.
+
+        defaults: of the model that is asked.
+        """
+        self._settings, self._presets, self._defaults = settings, {**PRESETS, **presets}, defaults
         if self._made and self.screen.has_class("-params"):
             self._fill()
 
@@ -71,13 +76,16 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             select = self.query_one("#preset", Select)
             select.set_options([(clean(name), name) for name in self._presets])
         self._label()
+        self.on_descendant_focus()
 
     def _label(self) -> None:
-        """Mark what is not at its default, with a sign and not by color alone."""
+        """Mark what is not as for every new chat with the model (•), and what is set for the model (◦)."""
         for each in PARAMETERS:
             label = self.query_one(f"#label-{each.name}", Static)
-            if written(self._settings, each.name):
+            if self._is_changed(each.name):
                 label.update(Content.styled(f"• {each.label}", "bold $text-accent"))
+            elif each.name in self._defaults.sources:
+                label.update(Content.styled(f"◦ {each.label}", "$text-accent"))
             else:
                 label.update(f"  {each.label}")
         select = self.query_one("#preset", Select)
@@ -87,6 +95,14 @@ class ParamsPanel(VerticalScroll, can_focus=False):
                 select.value = name
             else:
                 select.clear()
+
+    def _is_changed(self, name: str) -> bool:
+        return bool(getattr(self._settings, name) != getattr(self._defaults.settings, name))
+
+    def _about(self, this: Parameter) -> str:
+        """What it may be, under its whole name, which the label has no room for; and where its value comes from."""
+        source = "set in this chat" if self._is_changed(this.name) else self._defaults.sources.get(this.name, "")
+        return "\n".join(filter(None, (f"{this.name}: {this.about}", source)))
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -106,10 +122,10 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             label.update(Content.styled(f"✕ {parameter(name).label}", "bold $text-error"))
             self._say(clean(error.message), "$text-error")
             return
-        self._say(_about(parameter(name)))
         if settings != self._settings:
             self._settings = settings
             self.post_message(SettingsChanged(settings))
+        self._say(self._about(parameter(name)))
         self._label()
 
     @on(Select.Changed)
@@ -123,8 +139,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
                 self._replace(with_preset(self._settings, self._presets[event.value]))
 
     def action_reset(self) -> None:
-        """All values at their defaults again."""
-        self._replace(ChatSettings())
+        """All values as in a new chat with this model."""
+        self._replace(self._defaults.settings)
 
     def _replace(self, settings: ChatSettings) -> None:
         if settings != self._settings:
@@ -136,12 +152,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         focused = self.screen.focused
         name = (focused.id or "").removeprefix("field-") if focused else ""
         known = next((each for each in PARAMETERS if each.name == name), None)
-        self._say(_about(known) if known else "")
+        self._say(self._about(known) if known else "")
 
     def _say(self, text: str, style: str = "$foreground-muted") -> None:
         self.query_one("#about", Static).update(Content.styled(text, style))
-
-
-def _about(this: Parameter) -> str:
-    """What it may be, under its whole name, which the label has no room for."""
-    return f"{this.name}: {this.about}"

@@ -1,0 +1,43 @@
+"""Prompt templates: messages with names that are used again, each time with other values. It knows no front door."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+from squish.chats.chats import Chats
+from squish.chats.templates import LARGEST_FILE
+from squish.errors import InvalidInput
+from squish.files import read_regular
+from squish.text import clean
+
+_NAME = re.compile(r"[^\W_][\w.-]{0,39}")
+
+
+def checked_name(name: str) -> str:
+    """A name that a template may have. Raises InvalidInput."""
+    if not _NAME.fullmatch(name) or name in ("save", "rm"):
+        hint = "A name is one word of at most 40 letters, digits, - _ and dots."
+        raise InvalidInput(f"{clean(name) or 'Nothing'} cannot be the name of a template.", hint=hint, param="template")
+    return name
+
+
+def named(home: Path, name: str) -> str:
+    """The text of a template that was saved, or of a file. Raises InvalidInput with the names there are."""
+    saved, known = home / "chats.db", dict[str, str]()
+    if saved.exists():
+        with closing(Chats(saved)) as chats:
+            known = chats.prompts()
+    if name in known:
+        return known[name]
+    try:
+        return read_regular(Path(name).expanduser(), LARGEST_FILE, follow=True).decode("utf-8-sig").rstrip()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"--template: {clean(name)} is not UTF-8 text.", param="--template") from None
+    except (OSError, ValueError, RuntimeError):
+        there = f"There are: {', '.join(clean(each) for each in known)}. " if known else ""
+        hint = f"{there}`/template save NAME TEXT` in a chat makes one; a file works too."
+        raise InvalidInput(
+            f"No template is named {clean(name)}, and no file is.", hint=hint, param="--template"
+        ) from None
