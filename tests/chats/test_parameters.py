@@ -16,7 +16,9 @@ from squish.chats.presets import PRESETS, named
 from squish.chats.recorder import settings_of
 from squish.commands.answers.run import run
 from squish.errors import InvalidInput
-from squish.generation import SamplingParams
+from squish.generation import ChatPrompt, ResponseFormat, SamplingParams
+from squish.tui.chat.conversation import Conversation
+from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
 
 SCHEMA = '{"type": "object", "properties": {"age": {"type": "integer"}}}'
 DEFAULTS = ChatSettings()
@@ -80,6 +82,37 @@ def test_a_chat_asks_with_what_is_set(field: str, value: object) -> None:
     assert getattr(settings.sampling(), field) == value
     others = set(SamplingParams.__struct_fields__) - {field}
     assert all(getattr(settings.sampling(), each) == getattr(DEFAULTS.sampling(), each) for each in others)
+
+
+WRITTEN = {
+    "temperature": ("0.2", 0.2),
+    "top_p": ("0.5", 0.5),
+    "top_k": ("40", 40),
+    "min_p": ("0.1", 0.1),
+    "repetition_penalty": ("1.2", 1.2),
+    "presence_penalty": ("0.5", 0.5),
+    "frequency_penalty": ("-0.5", -0.5),
+    "max_tokens": ("99", 99),
+    "seed": ("7", 7),
+    "stop": (r"###|\nUser:", ("###", "\nUser:")),
+    "thinking": ("off", False),
+    "response_format": ("json", ResponseFormat("json_object", field="response_format")),
+    "system": ("Be brief", "Be brief"),
+}
+
+
+@pytest.mark.parametrize("each", PARAMETERS, ids=lambda each: each.name)
+def test_every_parameter_of_the_panel_reaches_the_request(each: Parameter, tmp_path: Path) -> None:
+    text, value = WRITTEN[each.name]
+    chats = Chats(tmp_path / "chats.db")
+    talk = Conversation(chats, "smol", float, settings=with_value(ChatSettings(), each.name, text))
+    request = talk.request(talk.ask("q"))
+    (prompt,) = request.prompts
+    assert isinstance(prompt, ChatPrompt)
+    system = [message.content for message in prompt.messages if message.role == "system"]
+    asked = {"thinking": prompt.thinking, "system": "".join(system)}
+    assert (asked[each.name] if each.name in asked else getattr(request.sampling, each.name)) == value
+    chats.close()
 
 
 def test_chats_that_were_saved_before_are_read() -> None:
