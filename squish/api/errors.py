@@ -33,6 +33,8 @@ BY_CODE: Mapping[str, Wire] = {
     "context_length_exceeded": Wire(400, "context_length_exceeded"),
     "invalid_name": Wire(404, "model_not_found"),
     "model_not_found": Wire(404, "model_not_found"),
+    "unsupported_model": Wire(400, "unsupported_model"),
+    "model_in_use": Wire(409, "model_in_use"),
     "queue_full": Wire(429, "rate_limit_exceeded"),
     "memory_short": Wire(503, "memory_short"),
 }

@@ -20,6 +20,7 @@ from squish.cluster.messages import (
     Beat,
     Beaten,
     Chunk,
+    Farewell,
     Fetch,
     FileEnd,
     FileWhole,
@@ -74,7 +75,7 @@ class Agent:
         self._shown = 0.0
 
     async def run(self) -> None:
-        """Serve until the connection ends. Raises ConnectionError, with how it ended."""
+        """Serve until the server says that it ends. Raises ConnectionError, with how, where the connection ends."""
         working = asyncio.create_task(self._work(), name="agent")
         try:
             await self._channel.send(facts.gather(self._settings, self._rank))
@@ -95,6 +96,8 @@ class Agent:
                     message = await self._channel.receive()
             except TimeoutError:
                 raise ConnectionError(f"nothing was heard for {SILENCE:.0f} s") from None
+            if isinstance(message, Farewell):
+                return
             if isinstance(message, Beat):
                 await self._channel.send(Beaten(message.number, time.time()))
             else:

@@ -20,6 +20,7 @@ from squish.cluster.messages import (
     Beat,
     Beaten,
     Facts,
+    Farewell,
     FromAgent,
     RankEnded,
     RankStarted,
@@ -36,6 +37,7 @@ from squish.text import clean
 
 SILENCE = 15.0
 _BEAT = 2.0
+_LAST_WORD = 1.0  # seconds
 _FACTS = 30.0  # seconds for the first word: an interpreter has to start on a machine that may be busy
 
 Answered = TypeVar("Answered", bound=ToFront)
@@ -108,6 +110,10 @@ class HostConnection:
 
     async def close(self) -> None:
         """End the agent there, and with it its rank. Safe to call twice."""
+        if not self.lost:
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_LAST_WORD):
+                    await self._channel.send(Farewell())
         await self._lose("the connection was closed")
         await self._gone.wait()
 

@@ -33,6 +33,7 @@ from squish.memory.shares import Share, Spread
 from squish.models.manifest import Installed, read_json, read_manifest
 
 _ENDING = 60.0  # seconds that an earlier group may take to end
+_REJOINING = 30.0  # seconds in which a rank that was started by hand has to come back before requests are refused
 CONTEXT = 4096  # tokens of one conversation that must fit for loading to be worthwhile
 
 
@@ -79,14 +80,14 @@ class ConnectedHosts:
 
     # ---- hosts
 
-    async def connect(self) -> None:
-        """Reach every host that is not connected; ranks that are started by hand are waited for. Raises EngineError,
-        LoadFailed where a host is not like this one."""
+    async def connect(self, within: float | None = None) -> None:
+        """Reach every host that is not connected; ranks that are started by hand are waited for, at most for so many
+        seconds. Raises EngineError, LoadFailed where a host is not like this one."""
         missing = [rank for rank in range(1, self.size) if self._lost(rank)]
         for rank in missing:
             if rank in self._connections:
                 await self._connections.pop(rank).close()
-        opening = [asyncio.create_task(self._open(rank)) for rank in missing]
+        opening = [asyncio.create_task(self._open(rank, within)) for rank in missing]
         try:
             found = await asyncio.gather(*opening)
         except BaseException:
@@ -124,14 +125,28 @@ class ConnectedHosts:
     def _lost(self, rank: int) -> bool:
         return rank not in self._connections or self._connections[rank].lost
 
-    async def _open(self, rank: int) -> HostConnection:
+    async def _open(self, rank: int, within: float | None) -> HostConnection:
         host = self.hosts.hosts[rank]
         if host.ssh:
             return await open_ssh(host, rank)
         assert self._listener is not None
+        if within is not None:
+            return await self._come_back(rank, within)
         token = f" and give it this token: {self._join_token}" if self._shown_token else ""
         self._say(f"Waiting for {host.name}. There, run: {self._listener.command(rank)}{token}")
         return await self._listener.joined(rank)
+
+    async def _come_back(self, rank: int, within: float) -> HostConnection:
+        """A rank that was started by hand and lost: its `squish worker --join` connects again by itself."""
+        assert self._listener is not None
+        name = self.hosts.hosts[rank].name
+        try:
+            async with asyncio.timeout(within):
+                return await self._listener.joined(rank)
+        except TimeoutError:
+            problem = f"{name} was lost, and has not come back within {within:.0f} s."
+            hint = f"If `squish worker` does not run there any more, start it: {self._listener.command(rank)}"
+            raise EngineError(problem, hint=hint) from None
 
     # ---- the model
 
@@ -191,7 +206,7 @@ class ConnectedHosts:
         manifest = installed.manifest
         if self._running:
             await self._until_free(manifest.id)
-        await self.connect()
+        await self.connect(_REJOINING)
         for rank in range(1, self.size):
             connection = self.connection(rank)
             there = await connection.ask(Look(manifest.id, manifest.files), ModelThere)

@@ -29,6 +29,10 @@ class WrongToken(ConnectionError):
     """The other side does not know the token, or is not Squish."""
 
 
+class EndedEarly(WrongToken):
+    """The other side went away before anything was shown."""
+
+
 def new_token() -> str:
     """A token that can be typed: 25 letters and digits, 123 bits."""
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
@@ -91,4 +95,4 @@ async def _read(reader: asyncio.StreamReader, size: int) -> bytes:
     try:
         return await reader.readexactly(size)
     except asyncio.IncompleteReadError:
-        raise WrongToken("the connection ended before it was shown to be Squish") from None
+        raise EndedEarly("the connection ended before it was shown to be Squish") from None

@@ -6,20 +6,22 @@ Only the addresses of hosts.toml are let in, and only with the token.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from itertools import count
 from types import TracebackType
 from typing import Self
 
 from squish.cluster import handshake
 from squish.cluster.channel import Channel, ChannelKeys, closed
 from squish.cluster.connection import HostConnection, opened
-from squish.cluster.handshake import WrongToken
+from squish.cluster.handshake import EndedEarly, WrongToken
 from squish.cluster.hosts import JOIN_PORT, HostGroup
 from squish.cluster.messages import FromAgent, ToAgent
 from squish.errors import ConfigError, EngineError, InvalidInput, SquishError
 from squish.text import clean, whole
 
 _HANDSHAKE = 10.0  # seconds
+_LONGEST_WAIT = 30.0  # seconds between attempts to come back
 _RANK = 4  # bytes in which who joins says which rank it is
 _WELCOME, _NOT_BY_HAND, _TAKEN = b"\0", b"\1", b"\2"  # what it is answered
 
@@ -121,13 +123,8 @@ class JoinListener:
 
 async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgent]:
     """Connect to a `squish serve --hosts` that waits. address: with or without a port. Raises EngineError."""
-    host, port = split(address)
     try:
-        async with asyncio.timeout(_HANDSHAKE):
-            reader, writer = await asyncio.open_connection(host, port)
-            keys = await _prove(reader, writer, token)
-            writer.write(rank.to_bytes(_RANK))
-            answer = await reader.readexactly(len(_WELCOME))
+        return await _enter(address, rank, token)
     except WrongToken as error:
         hint = "Take the token that `squish serve --hosts` shows now, and the address that hosts.toml gives this rank."
         raise EngineError(f"{address} does not let this rank in: {error}.", hint=hint) from None
@@ -136,10 +133,57 @@ async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgen
     except OSError as error:
         hint = "Is `squish serve --hosts` waiting there, and is this the address of the first host?"
         raise EngineError(f"{address} cannot be reached: {error.strerror or error}.", hint=hint) from None
+    except _NotWanted as error:
+        hint = "`squish serve --hosts` shows which rank it waits for."
+        raise EngineError(f"{address} does not let this rank in: {error}.", hint=hint) from None
+
+
+async def rejoin(
+    address: str, rank: int, token: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> Channel[FromAgent, ToAgent]:
+    """Connect again after the connection was lost, with longer and longer waits between attempts.
+
+    Raises EngineError where the server has another token by now, or none for this rank.
+    """
+    for attempt in count():
+        await sleep(min(_LONGEST_WAIT, 2.0**attempt))
+        try:
+            return await _enter(address, rank, token)
+        except (EndedEarly, TimeoutError, asyncio.IncompleteReadError):
+            continue
+        except WrongToken as error:
+            raise EngineError(
+                f"{address} does not let this rank in again: {error}.",
+                hint="That server has been started anew: take the token that it shows now, or set SQUISH_JOIN_TOKEN "
+                "on both machines.",
+            ) from None
+        except _NotWanted as error:
+            if not error.passes:
+                raise EngineError(f"{address} does not let this rank in again: {error}.") from None
+        except OSError:
+            continue
+    raise AssertionError("unreachable")
+
+
+class _NotWanted(Exception):
+    """The server does not take this rank. passes: it may later, when it has noticed that the rank was lost."""
+
+    def __init__(self, answer: bytes, rank: int) -> None:
+        super().__init__(_refusal(answer, rank))
+        self.passes = answer == _TAKEN
+
+
+async def _enter(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgent]:
+    """One attempt. Raises WrongToken, _NotWanted, TimeoutError, IncompleteReadError, OSError."""
+    host, port = split(address)
+    async with asyncio.timeout(_HANDSHAKE):
+        reader, writer = await asyncio.open_connection(host, port)
+        keys = await _prove(reader, writer, token)
+        writer.write(rank.to_bytes(_RANK))
+        answer = await reader.readexactly(len(_WELCOME))
     if answer != _WELCOME:
         await closed(writer)
-        hint = "`squish serve --hosts` shows which rank it waits for."
-        raise EngineError(f"{address} does not let this rank in: {_refusal(answer, rank)}.", hint=hint)
+        raise _NotWanted(answer, rank)
     return Channel(reader, writer, ToAgent, keys)  # type: ignore[arg-type]
 
 

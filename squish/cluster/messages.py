@@ -94,7 +94,13 @@ class StopRank(msgspec.Struct, frozen=True, tag="stop_rank"):
     """End the rank that runs, if one does. Answered by RankStopped."""
 
 
-ToAgent = Beat | Look | Receive | Chunk | FileEnd | Install | Fetch | OpenLink | MeasureLink | StartRank | StopRank
+class Farewell(msgspec.Struct, frozen=True, tag="farewell"):
+    """The server ends, and nobody is to come back. Not answered."""
+
+
+ToAgent = (
+    Beat | Look | Receive | Chunk | FileEnd | Install | Fetch | OpenLink | MeasureLink | StartRank | StopRank | Farewell
+)
 
 # ---- from the agent
 

@@ -101,6 +101,6 @@ class GroupWorker:
             detail = f" It last said: {said.splitlines()[-1]}" if said else ""
             self._lost = WorkerDied(
                 f"Rank {number} of the group ended, and the group with it.{detail}",
-                hint="The next request starts a new group.",
+                hint="Try again: that starts a new group.",
             )
         self._worker.kill()

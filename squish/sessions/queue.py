@@ -123,5 +123,9 @@ class RequestQueue:
             return first and rows + work.rows <= max(1, self._max_rows - self._reserve)
         if first and rows + work.rows <= self._max_rows:
             return True
-        has_none = all(running.account != work.account for running in self.running.values())
-        return has_none and rows + work.rows <= self._max_rows + self._reserve
+        of_each: dict[str, int] = {}
+        for running in self.running.values():
+            of_each[running.account] = of_each.get(running.account, 0) + running.rows
+        # a request of more rows than there are places runs alone of its account, and takes no more than all of them
+        taken = sum(min(rows, self._max_rows) for rows in of_each.values())
+        return work.account not in of_each and taken + work.rows <= self._max_rows + self._reserve

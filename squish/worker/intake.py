@@ -92,7 +92,9 @@ class Intake:
             plans = tuple(plan for _, plan in encoded)
             notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
             self._send(Events(((frame.request, Accepted(counts, notes)),)))
-            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter))
+            self._inbox.put(
+                Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter, frame.account)
+            )
 
     def _fail(self, frame: Generate | CountTokens, failure: WireError) -> None:
         with self._lock:

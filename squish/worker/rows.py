@@ -33,7 +33,7 @@ class OutputPlan:
 class Prepared:
     """A request whose prompts are tokenized. tokens: one list per prompt, each at least one token; plans: one each.
 
-    adapter: the directory of one, None for the model as it is.
+    adapter: the directory of one, None for the model as it is. account: whose it is, for taking turns.
     """
 
     request: int
@@ -42,6 +42,7 @@ class Prepared:
     arrived: float
     plans: tuple[OutputPlan, ...] = ()
     adapter: str | None = None
+    account: str = ""
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class BatchRow:
     processor: RowProcessor | None = None
     attempts: int = 1
     adapter: str | None = None
+    account: str = ""
     followers: list[BatchRow] = field(default_factory=list)
 
     @property
@@ -128,6 +130,7 @@ class RowMaker:
             grammar=plan.grammar,
             shared=plan.shared,
             adapter=item.adapter,
+            account=item.account,
         )
 
     def _detokenizer(self, before: int | None) -> Any:

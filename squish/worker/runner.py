@@ -198,6 +198,7 @@ class Runner:
             logits_processors=[[row.processor] if row.processor else []],
         )
         self._rows[uid] = row
+        self._batch.turns.accounts[uid] = row.account
         if self._prefix.exact and self._prefix.trimmable and not row.followers and row.adapter is None:
             self._batch.in_one_pass.add(uid)
 
@@ -319,6 +320,7 @@ class Runner:
 
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:
         row = self._rows.pop(uid)
+        self._batch.turns.accounts.pop(uid, None)
         self._decoding.discard(uid)
         self._progress.pop(uid, None)
         self._events.extend((row.request, event) for event in events)

@@ -139,3 +139,12 @@ def test_nobody_fills_the_queue_for_all_others() -> None:
     assert not queue.admit(Asked(account="b"))
     with pytest.raises(QueueFull):
         queue.admit(Asked(account="b"))
+
+
+def test_a_request_of_more_rows_than_places_leaves_others_theirs() -> None:
+    queue = RequestQueue(max_waiting=64, max_rows=8)
+    queue.running[0] = Asked(rows=100, account="a")
+    assert not queue.admit(Asked(account="a"))
+    assert queue.admit(work := Asked(account="b"))
+    queue.running[1] = work
+    assert not queue.admit(Asked(account="b"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 import pytest
 
-from squish.generation import SamplingParams
-from squish.ipc.frames import Cancel
+from squish.generation import Finished, SamplingParams, TextDelta
+from squish.ipc.frames import Cancel, Events, FromWorker
 from squish.worker.batch import Batch
 from squish.worker.pace import PrefillPace
 from tests.worker.test_runner import end, prepared, words
@@ -18,11 +19,19 @@ __all__ = ["replaced"]  # a fixture
 
 
 class Passes(Company):
-    """shapes: (rows, tokens) of each pass of the model."""
+    """shapes: (rows, tokens) of each pass of the model. first_words: how many passes there were before each request
+    had any."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self.shapes: list[tuple[int, ...]] = []
+        self.first_words: dict[int, int] = {}
+
+    def _take(self, frame: FromWorker) -> None:
+        super()._take(frame)
+        for request, event in frame.items if isinstance(frame, Events) else ():
+            if isinstance(event, TextDelta | Finished):
+                self.first_words.setdefault(request, len(self.shapes))
 
     def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
         self.shapes.append(tokens.shape)
@@ -101,3 +110,34 @@ def test_who_is_cancelled_before_is_forgotten(llama: Any) -> None:
     bench.fail_step = come_and_go
     bench.run(prepared(1, words(20), sampling=greedy(12)), later=(late,))
     assert not bench._runner._batch.in_one_pass
+
+
+def came(bench: Passes, at: int, *items: Any) -> None:
+    """These requests come after so many passes."""
+    bench.fail_step = lambda: [bench._inbox.put(each) for each in items] if len(bench.shapes) == at else None
+
+
+def test_who_has_been_given_a_place_does_not_wait_for_those_that_decode(llama: Any) -> None:
+    """mlx-lm decodes 32 rows at most; how many run is for the front process to say."""
+    bench = Passes(llama)
+    late = prepared(99, words(30, start=5), sampling=greedy(2))
+    flood = [prepared(number, words(8, start=number), sampling=greedy(20)) for number in range(40)]
+    came(bench, 14, late)
+    bench.run(*flood, later=(late,))
+    assert (40, 1) in bench.shapes
+    assert (1, 30) in bench.shapes[14:16]
+
+
+@pytest.mark.parametrize(("length", "passes"), [(30, 1), (300, 10)])
+def test_long_prompts_of_one_account_do_not_hold_up_another(
+    llama: Any, length: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, 300 tokens are five steps of 64; beside one prompt of another account they are at most twice as many."""
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
+    bench = Passes(llama)
+    flood = [replace(prepared(number, words(900, start=number), sampling=greedy(2)), account="a") for number in range(9)]
+    late = replace(prepared(99, words(length, start=77), sampling=greedy(2)), account="b")
+    came(bench, 3, late)
+    bench.run(*flood, later=(late,))
+    assert bench.first_words[99] - 3 <= passes + 2
+    assert max(rows * tokens for rows, tokens in bench.shapes) <= 128

@@ -29,7 +29,7 @@ def worker(rank: int, address: str | None) -> None:
     """Be one of the machines of squish serve --hosts.
 
     With --join, it asks for the token that the server shows, or takes it from SQUISH_JOIN_TOKEN, and stays until the
-    server ends. Without, it is what the server starts over ssh.
+    server ends; a lost connection is made again. Without, it is what the server starts over ssh.
 
     \b
     squish worker --join 10.0.0.1 --rank 1
@@ -64,11 +64,15 @@ def _token() -> str:
 
 
 async def _join(settings: Settings, address: str, rank: int, token: str) -> None:
-    from squish.cluster.joining import join
+    from squish.cluster.joining import join, rejoin
 
     channel = await join(address, rank, token)
     console.note(f"This is rank {rank} of {address} until that server ends (Ctrl-C leaves)")
-    console.note(f"Left {address}: {await _run(settings, rank, channel)}.")
+    while lost := await _run(settings, rank, channel):
+        console.note(f"Lost {address}: {lost}. Connecting again until it is there (Ctrl-C ends this)")
+        channel = await rejoin(address, rank, token)
+        console.note(f"This is rank {rank} of {address} again")
+    console.note(f"Left {address}: that server has ended.")
 
 
 async def _serve_pipes(settings: Settings, rank: int) -> None:
@@ -89,8 +93,8 @@ async def _serve_pipes(settings: Settings, rank: int) -> None:
     await _run(settings, rank, Channel(reader, writer, ToAgent))  # type: ignore[arg-type]
 
 
-async def _run(settings: Settings, rank: int, channel: Channel[FromAgent, ToAgent]) -> str:
-    """Be an agent until the connection ends; how it ended."""
+async def _run(settings: Settings, rank: int, channel: Channel[FromAgent, ToAgent]) -> str | None:
+    """Be an agent until the connection ends; how it was lost, None where the server said that it ends."""
     from squish.cluster.agent import Agent
 
     async def pull(name: str, report: Callable[[Working], None]) -> None:
@@ -100,7 +104,7 @@ async def _run(settings: Settings, rank: int, channel: Channel[FromAgent, ToAgen
         await Agent(channel, rank, settings, pull).run()
     except ConnectionError as error:
         return str(error)
-    return "it is done"
+    return None
 
 
 async def _pull(settings: Settings, name: str, report: Callable[[Working], None]) -> None:

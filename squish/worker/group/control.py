@@ -161,5 +161,5 @@ class Control:
 
     def _death(self, reason: str) -> WorkerDied:
         return WorkerDied(
-            f"{reason}. The group of {self._rank.size} ranks was ended.", hint="The next request starts a new group."
+            f"{reason}. The group of {self._rank.size} ranks was ended.", hint="Try again: that starts a new group."
         )
