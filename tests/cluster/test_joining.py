@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import pytest
 
 from squish.cluster.agent import Agent
 from squish.cluster.channel import Channel
+from squish.cluster.group import ConnectedHosts
 from squish.cluster.hosts import GroupHost, HostGroup
-from squish.cluster.joining import JoinListener, join, split
+from squish.cluster.joining import JoinListener, join, rejoin, split
 from squish.cluster.messages import FromAgent, Look, ModelThere, ToAgent
 from squish.errors import ConfigError, EngineError, InvalidInput
 from tests.cluster.machines import free_port
@@ -50,8 +51,7 @@ async def test_a_rank_joins_with_the_token(tmp_path: Path) -> None:
             assert connection.rank == 1 and connection.facts.versions["Squish"]
             assert await connection.ask(Look("tiny:1b", ()), ModelThere) == ModelThere("absent")
             await connection.close()
-            await asyncio.wait({running})
-            assert isinstance(running.exception(), ConnectionError)
+            await running
 
 
 async def test_a_rank_that_was_lost_can_come_back(tmp_path: Path) -> None:
@@ -134,3 +134,81 @@ def test_addresses_to_join() -> None:
     for wrong in ("", ":80", "a:b", "a:0", "a:99999", "fe80::1", "a:"):
         with pytest.raises(InvalidInput):
             split(wrong)
+
+
+class Waits:
+    """Instead of the clock: what was waited, without waiting."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.before: list[Callable[[], Awaitable[object]]] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        if self.before:
+            await self.before.pop(0)()
+        await asyncio.sleep(0)
+
+
+async def test_a_lost_rank_comes_back_by_itself_when_the_server_is_there_again(tmp_path: Path) -> None:
+    port, waits = free_port(), Waits()
+    hosts = hosts_with(AIR, port=port)
+    listener = JoinListener(hosts, TOKEN, list[str]().append)
+
+    async def nothing() -> None: ...
+
+    waits.before = [nothing] * 7 + [listener.__aenter__]
+    channel = await rejoin(f"127.0.0.1:{port}", 1, TOKEN, waits)
+    try:
+        async with agent(channel, 1, tmp_path):
+            assert (await listener.joined(1)).rank == 1
+    finally:
+        await listener.__aexit__(None, None, None)
+    assert waits.seconds == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+async def test_a_server_with_another_token_is_not_tried_for_good() -> None:
+    port, said = free_port(), list[str]()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, said.append):
+        with pytest.raises(EngineError, match="does not let this rank in again") as raised:
+            await rejoin(f"127.0.0.1:{port}", 1, "another-token-of-it", Waits())
+        while not said:
+            await asyncio.sleep(0)
+    assert raised.value.hint and "SQUISH_JOIN_TOKEN" in raised.value.hint
+
+
+async def test_a_rank_that_the_server_still_believes_in_tries_until_it_does_not(tmp_path: Path) -> None:
+    port, waits, said = free_port(), Waits(), list[str]()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, said.append) as listener:
+        async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
+            first = await listener.joined(1)
+
+            async def nothing() -> None: ...
+
+            async def lose() -> None:
+                await first.close()
+
+            waits.before = [nothing, lose]
+            channel = await rejoin(f"127.0.0.1:{port}", 1, TOKEN, waits)
+        async with agent(channel, 1, tmp_path):
+            assert await listener.joined(1) is not first
+        while len(said) < len(waits.seconds) - 1:
+            await asyncio.sleep(0)
+    assert "rank 1 is there already" in said[0]
+
+
+async def test_a_server_that_ends_says_so(tmp_path: Path) -> None:
+    """Then nobody tries to come back."""
+    port = free_port()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append) as listener:
+        async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path) as running:
+            await (await listener.joined(1)).close()
+            await running
+
+
+async def test_who_needs_a_rank_that_does_not_come_back_gets_an_error(tmp_path: Path) -> None:
+    hosts, said = hosts_with(AIR, port=free_port()), list[str]()
+    async with ConnectedHosts(hosts, settings_of(tmp_path), said.append, TOKEN) as connected:
+        with pytest.raises(EngineError, match=r"air was lost, and has not come back within 0 s\.") as raised:
+            await connected.connect(within=0.0)
+    assert raised.value.hint and f"squish worker --join 127.0.0.1:{hosts.join_port} --rank 1" in raised.value.hint

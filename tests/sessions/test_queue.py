@@ -145,6 +145,7 @@ def test_a_request_of_more_rows_than_places_leaves_others_theirs() -> None:
     queue = RequestQueue(max_waiting=64, max_rows=8)
     queue.running[0] = Asked(rows=100, account="a")
     assert not queue.admit(Asked(account="a"))
-    assert queue.admit(work := Asked(account="b"))
-    queue.running[1] = work
+    another = Asked(account="b")
+    assert queue.admit(another)
+    queue.running[1] = another
     assert not queue.admit(Asked(account="b"))

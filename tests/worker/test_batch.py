@@ -135,7 +135,9 @@ def test_long_prompts_of_one_account_do_not_hold_up_another(
     """Alone, 300 tokens are five steps of 64; beside one prompt of another account they are at most twice as many."""
     monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
     bench = Passes(llama)
-    flood = [replace(prepared(number, words(900, start=number), sampling=greedy(2)), account="a") for number in range(9)]
+    flood = [
+        replace(prepared(number, words(900, start=number), sampling=greedy(2)), account="a") for number in range(9)
+    ]
     late = replace(prepared(99, words(length, start=77), sampling=greedy(2)), account="b")
     came(bench, 3, late)
     bench.run(*flood, later=(late,))
