@@ -37,6 +37,8 @@ class Batch(BatchGenerator):  # type: ignore[misc]
     """
 
     _currently_processing: list[Any]
+    _unprocessed_sequences: deque[Any]
+    prefill_step_size: int
 
     def __init__(
         self,

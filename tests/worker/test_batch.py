@@ -114,7 +114,12 @@ def test_who_is_cancelled_before_is_forgotten(llama: Any) -> None:
 
 def came(bench: Passes, at: int, *items: Any) -> None:
     """These requests come after so many passes."""
-    bench.fail_step = lambda: [bench._inbox.put(each) for each in items] if len(bench.shapes) == at else None
+
+    def arrive() -> None:
+        for each in items if len(bench.shapes) == at else ():
+            bench._inbox.put(each)
+
+    bench.fail_step = arrive
 
 
 def test_who_has_been_given_a_place_does_not_wait_for_those_that_decode(llama: Any) -> None:

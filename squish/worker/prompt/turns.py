@@ -36,7 +36,7 @@ class PromptTurns:
         room = AT_ONCE - len(reading)
         long = {self._account(each) for each in reading if each.tokens > step}
         places = _LONG_AT_ONCE - sum(each.tokens > step for each in reading)
-        found = []
+        found: list[int] = []
         for each in self._in_turn(waiting):
             if len(found) == room:
                 break
