@@ -1,7 +1,8 @@
 """Will it fit over several machines: what each rank of a group holds, and which of the machines are enough.
 
-Pure arithmetic over fit.py. Every rank holds an equal part of the layers' weights and of the KV cache, and all of the
-embeddings, which are not split; so the machine with the least memory decides. All sizes are in bytes.
+Pure arithmetic over fit.py. Every rank holds an equal part of the layers' weights and all of the embedding, which is
+not split; rank 0 has the output layer besides, where that is one of its own. The KV cache goes with the heads: where
+they cannot be divided evenly, the last ranks have one more. All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -18,31 +19,44 @@ from squish.memory.fit import Fits, Machine, Shape
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A model that is to be split. stored: bytes of its weights on disk; whole: the part of them on every rank."""
+    """A model that is to be split. stored: bytes of its weights on disk; whole: the part of them on every rank; output:
+    the part on rank 0 alone. heads: of keys and values in a layer; 0 where that is not known."""
 
     shape: Shape
     stored: int
     whole: int
+    output: int = 0
+    heads: int = 0
 
     @classmethod
     def of(cls, config: Mapping[str, Any], parameters: int, stored: int) -> Spread:
         """What config.json says of it; embeddings that are tied to the head are there once."""
         shape = fit.shape_of(config, parameters)
         tied = text_of(config).get("tie_word_embeddings", config.get("tie_word_embeddings", False))
-        rows = shape.vocabulary * shape.hidden * (1 if tied is True else 2)
-        return cls(shape, stored, min(stored, stored * rows // max(parameters, 1)))
+        whole = min(stored, stored * shape.vocabulary * shape.hidden // max(parameters, 1))
+        heads = text_of(config).get("num_key_value_heads")
+        known = isinstance(heads, int) and not isinstance(heads, bool) and heads > 0
+        return cls(shape, stored, whole, 0 if tied is True else min(whole, stored - whole), heads if known else 0)
 
-    def rank(self, ranks: int, context: int, machine: Machine) -> fit.Estimate:
-        """What one of so many ranks needs on a machine, at a context of one conversation in tokens."""
-        shape, stored = self.shape, self.whole + -(-(self.stored - self.whole) // ranks)
+    def rank(self, ranks: int, context: int, machine: Machine, number: int = 0) -> fit.Estimate:
+        """What rank `number` of so many needs on a machine, at a context of one conversation in tokens."""
+        layers = self.stored - self.whole - self.output
+        shape, stored = self.shape, self.whole + -(-layers // ranks) + (self.output if number == 0 else 0)
         part = replace(
             shape,
             parameters=int(shape.parameters * stored / max(self.stored, 1)),
-            kv_numbers=-(-shape.kv_numbers // ranks),
-            window_numbers=-(-shape.window_numbers // ranks),
+            kv_numbers=self._of_heads(shape.kv_numbers, ranks, number),
+            window_numbers=self._of_heads(shape.window_numbers, ranks, number),
             intermediate=-(-shape.intermediate // ranks),
         )
         return fit.estimate(part, stored, context, machine)
+
+    def _of_heads(self, numbers: int, ranks: int, number: int) -> int:
+        """What of the cache goes with the heads of a rank, as worker/group/shares.py gives them out."""
+        if self.heads < ranks:
+            return -(-numbers // ranks)
+        few, more = divmod(self.heads, ranks)
+        return -(-numbers * (few + (number >= ranks - more)) // self.heads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +86,12 @@ def limited(machine: Machine, most: int | None) -> Machine:
 
 
 def shares(model: Spread, context: int, machines: Sequence[tuple[str, Machine]]) -> tuple[Share, ...]:
-    """What each of these hosts, all taking part, is to hold."""
+    """What each of these hosts, all taking part, is to hold; they are the ranks in their order."""
     ranks = len(machines)
-    return tuple(Share(name, model.rank(ranks, context, machine).needed, machine) for name, machine in machines)
+    return tuple(
+        Share(name, model.rank(ranks, context, machine, number).needed, machine)
+        for number, (name, machine) in enumerate(machines)
+    )
 
 
 def enough(
@@ -89,8 +106,8 @@ def enough(
     """
     first, others = machines[0], sorted(machines[1:], key=lambda each: -each[1].total)
     for count in range(1, len(machines) + 1):
-        chosen = [first, *others[: count - 1]]
+        names = {name for name, _ in [first, *others[: count - 1]]}
+        chosen = [each for each in machines if each[0] in names]
         if splits(count) and all(each.fits != "no" for each in shares(model, context, chosen)):
-            names = {name for name, _ in chosen}
-            return tuple(name for name, _ in machines if name in names)
+            return tuple(name for name, _ in chosen)
     return None

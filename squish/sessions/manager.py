@@ -15,7 +15,7 @@ import msgspec
 
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
-from squish.errors import ConfigError, EngineError, ModelNotFound
+from squish.errors import ConfigError, EngineError, InvalidInput, ModelNotFound
 from squish.generation import ChatPrompt, GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.group import Ranks
@@ -100,6 +100,7 @@ class SessionManager:
         """
         installed = self._store.find(request.model)
         installed.manifest.require("chat")
+        self._require_no_adapter(installed)
         settled = self._settled(request, installed)
         if installed.manifest.base is None:
             return Generation(self._engine(installed), settled, self._log, follower=follower)
@@ -126,6 +127,7 @@ class SessionManager:
 
     async def load(self, name: str) -> Loaded:
         """Load a model and wait for it. Raises ModelNotFound, LoadFailed and what else loading meets."""
+        self._require_no_adapter(self._store.find(name))
         return await self._engine(self._served(name)).load()
 
     async def shortage(self, name: str) -> Shortage | None:
@@ -244,6 +246,13 @@ class SessionManager:
         """The model whose process answers for a name: that of an adapter is its base. Raises ModelNotFound."""
         installed = self._store.find(name)
         return installed if installed.manifest.base is None else self._base(installed)
+
+    def _require_no_adapter(self, installed: Installed) -> None:
+        """Raises InvalidInput for an adapter of a model that several ranks hold, before anything is loaded."""
+        if self._groups and (base := installed.manifest.base) is not None:
+            problem = f"{installed.manifest.id} is an adapter, and a model that several ranks hold answers without any."
+            hint = f"Ask {base}, or serve without --ranks and --hosts; `squish fuse` makes one model of both."
+            raise InvalidInput(problem, hint=hint, param="model")
 
     def _base(self, adapter: Installed) -> Installed:
         base = adapter.manifest.base or ""

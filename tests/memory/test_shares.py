@@ -22,15 +22,24 @@ def mac(total: int, free: int | None = None) -> Machine:
 def test_a_rank_holds_its_part_of_the_layers_and_all_of_the_embeddings() -> None:
     one, two, four = (MODEL.rank(ranks, 8192, mac(64)) for ranks in (1, 2, 4))
     assert one.weights == 40 * GB
-    assert MODEL.whole == pytest.approx(2 * 128256 * 8192 * 40 / 70, rel=0.01)
-    assert two.weights == pytest.approx(MODEL.whole + (40 * GB - MODEL.whole) / 2, rel=0.01)
-    assert four.weights == pytest.approx(MODEL.whole + (40 * GB - MODEL.whole) / 4, rel=0.01)
+    assert MODEL.whole == MODEL.output == pytest.approx(128256 * 8192 * 40 / 70, rel=0.01)
+    layers = 40 * GB - 2 * MODEL.whole
+    assert two.weights == pytest.approx(2 * MODEL.whole + layers / 2, rel=0.01)
+    assert four.weights == pytest.approx(2 * MODEL.whole + layers / 4, rel=0.01)
     assert (two.cache, four.cache) == (one.cache // 2, one.cache // 4)
+    assert MODEL.rank(2, 8192, mac(64), 1).weights == two.weights - MODEL.output  # rank 0 alone writes the answer
+
+
+def test_the_cache_goes_with_heads_that_cannot_be_divided_evenly() -> None:
+    uneven = Spread.of(LLAMA_70B | {"num_key_value_heads": 3}, 70 * GB, 40 * GB)
+    whole = uneven.rank(1, 8192, mac(64)).cache
+    first, second = (uneven.rank(2, 8192, mac(64), number).cache for number in (0, 1))
+    assert (first, second) == (whole // 3, whole * 2 // 3)
 
 
 def test_tied_embeddings_are_there_once() -> None:
     tied = Spread.of(LLAMA_70B | {"tie_word_embeddings": True}, 70 * GB, 40 * GB)
-    assert MODEL.whole == pytest.approx(2 * tied.whole, rel=0.01)
+    assert (tied.whole, tied.output) == (MODEL.whole, 0)
 
 
 def test_the_smallest_machine_decides() -> None:
