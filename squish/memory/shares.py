@@ -35,8 +35,8 @@ class Spread:
         tied = text_of(config).get("tie_word_embeddings", config.get("tie_word_embeddings", False))
         whole = min(stored, stored * shape.vocabulary * shape.hidden // max(parameters, 1))
         heads = text_of(config).get("num_key_value_heads")
-        known = isinstance(heads, int) and not isinstance(heads, bool) and heads > 0
-        return cls(shape, stored, whole, 0 if tied is True else min(whole, stored - whole), heads if known else 0)
+        known = heads if isinstance(heads, int) and not isinstance(heads, bool) and heads > 0 else 0
+        return cls(shape, stored, whole, 0 if tied is True else min(whole, stored - whole), known)
 
     def rank(self, ranks: int, context: int, machine: Machine, number: int = 0) -> fit.Estimate:
         """What rank `number` of so many needs on a machine, at a context of one conversation in tokens."""
