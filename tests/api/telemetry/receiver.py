@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -61,7 +63,7 @@ class Receiver:
     def request(self) -> tuple[Received, list[Received]]:
         """The next request, and the spans within it in the order in which they began. Waits for it."""
         inside = []
-        while (span := self._queue.get(timeout=60)).kind == "internal" and span.name in PHASES:
+        while (span := self._queue.get(timeout=PATIENCE)).kind == "internal" and span.name in PHASES:
             inside.append(span)
         assert all(each.parent == span.id and each.trace == span.trace for each in inside)
         return span, sorted(inside, key=lambda each: each.start)

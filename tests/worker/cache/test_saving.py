@@ -14,10 +14,10 @@ from squish.generation import SamplingParams
 from squish.worker.cache.disk import DiskTier, NewFile, Stored
 from squish.worker.cache.prefix import PrefixCache
 from squish.worker.runner import PrefixSaved, Stop
+from tests.conftest import PATIENCE
 from tests.worker.test_runner import Bench, answer, end, prepared, tiny_llama, tiny_recurrent, tiny_rotating, words
 
 SMALL = 4096
-LONG = 60.0  # seconds, for what ends by itself
 
 
 class Watched(DiskTier):
@@ -72,7 +72,7 @@ def test_with_each_step_a_piece_is_written_and_never_by_the_thread_of_the_model(
     def step() -> None:
         tier.steps += 1
         if tier.began is not None:  # a row still runs, so this only goes on if its writing does not wait for the end
-            assert tier.first.wait(LONG)
+            assert tier.first.wait(PATIENCE)
 
     running.fail_step = step
     goes_on = SamplingParams(temperature=0, max_tokens=80, logit_bias=((96, -100),))
@@ -98,7 +98,7 @@ def test_a_disk_that_hangs_keeps_no_answer_waiting(tmp_path: Path, monkeypatch: 
         assert answer(running.run(prepared(1, prompt))[1]) == answer(Bench(model).run(prepared(1, prompt))[1])
     assert tier.pieces == []
     tier.open.set()
-    running.prefix.save(LONG)
+    running.prefix.save(PATIENCE)
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_rotating, tiny_recurrent])
@@ -112,7 +112,7 @@ def test_what_was_said_is_known_to_the_next_process_though_nobody_ended_this_one
 
     def stop_when_written() -> None:
         for _ in prompts:
-            tier.written.acquire(timeout=LONG)
+            tier.written.acquire(timeout=PATIENCE)
         running._inbox.put(Stop())
 
     for number, prompt in enumerate(prompts):
