@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 from textual import events
+from textual.app import App, ComposeResult
+from textual.containers import VerticalScroll
 from textual.pilot import Pilot
+from textual.widget import Widget
 
-from squish.tui.widgets.markdown.cut import cut, joined
-from squish.tui.widgets.markdown.document import Document, Palette, code_blocks
+from squish.tui.chat.answer_state import AnswerState
+from squish.tui.chat.answer_tasks import AT_ONCE
+from squish.tui.widgets.markdown.cut import LIMIT, cut
+from squish.tui.widgets.markdown.document import Columns, Document, Palette
 from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
 from squish.tui.widgets.markdown.math_text import readable
+from squish.tui.widgets.markdown.opening import Opening
 from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
 from tests.tui.scenes import ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -33,6 +42,15 @@ PROSE = " ".join(
     f"Sentence {number} of a **long** paragraph says `code`, costs 2 * {number} and links to [it](https://a.example/{number})."
     for number in range(150)
 )
+# Each as it can grow without an end within its one block.
+NESTED = "1. first\n\n   more\n2. second\n" + "".join(
+    f"   - item {number}\n     1. *deep* {number}\n     2. deeper\n" for number in range(60)
+)
+QUOTE = "".join(f"> said **{number}**\n>\n> - one\n> - two\n>\n" for number in range(40))
+ROWS = "| n | what | so |\n|--:|---|:-:|\n" + "".join(
+    f"| {number} | `row` {number} | x |\n" for number in range(100, 180)
+)
+ONES = "".join(f"1. item {number}\n" for number in range(90))
 LINES = ["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]
 
 
@@ -46,18 +64,44 @@ def drawn(document: Document, width: int = 60) -> list[str]:
 def settled(text: str) -> list[str]:
     """What parts and tail show when a text has come to its end, one above the other."""
     lines: list[str] = []
-    fences, continues = 0, False
-    while found := cut(text):
-        lines += drawn(Document(found.done, palette, fences, continues)) + [""] * found.gap
-        fences += found.fences - (1 if continues and found.fences else 0)
-        text, continues = found.rest, found.continues
-    return lines + drawn(Document(text, palette, fences, continues))
+    opening, columns = Opening(), Columns()
+    while found := cut(text, opening):
+        lines += drawn(Document(found.done, palette, opening, columns=columns)) + [""] * found.gap
+        columns = columns if found.opening.table else Columns()
+        text, opening = found.rest, found.opening
+    return lines + drawn(Document(text, palette, opening, columns=columns))
 
 
 @pytest.mark.parametrize(
     "text",
-    [LIST, CODE, MIXED, f"{CODE}\n\n{CODE}\nend", "one\n\ntwo\n\n---\n\nthree"],
-    ids=["list", "code", "mixed", "two", "short"],
+    [
+        LIST,
+        CODE,
+        MIXED,
+        f"{CODE}\n\n{CODE}\nend",
+        "one\n\ntwo\n\n---\n\nthree",
+        NESTED,
+        QUOTE,
+        ROWS,
+        ONES,
+        f"1. see\n\n   {ROWS.replace(chr(10), chr(10) + '   ')}\n2. next",
+        f"- so\n  {CODE.replace(chr(10), chr(10) + '  ')}",
+        f"> - {NESTED.replace(chr(10), chr(10) + '>   ')}",
+    ],
+    ids=[
+        "list",
+        "code",
+        "mixed",
+        "two",
+        "short",
+        "nested",
+        "quote",
+        "table",
+        "ones",
+        "table in list",
+        "code in list",
+        "nested in quote",
+    ],
 )
 def test_parts_look_as_the_whole_does(text: str) -> None:
     assert settled(text) == drawn(Document(text, palette))
@@ -69,8 +113,8 @@ def test_parts_look_as_the_whole_does(text: str) -> None:
 def test_a_cut_loses_no_line(lines: list[str]) -> None:
     text = "".join(lines)
     found = cut(text)
-    if found and not found.continues:
-        assert found.done + found.rest == text
+    if found:
+        assert found.done + found.opening.shown(found.rest) == text
 
 
 def lines_of(text: str) -> list[str]:
@@ -102,9 +146,8 @@ def test_a_paragraph_is_not_cut_within_markup_that_is_still_open(text: str) -> N
 
 def test_code_that_was_cut_is_whole_again() -> None:
     found = cut(CODE)
-    assert found is not None and found.continues
-    assert joined(found.done, found.rest) == CODE
-    assert code_blocks(joined(found.done, found.rest)) == code_blocks(CODE)
+    assert found is not None and found.opening.code
+    assert found.done + found.opening.shown(found.rest) == CODE
 
 
 async def stream(pilot: Pilot[None], app: ScriptedApp, text: str) -> LiveMarkdown:
@@ -115,50 +158,122 @@ async def stream(pilot: Pilot[None], app: ScriptedApp, text: str) -> LiveMarkdow
     return app.screen.query_one(LiveMarkdown)
 
 
-@pytest.mark.parametrize(("text", "looks"), [(LIST, 2), (CODE * 2, 2), (PROSE, 15)], ids=["list", "code", "paragraph"])
-async def test_an_update_costs_the_same_however_long_the_answer_is(
-    text: str, looks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """looks: how often a line is looked at for a place to cut at."""
-    looked_at: list[int] = []
-    begin = Document.__init__
+class Counted:
+    """What is done in every turn of the loop. parsed: characters; measured: widgets; begun: events and documents."""
 
-    def counted(self: Document, text: str, *more: object) -> None:
-        looked_at.append(text.count("\n") + len(text) // 80)
-        begin(self, text, *more)  # type: ignore[arg-type]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.parsed = self.measured = self.events = 0
+        parse, measure, apply = MarkdownIt.parse, Widget._get_box_model, AnswerState.apply
 
-    monkeypatch.setattr(Document, "__init__", counted)
-    app = ScriptedApp(*MODELS, model=SMOL.id)
-    async with app.run_test() as pilot:
-        live = await stream(pilot, app, text)
-        assert live.source == text
-        assert max(looked_at) <= 3 * TAIL_LINES, "lines of any one document that was laid out"
-        assert sum(looked_at) <= live.flushes * 2 * TAIL_LINES + looks * (text.count("\n") + len(text) // 80)
-        parts = list(live.query(".part"))
-        before = [each.id for each in parts]
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
-        assert [each.id for each in parts] == before
+        def counted_parse(parser: MarkdownIt, text: str, *more: Any) -> Any:
+            self.parsed += len(text)
+            return parse(parser, text, *more)
+
+        def counted_measure(widget: Widget, *more: Any, **named: Any) -> Any:
+            self.measured += 1
+            return measure(widget, *more, **named)
+
+        def counted_apply(answer: AnswerState, event: Any) -> str:
+            self.events += 1
+            return apply(answer, event)
+
+        monkeypatch.setattr(MarkdownIt, "parse", counted_parse)
+        monkeypatch.setattr(Widget, "_get_box_model", counted_measure)
+        monkeypatch.setattr(AnswerState, "apply", counted_apply)
+
+    def take(self) -> tuple[int, int, int]:
+        """What was counted since the last time."""
+        taken = self.parsed, self.measured, self.events
+        self.parsed = self.measured = self.events = 0
+        return taken
+
+
+class LiveApp(App[None]):
+    """Nothing but an answer that is drawn when the test says so."""
+
+    CSS = "LiveMarkdown, .settled, .tail { height: auto; }"
+
+    def compose(self) -> ComposeResult:
+        yield VerticalScroll()
+
+
+MEASURED = 14  # the screen, what is around the text, its two parts, and what is measured twice
+GROWING: dict[str, Callable[[int], str]] = {
+    "list": lambda n: "".join(f"{number}. item **{number}**\n" for number in range(1, n)),
+    "nested": lambda n: (
+        f"1. first\n{''.join(f'   - item {number}{chr(10)}     1. deep{chr(10)}' for number in range(n // 2))}"
+    ),
+    "table": lambda n: "| n | what |\n|--:|---|\n" + "".join(f"| {number} | `row` |\n" for number in range(n)),
+    "quote": lambda n: "".join(f"> said **{number}**\n>\n" for number in range(n)),
+    "code": lambda n: "```python\n" + "".join(f"line = {number}\n" for number in range(n)),
+    "code in a list": lambda n: "- so\n\n  ```\n" + "".join(f"  line = {number}\n" for number in range(n)),
+    "indented": lambda n: "".join(f"    line {number}\n" for number in range(n)),
+    "one line": lambda n: "```json\n" + "abcdefghijklmno " * n,
+    "paragraph": lambda n: "A sentence of words. " * n,
+    "quoted paragraph": lambda n: "> " + "A sentence of words. " * n,
+    "open markup": lambda n: "[**`" + "A sentence of words. " * n,
+    "addresses": lambda n: "".join(f"[a{number}]: https://a.example\n" for number in range(n)),
+    "spaces": lambda n: "one\n\n" + "\n" * 6 * n,
+}
+
+
+async def test_an_update_costs_the_same_however_long_what_grows_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the text: not one character more is parsed for an update, and not one widget more is measured."""
+    counted = Counted(monkeypatch)
+    app = LiveApp()
+    async with app.run_test(size=(60, 20)) as pilot:
+        for kind, write in GROWING.items():
+            short = await cost_of_updates(pilot, counted, write(80))
+            long = await cost_of_updates(pilot, counted, write(800))
+            assert long[0] <= 4 * LIMIT, f"characters that are parsed for an update of {kind}"
+            assert 0 < long[1] <= MEASURED and short[1] <= MEASURED, (
+                f"widgets that are measured for an update of {kind}"
+            )
+
+
+async def cost_of_updates(pilot: Pilot[None], counted: Counted, text: str) -> tuple[int, int]:
+    """The most that one of the last updates costs: characters that are parsed, widgets that are measured."""
+    live = LiveMarkdown(lambda: False)
+    around = pilot.app.screen.query_one(VerticalScroll)
+    await around.mount(live)
+    live._pending = text[:-400]
+    while live._pending:
+        live._draw_pending()
+    costs = list[tuple[int, int]]()
+    for at in range(len(text) - 400, len(text), 100):
+        live._pending = text[at : at + 100]
+        await pilot.pause()
+        counted.take()
+        live._draw_pending()
+        await pilot.pause()
+        costs.append(counted.take()[:2])
+    assert live.source == text
+    await live.remove()
+    return max(parsed for parsed, _ in costs), max(measured for _, measured in costs)
 
 
 async def test_what_comes_at_once_is_drawn_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the pieces keys are heard."""
-    looked_at: list[int] = []
-    begin = Document.__init__
+    """Between the pieces keys are heard: whoever waits has a turn after little work."""
+    counted = Counted(monkeypatch)
+    turns = list[tuple[int, int, int]]()
 
-    def counted(self: Document, text: str, *more: object) -> None:
-        looked_at.append(len(text))
-        begin(self, text, *more)  # type: ignore[arg-type]
+    async def wait_for_turns() -> None:
+        while True:
+            turns.append(counted.take())
+            await asyncio.sleep(0)
 
-    monkeypatch.setattr(Document, "__init__", counted)
+    text = LIST
     app = ScriptedApp(*MODELS, model=SMOL.id)
     async with app.run_test() as pilot:
         await ask(pilot, "go")
-        app.engine.last.say(LIST * 3)
-        live = app.screen.query_one(LiveMarkdown)
-        await until(pilot, lambda: live.source == LIST * 3)
-        assert max(looked_at) <= 2 * BURST
-        assert live.flushes >= len(LIST * 3) // BURST
+        waiting = asyncio.create_task(wait_for_turns())
+        app.engine.last.say(*(text[at : at + 3] for at in range(0, len(text), 3)))
+        app.engine.last.finish()
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        assert app.screen.query_one(LiveMarkdown).source == text
+        waiting.cancel()
+    assert max(parsed for parsed, _, _ in turns) <= 10 * (BURST + LIMIT)
+    assert max(events for _, _, events in turns) <= 4 * AT_ONCE
 
 
 async def test_a_link_finds_its_address_further_down() -> None:
@@ -172,19 +287,16 @@ async def test_a_link_finds_its_address_further_down() -> None:
         assert "[1]" not in screen_text(pilot)
 
 
-async def test_esc_is_shown_without_another_look_at_the_answer() -> None:
-    """Whatever streams: between the key and what it shows nothing of the text is laid out more than once."""
+async def test_esc_is_shown_while_there_is_still_much_to_draw() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     app.engine.deaf = True  # as an engine in the middle of a step
     async with app.run_test() as pilot:
-        live = await stream(pilot, app, LIST)
-        app.engine.last.say(*["more words "] * 500)
-        parts, flushes = len(live.query(".part")), live.flushes
+        live = await stream(pilot, app, LIST[:400])
+        app.engine.last.say(*["more words " * 100] * 500)
         app.post_message(events.Key("escape", None))
         while note(pilot) != "■ stopping …":  # seen at once: later, on a slow machine, more has been drawn
             await asyncio.sleep(0)
-        assert live.flushes - flushes <= 1
-        assert len(live.query(".part")) - parts <= 1
+        assert len(live.source) < 100_000, "of half a million characters"
 
 
 async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> None:
@@ -197,7 +309,7 @@ async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> 
         await until(pilot, lambda: "TTFT" in note(pilot) and "[2] python" in screen_text(pilot))
         assert screen_text(pilot).count(" python") == 2
         assert screen_text(pilot).count(f"line_{3 * TAIL_LINES - 1} = ") == 2
-        assert len(live.query(".part")) <= 3
+        assert len(live._parts) <= 3
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 Decision = Literal["once", "chat", "always", "refuse"]
+AT_ONCE = 32
+"""Events of an answer that are shown before anything else has its turn."""
 
 
 @dataclass(slots=True)
@@ -97,8 +99,12 @@ class AnswerTasks:
                 return
             async with self._runtime.sessions.generate(request) as generation:
                 live.stop = generation.cancel
+                count = 0
                 async for event in generation:
                     self._listener.post_message(AnswerEvent(turn, event))
+                    count += 1
+                    if count % AT_ONCE == 0:  # what is there already is given without waiting: keys come between
+                        await asyncio.sleep(0)
         except SquishError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the chat down

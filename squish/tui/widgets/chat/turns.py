@@ -17,7 +17,7 @@ from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
 from squish.tui.widgets.chat.calls import StepView
-from squish.tui.widgets.markdown.live import LiveMarkdown, frozen
+from squish.tui.widgets.markdown.live import WHOLE, LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
 
 _TAIL = 160
@@ -53,7 +53,11 @@ class AnswerView(Vertical):
         self.unfolded = False
         self._may_flush = may_flush
         answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
-        self._live: LiveMarkdown | None = LiveMarkdown(may_flush, answer.text) if answer.running else None
+        self._live: LiveMarkdown | None = None
+        if answer.running:
+            self._live = LiveMarkdown(may_flush, answer.text)
+        elif len(answer.text) > WHOLE:  # drawn piece by piece: as a whole, no key would be heard meanwhile
+            self._live = LiveMarkdown(lambda: True, answer.text)
         # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
         self._thought = Static(thought(answer, False), classes="thought", markup=False)
         self._thought.display = bool(answer.reasoning)
@@ -128,7 +132,7 @@ class AnswerView(Vertical):
 
     async def freeze(self) -> None:
         """Trade the live widgets for one that costs nothing."""
-        if self._live is None or self.turn.answer.running:
+        if self._live is None or self.turn.answer.running or len(self.turn.answer.text) > WHOLE:
             return
         live, self._live = self._live, None
         await self.mount(self._frozen(), after=live)

@@ -2,60 +2,130 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from markdown_it.token import Token
 
 from squish.tui.widgets.markdown.document import parser
+from squish.tui.widgets.markdown.opening import CLOSED, ITEM, LISTS, Opening, prefix, start, with_lines, within
 
 FENCE_LINES = 24
+LIMIT = 3000
+"""Characters that are kept together where no good place for a cut is among them."""
 _KEPT = 4
+_KEPT_CHARACTERS = 400
+_CONTAINERS = ("blockquote_open", ITEM, *LISTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """done and rest: both complete Markdown; gap: whether an empty line is between them.
+    """done and rest: both complete Markdown; gap: whether an empty line is between them. opening: of the rest.
 
-    continues: the rest goes on with the block of code that done ends with. fences: begun in done.
+    rough: it may look different as a whole.
     """
 
     done: str
     rest: str
     gap: bool
-    continues: bool = False
-    fences: int = 0
+    opening: Opening
+    rough: bool = False
 
 
-def cut(text: str) -> Cut | None:
-    """Cut before the block, or the item of a list, that may still grow; None where all of it may.
+def cut(text: str, opening: Opening = CLOSED, limit: int = LIMIT) -> Cut | None:
+    """Cut before the block that may still grow, and within it where it is long; None where all of it may change.
 
-    A block of code is cut in its middle when it is long.
+    opening: how the text begins. What is longer than the limit is cut anyhow.
     """
     tokens = parser().parse(text)
-    blocks = [token for token in tokens if token.level == 0 and token.map]
-    if not blocks:
+    path, lines = _path(tokens), text.splitlines(keepends=True)
+    head = opening.head.count("\n")
+    found = None
+    for depth, block in enumerate(path):
+        if start(block) > head:
+            found = _before(block, path[:depth], tokens, lines, opening)
+            break
+    else:
+        found = _in_leaf(path, tokens, lines, opening) if path else None
+    if found is None and len(opening.shown(text)) > limit:
+        found = _anywhere(text, path, tokens, lines, opening)
+    return found
+
+
+def _path(tokens: Sequence[Token]) -> list[Token]:
+    """The last block, and in it the last one, and so on."""
+    path, begin = list[Token](), 0
+    while True:
+        level = len(path)
+        at = [
+            at
+            for at in range(begin, len(tokens))
+            if tokens[at].level == level and tokens[at].map and tokens[at].nesting >= 0 and tokens[at].type != "inline"
+        ]
+        if not at:
+            return path
+        path.append(tokens[at[-1]])
+        begin = at[-1] + 1
+        if path[-1].type not in _CONTAINERS:
+            return path
+
+
+def _before(
+    block: Token, around: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Opening
+) -> Cut | None:
+    """Cut before a block. around: the blocks that it is in."""
+    inner = within(around, tokens, lines, opening)
+    return _cut(start(block), inner, tokens, lines, opening, gap=not around) if inner else None
+
+
+def _in_leaf(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Opening) -> Cut | None:
+    """Cut within a long block that is code or a table."""
+    leaf, at = path[-1], len(lines) - _KEPT
+    inner = within(path, tokens, lines, opening)
+    if inner is None or len(lines) <= FENCE_LINES + _KEPT or at <= opening.head.count("\n") or not lines[at].strip():
         return None
-    last = blocks[-1]
-    lines = text.splitlines(keepends=True)
-    start = _start(last)
-    fences = sum(token.type == "fence" and _start(token) < start for token in tokens)
-    if start:
-        return Cut("".join(lines[:start]), "".join(lines[start:]), True, fences=fences)
-    if last.type in ("bullet_list_open", "ordered_list_open"):
-        item = [token for token in tokens if token.type == "list_item_open" and token.level == 1][-1]
-        at = _start(item)
-        fences = sum(token.type == "fence" and _start(token) < at for token in tokens)
-        return Cut("".join(lines[:at]), "".join(lines[at:]), False, fences=fences) if at else None
-    if last.type == "fence" and len(lines) > FENCE_LINES + _KEPT:
-        at, opening = len(lines) - _KEPT, lines[0]
-        done = f"{''.join(lines[:at])}{last.markup}\n"
-        return Cut(done, opening + "".join(lines[at:]), False, continues=True, fences=1)
-    return None
+    first = start(leaf)
+    if leaf.type == "fence":
+        inner = replace(with_lines(inner, _line(path, lines)), code=True)
+    elif leaf.type == "table_open" and at > first + 2:
+        inner = replace(with_lines(inner, _line(path, lines), lines[first + 1]), table=True)
+    elif leaf.type != "code_block":
+        return None
+    return _cut(at, inner, tokens, lines, opening)
 
 
-def joined(first: str, second: str) -> str:
-    """A block of code that was cut, whole again."""
-    return first[: first.rstrip("\n").rindex("\n") + 1] + second.partition("\n")[2]
+def _line(path: Sequence[Token], lines: Sequence[str]) -> str:
+    """The first line of the last block of a path, without the markers of items that begin in it."""
+    first = start(path[-1])
+    line, items = lines[first], sum(each.type == ITEM and start(each) == first for each in path)
+    before = prefix(line, items)
+    return before + line[len(before) :]
 
 
-def _start(token: object) -> int:
-    place = getattr(token, "map", None)
-    return int(place[0]) if place else 0
+def _cut(
+    at: int, inner: Opening, tokens: Sequence[Token], lines: Sequence[str], opening: Opening, gap: bool = False
+) -> Cut:
+    return Cut("".join(lines[:at]), inner.head + "".join(lines[at:]), gap, _counted(inner, at, tokens, opening))
+
+
+def _counted(inner: Opening, at: int, tokens: Sequence[Token], opening: Opening) -> Opening:
+    """With the number of blocks of code that begin before a line."""
+    begun = sum(each.type == "fence" and start(each) < at for each in tokens)
+    return replace(inner, fences=opening.fences + begun - (opening.code and begun > 0))
+
+
+def _anywhere(text: str, path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Opening) -> Cut:
+    """Cut at the end of a line, or else of a word, near the end; what is around it goes on if that can be."""
+    inner, last = within(path, tokens, lines, opening) or CLOSED, len(text) - _KEPT_CHARACTERS
+    at = text.rfind("\n", len(opening.head) + 1, last) + 1
+    if not at:
+        at = text.rfind(" ", len(opening.head) + 1, last) + 1 or last
+        first = start(path[-1]) if path else 0
+        items = sum(each.type == ITEM and start(each) == first for each in path)
+        if path and path[-1].type == "fence":
+            inner = replace(with_lines(inner, _line(path, lines)), code=True)
+        inner = with_lines(inner, prefix(lines[first], items))
+    elif path and path[-1].type == "fence":
+        inner = replace(with_lines(inner, _line(path, lines)), code=True)
+    inner = _counted(inner, text.count("\n", 0, at), tokens, opening)
+    return Cut(text[:at], inner.head + text[at:], False, inner, rough=True)

@@ -15,6 +15,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich import markdown as rich_markdown
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.syntax import Syntax
@@ -24,6 +25,7 @@ from rich.theme import Theme
 
 from squish.text import clean
 from squish.tui.widgets.markdown.math_text import math
+from squish.tui.widgets.markdown.opening import CLOSED, ITEM, LISTS, Opening
 
 References = dict[str, dict[str, Any]]
 """What markdown-it knows of `[label]: address` lines."""
@@ -123,13 +125,66 @@ class _EvenList(rich_markdown.ListElement):
             yield from item.render_number(console, options, number, max(number, 10))
 
 
+class _Item(rich_markdown.ListItem):
+    """An item of a list; one that only goes on has spaces in place of its marker."""
+
+    goes_on = False
+
+    @classmethod
+    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> _Item:
+        item = cls()
+        item.goes_on = isinstance(markdown, Document) and id(token) in markdown.opened
+        return item
+
+    def render_bullet(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        return self._marked(super().render_bullet(console, options))
+
+    def render_number(self, console: Console, options: ConsoleOptions, number: int, last_number: int) -> RenderResult:
+        return self._marked(super().render_number(console, options, number, last_number))
+
+    def _marked(self, drawn: RenderResult) -> RenderResult:
+        for at, each in enumerate(drawn):
+            marker = at == 0 and self.goes_on and isinstance(each, Segment)
+            yield Segment(" " * cell_len(each.text)) if marker and isinstance(each, Segment) else each
+
+
+class Columns:
+    """How wide the columns of a table are that was cut: as its first rows need it, in each width of the screen."""
+
+    def __init__(self) -> None:
+        self._widths: dict[int, list[int]] = {}
+
+    def apply(self, table: Table, console: Console, options: ConsoleOptions) -> None:
+        """Give a table these widths; the first one that comes decides."""
+        if options.max_width not in self._widths:
+            self._widths[options.max_width] = [
+                width - table._get_padding_width(at)
+                for at, width in enumerate(table._calculate_column_widths(console, options))
+            ]
+        for column, width in zip(table.columns, self._widths[options.max_width], strict=False):
+            column.width = width
+
+
 class _PlainTable(rich_markdown.TableElement):
     """Rich puts an empty line above and below a table, where one stands between all blocks anyway."""
+
+    columns: Columns | None = None
+    goes_on = False
+
+    @classmethod
+    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> _PlainTable:
+        table = cls()
+        if isinstance(markdown, Document) and token is markdown.first_table:
+            table.columns, table.goes_on = markdown.columns, markdown.opening.table
+        return table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in super().__rich_console__(console, options):
             if isinstance(table, Table):
                 table.show_edge = False
+                table.show_header = not self.goes_on
+                if self.columns:
+                    self.columns.apply(table, console, options)
             yield table
 
 
@@ -141,14 +196,16 @@ def _is_bare_link(token: Token) -> bool:
 class Document(rich_markdown.Markdown):
     """palette: is asked each time the document is drawn, so that it follows the theme.
 
-    fences: how many blocks of code come before; continues: the first one goes on with the last of those.
-    references: addresses of links by their labels, of the whole text; those that are defined here are added.
+    opening: how the text begins. references: addresses of links by their labels, of the whole text; those that are
+    defined here are added. columns: of the first table.
     """
 
     elements = rich_markdown.Markdown.elements | {
         "heading_open": _LeftHeading,
         "fence": _NumberedCode,
+        "code_block": _NumberedCode,
         "ordered_list_open": _EvenList,
+        "list_item_open": _Item,
         "table_open": _PlainTable,
     }
 
@@ -156,18 +213,31 @@ class Document(rich_markdown.Markdown):
         self,
         text: str,
         palette: Callable[[], Palette],
-        fences: int = 0,
-        continues: bool = False,
+        opening: Opening = CLOSED,
         references: References | None = None,
+        columns: Columns | None = None,
     ) -> None:
         super().__init__("", hyperlinks=False)
         self.parsed = parser().parse(clean(text), {"references": {} if references is None else references})
         for token in self.parsed:
             token.children = [each for each in token.children or () if not _is_bare_link(each)]
+        self._open(opening)
+        self.opening, self.columns, self._palette = opening, columns, palette
+        self.first_table = next((token for token in self.parsed if token.type == "table_open"), None)
+
+    def _open(self, opening: Opening) -> None:
+        """Take what only opens the text again out of what is shown; count on from what came before."""
+        headings = [at for at, token in enumerate(self.parsed) if token.type == "heading_open"][: opening.lines]
+        filling = {at for begin in headings for at in range(begin, begin + 3)}
+        self.parsed = [token for at, token in enumerate(self.parsed) if at not in filling]
+        items = [token for token in self.parsed if token.type == ITEM]
+        self.opened = {id(token) for token in items[: opening.items]}
+        lists = [token for token in self.parsed if token.type in LISTS]
+        for token, number in zip(lists, opening.numbers, strict=False):
+            token.attrs["start"] = number
         found = [token for token in self.parsed if token.type == "fence"]
-        numbered = found[1:] if continues else found
-        self.numbers = {id(token): number for number, token in enumerate(numbered, fences + 1)}
-        self._palette = palette
+        numbered = found[1:] if opening.code else found
+        self.numbers = {id(token): number for number, token in enumerate(numbered, opening.fences + 1)}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         self.palette = self._palette()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from textual.app import App, ComposeResult
@@ -16,15 +15,19 @@ from textual.timer import Timer
 
 from squish.text import clean
 from squish.tui.scheduling import after_refresh
+from squish.tui.widgets.markdown.opening import CLOSED, Opening
 from squish.tui.widgets.markdown.searchable import Searchable
+from squish.tui.widgets.markdown.settled import Piece, Settled
 
 if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the first answer
     from squish.tui.widgets.markdown.cut import Cut
-    from squish.tui.widgets.markdown.document import Document, References
+    from squish.tui.widgets.markdown.document import Columns, Document, References
 
 MIN_INTERVAL = 0.05
 COST_FACTOR = 4
 TAIL_LINES = 24
+WHOLE = 30_000
+"""Characters of one block that are drawn as a whole when the answer is complete."""
 BURST = 2000
 """Characters that one update takes at most: a server may send a whole book at once, and keys wait meanwhile."""
 
@@ -51,22 +54,22 @@ class _Part:
     """What will not change any more. before: where it begins."""
 
     text: str
-    widget: Searchable
+    piece: Piece
     before: _Place
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """In an answer. fences: blocks of code so far; continues: it is within one; flows: it is within a paragraph."""
+    """In an answer: how what comes there begins. flows: it is within a paragraph; columns: of the table it is in."""
 
-    fences: int = 0
-    continues: bool = False
+    opening: Opening = CLOSED
     flows: bool = False
+    columns: Columns | None = None
 
-    def after(self, found: Cut) -> _Place:
-        """At the end of what was cut off."""
-        begun = found.fences - (1 if self.continues and found.fences else 0)
-        return _Place(self.fences + begun, found.continues)
+    @property
+    def goes_on(self) -> bool:
+        """Whether what was cut there may look better as a whole."""
+        return self.opening.code or self.opening.table or self.flows
 
 
 class LiveMarkdown(Vertical):
@@ -85,12 +88,13 @@ class LiveMarkdown(Vertical):
         self._pacer = FlushPacer()
         self._flush_timer: Timer | None = None
         self._parts: list[_Part] = []
-        self._tail = Searchable(classes="tail", markup=False)
+        self._settled, self._tail = Settled(), Searchable(classes="tail", markup=False)
         self._tail_text, self._place = "", _Place()
         self._width, self._next_try = 0, 0
         self._references: References = {}
 
     def compose(self) -> ComposeResult:
+        yield self._settled
         yield self._tail
 
     def on_mount(self) -> None:
@@ -118,13 +122,16 @@ class LiveMarkdown(Vertical):
             self._flush_timer.stop()
             self._flush_timer = None
         while self._pending and self.is_attached:
+            start = time.perf_counter()
             self._draw_pending()
+            await asyncio.sleep(time.perf_counter() - start)  # as long again for keys, and for painting it
+        for _ in self._join(lambda place: place.goes_on, WHOLE):
             await asyncio.sleep(0)
-        self._join(lambda place: place.continues or place.flows)
         if self._references:  # links whose addresses came after them
-            for part in self._parts:
-                if "[" in part.text:
-                    part.widget.update(self._at(part.before, part.text))
+            for part in list(self._parts):
+                if "[" in part.text and self.is_attached:
+                    self._settled.draw_anew(part.piece, self._at(part.before, part.text))
+                    await asyncio.sleep(0)
 
     def _flush(self) -> None:
         self._flush_timer = None
@@ -140,7 +147,7 @@ class LiveMarkdown(Vertical):
         text, self._pending = clean(self._pending[:BURST]), self._pending[BURST:]
         self.source += text
         self._tail_text += text
-        while self.tail_lines > TAIL_LINES and self._settle():
+        while (self.tail_lines > TAIL_LINES or len(self._tail_text) > self._limit) and self._settle():
             pass
         if len(self._tail_text) > max(TAIL_LINES * self._width, self._next_try, 1):
             self._settle_paragraph()
@@ -153,31 +160,44 @@ class LiveMarkdown(Vertical):
         """It is on the screen: laying it out and painting cost more than drawing it did."""
         self._pacer.flushed(start, time.perf_counter())
 
+    @property
+    def _limit(self) -> int:
+        """Characters that the tail has at most where it can be cut only roughly."""
+        from squish.tui.widgets.markdown.cut import LIMIT
+
+        return max(LIMIT, 2 * TAIL_LINES * self._width)
+
     def _document(self, text: str) -> Document:
         """A text that comes after all parts."""
         return self._at(self._place, text)
 
     def _at(self, place: _Place, text: str) -> Document:
-        return document(self.app, text, place.fences, place.continues, self._references)
+        return document(self.app, text, place.opening, self._references, place.columns)
 
     def _settle(self) -> bool:
         """Draw what is complete of the tail for the last time; whether anything is."""
         from squish.tui.widgets.markdown.cut import cut
+        from squish.tui.widgets.markdown.document import Columns
 
-        found = cut(self._tail_text)
+        found = cut(self._tail_text, self._place.opening, self._limit)
         if found is None:
             return False
-        self._set_apart(found, self._place.after(found))
+        columns = None
+        if found.opening.table:
+            columns = self._place.columns or Columns()
+            self._place = replace(self._place, columns=columns)
+        self._set_apart(found, _Place(found.opening, found.rough, columns))
         return True
 
     def _settle_paragraph(self) -> None:
         """The same for the first lines of a long paragraph, which look as they will however it goes on."""
         from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
 
-        if self._place.continues:
+        if self._place.opening.head:
             return
         if found := cut_paragraph(self._tail_text, self._lines):
-            self._set_apart(found, replace(self._place, flows=True))
+            opening = replace(found.opening, fences=self._place.opening.fences)
+            self._set_apart(found, _Place(opening, flows=True))
             self._next_try = 0
         else:
             self._next_try = len(self._tail_text) * 5 // 4
@@ -190,42 +210,65 @@ class LiveMarkdown(Vertical):
 
     def _set_apart(self, found: Cut, place: _Place) -> None:
         """Draw the first part of the tail for the last time. place: where the rest begins."""
-        widget = Searchable(self._document(found.done), classes="part -gap" if found.gap else "part", markup=False)
-        self._parts.append(_Part(found.done, widget, self._place))
-        self.mount(widget, before=self._tail)
+        piece = Piece(self._document(found.done), found.gap)
+        self._parts.append(_Part(found.done, piece, self._place))
+        self._settled.add(piece)
         self._tail_text, self._place = found.rest, place
 
     def on_resize(self, event: Resize) -> None:
         """Lines break elsewhere in another width: paragraphs that were cut are whole again."""
         before, self._width = self._width, event.size.width
         if before not in (0, self._width):
-            self._join(lambda place: place.flows)
+            for _ in self._join(lambda place: place.flows, self._limit):
+                pass
 
-    def _join(self, within: Callable[[_Place], bool]) -> None:
-        """Draw what was cut as a whole: in a block of code, what a line means may depend on one far above."""
-        while self._parts and within(self._place):
-            part = self._parts.pop()
-            self._tail_text = _joined(part.text, self._tail_text, self._place)
+    def _join(self, cut: Callable[[_Place], bool], most: int) -> Iterator[None]:
+        """Draw what was cut as a whole: in a block of code, what a line means may depend on one far above.
+
+        cut: whether it was, at a place. most: characters that are drawn at once; what is longer stays as it is. Comes
+        back after each one.
+        """
+        runs = list[list[_Part]]()
+        for part in self._parts:
+            if runs and cut(part.before):
+                runs[-1].append(part)
+            else:
+                runs.append([part])
+        whole = [(run, sum(len(part.text) for part in run)) for run in runs]
+        if whole and cut(self._place):
+            run, size = whole.pop()
+            if size + len(self._tail_text) <= most:
+                self._join_tail(run)
+                yield
+        for run, size in whole:
+            if len(run) > 1 and size <= most:
+                self._join_run(run)
+                yield
+
+    def _join_tail(self, run: list[_Part]) -> None:
+        for part in reversed(run):
+            self._tail_text = part.text + self._place.opening.shown(self._tail_text)
             self._place = part.before
-            self._tail.update(self._document(self._tail_text))
-            part.widget.remove()
-        for before, part in reversed(list(pairwise(self._parts))):
-            if within(part.before):
-                before.text = _joined(before.text, part.text, part.before)
-                before.widget.update(self._at(before.before, before.text))
-                before.widget.set_class(part.widget.has_class("-gap"), "-gap")
-                part.widget.remove()
-                self._parts.remove(part)
+        del self._parts[-len(run) :]
+        self._settled.remove_pieces(part.piece for part in run)
+        self._tail.update(self._document(self._tail_text))
 
-
-def _joined(first: str, second: str, place: _Place) -> str:
-    from squish.tui.widgets.markdown.cut import joined
-
-    return joined(first, second) if place.continues else first + second
+    def _join_run(self, run: list[_Part]) -> None:
+        first, *others = run
+        for part in others:
+            first.text += part.before.opening.shown(part.text)
+            self._parts.remove(part)
+        first.piece.gap = others[-1].piece.gap
+        self._settled.remove_pieces(part.piece for part in others)
+        self._settled.draw_anew(first.piece, self._at(first.before, first.text))
 
 
 def document(
-    app: App[None], text: str, fences: int = 0, continues: bool = False, references: References | None = None
+    app: App[None],
+    text: str,
+    opening: Opening = CLOSED,
+    references: References | None = None,
+    columns: Columns | None = None,
 ) -> Document:
     """A text in the app's colors of the moment; what follows it as in Document."""
     from squish.tui.widgets.markdown.document import Document, Palette
@@ -233,7 +276,7 @@ def document(
     def palette() -> Palette:
         return Palette.of(app.theme_variables, app.current_theme.dark)
 
-    return Document(text, palette, fences, continues, references)
+    return Document(text, palette, opening, references, columns)
 
 
 def frozen(app: App[None], text: str) -> Searchable:

@@ -11,6 +11,7 @@ from functools import cache
 
 from squish.tui.widgets.markdown.cut import Cut
 from squish.tui.widgets.markdown.document import parser
+from squish.tui.widgets.markdown.opening import CLOSED
 
 KEPT = 4
 _TRIES = 8
@@ -31,7 +32,7 @@ def cut_paragraph(text: str, draw: Draw) -> Cut | None:
     for count in range(len(whole) - KEPT, max(len(whole) - KEPT - _TRIES, 0), -1):
         end = _end_of(text, count, draw)
         if end and _is_safe(text[:end]) and text[end].isalpha() and draw(text[:end]) + draw(text[end:]) == whole:
-            return Cut(text[:end], text[end:], gap=False)
+            return Cut(text[:end], text[end:], False, CLOSED, rough=True)
     return None
 
 

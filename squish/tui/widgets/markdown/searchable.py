@@ -49,7 +49,7 @@ class Searchable(Static):
         """Let what it matches stand out; the line of each match, from 0."""
         self._pattern = pattern
         self.refresh()
-        lines = [super(Searchable, self).render_line(y).text for y in range(self.size.height)]
+        lines = [self.line(y).text for y in range(self.size.height)]
         return [y for y, line in enumerate(lines) for _ in pattern.findall(line)]
 
     def forget(self) -> None:
@@ -58,8 +58,12 @@ class Searchable(Static):
             self._pattern = None
             self.refresh()
 
+    def line(self, y: int) -> Strip:
+        """A line of the text, with nothing that stands out."""
+        return super().render_line(y)
+
     def render_line(self, y: int) -> Strip:
-        strip = super().render_line(y)
+        strip = self.line(y)
         if self._pattern is None or not (found := list(self._pattern.finditer(strip.text))):
             return strip
         cuts = [0, *(cell_len(strip.text[:at]) for match in found for at in match.span()), strip.cell_length]
