@@ -152,7 +152,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("chats.pin", "chats", "Pin", "Keep the marked chat at the top, or no longer", "screen.pin_chat", "p", "pin"),
     Action("chats.tag", "chats", "Tag", "Write the marked chat's tags", "screen.tag_chat", "t", "tag"),
     Action("chats.filter", "chats", "Filter", "List only the chats with a tag", "screen.filter_chats", "f", "filter"),
-    Action("chats.archive", "chats", "Archive", "Take the marked chat out of the list; ctrl+s still finds it",
+    Action("chats.archive", "chats", "Archive", "Take the marked chat out of the list; a search still finds it",
            "screen.archive_chat", "a", "archive"),
     Action("chats.delete", "chats", "Delete", "Delete the marked chat", "screen.delete_chat", "delete,d", "delete"),
     Action("chats.back", "chats", "Write", "Go back to the prompt", "screen.focus_prompt", "escape", priority=True),

@@ -91,6 +91,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self.connect_to: tuple[str, str] | None = None  # the server that is to be used from now on
         self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
+        self._program = "" if isinstance(runtime, Runtime) else runtime.program
         self.server: ShownServer
         if isinstance(runtime, Runtime):
             self._machine, store = machine or MemoryReadings(), runtime.store
@@ -133,7 +134,7 @@ class SquishApp(App[None], inherit_bindings=False):
         if not self._here:
             from squish.tui.screens.elsewhere import ElsewhereScreen
 
-            return ElsewhereScreen(self._runtime, self._machine)
+            return ElsewhereScreen(self._runtime, self._machine, self._program)
         from squish.tui.screens.hub import HubScreen
 
         return HubScreen(self._runtime, self._machine, self.downloads)
@@ -141,7 +142,7 @@ class SquishApp(App[None], inherit_bindings=False):
     def _library_screen(self) -> Screen[None]:
         from squish.tui.screens.library import LibraryScreen
 
-        return LibraryScreen(self._runtime, self._machine, self.downloads)
+        return LibraryScreen(self._runtime, self._machine, self.downloads, self.load_history)
 
     def _server_screen(self) -> Screen[None]:
         from squish.tui.screens.server import ServerScreen
@@ -254,14 +255,14 @@ class SquishApp(App[None], inherit_bindings=False):
             self._first_model = ""
             self.post_message(UseModel(transfer.id))
         else:
-            self.notify(
-                f"{clean(transfer.id)} is installed. {key(self, 'app.library')} enter chats with it.", markup=False
-            )
+            chats = f"{key(self, 'app.library')} {key(self, 'library.use')}"
+            self.notify(f"{clean(transfer.id)} is installed. {chats} chats with it.", markup=False)
 
     def _show_background_work(self) -> None:
         """Show background work in the status strip of the current screen."""
         strips = [strip for screen in self.screen_stack for strip in screen.query(StatusStrip)]
         for strip in strips:  # also below a window
+            strip.waited = int(self.load_history.loading_for(strip.facts.model) or 0)
             strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
 
     def notify(self, message: str, **options: Any) -> None:
@@ -306,8 +307,8 @@ class SquishApp(App[None], inherit_bindings=False):
                 self.exit()
 
         on_their_way = ", ".join(clean(each.id) for each in self.downloads.active)
-        where = key(self, "app.library")
-        text = f"{on_their_way}: not complete. What has arrived stays; {where} r continues it next time."
+        where = f"{key(self, 'app.library')} {key(self, 'downloads.resume')}"
+        text = f"{on_their_way}: not complete. What has arrived stays; {where} continues it next time."
         self.push_screen(ConfirmScreen("A download is running", text, "Quit", "Stay"), answered)
 
     def get_key_display(self, binding: Binding) -> str:

@@ -30,10 +30,18 @@ class LoadHistory:
         self._clock = clock
         self._read: float | None = None
         self._tokens = 0
+        self._loading: dict[str, float] = {}
+
+    def loading_for(self, model: str) -> float | None:
+        """Seconds that a model has been loading; None when it is not."""
+        began = self._loading.get(model)
+        return None if began is None else self._clock() - began
 
     def read(self, sessions: Sessions, machine: MemoryReadings) -> None:
         """Add a point, if one is due; cheap enough to be called several times a second."""
         now = self._clock()
+        loading = [each.name for each in sessions.status() if each.state == "loading"]
+        self._loading = {name: self._loading.get(name, now) for name in loading}
         since = None if self._read is None else now - self._read
         if since is not None and since < PERIOD:
             return

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -14,6 +18,7 @@ from squish.tui.widgets.chat.hints import Hints
 from squish.tui.widgets.keys import Keys
 from tests.tui.scenes import ask, first_run, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+from tests.tui.test_faults import SOURCES
 
 
 def new_app() -> ScriptedApp:
@@ -121,3 +126,38 @@ async def test_a_click_on_a_key_at_the_bottom_is_that_key() -> None:
         await until(pilot, lambda: bool(app.screen.query("#prompt")))
         await pilot.click(Keys, offset=(bottom(pilot).index("find"), 0))
         await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen))
+
+
+_KEY_NAMES = re.compile(r"(?<![\w/.])(?:(?:ctrl|alt|shift)\+\w+|F\d\d?|esc|enter|pgdn|pgup|tab)(?![\w/.])|alt\+[↑↓]")
+# Windows whose keys are their own, so that [keys] cannot set others, say them themselves; the registry sets the others.
+_REGISTRY = ("actions.py", "key_hints.py", "terminal.py")
+_LISTS = ("calls.py",)  # of Textual: enter is their own
+
+
+def _said(tree: ast.AST) -> Iterator[str]:
+    """The texts of a module that can be shown: no docstrings, nothing that goes into a binding."""
+    silent = {
+        id(each)
+        for node in ast.walk(tree)
+        for each in (
+            ast.walk(node)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Binding"
+            else [node.value]
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            else ()
+        )
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
+            yield node.value
+
+
+def test_no_text_names_a_key_that_config_may_change() -> None:
+    """`key_hints.key` knows the key that is set."""
+    found = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        own_keys = "Binding(" in text or "(Chooser[" in text
+        if path.name not in (*_REGISTRY, *_LISTS) and not own_keys:
+            found += [f"{path.name}: {said}" for said in _said(ast.parse(text)) if _KEY_NAMES.search(said)]
+    assert found == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ from squish.system import clipboard
 from squish.tui import actions, advice
 from squish.tui.downloads import Transfer
 from squish.tui.memory_readings import MemoryReadings
+from squish.tui.screens.elsewhere import _how
 from squish.tui.terminal import guarded_stderr
 from squish.tui.widgets.chat.prompt import History
 from squish.tui.widgets.markdown.live import COST_FACTOR, MIN_INTERVAL, FlushPacer
 from squish.tui.widgets.model_card import fit_lines
 from squish.tui.widgets.transfer_list import row as transfer_row
-from tests.tui.scripted import FrozenMachine
+from tests.tui.scripted import SMOL, FrozenMachine, ScriptedApp
 
 TUI = Path(actions.__file__).parent
 
@@ -122,25 +124,25 @@ def test_readings_of_this_machine() -> None:
     ("hint", "shown"),
     [
         ("Run: squish pull qwen3:8b", "F3 downloads models; or run in another terminal: squish pull qwen3:8b"),
-        ("Pull the model again with --force.", "Delete it (F4 d) and download it again (F3)."),
+        ("Pull the model again with --force.", "Delete it (F4 delete) and download it again (F3)."),
         ("Leave --bits out.", ""),
         ("Close something.\x1b[2J", "Close something."),
         (None, ""),
     ],
 )
 def test_hints_name_what_can_be_done_before_the_screens(hint: str | None, shown: str) -> None:
-    assert advice.hint(InvalidInput("x", hint=hint)) == shown
+    assert advice.hint(InvalidInput("x", hint=hint), ScriptedApp()) == shown
 
 
 def test_a_wait_without_a_measure_has_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    transfer = Transfer("a", "a", "running")
+    app, transfer = ScriptedApp(), Transfer("a", "a", "running")
     monkeypatch.setattr("squish.tui.downloads.time.monotonic", lambda: 100.0)
     transfer.apply(Progress("import", 0, 1000))
     monkeypatch.setattr("squish.tui.downloads.time.monotonic", lambda: 112.4)
     transfer.apply(Progress("import", 0, 1000))
-    assert "importing" in str(transfer_row(transfer, 60)) and "… · 12 s" in str(transfer_row(transfer, 60))
+    assert "importing" in str(transfer_row(transfer, 60, app)) and "… · 12 s" in str(transfer_row(transfer, 60, app))
     transfer.apply(Progress("import", 500, 1000))
-    assert "50 % · 500 B of 1 kB · 12 s" in str(transfer_row(transfer, 60))
+    assert "50 % · 500 B of 1 kB · 12 s" in str(transfer_row(transfer, 60, app))
 
 
 def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:
@@ -149,6 +151,7 @@ def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:
     assert "fits up to 8k" in str(Content("\n").join(fit_lines(found, 8192, machine)))
 
 
+<<<<<<< HEAD
 def test_every_style_sheet_is_for_a_class_that_exists() -> None:
     """A renamed screen whose sheet was forgotten is drawn without it, and nothing else says so."""
     sheets = "\n".join(path.read_text() for path in TUI.rglob("*.tcss"))
@@ -156,3 +159,34 @@ def test_every_style_sheet_is_for_a_class_that_exists() -> None:
     code = "\n".join(path.read_text() for path in TUI.rglob("*.py"))
     classes = set(re.findall(r"^class (\w+)", code, re.MULTILINE)) | {"CommandPalette", "Screen", "Toast", "ToastRack"}
     assert named <= classes
+=======
+def test_the_card_of_an_embedding_model_says_what_it_reads() -> None:
+    machine = FrozenMachine().for_models()
+    found = Found("a/b", "a/b", "a", "embedding", 10**8, 16, 200_000_000, 0, None, context_length=512)
+    card = str(Content("\n").join(fit_lines(found, 8192, machine)))
+    assert "reads texts of up to 512 tokens each" in card and "0k" not in card and "fits up to" not in card
+    short = str(Content("\n").join(fit_lines(replace(found, kind="mlx"), 8192, machine)))
+    assert "this model reads 512 tokens" in short and "0k" not in short
+    unknown = str(Content("\n").join(fit_lines(replace(found, context_length=None), 8192, machine)))
+    assert "does not chat" in unknown and "up to" not in unknown
+
+
+def test_a_load_has_seconds_on_every_screen() -> None:
+    app = ScriptedApp()
+    for now in (5.0, 12.0):
+        app.seconds.now = now
+        app.engine.be(SMOL.id, "loading")
+        app.load_history.read(app._runtime.sessions, FrozenMachine())
+    assert app.load_history.loading_for(SMOL.id) == 7
+    app.engine.be(SMOL.id, "ready")
+    app.load_history.read(app._runtime.sessions, FrozenMachine())
+    assert app.load_history.loading_for(SMOL.id) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [("Squish 0.2.0", "squish pull NAME"), ("Ollama 0.9", "ollama pull NAME"), ("OpenAI's API", "a moment later.")],
+)
+def test_how_a_server_gets_another_model_depends_on_its_program(program: str, says: str) -> None:
+    assert says in "".join(each if isinstance(each, str) else each[0] for each in ("a moment later", *_how(program)))
+>>>>>>> 3cda19c (tui: hints name the keys that are set; every wait has seconds; cards of embedding models and the hub of a connected server say what is so)

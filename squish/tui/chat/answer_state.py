@@ -56,6 +56,7 @@ class AnswerState:
         self.pieces = 0  # of the phase that is on
         self.received = 0
         self.stopping = False
+        self._stop_began = 0.0
         self.reason: FinishReason | None = None
         self.usage = Usage(0, 0)
         self.timings = Timings(0.0, 0.0)
@@ -107,6 +108,15 @@ class AnswerState:
     def in_phase(self) -> float:
         """Seconds since the phase began."""
         return self._clock() - self._phase_began
+
+    def stop(self) -> None:
+        """It was asked to end."""
+        self.stopping, self._stop_began = True, self._clock()
+
+    @property
+    def since_stop(self) -> float:
+        """Seconds since it was asked to end."""
+        return self._clock() - self._stop_began
 
     @property
     def thinking_time(self) -> float:

@@ -78,7 +78,7 @@ class AnswerTasks:
         if live is None:
             return
         if live.stop and not turn.answer.stopping:
-            turn.answer.stopping = True
+            turn.answer.stop()
             live.stop()
         elif live.worker:
             live.worker.cancel()

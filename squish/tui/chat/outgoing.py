@@ -6,6 +6,7 @@ works for, and the window that asks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,12 +66,18 @@ class Outgoing:
         self._listener, self._files, self._measure = listener, files, measure
         self._sent, self._failed = sent, failed
         self._draft: Draft | None = None
+        self._began = 0.0
         self._worker: Worker[None] | None = None
 
     @property
     def names(self) -> str:
         """What is being read; empty where nothing is."""
         return ", ".join(each.name for each in self._draft.found) if self._draft else ""
+
+    @property
+    def waited(self) -> float:
+        """Seconds that it has been read."""
+        return time.monotonic() - self._began
 
     def is_reading_for(self, conversation: Conversation) -> bool:
         return self._draft is not None and self._draft.conversation is conversation
@@ -80,9 +87,11 @@ class Outgoing:
         if not any(each.is_read_slowly for each in draft.found):
             await self._read(draft)
         elif self._draft is not None:
-            self._failed(draft, f"Still reading {clean(self.names)}; esc cancels that.")
+            self._failed(
+                draft, f"Still reading {clean(self.names)}; {key(self._listener.app, 'chat.stop')} cancels that."
+            )
         else:
-            self._draft = draft
+            self._draft, self._began = draft, time.monotonic()
             self._worker = self._listener.run_worker(self._read(draft), group="attach", exit_on_error=False)
 
     def stop(self) -> None:

@@ -96,10 +96,12 @@ def chosen(finds: Iterable[Found], choice: Filters, machine: fit.Machine) -> lis
 
 
 def estimate(find: Found, context: int, machine: fit.Machine) -> fit.Estimate | None:
-    """What a model needs, or None where nobody knows its size."""
+    """What a model needs at a context, or at its own where that is shorter; None where nobody knows its size."""
     if not find.parameters:
         return None
-    return fit.estimate(find.shape or fit.guessed(find.parameters), find.size, context, machine)
+    return fit.estimate(
+        find.shape or fit.guessed(find.parameters), find.size, min(context, find.context_length or context), machine
+    )
 
 
 def verdict(find: Found, context: int, machine: fit.Machine) -> fit.Fits | None:

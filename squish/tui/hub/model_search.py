@@ -6,6 +6,7 @@ Plain object on the event loop. Knows no widget; `listener` gets a HubAnswered f
 from __future__ import annotations
 
 import asyncio
+import time
 
 from textual.message_pump import MessagePump
 
@@ -29,7 +30,7 @@ class ModelSearch:
         self.query = ""
         self.searching = False
         self.error: SquishError | None = None
-        self._number = 0
+        self._number, self._began = 0, 0.0
         self._hub: tuple[Found, ...] = ()
         self._known: tuple[str, tuple[Manifest, ...], list[Found]] | None = None
 
@@ -37,7 +38,12 @@ class ModelSearch:
         """Look for other words from now on; `ask_hub` is to follow."""
         self.query = " ".join(query.split())
         self._number += 1
-        self.searching, self.error = True, None
+        self.searching, self.error, self._began = True, None, time.monotonic()
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds that the Hub has taken so far; None when it has answered."""
+        return time.monotonic() - self._began if self.searching else None
 
     async def ask_hub(self) -> None:
         """Ask the Hub for the query when nothing is written for a moment. The next question may cancel it."""

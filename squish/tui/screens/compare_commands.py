@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
+from textual.app import App
 from textual.content import Content
 from textual.screen import Screen
 
@@ -127,12 +129,14 @@ class CompareCommands:
         """Show the chat with what was kept, and whose it is."""
         await self._view.show()
         self._asked_with.show_parameters()
-        await self._view.dialogue.notice(Content(clean(_said(ended))))
+        await self._view.dialogue.notice(Content(clean(_said(ended, self._screen.app))))
         self._view.dialogue.titles.want(ended.conversation)
 
 
-def _said(ended: Comparison) -> str:
+def _said(ended: Comparison, app: App[Any]) -> str:
+    mark, older, newer = (key(app, id) for id in ("chat.mark_up", "transcript.older", "transcript.newer"))
     if ended.kept is None:
-        return "Nothing was kept; all answers are versions of this one: alt+↑, then [ and ]."
+        return f"Nothing was kept; all answers are versions of this one: {mark}, then {older} and {newer}."
     others = " and ".join(each.candidate.name for each in ended.contenders if each is not ended.kept)
-    return f"{ended.kept.candidate.name} answers from here on. What {others} wrote is another version: alt+↑, then [ ]."
+    versions = f"another version: {mark}, then {older} {newer}"
+    return f"{ended.kept.candidate.name} answers from here on. What {others} wrote is {versions}."

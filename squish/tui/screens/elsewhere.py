@@ -25,9 +25,9 @@ class ElsewhereScreen(Screen[None]):
 
     CSS_PATH: ClassVar = ["panels.tcss", "elsewhere.tcss"]
 
-    def __init__(self, backend: Backend, machine: MemoryReadings) -> None:
+    def __init__(self, backend: Backend, machine: MemoryReadings, program: str) -> None:
         super().__init__()
-        self._backend, self._machine = backend, machine
+        self._backend, self._machine, self._program = backend, machine, program
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -35,9 +35,9 @@ class ElsewhereScreen(Screen[None]):
         where = clean(self._backend.offers.where)
         text = Content.assemble(
             (f"The models belong to {where}", "bold"),
-            "\n\nThat server does not download models for its clients.\n",
-            "On its machine, get one like this; it is listed here a moment later:\n\n",
-            ("  squish pull NAME  ", "bold $text-accent on $panel"),
+            "\n\nThis screen downloads to the machine that it runs on, so it is of no use here.\n",
+            "Add a model on that server; it is listed here a moment later",
+            *_how(self._program),
         )
         yield Static(text, id="elsewhere", markup=False)
         yield Keys()
@@ -50,3 +50,9 @@ class ElsewhereScreen(Screen[None]):
         if self.is_current:
             facts = status_facts.of_models(self._backend.sessions.status(), self._machine)
             self.query_one(StatusStrip).facts = facts
+
+
+def _how(program: str) -> tuple[str | tuple[str, str], ...]:
+    """The command that adds a model there, where the program is one that we know."""
+    command = next((f"{name} pull NAME" for name in ("squish", "ollama") if program.lower().startswith(name)), "")
+    return (":\n\n", (f"  {command}  ", "bold $text-accent on $panel")) if command else (".",)

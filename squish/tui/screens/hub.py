@@ -6,6 +6,7 @@ How models are searched is in tui/hub. State changes only in the handlers.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on
@@ -200,7 +201,9 @@ class HubScreen(Screen[None]):
         self.query_one(Table).fill(
             [(each.name, row(each, self._sign(each.name, installed), context, self._machine, colors)) for each in shown]
         )
-        line = filter_line(self._choice, len(shown), len(everything), self._search.searching, self._search.error)
+        line = filter_line(
+            self._choice, len(shown), len(everything), self._search.waited, self._search.error, partial(key, self.app)
+        )
         self.query_one("#filters", Static).update(line)
         self._show_card()
 
@@ -239,7 +242,7 @@ class HubScreen(Screen[None]):
                 Content.assemble(
                     ("Welcome. ", "bold"),
                     "These models fit this machine, smallest first: ",
-                    ("enter", "bold $text-accent"),
+                    (key(self.app, "hub.download"), "bold $text-accent"),
                     " downloads the marked one and opens the chat.",
                 )
             )

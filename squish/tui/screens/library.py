@@ -26,6 +26,7 @@ from squish.tui.advice import hint
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
 from squish.tui.key_hints import key
+from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
@@ -46,9 +47,9 @@ class LibraryScreen(Screen[None]):
     BINDINGS = actions.bindings("library")
     AUTO_FOCUS = "Table"
 
-    def __init__(self, runtime: Backend, machine: MemoryReadings, downloads: Downloads) -> None:
+    def __init__(self, runtime: Backend, machine: MemoryReadings, downloads: Downloads, history: LoadHistory) -> None:
         super().__init__()
-        self._runtime, self._machine, self._downloads = runtime, machine, downloads
+        self._runtime, self._machine, self._downloads, self._history = runtime, machine, downloads, history
         self._manifests: dict[str, Manifest] = {}
         self._remembered = frozenset[str]() if runtime.offers.where else preferences.pinned(runtime.settings)
         self._speeds: dict[str, float] = {}
@@ -145,7 +146,7 @@ class LibraryScreen(Screen[None]):
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             failure = fault(error)
         if failure:
-            advised = hint(failure)
+            advised = hint(failure, self.app)
             self.app.notify(f"{clean(failure.message)}\n{advised}".rstrip(), severity="error", markup=False)
         if self.is_mounted:
             self._show()
@@ -235,4 +236,5 @@ class LibraryScreen(Screen[None]):
 
     def _row(self, manifest: Manifest, status: ModelStatus | None, speed: float | None) -> tuple[Text, ...]:
         memory = self._machine.process_memory(status.pid) if status and status.pid else None
-        return row(manifest, status, manifest.id in self._pinned, memory, speed, self.app.theme_variables)
+        waited = self._history.loading_for(status.name) if status else None
+        return row(manifest, status, manifest.id in self._pinned, memory, speed, self.app.theme_variables, waited)

@@ -46,7 +46,7 @@ class ModelAndParameters:
         return self._open.shown
 
     async def _say(self, error: SquishError) -> None:
-        await self._view.dialogue.notice(error_content(error), "error")
+        await self._view.dialogue.notice(error_content(error, self._view.app), "error")
 
     # ---- the model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from textual import on
@@ -65,6 +66,11 @@ class ModelCardScreen(ModalScreen[str | None]):
         self.query_one(OptionList).display = False
         self.query_one("#readme").focus()
         self.run_worker(self._read(), exit_on_error=False)
+        began = time.monotonic()
+        self._waiting = self.set_interval(0.5, lambda: self._say_wait(time.monotonic() - began))
+
+    def _say_wait(self, seconds: float) -> None:
+        self.query_one("#state", Static).update(f"Asking the Hub … {seconds:.0f} s")
 
     async def _read(self) -> None:
         hub, find = Hub(self._settings), self._find
@@ -84,13 +90,14 @@ class ModelCardScreen(ModalScreen[str | None]):
     @on(CardRead)
     async def _card_read(self, event: CardRead) -> None:
         self._variants = event.variants
+        self._waiting.stop()
         if self._choosing and len(event.variants) < 2 and not event.error:
             self.dismiss(event.variants[0].name if event.variants else self._find.name)
             return
         state = self.query_one("#state", Static)
         state.display = bool(event.error) or not event.text
         if event.error:
-            advised = f"\n{hint(event.error)}".rstrip()
+            advised = f"\n{hint(event.error, self.app)}".rstrip()
             state.update(
                 Content.assemble(("✕ ", "$text-warning"), clean(event.error.message), (advised, "$foreground-muted"))
             )

@@ -5,11 +5,12 @@ No text of a request is kept or shown unless the user switches that on. State ch
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import RichLog, Static
@@ -22,6 +23,7 @@ from squish.text import clean
 from squish.tui import actions, clipboard, status_facts
 from squish.tui.advice import hint
 from squish.tui.api_server import ShownServer
+from squish.tui.key_hints import key
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.request_state import STATES
@@ -33,8 +35,7 @@ from squish.tui.widgets.table import Column, Table
 
 TICK = 0.5
 _TALL = 22  # lines, from which the charts have room
-
-_TEXTS_KEPT = "⚠ prompts and answers of new requests are kept in memory · t forgets them"
+_TIME_FROM = 84  # columns of the screen
 
 _COLUMNS = (
     Column("From", 0),
@@ -42,8 +43,8 @@ _COLUMNS = (
     Column("In → out", 12, right=True),
     Column("TTFT", 7, right=True, from_width=68),
     Column("tok/s", 5, right=True, from_width=100),
-    Column("Time", 10, right=True, from_width=84),
-    Column("State", 10),
+    Column("Time", 10, right=True, from_width=_TIME_FROM),
+    Column("State", 12),
 )
 
 
@@ -59,6 +60,7 @@ class ServerScreen(Screen[None]):
         self._runtime, self._machine, self._server, self._history = runtime, machine, server, history
         self._lines = 0
         self._can: tuple[bool, ...] = ()
+        self._state_since = server.state, time.monotonic()
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -150,9 +152,10 @@ class ServerScreen(Screen[None]):
     def _show(self) -> None:
         requests = self._runtime.sessions.activity()
         self.query_one(StatusStrip).facts = status_facts.of_models(self._runtime.sessions.status(), self._machine)
-        state = Content("\n").join([_state(self._server), _counts(requests, self._runtime.sessions.totals())])
+        first = _state(self._server, self.app, self._changing_for())
+        state = Content("\n").join([first, _counts(requests, self._runtime.sessions.totals())])
         if isinstance(self._runtime.sessions, KeepsTexts) and self._runtime.sessions.keeps_texts:
-            state = Content("\n").join([state, Content.styled(_TEXTS_KEPT, "$text-warning")])
+            state = Content("\n").join([state, Content.styled(self._texts_kept(), "$text-warning")])
         if self.size.height >= _TALL and len(self._history.points) > 1:
             state = Content("\n").join([state, _charts(self._history, self.size.width)])
         self.query_one("#state", Static).update(state)
@@ -166,6 +169,10 @@ class ServerScreen(Screen[None]):
             self._can = can
             self.refresh_bindings()
 
+    def _texts_kept(self) -> str:
+        off = key(self.app, "server.texts")
+        return f"⚠ prompts and answers of new requests are kept in memory · {off} forgets them"
+
     def _show_log(self) -> None:
         log, new = self.query_one(RichLog), self._server.lines_seen - self._lines
         log.display = bool(self._server.lines_seen) and self.size.height >= 16
@@ -175,7 +182,7 @@ class ServerScreen(Screen[None]):
             self._lines = self._server.lines_seen
 
     def _row(self, request: RequestStatus) -> tuple[Text, ...]:
-        word, color = STATES[request.state]
+        color = STATES[request.state][1]
         rows = f" ×{request.rows}" if request.rows > 1 else ""
         return (
             Text(clean(request.client.removeprefix("/v1/") or "this chat") + rows),
@@ -184,12 +191,24 @@ class ServerScreen(Screen[None]):
             Text(figures.seconds(request.ttft) if request.ttft is not None else "–"),
             Text(f"{request.tps:.0f}" if request.tps else "–"),
             Text(figures.seconds(request.seconds)),
-            Text(word, self.app.theme_variables.get(color, "")),
+            Text(self._word(request), self.app.theme_variables.get(color, "")),
         )
 
+    def _word(self, request: RequestStatus) -> str:
+        """Its state, with seconds where the column of the time has no room: what runs must be seen to go on."""
+        word = STATES[request.state][0]
+        narrow = request.running and self.size.width < _TIME_FROM
+        return f"{word} {request.seconds:.0f} s" if narrow else word
 
-def _state(server: ShownServer) -> Content:
-    """What the server is, and where."""
+    def _changing_for(self) -> float:
+        """Seconds that the server has been in its state."""
+        if self._server.state != self._state_since[0]:
+            self._state_since = self._server.state, time.monotonic()
+        return time.monotonic() - self._state_since[1]
+
+
+def _state(server: ShownServer, app: App[None], seconds: float) -> Content:
+    """What the server is, and where. seconds: how long it has been so."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     match server.state:
         case "on":
@@ -197,16 +216,16 @@ def _state(server: ShownServer) -> Content:
         case "connected":
             return _address("● connected  ", server.url, server.about)
         case "failed" | "lost" if server.error:
-            advised = f" {hint(server.error)}".rstrip()
+            advised = f" {hint(server.error, app)}".rstrip()
             return Content.assemble(
                 ("✕ ", "bold $text-error"), clean(server.error.message), (advised, "$foreground-muted")
             )
         case "starting" | "stopping":
-            return Content.styled(f"◌ {server.state} …", "$text-warning")
+            return Content.styled(f"◌ {server.state} … {seconds:.0f} s", "$text-warning")
         case _:
             return Content.assemble(
                 ("○ off  ", "bold $foreground-muted"),
-                ("s", "bold $text-accent"),
+                (key(app, "server.toggle"), "bold $text-accent"),
                 f" serves your models to other programs at http://{host}:{server.port}/v1",
             )
 

@@ -3,6 +3,7 @@ tools can be switched one by one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,8 @@ from squish.tui.screens.chooser import Chooser
 
 _NOTHING = "No MCP server is set up. Write [mcp.NAME] into config.toml; docs/mcp.md says how."
 
+_TICK = 0.5
+
 
 @dataclass(slots=True)
 class _Row:
@@ -42,7 +45,8 @@ class _Found:
     """What reaching a server brought."""
 
     tools: list[ServerTool] = field(default_factory=list)
-    said: str = "reaching it …"
+    said: str = ""  # empty while it is being reached
+    began: float = field(default_factory=time.monotonic)
 
 
 class ToolPicker(Chooser[None]):
@@ -64,6 +68,7 @@ class ToolPicker(Chooser[None]):
         super().on_mount()
         for name in self._tools.servers:
             self._reach(name)
+        self.set_interval(_TICK, self._tick)
 
     def on_resize(self) -> None:
         after_refresh(self, self._fill)
@@ -101,6 +106,10 @@ class ToolPicker(Chooser[None]):
             self._found[name] = _Found(tools, f"{amount}, about {figures.count(size)} tokens of every prompt")
         self._fill()
 
+    def _tick(self) -> None:
+        if any(not each.said for each in self._found.values()):
+            self._fill()
+
     @on(Input.Changed)
     def _fill(self) -> None:
         if not self.is_mounted:
@@ -121,7 +130,8 @@ class ToolPicker(Chooser[None]):
         found = self._found.get(name)
         if not is_on or found is None:
             return rows
-        rows.append(_Row(None, Content.styled(f"    {clean(found.said)}", "$foreground-muted")))
+        said = found.said or f"reaching it … {time.monotonic() - found.began:.0f} s"
+        rows.append(_Row(None, Content.styled(f"    {clean(said)}", "$foreground-muted")))
         for tool in found.tools:
             sign = "[ ]" if tool.id in self._tools.off else "[x]"
             about = " ".join(tool.description.split())[:100]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.text import Text
 from textual.content import Content
@@ -43,21 +43,31 @@ def row(find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapp
     )
 
 
-def filter_line(choice: Filters, shown: int, all_: int, searching: bool, error: SquishError | None) -> Content:
-    """The filters with their keys, how many models they let through, and how the search goes."""
+def filter_line(
+    choice: Filters, shown: int, all_: int, waited: float | None, error: SquishError | None, key: Callable[[str], str]
+) -> Content:
+    """The filters with their keys, how many models they let through, and how the search goes.
+
+    waited: seconds for the Hub so far, None when it has answered. key: of an action.
+    """
     values = (
-        ("f", filters.FITS[choice.fit][0], choice.fit),
-        ("p", f"size {filters.PARAMETERS[choice.parameters][0]}" if choice.parameters else "size", choice.parameters),
-        ("b", f"bits {filters.BITS[choice.bits][0]}" if choice.bits else "bits", choice.bits),
-        ("s", filters.ORDERS[choice.order][0], choice.order),
+        ("hub.fit", filters.FITS[choice.fit][0], choice.fit),
+        (
+            "hub.parameters",
+            f"size {filters.PARAMETERS[choice.parameters][0]}" if choice.parameters else "size",
+            choice.parameters,
+        ),
+        ("hub.bits", f"bits {filters.BITS[choice.bits][0]}" if choice.bits else "bits", choice.bits),
+        ("hub.sort", filters.ORDERS[choice.order][0], choice.order),
     )
     pieces: list[Content | str | tuple[str, str]] = []
-    for key, value, changed in values:
-        pieces += [(f"{key} ", "bold $text-accent"), (value, "bold" if changed else "$foreground-muted"), "   "]
+    for id, value, changed in values:
+        pieces += [(f"{key(id)} ", "bold $text-accent"), (value, "bold" if changed else "$foreground-muted"), "   "]
     count = f"{shown} of {all_}" if choice.narrow else f"{shown} model{'' if shown == 1 else 's'}"
     pieces.append((count, "$foreground-muted"))
-    if searching:
-        pieces.append(("   asking the Hub …", "$text-secondary"))
+    if waited is not None:
+        seconds = f" {waited:.0f} s" if waited >= 1 else ""
+        pieces.append((f"   asking the Hub …{seconds}", "$text-secondary"))
     elif error:
         pieces.append((f"\n✕ {_why(error)}: only the catalog is shown", "$text-warning"))
     return Content.assemble(*pieces)

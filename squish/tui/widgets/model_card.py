@@ -10,6 +10,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.text import clean
 from squish.tui.hub import filters
+from squish.tui.key_hints import key
 
 FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
     "yes": ("●", "fits", "$text-success"),
@@ -33,7 +34,8 @@ class ModelCard(Static):
     def show(self, find: Found, context: int, machine: fit.Machine, state: str) -> None:
         """state: what is so of it already, as `installed`; empty when nothing is."""
         self.border_title = Content(clean(find.name)).truncate(max(self.size.width - 6, 10), ellipsis=True)
-        lines = [about(find, state), *fit_lines(find, context, machine)]
+        keys = key(self.app, "hub.context_less"), key(self.app, "hub.context_more")
+        lines = [about(find, state), *fit_lines(find, context, machine, keys)]
         self.update(Content("\n").join(lines))
 
 
@@ -67,8 +69,11 @@ def _on_disk(find: Found) -> str:
     return f"{figures.size(find.download)} to download, {on_disk} once compressed" if find.download else on_disk
 
 
-def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
-    """Whether it fits at a context, with the numbers, and the longest context that does."""
+def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, str] = ("[", "]")) -> list[Content]:
+    """Whether it fits at a context, with the numbers, and the longest context that does.
+
+    keys: for a shorter and a longer context.
+    """
     needs = filters.estimate(find, context, machine)
     if needs is None:
         return [Content.styled("Size unknown; fit is checked on load.", "$text-warning")]
@@ -88,16 +93,28 @@ def fit_lines(find: Found, context: int, machine: fit.Machine) -> list[Content]:
         sums += " · a CPU computes in float32"
     most = find.context_length or filters.CONTEXTS[-1]
     longest = fit.largest_context(find.shape or fit.guessed(find.parameters), find.size, machine, most)
-    limit = f"fits up to {longest // 1024}k" if longest else "does not fit at any context"
+    limit = f"fits up to {_tokens(longest)}" if longest else "does not fit at any context"
+    verdict = Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else ""))
+    if find.kind == "embedding":
+        reads = f"reads texts of up to {_tokens(find.context_length)} each" if find.context_length else ""
+        about = " · ".join(filter(None, ("makes vectors of texts, does not chat", reads)))
+        return [verdict, Content.styled(about, "$foreground-muted"), Content.styled(sums, "$foreground-muted")]
+    if find.context_length and context > find.context_length:
+        limit = f"this model reads {_tokens(find.context_length)}"
     return [
-        Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else "")),
+        verdict,
         Content.assemble(
             ("context ", "$foreground-muted"),
-            ("[ ", "bold $text-accent"),
+            (f"{keys[0]} ", "bold $text-accent"),
             (slider, "$text-primary"),
-            (" ]", "bold $text-accent"),
+            (f" {keys[1]}", "bold $text-accent"),
             f" {context // 1024}k tokens",
             (f" · {limit}", "$foreground-muted"),
         ),
         Content.styled(sums, "$foreground-muted"),
     ]
+
+
+def _tokens(number: int) -> str:
+    """`8k`, and `512 tokens` below a thousand."""
+    return f"{number // 1024}k" if number >= 1024 else f"{number} tokens"

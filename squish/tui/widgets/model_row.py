@@ -18,7 +18,7 @@ COLUMNS = (
     Column("Disk", 7, right=True),
     Column("Bits", 7, from_width=84, roomy=14, words=True),
     Column("Context", 7, right=True, from_width=76),
-    Column("State", 12),
+    Column("State", 13),
     Column("RAM", 7, right=True, from_width=68),
     Column("tok/s", 5, right=True, from_width=68),
 )
@@ -37,9 +37,14 @@ def row(
     memory: int | None,
     speed: float | None,
     colors: Mapping[str, str],
+    waited: float | None = None,
 ) -> tuple[Text, ...]:
-    """A cell for each column. memory: bytes of its worker; speed: tokens per second; colors: the theme's."""
+    """A cell for each column. memory: bytes of its worker; speed: tokens per second; colors: the theme's.
+
+    waited: seconds that it has been loading.
+    """
     symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
+    word += f" {waited:.0f} s" if waited and waited >= 1 else ""
     resting = status is None or status.state == "ready"
     return (
         Text(clean(manifest.id)),

@@ -41,6 +41,9 @@ class StatusStrip(Widget):
     background_work: reactive[tuple[str, ...]] = reactive(())
     """What goes on behind the screen: downloads, the server; an empty text is nothing."""
 
+    waited: reactive[int] = reactive(0)
+    """Whole seconds that the model has been loading."""
+
     def render(self) -> Content:
         width, name = self.content_size.width, Content(self.facts.model).cell_length
         for detail in range(_DETAILS, -1, -1):
@@ -57,7 +60,8 @@ class StatusStrip(Widget):
         if facts.model:
             name = Content.styled(facts.model, "bold")
             pieces += [name.truncate(room, ellipsis=True) if name.cell_length > room else name, "  "]
-        pieces.append((f"{facts.symbol} {facts.state}", facts.style))
+        waited = f" {self.waited} s" if self.waited and facts.state == "loading" else ""
+        pieces.append((f"{facts.symbol} {facts.state}{waited}", facts.style))
         if facts.progress is not None:
             bar = f" {figures.bar(facts.progress, 8)}" if detail >= 5 else ""
             pieces.append((f" {figures.percent(facts.progress)}{bar}", facts.style))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import Any
 
 from textual import on
+from textual.app import App
 from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
@@ -63,14 +65,14 @@ def one_line(transfers: Sequence[Transfer]) -> str:
     return " ".join(pieces)
 
 
-def row(transfer: Transfer, width: int) -> Content:
+def row(transfer: Transfer, width: int, app: App[Any]) -> Content:
     """Two lines: the name and what happens; how far it is, or why it failed."""
     (symbol, word), style = look(transfer), _LOOKS[transfer.state][2]
     state = Content.styled(word, style)
     name = Content(clean(transfer.id)).truncate(max(width - state.cell_length - 4, 8), ellipsis=True, pad=True)
     first = Content.assemble((f"{symbol} ", style), name.stylize("bold"), "  ", state)
     if transfer.error:
-        why = f"{clean(transfer.error.message)} {hint(transfer.error)}".strip()
+        why = f"{clean(transfer.error.message)} {hint(transfer.error, app)}".strip()
         return Content.assemble(first, (_indented(why, width), "$foreground-muted"))
     second = Content.assemble("\n  ", (_figures(transfer, width), "$foreground-muted"))
     notice = _indented(clean(transfer.notice), width) if transfer.notice else ""
@@ -125,7 +127,7 @@ class TransferList(OptionList):
     def refill(self) -> None:
         """Show how things are now; the mark stays where it is."""
         transfers, width = self._downloads.transfers, max(self.content_size.width - 2, 20)
-        rows = [row(each, width) for each in transfers]
+        rows = [row(each, width, self.app) for each in transfers]
         if transfers != self._shown:
             marked = self.marked
             self._shown, self._rows = transfers, rows

@@ -81,8 +81,8 @@ class CallQuestion(Vertical):
         self.call, self.display = call, call is not None
         if call is not None:
             self.border_title = Content(f"⚙ May {clean(call.tool)} be called?")
-            here, stop = key(self.app, "chat.answer_call"), key(self.app, "chat.stop")
-            self.border_subtitle = Content(f"{here} here · pgdn read on · enter decide · {stop} stop")
+            here, on, stop = (key(self.app, f"chat.{each}") for each in ("answer_call", "page_down", "stop"))
+            self.border_subtitle = Content(f"{here} here · {on} read on · enter decide · {stop} stop")
             if not self.children:  # made when they are first wanted: most chats use no tools
                 self.mount(self._reading, self._decisions)
             self._arguments.update(_readable(call.arguments))

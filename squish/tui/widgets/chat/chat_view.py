@@ -220,7 +220,7 @@ class ChatView(Vertical):
         with reporting_errors(self.app):
             self._chats.save_growing()
         self.dialogue.titles.look()
-        if self.dialogue.update_note():
+        if self.dialogue.update_note() or self.dialogue.outgoing.is_reading_for(self._shown):
             self._refresh_hints()
 
     @on(DraftChanged)
@@ -234,7 +234,7 @@ class ChatView(Vertical):
         self._show_question()
         editing = self._chats.editing is not None
         outgoing = self.dialogue.outgoing
-        reading = outgoing.names if outgoing.is_reading_for(self._shown) else ""
+        reading = f"{outgoing.names} … {outgoing.waited:.0f} s" if outgoing.is_reading_for(self._shown) else ""
         self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text, reading=reading)
         tools = Content(f"⚙ {clean(', '.join(self._shown.tools.servers))}" if self._shown.tools.servers else "")
         self.prompt.border_title = (

@@ -69,4 +69,6 @@ class ContenderView(Vertical):
             return Content("✕ failed; why is shown with the names")
         if answer.phase == "stopped" and not answer.text:
             return Content("■ stopped before the first word")
-        return said(answer, "the model" if comparison.hidden else self.contender.candidate.model)
+        return said(
+            answer, "the model" if comparison.hidden else self.contender.candidate.model, self.app, "compare.stop"
+        )

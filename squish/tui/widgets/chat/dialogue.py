@@ -246,7 +246,7 @@ class Dialogue:
             return
         answer = turn.answer
         if not (answer.text or answer.steps) or (answer.reason == "stop" and answer.phase == "done"):
-            self._advise("This answer is complete; r retries it.")
+            self._advise(f"This answer is complete; {key(self._listener.app, 'transcript.again')} retries it.")
         elif turn is not self._shown.turns[-1]:
             self._advise("Only the last answer can be continued.")
         else:

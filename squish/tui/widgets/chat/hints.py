@@ -11,6 +11,7 @@ from squish import figures
 from squish.attachments.mentions import Mention, mentions
 from squish.text import clean
 from squish.tui import actions
+from squish.tui.key_hints import key
 
 _COMMANDS_SHOWN = 7
 
@@ -25,15 +26,21 @@ class Hints(Static):
     def show(self, draft: str, *, editing: bool, queued: str, reading: str = "") -> None:
         """reading: what is being read before a message is sent."""
         found = actions.completions(draft)
+        sends, leaves, stops = (key(self.app, id) for id in ("prompt.send", "prompt.leave", "chat.stop"))
         rows = [_completion(action) for action in found[:_COMMANDS_SHOWN]]
         if len(found) > _COMMANDS_SHOWN:
             rows.append(Content.styled(f"… and {len(found) - _COMMANDS_SHOWN} more; keep typing", "$foreground-muted"))
         if "@" in draft:
-            rows += [_mention(each) for each in mentions(draft, Path.cwd())]
+            rows += [_mention(each, sends) for each in mentions(draft, Path.cwd())]
         if editing:
-            rows.append(Content.assemble(("edit  ", "bold $text-accent"), "enter sends this version · esc cancels"))
+            rows.append(
+                Content.assemble(
+                    ("edit  ", "bold $text-accent"),
+                    f"{sends} sends this version · {leaves} cancels",
+                )
+            )
         if reading:
-            rows.append(Content.assemble(("reading  ", "bold $text-accent"), clean(reading), " · esc cancels"))
+            rows.append(Content.assemble(("reading  ", "bold $text-accent"), clean(reading), f" · {stops} cancels"))
         if queued:
             rows.append(Content.assemble(("next  ", "bold $text-accent"), clean(queued.partition("\n")[0])))
         self.update(Content("\n").join(rows))
@@ -45,19 +52,19 @@ def _completion(action: actions.Action) -> Content:
     return Content.assemble((f"{usage:<17}", "bold $text-accent"), (action.about, "$foreground-muted"))
 
 
-def _mention(mention: Mention) -> Content:
-    about = mention.problem or _about(mention)
+def _mention(mention: Mention, sends: str) -> Content:
+    about = mention.problem or _about(mention, sends)
     style = "$text-warning" if mention.problem else "$foreground-muted"
     sent = ", sent as plain text" if mention.missing else " · cannot be sent" if mention.problem else ""
     return Content.assemble(("⎘ ", "bold $text-accent"), clean(mention.name), (f"  {about}{sent}", style))
 
 
-def _about(mention: Mention) -> str:
+def _about(mention: Mention, sends: str) -> str:
     match mention.kind:
         case "folder":
-            return "a folder · enter shows what of it is sent"
+            return f"a folder · {sends} shows what of it is sent"
         case "url":
-            return "enter asks before it is fetched"
+            return f"{sends} asks before it is fetched"
         case "html":
             return f"{figures.size(mention.size)} · its text (@!{mention.name}: its source)"
         case "pdf" | "docx":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -16,6 +16,7 @@ from squish.text import clean
 from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
+from squish.tui.key_hints import key
 from squish.tui.widgets.chat.calls import StepView
 from squish.tui.widgets.markdown.live import WHOLE, LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
@@ -25,9 +26,9 @@ _TAIL = 160
 Part = Literal["question", "answer"]
 
 
-def error_content(error: SquishError) -> Content:
+def error_content(error: SquishError, app: App[Any]) -> Content:
     """An error for people: what happened, and what to do about it on a line of its own."""
-    advised = hint(error)
+    advised = hint(error, app)
     return Content.assemble(
         ("✕ ", "bold"), clean(error.message), (f"\n{advised}" if advised else "", "$foreground-muted")
     )
@@ -111,7 +112,7 @@ class AnswerView(Vertical):
             self._thought.update(thought(answer, self.unfolded))
 
     def _said(self) -> Content:
-        return said(self.turn.answer, self.turn.model)
+        return said(self.turn.answer, self.turn.model, self.app)
 
     def fold(self) -> None:
         """Show the thoughts and what calls gave, or hide them."""
@@ -170,31 +171,36 @@ def thought(answer: AnswerState, unfolded: bool) -> Content:
     return Content.styled(head, "bold")
 
 
-def said(answer: AnswerState, model: str) -> Content:
-    """How far an answer is, its figures, or why it has no end. model: its name, as the user may see it."""
+def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop") -> Content:
+    """How far an answer is, its figures, or why it has no end.
+
+    model: its name, as the user may see it. stop: the action that stops it.
+    """
+    stops = f"{key(app, stop)} stops"
     if answer.error:
-        return error_content(answer.error)
+        return error_content(answer.error, app)
     match answer.phase:
         case _ if answer.running and answer.stopping:
-            return Content("■ stopping …")
+            return Content(f"■ stopping … {answer.since_stop:.0f} s" if answer.since_stop >= 1 else "■ stopping …")
         case "reaching":
             return Content(f"◌ reaching {clean(answer.progress)} … {answer.in_phase:.0f} s")
         case "asking" if answer.doing:
-            return Content(f"⚙ may {clean(answer.doing.name)} be called? · esc stops")
+            return Content(f"⚙ may {clean(answer.doing.name)} be called? · {stops}")
         case "calling" if answer.doing:
             said = f" · {clean(answer.progress)}" if answer.progress else ""
-            return Content(f"⚙ {clean(answer.doing.name)} … {answer.in_phase:.0f} s{said} · esc stops")
+            return Content(f"⚙ {clean(answer.doing.name)} … {answer.in_phase:.0f} s{said} · {stops}")
         case "waiting":
-            return Content("◌ …")
+            return Content(f"◌ waiting … {answer.in_phase:.0f} s" if answer.in_phase >= 1 else "◌ …")
         case "queued":
-            return Content(f"◌ queued, {answer.position - 1} ahead" if answer.position > 1 else "◌ queued, next")
+            ahead = f"{answer.position - 1} ahead" if answer.position > 1 else "next"
+            return Content(f"◌ queued, {ahead} · {answer.in_phase:.0f} s")
         case "loading":
             return Content(f"◌ loading {clean(model)} … {answer.in_phase:.0f} s")
         case "prefill":
             return _prefill(answer)
         case "thinking" | "writing":
             speed = f" · {figures.speed(answer.speed)}" if answer.speed else ""
-            return Content(f"▌ {answer.phase}{speed} · esc stops")
+            return Content(f"▌ {answer.phase}{speed} · {stops}")
         case _:
             problems = "".join(f"⚠ {clean(each)}\n" for each in dict.fromkeys(answer.problems))
             return Content(problems + _footer(answer))
