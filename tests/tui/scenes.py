@@ -123,9 +123,10 @@ async def loading(pilot: Pilot[None]) -> None:
     await ask(pilot)
     app_of(pilot).engine.be(SMOL.id, "loading")
     app_of(pilot).engine.last.put(Loading())
-    await until(pilot, lambda: "loading" in note(pilot))
+    history = app_of(pilot).load_history
+    await until(pilot, lambda: "loading" in note(pilot) and history.loading_for(SMOL.id) is not None)
     app_of(pilot).seconds.now = 3
-    await until(pilot, lambda: note(pilot).endswith("3 s"))
+    await until(pilot, lambda: note(pilot).endswith("3 s") and "loading 3 s" in screen_text(pilot).splitlines()[0])
 
 
 async def prefill(pilot: Pilot[None]) -> None:
