@@ -5,6 +5,10 @@ What is written has the `text-` colors: on a light ground the plain ones of most
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+from textual.color import Color
 from textual.theme import Theme
 
 NAME = "squish"
@@ -38,3 +42,10 @@ def squish() -> Theme:
             "input-selection-background": "#7cc4a4 30%",
         },
     )
+
+
+def opaque(variables: Mapping[str, str]) -> dict[str, str]:
+    """A theme's variables for what Rich draws: it leaves out every color that lets the ground shine through."""
+    ground = Color.parse(variables["surface"])
+    mixed = {name: value for name, value in variables.items() if re.fullmatch("#[0-9a-fA-F]{8}", value)}
+    return {**variables, **{name: (ground + Color.parse(value)).hex6 for name, value in mixed.items()}}

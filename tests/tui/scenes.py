@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from textual.pilot import Pilot
 
+from squish.chats.messages import CalledTool
 from squish.chats.tags import change
 from squish.errors import HubUnreachable, WorkerDied
 from squish.generation import ChatPrompt, GenerationRequest, Loading, Message, ResponseFormat, SamplingParams, Tool
+from squish.mcp.events import Doing
 from squish.models.catalog import PackageSource
 from squish.sessions.activity import RequestState, RequestStatus
 from squish.sessions.request_details import RequestDetails, parameters
@@ -19,6 +22,8 @@ from squish.tui.api_server import ApiServer
 from squish.tui.downloads import Transfer
 from squish.tui.load_history import LoadPoint
 from squish.tui.memory_readings import Memory
+from squish.tui.messages import AnswerEvent
+from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.table import Table
@@ -309,6 +314,18 @@ async def comparing(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "[2]" in screen_text(pilot))
 
 
+async def tool_question(pilot: Pilot[None]) -> None:
+    """A call that waits for the user."""
+    await ask(pilot, "What changed today?")
+    view = pilot.app.screen.query_one(ChatView)
+    turn = view._chats.shown.turns[-1]
+    live = view.dialogue._answers._live[turn]
+    live.call = CalledTool("1", "read_file", '{"path": "notes/2026-05-01.md", "lines": 40}', "files/read_file")
+    live.decided = asyncio.get_running_loop().create_future()
+    view.post_message(AnswerEvent(turn, Doing(live.call)))
+    await until(pilot, lambda: "read_file" in note(pilot) and "2026-05-01" in screen_text(pilot))
+
+
 def note(pilot: Pilot[None]) -> str:
     """The line under the latest answer."""
     notes = list(pilot.app.screen.query(".note"))
@@ -330,6 +347,7 @@ SCENES: dict[str, Scene] = {
     "failed": (_with_models, failed),
     "queued": (_with_models, queued),
     "picker": (_with_models, picker),
+    "tool-question": (_with_models, tool_question),
     "commands": (_with_models, commands),
     "help": (_with_models, help_screen),
     "chats": (_with_models, several),

@@ -151,7 +151,6 @@ def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:
     assert "fits up to 8k" in str(Content("\n").join(fit_lines(found, 8192, machine)))
 
 
-<<<<<<< HEAD
 def test_every_style_sheet_is_for_a_class_that_exists() -> None:
     """A renamed screen whose sheet was forgotten is drawn without it, and nothing else says so."""
     sheets = "\n".join(path.read_text() for path in TUI.rglob("*.tcss"))
@@ -159,7 +158,8 @@ def test_every_style_sheet_is_for_a_class_that_exists() -> None:
     code = "\n".join(path.read_text() for path in TUI.rglob("*.py"))
     classes = set(re.findall(r"^class (\w+)", code, re.MULTILINE)) | {"CommandPalette", "Screen", "Toast", "ToastRack"}
     assert named <= classes
-=======
+
+
 def test_the_card_of_an_embedding_model_says_what_it_reads() -> None:
     machine = FrozenMachine().for_models()
     found = Found("a/b", "a/b", "a", "embedding", 10**8, 16, 200_000_000, 0, None, context_length=512)
@@ -189,4 +189,3 @@ def test_a_load_has_seconds_on_every_screen() -> None:
 )
 def test_how_a_server_gets_another_model_depends_on_its_program(program: str, says: str) -> None:
     assert says in "".join(each if isinstance(each, str) else each[0] for each in ("a moment later", *_how(program)))
->>>>>>> 3cda19c (tui: hints name the keys that are set; every wait has seconds; cards of embedding models and the hub of a connected server say what is so)

@@ -15,7 +15,7 @@ from tests.tui.scenes import SCENES, no_package, screen_text, settled, until
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 LIGHT = "textual-light"
 ALSO_WIDE = ("chats", "params", "compare")
-AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker")
+AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker", "tool-question")
 EACH_TIME = ("hub", "streaming", *ALSO_WIDE, "details")
 """The scenes whose other sizes do not wait for the long tests."""
 
@@ -49,7 +49,13 @@ def test_looks_as_it_did(
 
 
 @pytest.mark.parametrize(
-    "scene", ["code", "hub", *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "library", "picker"))]
+    "scene",
+    [
+        "code",
+        "hub",
+        "tool-question",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "library", "picker")),
+    ],
 )
 def test_another_theme_is_complete(
     scene: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch

@@ -7,10 +7,13 @@ from itertools import combinations
 
 import pytest
 from rich.color import Color, ColorSystem
+from rich.style import Style
 from textual.color import Color as Shade
+from textual.theme import BUILTIN_THEMES
 
 from squish.tui import theme
 from squish.tui.actions import ACTIONS, Action
+from squish.tui.request_state import STATES
 
 NEEDS_FN_OR_META = re.compile(r"(.*\+)?(f\d+|pageup|pagedown|home|end)|alt\+.*")
 
@@ -35,3 +38,15 @@ def test_grounds_and_texts_stay_apart_in_256_colors() -> None:
     texts = [in_256(name) for name in ("foreground", "primary", "secondary", "accent", "error")]
     for one, other in combinations([*grounds, *texts], 2):
         assert one.number != other.number
+
+
+@pytest.mark.parametrize("name", ["squish", "textual-light", "nord", "dracula"])
+def test_every_color_of_a_cell_is_one_that_rich_draws(name: str) -> None:
+    """Rich takes a color with a share of transparency for none at all, and says nothing."""
+    own = theme.squish() if name == "squish" else BUILTIN_THEMES[name]
+    colors = theme.opaque(own.to_color_system().generate() | own.variables)
+    for each in ("foreground-muted", *(color for _, color in STATES.values())):
+        assert Style.parse(colors[each]).color is not None
+    muted, text, ground = (Shade.parse(colors[each]) for each in ("foreground-muted", "foreground", "surface"))
+    assert abs(muted.brightness - ground.brightness) > 0.2
+    assert muted != text

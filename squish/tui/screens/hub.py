@@ -20,7 +20,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.sessions.backend import Backend
 from squish.text import clean
-from squish.tui import actions, status_facts
+from squish.tui import actions, status_facts, theme
 from squish.tui.downloads import Downloads
 from squish.tui.hub import filters, gguf_variants
 from squish.tui.hub.filters import FIRST_RUN, Filters
@@ -197,7 +197,7 @@ class HubScreen(Screen[None]):
         everything, context = self._search.everything(), self._choice.context
         shown = filters.chosen(everything, self._choice, self._machine)
         self._found = {each.name: each for each in shown}
-        installed, colors = self._search.installed(), self.app.theme_variables
+        installed, colors = self._search.installed(), theme.opaque(self.app.theme_variables)
         self.query_one(Table).fill(
             [(each.name, row(each, self._sign(each.name, installed), context, self._machine, colors)) for each in shown]
         )

@@ -21,7 +21,7 @@ from squish.models.store import Manifest
 from squish.sessions.backend import Backend
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
-from squish.tui import actions, loading, preferences, status_facts
+from squish.tui import actions, loading, preferences, status_facts, theme
 from squish.tui.advice import hint
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
@@ -237,4 +237,6 @@ class LibraryScreen(Screen[None]):
     def _row(self, manifest: Manifest, status: ModelStatus | None, speed: float | None) -> tuple[Text, ...]:
         memory = self._machine.process_memory(status.pid) if status and status.pid else None
         waited = self._history.loading_for(status.name) if status else None
-        return row(manifest, status, manifest.id in self._pinned, memory, speed, self.app.theme_variables, waited)
+        return row(
+            manifest, status, manifest.id in self._pinned, memory, speed, theme.opaque(self.app.theme_variables), waited
+        )

@@ -22,6 +22,7 @@ from squish.generation import FinishReason
 from squish.sessions.activity import RequestStatus
 from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
+from squish.tui import theme
 from squish.tui.request_state import STATES
 
 _TICK = 0.5
@@ -64,7 +65,7 @@ class RequestScreen(ModalScreen[None]):
             self._show()
 
     def _show(self) -> None:
-        colors = self.app.theme_variables
+        colors = theme.opaque(self.app.theme_variables)
         word, color = STATES[self._request.state]
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(min_width=10)

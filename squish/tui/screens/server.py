@@ -20,7 +20,7 @@ from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.backend import Backend, KeepsTexts
 from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
-from squish.tui import actions, clipboard, status_facts
+from squish.tui import actions, clipboard, status_facts, theme
 from squish.tui.advice import hint
 from squish.tui.api_server import ShownServer
 from squish.tui.key_hints import key
@@ -44,7 +44,7 @@ _COLUMNS = (
     Column("TTFT", 7, right=True, from_width=68),
     Column("tok/s", 5, right=True, from_width=100),
     Column("Time", 10, right=True, from_width=_TIME_FROM),
-    Column("State", 12),
+    Column("State", 15),
 )
 
 
@@ -191,7 +191,7 @@ class ServerScreen(Screen[None]):
             Text(figures.seconds(request.ttft) if request.ttft is not None else "–"),
             Text(f"{request.tps:.0f}" if request.tps else "–"),
             Text(figures.seconds(request.seconds)),
-            Text(self._word(request), self.app.theme_variables.get(color, "")),
+            Text(self._word(request), theme.opaque(self.app.theme_variables).get(color, "")),
         )
 
     def _word(self, request: RequestStatus) -> str:
