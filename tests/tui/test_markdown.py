@@ -24,8 +24,8 @@ from squish.tui.widgets.markdown.cut import LIMIT, cut
 from squish.tui.widgets.markdown.document import Columns, Document, Palette
 from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
 from squish.tui.widgets.markdown.math_text import readable
-from squish.tui.widgets.markdown.opening import Opening
 from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
+from squish.tui.widgets.markdown.reopening import Reopening
 from tests.tui.scenes import ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -64,7 +64,7 @@ def drawn(document: Document, width: int = 60) -> list[str]:
 def settled(text: str) -> list[str]:
     """What parts and tail show when a text has come to its end, one above the other."""
     lines: list[str] = []
-    opening, columns = Opening(), Columns()
+    opening, columns = Reopening(), Columns()
     while found := cut(text, opening):
         lines += drawn(Document(found.done, palette, opening, columns=columns)) + [""] * found.gap
         columns = columns if found.opening.table else Columns()

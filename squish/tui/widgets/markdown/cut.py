@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from markdown_it.token import Token
 
 from squish.tui.widgets.markdown.document import parser
-from squish.tui.widgets.markdown.opening import CLOSED, ITEM, LISTS, Opening, prefix, start, with_lines, within
+from squish.tui.widgets.markdown.reopening import CLOSED, ITEM, LISTS, Reopening, prefix, start, with_lines, within
 
 FENCE_LINES = 24
 LIMIT = 3000
@@ -28,11 +28,11 @@ class Cut:
     done: str
     rest: str
     gap: bool
-    opening: Opening
+    opening: Reopening
     rough: bool = False
 
 
-def cut(text: str, opening: Opening = CLOSED, limit: int = LIMIT) -> Cut | None:
+def cut(text: str, opening: Reopening = CLOSED, limit: int = LIMIT) -> Cut | None:
     """Cut before the block that may still grow, and within it where it is long; None where all of it may change.
 
     opening: how the text begins. What is longer than the limit is cut anyhow.
@@ -71,14 +71,14 @@ def _path(tokens: Sequence[Token]) -> list[Token]:
 
 
 def _before(
-    block: Token, around: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Opening
+    block: Token, around: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Reopening
 ) -> Cut | None:
     """Cut before a block. around: the blocks that it is in."""
     inner = within(around, tokens, lines, opening)
     return _cut(start(block), inner, tokens, lines, opening, gap=not around) if inner else None
 
 
-def _in_leaf(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Opening) -> Cut | None:
+def _in_leaf(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Reopening) -> Cut | None:
     """Cut within a long block that is code or a table."""
     leaf, at = path[-1], len(lines) - _KEPT
     inner = within(path, tokens, lines, opening)
@@ -103,18 +103,20 @@ def _line(path: Sequence[Token], lines: Sequence[str]) -> str:
 
 
 def _cut(
-    at: int, inner: Opening, tokens: Sequence[Token], lines: Sequence[str], opening: Opening, gap: bool = False
+    at: int, inner: Reopening, tokens: Sequence[Token], lines: Sequence[str], opening: Reopening, gap: bool = False
 ) -> Cut:
     return Cut("".join(lines[:at]), inner.head + "".join(lines[at:]), gap, _counted(inner, at, tokens, opening))
 
 
-def _counted(inner: Opening, at: int, tokens: Sequence[Token], opening: Opening) -> Opening:
+def _counted(inner: Reopening, at: int, tokens: Sequence[Token], opening: Reopening) -> Reopening:
     """With the number of blocks of code that begin before a line."""
     begun = sum(each.type == "fence" and start(each) < at for each in tokens)
     return replace(inner, fences=opening.fences + begun - (opening.code and begun > 0))
 
 
-def _anywhere(text: str, path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Opening) -> Cut:
+def _anywhere(
+    text: str, path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Reopening
+) -> Cut:
     """Cut at the end of a line, or else of a word, near the end; what is around it goes on if that can be."""
     inner, last = within(path, tokens, lines, opening) or CLOSED, len(text) - _KEPT_CHARACTERS
     at = text.rfind("\n", len(opening.head) + 1, last) + 1

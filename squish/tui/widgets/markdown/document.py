@@ -25,7 +25,7 @@ from rich.theme import Theme
 
 from squish.text import clean
 from squish.tui.widgets.markdown.math_text import math
-from squish.tui.widgets.markdown.opening import CLOSED, ITEM, LISTS, Opening
+from squish.tui.widgets.markdown.reopening import CLOSED, ITEM, LISTS, Reopening
 
 References = dict[str, dict[str, Any]]
 """What markdown-it knows of `[label]: address` lines."""
@@ -213,7 +213,7 @@ class Document(rich_markdown.Markdown):
         self,
         text: str,
         palette: Callable[[], Palette],
-        opening: Opening = CLOSED,
+        opening: Reopening = CLOSED,
         references: References | None = None,
         columns: Columns | None = None,
     ) -> None:
@@ -225,7 +225,7 @@ class Document(rich_markdown.Markdown):
         self.opening, self.columns, self._palette = opening, columns, palette
         self.first_table = next((token for token in self.parsed if token.type == "table_open"), None)
 
-    def _open(self, opening: Opening) -> None:
+    def _open(self, opening: Reopening) -> None:
         """Take what only opens the text again out of what is shown; count on from what came before."""
         headings = [at for at, token in enumerate(self.parsed) if token.type == "heading_open"][: opening.lines]
         filling = {at for begin in headings for at in range(begin, begin + 3)}

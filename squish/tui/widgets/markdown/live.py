@@ -15,7 +15,7 @@ from textual.timer import Timer
 
 from squish.text import clean
 from squish.tui.scheduling import after_refresh
-from squish.tui.widgets.markdown.opening import CLOSED, Opening
+from squish.tui.widgets.markdown.reopening import CLOSED, Reopening
 from squish.tui.widgets.markdown.searchable import Searchable
 from squish.tui.widgets.markdown.settled import Piece, Settled
 
@@ -62,7 +62,7 @@ class _Part:
 class _Place:
     """In an answer: how what comes there begins. flows: it is within a paragraph; columns: of the table it is in."""
 
-    opening: Opening = CLOSED
+    opening: Reopening = CLOSED
     flows: bool = False
     columns: Columns | None = None
 
@@ -266,7 +266,7 @@ class LiveMarkdown(Vertical):
 def document(
     app: App[None],
     text: str,
-    opening: Opening = CLOSED,
+    opening: Reopening = CLOSED,
     references: References | None = None,
     columns: Columns | None = None,
 ) -> Document:

@@ -11,7 +11,7 @@ from functools import cache
 
 from squish.tui.widgets.markdown.cut import Cut
 from squish.tui.widgets.markdown.document import parser
-from squish.tui.widgets.markdown.opening import CLOSED
+from squish.tui.widgets.markdown.reopening import CLOSED
 
 KEPT = 4
 _TRIES = 8

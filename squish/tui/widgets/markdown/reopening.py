@@ -21,7 +21,7 @@ _PREFIX = re.compile(r"[ >]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class Reopening:
     """How a text begins. items: how many items of lists its head opens, in how many lines of items.
 
     numbers: of the first item of each list that is open, the outermost first; 0 where it has none.
@@ -42,7 +42,7 @@ class Opening:
         return text[len(self.head) :]
 
 
-CLOSED = Opening()
+CLOSED = Reopening()
 
 
 def start(token: Token) -> int:
@@ -50,7 +50,7 @@ def start(token: Token) -> int:
     return token.map[0] if token.map else 0
 
 
-def within(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], before: Opening) -> Opening | None:
+def within(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], before: Reopening) -> Reopening | None:
     """The opening of what goes on within the blocks of a path; None where no head does that.
 
     before: how the text itself begins, in whose first lines the path begins.
@@ -65,10 +65,10 @@ def within(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str],
         head.append(written)
     lists = [each for each in path if each.type in LISTS]
     numbers = tuple(_number(each, tokens, before.numbers[at : at + 1]) for at, each in enumerate(lists))
-    return Opening("".join(head), len(items), len(head), numbers)
+    return Reopening("".join(head), len(items), len(head), numbers)
 
 
-def with_lines(opening: Opening, *lines: str) -> Opening:
+def with_lines(opening: Reopening, *lines: str) -> Reopening:
     """With more lines at the end of its head."""
     return replace(opening, head=opening.head + "".join(lines))
 
