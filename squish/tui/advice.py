@@ -11,25 +11,29 @@ from textual.app import App
 
 from squish.errors import SquishError
 from squish.text import clean
+from squish.tui import actions
 from squish.tui.key_hints import key
 
 _INSTEAD = (
-    (r"^Run: squish pull (\S+)$", r"{app.hub} downloads models; or run in another terminal: squish pull \1"),
+    (r"^Run: squish pull (\S+)$", r"{key:app.hub} downloads models; or run in another terminal: squish pull \1"),
     (r" ?To delete it all the same: squish rm --force \S+$", ""),
     (
         r"^Pull the model again with --force\.$",
-        "Delete it ({app.library} {library.delete}) and download it again ({app.hub}).",
+        "Delete it ({key:app.library} {key:library.delete}) and download it again ({key:app.hub}).",
     ),
 )
+_KEY = re.compile(r"\{key:([a-z_.]+)\}")
+_IDS = frozenset(each.id for each in actions.ACTIONS)
 
 
 def hint(error: SquishError, app: App[Any]) -> str:
-    """The hint with the app's keys, safe to show; empty where there is none that can be followed here."""
+    """The hint, safe to show, with the key of an action where it says `{key:app.hub}`; empty where there is none that
+    can be followed here."""
     text = error.hint or ""
     for pattern, instead in _INSTEAD:
-        if found := re.search(pattern, text):
-            named = re.sub(r"\{([a-z.]+)\}", lambda id: key(app, id[1]), instead)
-            text = text[: found.start()] + found.expand(named) + text[found.end() :]
+        text = re.sub(pattern, instead, text)
+    for id in _KEY.findall(text):
+        text = text.replace(f"{{key:{id}}}", key(app, id) if id in _IDS else "")
     return "" if re.search(r"(?<!\S)--[a-z]", text) else clean(text)
 
 

@@ -17,7 +17,7 @@ from squish.system import ports, servers
 from squish.text import clean
 
 LOG_LINES = 200
-_NEXT_PORT = "n takes the next free port, s starts there."
+_NEXT_PORT = "{key:server.port} takes the next free port, {key:server.toggle} starts there."
 _PORTS_TRIED = 50
 
 State = Literal["off", "starting", "on", "stopping", "failed", "connected", "lost"]
@@ -158,7 +158,7 @@ class ApiServer:
         text, hint = f"Another program already listens on port {self.port}.", _NEXT_PORT
         if other is not None:
             text = f"`squish serve` (process {other.pid}) already listens on port {self.port}."
-            hint = f"F6 uses the models of that server; {_NEXT_PORT}"
+            hint = "{key:app.connect} uses the models of that server; " + _NEXT_PORT
         return ConfigError(text, hint=hint, param="port")
 
     def _ready(self, url: str) -> None:
