@@ -40,6 +40,7 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.style_sheets import ParsedOnce
 from squish.tui.terminal import CleanFilter, guarded_stderr, whole_pastes
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
@@ -83,6 +84,7 @@ class SquishApp(App[None], inherit_bindings=False):
         serve: Serve | None = None,
     ) -> None:
         super().__init__()
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self._runtime: Backend = runtime
         self._here = isinstance(runtime, Runtime)
         self._model = model

@@ -29,7 +29,6 @@ from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
 from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.model_card import ModelCardScreen
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.hub_row import COLUMNS, filter_line, row
 from squish.tui.widgets.keys import Keys
@@ -168,6 +167,8 @@ class HubScreen(Screen[None]):
 
     def _open_card(self, find: Found, choosing: bool) -> None:
         if self._machine:
+            from squish.tui.screens.model_card import ModelCardScreen
+
             settings, context = self._runtime.settings, self._choice.context
             self.app.push_screen(ModelCardScreen(find, context, self._machine, settings, choosing), self._download)
 

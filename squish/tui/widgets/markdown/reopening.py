@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from markdown_it.token import Token
+if TYPE_CHECKING:  # imported with the first answer
+    from markdown_it.token import Token
 
 ITEM = "list_item_open"
 LISTS = ("bullet_list_open", "ordered_list_open")
