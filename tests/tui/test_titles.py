@@ -60,7 +60,11 @@ def listed(app: ScriptedApp) -> list[str]:
     ],
 )
 def test_a_title_is_one_short_clean_line_or_none(text: str, complete: bool, title: str) -> None:
-    assert titles.taken(text, complete) == title
+    assert titles.taken(text, complete, "Use a pattern.") == title
+
+
+def test_the_beginning_of_the_answer_is_not_a_title() -> None:
+    assert titles.taken("Bonjour. Je suis ici.", True, "bonjour. je suis ici. Et toi?") == ""
 
 
 async def test_a_new_chat_is_named_behind_its_first_answer() -> None:

@@ -75,7 +75,7 @@ class Titles:
         return not busy and any(each.state == "ready" and each.serves(model) for each in statuses)
 
     async def _run(self, id: int, conversation: Conversation) -> None:
-        asked = request(conversation)
+        asked, answer = request(conversation), conversation.turns[0].answer.text
         text, complete = "", False
         try:
             async with self._runtime.sessions.generate(asked) as generation:
@@ -88,7 +88,7 @@ class Titles:
             self._waiting.pop(id, None)
             return
         self._waiting.pop(id, None)
-        self._listener.post_message(TitleWritten(conversation, taken(text, complete)))
+        self._listener.post_message(TitleWritten(conversation, taken(text, complete, answer)))
 
 
 def request(conversation: Conversation) -> GenerationRequest:
@@ -100,8 +100,9 @@ def request(conversation: Conversation) -> GenerationRequest:
     return GenerationRequest(conversation.model, (prompt,), sampling, client=CLIENT, background=True)
 
 
-def taken(text: str, complete: bool) -> str:
-    """The title in what a model wrote, or nothing where that is not one: too long, cut off, or without a word.
+def taken(text: str, complete: bool, answer: str) -> str:
+    """The title in what a model wrote, or nothing where that is not one: too long, cut off, without a word, or the
+    answer over again.
 
     complete: whether the model came to an end by itself.
     """
@@ -110,4 +111,5 @@ def taken(text: str, complete: bool) -> str:
         return ""
     line = " ".join(_LABEL.sub("", lines[0], count=1).split()).strip(_AROUND)
     short = len(line) <= MAX_TITLE and len(line.split()) <= _WORDS
-    return line if short and re.search(r"\w", line) else ""
+    new = not answer.casefold().startswith(line.casefold())
+    return line if short and new and re.search(r"\w", line) else ""

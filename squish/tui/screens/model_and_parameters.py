@@ -143,7 +143,7 @@ class ModelAndParameters:
             if first := defaults.fixed(self._settings, model):
                 said += f" config.toml goes first: it sets {', '.join(first)}."
             self.show_parameters()
-            app.notify(clean(said), markup=False)
+            await self._view.dialogue.notice(Content(clean(said)))
 
     def set(self, settings: ChatSettings) -> None:
         with reporting_errors(self._screen.app):
