@@ -141,6 +141,10 @@ class Chats:
     def keep_draft(self, chat: int, draft: str) -> None:
         self._write("UPDATE chats SET draft = ? WHERE id = ?", (draft, chat))
 
+    def used_at(self, chat: int, seconds: float) -> None:
+        """Set when a chat was used last, as a file that it comes from says. seconds since 1970."""
+        self._write("UPDATE chats SET updated = ? WHERE id = ?", (seconds, chat))
+
     def remove(self, chat: int) -> None:
         """Delete a chat and all its messages; one that is not there is not an error."""
         self._write("DELETE FROM chats WHERE id = ?", (chat,))

@@ -1,4 +1,4 @@
-"""`squish chats`: list, show, tag, export and remove the conversations that are kept, for scripts and for people."""
+"""`squish chats`: list, show, tag, export, import and remove the conversations that are kept."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from squish.chats.export import FORMATS, Format, about, export, format_of, local
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, StoreError
+from squish.files import read_regular
 from squish.text import clean
 
 _TITLE_WIDTH = 48
+_LARGEST_FILE = 256 * 1024 * 1024  # bytes
 
 
 @click.group("chats")
 def chats() -> None:
-    """List, show, tag, export and remove conversations.
+    """List, show, tag, export, import and remove conversations.
 
     \b
     squish chats list
@@ -89,7 +91,7 @@ def show(chat: int, as_json: bool) -> None:
 @chats.command("export")
 @click.argument("chat", type=int, required=False)
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Write to this file.  [default: stdout]")
-@click.option("--all", "everything", is_flag=True, help="All conversations, as JSON lines.")
+@click.option("--all", "everything", is_flag=True, help="All conversations, as JSON lines or JSON.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[default: what the file ends in, or md]")
 def export_chat(chat: int | None, file: Path | None, everything: bool, form: Format | None) -> None:
     """Write a conversation as Markdown, JSON or a JSON line. An existing file is not touched.
@@ -101,9 +103,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
     """
     store = _open()
     if everything:
-        if form not in (None, "jsonl"):
-            raise InvalidInput("All chats together are written as jsonl.", param="--format")
-        text = "".join(export(each, store.branch(each.id), "jsonl") for each in reversed(store.recent(archived=True)))
+        text = _all(store, form or (format_of(file) if file else "jsonl"))
     elif chat is None:
         raise InvalidInput("Which chat?", hint="Give its number, or --all.", param="CHAT")
     else:
@@ -120,6 +120,43 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}.") from error
     console.note(f"Written to {file}")
+
+
+def _all(store: Chats, form: Format) -> str:
+    """Every conversation, the oldest first. Raises InvalidInput for Markdown."""
+    if form == "md":
+        raise InvalidInput("All chats together are written as jsonl or json.", param="--format")
+    texts = [export(each, store.branch(each.id), form) for each in reversed(store.recent(archived=True))]
+    return "".join(texts) if form == "jsonl" else f"[{','.join(text.rstrip() for text in texts)}]\n"
+
+
+@chats.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+def import_chats(file: Path) -> None:
+    """Read conversations from a .json or .jsonl file, as `squish chats export` writes it.
+
+    Each becomes a new conversation; JSON keeps titles, tags and dates, JSON lines the messages.
+
+    \b
+    squish chats export --all -o chats.json
+    squish chats import chats.json
+    """
+    from squish.chats import importing
+
+    try:
+        text = read_regular(file, _LARGEST_FILE, follow=True).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file} is not UTF-8 text.", param="FILE") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{file} cannot be read: {reason}.", param="FILE") from None
+    try:
+        found = importing.read(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{file}: {error.message}", hint=error.hint, param="FILE") from None
+    store = _open()
+    for id in importing.keep(store, found):
+        console.note(f"Imported {id}: {clean(store.get(id).title)}")
 
 
 @chats.command("tag")
