@@ -58,7 +58,7 @@ def _wrong_value(name: str, value: object) -> str | None:
     if name not in NAMES:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), NAMES, 1, 0.6)
         more = f"did you mean {near[0]}?" if near else f"there are {', '.join(NAMES)}"
-        return f"has no parameter {name}; {more}"
+        return f"has no parameter {name} ({more})"
     if name in _NUMBERS:
         low, high = _NUMBERS[name]
         right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
