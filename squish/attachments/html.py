@@ -13,6 +13,8 @@ _BLOCKS = frozenset(
 )  # fmt: skip
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Codecs of Python that no page is written in; some take a time that grows with the square of the text."""
 _HEAD = 4096  # bytes in which a page says how it is written
 
 
@@ -31,6 +33,8 @@ def decoded(data: bytes, charset: str = "") -> str:
     named = _CHARSET.search(data[:_HEAD])
     for name in (charset, named[1].decode("ascii") if named else "", "utf-8"):
         try:
+            if codecs.lookup(name).name in _NO_CHARSETS:
+                continue
             return data.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
         except (LookupError, UnicodeError, ValueError):
             continue

@@ -22,6 +22,7 @@ from squish.errors import InvalidInput
 from squish.text import clean
 
 _REDIRECTS = 5
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last four bytes are an IPv4 address
 _HEADERS = {"User-Agent": "squish", "Accept": "text/html,text/*,application/pdf,application/json;q=0.9,*/*;q=0.5"}
 _DOCUMENTS: dict[str, DocumentKind] = {
     "text/html": "html",
@@ -58,12 +59,11 @@ async def look_up(address: str) -> PageAddress:
         raise InvalidInput(f"{address} is not an http or https address.")
     if url.userinfo:
         raise InvalidInput("An address with a user name or password in it is not fetched.")
-    if literal := _literal(url.host):
+    literal = _literal(url.host)
+    if proxy_for(url) is not None and not (literal and literal.is_loopback):
+        return PageAddress(url, (), is_private(literal) if literal else _sounds_private(url.host))
+    if literal:
         return PageAddress(url, (str(literal),), is_private(literal))
-    if proxy_for(url) is not None:
-        return PageAddress(
-            url, (), private=url.host.endswith((".local", ".internal", ".localhost")) or "." not in url.host
-        )
     try:
         async with asyncio.timeout(MAX_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port or 443, type=1)
@@ -80,15 +80,17 @@ async def fetch(address: PageAddress, *, may_be_private: bool) -> str:
     """
     asked = str(address.url)
     try:
-        async with asyncio.timeout(MAX_SECONDS), open_client(Timeout(MAX_SECONDS)) as client:
+        async with asyncio.timeout(MAX_SECONDS):
             for _ in range(_REDIRECTS + 1):
                 if address.private and not may_be_private:
                     raise InvalidInput(f"{asked} leads to the private address {address.host}.")
-                further = await _get(client, address)
+                # An address that was looked up here is asked itself; only a proxy looks up a name on its own.
+                async with open_client(Timeout(MAX_SECONDS), proxies=not address.numbers) as client:
+                    further = await _get(client, address)
                 if isinstance(further, tuple):
                     break
                 before, address = address, await look_up(further)
-                may_be_private = may_be_private and address.host == before.host
+                may_be_private = may_be_private and address.url.netloc == before.url.netloc
             else:
                 raise InvalidInput(f"{asked} leads on and on.")
     except TimeoutError:
@@ -109,11 +111,18 @@ async def _get(client: AsyncClient, address: PageAddress) -> str | tuple[BinaryI
     headers = _HEADERS | {"Host": address.url.netloc.decode("ascii")}
     async with client.stream("GET", url, headers=headers, extensions=extensions) as response:
         if response.is_redirect and "location" in response.headers:
-            return str(address.url.join(response.headers["location"]))
+            return _further(address.url, response.headers["location"])
         if response.status_code >= 400:
             raise InvalidInput(f"{address.url} answered {response.status_code}.")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         return await _body(response, address), kind, response.charset_encoding or ""
+
+
+def _further(url: URL, location: str) -> str:
+    try:
+        return str(url.join(location))
+    except (InvalidURL, UnicodeError, ValueError):
+        raise InvalidInput(f"{url} leads to something that is not an address.") from None
 
 
 async def _body(response: Response, address: PageAddress) -> BinaryIO:
@@ -153,9 +162,18 @@ def is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether it is on this machine or in a network that is not the whole world's."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_private(inner)
     return not address.is_global or address.is_multicast
+
+
+def _sounds_private(host: str) -> bool:
+    """Of a name that only a proxy looks up: one of a local network, or a number in a spelling of its own (`127.1`)."""
+    name = host.lower().rstrip(".")
+    last = name.rpartition(".")[2]
+    return "." not in name or last in ("local", "internal", "localhost") or last.isdecimal() or last.startswith("0x")
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -20,7 +20,9 @@ from httpx2 import (
     AsyncBaseTransport,
     AsyncClient,
     AsyncHTTPTransport,
+    DecodingError,
     InvalidURL,
+    Limits,
     ProxyError,
     Request,
     Response,
@@ -30,6 +32,8 @@ from httpx2 import (
 
 from squish.errors import ConfigError
 
+_LIMITS = Limits(keepalive_expiry=2.0)
+"""Servers close idle connections after five seconds at the earliest: a request must not meet that moment."""
 _HINT = "Name an http://, https:// or socks5:// proxy, unset it, or put the host that is asked into NO_PROXY."
 
 
@@ -44,22 +48,28 @@ class Proxy:
 def open_client(timeout: Timeout, *, proxies: bool = True) -> AsyncClient:
     """A client that follows no redirect. Raises ConfigError where SSL_CERT_FILE names no certificates.
 
-    proxies: False for servers on this machine, whatever the environment says.
+    proxies: False goes directly, whatever the environment says.
     """
-    trusted = certificates()
-    transport = _Routes(trusted) if proxies else AsyncHTTPTransport(verify=trusted)
-    return AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
+    return AsyncClient(transport=_Routes(certificates(), proxies), timeout=timeout, follow_redirects=False)
 
 
 class _Routes(AsyncBaseTransport):
     """Sends each request directly, or through the proxy for its address."""
 
-    def __init__(self, trusted: ssl.SSLContext) -> None:
-        self._trusted = trusted
+    def __init__(self, trusted: ssl.SSLContext, proxies: bool) -> None:
+        self._trusted, self._proxies = trusted, proxies
         self._transports: dict[str | None, AsyncBaseTransport] = {}
 
     async def handle_async_request(self, request: Request) -> Response:
-        proxy = proxy_for(request.url)
+        response = await self._sent(request)
+        if "," in response.headers.get("content-encoding", ""):
+            # Each layer may unpack to a thousand times its size, and a piece is unpacked before anybody counts it.
+            await response.aclose()
+            raise DecodingError("the answer is packed several times", request=request)
+        return response
+
+    async def _sent(self, request: Request) -> Response:
+        proxy = proxy_for(request.url) if self._proxies else None
         address = None if proxy is None else proxy.address
         if address not in self._transports:
             self._transports[address] = _transport(proxy, self._trusted)
@@ -114,9 +124,9 @@ def _variable(scheme: str) -> str:
 
 def _transport(proxy: Proxy | None, trusted: ssl.SSLContext) -> AsyncBaseTransport:
     if proxy is None:
-        return AsyncHTTPTransport(verify=trusted)
+        return AsyncHTTPTransport(verify=trusted, limits=_LIMITS)
     try:
-        return AsyncHTTPTransport(verify=trusted, proxy=proxy.address)
+        return AsyncHTTPTransport(verify=trusted, proxy=proxy.address, limits=_LIMITS)
     except ImportError as error:
         problem = f"{proxy.variable} names a SOCKS proxy, for which the Python package socksio is missing."
         raise ConfigError(problem, hint="Run: pip install 'httpx2[socks]'", param=proxy.variable) from error

@@ -41,7 +41,11 @@ class Refusal(RemoteError):
 
 
 class NotJson(RemoteError):
-    """It answered with something else than what was asked for."""
+    """It answered with something else than what was asked for. empty: with nothing at all."""
+
+    def __init__(self, message: str, *, hint: str | None = None, empty: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.empty = empty
 
 
 class ServerConnection:
@@ -49,6 +53,7 @@ class ServerConnection:
 
     def __init__(self, base: str, key: str = "", *, silence: float = SILENCE) -> None:
         self.base, self._key, self._silence = base, key, silence
+        self.software = ""  # what the server's answers say of it
         self._client: AsyncClient | None = None
 
     @property
@@ -111,6 +116,7 @@ class ServerConnection:
             headers["Content-Type"] = "application/json"
         request = client.build_request(method, f"{self.base}{path}", content=content, headers=headers)
         response = await client.send(request, stream=True)
+        self.software = response.headers.get("server", self.software)
         try:
             if response.is_redirect:
                 target = clean(str(response.url.join(response.headers.get("location", "")).copy_with(query=None)))
@@ -161,7 +167,7 @@ class ServerConnection:
         try:
             return msgspec.json.decode(body, type=answer)
         except msgspec.MsgspecError:
-            raise self._foreign("text/html" if body.lstrip()[:1] == b"<" else "") from None
+            raise self._foreign("text/html" if body.lstrip()[:1] == b"<" else "", empty=not body) from None
         except RecursionError:
             raise self._foreign("") from None
 
@@ -199,12 +205,14 @@ class ServerConnection:
         text = text.replace(self._key, "…") if self._key else text
         return " ".join(clean(text).split())[:400]
 
-    def _foreign(self, kind: str) -> RemoteError:
+    def _foreign(self, kind: str, *, empty: bool = False) -> NotJson:
         if kind == "text/html":
             problem = f"{self.name} answers with a web page, not with the API of models."
         else:
             problem = f"{self.name} answers with something that is not OpenAI's API."
-        return NotJson(problem, hint="Check the address: the API lies below /v1 of what is given with --connect.")
+        return NotJson(
+            problem, hint="Check the address: the API lies below /v1 of what is given with --connect.", empty=empty
+        )
 
     def _too_large(self) -> RemoteError:
         return RemoteError(f"{self.name} sends more than fits an answer; the connection was closed.")

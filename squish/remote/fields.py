@@ -13,11 +13,13 @@ import msgspec
 
 from squish.chats.export import openai_message
 from squish.errors import InvalidInput
-from squish.generation import ChatPrompt, GenerationRequest, Message, ResponseFormat, SamplingParams, Tool
+from squish.generation import ChatPrompt, FormatKind, GenerationRequest, Message, ResponseFormat, SamplingParams, Tool
 
 Thinking = Literal["enable_thinking", "template", "effort"]
 Continuing = Literal["named", "by itself", "no"]
 
+_JSON: frozenset[FormatKind] = frozenset({"json_object", "json_schema"})
+_FORMATS = {"json_object": "JSON", "json_schema": "a JSON schema", "regex": "a pattern", "lark": "a grammar"}
 _SAMPLING = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
 
 
@@ -26,23 +28,24 @@ class Fields:
     """sampling: what the server calls fields that OpenAI does not have. thinking: how thinking is switched.
 
     continuing: whether it goes on with an answer that is the last message: by itself, or where a field says so.
-    further: what is sent with every request. formats: it holds answers to a pattern or a grammar as well.
+    further: what is sent with every request. formats: to what it holds answers, as our formats are called.
     """
 
     sampling: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
     thinking: Thinking = "template"
     continuing: Continuing = "no"
     further: Mapping[str, Any] = field(default_factory=dict)
-    formats: bool = False
+    formats: frozenset[FormatKind] = _JSON
 
 
-SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=True)
+SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=_JSON | {"regex", "lark"})
 LLAMA = Fields(
     _SAMPLING | {"repetition_penalty": "repeat_penalty"},
     further={"return_progress": True, "timings_per_token": False},
 )
 OLLAMA = Fields(thinking="effort", continuing="by itself")
 VLLM = Fields(continuing="named")
+MLX = Fields(formats=frozenset())  # it takes response_format, and passes over it
 PLAIN = Fields()
 
 
@@ -122,16 +125,17 @@ def message(message: Message) -> dict[str, Any]:
 
 
 def _format(wanted: ResponseFormat, fields: Fields) -> dict[str, Any]:
+    if wanted.kind not in fields.formats:
+        problem = f"This server cannot hold an answer to {_FORMATS[wanted.kind]}."
+        hint = "It knows JSON and JSON schemas." if fields.formats else None
+        raise InvalidInput(problem, hint=hint, param="response_format")
     match wanted.kind:
         case "json_object":
             return {"type": "json_object"}
         case "json_schema":
             schema = {"name": "answer", "schema": msgspec.Raw(wanted.text.encode()), "strict": not wanted.lenient}
             return {"type": "json_schema", "json_schema": schema}
-        case kind if fields.formats:
-            return {"type": kind, kind: wanted.text}
-    problem = f"This server holds no answer to a {wanted.kind}; it knows json and JSON schemas."
-    raise InvalidInput(problem, param="response_format")
+    return {"type": wanted.kind, wanted.kind: wanted.text}
 
 
 def _continuing(fields: Fields) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import msgspec
 
 from squish.errors import RemoteError
 from squish.remote import fields
-from squish.remote.connection import Refusal, ServerConnection
+from squish.remote.connection import NotJson, Refusal, ServerConnection
 from squish.remote.llama_server import LlamaServer, props_of
+from squish.remote.mlx_server import MlxServer
 from squish.remote.ollama_server import OllamaServer
 from squish.remote.plain_server import PlainServer
 from squish.remote.server import ModelServer
@@ -17,6 +18,10 @@ from squish.remote.wire import ModelEntries
 _PROBE = 5.0  # seconds
 
 _PROGRAMS = {"vllm": ("vLLM", fields.VLLM), "sglang": ("SGLang", fields.VLLM)}
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
 
 
 class OllamaVersion(msgspec.Struct, frozen=True):
@@ -32,6 +37,8 @@ async def identify(connection: ServerConnection) -> ModelServer:
         except RemoteError:  # another program without models, or a Squish that does not say this much
             if owners:
                 return OllamaServer(connection, "Squish", fields.SQUISH)
+    if owners <= {""} and await _is_mlx(connection):
+        return MlxServer(connection)
     if "llamacpp" in owners:
         return LlamaServer(connection, root, await props_of(connection))
     for owner in owners & _PROGRAMS.keys():
@@ -46,6 +53,10 @@ async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
     """Below which path the API lies, and to whom its models belong."""
     try:
         found, root = await connection.get("/v1/models", ModelEntries), "/v1"
+    except NotJson as error:
+        if not (error.empty and await _is_mlx(connection)):
+            raise
+        return "/v1", frozenset()
     except Refusal as refusal:
         if refusal.status not in (404, 405):
             raise
@@ -56,6 +67,16 @@ async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
             hint = "Check the address: what --connect gets is what stands before /v1."
             raise RemoteError(problem, hint=hint) from None
     return root, frozenset((each.owned_by or "").lower() for each in found.data or ())
+
+
+async def _is_mlx(connection: ServerConnection) -> bool:
+    """mlx_lm.server says nothing of itself: it is Python's own HTTP server, and it is well."""
+    if not connection.software.startswith("BaseHTTP/"):
+        return False
+    try:
+        return (await connection.get("/health", Health, seconds=_PROBE)).status == "ok"
+    except RemoteError:
+        return False
 
 
 async def _version(connection: ServerConnection) -> str | None:

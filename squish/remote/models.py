@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 
 from squish.errors import ModelNotFound
 from squish.models.manifest import Manifest
@@ -10,6 +11,13 @@ from squish.remote.server import ModelServer
 
 _SHOWN = 8  # names in a hint
 _LATEST = ":latest"  # what Ollama writes behind a name that has no tag
+
+_MEANINGS: tuple[Callable[[str], str], ...] = (
+    lambda id: id.removesuffix(_LATEST),
+    lambda id: id.partition(":")[0],
+    lambda id: id.rpartition("/")[2],  # servers that were given a file or a folder name all of its path
+    lambda id: id.rpartition("/")[2].removesuffix(".gguf"),
+)
 
 
 class RemoteModels:
@@ -29,12 +37,12 @@ class RemoteModels:
         raise ModelNotFound(f"{self._name} has no model {name[:80]!r}.", hint=self._names(), param="model")
 
     def find(self, name: str) -> Manifest:
-        """The model that somebody means who writes a name: one without its tag, or in other letters, counts where
-        there is one such model. Raises ModelNotFound with the names that there are."""
+        """The model that somebody means who writes a name: one without its tag or folder, or in other letters, counts
+        where there is one such model. Raises ModelNotFound with the names that there are."""
         wanted = name.lower().removesuffix(_LATEST)
-        for means in (str.lower, lambda id: id.lower().removesuffix(_LATEST), lambda id: id.lower().partition(":")[0]):
-            found = [id for id in self._known if means(id) == wanted]
-            if name not in self._known and len(found) == 1:
+        for means in () if name in self._known else _MEANINGS:
+            found = [id for id in self._known if means(id.lower()) == wanted]
+            if len(found) == 1:
                 return self._known[found[0]]
         return self.manifest(name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from squish.generation import Prompt
 from squish.models.manifest import Manifest
 from squish.remote.connection import ServerConnection
@@ -23,8 +25,10 @@ class PlainServer:
         self._listed: tuple[ModelEntry, ...] = ()
 
     async def models(self) -> list[Manifest]:
-        found = await self._connection.get(f"{self._root}/models", ModelEntries)
-        self._listed = tuple(found.data or ())
+        return self._read((await self._connection.get(f"{self._root}/models", ModelEntries)).data or ())
+
+    def _read(self, entries: Iterable[ModelEntry]) -> list[Manifest]:
+        self._listed = tuple(entries)
         return manifests(map(listed, self._listed), self._connection.name)
 
     async def state(self) -> ServerState:

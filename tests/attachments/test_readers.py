@@ -94,6 +94,8 @@ def test_a_page_keeps_its_text() -> None:
         ("é".encode(), "", "é"),
         ("é".encode("latin-1"), "iso-8859-1", "é"),
         ('<meta charset="cp1252">€'.encode("cp1252"), "", "€"),
+        ("café-x".encode(), "punycode", "café-x"),
+        (b'<meta charset="unicode_escape">\\x41', "", "\\x41"),
         ("é".encode("utf-16"), "", "é"),
         (b"\xe9", "no-such", "é"),
         (b"\xe9", "zip", "é"),

@@ -27,6 +27,8 @@ PAGES: dict[str, tuple[int, dict[str, str], bytes]] = {
     "/binary": (200, {}, b"a\x00b"),
     "/loop": (302, {"Location": "/loop"}, b""),
     "/empty": (200, {"Content-Type": "text/html"}, b"<p>"),
+    "/bad": (302, {"Location": "http://[::1"}, b""),
+    "/packed": (200, {"Content-Type": "text/plain", "Content-Encoding": "gzip, gzip"}, b""),
     "/large": (200, {"Content-Type": "text/plain"}, b"x" * 3000),
 }
 
@@ -87,6 +89,9 @@ async def test_a_page_comes_as_clean_text(server: HTTPServer, path: str, text: s
         ("/empty", "no text"),
         ("/large", "more than 1 KiB"),
         ("/ftp://a.example/x", "not an http"),
+        ("/file:///etc/passwd", "not an http"),
+        ("/bad", "leads to something that is not an address"),
+        ("/packed", "packed several times"),
     ],
 )
 async def test_what_cannot_be_taken_says_why(
@@ -109,9 +114,29 @@ async def test_a_private_address_needs_a_yes_of_its_own(server: HTTPServer) -> N
 
 
 async def test_a_redirect_does_not_lead_to_another_private_address(server: HTTPServer) -> None:
-    """The user agreed to localhost, not to what it points at."""
+    """The user agreed to one server of localhost: not to what it points at, nor to another one beside it."""
     with pytest.raises(InvalidInput, match=r"leads to the private address 127\.0\.0\.1"):
         await fetched(server, f"/http://127.0.0.1:{server.server_port}/plain")
+    with pytest.raises(InvalidInput, match="leads to the private address localhost"):
+        await fetched(server, "/http://localhost:9/plain")
+
+
+async def test_what_was_looked_up_here_does_not_go_through_a_proxy(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert await fetched(server, "/plain") == "just text"
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [("127.1", True), ("0x7f.1", True), ("localhost.", True), ("printer.LOCAL", True), ("nas", True),
+     ("a.example", False), ("1.a.example.", False)],
+)  # fmt: skip
+def test_which_names_sound_private(host: str, private: bool) -> None:
+    """A proxy looks them up, so that nobody can know."""
+    assert web._sounds_private(host) is private
 
 
 @pytest.mark.parametrize(
@@ -144,6 +169,8 @@ async def test_an_address_that_cannot_be_fetched(address: str, says: str) -> Non
         ("fd00::1", True),
         ("::ffff:10.0.0.1", True),
         ("2002:0a00:0001::1", True),
+        ("64:ff9b::7f00:1", True),
+        ("64:ff9b::808:808", False),
         ("8.8.8.8", False),
         ("2606:4700::1111", False),
     ],

@@ -95,10 +95,18 @@ async def test_how_a_model_is_loaded_is_not_said_from_here(
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("m", "m"), ("qwen3", "qwen3:8b"), ("LLAMA", "llama:latest"), ("llama:latest", "llama:latest"), ("gemma", None)],
+    [
+        ("m", "m"),
+        ("Tiny.Q4_1", "/models/tiny.Q4_1.gguf"),
+        ("tiny.q4_1.gguf", "/models/tiny.Q4_1.gguf"),
+        ("qwen3", "qwen3:8b"),
+        ("LLAMA", "llama:latest"),
+        ("llama:latest", "llama:latest"),
+        ("gemma", None),
+    ],
 )
 async def test_a_name_means_a_model_where_one_model_can_be_meant(written: str, meant: str | None) -> None:
-    known = ["m", "M2", "qwen3:8b", "llama:latest", "gemma:2b", "gemma:7b"]
+    known = ["m", "M2", "qwen3:8b", "llama:latest", "gemma:2b", "gemma:7b", "/models/tiny.Q4_1.gguf"]
     async with small_server({"GET /v1/models": reply({"data": [{"id": each} for each in known]})}) as server:
         connection = ServerConnection(server.url)
         models = RemoteModels(PlainServer(connection, "/v1", "OpenAI's API", PLAIN), "server")

@@ -289,3 +289,29 @@ def test_what_an_error_of_the_connection_says(monkeypatch: pytest.MonkeyPatch) -
     refused = failures.failure(ProxyError("403 Forbidden\x1b[2J"), far, 10.0, streaming=False)
     assert "does not connect to models.invalid: 403 Forbidden." in refused.message
     assert "\x1b" not in refused.message
+
+
+PYTHON = "Server: BaseHTTP/0.6 Python/3.11.7"
+
+
+@pytest.mark.parametrize(
+    ("listed", "model"),
+    [
+        (reply(b"", "200 OK", "application/json", PYTHON), "default_model"),
+        (reply({"data": [{"id": "org/tiny"}]}, "200 OK", "application/json", PYTHON), "org/tiny"),
+    ],
+    ids=["without a cache of the Hub", "with one"],
+)
+async def test_mlx_lm_is_known_by_what_it_does_not_say(settings: Settings, listed: bytes, model: str) -> None:
+    """Without a cache of the Hub it sends the head of its list, and no list."""
+    answers: dict[str, Answer] = {
+        "GET /v1/models": listed,
+        "GET /health": reply({"status": "ok"}, "200 OK", "application/json", PYTHON),
+    }
+    async with small_server(answers) as server, connected(settings, server.url) as backend:
+        assert (backend.program, [each.id for each in backend.store.list()]) == ("mlx_lm.server", [model])
+
+
+async def test_an_empty_answer_of_another_server_is_no_list(settings: Settings) -> None:
+    error = await failure(settings, {"GET /v1/models": reply(b"")})
+    assert "not OpenAI's API" in error.message

@@ -106,8 +106,10 @@ def test_tools_and_formats_keep_their_schemas() -> None:
     assert written(schema, fields.PLAIN)["response_format"]["json_schema"]["schema"] == {"type": "null"}
     regex = request(response_format=ResponseFormat("regex", "a|b"))
     assert written(regex, fields.SQUISH)["response_format"] == {"type": "regex", "regex": "a|b"}
-    with pytest.raises(InvalidInput, match="regex"):
+    with pytest.raises(InvalidInput, match="cannot hold an answer to a pattern"):
         fields.body(regex, fields.LLAMA)
+    with pytest.raises(InvalidInput, match="cannot hold an answer to a JSON schema"):
+        fields.body(schema, fields.MLX)
 
 
 # ---- answers
