@@ -57,6 +57,10 @@ class ServerConnection:
         self._client: AsyncClient | None = None
 
     @property
+    def has_key(self) -> bool:
+        return bool(self._key)
+
+    @property
     def name(self) -> str:
         """The server for people: its host and port."""
         return short(self.base)
@@ -186,7 +190,8 @@ class ServerConnection:
             return Refusal(f"{self.name} {problem} ({status}).", status, hint=hint)
         if "plain HTTP request was sent to HTTPS port" in said or "HTTP request to an HTTPS server" in said:
             return RemoteError(f"{self.name} speaks HTTPS.", hint=f"Connect to https://{self.name}.")
-        return Refusal(f"{self.name} answered {status}: {said}" if said else f"{self.name} answered {status}.", status)
+        problem = f"{self.name} answered {status}: {said}" if said else f"{self.name} answered {status}."
+        return Refusal(problem, status)
 
     def said(self, body: bytes) -> str:
         """What an error's body says in words; empty where it is none that we know."""

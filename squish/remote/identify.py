@@ -59,7 +59,11 @@ async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
         return "/v1", frozenset()
     except Refusal as refusal:
         if refusal.status not in (404, 405):
-            raise
+            # Some that want a key say so in other words: LiteLLM without a database answers 400 or 500.
+            hint = refusal.hint or (
+                None if connection.has_key else "If it wants a key, name its variable: --key-env VAR."
+            )
+            raise RemoteError(refusal.message, hint=hint) from None
         try:  # an address that ends in a path of its own, such as /v1beta/openai
             found, root = await connection.get("/models", ModelEntries), ""
         except RemoteError:

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientSession, CookieJar, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
+from yarl import URL
 
 from squish.cli import cli
 from squish.commands.serving.web_server import TuiServer
@@ -46,9 +47,11 @@ async def browser() -> AsyncIterator[ClientSession]:
         yield session
 
 
-@pytest.mark.parametrize("path", ["/", "/ws", "/static/js/textual.js", "/?token=", "/?token=wrong", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/?token=", "/?token=wrong", "PLACE", "PLACEws", "PLACEstatic/js/textual.js"]
+)
 async def test_nothing_is_given_without_the_token(site: Served, browser: ClientSession, path: str) -> None:
-    response = await browser.get(site[1] + path)
+    response = await browser.get(site[1] + path.replace("PLACE", site[0]._place))
     assert response.status == 403
     assert "squish web" in await response.text()
 
@@ -70,23 +73,28 @@ async def test_a_port_in_use_is_said_so(site: Served) -> None:
 async def test_the_token_becomes_a_cookie_and_the_page_is_all_ours(site: Served, browser: ClientSession) -> None:
     server, url = site
     response = await browser.get(f"{url}/?token={server._token}", allow_redirects=False)
-    assert (response.status, response.headers["Location"]) == (303, "/")
-    assert "HttpOnly" in response.headers["Set-Cookie"] and "SameSite=Strict" in response.headers["Set-Cookie"]
-    page = await browser.get(f"{url}/")
+    place = response.headers["Location"]
+    assert (response.status, len(place) > 16) == (303, True)
+    for each in ("HttpOnly", "SameSite=Strict", f"Path={place}"):
+        assert each in response.headers["Set-Cookie"]
+    assert not browser.cookie_jar.filter_cookies(URL(f"{url}/")), "servers beside this one get it, too"
+    page = await browser.get(url + place)
     text = await page.text()
     assert page.status == 200 and "default-src 'none'" in page.headers["Content-Security-Policy"]
-    assert re.findall(r"(?:https?:)?//[^\"' ]+", text) == [f"//127.0.0.1:{server.port}/ws"]
-    for name in re.findall(r'"(/static/[^"]+)"', text):
-        assert (await browser.get(url + name)).status == 200, name
+    assert re.findall(r"(?:https?:)?//[^\"' ]+", text) == [f"//127.0.0.1:{server.port}{place}ws"]
+    found = re.findall(r'"(static/[^"]+)"', text)
+    assert len(found) == 3
+    for name in found:
+        assert (await browser.get(url + place + name)).status == 200, name
 
 
 @pytest.mark.parametrize(
     ("headers", "path"),
     [
-        ({"Host": "evil.example"}, "/"),
-        ({"Origin": "http://evil.example"}, "/ws"),
-        ({"Origin": "null"}, "/ws"),
-        ({}, "/ws"),
+        ({"Host": "evil.example"}, ""),
+        ({"Origin": "http://evil.example"}, "ws"),
+        ({"Origin": "null"}, "ws"),
+        ({}, "ws"),
     ],
 )
 async def test_another_page_gets_nothing_with_the_cookie(
@@ -95,7 +103,7 @@ async def test_another_page_gets_nothing_with_the_cookie(
     server, url = site
     await browser.get(f"{url}/?token={server._token}")
     cookie = {"Cookie": f"squish_web_{server.port}={server._token}"}
-    assert (await browser.get(url + path, headers=headers | cookie)).status == 403
+    assert (await browser.get(url + server._place + path, headers=headers | cookie)).status == 403
 
 
 async def test_at_another_address_the_api_key_is_the_password(browser: ClientSession) -> None:
@@ -122,15 +130,16 @@ async def test_the_chat_is_in_one_window(
     monkeypatch.setenv("SQUISH_OFFLINE", "1")
     server, url = site
     await browser.get(f"{url}/?token={server._token}")
-    async with browser.ws_connect(f"{url}/ws?width=80&height=24", origin=url) as socket:
+    page = url + server._place
+    async with browser.ws_connect(f"{page}ws?width=80&height=24", origin=url) as socket:
         shown = b""
         while b"F1" not in shown:
             message = await socket.receive()
             assert message.type == WSMsgType.BINARY
             shown += message.data
-        second = await browser.get(url)
+        second = await browser.get(page)
         assert second.status == 409 and "open in another window" in await second.text()
         with pytest.raises(WSServerHandshakeError, match="409"):
-            await browser.ws_connect(f"{url}/ws", origin=url)
+            await browser.ws_connect(f"{page}ws", origin=url)
     await server._free.wait()  # the chat has ended with its window
-    assert (await browser.get(url)).status == 200
+    assert (await browser.get(page)).status == 200

@@ -40,9 +40,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Squish</title>
 <link rel="icon" href="data:,"><meta name="referrer" content="no-referrer">
-<link rel="stylesheet" href="/static/css/xterm.css"><script src="/static/js/textual.js"></script>
+<link rel="stylesheet" href="static/css/xterm.css"><script src="static/js/textual.js"></script>
 <style>
-@font-face { font-family: "Roboto Mono"; src: url("/static/fonts/RobotoMono-VariableFont_wght.ttf"); }
+@font-face { font-family: "Roboto Mono"; src: url("static/fonts/RobotoMono-VariableFont_wght.ttf"); }
 html, body { margin: 0; height: 100%; overflow: hidden; background: #101418; color: #d8dee4; font: 16px sans-serif; }
 #terminal { width: 100vw; height: 100vh; }
 .box { display: none; position: fixed; inset: 0; place-content: center; text-align: center; background: #101418; }
@@ -69,6 +69,9 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
         self.host, self.port = host, port
         self._key = key
         self._token = secrets.token_urlsafe(24)
+        # A browser sends a cookie to every port of a host. Below a path that only this page knows it is kept from the
+        # servers of other users on this machine.
+        self._place = f"/{secrets.token_urlsafe(12)}/"
         self._free = asyncio.Event()
         self._free.set()
         self._process: asyncio.subprocess.Process | None = None
@@ -115,9 +118,10 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
             return await self._guard(request, handler)
 
         app = web.Application(middlewares=[guard])
-        app.router.add_get("/", self.handle_index)
-        app.router.add_get("/ws", self.handle_websocket)
-        app.router.add_static("/static", self.statics_path)
+        app.router.add_get("/", self._to_page)
+        app.router.add_get(self._place, self.handle_index)
+        app.router.add_get(f"{self._place}ws", self.handle_websocket)
+        app.router.add_static(f"{self._place}static", self.statics_path)
         return app
 
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -151,20 +155,26 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
                 headers = {"WWW-Authenticate": 'Basic realm="Squish", charset="UTF-8"'}
                 return web.Response(status=401, text="The API key is the password.", headers=headers)
         elif request.path == "/" and _same(request.query.get("token", ""), self._token):
-            response = web.Response(status=303, headers={"Location": "/"})
-            response.set_cookie(cookie, self._token, httponly=True, samesite="Strict", path="/")
+            response = web.Response(status=303, headers={"Location": self._place})
+            response.set_cookie(cookie, self._token, httponly=True, samesite="Strict", path=self._place)
             return response
         elif not _same(request.cookies.get(cookie, ""), self._token):
             return web.Response(status=403, text=_NO_TOKEN)
-        if request.path == "/ws" and request.headers.get("Origin") != f"http://{request.headers.get('Host')}":
+        if (
+            request.path == f"{self._place}ws"
+            and request.headers.get("Origin") != f"http://{request.headers.get('Host')}"
+        ):
             return web.Response(status=403, text="Another page may not use this server.")
         return None
+
+    async def _to_page(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=303, headers={"Location": self._place})
 
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
         """The page, or that somebody else has it open."""
         if not await self._is_free():
             return web.Response(status=409, text=_BUSY)
-        socket = f"ws://{request.headers['Host']}/ws"
+        socket = f"ws://{request.headers['Host']}{self._place}ws"
         return web.Response(text=_PAGE.replace("SOCKET", socket.replace('"', "")), content_type="text/html")
 
     async def handle_websocket(self, request: web.Request) -> web.StreamResponse:
