@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import pytest
 from aiohttp import ClientSession, CookieJar, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
+from textual_serve.app_service import AppService
 from yarl import URL
 
 from squish.cli import cli
+from squish.commands.serving import web_server
 from squish.commands.serving.web_server import TuiServer
 from squish.errors import InvalidInput
 
@@ -121,6 +125,29 @@ def test_another_address_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("SQUISH_API_KEY", raising=False)
     done = CliRunner().invoke(cli, ["web", "--host", "0.0.0.0"])
     assert "no API key is set" in str(done.exception)
+
+
+@pytest.mark.parametrize("size", ["width=100000&height=9", "width=80&height=0", "width=x"])
+async def test_no_terminal_is_as_large_as_a_browser_can_ask_for(
+    site: Served, browser: ClientSession, size: str
+) -> None:
+    server, url = site
+    await browser.get(f"{url}/?token={server._token}")
+    with pytest.raises(WSServerHandshakeError, match="400"):
+        await browser.ws_connect(f"{url}{server._place}ws?{size}", origin=url)
+
+
+async def test_a_chat_that_does_not_end_with_its_window_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads what it writes any more, so that it hears of nothing."""
+    monkeypatch.setattr(web_server, "_LEAVING", 0.0)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "while True: print('x' * 1000)", stdout=asyncio.subprocess.PIPE
+    )
+    service = AppService("", write_bytes=None, write_str=None, close=None, download_manager=None)
+    service._process, service._task = process, asyncio.create_task(asyncio.Event().wait())
+    await web_server._ended(service)
+    assert process.returncode == -signal.SIGKILL
+    assert service._task.cancelled()
 
 
 async def test_the_chat_is_in_one_window(

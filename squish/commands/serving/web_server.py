@@ -28,6 +28,7 @@ from squish.errors import InvalidInput
 
 _LEAVING = 8.0  # seconds that the chat before may take to end, as when a page is loaded again
 _LOADED_AGAIN = 1.0  # seconds until it is known that a page that is loaded again has let go
+_LARGEST = 500  # rows or columns of a terminal: each cell of a larger one would take its memory and time
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -74,7 +75,7 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
         self._place = f"/{secrets.token_urlsafe(12)}/"
         self._free = asyncio.Event()
         self._free.set()
-        self._process: asyncio.subprocess.Process | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._socket: web.WebSocketResponse | None = None
         log = logging.getLogger("textual-serve")
         log.addHandler(logging.NullHandler())
@@ -181,28 +182,28 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
         """The socket of the one window. A second one is refused."""
         if not await self._is_free():
             return web.Response(status=409, text=_BUSY)
+        if not all(_fits(request.query.get(name, "80")) for name in ("width", "height")):
+            return web.Response(status=400, text="No terminal is that large.")
         self._free.clear()
         try:
             return await super().handle_websocket(request)
         finally:
-            await self._ended()
-            self._socket = None
+            if self._ending is not None:
+                await self._ending
+            self._socket = self._ending = None
             self._free.set()
 
-    async def _ended(self) -> None:
-        """Wait for the chat's process, which was asked to end; insist where it does not."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            await asyncio.wait_for(process.wait(), _LEAVING)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
     async def _process_messages(self, websocket: web.WebSocketResponse, app_service: AppService) -> None:
-        self._socket, self._process = websocket, app_service._process
-        await super()._process_messages(websocket, app_service)
+        self._socket, resize = websocket, app_service.set_terminal_size
+
+        async def resize_within_reason(width: int, height: int) -> None:
+            await resize(*(max(1, min(int(each), _LARGEST)) for each in (width, height)))
+
+        app_service.set_terminal_size = resize_within_reason
+        try:
+            await super()._process_messages(websocket, app_service)
+        finally:
+            self._ending = asyncio.create_task(_ended(app_service), name="end of the chat")
 
     async def _is_free(self) -> bool:
         """Whether no window has the chat; one that is being closed is waited for."""
@@ -212,6 +213,23 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._free.wait(), _LEAVING)
         return self._free.is_set()
+
+
+async def _ended(app_service: AppService) -> None:
+    """Wait for the chat's process, which is asked to end beside this; insist where it does not listen."""
+    process, reading = app_service._process, app_service._task
+    try:
+        await asyncio.wait_for(process.wait(), _LEAVING)
+    except TimeoutError:
+        process.kill()
+        if reading is not None:  # it may be stuck with what the window did not take any more
+            reading.cancel()
+            await asyncio.wait({reading})
+        await process.communicate()  # asyncio waits for a process only once its pipes are empty
+
+
+def _fits(size: str) -> bool:
+    return size.isdecimal() and len(size) < 5 and 0 < int(size) <= _LARGEST
 
 
 def _same(given: str, wanted: str) -> bool:
