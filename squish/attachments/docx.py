@@ -15,6 +15,7 @@ MAX_XML = 64 * 1024 * 1024
 
 _BODY = "word/document.xml"
 _PIECE = 1 << 20
+_DEEPEST = 1000  # elements within each other: a table in a table in a text box has about fifty
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _HEADING = re.compile(r"heading\s*([1-6])", re.IGNORECASE)
 
@@ -59,12 +60,16 @@ class _Body:
         self._paragraph: list[str] = []
         self._mark = ""
         self._in_text = False
+        self._depth = 0
         self._skipped = 0  # depth within what is there twice, for older programs
         self._rows: list[list[str]] = []  # of the tables around, the innermost last
         self._cells: list[list[str]] = []  # lines of their open cells
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         name = name.rpartition(" ")[2]
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise InvalidInput("its XML is nested too deeply to be read")
         if self._skipped or name == "Fallback":
             self._skipped += 1
             return
@@ -85,6 +90,7 @@ class _Body:
 
     def end(self, name: str) -> None:
         name = name.rpartition(" ")[2]
+        self._depth -= 1
         if self._skipped:
             self._skipped -= 1
             return

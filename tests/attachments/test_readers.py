@@ -67,6 +67,12 @@ def test_a_zip_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
         word(" " * (3 << 20))
 
 
+def test_what_is_nested_without_end_is_not_read_to_its_end() -> None:
+    assert word("<w:x>" * 900 + paragraph("in") + "</w:x>" * 900) == "in"
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        word("<w:x>" * 2000)
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"PK\x03\x04", made.docx(paragraph("x"))[:200], made.docx("<w:p>")],

@@ -146,7 +146,7 @@ class _Shown:
         while True:
             await asyncio.sleep(1)
             if self._waiting and self._status.is_live:
-                self._status.show(f"{self._waiting} {figures.seconds(round(time.monotonic() - self._since))}")
+                self._status.show(f"{self._waiting} {time.monotonic() - self._since:.0f} s")
 
     def _take_tools(self, event: AnswerPart, tools: RunTools) -> None:
         from squish.mcp.events import AnswerStopped, Doing, Steps
