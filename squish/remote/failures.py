@@ -48,8 +48,10 @@ def failure(error: HTTPError | InvalidURL, base: str, seconds: float, *, streami
     if foreign and not streaming and base.startswith("http://"):
         problem = f"{name} does not answer as an HTTP server does."
         return RemoteError(problem, hint=f"If it speaks HTTPS, connect to https://{name}.")
-    what = "broke off its answer" if streaming else "closed the connection"
-    return RemoteError(f"{name} {what}.", hint="Has the server ended? Try again.")
+    if streaming:
+        return RemoteError(f"{name} broke off its answer.", hint="Has the server ended? Try again.")
+    https = f" If it speaks HTTPS, connect to https://{name}." if base.startswith("http://") else ""
+    return RemoteError(f"{name} closed the connection.", hint=f"Has the server ended?{https}")
 
 
 def wants_password(base: str) -> RemoteError:

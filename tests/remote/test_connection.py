@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from httpx2 import ConnectTimeout, ProxyError
+from httpx2 import ConnectTimeout, ProxyError, ReadError
 
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound, RemoteError
@@ -285,6 +285,8 @@ def test_what_an_error_of_the_connection_says(monkeypatch: pytest.MonkeyPatch) -
         "models.invalid did not answer within 10 s.",
         "If it does not speak HTTPS, connect to http://models.invalid.",
     )
+    reset = failures.failure(ReadError("reset"), "http://models.invalid", 10.0, streaming=False)
+    assert reset.hint == "Has the server ended? If it speaks HTTPS, connect to https://models.invalid."
     monkeypatch.setenv("https_proxy", "proxy.invalid:3128")
     refused = failures.failure(ProxyError("403 Forbidden\x1b[2J"), far, 10.0, streaming=False)
     assert "does not connect to models.invalid: 403 Forbidden." in refused.message
