@@ -20,7 +20,7 @@ _PROBE = 5.0  # seconds
 _PROGRAMS = {"vllm": ("vLLM", fields.VLLM), "sglang": ("SGLang", fields.VLLM)}
 
 
-class Health(msgspec.Struct, frozen=True):
+class MlxHealth(msgspec.Struct, frozen=True):
     status: str
 
 
@@ -78,7 +78,7 @@ async def _is_mlx(connection: ServerConnection) -> bool:
     if not connection.software.startswith("BaseHTTP/"):
         return False
     try:
-        return (await connection.get("/health", Health, seconds=_PROBE)).status == "ok"
+        return (await connection.get("/health", MlxHealth, seconds=_PROBE)).status == "ok"
     except RemoteError:
         return False
 
