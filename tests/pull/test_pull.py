@@ -239,7 +239,9 @@ def test_a_range_that_is_cut_goes_on_where_it_stopped(machine: Machine, hub: Loc
     assert hub.sent(WEIGHTS) == len(files[WEIGHTS])
 
 
-@pytest.mark.parametrize("fault", [Fault(ignore_range=True), Fault(corrupt=True, cut_after=MIB)])
+@pytest.mark.parametrize(
+    "fault", [Fault(ignore_range=True), pytest.param(Fault(corrupt=True, cut_after=MIB), marks=pytest.mark.long)]
+)
 def test_ranges_that_do_not_go_together_start_over(machine: Machine, hub: LocalHub, fault: Fault) -> None:
     hub.add_repo(REPO, tiny_model(9 * MIB))
     hub.fault(WEIGHTS, fault)
@@ -529,9 +531,19 @@ def test_a_missing_shard_is_named_before_weights_are_sent(machine: Machine, hub:
     ("file", "content", "message"),
     [
         ("config.json", b'{"model_type": "llama"}', f"{REPO} do not fit together: config.json lacks 'hidden_size'"),
-        ("config.json", tiny_model(2048)["config.json"], f"{REPO} do not fit together: Expected shape"),
-        (WEIGHTS, tiny_model()[WEIGHTS][:-4], rf"{WEIGHTS} of {REPO} is damaged"),
-        ("config.json", b'{"model_type": "llama", "hidden_size": "4"}', f"{REPO} do not fit together"),
+        pytest.param(
+            "config.json",
+            tiny_model(2048)["config.json"],
+            f"{REPO} do not fit together: Expected shape",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(WEIGHTS, tiny_model()[WEIGHTS][:-4], rf"{WEIGHTS} of {REPO} is damaged", marks=pytest.mark.long),
+        pytest.param(
+            "config.json",
+            b'{"model_type": "llama", "hidden_size": "4"}',
+            f"{REPO} do not fit together",
+            marks=pytest.mark.long,
+        ),
         ("tokenizer.json", b"{}", f"tokenizer of {REPO} cannot be loaded"),
     ],
 )
@@ -604,6 +616,7 @@ def test_a_snapshot_of_a_hub_cache_is_copied_and_other_links_are_not(machine: Ma
 MARK = b"\xef\xbb\xbf"
 
 
+@pytest.mark.long
 def test_a_byte_order_mark_before_json_does_no_harm(machine: Machine, hub: LocalHub, tmp_path: Path) -> None:
     files = tiny_model() | {"generation_config.json": b'{"eos_token_id": 0}'}
     marked = {name: MARK + content if name.endswith(".json") else content for name, content in files.items()}

@@ -39,7 +39,9 @@ def written(directory: Path) -> dict[str, mx.array]:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
-@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [mx.bfloat16, *(pytest.param(other, marks=pytest.mark.long) for other in (mx.float32, mx.float16))]
+)
 def test_products_with_such_inputs_lose_less_than_half(bits: int, dtype: mx.Dtype) -> None:
     weight = WEIGHT.astype(dtype)
     plain, found = mx.quantize(weight, 64, bits), compensated(weight, bits, 64, inputs(X, 64))
