@@ -32,7 +32,7 @@ from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfer_list import one_line
 from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
-from tests.tui.scenes import ready, screen_text, until, write
+from tests.tui.scenes import first_run, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 REPO = "acme/tiny-llama-4bit"
@@ -316,3 +316,13 @@ def test_filters_and_orders() -> None:
 )
 def test_a_repository_named_in_full_can_always_be_pulled(query: str, names: list[str]) -> None:
     assert [each.name for each in search.exact(query, [found("a/known", 10**9, 4.5)])] == names
+
+
+async def test_the_first_model_that_is_offered_is_one_to_chat_with() -> None:
+    app = ScriptedApp()
+    async with app.run_test() as pilot:
+        await first_run(pilot)
+        found = app.screen._found  # type: ignore[attr-defined]
+        assert found and not any(each.kind == "embedding" for each in found.values())
+        await pilot.press("slash", *"minilm")
+        await until(pilot, lambda: "all-minilm:22m" in screen_text(pilot))

@@ -51,6 +51,9 @@ ROWS = "| n | what | so |\n|--:|---|:-:|\n" + "".join(
     f"| {number} | `row` {number} | x |\n" for number in range(100, 180)
 )
 ONES = "".join(f"1. item {number}\n" for number in range(90))
+ODD = "".join(
+    f"- 日本語のテキスト {number} 👩‍👩‍👧 e\u0301\u0327 שלום \u200b {'ab' * 40}\n  - ไทย नमस्ते\n" for number in range(30)
+)
 LINES = ["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]
 
 
@@ -84,6 +87,7 @@ def settled(text: str) -> list[str]:
         QUOTE,
         ROWS,
         ONES,
+        ODD,
         f"1. see\n\n   {ROWS.replace(chr(10), chr(10) + '   ')}\n2. next",
         f"- so\n  {CODE.replace(chr(10), chr(10) + '  ')}",
         f"> - {NESTED.replace(chr(10), chr(10) + '>   ')}",
@@ -98,6 +102,7 @@ def settled(text: str) -> list[str]:
         "quote",
         "table",
         "ones",
+        "odd",
         "table in list",
         "code in list",
         "nested in quote",

@@ -196,6 +196,8 @@ class HubScreen(Screen[None]):
         if self._machine is None:
             return
         everything, context = self._search.everything(), self._choice.context
+        if self._first_run and not self._search.query:  # the first model is to be chatted with
+            everything = [each for each in everything if each.kind != "embedding"]
         shown = filters.chosen(everything, self._choice, self._machine)
         self._found = {each.name: each for each in shown}
         installed, colors = self._search.installed(), theme.opaque(self.app.theme_variables)
