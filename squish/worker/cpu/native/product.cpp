@@ -21,6 +21,8 @@ namespace {
 
 // Products of a chunk: some 10 µs, so that taking it costs a thousandth.
 constexpr int64_t CHUNK = 1 << 18;
+// Panels of a chunk at least, because the next is read while one is multiplied; where there are many, and few rows.
+constexpr int64_t TOGETHER = 4, MANY_PANELS = 128, FEW_ROWS = 64;
 // Rows of x that stay in a core's cache while panels pass by.
 constexpr int ROW_BLOCK = 128, EXACT_ROW_BLOCK = 64;
 
@@ -89,7 +91,8 @@ Task task(const Product& product, bool exact, int64_t rows) {
     const Layout& l = product.layout;
     const int64_t most = exact ? EXACT_ROW_BLOCK : ROW_BLOCK, block = rows < most ? rows : most;
     int64_t panels = CHUNK / (block * PANEL * l.k);
-    panels = panels < 1 ? 1 : panels;
+    const int64_t least = block < FEW_ROWS && l.panels() >= MANY_PANELS ? TOGETHER : 1;
+    panels = panels < least ? least : panels;
     const int64_t chunks = (l.panels() + panels - 1) / panels * ((rows + block - 1) / block);
     return {product, exact, rows, block, panels, (int)chunks};
 }
