@@ -9,7 +9,7 @@ PIP := python -m pip --disable-pip-version-check --quiet
 # With compiled modules kept: else each process, of pytest and of the program, compiles them anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal
 
-.PHONY: help setup demo soak test test-rest test-long mutants quality test-hostile clients lint check bench screenshots session docs package mac-check lock clean
+.PHONY: help setup demo soak test test-rest test-long mutants quality test-hostile clients lint check check-vnni check-arm64 bench screenshots session docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-check: lint test test-rest check-arm64 ## Everything that must be green
+check: lint test test-rest check-vnni check-arm64 ## Everything that must be green
 
 # What stands behind `make bench --` goes to the benchmark, and is not to be made.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))
@@ -88,6 +88,17 @@ check-arm64: $(READY) ## The engine compiled and run for arm64; needs Debian's g
 	for processor in max neoverse-n1 cortex-a53; do echo "$$processor"; \
 	  qemu-aarch64 -cpu $$processor build/arm64/kernels; qemu-aarch64 -cpu $$processor build/arm64/layers; done; \
 	$(BIN)/python -m tests.worker.cpu.arm64
+
+check-vnni: ## The kernels for AVX-VNNI compiled and run by way of AVX-512; needs a processor with its VNNI
+	@if ! grep -qs 'avx512vl.*avx512_vnni' /proc/cpuinfo || ! command -v g++ >/dev/null; then \
+	  echo "check-vnni: left out; it needs g++ and a processor with AVX-512's VNNI"; exit 0; fi; \
+	set -e; mkdir -p build/vnni; \
+	compile() { g++ -std=c++20 -O1 -ffp-contract=off -Wall -Wno-maybe-uninitialized -I$(NATIVE) -c "$$@"; }; \
+	compile $(NATIVE)/avx2.cpp -mavx2 -mfma -mf16c -mavx512vl -mavx512vnni -D__AVXVNNI__ \
+	  -D_mm256_dpbusd_avx_epi32=_mm256_dpbusd_epi32 -o build/vnni/avxvnni.o; \
+	for each in $(NATIVE)/portable tests/worker/cpu/check_kernels tests/worker/cpu/check_vnni; do \
+	  compile $$each.cpp -o build/vnni/$${each##*/}.o; done; \
+	g++ $(foreach each,avxvnni portable check_kernels check_vnni,build/vnni/$(each).o) -o build/vnni/check; build/vnni/check
 
 bench: $(READY) ## Measure, as ratios within one run; beside llama-server: make bench -- --llama
 	@$(BIN)/python -m tests.bench $(ARGS)
