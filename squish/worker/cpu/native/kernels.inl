@@ -438,10 +438,11 @@ void panels(const Product& p, int64_t first, int64_t last, int row, int end) {
     const Layout& l = p.layout;
     const int rest = (end - row) % most, pairs = EXACT ? 0 : rest % 4 / 2;
     const int64_t tiles = (end - row) / most + (most > 4 ? rest / 4 : 0) + pairs + (most > 4 ? rest % 4 : rest) - 2 * pairs;
+    const bool many = tiles > 1 || end - row >= 8;  // fewer rows wait for memory in any case
     const int64_t reads = tiles * l.groups() * (l.super() ? SUPER / UNIT : 1);
     for (int64_t panel = first; panel < last; panel++) {
         const uint8_t* next = p.weights + (panel + 1) * l.panel_bytes();
-        Ahead ahead = {next, next, tiles > 1 && panel + 1 < last ? (l.panel_bytes() + reads - 1) / reads : 0};
+        Ahead ahead = {next, next, many && panel + 1 < last ? (l.panel_bytes() + reads - 1) / reads : 0};
         int r = row;
         for (; r + most <= end; r += most) rows<Format, most, EXACT>(p, panel, r, ahead);
         if constexpr (most > 4)
