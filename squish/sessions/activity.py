@@ -192,8 +192,9 @@ class Trace:
 
     def status(self) -> RequestStatus:
         now = self._ended if self._ended is not None else self._clock()
-        tokens = self._pieces if self.running else max(self._completion, 0)
+        tokens = self._pieces if self.running or not self._finished else self._completion
         writing = (self._last or 0.0) - (self._first or 0.0)
+        decode = writing if self.running or self._decode is None else self._decode
         return RequestStatus(
             id=self.id,
             client=self._client,
@@ -203,7 +204,7 @@ class Trace:
             prompt_tokens=self._prompt,
             completion_tokens=tokens,
             ttft=self._ttft if self._ttft is not None else self._seen_ttft(),
-            tps=(tokens - self._rows) / writing if writing > 0 and tokens > self._rows else 0.0,
+            tps=(tokens - self._rows) / decode if decode > 0 and tokens > self._rows else 0.0,
             seconds=now - self._began,
             error=self._error,
             details=self._details(writing),

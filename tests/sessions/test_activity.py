@@ -72,6 +72,29 @@ def test_the_time_of_a_request_is_told_by_what_it_waited_for() -> None:
     assert (trace.status().ttft, trace.status().seconds) == (1.0, 13.0)
 
 
+def test_the_speed_at_the_end_is_the_figure_of_the_engine_which_the_chat_shows_as_well() -> None:
+    """Pieces that arrive together say nothing about how fast they were made."""
+    now, timings = 0.0, Timings(0.1, 0.5)
+    trace = Trace(1, asked(), lambda: None, clock=lambda: now)
+    trace.see(Accepted((5,)))
+    trace.see(TextDelta(0, "a"))
+    now = 0.0001
+    trace.see(TextDelta(0, "b"))
+    trace.see(Finished(0, "stop", Usage(5, 8), timings))
+    assert trace.status().tps == timings.decode_tps(8) == 14.0
+
+
+def test_what_a_failed_request_had_written_is_counted() -> None:
+    now = 0.0
+    trace = Trace(1, asked(), lambda: None, clock=lambda: now)
+    trace.see(Accepted((5,)))
+    for _ in range(3):
+        now += 0.5
+        trace.see(TextDelta(0, "a"))
+    trace.fail(QueueFull("gone"))
+    assert (trace.status().state, trace.status().completion_tokens, trace.status().tps) == ("failed", 3, 2.0)
+
+
 def test_a_request_that_never_began_has_waited_until_it_failed() -> None:
     now = 0.0
     trace = Trace(1, asked(), lambda: None, clock=lambda: now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.widgets.table import Table
-from squish.tui.widgets.transfer_list import one_line
+from squish.tui.widgets.transfer_list import how_far, one_line
 from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
 from tests.tui.scenes import first_run, ready, screen_text, until, write
@@ -326,3 +327,13 @@ async def test_the_first_model_that_is_offered_is_one_to_chat_with() -> None:
         assert found and not any(each.kind == "embedding" for each in found.values())
         await pilot.press("slash", *"minilm")
         await until(pilot, lambda: "all-minilm:22m" in screen_text(pilot))
+
+
+def test_a_wait_without_a_known_end_shows_its_seconds() -> None:
+    began = time.monotonic() - 12.3
+    unmeasured = Transfer("smol", "smol", "running", "import", 0, 98, since=began)
+    assert (how_far(unmeasured), one_line([unmeasured])) == ("12 s", "⇣1 importing 12 s"), "not 0 % all the while"
+    complete = Transfer("smol", "smol", "running", "import", 98, 98, since=began)
+    assert (how_far(complete), one_line([complete])) == ("100 % · 12 s", "⇣1 100 % 12 s")
+    measured = Transfer("smol", "smol", "running", "download", 49, 98, speed=7.0, eta=7.0, since=began)
+    assert (how_far(measured), one_line([measured])) == ("50 %", "⇣1 50 % 7 B/s 7.00 s")

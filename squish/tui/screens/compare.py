@@ -81,7 +81,7 @@ class CompareScreen(Screen[None]):
         symbol, style = ("▶", "$text-primary") if not over else ("■", "$text-warning")
         if phases == {"done"}:
             symbol, style = "●", "$text-success"
-        state = f"compared, {self._comparison.outcome}"
+        state = f"{'compared' if over else 'comparing'}, {self._comparison.outcome}"
         self.query_one(StatusStrip).facts = StripFacts("", state, symbol, style, memory=self._memory.memory())
 
     @on(AnswerEvent)

@@ -222,9 +222,8 @@ class HubScreen(Screen[None]):
     def _transfer(self, name: str) -> str:
         transfer = self._downloads.find(name)
         if transfer and transfer.state != "done":
-            done = "" if transfer.fraction is None else f" {figures.percent(transfer.fraction)}"
             symbol, word = transfer_list.look(transfer)
-            return f"{symbol} {word}{done}"
+            return f"{symbol} {word} {transfer_list.how_far(transfer)}".rstrip()
         return ""
 
     def _sign(self, name: str, installed: frozenset[str]) -> str:
@@ -239,7 +238,7 @@ class HubScreen(Screen[None]):
             name = clean(active[0].id)
             shows = key(self.app, "app.downloads")
             opens = "The chat opens when it is complete."
-            banner.update(f"{name} is being downloaded. {opens} {shows} shows the progress.")
+            banner.update(f"{name} is being installed. {opens} {shows} shows the progress.")
         else:
             banner.update(
                 Content.assemble(

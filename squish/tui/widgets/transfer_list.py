@@ -47,21 +47,35 @@ def look(transfer: Transfer) -> tuple[str, str]:
     return symbol, word or _PHASES[transfer.phase]
 
 
+def how_far(transfer: Transfer) -> str:
+    """`63 %`, and the seconds of its phase as long as nobody can say when it ends: `12 s`, `100 % · 3 s`."""
+    share = figures.percent(transfer.fraction) if transfer.fraction and transfer.done else ""
+    return " · ".join(filter(None, (share, _waited(transfer) if transfer.eta is None else "")))
+
+
+def _waited(transfer: Transfer) -> str:
+    return f"{transfer.in_phase:.0f} s" if transfer.in_phase >= 1 else ""
+
+
 def one_line(transfers: Sequence[Transfer]) -> str:
-    """`⇣2 63 % 41 MB/s 1 min 12 s`: what runs, all of it together; what is paused or failed when nothing runs."""
+    """What runs, all of it together: `⇣2 63 % 41 MB/s 1 min 12 s`, with the time that is left, or `⇣1 importing 12 s`.
+
+    What is paused or failed when nothing runs.
+    """
     running = [each for each in transfers if each.active]
     if not running:
         failed, paused = (sum(each.state == state for each in transfers) for state in ("failed", "paused"))
         return f"⇣{failed} failed" if failed else f"⇣{paused} paused" if paused else ""
     pieces = [f"⇣{len(running)}"]
     known = [each for each in running if each.total]
-    if known:
-        done, total = sum(each.done for each in known), sum(each.total for each in known)
-        pieces.append(figures.percent(done / total))
+    done, total = sum(each.done for each in known), sum(each.total for each in known)
+    pieces.append(figures.percent(done / total) if done else look(running[0])[1])
     if speed := sum(each.speed or 0 for each in running):
         pieces.append(f"{figures.size(int(speed))}/s")
     if times := [each.eta for each in running if each.eta is not None]:
         pieces.append(figures.seconds(max(times)))
+    else:
+        pieces += filter(None, [_waited(max(running, key=lambda each: each.in_phase))])
     return " ".join(pieces)
 
 
@@ -87,7 +101,7 @@ def _indented(text: str, width: int) -> str:
 def _figures(transfer: Transfer, width: int) -> str:
     if transfer.state == "done":
         return figures.size(transfer.total)
-    fraction, waited = transfer.fraction, f"{transfer.in_phase:.0f} s" if transfer.in_phase >= 1 else ""
+    fraction, waited = transfer.fraction, _waited(transfer)
     if fraction is None or not transfer.done:  # nothing to measure by: only the seconds move
         so_far = f"{figures.size(transfer.done)} so far" if transfer.done else "…"
         return " · ".join(filter(None, (so_far, waited)))
