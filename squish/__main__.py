@@ -9,7 +9,7 @@ import signal
 def main() -> None:
     """The console script. While the program is still being imported, Ctrl-C ends it without a word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.disable()  # modules stay: they are not looked through for rubbish, now or when the program ends
+    gc.disable()  # modules are never garbage: neither collected while they are imported nor traversed at exit
     from squish.cli import main as run
 
     gc.freeze()

@@ -49,11 +49,11 @@ settings.register_profile("short", settings.get_profile("default"), max_examples
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-gc.disable()  # what is imported and collected stays: nothing of it is rubbish
+gc.disable()  # what is imported and collected is never garbage
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests are not looked through again each time that rubbish is collected."""
+    """Thousands of collected tests are not traversed again by every garbage collection."""
     gc.freeze()
     gc.enable()
 

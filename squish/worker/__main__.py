@@ -160,7 +160,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
 
 
 def _settled(channel: FrameSocket, loaded: Loaded) -> None:
-    """Modules, a vocabulary and layers stay: they are not looked through for rubbish while answers are written."""
+    """Frozen, modules, the vocabulary and the layers cost no garbage collection while answers are written."""
     gc.freeze()
     gc.enable()
     channel.send(loaded)
