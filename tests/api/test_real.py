@@ -21,6 +21,7 @@ import pytest_asyncio
 from squish.config.settings import Settings
 from squish.generation import Finished, GenerationEvent, GenerationRequest, TextDelta
 from squish.runtime import Runtime
+from squish.sessions.activity import RequestFollower
 from squish.sessions.answer import Generation
 from tests.api.scripted import serving
 from tests.conftest import MODEL, PATIENCE, UNENDING
@@ -189,8 +190,8 @@ def watch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Count what the next generation does, from inside the server."""
     watched, generate = Watched(), runtime.sessions.generate
 
-    def watching(request: GenerationRequest) -> Generation:
-        generation = generate(request)
+    def watching(request: GenerationRequest, follower: RequestFollower | None = None) -> Generation:
+        generation = generate(request, follower)
         put = generation.put
 
         def count(event: GenerationEvent) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import own_port
+
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 BIN = Path(sys.executable).parent
 
@@ -76,7 +78,7 @@ def start(folder: Path) -> SshMachine:
         (folder / name).mkdir(parents=True)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    port = free_port()
+    port = own_port()
     (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
     (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}", encoding="utf-8")
     (folder / "sshd_config").write_text(_sshd_config(folder, port), encoding="utf-8")
@@ -92,11 +94,6 @@ def start(folder: Path) -> SshMachine:
         process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
     _wait_for(port, process, folder / "log")
     return SshMachine(folder, port, process)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -126,7 +123,7 @@ def _ssh_config(folder: Path, port: int) -> str:
         "Host elsewhere", "  HostName 127.0.0.1", f"  Port {port}", f"  User {getpass.getuser()}",
         f"  IdentityFile {folder / 'user'}", "  IdentitiesOnly yes", f"  UserKnownHostsFile {folder / 'known'}",
         "  GlobalKnownHostsFile none",
-        "Host nowhere", "  HostName 127.0.0.1", f"  Port {free_port()}",
+        "Host nowhere", "  HostName 127.0.0.1", f"  Port {own_port()}",
         "Host stranger", "  HostName 127.0.0.1", f"  Port {port}", "  UserKnownHostsFile none",
         "Host locked", "  HostName 127.0.0.1", f"  Port {port}", f"  IdentityFile {folder / 'host'}",
         "  IdentitiesOnly yes", f"  UserKnownHostsFile {folder / 'known'}", "Host *", "  GlobalKnownHostsFile none", "",

@@ -17,8 +17,8 @@ from squish.cluster.hosts import GroupHost, HostGroup
 from squish.cluster.joining import JoinListener, join, rejoin, split
 from squish.cluster.messages import FromAgent, Look, ModelThere, ToAgent
 from squish.errors import ConfigError, EngineError, InvalidInput
-from tests.cluster.machines import free_port
 from tests.cluster.pairs import no_pull, settings_of
+from tests.ports import own_port
 
 TOKEN = "correct-horse-battery"
 
@@ -41,7 +41,7 @@ async def agent(channel: Channel[FromAgent, ToAgent], rank: int, home: Path) -> 
 
 
 async def test_a_rank_joins_with_the_token(tmp_path: Path) -> None:
-    port = free_port()
+    port = own_port()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append) as listener:
         assert listener.command(1) == f"squish worker --join 127.0.0.1:{port} --rank 1"
         waiting = asyncio.create_task(listener.joined(1))
@@ -55,7 +55,7 @@ async def test_a_rank_joins_with_the_token(tmp_path: Path) -> None:
 
 
 async def test_a_rank_that_was_lost_can_come_back(tmp_path: Path) -> None:
-    port = free_port()
+    port = own_port()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append) as listener:
         async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
             first = await listener.joined(1)
@@ -67,7 +67,7 @@ async def test_a_rank_that_was_lost_can_come_back(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_token_is_refused_and_said_on_both_sides() -> None:
-    port, said = free_port(), list[str]()
+    port, said = own_port(), list[str]()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, said.append):
         with pytest.raises(EngineError, match="does not let this rank in") as raised:
             await join(f"127.0.0.1:{port}", 1, "another-token-of-it")
@@ -85,7 +85,7 @@ async def test_a_wrong_token_is_refused_and_said_on_both_sides() -> None:
     ],
 )
 async def test_only_ranks_that_are_waited_for_come_in(others: tuple[GroupHost, ...], rank: int, said: str) -> None:
-    port, heard = free_port(), list[str]()
+    port, heard = own_port(), list[str]()
     async with JoinListener(hosts_with(*others, port=port), TOKEN, heard.append):
         with pytest.raises(EngineError, match=said):
             await join(f"127.0.0.1:{port}", rank, TOKEN)
@@ -95,7 +95,7 @@ async def test_only_ranks_that_are_waited_for_come_in(others: tuple[GroupHost, .
 
 
 async def test_a_rank_joins_once(tmp_path: Path) -> None:
-    port, heard = free_port(), list[str]()
+    port, heard = own_port(), list[str]()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, heard.append) as listener:
         async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
             first = await listener.joined(1)
@@ -107,7 +107,7 @@ async def test_a_rank_joins_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has only one address on loopback")
 async def test_an_address_that_is_not_in_the_file_is_refused() -> None:
     """Here every connection comes from 127.0.0.1, which these hosts do not have."""
-    port, said = free_port(), list[str]()
+    port, said = own_port(), list[str]()
     hosts = HostGroup((GroupHost("here", "127.0.0.3"), AIR), join_port=port)
     async with JoinListener(hosts, TOKEN, said.append):
         with pytest.raises(EngineError):
@@ -117,12 +117,12 @@ async def test_an_address_that_is_not_in_the_file_is_refused() -> None:
 
 async def test_nobody_waits_there() -> None:
     with pytest.raises(EngineError, match="cannot be reached") as raised:
-        await join(f"127.0.0.1:{free_port()}", 1, TOKEN)
+        await join(f"127.0.0.1:{own_port()}", 1, TOKEN)
     assert raised.value.hint and "squish serve --hosts" in raised.value.hint
 
 
 async def test_an_address_of_another_machine_cannot_be_listened_at() -> None:
-    hosts = HostGroup((GroupHost("here", "192.0.2.1"), AIR), join_port=free_port())
+    hosts = HostGroup((GroupHost("here", "192.0.2.1"), AIR), join_port=own_port())
     with pytest.raises(ConfigError, match=r"Nothing can listen at 192\.0\.2\.1"):
         async with JoinListener(hosts, TOKEN, list[str]().append):
             pass
@@ -151,7 +151,7 @@ class Waits:
 
 
 async def test_a_lost_rank_comes_back_by_itself_when_the_server_is_there_again(tmp_path: Path) -> None:
-    port, waits = free_port(), Waits()
+    port, waits = own_port(), Waits()
     hosts = hosts_with(AIR, port=port)
     listener = JoinListener(hosts, TOKEN, list[str]().append)
 
@@ -168,7 +168,7 @@ async def test_a_lost_rank_comes_back_by_itself_when_the_server_is_there_again(t
 
 
 async def test_a_server_with_another_token_is_not_tried_for_good() -> None:
-    port, said = free_port(), list[str]()
+    port, said = own_port(), list[str]()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, said.append):
         with pytest.raises(EngineError, match="does not let this rank in again") as raised:
             await rejoin(f"127.0.0.1:{port}", 1, "another-token-of-it", Waits())
@@ -178,7 +178,7 @@ async def test_a_server_with_another_token_is_not_tried_for_good() -> None:
 
 
 async def test_a_rank_that_the_server_still_believes_in_tries_until_it_does_not(tmp_path: Path) -> None:
-    port, waits, said = free_port(), Waits(), list[str]()
+    port, waits, said = own_port(), Waits(), list[str]()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, said.append) as listener:
         async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path):
             first = await listener.joined(1)
@@ -199,7 +199,7 @@ async def test_a_rank_that_the_server_still_believes_in_tries_until_it_does_not(
 
 async def test_a_server_that_ends_says_so(tmp_path: Path) -> None:
     """Then nobody tries to come back."""
-    port = free_port()
+    port = own_port()
     async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append) as listener:
         async with agent(await join(f"127.0.0.1:{port}", 1, TOKEN), 1, tmp_path) as running:
             await (await listener.joined(1)).close()
@@ -207,7 +207,7 @@ async def test_a_server_that_ends_says_so(tmp_path: Path) -> None:
 
 
 async def test_who_needs_a_rank_that_does_not_come_back_gets_an_error(tmp_path: Path) -> None:
-    hosts, said = hosts_with(AIR, port=free_port()), list[str]()
+    hosts, said = hosts_with(AIR, port=own_port()), list[str]()
     async with ConnectedHosts(hosts, settings_of(tmp_path), said.append, TOKEN) as connected:
         with pytest.raises(EngineError, match=r"air was lost, and has not come back within 0 s\.") as raised:
             await connected.connect(within=0.0)

@@ -9,7 +9,7 @@ import pytest
 
 from squish.cluster import link
 from squish.errors import EngineError
-from tests.cluster.machines import free_port
+from tests.ports import own_port
 
 
 def test_a_link_is_measured_by_who_knows_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_a_link_is_measured_by_who_knows_the_token(monkeypatch: pytest.MonkeyPat
 
 def test_nobody_listens() -> None:
     with pytest.raises(EngineError, match="cannot be reached: Connection refused"):
-        link.measure("127.0.0.1", free_port(), "secret")
+        link.measure("127.0.0.1", own_port(), "secret")
 
 
 def test_an_address_or_port_that_cannot_be_had() -> None:

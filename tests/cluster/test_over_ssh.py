@@ -22,9 +22,10 @@ from squish.generation import GenerationRequest, SamplingParams, TextPrompt
 from squish.ipc.group import Rank
 from squish.models.store import Store
 from squish.runtime import Runtime
-from tests.cluster.machines import BIN, SshMachine, free_port, start
+from tests.cluster.machines import BIN, SshMachine, start
 from tests.cluster.pairs import install, settings_of
 from tests.conftest import home_settings, share_compiled
+from tests.ports import own_port
 from tests.sessions.test_sessions import collect, text
 from tests.worker.group import tiny
 
@@ -104,7 +105,7 @@ async def test_a_rank_ends_with_the_connection_and_has_no_secret_in_its_argument
     connection = await open_ssh(there(), 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the rank connects, and waits for a word
         control = f"127.0.0.1:{silent.getsockname()[1]}"
-        addresses = tuple(f"127.0.0.{number}:{free_port()}" for number in (1, 2))
+        addresses = tuple(f"127.0.0.{number}:{own_port()}" for number in (1, 2))
         store = Store(settings_of(machine.home).cache_dir)
         if not (store.cache_dir / "tiny+1b").exists():
             await deliver(connection, model, lambda *what: None)
@@ -141,7 +142,7 @@ async def test_a_group_over_ssh_answers_as_one_machine_does_and_comes_back_after
     )
     async with Runtime(settings) as runtime:
         alone = text(await collect(runtime, request), 0)
-    ports = [free_port() for _ in range(3)]
+    ports = [own_port() for _ in range(3)]
     hosts = HostGroup(
         (GroupHost("here", "127.0.0.1", ports[0]), replace(there(), port=ports[1])), control_port=ports[2]
     )

@@ -19,6 +19,7 @@ from squish.system import ports
 from tests.commands.test_serve import get, serving
 from tests.conftest import MODEL, PATIENCE
 from tests.deploy.test_files import DEPLOY
+from tests.ports import own_port
 
 NGINX = shutil.which("nginx")
 MODULE = Path("/usr/share/nginx/modules/ngx_http_js_module.so")
@@ -35,15 +36,6 @@ class Pair:
     servers: tuple[tuple[subprocess.Popen[bytes], str], ...]
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def pair(environment: dict[str, str], tmp_path: Path) -> Iterator[Pair]:
     with ExitStack() as stack:
@@ -53,7 +45,7 @@ def pair(environment: dict[str, str], tmp_path: Path) -> Iterator[Pair]:
             shutil.copytree(Path(environment["HOME"]) / ".squish", home / ".squish", symlinks=True)
             contexts.append(serving(environment | {"HOME": str(home)}, tmp_path / f"{name}.log", MODEL))
             servers.append(contexts[-1].__enter__())
-        port = free_port()
+        port = own_port()
         config = (DEPLOY / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
         for name, (_, url) in zip("ab", servers, strict=True):
             config = config.replace(f"squish-{name}:11435", url.removeprefix("http://"))

@@ -39,7 +39,7 @@ from squish.memory import fit
 from squish.memory.reservations import Shortage
 from squish.models.store import Installed, Manifest, Store, StoredFile
 from squish.runtime import Runtime
-from squish.sessions.activity import RequestStatus, Totals
+from squish.sessions.activity import RequestFollower, RequestStatus, Totals
 from squish.sessions.manager import ModelStatus, SessionManager
 from squish.sessions.request_texts import RequestTexts
 from squish.tui.app import SquishApp
@@ -172,7 +172,7 @@ class ScriptedSessions:
         self.short: Shortage | None = None
         self.keeps_texts = False
 
-    def generate(self, request: GenerationRequest) -> ScriptedGeneration:
+    def generate(self, request: GenerationRequest, follower: RequestFollower | None = None) -> ScriptedGeneration:
         if self.refuse:
             raise self.refuse
         self.generations.append(ScriptedGeneration(request, self.deaf))

@@ -186,7 +186,7 @@ async def test_where_memory_is_short_the_first_question_asks() -> None:
 async def test_a_fault_of_ours_is_one_sentence() -> None:
     app = new_app()
     async with app.run_test() as pilot:
-        app.engine.generate = lambda request: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+        app.engine.generate = lambda request, follower=None: 1 / 0  # type: ignore[method-assign,assignment,return-value]
         await ready(pilot)
         await write(pilot, "one")
         await pilot.press("enter")
