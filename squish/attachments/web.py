@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import tempfile
 from dataclasses import dataclass
+from string import digits
 from typing import BinaryIO
 
 from httpx2 import URL, AsyncClient, HTTPError, InvalidURL, Response, Timeout
@@ -173,7 +174,9 @@ def _sounds_private(host: str) -> bool:
     """Of a name that only a proxy looks up: one of a local network, or a number in a spelling of its own (`127.1`)."""
     name = host.lower().rstrip(".")
     last = name.rpartition(".")[2]
-    return "." not in name or last in ("local", "internal", "localhost") or last.isdecimal() or last.startswith("0x")
+    return (
+        "." not in name or last in ("local", "internal", "localhost") or last.startswith("0x") or not last.strip(digits)
+    )
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -133,9 +133,9 @@ def _all(store: Chats, form: Format) -> str:
 @chats.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 def import_chats(file: Path) -> None:
-    """Read conversations from a .json or .jsonl file, as `squish chats export` writes it.
+    """Read conversations that `squish chats export` wrote.
 
-    Each becomes a new conversation; JSON keeps titles, tags and dates, JSON lines the messages.
+    Each becomes a new conversation. JSON keeps titles, tags and dates, JSON lines the messages alone.
 
     \b
     squish chats export --all -o chats.json

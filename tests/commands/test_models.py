@@ -217,7 +217,7 @@ def test_the_catalog_is_listed(squish: Squish) -> None:
 
 
 def test_a_recipe_that_does_not_exist_is_refused(squish: Squish) -> None:
-    done = squish("pull", "org/repo", "--bits", "7")
+    done = squish("pull", "org/repo", "--bits", "q4")
     assert done.returncode == 2 and "mxfp4" in done.stderr
     assert "--bits has no value" in squish("pull", "org/repo", "--bits", "").stderr
     assert "--force pulls it again" in squish("pull", MODEL).stderr

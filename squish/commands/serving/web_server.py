@@ -25,6 +25,7 @@ from textual_serve.server import Server
 from squish.api.access.auth import check_host
 from squish.api.errors import Refused
 from squish.errors import InvalidInput
+from squish.text import whole
 
 _LEAVING = 8.0  # seconds that the chat before may take to end, as when a page is loaded again
 _LOADED_AGAIN = 1.0  # seconds until it is known that a page that is loaded again has let go
@@ -229,7 +230,7 @@ async def _ended(app_service: AppService) -> None:
 
 
 def _fits(size: str) -> bool:
-    return size.isdecimal() and len(size) < 5 and 0 < int(size) <= _LARGEST
+    return 0 < (whole(size) or 0) <= _LARGEST
 
 
 def _same(given: str, wanted: str) -> bool:
