@@ -18,6 +18,16 @@ _PIECE = 1 << 20
 _DEEPEST = 1000  # elements within each other: a table in a table in a text box has about fifty
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _HEADING = re.compile(r"heading\s*([1-6])", re.IGNORECASE)
+_UNREADABLE = (
+    zipfile.BadZipFile,  # not a zip file, or its directory or a checksum is wrong
+    KeyError,  # it has no document of Word
+    EOFError,  # the part is cut off
+    zlib.error,  # what is packed is damaged
+    RuntimeError,  # it is encrypted; NotImplementedError: packed in a way that zipfile does not know
+    OSError,  # it names a place before its beginning
+    UnicodeError,  # a name in it is not UTF-8
+)
+"""What zipfile raises for such files. Only LZMA, which Word does not use, has an error of its own."""
 
 
 def text_of(file: BinaryIO) -> str:
@@ -25,7 +35,7 @@ def text_of(file: BinaryIO) -> str:
     try:
         with zipfile.ZipFile(file) as archive, archive.open(_BODY) as part:
             return _read(part)
-    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise InvalidInput("it is damaged, encrypted or not a Word document") from error
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +85,49 @@ def test_what_is_nested_without_end_is_not_read_to_its_end() -> None:
 def test_a_damaged_word_document_says_so(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="damaged"):
         docx.text_of(io.BytesIO(data))
+
+
+def directory_entry(data: bytes, at: int, value: bytes) -> bytes:
+    """A zip file of one member with these bytes written into what its directory says of it."""
+    entry = data.index(b"PK\x01\x02") + at
+    return data[:entry] + value + data[entry + len(value) :]
+
+
+WHOLE = made.docx(paragraph("x"))
+PACKED = WHOLE.index(b"word/document.xml") + len("word/document.xml")
+
+
+@pytest.mark.parametrize(
+    ("data", "raises"),
+    [
+        (b"words", zipfile.BadZipFile),
+        (WHOLE.replace(b"word/document.xml", b"word/settings.xml"), KeyError),
+        (WHOLE[:PACKED] + b"\xff" * 40 + WHOLE[PACKED + 40 :], zlib.error),
+        (directory_entry(WHOLE, 8, b"\x01\x00"), RuntimeError),
+        (directory_entry(WHOLE, 10, b"\x63\x00"), NotImplementedError),
+        (directory_entry(directory_entry(WHOLE, 8, b"\x00\x08"), 46, b"\xff"), UnicodeError),
+    ],
+    ids=["no zip", "no document", "damaged", "encrypted", "another method", "its name is no text"],
+)
+def test_whatever_zipfile_has_against_it_is_said_in_one_way(data: bytes, raises: type[Exception]) -> None:
+    with pytest.raises(raises), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        archive.read("word/document.xml")
+    with pytest.raises(InvalidInput, match="it is damaged, encrypted or not a Word document"):
+        docx.text_of(io.BytesIO(data))
+
+
+def test_no_byte_that_is_changed_raises_anything_else(tmp_path: Path) -> None:
+    """In a real file, where a place before its beginning is an OSError."""
+    path = tmp_path / "a.docx"
+    for at in range(len(WHOLE)):
+        for value in (0, 1, 255):
+            path.write_bytes(WHOLE[:at] + bytes([value]) + WHOLE[at + 1 :])
+            with path.open("rb") as file, suppress(InvalidInput):
+                docx.text_of(file)
+    for end in range(len(WHOLE)):
+        path.write_bytes(WHOLE[:end])
+        with path.open("rb") as file, pytest.raises(InvalidInput):
+            docx.text_of(file)
 
 
 def test_a_page_keeps_its_text() -> None:
