@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -145,8 +144,10 @@ async def rejoin(
 
     Raises EngineError where the server has another token by now, or none for this rank.
     """
-    for attempt in count():
-        await sleep(min(_LONGEST_WAIT, 2.0**attempt))
+    wait = 1.0
+    while True:
+        await sleep(wait)
+        wait = min(_LONGEST_WAIT, 2 * wait)
         try:
             return await _enter(address, rank, token)
         except (EndedEarly, TimeoutError, asyncio.IncompleteReadError):
@@ -162,7 +163,6 @@ async def rejoin(
                 raise EngineError(f"{address} does not let this rank in again: {error}.") from None
         except OSError:
             continue
-    raise AssertionError("unreachable")
 
 
 class _NotWanted(Exception):

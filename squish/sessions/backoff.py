@@ -20,7 +20,7 @@ class Backoff:
     def ended(self, now: float) -> None:
         """By itself, and not because somebody wanted it to."""
         self._ends = 1 if now - self._started > _LONG_ENOUGH else self._ends + 1
-        self._not_before = now + (0.0 if self._ends == 1 else min(_LONGEST, 2.0 ** (self._ends - 2)))
+        self._not_before = now + (0.0 if self._ends == 1 else min(_LONGEST, 2 ** (self._ends - 2)))
 
     def wait(self, now: float) -> float:
         """Seconds until it may be started."""

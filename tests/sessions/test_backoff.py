@@ -21,6 +21,9 @@ def test_ends_soon_after_each_other_wait_longer_each_time_up_to_half_a_minute() 
         waits.append(backoff.wait(1.0))
     assert waits == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert backoff.wait(11.0) == 20.0
+    for _ in range(2000):
+        backoff.ended(1.0)
+    assert backoff.wait(1.0) == 30.0
 
 
 def test_an_end_after_a_long_life_begins_anew() -> None:
