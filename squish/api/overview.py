@@ -13,7 +13,6 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from squish import __version__
-from squish.api.access.auth import is_loopback
 from squish.api.clients.clients import SINGLE
 from squish.api.clients.keys import ApiKey
 from squish.api.errors import Refused
@@ -25,6 +24,7 @@ from squish.models.manifest import Manifest
 from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.manager import ModelStatus
 from squish.system.host import HOST
+from squish.system.loopback import is_loopback
 
 
 class OverviewModel(msgspec.Struct, frozen=True):

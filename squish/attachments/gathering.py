@@ -18,11 +18,10 @@ from squish.attachments.text_files import NotText, decode
 from squish.chats.messages import Attachment
 from squish.errors import InvalidInput, Offline
 from squish.files import read_regular
+from squish.system.loopback import is_loopback
 
 if TYPE_CHECKING:
     from squish.attachments.web import PageAddress
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Consent(Protocol):
@@ -125,7 +124,7 @@ class Gatherer:
         return folder
 
     async def _page(self, address: str, consent: Consent) -> str | None:
-        if self._offline and urlsplit(address).hostname not in _LOOPBACK:
+        if self._offline and not is_loopback(urlsplit(address).hostname or ""):
             raise Offline(f"{address} is not fetched: SQUISH_OFFLINE is set.", hint="Unset SQUISH_OFFLINE.")
         from squish.attachments import web
 

@@ -24,10 +24,10 @@ from squish.mcp.client import Client, Progress
 from squish.mcp.sources import Known
 from squish.mcp.tools import ServerTool, ToolResult, described, result
 from squish.mcp.transport import ServerLog, Transport
+from squish.system.loopback import is_loopback
 
 RETRY_AFTER = 30.0
 """Seconds that a server which failed is left alone, unless somebody asks for it on purpose."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _STALE = 300.0  # seconds after which a server that cannot say that its tools have changed is asked again
 
 
@@ -133,7 +133,7 @@ class Toolbox:
             from squish.mcp.stdio import StdioTransport
 
             return StdioTransport(server, log)
-        if self._settings.offline and urlsplit(server.url).hostname not in _LOOPBACK:
+        if self._settings.offline and not is_loopback(urlsplit(server.url).hostname or ""):
             raise Offline("it is at another computer, and SQUISH_OFFLINE is set", hint="Unset SQUISH_OFFLINE.")
         from squish.mcp.http import HttpTransport
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
 from httpx2 import URL, ConnectError, ConnectTimeout, HTTPError, InvalidURL, ProxyError, RemoteProtocolError
@@ -10,6 +9,7 @@ from httpx2 import URL, ConnectError, ConnectTimeout, HTTPError, InvalidURL, Pro
 from squish.download.client import Proxy, proxy_for
 from squish.errors import RemoteError, without_credentials
 from squish.remote.address import short
+from squish.system.loopback import is_loopback
 from squish.text import clean
 
 _NO_PROXY = "If that server is reached without it, put its host into NO_PROXY."
@@ -17,11 +17,7 @@ _NO_PROXY = "If that server is reached without it, put its host into NO_PROXY."
 
 def is_here(base: str) -> bool:
     """Whether an address is one of this machine alone, for which no proxy is ever meant."""
-    host = URL(base).host
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(URL(base).host)
 
 
 def failure(error: HTTPError | InvalidURL, base: str, seconds: float, *, streaming: bool) -> RemoteError:

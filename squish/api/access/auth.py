@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from squish.api.access import cors
 from squish.api.errors import Refused
+from squish.system.loopback import is_loopback
 from squish.text import clean
 
 OPEN_PATHS = ("/health", "/health/", "/ready", "/ready/")
@@ -88,13 +89,6 @@ def origin_refused(origin: str) -> Refused:
     if not origin.strip():
         message = "A request with an empty Origin is refused. Leave the header out."
     return Refused(403, "origin_not_allowed", message)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host can be reached from this machine only."""
-    if host.lower() == "localhost":
-        return True
-    return _is_address(host) and ip_address(host.strip("[]")).is_loopback
 
 
 def _in_authorization(header: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from squish.config.settings import Settings
+from squish.system.loopback import is_loopback
 from squish.text import clean
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ logger = logging.getLogger("squish.api")
 
 NEEDED = "tracing needs a package: pip install 'squish[otel]'"
 _HTTP = "http/protobuf"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def open_collector(settings: Settings, environment: Mapping[str, str]) -> Collector | None:
@@ -58,8 +58,13 @@ def _problem(endpoint: str, settings: Settings, environment: Mapping[str, str]) 
     protocol = environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in (None, "", _HTTP):
         return f"Squish speaks OTLP as {_HTTP}, and OTEL_EXPORTER_OTLP_PROTOCOL asks for {protocol[:40]}"
-    if settings.offline and parts.hostname not in _LOOPBACK:
+    if settings.offline and not is_loopback(parts.hostname or ""):
         return "the collector is at another computer, and SQUISH_OFFLINE is set"
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter.otlp.proto.http") is None:
-        return NEEDED
-    return None
+    return None if _is_installed() else NEEDED
+
+
+def _is_installed() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # not even a package above it: many programs install OpenTelemetry without an exporter
+        return False

@@ -227,8 +227,8 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
 def _warn(runtime: Runtime, options: Options) -> None:
     """Say who may use a server without a key, where that is more than this machine."""
     from squish.api.access import cors
-    from squish.api.access.auth import is_loopback
     from squish.api.clients.clients import Clients
+    from squish.system.loopback import is_loopback
 
     if Clients(runtime.settings.home, runtime.settings.api_key, runtime.store).need_keys:
         return

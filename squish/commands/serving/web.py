@@ -31,8 +31,8 @@ def web(model: str | None, host: str, port: int) -> None:
     """
     if find_spec("textual_serve") is None:
         raise InvalidInput("squish web needs a package.", hint="Run: pip install textual-serve")
-    from squish.api.access.auth import is_loopback
     from squish.commands.serving.web_server import TuiServer
+    from squish.system.loopback import is_loopback
 
     settings = Settings.from_environment()
     key = None if is_loopback(host) else settings.api_key

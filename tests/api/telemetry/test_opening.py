@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.api.telemetry.opening import open_collector, traces_endpoint
+from squish.api.telemetry.opening import NEEDED, open_collector, traces_endpoint
 from squish.config.settings import Settings
 
 GENERAL, TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -52,6 +52,19 @@ def test_variables_that_cannot_be_used_are_one_warning(
 ) -> None:
     assert open_collector(settings(offline=offline), variables) is None
     assert said in caplog.text and "hush" not in caplog.text
+
+
+@pytest.mark.parametrize("parts", [(), ("opentelemetry",), ("opentelemetry", "exporter", "otlp")])
+def test_a_missing_package_is_named(
+    parts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where other programs have brought parts of OpenTelemetry along."""
+    tmp_path.joinpath(*parts).mkdir(parents=True, exist_ok=True)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert open_collector(settings(), {GENERAL: "http://c:1"}) is None
+    assert f"Requests are not traced: {NEEDED}." in caplog.text
 
 
 def test_who_traces_nothing_does_not_load_it() -> None:
