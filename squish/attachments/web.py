@@ -69,7 +69,7 @@ async def look_up(address: str) -> PageAddress:
         async with asyncio.timeout(MAX_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port or 443, type=1)
     except (OSError, UnicodeError, TimeoutError):
-        raise InvalidInput(f"{url.host} is not known: the name cannot be looked up.") from None
+        raise InvalidInput(f"{url.host} cannot be reached: its name cannot be looked up.") from None
     numbers = tuple(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
     return PageAddress(url, numbers, any(is_private(ipaddress.ip_address(each)) for each in numbers))
 

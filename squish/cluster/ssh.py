@@ -110,7 +110,8 @@ def explain(host: GroupHost, code: int, lines: list[str]) -> EngineError:
         hint = f"ssh must get in without a password: ssh-copy-id {host.ssh}, or ssh-add your key."
         return EngineError(f"{where} does not let ssh in: {last}.", hint=hint)
     if "Could not resolve hostname" in said:
-        return EngineError(f"{where} is not a name that can be found.", hint="Check ssh in hosts.toml.")
+        hint = "Check ssh in hosts.toml."
+        return EngineError(f"{where} cannot be reached: its name cannot be looked up.", hint=hint)
     if code == 255:
         hint = f"Is it on, and does ssh work there (macOS: System Settings, Sharing, Remote Login)? Try: ssh {host.ssh}"
         return EngineError(f"{where} cannot be reached: {last}.", hint=hint)

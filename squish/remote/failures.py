@@ -84,5 +84,5 @@ def _unreachable(error: ConnectError, name: str) -> RemoteError:
     if cause is not None or "SSL" in why:
         return RemoteError(f"{name} does not speak HTTPS.", hint=f"Connect to http://{name}.")
     if "Name or service" in why or "nodename" in why or "resolution" in why or "getaddrinfo" in why:
-        return RemoteError(f"There is no host {name}.", hint="Check the address.")
+        return RemoteError(f"{name} cannot be reached: its name cannot be looked up.", hint="Check the address.")
     return RemoteError(f"Nothing answers at {name}.", hint="Is the server running, and the port right?")

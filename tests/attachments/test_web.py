@@ -145,7 +145,7 @@ def test_which_names_sound_private(host: str, private: bool) -> None:
         ("http://user:secret@a.example/", "user name"),
         ("http://", "not an http"),
         ("http://[::1", "not an address"),
-        ("http://no-such-name.invalid/", "not known"),
+        ("http://no-such-name.invalid/", r"no-such-name\.invalid cannot be reached: its name cannot be looked up\."),
     ],
 )
 async def test_an_address_that_cannot_be_fetched(address: str, says: str) -> None:

@@ -45,7 +45,12 @@ def test_a_home_directory_is_found_by_the_shell_there() -> None:
     [
         (255, ["Host key verification failed."], "does not know the host key", "ssh me@mini.local"),
         (255, ["me@mini: Permission denied (publickey)."], "does not let ssh in", "ssh-copy-id me@mini.local"),
-        (255, ["ssh: Could not resolve hostname x: Name or service not known"], "not a name", "hosts.toml"),
+        (
+            255,
+            ["ssh: Could not resolve hostname x: Name or service not known"],
+            "mini (me@mini.local) cannot be reached: its name cannot be looked up.",
+            "hosts.toml",
+        ),
         (255, ["ssh: connect to host x port 22: Connection refused"], "cannot be reached", "Remote Login"),
         (255, [], "cannot be reached: ssh ended with exit code 255", "Remote Login"),
         (127, ["sh: 1: squish: not found"], "squish cannot be run", 'squish = "/path/to/squish"'),
