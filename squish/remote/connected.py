@@ -66,11 +66,10 @@ async def connect(settings: Settings, url: str, key: str = "") -> Connected:
     """
     connection = ServerConnection(url, key)
     try:
-        server = await identify(connection)
+        backend = Connected(settings, connection, await identify(connection))
     except BaseException:
         await connection.close()
         raise
-    backend = Connected(settings, connection, server)
     try:
         await backend.store.read()
     except BaseException:

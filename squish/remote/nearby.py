@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from squish.errors import RemoteError
+from squish.errors import RemoteError, SquishError
 from squish.remote.connection import ServerConnection
 from squish.remote.identify import identify
 from squish.system import servers
@@ -29,8 +30,14 @@ async def nearby(home: Path, key: str, ports: tuple[int, ...] = PORTS) -> list[N
     """Those that answer now; one that wants a key that is not known here is left out. key: of this home's servers."""
     own = {each.url for each in await asyncio.to_thread(servers.servers, home) if each.url}
     urls = dict.fromkeys([*sorted(own), *(f"http://127.0.0.1:{port}" for port in ports)])
-    found = await asyncio.gather(*(look(url, key if url in own else "") for url in urls), return_exceptions=True)
-    return [each for each in found if isinstance(each, NearbyServer)]
+    found = await asyncio.gather(*(_found(url, key if url in own else "") for url in urls))
+    return [each for each in found if each is not None]
+
+
+async def _found(url: str, key: str) -> NearbyServer | None:
+    with suppress(SquishError):
+        return await look(url, key)
+    return None
 
 
 async def look(url: str, key: str = "") -> NearbyServer:
