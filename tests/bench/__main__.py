@@ -27,9 +27,10 @@ import httpx2
 
 from squish.bench.measure import Endpoint
 from tests.bench import llama, peers, sides
-from tests.bench.client import cores, free_port, report, running, unique_prompt
+from tests.bench.client import cores, report, running, unique_prompt
 from tests.bench.shape import write_one_billion
 from tests.conftest import MODEL, SQUISH, clean_environment
+from tests.ports import own_port
 
 _LLAMA_CONTEXT = 8 * 2048
 
@@ -113,7 +114,7 @@ def in_one_process(model: Path, cache_dir: Path) -> float:
 def alone(home: Path, environment: dict[str, str], *, peer: bool) -> None:
     """Our own figures, and those of mlx_lm.server."""
     model = home / ".squish" / "models" / MODEL.replace(":", "+")
-    port, long = free_port(), unique_prompt(512)
+    port, long = own_port(), unique_prompt(512)
     server = [SQUISH, "serve", "--port", str(port)]
     with running(server, port, environment, home / "serve.log") as url:
         ours = asyncio.run(ourselves(url, long))
@@ -137,7 +138,7 @@ def beside_llama(program: Path, home: Path, environment: dict[str, str], rounds:
             file = write_one_billion(home / "one-billion.gguf", demo)
             subprocess.run([SQUISH, "pull", str(file)], env=environment, check=True, stderr=subprocess.DEVNULL)
             name = file.stem
-        ours, theirs = free_port(), free_port()
+        ours, theirs = own_port(), own_port()
         settings = ["-m", str(file), "-t", str(cores()), "-np", "8", "-c", str(_LLAMA_CONTEXT), "--port", str(theirs)]
         command = [str(program), *settings]
         with (

@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 from squish.bench.measure import Endpoint
-from tests.bench.client import free_port, report, running, unique_prompt
+from tests.bench.client import report, running, unique_prompt
+from tests.ports import own_port
 
 
 def mlx_lm(model: Path, plain: Path, ours: tuple[float, float]) -> None:
     """mlx_lm.server on a model directory, as shipped, and on the same weights as float32, made in `plain`."""
     in_float32(model, plain)
     for name, path, goals in (("as shipped", model, (50, 10)), ("float32", plain, (10, 2))):
-        port = free_port()
+        port = own_port()
         command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(path), "--port", str(port)]
         environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1"}
         with running(command, port, environment, plain.with_suffix(".log")) as url:
