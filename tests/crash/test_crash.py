@@ -220,7 +220,8 @@ CHECKS: dict[str, Check] = {
 
 
 SHARE = {"store": 7, "move": 7, "download": 7, "prefix": 2}
-"""Of how many disks one is looked at where there is no time for all of them. No number of endings is a part of it."""
+"""For each scenario with many disks, `make test` looks at one disk in so many. None of these numbers shares
+a factor with the number of endings: otherwise some endings would never be looked at."""
 
 
 @pytest.mark.parametrize("scenario", CHECKS)
