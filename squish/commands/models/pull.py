@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from squish.commands.completion import complete_source
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import InvalidInput, SquishError
-
-if TYPE_CHECKING:
-    pass
 
 _BITS_HELP = "What full precision becomes: 3, 4, 6, 8, mxfp4, …, none; bits a weight, as 4.5; fit.  [default: 4]"
 
