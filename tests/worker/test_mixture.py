@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.utils import load_model
+from mlx.nn.layers.base import Module
+from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes, load_model
 
-from squish.errors import InvalidInput
+from squish.errors import CorruptModel, InvalidInput
 from squish.ipc.frames import QuantizeShards
 from squish.memory import fit
 from squish.models import recipes
@@ -199,15 +202,88 @@ def _written(directory: Path) -> dict[str, mx.array]:
     return found
 
 
-def test_a_model_that_is_no_chain_of_layers_is_compressed_by_its_errors(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> Any:
-        raise sensitivity.Unmeasurable
-
-    monkeypatch.setattr(sensitivity, "measure", refuse)
+def test_a_model_that_is_not_a_chain_of_layers_is_compressed_by_its_errors(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"model_type": "gptj", "vocab_size": 256, "n_embd": 64, "n_head": 2, "n_layer": 2}
+    config |= {"n_positions": 512, "rotary_dim": 16, "layer_norm_epsilon": 1e-5}
+    model_class, arguments = _get_classes(config)
+    weights: dict[str, mx.array] = dict(tree_flatten(model_class(arguments.from_dict(config)).parameters()))
+    bench = Bench(tmp_path, weights, config)
+    with pytest.raises(sensitivity.Unmeasurable, match="by keywords"):
+        sensitivity.measure(bench.lazy().model, mx.zeros((1, 32), mx.int32), lambda _: None)
     bench.run("4.5bpw")
     assert len(set(bench.bits().values())) > 1
+
+
+class Changed(Module):
+    """In place of a model's first norm."""
+
+    def __init__(self, change: Callable[[mx.array], mx.array]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.change = change
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.change(x)
+
+
+def changed(bench: Bench, change: Callable[[mx.array], mx.array]) -> Callable[[], Any]:
+    def unread() -> Any:
+        model = bench.lazy().model()
+        model.layers[0].input_layernorm = Changed(change)
+        return model
+
+    return unread
+
+
+def test_only_what_has_no_derivative_is_taken_for_unmeasurable(bench: Bench) -> None:
+    tokens = mx.random.randint(0, 256, (1, 64))
+
+    def without(x: mx.array) -> mx.array:
+        return x * mx.max(mx.linalg.svd(x, compute_uv=False, stream=mx.cpu))  # type: ignore[arg-type]
+
+    def wrong(x: mx.array) -> mx.array:
+        raise AttributeError("a fault")
+
+    with pytest.raises(sensitivity.Unmeasurable, match="SVD"):
+        sensitivity.measure(changed(bench, without), tokens, lambda _: None)
+    with pytest.raises(AttributeError, match="a fault"):
+        sensitivity.measure(changed(bench, wrong), tokens, lambda _: None)
+
+
+@pytest.mark.parametrize("recipe", ["4.5bpw", "4.5bpw-calibrated"])
+def test_a_tokenizer_of_another_model_is_refused(recipe: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *tiny_llama(vocab_size=96))
+    with pytest.raises(CorruptModel, match="tokens that this model does not have"):
+        bench.run(recipe)
+
+
+@pytest.mark.parametrize("recipe", ["4.5bpw", "4bit"])
+def test_a_damaged_shard_is_named(recipe: str, bench: Bench) -> None:
+    path = bench.source / bench.shards[-1]
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(CorruptModel, match=f"{path.name} cannot be read"):
+        bench.run(recipe)
+
+
+def test_experts_are_measured_token_by_token() -> None:
+    """The gradient of a weight is the product of one token's output and input."""
+    mx.random.seed(2)
+    gradient, x = mx.random.normal((40, 1, 6)), mx.random.normal((40, 1, 5))
+    found = sensitivity._by_windows(gradient, x)
+    squares = sum((mx.square(gradient[at].T @ x[at]) for at in range(40)), mx.zeros((6, 5)))
+    assert mx.allclose(found.rows, mx.sum(squares, axis=1), rtol=1e-5).item()
+    assert mx.allclose(found.columns, mx.sum(squares, axis=0) / mx.sum(squares), rtol=1e-5).item()
+
+
+def test_an_embedding_counts_by_what_it_is_asked_for() -> None:
+    """GPT-2 has two: of tokens, and of places, of which there are fewer than tokens."""
+    config: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 256, "n_embd": 64, "n_head": 2, "n_layer": 2}
+    config |= {"n_positions": 64, "n_ctx": 64, "layer_norm_epsilon": 1e-5}
+    model_class, arguments = _get_classes(config)
+    tokens = mx.full((1, 32), 200)
+    found = sensitivity.measure(lambda: model_class(arguments.from_dict(config)), tokens, lambda _: None)
+    places, rows = found["model.wpe"][-1].rows, found["model.wte"][-1].rows
+    assert places.shape == (64,) and mx.allclose(places[:32], places[32:] + 1 / 64).item()
+    assert rows.shape == (256,) and int(mx.argmax(rows)) == 200 and float(mx.sum(rows)) == pytest.approx(1)
 
 
 def test_a_size_that_a_model_cannot_have_is_refused(bench: Bench) -> None:

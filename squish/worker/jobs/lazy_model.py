@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_map_with_path
 from mlx_lm.convert import MODEL_CONVERSION_DTYPES
 from mlx_lm.utils import _get_classes
 
-from squish.errors import UnsupportedModel
+from squish.errors import CorruptModel, UnsupportedModel
 from squish.worker.model.model_files import MISFITS, kind_of, mismatch, read_config
 
 _DTYPES = {
@@ -39,12 +39,15 @@ class Shards:
         return self.headers.keys() <= self.arrived
 
     def weights(self) -> tuple[dict[str, mx.array], dict[str, str]]:
-        """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each."""
+        """Every tensor of the model, those of arrived shards read when they are needed; and the shard of each.
+
+        Raises CorruptModel, UnsupportedModel.
+        """
         weights: dict[str, mx.array] = {}
         origin: dict[str, str] = {}
         for shard, path in self.headers.items():
             if shard in self.arrived:
-                found: Any = mx.load(str(self.source / shard))
+                found = _load(self.source, shard)
             else:
                 header = json.loads(path.read_bytes())
                 found = {name: _stand_in(name, entry) for name, entry in header.items() if name != "__metadata__"}
@@ -93,6 +96,14 @@ def _cast(model: Any, config: dict[str, Any]) -> None:
         return array.astype(dtype) if wanted(name) and mx.issubdtype(array.dtype, mx.floating) else array
 
     model.update(tree_map_with_path(cast, model.parameters()))
+
+
+def _load(source: Path, shard: str) -> dict[str, mx.array]:
+    try:
+        found: Any = mx.load(str(source / shard))
+    except RuntimeError as error:
+        raise CorruptModel(f"{shard} cannot be read: {error}.", param=shard) from error
+    return cast(dict[str, mx.array], found)
 
 
 def _stand_in(name: str, entry: dict[str, Any]) -> mx.array:

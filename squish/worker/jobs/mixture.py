@@ -121,6 +121,8 @@ def _dependences(
                 found = sensitivity.measure(shards.model, tokens, report)
             except Unmeasurable:
                 pass
+            except RuntimeError as error:
+                raise CorruptModel(f"A weight cannot be read from its shard: {error}.") from error
         partial = directory / f"new-{_DEPENDENCES}"
         mx.save_safetensors(str(partial), _flat(found) or {"none": mx.zeros((1,))})
         move_whole(partial, path)

@@ -20,6 +20,9 @@ from mlx.nn.layers.linear import Linear
 from mlx.utils import tree_map
 from mlx_lm.models.switch_layers import SwitchLinear
 
+from squish.errors import CorruptModel
+from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
+
 _POSITIONS = 128  # whose probabilities are in memory at once: one for each token of the vocabulary
 
 
@@ -32,34 +35,38 @@ class Dependence:
 
 
 class Unmeasurable(Exception):
-    """The model is not a chain of layers, or something in it has no derivative."""
+    """The model is not a plain chain of layers, or something in it has no derivative."""
+
+
+_Shapes = tuple[tuple[int, ...], tuple[int, ...]]  # of what goes into a matrix, and of what comes out
 
 
 @dataclass(slots=True)
 class _Call:
-    """One layer of the model as it was called. matrices: the shapes of what came out of its matrices, by name."""
+    """One layer of the model as it was called. matrices: as `shapes` of `_Watch`."""
 
     x: mx.array
     rest: tuple[Any, ...]
     named: dict[str, Any]
-    matrices: dict[str, tuple[int, ...]]
+    matrices: dict[str, _Shapes]
 
 
 @dataclass(slots=True)
 class _Watch:
     """What the watched modules share.
 
-    shapes: of the outputs of matrices called since it was emptied; squares: the mean square of each input of a matrix;
-    probes: added to outputs, to differentiate by; inputs: what matrices with a probe multiplied; after: what the layers
-    are taken to have made, None where they run.
+    shapes: of matrices called since it was emptied; squares: the mean square of each input of a matrix; probes: added
+    to outputs, to differentiate by; inputs: what matrices with a probe multiplied; after: what the layers are taken to
+    have made, None where they run; lookups: how much the rows of each embedding count; looked_up: what came first.
     """
 
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[str, _Shapes] = field(default_factory=dict)
     squares: dict[str, mx.array] = field(default_factory=dict)
     probes: dict[str, mx.array] = field(default_factory=dict)
     inputs: dict[str, mx.array] = field(default_factory=dict)
     calls: list[_Call] = field(default_factory=list)
     after: mx.array | None = None
+    lookups: dict[str, mx.array] = field(default_factory=dict)
     looked_up: mx.array | None = None
 
 
@@ -72,29 +79,28 @@ def measure(
 ) -> dict[str, list[Dependence]]:
     """How much each matrix counts, by its name; an embedding that is also the output counts twice.
 
-    unread: makes the model with its weights on disk; tokens: (windows, tokens); report: gets 0..1. Raises Unmeasurable.
+    unread: makes the model with its weights on disk; tokens: (windows, tokens); report: gets 0..1. Raises Unmeasurable,
+    CorruptModel where the tokens are another model's, and RuntimeError where weights cannot be read.
     """
-    try:
-        calls, last, embedded, squares = _forward(unread(), tokens, lambda part: report(part * 0.3))
-        model = unread()
-        watch = _Watch(squares=squares)
-        layers = _attach(model, watch)
-        found, gradient = _predictions(model, watch, tokens, last)
-        for number in reversed(range(len(calls))):
-            counted, gradient = _through(layers[number], watch, calls.pop(), gradient)
-            for name, each in counted.items():
-                found.setdefault(name, []).append(Dependence(each.rows / tokens.size, each.columns))
-            report(1 - 0.7 * number / len(layers))
-        _add_lookups(model, found, tokens, gradient, embedded)
-    except (ValueError, RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
-        raise Unmeasurable(str(error)) from error
+    seen, last, growth = _forward(unread(), tokens, lambda part: report(part * 0.3))
+    model = unread()
+    watch = _Watch(squares=seen.squares)
+    layers = _attach(model, watch)
+    found, gradient = _predictions(model, watch, tokens, last)
+    for number in reversed(range(len(layers))):
+        counted, gradient = _through(layers[number], watch, seen.calls.pop(), gradient)
+        for name, each in counted.items():
+            found.setdefault(name, []).append(Dependence(each.rows / tokens.size, each.columns))
+        report(1 - 0.7 * number / len(layers))
+    columns = _sum(gradient) / tokens.size * growth
+    for name, rows in seen.lookups.items():
+        found.setdefault(name, []).append(Dependence(rows, columns))
+        mx.eval(rows, columns)
     return found
 
 
-def _forward(
-    model: Any, tokens: mx.array, report: Callable[[float], None]
-) -> tuple[list[_Call], mx.array, tuple[mx.array, mx.array], dict[str, mx.array]]:
-    """How each layer was called, what the last one made, a lookup and what became of it, and the inputs' squares."""
+def _forward(model: Any, tokens: mx.array, report: Callable[[float], None]) -> tuple[_Watch, mx.array, mx.array]:
+    """What was seen, what the last layer made, and the squares of the first one's input in those of a lookup."""
     watch = _Watch()
     layers = _attach(model, watch, lambda: report(len(watch.calls) / len(layers)))
     try:
@@ -104,7 +110,9 @@ def _forward(
     if watch.after is None or watch.looked_up is None or len(watch.calls) != len(layers):
         raise Unmeasurable("The model does not call its layers one after the other.")
     first = watch.calls[0].x
-    return watch.calls, watch.after, (watch.looked_up, first), watch.squares
+    growth = mx.mean(first * first) / mx.maximum(mx.mean(watch.looked_up * watch.looked_up), 1e-20)
+    mx.eval(growth)
+    return watch, watch.after, growth
 
 
 def _predictions(
@@ -136,7 +144,7 @@ def _likelihood(
     watch.shapes, watch.after = {}, last
     logits = model(tokens).astype(mx.float32)
     drawn = mx.random.categorical(logits, key=key)[..., None]
-    names, zeros = list(watch.shapes), [mx.zeros(shape) for shape in watch.shapes.values()]
+    names, zeros = list(watch.shapes), [mx.zeros(made) for _, made in watch.shapes.values()]
 
     def likelihood(x: mx.array, *probes: mx.array) -> mx.array:
         watch.after, watch.probes = x, dict(zip(names, probes, strict=True))
@@ -144,7 +152,7 @@ def _likelihood(
         chosen = mx.take_along_axis(logits, drawn, axis=-1)
         return (chosen - mx.logsumexp(logits, axis=-1, keepdims=True)).sum()
 
-    _, found = mx.vjp(likelihood, [last, *zeros], [mx.array(1.0)])
+    _, found = _differentiated(likelihood, [last, *zeros], [mx.array(1.0)])
     watch.probes = {}
     return found[0], dict(zip(names, found[1:], strict=True))
 
@@ -157,9 +165,9 @@ def _through(layer: Any, watch: _Watch, call: _Call, gradient: mx.array) -> tupl
         watch.inputs, watch.probes = {}, dict(zip(names, probes, strict=True))
         return [layer(x, *call.rest, **call.named), *(watch.inputs[name] for name in names)]
 
-    zeros = [mx.zeros(shape) for shape in call.matrices.values()]
-    nothing = [mx.zeros(call.matrices[name][:-1] + watch.squares[name].shape) for name in names]
-    made, found = mx.vjp(run, [call.x, *zeros], [gradient, *nothing])
+    zeros = [mx.zeros(made) for _, made in call.matrices.values()]
+    nothing = [mx.zeros(given) for given, _ in call.matrices.values()]
+    made, found = _differentiated(run, [call.x, *zeros], [gradient, *nothing])
     watch.inputs, watch.probes = {}, {}
     counted = {}
     for name, x, by_output in zip(names, made[1:], found[1:], strict=True):
@@ -171,8 +179,21 @@ def _through(layer: Any, watch: _Watch, call: _Call, gradient: mx.array) -> tupl
     return counted, found[0]
 
 
+def _differentiated(function: Any, at: list[mx.array], by: list[mx.array]) -> tuple[list[mx.array], list[mx.array]]:
+    """What mx.vjp returns."""
+    try:
+        return mx.vjp(function, at, by)
+    except (ValueError, RuntimeError) as error:  # MLX evaluates nothing here: an operation has no derivative
+        raise Unmeasurable(str(error)) from error
+
+
 def _by_windows(gradient: mx.array, x: mx.array) -> Dependence:
     """The squares of the gradients by the weights, one window at a time; (windows, tokens, …) of outputs and inputs."""
+    if gradient.shape[1] == 1:  # of experts, token by token: the square of a product of two vectors, thousands of times
+        by_output, by_input = mx.square(gradient[:, 0]), mx.square(x[:, 0])
+        rows = mx.sum(by_output * mx.sum(by_input, axis=1, keepdims=True), axis=0)
+        columns = mx.sum(by_input * mx.sum(by_output, axis=1, keepdims=True), axis=0)
+        return Dependence(rows, columns / mx.maximum(mx.sum(columns), 1e-30))
     rows, columns = mx.zeros(gradient.shape[-1]), mx.zeros(x.shape[-1])
     for window in range(gradient.shape[0]):
         squares = mx.square(gradient[window].T @ x[window])
@@ -181,23 +202,9 @@ def _by_windows(gradient: mx.array, x: mx.array) -> Dependence:
     return Dependence(rows, columns / mx.maximum(mx.sum(columns), 1e-30))
 
 
-def _add_lookups(
-    model: Any,
-    found: dict[str, list[Dependence]],
-    tokens: mx.array,
-    gradient: mx.array,
-    embedded: tuple[mx.array, mx.array],
-) -> None:
-    """How much the rows of the embedding count: half by how often the text has them, half all alike."""
-    looked_up, first = embedded
-    ratio = mx.mean(first * first) / mx.maximum(mx.mean(looked_up * looked_up), 1e-20)
-    columns = _sum(gradient) / tokens.size * ratio
-    for name, module in model.named_modules():
-        if isinstance(module, _Embedding):
-            rows = mx.full((module.weight.shape[0],), 0.5 / module.weight.shape[0])
-            rows = rows.at[tokens.reshape(-1)].add(0.5 / tokens.size)
-            found.setdefault(name, []).append(Dependence(rows, columns))
-            mx.eval(rows, columns)
+def _rows_looked_up(ids: mx.array, count: int) -> mx.array:
+    """How much the rows of an embedding with so many count: half by how often they are looked up, half all alike."""
+    return mx.full((count,), 0.5 / count).at[ids.reshape(-1)].add(0.5 / ids.size)
 
 
 def _sum(gradient: mx.array) -> mx.array:
@@ -208,7 +215,7 @@ def _sum(gradient: mx.array) -> mx.array:
 
 def _attach(model: Any, watch: _Watch, done: Callable[[], None] | None = None) -> list[Any]:
     """Make a model's matrices and layers watched ones; its layers. done: called after each, which is then forgotten."""
-    layers = list(model.layers)
+    layers = list(getattr(model, "layers", ()))
     kinds: dict[type, type] = {Linear: _Linear, SwitchLinear: _SwitchLinear, Embedding: _Embedding}
     for name, module in model.named_modules():
         if kind := kinds.get(type(module)):
@@ -232,8 +239,10 @@ class _Layer:
     done: Callable[[], None] | None
     is_last: bool
 
-    def __call__(self, x: mx.array, *rest: Any, **named: Any) -> mx.array:
-        watch = self.watch
+    def __call__(self, *given: Any, **named: Any) -> mx.array:
+        if not given:
+            raise Unmeasurable("The model calls its layers by keywords.")
+        (x, *rest), watch = given, self.watch
         if self.done is None:
             if watch.after is not None:
                 return watch.after
@@ -247,7 +256,7 @@ class _Layer:
         if not isinstance(made, mx.array):
             raise Unmeasurable("The model's layers make more than one array.")
         mx.eval(made, watch.squares)
-        watch.calls.append(_Call(x, rest, named, watch.shapes))
+        watch.calls.append(_Call(x, tuple(rest), named, watch.shapes))
         watch.after = made
         _forget(self)
         self.done()
@@ -263,7 +272,7 @@ def _watched(module: Any, x: mx.array, made: mx.array) -> mx.array:
         return made + probe
     if not watch.probes:
         flat = x.reshape(-1, x.shape[-1])
-        watch.shapes[module.place] = made.shape
+        watch.shapes[module.place] = x.shape, made.shape
         watch.squares[module.place] = mx.mean(flat * flat, axis=0)
     return made
 
@@ -284,7 +293,15 @@ class _SwitchLinear(SwitchLinear):  # type: ignore[misc]
 
 
 class _Embedding(Embedding):
+    place: str
+    watch: _Watch
+
     def __call__(self, x: mx.array) -> mx.array:
+        if self.place not in self.watch.lookups:
+            count = self.weight.shape[0]
+            if int(mx.max(x)) >= count:  # MLX would read whatever lies behind it
+                raise CorruptModel(FOREIGN_TOKENIZER, param="tokenizer.json")
+            self.watch.lookups[self.place] = _rows_looked_up(x, count)
         found: mx.array = self.weight[x].astype(mx.float32)
         if self.watch.after is None and self.watch.looked_up is None:
             self.watch.looked_up = found + 0.0  # what the model does to it in place is not to change it here
