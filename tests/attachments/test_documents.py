@@ -52,7 +52,8 @@ async def test_a_reader_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         given.update(env)
         raise OSError
 
-    for name in ("SQUISH_API_KEY", "HF_TOKEN", "SQUISH_JOIN_TOKEN"):
+    collectors = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+    for name in ("SQUISH_API_KEY", "HF_TOKEN", "SQUISH_JOIN_TOKEN", *collectors):
         monkeypatch.setenv(name, "secret")
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     with pytest.raises(InvalidInput, match="could not be started"):
