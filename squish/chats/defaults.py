@@ -1,5 +1,5 @@
-"""How a new chat with a model asks: the program's defaults, what was set on the screen for the model, and what
-config.toml says of it, each going before the one ahead of it. It knows no front door.
+"""The parameters of a new chat with a model: the program's defaults, what was set on the screen for the model, and what
+config.toml sets for it, each taking precedence over the one before. It knows no front door.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How a model is asked where nobody says otherwise: `[models."NAME"]` in config.toml, and what the program remembers.
+"""Default parameters per model: `[models."NAME"]` in config.toml, and what the program remembers.
 
-It knows which parameters there are and what their values may be, not what they do. config.toml goes before what is
-remembered, which the user set on the screen.
+It knows which parameters there are and what values they may have, not what they do. config.toml takes precedence over
+what is remembered, which the user set on the screen.
 """
 
 from __future__ import annotations
