@@ -94,11 +94,17 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """errors: of the file, where it has any nothing of it counts, and of variables, which then set nothing."""
+    """given: where each setting comes from. errors: of the file, where it has any nothing of it counts, and of
+    variables, which then set nothing."""
 
     settings: Settings
-    origins: tuple[Origin, ...]
+    given: tuple[Origin, ...]
     errors: tuple[ConfigError, ...]
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Also of what was set on the screen, which no other command has to read at its start."""
+        return (*self.given, *_of_models(model_defaults.remembered(self.settings.home), {}))
 
 
 def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
@@ -134,7 +140,7 @@ def resolve(environment: Mapping[str, str] | None = None) -> Resolved:
     values["mcp"] = tuple(servers.items())
     asked = model_defaults.read_all(read.tables.get(model_defaults.TABLE, {}), str(path))
     values["models"] = tuple(asked.items())
-    origins += _of_models(asked, read.lines) + _of_models(model_defaults.remembered(home), {})
+    origins += _of_models(asked, read.lines)
     for table, entries in read.tables.items():
         if table == model_defaults.TABLE:
             continue
