@@ -19,6 +19,7 @@ Chosen = TypeVar("Chosen")
 class Chooser(ModalScreen[Chosen]):
     """A field, a list, and a sentence where the list is empty. The keys of the list work while one writes."""
 
+    CSS_PATH: ClassVar = "chooser.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="chooser.close", priority=True),
         Binding("up", "move(-1)", "Previous", id="chooser.previous", show=False, priority=True),

@@ -23,7 +23,6 @@ _IN_TURN = "one after the other: speeds as when each is asked alone"
 class ComparePicker(Chooser[Lineup | None]):
     """Returns what was chosen, or None. entry: what is marked at first."""
 
-    CSS_PATH = "compare_picker.tcss"
     BINDINGS: ClassVar = [Binding("tab", "mark", "Mark", id="compare.mark", show=False, priority=True)]
 
     def __init__(self, candidates: Sequence[Candidate], entry: Lineup, question: str) -> None:

@@ -27,8 +27,6 @@ GET_MORE = "\n"
 class ModelPicker(Chooser[str | None]):
     """Returns the chosen id, GET_MORE, or None."""
 
-    CSS_PATH = "model_picker.tcss"
-
     def __init__(self, installed: Sequence[Manifest], current: str) -> None:
         super().__init__()
         self._installed = installed

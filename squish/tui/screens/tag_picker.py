@@ -18,8 +18,6 @@ _COUNT = 5  # cells
 class TagPicker(Chooser[str | None]):
     """Returns the tag, an empty text for all chats, or None. tags: how many chats have each."""
 
-    CSS_PATH = "tag_picker.tcss"
-
     def __init__(self, tags: Mapping[str, int], current: str) -> None:
         super().__init__()
         self._tags, self._current = dict(tags), current

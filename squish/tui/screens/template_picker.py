@@ -18,8 +18,6 @@ _WIDE = 200  # cells of a text; the list cuts the rest
 class TemplatePicker(Chooser[str | None]):
     """Returns the name of a template, or None. prompts: their texts by name."""
 
-    CSS_PATH = "template_picker.tcss"
-
     def __init__(self, prompts: Mapping[str, str]) -> None:
         super().__init__()
         self._prompts = dict(prompts)

@@ -52,8 +52,6 @@ class _Found:
 class ToolPicker(Chooser[None]):
     """tools: as the chat has them; changed: gets them as they are after every switch."""
 
-    CSS_PATH = "tool_picker.tcss"
-
     def __init__(self, toolbox: Toolbox, tools: ChatTools, changed: Callable[[ChatTools], None]) -> None:
         super().__init__()
         self._toolbox, self._tools, self._changed = toolbox, tools, changed
