@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from squish.chats.chats import Chats
-from squish.chats.templates import LARGEST_FILE
+from squish.chats.templates import INPUT, LARGEST_FILE, Around, filled_text, uses
 from squish.errors import InvalidInput
 from squish.files import read_regular
 from squish.text import clean
@@ -21,6 +22,15 @@ def checked_name(name: str) -> str:
         hint = "A name is one word of at most 40 letters, digits, - _ and dots."
         raise InvalidInput(f"{clean(name) or 'Nothing'} cannot be the name of a template.", hint=hint, param="template")
     return name
+
+
+def message(template: str, values: Mapping[str, str], around: Around) -> str:
+    """What is asked: the template around the input, or with the input behind it where it does not say where.
+
+    Raises InvalidInput as filled_text does.
+    """
+    behind = around.input if around.input and around.input.strip() and not uses(template, INPUT) else ""
+    return "\n\n".join(filter(None, (filled_text(template, values, around), behind)))
 
 
 def named(home: Path, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -48,12 +49,7 @@ class Filling:
             raise InvalidInput(
                 "The template needs an input.", hint="Give --prompt some text, or pipe some in.", param="--prompt"
             )
-        around = templates.Around(
-            self._around.directory, self._around.today, self._around.model, text, self._around.clipboard
-        )
-        asked = templates.filled_text(self._template, self._values, around)
-        behind = text if text and not templates.uses(self._template, templates.INPUT) else ""
-        return "\n\n".join(each for each in (asked, behind) if each)
+        return prompts.message(self._template, self._values, replace(self._around, input=text))
 
 
 def _pastes(text: str) -> bool:

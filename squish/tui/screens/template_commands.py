@@ -109,9 +109,7 @@ class TemplateCommands:
 
     async def _fill(self, template: str, values: Mapping[str, str], text: str) -> None:
         known = await around(self._screen.app, self._open.shown.model, template, text)
-        written = templates.filled_text(template, values, known)
-        if text.strip() and not templates.uses(template, templates.INPUT):
-            written = f"{written}\n\n{text}"
+        written = prompts.message(template, values, known)
         written = f" {written}" if actions.parse_slash(written) else written  # it is a message, not a command
         self._view.prompt.put(written)
         self._screen.set_focus(self._view.prompt)
