@@ -32,13 +32,18 @@ def preset_of(settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> st
     return next((name for name, each in presets.items() if with_preset(settings, each) == settings), "")
 
 
+def all_of(chats: Chats) -> dict[str, ChatSettings]:
+    """All there are by name. One of the user's replaces ours of the same name. Raises StoreError."""
+    return dict(PRESETS) | chats.presets()
+
+
 def known(home: Path) -> dict[str, ChatSettings]:
-    """All there are by name. One of the user's goes before ours."""
-    presets, saved = dict(PRESETS), home / "chats.db"
-    if saved.exists():
-        with closing(Chats(saved)) as chats:
-            presets |= chats.presets()
-    return presets
+    """The same, also where no chat was ever saved. Raises StoreError."""
+    saved = home / "chats.db"
+    if not saved.exists():
+        return dict(PRESETS)
+    with closing(Chats(saved)) as chats:
+        return all_of(chats)
 
 
 def named(home: Path, name: str) -> ChatSettings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from squish.chats import templates
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
-from squish.chats.presets import PRESETS, with_preset
+from squish.chats.presets import all_of, with_preset
 from squish.chats.templates import Around, Variable
 from squish.tui.chat import parameters
 
@@ -54,7 +54,7 @@ def use_preset(settings: ChatSettings, chats: Chats, line: str, around: Around) 
     if verb in ("save", "rm") and name:
         chats.keep_preset(name, settings) if verb == "save" else chats.remove_preset(name)
         confirmation = f"Preset {name} {'saved' if verb == 'save' else 'removed'}."
-    presets = dict(PRESETS) | chats.presets()
+    presets = all_of(chats)
     line, values = templates.taken_apart(line, presets) if not confirmation else (line, {})
     if line in presets:
         preset = templates.filled(presets[line], values, around)
@@ -67,7 +67,7 @@ def template_of(chats: Chats, line: str) -> tuple[str, tuple[Variable, ...]]:
 
     Raises StoreError, InvalidInput.
     """
-    presets = dict(PRESETS) | chats.presets()
+    presets = all_of(chats)
     if line.startswith(("save ", "rm ")):
         return "", ()
     name, values = templates.taken_apart(line, presets)

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.screen import Screen
 
 from squish.attachments.mentions import mentions
-from squish.chats.presets import PRESETS
+from squish.chats.presets import all_of
 from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.advice import reporting_errors
@@ -67,7 +67,7 @@ class CompareCommands:
         from squish.tui.screens.compare_picker import ComparePicker
 
         shown = self._chats.shown
-        presets = dict(PRESETS) | self._runtime.chats.presets()
+        presets = all_of(self._runtime.chats)
         models = [each.id for each in self._model.installed()]
         offered = comparison.candidates(models, shown.model, shown.settings, presets)
         if not offered:

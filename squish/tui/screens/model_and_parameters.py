@@ -15,7 +15,7 @@ from textual.screen import Screen
 from squish.chats import defaults
 from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
-from squish.chats.presets import PRESETS
+from squish.chats.presets import all_of
 from squish.errors import SquishError
 from squish.sessions.backend import Backend
 from squish.text import clean
@@ -107,13 +107,10 @@ class ModelAndParameters:
 
     # ---- parameters
 
-    def _presets(self) -> dict[str, ChatSettings]:
-        return dict(PRESETS) | self._chats.presets()
-
     def _defaults(self, model: str) -> Defaults:
         """How a new chat with a model asks; the program's defaults where what is set for it cannot be used."""
         with reporting_errors(self._screen.app):
-            return defaults.of_model(self._settings, model, self._presets())
+            return defaults.of_model(self._settings, model, all_of(self._chats))
         return Defaults()
 
     def begin(self) -> None:
@@ -125,7 +122,7 @@ class ModelAndParameters:
 
     def show_parameters(self) -> None:
         with reporting_errors(self._screen.app):
-            self._panel.show(self._shown.settings, self._chats.presets(), self._defaults(self._shown.model))
+            self._panel.show(self._shown.settings, all_of(self._chats), self._defaults(self._shown.model))
 
     async def keep_for_model(self, line: str = "") -> None:
         """Let new chats with the shown chat's model ask like this one from now on; `rm` takes it back."""
@@ -138,7 +135,7 @@ class ModelAndParameters:
                 there = defaults.forget(self._settings, model)
                 said = f"Forgotten for {model}." if there else f"Nothing was set here for {model}."
             else:
-                defaults.keep(self._settings, model, project_files.without(self._shown.settings), self._presets())
+                defaults.keep(self._settings, model, project_files.without(self._shown.settings), all_of(self._chats))
                 said = f"New chats with {model} begin like this from now on; /defaults rm forgets that."
             if first := defaults.fixed(self._settings, model):
                 said += f" config.toml goes first: it sets {', '.join(first)}."

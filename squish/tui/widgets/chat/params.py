@@ -57,11 +57,11 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         await self.mount_all(rows)
 
     def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings], defaults: Defaults) -> None:
-        """Show a chat's settings and the user's own presets beside ours; a panel that is hidden only takes them in.
+        """Show a chat's settings and all presets by name; a panel that is hidden only takes them in.
 
         defaults: of the model that is asked.
         """
-        self._settings, self._presets, self._defaults = settings, {**PRESETS, **presets}, defaults
+        self._settings, self._presets, self._defaults = settings, dict(presets), defaults
         if self._made and self.screen.has_class("-params"):
             self._fill()
 
