@@ -76,10 +76,9 @@ class CompareScreen(Screen[None]):
     def _show(self) -> None:
         for view in self._views.values():
             view.show()
-        phases = {each.turn.answer.phase for each in self._comparison.contenders}
-        over = phases <= {"done", "stopped", "failed"}
-        symbol, style = ("▶", "$text-primary") if not over else ("■", "$text-warning")
-        if phases == {"done"}:
+        over = self._comparison.over
+        symbol, style = ("■", "$text-warning") if over else ("▶", "$text-primary")
+        if all(each.turn.answer.phase == "done" for each in self._comparison.contenders):
             symbol, style = "●", "$text-success"
         state = f"{'compared' if over else 'comparing'}, {self._comparison.outcome}"
         self.query_one(StatusStrip).facts = StripFacts("", state, symbol, style, memory=self._memory.memory())
