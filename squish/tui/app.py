@@ -85,7 +85,7 @@ class SquishApp(App[None], inherit_bindings=False):
     ) -> None:
         super().__init__()
         self.stylesheet = ParsedOnce(variables=self.get_css_variables())
-        self._runtime: Backend = runtime
+        self._runtime = runtime
         self._here = isinstance(runtime, Runtime)
         self._model = model
         self._chat_clock = clock
@@ -93,7 +93,6 @@ class SquishApp(App[None], inherit_bindings=False):
         self.connect_to: tuple[str, str] | None = None  # the server that is to be used from now on
         self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
-        self._program = "" if isinstance(runtime, Runtime) else runtime.program
         self.server: ShownServer
         if isinstance(runtime, Runtime):
             self._machine, store = machine or MemoryReadings(), runtime.store
@@ -133,10 +132,10 @@ class SquishApp(App[None], inherit_bindings=False):
     # Screens and windows are imported when they are opened: the first paint waits for none of them.
 
     def _hub_screen(self) -> Screen[None]:
-        if not self._here:
+        if not isinstance(self._runtime, Runtime):
             from squish.tui.screens.elsewhere import ElsewhereScreen
 
-            return ElsewhereScreen(self._runtime, self._machine, self._program)
+            return ElsewhereScreen(self._runtime, self._machine)
         from squish.tui.screens.hub import HubScreen
 
         return HubScreen(self._runtime, self._machine, self.downloads)

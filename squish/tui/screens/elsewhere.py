@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import status_facts
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
+
+if TYPE_CHECKING:
+    from squish.remote.connected import Connected
 
 _TICK = 0.5
 
@@ -25,9 +27,9 @@ class ElsewhereScreen(Screen[None]):
 
     CSS_PATH: ClassVar = ["panels.tcss", "elsewhere.tcss"]
 
-    def __init__(self, backend: Backend, machine: MemoryReadings, program: str) -> None:
+    def __init__(self, backend: Connected, machine: MemoryReadings) -> None:
         super().__init__()
-        self._backend, self._machine, self._program = backend, machine, program
+        self._backend, self._machine = backend, machine
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -37,7 +39,7 @@ class ElsewhereScreen(Screen[None]):
             (f"The models belong to {where}", "bold"),
             "\n\nThis screen downloads to the machine that it runs on, so it is of no use here.\n",
             "Add a model on that server; it is listed here a moment later",
-            *_how(self._program),
+            *_how(self._backend.program),
         )
         yield Static(text, id="elsewhere", markup=False)
         yield Keys()
