@@ -21,7 +21,6 @@ class ParsedOnce(Stylesheet):
     def set_variables(self, variables: dict[str, str]) -> None:
         if variables != self._variables:
             super().set_variables(variables)
-            self._parse_cache.clear()
 
     def reparse(self) -> None:
         self.parse()

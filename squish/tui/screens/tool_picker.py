@@ -63,7 +63,6 @@ class ToolPicker(Chooser[None]):
         yield from self.window("tools", "Tools of this chat", "switch", "", "Filter")
 
     def on_mount(self) -> None:
-        super().on_mount()
         for name in self._tools.servers:
             self._reach(name)
         self.set_interval(_TICK, self._tick)
