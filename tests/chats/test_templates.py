@@ -90,6 +90,20 @@ def test_prompt_templates_come_by_name_or_from_a_file(tmp_path: Path) -> None:
             prompts.checked_name(name)
 
 
+@pytest.mark.parametrize(
+    ("template", "text", "asked"),
+    [
+        ("Sum up: {{input}}", "this", "Sum up: this"),
+        ("Sum up:", "this", "Sum up:\n\nthis"),
+        ("Sum up:", " \n", "Sum up:"),
+        ("Sum up:", None, "Sum up:"),
+        ("{{ input }}", "{{x}}", "{{x}}"),
+    ],
+)
+def test_an_input_is_in_its_place_or_behind(template: str, text: str | None, asked: str, tmp_path: Path) -> None:
+    assert prompts.message(template, {}, Around(tmp_path, DAY, "m", text)) == asked
+
+
 def test_values_stand_behind_the_name() -> None:
     assert taken_apart("my own", PRESETS) == ("my own", {})
     assert taken_apart('my own a=1 "b=two words"', PRESETS) == ("my own", {"a": "1", "b": "two words"})
