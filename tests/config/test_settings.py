@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.config import keys
+from squish.config import keys, model_defaults, state
 from squish.config.keys import KEYS, sample
 from squish.config.settings import Settings, resolve
 from squish.errors import ConfigError
@@ -26,6 +26,24 @@ def test_the_environment_beats_the_file_and_the_file_the_default(tmp_path: Path)
     assert read(tmp_path, "port = 8000\nkeep_alive = -1\n").port == 8000
     settings = read(tmp_path, SQUISH_PORT="9000")
     assert (settings.port, settings.keep_alive) == (9000, -1.0)
+
+
+def test_what_is_remembered_is_read_only_to_show_where_values_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_defaults.remember(tmp_path / ".squish", "m", {"seed": 5})
+    read_from = list[Path]()
+    read_table = state.table
+
+    def counted(home: Path, name: str) -> dict[str, object]:
+        read_from.append(home)
+        return read_table(home, name)
+
+    monkeypatch.setattr(state, "table", counted)
+    resolved = resolve({"HOME": str(tmp_path)})
+    assert read_from == []
+    assert resolved.origins[-1].name == "models.m.seed"
+    assert len(read_from) == 1
 
 
 def test_every_key_can_be_set_in_the_file_and_in_the_environment(tmp_path: Path) -> None:
