@@ -4,7 +4,7 @@ config.toml sets for it, each taking precedence over the one before. It knows no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,9 @@ from squish.config.model_defaults import PRESET, ModelDefaults
 from squish.config.settings import Settings
 from squish.errors import ConfigError, InvalidInput
 
+Presets = Callable[[], Mapping[str, ChatSettings]]
+"""Gives all presets by name. Reading them opens the database, which only a default that names one is worth."""
+
 SCREEN = "set on the screen for this model"
 FILE = "config.toml"
 
@@ -32,9 +35,7 @@ class Defaults:
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
-def of_model(
-    settings: Settings, model: str, presets: Mapping[str, ChatSettings], base: ChatSettings | None = None
-) -> Defaults:
+def of_model(settings: Settings, model: str, presets: Presets, base: ChatSettings | None = None) -> Defaults:
     """The defaults of a model by its id. base: what stands where nothing is set for it.
 
     Raises ConfigError for a preset that does not exist or cannot be used without asking, and for a format that is
@@ -44,7 +45,7 @@ def of_model(
     for layer in _layers(settings, model):
         values = dict(layer.values)
         if (name := values.pop(PRESET, None)) is not None:
-            preset = _preset(name, model, layer, presets)
+            preset = _preset(name, model, layer, presets())
             found = with_preset(found, preset)
             found = msgspec.structs.replace(found, max_tokens=_limit(found, base))
             sources = dict.fromkeys(_set_in(preset), f"preset {name}, {layer.source}")

@@ -33,10 +33,10 @@ def test_every_parameter_of_a_chat_can_be_a_default() -> None:
 def test_the_file_sets_parameters_behind_a_preset_and_says_where_each_comes_from(tmp_path: Path) -> None:
     text = 'preset = "creative"\ntop_p = 0.5\nstop = ["###"]\nthinking = false\nsystem = "Be brief"\ntemperature = 1'
     known = settings(tmp_path, text)
-    found = defaults.of_model(known, MODEL, PRESETS)
+    found = defaults.of_model(known, MODEL, lambda: PRESETS)
     assert found.settings == ChatSettings(1.0, 0.5, stop=("###",), thinking=False, system="Be brief")
     assert found.sources == dict.fromkeys(("temperature", "top_p", "stop", "thinking", "system"), FILE)
-    assert defaults.of_model(known, "qwen3:8b", PRESETS) == Defaults(), "another model is as it was"
+    assert defaults.of_model(known, "qwen3:8b", lambda: PRESETS) == Defaults(), "another model is as it was"
     origins = {each.name: (each.shown, each.source) for each in resolve({"HOME": str(tmp_path)}).origins}
     assert origins[f"models.{MODEL}.top_p"] == ("0.5", f"{known.config_path}, line 3")
 
@@ -45,14 +45,14 @@ def test_what_is_kept_on_the_screen_goes_behind_the_file(tmp_path: Path) -> None
     known = settings(tmp_path, "temperature = 0.1")
     wanted = msgspec.structs.replace(PLAIN, temperature=1.5, seed=7, stop=("a", "b"), thinking=True)
     defaults.keep(known, MODEL, wanted, PRESETS)
-    found = defaults.of_model(known, MODEL, PRESETS)
+    found = defaults.of_model(known, MODEL, lambda: PRESETS)
     assert found.settings == msgspec.structs.replace(wanted, temperature=0.1)
     assert (found.sources["temperature"], found.sources["seed"]) == (FILE, SCREEN)
     assert defaults.fixed(known, MODEL) == ("temperature",)
     assert "seed 7 (set on the screen" in defaults.described(found)
     assert f"models.{MODEL}.seed" in {each.name for each in resolve({"HOME": str(tmp_path)}).origins}
     assert defaults.forget(known, MODEL) and not defaults.forget(known, MODEL)
-    assert defaults.of_model(known, MODEL, PRESETS).settings == msgspec.structs.replace(PLAIN, temperature=0.1)
+    assert defaults.of_model(known, MODEL, lambda: PRESETS).settings == msgspec.structs.replace(PLAIN, temperature=0.1)
 
 
 def test_a_preset_is_kept_by_its_name_and_changes_with_it(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_preset_is_kept_by_its_name_and_changes_with_it(tmp_path: Path) -> Non
     presets = {**PRESETS, "mine": ChatSettings(0.3, top_k=9)}
     defaults.keep(known, MODEL, ChatSettings(0.3, top_k=9, system="Be brief"), presets)
     presets["mine"] = ChatSettings(0.4, top_k=9)
-    found = defaults.of_model(known, MODEL, presets, ChatSettings(max_tokens=512))
+    found = defaults.of_model(known, MODEL, lambda: presets, ChatSettings(max_tokens=512))
     assert found.settings == ChatSettings(0.4, top_k=9, system="Be brief", max_tokens=512)
     assert found.sources["top_k"] == f"preset mine, {SCREEN}"
 
@@ -97,8 +97,8 @@ def test_what_cannot_be_used_is_an_error_that_names_the_model(table: str, says: 
         "fine": ChatSettings(system="{{language|Dutch}}"),
     }
     with pytest.raises(ConfigError, match=says):
-        defaults.of_model(settings(tmp_path, table), MODEL, presets)
-    assert defaults.of_model(settings(tmp_path, 'preset = "fine"'), MODEL, presets).settings.system == "Dutch"
+        defaults.of_model(settings(tmp_path, table), MODEL, lambda: presets)
+    assert defaults.of_model(settings(tmp_path, 'preset = "fine"'), MODEL, lambda: presets).settings.system == "Dutch"
 
 
 def test_another_model_before_the_first_message_keeps_what_the_user_changed() -> None:
@@ -109,4 +109,4 @@ def test_another_model_before_the_first_message_keeps_what_the_user_changed() ->
 def test_a_damaged_memory_is_none(tmp_path: Path) -> None:
     (tmp_path / "state.toml").write_text('[model_defaults."smollm2:135m"]\ntemperature = "hot"\n')
     known = Settings(home=tmp_path, cache_dir=tmp_path)
-    assert defaults.of_model(known, MODEL, PRESETS) == Defaults()
+    assert defaults.of_model(known, MODEL, lambda: PRESETS) == Defaults()

@@ -49,6 +49,19 @@ async def test_the_answer_is_on_stdout_and_the_chat_is_kept(home: Path, capsys: 
     assert (question.text, answer.text, answer.model) == ("Capital?", "Berlin.", "m")
 
 
+async def test_who_names_no_preset_and_keeps_nothing_needs_no_database(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir()
+    (home / "chats.db").write_text("this is not a database " * 100)
+    (home / "config.toml").write_text("[models.m]\nseed = 5\n")
+    async with small_server({CHAT: ANSWER}) as server:
+        assert await run(server.url, "m") == 0
+    assert capsys.readouterr().out == "Berlin.\n"
+    _, body = next(each for each in server.seen if each[0].startswith("POST"))
+    assert body["seed"] == 5
+
+
 async def test_a_server_with_one_model_needs_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     async with small_server({CHAT: ANSWER}) as server:
         assert await run(server.url, "--json") == 0

@@ -212,7 +212,7 @@ def _asked(
     (model, continued), base = whom, ChatSettings(max_tokens=2048 if talks else 512)
     if continued is None and model:
         id = installed_id(Store(settings.cache_dir), model)
-        found = defaults.of_model(settings, id, presets.known(settings.home), base)
+        found = defaults.of_model(settings, id, lambda: presets.known(settings.home), base)
         base = found.settings
         if found.sources and talks and sys.stdin.isatty():
             console.dim(defaults.described(found))

@@ -110,7 +110,7 @@ class ModelAndParameters:
     def _defaults(self, model: str) -> Defaults:
         """How a new chat with a model asks; the program's defaults where what is set for it cannot be used."""
         with reporting_errors(self._screen.app):
-            return defaults.of_model(self._settings, model, all_of(self._chats))
+            return defaults.of_model(self._settings, model, lambda: all_of(self._chats))
         return Defaults()
 
     def begin(self) -> None:
