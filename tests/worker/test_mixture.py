@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, load_model
 
 from squish.errors import CorruptModel, InvalidInput
-from squish.ipc.frames import QuantizeShards
+from squish.ipc.frames import Quantized, QuantizeShards
 from squish.memory import fit
 from squish.models import recipes
 from squish.worker.jobs import quantize, sensitivity
@@ -53,6 +53,16 @@ class Bench:
         job = QuantizeShards(*places, chosen.recipe, TEXT)
         assert quantize_shards(job, lambda phase, fraction: said.append((phase, fraction))).complete
         return said
+
+    def ahead(self, recipe: str) -> Quantized:
+        """Before a shard is here: only their headers are."""
+        for shard in self.shards:
+            content = (self.source / shard).read_bytes()
+            (self.headers / f"{shard}.json").write_bytes(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        chosen = recipes.from_tag(recipe)
+        assert chosen is not None and chosen.recipe is not None
+        places = str(self.source), str(self.headers), str(self.out)
+        return quantize_shards(QuantizeShards(*places, (), chosen.recipe, TEXT), lambda *_: None)
 
     def bits(self) -> dict[str, Choice]:
         found = json.loads((self.out / "config.json").read_bytes())["quantization"]
@@ -284,6 +294,27 @@ def test_an_embedding_counts_by_what_it_is_asked_for() -> None:
     places, rows = found["model.wpe"][-1].rows, found["model.wte"][-1].rows
     assert places.shape == (64,) and mx.allclose(places[:32], places[32:] + 1 / 64).item()
     assert rows.shape == (256,) and int(mx.argmax(rows)) == 200 and float(mx.sum(rows)) == pytest.approx(1)
+
+
+EVERY_WAY = ["4bit", "4bit-calibrated", "4.5bpw", "4.5bpw-calibrated"]
+
+
+@pytest.mark.parametrize("recipe", EVERY_WAY)
+def test_what_does_not_fit_together_is_refused_before_it_is_here(recipe: str, bench: Bench) -> None:
+    assert not bench.ahead(recipe).complete
+    config = json.loads((bench.source / "config.json").read_bytes())
+    (bench.source / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+    with pytest.raises(CorruptModel, match="do not fit together"):
+        bench.ahead(recipe)
+
+
+@pytest.mark.parametrize("recipe", EVERY_WAY)
+def test_what_is_whole_is_not_read_again(recipe: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull may end between the last file and its account."""
+    bench.run(recipe)
+    for reads in ("calibrate", "mixture"):
+        monkeypatch.setattr(quantize, reads, lambda *_: pytest.fail("it was read again"))
+    assert bench.ahead(recipe).complete
 
 
 def test_a_size_that_a_model_cannot_have_is_refused(bench: Bench) -> None:

@@ -91,6 +91,7 @@ class _Conversion:
         recipe, here = self._job.recipe, self._shards.arrived
         if recipe.size is not None and not self._account.bits:
             if not self._shards.complete:
+                self._shards.model()  # what does not fit together is refused before all of it is here
                 return Quantized((), False, HOST.peak())
             self._account.bits = mixture(self._job, self._shards, self._destination, self._report)
             self._save_account()
@@ -103,7 +104,8 @@ class _Conversion:
         if recipe.calibrated:
             if not all(needs[name] <= here for name in waiting):
                 return Quantized((), False, HOST.peak())
-            self._calibrate({name: each for name, each in dense.items() if f"{name}.weight" in waiting}, total)
+            if left := {name: each for name, each in dense.items() if f"{name}.weight" in waiting}:
+                self._calibrate(left, total)
             waiting = {name: array for name, array in waiting.items() if name not in self._account.places}
         ready = [name for name in waiting if needs[name] <= here]
         searches = recipe.search or recipe.calibrated or recipe.size is not None
