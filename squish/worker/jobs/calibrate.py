@@ -99,6 +99,12 @@ def _hand_over(module: Any, x: mx.array, looked_up: bool) -> None:
         module.weight = rounded
 
 
+def product_of(module: Any, x: mx.array) -> mx.array:
+    """What a Linear makes of float32 inputs, in float32."""
+    product: mx.array = x @ module.weight.T.astype(mx.float32)
+    return product + module.bias.astype(mx.float32) if "bias" in module else product
+
+
 class _Linear(Linear):
     place: str
     take: Taker
@@ -110,9 +116,7 @@ class _Linear(Linear):
         if self.is_last:
             _hand_over(self, x, False)
             raise _Finished
-        product: mx.array = x @ self.weight.T.astype(mx.float32)
-        if "bias" in self:
-            product = product + self.bias.astype(mx.float32)
+        product = product_of(self, x)
         mx.eval(product)
         _hand_over(self, x, False)
         return product

@@ -21,6 +21,7 @@ from mlx.utils import tree_map
 from mlx_lm.models.switch_layers import SwitchLinear
 
 from squish.errors import CorruptModel
+from squish.worker.jobs.calibrate import product_of
 from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
 
 _POSITIONS = 128  # whose probabilities are in memory at once: one for each token of the vocabulary
@@ -280,10 +281,7 @@ def _watched(module: Any, x: mx.array, made: mx.array) -> mx.array:
 class _Linear(Linear):
     def __call__(self, x: mx.array) -> mx.array:
         x = x.astype(mx.float32)
-        made = x @ self.weight.T.astype(mx.float32)
-        if "bias" in self:
-            made = made + self.bias.astype(mx.float32)
-        return _watched(self, x, made)
+        return _watched(self, x, product_of(self, x))
 
 
 class _SwitchLinear(SwitchLinear):  # type: ignore[misc]
@@ -309,4 +307,4 @@ class _Embedding(Embedding):
 
     def as_linear(self, x: mx.array) -> mx.array:
         x = x.astype(mx.float32)
-        return _watched(self, x, x @ self.weight.T.astype(mx.float32))
+        return _watched(self, x, product_of(self, x))
