@@ -21,7 +21,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
 from squish.worker.cache.prefix import BLOCK
-from squish.worker.prompt.turns import PromptTurns, WaitingPrompt, in_order, step_of_each
+from squish.worker.prompt.turns import PromptTurns, WaitingPrompt, step_of_each
 from squish.worker.speculation.decoding import Decoding
 from squish.worker.speculation.draft_model import DraftModel
 
@@ -69,8 +69,9 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         """Begin to read prompts whose turn it is, and share the step out among them."""
         waiting = [WaitingPrompt(each[0], _tokens(each[1])) for each in self._unprocessed_sequences]
         if chosen := self.turns.chosen(waiting, self._reading(), self.prefill_step_size):
-            order = in_order([each.row for each in waiting], chosen)
-            self._unprocessed_sequences = deque(self._unprocessed_sequences[at] for at in order)
+            rows = {each[0]: each for each in self._unprocessed_sequences}
+            first = [rows.pop(row) for row in chosen]
+            self._unprocessed_sequences = deque([*first, *rows.values()])
             self._prompt_batch.extend(self._make_batch(len(chosen)))
         self.prefill_step_size = step_of_each(self.prefill_step_size, self._reading(), BLOCK)
 

@@ -6,7 +6,7 @@ is read at a time, and those that fit into one step are read beside it. Accounts
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 AT_ONCE = 8
@@ -70,9 +70,3 @@ def step_of_each(step: int, reading: Sequence[WaitingPrompt], unit: int) -> int:
     """Tokens of each prompt in a step in which `step` in all may be read: whole units, at least one."""
     long = sum(each.tokens > step for each in reading)
     return step if long < 2 else max(unit, step // long // unit * unit)
-
-
-def in_order(rows: Sequence[int], first: Sequence[int]) -> list[int]:
-    """Positions of rows, with these in front."""
-    place: Mapping[int, int] = {row: at for at, row in enumerate(first)}
-    return sorted(range(len(rows)), key=lambda at: (place.get(rows[at], len(first)), at))
