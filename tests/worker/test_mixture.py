@@ -159,6 +159,9 @@ def _log_probabilities(model: Any, tokens: mx.array) -> mx.array:
 @pytest.mark.parametrize("make", [tiny_llama, tiny_mixtral])
 def test_a_model_meets_its_size_and_any_program_reads_its_bits(make: Any, tmp_path: Path) -> None:
     bench = Bench(tmp_path, *make())
+    bench.out.mkdir()
+    for name in (".harms.json.01234567", ".progress.json.01234567"):  # of workers that were killed
+        (bench.out / name).write_text("{")
     said = bench.run("4.5bpw")
     stored = sum(array.nbytes for array in _written(bench.out).values())
     assert 4.0 < 8 * stored / bench.count <= 4.5
@@ -168,7 +171,7 @@ def test_a_model_meets_its_size_and_any_program_reads_its_bits(make: Any, tmp_pa
     assert len(set(bench.bits().values())) > 1
     assert [phase for phase, _ in itertools.groupby(said, key=lambda each: each[0])] == ["score", "compress"]
     assert said == sorted(said, key=lambda each: (each[0] != "score", each[1])) and said[-1][1] == 1.0
-    assert {path.name for path in bench.out.iterdir() if path.suffix == ".json" or "safetensors" in path.name} == {
+    assert {path.name for path in bench.out.iterdir()} == {
         "progress.json", "config.json", "model.safetensors", "model.safetensors.index.json"
     }  # fmt: skip
 

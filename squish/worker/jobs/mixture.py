@@ -89,9 +89,10 @@ def counts_of(known: Iterable[Dependence]) -> tuple[tuple[Floats, Floats], ...]:
 
 
 def forget(directory: Path) -> None:
-    """Delete what was kept for a worker that takes over."""
+    """Delete what was kept for a worker that takes over, and what one that was killed was writing."""
     for name in (_DEPENDENCES, _HARMS):
-        (directory / name).unlink(missing_ok=True)
+        for path in (directory / name, *directory.glob(f".{name}.*")):
+            path.unlink(missing_ok=True)
 
 
 def _matrices(model: Any) -> Iterator[tuple[str, tuple[mx.array, list[Choice]]]]:
