@@ -119,15 +119,13 @@ def _anywhere(
 ) -> Cut:
     """Cut at the end of a line, or else of a word, near the end; what is around it goes on if that can be."""
     inner, last = within(path, tokens, lines, opening) or CLOSED, len(text) - _KEPT_CHARACTERS
+    if path and path[-1].type == "fence":
+        inner = replace(with_lines(inner, _line(path, lines)), code=True)
     at = text.rfind("\n", len(opening.head) + 1, last) + 1
     if not at:
         at = text.rfind(" ", len(opening.head) + 1, last) + 1 or last
         first = start(path[-1]) if path else 0
         items = sum(each.type == ITEM and start(each) == first for each in path)
-        if path and path[-1].type == "fence":
-            inner = replace(with_lines(inner, _line(path, lines)), code=True)
         inner = with_lines(inner, prefix(lines[first], items))
-    elif path and path[-1].type == "fence":
-        inner = replace(with_lines(inner, _line(path, lines)), code=True)
     inner = _counted(inner, text.count("\n", 0, at), tokens, opening)
     return Cut(text[:at], inner.head + text[at:], False, inner, rough=True)
