@@ -14,6 +14,7 @@ from squish.chats.presets import PRESETS
 from squish.config import model_defaults
 from squish.config.settings import Settings, resolve
 from squish.errors import ConfigError
+from squish.generation import MAX_STOPS
 
 MODEL = "smollm2:135m"
 PLAIN = ChatSettings()
@@ -28,6 +29,14 @@ def settings(home: Path, table: str = "", model: str = MODEL) -> Settings:
 
 def test_every_parameter_of_a_chat_can_be_a_default() -> None:
     assert set(model_defaults.NAMES) == {*ChatSettings.__struct_fields__, "preset"}
+
+
+@pytest.mark.parametrize("name", [*model_defaults._NUMBERS, *model_defaults._WHOLE])
+def test_whatever_the_file_may_say_can_be_asked_with(name: str) -> None:
+    for value in {**model_defaults._NUMBERS, **model_defaults._WHOLE}[name]:
+        assert model_defaults.wrong(MODEL, {name: value}) is None
+        assert getattr(msgspec.structs.replace(PLAIN, **{name: value}).sampling(), name) == value
+    assert model_defaults.MAX_STOPS == MAX_STOPS
 
 
 def test_the_file_sets_parameters_behind_a_preset_and_says_where_each_comes_from(tmp_path: Path) -> None:
