@@ -24,7 +24,7 @@ class TagChange:
 
 def tag(word: str) -> str:
     """A tag as it is kept. Raises InvalidInput."""
-    found = unicodedata.normalize("NFC", word.removeprefix("#")).lower()
+    found = as_kept(word)
     if not _TAG.fullmatch(found) or len(found) > LONGEST:
         hint = f"A tag has at most {LONGEST} letters, digits, - _ or /, and begins with a letter or a digit."
         raise InvalidInput(f"{clean(word) or 'An empty text'} is not a tag.", hint=hint, param="tag")
@@ -54,6 +54,11 @@ def taken_out(line: str) -> tuple[str, tuple[str, ...]]:
     What is not a tag yet, as while it is being written, is left out.
     """
     words = line.split()
-    found = [word[1:].lower() for word in words if word.startswith("#")]
+    found = [as_kept(word) for word in words if word.startswith("#")]
     rest = " ".join(word for word in words if not word.startswith("#"))
-    return rest, tuple(dict.fromkeys(unicodedata.normalize("NFC", each) for each in found if _TAG.fullmatch(each)))
+    return rest, tuple(dict.fromkeys(each for each in found if _TAG.fullmatch(each)))
+
+
+def as_kept(word: str) -> str:
+    """A tag, or the beginning of one, in the spelling in which tags are kept."""
+    return unicodedata.normalize("NFC", word.removeprefix("#")).lower()

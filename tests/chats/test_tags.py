@@ -74,6 +74,11 @@ def test_chats_are_listed_counted_and_found_by_their_tags(chats: Chats) -> None:
     assert "ghost" not in chats.tags() and chats.get(plain).tags == ()
 
 
+def test_a_search_writes_tags_as_they_may_be_written(chats: Chats) -> None:
+    summer = tagged(chats, "beach", "été")
+    assert [[hit.chat for hit in chats.find(words)] for words in ("#été", "#E\u0301te\u0301")] == [[summer], [summer]]
+
+
 def test_an_export_says_the_tags(chats: Chats) -> None:
     chat = tagged(chats, "tides", "sea", "work")
     kept, branch = chats.get(chat), chats.branch(chat)

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
+from squish.chats.tags import as_kept
 from squish.text import clean
 from squish.tui.screens.chooser import Chooser
 
@@ -31,7 +32,7 @@ class TagPicker(Chooser[str | None]):
 
     @on(Input.Changed)
     def _look(self) -> None:
-        word = self.query_one(Input).value.strip().removeprefix("#").lower()
+        word = as_kept(self.query_one(Input).value.strip())
         self._shown = [*([] if word else [""]), *(tag for tag in self._tags if word in tag)]
         marked = self._shown.index(self._current) if self._current in self._shown else 0
         self.fill([self._row(tag) for tag in self._shown], marked, f"No chat is tagged “{clean(word)}”.")
