@@ -123,6 +123,18 @@ async def test_parameters_are_kept_for_a_model_and_said_where_they_come_from(tmp
         await until(pilot, lambda: model_defaults.remembered(tmp_path) == {})
 
 
+async def test_defaults_that_cannot_be_used_are_said_once(tmp_path: Path) -> None:
+    file = model_defaults.read_all({SMOL.id: {"preset": "gone"}}, "config.toml")
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, models=tuple(file.items()))
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        said = [each.message for each in app._notifications if "gone" in each.message]
+        assert len(said) == 1 and "no preset is named gone" in said[0]
+        await ask(pilot, "q")
+        assert app.engine.last.request.sampling == ChatSettings().sampling()
+
+
 async def test_project_files_are_offered_and_go_along_with_one_chat_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,13 +83,13 @@ class ModelAndParameters:
         except SquishError as error:
             await self._say(error)
             return
+        after = self._defaults(manifest.id)
         with reporting_errors(self._screen.app):
             settings = self._shown.settings
             if self._shown.id is None:
-                before, after = self._defaults(self._shown.model), self._defaults(manifest.id)
-                settings = defaults.followed(settings, before, after)
+                settings = defaults.followed(settings, self._defaults(self._shown.model), after)
             self._shown.configure(model=manifest.id, settings=settings)
-        self.show_parameters()
+        self.show_parameters(after)
         self._view.dialogue.welcome.show_model(manifest)
         self._view.post_message(ChatChanged())
 
@@ -118,11 +118,13 @@ class ModelAndParameters:
         found = self._defaults(self._shown.model)
         if found.sources:
             self._shown.settings = found.settings
-        self.show_parameters()
+        self.show_parameters(found)
 
-    def show_parameters(self) -> None:
+    def show_parameters(self, known: Defaults | None = None) -> None:
+        """known: the defaults of the shown chat's model, where they have been found already."""
         with reporting_errors(self._screen.app):
-            self._panel.show(self._shown.settings, all_of(self._chats), self._defaults(self._shown.model))
+            known = known or self._defaults(self._shown.model)
+            self._panel.show(self._shown.settings, all_of(self._chats), known)
 
     async def keep_for_model(self, line: str = "") -> None:
         """Let new chats with the shown chat's model ask like this one from now on; `rm` takes it back."""
