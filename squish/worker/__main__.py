@@ -126,9 +126,8 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     cut = group.cut if group else None
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32", cut=cut)
     exact = (group is None or group.way == "tensor") and prepare_model(loaded.model)
-    if group and load.draft:
-        channel.send(Warned("Several ranks hold this model, so its draft model is not used."))
-    draft, draft_bytes = (None, 0) if group else _draft(load, loaded, shelf)
+    exact = exact and (group is None or group.exact)
+    draft, draft_bytes = _draft(load, loaded, shelf)
     weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
         memory.wire(weights_bytes)

@@ -199,7 +199,8 @@ class Runner:
         )
         self._rows[uid] = row
         self._batch.turns.accounts[uid] = row.account
-        if self._prefix.exact and self._prefix.trimmable and not row.followers and row.adapter is None:
+        alone = row.adapter is None and not self._group  # so all of a block is one node, which gives a row's end
+        if self._prefix.exact and self._prefix.trimmable and not row.followers and alone:
             self._batch.in_one_pass.add(uid)
 
     def _caches(self, row: BatchRow, caches: list[Any] | None) -> list[Any] | None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from squish.config.settings import Settings
 from squish.errors import UnsupportedModel, WorkerDied
-from squish.generation import Finished, Prefill, ResponseFormat, SamplingParams, TextDelta
+from squish.generation import Finished, GenerationEvent, Prefill, ResponseFormat, SamplingParams, TextDelta
 from squish.ipc.local_ranks import LocalRanks
 from squish.runtime import Runtime
 from tests.conftest import MODEL, home_settings
@@ -24,6 +24,8 @@ from tests.sessions.test_sessions import ENDLESS, GERMANY, RULES, chat, collect,
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STORY = chat("Tell me a story about a fox.", SamplingParams(temperature=0, max_tokens=32))
+LIST = "\n".join(f"item {number}: a {color} box" for number, color in enumerate(("red", "blue", "green") * 3))
+COPY = chat(f"Repeat this list exactly:\n{LIST}", SamplingParams(temperature=0, max_tokens=60))
 BERLIN = "The capital of Germany is Berlin."
 
 
@@ -45,7 +47,7 @@ def pids(runtime: Runtime) -> list[int]:
 
 async def held_and_said(runtime: Runtime) -> tuple[int, list[str]]:
     held = (await runtime.sessions.load(MODEL)).weights_bytes
-    return held, [text(await collect(runtime, GERMANY)), text(await collect(runtime, STORY))]
+    return held, [text(await collect(runtime, each)) for each in (GERMANY, STORY, COPY)]
 
 
 async def the_same_with_less(runtime: Runtime, settings: Settings, ranks: int) -> None:
@@ -87,6 +89,27 @@ async def test_a_known_prefix_is_not_computed_again(two: Runtime) -> None:
     again = await collect(two, ruled("What is the capital of Germany?"))
     assert finished(first)[0].usage.cached_tokens < finished(again)[0].usage.cached_tokens > 64
     assert text(first) == text(again)
+    usage = finished(again)[0].usage
+    assert usage.cached_tokens == usage.prompt_tokens - 1
+
+
+async def test_what_an_answer_repeats_is_guessed_and_checked_by_all_ranks(two: Runtime) -> None:
+    """Its text is compared with one rank's above."""
+    [end] = finished(await collect(two, COPY))
+    assert end.timings.accepted_tokens > 30
+
+
+async def test_an_answer_is_the_same_to_the_bit_alone_in_company_and_warm(two: Runtime) -> None:
+    sampling = SamplingParams(temperature=0.8, seed=5, max_tokens=24, logprobs=True, top_logprobs=2)
+    asked = [chat(f"{question} in one sentence.", sampling) for question in ("Describe snow", "Praise bread", "Count")]
+    alone = [said_of(await collect(two, each)) for each in asked]
+    for _ in range(2):
+        together = await asyncio.gather(*(collect(two, each) for each in [*asked, COPY]))
+        assert [said_of(events) for events in together[:3]] == alone
+
+
+def said_of(events: list[GenerationEvent]) -> list[tuple[str, object]]:
+    return [(event.text, event.logprobs) for event in events if isinstance(event, TextDelta)]
 
 
 async def test_a_request_that_is_left_is_over_and_the_next_one_is_answered(two: Runtime) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from squish.cluster.group import ConnectedHosts
 
 
-def require_one_way(hosts: Path | None, ranks: int, models: Sequence[str], draft: str | None) -> None:
+def require_one_way(hosts: Path | None, ranks: int, models: Sequence[str]) -> None:
     """Raises UsageError where --hosts does not go with what else is given."""
     if hosts is None:
         return
@@ -26,8 +26,6 @@ def require_one_way(hosts: Path | None, ranks: int, models: Sequence[str], draft
         raise click.UsageError("--ranks divides a model on this machine, --hosts among several: give one of them.")
     if len(models) != 1:
         raise click.UsageError("--hosts is for one MODEL.")
-    if draft is not None:
-        raise click.UsageError("--draft is for a model on one machine; with --hosts none guesses.")
 
 
 @asynccontextmanager

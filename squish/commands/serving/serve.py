@@ -99,7 +99,7 @@ def serve(
         settings = replace(settings, api_key=_read_key(api_key_file))
     if draft is not None and not models:
         raise click.UsageError("--draft guesses for the MODELs named, and none is.")
-    require_one_way(hosts, ranks, models, draft)
+    require_one_way(hosts, ranks, models)
     settings = with_draft(settings, models, draft)
     from squish.api.serving import logs
     from squish.api.serving.options import Options

@@ -30,6 +30,9 @@ class Nothing:
     def empty(self) -> bool:
         return True
 
+    def go_back(self, tokens: list[int]) -> None:
+        """The last tokens of each row are taken back: so many."""
+
 
 @dataclass(slots=True)
 class Tag(Nothing):
@@ -56,6 +59,10 @@ class BatchTags(Nothing):
 
     def extract(self, index: int) -> Tag:
         return Tag(self.rows[index])
+
+    def part(self, indices: list[int]) -> BatchTags:
+        """Of some of the rows."""
+        return BatchTags([self.rows[index] for index in indices])
 
     def prepare(self, **_: Any) -> None:
         """Nothing is padded."""

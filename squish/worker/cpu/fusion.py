@@ -23,6 +23,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from squish.worker.cpu.functions import Speeds
 from squish.worker.cpu.kv import BatchCache, SequenceCache
+from squish.worker.model.k_quants import KQuant
 
 _SILU, _GELU_TANH = 0, 1
 # Architectures by module of mlx_lm.models: which gate their MLPs have, and what their norms add to weights.
@@ -53,9 +54,12 @@ def fuse(model: Any, native: Any) -> bool:
 
 
 def same_in_any_company(model: Any) -> bool:
-    """Whether no number of a row depends on other rows of its batch, or on where its prompt was cut."""
-    plain = (Linear, Embedding, QuantizedLinear, QuantizedEmbedding)
-    fused = getattr(model, _FUSED, False) and all(layer._whole for layer in model.layers)
+    """Whether no number of a row depends on other rows of its batch, or on where its prompt was cut.
+
+    So it is with blocks that are not one node, too, if all products are the extension's: a rank's part of each.
+    """
+    plain = (Linear, Embedding, QuantizedLinear, QuantizedEmbedding, KQuant)
+    fused = getattr(model, _FUSED, False)
     return fused and not any(isinstance(module, plain) for module in model.modules())
 
 

@@ -36,6 +36,8 @@ class Collectives:
             self.group: Any = mesh
         else:
             self.group = _connect(rank, transport)
+        self.repeatable = transport == "mesh"
+        """Whether a sum does not depend on what is summed beside it; MLX's ring adds up parts in different orders."""
         self._noted: list[mx.array] = []
         self.sums = 0
         """Begun in this process; with a mesh those before the last are done."""

@@ -54,6 +54,11 @@ class Group:
         return min(each.cache_budget for each in self.others)
 
     @property
+    def exact(self) -> bool:
+        """Whether dividing the model leaves each row's numbers independent of what is computed beside them."""
+        return self.way == "tensor" and self._collectives.repeatable
+
+    @property
     def about(self) -> str:
         """For people: how the model is divided."""
         what = "each layer" if self.way == "tensor" else "the layers"

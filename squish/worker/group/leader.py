@@ -67,6 +67,15 @@ class BatchRows(Nothing):
     def extract(self, index: int) -> RowTag:
         return RowTag(self.rows[index].name, self.rows[index].offset)
 
+    def part(self, indices: list[int]) -> BatchRows:
+        """Of some of the rows; what these take, the whole batch knows."""
+        return BatchRows([self.rows[index] for index in indices])
+
+    def go_back(self, tokens: list[int]) -> None:
+        """The last tokens of each row are taken back: so many. The next pass says so to the others."""
+        for row, back in zip(self.rows, tokens, strict=True):
+            row.offset -= back
+
     def prepare(self, *, lengths: list[int] | None = None, **_: Any) -> None:
         """The next tokens are padded on the right; only so many of each row's are its own."""
         self.lengths = None if lengths is None else list(lengths)

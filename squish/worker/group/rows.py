@@ -16,6 +16,7 @@ from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, make_promp
 from squish.ipc.group_frames import Drop, Fork, Forward
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.cpu.kv import BatchCache, SequenceCache
+from squish.worker.speculation.caches import can_rewind, go_back
 
 
 class OutOfStep(Exception):
@@ -24,10 +25,11 @@ class OutOfStep(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Together:
-    """Rows whose caches are merged, in this order."""
+    """Rows whose caches are merged, in this order. held: tokens of each."""
 
     rows: tuple[int, ...]
     caches: list[Any]
+    held: list[int]
 
 
 class Rows:
@@ -69,6 +71,8 @@ class Rows:
         if any(len(tokens) < frame.width for tokens in frame.tokens):
             for cache in caches:
                 cache.finalize()
+        if home := self._together.get(frame.rows[0]):
+            home.held = [offset + len(new) for offset, new in zip(frame.offsets, frame.tokens, strict=True)]
 
     def _of(self, row: int) -> list[Any]:
         """Caches of mlx-lm's of one row, which nobody writes to."""
@@ -83,7 +87,12 @@ class Rows:
             return self._side_by_side(frame)
         home = self._together.get(frame.rows[0])
         if home is None or home.rows != frame.rows:
-            home = self._move_together(frame.rows)
+            return self._move_together(frame).caches
+        back = [held - offset for held, offset in zip(home.held, frame.offsets, strict=True)]
+        if any(back):  # guesses that were wrong
+            if min(back) < 0 or not can_rewind(home.caches):
+                raise OutOfStep(f"rows of {home.held} tokens are to have {frame.offsets}")
+            go_back(home.caches, back)
         return home.caches
 
     def _side_by_side(self, frame: Forward) -> list[Any]:
@@ -96,14 +105,17 @@ class Rows:
                 cache.offset = offset
         return [BatchCache(list(layer)) for layer in zip(*rows, strict=True)]
 
-    def _move_together(self, rows: tuple[int, ...]) -> _Together:
+    def _move_together(self, frame: Forward) -> _Together:
+        rows = frame.rows
         for home in {id(self._together[row]): self._together[row] for row in rows if row in self._together}.values():
             self._part(home)
         try:
             each = [self._alone.pop(row) for row in rows]
         except KeyError as error:
             raise OutOfStep(f"row {error} is not known") from None
-        home = _Together(rows, [layer[0].merge(list(layer)) for layer in zip(*each, strict=True)])
+        each = [[_view(cache, to) for cache in caches] for caches, to in zip(each, frame.offsets, strict=True)]
+        merged = [layer[0].merge(list(layer)) for layer in zip(*each, strict=True)]
+        home = _Together(rows, merged, list(frame.offsets))
         self._together |= dict.fromkeys(rows, home)
         return home
 

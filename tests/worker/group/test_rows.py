@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,13 @@ from squish.worker.group.leader import Leading
 from squish.worker.group.rows import OutOfStep, Rows
 from squish.worker.group.watch import Watch
 from squish.worker.runner import Runner
+from squish.worker.speculation.draft_model import DraftModel
 from tests.worker.cpu.opened import native
+from tests.worker.speculation.test_decoding import LONG, guessed, let_guess_well, repeating, tokens_of
 from tests.worker.test_runner import (
+    VOCABULARY,
     Bench,
+    answer,
     prepared,
     repeatable,
     tiny_llama,
@@ -64,14 +69,16 @@ class Spoken:
 class GroupBench(Bench):
     """A runner as rank 0, and a follower that is told of its passes and computes with all of the same model."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, **guessing: Any) -> None:
         super().__init__(model)
         leads, follows = Alone(), Alone()
         self.led, self.followed = Spoken(model, leads), Spoken(model, follows)
         self.follower = Follower(self.followed, follows)  # type: ignore[arg-type]
         self.passes: list[Forward] = []
         leading = Leading(self.led, leads, self._apply, Watch(2, 0.0))  # type: ignore[arg-type]
-        self._runner = Runner(leading, tokenizer(), 2048, self.prefix, self._inbox, self._take, group=leading)
+        self._runner = Runner(
+            leading, tokenizer(), 2048, self.prefix, self._inbox, self._take, group=leading, **guessing
+        )
 
     def _apply(self, operation: Operation) -> None:
         if isinstance(operation, Forward):
@@ -105,6 +112,37 @@ def test_both_ranks_say_the_same_of_every_pass(made: Callable[[], Any]) -> None:
     bench.run(prepared(1, shared), prepared(2, [7, 8, 9], sampling=several), prepared(3, words(30), words(9)))
     warm = bench.run(prepared(4, [*shared, 5, 6], words(4)), prepared(5, words(500), sampling=several), Cancel(5))
     assert any(event.usage.cached_tokens for event in warm[4] if isinstance(event, Finished))
+    bench.compare()
+
+
+@pytest.mark.parametrize("made", [plain, fused])
+def test_both_ranks_take_back_what_was_guessed_wrong(made: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that come and go, each with guesses of its own; what goes on from one of them knows what was taken back."""
+    chance = random.Random(3)
+    model = made()
+    items = [prepared(number, repeating(chance), sampling=LONG) for number in range(5)]
+    alone = {item.request: answer(Bench(model).run(item)[item.request]) for item in items}
+    let_guess_well(monkeypatch, [[*item.tokens[0], *tokens_of(alone[item.request])] for item in items], chance)
+    bench = GroupBench(model, lookup=True)
+    right = wrong = 0
+    for chosen in (items[:1], items[:3], items[1:5], items[2:]):
+        events = bench.run(*chosen)
+        for item in chosen:
+            assert answer(events[item.request]) == alone[item.request]
+            drafted, accepted = guessed(events[item.request])
+            right, wrong = right + accepted, wrong + drafted - accepted
+    assert right > 300 and wrong > 30
+    bench.compare()
+
+
+def test_a_draft_of_rank_0_alone_guesses_for_all_ranks() -> None:
+    model = fused()
+    item = prepared(1, words(30), sampling=LONG)
+    alone = answer(Bench(model).run(item)[1])
+    bench = GroupBench(model, draft=DraftModel(model, VOCABULARY, "draft"))
+    events = bench.run(item)[1]
+    assert answer(events) == alone
+    assert guessed(events)[1] > 50
     bench.compare()
 
 
