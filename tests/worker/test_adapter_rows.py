@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import mlx.core as mx
 import pytest
 
 from squish.worker.adapters.files import dimensions
+from squish.worker.cpu.fusion import fuse
 from squish.worker.rows import Prepared
+from tests.worker.cpu.opened import native
+from tests.worker.speculation.test_decoding import LONG, guessed, let_guess_well, repeating, tokens_of
 from tests.worker.test_adapters import RANK, peft
 from tests.worker.test_runner import GREEDY, Bench, answer, end, tiny_llama, tiny_recurrent, tiny_rotating, words
 
@@ -48,6 +52,25 @@ def test_rows_with_different_adapters_share_a_batch_and_answer_as_alone(make: An
     }
     plain = answer(Bench(model).run(asked(1, words(100)))[1])
     assert len({answer(alone[1]), answer(alone[3]), plain}) == 3
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_rows_with_adapters_guess_and_answer_as_without(
+    apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """apart: rows have caches of their own, as on a CPU."""
+    model, chance = tiny_llama(), random.Random(2)
+    assert not apart or fuse(model, native())
+    adapters = [adapter_for(model, tmp_path / "one", 1), None, adapter_for(model, tmp_path / "other", 2)]
+    given = [
+        Prepared(number, [repeating(chance)], LONG, time.monotonic(), adapter=adapter)
+        for number, adapter in enumerate(adapters)
+    ]
+    alone = {item.request: answer(Bench(model).run(item)[item.request]) for item in given}
+    let_guess_well(monkeypatch, [[*item.tokens[0], *tokens_of(alone[item.request])] for item in given], chance)
+    events = Bench(model, lookup=True).run(*given)
+    assert {request: answer(each) for request, each in events.items()} == alone
+    assert all(guessed(each)[1] > 40 for each in events.values())
 
 
 def test_what_was_read_with_an_adapter_serves_that_adapter_alone(tmp_path: Path) -> None:
