@@ -145,12 +145,19 @@ MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of ano
 
 
 @MEASURABLE
-# A part of a step of prefill, and three with a part of one.
-@pytest.mark.parametrize("tokens", [pytest.param(256, marks=pytest.mark.long), 1600])
-async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path, tokens: int) -> None:
+async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path) -> None:
+    """With a prompt of the size that the first step of prefill has on any machine."""
     directory = real_home / ".squish/models/smollm2+135m"
-    found = await measured(directory, tokens, real_home / ".squish/cache")
-    assert estimated(directory, 134_515_008, tokens) == pytest.approx(found, rel=0.1)
+    found = await measured(directory, 256, real_home / ".squish/cache")
+    assert estimated(directory, 134_515_008, 256) == pytest.approx(found, rel=0.1)
+
+
+@MEASURABLE
+async def test_the_estimate_is_enough_for_a_prompt_of_several_steps(real_home: Path) -> None:
+    directory = real_home / ".squish/models/smollm2+135m"
+    found = await measured(directory, 1600, real_home / ".squish/cache")
+    # It counts on the largest steps. A busy machine takes smaller ones, which need up to an eighth less.
+    assert found / 1.1 <= estimated(directory, 134_515_008, 1600) <= found * 1.1 / (1 - 1 / 8)
 
 
 @MEASURABLE
