@@ -40,7 +40,7 @@ class SearchQuery:
     """What is searched. context: tokens that the fit is for; fits: only what fits; sort None keeps our own order."""
 
     query: str
-    context: int = 8192
+    context: int = fit.USUAL_CONTEXT
     fits: bool = False
     sort: str | None = None
     limit: int = 20

@@ -242,11 +242,15 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
 
 
 class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
-    """consumed: shards that are not needed any more; complete: the model is whole; peak_memory: of the process."""
+    """consumed: shards that are not needed any more; complete: the model is whole; peak_memory: of the process.
+
+    unmeasured: why the bits of each matrix were chosen without knowing what it matters; "" where they were not.
+    """
 
     consumed: tuple[str, ...]
     complete: bool
     peak_memory: int
+    unmeasured: str = ""
 
 
 class Measured(msgspec.Struct, frozen=True, tag="measured"):

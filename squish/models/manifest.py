@@ -73,6 +73,7 @@ class Manifest:
     kind: what it is for; quantization: for people; context_length in tokens; installed_at in UTC.
     base: of an adapter, the id of the model that it changes. loss: what compressing it cost, where that was measured.
     linked: the directory of another program, on another file system, that its weights are links to.
+    unmeasured: why the bits of its matrices were chosen without knowing what each matters to its predictions.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Manifest:
     linked: str | None = None
     base: str | None = None
     loss: Loss | None = None
+    unmeasured: str = ""
 
     def __post_init__(self) -> None:
         for name in ("parameters", "context_length"):

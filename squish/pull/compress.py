@@ -42,6 +42,7 @@ class _Account(msgspec.Struct):
     text: str = ""
     consumed: list[str] = []
     peak_memory: int = 0
+    unmeasured: str = ""
 
 
 class Compressor:
@@ -97,7 +98,8 @@ class Compressor:
             await self._convert_all(report)
             after = sum(path.stat().st_size for path in self.directory.glob("*.safetensors"))
         label, largest = recipes.label(self._account.recipe), max(self._shards.values())
-        return CompressionReport(label, self.total, after, largest, self._account.peak_memory)
+        account = self._account
+        return CompressionReport(label, self.total, after, largest, account.peak_memory, unmeasured=account.unmeasured)
 
     def forget_progress(self) -> None:
         """Delete the worker's account of what is written, which does not belong to the model."""
@@ -198,6 +200,7 @@ class Compressor:
             complete = result.complete
             self._account.consumed = sorted({*self._account.consumed, *result.consumed})
             self._account.peak_memory = max(self._account.peak_memory, result.peak_memory)
+            self._account.unmeasured = result.unmeasured
             self._save()
             here.difference_update(result.consumed)
             if not self._keep_source:

@@ -43,7 +43,7 @@ class CompressionReport:
 
     perplexity: of the original and of the result on the same text, None where it was not measured; divergence: the mean
     KL divergence of the result from the original, in nats a token; measure_memory: the most that measuring took, for
-    which a whole model is loaded.
+    which a whole model is loaded; unmeasured: why bits were chosen without knowing what each matrix matters.
     """
 
     recipe: str
@@ -56,6 +56,7 @@ class CompressionReport:
     divergence: float | None = None
     measure_memory: int | None = None
     kept_as: str | None = None
+    unmeasured: str = ""
 
     @property
     def loss(self) -> Loss | None:

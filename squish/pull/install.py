@@ -18,10 +18,10 @@ from squish.hub.snapshot import Snapshot
 from squish.ipc.frames import Imported, ImportGguf, InspectModel, JobProgress
 from squish.ipc.process import run_job
 from squish.models import recipes
-from squish.models.manifest import MANIFEST, Installed, Loss, Manifest, StoredFile, read_json
+from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile, read_json
 from squish.names import ModelId
 from squish.pull import adapter, counterpart
-from squish.pull.events import Phase, Progress, Pulled, Report
+from squish.pull.events import CompressionReport, Phase, Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.order import Order
 from squish.pull.repository import gguf_parts, is_model_file, is_model_gguf, is_safe_name, is_weights
@@ -35,8 +35,7 @@ async def install_fetched(order: Order, fetched: Fetched, report: Report) -> Pul
         return Pulled(await install_gguf(order, model.path, report, snapshot))
     imported = await _inspect(order, model.path, report)
     files = await _hash_files(model.path, model.checked, report)
-    loss = None if compression is None else compression.loss
-    installed = await _commit(order, model.path, imported, files, snapshot, loss=loss)
+    installed = await _commit(order, model.path, imported, files, snapshot, compression=compression)
     if compression is not None and fetched.original is not None:
         kept_as = await _install_original(order, fetched.original, snapshot, report)
         compression = replace(compression, kept_as=kept_as)
@@ -169,7 +168,7 @@ async def _commit(
     *,
     ref: ModelId | None = None,
     name: str | None = None,
-    loss: Loss | None = None,
+    compression: CompressionReport | None = None,
 ) -> Installed:
     """Make a directory the model of the order. ref, name: of the original instead."""
     manifest = Manifest(
@@ -186,7 +185,8 @@ async def _commit(
         pulled=name or order.name,
         kind=imported.kind,
         linked=_linked(order.source, directory),
-        loss=loss,
+        loss=compression.loss if compression is not None else None,
+        unmeasured=compression.unmeasured if compression is not None else "",
     )
 
     def commit(stop: Event) -> Installed:  # a moment's work: it is not stopped half way, but waited for

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.utils import dequantize_model, load_model
+from mlx_lm.utils import _get_classes, dequantize_model, load_model
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
@@ -104,6 +104,14 @@ def tiny_mixtral() -> tuple[dict[str, mx.array], dict[str, Any]]:
             weights[f"{at}.experts.{expert}.w2.weight"] = _random(64, 128)
             weights[f"{at}.experts.{expert}.w3.weight"] = _random(128, 64)
     return weights, config
+
+
+def tiny_gptj() -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """Random weights of a model that calls its layers by keywords, so that nothing flows back through them."""
+    config: dict[str, Any] = {"model_type": "gptj", "vocab_size": 256, "n_embd": 64, "n_head": 2, "n_layer": 2}
+    config |= {"n_positions": 512, "rotary_dim": 16, "layer_norm_epsilon": 1e-5}
+    model_class, arguments = _get_classes(config)
+    return dict(tree_flatten(model_class(arguments.from_dict(config)).parameters())), config
 
 
 def _random(*shape: int) -> mx.array:

@@ -20,6 +20,7 @@ from mlx_lm.utils import _get_classes, quantize_model
 
 from squish import figures
 from squish.commands.models.describe import describe, lines
+from squish.commands.models.pull_output import as_talk
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
 from squish.models.manifest import Loss
@@ -29,7 +30,7 @@ from squish.pull.events import Notice, Progress, Pulled, PullEvent
 from squish.pull.pull import pull
 from tests.conftest import SQUISH, clean_environment, share_compiled
 from tests.local_hub import GOOD_TOKEN, TOKENIZER, Fault, LocalHub
-from tests.pull.shards import byte_tokenizer, full_precision, in_shards, tiny_llama, tiny_mixtral
+from tests.pull.shards import byte_tokenizer, full_precision, in_shards, tiny_gptj, tiny_llama, tiny_mixtral
 from tests.pull.test_pull import QUICK, until
 
 REPO = "org/full"
@@ -379,6 +380,20 @@ def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: Loca
     first = next(event for event in events if isinstance(event, Progress) and event.phase == "download")
     assert first.done > 0, "what is there counts from the start"
     assert first.speed is None
+
+
+def test_bits_that_rest_on_no_measurement_are_said(
+    user: Puller, hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_gptj(), tmp_path, 2) | byte_tokenizer())
+    hub.add_repo("org/chain", in_shards(*tiny_llama(), tmp_path, 2) | byte_tokenizer())
+    reason = "it calls its layers by keywords"
+    last = user.pull(REPO, bits("4.5"))
+    as_talk()(last)
+    assert f"the share of its squares that a matrix loses: {reason}." in capsys.readouterr().err.replace("\n", " ")
+    assert reason in dict(lines(describe(user.store.find(f"{REPO}:4.5bpw"))))["bits"]
+    measured = user.pull("org/chain", bits("4.5")).installed
+    assert measured.manifest.unmeasured == "" and "bits" not in dict(lines(describe(measured)))
 
 
 def test_a_calibrated_pull_that_is_stopped_goes_on(user: Puller, hub: LocalHub, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx.nn.layers.base import Module
-from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, load_model
 
 from squish.errors import CorruptModel, InvalidInput
@@ -24,7 +23,7 @@ from squish.worker.jobs.allocation import Choice, Harms, allocate, choices, harm
 from squish.worker.jobs.lazy_model import Shards
 from squish.worker.jobs.quantize import quantize_shards
 from squish.worker.jobs.sensitivity import Dependence
-from tests.pull.shards import byte_tokenizer, in_shards, tiny_llama, tiny_mixtral
+from tests.pull.shards import byte_tokenizer, in_shards, tiny_gptj, tiny_llama, tiny_mixtral
 
 TEXT = "The measure of a mixture is what its parts do together, and not each for itself. " * 40
 
@@ -216,11 +215,7 @@ def _written(directory: Path) -> dict[str, mx.array]:
 
 
 def test_a_model_that_is_not_a_chain_of_layers_is_compressed_by_its_errors(tmp_path: Path) -> None:
-    config: dict[str, Any] = {"model_type": "gptj", "vocab_size": 256, "n_embd": 64, "n_head": 2, "n_layer": 2}
-    config |= {"n_positions": 512, "rotary_dim": 16, "layer_norm_epsilon": 1e-5}
-    model_class, arguments = _get_classes(config)
-    weights: dict[str, mx.array] = dict(tree_flatten(model_class(arguments.from_dict(config)).parameters()))
-    bench = Bench(tmp_path, weights, config)
+    bench = Bench(tmp_path, *tiny_gptj())
     with pytest.raises(sensitivity.Unmeasurable, match="by keywords"):
         sensitivity.measure(bench.lazy().model, mx.zeros((1, 32), mx.int32), lambda _: None)
     bench.run("4.5bpw")

@@ -14,6 +14,8 @@ from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.speeds import Speed
 from squish.text import clean
 
+_UNMEASURED = "chosen by the share of its squares that each matrix loses; what it matters was not measured: {}"
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -35,7 +37,7 @@ class Description:
 def describe(
     installed: Installed, context: int | None = None, speed: Speed | None = None, base: Manifest | None = None
 ) -> Description:
-    """Read a model's directory. context: tokens of the fit; by default 8192, or the model's where that is shorter.
+    """Read a model's directory. context: tokens of the fit; by default the usual one, or all the model has.
 
     base: of an adapter, the model that it changes, which is in memory with it.
     """
@@ -67,6 +69,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("parameters", f"{manifest.parameters:,}"),
         ("quantization", manifest.quantization),
         *([("quality", f"{manifest.loss.label}, on the text that comes with Squish")] if manifest.loss else []),
+        *([("bits", _UNMEASURED.format(manifest.unmeasured))] if manifest.unmeasured else []),
         ("context", f"{manifest.context_length:,} tokens"),
         ("license", manifest.license or "not stated"),
         ("source", manifest.source + (f" at {manifest.revision[:12]}" if manifest.revision else "")),

@@ -17,6 +17,7 @@ from squish.commands.completion import complete_model
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, InvalidInput, SquishError
+from squish.memory.fit import USUAL_CONTEXT
 
 if TYPE_CHECKING:
     from squish.models.manifest import Installed, Manifest
@@ -93,7 +94,7 @@ def _speed(measured: Speed | None) -> dict[str, float | None]:
 @click.option(
     "--context",
     type=Whole(1),
-    help="Context length, in tokens, for which to check the fit.  [default: 8192, or the model's]",
+    help=f"Context length, in tokens, for which to check the fit.  [default: {USUAL_CONTEXT}, or the model's]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(model: str, context: int | None, as_json: bool) -> None:
@@ -244,6 +245,7 @@ def _as_json(model: Manifest) -> dict[str, Any]:
         "license": model.license,
         "base": model.base,
         "loss": msgspec.to_builtins(model.loss),
+        "unmeasured": model.unmeasured,
         "installed_at": model.installed_at.isoformat(),
     }
 

@@ -12,8 +12,10 @@ from squish.commands.completion import complete_source
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import InvalidInput, SquishError
+from squish.memory.fit import USUAL_CONTEXT
 
 _BITS_HELP = "What full precision becomes: 3, 4, 6, 8, mxfp4, …, none; bits a weight, as 4.5; fit.  [default: 4]"
+_CONTEXT_HELP = f"Tokens with which --bits fit is to fit.  [default: {USUAL_CONTEXT}, or the model's]"
 
 
 @click.command()
@@ -21,7 +23,7 @@ _BITS_HELP = "What full precision becomes: 3, 4, 6, 8, mxfp4, …, none; bits a 
 @click.option("--name", help="Install it under this name.")
 @click.option("--force", is_flag=True, help="Install it again, even if it is installed.")
 @click.option("--bits", help=_BITS_HELP)
-@click.option("--context", type=click.IntRange(1), help="Tokens with which --bits fit is to fit.  [default: 8192]")
+@click.option("--context", type=click.IntRange(1), help=_CONTEXT_HELP)
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
 @click.option("--search", is_flag=True, help="Search for the best scales: it loses less, and compressing takes longer.")
 @click.option(

@@ -99,6 +99,11 @@ def _compression_lines(report: CompressionReport, quantization: str) -> list[str
         lines.append(
             f"Perplexity on the bundled text: {before} → {report.perplexity_after:.2f}{away} (lower is better){memory}."
         )
+    if report.unmeasured:
+        lines.append(
+            "How much each matrix matters to the predictions could not be measured, so bits were chosen by the share "
+            f"of its squares that a matrix loses: {report.unmeasured}."
+        )
     if report.kept_as is not None:
         lines.append(f"The original is installed as {report.kept_as}.")
     return lines

@@ -11,6 +11,7 @@ from squish import console, figures
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
 from squish.download import resolver
+from squish.memory.fit import USUAL_CONTEXT
 
 if TYPE_CHECKING:
     from squish.hub.search import Found
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--context",
     type=Whole(1),
-    default=8192,
+    default=USUAL_CONTEXT,
     show_default=True,
     help="Context length, in tokens, for which to check the fit.",
 )

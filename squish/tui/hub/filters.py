@@ -52,7 +52,7 @@ class Filters:
     parameters: int = 0
     bits: int = 0
     order: int = 0
-    context: int = 8192
+    context: int = fit.USUAL_CONTEXT
 
     def next(self, what: str) -> Filters:
         """The choice with the next value of one filter, or of the order."""

@@ -32,13 +32,15 @@ _WINDOW = 128
 _WINDOWS = 8
 _DEPENDENCES = "dependences.safetensors"
 _HARMS = "harms.json"
+_REASON = "unmeasured"
 _READING = 0.5  # of the time, about, that all of it takes
 
 
 def mixture(
     job: QuantizeShards, shards: Shards, directory: Path, report: Callable[[str, float], None]
-) -> dict[str, Choice]:
-    """The bits of each matrix with which the model has the size of the recipe. All shards must be here.
+) -> tuple[dict[str, Choice], str]:
+    """The bits of each matrix with which the model has the size of the recipe, and why they rest on no measurement of
+    what it matters, "" where they do. All shards must be here.
 
     directory: for what has been found so far. Raises InvalidInput where the size is too small for this model.
     """
@@ -62,7 +64,7 @@ def mixture(
         least = 8 * (rest + sum(min(each) for each in sizes.values())) / count
         problem = f"This model has at least {least:.2f} bits a weight, so {job.recipe.size:g} are too few."
         raise InvalidInput(problem, hint="--bits takes more.", param="--bits")
-    return chosen
+    return chosen, _reason(directory)
 
 
 def commonest(chosen: dict[str, Choice]) -> Choice:
@@ -81,6 +83,12 @@ def dependences(directory: Path) -> dict[str, list[Dependence]]:
     path = directory / _DEPENDENCES
     kept: Any = mx.load(str(path)) if path.exists() else {}
     return _unflat(kept)
+
+
+def _reason(directory: Path) -> str:
+    """Why nothing was measured, "" where it was."""
+    kept: Any = mx.load(str(directory / _DEPENDENCES), return_metadata=True)
+    return str(kept[1].get(_REASON, ""))
 
 
 def counts_of(known: Iterable[Dependence]) -> tuple[tuple[Floats, Floats], ...]:
@@ -115,17 +123,18 @@ def _dependences(
     path = directory / _DEPENDENCES
     if not path.exists():
         found: dict[str, list[Dependence]] = {}
+        reason = "it writes no text"
         source = Path(job.source)
         if kind_of(source, read_config(source)) == "chat":
             tokens = windows(source, job.text or usual_text(), _WINDOW, _WINDOWS)
             try:
-                found = sensitivity.measure(shards.model, tokens, report)
-            except Unmeasurable:
-                pass
+                found, reason = sensitivity.measure(shards.model, tokens, report), ""
+            except Unmeasurable as error:
+                reason = str(error)
             except RuntimeError as error:
                 raise CorruptModel(f"A weight cannot be read from its shard: {error}.") from error
         partial = directory / f"new-{_DEPENDENCES}"
-        mx.save_safetensors(str(partial), _flat(found) or {"none": mx.zeros((1,))})
+        mx.save_safetensors(str(partial), _flat(found) or {"none": mx.zeros((1,))}, metadata={_REASON: reason})
         move_whole(partial, path)
     return dependences(directory)
 

@@ -55,11 +55,13 @@ class _Dense:
 
 
 class _Account(msgspec.Struct):
-    """files: output file → bytes of its arrays; places: weight → output file; bits: of matrices that differ in them."""
+    """files: output file → bytes of its arrays; places: weight → output file; bits: of matrices that differ in them;
+    unmeasured: as in `Quantized`."""
 
     files: dict[str, int] = {}
     places: dict[str, str] = {}
     bits: dict[str, Choice] = {}
+    unmeasured: str = ""
 
 
 def quantize_shards(job: QuantizeShards, report: Progress) -> Quantized:
@@ -93,7 +95,8 @@ class _Conversion:
             if not self._shards.complete:
                 self._shards.model()  # what does not fit together is refused before all of it is here
                 return Quantized((), False, HOST.peak())
-            self._account.bits = mixture(self._job, self._shards, self._destination, self._report)
+            found = mixture(self._job, self._shards, self._destination, self._report)
+            self._account.bits, self._account.unmeasured = found
             self._save_account()
         weights, origin = self._shards.weights()
         params, config, dense = _graph(Path(self._job.source), weights, recipe, self._account.bits)
@@ -120,7 +123,7 @@ class _Conversion:
         needed = set().union(*(needs[name] for name in missing))
         if not missing:
             self._finish(config)
-        return Quantized(tuple(sorted(here - needed)), not missing, HOST.peak())
+        return Quantized(tuple(sorted(here - needed)), not missing, HOST.peak(), self._account.unmeasured)
 
     def _calibrate(self, dense: dict[str, _Dense], total: int) -> None:
         """Write the matrices that a text goes through, rounded for the inputs that it brings. total: bytes of all."""

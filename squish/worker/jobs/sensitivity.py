@@ -36,7 +36,7 @@ class Dependence:
 
 
 class Unmeasurable(Exception):
-    """The model is not a plain chain of layers, or something in it has no derivative."""
+    """The model is not a plain chain of layers, or something in it has no derivative. Its text says which, of "it"."""
 
 
 _Shapes = tuple[tuple[int, ...], tuple[int, ...]]  # of what goes into a matrix, and of what comes out
@@ -109,7 +109,7 @@ def _forward(model: Any, tokens: mx.array, report: Callable[[float], None]) -> t
     except _Finished:
         pass
     if watch.after is None or watch.looked_up is None or len(watch.calls) != len(layers):
-        raise Unmeasurable("The model does not call its layers one after the other.")
+        raise Unmeasurable("it does not call its layers one after the other")
     first = watch.calls[0].x
     growth = mx.mean(first * first) / mx.maximum(mx.mean(watch.looked_up * watch.looked_up), 1e-20)
     mx.eval(growth)
@@ -185,7 +185,7 @@ def _differentiated(function: Any, at: list[mx.array], by: list[mx.array]) -> tu
     try:
         return mx.vjp(function, at, by)
     except (ValueError, RuntimeError) as error:  # MLX evaluates nothing here: an operation has no derivative
-        raise Unmeasurable(str(error)) from error
+        raise Unmeasurable(f"an operation in it has no derivative: {str(error).rstrip('.')}") from error
 
 
 def _by_windows(gradient: mx.array, x: mx.array) -> Dependence:
@@ -242,20 +242,20 @@ class _Layer:
 
     def __call__(self, *given: Any, **named: Any) -> mx.array:
         if not given:
-            raise Unmeasurable("The model calls its layers by keywords.")
+            raise Unmeasurable("it calls its layers by keywords")
         (x, *rest), watch = given, self.watch
         if self.done is None:
             if watch.after is not None:
                 return watch.after
             return super().__call__(x, *rest, **named)  # type: ignore[misc, no-any-return]
         if watch.calls and x is not watch.after:
-            raise Unmeasurable("The model's layers are not a chain.")
+            raise Unmeasurable("its layers are not a chain")
         if not watch.calls:
             watch.looked_up = watch.looked_up if watch.looked_up is not None else x
         watch.shapes = {}
         made: mx.array = super().__call__(x, *rest, **named)  # type: ignore[misc]
         if not isinstance(made, mx.array):
-            raise Unmeasurable("The model's layers make more than one array.")
+            raise Unmeasurable("its layers make more than one array")
         mx.eval(made, watch.squares)
         watch.calls.append(_Call(x, tuple(rest), named, watch.shapes))
         watch.after = made
