@@ -70,8 +70,9 @@ class Compressor:
         self._keep_source, self._worker_cache = keep_source, worker_cache
         self._headers = partial / "headers"
         self._account = _Account(commit, recipe, text)
-        # To calibrate, and to weigh matrices against each other, all of the original is needed at once.
-        self._at_once = len(shards) if recipe.calibrated or recipe.size is not None else _WINDOW
+        # To read with the original, and to weigh matrices against each other, all of it is needed at once.
+        whole = recipe.search or recipe.calibrated or recipe.size is not None
+        self._at_once = len(shards) if whole else _WINDOW
 
     def resume(self) -> int:
         """Go on with the account of an earlier run, or start over where that was of something else.

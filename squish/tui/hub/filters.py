@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from squish.hub import search
 from squish.hub.search import Found
 from squish.memory import fit
+from squish.memory.fit import USUAL_CONTEXT
 
 CONTEXTS = (2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144)
 
@@ -52,7 +53,7 @@ class Filters:
     parameters: int = 0
     bits: int = 0
     order: int = 0
-    context: int = fit.USUAL_CONTEXT
+    context: int = USUAL_CONTEXT
 
     def next(self, what: str) -> Filters:
         """The choice with the next value of one filter, or of the order."""

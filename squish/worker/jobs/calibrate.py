@@ -1,4 +1,4 @@
-"""Reads a text with the original model, and hands every matrix over with the inputs that it gets there.
+"""Reads a text with the original model, or random tokens, and hands every matrix over with the inputs that it gets.
 
 The model computes in float32, all windows of the text at once and layer after layer, so each weight is read from disk
 once and forgotten when its matrix has been handed over; memory is that of the activations and one matrix. What the
@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
+from mlx_lm.models.switch_layers import SwitchLinear
 
 from squish.errors import CorruptModel
 from squish.worker.model.load import tokenizer_of
@@ -24,9 +25,12 @@ from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
 
 _WINDOW = 512
 _WINDOWS = 16
+_DRAWN_WINDOWS = 2
+_AS_COMMON = 300  # the first tokens of a vocabulary, among them bytes and signs for itself, are taken to be as common
 
-# Takes the name of a matrix, the matrix, its inputs (windows, tokens, columns), whether it is looked up too; returns it
-# as it is from then on, or None where it stays as it was. Matrices with the same inputs get the same array.
+# Takes the name of a matrix, the matrix, of experts with three dimensions, its inputs (…, columns), whether it is
+# looked up too; returns it as it is from then on, or None where it stays as it was. Matrices with the same inputs get
+# the same array.
 Taker = Callable[[str, mx.array, mx.array, bool], mx.array | None]
 
 
@@ -45,19 +49,29 @@ def usual_text() -> str:
     return "\n\n".join(part for turn in turns for part in turn)
 
 
-def calibrate(model: Any, source: Path, text: str, take: Taker) -> None:
+def calibrate(model: Any, source: Path, text: str | None, take: Taker) -> None:
     """Hand over every matrix that the model multiplies by. model: with its weights on disk; its classes are replaced.
 
-    Raises CorruptModel where the text is too short, or the tokenizer is another model's.
+    text: None for random tokens; a model without a plain embedding then hands over nothing. Raises CorruptModel where
+    the text is too short, or the tokenizer is another model's.
     """
-    tokens = windows(source, text, _WINDOW)
+    given = None if text is None else windows(source, text, _WINDOW)
     vocabulary = _watch(model, take)
+    if given is None and not vocabulary:
+        return
+    tokens = _drawn(vocabulary) if given is None else given
     if vocabulary and int(tokens.max()) >= vocabulary:
         raise CorruptModel(FOREIGN_TOKENIZER, param="tokenizer.json")
     try:
         model(tokens)
     except _Finished:
         pass
+
+
+def _drawn(vocabulary: int) -> mx.array:
+    """(windows, tokens) of tokens drawn as a language would: the earlier one is in a vocabulary, the more often."""
+    chances = -mx.log(mx.arange(vocabulary).astype(mx.float32) + _AS_COMMON)
+    return mx.random.categorical(chances, shape=(_DRAWN_WINDOWS, _WINDOW), key=mx.random.key(0))
 
 
 def windows(source: Path, text: str, length: int, most: int | None = None) -> mx.array:
@@ -82,6 +96,8 @@ def _watch(model: Any, take: Taker) -> int:
             _become(module, _Embedding, name, take)
         elif type(module) is Linear:
             _become(module, _Linear, name, take)
+        elif type(module) is SwitchLinear:
+            _become(module, _SwitchLinear, name, take)
     for _, module in model.named_modules():
         if isinstance(module, _Linear):
             module.is_last = bool(vocabulary) and module.weight.shape[0] == vocabulary
@@ -120,6 +136,17 @@ class _Linear(Linear):
         mx.eval(product)
         _hand_over(self, x, False)
         return product
+
+
+class _SwitchLinear(SwitchLinear):  # type: ignore[misc]
+    place: str
+    take: Taker
+
+    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
+        made: mx.array = super().__call__(x.astype(mx.float32), indices, sorted_indices=sorted_indices)
+        mx.eval(made)
+        _hand_over(self, x.astype(mx.float32), False)
+        return made
 
 
 class _Embedding(Embedding):

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from squish.worker.jobs.rounding import SMALLEST, Floats, least_squares, packed
 
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+_LOOKED_UP = 0.3  # of the mean input: what each counts for more in an embedding that is also the output
+_OF_THE_TEXT = 0.35  # of how two inputs go together, which another text does not repeat
 _DAMPING = 0.01  # of the mean of the diagonal: as much as each input is taken to be independent of the others
 _WIDEST = 8192  # columns whose inputs are taken together: their squares are 268 MB
 _ROWS_AT_ONCE = 16384
@@ -27,7 +29,8 @@ _BLOCK = 64
 class Inputs:
     """What is known of the inputs of some columns.
 
-    second: (columns, columns) mean products of two of them, damped; order: columns, the most important first;
+    second: (columns, columns) mean products of two of them, damped; those of different ones count less, because they
+    are the text's in part, so that errors are not made up for where another text has none; order: columns, the most important first;
     factor: the upper Cholesky factor of the inverse of `second` in that order.
     """
 
@@ -45,13 +48,22 @@ def inputs(x: mx.array, group_size: int) -> list[Inputs]:
     for start in range(0, width, step):
         part = x[:, start : start + step]
         second = np.array((part.T @ part) / x.shape[0]).astype(np.float64)
+        second -= _OF_THE_TEXT * (second - np.diag(np.diag(second)))
         found.append(_inputs(second))
     return found
 
 
 def also_looked_up(known: list[Inputs]) -> list[Inputs]:
     """For an embedding that is also the output: a lookup needs all columns alike, so each counts somewhat more."""
-    return [_inputs(each.second + 0.3 * np.diag(each.second).mean() * np.eye(len(each.second))) for each in known]
+    return [
+        _inputs(each.second + _LOOKED_UP * np.diag(each.second).mean() * np.eye(len(each.second))) for each in known
+    ]
+
+
+def squares(x: mx.array, looked_up: bool) -> Floats:
+    """The mean square of each of (…, columns) inputs; looked_up: as for `also_looked_up`."""
+    found = np.array(mx.mean(mx.square(x.reshape(-1, x.shape[-1])), axis=0))
+    return found + np.float32(_LOOKED_UP) * found.mean() if looked_up else found
 
 
 def _inputs(second: NDArray[np.float64]) -> Inputs:

@@ -60,6 +60,11 @@ class Shards:
         return original(self.source, self.weights()[0])[0]
 
 
+def writes_text(source: Path) -> bool:
+    """Whether it is a model that reads tokens and predicts the next one."""
+    return kind_of(source, read_config(source)) == "chat"
+
+
 def original(source: Path, weights: dict[str, mx.array]) -> tuple[Any, dict[str, Any]]:
     """The model before it is compressed, its parameters unevaluated, and its config.json."""
     config = read_config(source)

@@ -22,10 +22,9 @@ from squish.ipc.frames import QuantizeShards
 from squish.worker.jobs import sensitivity
 from squish.worker.jobs.allocation import Choice, Harms, allocate, choices, harms, size
 from squish.worker.jobs.calibrate import usual_text, windows
-from squish.worker.jobs.lazy_model import Shards
+from squish.worker.jobs.lazy_model import Shards, writes_text
 from squish.worker.jobs.rounding import Floats
 from squish.worker.jobs.sensitivity import Dependence, Unmeasurable
-from squish.worker.model.model_files import kind_of, read_config
 
 _GROUPS = (32, 64)
 _WINDOW = 128
@@ -125,7 +124,7 @@ def _dependences(
         found: dict[str, list[Dependence]] = {}
         reason = "it writes no text"
         source = Path(job.source)
-        if kind_of(source, read_config(source)) == "chat":
+        if writes_text(source):
             tokens = windows(source, job.text or usual_text(), _WINDOW, _WINDOWS)
             try:
                 found, reason = sensitivity.measure(shards.model, tokens, report), ""

@@ -22,6 +22,7 @@ from typing import Any
 
 import mlx.core as mx
 import msgspec
+import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.convert import mixed_quant_predicate_builder
 from mlx_lm.utils import quantize_model, save_config
@@ -32,9 +33,9 @@ from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
 from squish.worker.jobs.allocation import Choice
 from squish.worker.jobs.calibrate import calibrate, usual_text
-from squish.worker.jobs.compensate import Inputs, also_looked_up, compensated, inputs
+from squish.worker.jobs.compensate import Inputs, also_looked_up, compensated, inputs, squares
 from squish.worker.jobs.graph import dependencies
-from squish.worker.jobs.lazy_model import Shards, original
+from squish.worker.jobs.lazy_model import Shards, original, writes_text
 from squish.worker.jobs.mixture import as_config, commonest, counts_of, dependences, forget, mixture
 from squish.worker.jobs.rounding import Floats, is_searched, searched
 
@@ -104,7 +105,7 @@ class _Conversion:
         waiting = {name: array for name, array in params.items() if name not in self._account.places}
         needs = _needed_shards(waiting, weights, origin)
         del weights, params
-        if recipe.calibrated:
+        if recipe.calibrated or (recipe.search and writes_text(Path(self._job.source))):
             if not all(needs[name] <= here for name in waiting):
                 return Quantized((), False, HOST.peak())
             if left := {name: each for name, each in dense.items() if f"{name}.weight" in waiting}:
@@ -126,18 +127,26 @@ class _Conversion:
         return Quantized(tuple(sorted(here - needed)), not missing, HOST.peak(), self._account.unmeasured)
 
     def _calibrate(self, dense: dict[str, _Dense], total: int) -> None:
-        """Write the matrices that a text goes through, rounded for the inputs that it brings. total: bytes of all."""
+        """Write the matrices that a text, or random tokens, go through, rounded for the inputs that they bring.
+
+        total: bytes of all.
+        """
         ready: dict[str, mx.array] = {}
+        calibrated = self._job.recipe.calibrated
         last: tuple[mx.array | None, list[Inputs]] = None, []
 
         def take(name: str, weight: mx.array, x: mx.array, looked_up: bool) -> mx.array | None:
             nonlocal last
             if (how := dense.pop(name, None)) is None:
                 return None
-            if last[0] is not x:  # queries, keys and values have the same inputs
-                last = x, inputs(x, how.group_size)
-            known = also_looked_up(last[1]) if looked_up else last[1]
-            packed, scales, offsets = compensated(weight, how.bits, how.group_size, known)
+            if not calibrated or weight.ndim > 2:
+                known = [(np.ones(weight.shape[-2], np.float32), squares(x, looked_up))]
+                packed, scales, offsets = searched(weight, how.bits, how.group_size, known)
+            else:
+                if last[0] is not x:  # queries, keys and values have the same inputs
+                    last = x, inputs(x, how.group_size)
+                known_inputs = also_looked_up(last[1]) if looked_up else last[1]
+                packed, scales, offsets = compensated(weight, how.bits, how.group_size, known_inputs)
             ready.update(
                 zip((f"{name}.weight", f"{name}.scales", f"{name}.biases"), (packed, scales, offsets), strict=True)
             )
@@ -147,7 +156,8 @@ class _Conversion:
             self._report("compress", self._bytes(ready) / total)
             return rounded
 
-        calibrate(self._shards.model(), Path(self._job.source), self._job.text or usual_text(), take)
+        text = (self._job.text or usual_text()) if calibrated else None
+        calibrate(self._shards.model(), Path(self._job.source), text, take)
         self._save(ready)
 
     def _bytes(self, ready: dict[str, mx.array]) -> int:

@@ -5,10 +5,10 @@ tried a little narrower, each time with the scale and the offset that minimize t
 weights count for more, because narrower ranges cost those, and a model needs them most. What is best by that measure is
 kept, so it is never worse by it than plain rounding. The format is mlx's own.
 
-Where it is known how much the error of each weight costs the predictions (sensitivity.py), errors count for that.
-Without it, less error in the weights is not always a better model: below 4 bits, what leads straight to the residual
-stream (the values and outputs of attention, the output of the MLP) came out worse for it, so there only some layers are
-searched.
+Where it is known how large each input is (calibrate.py), errors count for its mean square, and where it is known how
+much the error of each weight costs the predictions (sensitivity.py), for that. Without either, less error in the
+weights is not always a better model: below 4 bits, what leads straight to the residual stream (the values and outputs
+of attention, the output of the MLP) came out worse for it, so there only some layers are searched.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SMALLEST = np.float32(1e-8)
 
 
 def is_searched(module: str, bits: int) -> bool:
-    """Whether a module with this path is better for a search at so many bits."""
+    """Whether a module with this path is better for a search at so many bits where its inputs are not known."""
     return bits >= 4 or module.rpartition(".")[2] in _AT_ANY_BITS
 
 

@@ -19,6 +19,7 @@ from squish.format import architectures
 from squish.format.config import normalized, text_of
 from squish.worker.gguf.families.every import FAMILIES
 from squish.worker.gguf.importer import import_gguf
+from squish.worker.jobs.calibrate import calibrate
 from squish.worker.model.model_files import given, read_config
 from tests.worker.gguf.cases import LONG_FACTORS, Case, plain
 from tests.worker.gguf.cases_dense import DENSE
@@ -51,6 +52,21 @@ def test_a_family_answers_as_its_safetensors_do(case: Case, tmp_path: Path) -> N
     theirs = reference(PROMPT)
     assert float(mx.abs(theirs).max()) > 0.1
     assert mx.allclose(ours, theirs, rtol=1e-4, atol=1e-4).item(), float(mx.abs(ours - theirs).max())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_random_tokens_reach_every_matrix_of_a_family(case: Case) -> None:
+    """So that `--search` knows its inputs; but for embeddings that are only looked up, and latent heads."""
+    model, seen = _made(case)[0], set[str]()
+
+    def take(name: str, weight: mx.array, x: mx.array, looked_up: bool) -> None:
+        assert x.shape[-1] == weight.shape[-1] and mx.isfinite(x).all().item()
+        seen.add(name)
+
+    kinds = {name: type(module) for name, module in model.named_modules() if hasattr(module, "to_quantized")}
+    calibrate(model, Path(), None, take)
+    left_out = {name for name, kind in kinds.items() if kind.__name__ in ("Embedding", "MultiLinear")}
+    assert len(seen) > 8 and kinds.keys() - seen <= left_out
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "MXFP4"])
