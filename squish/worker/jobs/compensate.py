@@ -29,9 +29,9 @@ _BLOCK = 64
 class Inputs:
     """What is known of the inputs of some columns.
 
-    second: (columns, columns) mean products of two of them, damped; those of different ones count less, because they
-    are the text's in part, so that errors are not made up for where another text has none; order: columns, the most important first;
-    factor: the upper Cholesky factor of the inverse of `second` in that order.
+    second: (columns, columns) mean products of two of them, damped, those of different ones made smaller: in part they
+    are the text's, and not those of another one; order: columns, the most important first; factor: the upper Cholesky
+    factor of the inverse of `second` in that order.
     """
 
     second: Floats
