@@ -87,7 +87,7 @@ def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int, shuff
 def _compress(original: Path, destination: Path, name: str) -> float:
     """CPU seconds of it."""
     from squish.ipc.frames import Quantized, QuantizeShards
-    from squish.ipc.process import run_job
+    from squish.ipc.jobs import run_job
 
     chosen = recipes.from_tag(name)
     if chosen is None or chosen.recipe is None or chosen.recipe.fit:

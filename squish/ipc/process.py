@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from squish.errors import EngineError, WorkerDied
 from squish.ipc import death, frames
 from squish.ipc.environment import environment
-from squish.ipc.frames import Alive, Failed, FromWorker, Job, JobProgress, JobResult, ToWorker
+from squish.ipc.frames import Alive, FromWorker, ToWorker
 from squish.ipc.last_lines import LastLines
 from squish.system.host import HOST
 
 _EXIT_GRACE = 5.0
 _SOCKET_BUFFER = 1 << 20  # bytes; macOS gives 8 KiB, less than one answer's logprobs
 SILENCE = 60.0
-
-Result = TypeVar("Result", bound=JobResult)
 
 
 class Worker:
@@ -144,31 +140,3 @@ class Worker:
     async def _death(self) -> WorkerDied:
         await self.close()
         return death.explain(self._process.returncode or 0, list(self._stderr.lines))
-
-
-async def run_job(
-    frame: Job, cache_dir: Path, expected: type[Result], report: Callable[[JobProgress], None] | None = None
-) -> Result:
-    """Run one job in a worker of its own; its result, of the expected type. report gets every progress.
-
-    Cancelling ends the worker at once. Raises the job's error, WorkerDied, EngineError.
-    """
-    worker = await Worker.spawn(cache_dir)
-    try:
-        worker.send(frame)
-        while True:
-            match await worker.receive():
-                case Failed(failure=failure):
-                    raise failure.to_error()
-                case JobProgress() as progress:
-                    if report is not None:
-                        report(progress)
-                case result if isinstance(result, expected):
-                    return result
-                case other:
-                    raise EngineError(f"The worker answered a job with {type(other).__name__}.")
-    except BaseException:
-        worker.kill()
-        raise
-    finally:
-        await worker.close()

@@ -22,7 +22,7 @@ from squish.errors import GatedRepo, InvalidInput, InvalidName, ModelNotFound, S
 from squish.format import adapters, model_directory
 from squish.hub.client import Hub
 from squish.ipc.frames import FuseAdapter, Imported, InspectAdapter
-from squish.ipc.process import run_job
+from squish.ipc.jobs import run_job
 from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.store import Store
 from squish.names import LocalPath, ModelRef, RepoName, as_word, parse

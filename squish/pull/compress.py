@@ -26,7 +26,7 @@ from squish.errors import EngineError, StoreError
 from squish.files import write_whole
 from squish.format import safetensors
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
-from squish.ipc.process import run_job
+from squish.ipc.jobs import Jobs
 from squish.models import recipes
 from squish.pull.events import CompressionReport
 
@@ -61,13 +61,13 @@ class Compressor:
         commit: str,
         recipe: Recipe,
         keep_source: bool,
-        worker_cache: Path,
+        jobs: Jobs,
         text: str = "",
     ) -> None:
         self.directory = partial / "compressed"
         self.total, self.fraction = sum(shards.values()), 0.0
         self._download, self._shards, self._partial = download, shards, partial
-        self._keep_source, self._worker_cache = keep_source, worker_cache
+        self._keep_source, self._jobs = keep_source, jobs
         self._headers = partial / "headers"
         self._account = _Account(commit, recipe, text)
         # To read with the original, and to weigh matrices against each other, all of it is needed at once.
@@ -222,9 +222,7 @@ class Compressor:
             recipe=self._account.recipe,
             text=self._account.text,
         )
-        return await run_job(
-            job, self._worker_cache, Quantized, lambda progress: report(progress.phase, progress.fraction)
-        )
+        return await self._jobs.run(job, Quantized, lambda progress: report(progress.phase, progress.fraction))
 
     def _delete(self, shards: Iterable[str]) -> None:
         for path in shards:

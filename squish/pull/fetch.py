@@ -20,7 +20,7 @@ from squish.format import adapters, embedding
 from squish.format.config import context_length
 from squish.hub.client import Hub, HubFile, Snapshot
 from squish.ipc.frames import Imported, InspectModel, Recipe
-from squish.ipc.process import run_job
+from squish.ipc.jobs import Jobs, run_job
 from squish.memory import fit, machine
 from squish.models import recipes
 from squish.models.manifest import StoredFile
@@ -80,7 +80,7 @@ class _Repository:
         return path.read_bytes() if path.is_file() else None
 
 
-async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> Fetched:
+async def fetch(order: Order, repo: RepoName, partial: Path, report: Report, jobs: Jobs) -> Fetched:
     """Download a repository into the directory `partial`, and compress it where the order asks for that.
 
     Raises the SquishErrors of the Hub, of downloading and of the worker.
@@ -106,7 +106,7 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report) -> 
             eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
         if recipe is None:
             return await _fetch_as_it_is(repository, report)
-        return await _fetch_compressed(order, repository, config, recipe, report)
+        return await _fetch_compressed(order, repository, config, recipe, report, jobs)
     except GatedRepo as error:
         raise hub.gated(repository.id) from error
 
@@ -212,7 +212,7 @@ async def _fetch_as_it_is(repository: _Repository, report: Report) -> Fetched:
 
 
 async def _fetch_compressed(
-    order: Order, repository: _Repository, config: dict[str, Any], recipe: Recipe, report: Report
+    order: Order, repository: _Repository, config: dict[str, Any], recipe: Recipe, report: Report, jobs: Jobs
 ) -> Fetched:
     options, download = order.compression, repository.download
     compressor = Compressor(
@@ -222,7 +222,7 @@ async def _fetch_compressed(
         commit=repository.snapshot.commit,
         recipe=recipe,
         keep_source=options.keep_source or options.measure,
-        worker_cache=order.settings.worker_cache,
+        jobs=jobs,
         text=options.text,
     )
     rest = [name for name in repository.names if not is_weights(name) and not name.endswith(".index.json")]

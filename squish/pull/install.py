@@ -16,7 +16,7 @@ from squish.files import write_whole
 from squish.format import adapters
 from squish.hub.snapshot import Snapshot
 from squish.ipc.frames import Imported, ImportGguf, InspectModel, JobProgress
-from squish.ipc.process import run_job
+from squish.ipc.jobs import Jobs
 from squish.models import recipes
 from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile, read_json
 from squish.names import ModelId
@@ -28,21 +28,23 @@ from squish.pull.repository import gguf_parts, is_model_file, is_model_gguf, is_
 from squish.pull.sources import DirectorySource, Source, inside, is_gguf
 
 
-async def install_fetched(order: Order, fetched: Fetched, report: Report) -> Pulled:
+async def install_fetched(order: Order, fetched: Fetched, report: Report, jobs: Jobs) -> Pulled:
     """Install what came from the Hub: a GGUF file, a model, or a compressed model with the original it was made of."""
     model, snapshot, compression = fetched.model, fetched.snapshot, fetched.compression
     if model.path.is_file():
-        return Pulled(await install_gguf(order, model.path, report, snapshot))
-    imported = await _inspect(order, model.path, report)
+        return Pulled(await install_gguf(order, model.path, report, jobs, snapshot))
+    imported = await _inspect(model.path, report, jobs)
     files = await _hash_files(model.path, model.checked, report)
     installed = await _commit(order, model.path, imported, files, snapshot, compression=compression)
     if compression is not None and fetched.original is not None:
-        kept_as = await _install_original(order, fetched.original, snapshot, report)
+        kept_as = await _install_original(order, fetched.original, snapshot, report, jobs)
         compression = replace(compression, kept_as=kept_as)
     return Pulled(installed, compression=compression)
 
 
-async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snapshot | None = None) -> Installed:
+async def install_gguf(
+    order: Order, path: Path, report: Report, jobs: Jobs, snapshot: Snapshot | None = None
+) -> Installed:
     """Import a GGUF file that lies on this machine, or the model whose part it is.
 
     snapshot: of the Hub, where it comes from there.
@@ -58,14 +60,14 @@ async def install_gguf(order: Order, path: Path, report: Report, snapshot: Snaps
         report(Progress("import", 0, size))
         job = ImportGguf(source=str(path), destination=str(staging))
         try:
-            imported = await run_job(job, order.settings.worker_cache, Imported, imported_so_far)
+            imported = await jobs.run(job, Imported, imported_so_far)
         except UnsupportedModel as error:
             raise counterpart.advised(error, snapshot.repo_id if snapshot else path.parent.name, path.name) from error
         files = await _hash_files(staging, (), report)
         return await _commit(order, staging, imported, files, snapshot)
 
 
-async def install_directory(order: Order, source: Path, report: Report) -> Installed:
+async def install_directory(order: Order, source: Path, report: Report, jobs: Jobs) -> Installed:
     """Copy or link the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
     linked = isinstance(order.source, DirectorySource) and order.source.linked
     names = sorted(path.name for path in source.iterdir() if path.is_file())
@@ -74,7 +76,7 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
     steps = sorted(path.relative_to(source).as_posix() for path in source.glob("[0-9]*_*/*") if path.is_file())
     taken = [name for name in (*names, *steps) if is_model_file(name)]
     if not any(is_weights(name) for name in taken):
-        return await install_gguf(order, _single_gguf(source, names), report)
+        return await install_gguf(order, _single_gguf(source, names), report, jobs)
     if unsafe := [name for name in taken if not is_safe_name(name)]:
         shown = "".join(each if each.isprintable() else "?" for each in unsafe[0])[:60]
         problem = f"{source} has a file whose name is not safe to store: {shown!r}."
@@ -93,7 +95,7 @@ async def install_directory(order: Order, source: Path, report: Report) -> Insta
             seen = _reporting(report, "import", before, total)
             digest = await in_thread(place, files[name], staging / name, seen)
             copied.append(StoredFile(name, size, digest))
-        imported = await _inspect(order, staging, report)
+        imported = await _inspect(staging, report, jobs)
         return await _commit(order, staging, imported, await _hash_files(staging, tuple(copied), report))
 
 
@@ -105,21 +107,23 @@ def _single_gguf(source: Path, names: list[str]) -> Path:
     return inside(source, first[0])
 
 
-async def _install_original(order: Order, original: FetchedModel, snapshot: Snapshot, report: Report) -> str:
+async def _install_original(
+    order: Order, original: FetchedModel, snapshot: Snapshot, report: Report, jobs: Jobs
+) -> str:
     """Install the original of a compressed model too; its id."""
     _strip_marks(original.path)
-    imported = await run_job(InspectModel(path=str(original.path)), order.settings.worker_cache, Imported)
+    imported = await jobs.run(InspectModel(path=str(original.path)), Imported)
     files = await _hash_files(original.path, original.checked, report)
     ref, name = order.original_ref, f"{snapshot.repo_id}:{recipes.tag(None)}"
     await _commit(order, original.path, imported, files, snapshot, ref=ref, name=name)
     return str(ref)
 
 
-async def _inspect(order: Order, directory: Path, report: Report) -> Imported:
+async def _inspect(directory: Path, report: Report, jobs: Jobs) -> Imported:
     """Have a worker say what a directory is. Raises what loading it would raise."""
     _strip_marks(directory)
     report(Progress("verify", 0, sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())))
-    return await run_job(InspectModel(path=str(directory)), order.settings.worker_cache, Imported)
+    return await jobs.run(InspectModel(path=str(directory)), Imported)
 
 
 def _strip_marks(directory: Path) -> None:

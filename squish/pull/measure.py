@@ -10,7 +10,7 @@ from msgspec.structs import replace as replace_struct
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, EngineError
 from squish.ipc.frames import Measured, MeasurePerplexity
-from squish.ipc.process import run_job
+from squish.ipc.jobs import run_job
 from squish.pull.events import CompressionReport, Notice, Progress, Report
 
 _TEXT = Path(__file__).parent / "perplexity.txt"

@@ -17,6 +17,7 @@ from squish.config.settings import Settings
 from squish.download.disk import hash_file, in_thread
 from squish.download.patience import Policy
 from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, ModelNotFound, UnsupportedModel
+from squish.ipc.jobs import Jobs
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
 from squish.names import LocalPath, ModelId, ModelRef, RepoName, parse
@@ -107,13 +108,14 @@ async def _install_once(order: Order, report: Report, *, force: bool) -> Pulled:
         if not force and (installed := already_installed(order)) is not None:
             return Pulled(installed, fresh=False)
         report(Progress("resolve", 0, 0))
-        match order.source:
-            case HubSource(repo):
-                return await _install_from_hub(order, repo, report)
-            case FileSource(path):
-                return Pulled(await install_gguf(order, path, report))
-            case DirectorySource(path):
-                return Pulled(await install_directory(order, path, report))
+        async with Jobs(order.settings.worker_cache) as jobs:
+            match order.source:
+                case HubSource(repo):
+                    return await _install_from_hub(order, repo, report, jobs)
+                case FileSource(path):
+                    return Pulled(await install_gguf(order, path, report, jobs))
+                case DirectorySource(path):
+                    return Pulled(await install_directory(order, path, report, jobs))
 
 
 async def _install_adapter(given: Given, report: Report, *, force: bool) -> Pulled:
@@ -126,12 +128,12 @@ async def _install_adapter(given: Given, report: Report, *, force: bool) -> Pull
         return Pulled(await install_adapter(given, report))
 
 
-async def _install_from_hub(order: Order, repo: RepoName, report: Report) -> Pulled:
+async def _install_from_hub(order: Order, repo: RepoName, report: Report, jobs: Jobs) -> Pulled:
     partial, complete = order.store.partial(order.id), False
     try:
-        fetched = await fetch(order, repo, partial, report)
+        fetched = await fetch(order, repo, partial, report, jobs)
         complete = True
-        pulled = await install_fetched(order, fetched, report)
+        pulled = await install_fetched(order, fetched, report, jobs)
         await _delete(partial)
         return pulled
     except (UnsupportedModel, InvalidInput, ModelNotFound, CorruptModel) as error:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,12 @@ from squish.ipc.frames import (
     CountTokens,
     Embed,
     Failed,
-    FuseAdapter,
     Generate,
-    ImportGguf,
-    InspectAdapter,
-    InspectModel,
+    Job,
     Load,
     Loaded,
     MeasurePerplexity,
-    QuantizeShards,
+    ToWorker,
     Warned,
     WireError,
 )
@@ -93,18 +91,28 @@ def _work(channel: FrameSocket, cache_dir: Path) -> None:
         case Load() as load:
             serve = _embed if _makes_vectors(Path(load.path)) else _serve
             serve(channel, load, report, cache_dir, shelf)
-        case (
-            ImportGguf() | InspectModel() | InspectAdapter() | FuseAdapter() | QuantizeShards() | MeasurePerplexity()
-        ) as job:
-            from squish.worker.jobs import convert
-
-            if isinstance(job, MeasurePerplexity):
-                from squish.worker.cpu.install import install
-
-                install(report, cache_dir)
-            _start(channel, "reader", lambda: _read(channel, None, lambda: None))
+        case job if isinstance(job, Job):
             gc.enable()
-            channel.send(convert.run(job, channel.send, shelf))
+            _do_jobs(channel, job, report, cache_dir, shelf)
+
+
+def _do_jobs(channel: FrameSocket, first: Job, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
+    """Do one job after the other, until the socket closes. Between them, what they took is with the system again."""
+    from squish.worker import memory
+    from squish.worker.jobs import convert
+
+    waiting: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
+    waiting.put(first)
+    _start(channel, "reader", lambda: _read(channel, waiting.put, lambda: waiting.put(None)))
+    while isinstance(job := waiting.get(), Job):
+        if isinstance(job, MeasurePerplexity):
+            from squish.worker.cpu.install import install
+
+            install(report, cache_dir)
+        result = convert.run(job, channel.send, shelf)
+        gc.collect()
+        memory.give_back()
+        channel.send(result)
 
 
 def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
@@ -120,7 +128,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
 
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
-    _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(Stop())))
+    _start(channel, "reader", lambda: _read(channel, partial(_hand_to, intake), lambda: inbox.put(Stop())))
     engine = _engine(channel, load, report, cache_dir)
     group = _group(load, channel)
     cut = group.cut if group else None
@@ -203,7 +211,7 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
 
     inbox: TextInbox = queue.SimpleQueue()
     intake = TextIntake(inbox, channel.send)
-    _start(channel, "reader", lambda: _read(channel, intake, lambda: inbox.put(None)))
+    _start(channel, "reader", lambda: _read(channel, partial(_hand_to, intake), lambda: inbox.put(None)))
     # Activations of 8 bits would move vectors further than weights of 8 bits do.
     engine = replace(_engine(channel, load, report, cache_dir), precision="float32")
     loaded = load_model(Path(load.path), shelf)
@@ -251,6 +259,13 @@ def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str],
         return None  # a directory that is not of the store, or a disk that takes no files
 
 
+def _hand_to(intake: Intake | TextIntake, frame: ToWorker) -> None:
+    if isinstance(frame, Generate | CountTokens | Embed):
+        intake.take(frame)
+    elif isinstance(frame, Cancel):
+        intake.cancel(frame)
+
+
 def _start(channel: FrameSocket, name: str, target: Callable[[], None]) -> None:
     """Run a thread that is needed as long as the process lives: where it fails, the process ends and says why."""
 
@@ -280,13 +295,10 @@ def _beat(channel: FrameSocket) -> None:
         time.sleep(HEARTBEAT)
 
 
-def _read(channel: FrameSocket, intake: Intake | TextIntake | None, stop: Callable[[], None]) -> None:
+def _read(channel: FrameSocket, take: Callable[[ToWorker], None], stop: Callable[[], None]) -> None:
     """The reader thread: hands frames on until the socket closes; then ends the main thread, or else the process."""
     while (frame := channel.receive()) is not None:
-        if intake and isinstance(frame, Generate | CountTokens | Embed):
-            intake.take(frame)
-        elif intake and isinstance(frame, Cancel):
-            intake.cancel(frame)
+        take(frame)
     stop()
     time.sleep(_EXIT_GRACE)
     os._exit(1)
