@@ -10,7 +10,7 @@ from msgspec.structs import replace as replace_struct
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, EngineError
 from squish.ipc.frames import Measured, MeasurePerplexity
-from squish.ipc.jobs import run_job
+from squish.ipc.jobs import Jobs
 from squish.pull.events import CompressionReport, Notice, Progress, Report
 
 _TEXT = Path(__file__).parent / "perplexity.txt"
@@ -27,15 +27,17 @@ async def measure(
         MeasurePerplexity(path=str(after), text=text, against=str(predictions)),
     )
     found: list[Measured | None] = []
-    for number, job in enumerate(jobs):
-        report(Progress("measure", number, 2))
-        if number and found[0] is None:
-            job = replace_struct(job, against=None)
-        try:
-            found.append(await run_job(job, settings.worker_cache, Measured))
-        except (EngineError, CorruptModel) as error:
-            found.append(None)
-            report(Notice(f"Perplexity was not measured: {error.message}"))
+    # A worker of its own: the memory it says is that of measuring, and its products are those of the CPU engine.
+    async with Jobs(settings.worker_cache) as worker:
+        for number, job in enumerate(jobs):
+            report(Progress("measure", number, 2))
+            if number and found[0] is None:
+                job = replace_struct(job, against=None)
+            try:
+                found.append(await worker.run(job, Measured))
+            except (EngineError, CorruptModel) as error:
+                found.append(None)
+                report(Notice(f"Perplexity was not measured: {error.message}"))
     predictions.unlink(missing_ok=True)
     report(Progress("measure", 2, 2))
     return replace(

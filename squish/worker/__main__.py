@@ -101,14 +101,15 @@ def _do_jobs(channel: FrameSocket, first: Job, report: BlasReport, cache_dir: Pa
     from squish.worker import memory
     from squish.worker.jobs import convert
 
+    engine: CpuEngine | None = None
     waiting: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
     waiting.put(first)
     _start(channel, "reader", lambda: _read(channel, waiting.put, lambda: waiting.put(None)))
     while isinstance(job := waiting.get(), Job):
-        if isinstance(job, MeasurePerplexity):
+        if isinstance(job, MeasurePerplexity) and engine is None:
             from squish.worker.cpu.install import install
 
-            install(report, cache_dir)
+            engine = install(report, cache_dir)
         result = convert.run(job, channel.send, shelf)
         gc.collect()
         memory.give_back()

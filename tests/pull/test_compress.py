@@ -134,16 +134,20 @@ def test_a_name_says_how_the_model_was_compressed(user: Puller, hub: LocalHub, t
     hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 2) | FILES)
     assert user.pull(f"{REPO}:8bit").installed.manifest.quantization == "8-bit (group 64)"
     assert user.pull(REPO, bits("mxfp4")).installed.manifest.id == f"{REPO}:mxfp4"
-    mixed = user.pull(REPO, bits("mixed_4_6", 32))
-    assert mixed.installed.manifest.id == f"{REPO}:mixed_4_6-g32"
+    assert user.pull(REPO, bits("none")).installed.manifest.quantization == "f32"
+    assert {manifest.id for manifest in user.store.list()} == {f"{REPO}:8bit", f"{REPO}:mxfp4", f"{REPO}:full"}
+
+
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=pytest.mark.long)], ids=["name", "options"])
+def test_layers_may_differ_in_bits(named: bool, user: Puller, hub: LocalHub, tmp_path: Path) -> None:
+    hub.add_repo(REPO, in_shards(*tiny_llama(), tmp_path, 1) | FILES)
+    id = f"{REPO}:mixed_4_6-g32"
+    mixed = user.pull(id) if named else user.pull(REPO, bits("mixed_4_6", 32))
+    assert mixed.installed.manifest.id == id
     assert re.fullmatch(r"mixed 4\.\d-bit \(group 32\)", mixed.installed.manifest.quantization)
     quantization = config_of(mixed)["quantization"]
     assert quantization["model.layers.0.self_attn.q_proj"]["bits"] == 4
     assert 6 in {each["bits"] for each in quantization.values() if isinstance(each, dict)}
-    assert user.pull(REPO, bits("none")).installed.manifest.quantization == "f32"
-    assert {manifest.id for manifest in user.store.list()} == {
-        f"{REPO}:8bit", f"{REPO}:mxfp4", f"{REPO}:mixed_4_6-g32", f"{REPO}:full"
-    }  # fmt: skip
 
 
 @pytest.mark.long
@@ -227,7 +231,6 @@ def test_the_original_can_be_kept_and_both_are_measured(user: Puller, hub: Local
         user.store.verify(id)
 
 
-@pytest.mark.long
 def test_what_cannot_be_measured_is_installed_all_the_same(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     files = in_shards(*tiny_llama(vocab_size=128), tmp_path, 1)  # which has no embeddings of half of the tokens
     hub.add_repo(REPO, files | byte_tokenizer())

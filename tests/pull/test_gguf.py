@@ -181,19 +181,22 @@ def test_every_variant_has_a_tag_of_its_own() -> None:
     assert tags == ["a-Q4_0", "b-Q4_0", "b-Q8_0", "m-Q8_0", "x-b-Q8_0"]
 
 
-@pytest.mark.long
 def test_the_address_of_a_file_is_pulled_and_what_lies_beside_it_is_not(hub: LocalHub, tmp_path: Path) -> None:
     name = "SmolLM2-Q4_1-00001-of-00001.gguf"
-    hub.add_repo("org/one", {name: real_gguf().read_bytes(), "mmproj-SmolLM2-Q4_1.gguf": b"GGUF"})
+    hub.add_repo(
+        "org/one",
+        {name: tiny_model(Q8_0)[0].write(tmp_path / "x.gguf").read_bytes(), "mmproj-SmolLM2-Q4_1.gguf": b"GGUF"},
+    )
     user = Puller(tmp_path / "home", hub.url)
     manifest = user.pull(f"https://huggingface.co/org/one/blob/main/{name}?not-for-all-audiences=true")
     assert manifest.installed.manifest.id == "org/one:SmolLM2-Q4_1-00001-of-00001"
     assert hub.sent("mmproj-SmolLM2-Q4_1.gguf") == 0
 
 
-@pytest.mark.long
 def test_a_file_may_be_called_as_a_compression_is(hub: LocalHub, tmp_path: Path) -> None:
-    hub.add_repo("org/odd", {"m-8bit.gguf": real_gguf().read_bytes(), "m-MXFP4.gguf": b"GGUF"})
+    hub.add_repo(
+        "org/odd", {"m-8bit.gguf": tiny_model(Q8_0)[0].write(tmp_path / "x.gguf").read_bytes(), "m-MXFP4.gguf": b"GGUF"}
+    )
     user = Puller(tmp_path / "home", hub.url)
     assert user.pull("org/odd:8bit").installed.manifest.id == "org/odd:8bit"
     assert not user.pull("org/odd:8bit").fresh

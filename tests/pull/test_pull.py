@@ -616,16 +616,17 @@ def test_a_snapshot_of_a_hub_cache_is_copied_and_other_links_are_not(machine: Ma
 MARK = b"\xef\xbb\xbf"
 
 
-@pytest.mark.long
-def test_a_byte_order_mark_before_json_does_no_harm(machine: Machine, hub: LocalHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("here", [False, pytest.param(True, marks=pytest.mark.long)], ids=["hub", "directory"])
+def test_a_byte_order_mark_before_json_does_no_harm(
+    here: bool, machine: Machine, hub: LocalHub, tmp_path: Path
+) -> None:
     files = tiny_model() | {"generation_config.json": b'{"eos_token_id": 0}'}
     marked = {name: MARK + content if name.endswith(".json") else content for name, content in files.items()}
     hub.add_repo(REPO, marked)
-    for name in (REPO, str(_write(tmp_path / "copy", marked))):
-        installed = machine.pull(name).installed
-        machine.store.verify(installed.manifest.id)
-        for path in installed.path.glob("*.json"):
-            assert path.read_bytes() == files[path.name]
+    installed = machine.pull(str(_write(tmp_path / "copy", marked)) if here else REPO).installed
+    machine.store.verify(installed.manifest.id)
+    found = {path.name: path.read_bytes() for path in installed.path.glob("*.json")}
+    assert found == {name: files[name] for name in found} and "generation_config.json" in found
 
 
 def test_the_address_of_a_page_is_a_name_also_at_another_hub(machine: Machine, hub: LocalHub) -> None:
