@@ -240,7 +240,9 @@ class SessionManager:
             await self._engines.popitem()[1].close()
         if spare := self._take_spare():
             with suppress(EngineError):  # one that could not even be started
-                await (await spare).close()
+                worker = await spare
+                worker.kill()  # it has nothing to lose, and need not finish its imports first
+                await worker.close()
 
     def _served(self, name: str) -> Installed:
         """The model whose process answers for a name: that of an adapter is its base. Raises ModelNotFound."""

@@ -307,3 +307,5 @@ def _read(channel: FrameSocket, take: Callable[[ToWorker], None], stop: Callable
 
 if __name__ == "__main__":
     main()
+    sys.stderr.flush()
+    os._exit(0)  # all is written and saved; to take modules and arrays apart one by one is a twentieth of a second

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm import utils
 from mlx_lm.utils import _get_classes
 
 from squish.errors import UnsupportedModel
@@ -248,3 +249,11 @@ def test_the_source_of_every_architecture_can_be_read() -> None:
         assert found is not None, kind
         assert found.fields, kind
         assert Path(root / f"{found.module}.py").is_file()
+
+
+def test_an_architecture_has_the_other_names_that_mlx_lm_gives_it() -> None:
+    assert utils.MODEL_REMAPPING and utils.MODEL_ARCHITECTURE_REMAPPING
+    for kind, module in utils.MODEL_REMAPPING.items():
+        assert architectures.module_of({"model_type": kind}) == module
+    for (kind, architecture), module in utils.MODEL_ARCHITECTURE_REMAPPING.items():
+        assert architectures.module_of({"model_type": kind, "architectures": [architecture]}) == module

@@ -33,8 +33,9 @@ def prepare(cache_dir: Path) -> None:
             os.environ["MLX_DISABLE_COMPILE"] = "1"
             return
         os.environ["TMPDIR"] = str(folder)
-        if compiler and _knows_native(compiler):
-            _put_before(Path(compiler), folder / "bin")
+        script = folder / "bin" / "g++"
+        if compiler and (script.exists() or _knows_native(compiler)):  # asked once, and not by every worker
+            _put_before(Path(compiler), script)
     except OSError:
         pass  # a home that cannot be written to: MLX does it its own way
 
@@ -44,11 +45,10 @@ def _knows_native(compiler: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _put_before(compiler: Path, folder: Path) -> None:
-    """A `g++` in folder, and folder first in PATH."""
-    folder.mkdir(exist_ok=True)
-    script = folder / "g++"
+def _put_before(compiler: Path, script: Path) -> None:
+    """A `g++` in this place, and its folder first in PATH."""
+    script.parent.mkdir(exist_ok=True)
     if not script.exists():
         # Whole or absent: another worker may be starting it at this moment.
         write_whole(script, f'#!/bin/sh\nexec "{compiler}" -march=native "$@"\n', mode=0o755)
-    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["PATH"] = f"{script.parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -48,7 +48,13 @@ class DirectTokenizer:
     def convert_ids_to_tokens(self, ids: int | list[int]) -> Any:
         """The tokens as the vocabulary spells them; None for ids that it lacks."""
         to_token = self.backend_tokenizer.id_to_token
-        return to_token(ids) if isinstance(ids, int) else [to_token(each) for each in ids]
+        if isinstance(ids, int):
+            return to_token(ids)
+        vocabulary = self.get_vocab() if len(ids) >= len(self) else {}
+        tokens = dict(zip(vocabulary.values(), vocabulary, strict=True))
+        # Of two tokens with one id the library knows which it means; else to turn the vocabulary around is quicker.
+        every = tokens.get if tokens and len(tokens) == len(vocabulary) else to_token
+        return [every(each) for each in ids]
 
     def get_vocab(self) -> dict[str, int]:
         """Every token, the added ones too, with its id. Not to be changed."""

@@ -26,11 +26,12 @@ UNWANTED = {
 }
 
 PROGRAM = """\
-import json, resource, runpy, sys
+import json, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # as low as they are anywhere; no worker may ask for more
 sys.argv = ["worker", *sys.argv[1:]]
 try:
-    runpy.run_module("squish.worker", run_name="__main__")
+    import squish.worker.__main__
+    squish.worker.__main__.main()
 finally:
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, 256)
     print(json.dumps(sorted(sys.modules)))
@@ -64,7 +65,7 @@ def work(home: Path, *, prompt: str) -> tuple[str, set[str]]:
                     finished = finished or isinstance(event, Finished)
             ours.shutdown(socket.SHUT_RDWR)
         assert process.stdout
-        modules = set(json.loads(process.stdout.read().splitlines()[-1]))
+        modules = set(json.loads(process.stdout.read().splitlines()[-1])) - {"squish.worker.__main__"}  # else __main__
     return text, modules
 
 
