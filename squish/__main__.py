@@ -7,14 +7,20 @@ import signal
 
 
 def main() -> None:
-    """The console script. While the program is still being imported, Ctrl-C ends it without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """The console script. While the program is still being imported, Ctrl-C ends it without a word.
+
+    Where the program was started with SIGINT ignored, as in the background of a script, it stays so.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()  # modules are never garbage: neither collected while they are imported nor traversed at exit
     from squish.cli import main as run
 
     gc.freeze()
     gc.enable()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run()
 
 

@@ -66,12 +66,13 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
 class Embeddings(msgspec.Struct, frozen=True):
     """vectors: float32, little-endian, one vector after the other; dimensions: numbers in each.
 
-    tokens: how many each input had, the model's own marks counted.
+    tokens: how many each input had, the model's own marks counted. model: the installed id, once that is known.
     """
 
     vectors: bytes
     dimensions: int
     tokens: tuple[int, ...]
+    model: str = ""
 
     def row(self, index: int) -> bytes:
         """The vector of an input as float32, little-endian."""

@@ -42,7 +42,7 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     clients = Clients(settings.home, settings.api_key, runtime.store, metrics.used)
     app.ctx.metrics = metrics
     collector = open_collector(settings, os.environ)
-    batches = _batches(runtime, opening, clients, collector)
+    batches = _batches(runtime, opening, clients, collector, metrics)
     app.ctx.services = Services(runtime, options, opening, batches, metrics, clients, collector)
     checks.install(app)
     read = ("GET", "HEAD")
@@ -58,7 +58,9 @@ def build_app(runtime: Runtime, options: Options, opening: Opening | None = None
     return app
 
 
-def _batches(runtime: Runtime, opening: Opening, clients: Clients, collector: Collector | None) -> Batches:
+def _batches(
+    runtime: Runtime, opening: Opening, clients: Clients, collector: Collector | None, metrics: Metrics
+) -> Batches:
     def answering(batch: BatchObject) -> Callable[[Item], Awaitable[Line]]:
         key = clients.named(batch.key) if batch.key is not None else None
 
@@ -67,7 +69,7 @@ def _batches(runtime: Runtime, opening: Opening, clients: Clients, collector: Co
 
         client = f"batch {batch.id[-6:]}"
         allow = partial(clients.check_model, key)
-        answers = Answers(runtime.sessions, client, batch.key or "", allow, used, collector, batch.id)
+        answers = Answers(runtime.sessions, client, batch.key or "", allow, used, collector, batch.id, metrics)
         return answers.line
 
     settings = runtime.settings

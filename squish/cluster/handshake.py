@@ -7,19 +7,17 @@ nobody who does not have it. The keys that prove all later messages are made of 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import secrets
 from typing import Literal
 
 from squish.cluster.channel import ChannelKeys
 from squish.errors import ConfigError
+from squish.ipc.proof import CHALLENGE, PROOF, challenge, holds, proof
 
 TOKEN_VARIABLE = "SQUISH_JOIN_TOKEN"
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
 _GROUPS, _GROUP = 5, 5
 _SHORTEST = 16
-_CHALLENGE = 32
 _HELLO = b"squish join 1\n"
 
 Role = Literal["front", "agent"]
@@ -54,40 +52,36 @@ async def as_front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
     """The side that waits. Raises WrongToken, ConnectionError."""
     if await _read(reader, len(_HELLO)) != _HELLO:
         raise WrongToken("it is not Squish")
-    theirs = await _read(reader, _CHALLENGE)
-    ours = secrets.token_bytes(_CHALLENGE)
+    theirs = await _read(reader, CHALLENGE)
+    ours = challenge()
     writer.write(ours + _answer(token, "front", theirs, ours))
     await writer.drain()
-    _require(await _read(reader, hashlib.sha256().digest_size), _answer(token, "agent", theirs, ours))
+    _require(await _read(reader, PROOF), _answer(token, "agent", theirs, ours))
     return ChannelKeys(_key(token, "front", theirs, ours), _key(token, "agent", theirs, ours))
 
 
 async def as_agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> ChannelKeys:
     """The side that joins. Raises WrongToken, ConnectionError."""
-    ours = secrets.token_bytes(_CHALLENGE)
+    ours = challenge()
     writer.write(_HELLO + ours)
     await writer.drain()
-    theirs = await _read(reader, _CHALLENGE)
-    _require(await _read(reader, hashlib.sha256().digest_size), _answer(token, "front", ours, theirs))
+    theirs = await _read(reader, CHALLENGE)
+    _require(await _read(reader, PROOF), _answer(token, "front", ours, theirs))
     writer.write(_answer(token, "agent", ours, theirs))
     await writer.drain()
     return ChannelKeys(_key(token, "agent", ours, theirs), _key(token, "front", ours, theirs))
 
 
 def _answer(token: str, role: Role, agent: bytes, front: bytes) -> bytes:
-    return _hash(token, f"answer {role}", agent, front)
+    return proof(token, f"answer {role}", agent, front)
 
 
 def _key(token: str, role: Role, agent: bytes, front: bytes) -> bytes:
-    return _hash(token, f"messages {role}", agent, front)
-
-
-def _hash(token: str, purpose: str, agent: bytes, front: bytes) -> bytes:
-    return hmac.new(token.encode(), purpose.encode() + b"\n" + agent + front, hashlib.sha256).digest()
+    return proof(token, f"messages {role}", agent, front)
 
 
 def _require(given: bytes, wanted: bytes) -> None:
-    if not hmac.compare_digest(given, wanted):
+    if not holds(given, wanted):
         raise WrongToken("the token is another one")
 
 

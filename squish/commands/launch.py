@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import click
 
 from squish import console
+from squish.commands import interrupts
 from squish.commands.completion import complete_model
 from squish.commands.programs import PROGRAMS, Program, Setup, Use, written
 from squish.config.settings import Settings
@@ -81,7 +82,8 @@ def launch(
         name, context = _model(settings, model, url)
         _print(chosen, Use(_reachable(server), f"${{SQUISH_API_KEY:-{_ANY_KEY}}}", name, context), arguments)
         return 0
-    signal.signal(signal.SIGINT, _left_to_the_program)
+    if interrupts.taken():
+        signal.signal(signal.SIGINT, _left_to_the_program)
     return asyncio.run(_launch(settings, chosen, (where or "", *arguments), model, url))
 
 

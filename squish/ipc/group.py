@@ -66,6 +66,15 @@ def read_rank(line: bytes) -> Rank:
     return msgspec.json.decode(line, type=Rank)
 
 
+def heads_of_ranks(heads: int, ranks: int) -> list[int]:
+    """How many of a layer's key-value heads each rank has, at least as many heads as ranks.
+
+    Where they cannot be divided evenly, the last ranks have one more: rank 0 has other things to do too.
+    """
+    few, more = divmod(heads, ranks)
+    return [few + (rank >= ranks - more) for rank in range(ranks)]
+
+
 def new_token() -> str:
     """A secret for one group, of one start."""
     return secrets.token_urlsafe(32)

@@ -7,14 +7,13 @@ but msgspec Structs is decoded.
 
 from __future__ import annotations
 
-import hmac
-import secrets
 import socket
 from typing import Literal, TypeVar
 
 import msgspec
 
 from squish.ipc.frames import HEADER, MAX_FRAME, WireError
+from squish.ipc.proof import challenge, holds, proof
 
 PULSE = 0.5
 """Seconds between two signs of life, both ways."""
@@ -162,23 +161,23 @@ class NotOfThisGroup(Exception):
 
 def greet(connection: socket.socket, token: str, ranks: int) -> Hello:
     """Rank 0's side: who has connected. Raises NotOfThisGroup, OSError."""
-    nonce = secrets.token_bytes(32)
+    nonce = challenge()
     send(connection, Challenge(nonce))
     hello = _opening(connection, Hello)
-    proven = hmac.compare_digest(hello.proof, _proof(token, b"rank", nonce, hello.nonce, hello.rank))
+    proven = holds(hello.proof, _proof(token, "rank", nonce, hello.nonce, hello.rank))
     if not proven or not 0 < hello.rank < ranks:
         raise NotOfThisGroup
-    send(connection, Accepting(_proof(token, b"leader", hello.nonce, nonce, hello.rank)))
+    send(connection, Accepting(_proof(token, "leader", hello.nonce, nonce, hello.rank)))
     return hello
 
 
 def introduce(connection: socket.socket, token: str, rank: int, versions: tuple[str, ...]) -> None:
     """The side of a rank above 0. Raises NotOfThisGroup, OSError."""
-    challenge = _opening(connection, Challenge)
-    nonce = secrets.token_bytes(32)
-    send(connection, Hello(rank, nonce, _proof(token, b"rank", challenge.nonce, nonce, rank), versions))
+    asked = _opening(connection, Challenge)
+    nonce = challenge()
+    send(connection, Hello(rank, nonce, _proof(token, "rank", asked.nonce, nonce, rank), versions))
     accepting = _opening(connection, Accepting)
-    if not hmac.compare_digest(accepting.proof, _proof(token, b"leader", nonce, challenge.nonce, rank)):
+    if not holds(accepting.proof, _proof(token, "leader", nonce, asked.nonce, rank)):
         raise NotOfThisGroup
 
 
@@ -192,7 +191,5 @@ def _opening(connection: socket.socket, kind: type[Frame]) -> Frame:
     return frame
 
 
-def _proof(token: str, side: bytes, theirs: bytes, ours: bytes, rank: int) -> bytes:
-    return hmac.digest(
-        token.encode(), b"\0".join((side, theirs.hex().encode(), ours.hex().encode(), b"%d" % rank)), "sha256"
-    )
+def _proof(token: str, side: str, theirs: bytes, ours: bytes, rank: int) -> bytes:
+    return proof(token, f"{side} {rank}", theirs, ours)

@@ -13,6 +13,7 @@ from typing import Any
 
 from squish.figures import size
 from squish.format.config import text_of
+from squish.ipc.group import heads_of_ranks
 from squish.memory import fit
 from squish.memory.fit import Fits, Machine, Shape
 
@@ -52,11 +53,10 @@ class Spread:
         return fit.estimate(part, stored, context, machine)
 
     def _of_heads(self, numbers: int, ranks: int, number: int) -> int:
-        """What of the cache goes with the heads of a rank, as worker/group/shares.py gives them out."""
+        """What of the cache goes with the heads of a rank."""
         if self.heads < ranks:
             return -(-numbers // ranks)
-        few, more = divmod(self.heads, ranks)
-        return -(-numbers * (few + (number >= ranks - more)) // self.heads)
+        return -(-numbers * heads_of_ranks(self.heads, ranks)[number] // self.heads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class SessionManager:
         return Generation(self._engine(self._base(installed)), settled, self._log, str(installed.path), follower)
 
     async def embed(self, request: EmbeddingRequest, follower: RequestFollower | None = None) -> Embeddings:
-        """The vectors of a request's texts. Cancelling the wait cancels the request.
+        """The vectors of a request's texts, and the id of the model. Cancelling the wait cancels the request.
 
         Raises ModelNotFound, QueueFull, InvalidInput (also where the model makes no vectors), ContextLengthExceeded,
         and what loading meets.
@@ -116,7 +116,7 @@ class SessionManager:
         installed.manifest.require(request.kind)
         settled = self._settled(request, installed)
         async with EmbeddingWork(self._engine(installed), settled, self._log, follower) as embedding:
-            return await embedding.result()
+            return msgspec.structs.replace(await embedding.result(), model=installed.manifest.id)
 
     def _settled(self, request: Request, installed: Installed) -> Request:
         """The request with the model's id, and with the keep-alive that it did not name."""

@@ -72,8 +72,9 @@ class Asker(Protocol):
 
 
 def key_name(request: Asker) -> str:
-    """The name of the client's key. An account is a key or, without one, the address that ends the client's name."""
-    return "" if request.client.endswith(f" {request.account}") else request.account
+    """The name of the client's key. An account is a key or, without one, the address that ends the client's name, or a
+    network of IPv6; names of keys have no colon."""
+    return "" if ":" in request.account or request.client.endswith(f" {request.account}") else request.account
 
 
 def parameters(request: object) -> tuple[RequestParameter, ...]:

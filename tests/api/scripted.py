@@ -70,7 +70,7 @@ class ScriptedSessions:
         if follower:
             follower.see(Accepted((3,) * len(request.inputs)))
             follower.see(Finished(0, "stop", Usage(3 * len(request.inputs), 0), Timings(0.0, 0.0)))
-        return Embeddings(bytes(8) * len(request.inputs), 2, (3,) * len(request.inputs))
+        return Embeddings(bytes(8) * len(request.inputs), 2, (3,) * len(request.inputs), request.model)
 
     def load_anyway(self, name: str) -> None:
         self.kept.append((name, "wanted"))

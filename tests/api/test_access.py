@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from squish.api import openapi
+from squish.api.access.machine import machine
 from squish.api.serving.options import Options, Patience
 from squish.api.serving.server import Shutdown
 from squish.config.settings import Settings
@@ -29,6 +30,23 @@ from tests.api.scripted import scripted_runtime, serving
 from tests.models.test_store import install
 
 PAGE = "https://app.example"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "counts_as"),
+    [
+        ("192.0.2.7", "192.0.2.1", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "::1", "::ffff:192.0.2.7"),
+        ("2001:db8:1:2:a:b:c:d", "2001:db8:9::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:9::1", "2001:db8:1:2::/64"),
+        ("2001:db8:9::7", "2001:db8:9::1", "2001:db8:9::7"),  # neighbors in one network are several machines
+        ("fe80::1%eth0", "fe80::2%eth0", "fe80::1%eth0"),
+        ("::1", "::1", "::1"),
+        ("", "", ""),
+    ],
+)
+def test_a_machine_with_many_addresses_takes_turns_as_one(theirs: str, ours: str, counts_as: str) -> None:
+    assert machine(theirs, ours) == counts_as
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ async def test_each_request_is_answered_or_told_what_is_wrong(tmp_path: Path) ->
         assert failures["c"]["body"]["error"]["param"] == "messages"
         assert [each.id async for each in await api.batches.list()] == [batch.id]
         assert {each.purpose async for each in await api.files.list()} == {"batch", "batch_output"}
+        text = (await ask(server, "GET", "/metrics")).body.decode()
+        assert 'squish_completion_tokens_total{model="m"} 2.0' in text
 
 
 async def test_a_file_with_mistakes_fails_as_a_whole_and_names_the_lines(tmp_path: Path) -> None:

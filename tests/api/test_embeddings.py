@@ -9,9 +9,13 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
+from squish.api.batches.answers import Answers
+from squish.api.batches.lines import Item
+from squish.api.metrics import Metrics
 from squish.api.openai.embeddings import answer, read, to_embedding
 from squish.config.settings import Settings
 from squish.embeddings import MAX_INPUTS, Embeddings
@@ -125,3 +129,18 @@ async def test_the_openai_client_and_what_is_refused(embedding_settings: Setting
         ):
             refused = await ask(server, "POST", path, {"model": EMBEDDING_MODEL} | question)
             assert refused.status == 400 and b"is an embedding model" in refused.body, path
+
+
+async def test_vectors_of_a_batch_are_counted_under_the_installed_name(embedding_settings: Settings) -> None:
+    used: dict[str, int] = {}
+    async with Runtime(embedding_settings) as runtime:
+        metrics = Metrics(runtime.sessions)
+        answers = Answers(
+            runtime.sessions, "a batch", used=lambda model, of: used.update({model: of.prompt}), metrics=metrics
+        )
+        asked = EMBEDDING_MODEL.partition(":")[0]
+        line = await answers.line(Item("1", "/v1/embeddings", msgspec.Raw(body(model=asked, input="A river"))))
+    assert line.is_answer
+    assert used.keys() == {EMBEDDING_MODEL} and used[EMBEDDING_MODEL] > 2
+    counted = f'squish_embedding_tokens_total{{model="{EMBEDDING_MODEL}"}} {used[EMBEDDING_MODEL]}.0'
+    assert counted in metrics.text().decode()

@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @contextmanager
-def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A server on a free port, and its address. It has to have ended, well, when the block is over."""
+def serving(
+    environment: dict[str, str], log: Path, *arguments: str, by: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server on a free port, and its address. It has to have ended, well, when the block is over.
+
+    by: the command that starts it.
+    """
     with log.open("wb") as stderr:
-        process = subprocess.Popen([SQUISH, "serve", "--port", "0", *arguments], env=environment, stderr=stderr)
+        command = [*by, SQUISH, "serve", "--port", "0", *arguments]
+        process = subprocess.Popen(command, env=environment, stderr=stderr)
     try:
         while not (found := re.search(r"at (http://\S+)/v1", log.read_text(encoding="utf-8"))):
             assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -49,6 +55,18 @@ def get(url: str, data: bytes | None = None, **headers: str) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+def test_who_starts_it_with_ctrl_c_ignored_does_not_end_it_so(environment: dict[str, str], tmp_path: Path) -> None:
+    """As shells do with what a script puts in the background."""
+    ignoring = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+    with serving(environment, tmp_path / "log", by=ignoring) as (process, url):
+        process.send_signal(signal.SIGINT)
+        assert get(f"{url}/ready")[0] == 200
+        if (status := Path(f"/proc/{process.pid}/status")).exists():
+            [ignored] = re.findall(r"SigIgn:\s*(\w+)", status.read_text())
+            assert int(ignored, 16) & 1 << signal.SIGINT - 1
+        process.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

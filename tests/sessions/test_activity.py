@@ -149,6 +149,7 @@ def test_what_was_asked_for_is_told_without_any_text_of_it() -> None:
         ("/v1/completions 10.0.0.7", "team-a", "team-a"),
         ("/v1/completions 10.0.0.7", "10.0.0.7", ""),
         ("/v1/completions ::1", "", ""),
+        ("/v1/completions 2001:db8::5", "2001:db8::/64", ""),
         ("batch_1", "team-a", "team-a"),
         ("", "", ""),
     ],

@@ -18,9 +18,11 @@ from squish.api.openai import embeddings, translate
 from squish.api.openai.errors import error_body
 from squish.api.telemetry.span import RequestSpan
 from squish.errors import EngineError, QueueFull, SquishError
+from squish.generation import Finished
 from squish.sessions.manager import SessionManager
 
 if TYPE_CHECKING:
+    from squish.api.metrics import Metrics
     from squish.api.telemetry.collector import Collector
 
 _ATTEMPTS = 2
@@ -42,7 +44,8 @@ class Answers:
     """Answers the requests of one batch. client: who asks, for whoever watches; account: who takes turns with others.
 
     allow: raises for a model that the batch may not use. used: is told the model, and the tokens of an answer.
-    collector: where its requests are traced to, each by itself, as those of the batch with this id.
+    collector: where its requests are traced to, each by itself, as those of the batch with this id. metrics: count its
+    answers as those of other requests. Models are told and counted by their installed ids.
     """
 
     def __init__(
@@ -54,11 +57,12 @@ class Answers:
         used: Callable[[str, Tokens], None] = lambda model, tokens: None,
         collector: Collector | None = None,
         batch: str = "",
+        metrics: Metrics | None = None,
     ) -> None:
         self._sessions = sessions
         self._who = {"client": client, "account": account, "background": True}
         self._allow, self._used = allow, used
-        self._collector, self._batch = collector, batch
+        self._collector, self._batch, self._metrics = collector, batch, metrics
         self.tokens = Tokens()
 
     async def line(self, item: Item) -> Line:
@@ -113,6 +117,9 @@ class Answers:
             async for event in generation:
                 if isinstance(event, RowEvent):
                     rows[event.index].add(event)
+                if isinstance(event, Finished) and self._metrics:
+                    first_of_prompt = event.index % asked.rows_per_prompt == 0
+                    self._metrics.finished(generation.request.model, event, first_of_prompt)
         if any(row.reason == "cancelled" for row in rows):
             raise EngineError("The request was cancelled before its answer was complete.")
         prompts = [row.usage for row in rows[:: asked.rows_per_prompt]]
@@ -127,7 +134,12 @@ class Answers:
         if span:
             span.asks(asked)
         found = await self._sessions.embed(asked, span)
-        self._count(asked.model, Tokens(prompt=sum(found.tokens)))
+        tokens = sum(found.tokens)
+        if span:
+            span.answers(found.model)
+        if self._metrics:
+            self._metrics.embedded(found.model, tokens)
+        self._count(found.model, Tokens(prompt=tokens))
         return embeddings.answer(found, asked.model, as_text=request.encoding_format == "base64")
 
     def _count(self, model: str, tokens: Tokens) -> None:

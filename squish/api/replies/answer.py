@@ -13,13 +13,14 @@ from typing import Self
 import msgspec
 from sanic import HTTPResponse, Request
 
+from squish.api.access.machine import machine
 from squish.api.clients.keys import ApiKey
 from squish.api.dialect import Asked, Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.metrics import Metrics
 from squish.api.replies import stream
 from squish.api.telemetry.span import RequestSpan
-from squish.api.transport.request import peer
+from squish.api.transport.request import own, peer
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
@@ -86,9 +87,9 @@ def asker(request: Request) -> str:
 
 
 def account(request: Request) -> str:
-    """Who takes turns with others: a key, or an address where no key is needed."""
+    """Who takes turns with others: a key, or where none is needed the machine at the other end."""
     key: ApiKey | None = request.ctx.key
-    return key.name if key is not None else peer(request) or ""
+    return key.name if key is not None else machine(peer(request) or "", own(request) or "")
 
 
 class _Observed(AsyncIterator[GenerationEvent]):

@@ -26,6 +26,12 @@ def peer(request: Request) -> str | None:
     return str(found[0]) if found else None
 
 
+def own(request: Request) -> str | None:
+    """The address of this end."""
+    found = request.transport.get_extra_info("sockname") if request.transport else None
+    return str(found[0]) if found else None
+
+
 def answered_status(request: Request) -> int:
     """The status that was sent; 500 when none was, although the handler is over."""
     stream = request.stream  # it is false when the answer is complete

@@ -18,6 +18,7 @@ import msgspec
 from squish import console, figures
 from squish.chats.messages import Attachment, ToolStep
 from squish.chats.recorder import ChatRecorder
+from squish.commands import interrupts
 from squish.errors import SquishError
 from squish.generation import (
     Finished,
@@ -74,6 +75,7 @@ async def answer(
     stepped: gets the steps of an answer that uses tools, and what was written before belongs to them. Raises what
     generating raises.
     """
+    stop_on_interrupt = stop_on_interrupt and interrupts.taken()
     shown = _Shown(request.model, write, think, stepped)
     ticking = asyncio.create_task(shown.tick(), name="seconds of waiting")
     try:

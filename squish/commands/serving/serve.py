@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import stat
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from squish import console, figures
+from squish.commands import interrupts
 from squish.commands.flags import Seconds, Whole
 from squish.commands.serving.draft import with_draft
 from squish.commands.serving.hosts import gathered, require_one_way
@@ -138,7 +138,7 @@ async def _serve(
     from squish.system.servers import Announcement
 
     opening = Opening(settings.max_queue)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in interrupts.endings():
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stop)
     async with (
         Runtime(settings, ranks) as runtime,

@@ -13,7 +13,6 @@ import hmac
 import logging
 import secrets
 import shlex
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from textual_serve.server import Server
 
 from squish.api.access.auth import check_host
 from squish.api.errors import Refused
+from squish.commands import interrupts
 from squish.errors import InvalidInput
 from squish.text import whole
 
@@ -85,7 +85,7 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
     async def run(self, started: Callable[[str], None]) -> None:
         """Serve until Ctrl-C or SIGTERM. started: gets the address to open. Raises InvalidInput for a port in use."""
         ended = asyncio.Event()
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in interrupts.endings():
             asyncio.get_running_loop().add_signal_handler(each, ended.set)
         runner = web.AppRunner(await self._make_app(), access_log=None, shutdown_timeout=_LEAVING)
         await runner.setup()

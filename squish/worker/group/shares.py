@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from squish.ipc.group import heads_of_ranks
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShare:
@@ -17,12 +19,8 @@ class LayerShare:
 
 
 def spans(heads: int, pieces: int, size: int, attention: float) -> list[LayerShare]:
-    """The share of each rank, at least one head and one piece each. attention: its weights, in those of the MLP.
-
-    Where heads cannot be divided evenly, the last ranks have one more: rank 0 has other things to do too.
-    """
-    few, more = divmod(heads, size)
-    counts = [few + (rank >= size - more) for rank in range(size)]
+    """The share of each rank, at least one head and one piece each. attention: its weights, in those of the MLP."""
+    counts = heads_of_ranks(heads, size)
     whole = 1.0 + attention
     wanted = [max(0.0, whole / size - attention * count / heads) for count in counts]
     ends_heads = [sum(counts[: rank + 1]) for rank in range(size)]
