@@ -138,7 +138,7 @@ async def test_vectors_of_a_batch_are_counted_under_the_installed_name(embedding
         answers = Answers(
             runtime.sessions, "a batch", used=lambda model, of: used.update({model: of.prompt}), metrics=metrics
         )
-        asked = EMBEDDING_MODEL.partition(":")[0]
+        asked = runtime.store.find(EMBEDDING_MODEL).manifest.source.removeprefix("file:")  # as it was imported
         line = await answers.line(Item("1", "/v1/embeddings", msgspec.Raw(body(model=asked, input="A river"))))
     assert line.is_answer
     assert used.keys() == {EMBEDDING_MODEL} and used[EMBEDDING_MODEL] > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ import yaml
 from squish.api import openapi
 from squish.api.metrics import Metrics
 from squish.commands.serving.serve import serve
+from squish.config.keys import DEFAULT_PORT, KEYS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}
@@ -66,8 +68,46 @@ def test_each_pod_gets_the_model_into_its_own_volume() -> None:
     assert {first["imagePullPolicy"], then["imagePullPolicy"]} == {"IfNotPresent"}  # the image is built by hand
 
 
+def composed() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return found
+
+
+def test_every_variable_that_a_file_sets_is_one_that_is_read() -> None:
+    known = {key.variable for key in KEYS}
+    environments = [service["environment"] for name, service in composed().items() if name.startswith("squish")]
+    for pod in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()):
+        for container in pod["spec"].get("template", {}).get("spec", {}).get("containers", []):
+            environments.append({each["name"]: each for each in container["env"]})
+    assert len(environments) == 3
+    assert all(environment.keys() <= known for environment in environments)
+
+
+def test_all_files_speak_of_the_same_servers_ports_and_paths() -> None:
+    services = composed()
+    servers = {f"{name}:{DEFAULT_PORT}" for name in services if name.startswith("squish")}
+    assert set(re.findall(r"server (\S+) max_fails", (DEPLOY / "nginx.conf").read_text())) == servers
+    assert set(re.findall(r"api_base: http://(\S+)/v1", (DEPLOY / "litellm.yaml").read_text())) == servers
+    assert f"EXPOSE {DEFAULT_PORT}\n" in (DEPLOY / "Containerfile").read_text()
+    for text in (services["squish-a"]["healthcheck"]["test"][-1], (DEPLOY / "kubernetes.yaml").read_text()):
+        assert set(map(int, re.findall(r"(?:127\.0\.0\.1:|[pP]ort: )(\d+)", text))) == {DEFAULT_PORT}
+    path = services["squish-a"]["healthcheck"]["test"][-1].partition(str(DEFAULT_PORT))[2].partition("'")[0]
+    assert path in openapi.openapi()["paths"]
+
+
+def test_every_file_that_is_mounted_is_there_and_read_where_it_is_mounted() -> None:
+    mounted = [each for service in composed().values() for each in service["volumes"] if each.startswith("./")]
+    inside = {source: target for source, target, _ in (each.split(":") for each in mounted)}
+    assert len(inside) == 3 and all((DEPLOY / source).is_file() for source in inside)
+    nginx = (DEPLOY / "nginx.conf").read_text()
+    assert f"{re.findall(r'js_path (.*);', nginx)[0]}/affinity.js" == inside["./affinity.js"]
+    assert inside["./litellm.yaml"] in composed()["litellm"]["command"]
+
+
 def test_litellm_has_two_servers_for_one_name_and_a_key() -> None:
     config = yaml.safe_load((DEPLOY / "litellm.yaml").read_text())
     assert len({each["litellm_params"]["api_base"] for each in config["model_list"]}) == 2
     assert len({each["model_name"] for each in config["model_list"]}) == 1
     assert config["general_settings"]["master_key"].startswith("os.environ/")  # it does not start without
+    # With one failure allowed, all tries of a request can meet the server that is gone.
+    assert config["router_settings"]["allowed_fails"] == 0 < config["router_settings"]["num_retries"]
