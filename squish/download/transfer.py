@@ -99,7 +99,7 @@ class Download:
                     await asyncio.sleep(self._policy.delay(failures, error.wait))
 
     def skip(self, path: str) -> None:
-        """Count a file as done that an earlier run has used up."""
+        """Count a file as done that is not needed, or not any more."""
         self._counts[path] = self._files[path].size
 
     def prepare(self) -> None:

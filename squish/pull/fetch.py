@@ -100,7 +100,9 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report, job
         config = await _judge(repository)
         recipe = _choose_recipe(order, config, repository)
         if recipe is not None and recipe.fit:
-            recipe = await asyncio.to_thread(_fitted, order, config, recipe, repository)
+            size, context = await asyncio.to_thread(_fitted, order, config, repository)
+            report(Notice(f"{size:g} bits a weight: the most that fits this machine with {context:,} tokens."))
+            recipe = recipes.sized(recipe, size)
         if recipe is None or order.compression.keep_source:  # compressing alone goes by the weights that there are
             await download.run((eligible.INDEX,))
             eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
@@ -189,8 +191,8 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
     return None
 
 
-def _fitted(order: Order, config: dict[str, Any], recipe: Recipe, repository: _Repository) -> Recipe:
-    """The recipe with the size that fits this machine. Raises InvalidInput where none does."""
+def _fitted(order: Order, config: dict[str, Any], repository: _Repository) -> tuple[float, int]:
+    """The most bits a weight that fit this machine, and for how many tokens. Raises InvalidInput where none do."""
     parameters = sum(file.size for file in repository.files if is_weights(file.path)) // _bytes_per_weight(config)
     here, shape = machine.read(), fit.shape_of(config, parameters)
     context = order.compression.context or min(fit.USUAL_CONTEXT, context_length(config))
@@ -202,7 +204,7 @@ def _fitted(order: Order, config: dict[str, Any], recipe: Recipe, repository: _R
             f"{figures.size(needs)}, and there are {figures.size(here.total)} of {here.kind}."
         )
         raise InvalidInput(problem, hint="A shorter --context, or a smaller model, fits.", param="--bits")
-    return recipes.sized(recipe, found)
+    return found, context
 
 
 async def _fetch_as_it_is(repository: _Repository, report: Report) -> Fetched:
@@ -226,6 +228,9 @@ async def _fetch_compressed(
         text=options.text,
     )
     rest = [name for name in repository.names if not is_weights(name) and not name.endswith(".index.json")]
+    if not options.keep_source:
+        for name in repository.names.difference(rest, (path for path in repository.names if is_weights(path))):
+            download.skip(name)  # an index of the original's files, which is not needed: the download ends without it
     for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
         report(Notice(text))
     if lost := await asyncio.to_thread(compressor.resume):

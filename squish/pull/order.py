@@ -87,6 +87,8 @@ def make_order(
             id = recipes.tagged(id, recipes.tag(options.recipe))
     else:
         options = replace(options, recipe=None if target.as_published else recipes.DEFAULT)
+    if options.context is not None and not (options.recipe and options.recipe.fit):
+        raise InvalidInput("--context says for which context --bits fit is to choose.", param="--context")
     chosen_by_catalog = target.as_published and not options.explicit
     name = str(ref) if chosen_by_catalog else _name_of(source, options)
     return Order(id, name, source, options, settings, store, target.license, target.as_published, policy)
@@ -124,6 +126,9 @@ def already_installed(order: Order) -> Installed | None:
     if found.manifest.source != str(order.source) and not order.as_published:
         raise InvalidInput(f"{order.id} is installed from {found.manifest.source}.", hint=hint, param="name")
     recipe, config = order.compression.recipe, read_json(found.path / "config.json")
+    if order.compression.context is not None:
+        problem = f"{order.id} is installed already, with bits for the context that was asked for then."
+        raise InvalidInput(problem, hint="--force chooses them again, for this one.", param="--context")
     chosen = order.compression.explicit and not order.is_named_by_tag
     same = recipe is None or (
         found.manifest.pulled == order.name if recipe.fit or recipe.size else recipes.matches(recipe, config)

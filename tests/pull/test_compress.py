@@ -375,6 +375,8 @@ def test_progress_counts_to_the_end(user: Puller, hub: LocalHub, tmp_path: Path)
     seen = [event for event in user.events(REPO) if isinstance(event, Progress)]
     downloads = [event for event in seen if event.phase == "download"]
     assert [event.done for event in downloads] == sorted(event.done for event in downloads)
+    last = [event for event in seen if event.phase == "compress"][-1]  # though the index was not downloaded
+    assert last.done == last.total
     assert seen[-1].phase == "verify"
 
 

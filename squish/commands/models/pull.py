@@ -70,8 +70,6 @@ def pull(
         _text(calibrate) if calibrate else "",
         context,
     )
-    if context is not None and not (chosen and chosen.fit):
-        raise InvalidInput("--context says for which context --bits fit is to choose.", param="--context")
     resolver.run(install(Settings.from_environment(), model, compression=compression, **options))
 
 
