@@ -31,14 +31,17 @@ _BLOCKS = {"llama": (_SILU, 0.0), "qwen2": (_SILU, 0.0), "qwen3": (_SILU, 0.0), 
 _FUSED = "_squish_fused"
 
 
-def fuse(model: Any, native: Any) -> bool:
-    """Change all layers of a model, or none where one is not known. Returns whether they were changed."""
+def fuse(model: Any, native: Any, kv_bits: int = 32) -> bool:
+    """Change all layers of a model, or none where one is not known. Returns whether they were changed.
+
+    kv_bits: of a number in its caches, 32, 16 or 8.
+    """
     layers = list(getattr(model, "layers", ()))
     kinds = {_architecture(layer) for layer in layers}
     caches = make_prompt_cache(model)
     if len(kinds) != 1 or kinds <= {None} or len(caches) != len(layers) or not all(map(SequenceCache.can_hold, caches)):
         return False
-    plans = [_attention_layer(layer, cache, native) for layer, cache in zip(layers, caches, strict=True)]
+    plans = [_attention_layer(layer, cache, native, kv_bits) for layer, cache in zip(layers, caches, strict=True)]
     if not all(plans):
         return False
     for layer, plan in zip(layers, plans, strict=True):
@@ -173,7 +176,7 @@ def _block_layer(layer: Any, attention: Any, native: Any) -> Any:
     return native.block_layer(attention, weights, one, [each.matrix for each in linear], gate, linear[0].exact)
 
 
-def _attention_layer(block: Any, cache: Any, native: Any) -> Any:
+def _attention_layer(block: Any, cache: Any, native: Any, kv_bits: int) -> Any:
     """The extension's description of a block's attention; None where its rotation is not known."""
     attention = block.self_attn
     rotation = _rotation(attention.rope, native)
@@ -198,6 +201,7 @@ def _attention_layer(block: Any, cache: Any, native: Any) -> Any:
         norms[0].eps if norms[0] is not None else 0.0,
         _BLOCKS[_architecture(block) or ""][1],
         [],
+        kv_bits,
     )
 
 

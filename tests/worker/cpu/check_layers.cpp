@@ -101,8 +101,8 @@ void check_attention(const Shape& s) {
     const Numbers sinks = randoms(s.heads);
     Numbers out(s.queries * s.heads * s.value_dims), parts(out.size());
     Attention task{};
-    task.q = q.data(), task.k = k.data(), task.v = v.data(), task.sinks = s.sinks ? sinks.data() : nullptr;
-    task.q_next = s.heads * s.dims, task.q_head = s.dims, task.k_next = s.dims, task.v_next = s.value_dims;
+    task.kept = kFloat, task.q = q.data(), task.k = k.data(), task.v = v.data(), task.sinks = s.sinks ? sinks.data() : nullptr;
+    task.q_next = s.heads * s.dims, task.q_head = s.dims, task.k_next = 4 * s.dims, task.v_next = 4 * s.value_dims;
     task.out_next = s.heads * s.value_dims, task.out_head = s.value_dims;
     task.position = s.keys - s.queries, task.keys = s.keys, task.window = s.window, task.causal = true;
     task.heads = s.heads, task.queries = s.queries, task.dims = s.dims, task.value_dims = s.value_dims, task.scale = 0.3f;

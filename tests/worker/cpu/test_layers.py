@@ -115,10 +115,10 @@ def test_attention_is_mlx_s(shape: tuple[int, ...]) -> None:
         assert far(ours, theirs) < 2e-5
 
 
-def layer(window: int, norms: bool = False) -> Any:
+def layer(window: int, norms: bool = False, kv_bits: int = 32) -> Any:
     weights = [(mx.random.normal((16,)) * 0.1 + 1).tolist() if norms else [] for _ in range(2)]
     speeds = native().speeds(12, 10000.0, None)
-    return native().attention_layer(6, 2, 16, 16, 0.25, window, speeds, False, 1.0, 1.0, *weights, 1e-6, 0.0, [])
+    return native().attention_layer(6, 2, 16, 16, 0.25, window, speeds, False, 1.0, 1.0, *weights, 1e-6, 0.0, [], kv_bits)
 
 
 def attend(batch: BatchCache, plan: Any, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
@@ -142,12 +142,16 @@ def test_a_batch_attends_as_mlx_does(window: int) -> None:
     assert far(ours, theirs.transpose(0, 2, 1, 3).reshape(2, 150, -1)) < 1e-5
 
 
+EACH_WIDTH = pytest.mark.parametrize("kv_bits", [32, 16, 8])
+
+
 @EACH_KERNEL
+@EACH_WIDTH
 @pytest.mark.parametrize("window", [0, 70], ids=["all keys", "a window"])
-def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: int) -> None:
+def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: int, kv_bits: int) -> None:
     """100 mixes: sequences of different lengths join, leave, are padded, cut, and go through mlx-lm's caches."""
     chance = random.Random(3)
-    plan = layer(window, norms=True)
+    plan = layer(window, norms=True, kv_bits=kv_bits)
     texts = [[mx.random.normal((1, 300, heads * 16)) for heads in (6, 2, 2)] for _ in range(6)]
     alone = [attend(BatchCache([SequenceCache(window or None)]), plan, *text) for text in texts]
     done = [0] * len(texts)
@@ -173,12 +177,68 @@ def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: in
     assert max(done) > 0
 
 
+@EACH_KERNEL
+@pytest.mark.parametrize("kv_bits", [16, 8])
+def test_attention_reads_what_is_kept(kv_bits: int) -> None:
+    """A new token's own keys too: what is computed is attention over the numbers in the cache."""
+    q, k, v = (mx.random.normal((1, 150, heads * 16)) for heads in (6, 2, 2))
+    batch = BatchCache([SequenceCache()])
+    out = attend(batch, layer(0, kv_bits=kv_bits), q, k, v)
+    keys, values = (mx.array(read_back(array[:, :, :150], 16)) for array in batch.state)
+    heads = [x.reshape(1, 150, -1, 16).transpose(0, 2, 1, 3) for x in (q, k, v)]
+    turned = [OWN["rope"](x, 12, traditional=False, base=10000.0, scale=1.0, offset=0) for x in heads[:2]]
+    assert 1e-5 < far(keys, turned[1]) < (2e-3 if kv_bits == 16 else 2e-2)
+    theirs = OWN["scaled_dot_product_attention"](turned[0], keys, values, scale=0.25, mask="causal")
+    assert far(out, theirs.transpose(0, 2, 1, 3).reshape(1, 150, -1)) < 1e-5
+
+
+def read_back(kept: mx.array, dims: int) -> np.ndarray:
+    """The numbers of a cache of 16 or 8 bits, (…, dims) float32, by the description in layer_kernels.h."""
+    if kept.dtype == mx.float16:
+        return np.array(kept.astype(mx.float32))
+    raw = np.array(kept)
+    scales = np.ascontiguousarray(raw[..., dims:]).view(np.float16).astype(np.float32)
+    return raw[..., :dims].view(np.int8).astype(np.float32) * np.repeat(scales, 32, axis=-1)[..., :dims]
+
+
+@pytest.mark.parametrize("dims", [64, 83, 6, 1])
+@pytest.mark.parametrize("kv_bits", [16, 8])
+def test_every_instruction_set_keeps_the_same_bits(kv_bits: int, dims: int) -> None:
+    """Those of IEEE's rounding: halves to the even one, tiny numbers, and the largest in place of larger ones."""
+    numbers = np.random.default_rng(1).standard_normal((1, 400, dims)).astype(np.float32)
+    numbers *= np.float32(2.0) ** np.linspace(-40, 20, 400, dtype=np.float32)[None, :, None]
+    numbers[0, 0], numbers[0, 1, ::2] = 0.0, -0.0
+    plan = native().attention_layer(1, 1, dims, dims, 1.0, 0, [], False, 1.0, 1.0, [], [], 0.0, 0.0, [], kv_bits)
+    x, before, found = mx.array(numbers), native().kernel(), []
+    try:
+        for kernel in native().kernels():
+            native().use_kernels(kernel)
+            batch = BatchCache([SequenceCache()])
+            mx.eval(attend(batch, plan, x, x, x))
+            found.append([np.array(array)[0, 0, :400] for array in batch.state])
+    finally:
+        native().use_kernels(before)
+    for keys, values in found:
+        assert np.array_equal(keys, found[0][0]) and np.array_equal(values, found[0][0])
+    with np.errstate(over="ignore"):
+        halves = np.clip(numbers[0], -65504, 65504).astype(np.float16)
+    if kv_bits == 16:
+        assert np.array_equal(found[0][0].view(np.uint16), halves.view(np.uint16))
+    else:
+        scales = np.ascontiguousarray(found[0][0][:, dims:]).view(np.float16).astype(np.float32)
+        groups = np.stack([np.abs(numbers[0, :, at : at + 32]).max(axis=1) for at in range(0, dims, 32)], axis=1)
+        assert np.array_equal(scales, np.clip(groups / np.float32(127), 0, 65504).astype(np.float16))
+        error = np.abs(read_back(mx.array(found[0][0]), dims) - numbers[0])
+        assert (error <= np.repeat(np.maximum(scales * 0.51, 2.0**-17), 32, axis=1)[:, :dims]).all()
+
+
 def padded(x: mx.array, length: int) -> mx.array:
     return mx.pad(x, [(0, 0), (0, length - x.shape[1]), (0, 0)], constant_values=3.0)
 
 
-def test_what_another_reads_does_not_change_and_only_one_goes_on_in_the_same_memory() -> None:
-    plan = layer(0)
+@EACH_WIDTH
+def test_what_another_reads_does_not_change_and_only_one_goes_on_in_the_same_memory(kv_bits: int) -> None:
+    plan = layer(0, kv_bits=kv_bits)
     q, k, v = (mx.random.normal((1, 40, heads * 16)) for heads in (6, 2, 2))
     batch = BatchCache([SequenceCache()])
     mx.eval(attend(batch, plan, *(x[:, :30] for x in (q, k, v))))
@@ -196,9 +256,10 @@ def test_what_another_reads_does_not_change_and_only_one_goes_on_in_the_same_mem
     assert mx.array_equal(batch.state[0][..., :40, :], others[1].extract(0).keys[..., :40, :])
 
 
-def test_who_goes_on_reads_where_another_was_and_copies_on_the_way() -> None:
+@EACH_WIDTH
+def test_who_goes_on_reads_where_another_was_and_copies_on_the_way(kv_bits: int) -> None:
     """However long a known prompt is, its first token waits for no copy of it."""
-    plan = layer(0)
+    plan = layer(0, kv_bits=kv_bits)
     q, k, v = (mx.random.normal((1, 180, heads * 16)) for heads in (6, 2, 2))
     alone = attend(BatchCache([SequenceCache()]), plan, q, k, v)
     first = BatchCache([SequenceCache()])
@@ -221,8 +282,9 @@ def test_who_goes_on_reads_where_another_was_and_copies_on_the_way() -> None:
     assert len(second.state) == 2  # the other's memory is let go of
 
 
-def test_who_goes_back_before_what_was_lent_writes_over_nothing() -> None:
-    plan = layer(0)
+@EACH_WIDTH
+def test_who_goes_back_before_what_was_lent_writes_over_nothing(kv_bits: int) -> None:
+    plan = layer(0, kv_bits=kv_bits)
     q, k, v = (mx.random.normal((1, 40, heads * 16)) for heads in (6, 2, 2))
     first = BatchCache([SequenceCache()])
     alone = attend(first, plan, q, k, v)
@@ -275,6 +337,7 @@ def test_the_kernels_refuse_what_does_not_fit() -> None:
         (q, k, k, [(None, None, held, held)], [(4, 2, 0, 0, 256, False, 3, 3)]),
         (q, k, k, [(None, None, held, held)], [(4, 2, 0, 0, 256, False, 4, 5)]),
         (q.astype(mx.float16), k, k, [none], [(0, 2, 0, 0, 256, False, 0, 0)]),
+        (q, k, k, [(held.astype(mx.float16), held, None, None)], [(2, 2, 0, 0, 256, False, 0, 0)]),
     ):
         with pytest.raises(ValueError):
             native().attend_rows(plan, *arguments)

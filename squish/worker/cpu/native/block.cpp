@@ -124,11 +124,10 @@ std::vector<Array> block(std::shared_ptr<const BlockLayer> layer, const Array& x
         x.shape(2) != layer->width())
         throw std::invalid_argument("x must be (batch, length, width) float32");
     std::vector<Array> inputs{x};
-    std::vector<mx::Shape> shapes{{x.shape(0), ends ? 1 : x.shape(1), x.shape(2)}};
-    auto node = std::make_shared<Block>(std::move(layer), ends, std::move(rows));
-    node->take(caches, x.shape(1), inputs, shapes);
-    const std::vector<mx::Dtype> types(shapes.size(), mx::float32);
-    return Array::make_arrays(std::move(shapes), types, std::make_shared<Node>(std::move(node)), inputs);
+    mx::Shape shape{x.shape(0), ends ? 1 : x.shape(1), x.shape(2)};
+    auto operation = std::make_shared<Block>(std::move(layer), ends, std::move(rows));
+    operation->take(caches, x.shape(1), inputs);
+    return RowAttention::outputs(std::move(operation), std::move(shape), std::move(inputs));
 }
 
 }  // namespace squish

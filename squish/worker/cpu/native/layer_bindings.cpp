@@ -35,16 +35,17 @@ struct Shared {
 Shared<AttentionLayer> layer(int heads, int key_heads, int dims, int value_dims, float scale, int window,
                                       std::vector<float> speeds, bool adjacent, float position_scale, float stretch,
                                       std::vector<float> q_norm, std::vector<float> k_norm, float norm_eps,
-                                      float norm_one, std::vector<float> sinks) {
+                                      float norm_one, std::vector<float> sinks, int kv_bits) {
     const size_t size = static_cast<size_t>(dims);
     if (heads < 1 || key_heads < 1 || heads % key_heads || dims < 1 || value_dims < 1 || window < 0 ||
         2 * speeds.size() > size || (!q_norm.empty() && q_norm.size() != size) ||
-        (!k_norm.empty() && k_norm.size() != size) || (!sinks.empty() && sinks.size() != static_cast<size_t>(heads)))
+        (!k_norm.empty() && k_norm.size() != size) || (!sinks.empty() && sinks.size() != static_cast<size_t>(heads)) ||
+        (kv_bits != kFloat && kv_bits != kHalf && kv_bits != kByte))
         throw std::invalid_argument("an attention layer of sizes that do not fit each other");
     return {std::make_shared<AttentionLayer>(AttentionLayer{heads, key_heads, dims, value_dims, window, scale,
                                                             std::move(speeds), adjacent, position_scale, stretch,
                                                             std::move(q_norm), std::move(k_norm), norm_eps, norm_one,
-                                                            std::move(sinks)})};
+                                                            std::move(sinks), static_cast<Kept>(kv_bits)})};
 }
 
 std::vector<RowPlan> plans(const Rows& rows) {
@@ -102,7 +103,7 @@ void bind_layers(nb::module_& m) {
     nb::class_<Shared<AttentionLayer>>(m, "AttentionLayer");
     m.def("attention_layer", &layer, "heads"_a, "key_heads"_a, "dims"_a, "value_dims"_a, "scale"_a, "window"_a,
           "speeds"_a, "adjacent"_a, "position_scale"_a, "stretch"_a, "q_norm"_a, "k_norm"_a, "norm_eps"_a, "norm_one"_a,
-          "sinks"_a);
+          "sinks"_a, "kv_bits"_a = static_cast<int>(kFloat));
     nb::class_<Shared<BlockLayer>>(m, "BlockLayer");
     m.def("block_layer", &block_layer, "attention"_a, "norms"_a, "one"_a, "matrices"_a, "kind"_a, "exact"_a);
     m.def("block", &run_block, "layer"_a, "x"_a, "ends"_a, "caches"_a, "rows"_a);

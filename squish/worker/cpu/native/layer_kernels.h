@@ -9,25 +9,36 @@ namespace squish {
 
 constexpr int kKeys = 64;  // keys at a time; counted from the first key of a sequence
 
+// How a key or a value is kept: float32, float16, or codes of 8 bits in groups of kGroup with a float16 scale each. The
+// codes of a vector come first, then its scales. A number is rounded once, when its token enters.
+enum Kept { kFloat = 32, kHalf = 16, kByte = 8 };
+constexpr int kGroup = 32;
+
+// Bytes of a vector of `dims` numbers.
+static inline __attribute__((always_inline)) long kept_bytes(Kept kept, int dims) {
+    return kept == kFloat ? 4L * dims : kept == kHalf ? 2L * dims : dims + 2L * ((dims + kGroup - 1) / kGroup);
+}
+
 enum Gate { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
 
 // Attention of the queries of one sequence, in the heads that share one key head.
 // Keys have numbers, from 0 for the first of the sequence; `number` is that of the first in memory. A ring of keys goes
 // on at the beginning of its memory after `ring` keys; the key `number` lies at `turn`. 0: no ring.
 // The first `lent` keys lie elsewhere, at `lent_k` and `lent_v`.
-// All strides are in floats; `*_next` to the next position, `*_head` to the next head.
+// Strides of keys and values are in bytes, all others in floats; `*_next` to the next position, `*_head` to the next head.
 struct Attention {
     const float* q;
-    const float* k;
-    const float* v;
+    const void* k;
+    const void* v;
     float* out;
     long q_next, q_head, k_next, v_next, out_next, out_head;
+    Kept kept;                          // keys and values
     const float* sinks;                 // one a head, or null
     const unsigned char* visible;       // a mask, or null; strides in bytes
     const float* added;                 // a mask that is added, or null; strides in floats
     long mask_next, mask_head, mask_key;
     long number, ring, turn;
-    const float *lent_k, *lent_v;
+    const void *lent_k, *lent_v;
     long lent, lent_k_next, lent_v_next;
     long position;                      // the number of the first query, if causal
     long keys;                          // how many there are: numbers `number` to `number + keys - 1`
@@ -47,6 +58,8 @@ struct LayerKernels {
     // The logarithm of the sum of e to the power of each.
     float (*log_sum)(const float* x, long size);
     void (*gate)(const float* gate, const float* up, long size, Gate kind, float* out);
+    // A key or a value as it is kept, of kept_bytes().
+    void (*keep)(const float* x, int dims, Kept kept, void* to);
     // Queries first to first + count. scratch: attention_scratch() floats.
     void (*attend)(const Attention& task, int first, int count, float* scratch);
 };
@@ -55,7 +68,8 @@ struct LayerKernels {
 inline long attention_scratch(const Attention& task, int count) {
     long rows = static_cast<long>(task.heads) * count;
     long dims = (task.dims + 15) / 16 * 16, value_dims = (task.value_dims + 15) / 16 * 16;
-    return rows * (dims + value_dims + 2) + dims * kKeys + 8 * kKeys + 64;
+    long widened = task.kept == kFloat ? 0 : kKeys * (dims > value_dims ? dims : value_dims);
+    return rows * (dims + value_dims + 2) + dims * kKeys + 8 * kKeys + 64 + widened;
 }
 
 // Every table that this processor can run, the fastest first.

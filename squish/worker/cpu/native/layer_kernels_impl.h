@@ -8,7 +8,9 @@ namespace {
 
 using squish::Attention;
 using squish::Gate;
+using squish::kGroup;
 using squish::kKeys;
+using squish::Kept;
 using squish::LayerKernels;
 
 // ---- norms, rotation, gates
@@ -105,6 +107,76 @@ void gate(const float* gate, const float* up, long size, Gate kind, float* out) 
             store(out + i, gated(load(gate + i), load(up + i), kind));
         }
     }
+}
+
+// ---- keys and values as they are kept
+
+SQUISH_INLINE void keep_halves(const float* x, int dims, char* to) {
+    int i = 0;
+    for (; i + kWidth <= dims; i += kWidth) store_halves(to + 2 * i, load(x + i));
+    if (i == dims) return;
+    uint16_t rest[kWidth];
+    store_halves(rest, load_part(x + i, dims - i));
+    __builtin_memcpy(to + 2 * i, rest, 2 * (dims - i));
+}
+
+// A scale of a group, and codes that are multiples of it as it is kept.
+SQUISH_INLINE void keep_group(const float* x, int count, char* codes, char* scale) {
+    float numbers[kGroup] = {};
+    __builtin_memcpy(numbers, x, sizeof(float) * count);
+    Floats most = all(0.0f);
+    for (int i = 0; i < kGroup; i += kWidth) {
+        const Floats value = load(numbers + i);
+        most = maximum(maximum(value, -value), most);
+    }
+    uint16_t kept[kWidth];
+    store_halves(kept, all(largest(most) / 127.0f));
+    __builtin_memcpy(scale, kept, 2);
+    const float step = half_at(scale), inverse = step > 0.0f ? 1.0f / step : 0.0f;
+    const Floats rounder = all(12582912.0f);  // adding it leaves an integer in the lowest bits
+    for (int i = 0; i < kGroup; i += kWidth) {
+        const Floats code = minimum(maximum(load(numbers + i) * all(inverse), all(-127.0f)), all(127.0f)) + rounder;
+        store(numbers + i, code - rounder);
+    }
+    for (int i = 0; i < count; i++) codes[i] = static_cast<char>(static_cast<int>(numbers[i]));
+}
+
+void keep(const float* x, int dims, Kept kept, void* to) {
+    char* bytes = static_cast<char*>(to);
+    if (kept == squish::kFloat) {
+        __builtin_memcpy(to, x, sizeof(float) * dims);
+    } else if (kept == squish::kHalf) {
+        keep_halves(x, dims, bytes);
+    } else {
+        for (int at = 0; at < dims; at += kGroup) {
+            keep_group(x + at, dims - at < kGroup ? dims - at : kGroup, bytes + at, bytes + dims + at / kGroup * 2);
+        }
+    }
+}
+
+SQUISH_INLINE void widen_halves(const char* from, int dims, float* to) {
+    int i = 0;
+    for (; i + kWidth <= dims; i += kWidth) store(to + i, load_halves(from + 2 * i));
+    for (; i < dims; i++) to[i] = half_at(from + 2 * i);
+}
+
+SQUISH_INLINE void widen_bytes(const char* from, int dims, float* to) {
+    for (int at = 0; at < dims; at += kGroup) {
+        const float scale = half_at(from + dims + at / kGroup * 2);
+        if (at + kGroup <= dims) {
+            for (int i = at; i < at + kGroup; i += kWidth) store(to + i, load_bytes(from + i) * all(scale));
+        } else {
+            for (int i = at; i < dims; i++) to[i] = static_cast<float>(static_cast<signed char>(from[i])) * scale;
+        }
+    }
+}
+
+// A vector as float32: where it lies, or in `wide`, where it is put then.
+SQUISH_INLINE const float* widened(const void* from, int dims, Kept kept, float* wide) {
+    if (kept == squish::kFloat) return static_cast<const float*>(from);
+    const char* bytes = static_cast<const char*>(from);
+    kept == squish::kHalf ? widen_halves(bytes, dims, wide) : widen_bytes(bytes, dims, wide);
+    return wide;
 }
 
 // ---- attention: keys in blocks of kKeys, counted from the first; a running maximum and sum for each query
@@ -281,6 +353,25 @@ long where(const Attention& task, long key) {
     return at;
 }
 
+// Keys or values in memory: those of the sequence, and those that are lent.
+struct Side {
+    const void *own, *lent;
+    long own_next, lent_next;
+    int dims;
+};
+
+// Where the `count` vectors from the number `start` on are as float32. Of a ring, older ones are gone: others stand there.
+SQUISH_INLINE void find(const Attention& task, const Side& side, long start, int count, float* wide, const float** found) {
+    const long begin = start < task.number ? task.number : start;
+    for (int i = 0; i < count; i++) {
+        const long key = start + i < begin ? begin : start + i;
+        const bool lent = key < task.lent;
+        const char* from = static_cast<const char*>(lent ? side.lent : side.own);
+        from += lent ? key * side.lent_next : where(task, key) * side.own_next;
+        found[i] = widened(from, side.dims, task.kept, wide + i * side.dims);
+    }
+}
+
 void attend(const Attention& task, int first, int count, float* scratch) {
     const int rows = task.heads * count;
     const long q_next = (task.dims + 15) / 16 * 16, next = (task.value_dims + 15) / 16 * 16;
@@ -290,6 +381,7 @@ void attend(const Attention& task, int first, int count, float* scratch) {
     float* totals = highest + rows;
     float* turned = totals + rows + 16;
     float* scores = turned + task.dims * kKeys;
+    float* wide = scores + kRows * kKeys;
     for (int row = 0; row < rows; row++) {
         const int query = first + row / task.heads, head = row % task.heads;
         const float* from = task.q + query * task.q_next + head * task.q_head;
@@ -298,19 +390,16 @@ void attend(const Attention& task, int first, int count, float* scratch) {
         highest[row] = task.sinks ? task.sinks[head] : kLowest;
         totals[row] = task.sinks ? 1.0f : 0.0f;
     }
+    const Side own_keys{task.k, task.lent_k, task.k_next, task.lent_k_next, task.dims};
+    const Side own_values{task.v, task.lent_v, task.v_next, task.lent_v_next, task.value_dims};
     const long low = seen(task, first).low, high = seen(task, first + count - 1).high;
     for (long start = low / kKeys * kKeys; start <= high; start += kKeys) {
         const float *keys[kKeys], *values[kKeys];
-        const long begin = start < task.number ? task.number : start;  // of a ring, older keys are gone
         const long left = task.number + task.keys - start;
         const int in_block = static_cast<int>(left < kKeys ? left : kKeys);
-        for (int i = 0; i < in_block; i++) {
-            const long key = start + i < begin ? begin : start + i, at = where(task, key);
-            const bool lent = key < task.lent;
-            keys[i] = lent ? task.lent_k + key * task.lent_k_next : task.k + at * task.k_next;
-            values[i] = lent ? task.lent_v + key * task.lent_v_next : task.v + at * task.v_next;
-        }
+        find(task, own_keys, start, in_block, wide, keys);
         turn(keys, in_block, task.dims, turned);
+        find(task, own_values, start, in_block, wide, values);
         for (int row = 0; row < rows;) {
             int queries[kRows], heads[kRows];
             int together = rows - row < kRows ? rows - row : kRows;
@@ -324,8 +413,8 @@ void attend(const Attention& task, int first, int count, float* scratch) {
             if (any) {
                 auto run = together == kRows ? attend_rows<kRows>
                                      : together == 1 ? attend_rows<1> : together == 2 ? attend_rows<2> : attend_rows<3>;
-                run(task, queries, heads, start, in_block, q + row * q_next, q_next, turned, values, scores, highest + row,
-                        totals + row, sums + row * next, next);
+                run(task, queries, heads, start, in_block, q + row * q_next, q_next, turned, values, scores,
+                    highest + row, totals + row, sums + row * next, next);
             }
             row += together;
         }
@@ -340,4 +429,4 @@ void attend(const Attention& task, int first, int count, float* scratch) {
 }  // namespace
 
 #define SQUISH_LAYER_KERNELS(name) \
-    const squish::LayerKernels layer_##name = {#name, norm, rotate, log_sum, gate, attend}
+    const squish::LayerKernels layer_##name = {#name, norm, rotate, log_sum, gate, keep, attend}

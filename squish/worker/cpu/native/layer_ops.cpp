@@ -177,7 +177,8 @@ struct Attended : Operation {
                 task.v = from[2] + b * strides[2][0] + g * strides[2][1];
                 task.out = const_cast<float*>(out.data<float>()) + b * to[0] + first * to[1];
                 task.q_head = strides[0][1], task.q_next = strides[0][2];
-                task.k_next = strides[1][2], task.v_next = strides[2][2];
+                task.kept = kFloat;
+                task.k_next = 4 * strides[1][2], task.v_next = 4 * strides[2][2];
                 task.out_head = to[1], task.out_next = to[2];
                 task.keys = k.shape(2), task.position = task.keys - length, task.causal = causal, task.window = window;
                 task.heads = each, task.queries = length, task.dims = q.shape(3), task.value_dims = v.shape(3);

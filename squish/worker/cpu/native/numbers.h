@@ -25,6 +25,18 @@ static inline float from_half(uint16_t h) {
     return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+// The nearest float16, of two that are as near the even one; of numbers up to its largest, 65504.
+[[maybe_unused]] static inline uint16_t to_half(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const uint16_t sign = bits >> 16 & 0x8000;
+    bits &= 0x7FFFFFFF;
+    if (bits >= 0x38800000) return sign | (bits - 0x38000000 + 0xFFF + (bits >> 13 & 1)) >> 13;
+    const float shifted = from_bits(bits) + 0.5f;  // its last bit is the smallest float16
+    std::memcpy(&bits, &shifted, 4);
+    return sign | (bits - 0x3F000000);
+}
+
 static inline float from_bfloat(uint16_t b) { return from_bits((uint32_t)b << 16); }
 
 // 8 bits of exponent and nothing else: the smallest is 2^-127.

@@ -12,45 +12,63 @@ namespace mx = mlx::core;
 namespace squish {
 namespace {
 
-// Keys `first` to `last` - 1 of each head. from: that of the number `base`; strides in floats.
+// The bytes of an array in row order: its own memory where they lie so there, else a copy in `spare`.
+const char* bytes_in_order(const Array& array, std::vector<char>& spare) {
+    const char* from = array.data<char>();
+    if (array.flags().row_contiguous) return from;
+    const size_t item = array.itemsize();
+    spare.resize(array.nbytes());
+    for (size_t i = 0; i < array.size(); i++) {
+        size_t rest = i;
+        int64_t at = 0;
+        for (int axis = static_cast<int>(array.ndim()) - 1; axis >= 0; axis--) {
+            at += static_cast<int64_t>(rest % array.shape(axis)) * array.strides(axis);
+            rest /= array.shape(axis);
+        }
+        std::memcpy(spare.data() + i * item, from + at * static_cast<int64_t>(item), item);
+    }
+    return spare.data();
+}
+
+// Keys `first` to `last` - 1 of each head. from: that of the number `base`; strides in bytes.
 struct Piece {
-    const float* from;
+    const char* from;
     int64_t head_next, key_next, base, first, last;
 };
 
 // What comes into the keys or values of a row before its new ones. fresh: the memory is new; what is not used yet is zeros.
+// size: bytes of a vector.
 struct Move {
     Piece pieces[2];
     bool fresh;
     const RowPlan* row;
-    int dims;
-    float* now;
+    int64_t size;
+    char* now;
 
     void operator()(int64_t head) const {
-        float* to = now + head * row->room * dims;
+        char* to = now + head * row->room * size;
         for (const Piece& piece : pieces) {
-            const float* from = piece.from + head * piece.head_next;
+            const char* from = piece.from + head * piece.head_next;
             // Keys that lie side by side are copied at once.
-            const int64_t together = piece.key_next == dims ? std::max<int64_t>(piece.last - piece.first, 1) : 1;
+            const int64_t together = piece.key_next == size ? std::max<int64_t>(piece.last - piece.first, 1) : 1;
             for (int64_t key = piece.first; key < piece.last; key += together)
-                std::memcpy(to + (key - row->next_start) * dims, from + (key - piece.base) * piece.key_next,
-                            sizeof(float) * together * dims);
+                std::memcpy(to + (key - row->next_start) * size, from + (key - piece.base) * piece.key_next, size * together);
         }
         const int64_t kept = row->position - row->next_start;
-        if (fresh) std::memset(to + kept * dims, 0, sizeof(float) * (row->room - kept) * dims);
+        if (fresh) std::memset(to + kept * size, 0, size * (row->room - kept));
     }
 };
 
-bool fits(const Array& array, const AttentionLayer& layer, int dims, int64_t keys) {
-    return array.dtype() == mx::float32 && array.ndim() == 4 && array.shape(0) == 1 && array.shape(1) == layer.key_heads &&
-           array.shape(2) >= keys && array.shape(3) == dims;
+bool fits(const Array& array, const AttentionLayer& layer, int which, int64_t keys) {
+    return array.dtype() == layer.type() && array.ndim() == 4 && array.shape(0) == 1 && array.shape(1) == layer.key_heads &&
+           array.shape(2) >= keys && array.shape(3) == layer.last_axis(which);
 }
 
 void check(const AttentionLayer& layer, const RowPlan& row, const Held& held) {
     for (int i = 0; i < 4; i++) {
         const int64_t keys = i < 2 ? row.position - row.start : row.lent;
         if (held[i].has_value() != held[i / 2 * 2].has_value() ||
-            (held[i] && !fits(*held[i], layer, i % 2 ? layer.value_dims : layer.dims, keys)))
+            (held[i] && !fits(*held[i], layer, i % 2, keys)))
             throw std::invalid_argument("a cache does not fit the layer");
     }
     if (held[2].has_value() != (row.lent > 0) || (!held[0] && row.position != std::max(row.next_start, row.lent)))
@@ -59,27 +77,29 @@ void check(const AttentionLayer& layer, const RowPlan& row, const Held& held) {
 
 }  // namespace
 
-// Keys or values that are lent to a row: of each head and key, `head_next` and `key_next` floats apart.
+// Keys or values that are lent to a row: of each head and key, `head_next` and `key_next` bytes apart.
 struct RowAttention::Lent {
-    const float* at = nullptr;
+    const char* at = nullptr;
     int64_t head_next = 0, key_next = 0;
-    std::vector<float> spare;
+    std::vector<char> spare;
 
     Lent() = default;
-    explicit Lent(const Array& array) : at(array.data<float>()), head_next(array.strides(1)), key_next(array.strides(2)) {
+    explicit Lent(const Array& array) : at(array.data<char>()) {
+        const int64_t item = static_cast<int64_t>(array.itemsize());
+        head_next = array.strides(1) * item, key_next = array.strides(2) * item;
         if (array.strides(3) == 1 || array.shape(3) == 1) return;
-        at = in_order(array, spare);
-        key_next = array.shape(3), head_next = array.shape(2) * key_next;
+        at = bytes_in_order(array, spare);
+        key_next = array.shape(3) * item, head_next = array.shape(2) * key_next;
     }
 };
 
 // Keys or values of each row.
 struct RowAttention::Cache {
-    std::vector<float*> own;
+    std::vector<char*> own;
     std::vector<Lent> lent;
 };
 
-void RowAttention::take(const Caches& caches, int length, std::vector<Array>& inputs, std::vector<mx::Shape>& shapes) {
+void RowAttention::take(const Caches& caches, int length, std::vector<Array>& inputs) {
     if (caches.size() != rows.size()) throw std::invalid_argument("one cache for each row");
     for (size_t i = 0; i < rows.size(); i++) {
         const RowPlan& row = rows[i];
@@ -96,9 +116,19 @@ void RowAttention::take(const Caches& caches, int length, std::vector<Array>& in
             inputs.push_back(*caches[i][2 * which + 1]);
         }
     }
-    for (int dims : {layer->dims, layer->value_dims}) {
-        for (auto& row : rows) shapes.push_back({1, layer->key_heads, static_cast<int>(row.room), dims});
+}
+
+std::vector<Array> RowAttention::outputs(std::shared_ptr<const RowAttention> operation, mx::Shape shape,
+                                         std::vector<Array> inputs) {
+    const AttentionLayer& layer = *operation->layer;
+    std::vector<mx::Shape> shapes{std::move(shape)};
+    for (int which : {0, 1}) {
+        for (auto& row : operation->rows)
+            shapes.push_back({1, layer.key_heads, static_cast<int>(row.room), layer.last_axis(which)});
     }
+    std::vector<mx::Dtype> types(shapes.size(), layer.type());
+    types[0] = mx::float32;
+    return Array::make_arrays(std::move(shapes), types, std::make_shared<Node>(std::move(operation)), std::move(inputs));
 }
 
 void RowAttention::place(const std::vector<Array>& inputs, std::vector<Array>& outputs) const {
@@ -120,20 +150,18 @@ void RowAttention::place(const std::vector<Array>& inputs, std::vector<Array>& o
 RowAttention::Cache RowAttention::caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const {
     Cache cache;
     std::vector<Move> moves;
-    std::vector<std::vector<float>> spare(rows.size());
-    const int dims = which ? layer->value_dims : layer->dims;
+    std::vector<std::vector<char>> spare(rows.size());
+    const int64_t size = layer->bytes(which);
     for (size_t i = 0; i < rows.size(); i++) {
         const RowPlan& row = rows[i];
-        float* now = outputs[1 + which * rows.size() + i].data<float>();
+        char* now = outputs[1 + which * rows.size() + i].data<char>();
         const Array* before = held[i][0] < 0 ? nullptr : &inputs[held[i][0] + which];
-        const float* from = before ? in_order(*before, spare[i]) : nullptr;
+        const char* from = before ? bytes_in_order(*before, spare[i]) : nullptr;
         cache.own.push_back(now);
         cache.lent.push_back(held[i][1] < 0 ? Lent() : Lent(inputs[held[i][1] + which]));
-        Move move{{}, from != now, &row, dims, now};
-        if (from && from != now) {
-            const int64_t room = int64_t{before->shape(2)} * dims;
-            move.pieces[0] = {from, room, dims, row.start, std::max(row.next_start, row.lent), row.position};
-        }
+        Move move{{}, from != now, &row, size, now};
+        if (from && from != now)
+            move.pieces[0] = {from, before->shape(2) * size, size, row.start, std::max(row.next_start, row.lent), row.position};
         if (const Lent& lent = cache.lent.back(); lent.at)
             move.pieces[1] = {lent.at, lent.head_next, lent.key_next, 0, row.next_lent, row.lent};
         if (move.fresh || row.next_lent < row.lent) moves.push_back(move);
@@ -158,7 +186,7 @@ void RowAttention::attend_all(const float* const* from, int64_t length, const st
     const std::unique_ptr<float[]> queries(new float[all * width]);
     const Cache keys = caches(inputs, outputs, 0), values = caches(inputs, outputs, 1);
     in_runs(all, width, [&](int64_t first, int64_t last) {
-        std::vector<float> room(l.speeds.size() * 2 + l.dims);
+        std::vector<float> room(l.speeds.size() * 2 + 2 * l.dims);
         for (int64_t i = first; i < last; i++) {
             const int64_t row = i / length;
             if (i % length >= rows[row].length) continue;
@@ -179,11 +207,11 @@ void RowAttention::attend_all(const float* const* from, int64_t length, const st
 
 // A new token: its queries turned, its keys and values put into the cache.
 void RowAttention::enter(int64_t index, int64_t at, const RowPlan& row, const float* const* from, float* queries,
-                         float* keys, float* values, float* room) const {
+                         char* keys, char* values, float* room) const {
     const AttentionLayer& l = *layer;
     const LayerKernels& with = layer_kernels();
     const int pairs = static_cast<int>(l.speeds.size());
-    float *cosine = room, *sine = room + pairs, *normed = room + 2 * pairs;
+    float *cosine = room, *sine = room + pairs, *normed = room + 2 * pairs, *turned = normed + l.dims;
     const float position = static_cast<float>(row.position + at) * l.position_scale;
     for (int i = 0; i < pairs; i++) {
         cosine[i] = std::cos(position * l.speeds[i]) * l.stretch;
@@ -202,9 +230,9 @@ void RowAttention::enter(int64_t index, int64_t at, const RowPlan& row, const fl
     }
     for (int head = 0; head < l.key_heads; head++) {
         const int64_t place = head * row.room + row.position + at - row.next_start;
-        turn(from[1] + (index * l.key_heads + head) * l.dims, l.k_norm, keys + place * l.dims);
-        std::memcpy(values + place * l.value_dims, from[2] + (index * l.key_heads + head) * l.value_dims,
-                    sizeof(float) * l.value_dims);
+        turn(from[1] + (index * l.key_heads + head) * l.dims, l.k_norm, turned);
+        with.keep(turned, l.dims, l.kept, keys + place * l.bytes(0));
+        with.keep(from[2] + (index * l.key_heads + head) * l.value_dims, l.value_dims, l.kept, values + place * l.bytes(1));
     }
 }
 
@@ -216,8 +244,9 @@ Attention RowAttention::task(size_t number, int head, const float* queries, cons
     const int each = l.heads / l.key_heads, first = head * each;
     Attention task{};
     task.q = queries + int64_t{first} * l.dims;
-    task.k = keys.own[number] + head * row.room * l.dims;
-    task.v = values.own[number] + head * row.room * l.value_dims;
+    task.kept = l.kept;
+    task.k = keys.own[number] + head * row.room * l.bytes(0);
+    task.v = values.own[number] + head * row.room * l.bytes(1);
     if ((task.lent = row.next_lent)) {
         task.lent_k = lent_k.at + head * lent_k.head_next, task.lent_k_next = lent_k.key_next;
         task.lent_v = lent_v.at + head * lent_v.head_next, task.lent_v_next = lent_v.key_next;
@@ -225,7 +254,7 @@ Attention RowAttention::task(size_t number, int head, const float* queries, cons
     task.out = out + int64_t{first} * l.value_dims;
     task.q_next = int64_t{l.heads} * l.dims, task.q_head = l.dims;
     task.out_next = int64_t{l.heads} * l.value_dims, task.out_head = l.value_dims;
-    task.k_next = l.dims, task.v_next = l.value_dims;
+    task.k_next = l.bytes(0), task.v_next = l.bytes(1);
     task.number = row.next_start, task.position = row.position;
     task.keys = row.position + row.length - row.next_start;
     task.causal = true, task.window = l.window;
@@ -246,11 +275,10 @@ std::vector<Array> row_attention(std::shared_ptr<const AttentionLayer> layer, co
         v.shape(2) != layer->key_heads * layer->value_dims)
         throw std::invalid_argument("queries, keys and values do not fit the layer");
     std::vector<Array> inputs{q, k, v};
-    std::vector<mx::Shape> shapes{{q.shape(0), q.shape(1), layer->heads * layer->value_dims}};
+    mx::Shape shape{q.shape(0), q.shape(1), layer->heads * layer->value_dims};
     auto attention = std::make_shared<RowAttention>("SquishRowAttention", std::move(layer), std::move(rows));
-    attention->take(caches, q.shape(1), inputs, shapes);
-    const std::vector<mx::Dtype> types(shapes.size(), mx::float32);
-    return Array::make_arrays(std::move(shapes), types, std::make_shared<Node>(std::move(attention)), inputs);
+    attention->take(caches, q.shape(1), inputs);
+    return RowAttention::outputs(std::move(attention), std::move(shape), std::move(inputs));
 }
 
 }  // namespace squish

@@ -11,6 +11,7 @@ namespace squish {
 
 // What a layer's attention is. speeds: radians a position of each rotated pair; stretch: what rotated numbers are
 // multiplied by. q_norm, k_norm: weights of a norm of each head, empty for none. window: keys seen; 0: all.
+// kept: how keys and values lie in the caches.
 struct AttentionLayer {
     int heads, key_heads, dims, value_dims, window;
     float scale;
@@ -20,6 +21,14 @@ struct AttentionLayer {
     std::vector<float> q_norm, k_norm;
     float norm_eps, norm_one;
     std::vector<float> sinks;
+    Kept kept;
+
+    // Of the arrays of keys (which = 0) and values (1): bytes of a vector, numbers on the last axis, and their type.
+    int64_t bytes(int which) const { return kept_bytes(kept, which ? value_dims : dims); }
+    int last_axis(int which) const { return static_cast<int>(kept == kByte ? bytes(which) : which ? value_dims : dims); }
+    mlx::core::Dtype type() const {
+        return kept == kFloat ? mlx::core::float32 : kept == kHalf ? mlx::core::float16 : mlx::core::uint8;
+    }
 };
 
 // Where a sequence stands. position: tokens it had before; length: tokens that are new, the first of the batch's row;
@@ -49,8 +58,11 @@ struct RowAttention : Operation {
     RowAttention(const char* name, std::shared_ptr<const AttentionLayer> layer, std::vector<RowPlan> rows)
         : Operation(name), layer(std::move(layer)), rows(std::move(rows)) {}
 
-    // Adds the caches to the inputs, and their shapes to those of the outputs. Throws for what does not fit the layer.
-    void take(const Caches& caches, int length, std::vector<Array>& inputs, std::vector<mlx::core::Shape>& shapes);
+    // Adds the caches to the inputs. Throws for what does not fit the layer.
+    void take(const Caches& caches, int length, std::vector<Array>& inputs);
+    // What a node of this operation returns: an array of a shape, float32, then the caches.
+    static std::vector<Array> outputs(std::shared_ptr<const RowAttention> operation, mlx::core::Shape shape,
+                                      std::vector<Array> inputs);
 
     void place(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override;
     void work(const std::vector<Array>& inputs, std::vector<Array>& outputs) const override;
@@ -64,12 +76,12 @@ struct RowAttention : Operation {
     struct Cache;
 
     Cache caches(const std::vector<Array>& inputs, std::vector<Array>& outputs, int which) const;
-    void enter(int64_t index, int64_t at, const RowPlan& row, const float* const* from, float* queries, float* keys,
-               float* values, float* room) const;
+    void enter(int64_t index, int64_t at, const RowPlan& row, const float* const* from, float* queries, char* keys,
+               char* values, float* room) const;
     Attention task(size_t row, int head, const float* queries, const Cache& keys, const Cache& values, float* out) const;
 };
 
-// q, k, v: (batch, length, heads · dims). caches: of each sequence, (1, key heads, room, dims) each.
+// q, k, v: (batch, length, heads · dims). caches: of each sequence, (1, key heads, room, last axis) each.
 // Returns (batch, length, heads · value dims), then the keys of each sequence, then the values.
 std::vector<Array> row_attention(std::shared_ptr<const AttentionLayer> layer, const Array& q, const Array& k,
                                  const Array& v, const Caches& caches, std::vector<RowPlan> rows);

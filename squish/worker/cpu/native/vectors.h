@@ -12,6 +12,8 @@
 #include <arm_neon.h>
 #endif
 
+#include "numbers.h"
+
 #define SQUISH_INLINE static inline __attribute__((always_inline, unused))
 
 namespace {
@@ -69,6 +71,51 @@ SQUISH_INLINE void store_part(float* to, Floats value, int count) {
     for (int i = 0; i < count; i++) to[i] = numbers[i];
 }
 
+// As many numbers of float16.
+SQUISH_INLINE Floats load_halves(const void* from) {
+#if defined(SQUISH_AVX512)
+    return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
+#elif defined(SQUISH_AVX2)
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
+#elif defined(__aarch64__)
+    float16x4_t halves;
+    __builtin_memcpy(&halves, from, sizeof(halves));
+    return (Floats)vcvt_f32_f16(halves);
+#else
+    uint16_t halves[kWidth];
+    __builtin_memcpy(halves, from, sizeof(halves));
+    return Floats{squish::from_half(halves[0]), squish::from_half(halves[1]), squish::from_half(halves[2]), squish::from_half(halves[3])};
+#endif
+}
+
+SQUISH_INLINE float half_at(const void* from) {
+    uint16_t half;
+    __builtin_memcpy(&half, from, sizeof(half));
+#if defined(SQUISH_AVX512) || defined(SQUISH_AVX2)
+    return _cvtsh_ss(half);
+#elif defined(__aarch64__)
+    __fp16 value;
+    __builtin_memcpy(&value, &half, sizeof(value));
+    return value;
+#else
+    return squish::from_half(half);
+#endif
+}
+
+// As many integers of 8 bits.
+SQUISH_INLINE Floats load_bytes(const void* from) {
+#if defined(SQUISH_AVX512)
+    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#elif defined(SQUISH_AVX2)
+    return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#else
+    typedef signed char Bytes __attribute__((vector_size(kWidth)));
+    Bytes bytes;
+    __builtin_memcpy(&bytes, from, sizeof(bytes));
+    return __builtin_convertvector(bytes, Floats);
+#endif
+}
+
 // a · b + c, rounded once where the processor can.
 SQUISH_INLINE Floats madd(Floats a, Floats b, Floats c) {
 #if defined(SQUISH_AVX512)
@@ -84,6 +131,23 @@ SQUISH_INLINE Floats madd(Floats a, Floats b, Floats c) {
 
 SQUISH_INLINE Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 SQUISH_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
+
+// The nearest numbers of float16; its largest for what is larger.
+SQUISH_INLINE void store_halves(void* to, Floats value) {
+    value = minimum(maximum(value, all(-65504.0f)), all(65504.0f));
+#if defined(SQUISH_AVX512)
+    _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(SQUISH_AVX2)
+    _mm_storeu_si128((__m128i*)to, _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__aarch64__)
+    const float16x4_t halves = vcvt_f16_f32((float32x4_t)value);
+    __builtin_memcpy(to, &halves, sizeof(halves));
+#else
+    uint16_t halves[kWidth];
+    for (int i = 0; i < kWidth; i++) halves[i] = squish::to_half(value[i]);
+    __builtin_memcpy(to, halves, sizeof(halves));
+#endif
+}
 
 // The sum of the numbers, always in the same order: halves onto each other.
 SQUISH_INLINE float sum(Floats value) {
