@@ -28,6 +28,8 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+KV_BITS = (32, 16, 8)
+"""That a number in a KV cache can have."""
 _LARGEST = 2**31 - 1
 MAX_STOPS = 64
 
@@ -119,6 +121,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     logit_bias: (token id, -100 to 100) pairs; 100 all but forces a token and -100 forbids it.
     logprobs: text comes with the log-probability of each token, and of the top_logprobs (0 to 20) likeliest ones there.
     n: rows for each prompt, which is processed once.
+    context: tokens that prompt and answer may have together, 2 at least; None is as many as the model's context holds.
 
     Raises InvalidInput naming the field for a value out of its range, so that every front door refuses the same.
     """
@@ -139,6 +142,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     n: int = 1
     response_format: ResponseFormat | None = None
     repetition_window: int = 0
+    context: int | None = None
 
     def __post_init__(self) -> None:
         _check(1 <= self.max_tokens <= _LARGEST, "max_tokens", f"between 1 and {_LARGEST}")
@@ -157,11 +161,21 @@ class SamplingParams(msgspec.Struct, frozen=True):
         _check(biases, "logit_bias", "token ids with numbers between -100 and 100")
         _check(0 <= self.top_logprobs <= 20, "top_logprobs", "between 0 and 20")
         _check(1 <= self.n <= 128, "n", "between 1 and 128")
+        _check(self.context is None or 2 <= self.context <= _LARGEST, "context", f"between 2 and {_LARGEST}")
+
+    def context_in(self, longest: int) -> int:
+        """Tokens that prompt and answer may have together. longest: of the model, 0 where not known."""
+        return min(self.context, longest or self.context) if self.context else longest
 
 
 def _check(holds: bool, field: str, must_be: str) -> None:
     if not holds:
         raise InvalidInput(f"{field} must be {must_be}.", param=field)
+
+
+def require_kv_bits(bits: int | None) -> None:
+    """Raises InvalidInput for bits that a number in a KV cache cannot have."""
+    _check(bits in (None, *KV_BITS), "kv_bits", "32, 16 or 8")
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
@@ -173,6 +187,9 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     client: who asks, for people to read; empty for this program's own chat.
     account: who takes turns with others; requests of one have no more than its turns, however many they are.
     background: nobody waits for it, so it goes behind requests that somebody waits for.
+    kv_bits: 32, 16 or 8 of a number in the model's KV cache, which is loaded anew for it; None takes it as it is.
+
+    Raises InvalidInput for other bits.
     """
 
     model: str
@@ -182,6 +199,10 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     client: str = ""
     account: str = ""
     background: bool = False
+    kv_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        require_kv_bits(self.kv_bits)
 
     @property
     def rows(self) -> int:

@@ -12,6 +12,7 @@ from squish.mcp.lazy_toolbox import LazyToolbox
 from squish.models.store import Store
 from squish.sessions.backend import Offers
 from squish.sessions.manager import SessionManager
+from squish.system.accelerator import has_gpu
 
 if TYPE_CHECKING:
     from squish.ipc.group import Ranks
@@ -29,7 +30,7 @@ class Runtime:
         self.store = Store(settings.cache_dir)
         self.sessions = SessionManager(self.store, settings, ranks=ranks)
         self.chats = Chats(settings.home / "chats.db")
-        self.offers = Offers()
+        self.offers = Offers(no_kv_bits="not on a GPU" if has_gpu() else "")
         self._tools = LazyToolbox(settings)
 
     @property

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from squish.chats.answer_format import response_format
-from squish.generation import Message, SamplingParams, ToolCall
+from squish.generation import Message, SamplingParams, ToolCall, require_kv_bits
 
 MAX_TITLE = 60
 
@@ -27,7 +27,8 @@ Outcome = Literal["waiting", "running", "done", "failed", "refused", "stopped"]
 class ChatSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a chat asks: sampling, system prompt, and whether the model is to think (None: as it likes).
 
-    response_format: as a person writes it, see answer_format.
+    response_format: as a person writes it, see answer_format. context: tokens of prompt and answer, None: the model's.
+    kv_bits: of a number in the model's KV cache, None: as it is loaded.
     """
 
     temperature: float = 0.7
@@ -43,13 +44,16 @@ class ChatSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     response_format: str = ""
+    context: int | None = None
+    kv_bits: int | None = None
 
     def sampling(self) -> SamplingParams:
-        """Raises InvalidInput naming the field that is out of its range."""
+        """Raises InvalidInput naming the field that is out of its range, kv_bits too."""
+        require_kv_bits(self.kv_bits)
         return SamplingParams(
             self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, self.seed, self.stop,
             self.repetition_penalty, self.presence_penalty, self.frequency_penalty,
-            response_format=response_format(self.response_format),
+            response_format=response_format(self.response_format), context=self.context,
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import click
 
 from squish import console
 from squish.commands.completion import complete_model
-from squish.commands.flags import Whole
+from squish.commands.flags import Whole, kv_bits_option
 from squish.commands.serving.ranks import ranks_option
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound
@@ -39,6 +39,7 @@ _MOST_STREAMS = 64
     "--compare", metavar="URL,MODEL", help="Also measure a model on another OpenAI server, in alternating rounds."
 )
 @ranks_option
+@kv_bits_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array: one object per server, with every round.")
 def bench(
     model: str | None,
@@ -48,6 +49,7 @@ def bench(
     tokens: int,
     compare: str | None,
     ranks: int,
+    kv_bits: str | None,
     as_json: bool,
 ) -> None:
     """Measure how fast a model is on this machine.
@@ -73,7 +75,8 @@ def bench(
     if longer := [str(length) for length in asked if length not in lengths]:
         console.note(f"Left out: prompts of {', '.join(longer)} tokens, because the context holds {context:,}.")
     workload = Workload(rounds, lengths, tokens, _numbers(streams, "--streams", _MOST_STREAMS))
-    asyncio.run(_bench(settings, installed, workload, _other(compare), ranks, as_json))
+    options = (*(("--ranks", str(ranks)) if ranks > 1 else ()), *(("--kv-bits", kv_bits) if kv_bits else ()))
+    asyncio.run(_bench(settings, installed, workload, _other(compare), options, as_json))
 
 
 def _installed(settings: Settings, model: str | None) -> Installed:
@@ -115,7 +118,7 @@ async def _bench(
     installed: Installed,
     workload: Workload,
     other: tuple[str, str] | None,
-    ranks: int,
+    options: tuple[str, ...],
     as_json: bool,
 ) -> None:
     from contextlib import AsyncExitStack
@@ -125,9 +128,7 @@ async def _bench(
 
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(
-            own_server(settings.home, *(("--ranks", str(ranks)) if ranks > 1 else ()))
-        )
+        server = await stack.enter_async_context(own_server(settings.home, *options))
         endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, server.key))]
         if other:
             endpoints.append(await stack.enter_async_context(Endpoint(*other, os.environ.get("OPENAI_API_KEY"))))
@@ -137,7 +138,7 @@ async def _bench(
             status.clear()
         server.look()
         weights = server.weights()
-    if ranks == 1:
+    if not options:
         _remember(settings, model, sides[0])
     memory = Figure("peak memory", "GB", (server.peak / 1e9,))
     own = (memory, *await _limits(settings, installed, sides[0], status, weights))

@@ -30,3 +30,10 @@ class Whole(click.IntRange):
             bounds = f"from {self.min} to {self.max}" if self.max is not None else f"of at least {self.min}"
             self.fail(f"{value!r} is not a whole number. Write one {bounds}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+kv_bits_option = click.option(
+    "--kv-bits",
+    type=click.Choice(("auto", "32", "16", "8")),
+    help="On a CPU, bits of a number in the KV cache of models that have none of their own set.  [default: auto]",
+)

@@ -10,9 +10,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squish.config import state
+
+if TYPE_CHECKING:
+    from squish.config.settings import Settings
 
 TABLE = "models"
 REMEMBERED = "model_defaults"
@@ -30,10 +33,12 @@ _NUMBERS: Mapping[str, tuple[float, float]] = {
 _WHOLE: Mapping[str, tuple[int, int]] = {
     "top_k": (0, 2**31 - 1),
     "max_tokens": (1, 2**31 - 1),
+    "context": (2, 2**31 - 1),
     "seed": (-(2**63), 2**64 - 1),
 }
 _TEXTS = (PRESET, "system", "response_format")
-NAMES = (PRESET, *_NUMBERS, *_WHOLE, "stop", "thinking", "system", "response_format")
+_KV_BITS = (32, 16, 8)
+NAMES = (PRESET, *_NUMBERS, *_WHOLE, "kv_bits", "stop", "thinking", "system", "response_format")
 """Keys of a model's table: a preset, and parameters that go before it."""
 
 MAX_STOPS = 64
@@ -67,6 +72,8 @@ def _wrong_value(name: str, value: object) -> str | None:
         least, most = _WHOLE[name]
         right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
         return None if right else f"needs a whole number of at least {least} for {name}"
+    if name == "kv_bits":
+        return None if type(value) is int and value in _KV_BITS else "needs 32, 16 or 8 for kv_bits"
     if name == "thinking":
         return None if isinstance(value, bool) else "needs true or false for thinking"
     if name == "stop":
@@ -101,3 +108,12 @@ def remember(home: Path, model: str, values: Mapping[str, Any]) -> None:
     """Keep these for a model in place of what was kept; none: forget them. Raises StoreError."""
     kept = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     state.keep(home, REMEMBERED, {model: kept})
+
+
+def kv_bits_of(settings: Settings, model: str) -> int | None:
+    """Those of the KV cache that a model is loaded with: its own of config.toml or of the screen, else those of all
+    models. None: as is best."""
+    for layer in (dict(settings.models).get(model), remembered(settings.home).get(model)):
+        if layer and (own := layer.values.get("kv_bits")):
+            return int(own)
+    return None if settings.kv_bits == "auto" else int(settings.kv_bits)

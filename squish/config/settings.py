@@ -49,6 +49,7 @@ class Settings:
     wire: Literal["nothing", "weights"] = "nothing"
     short_memory: Literal["load", "refuse"] = "load"
     prompt_lookup: bool = True
+    kv_bits: Literal["auto", "32", "16", "8"] = "auto"
     titles: bool = True
     keep_awake: bool = False
     otlp_endpoint: str | None = field(default=None, repr=False)  # it may hold a password

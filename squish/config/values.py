@@ -53,7 +53,8 @@ def _wrong(key: Key, value: object) -> str | None:
         case "time":
             return _wrong_time(key.name, value)
         case "choice":
-            return None if value in key.choices else f"must be one of {', '.join(key.choices)}"
+            known = str(value) in key.choices and not isinstance(value, bool)
+            return None if known else f"must be one of {', '.join(key.choices)}"
         case "secret" if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             return "has characters that no HTTP header can carry"
         case "address" if not (isinstance(value, str) and value.startswith(("http://", "https://"))):
@@ -71,6 +72,8 @@ def convert(key: Key, value: object) -> object:
             return str(value).rstrip("/")
         case "time":
             return durations.seconds(str(value))
+        case "choice":
+            return str(value)
         case _:
             return value.strip() if isinstance(value, str) else value
 

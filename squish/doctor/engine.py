@@ -12,6 +12,7 @@ import msgspec
 from squish.config.settings import Settings
 from squish.doctor.computer import GET_COMPILER
 from squish.doctor.finding import Finding
+from squish.memory.fit import USUAL_KV_BITS
 from squish.system.probed import Probed
 from squish.text import clean
 
@@ -33,7 +34,9 @@ def engine(settings: Settings) -> Iterator[Finding]:
         limit = f"{reached:.1f} of the {probed.read_gbps:.1f} GB/s that a plain read of memory reaches"
         fact = f"{probed.weights_per_ns:.1f} 4-bit weights a nanosecond, {limit}"
         others = ", ".join(name for name in probed.kernels if name != probed.kernel)
-        yield Finding("CPU engine", "ok", f"{probed.kernel}, {settings.cpu_precision}: {fact} (can also run {others})")
+        bits = USUAL_KV_BITS if settings.kv_bits == "auto" else settings.kv_bits
+        kind = f"{probed.kernel}, {settings.cpu_precision}, {bits}-bit KV cache"
+        yield Finding("CPU engine", "ok", f"{kind}: {fact} (can also run {others})")
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"
     where = f" ({probed.reason}: {probed.blas_path})" if probed.blas_path else ""
     slow = probed.backend == "CPU" and probed.gflops < _SLOW_GFLOPS

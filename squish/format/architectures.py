@@ -24,6 +24,8 @@ GGUF = frozenset({
 })  # fmt: skip
 # Models that read a text in both directions and make vectors of it: worker/embedding has their code, mlx-lm none.
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
+# Modules of mlx_lm/models whose KV cache can have 16 or 8 bits on a CPU: what worker/cpu/fusion.py puts together.
+WITH_KV_BITS = frozenset({"gemma3", "gemma3_text", "llama", "qwen2", "qwen3", "smollm3"})
 
 
 @cache

@@ -46,6 +46,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     cpu_precision: of products with weights, where MLX computes on the CPU. wire_weights: never swap them, where a GPU
     shares the memory. prompt_lookup: answers may be guessed from what stands in their prompts. draft: the
     directory of a model that guesses them. group: what rank 0 of several is; None where this process holds the model.
+    kv_bits: of a number in the KV cache, 32, 16 or 8; None takes what is best here.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     prompt_lookup: bool = True
     draft: str | None = None
     group: Rank | None = None
+    kv_bits: int | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -180,12 +182,17 @@ ToWorker = Load | Generate | CountTokens | Embed | Cancel | Job
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """context_length in tokens; weights_bytes as they lie in memory; backend: one line for people."""
+    """context_length in tokens; weights_bytes as they lie in memory; backend: one line for people.
+
+    kv_bits: of a number in the KV cache; 0 where there is none. kv_choice: whether it can be loaded with other bits.
+    """
 
     context_length: int
     weights_bytes: int
     backend: str
     warnings: tuple[str, ...] = ()
+    kv_bits: int = 0
+    kv_choice: bool = False
 
 
 class Events(msgspec.Struct, frozen=True, tag="events"):

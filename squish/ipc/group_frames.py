@@ -49,12 +49,13 @@ class Accepting(msgspec.Struct, frozen=True, tag="accepting"):
 class Join(msgspec.Struct, frozen=True, tag="join"):
     """All ranks are there: connect to them, and load. Answered by Joined, then Ready; or by Broken.
 
-    transport: by what ranks compute together, which must be the same for all.
+    transport: by what ranks compute together, which must be the same for all. kv_bits: as of Load.
     """
 
     transport: Transport
     cpu_precision: Literal["int8", "float32"]
     wire_weights: bool
+    kv_bits: int | None = None
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):

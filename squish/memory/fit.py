@@ -4,7 +4,8 @@ Pure arithmetic on what config.json says; it reads no machine and no disk. All s
 
     needed = weights + KV cache + overhead
     weights    as they are stored; on a CPU without a compiler as float32, where that fits
-    KV cache   2 · layers · KV heads · head size · bytes of a number · tokens; a sliding window bounds the tokens of
+    KV cache   2 · layers · KV heads · head size · bytes of a number · tokens; on a CPU, a number of the architectures
+               that have a choice takes `kv_bits`, and 8 bits come with scales; a sliding window bounds the tokens of
                its layers, latent attention has one narrow vector instead, recurrent layers have none
     overhead   the process, its libraries, and the activations of one prefill step; on a CPU also the cache once more,
                because it is copied when it grows and when it is kept, or, where that is more, what float32 weights
@@ -18,13 +19,14 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
-from squish.format.architectures import ENCODERS
+from squish.format.architectures import ENCODERS, WITH_KV_BITS, module_of
 from squish.format.config import has_windows, text_of
 from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 
 Fits = Literal["yes", "tight", "no"]
 
 USUAL_CONTEXT = 8192  # tokens, where nothing else is said
+USUAL_KV_BITS = 16  # the same
 _CACHE_STEP = 256
 _PROCESS = 128_000_000
 _READING = 132_000_000  # of the process while it loads a model
@@ -39,7 +41,7 @@ class Machine:
 
     float32: caches are float32, as on a CPU. packed: weights are multiplied as they are stored there, which takes a
     C++ compiler; else they are float32 too. elastic: the system makes room by compressing and swapping what other
-    programs hold, so that only `total` is a limit.
+    programs hold, so that only `total` is a limit. kv_bits: what engine.kv_bits says, None for nothing.
     """
 
     kind: Literal["unified memory", "RAM", "VRAM"]
@@ -48,6 +50,13 @@ class Machine:
     float32: bool
     packed: bool = True
     elastic: bool = False
+    kv_bits: int | None = None
+
+    def kv_width(self, shape: Shape) -> float:
+        """Bytes of a number in the KV cache."""
+        if not (self.float32 and self.packed and shape.kv_choice):
+            return 4 if self.float32 else 2
+        return {32: 4.0, 16: 2.0, 8: 1 + 2 / 32}[self.kv_bits or USUAL_KV_BITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,8 @@ class Shape:
     """What of a model's architecture decides its memory.
 
     kv_numbers: numbers that the KV cache of one token holds in layers that see everything; window_numbers: in layers
-    that see `window` tokens only. widened: size of quantized weights on a CPU, with codes of 4 or 8 bits and float32
-    scales, to that of stored ones.
+    that see `window` tokens only. kv_choice: a number in it can have 32, 16 or 8 bits on a CPU. widened: size of
+    quantized weights on a CPU, with codes of 4 or 8 bits and float32 scales, to that of stored ones.
     """
 
     parameters: int
@@ -68,6 +77,7 @@ class Shape:
     vocabulary: int = 0
     widened: float = _WIDENED
     exact: bool = True
+    kv_choice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,7 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
         intermediate=_number(main, "intermediate_size", "n_inner") or 4 * hidden,
         vocabulary=_number(main, "vocab_size") or _number(config, "vocab_size"),
         widened=_widened(config.get("quantization")),
+        kv_choice=module_of(config) in WITH_KV_BITS,
     )
 
 
@@ -127,9 +138,10 @@ def estimate(shape: Shape, stored: int, context: int, machine: Machine) -> Estim
     """What a model needs. stored: bytes of its weights on disk; context in tokens, of one conversation."""
     width = 4 if machine.float32 else 2
     tokens = -(-context // _CACHE_STEP) * _CACHE_STEP
-    cache = shape.kv_numbers * tokens * width
+    numbers = shape.kv_numbers * tokens
     if shape.window_numbers:
-        cache += shape.window_numbers * min(tokens, shape.window or tokens) * width
+        numbers += shape.window_numbers * min(tokens, shape.window or tokens)
+    cache = int(numbers * machine.kv_width(shape))
     step = min(PREFILL_STEP_ON_CPU if machine.float32 else PREFILL_STEP, max(context, 1))
     overhead = _PROCESS + step * 2 * (shape.hidden + shape.intermediate) * width + shape.vocabulary * width * 4
     if not machine.float32:

@@ -44,10 +44,16 @@ class Shortage:
 
 class Reservations:
     """read: the machine's memory now; another one stands in for it in tests. parts: into how many ranks models that
-    chat are divided, and how many of those are on this machine."""
+    chat are divided, and how many of those are on this machine. kv_bits: those that a model's KV cache is to have."""
 
-    def __init__(self, read: Callable[[], fit.Machine] = machine.read, parts: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[], fit.Machine] = machine.read,
+        parts: tuple[int, int] | None = None,
+        kv_bits: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         self._read = read
+        self._kv_bits = kv_bits
         self._parts = parts
         self._reserved: dict[str, int] = {}
         self._drafts: dict[str, Installed] = {}
@@ -62,6 +68,7 @@ class Reservations:
     def _least(self, installed: Installed, memory: fit.Machine) -> int:
         draft = self._drafts.get(installed.manifest.id)
         parts = self._parts if installed.manifest.kind == "chat" else None
+        memory = replace(memory, kv_bits=self._kv_bits(installed.manifest.id))
         return _least(installed, memory, parts) + (_least(draft, memory) if draft else 0)
 
     async def missing(self, installed: Installed, held: int = 0) -> int:

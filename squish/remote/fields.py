@@ -20,6 +20,8 @@ Continuing = Literal["named", "by itself", "no"]
 
 _JSON: frozenset[FormatKind] = frozenset({"json_object", "json_schema"})
 _FORMATS = {"json_object": "JSON", "json_schema": "a JSON schema", "regex": "a pattern", "lark": "a grammar"}
+ON_SERVER = "set on the server"
+"""Why a chat cannot choose the bits of a server's KV cache."""
 _SAMPLING = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
 
 
@@ -29,6 +31,7 @@ class Fields:
 
     continuing: whether it goes on with an answer that is the last message: by itself, or where a field says so.
     further: what is sent with every request. formats: to what it holds answers, as our formats are called.
+    context: what the server calls a limit of the context; empty where a request cannot have one.
     """
 
     sampling: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
@@ -36,9 +39,10 @@ class Fields:
     continuing: Continuing = "no"
     further: Mapping[str, Any] = field(default_factory=dict)
     formats: frozenset[FormatKind] = _JSON
+    context: str = ""
 
 
-SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=_JSON | {"regex", "lark"})
+SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=_JSON | {"regex", "lark"}, context="num_ctx")
 LLAMA = Fields(
     _SAMPLING | {"repetition_penalty": "repeat_penalty"},
     further={"return_progress": True, "timings_per_token": False},
@@ -54,12 +58,16 @@ def body(request: GenerationRequest, fields: Fields) -> dict[str, Any]:
     prompt = request.prompts[0]
     if len(request.prompts) != 1 or not isinstance(prompt, ChatPrompt):
         raise InvalidInput("Another server is asked one conversation at a time.", param="prompt")
+    if request.kv_bits is not None:
+        hint = "Leave it out, or set engine.kv_bits where the server runs."
+        raise InvalidInput("kv_bits is for models on this machine.", hint=hint, param="kv_bits")
     written: dict[str, Any] = {
         "model": request.model,
         "messages": [message(each) for each in prompt.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         **_sampling(request.sampling, fields),
+        **_context(request.sampling.context, fields),
         **_thinking(prompt, fields),
         **_tools(prompt),
         **fields.further,
@@ -91,6 +99,12 @@ def _sampling(sampling: SamplingParams, fields: Fields) -> dict[str, Any]:
     if sampling.logit_bias:
         written["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
     return written
+
+
+def _context(limit: int | None, fields: Fields) -> dict[str, Any]:
+    if limit is not None and not fields.context:
+        raise InvalidInput("This server takes no context limit.", hint="Leave context out.", param="context")
+    return {} if limit is None else {fields.context: limit}
 
 
 def _thinking(prompt: ChatPrompt, fields: Fields) -> dict[str, Any]:

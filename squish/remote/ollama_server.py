@@ -10,7 +10,7 @@ import msgspec
 from squish.generation import Prompt
 from squish.models.manifest import Manifest
 from squish.remote.connection import ServerConnection
-from squish.remote.fields import Fields
+from squish.remote.fields import ON_SERVER, Fields
 from squish.remote.server import Listed, ServerState, in_memory, manifests
 from squish.sessions.backend import Offers
 
@@ -47,7 +47,7 @@ class OllamaServer:
     """Models come and go by its own routes; answers come by OpenAI's API."""
 
     chat = "/v1/chat/completions"
-    offers = Offers(pin=True, delete=False, preload=False, cancel=False)
+    offers = Offers(pin=True, delete=False, preload=False, cancel=False, no_kv_bits=ON_SERVER)
 
     def __init__(self, connection: ServerConnection, program: str, fields: Fields) -> None:
         self.program, self.fields = program, fields

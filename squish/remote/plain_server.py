@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from squish.generation import Prompt
 from squish.models.manifest import Manifest
 from squish.remote.connection import ServerConnection
-from squish.remote.fields import Fields
+from squish.remote.fields import ON_SERVER, Fields
 from squish.remote.server import Listed, ServerState, manifests, served
 from squish.remote.wire import ModelEntries, ModelEntry
 from squish.sessions.backend import Offers
 
-NOTHING = Offers(load=False, unload=False, pin=False, delete=False, preload=False, cancel=False)
+NOTHING = Offers(load=False, unload=False, pin=False, delete=False, preload=False, cancel=False, no_kv_bits=ON_SERVER)
 
 
 class PlainServer:

@@ -55,7 +55,7 @@ class SquishServer(OllamaServer):
 
     def __init__(self, connection: ServerConnection, first: SquishStatus) -> None:
         super().__init__(connection, f"Squish {connection.shown(first.version)[:20]}", fields.SQUISH)
-        self.offers = Offers(delete=first.can_change, preload=False)
+        self.offers = Offers(delete=first.can_change, preload=False, no_kv_bits=fields.ON_SERVER)
 
     async def models(self) -> list[Manifest]:
         status = await status_of(self._connection)

@@ -29,6 +29,7 @@ class Offers:
 
     where: the server that they belong to; empty for this machine.
     preload: a chosen model may be loaded before its first question. cancel: of requests that others have sent.
+    no_kv_bits: why a chat cannot choose the bits of the KV cache; empty where it can.
     """
 
     where: str = ""
@@ -38,6 +39,7 @@ class Offers:
     delete: bool = True
     preload: bool = True
     cancel: bool = True
+    no_kv_bits: str = ""
 
 
 class KnownModels(Protocol):

@@ -13,7 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from squish.errors import EngineError, LoadFailed, SquishError, WorkerDied
+import msgspec
+
+from squish.errors import EngineError, InvalidInput, LoadFailed, SquishError, WorkerDied
 from squish.generation import GenerationEvent, Loading, Prompt
 from squish.ipc.frames import Cancel, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.group_worker import GroupWorker
@@ -52,10 +54,11 @@ class Engine:
         wire_weights: bool = False,
         prompt_lookup: bool = True,
         draft: Path | None = None,
+        kv_bits: int | None = None,
     ) -> None:
         self.path = path
         guesses = str(draft) if draft else None
-        self._load = Load(str(path), cpu_precision, wire_weights, prompt_lookup, guesses)
+        self._load = Load(str(path), cpu_precision, wire_weights, prompt_lookup, guesses, kv_bits=kv_bits)
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None
@@ -110,6 +113,20 @@ class Engine:
     def keep(self, seconds: float) -> None:
         """How long the model stays once it is idle, from now on and until a request says otherwise."""
         self._keep_alive.stay(seconds, idle=self._idle)
+
+    def take_kv_bits(self, bits: int) -> None:
+        """From now on the model's KV cache has so many bits a number: a loaded model that has others is loaded anew.
+
+        Raises InvalidInput while it answers somebody. A model that has no choice is left as it is.
+        """
+        loaded = self.loaded
+        if bits == self._load.kv_bits or (loaded and (bits == loaded.kv_bits or not loaded.kv_choice)):
+            return
+        if self._busy or self.state == "loading":
+            problem = f"kv_bits {bits}: the model has to be loaded anew for it, and it is answering."
+            raise InvalidInput(problem, hint="Try again when it is idle.", param="kv_bits")
+        self._load = msgspec.structs.replace(self._load, kv_bits=bits)
+        self._unload_idle()
 
     @property
     def pid(self) -> int | None:

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from squish.config.model_defaults import kv_bits_of
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import ConfigError, EngineError, InvalidInput, ModelNotFound
@@ -81,11 +82,13 @@ class SessionManager:
         self._wire_weights = settings.wire == "weights"
         self._refuse_short = settings.short_memory == "refuse"
         self._prompt_lookup = settings.prompt_lookup
+        self._settings = settings
         self._drafts = dict(settings.draft)
         self._keep_alive = dict(settings.model_keep_alive)
         self._limits = Limits(settings.max_queue, settings.max_concurrency, settings.keep_alive)
         self._engines: dict[str, Engine] = {}
-        self._reservations = reservations or Reservations(parts=(ranks.size, ranks.here) if ranks else None)
+        parts = (ranks.size, ranks.here) if ranks else None
+        self._reservations = reservations or Reservations(parts=parts, kv_bits=self._kv_bits)
         self._making_room = asyncio.Lock()
         self._log = Log()
         self._spare: asyncio.Task[Worker] | None = None
@@ -102,9 +105,11 @@ class SessionManager:
         installed.manifest.require("chat")
         self._require_no_adapter(installed)
         settled = self._settled(request, installed)
-        if installed.manifest.base is None:
-            return Generation(self._engine(installed), settled, self._log, follower=follower)
-        return Generation(self._engine(self._base(installed)), settled, self._log, str(installed.path), follower)
+        adapter = None if installed.manifest.base is None else str(installed.path)
+        engine = self._engine(installed if adapter is None else self._base(installed))
+        if request.kv_bits is not None:
+            engine.take_kv_bits(request.kv_bits)
+        return Generation(engine, settled, self._log, adapter, follower)
 
     async def embed(self, request: EmbeddingRequest, follower: RequestFollower | None = None) -> Embeddings:
         """The vectors of a request's texts, and the id of the model. Cancelling the wait cancels the request.
@@ -280,6 +285,7 @@ class SessionManager:
                 wire_weights=self._wire_weights,
                 prompt_lookup=self._prompt_lookup,
                 draft=draft.path if draft else None,
+                kv_bits=self._kv_bits(installed.manifest.id),
             )
             self._engines[installed.manifest.id] = engine
         return engine
@@ -301,6 +307,10 @@ class SessionManager:
             reason = "it is that model" if draft.manifest.id == id else "it makes vectors and writes nothing"
             raise ConfigError(f"{name} cannot be the draft model of {id}: {reason}.", param="draft")
         return draft
+
+    def _kv_bits(self, id: str) -> int | None:
+        """Those that a model's KV cache is loaded with; None: as is best."""
+        return kv_bits_of(self._settings, id)
 
     def _limits_of(self, id: str) -> Limits:
         return replace(self._limits, keep_alive=self._keep_alive.get(id, self._limits.keep_alive))

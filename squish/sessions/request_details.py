@@ -27,6 +27,7 @@ _SHOWN_WHERE_SET = (
     "presence_penalty",
     "frequency_penalty",
     "n",
+    "context",
 )
 _DEFAULTS = SamplingParams()
 

@@ -119,7 +119,9 @@ def _do_jobs(channel: FrameSocket, first: Job, report: BlasReport, cache_dir: Pa
 def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
     from mlx_lm.models.cache import make_prompt_cache
 
+    from squish.format.model_directory import display_name
     from squish.worker import memory
+    from squish.worker.cache import kv_bits
     from squish.worker.cache.prefix import PrefixCache
     from squish.worker.cpu.install import prepare_model
     from squish.worker.intake import Intake
@@ -134,8 +136,9 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     group = _group(load, channel)
     cut = group.cut if group else None
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32", cut=cut)
-    exact = (group is None or group.way == "tensor") and prepare_model(loaded.model)
+    exact = (group is None or group.way == "tensor") and prepare_model(loaded.model, load.kv_bits)
     exact = exact and (group is None or group.exact)
+    kv = kv_bits.found(loaded.model, load.kv_bits, display_name(Path(load.path)))
     draft, draft_bytes = _draft(load, loaded, shelf)
     weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
@@ -144,9 +147,10 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
-    backend = f"{loaded.dtype}, {engine.summary}{parts}"
-    _settled(channel, Loaded(loaded.context_length, weights_bytes, backend, engine.warnings))
-    numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}"
+    backend = f"{loaded.dtype}, {engine.summary}, {kv.bits}-bit KV cache{parts}"
+    warnings = (*engine.warnings, *kv.warnings)
+    _settled(channel, Loaded(loaded.context_length, weights_bytes, backend, warnings, kv.bits, kv.choice))
+    numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}, {kv.bits}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
     if group:
@@ -198,14 +202,16 @@ def _draft(load: Load, loaded: LoadedModel, shelf: Shelf) -> tuple[DraftModel | 
     hold(path)
     small, name = load_model(path, shelf=shelf), display_name(path)
     require_same_tokens(loaded.tokenizer, small.tokenizer, name)
-    prepare_model(small.model)
+    prepare_model(small.model, load.kv_bits)
     return DraftModel(small.model, loaded.vocab_size, name), small.weights_bytes
 
 
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
     import mlx.core as mx
 
+    from squish.format.model_directory import display_name
     from squish.worker import memory
+    from squish.worker.cache import kv_bits
     from squish.worker.embedding.intake import TextEncoder, TextInbox, TextIntake
     from squish.worker.embedding.loading import load as load_model
     from squish.worker.embedding.runner import VectorRunner
@@ -221,7 +227,8 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = TextEncoder(loaded)
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"
-    _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, engine.warnings))
+    warnings = (*engine.warnings, *kv_bits.of_vectors(load.kv_bits, display_name(Path(load.path))).warnings)
+    _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, warnings))
     VectorRunner(loaded.embedder, inbox, channel.send).run()
     mx.clear_streams()
 

@@ -115,7 +115,7 @@ class RowMaker:
             request=item.request,
             index=index,
             prompt=tokens,
-            max_tokens=min(item.sampling.max_tokens, self._context_length - len(tokens)),
+            max_tokens=min(item.sampling.max_tokens, item.sampling.context_in(self._context_length) - len(tokens)),
             sampling=item.sampling,
             output=RowOutput(
                 index,

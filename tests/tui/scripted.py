@@ -40,6 +40,7 @@ from squish.memory.reservations import Shortage
 from squish.models.store import Installed, Manifest, Store, StoredFile
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestFollower, RequestStatus, Totals
+from squish.sessions.backend import Offers
 from squish.sessions.manager import ModelStatus, SessionManager
 from squish.sessions.request_texts import RequestTexts
 from squish.tui.app import SquishApp
@@ -293,6 +294,7 @@ class ScriptedApp(SquishApp):
         folder = Path(tempfile.mkdtemp())
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         runtime = Runtime(replace(settings, titles=titles, home=folder if settings is NOWHERE else settings.home))
+        runtime.offers = Offers()
         runtime.store = self.shelf
         runtime.sessions = cast(SessionManager, self.engine)
         chats = chats or folder / "chats.db"

@@ -216,8 +216,9 @@ _INSIDE_BOTH: Mapping[str, Level] = {
     "stream_options": Level(dict.fromkeys(("continuous_usage_stats", "chunk_include_usage"), "Use include_usage.")),
 }
 
+_OURS = {name: hint for name, hint in COMMON.items() if name != "num_ctx"} | {"n_ctx": "Use num_ctx."}
 CHAT = Level(
-    {**COMMON, **_NOT_IN_CHATS},
+    {**_OURS, **_NOT_IN_CHATS},
     {
         **_INSIDE_BOTH,
         "messages": Level(
@@ -236,7 +237,7 @@ CHAT = Level(
     harmless=HARMLESS,
 )
 COMPLETION = Level(
-    {**COMMON, **_NOT_IN_COMPLETIONS},
+    {**_OURS, **_NOT_IN_COMPLETIONS},
     _INSIDE_BOTH,
     harmless={**HARMLESS, "add_special_tokens": _ON, "add_bos_token": _ON},  # a prompt is tokenized with them
 )

@@ -154,6 +154,9 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, documented("1 is off.", exclusiveMinimum=0, maximum=10)] | None = None
     response_format: Format | None = None
+    num_ctx: (
+        Annotated[int, documented("Tokens of prompt and answer together; absent: the model's.", minimum=2)] | None
+    ) = None
     keep_alive: KeepAlive | None = None
     user: Ignored | None = None
     safety_identifier: Ignored | None = None

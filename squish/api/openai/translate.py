@@ -123,6 +123,8 @@ def _generation(
 
 def _sampling(request: CommonRequest, limit: tuple[int | None, str], extra: Mapping[str, object]) -> SamplingParams:
     given = {name: getattr(request, name) for name in _SAME_IN_BOTH} | dict(extra)
+    check_range(request.num_ctx, "num_ctx", 2)
+    given["context"] = request.num_ctx
     given["response_format"] = formats.response_format(request.response_format)
     return sampling(given, *limit, request.default_max_tokens)
 

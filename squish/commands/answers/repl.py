@@ -47,7 +47,9 @@ def chat_request(
     """The request of one message with what goes along with it. before: what was said so far."""
     head = (Message("system", settings.system),) if settings.system else ()
     messages = (*head, *before, Message("user", with_files(prompt, files)))
-    return GenerationRequest(model, (ChatPrompt(messages, thinking=settings.thinking),), settings.sampling())
+    return GenerationRequest(
+        model, (ChatPrompt(messages, thinking=settings.thinking),), settings.sampling(), kv_bits=settings.kv_bits
+    )
 
 
 async def single(

@@ -62,6 +62,10 @@ if TYPE_CHECKING:
     default=None,
     help="Maximum length of the answer, in tokens.  [default: 512, in a conversation 2048]",
 )
+@click.option(
+    "--context", type=int, help="Tokens that the conversation may have, answer included.  [default: the model's]"
+)
+@click.option("--kv-bits", type=click.Choice(("32", "16", "8")), help="On a CPU, bits of a number in the KV cache.")
 @click.option("--seed", type=int, help="The same seed gives the same answer; -1 picks one at random.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
 @click.option(
@@ -223,6 +227,8 @@ def _given(params: dict[str, Any]) -> dict[str, Any]:
     """Those that stand on the command line. Raises InvalidInput for a format that cannot be used."""
     source = click.get_current_context().get_parameter_source
     given = {name: value for name, value in params.items() if source(name) is ParameterSource.COMMANDLINE}
+    if "kv_bits" in given:
+        given["kv_bits"] = int(given["kv_bits"])
     if "response_format" in given:
         from squish.chats.answer_format import from_command_line
 

@@ -49,7 +49,7 @@ class RunTools:
         sessions, self.steps = self._backend.sessions, ()
         return Rounds(
             sessions.generate, sessions.count, self._backend.toolbox, self._permit, report,
-            able=able, context=found.context_length,
+            able=able, context=request.sampling.context_in(found.context_length),
         )  # fmt: skip
 
     async def run(self, rounds: Rounds, request: GenerationRequest) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,22 @@ class Description:
     estimate: fit.Estimate
     fits: fit.Fits
     largest: int
+    kv_bits: float
     speed: Speed | None
 
 
 def describe(
-    installed: Installed, context: int | None = None, speed: Speed | None = None, base: Manifest | None = None
+    installed: Installed,
+    context: int | None = None,
+    speed: Speed | None = None,
+    base: Manifest | None = None,
+    kv_bits: int | None = None,
 ) -> Description:
     """Read a model's directory. context: tokens of the fit; by default the usual one, or all the model has.
 
-    base: of an adapter, the model that it changes, which is in memory with it.
+    base: of an adapter, the model that it changes, which is in memory with it. kv_bits: those that are set for it.
     """
-    manifest, here = installed.manifest, machine.read()
+    manifest, here = installed.manifest, replace(machine.read(), kv_bits=kv_bits)
     stored = manifest.weights + (base.weights if base else 0)
     shape = fit.shape_of(read_json(installed.path / "config.json"), (base or manifest).parameters)
     estimate = fit.estimate(shape, stored, context or min(fit.USUAL_CONTEXT, manifest.context_length), here)
@@ -53,6 +58,7 @@ def describe(
         estimate=estimate,
         fits=fit.verdict(estimate, here),
         largest=fit.largest_context(shape, stored, here, manifest.context_length),
+        kv_bits=8 * here.kv_width(shape),
         speed=speed,
     )
 
@@ -79,7 +85,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         (
             "memory",
             f"{size(needs.needed)} at {needs.context:,} tokens: weights {size(needs.weights)}, "
-            f"cache {size(needs.cache)}, engine {size(needs.overhead)}",
+            f"cache {size(needs.cache)} with {found.kv_bits:g} bits a number, engine {size(needs.overhead)}",
         ),
         ("fit", f"{answer} ({size(found.machine.total)} of {found.machine.kind}, {size(found.machine.free)} free)"),
         ("", f"the longest context that fits is {found.largest:,} tokens" if found.largest else "with no context"),
@@ -117,6 +123,7 @@ def as_json(found: Description) -> dict[str, Any]:
             "context": found.estimate.context,
             "weights": found.estimate.weights,
             "cache": found.estimate.cache,
+            "kv_bits": int(found.kv_bits),
             "overhead": found.estimate.overhead,
             "needed": found.estimate.needed,
             "memory": found.machine.kind,

@@ -107,13 +107,16 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     squish show smollm2:135m --context 8192
     """
     from squish.commands.models import describe
+    from squish.config.model_defaults import kv_bits_of
     from squish.models.speeds import speeds
 
     store = _store()
     installed = store.find(model)
     base = next((each for each in store.list() if each.id == installed.manifest.base), None)
-    speed = speeds(Settings.from_environment().home).get(installed.manifest.id)
-    found = describe.describe(installed, context, speed, base)
+    settings = Settings.from_environment()
+    speed = speeds(settings.home).get(installed.manifest.id)
+    kv_bits = kv_bits_of(settings, (base or installed.manifest).id)
+    found = describe.describe(installed, context, speed, base, kv_bits)
     if as_json:
         console.out_json(_as_json(found.manifest) | _speed(speed) | describe.as_json(found))
         return

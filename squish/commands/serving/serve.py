@@ -17,7 +17,7 @@ import click
 
 from squish import console, figures
 from squish.commands import interrupts
-from squish.commands.flags import Seconds, Whole
+from squish.commands.flags import Seconds, Whole, kv_bits_option
 from squish.commands.serving.draft import with_draft
 from squish.commands.serving.hosts import gathered, require_one_way
 from squish.commands.serving.ranks import here, ranks_option
@@ -48,6 +48,7 @@ _DRAIN_BESIDE = 3.0
 @click.option(
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )
+@kv_bits_option
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for the MODELs named.")
 @ranks_option
 @click.option("--hosts", type=click.Path(path_type=Path), help="Divide MODEL among the machines of this hosts.toml.")

@@ -149,7 +149,7 @@ class AnswerTasks:
         sessions, toolbox = self._runtime.sessions, self._runtime.toolbox
         rounds = Rounds(
             sessions.generate, sessions.count, toolbox, permit, report,
-            able=able, context=found.context_length,
+            able=able, context=request.sampling.context_in(found.context_length),
         )  # fmt: skip
         live.stop = rounds.stop
         tools = turn.conversation.tools

@@ -14,7 +14,7 @@ from textual.content import Content
 
 from squish import figures
 from squish.attachments.gathering import Gatherer
-from squish.chats.messages import Attachment
+from squish.chats.messages import Attachment, ChatSettings
 from squish.errors import SquishError
 from squish.sessions.backend import Sessions
 from squish.tui.chat.conversation import Conversation, Turn
@@ -68,11 +68,16 @@ class ContextUse:
         return f"{figures.count(self.left)} left for the answer · " if self.left < _SCARCE else ""
 
 
+def limit(model: int, settings: ChatSettings) -> int:
+    """Of a chat: tokens that its model's context holds, or that the chat limits itself to. 0: not known."""
+    return min(settings.context, model or settings.context) if settings.context else model
+
+
 def advice(use: ContextUse, key: Callable[[str], str]) -> str:
     """What a message that does not fit is answered with. key: of an action."""
     total = figures.count(use.used + use.draft)
     return (
-        f"Not sent: with it the chat has {total} tokens, and the model's context holds {figures.count(use.limit)}. "
+        f"Not sent: with it the chat has {total} tokens, and its context holds {figures.count(use.limit)}. "
         f"Shorten it, edit an earlier message ({key('chat.mark_up')}, {key('transcript.edit')}) into a shorter branch, "
         f"or begin a new chat ({key('chat.new')})."
     )

@@ -244,7 +244,7 @@ class Conversation:
             message = "response_format is for a whole answer, and this one has begun already."
             hint = "Ask for another version (r), or set the format to text first: /set format text."
             raise InvalidInput(message, hint=hint, param="response_format")
-        return GenerationRequest(turn.model, (prompt,), sampling)
+        return GenerationRequest(turn.model, (prompt,), sampling, kv_bits=self.settings.kv_bits)
 
     def with_draft(
         self, draft: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None

@@ -52,8 +52,14 @@ def fuse(model: Any, native: Any, kv_bits: int = 32) -> bool:
         _become(layer, FusedSandwich if _sandwich(layer) else FusedBlock, native, one)
         object.__setattr__(layer, "_whole", whole)
     object.__setattr__(layers[-1], "_last", True)
-    object.__setattr__(model, _FUSED, True)
+    object.__setattr__(model, _FUSED, kv_bits)
     return True
+
+
+def kv_bits(model: Any) -> int | None:
+    """Of a number in the caches of a model whose layers were changed; None where they were not."""
+    found: int | None = getattr(model, _FUSED, None)
+    return found
 
 
 def same_in_any_company(model: Any) -> bool:

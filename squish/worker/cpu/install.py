@@ -16,6 +16,7 @@ from squish.system.host import HOST
 from squish.worker.cpu import blas, kernels
 
 Precision = Literal["int8", "float32"]
+DEFAULT_KV_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,11 @@ def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "in
     return CpuEngine(report, opened.module.kernel(), precision, opened.module.threads(), warnings)
 
 
-def prepare_model(model: Any) -> bool:
+def prepare_model(model: Any, kv_bits: int | None = None) -> bool:
     """Put a loaded model's layers together where that is possible; its weights must be in memory.
 
-    Returns whether no number of an answer depends any more on who else is answered, or on where a prompt is cut.
+    kv_bits: of a number in its KV cache, where its layers are put together; None: DEFAULT_KV_BITS. Returns whether no
+    number of an answer depends any more on who else is answered, or on where a prompt is cut.
     """
     import mlx.core as mx
 
@@ -94,4 +96,4 @@ def prepare_model(model: Any) -> bool:
     native = extension.module()
     if native is None or mx.default_device() != mx.Device(mx.cpu):
         return False
-    return fusion.fuse(model, native) and fusion.same_in_any_company(model)
+    return fusion.fuse(model, native, kv_bits or DEFAULT_KV_BITS) and fusion.same_in_any_company(model)

@@ -35,7 +35,7 @@ class Group:
         self._control = Control(rank, _ending(channel), lambda message: channel.send(Warned(message)))
         self._control.gather(versions())
         transport = transport_of(rank)
-        self._control.send(Join(transport, load.cpu_precision, load.wire_weights))
+        self._control.send(Join(transport, load.cpu_precision, load.wire_weights, load.kv_bits))
         self._collectives = Collectives(rank, transport)
         self._control.wait_joined()
 

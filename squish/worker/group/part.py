@@ -45,7 +45,7 @@ def follow(rank: Rank, link: Link, report: BlasReport) -> None:
 
     model = load_part(path, part, exact=engine.precision == "float32")
     if state.way == "tensor":
-        prepare_model(model)
+        prepare_model(model, join.kv_bits)
     weights_bytes = nbytes(model)
     if join.wire_weights:
         memory.wire(weights_bytes)

@@ -57,7 +57,7 @@ class PromptEncoder:
             if token >= self._vocab_size:
                 message = f"Token id {token} is outside 0..{self._vocab_size - 1}."
                 raise InvalidInput(message, param="logit_bias")
-        tokens = self.encode(prompt, proceed)
+        tokens = self.encode(prompt, proceed, sampling.context_in(self._context_length))
         wanted = sampling.response_format
         if not isinstance(prompt, ChatPrompt):
             return tokens, OutputPlan(grammar=self._grammars.compile(wanted) if wanted else None, continues=True)
@@ -108,39 +108,42 @@ class PromptEncoder:
         """Whether only white space follows the marker at this place. One in a message has more behind it."""
         return at >= 0 and not self._tokenizer.decode(tokens[at + len(marker) :]).strip()
 
-    def encode(self, prompt: Prompt, proceed: Proceed = _always) -> list[int]:
+    def encode(self, prompt: Prompt, proceed: Proceed = _always, context: int | None = None) -> list[int]:
         """Token ids, at least one and fewer than the context, all known to the model.
 
+        context: tokens that a request limits itself to; None is what the model holds.
         Raises InvalidInput, ContextLengthExceeded, and CorruptModel for a tokenizer that is another model's.
         """
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+        context = context or self._context_length
         text = self._text(prompt)
-        if text is not None and len(text) > self._context_length * _CHARACTERS:
-            self._refuse_too_long(text, param, proceed)
+        if text is not None and len(text) > context * _CHARACTERS:
+            self._refuse_too_long(text, param, proceed, context)
         tokens = self._ids(prompt, text)
         if not tokens:
             raise InvalidInput("The prompt has no tokens.", hint="Send some text.", param=param)
-        if len(tokens) >= self._context_length:
-            raise self._too_long(len(tokens), param)
+        if len(tokens) >= context:
+            raise self._too_long(len(tokens), param, context)
         if max(tokens) >= self._vocab_size:  # MLX would read whatever lies behind the embeddings
             raise CorruptModel(FOREIGN_TOKENIZER, hint="Pull the model again, or another one.", param="tokenizer.json")
         return tokens
 
-    def _refuse_too_long(self, text: str, param: str, proceed: Proceed) -> None:
+    def _refuse_too_long(self, text: str, param: str, proceed: Proceed, context: int) -> None:
         """Raises ContextLengthExceeded as soon as so many tokens are sure. A whole text can take minutes to be read."""
-        least, size = 0, min(_SLICE, self._context_length * _CHARACTERS)
+        least, size = 0, min(_SLICE, context * _CHARACTERS)
         for start in range(0, len(text), size):
             proceed()
             tokens = self._tokenizer.encode(text[start : start + size], add_special_tokens=False)
             least += max(len(tokens) - (_CUT if start else 0), 0)
-            if least >= self._context_length:
-                raise self._too_long(least, param)
+            if least >= context:
+                raise self._too_long(least, param, context)
 
-    def _too_long(self, least: int, param: str) -> ContextLengthExceeded:
+    def _too_long(self, least: int, param: str, context: int) -> ContextLengthExceeded:
+        own = context < self._context_length
+        holds = "the context limit of this request is" if own else "this model's context holds"
         return ContextLengthExceeded(
-            f"The prompt has at least {least} tokens; this model's context holds {self._context_length}, "
-            "and at least one must be left for the answer.",
-            hint="Shorten the prompt or the conversation.",
+            f"The prompt has at least {least} tokens; {holds} {context}, and at least one must be left for the answer.",
+            hint=f"Shorten the prompt or the conversation{', or raise the limit' if own else ''}.",
             param=param,
         )
 

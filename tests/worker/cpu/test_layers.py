@@ -118,7 +118,9 @@ def test_attention_is_mlx_s(shape: tuple[int, ...]) -> None:
 def layer(window: int, norms: bool = False, kv_bits: int = 32) -> Any:
     weights = [(mx.random.normal((16,)) * 0.1 + 1).tolist() if norms else [] for _ in range(2)]
     speeds = native().speeds(12, 10000.0, None)
-    return native().attention_layer(6, 2, 16, 16, 0.25, window, speeds, False, 1.0, 1.0, *weights, 1e-6, 0.0, [], kv_bits)
+    return native().attention_layer(
+        6, 2, 16, 16, 0.25, window, speeds, False, 1.0, 1.0, *weights, 1e-6, 0.0, [], kv_bits
+    )
 
 
 def attend(batch: BatchCache, plan: Any, q: mx.array, k: mx.array, v: mx.array) -> mx.array:

@@ -5,6 +5,8 @@ Beside the chat where there is room; below 80 columns one pane at a time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
@@ -20,12 +22,14 @@ SPACIOUS = 160
 class ChatPanels(Horizontal):
     """The panes; the screen's classes -chats, -params, -narrow and -spacious say how they are laid out.
 
+    without: as of ParamsPanel.
+
     Focus moves at once, not with a message of its own: the letter that comes behind the key is for the new place.
     """
 
-    def __init__(self, view: ChatView) -> None:
+    def __init__(self, view: ChatView, without: Mapping[str, str]) -> None:
         super().__init__(id="body")
-        self.chats, self.view, self.params = ChatList(), view, ParamsPanel()
+        self.chats, self.view, self.params = ChatList(), view, ParamsPanel(without)
         self._wanted: bool | None = None  # whether the list is; None: as the width allows
 
     def compose(self) -> ComposeResult:

@@ -252,16 +252,19 @@ class ChatView(Vertical):
 
     def recount(self) -> None:
         """Count the chat and the draft again."""
-        self._meter.recount(self._model.context_length)
+        self._meter.recount(self._limit(self._shown))
+
+    def _limit(self, conversation: Conversation) -> int:
+        return context_meter.limit(self._model.context_length, conversation.settings)
 
     def _subject(self) -> Subject:
         """What the context meter counts."""
         draft = "" if actions.parse_slash(self.prompt.text) else self.prompt.draft
-        return Subject(self._shown, draft, self._chats.editing, self._model.context_length)
+        return Subject(self._shown, draft, self._chats.editing, self._limit(self._shown))
 
     async def _measure(
         self, conversation: Conversation, text: str, files: tuple[Attachment, ...], editing: Turn | None
     ) -> ContextUse | None:
         """How full the context is with a message and its files."""
-        subject = Subject(conversation, text, editing, self._model.context_length)
+        subject = Subject(conversation, text, editing, self._limit(conversation))
         return await context_meter.count(self._runtime.sessions, subject, files)

@@ -25,12 +25,16 @@ _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
 
 
 class ParamsPanel(VerticalScroll, can_focus=False):
-    """Posts SettingsChanged with every value that can be used; says of others what they must be."""
+    """Posts SettingsChanged with every value that can be used; says of others what they must be.
+
+    without: parameters that cannot be set here, and why.
+    """
 
     BINDINGS = actions.bindings("params")
 
-    def __init__(self) -> None:
+    def __init__(self, without: Mapping[str, str]) -> None:
         super().__init__(id="params")
+        self._without = without
         self.border_title = "Parameters"
         self._settings = ChatSettings()
         self._made = False
@@ -48,7 +52,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         rows: list[Widget] = [Horizontal(Static("  preset", classes="label"), select, classes="row")]
         for each in _FIELDS:
             label = Static(id=f"label-{each.name}", classes="label", markup=False)
-            field = Input(placeholder=each.default, compact=True, id=f"field-{each.name}", select_on_focus=False)
+            shown, off = self._without.get(each.name, each.default), each.name in self._without
+            field = Input(placeholder=shown, compact=True, id=f"field-{each.name}", select_on_focus=False, disabled=off)
             field.cursor_blink = blink
             rows.append(Horizontal(label, field, classes="row"))
         area = TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False)
