@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,16 @@ def test_the_file_sets_parameters_behind_a_preset_and_says_where_each_comes_from
     assert origins[f"models.{MODEL}.top_p"] == ("0.5", f"{known.config_path}, line 3")
 
 
+def test_the_bits_of_a_kv_cache_are_those_of_the_model_before_those_of_all(tmp_path: Path) -> None:
+    known = settings(tmp_path, "kv_bits = 8")
+    assert [model_defaults.kv_bits_of(known, each) for each in (MODEL, "qwen3:8b")] == [8, None]
+    assert defaults.of_model(known, MODEL, lambda: PRESETS).settings.kv_bits == 8
+    for_all = replace(settings(tmp_path), kv_bits="32")
+    assert model_defaults.kv_bits_of(for_all, MODEL) == 32
+    defaults.keep(for_all, MODEL, ChatSettings(kv_bits=16), PRESETS)
+    assert [model_defaults.kv_bits_of(for_all, each) for each in (MODEL, "qwen3:8b")] == [16, 32]
+
+
 def test_what_is_kept_on_the_screen_goes_behind_the_file(tmp_path: Path) -> None:
     known = settings(tmp_path, "temperature = 0.1")
     wanted = msgspec.structs.replace(PLAIN, temperature=1.5, seed=7, stop=("a", "b"), thinking=True)
@@ -84,6 +95,9 @@ def test_a_preset_is_kept_by_its_name_and_changes_with_it(tmp_path: Path) -> Non
         ('stop = "a"', "a list of"),
         ("system = 1", "a text"),
         ("max_tokens = true", "a whole number"),
+        ("context = 1", "a whole number of at least 2 for context"),
+        ("kv_bits = 4", "needs 32, 16 or 8 for kv_bits"),
+        ('kv_bits = "8"', "needs 32, 16 or 8 for kv_bits"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(table: str, says: str, tmp_path: Path) -> None:

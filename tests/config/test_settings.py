@@ -117,6 +117,16 @@ def test_how_precisely_a_cpu_computes_is_set_in_the_table_of_the_engine(tmp_path
     assert read(tmp_path, SQUISH_CPU_PRECISION="int8").cpu_precision == "int8"
 
 
+def test_the_bits_of_the_kv_cache_are_a_number_or_a_text(tmp_path: Path) -> None:
+    assert read(tmp_path).kv_bits == "auto"
+    for text, bits in (("8", "8"), ("'16'", "16"), ("'auto'", "auto")):
+        assert read(tmp_path, f"[engine]\nkv_bits = {text}\n").kv_bits == bits
+    assert read(tmp_path, SQUISH_KV_BITS="32").kv_bits == "32"
+    for wrong in ("7", "true", "8.0"):
+        with pytest.raises(ConfigError, match=r"line 2: engine\.kv_bits must be one of auto, 32, 16, 8"):
+            read(tmp_path, f"[engine]\nkv_bits = {wrong}\n")
+
+
 def test_guessing_is_set_for_all_and_drafts_for_single_models(tmp_path: Path) -> None:
     settings = read(tmp_path, "[engine]\nprompt_lookup = false\n\n[draft]\n'qwen3:8b' = 'qwen3:0.6b'\n")
     assert (settings.prompt_lookup, settings.draft) == (False, (("qwen3:8b", "qwen3:0.6b"),))

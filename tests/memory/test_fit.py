@@ -42,6 +42,17 @@ def test_the_cache_of_a_plain_model_grows_with_the_context() -> None:
     assert cache(LLAMA_8B, 8192, LINUX) == 2 * cache(LLAMA_8B, 8192)
 
 
+def test_a_cache_that_can_have_fewer_bits_has_those_that_are_set() -> None:
+    llama = LLAMA_8B | {"model_type": "llama"}
+    numbers = 2 * 32 * 8 * 128 * 8192
+    assert cache(llama, 8192, LINUX) == cache(llama, 8192, MAC) == 2 * numbers
+    for bits, width in ((32, 4.0), (16, 2.0), (8, 34 / 32)):
+        assert cache(llama, 8192, replace(LINUX, kv_bits=bits)) == numbers * width
+        assert cache(llama, 8192, replace(LINUX, kv_bits=bits, packed=False)) == 4 * numbers
+        assert cache(llama, 8192, replace(MAC, kv_bits=bits)) == 2 * numbers
+        assert cache(LLAMA_8B | {"model_type": "phi3"}, 8192, replace(LINUX, kv_bits=bits)) == 4 * numbers
+
+
 def test_layers_with_a_window_stop_growing() -> None:
     gemma = {"text_config": LLAMA_8B | {"model_type": "gemma3_text", "sliding_window": 1024, "num_hidden_layers": 36}}
     per_layer = 2 * 8 * 128 * 2

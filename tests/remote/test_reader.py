@@ -108,6 +108,12 @@ def test_tools_and_formats_keep_their_schemas() -> None:
     assert written(regex, fields.SQUISH)["response_format"] == {"type": "regex", "regex": "a|b"}
     with pytest.raises(InvalidInput, match="cannot hold an answer to a pattern"):
         fields.body(regex, fields.LLAMA)
+    limited = request(context=100)
+    assert written(limited, fields.SQUISH)["num_ctx"] == 100
+    with pytest.raises(InvalidInput, match="takes no context limit"):
+        fields.body(limited, fields.OLLAMA)
+    with pytest.raises(InvalidInput, match="for models on this machine"):
+        fields.body(msgspec.structs.replace(request(), kv_bits=8), fields.SQUISH)
     with pytest.raises(InvalidInput, match="cannot hold an answer to a JSON schema"):
         fields.body(schema, fields.MLX)
 

@@ -265,6 +265,35 @@ async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -
         assert generation.request.keep_alive == 7
 
 
+async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runtime) -> None:
+    def asked(kv_bits: int | None, sampling: SamplingParams = GREEDY) -> GenerationRequest:
+        return GenerationRequest(MODEL, GERMANY.prompts, sampling, kv_bits=kv_bits)
+
+    processes, backends = [], []
+    for kv_bits in (None, 16, 8, 8, None, 32):
+        assert text(await collect(runtime, asked(kv_bits))) == "The capital of Germany is Berlin."
+        [status] = runtime.sessions.status()
+        processes.append(status.pid)
+        backends.append(status.backend)
+    assert [next(bits for bits in (32, 16, 8) if f" {bits}-bit KV cache" in each) for each in backends] == [
+        16, 16, 8, 8, 8, 32,
+    ]  # fmt: skip
+    assert [processes[0] == processes[1], processes[2] == processes[4], len(set(processes))] == [True, True, 3]
+    async with runtime.sessions.generate(LONG):
+        with pytest.raises(InvalidInput, match="it is answering") as caught:
+            runtime.sessions.generate(asked(8))
+        assert caught.value.param == "kv_bits"
+    with pytest.raises(InvalidInput, match="kv_bits must be 32, 16 or 8"):
+        asked(4)
+
+
+async def test_an_answer_ends_at_the_limit_that_its_request_has(runtime: Runtime) -> None:
+    events = await collect(runtime, chat("Count.", SamplingParams(temperature=0, context=60, logit_bias=UNENDING)))
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert (end.reason, end.usage.total_tokens) == ("length", 60)
+
+
 async def test_how_long_a_model_stays_can_be_said_without_a_request(runtime: Runtime) -> None:
     runtime.sessions.keep(MODEL, 0)  # it is not loaded, so that this is nothing
     await runtime.sessions.load(MODEL)

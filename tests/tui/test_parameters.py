@@ -15,6 +15,7 @@ from squish.config import model_defaults
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.generation import ChatPrompt
+from squish.sessions.backend import Offers
 from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
@@ -37,6 +38,37 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
         sampling = app.engine.last.request.sampling
         assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.2, 0.5, -0.5)
         assert sampling.response_format is not None and sampling.response_format.kind == "json_object"
+
+
+async def test_a_context_limit_and_kv_bits_are_asked_with_and_the_meter_counts_to_the_limit() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        for command in ("/set context 50", "/set kv 8"):
+            prompt(pilot).put(command)
+            await pilot.press("enter")
+            await until(pilot, lambda: prompt(pilot).text == "")
+        await ask(pilot, "q")
+        assert (app.engine.last.request.sampling.context, app.engine.last.request.kv_bits) == (50, 8)
+        prompt(pilot).put("word " * 20)
+        await until(pilot, lambda: "/50" in screen_text(pilot))
+        prompt(pilot).put("word " * 60)
+        await until(pilot, lambda: "too long to send" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "its context holds 50" in screen_text(pilot))
+        await pilot.press("ctrl+o")
+        app.screen.query_one("#field-context", Input).value = ""
+        await until(pilot, lambda: "too long to send" not in screen_text(pilot))
+
+
+async def test_where_kv_bits_cannot_be_chosen_the_panel_says_why() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    app._runtime.offers = Offers(no_kv_bits="not on a GPU")  # type: ignore[misc]
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "not on a GPU" in screen_text(pilot))
+        assert app.screen.query_one("#field-kv_bits", Input).disabled
 
 
 async def test_a_preset_asks_for_all_that_its_variables_need_at_once() -> None:
@@ -171,6 +203,8 @@ def test_a_value_that_cannot_be_used_is_refused_with_what_may_stand_there() -> N
         ("repeat", "0", "above 0"),
         ("pres", "x", "-2 to 2"),
         ("format", "xml", "text, json, a"),
+        ("context", "1", "between 2"),
+        ("kv", "4", "32, 16 or 8"),
     ):
         with pytest.raises(InvalidInput, match=must_be):
             with_value(ChatSettings(), name, text)

@@ -16,8 +16,10 @@ from mlx_lm.models import gemma3_text, llama, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
 from squish.generation import GenerationEvent, SamplingParams, TextDelta
+from squish.worker.cache.disk import DiskTier
 from squish.worker.cache.prefix import PrefixCache
 from squish.worker.cpu import functions, fusion
+from squish.worker.cpu.install import DEFAULT_KV_BITS
 from squish.worker.cpu.layers import can_pack, pack
 from squish.worker.model.load import load
 from squish.worker.pace import PrefillPace
@@ -50,13 +52,13 @@ def tiny_gemma3() -> Any:
     return gemma3_text.Model(gemma3_text.ModelArgs("gemma3_text", **sizes))
 
 
-def on_cpu(model: Any, *, quantized: bool, exact: bool) -> Any:
+def on_cpu(model: Any, *, quantized: bool, exact: bool, kv_bits: int = DEFAULT_KV_BITS) -> Any:
     """The model as the worker has it on a CPU."""
     if quantized:
         quantize(model, 32, 4)
     packed = [(name, pack(module, exact=exact)) for name, module in model.named_modules() if can_pack(module)]
     model.update_modules(tree_unflatten(packed))
-    assert fusion.fuse(model, native())
+    assert fusion.fuse(model, native(), kv_bits)
     assert fusion.same_in_any_company(model)
     return model
 
@@ -127,14 +129,16 @@ def prompts(chance: random.Random) -> list[list[int]]:
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_gemma3])
 @pytest.mark.parametrize(
-    ("quantized", "exact"), [(True, False), (True, True), (False, True)], ids=["int8", "float32", "dense"]
+    ("quantized", "exact", "kv_bits"),
+    [(True, False, 16), (True, False, 8), (True, True, 8), (False, True, 32)],
+    ids=["int8", "int8, int8 keys", "float32, int8 keys", "dense"],
 )
 def test_answers_are_the_same_to_the_bit_in_every_company(
-    make: Callable[[], Any], quantized: bool, exact: bool, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Any], quantized: bool, exact: bool, kv_bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """25 mixes of up to 8 requests with each model and precision; prompts are cut at random, caches cold or warm."""
     chance = random.Random(11)
-    model = on_cpu(make(), quantized=quantized, exact=exact)
+    model = on_cpu(make(), quantized=quantized, exact=exact, kv_bits=kv_bits)
     texts = prompts(chance)
     alone = [Company(model).together([prepared(0, text, sampling=greedy(12))])[0] for text in texts]
     assert len({answer for answer, *_ in alone}) > 6, "the model answers everything alike"
@@ -150,6 +154,30 @@ def test_answers_are_the_same_to_the_bit_in_every_company(
         answers = company.together(items)
         for number, which in enumerate(chosen):
             assert answers[number] == alone[which], f"mix {mix}, request {number}"
+
+
+@pytest.mark.parametrize("kv_bits", [32, 16, 8])
+def test_answers_are_the_same_when_the_prompt_comes_from_the_disk(kv_bits: int, tmp_path: Path) -> None:
+    model = on_cpu(tiny_llama(), quantized=True, exact=False, kv_bits=kv_bits)
+    chance = random.Random(2)
+    text = [chance.randrange(1, 95) for _ in range(1500)]
+
+    def from_disk() -> PrefixCache:
+        disk = DiskTier(tmp_path / "disk", "this model", 1 << 30)
+        return PrefixCache(1 << 30, make_prompt_cache(model), disk, exact=True)
+
+    first = from_disk()
+    alone = Company(model, first).together([prepared(0, text, sampling=greedy(12))])[0]
+    first.save(60)
+    size = sum(path.stat().st_size for path in (tmp_path / "disk").glob("*.safetensors"))
+    tokens, numbers = len(text) + 12, 3 * 2 * 2 * 16
+    assert size == pytest.approx(tokens * numbers * {32: 4, 16: 2, 8: 1 + 2 / 16}[kv_bits], rel=0.05)
+    again = Company(model, from_disk())
+    events = again.run(prepared(0, text, sampling=greedy(12)))[0]
+    assert (end(events).usage.cached_tokens, answer_of(events)) == (1499, alone)
+    half = text[:700] + words(30)
+    cold = Company(model).together([prepared(0, half, sampling=greedy(12))])[0]
+    assert Company(model, from_disk()).together([prepared(0, half, sampling=greedy(12))])[0] == cold
 
 
 def test_a_known_prompt_costs_one_token() -> None:
@@ -201,7 +229,7 @@ def real(real_home: Path) -> Any:
     """The real model as the worker has it on a CPU."""
     native()
     loaded = load(real_home / ".squish" / "models" / MODEL.replace(":", "+"))
-    assert fusion.fuse(loaded.model, native())
+    assert fusion.fuse(loaded.model, native(), DEFAULT_KV_BITS)
     return loaded
 
 

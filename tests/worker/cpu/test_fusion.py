@@ -7,9 +7,10 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models import llama, qwen2, qwen3, smollm3
+from mlx_lm.models import gemma3, llama, qwen2, qwen3, smollm3
 
-from squish.worker.cpu.fusion import caches_by_row, fuse
+from squish.format.architectures import WITH_KV_BITS
+from squish.worker.cpu.fusion import caches_by_row, fuse, kv_bits
 from squish.worker.cpu.kv import BatchCache
 from tests.worker.cpu.opened import native
 from tests.worker.test_runner import tiny_llama, tiny_recurrent, tiny_rotating, words
@@ -73,6 +74,29 @@ def test_a_fused_model_gives_the_numbers_it_gave_before(make: Callable[[], Any])
     cache = batch(model, 2)
     after = mx.concatenate([model(tokens[:, :97], cache=cache), model(tokens[:, 97:], cache=cache)], axis=1)
     assert mx.allclose(after, before, atol=1e-4)
+
+
+def tiny_gemma3() -> Any:
+    text = {**SIZES, "model_type": "gemma3_text", "head_dim": 16, "sliding_window_pattern": 2, "sliding_window": 40}
+    return gemma3.Model(gemma3.ModelArgs("gemma3", text, 97))
+
+
+def test_every_architecture_that_is_said_to_have_a_choice_of_kv_bits_has_one() -> None:
+    made = {"gemma3": tiny_gemma3, "gemma3_text": tiny_rotating, "llama": tiny_llama, "qwen2": tiny_qwen2}
+    made |= {"qwen3": tiny_qwen3, "smollm3": tiny_smollm3}
+    assert made.keys() == WITH_KV_BITS
+    tokens = mx.array([words(150)])
+    for name, make in made.items():
+        model = make()
+        before = model(tokens)
+        mx.eval(before)
+        assert type(model).__module__ == f"mlx_lm.models.{name}"
+        assert fuse(model, native(), 8)
+        assert kv_bits(model) == 8
+        cache = batch(model, 1)
+        assert mx.abs(model(tokens, cache=cache) - before).mean() < 5e-2
+        assert cache[0].state[0].dtype == mx.uint8
+    assert kv_bits(tiny_recurrent()) is None
 
 
 def test_a_model_that_is_not_known_stays_as_it_is() -> None:

@@ -100,7 +100,7 @@ def plain() -> Any:
 
 def fused() -> Any:
     model = tiny_llama()
-    assert fuse(model, native())
+    assert fuse(model, native(), 16)
     return model
 
 

@@ -64,6 +64,19 @@ def test_what_the_template_or_the_context_does_not_take_is_refused(encoder: Prom
         encoder.encode(TextPrompt(" "))
 
 
+def test_a_request_can_limit_its_context_further_than_the_model(encoder: PromptEncoder) -> None:
+    prompt = TextPrompt("hello " * 9)
+    tokens, _ = encoder.prepare(prompt, SamplingParams(context=10))
+    assert len(tokens) == 9
+    for text in (prompt, TextPrompt("hello " * 100_000)):
+        with pytest.raises(ContextLengthExceeded, match="the context limit of this request is 9, and at least one"):
+            encoder.prepare(text, SamplingParams(context=9))
+    with pytest.raises(ContextLengthExceeded, match="this model's context holds 20"):
+        encoder.prepare(TextPrompt("hello " * 20), SamplingParams(context=5000))
+    with pytest.raises(InvalidInput, match="between 2"):
+        SamplingParams(context=1)
+
+
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     encoder = encoder_of(len(WORDS) - 1)
     assert encoder.encode(TextPrompt("hello there"))
