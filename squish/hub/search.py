@@ -226,6 +226,7 @@ def shape_of(entry: CatalogEntry) -> fit.Shape:
         intermediate=known.intermediate,
         vocabulary=known.vocabulary,
         widened=fit.widened(entry.bits),
+        kv_choice=known.kv_choice,
     )
 
 

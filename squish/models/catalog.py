@@ -42,6 +42,7 @@ class CacheDimensions:
 
     layers: those whose cache holds every token; window_layers: those that see `window` tokens only; head: numbers in
     one head; intermediate: width of the feed-forward layer, of a mixture that of the experts that work at a time.
+    kv_choice: a number in the cache can have 32, 16 or 8 bits on a CPU.
     """
 
     layers: int
@@ -52,6 +53,7 @@ class CacheDimensions:
     vocabulary: int
     window_layers: int = 0
     window: int = 0
+    kv_choice: bool = False
 
 
 CatalogKind = Literal["chat", "embedding", "code", "reasoning"]

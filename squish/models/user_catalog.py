@@ -36,6 +36,7 @@ class UserShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vocabulary: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
     window_layers: _Count = 0
     window: _Count = 0
+    kv_choice: bool = False
 
 
 class UserEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
