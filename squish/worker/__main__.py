@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squish.errors import EngineError, LoadFailed, SquishError
 from squish.ipc.frames import (
@@ -44,6 +44,7 @@ from squish.worker.connection import FrameSocket
 
 if TYPE_CHECKING:
     from squish.worker.cache.disk import DiskTier
+    from squish.worker.cache.kv_bits import KvBits
     from squish.worker.cpu.blas import BlasReport
     from squish.worker.cpu.install import CpuEngine
     from squish.worker.embedding.intake import TextIntake
@@ -119,11 +120,8 @@ def _do_jobs(channel: FrameSocket, first: Job, report: BlasReport, cache_dir: Pa
 def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
     from mlx_lm.models.cache import make_prompt_cache
 
-    from squish.format.model_directory import display_name
     from squish.worker import memory
-    from squish.worker.cache import kv_bits
     from squish.worker.cache.prefix import PrefixCache
-    from squish.worker.cpu.install import prepare_model
     from squish.worker.intake import Intake
     from squish.worker.model.load import load as load_model
     from squish.worker.prompt.encoder import PromptEncoder
@@ -136,9 +134,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     group = _group(load, channel)
     cut = group.cut if group else None
     loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32", cut=cut)
-    exact = (group is None or group.way == "tensor") and prepare_model(loaded.model, load.kv_bits)
-    exact = exact and (group is None or group.exact)
-    kv = kv_bits.found(loaded.model, load.kv_bits, display_name(Path(load.path)))
+    exact, kv = _prepared(loaded.model, load, group)
     draft, draft_bytes = _draft(load, loaded, shelf)
     weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
@@ -169,6 +165,17 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         draft=draft,
         group=leading,
     ).run()
+
+
+def _prepared(model: Any, load: Load, group: Group | None) -> tuple[bool, KvBits]:
+    """Change a model for the CPU, if possible: whether its numbers are the same in any company, and its KV cache."""
+    from squish.format.model_directory import display_name
+    from squish.worker.cache import kv_bits
+    from squish.worker.cpu.install import prepare_model
+
+    exact = (group is None or group.way == "tensor") and prepare_model(model, load.kv_bits)
+    found = kv_bits.found(model, load.kv_bits, display_name(Path(load.path)))
+    return exact and (group is None or group.exact), found
 
 
 def _settled(channel: FrameSocket, loaded: Loaded) -> None:
