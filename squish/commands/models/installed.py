@@ -154,7 +154,7 @@ def remove(models: tuple[str, ...], force: bool) -> None:
         common = sharing.shared(store.installed()).get(store.id_to_remove(model))
         freed = store.remove(model, force=force)
         if target is None:
-            rest = f"; {figures.size(common.bytes)} stay, which {_and(common.others)} shares" if common else ""
+            rest = f"; {figures.size(common.bytes)} stay, which {_who_share(common.others)}" if common else ""
             console.note(f"{model} is deleted: {figures.size(freed)} freed{rest}.")
         else:
             console.note(f"{model} was a link, and the link is deleted. Its files stay in {target}.")
@@ -260,6 +260,10 @@ def _listed_json(installed: Installed, common: Shared | None) -> dict[str, Any]:
         "shared": common.bytes if common else 0,
         "shared_with": list(common.others) if common else [],
     }
+
+
+def _who_share(names: tuple[str, ...]) -> str:
+    return f"{_and(names)} {'shares' if len(names) == 1 else 'share'}"
 
 
 def _and(names: tuple[str, ...]) -> str:

@@ -25,7 +25,11 @@ _CONTEXT_HELP = f"Tokens with which --bits fit is to fit.  [default: {USUAL_CONT
 @click.option("--bits", help=_BITS_HELP)
 @click.option("--context", type=click.IntRange(1), help=_CONTEXT_HELP)
 @click.option("--group-size", type=int, help="Weights that share a scale: 32, 64 or 128.  [default: 64]")
-@click.option("--search", is_flag=True, help="Search for the best scales: it loses less, and compressing takes longer.")
+@click.option(
+    "--search",
+    is_flag=True,
+    help="Search for the scales that random tokens lose least by: half the loss, and it takes longer.",
+)
 @click.option(
     "--calibrate",
     is_flag=False,
