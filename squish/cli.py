@@ -153,7 +153,7 @@ def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
 
 def _open_tui(model: str | None) -> int:
     from squish.commands.serving.serve import serve_beside
-    from squish.tui.app import run as run_tui
+    from squish.tui.program import run as run_tui
 
     settings = Settings.from_environment()
     return run_tui(settings, model or settings.model, serve=serve_beside)
@@ -161,7 +161,7 @@ def _open_tui(model: str | None) -> int:
 
 def _connect(url: str, key_env: str | None) -> int:
     from squish.commands.serving.connect import address_and_key
-    from squish.tui.app import run as run_tui
+    from squish.tui.program import run as run_tui
 
     settings = Settings.from_environment()
     connect = address_and_key(url, key_env, settings)

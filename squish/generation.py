@@ -327,4 +327,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     stop: str | None = None
 
 
+EVENTS_AT_ONCE = 32
+"""Events that a reader takes before it lets others have their turn: what is there already comes without waiting."""
+
 GenerationEvent = Queued | Loading | Accepted | Prefill | TextDelta | ReasoningDelta | ToolCallDelta | Finished

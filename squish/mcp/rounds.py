@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from squish.chats.messages import CalledTool, Outcome, ToolStep, as_sent
 from squish.errors import InvalidInput, McpError
 from squish.generation import (
+    EVENTS_AT_ONCE,
     ChatPrompt,
     Finished,
     GenerationEvent,
@@ -139,7 +140,7 @@ class Rounds:
         """One generation; the step that it made if it ended in calls."""
         text, thought = list[str](), list[str]()
         calls: dict[int, CalledTool] = {}
-        reason = ""
+        reason, count = "", 0
         if self._stopped:
             raise asyncio.CancelledError
         async with self._generate(request) as generation:
@@ -156,6 +157,9 @@ class Rounds:
                     case Finished(reason=reason):
                         pass
                 self._report(event)
+                count += 1
+                if count % EVENTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         self._asked = None
         if reason != "tool_calls" or not calls:
             return None

@@ -1,4 +1,4 @@
-"""The full-screen app: it owns the screens, the theme and the way in and out of the terminal.
+"""The full-screen app: it owns the screens and the theme, and asks before it is left.
 
 It knows the runtime and nothing of what is behind it.
 """
@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,9 +23,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from squish import figures
-from squish.config.settings import Settings
-from squish.download import resolver
-from squish.errors import EngineError, InvalidInput, SquishError
+from squish.errors import SquishError
 from squish.models.store import Store
 from squish.runtime import Runtime
 from squish.sessions.backend import Backend
@@ -33,15 +32,18 @@ from squish.text import clean
 from squish.tui import actions, preferences, theme
 from squish.tui.advice import reporting_errors
 from squish.tui.api_server import ApiServer, Serve, ShownServer
+from squish.tui.chat.answer_tasks import GROUP as ANSWERS
+from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
+from squish.tui.leaving import unfinished
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.style_sheets import ParsedOnce
-from squish.tui.terminal import CleanFilter, guarded_stderr, whole_pastes
+from squish.tui.terminal import CleanFilter
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
 
@@ -65,7 +67,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
 
-    serve: runs the API, or None where that is left out.
+    serve: runs the API, or None where that is left out. failed: why the server that was chosen is not used.
     """
 
     TITLE = "squish"
@@ -82,14 +84,16 @@ class SquishApp(App[None], inherit_bindings=False):
         machine: MemoryReadings | None = None,
         clock: Callable[[], float] = time.monotonic,
         serve: Serve | None = None,
+        failed: SquishError | None = None,
     ) -> None:
         super().__init__()
         self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self._runtime = runtime
-        self._here = isinstance(runtime, Runtime)
+        self._here, self._failed = isinstance(runtime, Runtime), failed
         self._model = model
         self._chat_clock = clock
         self.fault = ""  # what it had to close for
+        self._leaving: ConfirmScreen | None = None
         self.connect_to: tuple[str, str] | None = None  # the server that is to be used from now on
         self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
@@ -122,6 +126,9 @@ class SquishApp(App[None], inherit_bindings=False):
             await self._look_for_downloads()
             self.run_worker(self._offer_running(), exit_on_error=False)
         self._show_background_work()
+        if self._failed:
+            self.notify(f"{clean(self._failed.message)} These are the models of this machine.",
+                        severity="error", timeout=_OFFERED, markup=False)  # fmt: skip
 
     async def _look_for_downloads(self) -> None:
         try:
@@ -273,8 +280,12 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def connect(self, server: NearbyServer) -> None:
         """End, so that the screens begin anew on the models of a server; what is downloaded or written ends here."""
-        self.connect_to = (server.url, server.key)
-        self.run_worker(self.action_quit(), exit_on_error=False)
+
+        def leave() -> None:
+            self.connect_to = (server.url, server.key)
+            self.exit()
+
+        self._leave("Connect", leave)
 
     async def _offer_running(self) -> None:
         if other := await self._other_server():
@@ -298,19 +309,34 @@ class SquishApp(App[None], inherit_bindings=False):
             self.connect(await look(other.url, self._runtime.settings.api_key or ""))
 
     async def action_quit(self) -> None:
-        """Leave; a running download is mentioned first."""
-        if not self.downloads.active or isinstance(self.screen, ConfirmScreen):
-            self.exit()
+        """Leave; the second time, whatever goes on."""
+        self._leave("Quit", self.exit)
+
+    def _leave(self, word: str, leave: Callable[[], None]) -> None:
+        """Mention what would be cut short, and leave if the user wants to."""
+        found = unfinished(self._answers, self.downloads.active, self._clients, partial(key, self))
+        if found is None or self.screen is self._leaving:
+            leave()
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.exit()
+                leave()
 
-        on_their_way = ", ".join(clean(each.id) for each in self.downloads.active)
-        where = f"{key(self, 'app.library')} {key(self, 'downloads.resume')}"
-        text = f"{on_their_way}: not complete. What has arrived stays; {where} continues it next time."
-        self.push_screen(ConfirmScreen("A download is running", text, "Quit", "Stay"), answered)
+        self._leaving = ConfirmScreen(found.title, found.text, word, "Stay")
+        self.push_screen(self._leaving, answered)
+
+    @property
+    def _answers(self) -> int:
+        """How many are being written, or wait for something, in all chats and comparisons."""
+        return sum(each.group == ANSWERS and not each.is_finished for each in self.workers)
+
+    @property
+    def _clients(self) -> int:
+        """Requests of other programs that this one answers."""
+        if not self._here:
+            return 0
+        return sum(each.running and each.client not in ("", TITLE) for each in self._runtime.sessions.activity())
 
     def get_key_display(self, binding: Binding) -> str:
         """As everywhere else also for function keys that config.toml sets."""
@@ -333,56 +359,3 @@ def _where(error: BaseException | None) -> str:
     ours = [each for each in frames if f"{os.sep}squish{os.sep}" in each.filename] or list(frames)
     place = f" in {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
     return f"{type(error).__name__}{place}"
-
-
-def run(
-    settings: Settings,
-    model: str | None = None,
-    *,
-    serve: Serve | None = None,
-    connect: tuple[str, str] | None = None,
-    in_browser: bool = False,
-) -> int:
-    """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal.
-
-    EngineError, when the terminal is as it was before: the app met a fault of its own.
-    serve: runs the API behind the server screen. connect: the address of a server whose models are used, and its key;
-    raises RemoteError where it cannot be used. in_browser: what is drawn goes to a page, see `squish web`.
-    """
-    if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
-    log = settings.home / "logs" / "tui.log"
-    with guarded_stderr(log), whole_pastes():
-        code, fault = resolver.run(_run(settings, model, serve, connect))
-    if fault:
-        raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")
-    return code
-
-
-async def _run(
-    settings: Settings, model: str | None, serve: Serve | None, connect: tuple[str, str] | None
-) -> tuple[int, str]:
-    """One app after the other, for as long as each ends by choosing another server."""
-    while True:
-        if connect is None:
-            async with Runtime(settings) as runtime:
-                app = await _shown(SquishApp(runtime, model, serve=serve), settings)
-        else:
-            app = await _connected(settings, model, *connect)
-        if app.connect_to is None or app.fault:
-            return app.return_code or 0, app.fault
-        connect = app.connect_to
-
-
-async def _connected(settings: Settings, model: str | None, url: str, key: str) -> SquishApp:
-    from squish.remote.connected import connected
-
-    async with connected(settings, url, key) as backend:
-        listed = any(each.id == model for each in backend.store.list())
-        return await _shown(SquishApp(backend, model if listed else None), settings)
-
-
-async def _shown(app: SquishApp, settings: Settings) -> SquishApp:
-    preferences.apply(app, settings)
-    await app.run_async()
-    return app

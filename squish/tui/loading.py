@@ -5,6 +5,8 @@ To be called from a worker of Textual: it may wait for the user.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from textual.app import App
@@ -35,8 +37,10 @@ async def load(app: App[Any], sessions: Sessions, model: str) -> SquishError | N
     return await _load(sessions, model)
 
 
-async def agree(app: App[Any], sessions: Sessions, model: str) -> None:
-    """Where memory is short for a model that is not loaded, ask whether to load it anyway.
+async def agree(
+    app: App[Any], sessions: Sessions, model: str, asking: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> None:
+    """Where memory is short for a model that is not loaded, ask whether to load it anyway. asking: while that is open.
 
     Raises MemoryShort where the user does not want it, and what `shortage` raises.
     """
@@ -49,7 +53,9 @@ async def agree(app: App[Any], sessions: Sessions, model: str) -> None:
         f"{clean(model)} needs {size(short.needed)}, and {size(short.free)} are free. The system would compress or "
         "swap what other programs hold, which can make everything slow."
     )
-    if not await app.push_screen_wait(ConfirmScreen("Memory is short", text, "Load anyway", "Not now")):
+    with asking():
+        agreed = await app.push_screen_wait(ConfirmScreen("Memory is short", text, "Load anyway", "Not now"))
+    if not agreed:
         raise short.refusal()
     sessions.load_anyway(model)
 

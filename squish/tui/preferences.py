@@ -1,5 +1,5 @@
-"""How the user wants the screen: theme and keys as config.toml sets them, or the theme that was chosen last; and which
-models are pinned.
+"""How the user wants the screen: theme and keys as config.toml sets them, or the theme that was chosen last; which
+models are pinned, and the draft that belongs to no chat yet.
 
 It knows the registry of actions and the app, not where settings come from.
 """
@@ -18,6 +18,7 @@ from squish.tui import actions
 
 _TABLE = "screen"
 _PINNED = "pinned"
+_UNSENT = "unsent"
 
 
 def apply(app: App[None], settings: Settings) -> None:
@@ -53,6 +54,18 @@ def remember_pin(settings: Settings, id: str, is_pinned: bool) -> None:
     after = before | {id} if is_pinned else before - {id}
     if after != before:
         state.keep(settings.home, _TABLE, {_PINNED: sorted(after)})
+
+
+def unsent(settings: Settings) -> str:
+    """What was being written in a chat without a message when the program ended."""
+    found = state.table(settings.home, _TABLE).get(_UNSENT)
+    return found if isinstance(found, str) else ""
+
+
+def remember_unsent(settings: Settings, draft: str) -> None:
+    """Raises StoreError."""
+    if draft != unsent(settings):
+        state.keep(settings.home, _TABLE, {_UNSENT: draft})
 
 
 def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:

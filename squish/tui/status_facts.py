@@ -12,12 +12,16 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.status import StripFacts
 
 
-def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings) -> StripFacts:
-    """The strip's figures, with the machine read now."""
+def facts(
+    conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings, unseen: int = 0
+) -> StripFacts:
+    """The strip's figures, with the machine read now. unseen: requests that nobody waits for, such as for titles."""
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.serves(model)), None)
-    phase: Phase | str = running.answer.phase if running else (status.state if status else "")
-    symbol, state, style = _state(phase, bool(model))
+    if running or status is None:
+        symbol, state, style = _state(running.answer.phase if running else "", bool(model))
+    else:
+        symbol, state, style = _of_model(status, unseen)
     answer = conversation.turns[-1].answer if conversation.turns else None
     return StripFacts(
         model=clean(model),
@@ -32,6 +36,14 @@ def facts(conversation: Conversation, statuses: Iterable[ModelStatus], machine: 
     )
 
 
+def _of_model(status: ModelStatus, unseen: int = 0) -> tuple[str, str, str]:
+    """The same of a model by itself: one that writes for somebody else is not ready."""
+    if status.state == "ready" and status.running + status.waiting > unseen:
+        symbol, state, style = _state("busy", True)
+        return symbol, f"{state}, {status.waiting} queued" if status.waiting else state, style
+    return _state(status.state, True)
+
+
 def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
     """Symbol, word and style of what a model is doing."""
     match state:
@@ -41,7 +53,7 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "◌", "loading", "$text-warning"
         case "prefill":
             return "◐", "prefill", "$text-secondary"
-        case "thinking" | "writing" | "answering":
+        case "thinking" | "writing" | "busy":
             return "▶", state, "$text-primary"
         case "reaching" | "calling":
             return "⚙", "tools", "$text-secondary"
@@ -63,8 +75,7 @@ def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Strip
     status = min(statuses, key=lambda each: 0 if each.running else ranks[each.state], default=None)
     if status is None:
         return StripFacts(state="no model loaded", memory=machine.memory())
-    phase = "answering" if status.running and status.state == "ready" else status.state
-    symbol, state, style = _state(phase, True)
+    symbol, state, style = _of_model(status)
     return StripFacts(
         model=clean(status.name),
         state=state,

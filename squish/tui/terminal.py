@@ -7,9 +7,11 @@ terminal first. Knows no app.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from rich.segment import Segment
 from textual._xterm_parser import XTermParser
 from textual.color import Color
 from textual.drivers import linux_driver
+from textual.drivers._writer_thread import WriterThread
 from textual.events import Paste
 from textual.filter import LineFilter
 from textual.message import Message
@@ -106,6 +109,44 @@ class PasteParser(XTermParser):
             keys = data[: at - known] if at >= known else _PASTE[known - at :] + _PASTED
             yield from (each for each in (super().feed(keys) if keys else ()) if not isinstance(each, Paste))
             data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
+
+
+class SteadyWriter(WriterThread):
+    """Textual's own dies with the terminal, and whoever writes after that waits for it forever."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except OSError:
+            while self._queue.get() is not None:
+                pass
+
+
+@contextmanager
+def steady_writes() -> Iterator[None]:
+    """Let Textual's driver write with SteadyWriter."""
+    original = linux_driver.WriterThread  # type: ignore[attr-defined]
+    linux_driver.WriterThread = SteadyWriter  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        linux_driver.WriterThread = original  # type: ignore[attr-defined]
+
+
+@contextmanager
+def ended_by_signals(end: Callable[[int], None]) -> Iterator[None]:
+    """Let a signal that ends programs end the app in good order: what was written is saved, and the terminal is as it
+    was. end: gets the exit code. In a running loop.
+    """
+    loop = asyncio.get_running_loop()
+    caught = (signal.SIGTERM, signal.SIGHUP)
+    for each in caught:
+        loop.add_signal_handler(each, end, 128 + each)
+    try:
+        yield
+    finally:
+        for each in caught:
+            loop.remove_signal_handler(each)
 
 
 @contextmanager

@@ -348,6 +348,7 @@ async def test_slash_commands() -> None:
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("escape")
         await ask(pilot, "/etc/hosts is a file")
+        await answer(pilot, app, "So it is.")
         await write(pilot, "/quit")
         await pilot.press("enter")
         await until(pilot, lambda: not app.is_running or app._exit)
@@ -407,15 +408,6 @@ async def test_writing_several_lines_and_walking_through_what_was_sent() -> None
         await until(pilot, lambda: prompt(pilot).text == "one\ntwo")
         await pilot.press("down")
         await until(pilot, lambda: prompt(pilot).text == "draft")
-
-
-async def test_the_app_can_be_left_while_it_answers() -> None:
-    app = new_app()
-    async with app.run_test() as pilot:
-        await ask(pilot, "one")
-        await pilot.press("ctrl+q")
-    assert app.engine.last.left
-    assert app.return_code == 0
 
 
 def test_every_key_of_ours_has_an_id_and_no_key_is_given_twice() -> None:

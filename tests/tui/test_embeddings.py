@@ -16,7 +16,7 @@ from tests.conftest import EMBEDDING_MODEL
 async def test_the_library_shows_the_kind_and_the_chat_leaves_it_out(embedding_settings: Settings) -> None:
     async with Runtime(embedding_settings) as runtime:
         [manifest] = runtime.store.list()
-        assert "embedding model · bert" in details_of(manifest, None, False, 1, 1).plain
+        assert "embedding model · bert" in details_of(manifest, None, False, None, 1, 1).plain
         choice = ModelChoice(runtime, Widget())
         assert choice.installed() == []
         with pytest.raises(InvalidInput, match="is an embedding model"):

@@ -90,6 +90,32 @@ async def test_a_model_is_found_downloaded_and_opens_the_chat(hub: LocalHub, set
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and REPO in screen_text(pilot))
 
 
+async def test_the_row_of_keys_says_what_enter_does(settings: Settings) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("f3")
+        await until(pilot, lambda: isinstance(app.screen, HubScreen) and SMOL.id in listed(pilot))
+
+        async def marked(name: str) -> str:
+            table(pilot).move_cursor(row=listed(pilot).index(name))
+            await until(pilot, lambda: table(pilot).marked == name)
+            await pilot.pause()
+            return screen_text(pilot).splitlines()[-1]
+
+        assert "⏎ chat" in await marked(SMOL.id) and "download" not in await marked(SMOL.id)
+        assert "⏎ download" in await marked("smollm2:1.7b")
+        app.downloads._transfers.append(paused := Transfer("smollm2:1.7b", "smollm2:1.7b", "paused", "download", 1, 2))
+        await until(pilot, lambda: "⏎ resume" in screen_text(pilot))
+        paused.state = "running"
+        await until(pilot, lambda: "⏎" not in screen_text(pilot).splitlines()[-1])
+        await marked(SMOL.id)
+        await pilot.press("i")
+        await until(pilot, lambda: "enter chat · " in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen))
+
+
 async def test_the_catalog_is_there_without_a_connection_and_the_screen_says_so(settings: Settings) -> None:
     app = new_app(replace(settings, offline=True))
     async with app.run_test() as pilot:
@@ -172,7 +198,7 @@ async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settin
         assert app.downloads.transfers == ()
         before = screen_text(pilot)
         await pilot.press("right_square_bracket")
-        await until(pilot, lambda: "16k tokens" in screen_text(pilot))
+        await until(pilot, lambda: "16.4k tokens" in screen_text(pilot))
         assert screen_text(pilot) != before
 
 

@@ -18,8 +18,8 @@ from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widget import Widget
 
+from squish.generation import EVENTS_AT_ONCE
 from squish.tui.chat.answer_state import AnswerState
-from squish.tui.chat.answer_tasks import AT_ONCE
 from squish.tui.widgets.markdown.cut import LIMIT, cut
 from squish.tui.widgets.markdown.document import Columns, Document, Palette
 from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
@@ -278,7 +278,7 @@ async def test_what_comes_at_once_is_drawn_piece_by_piece(monkeypatch: pytest.Mo
         assert app.screen.query_one(LiveMarkdown).source == text
         waiting.cancel()
     assert max(parsed for parsed, _, _ in turns) <= 10 * (BURST + LIMIT)
-    assert max(events for _, _, events in turns) <= 4 * AT_ONCE
+    assert max(events for _, _, events in turns) <= 4 * EVENTS_AT_ONCE
 
 
 async def test_a_link_finds_its_address_further_down() -> None:

@@ -28,7 +28,7 @@ def main() -> None:
 def _run() -> int:
     from squish.commands.serving.serve import serve_beside
     from squish.config.settings import Settings
-    from squish.tui.app import run
+    from squish.tui.program import run
 
     settings = Settings.from_environment()
     return run(settings, sys.argv[1] if len(sys.argv) > 1 else settings.model, serve=serve_beside, in_browser=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from msgspec.structs import replace
@@ -64,6 +65,7 @@ class AnswerState:
         self._before = Figures()  # what was spent before the answer was continued
         self._clock = clock
         self._phase_began = clock()
+        self._asked_at: float | None = None
         self._cleaner = StreamCleaner()
         self._thought_cleaner = StreamCleaner()
 
@@ -106,8 +108,23 @@ class AnswerState:
 
     @property
     def in_phase(self) -> float:
-        """Seconds since the phase began."""
-        return self._clock() - self._phase_began
+        """Seconds since the phase began, without those that the user took for an answer."""
+        return (self._clock() if self._asked_at is None else self._asked_at) - self._phase_began
+
+    @property
+    def is_asked_about(self) -> bool:
+        """Whether it waits for the user in a window."""
+        return self._asked_at is not None
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While the user is asked something, no time passes."""
+        self._asked_at = asked_at = self._clock()
+        try:
+            yield
+        finally:
+            self._phase_began += self._clock() - asked_at
+            self._asked_at = None
 
     def stop(self) -> None:
         """It was asked to end."""

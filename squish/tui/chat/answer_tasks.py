@@ -16,7 +16,7 @@ from textual.worker import Worker
 
 from squish.chats.messages import CalledTool
 from squish.errors import SquishError
-from squish.generation import GenerationRequest
+from squish.generation import EVENTS_AT_ONCE, GenerationRequest
 from squish.sessions.backend import Backend
 from squish.tui import loading
 from squish.tui.chat.conversation import Turn
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 Decision = Literal["once", "chat", "always", "refuse"]
-AT_ONCE = 32
-"""Events of an answer that are shown before anything else has its turn."""
+GROUP = "answer"
+"""Of Textual's workers, one for each answer that is being written."""
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class AnswerTasks:
         except SquishError as error:
             self._listener.post_message(AnswerEnded(turn, error))
             return
-        live.worker = self._listener.app.run_worker(self._run(turn, live, request), group="answer", exit_on_error=False)
+        live.worker = self._listener.app.run_worker(self._run(turn, live, request), group=GROUP, exit_on_error=False)
 
     @property
     def busy(self) -> bool:
@@ -93,7 +93,7 @@ class AnswerTasks:
     async def _run(self, turn: Turn, live: _Live, request: GenerationRequest) -> None:
         failure: SquishError | None = None
         try:
-            await loading.agree(self._listener.app, self._runtime.sessions, request.model)
+            await loading.agree(self._listener.app, self._runtime.sessions, request.model, turn.answer.asking)
             if turn.conversation.tools.servers:
                 await self._with_tools(turn, live, request)
                 return
@@ -103,7 +103,7 @@ class AnswerTasks:
                 async for event in generation:
                     self._listener.post_message(AnswerEvent(turn, event))
                     count += 1
-                    if count % AT_ONCE == 0:  # what is there already is given without waiting: keys come between
+                    if count % EVENTS_AT_ONCE == 0:
                         await asyncio.sleep(0)
         except SquishError as error:
             failure = error

@@ -23,7 +23,8 @@ Shuffle = Callable[[MutableSequence[Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Who may be asked. preset: the name of its parameters; empty for those of the chat."""
+    """Who may be asked. preset: the name of its parameters; empty for those of the chat and, below them,
+    the model's own defaults."""
 
     model: str
     settings: ChatSettings
@@ -58,18 +59,21 @@ class Contender:
 
 
 def candidates(
-    models: Iterable[str], current: str, settings: ChatSettings, presets: Mapping[str, ChatSettings]
+    models: Iterable[str], current: str, settings: Callable[[str], ChatSettings], presets: Mapping[str, ChatSettings]
 ) -> list[Candidate]:
-    """Everybody who can be asked: each model with the chat's parameters, then each with each preset.
+    """Everybody who can be asked: each model as the chat would ask it, then each with each preset.
 
-    Presets with variables are left out.
+    settings: gives the parameters of the chat with a model. Presets with variables are left out.
     """
-    ordered = sorted(models, key=lambda each: each != current)
-    plain = [Candidate(each, settings) for each in ordered]
-    others = {name: with_preset(settings, each) for name, each in presets.items() if not has_variables(each.system)}
-    return plain + [
-        Candidate(model, each, name) for model in ordered for name, each in others.items() if each != settings
+    plain = [Candidate(each, settings(each)) for each in sorted(models, key=lambda each: each != current)]
+    usable = {name: each for name, each in presets.items() if not has_variables(each.system)}
+    others = [
+        Candidate(each.model, with_preset(each.settings, preset), name)
+        for each in plain
+        for name, preset in usable.items()
     ]
+    asked = {each.model: each.settings for each in plain}
+    return plain + [each for each in others if each.settings != asked[each.model]]
 
 
 def suggested(offered: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -19,14 +19,16 @@ from squish.tui.chat.project_files import without
 
 LISTED = 500
 
-Sign = Literal["running", "asks", "news", "pinned", ""]
+Sign = Literal["running", "asks", "news", "failed", "pinned", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
     """running: an answer is being written; asks: it waits until a call is allowed or refused; news: one has ended that
-    was not seen; pinned: none of these, and it stays on top. day: when it was used last. tags: but for the one that all
-    of the list have."""
+    was not seen; failed: the same of one that ended with an error; pinned: none of these, and it stays on top.
+
+    day: when it was used last. tags: but for the one that all of the list have.
+    """
 
     id: int
     title: str
@@ -110,9 +112,13 @@ class Conversations:
 
     def _sign(self, id: int) -> Sign:
         known = self._known.get(id)
-        if known and known.running and known.running.answer.phase == "asking":
-            return "asks"
-        return "running" if known and known.running else "news" if known and known.unread else ""
+        if known is None:
+            return ""
+        if known.running:
+            return "asks" if known.running.answer.phase == "asking" else "running"
+        if known.unread:
+            return "failed" if known.live and known.live.answer.phase == "failed" else "news"
+        return ""
 
     def give_title(self, conversation: Conversation, title: str) -> None:
         """Name a chat as its model does, unless the user has named it meanwhile."""
@@ -182,6 +188,20 @@ class Conversations:
         for conversation in self._known.values():
             if (turn := conversation.running) and turn.unsaved:
                 self.save(turn, now=True)
+
+    def close(self, draft: str) -> None:
+        """The program ends: keep what is written of every answer, and what was to be asked next as a draft."""
+        self.keep_draft(draft)
+        for conversation in dict.fromkeys((self.shown, *self._known.values())):
+            if turn := conversation.running:
+                turn.answer.leave()
+                self.save(turn)
+            if text := conversation.queued.text:
+                conversation.give_back(text)
+                if conversation.id is None:
+                    self.unsent = conversation.draft
+                else:
+                    self._chats.keep_draft(conversation.id, conversation.draft)
 
 
 def day_of(seconds: float, now: datetime) -> str:

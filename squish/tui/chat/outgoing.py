@@ -7,7 +7,8 @@ works for, and the window that asks.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,13 @@ class Outgoing:
         self._sent, self._failed = sent, failed
         self._draft: Draft | None = None
         self._began = 0.0
+        self._asked_at: float | None = None
         self._worker: Worker[None] | None = None
+
+    @property
+    def draft(self) -> Draft | None:
+        """The message whose files are being read."""
+        return self._draft
 
     @property
     def names(self) -> str:
@@ -76,8 +83,18 @@ class Outgoing:
 
     @property
     def waited(self) -> float:
-        """Seconds that it has been read."""
-        return time.monotonic() - self._began
+        """Seconds that it has been read, without those that the user took for an answer."""
+        return (time.monotonic() if self._asked_at is None else self._asked_at) - self._began
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """While the user is asked something, nothing is read."""
+        self._asked_at = asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - asked_at
+            self._asked_at = None
 
     def is_reading_for(self, conversation: Conversation) -> bool:
         return self._draft is not None and self._draft.conversation is conversation
@@ -101,7 +118,7 @@ class Outgoing:
     async def _read(self, draft: Draft) -> None:
         files, reason = None, ""
         try:
-            consent = _Consent(self._listener.app, draft, self._measure)
+            consent = _Consent(self._listener.app, draft, self._measure, self._asking)
             files = await self._files.gather(draft.found, consent, draft.kept)
             if self._draft is draft:
                 use = await self._measure(draft.conversation, draft.question.text, files, draft.editing)
@@ -130,8 +147,10 @@ class _NotSent(Exception):
 class _Consent:
     """Asks in a window. A host can be allowed for the rest of a chat, a private address never."""
 
-    def __init__(self, app: App[Any], draft: Draft, measure: Measure) -> None:
-        self._app, self._draft, self._measure = app, draft, measure
+    def __init__(
+        self, app: App[Any], draft: Draft, measure: Measure, asking: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._app, self._draft, self._measure, self._asking = app, draft, measure, asking
 
     async def folder(self, folder: Folder) -> bool:
         draft = self._draft
@@ -161,7 +180,8 @@ class _Consent:
     async def _choose(self, title: str, about: Content, choices: list[tuple[str, str]]) -> str:
         from squish.tui.screens.choice import ChoiceScreen
 
-        chosen = await self._app.push_screen_wait(ChoiceScreen(clean(title), about, choices))
+        with self._asking():
+            chosen = await self._app.push_screen_wait(ChoiceScreen(clean(title), about, choices))
         if chosen in (None, "cancel"):
             raise _NotSent
         return chosen

@@ -14,12 +14,13 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from squish.sessions.backend import Backend
-from squish.tui import actions, editor, status_facts
+from squish.tui import actions, editor, preferences, status_facts
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.model_choice import ModelChoice
+from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_commands import ChatCommands
@@ -69,6 +70,8 @@ class ChatScreen(Screen[None]):
             for latest in self._runtime.chats.recent(1):
                 self._some_chats = True
                 self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
+        if unsent := preferences.unsent(self._runtime.settings):
+            self._view.prompt.put(unsent)
         self._view.dialogue.welcome.offer_project(self._asked_with.project_offer())
         await self._asked_with.choose_first(self._wanted)
         self.set_interval(TICK, self._tick)
@@ -76,7 +79,10 @@ class ChatScreen(Screen[None]):
 
     def on_unmount(self) -> None:
         with reporting_errors(self.app):
-            self._chats.keep_draft(self._view.prompt.draft)
+            if waiting := self._view.dialogue.outgoing.draft:
+                waiting.conversation.queue(waiting.question)
+            self._chats.close(self._view.prompt.draft)
+            preferences.remember_unsent(self._runtime.settings, self._chats.unsent)
 
     @property
     def _shown(self) -> Conversation:
@@ -121,7 +127,9 @@ class ChatScreen(Screen[None]):
         self._refresh_list()
 
     def _refresh_strip(self) -> None:
-        facts = status_facts.facts(self._shown, self._runtime.sessions.status(), self._memory)
+        sessions, model = self._runtime.sessions, self._shown.model
+        titles = sum(each.running and each.model == model for each in sessions.activity() if each.client == TITLE)
+        facts = status_facts.facts(self._shown, sessions.status(), self._memory, titles)
         self.query_one(StatusStrip).facts = facts
 
     def _refresh_list(self) -> None:

@@ -52,6 +52,13 @@ class CompareScreen(Screen[None]):
         self.set_interval(TICK, self._show)
         self._ask_due()
 
+    def on_unmount(self) -> None:
+        for each in self._views:  # where the program ends
+            if each.answer.running:
+                each.answer.leave()
+                with reporting_errors(self.app):
+                    each.conversation.save(each)
+
     def on_resize(self) -> None:
         self.set_class(self.size.width < ROOMY, "-stacked")
 

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -36,7 +37,6 @@ class FormScreen(ModalScreen[dict[str, str] | None]):
         width = min(max(len(each.name) for each in self._wanted), _WIDEST) + 3
         with Vertical(id="form") as box:
             box.border_title = Content(self._title)
-            box.border_subtitle = "enter next, then done · ↑↓ move · esc cancel"
             yield Static(self._text, id="text", markup=False)
             with VerticalScroll(can_focus=False):
                 for at, each in enumerate(self._wanted):
@@ -48,6 +48,14 @@ class FormScreen(ModalScreen[dict[str, str] | None]):
         for field in self.query(Input):
             field.cursor_blink = self.app.animation_level != "none"
         self.set_focus(self._field(0))  # now, because a letter may come right behind the key that opened this
+
+    @on(DescendantFocus)
+    def _say_keys(self) -> None:
+        """Enter goes on to the next field, and the last one ends it."""
+        last = len(self._wanted) - 1
+        pieces = ["enter done" if self._field(last).has_focus else "enter next"]
+        pieces += ["↑↓ move"] if last else []
+        self.query_one("#form").border_subtitle = " · ".join([*pieces, "esc cancel"])
 
     def _field(self, at: int) -> Input:
         return self.query_one(f"#value-{at}", Input)

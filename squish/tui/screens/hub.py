@@ -57,6 +57,7 @@ class HubScreen(Screen[None]):
         self._choice = Filters()
         self._found: dict[str, Found] = {}
         self._first_run = False
+        self._can = ("", False)
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -108,8 +109,28 @@ class HubScreen(Screen[None]):
     # ---- what the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # Textual keeps letters from the keys while one writes, but does not know that the slash is one.
-        return action != "search" or not isinstance(self.focused, Input)
+        match action:
+            case "search":
+                # Textual keeps letters from the keys while one writes, but does not know that the slash is one.
+                return not isinstance(self.focused, Input)
+            case "download" | "resume" | "use":
+                return action == self._offered
+            case "card":
+                return self._marked is not None
+        return True
+
+    @property
+    def _offered(self) -> str:
+        """What can be done with the marked model; empty while it is on its way."""
+        find = self._marked
+        if find is None:
+            return ""
+        if find.name in self._search.installed():
+            return "use"
+        transfer = self._downloads.find(find.name)
+        if transfer is None or transfer.state == "done":
+            return "download"
+        return "" if transfer.active else "resume"
 
     def action_search(self) -> None:
         self.set_focus(self.query_one(Input))
@@ -138,17 +159,23 @@ class HubScreen(Screen[None]):
         self._show()
 
     def action_download(self) -> None:
-        """Download the marked model; what does not fit is asked about, and what is installed is chatted with."""
+        """Download the marked model; what does not fit is asked about."""
         find = self._marked
         if find is None or self._machine is None:
             return
-        if find.name in self._search.installed():
-            self.post_message(UseModel(find.name))
-        elif filters.verdict(find, self._choice.context, self._machine) == "no":
+        if filters.verdict(find, self._choice.context, self._machine) == "no":
             text = f"{clean(find.name)} does not fit into this machine's memory. Download {figures.size(find.size)}?"
             self.app.push_screen(ConfirmScreen("It does not fit", text, "Download"), self._confirmed)
         else:
             self._begin(find)
+
+    def action_resume(self) -> None:
+        if self._marked:
+            self._download(self._marked.name)
+
+    def action_use(self) -> None:
+        if self._marked:
+            self.post_message(UseModel(self._marked.name))
 
     def _confirmed(self, yes: bool | None) -> None:
         if yes and self._marked:
@@ -170,7 +197,10 @@ class HubScreen(Screen[None]):
             from squish.tui.screens.model_card import ModelCardScreen
 
             settings, context = self._runtime.settings, self._choice.context
-            self.app.push_screen(ModelCardScreen(find, context, self._machine, settings, choosing), self._download)
+            installed = self._search.installed()
+            self.app.push_screen(
+                ModelCardScreen(find, context, self._machine, settings, choosing, installed), self._download
+            )
 
     def _download(self, name: str | None) -> None:
         if name and name in self._search.installed():
@@ -212,7 +242,10 @@ class HubScreen(Screen[None]):
 
     @on(DataTable.RowHighlighted)
     def _show_card(self) -> None:
-        card, find = self.query_one(ModelCard), self._marked
+        card, find, offered = self.query_one(ModelCard), self._marked, (self._offered, self._marked is not None)
+        if offered != self._can:
+            self._can = offered
+            self.refresh_bindings()
         if find and self._machine:
             state = self._transfer(find.name) or ("✓ installed" if find.name in self._search.installed() else "")
             card.show(find, self._choice.context, self._machine, state)

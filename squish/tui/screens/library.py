@@ -23,6 +23,7 @@ from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import actions, loading, preferences, status_facts, theme
 from squish.tui.advice import hint
+from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
 from squish.tui.key_hints import key
@@ -31,7 +32,7 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.widgets.keys import Keys
-from squish.tui.widgets.model_row import COLUMNS, details_of, row
+from squish.tui.widgets.model_row import COLUMNS, SeenSpeed, details_of, row
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
@@ -52,7 +53,7 @@ class LibraryScreen(Screen[None]):
         self._runtime, self._machine, self._downloads, self._history = runtime, machine, downloads, history
         self._manifests: dict[str, Manifest] = {}
         self._remembered = frozenset[str]() if runtime.offers.where else preferences.pinned(runtime.settings)
-        self._speeds: dict[str, float] = {}
+        self._speeds: dict[str, SeenSpeed] = {}
         self._can: tuple[bool, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -72,13 +73,24 @@ class LibraryScreen(Screen[None]):
         self._speeds = self._remembered_speeds()
         self._show()
 
-    def _remembered_speeds(self) -> dict[str, float]:
+    def _remembered_speeds(self) -> dict[str, SeenSpeed]:
         """What the last answer of each model had, and better what a benchmark measured."""
-        benched = {id: each.decode_tps for id, each in speeds.speeds(self._runtime.settings.home).items()}
+        benched = {
+            id: SeenSpeed(each.decode_tps, f"measured by squish bench on {each.measured_at:%Y-%m-%d}")
+            for id, each in speeds.speeds(self._runtime.settings.home).items()
+        }
         try:
-            return self._runtime.chats.speeds() | benched
+            seen = self._runtime.chats.speeds()
         except SquishError:  # the chat says why
             return benched
+        return {id: SeenSpeed(each, "in its last answer in a chat") for id, each in seen.items()} | benched
+
+    def _speeds_now(self) -> dict[str, SeenSpeed]:
+        """The same, and before them what requests of this run have, the latest of each model."""
+        requests = [each for each in self._runtime.sessions.activity() if each.tps and each.client != TITLE]
+        return self._speeds | {
+            each.model: SeenSpeed(each.tps, "now" if each.running else "in its last request") for each in requests
+        }
 
     # ---- what the keys do
 
@@ -208,9 +220,9 @@ class LibraryScreen(Screen[None]):
                 else f"No model is installed. {key(self.app, 'app.hub')} finds one."
             )
         self._manifests = {each.id: each for each in installed}
-        speeds = self._speeds | {each.model: each.tps for each in self._runtime.sessions.activity() if each.tps}
+        seen = self._speeds_now()
         serving = {each.id: statuses.get(each.base or each.id) for each in installed}
-        table.fill([(each.id, self._row(each, serving[each.id], speeds.get(each.id))) for each in installed])
+        table.fill([(each.id, self._row(each, serving[each.id], seen.get(each.id))) for each in installed])
         table.display, nothing.display = bool(installed), not installed
         transfers = self.query_one(TransferList)
         transfers.display = bool(self._downloads.transfers)
@@ -224,7 +236,8 @@ class LibraryScreen(Screen[None]):
         details.display = manifest is not None
         if manifest:
             pinned = manifest.id in self._pinned
-            details.update(details_of(manifest, self._status(manifest.id), pinned, len(self._manifests), self._total))
+            status, speed = self._status(manifest.id), self._speeds_now().get(manifest.id)
+            details.update(details_of(manifest, status, pinned, speed, len(self._manifests), self._total))
         can = (manifest is not None,)
         if can != self._can:
             self._can = can
@@ -234,7 +247,7 @@ class LibraryScreen(Screen[None]):
     def _total(self) -> int:
         return sum(each.size for each in self._manifests.values())
 
-    def _row(self, manifest: Manifest, status: ModelStatus | None, speed: float | None) -> tuple[Text, ...]:
+    def _row(self, manifest: Manifest, status: ModelStatus | None, speed: SeenSpeed | None) -> tuple[Text, ...]:
         memory = self._machine.process_memory(status.pid) if status and status.pid else None
         waited = self._history.loading_for(status.name) if status else None
         return row(

@@ -26,7 +26,7 @@ class LineScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="line") as box:
             box.border_title = Content(self._title)
-            box.border_subtitle = "enter saves · esc closes"
+            box.border_subtitle = "enter save · esc close"
             yield Input(self._value, compact=True)
 
     def on_mount(self) -> None:

@@ -36,6 +36,7 @@ class ModelCardScreen(ModalScreen[str | None]):
     """Returns the name to download, or None.
 
     choosing: it was opened to choose a file, so that it closes at once where there is nothing to choose.
+    installed: the names of what is here already, which lead to the chat.
     """
 
     CSS_PATH = "model_card.tcss"
@@ -46,17 +47,21 @@ class ModelCardScreen(ModalScreen[str | None]):
         Binding("pagedown,space", "scroll(1)", "Page down", show=False, id="card.page_down", priority=True),
     ]
 
-    def __init__(self, find: Found, context: int, machine: fit.Machine, settings: Settings, choosing: bool) -> None:
+    def __init__(
+        self, find: Found, context: int, machine: fit.Machine, settings: Settings, choosing: bool,
+        installed: frozenset[str],
+    ) -> None:  # fmt: skip
         super().__init__()
         self._find, self._tokens, self._machine, self._settings = find, context, machine, settings
-        self._choosing = choosing
+        self._choosing, self._installed = choosing, installed
         self._variants: tuple[Variant, ...] = ()
 
     def compose(self) -> ComposeResult:
         with Vertical(id="whole") as box:
             box.border_title = Content(clean(self._find.name)).truncate(60, ellipsis=True)
-            box.border_subtitle = "enter downloads · pgdn read on · esc close"
-            lines = [about(self._find, ""), *fit_lines(self._find, self._tokens, self._machine)[:1]]
+            box.border_subtitle = self._keys()
+            state = "✓ installed" if self._find.name in self._installed else ""
+            lines = [about(self._find, state), *fit_lines(self._find, self._tokens, self._machine)[:1]]
             yield Static(Content("\n").join(lines), id="facts", markup=False)
             yield OptionList(id="variants", markup=False, compact=True)
             with VerticalScroll(id="readme"):
@@ -117,9 +122,23 @@ class ModelCardScreen(ModalScreen[str | None]):
         options.focus()
         after_refresh(self, options.refresh, layout=True)
 
+    @on(OptionList.OptionHighlighted)
+    def _marked(self) -> None:
+        self.query_one("#whole").border_subtitle = self._keys()
+
+    @property
+    def _taken(self) -> str:
+        """Of what enter takes: the model, or the file of it that is marked."""
+        lists = self.query(OptionList)
+        at = lists.first().highlighted if lists and self._variants else None
+        return self._find.name if at is None else self._variants[at].name
+
+    def _keys(self) -> str:
+        does = "chat" if self._taken in self._installed else "download"
+        return f"enter {does} · pgdn read on · esc close"
+
     def action_take(self) -> None:
-        at = self.query_one(OptionList).highlighted
-        self.dismiss(self._find.name if at is None else self._variants[at].name)
+        self.dismiss(self._taken)
 
     @on(OptionList.OptionSelected)
     def _selected(self) -> None:

@@ -23,6 +23,7 @@ from squish.text import clean
 from squish.tui import actions, clipboard, status_facts, theme
 from squish.tui.advice import hint
 from squish.tui.api_server import ShownServer
+from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.key_hints import key
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
@@ -184,15 +185,18 @@ class ServerScreen(Screen[None]):
     def _row(self, request: RequestStatus) -> tuple[Text, ...]:
         color = STATES[request.state][1]
         rows = f" ×{request.rows}" if request.rows > 1 else ""
-        return (
-            Text(clean(request.client.removeprefix("/v1/") or "this chat") + rows),
-            Text(clean(request.model)),
-            Text(f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}"),
-            Text(figures.seconds(request.ttft) if request.ttft is not None else "–"),
-            Text(f"{request.tps:.0f}" if request.tps else "–"),
-            Text(figures.seconds(request.seconds)),
-            Text(self._word(request), theme.opaque(self.app.theme_variables).get(color, "")),
+        colors = theme.opaque(self.app.theme_variables)
+        ours = request.client == TITLE  # nobody asked for it: it steps back behind what somebody did
+        muted = colors.get("foreground-muted", "") if ours else ""
+        cells = (
+            "↳ title of a chat" if ours else clean(request.client.removeprefix("/v1/") or "this chat") + rows,
+            clean(request.model),
+            f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}",
+            figures.seconds(request.ttft) if request.ttft is not None else "–",
+            f"{request.tps:.0f}" if request.tps else "–",
+            figures.seconds(request.seconds),
         )
+        return (*(Text(each, muted) for each in cells), Text(self._word(request), muted or colors.get(color, "")))
 
     def _word(self, request: RequestStatus) -> str:
         """Its state, with seconds where the column of the time has no room: what runs must be seen to go on."""

@@ -108,7 +108,7 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
             (f"{keys[0]} ", "bold $text-accent"),
             (slider, "$text-primary"),
             (f" {keys[1]}", "bold $text-accent"),
-            f" {context // 1024}k tokens",
+            f" {_tokens(context)}",
             (f" · {limit}", "$foreground-muted"),
         ),
         Content.styled(sums, "$foreground-muted"),
@@ -116,5 +116,4 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
 
 
 def _tokens(number: int) -> str:
-    """`8k`, and `512 tokens` below a thousand."""
-    return f"{number // 1024}k" if number >= 1024 else f"{number} tokens"
+    return f"{figures.count(number)} tokens"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rich.text import Text
 from textual.content import Content
@@ -30,16 +31,24 @@ _STATES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class SeenSpeed:
+    """tps: tokens per second. origin: where that was seen, to stand behind it."""
+
+    tps: float
+    origin: str
+
+
 def row(
     manifest: Manifest,
     status: ModelStatus | None,
     pinned: bool,
     memory: int | None,
-    speed: float | None,
+    speed: SeenSpeed | None,
     colors: Mapping[str, str],
     waited: float | None = None,
 ) -> tuple[Text, ...]:
-    """A cell for each column. memory: bytes of its worker; speed: tokens per second; colors: the theme's.
+    """A cell for each column. memory: bytes of its worker; colors: the theme's.
 
     waited: seconds that it has been loading.
     """
@@ -53,7 +62,7 @@ def row(
         Text(figures.count(manifest.context_length) if manifest.context_length else "–"),
         Text(f"{symbol} {'pinned' if pinned and resting else word}", colors.get(color, "")),
         Text(figures.size(memory) if memory else "–"),
-        Text(f"{speed:.0f}" if speed else "–"),
+        Text(f"{speed.tps:.0f}" if speed else "–"),
     )
 
 
@@ -62,8 +71,10 @@ def bits_of(quantization: str) -> str:
     return quantization.partition(" (")[0].removeprefix("mixed ")
 
 
-def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, models: int, total: int) -> Content:
-    """Two lines about the marked model, and what all of them take."""
+def details_of(
+    manifest: Manifest, status: ModelStatus | None, pinned: bool, speed: SeenSpeed | None, models: int, total: int
+) -> Content:
+    """Two or three lines about the marked model, and what all of them take."""
     facts = [
         *([f"{manifest.kind} model"] if manifest.kind != "chat" else []),
         clean(manifest.architecture),
@@ -77,10 +88,12 @@ def details_of(manifest: Manifest, status: ModelStatus | None, pinned: bool, mod
     if status and status.error:
         lines.append((f"\n✕ {clean(status.error)}", "$text-error"))
     elif status and status.state == "ready":
-        work = f"{status.running} running, {status.waiting} waiting" if status.running + status.waiting else "idle"
+        work = f"{status.running} running, {status.waiting} queued" if status.running + status.waiting else "idle"
         kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
         lines.append((f"\n{figures.size(status.weights_bytes)} of weights · {work} · {kept}", "$foreground-muted"))
     elif pinned:
         lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
+    if speed:
+        lines.append((f"\n{figures.speed(speed.tps)} {speed.origin}", "$foreground-muted"))
     lines.append((f"\n{models} model{'s' * (models != 1)}, {figures.size(total)} on disk", "$foreground-muted"))
     return Content.assemble(*lines)

@@ -19,6 +19,7 @@ _SIGNS = {
     "running": ("▶ ", "$text-primary"),
     "asks": ("⚙ ", "$text-warning"),
     "news": ("● ", "$text-accent"),
+    "failed": ("✕ ", "$text-error"),
     "pinned": ("◆ ", "$text-secondary"),
     "": ("  ", ""),
 }

@@ -189,6 +189,8 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
         case "calling" if answer.doing:
             said = f" · {clean(answer.progress)}" if answer.progress else ""
             return Content(f"⚙ {clean(answer.doing.name)} … {answer.in_phase:.0f} s{said} · {stops}")
+        case "waiting" if answer.is_asked_about:
+            return Content("◌ waiting for you")
         case "waiting":
             return Content(f"◌ waiting … {answer.in_phase:.0f} s" if answer.in_phase >= 1 else "◌ …")
         case "queued":

@@ -1,0 +1,79 @@
+"""The way into the full-screen app and out of it: the terminal around it, one app after the other, the exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from squish.config.settings import Settings
+from squish.download import resolver
+from squish.errors import EngineError, InvalidInput, RemoteError, SquishError
+from squish.runtime import Runtime
+from squish.tui import preferences
+from squish.tui.api_server import Serve
+from squish.tui.app import SquishApp
+from squish.tui.terminal import ended_by_signals, guarded_stderr, steady_writes, whole_pastes
+
+
+def run(
+    settings: Settings,
+    model: str | None = None,
+    *,
+    serve: Serve | None = None,
+    connect: tuple[str, str] | None = None,
+    in_browser: bool = False,
+) -> int:
+    """Run the app until the user leaves it; the exit code. Raises InvalidInput without a terminal.
+
+    EngineError, when the terminal is as it was before: the app met a fault of its own.
+    serve: runs the API behind the server screen. connect: the address of a server whose models are used, and its key;
+    raises RemoteError where it cannot be used. in_browser: what is drawn goes to a page, see `squish web`.
+    """
+    if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
+    log = settings.home / "logs" / "tui.log"
+    with guarded_stderr(log), whole_pastes(), steady_writes():
+        code, fault = resolver.run(_run(settings, model, serve, connect))
+    if fault:
+        raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")
+    return code
+
+
+async def _run(
+    settings: Settings, model: str | None, serve: Serve | None, connect: tuple[str, str] | None
+) -> tuple[int, str]:
+    """One app after the other, for as long as each ends by choosing another server.
+
+    One that cannot be used when it is chosen leads to the models of this machine, and is said there.
+    """
+    failed: SquishError | None = None
+    chosen = False
+    while True:
+        app: SquishApp | None = None
+        if connect is not None:
+            try:
+                app = await _connected(settings, model, *connect)
+            except RemoteError as error:
+                if not chosen:
+                    raise
+                failed = error
+        if app is None:
+            async with Runtime(settings) as runtime:
+                app = await _shown(SquishApp(runtime, model, serve=serve, failed=failed), settings)
+        if app.connect_to is None or app.fault:
+            return app.return_code or 0, app.fault
+        connect, chosen, failed = app.connect_to, True, None
+
+
+async def _connected(settings: Settings, model: str | None, url: str, key: str) -> SquishApp:
+    from squish.remote.connected import connected
+
+    async with connected(settings, url, key) as backend:
+        listed = any(each.id == model for each in backend.store.list())
+        return await _shown(SquishApp(backend, model if listed else None), settings)
+
+
+async def _shown(app: SquishApp, settings: Settings) -> SquishApp:
+    preferences.apply(app, settings)
+    with ended_by_signals(lambda code: app.exit(return_code=code)):
+        await app.run_async()
+    return app
