@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from squish.chats.messages import CalledTool, ToolStep
 from squish.generation import (
+    EVENTS_AT_ONCE,
     ChatPrompt,
     Finished,
     GenerationEvent,
@@ -124,6 +126,26 @@ async def test_arguments_that_are_not_json_are_told_to_the_model(tmp_path: Path)
     engine = Engine([("echo", '{"text": ')], "done")
     await play(tmp_path, engine)
     assert engine.results == [("failed", "The arguments are not a JSON object.")]
+
+
+async def test_others_have_their_turn_between_bursts_of_pieces(tmp_path: Path) -> None:
+    class Bursting(Engine):
+        async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
+            for _ in range(10 * EVENTS_AT_ONCE):  # there already: nothing is waited for
+                yield TextDelta(0, "x")
+            yield Finished(0, "stop", Usage(1, 1), Timings(0, 0))
+
+    engine, heard = Bursting("one"), list[int]()
+
+    async def take_turns() -> None:
+        while True:
+            heard.append(len(engine.heard))
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(take_turns())
+    await play(tmp_path, engine)
+    other.cancel()
+    assert max(after - before for before, after in pairwise(heard)) <= 2 * EVENTS_AT_ONCE
 
 
 async def test_a_result_is_cut_to_its_tokens(tmp_path: Path) -> None:

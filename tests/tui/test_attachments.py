@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from httpx2 import URL
@@ -10,7 +11,9 @@ from httpx2 import URL
 from squish.attachments import documents, web
 from squish.attachments.web import PageAddress
 from squish.config.settings import Settings
+from squish.tui.chat import outgoing
 from squish.tui.screens.choice import ChoiceScreen
+from squish.tui.widgets.chat.chat_view import ChatView
 from tests.attachments import made
 from tests.tui.scenes import note, prompt, ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, asked_text
@@ -60,6 +63,28 @@ async def test_a_folder_is_shown_before_it_is_sent(tmp_path: Path) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: bool(app.engine.generations))
         assert asked_text(app) == "explain @src\n\nsrc/a.py:\n```\nprint(1)\n```"
+
+
+async def test_the_seconds_of_reading_stand_still_while_the_user_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("one\n")
+    monkeypatch.chdir(tmp_path)
+    now = [0.0]
+    monkeypatch.setattr(outgoing, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        prompt(pilot).put("explain @notes")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        reading = app.screen_stack[0].query_one(ChatView).dialogue.outgoing
+        before, now[0] = reading.waited, 60.0
+        assert reading.waited == before
+        await pilot.press("escape")
+        await until(pilot, lambda: prompt(pilot).text == "explain @notes")
+        assert reading.waited == before
 
 
 async def test_a_page_is_fetched_only_after_a_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

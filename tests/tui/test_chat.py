@@ -175,11 +175,16 @@ async def test_where_memory_is_short_the_first_question_asks() -> None:
             await write(pilot, "one")
             await pilot.press("enter")
             await until(pilot, lambda: "needs 5.2 GB, and 3.1 GB are free" in screen_text(pilot))
+            asked_at = app.seconds.now
+            app.seconds.now += 60  # the user thinks about it
+            await until(pilot, lambda: "waiting for you" in screen_text(pilot))
             await pilot.press(answered)
             if answered == "n":
                 await until(pilot, lambda: "is not loaded: it needs 5.2 GB and 3.1 GB are free" in note(pilot))
                 assert not app.engine.generations
         await until(pilot, lambda: len(app.engine.generations) == 1)
+        (turn,) = [each for each in app.screen._shown.turns if each.answer.running]  # type: ignore[attr-defined]
+        assert turn.answer.in_phase == 0 and app.seconds.now == asked_at + 60
         await answer(pilot, app, "fine")
 
 

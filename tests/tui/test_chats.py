@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from textual.widgets import Input, OptionList
 
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
+from squish.errors import EngineError
 from squish.generation import ChatPrompt, Message
+from squish.sessions.activity import RequestStatus
 from squish.tui.chat.conversations import day_of
+from squish.tui.chat.titles import CLIENT
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.screens.confirm import ConfirmScreen
@@ -22,7 +26,7 @@ from squish.tui.screens.line_input import LineScreen
 from squish.tui.widgets.chat.chat_list import ChatList
 from squish.tui.widgets.chat.transcript import WINDOW, Transcript
 from squish.tui.widgets.chat.turns import AnswerView
-from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
+from tests.tui.scenes import ask, loaded, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 WIDE = (120, 36)
@@ -521,3 +525,33 @@ async def test_tags_are_written_in_the_list_and_narrow_it(tmp_path: Path) -> Non
         await write(pilot, "#sea moon")
         await until(pilot, lambda: "The Moon." in screen_text(pilot))
         assert app.screen.query_one(OptionList).option_count == 1
+
+
+async def test_a_chat_that_failed_unseen_is_not_marked_as_news() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await ask(pilot, "one")
+        first = app.engine.last
+        await pilot.press("ctrl+n")
+        await ask(pilot, "two")
+        second = app.engine.last
+        await pilot.press("ctrl+n", "ctrl+b")
+        await until(pilot, lambda: bool(app.screen.query(ChatList)) and "(2 live)" in screen_text(pilot))
+        first.say("An answer.")
+        first.finish()
+        second.fail(EngineError("The worker died."))
+        await until(pilot, lambda: "● one" in screen_text(pilot) and "✕ two" in screen_text(pilot))
+
+
+async def test_a_new_chat_says_that_its_model_works_for_another_one() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await loaded(pilot)
+        ready_state = app.engine.states[SMOL.id]
+        app.engine.states[SMOL.id] = replace(ready_state, running=1)
+        await until(pilot, lambda: "▶ busy" in screen_text(pilot))
+        app.engine.states[SMOL.id] = replace(ready_state, running=1, waiting=2)
+        await until(pilot, lambda: "▶ busy, 2 queued" in screen_text(pilot))
+        title = RequestStatus(1, CLIENT, SMOL.id, 1, "writing", 64, 9, 0.3, 48.0, 4.0, None)
+        app.engine.requests, app.engine.states[SMOL.id] = [title], replace(ready_state, running=1)
+        await until(pilot, lambda: "● ready" in screen_text(pilot))  # nobody waits for a title

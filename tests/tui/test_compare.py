@@ -9,6 +9,8 @@ from textual.pilot import Pilot
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS
+from squish.config import model_defaults
+from squish.config.settings import Settings
 from squish.errors import EngineError, LoadFailed
 from squish.generation import ChatPrompt, Finished, Loading, Timings, Usage
 from squish.tui.chat.comparison import Candidate, Comparison, Lineup, candidates
@@ -33,6 +35,29 @@ def test_the_chosen_model_comes_first_and_no_preset_twice() -> None:
     assert [each.name for each in found][:3] == [QWEN, LLAMA, f"{QWEN} · precise"]
     assert len(found) == 2 + 2 * 3, "balanced is how the chat asks"
     assert {each.settings.system for each in found} == {"Be brief"}
+
+
+async def test_each_model_is_asked_as_is_set_for_it_below_what_the_chat_sets(tmp_path: Path) -> None:
+    file = model_defaults.read_all({"qwen3:8b": {"temperature": 0.6, "top_k": 20}}, "config.toml")
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, models=tuple(file.items()))
+    app = ScriptedApp(SMOL, *(each for each in MODELS if each.id == QWEN), model=SMOL.id, settings=settings)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        prompt(pilot).put("/set top_k 5")
+        await pilot.press("enter")
+        await until(pilot, lambda: prompt(pilot).text == "")
+        prompt(pilot).put("/compare why")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ComparePicker))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.engine.generations) == 2)
+        asked = {each.request.model: each.request.sampling for each in app.engine.generations}
+        assert {model: (each.temperature, each.top_k) for model, each in asked.items()} == {
+            SMOL.id: (0.7, 5),
+            QWEN: (0.6, 5),
+        }
+        for each in app.engine.generations:
+            each.finish(tokens=1)
 
 
 def test_all_are_asked_at_once_with_their_own_parameters(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from squish.chats.messages import Figures
 from squish.errors import EngineError
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember
+from squish.sessions.activity import RequestStatus
 from squish.tui import preferences
+from squish.tui.chat.titles import CLIENT
+from squish.tui.widgets.table import Table
 from tests.tui.scenes import opened, screen_text, until
 from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
 
@@ -59,6 +62,19 @@ async def test_speeds_are_there_after_a_restart(tmp_path: Path) -> None:
         assert row(pilot, "qwen3:8b").split()[-1] == "31", "what was benchmarked comes first"
         assert row(pilot, "llama3.1:8b").split()[-1] == "25"
         assert row(pilot, SMOL.id).split()[-1] == "–"
+        models = app.screen.query_one(Table)
+        for model, origin in (
+            ("qwen3:8b", "31.0 tok/s measured by squish bench on 2026-05-01"),
+            ("llama3.1:8b", "25.0 tok/s in its last answer in a chat"),
+        ):
+            models.move_cursor(row=models.keys.index(model))
+            await until(pilot, lambda origin=origin: origin in screen_text(pilot))  # type: ignore[misc]
+        title = RequestStatus(1, CLIENT, "llama3.1:8b", 1, "done", 64, 9, 0.3, 90.0, 4.0, None)
+        app.engine.requests = [title]
+        await pilot.pause()
+        assert row(pilot, "llama3.1:8b").split()[-1] == "25", "a title is too short to measure by"
+        app.engine.requests = [replace(title, client="", tps=40.0, state="writing")]
+        await until(pilot, lambda: "40.0 tok/s now" in screen_text(pilot))
 
 
 async def test_a_model_that_is_deleted_while_it_loads_is_no_fault(tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from squish.sessions.activity import Log, RequestStatus
 from squish.sessions.manager import SessionManager
 from squish.sessions.request_details import RequestDetails, RequestParameter
 from squish.tui.app import SquishApp
+from squish.tui.chat.titles import CLIENT
 from squish.tui.load_history import LoadHistory
 from squish.tui.screens.request_details import RequestScreen, sections
 from squish.tui.screens.server import ServerScreen
+from squish.tui.widgets.table import Table
 from tests.conftest import MODEL, PATIENCE, UNENDING
 from tests.tui.scenes import screen_text, until
-from tests.tui.scripted import MODELS, Clock, FrozenMachine, ScriptedApp, ScriptedSessions
+from tests.tui.scripted import MODELS, SMOL, Clock, FrozenMachine, ScriptedApp, ScriptedSessions
 from tests.tui.test_real import wait_for
 
 
@@ -83,6 +85,17 @@ async def test_the_marked_request_is_cancelled() -> None:
         await until(pilot, lambda: "◐ prefill" in screen_text(pilot))
         await pilot.press("down", "x")
         await until(pilot, lambda: app.engine.cancelled == [1])
+
+
+async def test_the_request_for_a_title_is_not_taken_for_one_of_the_user() -> None:
+    app = ScriptedApp(*MODELS)
+    one = RequestStatus(1, "", SMOL.id, 1, "done", 64, 9, 0.3, 48.0, 4.0, None)
+    app.engine.requests = [one, replace(one, id=2, client=CLIENT)]
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("f5")
+        await until(pilot, lambda: "this chat" in screen_text(pilot) and "↳ title of a chat" in screen_text(pilot))
+        colors = {cell.style for cell in app.screen.query_one(Table).get_row_at(0)}
+        assert len(colors) == 1 and colors != {cell.style for cell in app.screen.query_one(Table).get_row_at(1)}
 
 
 async def test_the_window_of_a_request_follows_it() -> None:
