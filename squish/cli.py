@@ -6,6 +6,7 @@ What the exit codes mean stands in exits.py.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import sys
@@ -152,6 +153,7 @@ def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
 
 
 def _open_tui(model: str | None) -> int:
+    gc.disable()  # until the first picture, see SquishApp: half a second of imports makes no garbage
     from squish.commands.serving.serve import serve_beside
     from squish.tui.program import run as run_tui
 
@@ -160,6 +162,7 @@ def _open_tui(model: str | None) -> int:
 
 
 def _connect(url: str, key_env: str | None) -> int:
+    gc.disable()  # as above
     from squish.commands.serving.connect import address_and_key
     from squish.tui.program import run as run_tui
 

@@ -6,10 +6,9 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from squish.errors import RemoteError, SquishError
-from squish.remote.connection import ServerConnection
-from squish.remote.identify import identify
 from squish.system import servers
 
 PORTS = (11435, 11434, 8080, 1234)
@@ -36,12 +35,27 @@ async def nearby(home: Path, key: str, ports: tuple[int, ...] = PORTS) -> list[N
 
 async def _found(url: str, key: str) -> NearbyServer | None:
     with suppress(SquishError):
-        return await look(url, key)
+        return await look(url, key) if await _listens(url) else None
     return None
+
+
+async def _listens(url: str) -> bool:
+    """Whether anything is there: where nothing is, the HTTP client is not even imported."""
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 async def look(url: str, key: str = "") -> NearbyServer:
     """What answers at an address. Raises RemoteError."""
+    from squish.remote.connection import ServerConnection
+    from squish.remote.identify import identify
+
     connection = ServerConnection(url, key)
     try:
         async with asyncio.timeout(_PATIENCE):

@@ -6,6 +6,7 @@ It knows the runtime and nothing of what is behind it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import time
@@ -40,6 +41,7 @@ from squish.tui.leaving import unfinished
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
+from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.style_sheets import ParsedOnce
@@ -126,6 +128,7 @@ class SquishApp(App[None], inherit_bindings=False):
             await self._look_for_downloads()
             self.run_worker(self._offer_running(), exit_on_error=False)
         self._show_background_work()
+        after_refresh(self, _collect_again)
         if self._failed:
             self.notify(f"{clean(self._failed.message)} These are the models of this machine.",
                         severity="error", timeout=_OFFERED, markup=False)  # fmt: skip
@@ -351,6 +354,13 @@ class SquishApp(App[None], inherit_bindings=False):
         os.write(2, traceback.format_exc().encode(errors="replace"))
         self.fault = _where(sys.exc_info()[1] or self._exception)
         self._close_messages_no_wait()
+
+
+def _collect_again() -> None:
+    """With the first picture there is garbage to collect; what stays for good is never looked at again."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _where(error: BaseException | None) -> str:

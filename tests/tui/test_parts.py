@@ -148,7 +148,7 @@ def test_a_wait_without_a_measure_has_seconds(monkeypatch: pytest.MonkeyPatch) -
 def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:
     machine = FrozenMachine().for_models()
     found = Found("a/b", "a/b", "a", "mlx", 10**9, 4.5, 562_000_000, 0, None, context_length=8192)
-    assert "fits up to 8k" in str(Content("\n").join(fit_lines(found, 8192, machine)))
+    assert "fits up to 8.2k tokens" in str(Content("\n").join(fit_lines(found, 8192, machine)))
 
 
 def test_every_style_sheet_is_for_a_class_that_exists() -> None:

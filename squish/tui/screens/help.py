@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from textwrap import wrap
 from typing import ClassVar
 
-from rich.table import Table
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from squish.tui import actions
 
-_KEYS = 14
+_KEYS = 16
+_LEAST = 20
 
 
 class HelpScreen(ModalScreen[None]):
@@ -28,36 +30,39 @@ class HelpScreen(ModalScreen[None]):
         self._here = here
 
     def compose(self) -> ComposeResult:
-        accent, title = (self.app.theme_variables.get(name, "") for name in ("text-accent", "text-primary"))
         with VerticalScroll(id="help") as box:
             box.border_title = "Keys and commands"
             box.border_subtitle = "↑↓ scroll · esc close"
             # One widget: two hundred small ones take most of a second.
-            yield Static(_table(self._here, accent, title), id="rows")
+            yield Static(id="rows", markup=False)
+
+    def on_resize(self) -> None:
+        box = self.query_one("#help")
+        room = box.scrollable_content_region.width or box.content_size.width
+        self.query_one("#rows", Static).update(Content("\n").join(_lines(self._here, room)))
 
 
-def _table(here: str, accent: str, title_color: str) -> Table:
-    """Two columns: a key or a command, and what it does."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(min_width=_KEYS)
-    table.add_column()
+def _lines(here: str, width: int) -> Iterator[Content]:
+    """Two columns: a key or a command, and what it does, in lines of so many cells."""
+    for at, (title, rows) in enumerate(_sections(here)):
+        if at:
+            yield Content("")
+        yield Content.styled(title, "bold $text-primary")
+        for left, about in rows:
+            first, *more = wrap(about, max(width - _KEYS, _LEAST))
+            yield Content.assemble((f"{left:<{_KEYS - 1}} ", "bold $text-accent"), first)
+            yield from (Content(f"{'':<{_KEYS}}{each}") for each in more)
 
-    def section(title: str) -> None:
-        if table.row_count:
-            table.add_row("", "")
-        table.add_row(Text(title, style=f"bold {title_color}"), "")
 
-    def row(left: str, about: str) -> None:
-        table.add_row(Text(left, style=f"bold {accent}"), Text(about))
-
+def _sections(here: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for scope, title in sorted(actions.SCOPE_TITLES, key=lambda each: each[0] != here):
-        section(title)
+        rows = list[tuple[str, str]]()
         for action in actions.ACTIONS:
             if action.scope == scope and action.keys:
                 first, *others = actions.display_keys(action.keys)
-                row(first, f"{action.about} (also {', '.join(others)})" if others else action.about)
-    section("Slash commands")
-    for action in actions.ACTIONS:
-        if action.slash:
-            row(f"/{action.slash} {action.argument}".rstrip(), action.about)
-    return table
+                rows.append((first, f"{action.about} (also {', '.join(others)})" if others else action.about))
+        yield title, rows
+    yield (
+        "Slash commands",
+        [(f"/{each.slash} {each.argument}".rstrip(), each.about) for each in actions.ACTIONS if each.slash],
+    )

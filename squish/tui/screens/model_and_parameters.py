@@ -87,7 +87,7 @@ class ModelAndParameters:
         with reporting_errors(self._screen.app):
             settings = self._shown.settings
             if self._shown.id is None:
-                settings = self.settings_for(manifest.id)
+                settings = self.settings_for(manifest.id, after)
             self._shown.configure(model=manifest.id, settings=settings)
         self.show_parameters(after)
         self._view.dialogue.welcome.show_model(manifest)
@@ -113,12 +113,15 @@ class ModelAndParameters:
             return defaults.of_model(self._settings, model, lambda: all_of(self._chats))
         return Defaults()
 
-    def settings_for(self, model: str) -> ChatSettings:
-        """How a model would be asked in the shown chat: as is set there, and else as is set for that model."""
+    def settings_for(self, model: str, known: Defaults | None = None) -> ChatSettings:
+        """How a model would be asked in the shown chat: as is set there, and else as is set for that model.
+
+        known: that model's defaults, where they have been found already.
+        """
         current = self._shown.model
         if model == current:
             return self._shown.settings
-        return defaults.followed(self._shown.settings, self._defaults(current), self._defaults(model))
+        return defaults.followed(self._shown.settings, self._defaults(current), known or self._defaults(model))
 
     def begin(self) -> None:
         """Let a new chat ask as is set for its model; where nothing is, it asks as the chat before it."""
