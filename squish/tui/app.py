@@ -128,7 +128,7 @@ class SquishApp(App[None], inherit_bindings=False):
             await self._look_for_downloads()
             self.run_worker(self._offer_running(), exit_on_error=False)
         self._show_background_work()
-        after_refresh(self, _collect_again)
+        after_refresh(self.screen, _collect_again)
         if self._failed:
             self.notify(f"{clean(self._failed.message)} These are the models of this machine.",
                         severity="error", timeout=_OFFERED, markup=False)  # fmt: skip

@@ -14,9 +14,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from squish.tui import actions
+from squish.tui.scheduling import after_refresh
 
 _KEYS = 16
 _LEAST = 20
+_WIDTH, _SHARE = 76, 0.92  # of the window, as its style sheet says
+_AROUND = 7  # border, padding, scroll bar
 
 
 class HelpScreen(ModalScreen[None]):
@@ -27,19 +30,27 @@ class HelpScreen(ModalScreen[None]):
 
     def __init__(self, here: str) -> None:
         super().__init__()
-        self._here = here
+        self._here, self._room = here, 0
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help") as box:
             box.border_title = "Keys and commands"
             box.border_subtitle = "↑↓ scroll · esc close"
             # One widget: two hundred small ones take most of a second.
-            yield Static(id="rows", markup=False)
+            self._room = self._widest()
+            yield Static(self._rows(), id="rows", markup=False)
 
     def on_resize(self) -> None:
-        box = self.query_one("#help")
-        room = box.scrollable_content_region.width or box.content_size.width
-        self.query_one("#rows", Static).update(Content("\n").join(_lines(self._here, room)))
+        if (room := self._widest()) != self._room:
+            self._room = room
+            after_refresh(self, self.query_one("#rows", Static).update, self._rows())
+
+    def _widest(self) -> int:
+        """Cells of a line, before the window is laid out."""
+        return min(_WIDTH, int(self.app.size.width * _SHARE)) - _AROUND
+
+    def _rows(self) -> Content:
+        return Content("\n").join(list(_lines(self._here, self._room)))
 
 
 def _lines(here: str, width: int) -> Iterator[Content]:
