@@ -37,7 +37,7 @@ from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
-from squish.tui.leaving import unfinished
+from squish.tui.leaving import cut_short
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
@@ -317,7 +317,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def _leave(self, word: str, leave: Callable[[], None]) -> None:
         """Mention what would be cut short, and leave if the user wants to."""
-        found = unfinished(self._answers, self.downloads.active, self._clients, partial(key, self))
+        found = cut_short(self._answers, self.downloads.active, self._clients, partial(key, self))
         if found is None or self.screen is self._leaving:
             leave()
             return

@@ -9,32 +9,30 @@ from squish.text import clean
 from squish.tui.downloads import Transfer
 
 
-class Unfinished(NamedTuple):
+class CutShort(NamedTuple):
     """A heading, and a sentence for each kind of work."""
 
     title: str
     text: str
 
 
-def unfinished(
-    answers: int, downloads: Sequence[Transfer], clients: int, key: Callable[[str], str]
-) -> Unfinished | None:
+def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Callable[[str], str]) -> CutShort | None:
     """answers: that are being written here; clients: requests of other programs; key: of an action. None: nothing."""
-    found = list[Unfinished]()
+    found = list[CutShort]()
     if answers == 1:
-        found.append(Unfinished("An answer is being written", "It ends here; what is written so far is kept."))
+        found.append(CutShort("An answer is being written", "It ends here; what is written so far is kept."))
     elif answers:
         title = f"{answers} answers are being written"
-        found.append(Unfinished(title, "They end here; what is written so far is kept."))
+        found.append(CutShort(title, "They end here; what is written so far is kept."))
     if downloads:
         names = ", ".join(clean(each.id) for each in downloads)
         title = "A download is running" if len(downloads) == 1 else f"{len(downloads)} downloads are running"
         where = f"{key('app.library')} {key('downloads.resume')}"
         text = f"{names}: not complete. What has arrived stays; {where} continues it next time."
-        found.append(Unfinished(title, text))
+        found.append(CutShort(title, text))
     if clients:
         title = "Another program is being answered" if clients == 1 else f"{clients} requests are being answered"
-        found.append(Unfinished(title, "The server ends with this program, and other programs get an error."))
+        found.append(CutShort(title, "The server ends with this program, and other programs get an error."))
     if len(found) < 2:
         return found[0] if found else None
-    return Unfinished("Work is going on", "\n".join(f"{each.title}. {each.text}" for each in found))
+    return CutShort("Work is going on", "\n".join(f"{each.title}. {each.text}" for each in found))

@@ -21,7 +21,7 @@ from squish.tui import program
 from squish.tui.app import SquishApp
 from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
-from squish.tui.leaving import unfinished
+from squish.tui.leaving import cut_short
 from squish.tui.screens.confirm import ConfirmScreen
 from tests.tui.scenes import ask, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -89,14 +89,14 @@ async def test_other_programs_are_mentioned_and_the_question_stands_above_anothe
 
 def test_several_kinds_of_work_are_one_question() -> None:
     transfer = Transfer("qwen3:8b", "qwen3:8b", "running", "download", 1, 2)
-    found = unfinished(2, [transfer], 3, lambda id: id)
+    found = cut_short(2, [transfer], 3, lambda id: id)
     assert found is not None and found.title == "Work is going on"
     assert [line.partition(".")[0] for line in found.text.splitlines()] == [
         "2 answers are being written",
         "A download is running",
         "3 requests are being answered",
     ]
-    assert unfinished(0, [], 0, lambda id: id) is None
+    assert cut_short(0, [], 0, lambda id: id) is None
 
 
 async def test_a_declined_connection_is_not_made_at_the_next_leave() -> None:
