@@ -170,6 +170,24 @@ def test_the_repl_remembers_clears_and_stops(tireless: dict[str, str], tmp_path:
 _NO_READLINE = "import sys; sys.modules['readline'] = None; import squish.cli; squish.cli.main()"
 
 
+def test_what_is_typed_while_an_answer_comes_is_there_at_the_next_prompt(
+    tireless: dict[str, str], tmp_path: Path
+) -> None:
+    with Terminal([SQUISH, "run", MODEL, "--temperature", "0"], tireless, tmp_path) as terminal:
+        terminal.expect(">>> ")
+        terminal.type("What is the capital of Germany?\r")
+        terminal.expect("Berlin.")
+        terminal.type("/hel")  # not shown in the middle of the answer
+        terminal.type("\x03")
+        terminal.expect("stopped")
+        terminal.expect(">>> ")
+        terminal.expect("/hel")
+        terminal.type("p\r")
+        terminal.expect("/exit ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+
+
 @pytest.mark.parametrize("editing", ["readline", "none"])
 def test_a_paste_of_several_lines_is_one_message(editing: str, environment: dict[str, str], tmp_path: Path) -> None:
     own = [str(SQUISH)] if editing == "readline" else [sys.executable, "-c", _NO_READLINE]

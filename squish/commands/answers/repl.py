@@ -10,6 +10,7 @@ import asyncio
 import select
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from squish import console
 from squish.chats.messages import Attachment, ChatSettings, as_sent, with_files
 from squish.chats.recorder import ChatRecorder
+from squish.commands.answers import type_ahead
 from squish.commands.answers.answering import Answered, kept_answer
 from squish.errors import SquishError
 from squish.generation import (
@@ -184,18 +186,20 @@ class Repl:
         request = chat_request(self._model, text, self._settings, self._turns, self._files)
         screen = console.AnswerPrinter()
         try:
-            answered = runner.run(
-                kept_answer(
-                    self._kept,
-                    text,
-                    self._backend,
-                    request,
-                    screen.write,
-                    stop_on_interrupt=True,
-                    tools=self._tools,
-                    files=self._files,
+            # A question whether a tool may be called must not find its answer typed already.
+            with nullcontext() if self._tools else type_ahead.kept():
+                answered = runner.run(
+                    kept_answer(
+                        self._kept,
+                        text,
+                        self._backend,
+                        request,
+                        screen.write,
+                        stop_on_interrupt=True,
+                        tools=self._tools,
+                        files=self._files,
+                    )
                 )
-            )
         except SquishError as error:
             screen.end()
             console.error(error)
