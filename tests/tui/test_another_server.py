@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 
 from squish.commands.serving.serve import with_who_listens
 from squish.errors import ConfigError
 from squish.system.servers import Announcement
+from tests.ports import own_port
 from tests.remote.small_server import MODELS as MODELS_LISTED
 from tests.remote.small_server import NOT_FOUND, small_server
 from tests.tui.scenes import until
@@ -43,3 +47,15 @@ async def test_serve_names_the_squish_that_has_the_port() -> None:
         now = await asyncio.to_thread(with_who_listens, taken, settings)
     assert "already serves at http://127.0.0.1:11435." in now.message
     assert now.hint == "Use it: squish --connect http://127.0.0.1:11435\n        Choose another port."
+
+
+def test_where_no_server_listens_the_http_client_is_not_even_imported(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from squish.remote.nearby import nearby\n"
+        f"found = asyncio.run(nearby(Path({str(tmp_path)!r}), '', ports=({own_port()},)))\n"
+        "print(found, 'httpx2' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "False"]

@@ -19,7 +19,7 @@ COLUMNS = (
     Column("Disk", 7, right=True),
     Column("Bits", 7, from_width=84, roomy=14, words=True),
     Column("Context", 7, right=True, from_width=76),
-    Column("State", 13),
+    Column("State", 14),
     Column("RAM", 7, right=True, from_width=68),
     Column("tok/s", 5, right=True, from_width=68),
 )
