@@ -16,8 +16,10 @@ from squish.errors import EngineError
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember
 from squish.sessions.activity import RequestStatus
+from squish.sessions.manager import ModelStatus
 from squish.tui import preferences
 from squish.tui.chat.titles import CLIENT
+from squish.tui.widgets.model_row import details_of
 from squish.tui.widgets.table import Table
 from tests.tui.scenes import opened, screen_text, until
 from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
@@ -119,3 +121,10 @@ async def test_a_long_name_of_a_compression_has_room_on_a_wide_screen() -> None:
         assert "Q4_1 with Q8_0" in row(pilot, SMOL.id)
         await pilot.resize_terminal(90, 30)
         await until(pilot, lambda: "Q4_1    " in row(pilot, SMOL.id))
+
+
+def test_weights_whose_size_a_server_does_not_say_are_not_nothing() -> None:
+    status = ModelStatus(SMOL.id, "ready", 0, 0, None, 0, 0, "", None)
+    assert "of weights" not in details_of(SMOL, status, False, None, 1, 1).plain
+    known = replace(status, weights_bytes=93_400_000)
+    assert "93.4 MB of weights · idle" in details_of(SMOL, known, False, None, 1, 1).plain

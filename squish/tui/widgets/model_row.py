@@ -90,7 +90,8 @@ def details_of(
     elif status and status.state == "ready":
         work = f"{status.running} running, {status.waiting} queued" if status.running + status.waiting else "idle"
         kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
-        lines.append((f"\n{figures.size(status.weights_bytes)} of weights · {work} · {kept}", "$foreground-muted"))
+        weights = [f"{figures.size(status.weights_bytes)} of weights"] if status.weights_bytes else []
+        lines.append(("\n" + " · ".join([*weights, work, kept]), "$foreground-muted"))
     elif pinned:
         lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
     if speed:
