@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.segment import Segment
@@ -39,16 +39,19 @@ def guarded_stderr(log: Path) -> Iterator[None]:
     target = _open_log(log)
     terminal = os.dup(2)
     original = sys.__stderr__
-    with os.fdopen(terminal, "w", encoding="utf-8", errors="replace") as screen:
-        sys.__stderr__ = screen  # type: ignore[misc]  # Textual's driver takes its output from here
-        os.dup2(target, 2)
-        os.close(target)
-        try:
-            yield
-        finally:
+    screen = os.fdopen(terminal, "w", encoding="utf-8", errors="replace")
+    sys.__stderr__ = screen  # type: ignore[misc]  # Textual's driver takes its output from here
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the terminal may have gone
             screen.flush()
-            os.dup2(terminal, 2)
-            sys.__stderr__ = original  # type: ignore[misc]
+        os.dup2(terminal, 2)
+        sys.__stderr__ = original  # type: ignore[misc]
+        with suppress(OSError):
+            screen.close()
 
 
 def _open_log(log: Path) -> int:

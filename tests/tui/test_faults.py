@@ -182,3 +182,19 @@ async def test_the_strip_below_a_window_goes_on() -> None:
         strip = app.screen_stack[0].query_one(StatusStrip)
         await until(pilot, lambda: strip.background_work[:1] == ("⇣1 50 %",))
         app.downloads._transfers.clear()
+
+
+def test_a_terminal_that_has_gone_is_not_an_error(tmp_path: Path) -> None:
+    program = (
+        "import os, pty, sys\n"
+        "from pathlib import Path\n"
+        "from squish.tui.terminal import guarded_stderr\n"
+        "own, theirs = pty.openpty()\n"
+        "os.dup2(theirs, 2)\n"
+        "os.close(theirs)\n"
+        f"with guarded_stderr(Path({str(tmp_path / 'log')!r})):\n"
+        "    print('drawn', file=sys.__stderr__)\n"
+        "    os.close(own)\n"
+        "    sys.__stderr__.write('last words')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
