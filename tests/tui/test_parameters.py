@@ -42,23 +42,27 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
 
 async def test_a_context_limit_and_kv_bits_are_asked_with_and_the_meter_counts_to_the_limit() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
-    async with app.run_test(size=(120, 36)) as pilot:
+    app.engine.counts = True
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await ready(pilot)
-        for command in ("/set context 50", "/set kv 8"):
+        for command in ("/set ctx 50", "/set kv 8"):
             prompt(pilot).put(command)
             await pilot.press("enter")
             await until(pilot, lambda: prompt(pilot).text == "")
-        await ask(pilot, "q")
-        assert (app.engine.last.request.sampling.context, app.engine.last.request.kv_bits) == (50, 8)
-        prompt(pilot).put("word " * 20)
-        await until(pilot, lambda: "/50" in screen_text(pilot))
-        prompt(pilot).put("word " * 60)
+        prompt(pilot).put("x" * 80)
+        await until(pilot, lambda: "0/50 +20" in screen_text(pilot))
+        prompt(pilot).put("x" * 400)
         await until(pilot, lambda: "too long to send" in screen_text(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "its context holds 50" in screen_text(pilot))
+        await until(pilot, lambda: "Not sent" in screen_text(pilot))
+        assert not app.engine.generations
         await pilot.press("ctrl+o")
-        app.screen.query_one("#field-context", Input).value = ""
-        await until(pilot, lambda: "too long to send" not in screen_text(pilot))
+        await until(pilot, lambda: "• ctx    50" in screen_text(pilot))
+        app.screen.query_one("#field-context", Input).value = "5000"
+        await until(pilot, lambda: "0/5.0k +100" in screen_text(pilot))
+        await pilot.press("escape", "enter")
+        await until(pilot, lambda: len(app.engine.generations) == 1)
+        assert (app.engine.last.request.sampling.context, app.engine.last.request.kv_bits) == (5000, 8)
 
 
 async def test_where_kv_bits_cannot_be_chosen_the_panel_says_why() -> None:

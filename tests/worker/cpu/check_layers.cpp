@@ -1,5 +1,6 @@
 // The layers' kernels of this processor against plain loops in double precision: `make check-arm64` runs it under qemu.
 // What they give must be near, and the same to the bit however the work is cut.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "layer_kernels.h"
+#include "numbers.h"
 
 namespace squish {
 extern const LayerKernels layer_portable;  // NEON's, on arm64
@@ -95,14 +97,52 @@ struct Shape {
     bool sinks;
 };
 
-void check_attention(const Shape& s) {
-    const std::string name = "attention of " + std::to_string(s.queries) + " queries, window " + std::to_string(s.window);
-    const Numbers q = randoms(s.queries * s.heads * s.dims), k = randoms(s.keys * s.dims), v = randoms(s.keys * s.value_dims);
+// float16 by its definition, of numbers that are not below its smallest normal one.
+double as_half(double x) {
+    if (x == 0 || std::fabs(x) >= 65504) return std::fmax(-65504, std::fmin(65504, x));
+    int exponent;
+    std::frexp(x, &exponent);
+    const double step = std::ldexp(1.0, std::max(exponent, -13) - 11);
+    return std::nearbyint(x / step) * step;
+}
+
+// `count` vectors as they are kept, and in `x` what they are then.
+std::vector<char> kept(Numbers& x, int dims, Kept kind) {
+    const long size = kept_bytes(kind, dims), count = x.size() / dims;
+    std::vector<char> bytes(size * count);
+    for (long i = 0; i < count; i++) {
+        char* to = bytes.data() + i * size;
+        float* from = x.data() + i * dims;
+        with.keep(from, dims, kind, to);
+        for (int at = 0; at < dims && kind != kFloat; at++) {
+            if (kind == kHalf) {
+                from[at] = static_cast<float>(as_half(from[at]));
+                uint16_t half;
+                std::memcpy(&half, to + 2 * at, 2);
+                expect(from_half(half) == from[at], "half " + std::to_string(from[at]));
+                continue;
+            }
+            uint16_t half;
+            std::memcpy(&half, to + dims + at / kGroup * 2, 2);
+            const double read = (double)(signed char)to[at] * from_half(half);
+            expect(std::fabs(read - from[at]) <= 0.51 * from_half(half), "code " + std::to_string(from[at]));
+            from[at] = static_cast<float>(read);
+        }
+    }
+    return bytes;
+}
+
+void check_attention(const Shape& s, Kept kind) {
+    const std::string name = "attention of " + std::to_string(s.queries) + " queries, window " + std::to_string(s.window) +
+                             ", " + std::to_string(kind) + " bits";
+    const Numbers q = randoms(s.queries * s.heads * s.dims);
+    Numbers k = randoms(s.keys * s.dims), v = randoms(s.keys * s.value_dims);
+    const std::vector<char> keys = kept(k, s.dims, kind), values = kept(v, s.value_dims, kind);
     const Numbers sinks = randoms(s.heads);
     Numbers out(s.queries * s.heads * s.value_dims), parts(out.size());
     Attention task{};
-    task.kept = kFloat, task.q = q.data(), task.k = k.data(), task.v = v.data(), task.sinks = s.sinks ? sinks.data() : nullptr;
-    task.q_next = s.heads * s.dims, task.q_head = s.dims, task.k_next = 4 * s.dims, task.v_next = 4 * s.value_dims;
+    task.kept = kind, task.q = q.data(), task.k = keys.data(), task.v = values.data(), task.sinks = s.sinks ? sinks.data() : nullptr;
+    task.q_next = s.heads * s.dims, task.q_head = s.dims, task.k_next = kept_bytes(kind, s.dims), task.v_next = kept_bytes(kind, s.value_dims);
     task.out_next = s.heads * s.value_dims, task.out_head = s.value_dims;
     task.position = s.keys - s.queries, task.keys = s.keys, task.window = s.window, task.causal = true;
     task.heads = s.heads, task.queries = s.queries, task.dims = s.dims, task.value_dims = s.value_dims, task.scale = 0.3f;
@@ -143,7 +183,7 @@ int main() {
     for (const Gate kind : {kSilu, kGeluTanh, kGelu}) check_gate(kind);
     for (const Shape& shape : {Shape{3, 1, 433, 64, 64, 0, false}, Shape{4, 70, 200, 80, 96, 0, true},
                                Shape{1, 17, 37, 8, 12, 0, false}, Shape{2, 130, 130, 128, 128, 50, false}})
-        check_attention(shape);
+        for (const Kept kind : {kFloat, kHalf, kByte}) check_attention(shape, kind);
     std::printf("%s: checked\n", with.name);
     return wrong != 0;
 }
