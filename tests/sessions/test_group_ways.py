@@ -55,6 +55,15 @@ async def test_a_model_with_one_head_is_divided_by_layers(settings: Settings) ->
         assert await said(runtime, "layers:tiny") == alone
 
 
+async def test_every_rank_keeps_its_heads_with_the_bits_that_are_set(settings: Settings) -> None:
+    few = replace(settings, kv_bits="8")
+    async with Runtime(few) as runtime:
+        alone = await said(runtime, "heads:tiny")
+    async with Runtime(few, LocalRanks(2)) as runtime:
+        assert "8-bit KV cache, each layer divided among 2 ranks" in await backend(runtime, "heads:tiny")
+        assert await said(runtime, "heads:tiny") == alone
+
+
 async def test_the_ring_of_mlx_gives_the_same_text(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Runtime(settings) as runtime:
         alone = await said(runtime, "heads:tiny")
