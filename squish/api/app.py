@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from squish.api import dialects
 from squish.api.access import checks
-from squish.api.batches.answers import Answers, Tokens
+from squish.api.batches.answers import Answers
 from squish.api.batches.jobs import Batches
-from squish.api.batches.lines import Item, Line
+from squish.api.batches.lines import Item, Line, Tokens
 from squish.api.batches.shapes import BatchObject
 from squish.api.clients.clients import Clients
 from squish.api.error_handler import JsonErrors
@@ -65,7 +66,7 @@ def _batches(
         key = clients.named(batch.key) if batch.key is not None else None
 
         def used(model: str, tokens: Tokens) -> None:
-            clients.used(key, model, requests=1, **dataclasses.asdict(tokens))
+            clients.used(key, model, requests=1, **msgspec.structs.asdict(tokens))
 
         client = f"batch {batch.id[-6:]}"
         allow = partial(clients.check_model, key)

@@ -14,7 +14,7 @@ import pytest
 
 from squish.api.batches import lines
 from squish.api.batches.files import read_upload
-from squish.api.batches.lines import Line
+from squish.api.batches.lines import Line, Tokens
 from squish.api.batches.run import Output
 from squish.config.settings import Settings
 from squish.errors import ContextLengthExceeded, InvalidInput, SquishError
@@ -172,13 +172,17 @@ def test_an_upload_comes_out_as_it_went_in() -> None:
 
 @pytest.mark.parametrize("text", ["half a li", '{"id": "1", "custom_id": "x", "response": null, "error": null}\n'])
 def test_an_output_forgets_what_is_to_be_done_again(tmp_path: Path, text: str) -> None:
-    whole = Line("1", "a", lines.LineResponse(200, "r", msgspec.Raw(b"{}")))
+    usage = b'{"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}'
+    whole = Line("1", "a", lines.LineResponse(200, "r", msgspec.Raw(b'{"usage": %s}' % usage)))
     path = tmp_path / "out"
     with Output(path) as output:
         output.write(whole)
-    path.write_text(path.read_text() + text)
+    written = path.read_text()
+    path.write_text(text if text.endswith("\n") else "")
+    path.write_text(path.read_text() + written + text)
     with Output(path) as output:
-        assert [line.custom_id for line in output.settled] == ["a"]
+        assert [(line.custom_id, line.tokens) for line in output.settled] == [("a", Tokens(9, 5, 4))]
+        assert path.read_text() == written
         output.write(whole)
         with pytest.raises(SquishError, match="another batch"):
             Output(path)

@@ -6,12 +6,11 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from squish.api.batches.lines import Item, Line, LineResponse
+from squish.api.batches.lines import Item, Line, LineResponse, Tokens
 from squish.api.dialect import Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.openai import embeddings, translate
@@ -29,15 +28,6 @@ _ATTEMPTS = 2
 _READERS = {"/v1/chat/completions": translate.read_chat, "/v1/completions": translate.read_completion}
 
 _FULL_FOR = 1.0  # seconds after which a full queue is asked again
-
-
-@dataclass(slots=True)
-class Tokens:
-    """What a batch has cost. cached: of those of the prompts, the ones that were not computed again."""
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
 
 
 class Answers:
@@ -143,9 +133,7 @@ class Answers:
         return embeddings.answer(found, asked.model, as_text=request.encoding_format == "base64")
 
     def _count(self, model: str, tokens: Tokens) -> None:
-        self.tokens.prompt += tokens.prompt
-        self.tokens.cached += tokens.cached
-        self.tokens.completion += tokens.completion
+        self.tokens.add(tokens)
         self._used(model, tokens)
 
 

@@ -23,6 +23,19 @@ class Item(msgspec.Struct, frozen=True):
     method: str = "POST"
 
 
+class Tokens(msgspec.Struct):
+    """What a batch has cost. cached: of those of the prompts, the ones that were not computed again."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def add(self, other: Tokens) -> None:
+        self.prompt += other.prompt
+        self.cached += other.cached
+        self.completion += other.completion
+
+
 class LineResponse(msgspec.Struct, frozen=True):
     status_code: int
     request_id: str
@@ -50,6 +63,16 @@ class Line(msgspec.Struct, frozen=True):
     def is_settled(self) -> bool:
         """Whether trying again would change nothing: it is answered, or what it asks for is wrong."""
         return self.response is not None and self.response.status_code < 500
+
+
+class SettledLine(msgspec.Struct, frozen=True):
+    """What is remembered of a line of an output: its place in the file, and the tokens it cost, not its text."""
+
+    custom_id: str
+    is_answer: bool
+    start: int
+    end: int
+    tokens: Tokens
 
 
 class LineProblem(msgspec.Struct, frozen=True):
@@ -108,14 +131,39 @@ def _check(item: Item, number: int, seen: dict[str, int], endpoint: str | None) 
         raise InvalidInput("body must be an object.", param="body")
 
 
-def settled(file: BinaryIO) -> tuple[list[Line], bool]:
+class _Cached(msgspec.Struct):
+    cached_tokens: int = 0
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Cached | None = None
+
+
+class _Answered(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+def _tokens(line: Line) -> Tokens:
+    """What an answer says it has cost; nothing where it says nothing that can be read."""
+    try:
+        answered = msgspec.json.decode(line.response.body, type=_Answered) if line.response else _Answered()
+    except msgspec.DecodeError:
+        return Tokens()
+    used = answered.usage or _Usage()
+    return Tokens(used.prompt_tokens, (used.prompt_tokens_details or _Cached()).cached_tokens, used.completion_tokens)
+
+
+def settled(file: BinaryIO) -> tuple[list[SettledLine], bool]:
     """What an output holds that need not be done again, and whether it holds anything else, such as half a line.
 
     Raises InvalidInput where a whole line of it is not a line of an output.
     """
-    kept: list[Line] = []
-    clean = True
+    kept: list[SettledLine] = []
+    clean, end = True, 0
     for number, text in enumerate(file, 1):
+        start, end = end, end + len(text)
         try:
             line = decode_line(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -124,7 +172,7 @@ def settled(file: BinaryIO) -> tuple[list[Line], bool]:
             clean = False
             continue
         if line.is_settled and text.endswith(b"\n"):
-            kept.append(line)
+            kept.append(SettledLine(line.custom_id, line.is_answer, start, end, _tokens(line)))
         else:
             clean = False
     return kept, clean

@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from squish.api.batches.lines import Item, Line, settled
+from squish.api.batches.lines import Item, Line, SettledLine, settled
 from squish.errors import InvalidInput, SquishError
 from squish.files import NoLocks, flush, lock, write_whole
 
@@ -67,9 +67,13 @@ class Output:
         except NoLocks:
             pass
 
+    def _read(self, line: SettledLine) -> bytes:
+        self._file.seek(line.start)
+        return self._file.read(line.end - line.start)
+
     def _keep_settled(self) -> None:
         """Take out half a line and the failures that are tried again."""
-        write_whole(self.path, b"".join(msgspec.json.encode(line) + b"\n" for line in self.settled))
+        write_whole(self.path, b"".join(self._read(line) for line in self.settled))
         self._file.close()
         self._file = self.path.open("ab+")
         self._lock()

@@ -20,7 +20,7 @@ from squish.files import open_regular
 from squish.models.store import Store
 
 if TYPE_CHECKING:
-    from squish.api.batches.lines import Item, Line
+    from squish.api.batches.lines import Item, Line, SettledLine
     from squish.api.batches.run import Output
 
 _SHOWN_PROBLEMS = 5
@@ -131,12 +131,15 @@ class _Requests:
 class _Progress:
     """How far it is, for whoever watches."""
 
-    def __init__(self, total: int, settled: list[Line]) -> None:
-        from squish.api.batches.answers import Tokens
+    def __init__(self, total: int, settled: list[SettledLine]) -> None:
+        from squish.api.batches.lines import Tokens
 
         self.total, self.done = total, len(settled)
         self.failed = sum(not line.is_answer for line in settled)
-        self.tokens = Tokens()
+        self.tokens = Tokens()  # of this run
+        self._earlier = Tokens()
+        for line in settled:
+            self._earlier.add(line.tokens)
         self._before = self.done
         self._began = time.monotonic()
         self._status = console.Status()
@@ -152,7 +155,8 @@ class _Progress:
         self._status.clear()
         refused = f", {self.failed} of them with an error" if self.failed else ""
         console.note(f"{self.done} of {self.total} answered{refused}: {output}")
-        spent = self.tokens
+        spent = self._earlier
+        spent.add(self.tokens)
         if spent.prompt:
             console.note(
                 f"Tokens: {figures.count(spent.prompt)} of prompts ({figures.count(spent.cached)} of them cached), "
