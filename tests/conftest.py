@@ -62,7 +62,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _settled() -> Iterator[None]:
-    """What the tests of a file leave is garbage, or stays, as what they have imported does: then it is not looked at again."""
+    """What the tests of a file leave is garbage, or stays, as imported modules do: then it is not looked at again."""
     yield
     gc.collect()
     gc.freeze()
