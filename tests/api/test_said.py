@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
-import ollama
 import openai
 import pytest
 import pytest_asyncio
@@ -100,6 +98,8 @@ async def test_openai_responses(url: str, streamed: bool) -> None:
 async def test_anthropic(url: str, streamed: bool) -> None:
     tool = {"name": "weather", "description": "The weather.", "input_schema": PARAMETERS}
     given: Any = {"model": NAME, "max_tokens": 64, "tools": [tool], "thinking": {"type": "adaptive"}}
+    import anthropic  # seconds, in each process that collects tests
+
     async with anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as client:
         if streamed:
             async with client.messages.stream(messages=ASKED, **given) as stream:
@@ -118,6 +118,8 @@ async def test_anthropic(url: str, streamed: bool) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_ollama(url: str, streamed: bool) -> None:
     given: Any = {"model": NAME, "tools": [{"type": "function", "function": FUNCTION}], "think": True}
+    import ollama
+
     async with ollama.AsyncClient(url) as client:
         assert (await client.show(NAME)).capabilities == ["completion", "tools", "thinking"]
         answer = await client.chat(messages=ASKED, stream=streamed, **given)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from anthropic.lib.streaming._messages import accumulate_event
-from anthropic.types import RawMessageStreamEvent
-from pydantic import TypeAdapter
 
 from squish.api.anthropic import translate
 from squish.api.anthropic.errors import error_body
@@ -30,6 +29,10 @@ from squish.generation import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    from anthropic.types import RawMessageStreamEvent
+    from pydantic import TypeAdapter
+
 USAGE = Usage(100, 20, 60, 5)
 THOUGHTS: list[GenerationEvent] = [ReasoningDelta(0, "Hm"), ReasoningDelta(0, ".")]
 TEXT: list[GenerationEvent] = [TextDelta(0, "I "), TextDelta(0, ""), TextDelta(0, "call.")]
@@ -40,7 +43,16 @@ CALLS: list[GenerationEvent] = [
     ToolCallDelta(0, 1, "call_b", "g", ""),
     ToolCallDelta(0, 1, "call_b", None, "{}"),
 ]
-EVENTS: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
+
+
+@cache
+def client() -> tuple[Callable[..., Any], TypeAdapter[RawMessageStreamEvent]]:
+    """How Anthropic's own client adds an event to a message, and how it reads one. It takes seconds to import."""
+    from anthropic.lib.streaming._messages import accumulate_event
+    from anthropic.types import RawMessageStreamEvent
+    from pydantic import TypeAdapter
+
+    return accumulate_event, TypeAdapter(RawMessageStreamEvent)
 
 
 def reply(**fields: Any) -> Any:
@@ -70,10 +82,11 @@ def streamed(events: list[GenerationEvent], reason: FinishReason = "stop", **fie
 
 def accumulated(events: list[dict[str, Any]]) -> dict[str, Any]:
     """What Anthropic's own client makes of the events."""
+    accumulate, read = client()
     message = None
     buffers: dict[int, bytes] = {}
     for event in events:
-        message = accumulate_event(event=EVENTS.validate_python(event), current_snapshot=message, json_bufs=buffers)
+        message = accumulate(event=read.validate_python(event), current_snapshot=message, json_bufs=buffers)
     assert message is not None
     return message.to_dict(exclude_unset=False)
 
