@@ -179,8 +179,15 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("recipe", ["4.5bpw", "4.5bpw-calibrated"])
-@pytest.mark.parametrize("phase", ["score", "compress"])
+@pytest.mark.parametrize(
+    ("recipe", "phase"),
+    [
+        ("4.5bpw", "score"),
+        ("4.5bpw", "compress"),
+        ("4.5bpw-calibrated", "compress"),
+        pytest.param("4.5bpw-calibrated", "score", marks=pytest.mark.long),
+    ],
+)
 def test_a_worker_that_takes_over_goes_on_and_comes_to_the_same(
     recipe: str, phase: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
