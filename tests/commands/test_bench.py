@@ -14,7 +14,8 @@ from subprocess import DEVNULL
 import pytest
 
 from squish import figures as figures_of
-from squish.bench.measure import Figure, ratio, rows
+from squish.bench.measure import Endpoint, Figure, ratio, rows
+from squish.commands.bench import _json
 from squish.models.speeds import Speed, remember, speeds
 from squish.system.servers import servers
 from tests.commands.test_serve import serving
@@ -61,7 +62,7 @@ def test_another_server_is_measured_in_turn(
     squish: Squish, environment: dict[str, str], real_home: Path, tmp_path: Path
 ) -> None:
     with serving(environment | {"SQUISH_API_KEY": "theirs"}, tmp_path / "log") as (other, url):
-        short = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1", "--tokens", "8")
+        short = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1,2", "--tokens", "8")
         done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}", OPENAI_API_KEY="theirs")
         other.terminate()
     assert done.returncode == 0, done.stderr
@@ -73,6 +74,7 @@ def test_another_server_is_measured_in_turn(
     measured = lines[: lines.index(memory)]
     found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
     assert all(ratio > 0 for _, ratio in found.values())
+    assert {"decode, 1 stream", "decode, 2 streams"} <= found.keys()
     [ours, ours_cached, theirs, theirs_cached] = found["first token, 128 tokens again"][0]
     assert ours.endswith(" s")
     assert theirs.endswith(" s")
@@ -113,6 +115,18 @@ def test_what_is_remembered_leaves_the_rest_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_no_toml_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "state.toml").write_text("= broken")
     assert speeds(tmp_path) == {}
+
+
+async def test_json_has_every_round() -> None:
+    async with Endpoint("http://127.0.0.1:9/v1/", MODEL) as endpoint:
+        found = _json(endpoint, (Figure("decode, 2 streams", "tok/s", (1.00004, 3.0, 2.5), 7, 5, 16),))
+    assert (found["model"], found["url"]) == (MODEL, "http://127.0.0.1:9")
+    assert found["figures"] == [
+        {
+            "name": "decode, 2 streams", "unit": "tok/s", "median": 2.5, "values": [1.0, 3.0, 2.5],
+            "cached_tokens": 7, "accepted_tokens": 5,
+        }
+    ]  # fmt: skip
 
 
 def test_ratios_say_how_many_times_better_ours_is() -> None:
