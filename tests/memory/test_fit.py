@@ -108,7 +108,7 @@ def test_packed_weights_take_whole_codes_and_float32_scales(bits: int, group: in
 def test_the_catalog_says_of_a_model_what_its_config_says() -> None:
     for name, bits in (("llama3.1:8b", 4), ("llama3.1:8b-8bit", 8)):
         entry = next(each for each in catalog.entries() if each.id == name)
-        config = LLAMA_8B | {"quantization": {"bits": bits, "group_size": 64}}
+        config = LLAMA_8B | {"model_type": "llama", "quantization": {"bits": bits, "group_size": 64}}
         stored = int(entry.parameters * entry.bits / 8)
         exact, known = shape_of(config, entry.parameters), search.shape_of(entry)
         assert estimate(known, stored, 8192, LINUX) == estimate(exact, stored, 8192, LINUX)
