@@ -83,11 +83,12 @@ def allocate(matrices: Mapping[str, Harms], sizes: Mapping[str, Sequence[int]], 
 
     sizes: of each matrix, bytes of each of its choices.
     """
-    scale = _nats_a_share(matrices)
-    points = {
-        name: list(zip(sizes[name], each.nats or [scale * share for share in each.shares], strict=True))
-        for name, each in matrices.items()
-    }
+    scale, measured = _nats_a_share(matrices), any(each.nats for each in matrices.values())
+    points = {}
+    for name, each in matrices.items():
+        # Where nothing was measured each weight counts alike: a large matrix would get the fewest bits otherwise.
+        counts = scale if measured else sizes[name][0] / each.choices[0].bits
+        points[name] = list(zip(sizes[name], each.nats or [counts * share for share in each.shares], strict=True))
     hulls = {name: _hull(each) for name, each in points.items()}
     at = dict.fromkeys(hulls, 0)
     left = room - sum(points[name][hull[0]][0] for name, hull in hulls.items())
