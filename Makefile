@@ -9,7 +9,7 @@ PIP := python -m pip --disable-pip-version-check --quiet
 # With compiled modules kept: else each process, of pytest and of the program, compiles them anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal
 
-.PHONY: help setup demo soak test test-rest test-long mutants quality test-hostile clients lint check check-vnni check-arm64 bench screenshots session docs package mac-check lock clean
+.PHONY: help setup demo soak test test-rest test-long mutants quality precision test-hostile clients lint check check-vnni check-arm64 bench screenshots session docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ mutants: $(READY) ## Change pure modules in one place after the other, and list 
 
 quality: $(READY) ## Measure what compressing costs: make quality ARGS="4bit 4bit-search --tokens 2048"
 	@$(BIN)/python -m tests.quality $(ARGS)
+
+precision: $(READY) ## What activations of 8 bits cost the demo model on a CPU; others: ARGS="NAME PATH"
+	@$(BIN)/python -m tests.worker.cpu.precision $(or $(ARGS),smollm2:135m)
 
 test-hostile: $(READY) ## Attack the HTTP API, in every dialect
 	@$(PYTEST) tests/hostile

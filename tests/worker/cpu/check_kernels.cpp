@@ -46,21 +46,31 @@ struct Case {
     std::vector<float> x, scales, sums;
     std::vector<int8_t> codes;
     std::vector<int32_t> counts, starts;
+    std::vector<int64_t> ends;
+    std::vector<Peak> peaks;
     int m;
 
     Case(const Layout& layout, int rows) : l(layout), bytes(weights(layout)), x((size_t)rows * layout.k), m(rows) {
         for (float& each : x) each = random_float();
+        for (int r = 1; r < rows; r++)  // no peaks in the first, one more in each that follows, some of them in one unit
+            for (int i = 0; i < r; i++) x[(size_t)r * l.k + random_bits() % l.k] *= 50.0f;
+        peaks.resize(x.size() / UNIT * PEAKS), ends.resize(rows + 1);
         scales.resize(x.size() / UNIT), counts.resize(x.size() / HALF), codes.resize(x.size());
         sums.resize((size_t)rows * l.sums()), starts.resize(sums.size());
         for (float& each : sums) each = random_float();
         for (int32_t& each : starts) each = (int32_t)(random_bits() % 20000) - 10000;
     }
+    int quantize(const Kernels& with, int r, Peak* to) {
+        const size_t units = (size_t)r * l.k / UNIT;
+        const int found = with.quantize(&x[(size_t)r * l.k], l.k, &codes[(size_t)r * l.k], &scales[units], &counts[2 * units], to);
+        for (int i = 0; i < found; i++) to[i].row = r;
+        return found;
+    }
     std::vector<float> run(const Kernels& with, bool exact, int step) {
         std::vector<float> y((size_t)m * l.n);
-        for (int r = 0; r < m; r++)
-            with.quantize(&x[(size_t)r * l.k], l.k, &codes[(size_t)r * l.k], &scales[(size_t)r * l.k / UNIT],
-                          &counts[(size_t)r * l.k / HALF]);
-        const Product p = {l, bytes.data(), x.data(), l.k, {codes.data(), scales.data(), counts.data()}, sums.data(),
+        for (int r = 0; r < m; r++) ends[r + 1] = ends[r] + quantize(with, r, &peaks[ends[r]]);
+        const Activations narrow = {codes.data(), scales.data(), counts.data(), peaks.data(), ends.data(), 0};
+        const Product p = {l, bytes.data(), x.data(), l.k, narrow, sums.data(),
                            l.kind == SUPER_CENTERED ? starts.data() : nullptr, y.data(), l.n, nullptr};
         for (int r = 0; r < m; r += step) (exact ? with.exact : with.product)(p, 0, l.panels(), r, r + step < m ? r + step : m);
         return y;

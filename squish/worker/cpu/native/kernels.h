@@ -26,6 +26,7 @@ constexpr int PANEL = 16;
 constexpr int UNIT = 32;
 constexpr int HALF = UNIT / 2;
 constexpr int SUPER = 256;
+constexpr int PEAKS = 2;
 
 // AFFINE: code · scale + bias. DENSE: numbers as they are. FP4, FP8: small floats times a scale. CENTERED: affine where each
 // bias is the scale times minus half of the codes, as in GGUF's Q4_0, Q5_0 and Q8_0, and so is not stored.
@@ -66,11 +67,23 @@ struct Layout {
     SQUISH_HEADER int64_t sums() const { return k / sum_columns(); }
 };
 
-// Rows of x as numbers of 8 bits: x ≈ codes · scales.
+// Four columns of x with a number that sticks out of its row. They have two codes each: one like the others, and one here
+// that counts 128 times as much, so that the scale of their unit is that of its other columns.
+struct Peak {
+    int32_t row, step;  // step: column / 4
+    float scale;        // 128 · that of the unit
+    int32_t count;      // sum of codes
+    int8_t codes[4];
+};
+
+// Rows of x as numbers of 8 bits: x ≈ codes · scales, and what peaks add.
 struct Activations {
     int8_t* codes;    // (m, k)
     float* scales;    // (m, k / UNIT)
     int32_t* counts;  // (m, k / HALF): sums of codes
+    Peak* peaks;      // of all rows, in the order of rows and columns
+    int64_t* ends;    // (m + 1), of each row in `peaks`: the first is where the first row begins
+    int32_t row;      // `Peak::row` of the first row
 };
 
 // y = x · Wᵀ + added. Exact products read `rows`, others `x` and `sums`.
@@ -89,8 +102,9 @@ struct Product {
 
 struct Kernels {
     const char* name;
-    // One row of x, k numbers.
-    void (*quantize)(const float* x, int k, int8_t* codes, float* scales, int32_t* counts);
+    // One row of x, k numbers; what is chosen depends on this row alone. Peaks, k / UNIT · PEAKS at most, come to `peaks`, and
+    // their number comes back.
+    int (*quantize)(const float* x, int k, int8_t* codes, float* scales, int32_t* counts, Peak* peaks);
     // y for these panels and rows of x, from activations of 8 bits or in float32.
     void (*product)(const Product&, int64_t first_panel, int64_t last_panel, int first_row, int last_row);
     void (*exact)(const Product&, int64_t first_panel, int64_t last_panel, int first_row, int last_row);

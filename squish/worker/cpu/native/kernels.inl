@@ -13,6 +13,7 @@
 
 #include <cstring>
 
+#include "activations.inl"
 #include "numbers.h"
 
 namespace squish {
@@ -416,6 +417,62 @@ struct Parts<Grouped<Format, Known>> {
     using Group = Known;
 };
 
+// What a peak adds: its codes times the weights' in `piece`, which are those of a panel's first lane.
+template <class Codes, class Scale>
+inline void add_peak(const Peak& peak, const uint8_t* piece, int step, int32_t start, Scale&& scale, F* all) {
+    const int32_t counts[2] = {peak.count, 0};
+    for (int lane = 0; lane < PANEL; lane += Isa::LANES) {
+        typename Isa::template Dot<Codes::CODE, 1> sum(Isa::whole(start));
+        sum.add(0, Codes::codes(piece + lane * 4, step), Isa::four(peak.codes));
+        const F product = Isa::mul(scale(lane), Isa::convert(sum.total(counts)));
+        F& one = all[lane / Isa::LANES];
+        one = Isa::fma(product, Isa::set1(peak.scale), one);
+    }
+}
+
+template <class Format>
+inline void add_peak(const Product& p, const uint8_t* panel, const Peak& peak, F* all) {
+    using Codes = typename Parts<Format>::Codes;
+    using Group = typename Parts<Format>::Group;
+    constexpr int columns = 4 * Codes::STEPS;
+    const Layout& l = p.layout;
+    const int column = 4 * peak.step, width = Group::columns(l), inside = column % width;
+    const uint8_t* group = panel + column / width * l.group_bytes();
+    const uint8_t* piece = group + Group::scales_bytes(l) + inside / columns * l.piece_bytes();
+    const auto scale = [&](int lane) { return Group::scales(l, group, lane).scale; };
+    add_peak<Codes>(peak, piece, inside % columns / 4, 0, scale, all);
+}
+
+// The same for K-quants.
+template <class Format>
+inline void add_super_peak(const Product& p, const uint8_t* panel, const Peak& peak, F* all) {
+    using Codes = typename Format::Codes;
+    const Layout& l = p.layout;
+    const int unit = peak.step / Codes::STEPS, step = peak.step % Codes::STEPS, half = 2 * step / Codes::STEPS;
+    const uint8_t* group = panel + unit / (SUPER / UNIT) * l.group_bytes();
+    const uint8_t* piece = group + l.scales_bytes() + unit % (SUPER / UNIT) * l.piece_bytes();
+    const auto scale = [&](int lane) {
+        const Scales whole = group_scales(l, group, lane);
+        return small_scales<Format::HALVES>(l, whole.scale, whole.bias, piece + lane, half).scale;
+    };
+    const int32_t start = l.kind == SUPER_CENTERED ? -peak.count * (1 << (l.bits - 1)) : 0;
+    add_peak<Codes>(peak, piece + 2 * PANEL, step, start, scale, all);
+}
+
+// What the peaks of some rows add to `out`, whose first row is `row`. One at a time: a loop over the few of each row would end
+// as no processor foresees.
+template <class Format>
+__attribute__((noinline)) void add_peaks(const Product& p, const uint8_t* panel, int row, const Peak* end, float (*out)[PANEL]) {
+    for (const Peak* peak = p.x.peaks + p.x.ends[row]; peak < end; peak++) {
+        float* to = out[peak->row - p.x.row - row];
+        F all[PANEL / Isa::LANES];
+        for (int lane = 0; lane < PANEL; lane += Isa::LANES) all[lane / Isa::LANES] = Isa::load(to + lane);
+        if constexpr (is_super<Format>) add_super_peak<Format>(p, panel, *peak, all);
+        else add_peak<Format>(p, panel, *peak, all);
+        for (int lane = 0; lane < PANEL; lane += Isa::LANES) Isa::store(to + lane, all[lane / Isa::LANES]);
+    }
+}
+
 // ROWS rows of x against a whole panel.
 template <class Format, int ROWS, bool EXACT>
 void rows(const Product& p, int64_t panel, int row, Ahead& ahead) {
@@ -429,6 +486,8 @@ void rows(const Product& p, int64_t panel, int row, Ahead& ahead) {
             super_tile<typename Format::Codes, Format::HALVES, ROWS, blocks>(p, weights, lane, row, ahead, out);
         else if constexpr (EXACT) exact_tile<Format, ROWS, blocks>(p, weights, lane, row, out);
         else tile<typename Parts<Format>::Codes, typename Parts<Format>::Group, ROWS, blocks>(p, weights, lane, row, ahead, out);
+    if constexpr (!EXACT)
+        if (p.x.ends[row] < p.x.ends[row + ROWS]) add_peaks<Format>(p, weights, row, p.x.peaks + p.x.ends[row + ROWS], out);
     for (int r = 0; r < ROWS; r++) put(p, panel, row + r, out[r]);
 }
 
@@ -512,30 +571,6 @@ void product(const Product& p, int64_t first, int64_t last, int row, int end) {
         case 5: return panels<WholeColumns<Whole<5>>, true>(p, first, last, row, end);
         case 6: return panels<WholeColumns<Whole<6>>, true>(p, first, last, row, end);
         default: return panels<WholeColumns<Whole<8>>, true>(p, first, last, row, end);
-    }
-}
-
-// The largest number of a unit becomes ±127. Numbers are compared and rounded as bits, which every compiler vectorizes.
-void quantize(const float* x, int k, int8_t* codes, float* scales, int32_t* counts) {
-    constexpr float round = 12582912.0f;  // 1.5 · 2^23: adding it leaves the nearest whole number in the low bits
-    constexpr int32_t rounded = 0x4B400000;
-    for (int u = 0; u < k / UNIT; u++, x += UNIT, codes += UNIT) {
-        uint32_t bits[UNIT], most = 0;
-        std::memcpy(bits, x, sizeof bits);
-        for (uint32_t each : bits) most = (each & 0x7FFFFFFF) > most ? (each & 0x7FFFFFFF) : most;
-        const float largest = from_bits(most), to = largest < 1e-30f ? 0.0f : 127.0f / largest;
-        int32_t whole[UNIT], count[2] = {};
-        for (int i = 0; i < UNIT; i++) {
-            const float shifted = x[i] * to + round;
-            std::memcpy(whole + i, &shifted, sizeof shifted);
-        }
-        for (int half = 0; half < 2; half++)
-            for (int i = half * HALF; i < (half + 1) * HALF; i++) {
-                codes[i] = (int8_t)(whole[i] - rounded);
-                count[half] += codes[i];
-            }
-        scales[u] = largest < 1e-30f ? 0.0f : largest / 127.0f;
-        counts[2 * u] = count[0], counts[2 * u + 1] = count[1];
     }
 }
 

@@ -49,29 +49,45 @@ struct Rows {
     int64_t count, stride;
 };
 
+constexpr int64_t UNIT_BYTES = 4 + 2 * 4 + PEAKS * sizeof(Peak);  // of `Activations`, without codes
+
+// Activations from a row on.
+Activations from_row(const Activations& x, int64_t row, int k) {
+    const int64_t units = k / UNIT;
+    return {x.codes + row * k, x.scales + row * units, x.counts + row * 2 * units, x.peaks, x.ends + row, (int32_t)row};
+}
+
 Activations quantized(const Kernels& with, const Rows& x, int k, char* memory) {
-    const int64_t units = k / UNIT, block = x.count < 16 ? x.count : 16;
-    const Activations to = {(int8_t*)memory, (float*)(memory + x.count * k),
-                            (int32_t*)(memory + x.count * k) + x.count * units};  // counts: two of each unit
+    const int64_t units = k / UNIT, all = x.count * units, block = x.count < 16 ? x.count : 16, room = units * PEAKS;
+    int64_t* ends = (int64_t*)(memory + x.count * k);
+    Peak* peaks = (Peak*)(ends + x.count + 1);
+    float* scales = (float*)(peaks + x.count * room);
+    const Activations to = {(int8_t*)memory, scales, (int32_t*)(scales + all), peaks, ends, 0};
     parallel((int)((x.count + block - 1) / block), [&](int chunk) {
         for (int64_t r = chunk * block; r < x.count && r < (chunk + 1) * block; r++)
-            with.quantize(x.first + r * x.stride, k, to.codes + r * k, to.scales + r * units, to.counts + r * 2 * units);
+            ends[r + 1] = with.quantize(x.first + r * x.stride, k, to.codes + r * k, scales + r * units,
+                                        to.counts + r * 2 * units, peaks + r * room);
     });
+    ends[0] = 0;
+    for (int64_t r = 0; r < x.count; r++) {  // to where the last row's end
+        Peak *from = peaks + r * room, *next = peaks + ends[r];
+        for (const Peak* end = from + ends[r + 1]; from < end; from++, next++) *next = *from, next->row = (int32_t)r;
+        ends[r + 1] += ends[r];
+    }
     return to;
 }
 
 // What the codes of some columns stand for, added up: `Product::sums`.
 void group_sums(const Activations& x, int64_t rows, const Layout& layout, float* to) {
-    const int64_t units = layout.k / UNIT, each = layout.sum_columns() / UNIT;
-    if (each == 0) {  // columns that are half a unit
-        for (int64_t h = 0; h < rows * 2 * units; h++) to[h] = x.scales[h / 2] * (float)x.counts[h];
-        return;
-    }
-    for (int64_t u = 0; u < rows * units; to++) {
+    const int64_t units = layout.k / UNIT, columns = layout.sum_columns(), each = columns / UNIT, sums = layout.sums();
+    for (int64_t h = 0; each == 0 && h < rows * sums; h++) to[h] = x.scales[h / 2] * (float)x.counts[h];  // half a unit
+    for (int64_t u = 0, i = 0; each && u < rows * units; i++) {
         float sum = 0;
         for (const int64_t end = u + each; u < end; u++) sum += x.scales[u] * (float)(x.counts[2 * u] + x.counts[2 * u + 1]);
-        *to = sum;
+        to[i] = sum;
     }
+    for (const Peak *peak = x.peaks + x.ends[0], *end = x.peaks + x.ends[rows]; peak < end; peak++)
+        to[(peak->row - x.row) * sums + 4 * peak->step / columns] += peak->scale * (float)peak->count;
 }
 
 // `Product::starts`.
@@ -130,7 +146,7 @@ struct Input {
 
 int64_t input_bytes(int64_t rows, int k, bool narrow) {
     const int64_t units = (k + UNIT - 1) / UNIT;
-    return (k % UNIT ? rows * units * UNIT * 4 : 0) + (narrow ? rows * (k + 12 * units) : 0);
+    return (k % UNIT ? rows * units * UNIT * 4 : 0) + (narrow ? rows * (k + UNIT_BYTES * units + 8) + 8 : 0);
 }
 
 Input prepared(const Kernels& with, const Rows& x, int k, bool narrow, char* memory) {
@@ -140,10 +156,7 @@ Input prepared(const Kernels& with, const Rows& x, int k, bool narrow, char* mem
 
 Product product_of(const Segment& s, const Input& x, float* sums) {
     const Layout& l = s.matrix->layout;
-    const int64_t units = l.k / UNIT;
-    const Activations& a = x.activations;
-    const Activations part = x.narrow ? Activations{a.codes + s.first * l.k, a.scales + s.first * units,
-                                                    a.counts + s.first * 2 * units} : a;
+    const Activations part = x.narrow ? from_row(x.activations, s.first, l.k) : Activations{};
     const float* added = s.matrix->added ? s.matrix->added->data<float>() : nullptr;
     return {l, s.matrix->bytes(), x.rows.first + s.first * x.rows.stride, x.rows.stride, part,
             l.kind == SUPER_CENTERED ? nullptr : sums, l.kind == SUPER_CENTERED ? (int32_t*)sums : nullptr, s.y, l.n, added};
