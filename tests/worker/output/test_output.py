@@ -364,3 +364,12 @@ def test_log_probabilities_leave_with_the_text_of_their_tokens() -> None:
         ("<c>x</c>", ["<c>", "x", "</c>"]),
         ("b", ["b"]),
     ]
+
+
+def test_timings_say_what_was_guessed_and_how_much_of_it_was_right() -> None:
+    output = RowOutput(0, Pieces([b"a"]), frozenset(), (), 1, 0.0)
+    output.guessed(4, 3)
+    output.guessed(2, 0)
+    [*_, end] = output.finish("length")
+    assert isinstance(end, Finished)
+    assert (end.timings.draft_tokens, end.timings.accepted_tokens, end.timings.load) == (6, 3, 0.0)
