@@ -104,6 +104,7 @@ async def test_a_paste_is_only_text() -> None:
 def test_only_labels_that_were_given_are_unfolded() -> None:
     pasted = Pasted()
     assert pasted.fold("short\ntext") == "short\ntext"
+    assert Pasted().fold("a line\n" * 5000) == "[pasted 5000 lines #1]"
     label = pasted.fold(LINES)
     assert pasted.unfold(f"a {label} b [pasted 5 lines #7]") == f"a {LINES} b [pasted 5 lines #7]"
 

@@ -17,7 +17,7 @@ class Pasted:
 
     def fold(self, text: str) -> str:
         """The text, or a label in its place when it is large: `[pasted 5000 lines #1]`."""
-        lines = text.count("\n") + 1
+        lines = text.count("\n") + (not text.endswith("\n"))
         if lines <= LINES and len(text) <= CHARACTERS:
             return text
         self._texts.append(text)
