@@ -19,7 +19,7 @@ LOOKED_BACK = 64
 _SAME = ("temperature", "top_p", "min_p", "stop", "presence_penalty", "frequency_penalty")
 """Fields that SamplingParams has under the same name, where absent means its default."""
 
-_THEIRS = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty", "context": "num_ctx"}
+_THEIRS = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
 """What Ollama calls fields of SamplingParams."""
 
 
@@ -31,7 +31,6 @@ def sampling(request: CommonRequest) -> SamplingParams:
     given["top_k"] = None if options.top_k is None else max(0, _whole(options.top_k, "top_k"))
     given["seed"] = _seed(options.seed)
     given["response_format"] = answer_format(request.format)
-    given["context"] = _context(options.num_ctx)
     given |= _repetition(options)
     check_range(request.top_logprobs, "top_logprobs", 0, MOST_LOGPROBS)
     given["logprobs"] = bool(request.logprobs)
@@ -65,12 +64,6 @@ def _limit(asked: Number | None) -> int:
     if limit < -2:
         raise InvalidInput("options.num_predict must be at least -2.", param="options.num_predict")
     return limit if limit > 0 else MAX_INT
-
-
-def _context(asked: Number | None) -> int | None:
-    """Ollama's -1 and 0 choose for themselves. What is too short for an answer is refused as a limit of 2 is."""
-    limit = 0 if asked is None else _whole(asked, "num_ctx")
-    return max(limit, 2) if limit > 0 else None
 
 
 def _seed(asked: Number | None) -> int | None:

@@ -55,9 +55,7 @@ class Options(msgspec.Struct):
     mirostat: Annotated[Number, documented("Known and not supported: only 0.", enum=[None, 0])] | None = None
     mirostat_tau: Taken = None
     mirostat_eta: Taken = None
-    num_ctx: Annotated[Number, documented("Tokens of prompt and answer together; 0 and less: the model's.")] | None = (
-        None
-    )
+    num_ctx: Annotated[Any, documented("Accepted; a conversation can always be as long as the model's context.")] = None
     num_keep: Taken = None
     num_batch: Taken = None
     num_gpu: Taken = None

@@ -71,10 +71,6 @@ def test_every_option_that_is_done() -> None:
         ({"num_predict": -1}, "max_tokens", 2**31 - 1),
         ({"num_predict": -2}, "max_tokens", 2**31 - 1),
         ({"num_predict": 0}, "max_tokens", 2**31 - 1),
-        ({"num_ctx": 8192.0}, "context", 8192),
-        ({"num_ctx": 1}, "context", 2),
-        ({"num_ctx": 0}, "context", None),
-        ({"num_ctx": -1}, "context", None),
         ({"seed": -1}, "seed", None),
         ({"seed": 0}, "seed", 0),
         ({"top_k": -1}, "top_k", 0),
@@ -94,7 +90,7 @@ def test_values_that_mean_something_special(given: dict[str, Any], field: str, v
 
 def test_what_changes_no_answer_is_ignored() -> None:
     harmless = {
-        "num_keep": 4, "num_batch": 512, "num_gpu": -1, "main_gpu": 0, "num_thread": 8,
+        "num_ctx": 8192.0, "num_keep": 4, "num_batch": 512, "num_gpu": -1, "main_gpu": 0, "num_thread": 8,
         "numa": False, "low_vram": False, "f16_kv": True, "logits_all": False, "vocab_only": False, "use_mmap": True,
         "use_mlock": False, "embedding_only": False, "mirostat": 0, "mirostat_tau": 5.0, "mirostat_eta": 0.1,
         "typical_p": 1.0, "tfs_z": 1, "penalize_newline": True, "an_option_of_tomorrow": 3, "stop": None,
@@ -233,8 +229,6 @@ WRONG_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"options": {"top_k": 2**40}}, "options.top_k"),
     ({"options": {"num_predict": -3}}, "options.num_predict"),
     ({"options": {"num_predict": 1e300}}, "options.num_predict"),
-    ({"options": {"num_ctx": 1e300}}, "options.num_ctx"),
-    ({"options": {"num_ctx": "long"}}, "options.num_ctx"),
     ({"options": {"seed": 2**64}}, "options.seed"),
     ({"options": {"repeat_penalty": 0}}, "options.repeat_penalty"),
     ({"options": {"repeat_last_n": -2}}, "options.repeat_last_n"),
