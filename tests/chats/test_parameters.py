@@ -93,6 +93,8 @@ WRITTEN = {
     "presence_penalty": ("0.5", 0.5),
     "frequency_penalty": ("-0.5", -0.5),
     "max_tokens": ("99", 99),
+    "context": ("4096", 4096),
+    "kv_bits": ("8", 8),
     "seed": ("7", 7),
     "stop": (r"###|\nUser:", ("###", "\nUser:")),
     "thinking": ("off", False),
@@ -110,7 +112,7 @@ def test_every_parameter_of_the_panel_reaches_the_request(each: Parameter, tmp_p
     (prompt,) = request.prompts
     assert isinstance(prompt, ChatPrompt)
     system = [message.content for message in prompt.messages if message.role == "system"]
-    asked = {"thinking": prompt.thinking, "system": "".join(system)}
+    asked = {"thinking": prompt.thinking, "system": "".join(system), "kv_bits": request.kv_bits}
     assert (asked[each.name] if each.name in asked else getattr(request.sampling, each.name)) == value
     chats.close()
 

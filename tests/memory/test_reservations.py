@@ -89,7 +89,7 @@ async def test_a_model_larger_than_the_machine_is_refused_at_once(real_settings:
 async def test_two_models_loading_at_once_count_each_other(two_models: Settings) -> None:
     memory = Memory(models=1)
     manager = manager_of(two_models, memory)
-    memory.read = lambda: Machine("RAM", 2 * GB, 900_000_000, float32=True)  # type: ignore[method-assign]
+    memory.read = lambda: Machine("RAM", 2 * GB, 750_000_000, float32=True)  # type: ignore[method-assign]
     manager = SessionManager(Store(two_models.cache_dir), two_models, Reservations(memory.read))
     try:
         requests = [GenerationRequest(name, GERMANY.prompts, GREEDY) for name in (MODEL, OTHER)]

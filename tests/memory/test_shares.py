@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from squish.memory.fit import Machine
@@ -65,6 +67,8 @@ def test_a_host_may_give_less_than_it_has() -> None:
     assert limited(mac(64), None) == mac(64)
 
 
-def test_memory_of_cpus_counts_float32_caches() -> None:
+def test_memory_of_cpus_counts_caches_of_the_bits_that_are_set() -> None:
     cpu = Machine("RAM", 64 * GB, 64 * GB, float32=True)
+    assert MODEL.rank(2, 8192, cpu).cache == MODEL.rank(2, 8192, mac(64)).cache
+    cpu = replace(cpu, kv_bits=32)
     assert MODEL.rank(2, 8192, cpu).cache == 2 * MODEL.rank(2, 8192, mac(64)).cache

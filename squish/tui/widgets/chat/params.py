@@ -20,6 +20,7 @@ from squish.tui import actions
 from squish.tui.chat.parameters import PARAMETERS, Parameter, parameter, with_value, written
 from squish.tui.key_hints import key
 from squish.tui.messages import SettingsChanged
+from squish.tui.scheduling import after_refresh
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
 
@@ -161,3 +162,9 @@ class ParamsPanel(VerticalScroll, can_focus=False):
 
     def _say(self, text: str, style: str = "$foreground-muted") -> None:
         self.query_one("#about", Static).update(Content.styled(text, style))
+        after_refresh(self, self._keep_in_sight)
+
+    def _keep_in_sight(self) -> None:
+        """The field that is written in, whatever room the words below it take."""
+        if (focused := self.screen.focused) and self in focused.ancestors:
+            self.scroll_to_widget(focused, animate=False)
