@@ -13,7 +13,7 @@ namespace {
 
 constexpr int STEPS = UNIT / 4;
 // How often the mean of the largest numbers of a row's units the largest of a unit may be before it is a peak.
-constexpr float PEAK = 2.0f;
+constexpr float PEAK = 3.0f;
 constexpr float LOWEST = 1e-30f;  // as good as 0
 constexpr float ROUND = 12582912.0f;  // 1.5 · 2^23: adding it leaves the nearest whole number in the low bits
 constexpr int32_t ROUNDED = 0x4B400000;
