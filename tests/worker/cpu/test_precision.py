@@ -29,7 +29,7 @@ def test_rounding_hardly_raises_the_perplexity_of_a_real_model(real_home: Path, 
 def test_a_few_large_numbers_do_not_take_precision_from_those_beside_them(
     bits: int, group: int, peaks: tuple[int, ...]
 ) -> None:
-    """As in Gemma, whose norms make a few channels forty times as large as the others: here in an eighth of the groups."""
+    """As in Gemma, whose norms make a few channels forty times as large as the others, in an eighth of the groups."""
     mx.random.seed(bits)
     weight, scales, biases = mx.quantize(mx.random.normal((83, 768)), group, bits)
     plain = mx.dequantize(weight, scales, biases, group, bits)
