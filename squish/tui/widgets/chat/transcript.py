@@ -281,5 +281,6 @@ class Transcript(VerticalScroll, can_focus=True):
         if self.following != self._reported:
             self._reported = self.following
             self.post_message(FollowingChanged(self.following))
-            if self.following and self._views and (live := self._views[-1][1].live):
-                live.resume()
+        # Also where nothing changed since the last report: text may have come while it was let go for a moment.
+        if self.following and self._views and (live := self._views[-1][1].live):
+            live.resume()
