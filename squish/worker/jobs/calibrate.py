@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.message
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +89,23 @@ def windows(source: Path, text: str, length: int, most: int | None = None) -> mx
 
 def _watch(model: Any, take: Taker) -> int:
     """Make the matrices hand themselves over; how many tokens there are, 0 where the model has no plain embedding."""
-    vocabulary = 0
-    for name, module in model.named_modules():
-        if type(module) is Embedding:
-            vocabulary = max(vocabulary, module.weight.shape[0])
-            _become(module, _Embedding, name, take)
-        elif type(module) is Linear:
-            _become(module, _Linear, name, take)
-        elif type(module) is SwitchLinear:
-            _become(module, _SwitchLinear, name, take)
-    for _, module in model.named_modules():
-        if isinstance(module, _Linear):
+    changed = become(model, {Linear: _Linear, SwitchLinear: _SwitchLinear, Embedding: _Embedding})
+    vocabulary = max((module.weight.shape[0] for module in changed if type(module) is _Embedding), default=0)
+    for module in changed:
+        module.take = take
+        if type(module) is _Linear:
             module.is_last = bool(vocabulary) and module.weight.shape[0] == vocabulary
     return vocabulary
 
 
-def _become(module: Any, kind: type, name: str, take: Taker) -> None:
-    module.__class__ = kind
-    module.place, module.take = name, take
+def become(model: Any, kinds: Mapping[type, type]) -> list[Any]:
+    """Modules of exactly these classes become ones of others, which find their own names in `place`. Returns them."""
+    changed = []
+    for name, module in model.named_modules():
+        if kind := kinds.get(type(module)):
+            module.__class__, module.place = kind, name
+            changed.append(module)
+    return changed
 
 
 def _hand_over(module: Any, x: mx.array, looked_up: bool) -> None:
@@ -143,9 +142,10 @@ class _SwitchLinear(SwitchLinear):  # type: ignore[misc]
     take: Taker
 
     def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
-        made: mx.array = super().__call__(x.astype(mx.float32), indices, sorted_indices=sorted_indices)
+        x = x.astype(mx.float32)
+        made: mx.array = super().__call__(x, indices, sorted_indices=sorted_indices)
         mx.eval(made)
-        _hand_over(self, x.astype(mx.float32), False)
+        _hand_over(self, x, False)
         return made
 
 

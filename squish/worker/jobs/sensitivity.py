@@ -21,7 +21,7 @@ from mlx.utils import tree_map
 from mlx_lm.models.switch_layers import SwitchLinear
 
 from squish.errors import CorruptModel
-from squish.worker.jobs.calibrate import product_of
+from squish.worker.jobs.calibrate import become, product_of
 from squish.worker.prompt.encoder import FOREIGN_TOKENIZER
 
 _POSITIONS = 128  # whose probabilities are in memory at once: one for each token of the vocabulary
@@ -194,12 +194,12 @@ def _by_windows(gradient: mx.array, x: mx.array) -> Dependence:
         by_output, by_input = mx.square(gradient[:, 0]), mx.square(x[:, 0])
         rows = mx.sum(by_output * mx.sum(by_input, axis=1, keepdims=True), axis=0)
         columns = mx.sum(by_input * mx.sum(by_output, axis=1, keepdims=True), axis=0)
-        return Dependence(rows, columns / mx.maximum(mx.sum(columns), 1e-30))
-    rows, columns = mx.zeros(gradient.shape[-1]), mx.zeros(x.shape[-1])
-    for window in range(gradient.shape[0]):
-        squares = mx.square(gradient[window].T @ x[window])
-        rows, columns = rows + mx.sum(squares, axis=1), columns + mx.sum(squares, axis=0)
-        mx.eval(rows, columns)
+    else:
+        rows, columns = mx.zeros(gradient.shape[-1]), mx.zeros(x.shape[-1])
+        for window in range(gradient.shape[0]):
+            squares = mx.square(gradient[window].T @ x[window])
+            rows, columns = rows + mx.sum(squares, axis=1), columns + mx.sum(squares, axis=0)
+            mx.eval(rows, columns)
     return Dependence(rows, columns / mx.maximum(mx.sum(columns), 1e-30))
 
 
@@ -217,11 +217,8 @@ def _sum(gradient: mx.array) -> mx.array:
 def _attach(model: Any, watch: _Watch, done: Callable[[], None] | None = None) -> list[Any]:
     """Make a model's matrices and layers watched ones; its layers. done: called after each, which is then forgotten."""
     layers = list(getattr(model, "layers", ()))
-    kinds: dict[type, type] = {Linear: _Linear, SwitchLinear: _SwitchLinear, Embedding: _Embedding}
-    for name, module in model.named_modules():
-        if kind := kinds.get(type(module)):
-            module.__class__ = kind
-            module.place, module.watch = name, watch
+    for module in become(model, {Linear: _Linear, SwitchLinear: _SwitchLinear, Embedding: _Embedding}):
+        module.watch = watch
     for layer in layers:
         kind = type(layer)
         layer.__class__ = type(kind.__name__, (_Layer, kind), {})
