@@ -83,11 +83,11 @@ def allocate(matrices: Mapping[str, Harms], sizes: Mapping[str, Sequence[int]], 
 
     sizes: of each matrix, bytes of each of its choices.
     """
-    scale, measured = _nats_a_share(matrices), any(each.nats for each in matrices.values())
+    scale = _nats_a_share(matrices)
     points = {}
     for name, each in matrices.items():
         # Where nothing was measured each weight counts alike: a large matrix would get the fewest bits otherwise.
-        counts = scale if measured else sizes[name][0] / each.choices[0].bits
+        counts = sizes[name][0] / each.choices[0].bits if scale is None else scale
         points[name] = list(zip(sizes[name], each.nats or [counts * share for share in each.shares], strict=True))
     hulls = {name: _hull(each) for name, each in points.items()}
     at = dict.fromkeys(hulls, 0)
@@ -114,10 +114,10 @@ def allocate(matrices: Mapping[str, Harms], sizes: Mapping[str, Sequence[int]], 
     return {name: matrices[name].choices[hull[at[name]]] for name, hull in hulls.items()}
 
 
-def _nats_a_share(matrices: Mapping[str, Harms]) -> float:
-    """What a share of error costs in the middle one of the measured matrices; 1 where there are none."""
+def _nats_a_share(matrices: Mapping[str, Harms]) -> float | None:
+    """What a share of error costs in the middle one of the measured matrices; None where there are none."""
     measured = [sum(each.nats) / max(sum(each.shares), 1e-30) for each in matrices.values() if each.nats]
-    return statistics.median(measured) if measured else 1.0
+    return statistics.median(measured) if measured else None
 
 
 def _hull(points: list[tuple[int, float]]) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import msgspec
@@ -43,7 +43,7 @@ def mixture(
 
     directory: for what has been found so far. Raises InvalidInput where the size is too small for this model.
     """
-    known = _dependences(job, shards, directory, lambda part: report("score", part * _READING))
+    known, reason = _measured(job, shards, directory, lambda part: report("score", part * _READING))
     model = shards.model()
     matrices = dict(_matrices(model))
     weights = {name: weight for name, (weight, _) in matrices.items()}
@@ -63,7 +63,7 @@ def mixture(
         least = 8 * (rest + sum(min(each) for each in sizes.values())) / count
         problem = f"This model has at least {least:.2f} bits a weight, so {job.recipe.size:g} are too few."
         raise InvalidInput(problem, hint="--bits takes more.", param="--bits")
-    return chosen, _reason(directory)
+    return chosen, reason
 
 
 def commonest(chosen: dict[str, Choice]) -> Choice:
@@ -80,14 +80,13 @@ def as_config(choice: Choice) -> dict[str, Any]:
 def dependences(directory: Path) -> dict[str, list[Dependence]]:
     """What was measured of a model that is written to this directory; empty where nothing was."""
     path = directory / _DEPENDENCES
-    kept: Any = mx.load(str(path)) if path.exists() else {}
-    return _unflat(kept)
+    return _kept(path)[0] if path.exists() else {}
 
 
-def _reason(directory: Path) -> str:
-    """Why nothing was measured, "" where it was."""
-    kept: Any = mx.load(str(directory / _DEPENDENCES), return_metadata=True)
-    return str(kept[1].get(_REASON, ""))
+def _kept(path: Path) -> tuple[dict[str, list[Dependence]], str]:
+    """What was measured, and why nothing was, "" where it was."""
+    arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
+    return _unflat(arrays), str(metadata.get(_REASON, ""))
 
 
 def counts_of(known: Iterable[Dependence]) -> tuple[tuple[Floats, Floats], ...]:
@@ -115,10 +114,10 @@ def _matrices(model: Any) -> Iterator[tuple[str, tuple[mx.array, list[Choice]]]]
             yield name, (module.weight, allowed)
 
 
-def _dependences(
+def _measured(
     job: QuantizeShards, shards: Shards, directory: Path, report: Callable[[float], None]
-) -> dict[str, list[Dependence]]:
-    """How much each matrix counts; empty for a model that cannot be measured."""
+) -> tuple[dict[str, list[Dependence]], str]:
+    """How much each matrix counts; nothing, and why, for a model that cannot be measured."""
     path = directory / _DEPENDENCES
     if not path.exists():
         found: dict[str, list[Dependence]] = {}
@@ -135,7 +134,7 @@ def _dependences(
         partial = directory / f"new-{_DEPENDENCES}"
         mx.save_safetensors(str(partial), _flat(found) or {"none": mx.zeros((1,))}, metadata={_REASON: reason})
         move_whole(partial, path)
-    return dependences(directory)
+    return _kept(path)
 
 
 def _harms(
