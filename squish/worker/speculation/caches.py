@@ -65,21 +65,20 @@ def _padded(rows: list[list[int]]) -> mx.array:
 def rewind(caches: list[Any], lengths: list[int], kept: list[int]) -> None:
     """After `forward` with so many new tokens of each row: keep only the first ones, at least one."""
     layers, tags = _parted(caches)
-    apart = by_row(caches)
-    held = lengths if apart else [max(lengths)] * len(kept)
+    held = lengths if by_row(caches) else [max(lengths)] * len(kept)
     back = [length - keep for length, keep in zip(held, kept, strict=True)]
-    if apart:
-        for cache in layers:
-            for row, spare in zip(cache.rows, back, strict=True):
-                row.offset -= spare
-    else:
-        go_back(layers, back)
+    go_back(layers, back)
     for tag in tags:
         tag.go_back(back)
 
 
 def go_back(layers: list[Any], tokens: list[int]) -> None:
-    """Take the last tokens of each row out of mlx-lm's caches: so many."""
+    """Take the last tokens of each row out of the caches of all layers: so many."""
+    if by_row(layers):
+        for cache in layers:
+            for row, spare in zip(cache.rows, tokens, strict=True):
+                row.offset -= spare
+        return
     spare = min(tokens)
     right = [back - spare for back in tokens]
     for cache in layers:
