@@ -68,13 +68,12 @@ def same_in_any_company(model: Any) -> bool:
     So it is with blocks that are not one node, too, if all products are the extension's: a rank's part of each.
     """
     plain = (Linear, Embedding, QuantizedLinear, QuantizedEmbedding, KQuant)
-    fused = getattr(model, _FUSED, False)
-    return fused and not any(isinstance(module, plain) for module in model.modules())
+    return kv_bits(model) is not None and not any(isinstance(module, plain) for module in model.modules())
 
 
 def caches_by_row(model: Any, caches: list[Any] | None) -> list[Any] | None:
     """What the batch is to hold of a row's caches (None: an empty one): each row apart, where the model can."""
-    if not getattr(model, _FUSED, False):
+    if kv_bits(model) is None:
         return caches
     return [SequenceCache.of(cache) for cache in caches or make_prompt_cache(model)]
 
