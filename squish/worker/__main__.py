@@ -234,7 +234,7 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = TextEncoder(loaded)
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"
-    warnings = (*engine.warnings, *kv_bits.of_vectors(load.kv_bits, display_name(Path(load.path))).warnings)
+    warnings = (*engine.warnings, *kv_bits.warnings_for_vectors(load.kv_bits, display_name(Path(load.path))))
     _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, warnings))
     VectorRunner(loaded.embedder, inbox, channel.send).run()
     mx.clear_streams()

@@ -35,8 +35,6 @@ def found(model: Any, asked: int | None, name: str) -> KvBits:
     return KvBits(bits, warnings=(f"{name} keeps {bits} bits a number in its KV cache, not {asked}: {reason}.",))
 
 
-def of_vectors(asked: int | None, name: str) -> KvBits:
-    """Those of a model that makes vectors: it has no KV cache."""
-    return KvBits(
-        0, warnings=() if asked is None else (f"{name} makes vectors and has no KV cache; kv_bits is ignored.",)
-    )
+def warnings_for_vectors(asked: int | None, name: str) -> tuple[str, ...]:
+    """Of a model that makes vectors: it has no KV cache."""
+    return () if asked is None else (f"{name} makes vectors and has no KV cache; kv_bits is ignored.",)
