@@ -114,6 +114,11 @@ class Engine:
         """How long the model stays once it is idle, from now on and until a request says otherwise."""
         self._keep_alive.stay(seconds, idle=self._idle)
 
+    @property
+    def kv_bits(self) -> int | None:
+        """Those that the model's KV cache is loaded with; None: as is best."""
+        return self._load.kv_bits
+
     def take_kv_bits(self, bits: int) -> None:
         """From now on the model's KV cache has so many bits a number: a loaded model that has others is loaded anew.
 

@@ -309,8 +309,9 @@ class SessionManager:
         return draft
 
     def _kv_bits(self, id: str) -> int | None:
-        """Those that a model's KV cache is loaded with; None: as is best."""
-        return kv_bits_of(self._settings, id)
+        """Those that a model's KV cache is loaded with, which a request may have chosen; None: as is best."""
+        engine = self._engines.get(id)
+        return engine.kv_bits if engine else kv_bits_of(self._settings, id)
 
     def _limits_of(self, id: str) -> Limits:
         return replace(self._limits, keep_alive=self._keep_alive.get(id, self._limits.keep_alive))

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from squish.config.settings import Settings
@@ -82,6 +83,25 @@ async def test_a_model_larger_than_the_machine_is_refused_at_once(real_settings:
             await manager.load(MODEL)
         assert caught.value.hint is not None
         assert "smaller" in caught.value.hint
+    finally:
+        await manager.close()
+
+
+async def test_room_is_counted_for_the_kv_cache_that_a_request_asks_for(
+    real_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = SessionManager(Store(real_settings.cache_dir), real_settings)
+    memory = Machine("RAM", GB, 500_000_000, float32=True)
+    monkeypatch.setattr(manager._reservations, "_read", lambda: memory)
+    asked = GenerationRequest(MODEL, GERMANY.prompts, GREEDY, kv_bits=32)
+    try:
+        with pytest.raises(LoadFailed, match=r"needs at least 613 MB .* 500 MB of RAM are free"):
+            async with manager.generate(asked) as refused:
+                async for _ in refused:
+                    pass
+        async with manager.generate(msgspec.structs.replace(asked, kv_bits=16)) as generation:
+            while not isinstance(await anext(generation), TextDelta):
+                pass
     finally:
         await manager.close()
 
