@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from squish import figures
+from squish.config.model_defaults import kv_bits_of
 from squish.download.remote_file import Downloaded, RemoteFile
 from squish.download.transfer import Download
 from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
@@ -194,7 +195,8 @@ def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository
 def _fitted(order: Order, config: dict[str, Any], repository: _Repository) -> tuple[float, int]:
     """The most bits a weight that fit this machine, and for how many tokens. Raises InvalidInput where none do."""
     parameters = sum(file.size for file in repository.files if is_weights(file.path)) // _bytes_per_weight(config)
-    here, shape = machine.read(), fit.shape_of(config, parameters)
+    kv_bits = kv_bits_of(order.settings, str(order.id))
+    here, shape = replace(machine.read(), kv_bits=kv_bits), fit.shape_of(config, parameters)
     context = order.compression.context or min(fit.USUAL_CONTEXT, context_length(config))
     found = fit.most_bits(shape, context, here, recipes.SMALLEST, recipes.LARGEST)
     if found is None:
@@ -229,8 +231,9 @@ async def _fetch_compressed(
     )
     rest = [name for name in repository.names if not is_weights(name) and not name.endswith(".index.json")]
     if not options.keep_source:
-        for name in repository.names.difference(rest, (path for path in repository.names if is_weights(path))):
-            download.skip(name)  # an index of the original's files, which is not needed: the download ends without it
+        for name in repository.names:
+            if name.endswith(".index.json"):
+                download.skip(name)  # it lists the original's files and is not needed: the download ends without it
     for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
         report(Notice(text))
     if lost := await asyncio.to_thread(compressor.resume):

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,11 @@ def test_fit_takes_the_most_bits_with_which_the_model_fits(
     assert user.store.find(f"{REPO}:fit").manifest == model.manifest
     user.pull(f"{REPO}:fit", CompressionOptions(context=64), force=True)
     assert user.store.find(f"{REPO}:fit").manifest.weights > model.manifest.weights
+    user.settings = replace(user.settings, kv_bits="8")
+    user.pull(REPO, as_large_as_fits(), force=True)
+    beside_small_cache = user.store.find(f"{REPO}:fit")
+    assert beside_small_cache.manifest.weights > model.manifest.weights
+    assert describe(beside_small_cache, kv_bits=8).estimate.needed <= memory.total
 
 
 @pytest.mark.long
