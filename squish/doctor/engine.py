@@ -12,7 +12,7 @@ import msgspec
 from squish.config.settings import Settings
 from squish.doctor.computer import GET_COMPILER
 from squish.doctor.finding import Finding
-from squish.memory.fit import USUAL_KV_BITS
+from squish.format.architectures import USUAL_KV_BITS
 from squish.system.probed import Probed
 from squish.text import clean
 

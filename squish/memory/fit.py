@@ -19,14 +19,13 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
-from squish.format.architectures import ENCODERS, WITH_KV_BITS, module_of
+from squish.format.architectures import ENCODERS, USUAL_KV_BITS, WITH_KV_BITS, module_of
 from squish.format.config import has_windows, text_of
 from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 
 Fits = Literal["yes", "tight", "no"]
 
 USUAL_CONTEXT = 8192  # tokens, where nothing else is said
-USUAL_KV_BITS = 16  # the same
 _CACHE_STEP = 256
 _PROCESS = 128_000_000
 _READING = 132_000_000  # of the process while it loads a model
@@ -39,9 +38,10 @@ _WIDENED = 10 / 9  # quantized weights on a CPU to stored ones, for 4 bits in gr
 class Machine:
     """Memory for models. kind: what it is called; total: what a model may take at most; free: at this moment.
 
-    float32: caches are float32, as on a CPU. packed: weights are multiplied as they are stored there, which takes a
-    C++ compiler; else they are float32 too. elastic: the system makes room by compressing and swapping what other
-    programs hold, so that only `total` is a limit. kv_bits: what engine.kv_bits says, None for nothing.
+    float32: caches whose bits cannot be chosen are float32, as on a CPU. packed: weights are multiplied as they are
+    stored there, which takes a C++ compiler; else they are float32 too. elastic: the system makes room by compressing
+    and swapping what other programs hold, so that only `total` is a limit. kv_bits: those that are set for the model,
+    None for none.
     """
 
     kind: Literal["unified memory", "RAM", "VRAM"]

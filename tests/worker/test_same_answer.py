@@ -15,11 +15,11 @@ from mlx.utils import tree_unflatten
 from mlx_lm.models import gemma3_text, llama, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
+from squish.format.architectures import USUAL_KV_BITS
 from squish.generation import GenerationEvent, SamplingParams, TextDelta
 from squish.worker.cache.disk import DiskTier
 from squish.worker.cache.prefix import PrefixCache
 from squish.worker.cpu import functions, fusion
-from squish.worker.cpu.install import DEFAULT_KV_BITS
 from squish.worker.cpu.layers import can_pack, pack
 from squish.worker.model.load import load
 from squish.worker.pace import PrefillPace
@@ -52,7 +52,7 @@ def tiny_gemma3() -> Any:
     return gemma3_text.Model(gemma3_text.ModelArgs("gemma3_text", **sizes))
 
 
-def on_cpu(model: Any, *, quantized: bool, exact: bool, kv_bits: int = DEFAULT_KV_BITS) -> Any:
+def on_cpu(model: Any, *, quantized: bool, exact: bool, kv_bits: int = USUAL_KV_BITS) -> Any:
     """The model as the worker has it on a CPU."""
     if quantized:
         quantize(model, 32, 4)
@@ -229,7 +229,7 @@ def real(real_home: Path) -> Any:
     """The real model as the worker has it on a CPU."""
     native()
     loaded = load(real_home / ".squish" / "models" / MODEL.replace(":", "+"))
-    assert fusion.fuse(loaded.model, native(), DEFAULT_KV_BITS)
+    assert fusion.fuse(loaded.model, native(), USUAL_KV_BITS)
     return loaded
 
 

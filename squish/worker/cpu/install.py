@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from squish.format.architectures import USUAL_KV_BITS
 from squish.system.host import HOST
 from squish.worker.cpu import blas, kernels
 
 Precision = Literal["int8", "float32"]
-DEFAULT_KV_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "in
 def prepare_model(model: Any, kv_bits: int | None = None) -> bool:
     """Put a loaded model's layers together where that is possible; its weights must be in memory.
 
-    kv_bits: of a number in its KV cache, where its layers are put together; None: DEFAULT_KV_BITS. Returns whether no
+    kv_bits: of a number in its KV cache, where its layers are put together; None: USUAL_KV_BITS. Returns whether no
     number of an answer depends any more on who else is answered, or on where a prompt is cut.
     """
     import mlx.core as mx
@@ -96,4 +96,4 @@ def prepare_model(model: Any, kv_bits: int | None = None) -> bool:
     native = extension.module()
     if native is None or mx.default_device() != mx.Device(mx.cpu):
         return False
-    return fusion.fuse(model, native, kv_bits or DEFAULT_KV_BITS) and fusion.same_in_any_company(model)
+    return fusion.fuse(model, native, kv_bits or USUAL_KV_BITS) and fusion.same_in_any_company(model)
