@@ -85,7 +85,10 @@ def _show_found(found: list[Found], context: int) -> None:
         f"for models, {figures.size(here.free)} of it free. tight: fits once other programs make room. ~: a guess."
     )
     if here.float32 and here.packed:
-        console.note("Without a GPU caches are float32, and so are weights that are not quantized: MEMORY counts that.")
+        console.note(
+            "Without a GPU weights that are not quantized are float32, and so are caches whose bits cannot be chosen: "
+            "MEMORY counts that."
+        )
     elif here.float32:
         console.note(
             "Without a GPU and a C compiler all is float32 where that fits: MEMORY counts 4 bytes a parameter."
