@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from msgspec.structs import replace
@@ -25,6 +25,7 @@ from squish.generation import (
 )
 from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Reaching, Steps, ToolProblem
 from squish.text import StreamCleaner, clean
+from squish.tui.chat.stopwatch import Stopwatch
 
 Phase = Literal[
     "reaching", "waiting", "queued", "loading", "prefill", "thinking", "writing", "asking", "calling",
@@ -64,8 +65,7 @@ class AnswerState:
         self.error: SquishError | None = None
         self._before = Figures()  # what was spent before the answer was continued
         self._clock = clock
-        self._phase_began = clock()
-        self._asked_at: float | None = None
+        self._phase_watch = Stopwatch(clock)
         self._cleaner = StreamCleaner()
         self._thought_cleaner = StreamCleaner()
 
@@ -109,22 +109,16 @@ class AnswerState:
     @property
     def in_phase(self) -> float:
         """Seconds since the phase began, without those that the user took for an answer."""
-        return (self._clock() if self._asked_at is None else self._asked_at) - self._phase_began
+        return self._phase_watch.seconds
 
     @property
     def is_asked_about(self) -> bool:
         """Whether it waits for the user in a window."""
-        return self._asked_at is not None
+        return self._phase_watch.is_asking
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
+    def asking(self) -> AbstractContextManager[None]:
         """While the user is asked something, no time passes."""
-        self._asked_at = asked_at = self._clock()
-        try:
-            yield
-        finally:
-            self._phase_began += self._clock() - asked_at
-            self._asked_at = None
+        return self._phase_watch.asking()
 
     def stop(self) -> None:
         """It was asked to end."""
@@ -260,7 +254,7 @@ class AnswerState:
                 self.reasoning += self._thought_cleaner.flush()
                 self.pieces = 0
             self.phase = phase
-            self._phase_began = self._clock()
+            self._phase_watch.restart()
 
     def _add(self, text: str) -> str:
         # Markdown counts only \n as the end of a line, str.splitlines counts these two as well.

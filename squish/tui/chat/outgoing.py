@@ -7,8 +7,8 @@ works for, and the window that asks.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from squish.errors import SquishError
 from squish.text import clean
 from squish.tui.chat.context_meter import ContextUse, advice
 from squish.tui.chat.conversation import Conversation, Question, Turn
+from squish.tui.chat.stopwatch import Stopwatch
 from squish.tui.key_hints import key
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ class Outgoing:
         self._listener, self._files, self._measure = listener, files, measure
         self._sent, self._failed = sent, failed
         self._draft: Draft | None = None
-        self._began = 0.0
-        self._asked_at: float | None = None
+        self._watch = Stopwatch(time.monotonic)
         self._worker: Worker[None] | None = None
 
     @property
@@ -84,17 +84,7 @@ class Outgoing:
     @property
     def waited(self) -> float:
         """Seconds that it has been read, without those that the user took for an answer."""
-        return (time.monotonic() if self._asked_at is None else self._asked_at) - self._began
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """While the user is asked something, nothing is read."""
-        self._asked_at = asked_at = time.monotonic()
-        try:
-            yield
-        finally:
-            self._began += time.monotonic() - asked_at
-            self._asked_at = None
+        return self._watch.seconds
 
     def is_reading_for(self, conversation: Conversation) -> bool:
         return self._draft is not None and self._draft.conversation is conversation
@@ -108,7 +98,8 @@ class Outgoing:
                 draft, f"Still reading {clean(self.names)}; {key(self._listener.app, 'chat.stop')} cancels that."
             )
         else:
-            self._draft, self._began = draft, time.monotonic()
+            self._draft = draft
+            self._watch.restart()
             self._worker = self._listener.run_worker(self._read(draft), group="attach", exit_on_error=False)
 
     def stop(self) -> None:
@@ -118,7 +109,7 @@ class Outgoing:
     async def _read(self, draft: Draft) -> None:
         files, reason = None, ""
         try:
-            consent = _Consent(self._listener.app, draft, self._measure, self._asking)
+            consent = _Consent(self._listener.app, draft, self._measure, self._watch.asking)
             files = await self._files.gather(draft.found, consent, draft.kept)
             if self._draft is draft:
                 use = await self._measure(draft.conversation, draft.question.text, files, draft.editing)
