@@ -11,7 +11,7 @@ from squish.runtime import Runtime
 from squish.tui import preferences
 from squish.tui.api_server import Serve
 from squish.tui.app import SquishApp
-from squish.tui.terminal import ended_by_signals, guarded_stderr, steady_writes, whole_pastes
+from squish.tui.terminal import ended_by_signals, guarded_stderr, own_driver_parts
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidInput("The full-screen chat needs a terminal.", hint='Run: squish run MODEL --prompt "…"')
     log = settings.home / "logs" / "tui.log"
-    with guarded_stderr(log), whole_pastes(), steady_writes():
+    with guarded_stderr(log), own_driver_parts():
         code, fault = resolver.run(_run(settings, model, serve, connect))
     if fault:
         raise EngineError(f"Squish had to close: {fault}. The log has the details: {log}")

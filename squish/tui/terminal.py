@@ -126,14 +126,18 @@ class SteadyWriter(WriterThread):
 
 
 @contextmanager
-def steady_writes() -> Iterator[None]:
-    """Let Textual's driver write with SteadyWriter."""
-    original = linux_driver.WriterThread  # type: ignore[attr-defined]
-    linux_driver.WriterThread = SteadyWriter  # type: ignore[attr-defined]
+def own_driver_parts() -> Iterator[None]:
+    """Let Textual's driver read with PasteParser and write with SteadyWriter. Windows has a driver of its own, which is
+    left alone.
+    """
+    ours = {"XTermParser": PasteParser, "WriterThread": SteadyWriter}
+    driver = vars(linux_driver)
+    theirs = {name: driver[name] for name in ours}
+    driver.update(ours)
     try:
         yield
     finally:
-        linux_driver.WriterThread = original  # type: ignore[attr-defined]
+        driver.update(theirs)
 
 
 @contextmanager
@@ -150,14 +154,3 @@ def ended_by_signals(end: Callable[[int], None]) -> Iterator[None]:
     finally:
         for each in caught:
             loop.remove_signal_handler(each)
-
-
-@contextmanager
-def whole_pastes() -> Iterator[None]:
-    """Let Textual's driver read its input with PasteParser. Windows has a driver of its own, which is left alone."""
-    original = linux_driver.XTermParser  # type: ignore[attr-defined]
-    linux_driver.XTermParser = PasteParser  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        linux_driver.XTermParser = original  # type: ignore[attr-defined]

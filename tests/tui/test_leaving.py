@@ -149,7 +149,7 @@ _WRITING = """
 import asyncio, sys
 from pathlib import Path
 from squish.tui import program
-from squish.tui.terminal import guarded_stderr, steady_writes, whole_pastes
+from squish.tui.terminal import guarded_stderr, own_driver_parts
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 home = Path(sys.argv[1])
@@ -176,7 +176,7 @@ async def main():
     shown = await program._shown(app, app.runtime.settings)
     return shown.return_code
 
-with guarded_stderr(home / "log"), whole_pastes(), steady_writes():
+with guarded_stderr(home / "log"), own_driver_parts():
     code = asyncio.run(main())
 sys.exit(code)
 """
