@@ -45,23 +45,20 @@ async def _run(
 
     One that cannot be used when it is chosen leads to the models of this machine, and is said there.
     """
-    failed: SquishError | None = None
-    chosen = False
-    while True:
-        app: SquishApp | None = None
-        if connect is not None:
-            try:
-                app = await _connected(settings, model, *connect)
-            except RemoteError as error:
-                if not chosen:
-                    raise
-                failed = error
-        if app is None:
-            async with Runtime(settings) as runtime:
-                app = await _shown(SquishApp(runtime, model, serve=serve, failed=failed), settings)
-        if app.connect_to is None or app.fault:
-            return app.return_code or 0, app.fault
-        connect, chosen, failed = app.connect_to, True, None
+    app = await (_connected(settings, model, *connect) if connect else _here(settings, model, serve))
+    while app.connect_to and not app.fault:
+        try:
+            app = await _connected(settings, model, *app.connect_to)
+        except RemoteError as error:
+            app = await _here(settings, model, serve, error)
+    return app.return_code or 0, app.fault
+
+
+async def _here(
+    settings: Settings, model: str | None, serve: Serve | None, failed: SquishError | None = None
+) -> SquishApp:
+    async with Runtime(settings) as runtime:
+        return await _shown(SquishApp(runtime, model, serve=serve, failed=failed), settings)
 
 
 async def _connected(settings: Settings, model: str | None, url: str, key: str) -> SquishApp:
