@@ -31,7 +31,7 @@ def begun(chats: Chats, *asked: Candidate, blind: bool = False, in_turn: bool = 
 
 
 def test_the_chosen_model_comes_first_and_no_preset_twice() -> None:
-    found = candidates((LLAMA, QWEN), QWEN, lambda _: ChatSettings(system="Be brief"), PRESETS)
+    found = candidates(dict.fromkeys((LLAMA, QWEN), ChatSettings(system="Be brief")), QWEN, PRESETS)
     assert [each.name for each in found][:3] == [QWEN, LLAMA, f"{QWEN} · precise"]
     assert len(found) == 2 + 2 * 3, "balanced is how the chat asks"
     assert {each.settings.system for each in found} == {"Be brief"}

@@ -6,7 +6,7 @@ All answers are versions of one in the chat, saved as they grow, so that none is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,21 +59,20 @@ class Contender:
 
 
 def candidates(
-    models: Iterable[str], current: str, settings: Callable[[str], ChatSettings], presets: Mapping[str, ChatSettings]
+    settings: Mapping[str, ChatSettings], current: str, presets: Mapping[str, ChatSettings]
 ) -> list[Candidate]:
     """Everybody who can be asked: each model as the chat would ask it, then each with each preset.
 
-    settings: gives the parameters of the chat with a model. Presets with variables are left out.
+    settings: the parameters of the chat with each model. Presets with variables are left out.
     """
-    plain = [Candidate(each, settings(each)) for each in sorted(models, key=lambda each: each != current)]
+    plain = [Candidate(each, settings[each]) for each in sorted(settings, key=lambda each: each != current)]
     usable = {name: each for name, each in presets.items() if not has_variables(each.system)}
     others = [
         Candidate(each.model, with_preset(each.settings, preset), name)
         for each in plain
         for name, preset in usable.items()
     ]
-    asked = {each.model: each.settings for each in plain}
-    return plain + [each for each in others if each.settings != asked[each.model]]
+    return plain + [each for each in others if each.settings != settings[each.model]]
 
 
 def suggested(offered: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -68,8 +68,8 @@ class CompareCommands:
 
         shown = self._chats.shown
         presets = all_of(self._runtime.chats)
-        models = [each.id for each in self._model.installed()]
-        offered = comparison.candidates(models, shown.model, self._asked_with.settings_for, presets)
+        settings = self._asked_with.settings_for([each.id for each in self._model.installed()])
+        offered = comparison.candidates(settings, shown.model, presets)
         if not offered:
             self._screen.app.notify(
                 f"No model is installed yet. {key(self._screen.app, 'app.hub')} finds one.",

@@ -6,6 +6,7 @@ Errors of the model stand in the chat, errors of the parameters in a corner of t
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -85,9 +86,9 @@ class ModelAndParameters:
             return
         after = self._defaults(manifest.id)
         with reporting_errors(self._screen.app):
-            settings = self._shown.settings
-            if self._shown.id is None:
-                settings = self.settings_for(manifest.id, after)
+            settings, current = self._shown.settings, self._shown.model
+            if self._shown.id is None and manifest.id != current:
+                settings = defaults.followed(settings, self._defaults(current), after)
             self._shown.configure(model=manifest.id, settings=settings)
         self.show_parameters(after)
         self._view.dialogue.welcome.show_model(manifest)
@@ -113,15 +114,13 @@ class ModelAndParameters:
             return defaults.of_model(self._settings, model, lambda: all_of(self._chats))
         return Defaults()
 
-    def settings_for(self, model: str, known: Defaults | None = None) -> ChatSettings:
-        """How a model would be asked in the shown chat: as is set there, and else as is set for that model.
-
-        known: that model's defaults, where they have been found already.
-        """
-        current = self._shown.model
-        if model == current:
-            return self._shown.settings
-        return defaults.followed(self._shown.settings, self._defaults(current), known or self._defaults(model))
+    def settings_for(self, models: Sequence[str]) -> dict[str, ChatSettings]:
+        """How each model would be asked in the shown chat: as is set there, and else as is set for that model."""
+        settings, current = self._shown.settings, self._shown.model
+        others = [each for each in models if each != current]
+        before = self._defaults(current) if others else Defaults()
+        followed = {each: defaults.followed(settings, before, self._defaults(each)) for each in others}
+        return {each: followed.get(each, settings) for each in models}
 
     def begin(self) -> None:
         """Let a new chat ask as is set for its model; where nothing is, it asks as the chat before it."""
