@@ -131,10 +131,13 @@ class Conversations:
         """Put what is written away with its chat; that of a chat without a message waits for the next new one."""
         left = self.shown
         left.draft = self.take_set_aside() if self.editing else draft
-        if left.id is None:
-            self.unsent = left.draft
+        self._put_away(left)
+
+    def _put_away(self, conversation: Conversation) -> None:
+        if conversation.id is None:
+            self.unsent = conversation.draft
         else:
-            self._chats.keep_draft(left.id, left.draft)
+            self._chats.keep_draft(conversation.id, conversation.draft)
 
     def edit(self, turn: Turn, draft: str) -> None:
         """Rewrite a question; the draft is set aside for it."""
@@ -198,10 +201,7 @@ class Conversations:
                 self.save(turn)
             if text := conversation.queued.text:
                 conversation.give_back(text)
-                if conversation.id is None:
-                    self.unsent = conversation.draft
-                else:
-                    self._chats.keep_draft(conversation.id, conversation.draft)
+                self._put_away(conversation)
 
 
 def day_of(seconds: float, now: datetime) -> str:
