@@ -107,7 +107,7 @@ PACKED = WHOLE.index(b"word/document.xml") + len("word/document.xml")
         (directory_entry(WHOLE, 10, b"\x63\x00"), NotImplementedError),
         (directory_entry(directory_entry(WHOLE, 8, b"\x00\x08"), 46, b"\xff"), UnicodeError),
     ],
-    ids=["no zip", "no document", "damaged", "encrypted", "another method", "its name is no text"],
+    ids=["not a zip", "without a document", "damaged", "encrypted", "another method", "name not in UTF-8"],
 )
 def test_whatever_zipfile_has_against_it_is_said_in_one_way(data: bytes, raises: type[Exception]) -> None:
     with pytest.raises(raises), zipfile.ZipFile(io.BytesIO(data)) as archive:
