@@ -91,6 +91,14 @@ async def ask(pilot: Pilot[None], text: str = QUESTION) -> None:
     await until(pilot, lambda: len(engine.generations) > before)
 
 
+async def answer(pilot: Pilot[None], *pieces: str) -> None:
+    """Let the engine say all of the latest answer, and wait until it is over."""
+    generation = app_of(pilot).engine.last
+    generation.say(*pieces)
+    generation.finish()
+    await until(pilot, lambda: "TTFT" in note(pilot))
+
+
 async def write(pilot: Pilot[None], text: str) -> None:
     """Press the keys of a text, one by one."""
     for character in text:

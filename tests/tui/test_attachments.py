@@ -15,7 +15,7 @@ from squish.tui.chat import outgoing
 from squish.tui.screens.choice import ChoiceScreen
 from squish.tui.widgets.chat.chat_view import ChatView
 from tests.attachments import made
-from tests.tui.scenes import note, prompt, ready, screen_text, until
+from tests.tui.scenes import answer, prompt, ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, asked_text
 
 
@@ -111,9 +111,7 @@ async def test_a_page_is_fetched_only_after_a_yes(tmp_path: Path, monkeypatch: p
                 await pilot.press(*keys)
             await until(pilot, lambda count=count: len(app.engine.generations) == count)  # type: ignore[misc]
             assert asked_text(app).endswith("https://a.example/x:\n```\nthe page of a.example\n```")
-            app.engine.last.say("ok")
-            app.engine.last.finish()
-            await until(pilot, lambda: "TTFT" in note(pilot))
+            await answer(pilot, "ok")
         prompt(pilot).put("read @http://intern/")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))

@@ -26,7 +26,7 @@ from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.chat.transcript import LIVE_ANSWERS, Transcript
 from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.transfer_list import TransferList
-from tests.tui.scenes import ask, empty_chat, note, prompt, ready, shown, until, write
+from tests.tui.scenes import answer, ask, empty_chat, note, prompt, ready, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration
 
 
@@ -46,12 +46,6 @@ def asked(generation: ScriptedGeneration) -> tuple[Message, ...]:
     return only.messages
 
 
-async def answer(pilot: Pilot[None], app: ScriptedApp, *pieces: str) -> None:
-    app.engine.last.say(*pieces)
-    app.engine.last.finish()
-    await until(pilot, lambda: "TTFT" in note(pilot))
-
-
 async def test_an_answer_streams_and_ends_with_its_figures() -> None:
     app = new_app()
     async with app.run_test() as pilot:
@@ -67,7 +61,7 @@ async def test_every_question_carries_the_chat_so_far() -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        await answer(pilot, app, "first")
+        await answer(pilot, "first")
         prompt(pilot).put("/system Be brief")
         await pilot.press("enter")
         await ask(pilot, "two")
@@ -161,7 +155,7 @@ async def test_an_error_is_shown_in_its_place_and_the_chat_goes_on() -> None:
         await until(pilot, lambda: "64 requests" in note(pilot))
         app.engine.refuse = None
         await ask(pilot, "short")
-        await answer(pilot, app, "fine")
+        await answer(pilot, "fine")
         assert shown(pilot) == "fine"
 
 
@@ -185,7 +179,7 @@ async def test_where_memory_is_short_the_first_question_asks() -> None:
         await until(pilot, lambda: len(app.engine.generations) == 1)
         (turn,) = [each for each in app.screen._shown.turns if each.answer.running]  # type: ignore[attr-defined]
         assert turn.answer.in_phase == 0 and app.seconds.now == asked_at + 60
-        await answer(pilot, app, "fine")
+        await answer(pilot, "fine")
 
 
 async def test_a_fault_of_ours_is_one_sentence() -> None:
@@ -223,8 +217,7 @@ async def test_text_of_a_model_is_only_text(text: str) -> None:
         await ask(pilot, "[/foo] [red]")
         for character in text:
             app.engine.last.say(character)
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
+        await answer(pilot)
         assert "\x1b" not in shown(pilot)
         assert "[/foo] [red]" in screen_text(pilot)
         if text.startswith("<"):
@@ -236,9 +229,7 @@ async def test_only_the_latest_answers_are_live() -> None:
     async with app.run_test() as pilot:
         for turn in range(LIVE_ANSWERS + 3):
             await ask(pilot, f"q{turn}")
-            app.engine.last.say(f"# answer {turn}\n\n- [/foo]\n\n```py\nx = 1\n```\n")
-            app.engine.last.finish()
-            await until(pilot, lambda: "TTFT" in note(pilot))
+            await answer(pilot, f"# answer {turn}\n\n- [/foo]\n\n```py\nx = 1\n```\n")
         assert len(app.screen.query(LiveMarkdown)) == LIVE_ANSWERS
         assert len(app.screen.query(".frozen")) == 3
         app.screen.query_one(Transcript).scroll_home(animate=False)
@@ -277,9 +268,7 @@ async def test_many_tokens_make_few_flushes() -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "list")
-        app.engine.last.say(*["- item\n"] * 400)
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
+        await answer(pilot, *["- item\n"] * 400)
         live = app.screen.query_one(LiveMarkdown)
         assert live.source.count("item") == 400
         assert live.flushes <= 40
@@ -353,7 +342,7 @@ async def test_slash_commands() -> None:
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("escape")
         await ask(pilot, "/etc/hosts is a file")
-        await answer(pilot, app, "So it is.")
+        await answer(pilot, "So it is.")
         await write(pilot, "/quit")
         await pilot.press("enter")
         await until(pilot, lambda: not app.is_running or app._exit)
@@ -363,7 +352,7 @@ async def test_the_palette_runs_our_actions() -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        await answer(pilot, app, "first")
+        await answer(pilot, "first")
         await pilot.press("ctrl+p")
         await until(pilot, lambda: "Choose model" in screen_text(pilot))
         await write(pilot, "new chat")
@@ -394,7 +383,7 @@ async def test_copying_takes_the_last_answer(monkeypatch: pytest.MonkeyPatch) ->
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        await answer(pilot, app, "first **bold**")
+        await answer(pilot, "first **bold**")
         await pilot.press("alt+up", "y")
         await until(pilot, lambda: app.clipboard == "first **bold**")
 
@@ -407,7 +396,7 @@ async def test_writing_several_lines_and_walking_through_what_was_sent() -> None
         await pilot.press("enter")
         await until(pilot, lambda: bool(app.engine.generations))
         assert asked(app.engine.last) == (Message("user", "one\ntwo"),)
-        await answer(pilot, app, "ok")
+        await answer(pilot, "ok")
         await write(pilot, "draft")
         await pilot.press("up")
         await until(pilot, lambda: prompt(pilot).text == "one\ntwo")

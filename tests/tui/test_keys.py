@@ -16,7 +16,7 @@ from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.widgets.chat.hints import Hints
 from squish.tui.widgets.keys import Keys
-from tests.tui.scenes import ask, first_run, note, prompt, ready, screen_text, until, write
+from tests.tui.scenes import answer, ask, first_run, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 from tests.tui.test_faults import SOURCES
 
@@ -40,12 +40,6 @@ def bottom(pilot: Pilot[None]) -> str:
     return screen_text(pilot).splitlines()[-1]
 
 
-async def answer(pilot: Pilot[None], app: ScriptedApp, text: str) -> None:
-    app.engine.last.say(text)
-    app.engine.last.finish()
-    await until(pilot, lambda: "TTFT" in note(pilot))
-
-
 async def test_keys_that_arrive_in_one_burst_keep_their_order() -> None:
     app = new_app()
     async with app.run_test() as pilot:
@@ -60,7 +54,7 @@ async def test_a_letter_right_behind_a_key_that_moves_the_focus_is_for_the_new_p
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        await answer(pilot, app, "ok")
+        await answer(pilot, "ok")
         burst(app, "alt+up", "alt+up", "e", *"yi")
         await until(pilot, lambda: prompt(pilot).text == "oneyi")
         burst(app, "escape", "alt+up", "escape", *"rye")
@@ -91,12 +85,12 @@ async def test_the_keys_at_the_bottom_say_what_they_do_now() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await ask(pilot, "one")
         await until(pilot, lambda: "esc stop" in bottom(pilot))
-        await answer(pilot, app, "ok")
+        await answer(pilot, "ok")
         await pilot.press("alt+up")
         await until(pilot, lambda: "e edit" in bottom(pilot) and "versions" not in bottom(pilot))
         await pilot.press("r")
         await until(pilot, lambda: len(app.engine.generations) == 2)
-        await answer(pilot, app, "yes")
+        await answer(pilot, "yes")
         await pilot.press("alt+up")
         await until(pilot, lambda: "[ ] versions" in bottom(pilot) and "help" in bottom(pilot))
         await pilot.press("e")

@@ -23,7 +23,7 @@ from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
 from squish.tui.leaving import cut_short
 from squish.tui.screens.confirm import ConfirmScreen
-from tests.tui.scenes import ask, prompt, ready, screen_text, shown, until, write
+from tests.tui.scenes import answer, ask, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
@@ -66,9 +66,7 @@ async def test_nothing_is_asked_where_nothing_goes_on() -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        app.engine.last.say("done")
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in screen_text(pilot))
+        await answer(pilot, "done")
         app.engine.requests = [request(CLIENT)]  # a title, which nobody waits for
         await pilot.press("ctrl+q")
     assert app.return_code == 0

@@ -26,7 +26,7 @@ from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
 from squish.tui.widgets.markdown.math_text import readable
 from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
 from squish.tui.widgets.markdown.reopening import Reopening
-from tests.tui.scenes import ask, note, screen_text, shown, until
+from tests.tui.scenes import answer, ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
@@ -272,9 +272,7 @@ async def test_what_comes_at_once_is_drawn_piece_by_piece(monkeypatch: pytest.Mo
     async with app.run_test() as pilot:
         await ask(pilot, "go")
         waiting = asyncio.create_task(wait_for_turns())
-        app.engine.last.say(*(text[at : at + 3] for at in range(0, len(text), 3)))
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
+        await answer(pilot, *(text[at : at + 3] for at in range(0, len(text), 3)))
         assert app.screen.query_one(LiveMarkdown).source == text
         waiting.cancel()
     assert max(parsed for parsed, _, _ in turns) <= 10 * (BURST + LIMIT)

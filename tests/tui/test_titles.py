@@ -15,7 +15,7 @@ from squish.generation import ChatPrompt
 from squish.tui.chat import titles
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.hub import HubScreen
-from tests.tui.scenes import ask, note, prompt, screen_text, shown, until, write
+from tests.tui.scenes import answer, ask, note, prompt, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 WIDE = (120, 36)
@@ -92,9 +92,7 @@ async def test_a_title_waits_for_an_idle_model_and_for_whoever_asks() -> None:
     async with app.run_test(size=WIDE) as pilot:
         await ask(pilot, "first")
         app.engine.states["qwen3:8b"] = replace(app.engine.states[SMOL.id], name="qwen3:8b", running=1)
-        app.engine.last.say("1")
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
+        await answer(pilot, "1")
         view = app.screen.query_one("#main")
         view.tick()  # type: ignore[attr-defined]
         assert len(app.engine.generations) == 1, "another model answers somebody"

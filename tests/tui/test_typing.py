@@ -14,7 +14,7 @@ from squish.tui.chat.pasted import Pasted
 from squish.tui.terminal import PasteParser
 from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.transcript import Transcript
-from tests.tui.scenes import ask, note, prompt, ready, screen_text, until
+from tests.tui.scenes import answer, ask, note, prompt, ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, asked_text
 
 LINES = "\n".join(f"line {number} of many" for number in range(5000))
@@ -29,9 +29,7 @@ async def test_letters_are_no_commands_before_a_message_is_marked(into: str) -> 
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        app.engine.last.say("first")
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
+        await answer(pilot, "first")
         if into == "answer":
             await pilot.click(".answer")
         else:
@@ -45,9 +43,7 @@ async def test_other_letters_on_a_marked_message_are_for_the_prompt() -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
-        app.engine.last.say("first")
-        app.engine.last.finish()
-        await until(pilot, lambda: "TTFT" in note(pilot))
+        await answer(pilot, "first")
         await pilot.press("alt+up")
         await until(pilot, lambda: bool(app.screen.query(".-marked")))
         await pilot.press(*"why")
