@@ -57,6 +57,7 @@ class HubScreen(Screen[None]):
         self._choice = Filters()
         self._found: dict[str, Found] = {}
         self._first_run = False
+        self._installed = frozenset[str]()  # as of the last look: a mark that moves does not read the disk
         self._can = ("", False)
 
     def compose(self) -> ComposeResult:
@@ -71,7 +72,8 @@ class HubScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.query_one(Input).cursor_blink = self.app.animation_level != "none"
-        self._first_run = not self._search.installed()
+        self._installed = self._search.installed()
+        self._first_run = not self._installed
         if self._first_run:
             self._choice = FIRST_RUN
         self.set_interval(TICK, self._tick)
@@ -125,7 +127,7 @@ class HubScreen(Screen[None]):
         find = self._marked
         if find is None:
             return ""
-        if find.name in self._search.installed():
+        if find.name in self._installed:
             return "use"
         transfer = self._downloads.find(find.name)
         if transfer is None or transfer.state == "done":
@@ -197,9 +199,8 @@ class HubScreen(Screen[None]):
             from squish.tui.screens.model_card import ModelCardScreen
 
             settings, context = self._runtime.settings, self._choice.context
-            installed = self._search.installed()
             self.app.push_screen(
-                ModelCardScreen(find, context, self._machine, settings, choosing, installed), self._download
+                ModelCardScreen(find, context, self._machine, settings, choosing, self._installed), self._download
             )
 
     def _download(self, name: str | None) -> None:
@@ -221,6 +222,7 @@ class HubScreen(Screen[None]):
 
     def _show(self) -> None:
         statuses = self._runtime.sessions.status()
+        self._installed = self._search.installed()
         self.query_one(StatusStrip).facts = status_facts.of_models(statuses, self._memory)
         self._show_first_run()
         if self._machine is None:
@@ -230,9 +232,9 @@ class HubScreen(Screen[None]):
             everything = [each for each in everything if each.kind != "embedding"]
         shown = filters.chosen(everything, self._choice, self._machine)
         self._found = {each.name: each for each in shown}
-        installed, colors = self._search.installed(), theme.opaque(self.app.theme_variables)
+        colors = theme.opaque(self.app.theme_variables)
         self.query_one(Table).fill(
-            [(each.name, row(each, self._sign(each.name, installed), context, self._machine, colors)) for each in shown]
+            [(each.name, row(each, self._sign(each.name), context, self._machine, colors)) for each in shown]
         )
         line = filter_line(
             self._choice, len(shown), len(everything), self._search.waited, self._search.error, partial(key, self.app)
@@ -247,7 +249,7 @@ class HubScreen(Screen[None]):
             self._can = offered
             self.refresh_bindings()
         if find and self._machine:
-            state = self._transfer(find.name) or ("✓ installed" if find.name in self._search.installed() else "")
+            state = self._transfer(find.name) or ("✓ installed" if find.name in self._installed else "")
             card.show(find, self._choice.context, self._machine, state)
         else:
             card.show_nothing("No model matches. Loosen a filter or shorten the search.")
@@ -259,14 +261,14 @@ class HubScreen(Screen[None]):
             return f"{symbol} {word} {transfer_list.how_far(transfer)}".rstrip()
         return ""
 
-    def _sign(self, name: str, installed: frozenset[str]) -> str:
-        return "✓" if name in installed else self._transfer(name)[:1]
+    def _sign(self, name: str) -> str:
+        return "✓" if name in self._installed else self._transfer(name)[:1]
 
     def _show_first_run(self) -> None:
         """Somebody without a model reads what to do."""
         banner = self.query_one("#first", Static)
         active = self._downloads.active
-        banner.display = self._first_run and not self._search.installed()
+        banner.display = self._first_run and not self._installed
         if active:
             name = clean(active[0].id)
             shows = key(self.app, "app.downloads")
