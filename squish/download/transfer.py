@@ -74,24 +74,27 @@ class Download:
         except BaseExceptionGroup as group_error:
             raise first_error(group_error) from None
 
-    async def head(self, path: str, length: int) -> bytes:
-        """The first bytes of a file: of its part on disk where they are there, else of the server. No hash checks them.
+    async def piece(self, path: str, start: int, end: int) -> bytes:
+        """Bytes of a file: of what is on disk where they are there, else of the server. No hash checks them.
 
         Raises what `run` raises.
         """
         self.prepare()
         file = self._files[path]
-        part, length = self._part_path(path), min(length, file.size)
-        if not length:
+        part, end = self._part_path(path), min(end, file.size)
+        if start >= end:
             return b""
-        if bytes_from_start(file, part, self._sidecar(path)) >= length:
-            with part.open("rb") as stream:
-                return stream.read(length)
+        target = self.directory / path
+        whole = target.is_file() and target.stat().st_size == file.size
+        if whole or bytes_from_start(file, part, self._sidecar(path)) >= end:
+            with (target if whole else part).open("rb") as stream:
+                stream.seek(start)
+                return stream.read(end - start)
         failures = 0
         async with self._client() as client:
             while True:
                 try:
-                    return await self._first_bytes(client, file, length)
+                    return await self._bytes(client, file, start, end)
                 except Interrupted as error:
                     failures += 1
                     if failures >= self._policy.attempts:
@@ -105,7 +108,7 @@ class Download:
     def prepare(self) -> None:
         """Count what an earlier run left, and drop what is of another version of the model.
 
-        Raises StoreError, HubError (a name that leaves the directory). `run` and `head` begin with it.
+        Raises StoreError, HubError (a name that leaves the directory). `run` and `piece` begin with it.
         """
         if self._prepared:
             return
@@ -154,15 +157,16 @@ class Download:
         self._counts[part.file.path] = part.received
         self.received += written
 
-    async def _first_bytes(self, client: AsyncClient, file: RemoteFile, length: int) -> bytes:
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes=0-{length - 1}"}
+    async def _bytes(self, client: AsyncClient, file: RemoteFile, start: int, end: int) -> bytes:
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
         found, pace = bytearray(), Pace(self._policy)
         async with file_response(client, file.url, headers, self._headers, self._policy) as response:
+            before = 0 if response.status_code == 206 else start  # a server without ranges
             async for chunk in response.aiter_raw():
                 pace.count(len(chunk))
                 found += chunk
-                if len(found) >= length:
-                    return bytes(found[:length])
+                if len(found) >= before + end - start:
+                    return bytes(found[before : before + end - start])
         raise Interrupted("the connection was cut")
 
     def _client(self) -> AsyncClient:

@@ -111,6 +111,18 @@ class InspectModel(msgspec.Struct, frozen=True, tag="inspect_model"):
     path: str
 
 
+class InspectStart(msgspec.Struct, frozen=True, tag="inspect_start"):
+    """Job: judge a GGUF file of which only these ranges of bytes are there. Answered by Judged or Failed(None).
+
+    size: of the whole file; part: it is not the first of several files of a model.
+    """
+
+    path: str
+    size: int
+    present: tuple[tuple[int, int], ...]
+    part: bool = False
+
+
 class InspectAdapter(msgspec.Struct, frozen=True, tag="inspect_adapter"):
     """Job: check an adapter's directory against the model directory that it is for. Answered by Imported or
     Failed(None)."""
@@ -175,7 +187,7 @@ class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
     against: str | None = None
 
 
-Job = ImportGguf | InspectModel | InspectAdapter | FuseAdapter | QuantizeShards | MeasurePerplexity
+Job = ImportGguf | InspectModel | InspectStart | InspectAdapter | FuseAdapter | QuantizeShards | MeasurePerplexity
 ToWorker = Load | Generate | CountTokens | Embed | Cancel | Job
 
 # ---- worker → front
@@ -248,6 +260,12 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
     kind: Literal["chat", "embedding", "rerank"] = "chat"
 
 
+class Judged(msgspec.Struct, frozen=True, tag="judged"):
+    """needed: the range of bytes without which a file cannot be judged, None where it can be imported."""
+
+    needed: tuple[int, int] | None = None
+
+
 class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
     """consumed: shards that are not needed any more; complete: the model is whole; peak_memory: of the process.
 
@@ -272,7 +290,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     divergence: float | None = None
 
 
-JobResult = Imported | Quantized | Measured
+JobResult = Imported | Judged | Quantized | Measured
 FromWorker = Alive | Warned | Loaded | Events | Counted | Embedded | Failed | JobProgress | JobResult
 
 

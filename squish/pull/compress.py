@@ -144,10 +144,10 @@ class Compressor:
         return sum(task.result() for task in tasks)
 
     async def _header(self, name: str, size: int) -> bytes:
-        start = await self._download.head(name, 64 * 1024)
+        start = await self._download.piece(name, 0, 64 * 1024)
         length = safetensors.header_length(start, name)
         if len(start) < safetensors.PREFIX + length:
-            start = await self._download.head(name, safetensors.PREFIX + length)
+            start += await self._download.piece(name, len(start), safetensors.PREFIX + length)
         header = start[safetensors.PREFIX : safetensors.PREFIX + length]
         safetensors.parse(header, name, size)
         return header

@@ -6,8 +6,6 @@ It downloads into the store's partial directory, so that everything is taken up 
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,17 @@ from squish import figures
 from squish.config.model_defaults import kv_bits_of
 from squish.download.remote_file import Downloaded, RemoteFile
 from squish.download.transfer import Download
-from squish.errors import CorruptModel, GatedRepo, InvalidInput, UnsupportedModel
+from squish.errors import GatedRepo, InvalidInput, UnsupportedModel
 from squish.format import adapters, embedding
 from squish.format.config import context_length
 from squish.hub.client import Hub, HubFile, Snapshot
-from squish.ipc.frames import Imported, InspectModel, Recipe
-from squish.ipc.jobs import Jobs, run_job
+from squish.ipc.frames import Recipe
+from squish.ipc.jobs import Jobs
 from squish.memory import fit, machine
 from squish.models import recipes
 from squish.models.manifest import StoredFile
 from squish.names import RepoName
-from squish.pull import adapter, counterpart, eligible
+from squish.pull import adapter, beginning, eligible
 from squish.pull.compress import Compressor
 from squish.pull.events import CompressionReport, Notice, Report
 from squish.pull.measure import measure
@@ -34,8 +32,6 @@ from squish.pull.order import Order
 from squish.pull.progress import Meter
 from squish.pull.repository import choose, is_weights
 
-# Enough for the vocabulary that most GGUF headers carry.
-_GGUF_HEAD = 16 * 1024 * 1024
 _LARGEST_SMALL_FILE = 64 * 1024 * 1024
 _SMALL_FILES = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX, eligible.MODULES)
 
@@ -97,7 +93,7 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report, job
     repository = _Repository(snapshot, files, download, partial)
     try:
         if all(file.path.lower().endswith(".gguf") for file in files):
-            return await _fetch_gguf(order, repository, report)
+            return await _fetch_gguf(order, repository, report, jobs)
         config = await _judge(repository)
         recipe = _choose_recipe(order, config, repository)
         if recipe is not None and recipe.fit:
@@ -114,31 +110,15 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report, job
         raise hub.gated(repository.id) from error
 
 
-async def _fetch_gguf(order: Order, repository: _Repository, report: Report) -> Fetched:
+async def _fetch_gguf(order: Order, repository: _Repository, report: Report, jobs: Jobs) -> Fetched:
     """Download a model in one GGUF file or in several, of which the first says what it is."""
     options, download, file = order.compression, repository.download, repository.files[0]
     if options.explicit and options.recipe is not None and not order.is_tagged:
         raise InvalidInput(f"{file.path} is already compressed.", hint="Leave --bits out.", param="--bits")
-    if sum(each.size for each in repository.files) >= 4 * _GGUF_HEAD:
-        await _judge_gguf(order, repository, file)
+    await beginning.judge(download, repository.files, repository.partial, repository.id, jobs)
     async with Meter(download, report):
         await download.run()
     return Fetched(repository.snapshot, FetchedModel(download.directory / file.path))
-
-
-async def _judge_gguf(order: Order, repository: _Repository, file: HubFile) -> None:
-    """Judge a large GGUF file by its beginning, before the rest is sent. Raises UnsupportedModel."""
-    start = await repository.download.head(file.path, min(_GGUF_HEAD, file.size))
-    with tempfile.TemporaryDirectory(dir=repository.partial) as directory:
-        path = Path(directory) / "head.gguf"
-        path.write_bytes(start)
-        os.truncate(path, file.size)  # a hole: it takes no room on disk
-        try:
-            await run_job(InspectModel(path=str(path)), order.settings.worker_cache, Imported)
-        except CorruptModel:  # its header is longer than what we have of it
-            return
-        except UnsupportedModel as error:
-            raise counterpart.advised(error, repository.id, file.path) from error
 
 
 async def _judge(repository: _Repository) -> dict[str, Any]:

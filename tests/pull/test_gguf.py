@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from squish.errors import InvalidInput, ModelNotFound, SquishError, UnsupportedModel
+from squish.errors import CorruptModel, InvalidInput, ModelNotFound, SquishError, UnsupportedModel
 from squish.hub.snapshot import HubFile, Snapshot
 from squish.models.recipes import CompressionOptions, recipe
 from squish.names import RepoName, parse
-from squish.pull import counterpart
+from squish.pull import beginning, counterpart
 from squish.pull.events import Progress, Pulled
 from squish.pull.repository import choose, shortest_tag, variants
 from tests.local_hub import LocalHub
 from tests.pull.test_compress import Puller
 from tests.worker.gguf.tiny import tiny_model
-from tests.worker.gguf.writer import Q8_0, Value, write_gguf
+from tests.worker.gguf.writer import Q8_0, Blob, Value, write_gguf
 
 MIB = 1024 * 1024
 
@@ -35,9 +36,61 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 def test_an_architecture_that_is_not_imported_is_refused_by_name(hub: LocalHub, tmp_path: Path) -> None:
     head = write_gguf(tmp_path / "x.gguf", {"general.architecture": "made_up"}, {}).read_bytes()
     hub.add_repo("org/odd", {"odd-Q8_0.gguf": head + bytes(80 * MIB)})
-    with pytest.raises(UnsupportedModel, match="made_up"):
+    with pytest.raises(UnsupportedModel, match="odd-Q8_0.gguf.*made_up"):
         Puller(tmp_path / "home", hub.url).pull("org/odd:Q8_0")
-    assert hub.sent("odd-Q8_0.gguf") <= 16 * MIB
+    assert hub.sent("odd-Q8_0.gguf") == beginning.FIRST
+
+
+def large_gguf(path: Path, metadata: dict[str, Value] | None = None, changed: dict[str, Blob] | None = None) -> bytes:
+    """A tiny llama with 3 MB of metadata, some of the file changed."""
+    tiny, _ = tiny_model(Q8_0)
+    tiny.metadata.update((metadata or {}) | {"general.description": "x" * 3 * MIB})
+    tiny.tensors.update(changed or {})
+    return tiny.write(path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "word"),
+    [({"general.architecture": "made_up"}, "made_up"), ({"tokenizer.ggml.model": "rwkv"}, "rwkv"), ({}, "projector")],
+)
+def test_a_small_file_is_refused_by_its_first_piece_too(
+    hub: LocalHub, tmp_path: Path, metadata: dict[str, Value], word: str
+) -> None:
+    first = {"general.type": "mmproj"} if word == "projector" else {}
+    head = large_gguf(tmp_path / "x.gguf", metadata=metadata | first)
+    hub.add_repo("org/odd", {"m.gguf": head})
+    with pytest.raises(UnsupportedModel, match=word):
+        Puller(tmp_path / "home", hub.url).pull("org/odd")
+    assert hub.sent("m.gguf") == beginning.FIRST < len(head) // 40
+
+
+@pytest.mark.parametrize(("version", "word"), [(1, "version 1"), (3 << 24, "big-endian")])
+def test_the_first_piece_says_its_version(hub: LocalHub, tmp_path: Path, version: int, word: str) -> None:
+    content = large_gguf(tmp_path / "x.gguf")
+    hub.add_repo("org/odd", {"m.gguf": content[:4] + struct.pack("<I", version) + content[8:]})
+    with pytest.raises(UnsupportedModel, match=word):
+        Puller(tmp_path / "home", hub.url).pull("org/odd")
+    assert hub.sent("m.gguf") == beginning.FIRST
+
+
+def test_a_block_format_is_refused_before_the_weights(hub: LocalHub, tmp_path: Path) -> None:
+    odd = Blob((64, 64), 99, bytes(30 * MIB))
+    content = large_gguf(tmp_path / "x.gguf", changed={"blk.0.attn_q.weight": odd})
+    hub.add_repo("org/odd", {"m.gguf": content})
+    with pytest.raises(UnsupportedModel, match="format number 99"):
+        Puller(tmp_path / "home", hub.url).pull("org/odd")
+    pieces = [request.sent for request in hub.reads("m.gguf")]
+    assert pieces == [beginning.FIRST, *(beginning.FIRST << step for step in range(6))], "each as large as all before"
+    assert sum(pieces) == 4 * MIB < len(content) // 8
+
+
+def test_a_damaged_header_is_refused_before_the_weights(hub: LocalHub, tmp_path: Path) -> None:
+    content = large_gguf(tmp_path / "x.gguf")
+    hub.add_repo("org/odd", {"m.gguf": content[:16] + b"\xff" * 8 + content[24:]})
+    with pytest.raises(CorruptModel, match=r"m\.gguf.*it claims") as refused:
+        Puller(tmp_path / "home", hub.url).pull("org/odd")
+    assert refused.value.hint is not None and "not downloaded" in refused.value.hint
+    assert hub.sent("m.gguf") == beginning.FIRST
 
 
 def real_gguf() -> Path:

@@ -20,6 +20,8 @@ from squish.worker.gguf.formats import FORMATS, REFUSED, BlockFormat
 
 Scalar = bool | int | float | str
 Value = Scalar | list[bool] | list[int] | list[float] | list[str]
+Ranges = tuple[tuple[int, int], ...]
+"""Bytes of a file: from, and up to but without."""
 
 # Far above any published model, low enough that a false count cannot cost memory.
 _MAX_ENTRIES = 1 << 16
@@ -45,11 +47,15 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """Everything in the file before the tensor data. The getters raise CorruptModel for a value of the wrong type."""
+    """Everything in the file before the tensor data. The getters raise CorruptModel for a value of the wrong type.
+
+    present: the bytes of the file that are there, None for all of them.
+    """
 
     path: Path
     metadata: Mapping[str, Value]
     tensors: Mapping[str, TensorInfo]
+    present: Ranges | None = None
 
     def corrupt(self, reason: str) -> CorruptModel:
         return corrupt(self.path, reason)
@@ -113,20 +119,37 @@ def corrupt(path: Path, reason: str) -> CorruptModel:
     )
 
 
-def read_header(source: Path) -> GgufHeader:
+class Incomplete(Exception):
+    """Bytes are needed that are not there yet. start, end: these; metadata: what was read before."""
+
+    def __init__(self, start: int, end: int, metadata: Mapping[str, Value]) -> None:
+        super().__init__(start, end)
+        self.start, self.end, self.metadata = start, end, metadata
+
+
+def read_header(source: Path, size: int | None = None, present: Ranges | None = None) -> GgufHeader:
     """Read and check the header of `source`. Costs time in proportion to the vocabulary, not to the weights.
 
-    Raises ModelNotFound, CorruptModel for damaged or truncated files, UnsupportedModel for GGUF we do not read.
+    size: of the whole file in bytes, and present: what of it is there, where that is not all.
+    Raises ModelNotFound, CorruptModel for damaged or truncated files, UnsupportedModel for GGUF we do not read, and
+    Incomplete, which asks for as much again as is there.
     """
     try:
         with source.open("rb") as file:
-            size = file.seek(0, 2)
+            here = file.seek(0, 2)
             file.seek(0)
-            return _Reader(source, file, size).header()
+            return _Reader(source, file, here if size is None else size, present).header()
     except FileNotFoundError:
         raise ModelNotFound(f"The file {source} does not exist.", param=str(source)) from None
     except OSError as error:
         raise corrupt(source, f"it cannot be read ({error.strerror})") from None
+
+
+def require_present(header: GgufHeader, info: TensorInfo) -> None:
+    """Raises Incomplete where the bytes of a tensor are not there yet."""
+    start, end = info.start, info.start + info.nbytes
+    if header.present is not None and not any(first <= start and end <= last for first, last in header.present):
+        raise Incomplete(start, end, header.metadata)
 
 
 def read_tensor(info: TensorInfo) -> bytes:
@@ -142,15 +165,28 @@ def read_tensor(info: TensorInfo) -> bytes:
     return data
 
 
+def _without_gap(present: Ranges) -> int:
+    """Bytes from the start of the file up to the first that is missing."""
+    end = 0
+    for start, stop in sorted(present):
+        if start > end:
+            break
+        end = max(end, stop)
+    return end
+
+
 class _Reader:
     """A cursor over the header that never reads past the file or the header budget."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int, present: Ranges | None) -> None:
         self._path = path
         self._file = file
         self._size = size
+        self._present = present
+        self._here = size if present is None else _without_gap(present)
         self._budget = min(size, _MAX_HEADER_BYTES)
         self._at = 0
+        self._metadata: dict[str, Value] = {}
 
     def header(self) -> GgufHeader:
         if self._size == 0:
@@ -167,7 +203,7 @@ class _Reader:
         if version not in (2, 3):
             raise UnsupportedModel(f"{self._path.name} is GGUF version {version}; versions 2 and 3 can be imported.")
         tensor_count, entry_count = (self._count(_MAX_ENTRIES, "tensors"), self._count(_MAX_ENTRIES, "entries"))
-        metadata: dict[str, Value] = {}
+        metadata = self._metadata
         for _ in range(entry_count):
             key = self._string()
             if key in metadata:
@@ -178,7 +214,7 @@ class _Reader:
             raise corrupt(self._path, "its alignment is not usable")
         entries = [self._tensor_entry() for _ in range(tensor_count)]
         data_start = -(-self._at // alignment) * alignment
-        return GgufHeader(self._path, metadata, self._place(entries, data_start, alignment))
+        return GgufHeader(self._path, metadata, self._place(entries, data_start, alignment), self._present)
 
     def _place(
         self, entries: list[tuple[str, tuple[int, ...], BlockFormat, int]], data_start: int, alignment: int
@@ -258,6 +294,8 @@ class _Reader:
     def _take(self, count: int) -> bytes:
         if count > self._budget - self._at:
             raise corrupt(self._path, f"its header asks for {count} bytes at byte {self._at}, more than there are")
+        if self._at + count > self._here:
+            raise Incomplete(self._here, min(2 * self._here, self._size), self._metadata)
         self._at += count
         data = self._file.read(count)
         if len(data) != count:

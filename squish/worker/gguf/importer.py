@@ -19,10 +19,10 @@ import mlx.core as mx
 from squish.errors import StoreError
 from squish.format.config import text_of
 from squish.worker.gguf.blocks import GROUP_SIZE, Packing, Weights, decode, decode_k_quant
-from squish.worker.gguf.file import read_header, read_tensor
+from squish.worker.gguf.file import GgufHeader, Incomplete, Ranges, read_header, read_tensor
 from squish.worker.gguf.parts import is_part, read_model
-from squish.worker.gguf.plan import Plan, Target, make_plan
-from squish.worker.gguf.tokenizer import SpecialTokens, write_tokenizer
+from squish.worker.gguf.plan import Plan, Target, make_plan, require_kind
+from squish.worker.gguf.tokenizer import SpecialTokens, require_tokenizer_kind, write_tokenizer
 from squish.worker.model.k_quants import KEY
 
 Progress = Callable[[str, float], None]
@@ -53,6 +53,27 @@ def inspect_gguf(source: Path, *, k_quants: bool = False) -> GgufImport:
     """
     header = read_header(source)
     return _describe(make_plan(header, whole=not is_part(header), k_quants=k_quants))
+
+
+def inspect_start(
+    source: Path, size: int, present: Ranges, *, part: bool = False, k_quants: bool = False
+) -> tuple[int, int] | None:
+    """Judge a file of which only these bytes are there; the bytes that are needed to go on, None where it is fine.
+
+    size: of the whole file; part: it is not the first of several files, of which only the tensors are judged.
+    Raises what inspect_gguf raises, as soon as the bytes that are there say it.
+    """
+    try:
+        header = read_header(source, size, present)
+        if not part:
+            make_plan(header, whole=not is_part(header), k_quants=k_quants)
+    except Incomplete as found:
+        partial = GgufHeader(source, found.metadata, {}, present)
+        if not part:
+            require_kind(partial)
+            require_tokenizer_kind(partial)
+        return found.start, found.end
+    return None
 
 
 def import_gguf(

@@ -127,14 +127,11 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
     whole: the header has every tensor of the model; else those that it has are judged. k_quants: they stay that.
     """
     architecture = header.text("general.architecture")
-    if header.text("general.type") == "mmproj" or architecture == "clip":
-        raise header.unsupported("it is the projector for images of a model, and holds no model")
-    if header.text("general.type") not in (None, "model"):
-        raise header.unsupported(f"a file of the type {header.text('general.type')!r}")
+    require_kind(header)
     keys = ModelKeys(header, architecture or "")
     family = family_of(keys)
     if architecture is None or family is None:
-        raise header.unsupported(f"the architecture {architecture!r}; known are {', '.join(sorted(FAMILIES))}")
+        raise _unknown_family(header)
     config = _config(keys, family)
     specials = check_tokenizer(header)
     rows = header.tensors["token_embd.weight"].shape[0]
@@ -147,6 +144,25 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
         modules = dict(_model(header, config).named_modules())
         targets = tuple(_as_k_quant(target, modules) for target in targets)
     return Plan(header, architecture, family, config, targets, specials)
+
+
+def require_kind(header: GgufHeader) -> None:
+    """Refuse what is no model, and a family that is not known, by what was read of the header so far.
+
+    Raises UnsupportedModel.
+    """
+    architecture, kind = header.text("general.architecture"), header.text("general.type")
+    if kind == "mmproj" or architecture == "clip":
+        raise header.unsupported("it is the projector for images of a model, and holds no model")
+    if kind not in (None, "model"):
+        raise header.unsupported(f"a file of the type {kind!r}")
+    if architecture is not None and architecture not in FAMILIES:
+        raise _unknown_family(header)
+
+
+def _unknown_family(header: GgufHeader) -> UnsupportedModel:
+    architecture = header.text("general.architecture")
+    return header.unsupported(f"the architecture {architecture!r}; known are {', '.join(sorted(FAMILIES))}")
 
 
 # ---- config.json

@@ -6,7 +6,7 @@ import math
 import struct
 from typing import Any
 
-from squish.worker.gguf.file import GgufHeader, read_tensor
+from squish.worker.gguf.file import GgufHeader, read_tensor, require_present
 from squish.worker.gguf.keys import ModelKeys
 
 DIVISORS = "rope_freqs.weight"
@@ -107,4 +107,5 @@ def _stored(header: GgufHeader, name: str, count: int) -> list[float]:
     info = header.tensors.get(name)
     if info is None or info.shape != (count,) or info.format.name != "F32":
         raise header.corrupt(f"tensor {name} is not {count} float32 numbers")
+    require_present(header, info)
     return [float(f"{each:.7g}") for each in struct.unpack(f"<{count}f", read_tensor(info))]

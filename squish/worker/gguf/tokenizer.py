@@ -27,6 +27,7 @@ _END_OF_TURN = frozenset({
 })  # fmt: skip
 # Tokens that end no turn where a model has one of the others: they only divide an answer, or begin the next turn.
 _ONLY_WITHOUT = {"<|end|>": {"<|return|>", "<|call|>"}, "<|user|>": set(), "<|observation|>": set()}
+_MODEL = "tokenizer.ggml.model"
 _TEMPLATE, _TEMPLATES = "tokenizer.chat_template", "tokenizer.chat_templates"
 
 
@@ -110,8 +111,14 @@ def _templates(header: GgufHeader) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
+def require_tokenizer_kind(header: GgufHeader) -> None:
+    """Refuse a kind of tokenizer that is not known, where the header says so far which it is."""
+    if header.text(_MODEL) is not None:
+        _kind(header)
+
+
 def _kind(header: GgufHeader) -> Kind:
-    model = header.text("tokenizer.ggml.model")
+    model = header.text(_MODEL)
     kind = KINDS.get(model or "")
     if kind is None:
         raise UnsupportedModel(

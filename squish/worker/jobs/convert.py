@@ -22,15 +22,17 @@ from squish.ipc.frames import (
     ImportGguf,
     InspectAdapter,
     InspectModel,
+    InspectStart,
     Job,
     JobProgress,
     JobResult,
+    Judged,
     MeasurePerplexity,
     QuantizeShards,
 )
 from squish.worker import device
 from squish.worker.cpu.build import supported
-from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf
+from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf, inspect_start
 from squish.worker.model.load import check
 from squish.worker.model.model_files import kind_of
 from squish.worker.tokenizer.facts import Shelf
@@ -55,6 +57,8 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
             return _imported(found)
         case InspectModel(path=path) if path.endswith(".gguf"):
             return _imported(inspect_gguf(Path(path), k_quants=_keeps_k_quants()))
+        case InspectStart(path=path, size=size, present=present, part=part):
+            return Judged(inspect_start(Path(path), size, present, part=part, k_quants=_keeps_k_quants()))
         case InspectModel(path=path):
             return inspect(Path(path), shelf)
         case InspectAdapter(path=path, base=base):

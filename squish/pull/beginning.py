@@ -1,0 +1,51 @@
+"""GGUF files on the Hub, judged by their first bytes: a worker says which it needs, and no others are downloaded.
+
+What cannot be imported is refused by the first piece where its family says so, after the vocabulary where a block
+format does, and never after the weights. It knows no format of files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from squish.download.transfer import Download
+from squish.errors import CorruptModel, UnsupportedModel
+from squish.hub.snapshot import HubFile
+from squish.ipc.frames import InspectStart, Judged
+from squish.ipc.jobs import Jobs
+from squish.pull import counterpart
+
+FIRST = 64 * 1024
+"""Bytes of the first piece. What is smaller as a whole is downloaded and judged then."""
+
+
+async def judge(download: Download, files: Sequence[HubFile], partial: Path, repo_id: str, jobs: Jobs) -> None:
+    """Judge the files of one model, the first of which says what it is. partial: where pieces may lie meanwhile.
+
+    Raises UnsupportedModel, CorruptModel, and what downloading raises.
+    """
+    for number, file in enumerate(files):
+        if file.size > FIRST:
+            try:
+                await _judge(download, file, partial, jobs, part=number > 0)
+            except UnsupportedModel as error:
+                raise counterpart.advised(error, repo_id, file.path) from error
+            except CorruptModel as error:
+                hint = f"The file in {repo_id} is damaged: take another one. Its weights were not downloaded."
+                raise CorruptModel(error.message, hint=hint, param="model") from error
+
+
+async def _judge(download: Download, file: HubFile, partial: Path, jobs: Jobs, *, part: bool) -> None:
+    with tempfile.TemporaryDirectory(dir=partial) as directory:
+        path = Path(directory) / Path(file.path).name
+        path.touch()
+        present, needed = list[tuple[int, int]](), (0, FIRST)
+        while needed is not None:
+            piece = await download.piece(file.path, *needed)
+            with path.open("r+b") as stream:  # what lies between two pieces is a hole, and takes no room on disk
+                stream.seek(needed[0])
+                stream.write(piece)
+            present.append((needed[0], needed[0] + len(piece)))
+            needed = (await jobs.run(InspectStart(str(path), file.size, tuple(present), part), Judged)).needed
