@@ -36,7 +36,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 def test_an_architecture_that_is_not_imported_is_refused_by_name(hub: LocalHub, tmp_path: Path) -> None:
     head = write_gguf(tmp_path / "x.gguf", {"general.architecture": "made_up"}, {}).read_bytes()
     hub.add_repo("org/odd", {"odd-Q8_0.gguf": head + bytes(80 * MIB)})
-    with pytest.raises(UnsupportedModel, match="odd-Q8_0.gguf.*made_up"):
+    with pytest.raises(UnsupportedModel, match=r"odd-Q8_0\.gguf.*made_up"):
         Puller(tmp_path / "home", hub.url).pull("org/odd:Q8_0")
     assert hub.sent("odd-Q8_0.gguf") == beginning.FIRST
 
