@@ -41,7 +41,8 @@ async def _judge(download: Download, file: HubFile, partial: Path, jobs: Jobs, *
     with tempfile.TemporaryDirectory(dir=partial) as directory:
         path = Path(directory) / Path(file.path).name
         path.touch()
-        present, needed = list[tuple[int, int]](), (0, FIRST)
+        present = list[tuple[int, int]]()
+        needed: tuple[int, int] | None = (0, FIRST)
         while needed is not None:
             piece = await download.piece(file.path, *needed)
             with path.open("r+b") as stream:  # what lies between two pieces is a hole, and takes no room on disk
