@@ -147,7 +147,7 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
 
 
 def require_kind(header: GgufHeader) -> None:
-    """Refuse what is no model, and a family that is not known, by what was read of the header so far.
+    """Refuse a file that holds no model, and an unknown family, by what was read of the header so far.
 
     Raises UnsupportedModel.
     """
