@@ -19,6 +19,7 @@ from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelNotFound
 from squish.files import read_regular, write_whole
 from squish.format import model_directory
 from squish.format.embedding import ModelKind
+from squish.models import recipes
 from squish.names import LocalPath, parse
 
 MANIFEST = "manifest.toml"
@@ -74,6 +75,7 @@ class Manifest:
     base: of an adapter, the id of the model that it changes. loss: what compressing it cost, where that was measured.
     linked: the directory of another program, on another file system, that its weights are links to.
     unmeasured: why the bits of its matrices were chosen without knowing what each matters to its predictions.
+    recipe: the tag of how a directory of this machine was compressed, which `pulled` does not say, such as 4.5bpw.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Manifest:
     base: str | None = None
     loss: Loss | None = None
     unmeasured: str = ""
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("parameters", "context_length"):
@@ -123,7 +126,8 @@ class Manifest:
             name = self.id.rpartition("+")[2]
             return f"squish pull --force {shlex.quote(self.pulled or '')} --base {self.base} --name {name}"
         named = "" if self.pulled in (None, self.id) else f" --name {self.id}"
-        return f"squish pull --force {shlex.quote(self.pulled or self.id)}{named}"
+        how = recipes.flags(self.recipe) if self.recipe else ""
+        return f"squish pull --force {shlex.quote(self.pulled or self.id)}{named}{how}"
 
     @property
     def size(self) -> int:

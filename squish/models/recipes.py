@@ -134,6 +134,16 @@ def _how(recipe: Recipe) -> str:
     return "-calibrated" if recipe.calibrated else "-search" if recipe.search else ""
 
 
+def flags(tag: str) -> str:
+    """The options of `squish pull` that mean a tag: ` --bits 4.5 --calibrate`."""
+    found = _TAG.fullmatch(tag)
+    assert found is not None, tag
+    group = found["group"] or found["other_group"]
+    how = {"search": " --search", "calibrated": " --calibrate"}.get(found["how"] or "", "")
+    size = f"{float(found['size'])}" if found["size"] else None
+    return f" --bits {size or found['bits'] or found['other']}" + (f" --group-size {group}" if group else "") + how
+
+
 def from_tag(text: str | None) -> CompressionOptions | None:
     """The compression that the tag of a repository's name asks for, or None for any other tag."""
     found = _TAG.fullmatch(text.lower()) if text else None
@@ -202,24 +212,26 @@ _MEASURED = {2: 5_824_864.0, 3: 145.3, 4: 31.3, 5: 26.8, 6: 24.2, 8: 24.0}
 _SMALL = 500_000_000
 
 
-def warning(recipe: Recipe, parameters: int, name: str) -> str | None:
+def warning(recipe: Recipe, parameters: int, name: str | None) -> str | None:
     """What so few bits cost a model of so many parameters, in measured figures, or None where it is little.
 
-    name: the repository, which with `:8bit` behind it is compressed like that, for every caller.
+    name: the repository, which with `:8bit` behind it is compressed like that, for every caller; None for a directory.
     """
-    bits = recipe.bits
+    bits, many, more = recipe.bits, (f"{name}:4bit", f"{name}:6bit"), ":8bit"
+    if name is None:
+        many, more = ("--bits 4", "--bits 6"), "8"
     if recipe.size is not None:
         bits = max(each for each in AFFINE if each + SMALLEST - AFFINE[0] <= recipe.size)
     if bits <= 3:
         return (
             f"{label(recipe)} loses much: a plain {bits}-bit SmolLM2-135M has a perplexity of "
             f"{_MEASURED[bits]:,.0f} where 4 bits have {_MEASURED[4]:.0f} and full precision has {_FULL:.0f}. "
-            f"Large models lose less; {name}:4bit, or more, loses little."
+            f"Large models lose less; {many[0]}, or more, loses little."
         )
     if bits < 6 and parameters < _SMALL:
         return (
             f"A model as small as this loses much at {bits} bits: SmolLM2-135M has a perplexity of "
             f"{_MEASURED[bits]} there, {_MEASURED[6]} at 6 bits and {_FULL} with full precision. "
-            f"{name}:6bit, or :8bit, keeps it."
+            f"{many[1]}, or {more}, keeps it."
         )
     return None

@@ -10,18 +10,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from squish.download.transfer import Download
 from squish.errors import CorruptModel, UnsupportedModel
 from squish.hub.snapshot import HubFile
 from squish.ipc.frames import InspectStart, Judged
 from squish.ipc.jobs import Jobs
 from squish.pull import counterpart
+from squish.pull.local_files import ModelFiles
 
 FIRST = 64 * 1024
 """Bytes of the first piece. What is smaller as a whole is downloaded and judged then."""
 
 
-async def judge(download: Download, files: Sequence[HubFile], partial: Path, repo_id: str, jobs: Jobs) -> None:
+async def judge(download: ModelFiles, files: Sequence[HubFile], partial: Path, repo_id: str, jobs: Jobs) -> None:
     """Judge the files of one model, the first of which says what it is. partial: where pieces may lie meanwhile.
 
     Raises UnsupportedModel, CorruptModel, and what downloading raises.
@@ -37,7 +37,7 @@ async def judge(download: Download, files: Sequence[HubFile], partial: Path, rep
                 raise CorruptModel(error.message, hint=hint, param="model") from error
 
 
-async def _judge(download: Download, file: HubFile, partial: Path, jobs: Jobs, *, part: bool) -> None:
+async def _judge(download: ModelFiles, file: HubFile, partial: Path, jobs: Jobs, *, part: bool) -> None:
     with tempfile.TemporaryDirectory(dir=partial) as directory:
         path = Path(directory) / Path(file.path).name
         path.touch()

@@ -21,7 +21,6 @@ import msgspec
 
 from squish.download.disk import occupied, require_space
 from squish.download.file_transfer import first_error
-from squish.download.transfer import Download
 from squish.errors import EngineError, StoreError
 from squish.files import write_whole
 from squish.format import safetensors
@@ -29,6 +28,7 @@ from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.ipc.jobs import Jobs
 from squish.models import recipes
 from squish.pull.events import CompressionReport
+from squish.pull.local_files import ModelFiles
 
 # Shards that may be on disk at once besides those that the model's layout makes wait for another.
 _WINDOW = 2
@@ -48,13 +48,13 @@ class _Account(msgspec.Struct):
 class Compressor:
     """One model on its way: `resume`, then `run`. Shards that are used up are downloaded no more, or kept.
 
-    shards: their sizes in bytes by name; directory: where the compressed model is written; total: bytes of all shards;
-    fraction: how much of them is already compressed.
+    shards: their sizes in bytes by name; local: they lie on this machine, and take no more room; directory: where the
+    compressed model is written; total: bytes of all shards; fraction: how much of them is already compressed.
     """
 
     def __init__(
         self,
-        download: Download,
+        download: ModelFiles,
         shards: Mapping[str, int],
         partial: Path,
         *,
@@ -63,11 +63,12 @@ class Compressor:
         keep_source: bool,
         jobs: Jobs,
         text: str = "",
+        local: bool = False,
     ) -> None:
         self.directory = partial / "compressed"
         self.total, self.fraction = sum(shards.values()), 0.0
         self._download, self._shards, self._partial = download, shards, partial
-        self._keep_source, self._jobs = keep_source, jobs
+        self._keep_source, self._jobs, self._local = keep_source, jobs, local
         self._headers = partial / "headers"
         self._account = _Account(commit, recipe, text)
         # To read with the original, and to weigh matrices against each other, all of it is needed at once.
@@ -157,7 +158,10 @@ class Compressor:
         result = int(count * recipes.bits_per_weight(self._account.recipe) / 8 * 1.1)
         window = (self._at_once + 1) * max(self._shards.values())
         source = self.total if self._keep_source else min(self.total, window)
-        require_space(self._partial, result + source - occupied(self._partial))
+        if self._local:
+            require_space(self._partial, result - occupied(self.directory))
+        else:
+            require_space(self._partial, result + source - occupied(self._partial))
 
     async def _convert_all(self, report: Callable[[str, float], None]) -> None:
         used = self._account.consumed

@@ -24,13 +24,15 @@ from squish.memory import fit, machine
 from squish.models import recipes
 from squish.models.manifest import StoredFile
 from squish.names import RepoName
-from squish.pull import adapter, beginning, eligible
+from squish.pull import adapter, beginning, eligible, local_files
 from squish.pull.compress import Compressor
 from squish.pull.events import CompressionReport, Notice, Report
+from squish.pull.local_files import LocalFiles, ModelFiles
 from squish.pull.measure import measure
 from squish.pull.order import Order
 from squish.pull.progress import Meter
 from squish.pull.repository import choose, is_weights
+from squish.pull.sources import inside
 
 _LARGEST_SMALL_FILE = 64 * 1024 * 1024
 _SMALL_FILES = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX, eligible.MODULES)
@@ -46,9 +48,12 @@ class FetchedModel:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came from the Hub. original: the full precision that a compressed model was made of, where it is kept."""
+    """What was fetched: with its snapshot from the Hub, and with None out of a directory.
 
-    snapshot: Snapshot
+    original: the full precision that a compressed model was made of, where it is kept.
+    """
+
+    snapshot: Snapshot | None
     model: FetchedModel
     compression: CompressionReport | None = None
     original: FetchedModel | None = None
@@ -56,12 +61,13 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Repository:
-    """The repository that is being fetched, and the files of it that are taken."""
+    """The repository that is being fetched, and the files of it that are taken. local: it is a directory."""
 
     snapshot: Snapshot
     files: tuple[HubFile, ...]
-    download: Download
+    download: ModelFiles
     partial: Path
+    local: bool = False
 
     @property
     def id(self) -> str:
@@ -95,11 +101,7 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report, job
         if all(file.path.lower().endswith(".gguf") for file in files):
             return await _fetch_gguf(order, repository, report, jobs)
         config = await _judge(repository)
-        recipe = _choose_recipe(order, config, repository)
-        if recipe is not None and recipe.fit:
-            size, context = await asyncio.to_thread(_fitted, order, config, repository)
-            report(Notice(f"{size:g} bits a weight: the most that fits this machine with {context:,} tokens."))
-            recipe = recipes.sized(recipe, size)
+        recipe = await _choose_recipe(order, config, repository, report)
         if recipe is None or order.compression.keep_source:  # compressing alone goes by the weights that there are
             await download.run((eligible.INDEX,))
             eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
@@ -108,6 +110,30 @@ async def fetch(order: Order, repo: RepoName, partial: Path, report: Report, job
         return await _fetch_compressed(order, repository, config, recipe, report, jobs)
     except GatedRepo as error:
         raise hub.gated(repository.id) from error
+
+
+async def compress_directory(order: Order, source: Path, partial: Path, report: Report, jobs: Jobs) -> Fetched:
+    """Compress the model in a directory of this machine as one that comes from the Hub.
+
+    Raises UnsupportedModel, InvalidInput, CorruptModel, StoreError, and the SquishErrors of the worker.
+    """
+    snapshot = await asyncio.to_thread(local_files.snapshot, source)
+    if not any(is_weights(file.path) for file in snapshot.files):
+        problem = f"{source} has no .safetensors weights that could be compressed."
+        raise InvalidInput(problem, hint="Leave --bits, --search, --calibrate and --measure out.", param="--bits")
+    files = choose(snapshot, None)
+    here = LocalFiles({file.path: inside(source, file.path) for file in files}, partial)
+    await asyncio.to_thread(here.prepare)
+    repository = _Repository(snapshot, files, here, partial, local=True)
+    try:
+        config = await _judge(repository)
+        recipe = await _choose_recipe(order, config, repository, report)
+        await here.run((eligible.INDEX,))
+        eligible.require_shards(repository.content(eligible.INDEX), repository.names, repository.id)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(error.message, param=error.param) from error
+    assert recipe is not None, "an order says for a directory that it is to be compressed"
+    return await _fetch_compressed(order, repository, config, recipe, report, jobs)
 
 
 async def _fetch_gguf(order: Order, repository: _Repository, report: Report, jobs: Jobs) -> Fetched:
@@ -141,7 +167,22 @@ async def _judge(repository: _Repository) -> dict[str, Any]:
     return config
 
 
-def _choose_recipe(order: Order, config: dict[str, Any], repository: _Repository) -> Recipe | None:
+async def _choose_recipe(
+    order: Order, config: dict[str, Any], repository: _Repository, report: Report
+) -> Recipe | None:
+    """How to compress, with the size that fits where that is asked for; None to take the files as they are.
+
+    Raises InvalidInput where compressing cannot be done.
+    """
+    recipe = _asked_recipe(order, config, repository)
+    if recipe is None or not recipe.fit:
+        return recipe
+    size, context = await asyncio.to_thread(_fitted, order, config, repository)
+    report(Notice(f"{size:g} bits a weight: the most that fits this machine with {context:,} tokens."))
+    return recipes.sized(recipe, size)
+
+
+def _asked_recipe(order: Order, config: dict[str, Any], repository: _Repository) -> Recipe | None:
     """How to compress, None to take the files as they are. Raises InvalidInput where compressing cannot be done.
 
     An embedding model is small and its vectors lose by it, so it is compressed only where that was asked for.
@@ -208,19 +249,23 @@ async def _fetch_compressed(
         keep_source=options.keep_source or options.measure,
         jobs=jobs,
         text=options.text,
+        local=repository.local,
     )
     rest = [name for name in repository.names if not is_weights(name) and not name.endswith(".index.json")]
     if not options.keep_source:
         for name in repository.names:
             if name.endswith(".index.json"):
                 download.skip(name)  # it lists the original's files and is not needed: the download ends without it
-    for text in await _warnings(repository.id, recipe, compressor.total // _bytes_per_weight(config)):
+    for text in await _warnings(repository, recipe, compressor.total // _bytes_per_weight(config)):
         report(Notice(text))
     if lost := await asyncio.to_thread(compressor.resume):
         text = f"{figures.size(lost)} that were already compressed are downloaded again"
         report(Notice(f"{text}: {options.compress_only_flag} needs the original."))
-    async with Meter(download, report):
+    if repository.local:
         await download.run(rest)
+    else:
+        async with Meter(download, report):
+            await download.run(rest)
     async with Meter(download, report, to_convert=compressor.total, fraction=compressor.fraction) as meter:
         compression = await compressor.run(meter.converted)
     for name in rest:
@@ -233,16 +278,17 @@ async def _fetch_compressed(
     if options.keep_source:
         async with Meter(download, report):  # the index and what else belongs to the original
             original = FetchedModel(download.directory, _stored(await download.run()))
-    return Fetched(repository.snapshot, FetchedModel(compressor.directory), compression, original)
+    snapshot = None if repository.local else repository.snapshot
+    return Fetched(snapshot, FetchedModel(compressor.directory), compression, original)
 
 
-async def _warnings(repo_id: str, recipe: Recipe, parameters: int) -> list[str]:
+async def _warnings(repository: _Repository, recipe: Recipe, parameters: int) -> list[str]:
     """What the user should know of a compression before it begins."""
-    found = [f"{repo_id} has full precision: it is compressed to {recipes.label(recipe)}."]
+    found = [f"{repository.id} has full precision: it is compressed to {recipes.label(recipe)}."]
     here = await asyncio.to_thread(machine.read)
     if here.float32 and not here.packed:
         found.append("Without a GPU or a C compiler weights become float32: fewer bits save disk, not memory.")
-    if warning := recipes.warning(recipe, parameters, repo_id):
+    if warning := recipes.warning(recipe, parameters, None if repository.local else repository.id):
         found.append(warning)
     return found
 

@@ -23,20 +23,21 @@ from squish.names import ModelId
 from squish.pull import adapter, counterpart
 from squish.pull.events import CompressionReport, Phase, Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
+from squish.pull.local_files import model_files
 from squish.pull.order import Order
-from squish.pull.repository import gguf_parts, is_model_file, is_model_gguf, is_safe_name, is_weights
+from squish.pull.repository import gguf_parts, is_model_gguf, is_safe_name, is_weights
 from squish.pull.sources import DirectorySource, Source, inside, is_gguf
 
 
 async def install_fetched(order: Order, fetched: Fetched, report: Report, jobs: Jobs) -> Pulled:
-    """Install what came from the Hub: a GGUF file, a model, or a compressed model with the original it was made of."""
+    """Install what was fetched: a GGUF file, a model, or a compressed model with the original it was made of."""
     model, snapshot, compression = fetched.model, fetched.snapshot, fetched.compression
     if model.path.is_file():
         return Pulled(await install_gguf(order, model.path, report, jobs, snapshot))
     imported = await _inspect(model.path, report, jobs)
     files = await _hash_files(model.path, model.checked, report)
     installed = await _commit(order, model.path, imported, files, snapshot, compression=compression)
-    if compression is not None and fetched.original is not None:
+    if compression is not None and fetched.original is not None and snapshot is not None:
         kept_as = await _install_original(order, fetched.original, snapshot, report, jobs)
         compression = replace(compression, kept_as=kept_as)
     return Pulled(installed, compression=compression)
@@ -67,16 +68,18 @@ async def install_gguf(
         return await _commit(order, staging, imported, files, snapshot)
 
 
+def require_no_adapter(source: Path) -> None:
+    """Raises InvalidInput for a directory that holds an adapter."""
+    if adapters.is_adapter([path.name for path in source.iterdir() if path.is_file()]):
+        raise adapter.without_base(str(source), read_json(source / adapters.CONFIG))
+
+
 async def install_directory(order: Order, source: Path, report: Report, jobs: Jobs) -> Installed:
     """Copy or link the model files of a directory; links are followed inside it and to the blobs of a Hub cache."""
     linked = isinstance(order.source, DirectorySource) and order.source.linked
-    names = sorted(path.name for path in source.iterdir() if path.is_file())
-    if adapters.is_adapter(names):
-        raise adapter.without_base(str(source), read_json(source / adapters.CONFIG))
-    steps = sorted(path.relative_to(source).as_posix() for path in source.glob("[0-9]*_*/*") if path.is_file())
-    taken = [name for name in (*names, *steps) if is_model_file(name)]
+    taken = model_files(source)
     if not any(is_weights(name) for name in taken):
-        return await install_gguf(order, _single_gguf(source, names), report, jobs)
+        return await install_gguf(order, _single_gguf(source), report, jobs)
     if unsafe := [name for name in taken if not is_safe_name(name)]:
         shown = "".join(each if each.isprintable() else "?" for each in unsafe[0])[:60]
         problem = f"{source} has a file whose name is not safe to store: {shown!r}."
@@ -99,7 +102,8 @@ async def install_directory(order: Order, source: Path, report: Report, jobs: Jo
         return await _commit(order, staging, imported, await _hash_files(staging, tuple(copied), report))
 
 
-def _single_gguf(source: Path, names: list[str]) -> Path:
+def _single_gguf(source: Path) -> Path:
+    names = sorted(path.name for path in source.iterdir() if path.is_file())
     found = [name for name in names if is_model_gguf(name) or (not name.endswith(".gguf") and is_gguf(source / name))]
     first = found[:1] if found and [path.name for path in gguf_parts(source / found[0])] == found else found
     if len(first) != 1:
@@ -191,6 +195,7 @@ async def _commit(
         linked=_linked(order.source, directory),
         loss=compression.loss if compression is not None else None,
         unmeasured=compression.unmeasured if compression is not None else "",
+        recipe=order.local_recipe if compression is not None else None,
     )
 
     def commit(stop: Event) -> Installed:  # a moment's work: it is not stopped half way, but waited for

@@ -52,6 +52,12 @@ class Order:
         return self.is_tagged and isinstance(self.source, HubSource) and self.ref == self.source.repo
 
     @property
+    def local_recipe(self) -> str | None:
+        """The tag of how a directory is to be compressed, where it is."""
+        recipe = self.compression.recipe
+        return recipes.tag(recipe) if isinstance(self.source, DirectorySource) and recipe is not None else None
+
+    @property
     def original_ref(self) -> ModelId:
         """The id for the original that a compressed model is made of."""
         base = recipes.untagged(self.ref, recipes.tag(self.compression.recipe))
@@ -72,7 +78,11 @@ def make_order(
     """
     target = resolve(ref, id=wanted_id, offline=settings.offline)
     id, source, options = target.ref, target.source, compression or CompressionOptions()
-    if not isinstance(source, HubSource):
+    if isinstance(source, DirectorySource):
+        options = _for_directory(source, options)
+        if wanted_id is None and options.recipe is not None:
+            id = recipes.tagged(id, recipes.tag(options.recipe))
+    elif isinstance(source, FileSource):
         _require_nothing_to_compress(id, options)
         options = CompressionOptions(None)
     elif (tagged := recipes.from_tag(source.repo.tag)) is not None:
@@ -130,9 +140,12 @@ def already_installed(order: Order) -> Installed | None:
         problem = f"{order.id} is installed already, with bits for the context that was asked for then."
         raise InvalidInput(problem, hint="--force chooses them again, for this one.", param="--context")
     chosen = order.compression.explicit and not order.is_named_by_tag
-    same = recipe is None or (
-        found.manifest.pulled == order.name if recipe.fit or recipe.size else recipes.matches(recipe, config)
-    )
+    if isinstance(order.source, DirectorySource) and not order.source.linked:
+        same, chosen = found.manifest.recipe == order.local_recipe, True
+    else:
+        same = recipe is None or (
+            found.manifest.pulled == order.name if recipe.fit or recipe.size else recipes.matches(recipe, config)
+        )
     if chosen and not same:
         raise InvalidInput(f"{order.id} is installed as {found.manifest.quantization}.", hint=hint, param="--bits")
     if isinstance(order.source, HubSource) or order.as_published:
@@ -142,14 +155,30 @@ def already_installed(order: Order) -> Installed | None:
 
 
 def _require_nothing_to_compress(id: ModelId, options: CompressionOptions) -> None:
-    """Raises InvalidInput where a file of this machine is to be compressed."""
+    """Raises InvalidInput where a GGUF file of this machine is to be compressed."""
     flag = options.compress_only_flag or options.recipe_flag
     if flag is not None:
         raise InvalidInput(
-            "Only a Hub repository is compressed while it is pulled.",
+            "A GGUF file is compressed already: only safetensors, of a repository or a directory, are compressed.",
             hint=f"{id} can be taken as it is, without {flag}.",
             param=flag,
         )
+
+
+def _for_directory(source: DirectorySource, options: CompressionOptions) -> CompressionOptions:
+    """The options for a directory of this machine, which is taken as it is unless one of them asks to compress it.
+
+    Raises InvalidInput.
+    """
+    if options.keep_source:
+        problem = f"--keep-source is about what is downloaded: {source.path} stays where it is."
+        raise InvalidInput(problem, hint="Leave --keep-source out.", param="--keep-source")
+    if options.explicit:
+        _require_compressing(options)
+        return options
+    if options.measure:
+        return replace(options, recipe=recipes.DEFAULT, explicit=True)
+    return replace(options, recipe=None)
 
 
 def _require_compressing(options: CompressionOptions) -> None:

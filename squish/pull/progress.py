@@ -7,8 +7,8 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from squish.download.transfer import Download
 from squish.pull.events import Phase, Progress, Report
+from squish.pull.local_files import ModelFiles
 
 _TICK = 0.1
 _SETTLED = 0.5  # seconds after which a speed says something
@@ -23,7 +23,7 @@ class Meter:
     """
 
     def __init__(
-        self, download: Download, report: Report, *, to_convert: int | None = None, fraction: float = 0.0
+        self, download: ModelFiles, report: Report, *, to_convert: int | None = None, fraction: float = 0.0
     ) -> None:
         self._download, self._report = download, report
         self._to_convert, self._fraction = to_convert, fraction

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, M
 from squish.ipc.jobs import Jobs
 from squish.models.recipes import CompressionOptions
 from squish.models.store import Store
-from squish.names import LocalPath, ModelId, ModelRef, RepoName, parse
+from squish.names import LocalPath, ModelId, ModelRef, parse
 from squish.pull.adapter import Given, install_adapter
 from squish.pull.events import Progress, Pulled, PullStarted, Report
-from squish.pull.fetch import fetch
-from squish.pull.install import install_directory, install_fetched, install_gguf
+from squish.pull.fetch import Fetched, compress_directory, fetch
+from squish.pull.install import install_directory, install_fetched, install_gguf, require_no_adapter
 from squish.pull.neighbors import Neighbor
 from squish.pull.order import Order, already_installed, make_order, order_for
 from squish.pull.sources import DirectorySource, FileSource, HubSource
@@ -111,11 +111,18 @@ async def _install_once(order: Order, report: Report, *, force: bool) -> Pulled:
         async with Jobs(order.settings.worker_cache) as jobs:
             match order.source:
                 case HubSource(repo):
-                    return await _install_from_hub(order, repo, report, jobs)
+                    partial = order.store.partial(order.id)
+                    return await _install_fetched(order, fetch(order, repo, partial, report, jobs), report, jobs)
                 case FileSource(path):
                     return Pulled(await install_gguf(order, path, report, jobs))
                 case DirectorySource(path):
-                    return Pulled(await install_directory(order, path, report, jobs))
+                    require_no_adapter(path)
+                    if order.compression.recipe is None:
+                        return Pulled(await install_directory(order, path, report, jobs))
+                    partial = order.store.partial(order.id)
+                    return await _install_fetched(
+                        order, compress_directory(order, path, partial, report, jobs), report, jobs
+                    )
 
 
 async def _install_adapter(given: Given, report: Report, *, force: bool) -> Pulled:
@@ -128,10 +135,10 @@ async def _install_adapter(given: Given, report: Report, *, force: bool) -> Pull
         return Pulled(await install_adapter(given, report))
 
 
-async def _install_from_hub(order: Order, repo: RepoName, report: Report, jobs: Jobs) -> Pulled:
+async def _install_fetched(order: Order, fetching: Awaitable[Fetched], report: Report, jobs: Jobs) -> Pulled:
     partial, complete = order.store.partial(order.id), False
     try:
-        fetched = await fetch(order, repo, partial, report, jobs)
+        fetched = await fetching
         complete = True
         pulled = await install_fetched(order, fetched, report, jobs)
         await _delete(partial)

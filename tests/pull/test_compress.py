@@ -184,7 +184,7 @@ def test_options_about_compressing_need_something_to_compress(user: Puller, tmp_
         with pytest.raises(InvalidInput, match="compresses nothing"):
             user.pull(REPO, wanted)
     (tmp_path / "x.gguf").touch()
-    with pytest.raises(InvalidInput, match="Only a Hub repository"):
+    with pytest.raises(InvalidInput, match="compressed already"):
         user.pull(str(tmp_path / "x.gguf"), CompressionOptions(**chosen))
 
 
