@@ -13,7 +13,8 @@ from pathlib import Path
 
 from squish.bench.measure import AnswerTiming, Endpoint, Figure, ratio
 from squish.system import versions
-from tests.bench.client import cores, unique_prompt
+from squish.system.cores import cores
+from tests.bench.client import unique_prompt
 
 # How many times better than the other side ours is to be: with the demo model, and with one of a billion weights.
 GOALS = {
@@ -83,13 +84,23 @@ async def measure(sides: Sequence[Side], rounds: int) -> None:
 
 def table(model: str, ours: Side, theirs: Side, *, large: bool) -> list[str]:
     """A line a quantity: medians with their spread, how many times better ours is, and the goal."""
-    lines = [f"{model:<40}{ours.name:>22}{theirs.name:>22}{'BETTER':>9}{'GOAL':>7}"]
+    rows = [(model, ours.name, theirs.name, "BETTER", "GOAL", "")]
     for mine, other in zip(ours.figures(), theirs.figures(), strict=True):
-        goal = GOALS[mine.name][large]
-        better = ratio(mine, other)
-        mark = "" if better >= goal else "  missed"
-        lines.append(f"{mine.name:<40}{_cell(mine):>22}{_cell(other):>22}{better:>8.2f}×{goal:>6.1f}×{mark}")
-    return lines
+        goal, better = GOALS[mine.name][large], ratio(mine, other)
+        mark = "" if better >= goal else "missed"
+        rows.append((mine.name, _cell(mine), _cell(other), f"{better:.2f}×", f"{goal:.1f}×", mark))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_line(row, widths) for row in rows]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    """Names and marks stand at the left, figures at the right of their columns."""
+    last = len(row) - 1
+    cells = [
+        cell.ljust(width) if at in (0, last) else cell.rjust(width)
+        for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()
 
 
 def _cell(figure: Figure) -> str:
