@@ -10,7 +10,6 @@ import asyncio
 import random
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -37,38 +36,11 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again.
-
-    guessed: tokens of answers in all rounds that were guessed, rightly, as a server reports it in `timings`; tokens:
-    all of them.
-    """
-
-    name: str
-    unit: str
-    values: tuple[float, ...]
-    cached: int = 0
-    guessed: int = 0
-    tokens: int = 0
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
-
-
-@dataclass(frozen=True, slots=True)
 class AnswerTiming:
     """One streamed answer, in seconds since it was asked for. prompt, cached, completion: tokens, from the usage.
 
-    longest_gap: between two pieces of its text. guessed: tokens of the completion that were guessed, rightly.
+    longest_gap: between two pieces of its text. guessed: tokens of the completion that were guessed, rightly, as a
+    server reports it in `timings`.
     """
 
     first: float
@@ -82,9 +54,44 @@ class AnswerTiming:
     @property
     def tps(self) -> float:
         """Tokens per second after the first one; of an answer that came in one piece, since it was asked for."""
+        return self._per_second(self.completion)
+
+    @property
+    def passes_per_second(self) -> float:
+        """Passes through the model in the same time: a token that was guessed rightly takes none of its own."""
+        return self._per_second(self.completion - self.guessed)
+
+    def _per_second(self, count: int) -> float:
         if self.last > self.first:
-            return (self.completion - 1) / (self.last - self.first)
-        return self.completion / self.last if self.last > 0 else 0.0
+            return max(count - 1, 0) / (self.last - self.first)
+        return count / self.last if self.last > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again.
+
+    guessed: tokens of answers in all rounds that were guessed, rightly. answers: that of each round, where it had one.
+    """
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    cached: int = 0
+    guessed: int = 0
+    answers: tuple[AnswerTiming, ...] = ()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
 
 
 class _Details(msgspec.Struct):
@@ -191,22 +198,23 @@ class _Side:
     words_per_token: float = 1.0
     taken: dict[str, list[float]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
-    cached: Counter[str] = field(default_factory=Counter)
-    guessed: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
+    answers: dict[str, list[list[AnswerTiming]]] = field(default_factory=dict)
 
-    def take(self, name: str, unit: str, value: float, cached: int = 0, guessed: int = 0, tokens: int = 0) -> None:
+    def take(self, name: str, unit: str, value: float, *answers: AnswerTiming) -> None:
+        """A value of one round, and the answers that it was taken from."""
         self.taken.setdefault(name, []).append(value)
         self.units[name] = unit
-        self.cached[name] += cached
-        self.guessed[name] += guessed
-        self.tokens[name] += tokens
+        self.answers.setdefault(name, []).append(list(answers))
 
     def figures(self) -> tuple[Figure, ...]:
-        return tuple(
-            Figure(name, self.units[name], tuple(values), self.cached[name], self.guessed[name], self.tokens[name])
-            for name, values in self.taken.items()
-        )
+        return tuple(self._figure(name) for name in self.taken)
+
+    def _figure(self, name: str) -> Figure:
+        every = [answer for answers in self.answers[name] for answer in answers]
+        cached, guessed = sum(answer.cached for answer in every), sum(answer.guessed for answer in every)
+        values = tuple(self.taken[name])
+        alone = tuple(every) if len(every) == len(values) else ()
+        return Figure(name, self.units[name], values, cached, guessed, alone)
 
     def prompt(self, tokens: int) -> str:
         """A text of about so many tokens that was never sent before."""
@@ -215,35 +223,34 @@ class _Side:
     async def warm_up(self) -> None:
         """Load the model, compile its kernels, and learn how many words a token is."""
         first = await self.endpoint.ask(self.prompt(16), 1)
-        self.take("cold start, first token", "s", first.first)
+        self.take("cold start, first token", "s", first.first, first)
         answer = await self.endpoint.ask(self.prompt(200), 8)
         self.words_per_token = 200 / answer.prompt
 
     async def prefill(self, tokens: int) -> None:
         answer = await self.endpoint.ask(self.prompt(tokens), 2)
-        self.take(f"first token, {tokens} tokens", "s", answer.first, answer.cached)
+        self.take(f"first token, {tokens} tokens", "s", answer.first, answer)
 
     async def repeated(self, tokens: int) -> None:
         prefix = self.prompt(tokens)
         await self.endpoint.ask(prefix, 2)
         answer = await self.endpoint.ask(f"{prefix} {self.prompt(4)}", 2)
-        self.take(f"first token, {tokens} tokens again", "s", answer.first, answer.cached)
+        self.take(f"first token, {tokens} tokens again", "s", answer.first, answer)
 
     async def decode(self, streams: int, tokens: int) -> None:
         answers = await asyncio.gather(*(self.endpoint.ask(self.prompt(16), tokens) for _ in range(streams)))
-        cached, guessed = sum(answer.cached for answer in answers), sum(answer.guessed for answer in answers)
         if streams == 1:
-            self.take("decode, 1 stream", "tok/s", answers[0].tps, cached, guessed, answers[0].completion)
+            self.take("decode, 1 stream", "tok/s", answers[0].tps, *answers)
             return
         begin, end = min(answer.first for answer in answers), max(answer.last for answer in answers)
         made = sum(answer.completion - 1 for answer in answers)
-        self.take(f"decode, {streams} streams", "tok/s", made / max(end - begin, 1e-9), cached, guessed)
+        self.take(f"decode, {streams} streams", "tok/s", made / max(end - begin, 1e-9), *answers)
 
     async def repeating(self, tokens: int) -> None:
         """Decoding where the answer says again what the prompt says, which a server may guess."""
         text = self.prompt(2 * tokens)
         answer = await self.endpoint.ask(f"{text}\n{text}\n{text[: len(text) // 4]}", tokens)
-        self.take("decode, repeating its prompt", "tok/s", answer.tps, answer.cached, answer.guessed)
+        self.take("decode, repeating its prompt", "tok/s", answer.tps, answer)
 
 
 async def measure(endpoints: Sequence[Endpoint], workload: Workload, report: Report) -> list[tuple[Figure, ...]]:

@@ -19,6 +19,8 @@ from squish.text import whole
 if TYPE_CHECKING:
     from squish.bench.measure import Endpoint, Figure, Workload
     from squish.models.store import Installed
+    from squish.system.probed import Probed
+    from squish.system.servers import ServedModel
 
 _ROOM = 256  # tokens that a prompt may turn out longer than planned, and its answer
 _LONGEST = 1_000_000
@@ -128,6 +130,7 @@ async def _bench(
 
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
+        before = await _probe(settings, status)
         server = await stack.enter_async_context(own_server(settings.home, *options))
         endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, server.key))]
         if other:
@@ -137,24 +140,25 @@ async def _bench(
         finally:
             status.clear()
         server.look()
-        weights = server.weights()
+        loaded = await asyncio.to_thread(server.model, model)
     if not options:
         _remember(settings, model, sides[0])
+    # What is in memory is a part of the weights for a rank, and more than them with a draft model.
+    alone = loaded is not None and "--ranks" not in options and model not in dict(settings.draft)
+    probes = [each for each in (before, await _probe(settings, status)) if each is not None]
     memory = Figure("peak memory", "GB", (server.peak / 1e9,))
-    own = (memory, *await _limits(settings, installed, sides[0], status, weights))
+    own = (memory, *_limits(installed, sides[0], probes, loaded.weights_bytes if loaded and alone else 0))
     if as_json:
-        ours, *others = sides
-        every = zip(endpoints, [(*ours, *own), *others], strict=True)
-        console.out_json([_json(endpoint, figures) for endpoint, figures in every])
-    else:
-        _print(endpoints, sides, own)
+        every = zip(endpoints, [(*sides[0], *own), *sides[1:]], [loaded, None], strict=False)
+        console.out_json([_json(endpoint, figures, served) for endpoint, figures, served in every])
+        return
+    _print(endpoints, sides, own)
+    if loaded:
+        console.out(f"{model}: {loaded.backend}")
 
 
-async def _limits(
-    settings: Settings, installed: Installed, figures: tuple[Figure, ...], status: console.Status, weights: int
-) -> tuple[Figure, ...]:
-    """What the machine could do, measured when the server has gone; nothing where that cannot be found out."""
-    from squish.bench.limits import cost_of, limits
+async def _probe(settings: Settings, status: console.Status) -> Probed | None:
+    """What the machine can do, while no server of ours runs; None where that cannot be found out."""
     from squish.doctor.engine import probe
 
     status.show("measuring memory and matrix products…")
@@ -162,8 +166,16 @@ async def _limits(
     status.clear()
     if isinstance(probed, str):
         console.note(probed)
-        return ()
-    return limits(figures, cost_of(installed.path, weights), probed)
+        return None
+    return probed
+
+
+def _limits(
+    installed: Installed, figures: tuple[Figure, ...], probes: list[Probed], weights: int
+) -> tuple[Figure, ...]:
+    from squish.bench.limits import cost_of, limits, most
+
+    return limits(figures, cost_of(installed.path, weights), most(*probes)) if probes else ()
 
 
 def _print(endpoints: list[Endpoint], sides: list[tuple[Figure, ...]], own: tuple[Figure, ...]) -> None:
@@ -178,10 +190,18 @@ def _print(endpoints: list[Endpoint], sides: list[tuple[Figure, ...]], own: tupl
     console.table(headers, table, right=frozenset(range(1, len(headers))))
 
 
-def _json(endpoint: Endpoint, figures: tuple[Figure, ...]) -> dict[str, Any]:
+def _json(endpoint: Endpoint, figures: tuple[Figure, ...], served: ServedModel | None) -> dict[str, Any]:
+    """served: as our own server had it in memory."""
     return {
         "model": endpoint.model,
         "url": endpoint.url,
+        "engine": served
+        and {
+            "backend": served.backend,
+            "kernel": served.kernel,
+            "precision": served.precision,
+            "kv_bits": served.kv_bits,
+        },
         "figures": [
             {
                 "name": figure.name,

@@ -1,4 +1,4 @@
-"""What is under Squish: the machine, its memory and disk, where files go, the compiler, and the packages."""
+"""What is under Squish: the machine, its memory and disk, where files go, and the packages."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from squish.config.settings import Settings
 from squish.doctor.finding import Finding, Status
 from squish.figures import size
 from squish.system import versions
+from squish.system.cores import cores
 from squish.system.host import HOST
 
 _LITTLE_DISK = 5_000_000_000
 _LITTLE_MEMORY = 2_000_000_000
-
-GET_COMPILER = "Debian, Ubuntu: sudo apt-get install g++"
 
 
 def machine(settings: Settings) -> Iterator[Finding]:
     if (reason := HOST.unsuitable()) is not None:
         yield Finding("machine", "broken", reason)
     memory = HOST.memory()
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    yield Finding("machine", "ok", f"{HOST.NAME} {HOST.version()}, {platform.machine()}, {cores} cores")
+    yield Finding("machine", "ok", f"{HOST.NAME} {HOST.version()}, {platform.machine()}, {_cores()}")
     free = f"{size(memory.available)} free of {size(memory.total)}"
     if memory.available < _LITTLE_MEMORY:
         yield Finding("memory", "warning", free, "Close other programs, or run: squish ps")
@@ -46,6 +44,14 @@ def machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "warning", free, "squish list shows sizes; squish rm NAME frees space")
     else:
         yield Finding("disk", "ok", free)
+
+
+def _cores() -> str:
+    """How many the machine has, and how many of them the engine may use, where that is fewer."""
+    all_of_them, usable = psutil.cpu_count() or 1, cores()
+    if usable < all_of_them:
+        return f"{usable} of {all_of_them} cores, because the affinity or a quota of this process allows no more"
+    return f"{psutil.cpu_count(logical=False) or all_of_them} cores"
 
 
 def places(settings: Settings) -> Iterator[Finding]:
@@ -67,17 +73,6 @@ def _nearest(path: Path) -> Path:
         except OSError:  # what lies in a directory that is closed to us
             continue
     return path
-
-
-def compiler(settings: Settings) -> Iterator[Finding]:
-    if not HOST.COMPILES:
-        return
-    found = shutil.which("g++")
-    if found:
-        yield Finding("compiler", "ok", found)
-    else:
-        reason = "g++ is not installed: MLX cannot fuse kernels and is slower"
-        yield Finding("compiler", "warning", reason, GET_COMPILER)
 
 
 def packages(settings: Settings) -> Iterator[Finding]:

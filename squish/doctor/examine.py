@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
 
+from squish.config.keys import ELSEWHERE, KEYS
 from squish.config.settings import Resolved, Settings
-from squish.doctor.computer import compiler, machine, packages, places
+from squish.doctor.computer import machine, packages, places
 from squish.doctor.engine import engine
 from squish.doctor.finding import Finding
 from squish.doctor.models import store
@@ -17,7 +20,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 def examine(resolved: Resolved) -> Iterator[Finding]:
     """Every finding, in the order of the report, as soon as it is known."""
     yield from config(resolved)
-    checks: tuple[Check, ...] = (machine, places, engine, compiler, packages, store, hub, port)
+    checks: tuple[Check, ...] = (machine, places, engine, packages, store, hub, port)
     for check in checks:
         yield from check(resolved.settings)
 
@@ -30,5 +33,16 @@ def config(resolved: Resolved) -> Iterator[Finding]:
         yield Finding(
             "config", "broken", error.message, error.hint or (f"$EDITOR {path}" if in_file else f"unset {error.param}")
         )
+    yield from unknown_variables(os.environ)
     if not resolved.errors:
         yield Finding("config", "ok", str(path) if path.exists() else "no config.toml: every setting has its default")
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Variables that look like settings of ours, and that nothing reads."""
+    known = [*(key.variable for key in KEYS), *(name for name, _, _ in ELSEWHERE)]
+    for name in sorted(environment):
+        if name.startswith("SQUISH_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.8)
+            fix = f"Did you mean {near[0]}?" if near else f"unset {name}; squish config show lists what can be set"
+            yield Finding("config", "warning", f"{name} is set, and nothing reads it", fix)

@@ -197,6 +197,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """context_length in tokens; weights_bytes as they lie in memory; backend: one line for people.
 
     kv_bits: of a number in the KV cache; 0 where there is none. kv_choice: whether it can be loaded with other bits.
+    kernel: what multiplies by weights on a CPU, and precision: how; "" on a GPU.
     """
 
     context_length: int
@@ -205,6 +206,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     warnings: tuple[str, ...] = ()
     kv_bits: int = 0
     kv_choice: bool = False
+    kernel: str = ""
+    precision: str = ""
 
 
 class Events(msgspec.Struct, frozen=True, tag="events"):

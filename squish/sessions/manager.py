@@ -44,7 +44,8 @@ class ModelStatus:
 
     weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
     unloads_in: seconds until it is, if nobody asks for it; None where it is kept.
-    served: it can be asked, at a server that does not say whether it is in memory.
+    served: it can be asked, at a server that does not say whether it is in memory. kernel, precision and kv_bits: as in
+    `Loaded`.
     """
 
     name: str
@@ -58,6 +59,9 @@ class ModelStatus:
     error: str | None
     pinned: bool = False
     unloads_in: float | None = None
+    kernel: str = ""
+    precision: str = ""
+    kv_bits: int = 0
 
     def serves(self, id: str) -> bool:
         """Whether it answers for a model: for itself, and with each of its adapters."""
@@ -222,6 +226,9 @@ class SessionManager:
                 error=engine.error.message if engine.error else None,
                 pinned=engine.pinned,
                 unloads_in=engine.unloads_in,
+                kernel=engine.loaded.kernel if engine.loaded else "",
+                precision=engine.loaded.precision if engine.loaded else "",
+                kv_bits=engine.loaded.kv_bits if engine.loaded else 0,
             )
             for name, engine in self._engines.items()
             if engine.state != "unloaded"

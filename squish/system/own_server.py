@@ -16,6 +16,7 @@ import psutil
 from squish.errors import EngineError
 from squish.system import servers
 from squish.system.host import HOST
+from squish.system.servers import ServedModel
 
 _START_SECONDS = 60.0
 _LOOK = 0.1
@@ -52,10 +53,10 @@ class OwnServer:
                     total += HOST.footprint(process.pid) or 0
         self.peak = max(self.peak, total)
 
-    def weights(self) -> int:
-        """Bytes of the weights that it has in memory now."""
+    def model(self, name: str) -> ServedModel | None:
+        """A model as it is in its memory now; None where it is not."""
         own = [each for each in servers.servers(self._home) if each.pid == self._process.pid]
-        return sum(model.weights_bytes for each in own for model in each.models)
+        return next((model for each in own for model in each.models if model.name == name), None)
 
     async def watch(self) -> None:
         while True:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+BYTES_OF_A_WEIGHT = 4.5 / 8
+"""Of 4 bits, with its share of a scale and a bias."""
+
 
 class Probed(msgspec.Struct, frozen=True):
-    """backend: Metal, CUDA or CPU. gflops: float32 matrix products. blas_path: None where nothing was opened.
+    """backend: Metal, CUDA or CPU. blas_path: None where nothing was opened. precision: of products with weights.
 
-    read_gbps: 10^9 bytes a second of a plain read of memory by all cores, or the GPU. kernel: of the CPU's extension,
-    "" where it is not in use; kernels: those the processor can run; weights_per_ns: of 4 bits, multiplied by one row.
+    gflops: 10^9 operations a second of the float32 product of two activations. most_gflops: of the fastest product with
+    weights in that precision, which no prompt of a model exceeds. read_gbps: 10^9 bytes a second that all cores, or the
+    GPU, read from memory at most. threads: at most, in one product; 0 where that is MLX's business. kernel: of the
+    CPU's extension, "" where it is not in use; kernels: those the processor can run; weights_per_ns: of 4 bits,
+    multiplied by one row.
     """
 
     mlx: str
@@ -20,6 +26,9 @@ class Probed(msgspec.Struct, frozen=True):
     reason: str
     gflops: float
     read_gbps: float = 0.0
+    most_gflops: float = 0.0
+    threads: int = 0
+    precision: str = "float32"
     kernel: str = ""
     kernels: tuple[str, ...] = ()
     weights_per_ns: float = 0.0

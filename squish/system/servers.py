@@ -27,7 +27,11 @@ _STOP_SECONDS = 45.0
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """A model in a server's memory. weights_bytes is 0 until it is ready."""
+    """A model in a server's memory. weights_bytes is 0 until it is ready.
+
+    backend: one line for people. kernel: what multiplies by weights on a CPU, and precision: how; "" on a GPU.
+    kv_bits: of a number in the KV cache; 0 where there is none.
+    """
 
     name: str
     state: str
@@ -35,6 +39,10 @@ class ServedModel(msgspec.Struct, frozen=True):
     waiting: int
     pid: int | None
     weights_bytes: int
+    backend: str = ""
+    kernel: str = ""
+    precision: str = ""
+    kv_bits: int = 0
 
 
 class Server(msgspec.Struct, frozen=True):

@@ -145,7 +145,9 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
     backend = f"{loaded.dtype}, {engine.summary}, {kv.bits}-bit KV cache{parts}"
     warnings = (*engine.warnings, *kv.warnings)
-    _settled(channel, Loaded(loaded.context_length, weights_bytes, backend, warnings, kv.bits, kv.choice))
+    _settled(
+        channel, Loaded(loaded.context_length, weights_bytes, backend, warnings, kv.bits, kv.choice, *engine.multiplies)
+    )
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}, {kv.bits}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
     budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
@@ -235,7 +237,7 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"
     warnings = (*engine.warnings, *kv_bits.warnings_for_vectors(load.kv_bits, display_name(Path(load.path))))
-    _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, warnings))
+    _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, warnings, 0, False, *engine.multiplies))
     VectorRunner(loaded.embedder, inbox, channel.send).run()
     mx.clear_streams()
 

@@ -26,8 +26,9 @@ from pathlib import Path
 import httpx2
 
 from squish.bench.measure import Endpoint
+from squish.system.cores import cores
 from tests.bench import llama, peers, sides
-from tests.bench.client import cores, report, running, unique_prompt
+from tests.bench.client import report, running, unique_prompt
 from tests.bench.shape import write_one_billion
 from tests.conftest import MODEL, SQUISH, clean_environment
 from tests.ports import own_port

@@ -30,7 +30,7 @@ BY_CHANCE = 16
 
 @pytest.mark.long
 def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home: Path) -> None:
-    done = squish("bench", MODEL, *SMALL, "--json")
+    done = squish("bench", MODEL, *SMALL, "--json", SQUISH_KV_BITS="8")
     assert done.returncode == 0, done.stderr
     assert "Left out: prompts of 100000 tokens" in done.stderr
     [side] = json.loads(done.stdout)
@@ -43,12 +43,17 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
         "decode, 2 streams",
         "decode, repeating its prompt",
         "peak memory",
-        "bytes read per token",
+        "bytes read per pass",
+        "passes while decoding",
         "read while decoding",
-        "plain read of memory",
+        "memory, at most",
         "prefill, 128 tokens",
-        "plain product of matrices",
+        "products, at most",
     ]
+    engine = side["engine"]
+    assert (engine["precision"], engine["kv_bits"]) == ("int8" if "int8" in engine["backend"] else "float32", 8)
+    assert engine["kernel"] and engine["kernel"] in engine["backend"]
+    assert "8-bit KV cache" in engine["backend"]
     assert all(value > 0 for figure in figures.values() for value in figure["values"])
     assert len(figures["decode, 1 stream"]["values"]) == 1
     assert figures["first token, 128 tokens"]["cached_tokens"] < BY_CHANCE
@@ -68,7 +73,9 @@ def test_another_server_is_measured_in_turn(
     assert done.returncode == 0, done.stderr
     assert "Left out: prompts of 100000 tokens" in done.stderr
     assert MODEL in speeds(real_home / ".squish")
-    head, *lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
+    *table, engine = done.stdout.splitlines()
+    assert re.fullmatch(rf"{MODEL}: .*, (int8 products|numpy|mlx|system).*, \d+-bit KV cache", engine)
+    head, *lines = [re.split(r"  +", line) for line in table]
     assert head == ["MEASURED"] + [MODEL, "SPREAD", "CACHED", "GUESSED"] * 2 + ["TIMES BETTER"]
     memory = next(line for line in lines if line[0] == "peak memory")
     measured = lines[: lines.index(memory)]
@@ -82,7 +89,7 @@ def test_another_server_is_measured_in_turn(
     assert int(theirs_cached) >= 64
     cached = [cell for cell in found["first token, 128 tokens"][0] if cell.isdigit()]
     assert all(int(tokens) < BY_CHANCE for tokens in cached)
-    assert [name for name, *_ in lines[-2:]] == ["prefill, 128 tokens", "plain product of matrices"]
+    assert [name for name, *_ in lines[-2:]] == ["prefill, 128 tokens", "products, at most"]
 
 
 def test_a_killed_measurement_leaves_no_server(environment: dict[str, str], real_home: Path) -> None:
@@ -119,8 +126,8 @@ def test_a_file_that_is_no_toml_is_forgotten(tmp_path: Path) -> None:
 
 async def test_json_has_every_round() -> None:
     async with Endpoint("http://127.0.0.1:9/v1/", MODEL) as endpoint:
-        found = _json(endpoint, (Figure("decode, 2 streams", "tok/s", (1.00004, 3.0, 2.5), 7, 5, 16),))
-    assert (found["model"], found["url"]) == (MODEL, "http://127.0.0.1:9")
+        found = _json(endpoint, (Figure("decode, 2 streams", "tok/s", (1.00004, 3.0, 2.5), 7, 5),), None)
+    assert (found["model"], found["url"], found["engine"]) == (MODEL, "http://127.0.0.1:9", None)
     assert found["figures"] == [
         {
             "name": "decode, 2 streams", "unit": "tok/s", "median": 2.5, "values": [1.0, 3.0, 2.5],

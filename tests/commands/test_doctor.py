@@ -15,11 +15,13 @@ from threading import Thread
 import pytest
 
 from squish.config.settings import Settings
-from squish.doctor.computer import packages, places
+from squish.doctor.computer import machine, packages, places
+from squish.doctor.examine import unknown_variables
 from squish.doctor.finding import Finding, line
 from squish.doctor.models import store
 from squish.doctor.network import hub, port
 from squish.models.store import directory_name
+from squish.worker.cpu import build
 from tests.conftest import MODEL
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
@@ -112,6 +114,39 @@ def test_a_wrong_choice_of_blas_is_no_broken_mlx(squish: Squish) -> None:
     [finding] = [each for each in json.loads(done.stdout) if each["topic"] == "MLX"]
     assert (done.returncode, finding["fix"]) == (1, "unset SQUISH_BLAS")
     assert "ConfigError" not in finding["reason"]
+
+
+def test_a_kernel_that_is_none_is_named_with_those_that_there_are(squish: Squish) -> None:
+    done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0", SQUISH_CPU_KERNEL="fast")
+    findings = json.loads(done.stdout)
+    if not any("SQUISH_CPU_KERNEL" in finding["reason"] for finding in findings):
+        assert not build.supported()
+        return
+    [finding] = [each for each in findings if each["status"] == "broken"]
+    assert (done.returncode, finding["fix"]) == (1, "unset SQUISH_CPU_KERNEL")
+    assert "SQUISH_CPU_KERNEL is 'fast'" in finding["reason"]
+
+
+def test_what_computes_is_said_in_the_precision_that_is_set(squish: Squish) -> None:
+    done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0", SQUISH_CPU_PRECISION="float32")
+    found = [each["reason"] for each in json.loads(done.stdout) if each["topic"] == "CPU engine"]
+    assert all(", float32, " in reason or "in float32 through" in reason for reason in found)
+
+
+def test_the_cores_that_may_be_used_are_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 16)
+    for usable, said in ((3, "3 of 16 cores, because the affinity or a quota"), (16, "16 cores")):
+        monkeypatch.setattr("squish.doctor.computer.cores", lambda usable=usable: usable)
+        assert said in only(machine(settings), "machine").reason
+
+
+def test_a_variable_that_nothing_reads_is_named() -> None:
+    environment = {"SQUISH_CPU_PRECISON": "float32", "SQUISH_ZZZ": "1", "SQUISH_BLAS": "mlx", "HOME": "/"}
+    found = {each.reason.split()[0]: each.fix for each in unknown_variables(environment)}
+    assert found == {
+        "SQUISH_CPU_PRECISON": "Did you mean SQUISH_CPU_PRECISION?",
+        "SQUISH_ZZZ": "unset SQUISH_ZZZ; squish config show lists what can be set",
+    }
 
 
 def test_offline_asks_nobody(settings: Settings) -> None:

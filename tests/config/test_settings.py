@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from squish.config import keys, model_defaults, state
-from squish.config.keys import KEYS, sample
+from squish.config.keys import KEYS, Key, sample
 from squish.config.settings import Settings, resolve
 from squish.errors import ConfigError
 
@@ -155,12 +155,13 @@ def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("variable", ["SQUISH_PORT", "SQUISH_OFFLINE", "SQUISH_MAX_CONCURRENCY", "HF_ENDPOINT"])
-def test_a_wrong_variable_is_named(tmp_path: Path, variable: str) -> None:
+@pytest.mark.parametrize("key", [key for key in KEYS if key.kind not in ("text", "path", "secret")])
+def test_a_wrong_variable_is_named_with_what_it_can_be(tmp_path: Path, key: Key) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(tmp_path, **{variable: "maybe"})
-    assert caught.value.param == variable
-    assert variable in caught.value.message
+        read(tmp_path, **{key.variable: "maybe"})
+    assert caught.value.param == key.variable
+    assert key.variable in caught.value.message
+    assert all(choice in caught.value.message for choice in key.choices)
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:

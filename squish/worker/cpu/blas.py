@@ -5,7 +5,7 @@ global scope before `import mlx.core` wins, so `prepare` opens, first that works
 
 1. shim.c, compiled once, over the OpenBLAS in numpy's wheel: own kernels for up to 16 rows (decode), OpenBLAS above;
 2. a system OpenBLAS (`libopenblas.so.0`), which needs no compiler;
-3. nothing: MLX's own, with a warning.
+3. nothing: MLX's own. Then install.py has numpy multiply, where there is no extension either (numpy_products.py).
 
 Threads: one row of decode is bound by memory, so it gets half of the cores; batches and prefill get all. The kernels'
 threads sleep while they wait and take small chunks: a busy neighbor slows them down, where OpenBLAS's spinning threads
@@ -34,29 +34,40 @@ from typing import Literal
 from squish.errors import ConfigError
 from squish.files import move_whole
 from squish.system.accelerator import has_cuda
+from squish.system.cores import cores
 from squish.system.host import HOST
-from squish.worker.cpu.cores import cores
 
-Kind = Literal["numpy-openblas", "system-openblas", "mlx", "accelerate", "cuda"]
+Kind = Literal["numpy-openblas", "system-openblas", "numpy", "mlx", "accelerate", "cuda"]
 
 _COMPILE_SECONDS = 60
 # How often a thread looks for work before it sleeps, a few µs in all: the next product of a decoding step is often that
 # near. Eight streams are a twentieth faster; ten times as often costs a third on a busy machine.
 _SPINS = "300"
+_LIBRARIES: dict[Kind, str] = {
+    "numpy-openblas": "numpy's OpenBLAS",
+    "system-openblas": "the system's OpenBLAS",
+    "numpy": "numpy",
+    "mlx": "MLX's own BLAS",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class BlasReport:
     """kind and path: the library in use, path None where nothing was opened. reason: one line for people.
 
-    threads: at most, in one product; 0 is MLX's business.
+    remedy: what would help where it is MLX's own. threads: at most, in one product; 0 is MLX's business.
     """
 
     kind: Kind
     path: Path | None
     reason: str
-    warnings: tuple[str, ...] = ()
+    remedy: str = ""
     threads: int = 0
+
+    @property
+    def library(self) -> str:
+        """What multiplies, for people."""
+        return _LIBRARIES.get(self.kind, self.kind)
 
     @property
     def summary(self) -> str:
@@ -78,7 +89,7 @@ def prepare(cache_dir: Path) -> BlasReport:
     cache_dir: where the compiled shim is kept; created when missing. Workers may call this at the same time.
     Raises ConfigError when SQUISH_BLAS is none of auto, system, mlx.
     """
-    choice = os.environ.get("SQUISH_BLAS") or "auto"
+    choice = chosen()
     if choice not in ("auto", "system", "mlx"):
         raise ConfigError(f"SQUISH_BLAS is {choice!r}; it can be auto, system or mlx.", param="SQUISH_BLAS")
     if not HOST.COMPILES:
@@ -86,16 +97,18 @@ def prepare(cache_dir: Path) -> BlasReport:
     if has_cuda():
         return BlasReport("cuda", None, "MLX uses the GPU through CUDA")
     if "mlx.core" in sys.modules:
-        warning = "mlx was imported before the BLAS was chosen; matrix products are slow."
-        return BlasReport("mlx", None, "mlx.core was already imported", (warning,))
+        return BlasReport("mlx", None, "mlx.core was already imported", "Import squish first")
     return _prepare_cpu(choice, cache_dir)
 
 
+def chosen() -> str:
+    """What SQUISH_BLAS says."""
+    return os.environ.get("SQUISH_BLAS") or "auto"
+
+
 def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
-    warnings: tuple[str, ...] = ()
     if shutil.which("g++") is None:
         os.environ["MLX_DISABLE_COMPILE"] = "1"
-        warnings = ("No C++ compiler was found, so MLX cannot fuse kernels and is slower. Install g++.",)
     threads = cores()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -107,7 +120,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
         try:
             path = _open_numpy_openblas(cache_dir, threads)
             reason = "OpenBLAS of numpy's wheel, with kernels for decoding"
-            return BlasReport("numpy-openblas", path, reason, warnings, threads)
+            return BlasReport("numpy-openblas", path, reason, threads=threads)
         except _Unusable as error:
             reasons.append(str(error))
             remedy = error.remedy
@@ -115,14 +128,18 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
         try:
             path = _open_system_openblas()
             reason = "; ".join(["system OpenBLAS", *reasons])
-            return BlasReport("system-openblas", path, reason, warnings, threads)
+            return BlasReport("system-openblas", path, reason, threads=_threads_of_openblas())
         except _Unusable as error:
             reasons.append(str(error))
     else:
         reasons.append("SQUISH_BLAS=mlx")
-    why = "; ".join(reasons)
-    warning = f"Models run many times slower than they could ({why}). {remedy}."
-    return BlasReport("mlx", None, why, (warning,), 1)
+    return BlasReport("mlx", None, "; ".join(reasons), remedy, 1)
+
+
+def _threads_of_openblas() -> int:
+    """One, unless the user has said otherwise: its threads stall together where another program is busy."""
+    said = os.environ["OPENBLAS_NUM_THREADS"]
+    return max(1, int(said)) if said.isdecimal() else 1
 
 
 def _open_numpy_openblas(cache_dir: Path, threads: int) -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from squish.files import move_whole
+from squish.system.cores import cores
 from squish.system.host import HOST
 
 SOURCES = Path(__file__).with_name("native")
@@ -110,9 +110,7 @@ def build(folder: Path) -> Path:
 
     The file appears there complete or not at all: others may be compiling or opening it at this moment.
     """
-    compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
-    if compiler is None:
-        raise CannotBuild("no C++ compiler was found")
+    compiler = require_tools()
     built = place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +125,15 @@ def build(folder: Path) -> Path:
         reason = f"it cannot be written to {folder}: {error.strerror}"
         raise CannotBuild(reason, "Free some space there, and check that you may write there") from error
     return built
+
+
+def require_tools() -> str:
+    """The C++ compiler, where everything is there that compiling needs. Raises CannotBuild."""
+    compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+    if compiler is None:
+        raise CannotBuild("no C++ compiler was found")
+    includes()
+    return compiler
 
 
 def includes() -> list[Path]:
@@ -160,7 +167,7 @@ def link(compiler: str, target: Path, objects: Path, machine: str = "", mlx: Pat
         if not compiled.exists():
             partial = target.parent / compiled.name
             missing.append(([compiler, *options, *flags, "-c", str(source), "-o", str(partial)], partial, compiled))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(_run, (command for command, _, _ in missing)))
     for _, partial, compiled in missing:
         partial.replace(compiled)

@@ -19,33 +19,49 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from squish.worker.cpu import build
-from squish.worker.cpu.cores import cores
+from squish.errors import ConfigError
+from squish.system.cores import cores
+from squish.worker.cpu import blas, build
 
 _NAME = "squish_native"
+_KERNEL = "SQUISH_CPU_KERNEL"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """module: the extension, None where it cannot be used; then `warning` says why, and what helps."""
+    """module: the extension, None where it cannot be used. Then reason says why, and remedy what helps.
+
+    Both are empty where it is not for this machine, or SQUISH_BLAS wants something else.
+    """
 
     module: Any
-    warning: str = ""
+    reason: str = ""
+    remedy: str = ""
 
 
 def must_be_compiled(cache_dir: Path) -> bool:
     """Whether `open_extension` will compile first, which takes half a minute. It imports mlx.core."""
     try:
-        return _wanted() and not build.find(cache_dir)
+        return _wanted() and not build.find(cache_dir) and bool(build.require_tools())
     except build.CannotBuild:
         return False
 
 
 @cache
 def open_extension(cache_dir: Path) -> Opened:
-    """The extension, compiled first where nothing fits. Call it after blas.prepare; it imports mlx.core."""
-    if not _wanted():
-        return Opened(None)
+    """The extension, compiled first where nothing fits. Call it after blas.prepare; it imports mlx.core.
+
+    Raises ConfigError for a SQUISH_CPU_KERNEL that cannot be had.
+    """
+    from squish.worker import device
+
+    opened = _opened(cache_dir) if _wanted() else Opened(None)
+    if (kernel := os.environ.get(_KERNEL)) and build.supported() and device.on_cpu():
+        _require(kernel, opened)
+    return opened
+
+
+def _opened(cache_dir: Path) -> Opened:
     try:
         for path in build.find(cache_dir):
             try:
@@ -54,17 +70,30 @@ def open_extension(cache_dir: Path) -> Opened:
                 continue  # damaged, for example by a full disk, or of a machine with a newer C library
         return Opened(_open(build.build(cache_dir)))
     except (build.CannotBuild, ImportError, TypeError) as error:
-        return Opened(None, _warning(error))
+        return _unusable(error)
 
 
-def _warning(error: Exception) -> str:
-    """Why there is no extension, and what helps, in one line."""
+def _unusable(error: Exception) -> Opened:
+    """Why there is no extension, and what helps."""
     reason, remedy = str(error), error.remedy if isinstance(error, build.CannotBuild) else "Report it"
     came_for, installed = build.bundled_for(), build.installed_mlx()
     if came_for not in (None, installed):
         reason = f"the one that came with Squish is for MLX {came_for}, not {installed}; {reason}"
-        remedy = f"pip install mlx=={came_for}; or: {remedy}"
-    return f"The CPU engine is not in use, so models run slower ({reason}). {remedy}."
+        remedy = f"pip install mlx=={came_for}" + (f"; or: {remedy}" if remedy else "")
+    return Opened(None, reason, remedy)
+
+
+def _require(kernel: str, opened: Opened) -> None:
+    """Raises ConfigError where the kernels that were asked for are none, or none that this processor can run."""
+    if opened.module is None:
+        because = opened.reason or f"SQUISH_BLAS is {blas.chosen()!r}"
+        problem = (
+            f"{_KERNEL} is {kernel!r}, and the CPU engine, of whose kernels it names one, is not in use: {because}."
+        )
+        raise ConfigError(problem, hint=f"Unset {_KERNEL}.", param=_KERNEL)
+    if kernel not in (known := opened.module.kernels()):
+        problem = f"{_KERNEL} is {kernel!r}; on this processor it can be {', '.join(known)}."
+        raise ConfigError(problem, hint=f"Unset {_KERNEL}, or set it to one of them.", param=_KERNEL)
 
 
 def module() -> Any:
@@ -73,10 +102,9 @@ def module() -> Any:
 
 
 def _wanted() -> bool:
-    import mlx.core as mx
+    from squish.worker import device
 
-    on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    return build.supported() and on_cpu and (os.environ.get("SQUISH_BLAS") or "auto") == "auto"
+    return build.supported() and device.on_cpu() and blas.chosen() == "auto"
 
 
 def _open(path: Path) -> Any:
@@ -89,8 +117,8 @@ def _open(path: Path) -> Any:
     spec.loader.exec_module(native)
     weight, scales, biases = mx.quantize(mx.ones((16, 32)), 32, 4)
     mx.eval(native.products(mx.ones((1, 32)), [native.pack(weight, scales, biases, 4, 32)]))
-    if native.kernel() == "portable" and not os.environ.get("SQUISH_CPU_KERNEL"):
-        raise build.CannotBuild("this processor has no AVX2", "OpenBLAS computes instead")
+    if native.kernel() == "portable" and not os.environ.get(_KERNEL):
+        raise build.CannotBuild("this processor has no AVX2", "")
     native.set_threads(cores())
     sys.modules[_NAME] = native
     return native

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import atexit
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from squish.format.architectures import USUAL_KV_BITS
+from squish.system.cores import cores
 from squish.system.host import HOST
 from squish.worker.cpu import blas, kernels
+
+if TYPE_CHECKING:
+    from squish.worker.cpu.extension import Opened
 
 Precision = Literal["int8", "float32"]
 
@@ -31,6 +35,12 @@ class CpuEngine:
     precision: Precision = "float32"
     threads: int = 0
     warnings: tuple[str, ...] = ()
+    on_cpu: bool = True
+
+    @property
+    def multiplies(self) -> tuple[str, str]:
+        """What multiplies by weights on a CPU, and how precisely; "" and "" on a GPU."""
+        return (self.kernel or self.blas.kind, self.precision) if self.on_cpu else ("", "")
 
     @property
     def summary(self) -> str:
@@ -66,21 +76,38 @@ def compiles_first(cache_dir: Path) -> bool:
 
 
 def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "int8") -> CpuEngine:
-    """Replace MLX's functions in this process. Call it once, before a model is loaded."""
-    import mlx.core as mx
+    """Replace MLX's functions in this process. Call it once, before a model is loaded.
 
+    Raises ConfigError for a SQUISH_CPU_KERNEL that cannot be had.
+    """
+    from squish.worker import device
     from squish.worker.cpu import attention, extension, functions, rotary
 
-    if mx.default_device() != mx.Device(mx.cpu):
-        return CpuEngine(report, threads=report.threads, warnings=report.warnings)
+    if not device.on_cpu():
+        return CpuEngine(report, threads=report.threads, on_cpu=False)
     opened = extension.open_extension(cache_dir)
-    warnings = (*report.warnings, *([opened.warning] if opened.warning else []))
-    if opened.module is None:
+    if opened.module is not None:
+        functions.use(opened.module)
+        return CpuEngine(report, opened.module.kernel(), precision, opened.module.threads())
+    if report.kind == "mlx" and blas.chosen() == "auto":
+        from squish.worker.cpu import numpy_products
+
+        report = replace(report, kind="numpy", threads=cores())
+        numpy_products.use(report.threads)
+    else:
         attention.use_fused_attention()
-        rotary.use_short_rotation()
-        return CpuEngine(report, threads=report.threads, warnings=warnings)
-    functions.use(opened.module)
-    return CpuEngine(report, opened.module.kernel(), precision, opened.module.threads(), warnings)
+    rotary.use_short_rotation()
+    return CpuEngine(report, threads=report.threads, warnings=_slower(report, opened))
+
+
+def _slower(report: blas.BlasReport, opened: Opened) -> tuple[str, ...]:
+    """One sentence where models could run faster on this machine: why they do not, what multiplies, and what helps."""
+    much = "many times slower" if report.kind == "mlx" else "slower"
+    how = f"models run {much}, in float32 through {report.library}"
+    if opened.reason:
+        remedy = f" {opened.remedy}." if opened.remedy else ""
+        return (f"The CPU engine is not in use ({opened.reason}), so {how}.{remedy}",)
+    return (f"{how[0].upper()}{how[1:]} ({report.reason}). {report.remedy}.",) if report.kind == "mlx" else ()
 
 
 def prepare_model(model: Any, kv_bits: int | None = None) -> bool:
@@ -89,11 +116,10 @@ def prepare_model(model: Any, kv_bits: int | None = None) -> bool:
     kv_bits: of a number in its KV cache, where its layers are put together; None: USUAL_KV_BITS. Returns whether no
     number of an answer depends any more on who else is answered, or on where a prompt is cut.
     """
-    import mlx.core as mx
-
+    from squish.worker import device
     from squish.worker.cpu import extension, fusion
 
     native = extension.module()
-    if native is None or mx.default_device() != mx.Device(mx.cpu):
+    if native is None or not device.on_cpu():
         return False
     return fusion.fuse(model, native, kv_bits or USUAL_KV_BITS) and fusion.same_in_any_company(model)

@@ -15,5 +15,5 @@ def native() -> Any:
     """The extension as this machine compiles it; without a compiler the test is skipped."""
     opened = extension.open_extension(Path(tempfile.gettempdir()) / "squish-test-cache")
     if opened.module is None:
-        pytest.skip(opened.warning or "the extension is for Linux")
+        pytest.skip(opened.reason or "the extension is for Linux")
     return opened.module

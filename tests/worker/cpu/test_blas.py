@@ -18,7 +18,7 @@ from pathlib import Path
 from squish.worker.cpu import blas
 report = blas.prepare(Path(sys.argv[1]))
 assert "numpy" not in sys.modules and "mlx.core" not in sys.modules
-print(report.kind, len(report.warnings), "MLX_DISABLE_COMPILE" not in os.environ)
+print(report.kind, "MLX_DISABLE_COMPILE" not in os.environ)
 """
 
 PRODUCTS = """
@@ -74,7 +74,7 @@ def shims(cache: Path) -> list[Path]:
 
 
 def test_products_equal_those_of_numpy_for_every_shape_and_layout(tmp_path: Path) -> None:
-    assert run(tmp_path, PREPARE + PRODUCTS) == ["numpy-openblas 0 True", "equal"]
+    assert run(tmp_path, PREPARE + PRODUCTS) == ["numpy-openblas True", "equal"]
 
 
 def test_the_shim_is_compiled_once(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_workers_that_start_together_share_one_shim(tmp_path: Path) -> None:
             for _ in range(3)
         ]
         answers = [worker.communicate()[0].splitlines() for worker in workers]
-    assert answers == [["numpy-openblas 0 True", "6.0 [[3.0, 3.0]]"]] * 3
+    assert answers == [["numpy-openblas True", "6.0 [[3.0, 3.0]]"]] * 3
     assert len(shims(tmp_path)) == 1
 
 
@@ -107,24 +107,23 @@ def test_a_damaged_shim_is_replaced(tmp_path: Path) -> None:
     run(tmp_path, PREPARE)
     (shim,) = shims(tmp_path)
     shim.write_bytes(b"not a library")
-    assert run(tmp_path, PREPARE) == ["numpy-openblas 0 True"]
+    assert run(tmp_path, PREPARE) == ["numpy-openblas True"]
 
 
-def test_without_a_compiler_there_is_one_warning_and_the_products_are_right(tmp_path: Path) -> None:
+def test_without_a_compiler_the_products_are_right(tmp_path: Path) -> None:
     report, answer = run(tmp_path, PREPARE + PRODUCTS, PATH=str(tmp_path))
-    kind, warnings, compiles = report.split()
+    kind, compiles = report.split()
     assert kind in ("system-openblas", "mlx")
-    assert (warnings, compiles, answer) == ("1", "False", "equal")
+    assert (compiles, answer) == ("False", "equal")
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    kind, warnings, _ = run(tmp_path / "file" / "below", PREPARE)[0].split()
-    assert (kind, warnings) in (("mlx", "1"), ("system-openblas", "0"))
+    assert run(tmp_path / "file" / "below", PREPARE)[0].split()[0] in ("mlx", "system-openblas")
 
 
 def test_squish_blas_chooses_and_refuses_nonsense(tmp_path: Path) -> None:
-    assert run(tmp_path, PREPARE, SQUISH_BLAS="mlx") == ["mlx 1 True"]
+    assert run(tmp_path, PREPARE, SQUISH_BLAS="mlx") == ["mlx True"]
     done = subprocess.run(
         command(tmp_path, PREPARE), env=environment(SQUISH_BLAS="fast"), capture_output=True, text=True, check=False
     )

@@ -42,8 +42,9 @@ def test_without_a_compiler_one_sentence_says_so_and_it_computes(tmp_path: Path,
     report = blas.BlasReport("system-openblas", None, "")
     engine = install.install(report, tmp_path)
     why = "no C++ compiler was found"
-    expected = f"The CPU engine is not in use, so models run slower ({why}). Install a C++ compiler, e.g. g++."
-    assert engine.warnings == (expected,)
+    expected = f"The CPU engine is not in use ({why}), so models run slower, in float32 through the system's OpenBLAS."
+    assert engine.warnings == (f"{expected} Install a C++ compiler, e.g. g++.",)
+    assert not install.compiles_first(tmp_path)  # or a line would say that it does
     assert (engine.kernel, engine.precision) == ("", "float32")
     q = k = v = mx.random.normal((1, 2, 3, 16))
     found = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.25, mask=None)
@@ -52,9 +53,9 @@ def test_without_a_compiler_one_sentence_says_so_and_it_computes(tmp_path: Path,
 
 def test_an_extension_for_another_mlx_is_never_opened(tmp_path: Path, bundled: Path) -> None:
     (bundled / "mlx0.1.2-0123456789abcdef.so").write_bytes(b"")
-    warning = extension.open_extension(tmp_path / "a").warning
-    assert f"({extension_for('0.1.2')}; no C++ compiler was found)" in warning
-    assert warning.endswith("pip install mlx==0.1.2; or: Install a C++ compiler, e.g. g++.")
+    opened = extension.open_extension(tmp_path / "a")
+    assert opened.reason == f"{extension_for('0.1.2')}; no C++ compiler was found"
+    assert opened.remedy == "pip install mlx==0.1.2; or: Install a C++ compiler, e.g. g++"
 
 
 def extension_for(version: str) -> str:
@@ -75,7 +76,7 @@ def test_a_damaged_file_gives_way(tmp_path: Path, bundled: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"damaged")
     assert build.find(tmp_path / "cache") == [build.place(bundled), build.place(tmp_path / "cache")]
-    assert "no C++ compiler" in extension.open_extension(tmp_path / "cache").warning
+    assert "no C++ compiler" in extension.open_extension(tmp_path / "cache").reason
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +89,8 @@ def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert not extension.must_be_compiled(tmp_path)
-    warning = extension.open_extension(tmp_path).warning
-    assert "(nanobind is not installed)" in warning and warning.endswith("pip install nanobind.")
+    opened = extension.open_extension(tmp_path)
+    assert (opened.reason, opened.remedy) == ("nanobind is not installed", "pip install nanobind")
 
 
 def test_missing_headers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.worker.cpu.cores import cores
+from squish.system.cores import cores
 
 
 @pytest.fixture(autouse=True)
