@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App
 from textual.binding import Binding
 from textual.command import CommandPalette, Provider
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -340,6 +341,11 @@ class SquishApp(App[None], inherit_bindings=False):
         if not self._here:
             return 0
         return sum(each.running and each.client not in ("", TITLE) for each in self._runtime.sessions.activity())
+
+    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
+        """What is on no screen yet is styled when it comes there; a widget's own options would style it before that."""
+        if node.parent is not None or node is self:
+            super().update_styles(node, animate)
 
     def get_key_display(self, binding: Binding) -> str:
         """As everywhere else also for function keys that config.toml sets."""

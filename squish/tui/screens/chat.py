@@ -155,10 +155,11 @@ class ChatScreen(Screen[None]):
         self._refresh_list()
 
     async def action_toggle_params(self) -> None:
-        if self._panels.toggle_params():
-            await self._panels.params.open()
-            self._asked_with.show_parameters()
-            self._panels.params.focus_first()
+        with self.app.batch_update():  # laid out once, and not for each step
+            if self._panels.toggle_params():
+                await self._panels.params.open()
+                self._asked_with.show_parameters()
+                self._panels.params.focus_first()
 
     async def action_parameter(self, name: str) -> None:
         """Go to the field of a parameter."""

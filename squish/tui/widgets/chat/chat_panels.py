@@ -43,17 +43,23 @@ class ChatPanels(Horizontal):
 
     def lay_out(self, some_chats: bool) -> None:
         """some_chats: whether there is anything to list."""
-        screen = self.screen
-        width = screen.size.width
-        screen.set_class(width < NARROW, "-narrow")
-        screen.set_class(width >= SPACIOUS, "-spacious")
-        screen.set_class(some_chats and width >= ROOMY if self._wanted is None else self._wanted, "-chats")
+        width = self.screen.size.width
+        list_shown = some_chats and width >= ROOMY if self._wanted is None else self._wanted
+        self._set(narrow=width < NARROW, spacious=width >= SPACIOUS, chats=list_shown)
+
+    def _set(self, **classes: bool) -> None:
+        """Set classes of the screen, and style the panes alone: what is in them looks the same beside any other."""
+        before = self.screen.classes
+        for name, wanted in classes.items():
+            self.screen.set_class(wanted, f"-{name}", update=False)
+        if self.screen.classes != before:
+            self.app.stylesheet.update_nodes((self.chats, self.view, self.params))
 
     def focus_prompt(self) -> None:
         """Back to writing; where only one pane has room, the chat is it."""
         if self.screen.has_class("-narrow"):
             self._wanted = False
-            self.screen.remove_class("-params", "-chats")
+            self._set(params=False, chats=False)
         self.view.transcript.unmark()
         self.screen.set_focus(self.view.prompt)
 
@@ -61,8 +67,8 @@ class ChatPanels(Horizontal):
         """Show the list of chats and go there; hide it when one is there already."""
         self._wanted = not self.list_shown or not self.chats.has_focus
         if self._wanted and self.screen.has_class("-narrow"):
-            self.screen.remove_class("-params")
-        self.screen.set_class(self._wanted, "-chats")
+            self._set(params=False)
+        self._set(chats=self._wanted)
         self.screen.set_focus(self.chats if self._wanted else self.view.prompt)
 
     def show_chats(self) -> None:
@@ -73,11 +79,11 @@ class ChatPanels(Horizontal):
     def toggle_params(self) -> bool:
         """Show the parameters, or hide them when one is there already; whether they are shown."""
         if self.screen.has_class("-params") and self.params.has_focus_within:
-            self.screen.remove_class("-params")
+            self._set(params=False)
             self.screen.set_focus(self.view.prompt)
             return False
         if self.screen.has_class("-narrow"):
             self._wanted = False
-            self.screen.remove_class("-chats")
-        self.screen.add_class("-params")
+            self._set(chats=False)
+        self._set(params=True)
         return True

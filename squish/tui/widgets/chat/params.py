@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from textual import on
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static, TextArea
@@ -23,6 +23,7 @@ from squish.tui.messages import SettingsChanged
 from squish.tui.scheduling import after_refresh
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
+_SYSTEM = parameter("system")
 
 
 class ParamsPanel(VerticalScroll, can_focus=False):
@@ -39,6 +40,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self.border_title = "Parameters"
         self._settings = ChatSettings()
         self._made = False
+        self._unusable: set[str] = set()
         self._defaults = Defaults()
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
 
@@ -49,18 +51,21 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._made = True
         self.border_subtitle = Content(f"{key(self.app, 'chat.params')} closes")
         blink = self.app.animation_level != "none"
-        select = Select[str]([], prompt="custom", compact=True, id="preset")
-        rows: list[Widget] = [Horizontal(Static("  preset", classes="label"), select, classes="row")]
+        fields: list[Widget] = [Select[str]([], prompt="custom", compact=True, id="preset")]
         for each in _FIELDS:
-            label = Static(id=f"label-{each.name}", classes="label", markup=False)
             shown, off = self._without.get(each.name, each.default), each.name in self._without
             field = Input(placeholder=shown, compact=True, id=f"field-{each.name}", select_on_focus=False, disabled=off)
             field.cursor_blink = blink
-            rows.append(Horizontal(label, field, classes="row"))
+            fields.append(field)
         area = TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False)
         area.cursor_blink = blink
-        rows += [Static(id="label-system", classes="label", markup=False), area, Static(id="about", markup=False)]
-        await self.mount_all(rows)
+        # One widget for all labels: one each, and a row around it, is most of what the panel takes to open.
+        await self.mount(
+            Horizontal(Static(id="labels", markup=False), Vertical(*fields), id="fields"),
+            Static(id="label-system", markup=False),
+            area,
+            Static(id="about", markup=False),
+        )
 
     def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings], defaults: Defaults) -> None:
         """Show a chat's settings and all presets by name; a panel that is hidden only takes them in.
@@ -75,6 +80,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self.screen.set_focus(self.query_one("#field-temperature", Input))
 
     def _fill(self) -> None:
+        self._unusable.clear()
         with self.prevent(Input.Changed, TextArea.Changed, Select.Changed):
             for each in _FIELDS:
                 self.query_one(f"#field-{each.name}", Input).value = written(self._settings, each.name)
@@ -85,15 +91,10 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self.on_descendant_focus()
 
     def _label(self) -> None:
-        """Mark what is not as for every new chat with the model (•), and what is set for the model (◦)."""
-        for each in PARAMETERS:
-            label = self.query_one(f"#label-{each.name}", Static)
-            if self._is_changed(each.name):
-                label.update(Content.styled(f"• {each.label}", "bold $text-accent"))
-            elif each.name in self._defaults.sources:
-                label.update(Content.styled(f"◦ {each.label}", "$text-accent"))
-            else:
-                label.update(f"  {each.label}")
+        """Mark what is not as for every new chat with the model (•), what is set for the model (◦), and what is wrong."""
+        labels = [Content("  preset"), *map(self._label_of, _FIELDS)]
+        self.query_one("#labels", Static).update(Content("\n").join(labels))
+        self.query_one("#label-system", Static).update(self._label_of(_SYSTEM))
         select = self.query_one("#preset", Select)
         name = preset_of(self._settings, self._presets)
         with self.prevent(Select.Changed):
@@ -101,6 +102,15 @@ class ParamsPanel(VerticalScroll, can_focus=False):
                 select.value = name
             else:
                 select.clear()
+
+    def _label_of(self, this: Parameter) -> Content:
+        if this.name in self._unusable:
+            return Content.styled(f"✕ {this.label}", "bold $text-error")
+        if self._is_changed(this.name):
+            return Content.styled(f"• {this.label}", "bold $text-accent")
+        if this.name in self._defaults.sources:
+            return Content.styled(f"◦ {this.label}", "$text-accent")
+        return Content(f"  {this.label}")
 
     def _is_changed(self, name: str) -> bool:
         return bool(getattr(self._settings, name) != getattr(self._defaults.settings, name))
@@ -121,13 +131,14 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._take("system", event.text_area.text)
 
     def _take(self, name: str, text: str) -> None:
-        label = self.query_one(f"#label-{name}", Static)
         try:
             settings = with_value(self._settings, name, text)
         except InvalidInput as error:
-            label.update(Content.styled(f"✕ {parameter(name).label}", "bold $text-error"))
+            self._unusable.add(name)
+            self._label()
             self._say(clean(error.message), "$text-error")
             return
+        self._unusable.discard(name)
         if settings != self._settings:
             self._settings = settings
             self.post_message(SettingsChanged(settings))
@@ -155,10 +166,20 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._fill()
 
     def on_descendant_focus(self) -> None:
+        self._frame()
         focused = self.screen.focused
         name = (focused.id or "").removeprefix("field-") if focused else ""
         known = next((each for each in PARAMETERS if each.name == name), None)
         self._say(self._about(known) if known else "")
+
+    def on_descendant_blur(self) -> None:
+        self._frame()
+
+    def _frame(self) -> None:
+        """Show by the border whether keys go here. Styled alone: `:focus-within` styles every field anew."""
+        if self.has_focus_within != self.has_class("-focused"):
+            self.set_class(self.has_focus_within, "-focused", update=False)
+            self.app.stylesheet.update_nodes((self,))
 
     def _say(self, text: str, style: str = "$foreground-muted") -> None:
         self.query_one("#about", Static).update(Content.styled(text, style))
