@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
@@ -431,11 +428,3 @@ def test_every_action_exists() -> None:
         method = action.method.removeprefix("screen.").partition("(")[0]
         owner = owners[action.scope]
         assert any(hasattr(each, f"action_{method}") for each in (owner if isinstance(owner, tuple) else (owner,)))
-
-
-def test_the_first_paint_loads_no_engine() -> None:
-    program = "import squish.tui.app, sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "textual" in loaded
-    assert not loaded & {"mlx", "mlx_lm", "transformers", "numpy", "sanic", "huggingface_hub"}

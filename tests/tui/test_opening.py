@@ -1,0 +1,85 @@
+"""What the first picture, a window and a screen cost to open: counted, since seconds depend on the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.tui.opening import SCREENS
+
+NOT_AT_THE_START = {
+    "squish.tui.screens.hub", "squish.tui.screens.library", "squish.tui.screens.server", "squish.tui.screens.help",
+    "squish.tui.screens.model_picker", "squish.tui.screens.chat_search", "squish.pull.pull", "squish.hub.client",
+    "rich.markdown", "markdown_it", "pygments", "textual.widgets._data_table", "textual.widgets._markdown",
+    "sanic", "numpy", "mlx", "mlx_lm", "transformers", "huggingface_hub", "aiohttp", "httpx",
+}  # fmt: skip
+# Key: widgets on the screen; modules of Squish and Textual that nothing before has imported; and how often a widget,
+# or a part of one, is styled, which is most of the work.
+MOST = {
+    "ctrl+p": (7, 4, 85),
+    "f1": (3, 2, 45),
+    "ctrl+l": (4, 3, 70),
+    "ctrl+s": (4, 2, 70),
+    "ctrl+t": (4, 2, 65),
+    "f3": (9, 26, 175),
+    "f4": (8, 6, 150),
+    "f5": (8, 9, 135),
+    "ctrl+o": (40, 1, 140),
+}
+
+
+def output_of(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(output_of("-m", "tests.tui.opening"))
+    return found
+
+
+def test_the_first_picture_imports_and_makes_only_what_it_shows(counts: dict[str, Any]) -> None:
+    start = counts["start"]
+    assert start["widgets"] <= 12
+    assert start["styled"] <= 115
+    assert len(start["modules"]) <= 720
+    assert not NOT_AT_THE_START & set(start["modules"])
+
+
+@pytest.mark.parametrize("key", MOST)
+def test_opening_is_a_handful_of_widgets_and_modules(counts: dict[str, Any], key: str) -> None:
+    found, (widgets, modules, styled) = counts[key], MOST[key]
+    assert found["widgets"] <= widgets
+    assert len(found["modules"]) <= modules, found["modules"]
+    assert found["styled"] <= styled
+    if key in SCREENS:
+        assert found["parsed again"] == 0, "style sheets"
+
+
+def test_nothing_is_collected_before_the_first_picture_and_what_was_there_by_then_never(counts: dict[str, Any]) -> None:
+    assert counts["collected before the first picture"] == 0
+    assert {"StatusStrip", "PromptInput", "Keys"} <= set(counts["drawn"])
+    assert counts["collecting"]
+    assert counts["frozen"] > 10_000
+
+
+@pytest.mark.parametrize("door", ["_open_tui(None)", "_connect('127.0.0.1:9', None)"])
+def test_the_collector_waits_while_the_screens_are_imported(door: str) -> None:
+    program = (
+        "import gc, sys\n"
+        "from squish import cli\n"
+        "from squish.errors import InvalidInput\n"
+        "collections = []\n"
+        "gc.callbacks.append(lambda phase, info: collections.append(phase))\n"
+        "try:\n"
+        f"    cli.{door}\n"
+        "except InvalidInput as error:\n"
+        "    assert 'needs a terminal' in error.message\n"
+        "    assert 'squish.tui.screens.chat' in sys.modules\n"
+        "    print(len(collections), gc.isenabled())"
+    )
+    assert output_of("-c", program).split() == ["0", "False"]
