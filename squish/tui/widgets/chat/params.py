@@ -91,7 +91,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self.on_descendant_focus()
 
     def _label(self) -> None:
-        """Mark what is not as for every new chat with the model (•), what is set for the model (◦), and what is wrong."""
+        """Mark what is not as for every new chat with the model (•), what is set for it (◦), and what is wrong (✕)."""
         labels = [Content("  preset"), *map(self._label_of, _FIELDS)]
         self.query_one("#labels", Static).update(Content("\n").join(labels))
         self.query_one("#label-system", Static).update(self._label_of(_SYSTEM))
