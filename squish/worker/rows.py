@@ -47,7 +47,10 @@ class Prepared:
 
 @dataclass(slots=True)
 class BatchRow:
-    """A row that the batch works on. followers: rows of the same prompt that start when it is processed."""
+    """A row that the batch works on. branches: lengths at which its cache is worth keeping meanwhile.
+
+    followers: rows of the same prompt that start when it is processed.
+    """
 
     request: int
     index: int
@@ -58,6 +61,7 @@ class BatchRow:
     sampler: Sampler = greedy
     grammar: Grammar | None = None
     shared: int = 0
+    branches: frozenset[int] = frozenset()
     processor: RowProcessor | None = None
     attempts: int = 1
     adapter: str | None = None

@@ -24,6 +24,7 @@ from squish.worker import device
 from squish.worker.adapters.prefixes import Prefixes
 from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
+from squish.worker.cache.branches import PART, branch_points
 from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.output import logprobs
@@ -225,13 +226,16 @@ class Runner:
     def _segments(self, row: BatchRow, cached: int) -> list[list[int]]:
         """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now.
 
-        That is at the end of what other conversations share, and at the end of what this one's next turn repeats.
+        That is at the end of what other conversations share, after some messages of a history that is new as a whole,
+        and at the end of what this one's next turn repeats.
         """
         tokens = row.tokens
         if self._prefix.trimmable:
             return [tokens[cached:]]
         grain = 1 if self._prefix.exact else BLOCK
-        ends = (min(end, len(tokens) - 1) // grain * grain for end in (row.shared, len(row.prompt) - 1))
+        turns = branch_points(row.prompt, max(cached, row.shared), self._maker.eos)
+        row.branches = frozenset(turn // grain * grain for turn in turns)
+        ends = [min(end, len(tokens) - 1) // grain * grain for end in (row.shared, *turns, len(row.prompt) - 1)]
         cuts = sorted({cached, len(tokens), *(end for end in ends if end > cached)})
         return [tokens[begin:end] for begin, end in pairwise(cuts)]
 
@@ -260,7 +264,8 @@ class Runner:
                 done, total = response.progress
                 self._events.append((row.request, Prefill(row.index, done, total)))
             if response.end_of_segment and not response.end_of_prompt and not self._prefix.trimmable:
-                self._remember(*self._batch.extract_cache([response.uid])[response.uid])
+                caches, tokens = self._batch.extract_cache([response.uid])[response.uid]
+                self._remember(caches, tokens, part=PART if len(tokens) in row.branches else 1)
             if row.followers and response.progress[0] == response.progress[1] - 1:
                 self._let_follow(response.uid)
         self._pace.measured(processed, time.monotonic() - started)
@@ -311,12 +316,13 @@ class Runner:
         for caches, tokens in self._batch.remove([uid], return_prompt_caches=True).values():
             self._remember(caches, tokens)
 
-    def _remember(self, caches: list[Any], tokens: list[int]) -> None:
+    def _remember(self, caches: list[Any], tokens: list[int], part: int = 1) -> None:
+        """Keep a cache for what begins in the same way; one that takes more than a part of the budget is not kept."""
         adapter, caches = untagged(caches)
         prefix = self._prefixes.of(adapter)
         if prefix.wants(tokens):
             kept = self._group.kept(caches) if self._group else caches
-            prefix.put(list(tokens), caches_of_mlx(kept))
+            prefix.put(list(tokens), caches_of_mlx(kept), part)
             self._prefixes.keep_to(self._prefix.budget - self._batch.prompt_cache_nbytes, prefix)
 
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:

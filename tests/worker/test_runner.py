@@ -204,6 +204,23 @@ def test_conversations_with_one_system_prompt_share_its_snapshot(make: Callable[
     assert answer(second) == answer(Bench(model).run(prepared(3, questions[1]))[3])
 
 
+@pytest.mark.parametrize("make", [tiny_rotating, tiny_recurrent])
+def test_a_history_that_is_new_as_a_whole_is_kept_after_its_messages(make: Callable[[], Any]) -> None:
+    model, ending = make(), 96
+    bench = Bench(model)
+    messages = [[*words(300 + 20 * number, start=number), ending] for number in range(4)]
+    bench.run(prepared(1, [token for message in messages for token in message]))
+    for kept in (3, 2):  # as when an earlier message is written in another way
+        before = [token for message in messages[:kept] for token in message]
+        other = [*before, *words(70, start=kept + 7)]
+        again = bench.run(prepared(2, other))[2]
+        assert end(again).usage.cached_tokens == len(before) // 64 * 64
+        assert answer(again) == answer(Bench(model).run(prepared(3, other))[3])
+    small = Bench(model, PrefixCache(1 << 15, make_prompt_cache(model)))
+    small.run(prepared(1, [token for message in messages for token in message]))
+    assert len(small.prefix) <= 2, "where one takes much of the budget, none is kept on the way"
+
+
 def test_an_exact_repetition_leaves_one_token_to_compute() -> None:
     bench = Bench(tiny_llama())
     first = bench.run(prepared(1, words(128)))[1]

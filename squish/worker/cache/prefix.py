@@ -83,7 +83,7 @@ class PrefixCache:
         self._pressure = pressure
         self.exact = exact
         self.nbytes = 0
-        self.trimmable = all(map(_trimmable, layers))
+        self.trimmable = can_trim(layers)
         self._root = Node(None, (), 0)
         self._entries: OrderedDict[Entry, None] = OrderedDict()
         self._disk = disk
@@ -147,12 +147,15 @@ class PrefixCache:
         path = self._path(tokens)
         return len(path) < blocks or path[-1].entry is None
 
-    def put(self, tokens: list[int], caches: list[Any]) -> None:
-        """Keep the cache of these tokens. Call it only when `wants` says so; the arrays are evaluated here."""
+    def put(self, tokens: list[int], caches: list[Any], part: int = 1) -> None:
+        """Keep the cache of these tokens. Call it only when `wants` says so; the arrays are evaluated here.
+
+        part: nothing is kept that takes more than this part of the budget, 16 for a sixteenth.
+        """
         caches = [_compact(cache) for cache in caches]
         mx.eval([cache.state for cache in caches])
         entry = Entry(caches, sum(cache.nbytes for cache in caches))
-        if entry.nbytes > self.budget:
+        if entry.nbytes * part > self.budget:
             return
         self._add(tokens, entry)
         if self._disk and entry.nodes:
@@ -310,6 +313,11 @@ class PrefixCache:
         del self._entries[entry]
         self._unsaved.pop(entry, None)
         self.nbytes -= entry.nbytes
+
+
+def can_trim(layers: list[Any]) -> bool:
+    """Whether all caches can be cut to any shorter length, however long they are now."""
+    return all(map(_trimmable, layers))
 
 
 def _blocks(tokens: list[int], *, tail: bool = False) -> list[Block]:

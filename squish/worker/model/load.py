@@ -20,7 +20,6 @@ from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import _get_classes, load_model
@@ -48,7 +47,7 @@ class LoadedModel:
     """A model ready to run.
 
     config: config.json, read-only. weights_bytes: as they lie in memory. dtype: one line for people.
-    context_length: tokens. eos: ids that end a generation. trimmable: its prompt cache can be cut to a shorter prompt.
+    context_length: tokens. eos: ids that end a generation.
     """
 
     model: Module
@@ -59,7 +58,6 @@ class LoadedModel:
     context_length: int
     vocab_size: int
     eos: frozenset[int]
-    trimmable: bool
 
 
 def load(
@@ -95,7 +93,6 @@ def load(
         context_length=context_length(config),
         vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
         eos=frozenset(tokenizer.eos_token_ids),
-        trimmable=bool(can_trim_prompt_cache(make_prompt_cache(model))),
     )
 
 
