@@ -121,7 +121,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     from mlx_lm.models.cache import make_prompt_cache
 
     from squish.worker import memory
-    from squish.worker.cache.prefix import PrefixCache, can_trim
+    from squish.worker.cache.prefix import PrefixCache
     from squish.worker.intake import Intake
     from squish.worker.model.load import load as load_model
     from squish.worker.prompt.encoder import PromptEncoder
@@ -139,8 +139,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
         memory.wire(weights_bytes)
-    layers = make_prompt_cache(loaded.model)
-    encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not can_trim(layers))
+    encoder = PromptEncoder(loaded.tokenizer, loaded.context_length, loaded.vocab_size, snapshots=not loaded.trimmable)
     _start(channel, "tokenizer", lambda: intake.run(encoder, long=False))
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
@@ -151,7 +150,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     )
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}, {kv.bits}"
     disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
-    budget = memory.cache_budget()
+    budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
     if group:
         budget, disk = min(budget, group.cache_budget), None  # each rank would have to keep its part of a file
     prefix = PrefixCache(

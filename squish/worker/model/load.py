@@ -20,6 +20,7 @@ from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import _get_classes, load_model
@@ -28,6 +29,7 @@ from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
 from squish.worker import device, memory
+from squish.worker.cache.prefix import can_trim
 from squish.worker.cpu import extension, layers
 from squish.worker.model import k_quants
 from squish.worker.model.k_quants import KQuant
@@ -47,7 +49,7 @@ class LoadedModel:
     """A model ready to run.
 
     config: config.json, read-only. weights_bytes: as they lie in memory. dtype: one line for people.
-    context_length: tokens. eos: ids that end a generation.
+    context_length: tokens. eos: ids that end a generation. trimmable: its cache can be cut to any prompt.
     """
 
     model: Module
@@ -58,6 +60,7 @@ class LoadedModel:
     context_length: int
     vocab_size: int
     eos: frozenset[int]
+    trimmable: bool
 
 
 def load(
@@ -93,6 +96,7 @@ def load(
         context_length=context_length(config),
         vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
         eos=frozenset(tokenizer.eos_token_ids),
+        trimmable=can_trim(make_prompt_cache(model)),
     )
 
 

@@ -115,7 +115,7 @@ def test_quantized_weights_stay_packed_when_memory_is_short(quantized: Path) -> 
 
 def test_what_a_model_says_about_itself(quantized: Path) -> None:
     loaded = load(quantized)
-    assert (loaded.context_length, loaded.vocab_size) == (512, 96)
+    assert (loaded.context_length, loaded.vocab_size, loaded.trimmable) == (512, 96, True)
     assert loaded.eos == {1, 2}
     assert loaded.config["model_type"] == "llama"
     assert loaded.tokenizer.encode("w5 w6") == [5, 6]
