@@ -21,6 +21,7 @@ from textual.app import App
 from textual.binding import Binding
 from textual.command import CommandPalette, Provider
 from textual.dom import DOMNode
+from textual.events import Event, Key, Paste
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -38,6 +39,7 @@ from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
+from squish.tui.key_order import KeyOrder
 from squish.tui.leaving import cut_short
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
@@ -95,6 +97,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self._here, self._failed = isinstance(runtime, Runtime), failed
         self._model = model
         self._chat_clock = clock
+        self._keys = KeyOrder(self, super().on_event)
         self.fault = ""  # what it had to close for
         self._leaving: ConfirmScreen | None = None
         self.connect_to: tuple[str, str] | None = None  # the server that is to be used from now on
@@ -113,6 +116,12 @@ class SquishApp(App[None], inherit_bindings=False):
         self.load_history = LoadHistory(clock)
         self.register_theme(theme.squish())
         self.theme = theme.NAME
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
+            await self._keys.take(event)
+        else:
+            await super().on_event(event)
 
     async def on_mount(self) -> None:
         self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._chat_clock))

@@ -1,0 +1,63 @@
+"""Keys take effect in the order in which they were pressed: one that may move the focus is through before the next.
+
+Textual hands a key to the widget with the focus, from which it climbs to the app, where its binding is looked up. A
+letter that arrives while it climbs would go to the widget that still has the focus.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from textual.app import App
+from textual.events import Key, Paste
+from textual.message_pump import MessagePump
+
+
+AT_ONCE = frozenset({"app.quit", "chat.stop", "chat.interrupt", "compare.stop"})
+"""Actions that wait for nothing: a screen that is busy must not keep the user from stopping what makes it busy."""
+
+
+class KeyOrder:
+    """Holds back what is typed or pasted behind a key that is on its way. dispatch: gives an event to Textual."""
+
+    def __init__(self, app: App[Any], dispatch: Callable[[Key | Paste], Awaitable[None]]) -> None:
+        self._app, self._dispatch = app, dispatch
+        self._on_its_way = False
+        self._held: deque[Key | Paste] = deque()
+
+    async def take(self, event: Key | Paste) -> None:
+        """Dispatch an event now, or when those before it are through."""
+        if isinstance(event, Key) and self._stops(event.key):
+            await self._dispatch(event)
+            return
+        self._held.append(event)
+        if not self._on_its_way:
+            await self._go_on()
+
+    def _stops(self, key: str) -> bool:
+        return any(
+            each.priority and each.id in AT_ONCE
+            for _, bindings in self._app.screen._binding_chain
+            for each in bindings.key_to_bindings.get(key, ())
+        )
+
+    async def _go_on(self) -> None:
+        self._on_its_way = False
+        while self._held and not self._on_its_way:
+            event, target = self._held.popleft(), self._app.focused or self._app.screen
+            self._on_its_way = isinstance(event, Key) and not target.check_consume_key(event.key, event.character)
+            await self._dispatch(event)
+            if self._on_its_way:
+                # A key with priority was acted on already, though the widget may have put that off until its queue
+                # has been worked through.
+                path = list[MessagePump](target.ancestors_with_self if event.is_forwarded else [target])
+                await self._climb([*(each for each in path if each is not self._app), self._app])
+
+    async def _climb(self, path: list[MessagePump]) -> None:
+        """Follow the key through the queues of the widgets on its way; one that has closed is passed over."""
+        while path:
+            if path.pop(0).call_later(self._climb, path):
+                return
+        await self._go_on()

@@ -1,0 +1,55 @@
+"""Keys that arrive faster than they can be worked through take effect as if they had been pressed one by one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual.events import Key, Paste
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from tests.tui.scenes import prompt, ready, until
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+
+def burst(pilot: Pilot[None], *keys: str) -> None:
+    """Keys in one piece, as a terminal delivers them when the program is busy."""
+    for key in keys:
+        pilot.app.post_message(Key(key, key if len(key) == 1 else None))
+
+
+def value(pilot: Pilot[None], field: str) -> str:
+    return pilot.app.screen.query_one(f"#field-{field}", Input).value
+
+
+async def test_what_is_typed_right_after_tab_is_for_the_next_field() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(100, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: app.focused is app.screen.query_one("#field-temperature"))
+        burst(pilot, "0", "full_stop", "tab", "1", "tab", "4", "0", "shift+tab", "shift+tab", "5")
+        for event in (Key("0", "0"), Key("tab", "\t"), Paste("7")):
+            app.post_message(event)
+        await until(pilot, lambda: value(pilot, "top_p") == "17")
+        assert value(pilot, "top_k") == "40"
+
+
+async def test_a_key_that_stops_overtakes_a_screen_that_is_busy() -> None:
+    """What a handler of the screen waits for does not keep the user from quitting."""
+    app, free = ScriptedApp(*MODELS, model=SMOL.id), asyncio.Event()
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        app.screen.call_later(free.wait)
+        burst(pilot, "up", "x", "ctrl+q")
+        while app.is_running:
+            await asyncio.sleep(0)
+        free.set()
+
+
+async def test_what_is_typed_right_after_a_window_was_opened_is_for_the_window() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        burst(pilot, "h", "i", "ctrl+s", "w", "o", "r", "d", "escape", "x")
+        await until(pilot, lambda: prompt(pilot).text == "hix")
