@@ -50,9 +50,12 @@ def speed(tokens_per_second: float) -> str:
 
 
 def seconds(duration: float) -> str:
-    """`0.31 s`, `12 s`, `2 min 5 s`, `3 h 10 min`."""
-    if duration < 9.995:
-        return f"{duration:.2f} s"
+    """What something took: `0.31 s`, `12 s`, `2 min 5 s`, `3 h 10 min`."""
+    return f"{duration:.2f} s" if duration < 9.995 else waited(duration)
+
+
+def waited(duration: float) -> str:
+    """What goes on: whole seconds, `4 s`, `1 min 55 s`, `3 h 10 min`."""
     whole = round(duration)
     if whole < 60:
         return f"{whole} s"

@@ -251,7 +251,9 @@ class Queued(msgspec.Struct, frozen=True, tag="queued"):
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
-    """The model is being read into memory."""
+    """The model is being read into memory. compiling: the engine is compiled first, which happens once on a machine."""
+
+    compiling: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -54,6 +54,9 @@ def test_durations_and_speeds() -> None:
     assert [figures.seconds(n) for n in (0.31, 9.995, 10.4, 12.2, 59.6, 72, 3599.6, 11_400)] == [
         "0.31 s", "10 s", "10 s", "12 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "3 h 10 min",
     ]  # fmt: skip
+    assert [figures.waited(n) for n in (0, 0.6, 59.4, 59.6, 115, 11_400)] == [
+        "0 s", "1 s", "59 s", "1 min 0 s", "1 min 55 s", "3 h 10 min",
+    ]  # fmt: skip
     speeds = ["3.1 tok/s", "48.2 tok/s", "100 tok/s", "100 tok/s"]
     assert [figures.speed(n) for n in (3.14, 48.23, 99.95, 99.96)] == speeds
 

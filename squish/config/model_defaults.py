@@ -7,7 +7,7 @@ what is remembered, which the user set on the screen.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,16 @@ def remember(home: Path, model: str, values: Mapping[str, Any]) -> None:
 def kv_bits_of(settings: Settings, model: str) -> int | None:
     """Those of the KV cache that a model is loaded with: its own of config.toml or of the screen, else those of all
     models. None: as is best."""
-    for layer in (dict(settings.models).get(model), remembered(settings.home).get(model)):
-        if layer and (own := layer.values.get("kv_bits")):
-            return int(own)
-    return None if settings.kv_bits == "auto" else int(settings.kv_bits)
+    return kv_bits_by_name(settings)(model)
+
+
+def kv_bits_by_name(settings: Settings) -> Callable[[str], int | None]:
+    """The same of many models, as it is set now: what is set is read once."""
+    layers = dict(settings.models), remembered(settings.home)
+    of_all = None if settings.kv_bits == "auto" else int(settings.kv_bits)
+
+    def bits(model: str) -> int | None:
+        own = (layer[model].values.get("kv_bits") for layer in layers if model in layer)
+        return next((int(each) for each in own if each), of_all)
+
+    return bits

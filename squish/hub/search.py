@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from squish.config.model_defaults import kv_bits_by_name
 from squish.config.settings import Settings
 from squish.errors import InvalidName
 from squish.format import architectures
@@ -47,6 +48,21 @@ class SearchQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class _Here:
+    """The machine that models are to fit. kv_bits: those that are set for a model."""
+
+    machine: fit.Machine
+    kv_bits: Callable[[str], int | None]
+
+    def with_kv_bits_of(self, name: str) -> fit.Machine:
+        return replace(self.machine, kv_bits=self.kv_bits(name))
+
+
+def _here(settings: Settings) -> _Here:
+    return _Here(machine.read(), kv_bits_by_name(settings))
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A model that can be pulled by this name; 0 and None where it is not known.
 
@@ -54,7 +70,7 @@ class Found:
     compressed while it is pulled, has the bits it gets; download: bytes that a pull fetches, None where that is not
     known; context_length: tokens that it was made for; memory: bytes needed at the context that was asked for;
     shape: what memory rests on, guessed where not
-    exact; updated: `2026-01-31`.
+    exact; updated: `2026-01-31`; kv_bits: those that are set for its KV cache.
     """
 
     name: str
@@ -73,11 +89,12 @@ class Found:
     gated: bool = False
     download: int | None = None
     context_length: int | None = None
+    kv_bits: int | None = None
 
 
 async def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
     """The catalog beside what the Hub has. Raises Offline, HubUnreachable, HubError."""
-    here, hub = await asyncio.to_thread(machine.read), Hub(settings)
+    here, hub = await asyncio.to_thread(_here, settings), Hub(settings)
     listed: dict[str, Found] = {}
     kinds: tuple[Kind, ...] = ("mlx", "safetensors", "gguf", "embedding")
     for kind in kinds if wanted.query else kinds[:3]:  # the most popular of all are embedding models
@@ -96,7 +113,7 @@ async def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
 
 def offline(wanted: SearchQuery, settings: Settings) -> list[Found]:
     """What is known without a connection: installed models and the catalog."""
-    here = machine.read()
+    here = _here(settings)
     words = wanted.query.lower().split()
     installed = {
         each.manifest.id: _from_store(each, wanted.context, here)
@@ -162,7 +179,7 @@ def _runs(model: HubModel) -> bool:
     return model.architecture in known or (model.kind == "mlx" and model.architecture is None)
 
 
-def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
+def _from_hub(model: HubModel, context: int, here: _Here) -> Found:
     bits = float(model.bits) if model.bits else _named_bits(model.repo_id)
     stored = int(sum(_BYTES.get(name, 2.0 if "16" in name else 1.0) * n for name, n in model.tensors.items()))
     parameters = _parameters(model, bits)
@@ -196,7 +213,7 @@ def _from_hub(model: HubModel, context: int, here: fit.Machine) -> Found:
     )
 
 
-def _from_catalog(entry: CatalogEntry, context: int, here: fit.Machine) -> Found:
+def _from_catalog(entry: CatalogEntry, context: int, here: _Here) -> Found:
     size = int(entry.parameters * entry.bits / 8)
     author = entry.repo.partition("/")[0]
     kind: Literal["mlx", "embedding"] = "embedding" if entry.kind == "embedding" else "mlx"
@@ -230,7 +247,7 @@ def shape_of(entry: CatalogEntry) -> fit.Shape:
     )
 
 
-def _from_store(installed: Installed, context: int, here: fit.Machine) -> Found:
+def _from_store(installed: Installed, context: int, here: _Here) -> Found:
     manifest = installed.manifest
     bits = round(8 * manifest.weights / manifest.parameters, 1) if manifest.parameters else 0
     where = manifest.source.removeprefix("hub:")
@@ -241,13 +258,15 @@ def _from_store(installed: Installed, context: int, here: fit.Machine) -> Found:
     return _weighed(found, context, here)
 
 
-def _weighed(found: Found, context: int, here: fit.Machine) -> Found:
+def _weighed(found: Found, context: int, here: _Here) -> Found:
     """With the memory it needs and whether that is there; unknown without a number of parameters."""
     if not found.parameters:
         return found
     shape = found.shape or replace(fit.guessed(found.parameters), widened=fit.widened(found.bits or 0))
-    needs = fit.estimate(shape, found.size, context, here)
-    return replace(found, shape=shape, memory=needs.needed, fits=fit.verdict(needs, here))
+    machine = here.with_kv_bits_of(found.name)
+    needs = fit.estimate(shape, found.size, context, machine)
+    fits = fit.verdict(needs, machine)
+    return replace(found, shape=shape, memory=needs.needed, fits=fits, kv_bits=machine.kv_bits)
 
 
 def _parameters(model: HubModel, bits: float | None) -> int:

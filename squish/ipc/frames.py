@@ -210,6 +210,12 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     precision: str = ""
 
 
+class Compiling(msgspec.Struct, frozen=True, tag="compiling"):
+    """Between Load and Loaded: the engine is compiled for this machine, once. under_way: False at its end."""
+
+    under_way: bool
+
+
 class Events(msgspec.Struct, frozen=True, tag="events"):
     """All that happened in one step, over all requests."""
 
@@ -294,7 +300,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
 
 
 JobResult = Imported | Judged | Quantized | Measured
-FromWorker = Alive | Warned | Loaded | Events | Counted | Embedded | Failed | JobProgress | JobResult
+FromWorker = Alive | Warned | Compiling | Loaded | Events | Counted | Embedded | Failed | JobProgress | JobResult
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:

@@ -129,9 +129,8 @@ class Rounds:
             problem = "This model cannot call tools: its chat template has no format for it. It answers without them."
             self._report(ToolProblem(InvalidInput(problem, hint="Use a model that was trained to call tools.")))
             return {}
-        if not all(map(self._toolbox.is_connected, servers)):
-            self._report(Reaching(tuple(servers)))
-        tools, problems = await self._until_stopped(gather(self._toolbox, servers))
+        reaching = gather(self._toolbox, servers, lambda left: self._report(Reaching(left)))
+        tools, problems = await self._until_stopped(reaching)
         for each in problems:
             self._report(ToolProblem(each))
         return offered(tool for tool in tools if tool.id not in off)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,9 +145,27 @@ class Toolbox:
                 await connection.client.close()
 
 
-async def gather(toolbox: Toolbox, names: Sequence[str]) -> tuple[list[ServerTool], list[SquishError]]:
-    """The tools of several servers, reached at the same time, and what went wrong with the others."""
-    outcomes = await asyncio.gather(*(toolbox.tools(name) for name in names), return_exceptions=True)
+async def gather(
+    toolbox: Toolbox, names: Sequence[str], waits_for: Callable[[tuple[str, ...]], None]
+) -> tuple[list[ServerTool], list[SquishError]]:
+    """The tools of several servers, reached at the same time, and what went wrong with the others.
+
+    waits_for: gets the servers that have not answered yet, each time that they are fewer.
+    """
+    left = [name for name in names if not toolbox.is_connected(name)]
+
+    async def reached(name: str) -> list[ServerTool]:
+        try:
+            return await toolbox.tools(name)
+        finally:
+            if name in left:
+                left.remove(name)
+                if left:
+                    waits_for(tuple(left))
+
+    if left:
+        waits_for(tuple(left))
+    outcomes = await asyncio.gather(*map(reached, names), return_exceptions=True)
     found: list[ServerTool] = []
     problems: list[SquishError] = []
     for outcome in outcomes:

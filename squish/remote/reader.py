@@ -29,6 +29,7 @@ _REASONS: dict[str, FinishReason] = {
 }
 _MOST_CALLS = 128
 _DONE = b"[DONE]"
+_MEASURED_FROM = 0.1  # seconds: how fast pieces were written that arrive together cannot be seen from here
 
 
 class ChunkReader:
@@ -91,6 +92,8 @@ class ChunkReader:
         written = self._pieces if written is None else written
         seen = (self._first if self._first is not None else self._clock()) - self._sent
         decode = self._last - self._first if self._first is not None else 0.0
+        if decode < _MEASURED_FROM:
+            decode = 0.0
         return Finished(
             0,
             reason,

@@ -103,7 +103,7 @@ class Generation:
     def put(self, event: GenerationEvent) -> None:
         """Hand over an event (for the engine)."""
         if isinstance(event, Loading):
-            self._loading_since = time.monotonic()
+            self._loading_since = self._loading_since or time.monotonic()
         elif isinstance(event, Finished):
             self.unfinished.discard(event.index)
             timings = msgspec.structs.replace(event.timings, load=self._load)

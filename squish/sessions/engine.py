@@ -17,7 +17,7 @@ import msgspec
 
 from squish.errors import EngineError, InvalidInput, LoadFailed, SquishError, WorkerDied
 from squish.generation import GenerationEvent, Loading, Prompt
-from squish.ipc.frames import Cancel, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
+from squish.ipc.frames import Cancel, Compiling, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.group_worker import GroupWorker
 from squish.ipc.memory_limit import memory_limit
 from squish.ipc.process import Worker
@@ -62,6 +62,7 @@ class Engine:
         self.state: State = "unloaded"
         self.loaded: Loaded | None = None
         self.error: SquishError | None = None
+        self.compiling = False  # while it is loading: what computes is made first
         self._spawn = spawn
         self._after_load = on_loaded
         self._after_end = on_ended
@@ -207,7 +208,7 @@ class Engine:
         if self.loaded and self._worker:
             self._send(request, work)
         else:
-            work.put(Loading())
+            work.put(Loading(self.compiling))
             self._ensure_worker()
 
     def _send(self, request: int, work: Work) -> None:
@@ -237,7 +238,7 @@ class Engine:
         finally:
             worker, self._worker = self._worker, None
             was_loaded = self.loaded is not None
-            self.loaded = None
+            self.loaded, self.compiling = None, False
             self._task = None
             self._keep_alive.stop()
             for request in self._counting:
@@ -258,6 +259,8 @@ class Engine:
         self._worker.send(self._load)
         while True:
             match await self._worker.receive():
+                case Compiling(under_way=under_way):
+                    self._on_compiling(under_way)
                 case Loaded() as loaded:
                     self._on_loaded(loaded)
                 case Events(items=items):
@@ -288,6 +291,13 @@ class Engine:
             counted.set_exception(outcome)
         else:
             counted.set_result(outcome)
+
+    def _on_compiling(self, under_way: bool) -> None:
+        self.compiling = under_way
+        if under_way:
+            self._warn("The CPU engine is compiled for this machine, which takes a minute or two, once.")
+        for work in self._queue.running.values():
+            work.put(Loading(under_way))
 
     def _on_loaded(self, loaded: Loaded) -> None:
         self.loaded = loaded

@@ -44,6 +44,7 @@ class ModelStatus:
 
     weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
     unloads_in: seconds until it is, if nobody asks for it; None where it is kept.
+    compiling: while it is loading, the engine is compiled first.
     served: it can be asked, at a server that does not say whether it is in memory. kernel, precision and kv_bits: as in
     `Loaded`.
     """
@@ -62,6 +63,7 @@ class ModelStatus:
     kernel: str = ""
     precision: str = ""
     kv_bits: int = 0
+    compiling: bool = False
 
     def serves(self, id: str) -> bool:
         """Whether it answers for a model: for itself, and with each of its adapters."""
@@ -229,6 +231,7 @@ class SessionManager:
                 kernel=engine.loaded.kernel if engine.loaded else "",
                 precision=engine.loaded.precision if engine.loaded else "",
                 kv_bits=engine.loaded.kv_bits if engine.loaded else 0,
+                compiling=engine.compiling,
             )
             for name, engine in self._engines.items()
             if engine.state != "unloaded"

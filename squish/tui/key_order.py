@@ -14,7 +14,6 @@ from textual.app import App
 from textual.events import Key, Paste
 from textual.message_pump import MessagePump
 
-
 AT_ONCE = frozenset({"app.quit", "chat.stop", "chat.interrupt", "compare.stop"})
 """Actions that wait for nothing: a screen that is busy must not keep the user from stopping what makes it busy."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from squish.sessions.manager import ModelStatus
 from squish.text import clean
-from squish.tui.chat.answer_state import Phase
+from squish.tui.chat.answer_state import AnswerState, Phase
 from squish.tui.chat.conversation import Conversation
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.status import StripFacts
@@ -19,13 +19,14 @@ def facts(
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.serves(model)), None)
     if running or status is None:
-        symbol, state, style = _state(running.answer.phase if running else "", bool(model))
+        symbol, state, style = _state(_doing(running.answer) if running else "", bool(model))
     else:
         symbol, state, style = _of_model(status, unseen)
     answer = conversation.turns[-1].answer if conversation.turns else None
     return StripFacts(
         model=clean(model),
         state=state,
+        is_loading=running.answer.phase == "loading" if running else bool(status and status.state == "loading"),
         symbol=symbol,
         style=style,
         weights=status.weights_bytes if status else 0,
@@ -41,7 +42,11 @@ def _of_model(status: ModelStatus, unseen: int = 0) -> tuple[str, str, str]:
     if status.state == "ready" and status.running + status.waiting > unseen:
         symbol, state, style = _state("busy", True)
         return symbol, f"{state}, {status.waiting} queued" if status.waiting else state, style
-    return _state(status.state, True)
+    return _state("compiling" if status.compiling else status.state, True)
+
+
+def _doing(answer: AnswerState) -> str:
+    return "compiling" if answer.phase == "loading" and answer.compiling else answer.phase
 
 
 def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
@@ -51,6 +56,8 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "◌", "waiting", "$text-warning"
         case "loading":
             return "◌", "loading", "$text-warning"
+        case "compiling":
+            return "◌", "compiling the engine (once)", "$text-warning"
         case "prefill":
             return "◐", "prefill", "$text-secondary"
         case "thinking" | "writing" | "busy":
@@ -79,6 +86,7 @@ def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Strip
     return StripFacts(
         model=clean(status.name),
         state=state,
+        is_loading=status.state == "loading",
         symbol=symbol,
         style=style,
         weights=status.weights_bytes,

@@ -25,6 +25,7 @@ from squish.ipc.frames import (
     HEARTBEAT,
     Alive,
     Cancel,
+    Compiling,
     CountTokens,
     Embed,
     Failed,
@@ -248,9 +249,12 @@ def _engine(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Pat
     from squish.worker.model.hold import hold
 
     hold(Path(load.path))
-    if compiles_first(cache_dir):
-        channel.send(Warned("Compiling the CPU engine for this machine: once, about half a minute."))
-    return install(report, cache_dir, load.cpu_precision)
+    if not compiles_first(cache_dir):
+        return install(report, cache_dir, load.cpu_precision)
+    channel.send(Compiling(True))
+    engine = install(report, cache_dir, load.cpu_precision)
+    channel.send(Compiling(False))
+    return engine
 
 
 def _makes_vectors(model: Path) -> bool:

@@ -7,11 +7,13 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from squish.commands.models import search as search_command
+from squish.config import model_defaults
 from squish.config.settings import Settings
 from squish.errors import HubError, HubUnreachable
 from squish.format import architectures
@@ -77,6 +79,24 @@ def everywhere(wanted: SearchQuery, settings: Settings) -> list[Found]:
 
 def names(found: list[Found]) -> list[str]:
     return [each.name for each in found]
+
+
+def test_the_memory_is_that_of_the_cache_that_a_model_is_loaded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squish.memory.machine.read", lambda: Machine("RAM", 16 * GB, 12 * GB, float32=True))
+    usual = Settings(home=tmp_path, cache_dir=tmp_path / "models")
+    model_defaults.remember(tmp_path, "qwen3:0.6b", {"kv_bits": 32})
+
+    def memory(settings: Settings, name: str) -> tuple[int, int | None]:
+        (found,) = [each for each in search.offline(SearchQuery("qwen3", limit=100), settings) if each.name == name]
+        return found.memory, found.kv_bits
+
+    small = replace(usual, kv_bits="8")
+    assert memory(usual, "qwen3:1.7b")[0] > memory(small, "qwen3:1.7b")[0]
+    assert memory(small, "qwen3:1.7b")[1] == 8
+    assert memory(small, "qwen3:0.6b") == memory(usual, "qwen3:0.6b"), "its own bits go first"
+    assert memory(small, "qwen3:0.6b")[1] == 32
 
 
 def test_what_runs_is_listed_mlx_first_with_what_is_known_of_it(settings: Settings) -> None:

@@ -190,7 +190,7 @@ async def test_arguments_that_are_not_an_object_are_a_failed_result(tmp_path: Pa
 async def test_one_server_that_fails_leaves_the_tools_of_the_others(tmp_path: Path) -> None:
     servers = (("good", program()), ("bad", program("die-at-once")))
     box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path, mcp=servers), tmp_path)
-    tools, problems = await gather(box, ["good", "bad"])
+    tools, problems = await gather(box, ["good", "bad"], lambda left: None)
     assert {tool.server for tool in tools} == {"good"}
     assert [problem.message for problem in problems] == ["bad: it ended with exit code 1: no configuration found."]
     await box.close()

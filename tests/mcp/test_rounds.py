@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from squish.chats.messages import CalledTool, ToolStep
+from squish.config.mcp_server import McpServer
+from squish.config.settings import Settings
 from squish.generation import (
     EVENTS_AT_ONCE,
     ChatPrompt,
@@ -25,8 +28,10 @@ from squish.generation import (
     Usage,
 )
 from squish.mcp import permissions, rounds
-from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Steps, ToolProblem
+from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Reaching, Steps, ToolProblem
 from squish.mcp.rounds import Rounds
+from squish.mcp.toolbox import Toolbox
+from tests.conftest import PATIENCE
 from tests.mcp.test_client import program, toolbox
 
 ASKED = GenerationRequest("m", (ChatPrompt((Message("user", "hi"),)),))
@@ -221,3 +226,17 @@ def test_a_permission_is_for_the_server_as_it_is_set_up(tmp_path: Path) -> None:
     assert permissions.is_allowed(tmp_path, "test/echo", program())
     assert not permissions.is_allowed(tmp_path, "test/fail", program())
     assert not permissions.is_allowed(tmp_path, "test/echo", program("another"))
+
+
+async def test_of_several_servers_those_are_named_that_are_still_waited_for(tmp_path: Path) -> None:
+    silent = McpServer(sys.executable, ("-c", "import sys; sys.stdin.read()"), timeout=PATIENCE)
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, mcp=(("quick", program()), ("silent", silent)))
+    engine, box = Engine("never"), Toolbox(settings, tmp_path)
+    answer = Rounds(engine.generate, engine.count, box, engine.permit, engine.heard.append, able=True)
+    running = asyncio.create_task(answer.run(ASKED, ["quick", "silent"]))
+    while Reaching(("silent",)) not in engine.heard:
+        await asyncio.sleep(0.01)
+    answer.stop()
+    await running
+    await box.close()
+    assert engine.heard[:2] == [Reaching(("quick", "silent")), Reaching(("silent",))]

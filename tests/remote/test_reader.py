@@ -234,3 +234,13 @@ def test_what_is_not_a_part_of_an_answer_ends_it(sent: Any) -> None:
 def test_an_answer_that_breaks_off_is_not_complete() -> None:
     with pytest.raises(RemoteError, match="before it was complete"):
         read(delta(content="Hi"))
+
+
+def test_pieces_that_arrive_together_have_no_speed() -> None:
+    clock = Clock()
+    reader = ChunkReader(clock, lambda data: "")
+    for clock.now in (1.5, 1.501, 1.502):
+        list(reader.feed(json.dumps(delta(content="word")).encode()))
+    *_, end = reader.end()
+    assert isinstance(end, Finished)
+    assert end.timings.decode_tps(end.usage.completion_tokens) == 0

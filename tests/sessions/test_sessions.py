@@ -31,7 +31,7 @@ from squish.generation import (
     TextPrompt,
     TokenPrompt,
 )
-from squish.ipc.frames import Alive, Load, Loaded
+from squish.ipc.frames import Alive, Compiling, FromWorker, Load, Loaded
 from squish.ipc.process import Worker
 from squish.models.store import Store
 from squish.runtime import Runtime
@@ -332,6 +332,27 @@ async def test_a_spare_worker_takes_the_next_model_and_dies_with_the_rest(runtim
         await asyncio.sleep(0.01)
     await runtime.close()
     assert {child.pid for child in psutil.Process().children()} <= before
+
+
+async def test_that_the_engine_is_compiled_first_is_said_to_who_waits(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[FromWorker] = [Compiling(True), Compiling(False)]
+    receive = Worker.receive
+
+    async def compiling_first(worker: Worker) -> FromWorker:
+        return said.pop(0) if said else await receive(worker)
+
+    monkeypatch.setattr(Worker, "receive", compiling_first)
+    events, states = list[GenerationEvent](), list[bool]()
+    async with runtime.sessions.generate(GERMANY) as generation:
+        async for event in generation:
+            events.append(event)
+            states.append(runtime.sessions.status()[0].compiling)
+    assert events[:3] == [Loading(), Loading(compiling=True), Loading()]
+    assert isinstance(events[3], Accepted)
+    assert not states[-1]
+    assert text(events) == "The capital of Germany is Berlin."
 
 
 async def test_a_worker_that_hangs_is_ended_and_one_that_is_slow_is_not(real_settings: Settings) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from squish.commands.serving.serve import with_who_listens
 from squish.errors import ConfigError
+from squish.generation import Loading
 from squish.system.servers import Announcement
+from squish.tui.model_names import short
 from tests.ports import own_port
 from tests.remote.small_server import MODELS as MODELS_LISTED
 from tests.remote.small_server import NOT_FOUND, small_server
-from tests.tui.scenes import until
-from tests.tui.scripted import MODELS, ScriptedApp
+from tests.tui.scenes import ask, note, screen_text, until
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
 def said(app: ScriptedApp) -> list[str]:
@@ -59,3 +64,35 @@ def test_where_no_server_listens_the_http_client_is_not_even_imported(tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "False"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/home/ada/models/llama/Qwen3-8B-Q4_K_M.gguf", "Qwen3-8B-Q4_K_M.gguf"),
+        ("~/models/qwen3/", "qwen3"),
+        ("C:\\models\\qwen3.gguf", "qwen3.gguf"),
+        ("mlx-community/Qwen3-8B-4bit", "mlx-community/Qwen3-8B-4bit"),
+        ("accounts/makers/models/qwen3-8b", "qwen3-8b"),
+        ("qwen3:8b", "qwen3:8b"),
+        ("/", "/"),
+        ("/a\x1b[31m/b\x1b[31m", "b"),
+    ],
+)
+def test_of_a_path_the_strip_shows_what_its_last_folder_holds(name: str, shown: str) -> None:
+    assert short(name) == shown
+
+
+async def test_a_long_path_leaves_room_for_the_figures() -> None:
+    path = f"/{'models/' * 12}tiny.gguf"
+    app = ScriptedApp(replace(SMOL, id=path), model=path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(pilot)
+        app.engine.be(path, "loading")
+        app.engine.last.put(Loading())
+        await until(
+            pilot, lambda: "loading tiny.gguf" in note(pilot) and "system" in screen_text(pilot).splitlines()[0]
+        )
+        await until(pilot, lambda: app.load_history.loading_for(path) is not None)
+        app.seconds.now = 61
+        await until(pilot, lambda: "tiny.gguf  ◌ loading 1 min 1 s" in screen_text(pilot).splitlines()[0])

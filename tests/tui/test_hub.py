@@ -13,10 +13,12 @@ import pytest
 from textual.message_pump import MessagePump
 from textual.pilot import Pilot
 
+from squish.config import model_defaults
 from squish.config.settings import Settings
 from squish.errors import HubUnreachable
 from squish.hub import search
 from squish.hub.search import Found
+from squish.memory import fit
 from squish.models import unfinished
 from squish.models.store import Store
 from squish.runtime import Runtime
@@ -200,6 +202,32 @@ async def test_filters_narrow_and_the_context_decides_what_fits(settings: Settin
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "16.4k tokens" in screen_text(pilot))
         assert screen_text(pilot) != before
+
+
+class PlainMachine(FrozenMachine):
+    """One without a GPU, on which the bits of a KV cache can be chosen."""
+
+    def for_models(self) -> fit.Machine:
+        return fit.Machine("RAM", 16_000_000_000, 11_200_000_000, float32=True)
+
+
+async def test_the_card_counts_the_cache_with_the_bits_that_are_set_meanwhile(settings: Settings) -> None:
+    app = SquishApp(Runtime(replace(settings, offline=True, kv_bits="32")), machine=PlainMachine())
+    app.animation_level = "none"
+
+    def cache() -> float:
+        (line,) = [each for each in screen_text(pilot).splitlines() if "weights" in each and "cache" in each]
+        return float(line.partition("cache ")[2].split()[0])
+
+    async with app.run_test(size=(120, 36)) as pilot:
+        await find(pilot, "qwen3:0.6b")
+        await until(pilot, lambda: "cache" in screen_text(pilot))
+        full = cache()
+        await pilot.press("f2")
+        model_defaults.remember(settings.home, "qwen3:0.6b", {"kv_bits": 16})
+        await pilot.press("f3")
+        await until(pilot, lambda: isinstance(app.screen, HubScreen) and cache() < full)
+        assert cache() == pytest.approx(full / 2, rel=0.1)
 
 
 async def test_what_a_repository_writes_is_only_text(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from squish.chats.chats import Chats
 from squish.chats.messages import Figures
 from squish.errors import EngineError
+from squish.generation import Loading
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember
 from squish.sessions.activity import RequestStatus
@@ -21,12 +22,33 @@ from squish.tui import preferences
 from squish.tui.chat.titles import CLIENT
 from squish.tui.widgets.model_row import details_of
 from squish.tui.widgets.table import Table
-from tests.tui.scenes import opened, screen_text, until
+from tests.tui.scenes import ask, note, opened, screen_text, until
 from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
 
 
 def row(pilot: Pilot[None], model: str) -> str:
     return next((line for line in screen_text(pilot).splitlines() if line.startswith(f"  {model} ")), "")
+
+
+async def test_an_engine_that_is_compiled_says_so_with_the_time_wherever_one_waits() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ask(pilot)
+        app.engine.be(SMOL.id, "loading")
+        app.engine.states[SMOL.id] = replace(app.engine.states[SMOL.id], compiling=True)
+        app.engine.last.put(Loading(compiling=True))
+        await until(pilot, lambda: app.load_history.loading_for(SMOL.id) is not None and "compiling" in note(pilot))
+        app.seconds.now = 115
+        said = "compiling the engine (once)"
+        await until(pilot, lambda: f"{said} … 1 min 55 s" in note(pilot))
+        await until(pilot, lambda: f"{said} 1 min 55 s" in screen_text(pilot).splitlines()[0])
+        await pilot.press("f4")
+        await until(
+            pilot, lambda: "◌ 1 min 55 s" in screen_text(pilot) and "for this machine (once)" in screen_text(pilot)
+        )
+        await pilot.press("f2")
+        app.engine.last.put(Loading())
+        await until(pilot, lambda: "loading" in note(pilot))
 
 
 async def test_a_pin_is_remembered_and_forgotten_with_its_model(tmp_path: Path) -> None:

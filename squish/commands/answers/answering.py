@@ -118,8 +118,8 @@ class _Shown:
         match event:
             case Queued(position=position):
                 self._wait(f"waiting, place {position}…")
-            case Loading():
-                self._wait(f"loading {self._model}…")
+            case Loading(compiling=compiling):
+                self._wait("compiling the engine (once)…" if compiling else f"loading {self._model}…")
             case Prefill(done=done, total=total):
                 self._wait(f"prefill {done}/{total}…")
             case ReasoningDelta(text=text):
@@ -148,7 +148,7 @@ class _Shown:
         while True:
             await asyncio.sleep(1)
             if self._waiting and self._status.is_live:
-                self._status.show(f"{self._waiting} {time.monotonic() - self._since:.0f} s")
+                self._status.show(f"{self._waiting} {figures.waited(time.monotonic() - self._since)}")
 
     def _take_tools(self, event: AnswerPart, tools: RunTools) -> None:
         from squish.mcp.events import AnswerStopped, Doing, Steps

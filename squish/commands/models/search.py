@@ -97,7 +97,7 @@ def _show_found(found: list[Found], context: int) -> None:
 
 def _found_json(model: Found) -> dict[str, Any]:
     values = asdict(model)
-    del values["shape"]
+    del values["shape"], values["kv_bits"]
     values |= {key: values[key] or None for key in ("parameters", "size", "memory")}
     return values | {"exact": model.shape is not None and model.shape.exact}
 

@@ -32,6 +32,7 @@ Phase = Literal[
     "done", "stopped", "failed",
 ]  # fmt: skip
 _ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
+_SPEED_FROM = 0.1  # seconds: pieces that arrive together say nothing about it
 _LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
 # Where a process was killed there is no reason on record, only text without an end.
 _REASONS: tuple[FinishReason, ...] = ("stop", "length", "cancelled", "tool_calls")
@@ -58,6 +59,7 @@ class AnswerState:
         self.pieces = 0  # of the phase that is on
         self.received = 0
         self.stopping = False
+        self.compiling = False  # while it is loading
         self._stop_began = 0.0
         self.reason: FinishReason | None = None
         self.usage = Usage(0, 0)
@@ -149,7 +151,8 @@ class AnswerState:
         if not self.running:
             return self.timings.decode_tps(self.usage.completion_tokens)
         elapsed = self.in_phase
-        return (self.pieces - 1) / elapsed if self.phase in ("writing", "thinking") and elapsed > 0 else 0.0
+        known = self.phase in ("writing", "thinking") and elapsed >= _SPEED_FROM
+        return (self.pieces - 1) / elapsed if known else 0.0
 
     def apply(self, event: AnswerPart) -> str:
         """Take an event in; the text it adds, safe to show."""
@@ -157,8 +160,9 @@ class AnswerState:
             case Queued(position=position):
                 self._enter("queued")
                 self.position = position
-            case Loading():
+            case Loading(compiling=compiling):
                 self._enter("loading")
+                self.compiling = compiling
             case Accepted(prompt_tokens=counts):
                 self._enter("prefill")
                 self.prompt_tokens, self.received = sum(counts), 0

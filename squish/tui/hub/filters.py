@@ -100,9 +100,14 @@ def estimate(find: Found, context: int, machine: fit.Machine) -> fit.Estimate | 
     """What a model needs at a context, or at its own where that is shorter; None where nobody knows its size."""
     if not find.parameters:
         return None
-    return fit.estimate(
-        find.shape or fit.guessed(find.parameters), find.size, min(context, find.context_length or context), machine
-    )
+    shape, tokens = find.shape or fit.guessed(find.parameters), min(context, find.context_length or context)
+    return fit.estimate(shape, find.size, tokens, replace(machine, kv_bits=find.kv_bits))
+
+
+def longest(find: Found, machine: fit.Machine) -> int:
+    """The longest context, in tokens, at which a model fits; 0 where it does at none."""
+    shape, most = find.shape or fit.guessed(find.parameters), find.context_length or CONTEXTS[-1]
+    return fit.largest_context(shape, find.size, replace(machine, kv_bits=find.kv_bits), most)
 
 
 def verdict(find: Found, context: int, machine: fit.Machine) -> fit.Fits | None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from textual.message_pump import MessagePump
 
+from squish.config.model_defaults import kv_bits_by_name
 from squish.errors import SquishError
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
@@ -68,6 +70,12 @@ class ModelSearch:
             return False
         self.searching, self.error, self._hub = False, answer.error, answer.found
         return True
+
+    def weigh_again(self) -> None:
+        """Take in what has been set for models since: the bits of a KV cache."""
+        bits = kv_bits_by_name(self._runtime.settings)
+        self._known = None
+        self._hub = tuple(replace(each, kv_bits=bits(each.name)) for each in self._hub)
 
     def everything(self) -> list[Found]:
         """All that the words mean, wherever it is known from."""

@@ -88,7 +88,9 @@ class CompareScreen(Screen[None]):
         if all(each.turn.answer.phase == "done" for each in self._comparison.contenders):
             symbol, style = "●", "$text-success"
         state = f"{'compared' if over else 'comparing'}, {self._comparison.outcome}"
-        self.query_one(StatusStrip).facts = StripFacts("", state, symbol, style, memory=self._memory.memory())
+        self.query_one(StatusStrip).facts = StripFacts(
+            state=state, symbol=symbol, style=style, memory=self._memory.memory()
+        )
 
     @on(AnswerEvent)
     def _answer_event(self, event: AnswerEvent) -> None:

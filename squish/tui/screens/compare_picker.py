@@ -13,6 +13,7 @@ from textual.widgets import Input, OptionList
 
 from squish.text import clean
 from squish.tui.chat.comparison import FEWEST, MOST, Candidate, Lineup
+from squish.tui.model_names import short
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 
@@ -53,7 +54,7 @@ class ComparePicker(Chooser[Lineup | None]):
             return Content.assemble("[x] " if self._options[row] else "[ ] ", (row, "$foreground-muted"))
         sign = f"[{self._marked.index(row) + 1}] " if row in self._marked else "[ ] "
         about = row.preset or "this chat's parameters"
-        return Content.assemble(sign, (clean(row.model), "bold"), (f"  {clean(about)}", "$foreground-muted"))
+        return Content.assemble(sign, (short(row.model), "bold"), (f"  {clean(about)}", "$foreground-muted"))
 
     @on(OptionList.OptionSelected)
     def _clicked(self, event: OptionList.OptionSelected) -> None:

@@ -80,6 +80,7 @@ class HubScreen(Screen[None]):
         self._look()
 
     def on_screen_resume(self) -> None:
+        self._search.weigh_again()
         self.run_worker(self._read_machine(), group="machine", exit_on_error=False)
 
     # ---- what background work says

@@ -75,7 +75,7 @@ class ModelCardScreen(ModalScreen[str | None]):
         self._waiting = self.set_interval(0.5, lambda: self._say_wait(time.monotonic() - began))
 
     def _say_wait(self, seconds: float) -> None:
-        self.query_one("#state", Static).update(f"Asking the Hub … {seconds:.0f} s")
+        self.query_one("#state", Static).update(f"Asking the Hub … {figures.waited(seconds)}")
 
     async def _read(self) -> None:
         hub, find = Hub(self._settings), self._find

@@ -13,6 +13,7 @@ from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui.key_hints import key
+from squish.tui.model_names import short
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 from squish.tui.widgets.chat.welcome import FIRST_MODEL
@@ -65,7 +66,10 @@ class ModelPicker(Chooser[str | None]):
         """Name to the left, cut to its room; bits and size to the right."""
         bits = Content(_bits(manifest)).truncate(bits_width, ellipsis=True, pad=True)
         right = Content.assemble(_GAP, bits, f"{_size(manifest):>{_SIZE_WIDTH}}")
-        name = Content(clean(manifest.id)).truncate(max(width - right.cell_length - 2, 8), ellipsis=True, pad=True)
+        room = max(width - right.cell_length - 2, 8)
+        whole = Content(clean(manifest.id))
+        name = whole if whole.cell_length <= room else Content(short(manifest.id))
+        name = name.truncate(room, ellipsis=True, pad=True)
         mark = "● " if manifest.id == self._current else "  "
         return Content.assemble((mark, "$text-primary"), name, right.stylize("$foreground-muted"))
 

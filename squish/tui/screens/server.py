@@ -27,6 +27,7 @@ from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.key_hints import key
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
+from squish.tui.model_names import short
 from squish.tui.request_state import STATES
 from squish.tui.screens.request_details import RequestScreen
 from squish.tui.widgets.keys import Keys
@@ -190,7 +191,7 @@ class ServerScreen(Screen[None]):
         muted = colors.get("foreground-muted", "") if ours else ""
         cells = (
             "↳ title of a chat" if ours else clean(request.client.removeprefix("/v1/") or "this chat") + rows,
-            clean(request.model),
+            short(request.model),
             f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}",
             figures.seconds(request.ttft) if request.ttft is not None else "–",
             f"{request.tps:.0f}" if request.tps else "–",
@@ -202,7 +203,7 @@ class ServerScreen(Screen[None]):
         """Its state, with seconds where the column of the time has no room: what runs must be seen to go on."""
         word = STATES[request.state][0]
         narrow = request.running and self.size.width < _TIME_FROM
-        return f"{word} {request.seconds:.0f} s" if narrow else word
+        return f"{word} {figures.waited(request.seconds)}" if narrow else word
 
     def _changing_for(self) -> float:
         """Seconds that the server has been in its state."""
@@ -225,7 +226,7 @@ def _state(server: ShownServer, app: App[None], seconds: float) -> Content:
                 ("✕ ", "bold $text-error"), clean(server.error.message), (advised, "$foreground-muted")
             )
         case "starting" | "stopping":
-            return Content.styled(f"◌ {server.state} … {seconds:.0f} s", "$text-warning")
+            return Content.styled(f"◌ {server.state} … {figures.waited(seconds)}", "$text-warning")
         case _:
             return Content.assemble(
                 ("○ off  ", "bold $foreground-muted"),

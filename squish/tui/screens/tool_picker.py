@@ -127,7 +127,7 @@ class ToolPicker(Chooser[None]):
         found = self._found.get(name)
         if not is_on or found is None:
             return rows
-        said = found.said or f"reaching it … {time.monotonic() - found.began:.0f} s"
+        said = found.said or f"reaching it … {figures.waited(time.monotonic() - found.began)}"
         rows.append(_Row(None, Content.styled(f"    {clean(said)}", "$foreground-muted")))
         for tool in found.tools:
             sign = "[ ]" if tool.id in self._tools.off else "[x]"

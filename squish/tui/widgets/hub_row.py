@@ -66,7 +66,7 @@ def filter_line(
     count = f"{shown} of {all_}" if choice.narrow else f"{shown} model{'' if shown == 1 else 's'}"
     pieces.append((count, "$foreground-muted"))
     if waited is not None:
-        seconds = f" {waited:.0f} s" if waited >= 1 else ""
+        seconds = f" {figures.waited(waited)}" if waited >= 1 else ""
         pieces.append((f"   asking the Hub …{seconds}", "$text-secondary"))
     elif error:
         pieces.append((f"\n✕ {_why(error)}: only the catalog is shown", "$text-warning"))

@@ -91,8 +91,7 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
     sums += f"{figures.size(needs.overhead)} = {'' if needs.exact else 'about '}{figures.size(needs.needed)}"
     if machine.float32 and needs.weights > find.size:
         sums += " · a CPU computes in float32"
-    most = find.context_length or filters.CONTEXTS[-1]
-    longest = fit.largest_context(find.shape or fit.guessed(find.parameters), find.size, machine, most)
+    longest = filters.longest(find, machine)
     limit = f"fits up to {_tokens(longest)}" if longest else "does not fit at any context"
     verdict = Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else ""))
     if find.kind == "embedding":

@@ -53,7 +53,8 @@ def row(
     waited: seconds that it has been loading.
     """
     symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
-    word += f" {waited:.0f} s" if waited and waited >= 1 else ""
+    if waited and waited >= 1:
+        word = f"{word} {figures.waited(waited)}" if waited < 60 else figures.waited(waited)  # what the column holds
     resting = status is None or status.state == "ready"
     return (
         Text(clean(manifest.id)),
@@ -92,6 +93,8 @@ def details_of(
         kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
         weights = [f"{figures.size(status.weights_bytes)} of weights"] if status.weights_bytes else []
         lines.append(("\n" + " · ".join([*weights, work, kept]), "$foreground-muted"))
+    elif status and status.compiling:
+        lines.append(("\ncompiling the engine for this machine (once)", "$text-warning"))
     elif pinned:
         lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
     if speed:

@@ -10,6 +10,7 @@ from textual.widget import Widget
 
 from squish import figures
 from squish.tui.memory_readings import Memory
+from squish.tui.model_names import short
 
 _GAP = 3
 _NAME_WIDTH = 24
@@ -18,13 +19,14 @@ _DETAILS = 6  # 1 speed, 2 what goes on behind, 3 memory, 4 weights, 5 bars, 6 t
 
 @dataclass(frozen=True, slots=True)
 class StripFacts:
-    """What the strip shows. state: one word; symbol and style go with it; sizes in bytes, 0 when not known.
+    """What the strip shows. state: a word or a few; symbol and style go with it; sizes in bytes, 0 when not known.
 
     progress: 0..1 of the prompt read, or None; speed: tokens per second; process: memory of the worker.
     """
 
     model: str = ""
     state: str = ""
+    is_loading: bool = False
     symbol: str = "○"
     style: str = "$foreground-muted"
     weights: int = 0
@@ -45,7 +47,7 @@ class StatusStrip(Widget):
     """Whole seconds that the model has been loading."""
 
     def render(self) -> Content:
-        width, name = self.content_size.width, Content(self.facts.model).cell_length
+        width, name = self.content_size.width, Content(short(self.facts.model)).cell_length
         for detail in range(_DETAILS, -1, -1):
             right = self._right(detail)
             fixed = self._left(detail, 0).cell_length + right.cell_length + (_GAP if right else 0)
@@ -58,9 +60,9 @@ class StatusStrip(Widget):
         facts = self.facts
         pieces: list[Content | str | tuple[str, str]] = [("squish", "bold $text-accent"), "  "]
         if facts.model:
-            name = Content.styled(facts.model, "bold")
+            name = Content.styled(short(facts.model), "bold")
             pieces += [name.truncate(room, ellipsis=True) if name.cell_length > room else name, "  "]
-        waited = f" {self.waited} s" if self.waited and facts.state == "loading" else ""
+        waited = f" {figures.waited(self.waited)}" if self.waited and facts.is_loading else ""
         pieces.append((f"{facts.symbol} {facts.state}{waited}", facts.style))
         if facts.progress is not None:
             bar = f" {figures.bar(facts.progress, 8)}" if detail >= 5 else ""

@@ -54,7 +54,7 @@ def how_far(transfer: Transfer) -> str:
 
 
 def _waited(transfer: Transfer) -> str:
-    return f"{transfer.in_phase:.0f} s" if transfer.in_phase >= 1 else ""
+    return figures.waited(transfer.in_phase) if transfer.in_phase >= 1 else ""
 
 
 def one_line(transfers: Sequence[Transfer]) -> str:

@@ -17,6 +17,7 @@ from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
 from squish.tui.key_hints import key
+from squish.tui.model_names import short
 from squish.tui.widgets.chat.calls import StepView
 from squish.tui.widgets.markdown.live import WHOLE, LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
@@ -69,7 +70,7 @@ class AnswerView(Vertical):
     def compose(self) -> ComposeResult:
         label = self.turn.answers.label
         yield Static(
-            Content.assemble(clean(self.turn.model), (f"  {label}" if label else "", "$text-accent")), classes="who"
+            Content.assemble(short(self.turn.model), (f"  {label}" if label else "", "$text-accent")), classes="who"
         )
         yield self._thought
         yield from self._steps
@@ -181,23 +182,26 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
         return error_content(answer.error, app)
     match answer.phase:
         case _ if answer.running and answer.stopping:
-            return Content(f"■ stopping … {answer.since_stop:.0f} s" if answer.since_stop >= 1 else "■ stopping …")
+            return Content(
+                f"■ stopping … {figures.waited(answer.since_stop)}" if answer.since_stop >= 1 else "■ stopping …"
+            )
         case "reaching":
-            return Content(f"◌ reaching {clean(answer.progress)} … {answer.in_phase:.0f} s")
+            return Content(f"◌ reaching {clean(answer.progress)} … {figures.waited(answer.in_phase)}")
         case "asking" if answer.doing:
             return Content(f"⚙ may {clean(answer.doing.name)} be called? · {stops}")
         case "calling" if answer.doing:
             said = f" · {clean(answer.progress)}" if answer.progress else ""
-            return Content(f"⚙ {clean(answer.doing.name)} … {answer.in_phase:.0f} s{said} · {stops}")
+            return Content(f"⚙ {clean(answer.doing.name)} … {figures.waited(answer.in_phase)}{said} · {stops}")
         case "waiting" if answer.is_asked_about:
             return Content("◌ waiting for you")
         case "waiting":
-            return Content(f"◌ waiting … {answer.in_phase:.0f} s" if answer.in_phase >= 1 else "◌ …")
+            return Content(f"◌ waiting … {figures.waited(answer.in_phase)}" if answer.in_phase >= 1 else "◌ …")
         case "queued":
             ahead = f"{answer.position - 1} ahead" if answer.position > 1 else "next"
-            return Content(f"◌ queued, {ahead} · {answer.in_phase:.0f} s")
+            return Content(f"◌ queued, {ahead} · {figures.waited(answer.in_phase)}")
         case "loading":
-            return Content(f"◌ loading {clean(model)} … {answer.in_phase:.0f} s")
+            doing = "compiling the engine (once)" if answer.compiling else f"loading {short(model)}"
+            return Content(f"◌ {doing} … {figures.waited(answer.in_phase)}")
         case "prefill":
             return _prefill(answer)
         case "thinking" | "writing":
@@ -214,7 +218,7 @@ def _prefill(answer: AnswerState) -> Content:
     return Content.assemble(
         "◐ prefill ",
         (figures.bar(fraction, 12), "$text-secondary"),
-        f" {figures.percent(fraction)} · {counts} · {answer.in_phase:.0f} s",
+        f" {figures.percent(fraction)} · {counts} · {figures.waited(answer.in_phase)}",
     )
 
 
