@@ -27,7 +27,7 @@ def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Ca
     if downloads:
         names = ", ".join(clean(each.id) for each in downloads)
         title = "A download is running" if len(downloads) == 1 else f"{len(downloads)} downloads are running"
-        where = f"{key('app.library')} {key('downloads.resume')}"
+        where = f"{key('app.downloads')} {key('downloads.resume')}"
         text = f"{names}: not complete. What has arrived stays; {where} continues it next time."
         found.append(CutShort(title, text))
     if clients:

@@ -241,6 +241,7 @@ def test_pieces_that_arrive_together_have_no_speed() -> None:
     reader = ChunkReader(clock, lambda data: "")
     for clock.now in (1.5, 1.501, 1.502):
         list(reader.feed(json.dumps(delta(content="word")).encode()))
+    list(reader.feed(json.dumps(delta("stop")).encode()))
     *_, end = reader.end()
     assert isinstance(end, Finished)
     assert end.timings.decode_tps(end.usage.completion_tokens) == 0

@@ -295,6 +295,24 @@ async def test_a_download_survives_a_restart_of_the_program(hub: LocalHub, setti
         assert "installed" in one_line(again.downloads.transfers) or again.downloads.transfers[0].state == "done"
 
 
+async def test_a_paused_download_is_taken_up_on_the_models_screen_without_a_model(
+    hub: LocalHub, settings: Settings
+) -> None:
+    hub.fault("model.safetensors", Fault(hold_after=MIB))
+    app = new_app(settings)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await find(pilot, REPO)
+        await pilot.press("enter")
+        await until(pilot, lambda: any(each.done for each in app.downloads.transfers))
+        await pilot.press("f4")
+        await until(pilot, lambda: "p pause" in screen_text(pilot))
+        await pilot.press("p")
+        await until(pilot, lambda: "r resume" in screen_text(pilot))
+        hub.release()
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen))
+
+
 async def test_a_failed_download_says_why_and_is_tried_again(hub: LocalHub, settings: Settings) -> None:
     hub.fault("model.safetensors", Fault(status=404))
     app = new_app(settings)

@@ -17,7 +17,7 @@ from squish.config.settings import Settings
 from squish.errors import RemoteError
 from squish.remote.nearby import NearbyServer
 from squish.sessions.activity import RequestStatus
-from squish.tui import program
+from squish.tui import preferences, program
 from squish.tui.app import SquishApp
 from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
@@ -146,7 +146,7 @@ async def test_a_server_that_dies_when_it_is_chosen_leads_back_here(
 _WRITING = """
 import asyncio, sys
 from pathlib import Path
-from squish.tui import program
+from squish.tui import preferences, program
 from squish.tui.terminal import guarded_stderr, own_driver_parts
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -216,3 +216,18 @@ def test_a_signal_ends_it_in_good_order(number: signal.Signals, tmp_path: Path) 
     answer = chats.tree(chat.id).branch[-1]
     assert (answer.text, answer.state) == ("Half an answer", "stopped")
     chats.close()
+
+
+async def test_a_draft_outlives_a_program_that_is_killed(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, cache_dir=tmp_path)
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        prompt(pilot).put("half a thought")
+        await until(pilot, lambda: preferences.unsent(settings) == "half a thought")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(app.engine.generations) and not preferences.unsent(settings))
+        prompt(pilot).put("and another")
+        await until(pilot, lambda: [each.draft for each in app.chats.recent(1)] == ["and another"])
+        prompt(pilot).put("")
+        await until(pilot, lambda: [each.draft for each in app.chats.recent(1)] == [""])

@@ -50,6 +50,7 @@ class Conversations:
         self._set_aside = ""  # the draft that an edit took the place of
         self.tag = ""
         self.unsent = ""  # the draft of a new chat that was left before its first message
+        self._unsent_of: Conversation | None = None
         self._known: dict[int, Conversation] = {}
 
     # ---- going from one to another
@@ -135,9 +136,20 @@ class Conversations:
 
     def _put_away(self, conversation: Conversation) -> None:
         if conversation.id is None:
-            self.unsent = conversation.draft
-        else:
-            self._chats.keep_draft(conversation.id, conversation.draft)
+            self.unsent, self._unsent_of = conversation.draft, conversation
+            return
+        if conversation is self._unsent_of:
+            self.unsent, self._unsent_of = "", None
+        self._chats.keep_draft(conversation.id, conversation.draft)
+
+    def take_up(self, unsent: str) -> None:
+        """The draft that an earlier run of the program left is that of the shown chat."""
+        self.shown.draft = unsent
+        self._put_away(self.shown)
+
+    def is_unkept(self, draft: str) -> bool:
+        """Whether what is written in the shown chat would be lost with the program; an edit is given up with it."""
+        return self.editing is None and draft != self.shown.draft
 
     def edit(self, turn: Turn, draft: str) -> None:
         """Rewrite a question; the draft is set aside for it."""

@@ -58,6 +58,7 @@ class ChatScreen(Screen[None]):
         self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)
         self._some_chats = False
         self._escape = (False, False)
+        self._draft = ""  # at the last tick
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -72,6 +73,7 @@ class ChatScreen(Screen[None]):
                 self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
         if unsent := preferences.unsent(self._runtime.settings):
             self._view.prompt.put(unsent)
+            self._chats.take_up(unsent)
         self._view.dialogue.welcome.offer_project(self._asked_with.project_offer())
         await self._asked_with.choose_first(self._wanted)
         self.set_interval(TICK, self._tick)
@@ -123,8 +125,18 @@ class ChatScreen(Screen[None]):
     async def _tick(self) -> None:
         await self._asked_with.look_again()
         self._view.tick()
+        self._keep_draft()
         self._refresh_strip()
         self._refresh_list()
+
+    def _keep_draft(self) -> None:
+        """Once nothing more is typed for a moment, what is written outlives a program that is killed."""
+        draft, before = self._view.prompt.draft, self._draft
+        self._draft = draft
+        if draft == before and self._chats.is_unkept(draft):
+            with reporting_errors(self.app):
+                self._chats.keep_draft(draft)
+                preferences.remember_unsent(self._runtime.settings, self._chats.unsent)
 
     def _refresh_strip(self) -> None:
         sessions, model = self._runtime.sessions, self._shown.model

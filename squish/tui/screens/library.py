@@ -228,6 +228,8 @@ class LibraryScreen(Screen[None]):
         transfers.display = bool(self._downloads.transfers)
         if transfers.has_focus and not transfers.display:
             self.set_focus(table)
+        elif transfers.display and not table.display:  # the keys that the row at the bottom shows are those of the list
+            self.set_focus(transfers)
         self._show_details()
 
     @on(DataTable.RowHighlighted)
