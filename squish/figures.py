@@ -55,7 +55,7 @@ def seconds(duration: float) -> str:
 
 
 def waited(duration: float) -> str:
-    """What goes on: whole seconds, `4 s`, `1 min 55 s`, `3 h 10 min`."""
+    """What goes on, or is left: whole seconds, `4 s`, `1 min 55 s`, `3 h 10 min`."""
     whole = round(duration)
     if whole < 60:
         return f"{whole} s"

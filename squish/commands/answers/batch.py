@@ -172,7 +172,7 @@ class _Progress:
         if self.tokens.completion:
             parts.append(figures.speed(self.tokens.completion / seconds))
         if rate:
-            parts.append(f"{figures.seconds((self.total - self.done) / rate)} left")
+            parts.append(f"{figures.waited((self.total - self.done) / rate)} left")
         return "  ".join(parts)
 
 

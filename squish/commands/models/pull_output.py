@@ -59,7 +59,7 @@ def _progress_line(event: Progress) -> str:
     if event.speed:
         parts.append(f"{figures.size(event.speed)}/s")
     if event.eta is not None:
-        parts.append(f"{figures.seconds(event.eta)} left")
+        parts.append(f"{figures.waited(event.eta)} left")
     return "  ".join(parts)
 
 

@@ -21,7 +21,7 @@ from squish.tui.messages import CancelDownload, UseModel
 from squish.tui.scheduling import after_refresh
 
 TICK = 0.25
-_BAR = 16
+_BARS = (16, 8)
 
 _LOOKS: dict[State, tuple[str, str, str]] = {
     "waiting": ("◌", "queued", "$text-warning"),
@@ -73,7 +73,7 @@ def one_line(transfers: Sequence[Transfer]) -> str:
     if speed := sum(each.speed or 0 for each in running):
         pieces.append(f"{figures.size(int(speed))}/s")
     if times := [each.eta for each in running if each.eta is not None]:
-        pieces.append(figures.seconds(max(times)))
+        pieces.append(figures.waited(max(times)))
     else:
         pieces += filter(None, [_waited(max(running, key=lambda each: each.in_phase))])
     return " ".join(pieces)
@@ -106,16 +106,18 @@ def _figures(transfer: Transfer, width: int) -> str:
         so_far = f"{figures.size(transfer.done)} so far" if transfer.done else "…"
         return " · ".join(filter(None, (so_far, waited)))
     pieces = [
-        f"{figures.bar(fraction, _BAR if width >= 64 else 8)} {figures.percent(fraction)}",
+        figures.percent(fraction),
         f"{figures.size(transfer.done)} of {figures.size(transfer.total)}",
     ]
     if transfer.speed:
         pieces.append(f"{figures.size(int(transfer.speed))}/s")
     if transfer.eta is not None:
-        pieces.append(f"{figures.seconds(transfer.eta)} left")
+        pieces.append(f"{figures.waited(transfer.eta)} left")
     elif waited:
         pieces.append(waited)
-    return " · ".join(pieces)
+    told = " · ".join(pieces)
+    bar = next((each for each in _BARS if each + 1 + len(told) <= width - 2), 0)
+    return f"{figures.bar(fraction, bar)} {told}".lstrip()
 
 
 class TransferList(OptionList):
