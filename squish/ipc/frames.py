@@ -60,13 +60,14 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """adapter: the directory of one that answers in the model's place, None for the model as it is. account: whose it
-    is, for taking turns."""
+    is, for taking turns. background: nobody waits for it."""
 
     request: int
     prompts: tuple[Prompt, ...]
     sampling: SamplingParams
     adapter: str | None = None
     account: str = ""
+    background: bool = False
 
 
 class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):

@@ -98,7 +98,7 @@ class Generation:
 
     def frame(self, id: int) -> Generate:
         """What the worker is asked (for the engine)."""
-        return Generate(id, self.request.prompts, self.request.sampling, self._adapter, self.account)
+        return Generate(id, self.request.prompts, self.request.sampling, self._adapter, self.account, self.background)
 
     def put(self, event: GenerationEvent) -> None:
         """Hand over an event (for the engine)."""

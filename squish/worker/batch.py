@@ -1,7 +1,8 @@
-"""Owns the order in which the batch works: mlx-lm's, with one pass less for a prompt that goes through in one piece.
+"""Owns the order in which the batch works: a pass that reads prompts, and a step of all rows that answer, in turns.
 
-How it decodes is speculation/decoding.py's, and whose prompt is read next is prompt/turns.py's. How many rows run at
-the same time is for the front process to say: mlx-lm's own limit would keep a row waiting that has been given a place.
+How it decodes is speculation/decoding.py's, and whose prompts are read is prompt/turns.py's. How many rows run at the
+same time is for the front process to say. A prompt that is to wait for another's is taken out of the pass, with what is
+read of it.
 
 mlx-lm processes a prompt without its last token, then takes a step of all running rows, and then the last token by
 itself: three times the weights are read before the first token is there. Where no number of a row depends on what is
@@ -21,11 +22,11 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 
 from squish.worker.cache.prefix import BLOCK
-from squish.worker.prompt.turns import PromptTurns, WaitingPrompt, step_of_each
+from squish.worker.prompt.turns import PromptTurns, WaitingPrompt
 from squish.worker.speculation.decoding import Decoding
 from squish.worker.speculation.draft_model import DraftModel
 
-_MOST_ROWS = 1 << 16
+_TIDY_AFTER = 512  # steps, as mlx-lm does
 
 
 class Batch(BatchGenerator):  # type: ignore[misc]
@@ -49,57 +50,112 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         draft: DraftModel | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(model, stop_tokens=[[token] for token in ends], completion_batch_size=_MOST_ROWS, **options)
+        super().__init__(model, stop_tokens=[[token] for token in ends], **options)
         self.in_one_pass: set[int] = set()
-        self.turns = PromptTurns()
+        self.turns = PromptTurns(BLOCK)
+        self._paused: dict[int, tuple[Any, Any]] = {}  # a batch of one row, and its entry in _currently_processing
+        self._steps = 0
         self._generation_batch = Decoding.empty(self.model, self.sampler)
         decoding = self._generation_batch
         decoding.lookup, decoding.draft, decoding.ends = lookup, draft, ends
         if draft:
             draft.keep([])
 
-    def _next(self) -> tuple[list[Any], list[Any]]:
-        self._take_in()
-        started = self._start() if self.in_one_pass else []
-        self.prefill_batch_size = len(self._prompt_batch)  # it takes in no others
-        prompts, generated = super()._next()
-        return started + prompts, generated
+    def read(self, step: int) -> list[Any]:
+        """Read about so many tokens of the prompts whose turn it is; what of that each row has had."""
+        with mx.stream(self._stream):
+            chosen = self.turns.chosen(self._unread(), step)
+            if not chosen:
+                return []
+            self._take_in(chosen)
+            begun = self._start([at for at, uid in enumerate(self._prompt_batch.uids) if self._fits(at, chosen[uid])])
+            return begun + self._start(self._at_their_last()) + self._read_on(chosen)
 
-    def _take_in(self) -> None:
-        """Begin to read prompts whose turn it is, and share the step out among them."""
-        waiting = [WaitingPrompt(each[0], _tokens(each[1])) for each in self._unprocessed_sequences]
-        if chosen := self.turns.chosen(waiting, self._reading(), self.prefill_step_size):
-            rows = {each[0]: each for each in self._unprocessed_sequences}
-            first = [rows.pop(row) for row in chosen]
-            self._unprocessed_sequences = deque([*first, *rows.values()])
-            self._prompt_batch.extend(self._make_batch(len(chosen)))
-        self.prefill_step_size = step_of_each(self.prefill_step_size, self._reading(), BLOCK)
+    def decode(self) -> tuple[list[Any], list[Any]]:
+        """A step of all rows that answer, and of those that have one token of their prompts left, which begin.
 
-    def _reading(self) -> list[WaitingPrompt]:
-        rows = zip(self._prompt_batch.uids, self._currently_processing, strict=True)
-        return [WaitingPrompt(uid, _tokens(row[0])) for uid, row in rows]
+        Prompts that end so, and tokens.
+        """
+        with mx.stream(self._stream):
+            begun = self._start(self._at_their_last())
+            self._steps += 1
+            if self._steps % _TIDY_AFTER == 0:
+                mx.clear_cache()
+            return begun, self._generation_batch.next()
 
-    def _start(self) -> list[Any]:
-        """Begin the answers of rows whose prompts fit into this step."""
-        chosen = [at for at in range(len(self._prompt_batch)) if self._fits(at)]
-        if not chosen:
+    def _unread(self) -> list[WaitingPrompt]:
+        """All prompts that are not read to the end; not those whose last token alone is left for the next step."""
+        begun = zip(self._prompt_batch.uids, self._currently_processing, strict=True)
+        paused = ((uid, entry) for uid, (_, entry) in self._paused.items())
+        left = [WaitingPrompt(each[0], _tokens(each[1])) for each in self._unprocessed_sequences]
+        read = [WaitingPrompt(uid, _tokens(entry[0])) for uid, entry in chain(begun, paused)]
+        return left + [each for each in read if each.tokens > 1]
+
+    def _take_in(self, chosen: dict[int, int]) -> None:
+        """Leave the chosen rows in the pass, and no others."""
+        for uid in [uid for uid in self._prompt_batch.uids if uid not in chosen]:
+            at = self._prompt_batch.uids.index(uid)
+            self._paused[uid] = self._prompt_batch.split([at]), self._currently_processing.pop(at)
+        for uid in [uid for uid in self._paused if uid in chosen]:
+            row, entry = self._paused.pop(uid)
+            self._prompt_batch.extend(row)
+            self._currently_processing.append(entry)
+        new = [each for each in self._unprocessed_sequences if each[0] in chosen]
+        if new:
+            others = [each for each in self._unprocessed_sequences if each[0] not in chosen]
+            self._unprocessed_sequences = deque([*new, *others])
+            self._prompt_batch.extend(self._make_batch(len(new)))
+
+    def _at_their_last(self) -> list[int]:
+        """Rows of the pass that have one token left."""
+        return [at for at, (segments, *_) in enumerate(self._currently_processing) if _tokens(segments) == 1]
+
+    def _start(self, rows: list[int]) -> list[Any]:
+        """Begin the answers of these rows of the pass."""
+        if not rows:
             return []
-        left = [[*chain(*self._currently_processing[at][0])] for at in chosen]
-        totals = [self._currently_processing[at][2] for at in chosen]
-        self._currently_processing = [row for at, row in enumerate(self._currently_processing) if at not in set(chosen)]
-        begun = _in_one_pass(self._prompt_batch.split(chosen), left)
+        left = [[*chain(*self._currently_processing[at][0])] for at in rows]
+        totals = [self._currently_processing[at][2] for at in rows]
+        self._currently_processing = [row for at, row in enumerate(self._currently_processing) if at not in set(rows)]
+        begun = self._prompt_batch.split(rows)
+        begun = _in_one_pass(begun, left) if max(map(len, left)) > 1 else begun.generate(left)
         self.in_one_pass.difference_update(begun.uids)
         self._generation_batch.extend(begun)
         done = zip(begun.uids, totals, strict=True)
         return [PromptProcessingBatch.Response(uid, (total, total), True, True) for uid, total in done]
 
-    def _fits(self, at: int) -> bool:
-        segments = self._currently_processing[at][0]
-        return self._prompt_batch.uids[at] in self.in_one_pass and _tokens(segments) <= self.prefill_step_size
+    def _read_on(self, chosen: dict[int, int]) -> list[Any]:
+        pieces, responses = [], []
+        for uid, entry in zip(self._prompt_batch.uids, self._currently_processing, strict=True):
+            segments = entry[0]
+            piece = segments[0][: chosen[uid]]
+            segments[0] = segments[0][len(piece) :]
+            if ended := not segments[0]:
+                segments.pop(0)
+            entry[1] += len(piece)
+            pieces.append(piece)
+            responses.append(PromptProcessingBatch.Response(uid, (entry[1], entry[2]), ended, False))
+        self._prompt_batch.prompt(pieces)
+        return responses
+
+    def _fits(self, at: int, tokens: int) -> bool:
+        return self._prompt_batch.uids[at] in self.in_one_pass and _tokens(self._currently_processing[at][0]) <= tokens
 
     def remove(self, uids: list[int], return_prompt_caches: bool = False) -> Any:
         self.in_one_pass.difference_update(uids)
-        return super().remove(uids, return_prompt_caches)
+        caches = super().remove(uids, return_prompt_caches)
+        for uid in uids:
+            self._paused.pop(uid, None)
+        return caches
+
+    def extract_cache(self, uids: list[int]) -> Any:
+        paused = {uid: self._paused[uid][0] for uid in uids if uid in self._paused}
+        return super().extract_cache(uids) | {uid: (row.extract_cache(0), row.tokens[0]) for uid, row in paused.items()}
+
+    @property
+    def prompt_cache_nbytes(self) -> int:
+        paused = sum(cache.nbytes for row, _ in self._paused.values() for cache in row.prompt_cache)
+        return int(super().prompt_cache_nbytes) + paused
 
 
 def _tokens(segments: list[list[int]]) -> int:

@@ -92,9 +92,8 @@ class Intake:
             plans = tuple(plan for _, plan in encoded)
             notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
             self._send(Events(((frame.request, Accepted(counts, notes)),)))
-            self._inbox.put(
-                Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter, frame.account)
-            )
+            owner = frame.account, frame.background
+            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter, *owner))
 
     def _fail(self, frame: Generate | CountTokens, failure: WireError) -> None:
         with self._lock:

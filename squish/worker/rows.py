@@ -33,7 +33,8 @@ class OutputPlan:
 class Prepared:
     """A request whose prompts are tokenized. tokens: one list per prompt, each at least one token; plans: one each.
 
-    adapter: the directory of one, None for the model as it is. account: whose it is, for taking turns.
+    adapter: the directory of one, None for the model as it is. account: whose it is, for taking turns. background:
+    nobody waits for it.
     """
 
     request: int
@@ -43,6 +44,7 @@ class Prepared:
     plans: tuple[OutputPlan, ...] = ()
     adapter: str | None = None
     account: str = ""
+    background: bool = False
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class BatchRow:
     attempts: int = 1
     adapter: str | None = None
     account: str = ""
+    background: bool = False
     followers: list[BatchRow] = field(default_factory=list)
 
     @property
@@ -135,6 +138,7 @@ class RowMaker:
             shared=plan.shared,
             adapter=item.adapter,
             account=item.account,
+            background=item.background,
         )
 
     def _detokenizer(self, before: int | None) -> Any:

@@ -29,6 +29,7 @@ from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.output import logprobs
 from squish.worker.pace import PrefillPace
+from squish.worker.prompt.turns import Owner
 from squish.worker.rows import BatchRow, Prepared, RowMaker
 from squish.worker.speculation.draft_model import DraftModel
 
@@ -199,7 +200,7 @@ class Runner:
             logits_processors=[[row.processor] if row.processor else []],
         )
         self._rows[uid] = row
-        self._batch.turns.accounts[uid] = row.account
+        self._batch.turns.owners[uid] = Owner(row.account, row.background)
         alone = row.adapter is None and not self._group  # so all of a block is one node, which gives a row's end
         if self._prefix.exact and self._prefix.trimmable and not row.followers and alone:
             self._batch.in_one_pass.add(uid)
@@ -248,13 +249,33 @@ class Runner:
                 self._events.extend((request, event) for event in follower.output.finish("cancelled"))
 
     def _step(self) -> None:
-        self._batch.prefill_step_size = self._pace.step_size(decoding=bool(self._decoding))
-        started = time.monotonic()
         try:
-            prompts, generated = self._batch.next()
+            self._read()
+            prompts, generated = self._batch.decode()
         except Exception as error:  # noqa: BLE001 - the batch has lost every row it held, whatever went wrong
             self._recover(error)
             return
+        self._count(prompts)
+        for response, entry in zip(generated, self._logprobs(generated), strict=True):
+            if response.finish_reason is not None:
+                self._remember(response.prompt_cache, response.all_tokens)
+            self._collect(response, entry)
+
+    def _read(self) -> None:
+        """Read prompts for as long as the answers may stand still."""
+        started = time.monotonic()
+        prompts = self._batch.read(self._pace.step_size(decoding=bool(self._decoding)))
+        self._pace.measured(self._count(prompts), time.monotonic() - started)
+        for response in prompts:
+            row = self._rows[response.uid]
+            if response.end_of_segment and not response.end_of_prompt and not self._prefix.trimmable:
+                caches, tokens = self._batch.extract_cache([response.uid])[response.uid]
+                self._remember(caches, tokens, part=PART if len(tokens) in row.branches else 1)
+            if row.followers and response.progress[0] == response.progress[1] - 1:
+                self._let_follow(response.uid)
+
+    def _count(self, prompts: list[Any]) -> int:
+        """Take note of how far prompts are read; returns the tokens that are new."""
         processed = 0
         for response in prompts:
             row = self._rows[response.uid]
@@ -263,16 +284,7 @@ class Runner:
             if not response.end_of_prompt:
                 done, total = response.progress
                 self._events.append((row.request, Prefill(row.index, done, total)))
-            if response.end_of_segment and not response.end_of_prompt and not self._prefix.trimmable:
-                caches, tokens = self._batch.extract_cache([response.uid])[response.uid]
-                self._remember(caches, tokens, part=PART if len(tokens) in row.branches else 1)
-            if row.followers and response.progress[0] == response.progress[1] - 1:
-                self._let_follow(response.uid)
-        self._pace.measured(processed, time.monotonic() - started)
-        for response, entry in zip(generated, self._logprobs(generated), strict=True):
-            if response.finish_reason is not None:
-                self._remember(response.prompt_cache, response.all_tokens)
-            self._collect(response, entry)
+        return processed
 
     def _logprobs(self, generated: list[Any]) -> list[TokenLogprob | None]:
         """Of each new token, what its row wants to know of it."""
@@ -327,7 +339,7 @@ class Runner:
 
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:
         row = self._rows.pop(uid)
-        self._batch.turns.accounts.pop(uid, None)
+        self._batch.turns.owners.pop(uid, None)
         self._decoding.discard(uid)
         self._progress.pop(uid, None)
         self._events.extend((row.request, event) for event in events)

@@ -1,72 +1,86 @@
-"""Owns which of the prompts that wait are read next. Pure: it knows neither MLX nor the batch.
+"""Owns which prompts a pass reads, and how far. Pure: it knows neither MLX nor the batch.
 
-A prompt of several steps keeps the others waiting for as long as it takes to read, so of each account one such prompt
-is read at a time, and those that fit into one step are read beside it. Accounts take turns.
+Accounts take turns by tokens, which is deficit round robin: the one that has had the fewest read is next, and one that
+comes new stands a little behind the others, so that its prompt goes before what is left of theirs. Prompts that nobody
+waits for come last. Of an account, prompts that fit into the pass are read beside its first long one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 AT_ONCE = 8
-"""Prompts that are read at the same time."""
+"""Prompts that are read in the same pass."""
 
-_LONG_AT_ONCE = 4  # of several steps, so that there is always a place for others
+_AHEAD = 4096
+"""Tokens that a client may have read before those of others, who had at least as many before it came."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingPrompt:
-    """row: its number. tokens: that are still to be read."""
+    """row: its number, which grows with the time at which it came. tokens: that are still to be read."""
 
     row: int
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a prompt is. background: nobody waits for it."""
+
+    account: str = ""
+    background: bool = False
+
+
 class PromptTurns:
-    """accounts: of the rows; a row without one belongs to the account ""."""
+    """owners: of the rows; a row without one belongs to the account "". unit: tokens in which long prompts are cut."""
 
-    def __init__(self) -> None:
-        self.accounts: dict[int, str] = {}
-        self._last: dict[str, int] = {}  # when each account had its latest turn
-        self._turns = 0
+    def __init__(self, unit: int) -> None:
+        self.owners: dict[int, Owner] = {}
+        self._unit = unit
+        self._read: dict[Owner, int] = {}
+        self._now = 0  # what the one has had whose prompt was read last
 
-    def chosen(self, waiting: Sequence[WaitingPrompt], reading: Sequence[WaitingPrompt], step: int) -> list[int]:
-        """The rows to take in now, beside those that are being read. waiting: in the order in which they came."""
-        room = AT_ONCE - len(reading)
-        long = {self._account(each) for each in reading if each.tokens > step}
-        places = _LONG_AT_ONCE - sum(each.tokens > step for each in reading)
-        found: list[int] = []
-        for each in self._in_turn(waiting):
-            if len(found) == room:
+    def chosen(self, prompts: Sequence[WaitingPrompt], step: int) -> dict[int, int]:
+        """How many tokens of which rows a pass reads that has room for `step` in all.
+
+        It is exceeded by less than two units: for a long prompt beside which short ones would take all the room, and
+        for the rest of a prompt whose owner has had less than others.
+        """
+        found: dict[int, int] = {}
+        if not prompts:
+            return found
+        of_each: dict[Owner, list[WaitingPrompt]] = {}
+        for each in sorted(prompts, key=lambda each: each.row):
+            of_each.setdefault(self.owners.get(each.row, Owner()), []).append(each)
+        for owner in of_each:
+            self._read.setdefault(owner, max(0, self._now - _AHEAD))
+        for owner in sorted(of_each, key=lambda owner: (owner.background, self._read[owner])):
+            room = step - sum(found.values())
+            if found and room <= 0:
                 break
-            account = self._account(each)
-            if each.tokens > step:
-                if account in long or places <= 0:
-                    continue
-                long.add(account)
-                places -= 1
-            self._turns += 1
-            self._last[account] = self._turns
-            found.append(each.row)
-        known = set(self.accounts.values())
-        self._last = {account: turn for account, turn in self._last.items() if account in known}
+            mine = self._of_one(owner, of_each[owner], room, step, AT_ONCE - len(found), first=not found)
+            self._read[owner] += sum(mine.values())
+            self._now = max(self._now, self._read[owner]) if mine else self._now
+            found |= mine
+        for owner in [owner for owner, read in self._read.items() if owner not in of_each]:
+            if self._read[owner] <= self._now - _AHEAD:
+                del self._read[owner]  # it would begin there anyway
         return found
 
-    def _account(self, prompt: WaitingPrompt) -> str:
-        return self.accounts.get(prompt.row, "")
-
-    def _in_turn(self, waiting: Sequence[WaitingPrompt]) -> Iterator[WaitingPrompt]:
-        """The first of each account, then the second of each; who had a turn longest ago begins."""
-        of_each: dict[str, list[WaitingPrompt]] = {}
-        for each in waiting:
-            of_each.setdefault(self._account(each), []).append(each)
-        accounts = sorted(of_each, key=lambda account: self._last.get(account, 0))
-        for number in range(max(map(len, of_each.values()), default=0)):
-            yield from (of_each[account][number] for account in accounts if number < len(of_each[account]))
-
-
-def step_of_each(step: int, reading: Sequence[WaitingPrompt], unit: int) -> int:
-    """Tokens of each prompt in a step in which `step` in all may be read: whole units, at least one."""
-    long = sum(each.tokens > step for each in reading)
-    return step if long < 2 else max(unit, step // long // unit * unit)
+    def _of_one(
+        self, owner: Owner, prompts: list[WaitingPrompt], room: int, step: int, places: int, *, first: bool
+    ) -> dict[int, int]:
+        """The same for the prompts of one. first: it is its turn; else it takes what others leave."""
+        along = self._unit - 1 if first and self._read[owner] + step <= self._now else 0
+        long = next((each for each in prompts if each.tokens > step + along), None)
+        found: dict[int, int] = {}
+        for each in prompts:
+            if len(found) < places - (long is not None) and each.tokens <= room + (0 if found else along):
+                found[each.row] = each.tokens
+                room -= each.tokens
+        piece = max(room // self._unit, 1 if first else 0) * self._unit
+        if long and piece and len(found) < places:
+            found[long.row] = piece
+        return found
