@@ -12,7 +12,7 @@ from squish.generation import Finished, SamplingParams, TextDelta
 from squish.ipc.frames import Cancel, Events, FromWorker
 from squish.worker.batch import Batch
 from squish.worker.pace import PrefillPace
-from tests.worker.test_runner import end, prepared, words
+from tests.worker.test_runner import Bench, answer, end, prepared, tiny_recurrent, tiny_rotating, words
 from tests.worker.test_same_answer import Company, greedy, on_cpu, replaced, tiny_gemma3, tiny_llama, tiny_qwen3
 
 __all__ = ["replaced"]  # a fixture
@@ -112,11 +112,14 @@ def test_who_is_cancelled_before_is_forgotten(llama: Any) -> None:
     assert not bench._runner._batch.in_one_pass
 
 
-def came(bench: Passes, at: int, *items: Any) -> None:
-    """These requests come after so many passes."""
+def came(bench: Bench, at: int, *items: Any) -> None:
+    """These requests come while the pass with this number runs, counted from 1."""
+    passes = 0
 
     def arrive() -> None:
-        for each in items if len(bench.shapes) == at else ():
+        nonlocal passes
+        passes += 1
+        for each in items if passes == at else ():
             bench._inbox.put(each)
 
     bench.fail_step = arrive
@@ -133,18 +136,82 @@ def test_who_has_been_given_a_place_does_not_wait_for_those_that_decode(llama: A
     assert (1, 30) in bench.shapes[14:16]
 
 
-@pytest.mark.parametrize(("length", "passes"), [(30, 1), (300, 10)])
-def test_long_prompts_of_one_account_do_not_hold_up_another(
-    llama: Any, length: int, passes: int, monkeypatch: pytest.MonkeyPatch
+def of(account: str, number: int, length: int, answer: int, *, background: bool = False) -> Any:
+    """A request of somebody's."""
+    item = prepared(number, words(length, start=number), sampling=greedy(answer))
+    return replace(item, account=account, background=background)
+
+
+def before_the_first_word(bench: Passes, request: int, after: int) -> int:
+    """Tokens that went through the model after so many passes and before a request's first word, padding included.
+
+    The last pass was begun, and not waited for.
+    """
+    return sum(rows * tokens for rows, tokens in bench.shapes[after : bench.first_words[request] - 1])
+
+
+SIXTY = 60
+
+
+@pytest.mark.parametrize("length", [125, 155, 300])
+@pytest.mark.parametrize("came_at", [*range(24, 30), *range(64, 70)])
+def test_one_request_beside_sixty_of_another_has_its_first_word_after_twice_the_work(
+    llama: Any, length: int, came_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, 300 tokens are five steps of 64; beside one prompt of another account they are at most twice as many."""
+    """Whenever it comes, beside up to thirty answers: what runs then is to be waited for as well."""
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
+    late = of("b", 99, length, 2)
+    alone = Passes(llama)
+    alone.run(late)
+    bench = Passes(llama)
+    came(bench, came_at, late)
+    bench.run(*(of("a", number, 125, 64) for number in range(SIXTY)), later=(late,))
+    work = before_the_first_word(bench, 99, came_at - 1)  # with the whole pass that runs when it comes
+    assert before_the_first_word(alone, 99, 0) >= length
+    assert work <= 2 * before_the_first_word(alone, 99, 0), bench.shapes[came_at : bench.first_words[99]]
+    assert max(tokens for _, tokens in bench.shapes) < 2 * 64, "a stream stands still for one pass at most"
+
+
+def test_the_prompts_of_one_client_do_not_hold_up_another(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine long prompts are being read when it comes; it goes before what is left of them."""
     monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
     bench = Passes(llama)
-    flood = [
-        replace(prepared(number, words(900, start=number), sampling=greedy(2)), account="a") for number in range(9)
-    ]
-    late = replace(prepared(99, words(length, start=77), sampling=greedy(2)), account="b")
+    late = of("b", 99, 300, 2)
+    came(bench, 8, late)
+    bench.run(*(of("a", number, 900, 2) for number in range(9)), later=(late,))
+    assert bench.shapes[8:12] == [(1, 64), (1, 64), (1, 64), (1, 108)]
+
+
+def test_who_has_had_as_much_takes_turns(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
+    bench = Passes(llama)
+    bench.run(of("a", 1, 640, 1), of("b", 2, 640, 1))
+    assert abs(bench.first_words[1] - bench.first_words[2]) <= 2
+    assert max(rows for rows, _ in bench.shapes) == 1
+
+
+def test_a_prompt_for_which_nobody_waits_is_read_last(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
+    bench = Passes(llama)
+    late = of("a", 99, 640, 1)
+    came(bench, 2, late)
+    bench.run(of("a", 1, 900, 1, background=True), later=(late,))
+    assert bench.first_words[99] <= 2 + 11 < bench.first_words[1]
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_rotating, tiny_recurrent])
+def test_a_prompt_that_waits_in_the_middle_is_answered_as_without(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each kind of cache; the waiting one can also be cancelled, and what is read of it stays known."""
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
+    model = make()
+    first, late = of("a", 1, 500, 6), of("b", 2, 300, 6)
+    alone = [answer(Bench(model).run(each)[each.request]) for each in (first, late)]
+    bench = Bench(model)
     came(bench, 3, late)
-    bench.run(*flood, later=(late,))
-    assert bench.first_words[99] - 3 <= passes + 2
-    assert max(rows * tokens for rows, tokens in bench.shapes) <= 128
+    events = bench.run(first, later=(late,))
+    assert [answer(events[1]), answer(events[2])] == alone
+    cancelled = Bench(model)
+    came(cancelled, 3, late, Cancel(1))
+    events = cancelled.run(first, later=(late,))
+    assert (answer(events[2]), end(events[1]).reason) == (alone[1], "cancelled")
+    assert not cancelled._runner._batch._paused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,10 @@ def prompts(chance: random.Random) -> list[list[int]]:
 def test_answers_are_the_same_to_the_bit_in_every_company(
     make: Callable[[], Any], quantized: bool, exact: bool, kv_bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """25 mixes of up to 8 requests with each model and precision; prompts are cut at random, caches cold or warm."""
+    """25 mixes of up to 8 requests of three clients with each model and precision; prompts are cut at random and wait
+
+    for each other in the middle, caches are cold or warm.
+    """
     chance = random.Random(11)
     model = on_cpu(make(), quantized=quantized, exact=exact, kv_bits=kv_bits)
     texts = prompts(chance)
@@ -144,13 +148,17 @@ def test_answers_are_the_same_to_the_bit_in_every_company(
     assert len({answer for answer, *_ in alone}) > 6, "the model answers everything alike"
     steps = [1, 2, 7, 63, 64, 65, 256]
     monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: chance.choice(steps))
+    monkeypatch.setattr("squish.worker.batch.BLOCK", 1)
     warm: PrefixCache | None = None
     for mix in range(25):
         if mix % 5 == 0:
             warm = exact_cache(model)
         chosen = [chance.randrange(len(texts)) for _ in range(chance.randint(1, 8))]
         company = Company(model, warm, chance)
-        items = [prepared(number, texts[which], sampling=greedy(12)) for number, which in enumerate(chosen)]
+        items = [
+            replace(prepared(number, texts[which], sampling=greedy(12)), account=chance.choice("abc"))
+            for number, which in enumerate(chosen)
+        ]
         answers = company.together(items)
         for number, which in enumerate(chosen):
             assert answers[number] == alone[which], f"mix {mix}, request {number}"

@@ -16,6 +16,8 @@ AT_ONCE = 8
 _AHEAD = 4096
 """Tokens that a client may have read before those of others, who had at least as many before it came."""
 
+_REMEMBERED = 256  # clients that have nothing to read
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingPrompt:
@@ -64,10 +66,14 @@ class PromptTurns:
             self._read[owner] += sum(mine.values())
             self._now = max(self._now, self._read[owner]) if mine else self._now
             found |= mine
-        for owner in [owner for owner, read in self._read.items() if owner not in of_each]:
-            if self._read[owner] <= self._now - _AHEAD:
-                del self._read[owner]  # it would begin there anyway
+        self._forget([owner for owner in self._read if owner not in of_each])
         return found
+
+    def _forget(self, gone: list[Owner]) -> None:
+        """Those that would begin where they were anyway, and of the others who came long ago."""
+        for at, owner in enumerate(gone):
+            if self._read[owner] <= self._now - _AHEAD or at < len(gone) - _REMEMBERED:
+                del self._read[owner]
 
     def _of_one(
         self, owner: Owner, prompts: list[WaitingPrompt], room: int, step: int, places: int, *, first: bool
@@ -80,7 +86,8 @@ class PromptTurns:
             if len(found) < places - (long is not None) and each.tokens <= room + (0 if found else along):
                 found[each.row] = each.tokens
                 room -= each.tokens
-        piece = max(room // self._unit, 1 if first else 0) * self._unit
-        if long and piece and len(found) < places:
-            found[long.row] = piece
+        if long and len(found) < places:
+            least = first and all(row > long.row for row in found)  # who came later does not keep it waiting for good
+            if piece := max(room // self._unit, int(least)) * self._unit:
+                found[long.row] = piece
         return found
