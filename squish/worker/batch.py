@@ -155,7 +155,8 @@ class Batch(BatchGenerator):  # type: ignore[misc]
     @property
     def prompt_cache_nbytes(self) -> int:
         paused = sum(cache.nbytes for row, _ in self._paused.values() for cache in row.prompt_cache)
-        return int(super().prompt_cache_nbytes) + paused
+        known: int = super().prompt_cache_nbytes
+        return known + paused
 
 
 def _tokens(segments: list[list[int]]) -> int:
