@@ -154,7 +154,7 @@ class Batch(BatchGenerator):  # type: ignore[misc]
 
     @property
     def prompt_cache_nbytes(self) -> int:
-        paused = sum(cache.nbytes for row, _ in self._paused.values() for cache in row.prompt_cache)
+        paused: int = sum(cache.nbytes for row, _ in self._paused.values() for cache in row.prompt_cache)
         known: int = super().prompt_cache_nbytes
         return known + paused
 
