@@ -17,7 +17,7 @@ from squish.system.host import HOST
 from squish.system.probed import BYTES_OF_A_WEIGHT, Probed
 from squish.text import clean
 
-_PROBE_SECONDS = 120
+_PROBE_SECONDS = 600  # the engine may have to be compiled first, beside other work
 _SLOW_GFLOPS = 12.0
 """Per second on one core; the reference BLAS stays below it, every optimized one is above."""
 _GET_COMPILER = "Debian, Ubuntu: sudo apt-get install g++"

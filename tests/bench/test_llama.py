@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from squish.system.cores import cores
 from tests.bench import llama
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,6 +58,8 @@ def test_a_build_for_few_instructions_goes_to_a_place_of_its_own(
         program.touch(mode=0o755)
         programs.append(program)
     assert [llama.find(None), llama.find(None, "avx2")] == programs
+    jobs = {llama.build_settings(None)[name] for name in ("LLAMA_CPP_BUILD_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL")}
+    assert jobs == {str(cores())}
     flags = [llama.build_settings(each)["CMAKE_ARGS"].split() for each in (None, "avx2")]
     assert set(flags[1]) - set(flags[0]) >= {"-DGGML_NATIVE=OFF", "-DGGML_AVX512=OFF", "-DGGML_AVX2=ON"}
     assert set(flags[0]) < set(flags[1])

@@ -1,4 +1,4 @@
-"""Products by numpy equal MLX's own, and a model answers with them on a machine without a compiler."""
+"""Products by numpy equal MLX's own, and a model answers with them where there is no compiler, and nothing compiled."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from squish.models.store import Store
 from squish.worker import device
 from squish.worker.cpu.numpy_products import Products
 from tests.conftest import MODEL
+from tests.worker.cpu.opened import CACHE, native
 
 pytestmark = pytest.mark.skipif(not device.on_cpu(), reason="a GPU has MLX's own")
 
@@ -105,3 +106,25 @@ def test_without_a_compiler_a_model_answers_and_one_warning_says_how(real_settin
         f"through {through}. Install a C++ compiler, e.g. g++."
     )
     assert "Berlin" in " ".join(answer)
+
+
+COMPILED_BEFORE = """
+import sys
+from pathlib import Path
+from squish.worker.cpu.install import compiles_first, install, prepare
+cache = Path(sys.argv[1])
+report = prepare(cache)
+print(compiles_first(cache))
+engine = install(report, cache)
+print(bool(engine.kernel), engine.warnings)
+"""
+
+
+def test_an_engine_that_came_compiled_needs_no_compiler_and_warns_of_nothing(tmp_path: Path) -> None:
+    native()  # or there is none
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUISH_", "MLX_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED_BEFORE, str(CACHE)],
+        env={**kept, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["False", "True ()"], done.stderr
