@@ -7,6 +7,7 @@ It knows neither what is installed nor how anything is fetched.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import tomllib
 from collections.abc import Iterable
@@ -24,7 +25,6 @@ from squish.models import user_catalog
 from squish.models.user_catalog import UserEntry
 from squish.names import RepoName, ShortName, without_latest
 
-FETCHED = "catalog.toml"
 """In Squish's home: the catalog that was fetched from an address."""
 
 
@@ -114,14 +114,13 @@ def entries() -> tuple[CatalogEntry, ...]:
 
     Raises ConfigError for a newer catalog that is wrong.
     """
-    place = newer_at(resolve().settings)
-    if place is None:
+    settings = resolve().settings
+    place = newer_at(settings)
+    if place is None or unfetched(settings) is not None:
         return own_entries()
     try:
         found = place.stat()
     except OSError as error:
-        if place.name == FETCHED:
-            return own_entries()  # an address that was never fetched
         raise ConfigError(f"The catalog {place} cannot be read: {error.strerror}.", param="catalog") from error
     return _joined(place, found.st_mtime_ns, found.st_size)
 
@@ -130,7 +129,19 @@ def newer_at(settings: Settings) -> Path | None:
     """Where the newer catalog lies that a setting names: a file, or what was fetched from an address."""
     if not settings.catalog:
         return None
-    return settings.home / FETCHED if is_address(settings.catalog) else Path(settings.catalog).expanduser().absolute()
+    if not is_address(settings.catalog):
+        return Path(settings.catalog).expanduser().absolute()
+    # What was fetched from one address is not read for another. An address may hold a password, so it names no file.
+    digest = hashlib.sha256(settings.catalog.encode()).hexdigest()
+    return settings.home / f"catalog-{digest[:16]}.toml"
+
+
+def unfetched(settings: Settings) -> str | None:
+    """What to do where an address of a catalog is set and nothing was fetched from it; None where all is well."""
+    place = newer_at(settings)
+    if not settings.catalog or not is_address(settings.catalog) or place is None or place.exists():
+        return None
+    return "The newer catalog that is set was not fetched yet: squish catalog update"
 
 
 def is_address(text: str) -> bool:

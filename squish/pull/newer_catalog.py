@@ -10,7 +10,7 @@ from squish.errors import ConfigError, HubError, InvalidInput
 from squish.files import write_whole
 from squish.hub.ask import HubRequest, ask, require_online
 from squish.models import user_catalog
-from squish.models.catalog import FETCHED, CatalogKind, is_address
+from squish.models.catalog import CatalogKind, is_address, newer_at
 
 
 async def update(settings: Settings) -> int:
@@ -31,6 +31,11 @@ async def update(settings: Settings) -> int:
     if len(answer.body) > user_catalog.LARGEST:
         raise ConfigError(f"The catalog {address} has more than {user_catalog.LARGEST:,} bytes.", param="catalog")
     found = user_catalog.decoded(answer.body, address, get_args(CatalogKind))
+    place = newer_at(settings)
+    assert place is not None
     settings.home.mkdir(parents=True, exist_ok=True)
-    write_whole(settings.home / FETCHED, answer.body)
+    write_whole(place, answer.body)
+    for other in settings.home.glob(f"catalog-{'[0-9a-f]' * 16}.toml"):  # of an address that was set before
+        if other != place:
+            other.unlink(missing_ok=True)
     return len(found)

@@ -10,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from squish.config.settings import resolve as resolve_settings
 from squish.errors import ModelNotFound, Offline, UnsupportedModel
 from squish.models import catalog
 from squish.models.catalog import CatalogEntry, packaged_file
@@ -106,7 +107,8 @@ def _unknown(ref: ShortName) -> ModelNotFound:
         if near
         else "`squish search` looks on the Hub. A repository is written org/repo, a file ./model.gguf."
     )
-    return ModelNotFound(f"{ref} is not in the catalog.", hint=hint, param="model")
+    missing = catalog.unfetched(resolve_settings().settings)
+    return ModelNotFound(f"{ref} is not in the catalog.", hint=missing or hint, param="model")
 
 
 def _entry_source(entry: CatalogEntry, offline: bool) -> HubSource | FileSource:

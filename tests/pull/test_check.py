@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from squish.config.settings import Settings
-from squish.errors import ConfigError, HubError, HubUnreachable, InvalidInput, Offline
+from squish.errors import ConfigError, HubError, HubUnreachable, InvalidInput, ModelNotFound, Offline
 from squish.models import catalog
 from squish.models.catalog import CatalogEntry
 from squish.names import ShortName
 from squish.pull import newer_catalog
 from squish.pull.check import problems
+from squish.pull.sources import resolve
 from tests.local_hub import LocalHub, tiny_model
 
 ENTRY = CatalogEntry("tiny:1m", "org/tiny", 250_000, 32, 2048, "apache-2.0")
@@ -160,6 +161,12 @@ def test_a_newer_catalog_that_is_not_there_is_named(newer: Path) -> None:
         catalog.entries()
 
 
+def test_a_missing_file_is_named_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUISH_CATALOG", str(tmp_path / "catalog.toml"))
+    with pytest.raises(ConfigError, match=r"catalog\.toml cannot be read"):
+        catalog.entries()
+
+
 async def test_a_catalog_with_an_address_is_fetched_checked_and_kept(
     hub: LocalHub, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +174,9 @@ async def test_a_catalog_with_an_address_is_fetched_checked_and_kept(
     address = f"{hub.url}/org/names/resolve/main/catalog.toml"
     monkeypatch.setenv("SQUISH_CATALOG", address)
     assert catalog.entries() == catalog.own_entries()
+    with pytest.raises(ModelNotFound) as unknown:
+        resolve(ShortName("newest"))
+    assert unknown.value.hint is not None and unknown.value.hint.endswith("not fetched yet: squish catalog update")
     home = tmp_path / ".squish"
     settings = replace(settings, catalog=address, home=home)
     hub.add_repo("org/names", {"catalog.toml": NEWER.encode()})
@@ -181,6 +191,12 @@ async def test_a_catalog_with_an_address_is_fetched_checked_and_kept(
     assert catalog.lookup(ShortName("newest")) is not None
     with pytest.raises(HubError, match="404"):
         await newer_catalog.update(replace(settings, catalog=f"{hub.url}/org/names/resolve/main/none"))
+    monkeypatch.setenv("SQUISH_CATALOG", f"{address}?other")
+    assert catalog.lookup(ShortName("newest")) is None, "it was fetched from another address"
+    hub.add_repo("org/names", {"catalog.toml": NEWER.encode()})
+    assert await newer_catalog.update(replace(settings, catalog=f"{address}?other")) == 2
+    assert catalog.lookup(ShortName("newest")) is not None
+    assert len([*home.glob("catalog*")]) == 1, "what was fetched from the first is gone"
     with pytest.raises(Offline):
         await newer_catalog.update(replace(settings, offline=True))
     for place in (None, "catalog.toml"):

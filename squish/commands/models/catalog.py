@@ -50,6 +50,8 @@ def list_catalog(query: str, as_json: bool) -> None:
     """
     from squish.models import catalog
 
+    if missing := catalog.unfetched(Settings.from_environment()):
+        console.note(missing)
     found = _matching(query)
     if as_json:
         console.out_json([asdict(entry) | {"size": entry.size} for entry in found])
