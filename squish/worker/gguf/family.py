@@ -5,6 +5,7 @@ The tables are in families/. It knows no family and no bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from squish.worker.gguf.keys import ModelKeys
 
 Config = Mapping[str, Any]
 Setting = Callable[[ModelKeys, Config], object]
+# A parameter that the file has no tensor for, out of its settings: (keys, number of the layer, shape).
+Made = Callable[[ModelKeys, int, tuple[int, ...]], mx.array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Destination:
 
     name: of the module, or with a leading "=" of the parameter itself. step: what is done to it. join: its number among
     the tensors that are joined, row after row, under one name, and after: what is done to the whole then. cut: the
-    names of modules that its rows are divided among, and how many each gets.
+    names of modules that its rows are divided among, and how many each gets. otherwise: its name in layers that have
+    no such module.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Destination:
     join: int | None = None
     after: Step | None = None
     cut: Callable[[Config], Mapping[str, int]] | None = None
+    otherwise: str | None = None
 
 
 Table = Mapping[str, str | Destination | None]
@@ -59,7 +64,10 @@ class Family:
     model_type: of mlx-lm. layers: of the module that holds the layers. tensors, top: places by the name in GGUF, within
     a layer and outside of any; None where there is no such tensor. config: keys of config.json. known: settings that
     change nothing here. skipped: names of tensors that MLX has no use for. surplus: names of tensors that some files
-    have in layers that do not use them. wrapped: config.json has all this below `text_config`.
+    have in layers that do not use them. wrapped: config.json has all this below `text_config`. attends: it has layers
+    with heads of attention, and says so. made: parameters that are not in the file, by their name within a layer, or
+    outside of any. scaled_part: how much of a head is rotated where the frequencies are scaled, if the file does not
+    say it.
     """
 
     model_type: str
@@ -71,6 +79,9 @@ class Family:
     skipped: tuple[str, ...] = ()
     surplus: tuple[str, ...] = ()
     wrapped: bool = False
+    attends: bool = True
+    made: Mapping[str, Made] = field(default_factory=dict)
+    scaled_part: float = 1.0
 
 
 # ---- settings
@@ -101,6 +112,18 @@ def nothing(keys: ModelKeys, config: Config) -> None:
     """No such key."""
 
 
+def fixed(name: str, value: float) -> Setting:
+    """The number that the code has itself. Raises UnsupportedModel where the file says another one."""
+
+    def known(keys: ModelKeys, config: Config) -> float:
+        found = keys.number(name)
+        if found is not None and not math.isclose(found, value, rel_tol=1e-5):
+            raise keys.header.unsupported(f"{keys.architecture}.{name} is {found}, and {value} in MLX")
+        return value
+
+    return known
+
+
 def windowed(period: int | None = None) -> Setting:
     """`layer_types` by the file's pattern; period: every so many layers one sees everything where it says none."""
 
@@ -123,6 +146,31 @@ def has(tensor: str) -> Setting:
     return lambda keys, config: tensor in keys.header.tensors
 
 
+def anywhere(end: str) -> Setting:
+    """Whether any layer has a tensor of this name."""
+    return lambda keys, config: any(name.endswith(f".{end}") for name in keys.header.tensors)
+
+
+# ---- what is made
+
+
+def filled(value: float) -> Made:
+    """A tensor of one number."""
+    return lambda keys, layer, shape: mx.full(shape, value)
+
+
+def from_list(name: str) -> Made:
+    """A number for each layer, which the file has among its settings."""
+
+    def made(keys: ModelKeys, layer: int, shape: tuple[int, ...]) -> mx.array:
+        found = keys.floats(name) or []
+        if layer >= len(found):
+            raise keys.header.corrupt(f"{keys.architecture}.{name} lacks layer {layer}")
+        return mx.full(shape, found[layer])
+
+    return made
+
+
 # ---- steps
 
 
@@ -137,10 +185,18 @@ def _unpaired(heads: str) -> Callable[[mx.array, Config], mx.array]:
 # Rows 2i and 2i + 1 of a head, one rotary pair in GGUF, become rows i and i + half.
 UNPAIR_QUERIES = Step(_unpaired("num_attention_heads"), rows=True)
 UNPAIR_KEYS = Step(_unpaired("num_key_value_heads"), rows=True)
+# The same where layers differ in how many heads they have.
+UNPAIR_HEADS = Step(
+    lambda array, config: (
+        array.reshape(-1, config["head_dim"] // 2, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+    ),
+    rows=True,
+)
 # mlx-lm adds the one that the file has added already.
 LESS_ONE = Step(lambda array, config: array.astype(mx.float32) - 1, biases=False)
 # The file has A of a state space, mlx-lm the logarithm of -A.
 LOG_NEGATED = Step(lambda array, config: mx.log(-array.astype(mx.float32)).reshape(-1))
+LOG_NEGATED_STATES = Step(lambda array, config: mx.log(-array.astype(mx.float32)))
 FLAT = Step(lambda array, config: array.reshape(-1))
 AS_ROW = Step(lambda array, config: array.reshape(1, -1))
 SWAPPED = Step(lambda array, config: array.swapaxes(-1, -2))

@@ -144,7 +144,7 @@ def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
     total = sum(target.nbytes for target in plan.targets)
     done, stored, places = 0, 0, {}  # done: bytes read, and once more when they are written
     for number, shard in enumerate(shards, 1):
-        arrays: dict[str, mx.array] = {}
+        arrays: dict[str, mx.array] = dict(plan.made) if number == 1 else {}
         for target in shard:
             found = _arrays(target, plan)
             mx.eval(list(found.values()))

@@ -23,7 +23,7 @@ from squish.errors import UnsupportedModel
 from squish.format.config import context_length, normalized, text_of
 from squish.worker.gguf import rotary
 from squish.worker.gguf.blocks import PACKED, Packing
-from squish.worker.gguf.families.basis import LAYER, TOP, plain_config
+from squish.worker.gguf.families.basis import LAYER, TOP, plain_config, plain_sizes
 from squish.worker.gguf.families.every import FAMILIES, family_of
 from squish.worker.gguf.family import Config, Destination, Family, Step, nothing
 from squish.worker.gguf.file import GgufHeader, TensorInfo
@@ -96,6 +96,7 @@ class Plan:
     config: Mapping[str, Any]
     targets: tuple[Target, ...]
     specials: SpecialTokens
+    made: Mapping[str, mx.array]
 
     @property
     def context(self) -> int:
@@ -139,11 +140,14 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
         raise header.corrupt(f"it has {specials.vocabulary} tokens but {rows} embeddings")
     if unknown := keys.unknown():
         raise header.unsupported(f"the setting {unknown} is not known")
-    targets = _targets(header, family, text_of(config), _model(header, config), whole)
+    targets, left = _targets(header, family, text_of(config), _model(header, config))
+    made = _made(keys, family, left)
+    if whole and (missing := min(left.keys() - made.keys(), default=None)):
+        raise header.corrupt(f"tensor {_stored_name(family, text_of(config), missing)} is missing")
     if k_quants:
         modules = dict(_model(header, config).named_modules())
         targets = tuple(_as_k_quant(target, modules) for target in targets)
-    return Plan(header, architecture, family, config, targets, specials)
+    return Plan(header, architecture, family, config, targets, specials, made)
 
 
 def require_kind(header: GgufHeader) -> None:
@@ -170,13 +174,14 @@ def _unknown_family(header: GgufHeader) -> UnsupportedModel:
 
 def _config(keys: ModelKeys, family: Family) -> dict[str, Any]:
     """config.json under the names that mlx-lm's code reads. Raises UnsupportedModel, CorruptModel."""
-    header, config = keys.header, plain_config(keys)
-    head = config["head_dim"]
-    rotated = keys.count("rope.dimension_count") or head
-    if rotated != head:
-        config["partial_rotary_factor"] = rotated / head
+    header, config = keys.header, plain_config(keys) if family.attends else plain_sizes(keys)
     keys.know(("attention.value_length", *family.known))
-    config["rope_scaling"] = rotary.scaling(keys, config["rope_theta"], rotated)
+    if family.attends:
+        head = config["head_dim"]
+        rotated = keys.count("rope.dimension_count") or head
+        if rotated != head:
+            config["partial_rotary_factor"] = rotated / head
+        config["rope_scaling"] = rotary.scaling(keys, config["rope_theta"], int(rotated * family.scaled_part))
     for name, setting in family.config.items():
         config[name] = setting(keys, config)
     config["model_type"] = config.get("model_type") or family.model_type
@@ -208,9 +213,15 @@ def _model(header: GgufHeader, config: Config) -> Any:
 # ---- tensors
 
 
-def _targets(header: GgufHeader, family: Family, config: Config, model: Any, whole: bool) -> tuple[Target, ...]:
-    """Match every tensor with its place; a missing, misshapen or unknown one is refused by name."""
-    placed = list(_placed(header, family, config))
+def _targets(
+    header: GgufHeader, family: Family, config: Config, model: Any
+) -> tuple[tuple[Target, ...], dict[str, tuple[int, ...]]]:
+    """Match every tensor with its place, and say which parameters are left, and of which shapes.
+
+    A misshapen or unknown tensor is refused by name.
+    """
+    own = {name for name, _ in tree_flatten(model.parameters())}
+    placed = [_where_it_is(target, own) for target in _placed(header, family, config)]
     shapes = _settled(model, {name for target in placed for name in target.names})
     modules = dict(model.named_modules())
     found = []
@@ -228,9 +239,27 @@ def _targets(header: GgufHeader, family: Family, config: Config, model: Any, who
         if len(target.sources[0].shape) == 1 and target.sources[0].format.weights > 1:
             raise header.corrupt(f"tensor {target.sources[0].name} is stored as {target.format}")
         found.append(_packed(target, modules))
-    if shapes and whole:
-        raise header.corrupt(f"tensor {_stored_name(family, config, min(shapes))} is missing")
-    return tuple(found)
+    return tuple(found), shapes
+
+
+def _where_it_is(target: Target, own: set[str]) -> Target:
+    """The target under the other name of its place, where the model has no parameter of the first."""
+    place = target.places[0]
+    if place.otherwise is None or target.names[0] in own:
+        return target
+    names = tuple(name.replace(f".{place.name}.", f".{place.otherwise}.") for name in target.names)
+    return replace(target, names=names)
+
+
+def _made(keys: ModelKeys, family: Family, left: Mapping[str, tuple[int, ...]]) -> dict[str, mx.array]:
+    """The parameters that come from settings, of those that no tensor is for."""
+    found = {}
+    for name, shape in left.items():
+        parts = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)\.(.+)", name)
+        layer, own = (int(parts[1]), parts[2]) if parts else (0, name)
+        if (made := family.made.get(own)) is not None:
+            found[name] = made(keys, layer, shape)
+    return found
 
 
 def _placed(header: GgufHeader, family: Family, config: Config) -> Iterator[Target]:

@@ -67,7 +67,11 @@ def _llama3(header: GgufHeader, base: float, rotated: int) -> dict[str, Any] | N
     """
     if DIVISORS not in header.tensors:
         return None
-    stored = _stored(header, DIVISORS, rotated // 2)
+    info = header.tensors[DIVISORS]
+    whole = _stored(header, DIVISORS, max(rotated // 2, math.prod(info.shape)))
+    stored = whole[: rotated // 2]
+    if any(divisor != 1 for divisor in whole[len(stored) :]):  # of numbers that are rotated in other layers only
+        raise header.corrupt(f"tensor {DIVISORS} has {len(whole)} divisors for {len(stored)} frequencies")
     factor = max(stored)
     if not 1 <= factor < math.inf:
         raise header.corrupt(f"tensor {DIVISORS} is not a list of divisors")

@@ -27,7 +27,9 @@ class Case:
 
     names: parts of mlx-lm's names, and of transformers' in their place. changes: what the converter does, by the ends
     of the names in GGUF. norms: the mean of the norms' weights. stacked: names below which tensors are numbered, and
-    are one in GGUF. split: the tensors that one of mlx-lm's is made of. wrapped: the model_type around `text_config`.
+    are one in GGUF; "*" is their number. split: the tensors that one of mlx-lm's is made of. wrapped: the model_type
+    around `text_config`. unstored: ends of the names of parameters that keep their first value, and have no tensor.
+    joined: two of GGUF's names that are one tensor, row after row, in the place of the first.
     """
 
     architecture: str
@@ -40,6 +42,8 @@ class Case:
     stacked: tuple[str, ...] = ()
     split: Callable[[str, Floats, Mapping[str, Any]], dict[str, Floats]] | None = None
     wrapped: str = ""
+    unstored: tuple[str, ...] = ()
+    joined: tuple[str, str, str] | None = None
 
     @property
     def id(self) -> str:
@@ -84,4 +88,5 @@ GRANITE: dict[str, Value] = {
     "attention.scale": 0.2, "embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 2.0,
 }  # fmt: skip
 LAYER_NORM: dict[str, Value] = {"attention.layer_norm_epsilon": 1e-5}
+GATE_UP = ("ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps")
 LONG_FACTORS = [1.0 + 0.5 * at for at in range(8)]

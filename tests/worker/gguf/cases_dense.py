@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.worker.gguf.cases import (
+    GATE_UP,
     GRANITE,
     HEAD,
     HEADS,
@@ -131,7 +132,7 @@ DENSE = [
                 "attention.sliding_window_pattern": [True, False], "final_logit_softcapping": 3.0,
                 "attention.shared_kv_layers": 0, **settings,
             },
-            (("layer_scalar", "layer_scalar.weight"),), label=label, split=split,
+            (("layer_scalar", "layer_scalar.weight"),), label=label, split=split, joined=GATE_UP,
         )
         for label, own, settings, split in _GEMMA_4
     ),

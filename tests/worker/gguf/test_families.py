@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from squish.worker.jobs.calibrate import calibrate
 from squish.worker.model.model_files import given, read_config
 from tests.worker.gguf.cases import LONG_FACTORS, Case, plain
 from tests.worker.gguf.cases_dense import DENSE
+from tests.worker.gguf.cases_early import EARLY
 from tests.worker.gguf.cases_moe import MOE
+from tests.worker.gguf.cases_sparse import SPARSE
+from tests.worker.gguf.cases_state import STATE
 from tests.worker.gguf.tiny import MERGES, tiny_vocabulary
 from tests.worker.gguf.writer import F32, Blob, Value, pack, unpack, write_gguf
 
-CASES = [*DENSE, *MOE]
+CASES = [*DENSE, *MOE, *EARLY, *STATE, *SPARSE]
 PROMPT = mx.array([[72, 3, 200, 41, 5, 17, 99, 250, 11, 12]])
 _KEYS = {
     "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
@@ -100,7 +104,7 @@ def _made(case: Case) -> tuple[Any, dict[str, Value], dict[str, Blob]]:
     text = {"vocab_size": len(tokens), **plain(case.config)}
     outer = {key: text[key] for key in ("vocab_size", "tie_word_embeddings")}
     config = normalized({**outer, "model_type": case.wrapped, "text_config": text} if case.wrapped else text, "tiny")
-    reference, config = _random(config, case.norms), dict(text_of(config))
+    reference, config = _random(case, config), dict(text_of(config))
     arrays: Any = tree_flatten(reference.parameters())
     return reference, _metadata(case, config, tokens, types), _stored(case, config, arrays)
 
@@ -112,7 +116,7 @@ def _imported(source: Path) -> Any:
         return load_model(destination)[0]
 
 
-def _random(config: dict[str, Any], norms: float) -> Any:
+def _random(case: Case, config: dict[str, Any]) -> Any:
     model_class, arguments = _get_classes(config=config)
     model = model_class(arguments.from_dict(config))
     flat: Any = tree_flatten(model.parameters())
@@ -122,7 +126,9 @@ def _random(config: dict[str, Any], norms: float) -> Any:
     random = np.random.default_rng(7)
     seen = []
     for name, like in flat:
-        mean, spread = (norms, 0.1) if name.endswith("norm.weight") else (0.0, 0.2)
+        if name.endswith(case.unstored):
+            continue
+        mean, spread = (case.norms, 0.1) if name.endswith("norm.weight") else (0.0, 0.2)
         seen.append((name, mx.array((mean + spread * random.standard_normal(like.shape)).astype(np.float32))))
     model.update(tree_unflatten(seen))
     model.eval()
@@ -147,17 +153,20 @@ def _stored(case: Case, config: dict[str, Any], arrays: list[tuple[str, mx.array
                 if stored.endswith(end):
                     values = change(values, config)
             found[stored] = pack(np.ascontiguousarray(values), F32)
-    for name in [each for each in found if case.architecture == "gemma4" and "ffn_gate_exps" in each]:
-        gate, up = (found.pop(each) for each in (name, name.replace("gate", "up")))
-        both = np.concatenate([unpack(gate), unpack(up)], axis=1)
-        found[name.replace("gate_exps", "gate_up_exps")] = pack(both, F32)
+    first, second, both = case.joined or ("",) * 3
+    for name in [each for each in found if case.joined and first in each]:
+        parts = [unpack(found.pop(each)) for each in (name, name.replace(first, second))]
+        found[name.replace(first, both)] = pack(np.concatenate(parts, axis=1), F32)
+    theirs = {gguf.TENSOR_NAMES[each] for each in gguf.MODEL_TENSORS[architecture]}
+    others = {re.sub(r"blk\.\d+", "blk.{bid}", name).removesuffix(".weight").removesuffix(".bias") for name in found}
+    assert others - theirs <= {name for name in others if name.endswith(".scale")}, "not tensors of this architecture"
     return found
 
 
 def _name(case: Case, name: str, names: Any) -> str:
     """What GGUF calls a parameter; one that begins with "=" has its name in the layer already."""
     if name.startswith("="):
-        return name.replace("=model.layers.", "blk.")
+        return re.sub(r"^=.*?\.(\d+)\.", r"blk.\1.", name)
     for ours, theirs in case.names:
         name = name.replace(ours, theirs)
     stored: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -169,7 +178,11 @@ def _stacked(case: Case, arrays: list[tuple[str, mx.array]]) -> list[tuple[str, 
     """With what is numbered below one of the case's names in one tensor."""
     found: dict[str, list[mx.array]] = {}
     for name, array in arrays:
+        if name.endswith(case.unstored):
+            continue
         whole = next((name[: name.index(each)] + each + ".weight" for each in case.stacked if each in name), name)
+        for each in case.stacked:
+            whole = re.sub(re.escape(each).replace(r"\*", r"\d+"), each.replace("*", "mlp"), whole)
         found.setdefault(whole, []).append(array)
     return [(name, parts[0] if len(parts) == 1 else mx.stack(parts)) for name, parts in found.items()]
 

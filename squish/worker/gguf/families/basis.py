@@ -40,31 +40,40 @@ PAIRED: Table = {
 
 def plain_config(keys: ModelKeys) -> dict[str, Any]:
     """config.json as transformers has it for a plain decoder. Raises CorruptModel."""
-    header = keys.header
-    hidden, heads = keys.size("embedding_length"), _most(keys, "attention.head_count")
+    header, found = keys.header, plain_sizes(keys)
+    hidden, heads = found["hidden_size"], _most(keys, "attention.head_count")
     head = keys.size("attention.key_length", max(hidden // heads, 1))
     key_heads = heads if keys.numbers("attention.head_count_kv") else keys.size("attention.head_count_kv", heads)
     if keys.numbers("attention.head_count_kv"):
         key_heads = _most(keys, "attention.head_count_kv")
     if heads % key_heads:
         raise header.corrupt(f"{heads} heads cannot share {key_heads} key heads")
-    epsilon = keys.number("attention.layer_norm_rms_epsilon")
-    plain = keys.number("attention.layer_norm_epsilon")
     base = keys.number("rope.freq_base")
-    if not (epsilon or plain or 0) > 0 or (base is not None and base <= 0):
-        raise header.corrupt("its norm epsilon or its rotary base is missing or not usable")
+    if base is not None and base <= 0:
+        raise header.corrupt("its rotary base is not usable")
+    return {
+        **found,
+        "intermediate_size": _most(keys, "feed_forward_length"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "head_dim": head,
+        "rope_theta": 10000.0 if base is None else base,
+    }
+
+
+def plain_sizes(keys: ModelKeys) -> dict[str, Any]:
+    """What config.json has for a model with or without attention. Raises CorruptModel."""
+    header = keys.header
+    epsilon, plain = keys.number("attention.layer_norm_rms_epsilon"), keys.number("attention.layer_norm_epsilon")
+    if not (epsilon or plain or 0) > 0:
+        raise header.corrupt("its norm epsilon is missing or not usable")
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise header.corrupt("tensor token_embd.weight is missing")
     return {
-        "hidden_size": hidden,
-        "intermediate_size": _most(keys, "feed_forward_length"),
+        "hidden_size": keys.size("embedding_length"),
         "num_hidden_layers": keys.size("block_count") - (keys.count("nextn_predict_layers") or 0),
-        "num_attention_heads": heads,
-        "num_key_value_heads": key_heads,
-        "head_dim": head,
         "rms_norm_eps": epsilon or plain,
-        "rope_theta": 10000.0 if base is None else base,
         "vocab_size": embedding.shape[0],
         "max_position_embeddings": keys.size("context_length"),
         "tie_word_embeddings": "output.weight" not in header.tensors,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from squish.worker.gguf.families import dense, gemma, hybrid, moe
+from squish.worker.gguf.families import dense, early, gemma, hybrid, moe, recurrent, sparse
 from squish.worker.gguf.family import Family
 from squish.worker.gguf.keys import ModelKeys
 
 _SIGMOID = 2  # of `expert_gating_func`
 
-FAMILIES: dict[str, Family] = {**dense.FAMILIES, **gemma.FAMILIES, **moe.FAMILIES, **hybrid.FAMILIES}
+_TABLES = (dense, early, gemma, moe, sparse, hybrid, recurrent)
+FAMILIES: dict[str, Family] = {name: family for table in _TABLES for name, family in table.FAMILIES.items()}
 # Where one name of GGUF stands for several architectures of mlx-lm: the first that fits, else the one above.
 VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
     "llama": ((lambda keys: bool(keys.count("expert_count")), moe.MIXTRAL),),

@@ -45,7 +45,7 @@ EXPERTS: dict[str, Setting] = {
     "moe_intermediate_size": count("expert_feed_forward_length"),
     **_USED,
 }
-_ROUTED: dict[str, Setting] = {
+ROUTED: dict[str, Setting] = {
     "n_routed_experts": count("expert_count"),
     "n_shared_experts": count("expert_shared_count"),
     "moe_intermediate_size": count("expert_feed_forward_length"),
@@ -56,8 +56,8 @@ _ROUTED: dict[str, Setting] = {
     "norm_topk_prob": flag("expert_weights_norm", True),
     **_USED,
 }
-_ROUTED_KNOWN = ("expert_gating_func", "expert_shared_feed_forward_length", "expert_weights_norm")
-_UNEVEN: dict[str, Setting] = {**_ROUTED, "norm_topk_prob": flag("expert_weights_norm", False)}
+ROUTED_KNOWN = ("expert_gating_func", "expert_shared_feed_forward_length", "expert_weights_norm")
+_UNEVEN: dict[str, Setting] = {**ROUTED, "norm_topk_prob": flag("expert_weights_norm", False)}
 
 
 def _alternating(keys: ModelKeys, config: Config) -> list[str]:
@@ -84,7 +84,7 @@ def _value(keys: ModelKeys, config: Config) -> int:
     return keys.count("attention.value_length_mla") or keys.size("attention.value_length")
 
 
-def _latent_scaling(keys: ModelKeys, config: Config) -> dict[str, object] | None:
+def latent_scaling(keys: ModelKeys, config: Config) -> dict[str, object] | None:
     scaling = config.get("rope_scaling")
     multiplier = keys.number("rope.scaling.yarn_log_multiplier")
     if scaling is None or multiplier is None:
@@ -93,18 +93,21 @@ def _latent_scaling(keys: ModelKeys, config: Config) -> dict[str, object] | None
     return {**scaling, "mscale": scale, "mscale_all_dim": scale}
 
 
-_LATENT: dict[str, Setting] = {
-    "q_lora_rank": count("attention.q_lora_rank"),
+LATENT_HEADS: dict[str, Setting] = {
     "kv_lora_rank": count("attention.kv_lora_rank"),
     "qk_rope_head_dim": count("rope.dimension_count"),
     "qk_nope_head_dim": _nope,
     "v_head_dim": _value,
+}
+LATENT: dict[str, Setting] = {
+    **LATENT_HEADS,
+    "q_lora_rank": count("attention.q_lora_rank"),
     "num_key_value_heads": like("num_attention_heads"),
-    "rope_scaling": _latent_scaling,
+    "rope_scaling": latent_scaling,
     "partial_rotary_factor": nothing,
     "head_dim": nothing,
 }
-_LATENT_NAMES: Table = {
+LATENT_NAMES: Table = {
     "attn_q_a": "self_attn.q_a_proj",
     "attn_q_a_norm": "self_attn.q_a_layernorm",
     "attn_q_b": "self_attn.q_b_proj",
@@ -114,23 +117,23 @@ _LATENT_NAMES: Table = {
 _DEEPSEEK_2 = Family(
     "deepseek_v2",
     tensors={
-        **_LATENT_NAMES,
+        **LATENT_NAMES,
         "attn_kv_b": "self_attn.kv_b_proj",
         "attn_k_b": Destination("self_attn.kv_b_proj", SWAPPED, join=0, after=ROWS),
         "attn_v_b": Destination("self_attn.kv_b_proj", join=1, after=ROWS),
     },
     config={
-        **_LATENT,
+        **LATENT,
         **_UNEVEN,
         "topk_method": lambda keys, config: "group_limited_greedy" if config["n_group"] > 1 else "greedy",
     },
-    known=_ROUTED_KNOWN,
+    known=ROUTED_KNOWN,
 )
 DEEPSEEK_3 = Family(
     "deepseek_v3",
-    tensors={**_LATENT_NAMES, "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out"},
-    config={**_LATENT, **_ROUTED},
-    known=_ROUTED_KNOWN,
+    tensors={**LATENT_NAMES, "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out"},
+    config={**LATENT, **ROUTED},
+    known=ROUTED_KNOWN,
 )
 
 MIXTRAL = Family("mixtral", tensors={**PAIRED, **SPARSE}, config=LOCAL)
@@ -138,7 +141,7 @@ MIXTRAL = Family("mixtral", tensors={**PAIRED, **SPARSE}, config=LOCAL)
 
 FAMILIES = {
     "deepseek2": _DEEPSEEK_2,
-    "deepseek": Family("deepseek", tensors=PAIRED, config=_UNEVEN, known=_ROUTED_KNOWN),
+    "deepseek": Family("deepseek", tensors=PAIRED, config=_UNEVEN, known=ROUTED_KNOWN),
     "phimoe": Family("phimoe", tensors=SPARSE, config={**LOCAL, "rope_scaling": _scales}),
     "qwen2moe": Family(
         "qwen2_moe",
@@ -168,13 +171,13 @@ FAMILIES = {
         "glm4_moe",
         tensors=_POST_NORM,
         config={
-            **_ROUTED,
+            **ROUTED,
             "use_qk_norm": has("blk.0.attn_q_norm.weight"),
             "attention_bias": _BIASED,
             "rope_scaling": like("rope_scaling"),
             "partial_rotary_factor": rotated,
         },
-        known=_ROUTED_KNOWN,
+        known=ROUTED_KNOWN,
     ),
     "dots1": Family(
         "dots1",
@@ -183,8 +186,8 @@ FAMILIES = {
             "ffn_up_exps": "mlp.experts.up_proj",
             "ffn_down_exps": "mlp.experts.down_proj",
         },
-        config=_ROUTED,
-        known=_ROUTED_KNOWN,
+        config=ROUTED,
+        known=ROUTED_KNOWN,
     ),
     "gpt-oss": Family(
         "gpt_oss",
@@ -214,7 +217,7 @@ FAMILIES = {
             "moe_layer_interval": count("interleave_moe_layer_step", 1),
             "moe_num_shared_experts": count("expert_shared_count", 0),
         },
-        known=_ROUTED_KNOWN,
+        known=ROUTED_KNOWN,
         skipped=("exp_probs_b",),  # mlx-lm chooses the experts without it
     ),
     "minimax-m2": Family(
@@ -229,7 +232,7 @@ FAMILIES = {
             "shared_intermediate_size": always(0),
             "partial_rotary_factor": nothing,
         },
-        known=_ROUTED_KNOWN,
+        known=ROUTED_KNOWN,
     ),
     "exaone-moe": Family(
         "exaone_moe",
@@ -246,7 +249,7 @@ FAMILIES = {
                 layer >= (keys.count("leading_dense_block_count") or 0) for layer in range(config["num_hidden_layers"])
             ],
         },
-        known=_ROUTED_KNOWN,
+        known=ROUTED_KNOWN,
     ),
     "afmoe": Family(
         "afmoe",
@@ -274,7 +277,7 @@ FAMILIES = {
             "sliding_window": count("attention.sliding_window"),
             "layer_types": windowed(4),
         },
-        known=_ROUTED_KNOWN,
+        known=ROUTED_KNOWN,
     ),
     "llama4": Family(
         "llama4",
@@ -308,6 +311,6 @@ FAMILIES = {
             "attn_temperature_tuning": always(4),
             "rope_scaling": like("rope_scaling"),
         },
-        known=(*_ROUTED_KNOWN, "expert_shared_count"),
+        known=(*ROUTED_KNOWN, "expert_shared_count"),
     ),
 }
