@@ -15,12 +15,15 @@ from typing import Any
 
 # What the GGUF import of the worker reads: the names of its families.
 GGUF = frozenset({
-    "afmoe", "cohere2", "command-r", "deepseek", "deepseek2", "dots1", "ernie4_5", "ernie4_5-moe", "exaone",
-    "exaone-moe", "exaone4", "falcon-h1", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4", "glm4moe",
-    "gpt-oss", "granite", "granitehybrid", "granitemoe", "hunyuan-dense", "internlm2", "lfm2", "lfm2moe",
-    "llama", "llama4", "minicpm", "minimax-m2", "mistral3", "nemotron", "olmo2", "olmoe", "phi2", "phi3",
-    "phimoe", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35", "qwen35moe", "qwen3moe", "qwen3next",
-    "qwen3vl", "qwen3vlmoe", "seed_oss", "smollm3", "stablelm", "starcoder2",
+    "afmoe", "apertus", "bailingmoe", "bailingmoe2", "cohere2", "command-r", "dbrx", "deci", "deepseek",
+    "deepseek2", "dots1", "ernie4_5", "ernie4_5-moe", "exaone", "exaone-moe", "exaone4", "falcon-h1", "gemma",
+    "gemma2", "gemma3", "gemma3n", "gemma4", "glm-dsa", "glm4", "glm4moe", "gpt-oss", "gpt2", "gptneox",
+    "granite", "granitehybrid", "granitemoe", "hunyuan-dense", "hunyuan-moe", "internlm2", "jamba",
+    "kimi-linear", "lfm2", "lfm2moe", "llama", "llama4", "mamba", "mamba2", "mimo2", "minicpm", "minicpm3",
+    "minimax-m2", "mistral3", "mistral4", "nemotron", "nemotron_h", "nemotron_h_moe", "olmo", "olmo2", "olmoe",
+    "openelm", "phi2", "phi3", "phimoe", "plamo", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35",
+    "qwen35moe", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "rwkv7", "seed_oss", "smollm3", "stablelm",
+    "starcoder", "starcoder2", "step35",
 })  # fmt: skip
 # Models that read a text in both directions and make vectors of it: worker/embedding has their code, mlx-lm none.
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})

@@ -49,9 +49,7 @@ def _yarn(keys: ModelKeys, factor: float | None, original: int | None) -> dict[s
 
 
 def _longrope(keys: ModelKeys, original: int | None, rotated: int) -> dict[str, Any]:
-    header = keys.header
-    if not original:
-        raise header.corrupt("its long rotary factors lack the original context length")
+    header, original = keys.header, original or keys.size("context_length")
     found: dict[str, Any] = {"rope_type": "longrope", "original_max_position_embeddings": original}
     for name, tensor in (("short_factor", SHORT), ("long_factor", LONG)):
         found[name] = _stored(header, tensor, rotated // 2)

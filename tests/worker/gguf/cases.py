@@ -29,12 +29,13 @@ class Case:
     of the names in GGUF. norms: the mean of the norms' weights. stacked: names below which tensors are numbered, and
     are one in GGUF; "*" is their number. split: the tensors that one of mlx-lm's is made of. wrapped: the model_type
     around `text_config`. unstored: ends of the names of parameters that keep their first value, and have no tensor.
-    joined: two of GGUF's names that are one tensor, row after row, in the place of the first.
+    joined: several of GGUF's names, of which one tensor is made along an axis, and its name. A setting of None is not
+    written.
     """
 
     architecture: str
     config: dict[str, Any]
-    settings: dict[str, Value] = field(default_factory=dict)
+    settings: dict[str, Value | None] = field(default_factory=dict)
     names: tuple[tuple[str, str], ...] = ()
     changes: dict[str, Change] = field(default_factory=dict)
     norms: float = 1.0
@@ -43,7 +44,7 @@ class Case:
     split: Callable[[str, Floats, Mapping[str, Any]], dict[str, Floats]] | None = None
     wrapped: str = ""
     unstored: tuple[str, ...] = ()
-    joined: tuple[str, str, str] | None = None
+    joined: tuple[tuple[str, ...], str, int] | None = None
 
     @property
     def id(self) -> str:
@@ -88,5 +89,5 @@ GRANITE: dict[str, Value] = {
     "attention.scale": 0.2, "embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 2.0,
 }  # fmt: skip
 LAYER_NORM: dict[str, Value] = {"attention.layer_norm_epsilon": 1e-5}
-GATE_UP = ("ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps")
+GATE_UP = (("ffn_gate_exps", "ffn_up_exps"), "ffn_gate_up_exps", 1)
 LONG_FACTORS = [1.0 + 0.5 * at for at in range(8)]

@@ -52,8 +52,8 @@ EARLY = [
         LAYER_NORM, (("model.", "transformer."),),
     ),
     Case(
-        "starcoder", {"model_type": "gpt_bigcode", **_GPT, "n_inner": 96, "multi_query": True, "num_key_value_heads": 1},
-        LAYER_NORM,
+        "starcoder",
+        {"model_type": "gpt_bigcode", **_GPT, "n_inner": 96, "multi_query": True, "num_key_value_heads": 1}, LAYER_NORM,
     ),
     Case(
         "gptneox",

@@ -65,8 +65,8 @@ SPARSE = [
         _MERGED,
     ),
     Case(
-        "bailingmoe", {**_LING, "num_shared_experts": 2},
-        {**_EXPERTS, "leading_dense_block_count": 1, "expert_weights_scale": 1.0, "expert_shared_count": 2,
+        "bailingmoe", {**_LING, "num_shared_experts": 2, "first_k_dense_replace": 0},
+        {**_EXPERTS, "leading_dense_block_count": 0, "expert_weights_scale": 1.0, "expert_shared_count": 2,
          "expert_weights_norm": True, "rope.dimension_count": 16},
         _LING_NAMES, PAIRED, split=_queries_keys_values,
     ),

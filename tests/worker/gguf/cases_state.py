@@ -51,11 +51,11 @@ _LERPS = "rwkvag"
 def _rwkv(name: str, array: Floats, config: Mapping[str, Any]) -> dict[str, Floats]:
     """Mixing in one tensor, low ranks under short names, and a first layer that seems to mix values."""
     if "attn.x_" in name:
-        return {name: array}
+        return {"=" + name.replace("attn.x", "x"): array.reshape(1, 1, 1, -1)}
     for end, number in ((".lora.0.weight", "1"), (".lora.2.weight", "2"), (".lora.2.bias", "0")):
         if name.endswith(end):
             plain = name.replace("attn.", "attention.").replace(f"_lora{end}", number)
-            dummy = {plain.replace(".a", ".v"): array} if "layers.0.attn.a_lora" in name else {}
+            dummy = {plain.replace("attention.a", "attention.v"): array} if "layers.0.attn.a_lora" in name else {}
             return {plain: array.squeeze(), **dummy}
     return {name: array.flatten() if "r_k" in name else array}
 
@@ -102,7 +102,8 @@ STATE = [
             "conv_kernel": 4, "n_groups": 1, "use_bias": False, "use_conv_bias": True, "layer_norm_epsilon": 1e-5,
             "time_step_limit": [0.0, float("inf")], "time_step_rank": "auto",
         },
-        {**_STATE_KEYS, **_ZEROS, "ssm.group_count": 1}, (("dt_bias", "dt_proj.bias"),), _headed(1),
+        {**_STATE_KEYS, **_ZEROS, "ssm.group_count": 1, "attention.key_length": None}, (("dt_bias", "dt_proj.bias"),),
+        _headed(1),
     ),
     Case(
         "jamba",
@@ -112,7 +113,7 @@ STATE = [
             "mamba_expand": 2, "mamba_dt_rank": 4, "num_experts": 4, "num_experts_per_tok": 2, "rope_theta": None,
         },
         {**_STATE_KEYS, **_EXPERTS, "attention.head_count_kv": [0, 2, 0, 2]},
-        tuple((f"feed_forward.switch_mlp.{each}", f"mlp.experts.{each}") for each in ("gate_proj", "up_proj", "down_proj")),
+        tuple((f"feed_forward.switch_mlp.{each}_proj", f"mlp.experts.{each}_proj") for each in ("gate", "up", "down")),
         _STATES,
     ),
     Case(
@@ -154,17 +155,18 @@ STATE = [
         },
         {
             "attention.layer_norm_epsilon": 1e-5, "attention.head_count": 0, "wkv.head_size": 16,
+            "attention.key_length": None,
             **{f"attention.{each}_lora_rank": 8 for each in ("decay", "iclr", "value_residual_mix", "gate")},
         },
         (
-            ("ffn_norm", "ln2"), ("attn_norm", "ln1"), ("model.norm", "model.ln_out"), ("attn.g_norm", "attention.ln_x"),
-            ("ffn.", "feed_forward."), ("attn.", "attention."),
+            ("ffn_norm", "ln2"), ("attn_norm", "ln1"), ("model.norm", "model.ln_out"),
+            ("attn.g_norm", "attention.ln_x"), ("ffn.", "feed_forward."), ("attn.", "attention."),
         ),
         {
             "time_mix_ln.weight": lambda array, config: array.flatten(),
             "time_mix_ln.bias": lambda array, config: array.flatten(),
         },
-        split=_rwkv, stacked=tuple(),
+        split=_rwkv, joined=(tuple(f".x_{each}" for each in _LERPS), ".time_mix_lerp_fused.weight", 0),
     ),
     Case(
         "kimi-linear",

@@ -257,9 +257,9 @@ FAMILIES = {
             "indexer.attn_q_b": "self_attn.indexer.wq_b",
         },
         config={
+            "rope_parameters": _indexed_rope,
             **LATENT,
             **ROUTED,
-            "rope_parameters": _indexed_rope,
             "rope_scaling": nothing,
             "index_n_heads": count("attention.indexer.head_count"),
             "index_head_dim": count("attention.indexer.key_length"),
@@ -283,7 +283,7 @@ FAMILIES = {
                 }
             ),
         },
-        config={**LATENT, **ROUTED, "rope_parameters": _tempered_rope, "rope_scaling": nothing},
+        config={"rope_parameters": _tempered_rope, **LATENT, **ROUTED, "rope_scaling": nothing},
         known=ROUTED_KNOWN,
     ),
 }
