@@ -88,6 +88,7 @@ def gguf_page() -> str:
     """What the GGUF import takes, from the tables that it works by."""
     from squish.worker.gguf.blocks import PACKED
     from squish.worker.gguf.families.every import FAMILIES, VARIANTS
+    from squish.worker.gguf.families.refused import REFUSED as ARCHITECTURES
     from squish.worker.gguf.formats import FORMATS, REFUSED
     from squish.worker.gguf.splitting import SPLITTINGS
     from squish.worker.gguf.tokenizer_kinds import KINDS
@@ -99,6 +100,8 @@ def gguf_page() -> str:
     for name, family in sorted(FAMILIES.items()):
         kinds = [family.model_type, *(other.model_type for _, other in VARIANTS.get(name, ()))]
         lines.append(f"| `{name}` | {', '.join(f'`{each}`' for each in kinds)} |")
+    lines += ["", "Not imported, though GGUF has a name for it:", "", "| architecture in GGUF | why |", "| --- | --- |"]
+    lines += [f"| `{name}` | {reason} |" for name, reason in ARCHITECTURES.items()]
     lines += ["", "## Block formats", "", "| format | bits a weight | kept as |", "| --- | --- | --- |"]
     for kind in FORMATS.values():
         packing, size = PACKED.get(kind.name), 8 * kind.size / kind.weights

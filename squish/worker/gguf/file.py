@@ -7,10 +7,11 @@ no more than be refused; and the file is opened for reading only (MLX's own read
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -111,6 +112,13 @@ class GgufHeader:
         if len(found) != len(value):
             raise self.corrupt(f"{key} is not a list of whole numbers")
         return found
+
+
+def nearest(name: str | None, known: Iterable[str]) -> str:
+    """What to say of a name that is not among those known: those like it, and where all are listed."""
+    alike = difflib.get_close_matches(name or "", sorted(known), cutoff=0.5)
+    start = f"names like it are {', '.join(alike)}, and " if alike else ""
+    return f"{start}docs/reference/gguf.md lists all that are"
 
 
 def corrupt(path: Path, reason: str) -> CorruptModel:

@@ -144,7 +144,8 @@ def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
     total = sum(target.nbytes for target in plan.targets)
     done, stored, places = 0, 0, {}  # done: bytes read, and once more when they are written
     for number, shard in enumerate(shards, 1):
-        arrays: dict[str, mx.array] = dict(plan.made) if number == 1 else {}
+        made = plan.made if number == 1 else {}
+        arrays = {name: _narrow(array, plan.dtype) for name, array in made.items()}
         for target in shard:
             found = _arrays(target, plan)
             mx.eval(list(found.values()))
@@ -186,9 +187,9 @@ def _arrays(target: Target, plan: Plan) -> dict[str, mx.array]:
         decoded = [decode(read_tensor(info), info, packed=target.packed) for info in target.sources]
     if not target.packed:
         parts = _moved(target, [each.weight for each in decoded], plan)
-        small = parts[0].ndim == 1
+        narrow = not target.wide and (target.format == "F32" or parts[0].ndim == 1)
         return {
-            name: _narrow(part, plan.dtype) if small else part for name, part in zip(target.names, parts, strict=True)
+            name: _narrow(part, plan.dtype) if narrow else part for name, part in zip(target.names, parts, strict=True)
         }
     found: dict[str, mx.array] = {}
     for kind, arrays in _kinds(decoded).items():
@@ -210,13 +211,13 @@ def _moved(target: Target, arrays: list[mx.array], plan: Plan) -> list[mx.array]
     return [mx.contiguous(part) for part in target.moved(arrays, text_of(plan.config))]
 
 
-def _narrow(vector: mx.array, dtype: mx.Dtype) -> mx.array:
-    """A float32 norm or bias would raise every activation to float32; narrow it when that loses next to nothing."""
-    if vector.dtype == dtype:
-        return vector
-    wide = vector.astype(mx.float32)
-    lost = mx.abs(vector.astype(dtype).astype(mx.float32) - wide)
-    return vector.astype(dtype) if (lost <= _LOSS * mx.maximum(mx.abs(wide), 1e-3)).all().item() else vector
+def _narrow(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Anything in float32 would raise every activation to float32; narrow it when that loses next to nothing."""
+    if array.dtype == dtype:
+        return array
+    wide = array.astype(mx.float32)
+    lost = mx.abs(array.astype(dtype).astype(mx.float32) - wide)
+    return array.astype(dtype) if (lost <= _LOSS * mx.maximum(mx.abs(wide), 1e-3)).all().item() else array
 
 
 def _config(plan: Plan) -> dict[str, object]:

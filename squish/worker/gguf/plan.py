@@ -24,7 +24,7 @@ from squish.format.config import context_length, normalized, text_of
 from squish.worker.gguf import rotary
 from squish.worker.gguf.blocks import PACKED, Packing
 from squish.worker.gguf.families.basis import LAYER, TOP, plain_config, plain_sizes
-from squish.worker.gguf.families.every import FAMILIES, family_of
+from squish.worker.gguf.families.every import FAMILIES, family_of, unknown_family
 from squish.worker.gguf.family import Config, Destination, Family, Step, nothing
 from squish.worker.gguf.file import GgufHeader, TensorInfo
 from squish.worker.gguf.keys import ModelKeys
@@ -46,7 +46,8 @@ class Target:
 
     names: of the parameters; several where the rows of one tensor are divided, of which `rows` says how many each gets.
     sources: several where they are joined row after row, and places: where each goes. packed: the weights stay
-    packed as they are in the file; k_quant: as a K-quant. surplus: the model may have no such parameters.
+    packed as they are in the file; k_quant: as a K-quant. surplus: the model may have no such parameters. wide: what
+    mlx-lm keeps in float32 by all means, such as biases that choose experts.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,7 @@ class Target:
     packed: bool = False
     k_quant: bool = False
     surplus: bool = False
+    wide: bool = False
 
     @property
     def format(self) -> str:
@@ -132,7 +134,7 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
     keys = ModelKeys(header, architecture or "")
     family = family_of(keys)
     if architecture is None or family is None:
-        raise _unknown_family(header)
+        raise unknown_family(header)
     config = _config(keys, family)
     specials = check_tokenizer(header)
     rows = header.tensors["token_embd.weight"].shape[0]
@@ -161,12 +163,7 @@ def require_kind(header: GgufHeader) -> None:
     if kind not in (None, "model"):
         raise header.unsupported(f"a file of the type {kind!r}")
     if architecture is not None and architecture not in FAMILIES:
-        raise _unknown_family(header)
-
-
-def _unknown_family(header: GgufHeader) -> UnsupportedModel:
-    architecture = header.text("general.architecture")
-    return header.unsupported(f"the architecture {architecture!r}; known are {', '.join(sorted(FAMILIES))}")
+        raise unknown_family(header)
 
 
 # ---- config.json
@@ -220,10 +217,11 @@ def _targets(
 
     A misshapen or unknown tensor is refused by name.
     """
-    own = {name for name, _ in tree_flatten(model.parameters())}
+    parameters: Any = tree_flatten(model.parameters())
+    own = {name for name, _ in parameters}
     placed = [_where_it_is(target, own) for target in _placed(header, family, config)]
     shapes = _settled(model, {name for target in placed for name in target.names})
-    modules = dict(model.named_modules())
+    modules, narrows = dict(model.named_modules()), getattr(model, "cast_predicate", None)
     found = []
     for target in placed:
         if target.surplus and target.names[0] not in shapes:
@@ -238,7 +236,8 @@ def _targets(
                 raise header.corrupt(f"tensor {wrong.name} has the shape {list(wrong.shape)}, which does not fit")
         if len(target.sources[0].shape) == 1 and target.sources[0].format.weights > 1:
             raise header.corrupt(f"tensor {target.sources[0].name} is stored as {target.format}")
-        found.append(_packed(target, modules))
+        wide = narrows is not None and not all(narrows(name) for name in target.names)
+        found.append(_packed(replace(target, wide=wide), modules))
     return tuple(found), shapes
 
 

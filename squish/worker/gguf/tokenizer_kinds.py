@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from squish.errors import UnsupportedModel
 from squish.worker.gguf import vocabulary
-from squish.worker.gguf.file import GgufHeader
+from squish.worker.gguf.file import GgufHeader, nearest
 from squish.worker.gguf.splitting import SPLITTINGS, Splitting
 from squish.worker.gguf.vocabulary import BYTE, CONTROL, UNKNOWN, USER_DEFINED
 
@@ -38,7 +38,7 @@ def _splitting(header: GgufHeader) -> Splitting:
     known = SPLITTINGS.get(name or "")
     if known is None:
         raise UnsupportedModel(
-            f"{header.path.name} needs the pre-tokenizer {name!r}; known are {', '.join(sorted(SPLITTINGS))}.",
+            f"{header.path.name} needs the pre-tokenizer {name!r}, which is not known; {nearest(name, SPLITTINGS)}.",
             hint="Look for the same model in the safetensors format.",
             param=str(header.path),
         )

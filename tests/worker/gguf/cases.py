@@ -35,7 +35,7 @@ class Case:
 
     architecture: str
     config: dict[str, Any]
-    settings: dict[str, Value | None] = field(default_factory=dict)
+    settings: Mapping[str, Value | None] = field(default_factory=dict)
     names: tuple[tuple[str, str], ...] = ()
     changes: dict[str, Change] = field(default_factory=dict)
     norms: float = 1.0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from squish.errors import UnsupportedModel
 from squish.worker.gguf.families import dense, early, gemma, hybrid, moe, recurrent, sparse
+from squish.worker.gguf.families.refused import REFUSED
 from squish.worker.gguf.family import Family
+from squish.worker.gguf.file import GgufHeader, nearest
 from squish.worker.gguf.keys import ModelKeys
 
 _SIGMOID = 2  # of `expert_gating_func`
@@ -19,6 +22,15 @@ VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
     "granitehybrid": ((lambda keys: bool(keys.count("expert_count")), hybrid.GRANITE_EXPERTS),),
     "deepseek2": ((lambda keys: keys.count("expert_gating_func") == _SIGMOID, moe.DEEPSEEK_3),),
 }
+
+
+def unknown_family(header: GgufHeader) -> UnsupportedModel:
+    """The error for an architecture that is not imported: why, where it is known, or else what is named alike."""
+    architecture = header.text("general.architecture") or ""
+    what = f"the architecture {architecture!r}"
+    if architecture in REFUSED:
+        return header.unsupported(f"{what}: {REFUSED[architecture]}")
+    return header.unsupported(f"{what} is not known; {nearest(architecture, FAMILIES)}")
 
 
 def family_of(keys: ModelKeys) -> Family | None:
