@@ -11,6 +11,9 @@ from squish.tui.chat.conversation import Conversation
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.status import StripFacts
 
+_COMPILING = "compiling the engine (once)"
+_LOADING = ("loading", _COMPILING)
+
 
 def facts(
     conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings, unseen: int = 0
@@ -19,14 +22,14 @@ def facts(
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.serves(model)), None)
     if running or status is None:
-        symbol, state, style = _state(_doing(running.answer) if running else "", bool(model))
+        symbol, state, style = _state(_doing(running.answer, status) if running else "", bool(model))
     else:
         symbol, state, style = _of_model(status, unseen)
     answer = conversation.turns[-1].answer if conversation.turns else None
     return StripFacts(
         model=clean(model),
         state=state,
-        is_loading=running.answer.phase == "loading" if running else bool(status and status.state == "loading"),
+        is_loading=state in _LOADING,
         symbol=symbol,
         style=style,
         weights=status.weights_bytes if status else 0,
@@ -45,8 +48,12 @@ def _of_model(status: ModelStatus, unseen: int = 0) -> tuple[str, str, str]:
     return _state("compiling" if status.compiling else status.state, True)
 
 
-def _doing(answer: AnswerState) -> str:
-    return "compiling" if answer.phase == "loading" and answer.compiling else answer.phase
+def _doing(answer: AnswerState, status: ModelStatus | None) -> str:
+    """What an answer waits for, or does. A server says only beside the answer that it loads the model for it."""
+    if answer.phase == "loading" and answer.compiling:
+        return "compiling"
+    loads = answer.phase == "waiting" and status is not None and status.state == "loading"
+    return "loading" if loads else answer.phase
 
 
 def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
@@ -57,7 +64,7 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
         case "loading":
             return "◌", "loading", "$text-warning"
         case "compiling":
-            return "◌", "compiling the engine (once)", "$text-warning"
+            return "◌", _COMPILING, "$text-warning"
         case "prefill":
             return "◐", "prefill", "$text-secondary"
         case "thinking" | "writing" | "busy":
@@ -86,7 +93,7 @@ def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Strip
     return StripFacts(
         model=clean(status.name),
         state=state,
-        is_loading=status.state == "loading",
+        is_loading=state in _LOADING,
         symbol=symbol,
         style=style,
         weights=status.weights_bytes,

@@ -217,7 +217,8 @@ async def test_the_card_counts_the_cache_with_the_bits_that_are_set_meanwhile(se
 
     def cache() -> float:
         (line,) = [each for each in screen_text(pilot).splitlines() if "weights" in each and "cache" in each]
-        return float(line.partition("cache ")[2].split()[0])
+        number, unit = line.partition("cache ")[2].split()[:2]
+        return float(number) * {"MB": 1, "GB": 1000}[unit]
 
     async with app.run_test(size=(120, 36)) as pilot:
         await find(pilot, "qwen3:0.6b")

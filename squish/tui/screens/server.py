@@ -203,7 +203,10 @@ class ServerScreen(Screen[None]):
         """Its state, with seconds where the column of the time has no room: what runs must be seen to go on."""
         word = STATES[request.state][0]
         narrow = request.running and self.size.width < _TIME_FROM
-        return f"{word} {figures.waited(request.seconds)}" if narrow else word
+        if not narrow:
+            return word
+        said = word if request.seconds < 60 else word[0]  # what the column holds
+        return f"{said} {figures.waited(request.seconds)}"
 
     def _changing_for(self) -> float:
         """Seconds that the server has been in its state."""
