@@ -14,7 +14,7 @@ from squish.commands.serving.serve import with_who_listens
 from squish.errors import ConfigError
 from squish.generation import Loading
 from squish.system.servers import Announcement
-from squish.tui.model_names import short
+from squish.tui.short_names import short
 from tests.ports import own_port
 from tests.remote.small_server import MODELS as MODELS_LISTED
 from tests.remote.small_server import NOT_FOUND, small_server

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from httpx2 import URL
@@ -13,6 +15,7 @@ from squish.attachments.web import PageAddress
 from squish.config.settings import Settings
 from squish.tui.chat import outgoing
 from squish.tui.screens.choice import ChoiceScreen
+from squish.tui.short_names import tail
 from squish.tui.widgets.chat.chat_view import ChatView
 from tests.attachments import made
 from tests.tui.scenes import answer, prompt, ready, screen_text, until
@@ -126,8 +129,6 @@ async def test_esc_ends_the_reading_and_gives_the_message_back(tmp_path: Path, m
     (tmp_path / "slow.pdf").write_bytes(made.pdf("x"))
 
     async def never(*_: object) -> str:
-        import asyncio
-
         return str(await asyncio.get_running_loop().create_future())
 
     monkeypatch.setattr(documents, "text_of", never)
@@ -140,3 +141,33 @@ async def test_esc_ends_the_reading_and_gives_the_message_back(tmp_path: Path, m
         await pilot.press("escape")
         await until(pilot, lambda: prompt(pilot).text == "sum up @slow.pdf")
         assert "esc cancels" not in screen_text(pilot) and not app.engine.generations
+
+
+async def test_a_long_path_leaves_room_for_what_is_said_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a" / "very" / "long" / "way" / "down" / "page.html"
+    file.parent.mkdir(parents=True)
+    file.write_text("<p>text</p>")
+    free, text_of = asyncio.Event(), documents.text_of
+
+    async def slowly(*args: Any) -> str:
+        await free.wait()
+        return await text_of(*args)
+
+    monkeypatch.setattr(documents, "text_of", slowly)
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await ready(pilot)
+        prompt(pilot).put(f"sum up @{file}")
+        await until(pilot, lambda: "/page.html  11 B · its text (@! sends its source)" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "/page.html … 0 s · esc cancels" in screen_text(pilot))
+        free.set()
+        await until(pilot, lambda: bool(app.engine.generations))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "shown"),
+    [("src/a.py", 8, "src/a.py"), ("src/a.py", 5, "…a.py"), ("日本語/b", 6, "…語/b"), ("a\x1b[31mb", 9, "ab")],
+)
+def test_of_a_name_that_is_too_long_the_end_is_shown(name: str, cells: int, shown: str) -> None:
+    assert tail(name, cells) == shown

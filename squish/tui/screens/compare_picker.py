@@ -13,9 +13,9 @@ from textual.widgets import Input, OptionList
 
 from squish.text import clean
 from squish.tui.chat.comparison import FEWEST, MOST, Candidate, Lineup
-from squish.tui.model_names import short
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
+from squish.tui.short_names import short
 
 _BLIND = "blind: names are shown after the choice"
 _IN_TURN = "one after the other: speeds as when each is asked alone"

@@ -13,9 +13,9 @@ from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui.key_hints import key
-from squish.tui.model_names import short
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
+from squish.tui.short_names import short
 from squish.tui.widgets.chat.welcome import FIRST_MODEL
 
 _SIZE_WIDTH = 8

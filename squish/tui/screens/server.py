@@ -27,9 +27,9 @@ from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.key_hints import key
 from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
-from squish.tui.model_names import short
 from squish.tui.request_state import STATES
 from squish.tui.screens.request_details import RequestScreen
+from squish.tui.short_names import short
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from squish import figures
 from squish.tui.memory_readings import Memory
-from squish.tui.model_names import short
+from squish.tui.short_names import short
 
 _GAP = 3
 _NAME_WIDTH = 24

@@ -13,7 +13,6 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from squish import figures
 from squish.attachments.gathering import Gatherer
 from squish.chats.messages import Attachment, Hit
 from squish.errors import SquishError
@@ -235,9 +234,7 @@ class ChatView(Vertical):
         self._show_question()
         editing = self._chats.editing is not None
         outgoing = self.dialogue.outgoing
-        reading = ""
-        if outgoing.is_reading_for(self._shown):
-            reading = f"{outgoing.names} … {figures.waited(outgoing.waited)}"
+        reading = (outgoing.names, outgoing.waited) if outgoing.is_reading_for(self._shown) else None
         self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text, reading=reading)
         tools = Content(f"⚙ {clean(', '.join(self._shown.tools.servers))}" if self._shown.tools.servers else "")
         self.prompt.border_title = (

@@ -12,8 +12,11 @@ from squish.attachments.mentions import Mention, mentions
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.key_hints import key
+from squish.tui.short_names import tail
 
 _COMMANDS_SHOWN = 7
+_READING = "reading  "
+_LEAST = 12  # cells of a name
 
 
 class Hints(Static):
@@ -23,15 +26,16 @@ class Hints(Static):
         super().__init__(id="hints", markup=False)
         self.display = False
 
-    def show(self, draft: str, *, editing: bool, queued: str, reading: str = "") -> None:
-        """reading: what is being read before a message is sent."""
+    def show(self, draft: str, *, editing: bool, queued: str, reading: tuple[str, float] | None = None) -> None:
+        """reading: what is being read before a message is sent, and for how many seconds."""
+        width = self.size.width or self.container_size.width
         found = actions.completions(draft)
         sends, leaves, stops = (key(self.app, id) for id in ("prompt.send", "prompt.leave", "chat.stop"))
         rows = [_completion(action) for action in found[:_COMMANDS_SHOWN]]
         if len(found) > _COMMANDS_SHOWN:
             rows.append(Content.styled(f"… and {len(found) - _COMMANDS_SHOWN} more; keep typing", "$foreground-muted"))
         if "@" in draft:
-            rows += [_mention(each, sends) for each in mentions(draft, Path.cwd())]
+            rows += [_mention(each, sends, width) for each in mentions(draft, Path.cwd())]
         if editing:
             rows.append(
                 Content.assemble(
@@ -40,7 +44,9 @@ class Hints(Static):
                 )
             )
         if reading:
-            rows.append(Content.assemble(("reading  ", "bold $text-accent"), clean(reading), f" · {stops} cancels"))
+            end = f" … {figures.waited(reading[1])} · {stops} cancels"
+            names = tail(reading[0], max(width - len(_READING) - len(end), _LEAST))
+            rows.append(Content.assemble((_READING, "bold $text-accent"), names, end))
         if queued:
             rows.append(Content.assemble(("next  ", "bold $text-accent"), clean(queued.partition("\n")[0])))
         self.update(Content("\n").join(rows))
@@ -52,11 +58,13 @@ def _completion(action: actions.Action) -> Content:
     return Content.assemble((f"{usage:<17}", "bold $text-accent"), (action.about, "$foreground-muted"))
 
 
-def _mention(mention: Mention, sends: str) -> Content:
+def _mention(mention: Mention, sends: str, width: int) -> Content:
     about = mention.problem or _about(mention, sends)
     style = "$text-warning" if mention.problem else "$foreground-muted"
     sent = ", sent as plain text" if mention.missing else " · cannot be sent" if mention.problem else ""
-    return Content.assemble(("⎘ ", "bold $text-accent"), clean(mention.name), (f"  {about}{sent}", style))
+    end = Content(f"  {clean(about)}{sent}")
+    name = tail(mention.name, max(width - 2 - end.cell_length, _LEAST))
+    return Content.assemble(("⎘ ", "bold $text-accent"), name, end.stylize(style))
 
 
 def _about(mention: Mention, sends: str) -> str:
@@ -66,7 +74,7 @@ def _about(mention: Mention, sends: str) -> str:
         case "url":
             return f"{sends} asks before it is fetched"
         case "html":
-            return f"{figures.size(mention.size)} · its text (@!{mention.name}: its source)"
+            return f"{figures.size(mention.size)} · its text (@! sends its source)"
         case "pdf" | "docx":
             return f"{figures.size(mention.size)} · its text"
     return figures.size(mention.size)

@@ -17,7 +17,7 @@ from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.conversation import Turn
 from squish.tui.key_hints import key
-from squish.tui.model_names import short
+from squish.tui.short_names import short
 from squish.tui.widgets.chat.calls import StepView
 from squish.tui.widgets.markdown.live import WHOLE, LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
