@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,11 @@ import pytest
 
 from squish.api.batches import lines
 from squish.api.batches.files import read_upload
+from squish.api.batches.kept import KeptBatches
 from squish.api.batches.lines import Line, Tokens
 from squish.api.batches.run import Output
 from squish.config.settings import Settings
-from squish.errors import ContextLengthExceeded, InvalidInput, SquishError
+from squish.errors import ContextLengthExceeded, EngineError, InvalidInput, SquishError
 from squish.generation import Usage
 from tests.api.raw_http import Server, ask, client, scripted
 
@@ -106,6 +108,36 @@ async def test_what_is_answered_when_the_server_ends_is_not_asked_again(tmp_path
         assert [answers[id]["body"]["choices"][0]["message"]["content"] for id in "ab"] == ["first", "second"]
         assert len(server.sessions.requests) == 1
         assert batch.error_file_id is None
+
+
+async def test_a_kill_at_any_moment_of_the_end_leaves_no_file_that_no_batch_names(tmp_path: Path) -> None:
+    """The server ends after it has made both files, and before the batch says so; then the failure is tried again."""
+    async with scripted(settings(tmp_path)) as server, client(server) as api:
+        batch = await created(api, [request("a"), request("b")])
+        await answer(server, "first")
+        for _ in range(2):
+            (await server.sessions.admitted.get()).fail(EngineError("not now"))
+        batch = await ended(api, batch.id)
+        made = [await read(api, batch.output_file_id), await read(api, batch.error_file_id)]
+        assert [list(each) for each in made] == [["a"], ["b"]]
+    directory = settings(tmp_path).home / "batches"
+    kept = KeptBatches(directory)
+    known = kept.find(batch.id)
+    assert known
+    kept.change(known, status="finalizing", output_file_id=None, error_file_id=None)
+    parts = [directory / f"{id}.jsonl" for id in (batch.output_file_id, batch.error_file_id)]
+    (directory / f"{batch.id}.lines").write_bytes(b"".join(part.read_bytes() for part in parts))
+    orphans = [directory / f"file-{digit * 24}.jsonl" for digit in "01"]
+    for orphan in orphans:
+        orphan.write_text("{}")  # an upload that was cut off by a kill, and one that is under way in another server
+    os.utime(orphans[0], (0, 0))
+    async with scripted(settings(tmp_path)) as server, client(server) as api:
+        await answer(server, "second")
+        batch = await ended(api, batch.id)
+        assert set(await read(api, batch.output_file_id)) == {"a", "b"}
+        assert batch.error_file_id is None
+        assert {each.id async for each in await api.files.list()} == {batch.input_file_id, batch.output_file_id}
+        assert [orphan.exists() for orphan in orphans] == [False, True]
 
 
 async def test_a_cancelled_batch_keeps_what_was_answered(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from squish.errors import InvalidInput, StoreError
 from squish.files import move_whole, sync_directory, write_whole
 
 MOST_BYTES = 1 << 30
+_HOUR = 3600
 _ID = re.compile(r"file-[0-9a-f]{24}")
 
 
@@ -47,9 +48,22 @@ class Files:
 
     def adopt(self, scratch: Path, name: str, purpose: str, key: str | None) -> FileObject:
         """Make a file of this directory that is complete one that clients see. The same name gives the same id."""
-        id = "file-" + hashlib.sha256(name.encode()).hexdigest()[:24]
+        id = _id_of(name)
         move_whole(scratch, self.content_path(id))
         return self._describe(id, name, purpose, self.content_path(id).stat().st_size, key)
+
+    def disown(self, name: str) -> None:
+        """Delete what `adopt` made under this name, if it did."""
+        self.delete(_id_of(name))
+
+    def sweep(self) -> None:
+        """Delete what a kill has left: contents without a description that are too old to be given one."""
+        for content in self._directory.glob("file-*.jsonl"):
+            try:
+                if not self._description(content.stem).exists() and content.stat().st_mtime < self._clock() - _HOUR:
+                    content.unlink()
+            except FileNotFoundError:
+                pass
 
     def list(self) -> list[FileObject]:
         """All of them, the newest first."""
@@ -90,6 +104,10 @@ class Files:
 
 def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
+
+
+def _id_of(name: str) -> str:
+    return "file-" + hashlib.sha256(name.encode()).hexdigest()[:24]
 
 
 def read_upload(body: bytes) -> tuple[str, str, bytes]:

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from squish.api.batches.files import Files, new_id
 from squish.api.batches.kept import KeptBatches
@@ -177,19 +176,28 @@ class Batches:
             batch, status="finalizing" if status == "completed" else batch.status, finalizing_at=now
         )
         lines = self._scratch(batch, "lines")
-        made: dict[str, Any] = {}
-        if lines.exists():
-            parts: dict[bool, list[bytes]] = {True: [], False: []}
-            for text in lines.read_bytes().splitlines(keepends=True):
-                parts[decode_line(text).is_answer].append(text)
-            for answered, field, name in ((True, "output_file_id", "output"), (False, "error_file_id", "errors")):
-                if part := parts[answered]:
-                    scratch = self._scratch(batch, name)
-                    scratch.write_bytes(b"".join(part))
-                    made[field] = self.files.adopt(scratch, f"{batch.id}_{name}.jsonl", "batch_output", batch.key).id
+        made = self._part(batch, lines) if lines.exists() else {}
         self.kept.change(batch, status=status, **{f"{status}_at": now}, **made)
         self.kept.counts.pop(batch.id, None)
         lines.unlink(missing_ok=True)
+
+    def _part(self, batch: BatchObject, lines: Path) -> dict[str, str]:
+        """Make a file of the answers and one of the failures; their ids by the fields of the batch that name them.
+
+        A server that was killed here may have made one that is not needed any more, because a failure was tried again.
+        """
+        made: dict[str, str] = {}
+        for answers, field, kind in ((True, "output_file_id", "output"), (False, "error_file_id", "errors")):
+            name, scratch = f"{batch.id}_{kind}.jsonl", self._scratch(batch, kind)
+            with lines.open("rb") as every, scratch.open("wb") as part:
+                part.writelines(text for text in every if decode_line(text).is_answer is answers)
+                size = part.tell()
+            if size:
+                made[field] = self.files.adopt(scratch, name, "batch_output", batch.key).id
+            else:
+                scratch.unlink()
+                self.files.disown(name)
+        return made
 
     def _scratch(self, batch: BatchObject, kind: str) -> Path:
         return self._directory / f"{batch.id}.{kind}"
@@ -212,7 +220,15 @@ class Batches:
         except NoLocks:
             pass
         self._lock = descriptor
+        self._sweep()
         return True
+
+    def _sweep(self) -> None:
+        """Delete what servers that were killed have left and nobody needs."""
+        self.files.sweep()
+        for batch in self.kept.list():
+            if batch.status in ENDED:
+                self._scratch(batch, "lines").unlink(missing_ok=True)
 
 
 def _counts(total: int, done: int, failed: int) -> Counts:
