@@ -22,7 +22,7 @@ from squish.text import clean
 _TAKEN = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken", "tokenizer*.txt", "merges.txt", "vocab.txt")
 _OF_STEPS = ("config.json", "model.safetensors")
 _LONGEST_NAME = 200  # bytes; a disk takes 255, and the parts of a download add to it
-_PART = re.compile(r"-\d{5}-of-(\d{5})$")
+PART = re.compile(r"-\d{5}-of-(\d{5})$")
 # What lies beside a model in GGUF files of its own: the projector of a vision model, the statistics of a quantization.
 _BESIDE = re.compile(r"(?:^|[-._/])(?:mmproj|imatrix)(?:[-._]|$)", re.IGNORECASE)
 _ELSEWHERE = "Take the model from another repository: `squish search` lists models that run."
@@ -50,7 +50,7 @@ class GgufVariant:
 
     def answers_to(self, tag: str) -> bool:
         """Whether a tag is the end of the name, as Q8_0 is of model-Q8_0."""
-        name, wanted = as_word(self.stem).lower(), _PART.sub("", tag).lower()
+        name, wanted = as_word(self.stem).lower(), PART.sub("", tag).lower()
         return name == wanted or name.endswith(tuple(f"{mark}{wanted}" for mark in "-._"))
 
 
@@ -78,7 +78,7 @@ def is_model_gguf(name: str) -> bool:
 def gguf_parts(path: Path) -> list[Path]:
     """The files of a model of which this one is a part, those that are there, sorted; the file itself if it is none."""
     stem = path.name[: -len(".gguf")] if path.name.lower().endswith(".gguf") else path.name
-    found = _PART.search(stem)
+    found = PART.search(stem)
     if found is None:
         return [path]
     suffix = path.name[len(stem) :]
@@ -110,7 +110,7 @@ def variants(snapshot: Snapshot) -> tuple[GgufVariant, ...]:
     for file in snapshot.files:
         if is_model_gguf(file.path):
             stem = file.path[: -len(".gguf")]
-            if found := _PART.search(stem):
+            if found := PART.search(stem):
                 stem = stem[: found.start()]
                 parts[stem] = int(found[1])
             files.setdefault(stem, []).append(file)
@@ -167,7 +167,7 @@ def _choose_gguf(snapshot: Snapshot, tag: str | None) -> tuple[HubFile, ...]:
 def _meant(tag: str, among: tuple[GgufVariant, ...]) -> list[GgufVariant]:
     """The variants that a tag may mean; the one whose whole name it is, where there is one."""
     found = [each for each in among if each.answers_to(tag)]
-    return [each for each in found if as_word(each.stem).lower() == _PART.sub("", tag).lower()] or found
+    return [each for each in found if as_word(each.stem).lower() == PART.sub("", tag).lower()] or found
 
 
 def _not_one(

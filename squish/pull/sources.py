@@ -15,6 +15,7 @@ from squish.errors import ModelNotFound, Offline, UnsupportedModel
 from squish.models import catalog
 from squish.models.catalog import CatalogEntry, packaged_file
 from squish.names import LocalPath, ModelId, ModelRef, RepoName, ShortName, as_word, file_tag
+from squish.pull.repository import PART, gguf_parts
 from squish.text import clean, require_utf8
 
 _GGUF_MAGIC = b"GGUF"
@@ -97,7 +98,7 @@ def local_id(path: Path) -> str:
     """The id that a file or directory gets when none is asked for: its name in lower case, within the grammar."""
     # Decomposed, so that é is the same name however the file system spells it.
     name = unicodedata.normalize("NFKD", path.name).encode("ascii", "ignore").decode().lower()
-    return as_word(name.removesuffix(".gguf"))[:100].rstrip("._-") or "model"
+    return as_word(PART.sub("", name.removesuffix(".gguf")))[:100].rstrip("._-") or "model"
 
 
 def _unknown(ref: ShortName) -> ModelNotFound:
@@ -139,7 +140,8 @@ def _local_source(ref: LocalPath, path: Path) -> FileSource | DirectorySource:
         raise UnsupportedModel(
             f"{ref} is not a GGUF file.", hint=hint if path.suffix == ".safetensors" else None, param="model"
         )
-    return FileSource(path, f"file:{path}")
+    first = gguf_parts(path)[0]  # whichever part is named, it is the same model
+    return FileSource(first, f"file:{first}")
 
 
 def _hint_for_missing(ref: LocalPath) -> str:

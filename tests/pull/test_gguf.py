@@ -174,11 +174,12 @@ def test_an_error_about_files_advises_only_what_works(names: tuple[str, ...], ta
         assert isinstance(ref, RepoName) and taken(names, ref.tag) in (list(SPLIT), *([name] for name in single))
 
 
-def write_parts(folder: Path, stem: str = "tiny-Q8_0") -> list[Path]:
-    """A tiny model in two parts."""
+def write_parts(folder: Path, stem: str = "tiny-Q8_0", first: int = 5) -> list[Path]:
+    """A tiny model in two parts. first: tensors in the first of them, 0 as llama.cpp's splitter can leave it."""
     tiny, _ = tiny_model(Q8_0)
+    tiny.metadata["general.description"] = "x" * 2 * beginning.FIRST
     names, paths = list(tiny.tensors), []
-    for number, part in enumerate((names[:5], names[5:])):
+    for number, part in enumerate((names[:first], names[first:])):
         own: dict[str, Value] = {"split.no": number, "split.count": 2}
         metadata = {**tiny.metadata, **own} if number == 0 else own
         path = folder / f"{stem}-{number + 1:05}-of-00002.gguf"
@@ -186,8 +187,27 @@ def write_parts(folder: Path, stem: str = "tiny-Q8_0") -> list[Path]:
     return paths
 
 
-def test_a_model_in_parts_is_pulled_from_the_hub_and_from_here(hub: LocalHub, tmp_path: Path) -> None:
-    paths = write_parts(tmp_path)
+def test_a_block_format_of_a_later_part_is_refused_before_the_weights(hub: LocalHub, tmp_path: Path) -> None:
+    first, _ = write_parts(tmp_path, first=0)
+    odd = {"blk.1.attn_q.weight": Blob((64, 64), 99, bytes(8 * MIB))}
+    last = write_gguf(tmp_path / "last.gguf", {"split.no": 1, "split.count": 2}, odd)
+    hub.add_repo("org/parts", {first.name: first.read_bytes(), "tiny-Q8_0-00002-of-00002.gguf": last.read_bytes()})
+    with pytest.raises(UnsupportedModel, match="format number 99"):
+        Puller(tmp_path / "home", hub.url).pull("org/parts")
+    assert hub.sent("tiny-Q8_0-00002-of-00002.gguf") == beginning.FIRST
+
+
+def test_whichever_part_is_named_it_is_one_model(tmp_path: Path) -> None:
+    user = Puller(tmp_path / "home", "http://127.0.0.1:9")
+    first, second = write_parts(tmp_path)
+    manifest = user.pull(str(second)).installed.manifest
+    assert (manifest.id, manifest.source) == ("tiny-q8_0", f"file:{first}")
+    assert not user.pull(str(first)).fresh
+
+
+@pytest.mark.parametrize("first", [0, 5])
+def test_a_model_in_parts_is_pulled_from_the_hub_and_from_here(hub: LocalHub, tmp_path: Path, first: int) -> None:
+    paths = write_parts(tmp_path, first=first)
     hub.add_repo("org/parts", {path.name: path.read_bytes() for path in paths})
     user = Puller(tmp_path / "home", hub.url)
     manifest = user.pull("org/parts:Q8_0").installed.manifest

@@ -22,7 +22,7 @@ from squish.worker.gguf.blocks import GROUP_SIZE, Packing, Weights, decode, deco
 from squish.worker.gguf.file import GgufHeader, Incomplete, Ranges, read_header, read_tensor
 from squish.worker.gguf.parts import is_part, read_model
 from squish.worker.gguf.plan import Plan, Target, make_plan, require_kind
-from squish.worker.gguf.tokenizer import SpecialTokens, require_tokenizer_kind, write_tokenizer
+from squish.worker.gguf.tokenizer import SpecialTokens, check_tokenizer, require_tokenizer_kind, write_tokenizer
 from squish.worker.model.k_quants import KEY
 
 Progress = Callable[[str, float], None]
@@ -66,7 +66,7 @@ def inspect_start(
     try:
         header = read_header(source, size, present)
         if not part:
-            make_plan(header, whole=not is_part(header), k_quants=k_quants)
+            _judge(header, k_quants)
     except Incomplete as found:
         partial = GgufHeader(source, found.metadata, {}, present)
         if not part:
@@ -74,6 +74,15 @@ def inspect_start(
             require_tokenizer_kind(partial)
         return found.start, found.end
     return None
+
+
+def _judge(header: GgufHeader, k_quants: bool) -> None:
+    """Raise what importing would raise. Of a model in several files the first may hold no tensors at all."""
+    if is_part(header) and "token_embd.weight" not in header.tensors:
+        require_kind(header)
+        check_tokenizer(header)
+    else:
+        make_plan(header, whole=not is_part(header), k_quants=k_quants)
 
 
 def import_gguf(

@@ -32,7 +32,7 @@ from squish.ipc.frames import (
 )
 from squish.worker import device
 from squish.worker.cpu.build import supported
-from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_gguf, inspect_start
+from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_start
 from squish.worker.model.load import check
 from squish.worker.model.model_files import kind_of
 from squish.worker.tokenizer.facts import Shelf
@@ -55,8 +55,6 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
             found = import_gguf(Path(source), Path(destination), report, k_quants=_keeps_k_quants())
             check(Path(destination), shelf)
             return _imported(found)
-        case InspectModel(path=path) if path.endswith(".gguf"):
-            return _imported(inspect_gguf(Path(path), k_quants=_keeps_k_quants()))
         case InspectStart(path=path, size=size, present=present, part=part):
             return Judged(inspect_start(Path(path), size, present, part=part, k_quants=_keeps_k_quants()))
         case InspectModel(path=path):
