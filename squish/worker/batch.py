@@ -20,13 +20,17 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
+from mlx_lm.models.cache import ArraysCache, make_prompt_cache
 
+from squish.format import arguments
 from squish.worker.cache.prefix import BLOCK
 from squish.worker.prompt.turns import PromptTurns, WaitingPrompt
 from squish.worker.speculation.decoding import Decoding
 from squish.worker.speculation.draft_model import DraftModel
 
 _TIDY_AFTER = 512  # steps, as mlx-lm does
+# Code that counts padding in one of its layers' two states only.
+_MISCOUNTS = frozenset({"nemotron_h"})
 
 
 class Batch(BatchGenerator):  # type: ignore[misc]
@@ -55,6 +59,7 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         self.turns = PromptTurns(BLOCK)
         self._paused: dict[int, tuple[Any, Any]] = {}  # a batch of one row, and its entry in _currently_processing
         self._steps = 0
+        self._pads = _leaves_padding_out(model)
         self._generation_batch = Decoding.empty(self.model, self.sampler)
         decoding = self._generation_batch
         decoding.lookup, decoding.draft, decoding.ends = lookup, draft, ends
@@ -126,6 +131,10 @@ class Batch(BatchGenerator):  # type: ignore[misc]
 
     def _read_on(self, chosen: dict[int, int]) -> list[Any]:
         pieces, responses = [], []
+        if not self._pads:  # nothing may be put after the end of a shorter piece
+            ends = zip(self._prompt_batch.uids, self._currently_processing, strict=True)
+            width = min((min(chosen[uid], len(entry[0][0])) for uid, entry in ends), default=0)
+            chosen = dict.fromkeys(chosen, width)
         for uid, entry in zip(self._prompt_batch.uids, self._currently_processing, strict=True):
             segments = entry[0]
             piece = segments[0][: chosen[uid]]
@@ -157,6 +166,19 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         paused: int = sum(cache.nbytes for row, _ in self._paused.values() for cache in row.prompt_cache)
         known: int = super().prompt_cache_nbytes
         return known + paused
+
+
+def _leaves_padding_out(model: Any) -> bool:
+    """Whether rows of different lengths can be read side by side.
+
+    A layer that keeps a state would take in what a shorter row is filled up with, where its code does not count.
+    """
+    layers = getattr(model, "layers", None)
+    if not layers or not any(isinstance(each, ArraysCache) for each in make_prompt_cache(model)):
+        return True
+    module = type(layers[0]).__module__.rpartition(".")[2]
+    found = arguments.of_module(module)
+    return found is None or ("advance" in found.words and module not in _MISCOUNTS)
 
 
 def _tokens(segments: list[list[int]]) -> int:

@@ -52,7 +52,7 @@ def uncompiled() -> Iterator[None]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_family_answers_as_its_safetensors_do(case: Case, tmp_path: Path) -> None:
-    reference, metadata, tensors = _made(case)
+    reference, metadata, tensors = made(case)
     ours = _imported(write_gguf(tmp_path / "tiny.gguf", metadata, tensors))(PROMPT)
     theirs = reference(PROMPT)
     assert float(mx.abs(theirs).max()) > 0.1
@@ -63,7 +63,7 @@ def test_a_family_answers_as_its_safetensors_do(case: Case, tmp_path: Path) -> N
 def test_random_tokens_reach_every_matrix_of_a_family(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that `--search` knows its inputs; but for embeddings that are only looked up, and latent heads."""
     monkeypatch.setattr("squish.worker.jobs.calibrate._WINDOW", CONTEXT)  # so many positions have the models here
-    model, seen = _made(case)[0], set[str]()
+    model, seen = made(case)[0], set[str]()
 
     def take(name: str, weight: mx.array, x: mx.array, looked_up: bool) -> None:
         assert x.shape[-1] == weight.shape[-1] and mx.isfinite(x).all().item()
@@ -86,7 +86,7 @@ def test_random_tokens_reach_every_matrix_of_a_family(case: Case, monkeypatch: p
 )  # fmt: skip
 def test_weights_stay_packed_through_what_is_done_to_them(label: str, kind: str, tmp_path: Path) -> None:
     """Joined, divided, reordered and stacked, they answer as the same weights do as plain numbers."""
-    _, metadata, plain = _made(next(case for case in CASES if case.id == label))
+    _, metadata, plain = made(next(case for case in CASES if case.id == label))
     number, packed = gguf.GGMLQuantizationType[kind], dict(plain)
     for name, blob in plain.items():
         if len(blob.shape) > 1 and blob.shape[-1] % 32 == 0 and "norm" not in name and "conv" not in name:
@@ -114,7 +114,7 @@ def test_every_architecture_that_gguf_names_is_imported_or_refused_with_a_reason
     assert not FAMILIES.keys() & REFUSED.keys() and all(REFUSED.values())
 
 
-def _made(case: Case) -> tuple[Any, dict[str, Value], dict[str, Blob]]:
+def made(case: Case) -> tuple[Any, dict[str, Value], dict[str, Blob]]:
     """A random model, and the metadata and tensors of its GGUF file."""
     tokens, types = tiny_vocabulary()
     text = {"vocab_size": len(tokens), **plain(case.config)}
