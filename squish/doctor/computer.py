@@ -51,7 +51,8 @@ def _cores() -> str:
     all_of_them, usable = psutil.cpu_count() or 1, cores()
     if usable < all_of_them:
         return f"{usable} of {all_of_them} cores, because the affinity or a quota of this process allows no more"
-    return f"{psutil.cpu_count(logical=False) or all_of_them} cores"
+    count = psutil.cpu_count(logical=False) or all_of_them
+    return f"{count} core{'' if count == 1 else 's'}"
 
 
 def places(settings: Settings) -> Iterator[Finding]:

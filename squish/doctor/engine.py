@@ -36,7 +36,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
     if probed.kernel:
         yield Finding("CPU engine", "ok", _cpu_engine(settings, probed))
     for warning in probed.warnings:
-        yield Finding("CPU engine", "warning", warning, None if shutil.which("g++") else _GET_COMPILER)
+        yield Finding("CPU engine", "warning", warning, _GET_COMPILER if "compiler was found" in warning else None)
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"
     where = f" ({probed.reason}: {probed.blas_path})" if probed.blas_path else ""
     # Beside the engine these products are few; without it all are of this kind, and there is a warning already.

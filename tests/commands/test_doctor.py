@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import psutil
 import pytest
 
 from squish.config.settings import Settings
 from squish.doctor.computer import machine, packages, places
+from squish.doctor.engine import probe
 from squish.doctor.examine import unknown_variables
 from squish.doctor.finding import Finding, line
 from squish.doctor.models import store
 from squish.doctor.network import hub, port
 from squish.models.store import directory_name
+from squish.system.probed import BYTES_OF_A_WEIGHT
 from squish.worker.cpu import build
-from tests.conftest import MODEL
+from tests.conftest import MODEL, share_compiled
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -138,6 +143,35 @@ def test_the_cores_that_may_be_used_are_said(settings: Settings, monkeypatch: py
     for usable, said in ((3, "3 of 16 cores, because the affinity or a quota"), (16, "16 cores")):
         monkeypatch.setattr("squish.doctor.computer.cores", lambda usable=usable: usable)
         assert said in only(machine(settings), "machine").reason
+
+
+ON_ONE_CORE = """
+import os
+from squish.config.settings import Settings
+from squish.doctor.computer import machine
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print([finding.reason for finding in machine(Settings.from_environment()) if finding.topic == "machine"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has an affinity")
+def test_the_affinity_counts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ONE_CORE], env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    count = psutil.cpu_count() or 1
+    assert (f", 1 of {count} cores, because" if count > 1 else ", 1 core'") in done.stdout
+
+
+def test_no_limit_is_exceeded_by_what_the_probe_itself_does(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "SQUISH_CPU_PRECISION": "float32"}
+    share_compiled(tmp_path / ".squish" / "cache")
+    probed = probe(Settings.from_environment(environment))
+    assert not isinstance(probed, str), probed
+    assert probed.precision == "float32"
+    assert 0 < probed.gflops <= probed.most_gflops
+    assert probed.weights_per_ns * BYTES_OF_A_WEIGHT <= probed.read_gbps
 
 
 def test_a_variable_that_nothing_reads_is_named() -> None:
