@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import secrets
 import socket
+from contextlib import ExitStack
 
 from squish.errors import EngineError
 from squish.ipc.environment import environment
@@ -12,6 +15,7 @@ from squish.ipc.last_lines import LastLines
 
 _LOOPBACK = "127.0.0.1"
 _EXIT_GRACE = 2.0
+_PORTS = range(20_000, 32_768)  # Linux gives connections those from 32,768 on, macOS and Windows from 49,152
 
 
 class LocalRanks:
@@ -73,8 +77,13 @@ class LocalMember:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Below those that systems give to connections, so that hardly anybody takes one before its rank listens there."""
+    found: list[socket.socket] = []
+    with ExitStack() as stack:
+        while len(found) < count:
+            try:
+                found.append(stack.enter_context(socket.create_server((_LOOPBACK, secrets.choice(_PORTS)))))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        return [each.getsockname()[1] for each in found]

@@ -13,6 +13,7 @@ import pytest
 from squish.ipc import group_frames
 from squish.ipc.group import Rank, command, new_token, read_rank
 from squish.ipc.group_frames import Fork, Forward, NotOfThisGroup, ToRank
+from squish.ipc.local_ranks import LocalRanks
 
 RANK = Rank(1, ("127.0.0.1:1", "127.0.0.1:2"), "127.0.0.1:3", new_token(), "/models/one", "/cache")
 
@@ -97,3 +98,12 @@ def test_frames_come_out_as_they_went_in() -> None:
         kind: Any = ToRank
         assert [group_frames.receive(there, kind) for _ in sent] == list(sent)
         assert group_frames.receive(there, kind) is None
+
+
+async def test_ports_of_local_ranks_are_not_among_those_that_systems_give_to_connections() -> None:
+    """A connection of any program would take one between the plan and the moment at which its rank listens there."""
+    plans = [await LocalRanks(8).plan("/models/one", "/cache") for _ in range(20)]
+    for ranks in plans:
+        ports = [int(each.rpartition(":")[2]) for each in (ranks[0].control, *ranks[0].addresses)]
+        assert len(set(ports)) == 9
+        assert max(ports) < 32_768
