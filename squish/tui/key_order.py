@@ -15,7 +15,7 @@ from textual.events import Key, Paste
 from textual.message_pump import MessagePump
 
 AT_ONCE = frozenset({"app.quit", "chat.stop", "chat.interrupt", "compare.stop"})
-"""Actions that wait for nothing: a screen that is busy must not keep the user from stopping what makes it busy."""
+"""Actions that wait for nothing the second time: a screen that is busy keeps nobody from stopping what makes it so."""
 
 
 class KeyOrder:
@@ -28,12 +28,15 @@ class KeyOrder:
 
     async def take(self, event: Key | Paste) -> None:
         """Dispatch an event now, or when those before it are through."""
-        if isinstance(event, Key) and self._stops(event.key):
+        if isinstance(event, Key) and self._is_held(event.key) and self._stops(event.key):
             await self._dispatch(event)
             return
         self._held.append(event)
         if not self._on_its_way:
             await self._go_on()
+
+    def _is_held(self, key: str) -> bool:
+        return any(isinstance(each, Key) and each.key == key for each in self._held)
 
     def _stops(self, key: str) -> bool:
         return any(

@@ -35,13 +35,13 @@ async def test_what_is_typed_right_after_tab_is_for_the_next_field() -> None:
         assert value(pilot, "top_k") == "40"
 
 
-async def test_a_key_that_stops_overtakes_a_screen_that_is_busy() -> None:
-    """What a handler of the screen waits for does not keep the user from quitting."""
+async def test_a_screen_that_is_busy_does_not_keep_the_user_from_quitting() -> None:
+    """What a handler of the screen waits for holds the key back once, not when it is pressed again."""
     app, free = ScriptedApp(*MODELS, model=SMOL.id), asyncio.Event()
     async with app.run_test() as pilot:
         await ready(pilot)
         app.screen.call_later(free.wait)
-        burst(pilot, "up", "x", "ctrl+q")
+        burst(pilot, "up", "x", "ctrl+q", "ctrl+q")
         while app.is_running:
             await asyncio.sleep(0)
         free.set()
