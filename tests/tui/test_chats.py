@@ -555,3 +555,12 @@ async def test_a_new_chat_says_that_its_model_works_for_another_one() -> None:
         title = RequestStatus(1, CLIENT, SMOL.id, 1, "writing", 64, 9, 0.3, 48.0, 4.0, None)
         app.engine.requests, app.engine.states[SMOL.id] = [title], replace(ready_state, running=1)
         await until(pilot, lambda: "● ready" in screen_text(pilot))  # nobody waits for a title
+
+
+async def test_the_list_is_as_wide_as_its_place_from_its_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squish.tui.screens.chat.TICK", 3600)  # after it the list would be right in any case
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await say(pilot, app, "a question of some length", "yes")
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: re.search("╭─ Chats.*\n.*a question of some length", screen_text(pilot)) is not None)

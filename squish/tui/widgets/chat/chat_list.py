@@ -45,6 +45,10 @@ class ChatList(OptionList):
         """The chat that keys act on."""
         return self._rows[self.highlighted].id if self.highlighted is not None and self._rows else None
 
+    def on_resize(self) -> None:
+        """A list that was hidden has its rows from before it had a width."""
+        self.show(self._rows, self._current, self._tag)
+
     def show(self, rows: Sequence[ChatRow], current: int | None, tag: str = "") -> None:
         """Show these chats; the mark stays on the chat it is on. tag: the one that all of them have."""
         width = max(self.content_size.width, 12)
