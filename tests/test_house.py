@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,20 +22,48 @@ FUNCTION_SCREEN = 50
 FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "types.py", "misc.py"}
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What these tests look at in a file. faults: what is too large in it, or missing."""
+
+    faults: tuple[str, ...]
+    public_classes: tuple[str, ...]
+    renames: bool
+    replaces_mlx: bool
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_is_small_and_opens_by_saying_what_it_owns(path: Path) -> None:
+@cache
+def modules() -> dict[str, Module]:
+    """By its path in the package, every file; each is parsed once."""
+    return {path.relative_to(PACKAGE).as_posix(): module(path) for path in FILES}
+
+
+def module(path: Path) -> Module:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
-    assert ast.get_docstring(tree), "the module has no docstring"
-    assert len(source.splitlines()) <= FILE_WALL
-    assert path.name not in FORBIDDEN_NAMES
-    for function in functions(tree):
-        length = (function.end_lineno or 0) - function.lineno + 1
-        assert length <= FUNCTION_SCREEN, f"{function.name} has {length} lines"
+    nodes = list(ast.walk(tree))
+    public = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    faults = tuple(faults_of(path, source, tree, nodes))
+    return Module(faults, tuple(public), renames(nodes), replaces_mlx(nodes))
+
+
+def faults_of(path: Path, source: str, tree: ast.Module, nodes: Sequence[ast.AST]) -> Iterator[str]:
+    if not ast.get_docstring(tree):
+        yield "the module has no docstring"
+    if (lines := len(source.splitlines())) > FILE_WALL:
+        yield f"the file has {lines} lines"
+    if path.name in FORBIDDEN_NAMES:
+        yield "the file's name says nothing"
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            if length > FUNCTION_SCREEN:
+                yield f"{node.name} has {length} lines"
+
+
+def test_every_file_is_small_and_opens_by_saying_what_it_owns() -> None:
+    assert len(modules()) > 300
+    assert {name: found.faults for name, found in modules().items() if found.faults} == {}
 
 
 def loaded_by(*arguments: str, home: Path) -> set[str]:
@@ -78,17 +108,17 @@ def test_a_dozen_modules_at_the_top() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 12
 
 
-def scope_of(path: Path) -> str:
+def scope_of(name: str) -> str:
     """A dialect of the API has names of its own, which its protocol gave it; the rest of Squish shares one."""
-    return str(path.parent) if (path.parent / "dialect.py").is_file() and path.parent != PACKAGE / "api" else "squish"
+    folder = (PACKAGE / name).parent
+    return str(folder) if (folder / "dialect.py").is_file() and folder != PACKAGE / "api" else "squish"
 
 
 def test_a_public_class_has_a_name_of_its_own() -> None:
     found: dict[tuple[str, str], list[str]] = {}
-    for path in FILES:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found.setdefault((scope_of(path), node.name), []).append(str(path.relative_to(PACKAGE)))
+    for path, module in modules().items():
+        for name in module.public_classes:
+            found.setdefault((scope_of(path), name), []).append(path)
     assert {name: places for (_, name), places in found.items() if len(places) > 1} == {}
 
 
@@ -96,29 +126,29 @@ def test_a_public_class_has_a_name_of_its_own() -> None:
 RENAMES = {"worker/cache/disk.py", "worker/cpu/build.py", "worker/jobs/quantize.py", "tui/terminal.py"}
 
 
+def renames(nodes: Sequence[ast.AST]) -> bool:
+    """Whether a module says `path.replace(other)`."""
+    return any(
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "replace"
+        and len(call.args) == 1
+        and not call.keywords
+        for call in nodes
+    )
+
+
 def test_files_are_put_in_their_places_by_one_function() -> None:
     """`path.replace(other)` stands in files.py: what is written is there whole or not at all, in one way."""
-
-    def renames(path: Path) -> bool:
-        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-        return any(
-            isinstance(call.func, ast.Attribute)
-            and call.func.attr == "replace"
-            and len(call.args) == 1
-            and not call.keywords
-            for call in calls
-        )
-
-    assert {str(path.relative_to(PACKAGE)) for path in FILES if renames(path)} == RENAMES | {"files.py"}
+    assert {name for name, found in modules().items() if found.renames} == RENAMES | {"files.py"}
 
 
 # Besides worker/cpu: what mlx-lm reads of config.json, and the limit of wired memory that it would set.
 REPLACES_MLX = {"worker/model/model_files.py", "worker/memory.py"}
 
 
-def replaces_mlx(path: Path) -> bool:
+def replaces_mlx(nodes: Sequence[ast.AST]) -> bool:
     """Whether a module sets a name of MLX or mlx-lm, as `mx.fast.rope = rope` does."""
-    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     theirs = {
         (alias.asname or alias.name).partition(".")[0]
@@ -145,7 +175,7 @@ def replaces_mlx(path: Path) -> bool:
 
 
 def test_what_replaces_parts_of_mlx_is_known_and_documented() -> None:
-    found = {path.relative_to(PACKAGE).as_posix() for path in FILES if replaces_mlx(path)}
+    found = {name for name, module in modules().items() if module.replaces_mlx}
     assert {name for name in found if not name.startswith("worker/cpu/")} == REPLACES_MLX
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8").partition("## What is replaced in MLX")[2]
     assert [name for name in found if f"`{name.removeprefix('worker/') if 'cpu/' in name else name}`" not in page] == []
@@ -157,7 +187,12 @@ ODD = re.compile(r"(?<!there )\bis no [a-z]+\b|\bmend(s|ed|ing)?\b|\bfor ever\b"
 PAGES = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]
 
 
-@pytest.mark.parametrize("path", [*FILES, *PAGES], ids=lambda path: str(path.relative_to(PACKAGE.parent)))
-def test_the_prose_is_plain_english(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert [line for line in text.splitlines() if ODD.search(line)] == []
+def test_the_prose_is_plain_english() -> None:
+    assert len(PAGES) > 20
+    odd = [
+        f"{path.relative_to(PACKAGE.parent)}:{number}: {line}"
+        for path in (*FILES, *PAGES)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if ODD.search(line)
+    ]
+    assert odd == []
