@@ -7,10 +7,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import openai
 import pytest
 
 from squish.api.batches import lines
@@ -22,6 +21,12 @@ from squish.config.settings import Settings
 from squish.errors import ContextLengthExceeded, EngineError, InvalidInput, SquishError
 from squish.generation import Usage
 from tests.api.raw_http import Server, ask, client, scripted
+from tests.later import Later
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = Later("openai")
 
 CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 
@@ -42,7 +47,7 @@ async def created(api: openai.AsyncOpenAI, texts: Sequence[str]) -> Any:
 
 async def ended(api: openai.AsyncOpenAI, id: str) -> Any:
     while (batch := await api.batches.retrieve(id)).status not in ("completed", "failed", "cancelled"):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     return batch
 
 

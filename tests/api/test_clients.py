@@ -7,10 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 import pytest_asyncio
 from pydantic import BaseModel, Field, SecretStr
@@ -20,6 +19,12 @@ from squish.runtime import Runtime
 from tests.api.raw_http import Answer, Server, ask, connected, request_bytes
 from tests.api.scripted import ScriptedSessions, serving
 from tests.conftest import MODEL, UNENDING
+from tests.later import Later
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = Later("openai")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 

@@ -7,10 +7,9 @@ import math
 from array import array
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import openai
 import pytest
 
 from squish.api.batches.answers import Answers
@@ -25,6 +24,12 @@ from squish.runtime import Runtime
 from tests.api.raw_http import Server, ask
 from tests.api.scripted import ScriptedSessions, serving
 from tests.conftest import EMBEDDING_MODEL, MODEL
+from tests.later import Later
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = Later("openai")
 
 REFERENCE = Path(__file__).parent.parent / "data" / "minilm-reference.json"
 TWO = Embeddings(array("f", [1.0, 2.0, 0.5, -1.0]).tobytes(), 2, (3, 4))

@@ -65,7 +65,7 @@ async def test_a_reader_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more() -> None:
     task = asyncio.create_task(text_of(b"<p>words", "html"))
     while not _readers():
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -95,7 +95,7 @@ async def test_a_server_that_never_answers_can_be_left(settings: Settings) -> No
     async with small_server({CHAT: silent}) as server, connected(settings, server.url) as backend:
         async with backend.sessions.generate(asked()) as generation:
             while not any(head.startswith("POST") for head, _ in server.seen):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.005)
             generation.cancel()
             assert [event.reason async for event in generation if isinstance(event, Finished)] == ["cancelled"]
         await server.left.wait()

@@ -114,7 +114,7 @@ async def test_the_time_until_a_model_is_unloaded_ends_with_its_worker(runtime: 
     await runtime.sessions.load(MODEL)
     os.kill(runtime.sessions.status()[0].pid or 0, signal.SIGKILL)
     while runtime.sessions.status()[0].state != "failed":
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     assert runtime.sessions.status()[0].unloads_in == runtime.settings.keep_alive
 
 
@@ -128,7 +128,7 @@ async def test_a_request_whose_worker_dies_twice_fails(runtime: Runtime) -> None
             if status.state == "ready" and status.pid and status.pid not in pids:
                 pids.add(status.pid)
                 os.kill(status.pid, signal.SIGKILL)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     with pytest.raises(WorkerDied):
         await asking
     assert len(pids) == 2

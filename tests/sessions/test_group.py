@@ -133,7 +133,7 @@ async def lose(runtime: Runtime, rank: int, how: signal.Signals, *, in_prefill: 
                     os.kill(held[rank], how)
                 assert not isinstance(event, Finished)
     while runtime.sessions._engines[MODEL].state != "failed":
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     await asyncio.gather(*runtime.sessions._engines[MODEL]._tasks)
     assert not any(psutil.pid_exists(pid) for pid in held)
     return caught.value

@@ -216,7 +216,7 @@ async def test_leaving_the_block_frees_the_row(shared: Runtime) -> None:
             if isinstance(event, TextDelta):
                 break
     while shared.sessions.status()[0].running:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     assert text(await collect(shared, GERMANY)) == "The capital of Germany is Berlin."
 
 
@@ -241,7 +241,7 @@ async def test_a_killed_worker_fails_its_requests_once_and_the_next_request_work
 async def test_a_worker_killed_while_it_loads_is_one_clear_error(runtime: Runtime) -> None:
     async with runtime.sessions.generate(GERMANY) as generation:
         while not (pid := runtime.sessions.status()[0].pid):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.005)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             async for _ in generation:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ollama
 import pytest
 import pytest_asyncio
 
@@ -17,6 +16,12 @@ from squish.runtime import Runtime
 from tests.api.raw_http import Server
 from tests.api.scripted import ScriptedSessions, serving
 from tests.conftest import MODEL
+from tests.later import Later
+
+if TYPE_CHECKING:
+    import ollama
+else:
+    ollama = Later("ollama")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 
@@ -88,7 +93,7 @@ async def test_a_model_is_loaded_and_unloaded_by_nothing(client: ollama.AsyncCli
     assert loaded.expires_at.year > 2200
     assert (await client.chat(MODEL, [], keep_alive=0)).done_reason == "unload"
     while (await client.ps()).models:  # its process ends
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
 
 
 async def test_a_copy_a_pull_and_the_end_of_it(client: ollama.AsyncClient) -> None:

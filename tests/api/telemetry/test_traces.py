@@ -209,7 +209,7 @@ async def test_a_collector_that_refuses_is_one_line_in_the_log(
         for _ in range(3):
             assert await answered(server, "/v1/chat/completions", CHAT) == 200
         while "Traces cannot be sent" not in caplog.text:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.005)
         receiver.status = 200
         await answered(server, "/v1/chat/completions", CHAT)
         await received(receiver)
