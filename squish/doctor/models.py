@@ -11,6 +11,7 @@ from squish.doctor.finding import Finding
 from squish.errors import ModelNotFound, SquishError
 from squish.figures import size
 from squish.models import catalog, elsewhere, unfinished
+from squish.models.sharing import on_disk
 from squish.models.store import Store
 from squish.names import ShortName, parse
 
@@ -23,7 +24,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     except SquishError as error:
         yield Finding("models", "broken", error.message, error.hint)
         return
-    total = size(sum(model.manifest.size for model in installed))
+    total = size(on_disk(installed))
     if installed:
         yield Finding("models", "ok", f"{len(installed)} installed, {total}")
     else:

@@ -249,7 +249,7 @@ def shape_of(entry: CatalogEntry) -> fit.Shape:
 
 def _from_store(installed: Installed, context: int, here: _Here) -> Found:
     manifest = installed.manifest
-    bits = round(8 * manifest.weights / manifest.parameters, 1) if manifest.parameters else 0
+    bits = manifest.bits or 0
     where = manifest.source.removeprefix("hub:")
     author = where.partition("/")[0] if manifest.source.startswith("hub:") else ""
     shape = fit.shape_of(read_json(installed.path / "config.json"), manifest.parameters)

@@ -131,13 +131,18 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files, those of the tokenizer too."""
         return sum(file.size for file in self.files)
 
     @property
     def weights(self) -> int:
-        """Bytes of the weights alone."""
+        """Bytes of the weights alone, on disk; in memory they may take less or more."""
         return sum(file.size for file in self.files if file.path.endswith(".safetensors"))
+
+    @property
+    def bits(self) -> float | None:
+        """Bits a weight on disk, scales included, to a tenth; None where the number of weights is not known."""
+        return round(8 * self.weights / self.parameters, 1) if self.parameters else None
 
     @property
     def created(self) -> int:

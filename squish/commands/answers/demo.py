@@ -24,7 +24,7 @@ async def show(runtime: Runtime) -> None:
     screen.end()
     console.dim(f"\n{answered.summary}")
     [status] = runtime.sessions.status()
-    console.dim(f"{status.name}: {figures.size(status.weights_bytes)} of weights, {status.backend}")
+    console.dim(f"{status.name}: {figures.size(status.weights_bytes)} of weights in memory, {status.backend}")
     program = _program()
     steps = (
         (program, "chat in the terminal"),

@@ -76,6 +76,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("quantization", manifest.quantization),
         *([("quality", f"{manifest.loss.label}, on the text that comes with Squish")] if manifest.loss else []),
         *([("bits", _UNMEASURED.format(manifest.unmeasured))] if manifest.unmeasured else []),
+        ("on disk", _on_disk(manifest)),
         ("context", f"{manifest.context_length:,} tokens"),
         ("license", manifest.license or "not stated"),
         ("source", manifest.source + (f" at {manifest.revision[:12]}" if manifest.revision else "")),
@@ -98,6 +99,12 @@ def lines(found: Description) -> list[tuple[str, str]]:
     ]
     left_out = ("chat template", "speed") if manifest.kind != "chat" else ()
     return [(name, clean(value)) for name, value in rows if name not in left_out]
+
+
+def _on_disk(manifest: Manifest) -> str:
+    """All files, and the weights among them."""
+    bits = f", {manifest.bits:g} bits a weight" if manifest.bits and manifest.base is None else ""
+    return f"{figures.size(manifest.size)}, of which weights {figures.size(manifest.weights)}{bits}"
 
 
 def _draft(manifest: Manifest) -> str | None:

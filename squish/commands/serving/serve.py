@@ -206,7 +206,9 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
                 console.note(str(short))
                 runtime.sessions.load_anyway(model)
             loaded = await runtime.sessions.load(model)
-            console.note(f"{model} is loaded: {figures.size(loaded.weights_bytes)}, {loaded.backend}")
+            console.note(
+                f"{model} is loaded: {figures.size(loaded.weights_bytes)} of weights in memory, {loaded.backend}"
+            )
         if opening.decided:  # asked to stop meanwhile
             return
         opening.open()

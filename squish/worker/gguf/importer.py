@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -102,12 +102,12 @@ def import_gguf(
         destination.mkdir(parents=True, exist_ok=True)
         write_tokenizer(plan.header, destination, plan.context)
         report("tokenizer", 1.0)
-        _write_weights(plan, destination, report)
+        stored = _write_weights(plan, destination, report)
         _write_json(destination / "config.json", _config(plan))
         _write_json(destination / "generation_config.json", _token_ids(plan.specials))
     except OSError as error:
         raise StoreError(f"The imported model cannot be written to {destination} ({error.strerror}).") from None
-    return found
+    return replace(found, quantization=_quantization(plan, stored))
 
 
 def _ignore(phase: str, fraction: float) -> None:
@@ -128,8 +128,11 @@ def _describe(plan: Plan) -> GgufImport:
     )
 
 
-def _quantization(plan: Plan) -> str:
-    """The formats of matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)"."""
+def _quantization(plan: Plan, stored: int | None = None) -> str:
+    """The formats of matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)".
+
+    stored: bytes of the imported weights, None before they are written; then bits are those of the file.
+    """
     matrices = [info for target in plan.targets for info in target.sources if len(info.shape) > 1]
     sizes: Counter[str] = Counter()
     for info in matrices:
@@ -137,7 +140,8 @@ def _quantization(plan: Plan) -> str:
     names, bits = [name for name, _ in sizes.most_common()], _bits(plan)
     label = names[0] + (f" with {', '.join(names[1:])}" if names[1:] else "")
     if bits is not None and len(names) > 1:
-        average = 8 * sum(info.nbytes for info in matrices) / sizes.total()
+        size = sum(target.nbytes for target in plan.targets) if stored is None else stored
+        average = 8 * size / sum(target.count for target in plan.targets)
         return f"{label} ({average:.1f} bits a weight)"
     if bits is not None:
         return f"{label} ({bits}-bit, group {GROUP_SIZE})"
@@ -148,7 +152,8 @@ def _bits(plan: Plan) -> int | None:
     return plan.commonest.bits if plan.commonest else None
 
 
-def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
+def _write_weights(plan: Plan, destination: Path, report: Progress) -> int:
+    """Bytes of the arrays that were written."""
     shards = _shards(plan.targets)
     total = sum(target.nbytes for target in plan.targets)
     done, stored, places = 0, 0, {}  # done: bytes read, and once more when they are written
@@ -172,6 +177,7 @@ def _write_weights(plan: Plan, destination: Path, report: Progress) -> None:
         places.update(dict.fromkeys(arrays, name))
     index = {"metadata": {"total_size": stored}, "weight_map": dict(sorted(places.items()))}
     _write_json(destination / "model.safetensors.index.json", index)
+    return stored
 
 
 def _shards(targets: tuple[Target, ...]) -> list[list[Target]]:
