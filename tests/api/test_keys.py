@@ -18,7 +18,8 @@ from squish.api.errors import Refused
 from squish.api.serving.opening import Opening
 from squish.config.settings import Settings
 from squish.errors import ConfigError, InvalidInput
-from tests.api.raw_http import CHAT, Answer, Server, ask, scripted
+from squish.generation import Usage
+from tests.api.raw_http import CHAT, Answer, Server, ask, connected, request_bytes, scripted
 
 PATH = "/v1/chat/completions"
 
@@ -85,6 +86,25 @@ async def test_what_is_too_much_for_a_key_is_refused_with_a_time(tmp_path: Path)
         script.answer("fine")
         assert (await first).status == 200
         assert (await answered(server, alice)).status == 200
+
+
+async def test_an_answer_whose_reader_has_gone_is_counted_too(tmp_path: Path) -> None:
+    alice = key(tmp_path, "alice")
+    async with scripted(settings(tmp_path)) as server:
+        body = CHAT | {"stream": True}
+        async with connected(server, request_bytes("POST", PATH, body, **bearer(alice))) as (reader, _):
+            script = await server.sessions.admitted.get()
+            script.accept()
+            script.say("Once")
+            await reader.readuntil(b"Once")
+        left = await server.sessions.cancelled.get()
+        assert left is script.generation
+        script.finish(reason="cancelled", usage=Usage(7, 2, 3))  # as the worker says it, when it has let the row go
+        text = (await ask(server, "GET", "/metrics", **bearer(alice))).body.decode()
+        assert 'squish_key_requests_total{key="alice"} 1.0' in text
+        for kind, tokens in (("prompt", 7), ("cached", 3), ("completion", 2)):
+            assert f'squish_key_tokens_total{{key="alice",kind="{kind}"}} {tokens}.0' in text
+        assert 'squish_completion_tokens_total{model="m"} 2.0' in text
 
 
 def test_a_minute_s_requests_come_back_evenly() -> None:

@@ -60,7 +60,9 @@ async def _answer(request: Request, asked: Asked) -> HTTPResponse | None:
     span: RequestSpan | None = request.ctx.span
     if span:
         span.asks(wanted, asked.stream)
-    async with context.services.asking(wanted.model, key), sessions.generate(wanted, span) as generation:
+    counts = _Counts(request, context.metrics, asked, span)
+    async with context.services.asking(wanted.model, key), sessions.generate(wanted, counts) as generation:
+        counts.model = generation.request.model
         if span:
             span.answers(generation.request.model)
         events = _Observed(generation, request, context.metrics, asked)
@@ -92,9 +94,37 @@ def account(request: Request) -> str:
     return key.name if key is not None else machine(peer(request) or "", own(request) or "")
 
 
+class _Counts:
+    """Counts what a request takes, also of an answer whose reader has gone. model: the installed id."""
+
+    def __init__(self, request: Request, metrics: Metrics, asked: Asked, span: RequestSpan | None) -> None:
+        self.model = asked.generation.model
+        self._request, self._metrics, self._span = request, metrics, span
+        self._rows_per_prompt = asked.rows_per_prompt
+
+    def see(self, event: GenerationEvent) -> None:
+        if self._span:
+            self._span.see(event)
+        if not isinstance(event, Finished) or (event.reason == "cancelled" and not event.usage.prompt_tokens):
+            return  # the second was cancelled before the worker had it
+        first_of_prompt, usage = event.index % self._rows_per_prompt == 0, event.usage
+        self._metrics.finished(self.model, event, first_of_prompt)
+        if first_of_prompt:
+            self._count(prompt=usage.prompt_tokens, cached=usage.cached_tokens)
+        self._count(requests=event.index == 0, completion=usage.completion_tokens)
+
+    def fail(self, error: SquishError) -> None:
+        if self._span:
+            self._span.fail(error)
+
+    def _count(self, **amounts: int) -> None:
+        context = self._request.ctx
+        self._request.app.ctx.services.clients.used(context.key, self.model, **amounts)
+
+
 class _Observed(AsyncIterator[GenerationEvent]):
-    """The events of a generation, counted and timed on their way. A wait for the next one can be cancelled and tried
-    again, as with the generation itself."""
+    """The events of a generation, timed on their way and noted for the log. A wait for the next can be cancelled and
+    tried again, as with the generation itself."""
 
     def __init__(self, generation: Generation, request: Request, metrics: Metrics, asked: Asked) -> None:
         self._generation = generation
@@ -131,22 +161,15 @@ class _Observed(AsyncIterator[GenerationEvent]):
 
     def _finished(self, event: Finished) -> None:
         first_of_prompt = event.index % self._rows_per_prompt == 0
-        self._metrics.finished(self._model, event, first_of_prompt)
         if first_of_prompt:
             self._prompt += event.usage.prompt_tokens
             self._cached += event.usage.cached_tokens
-            self._count(prompt=event.usage.prompt_tokens, cached=event.usage.cached_tokens)
         self._completion += event.usage.completion_tokens
-        self._count(requests=event.index == 0, completion=event.usage.completion_tokens)
         ttft = "" if self._ttft is None else f" ttft={event.timings.ttft * 1000:.0f}ms"  # the figure of every door
         self._request.ctx.note = (
             f" model={self._model} prompt={self._prompt} cached={self._cached} completion={self._completion}{ttft}"
             f"{self._not_held}{self._left_out}"
         )
-
-    def _count(self, **amounts: int) -> None:
-        context = self._request.ctx
-        self._request.app.ctx.services.clients.used(context.key, self._model, **amounts)
 
 
 def _listed(word: str, names: Sequence[str]) -> str:
