@@ -35,7 +35,7 @@ _CONTEXT_HELP = f"Tokens with which --bits fit is to fit.  [default: {USUAL_CONT
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Read a text with the original to round for what it does: it loses least, and takes longest.",
+    help="Read a text with the original to round for what it does: mostly it loses least; it takes longest.",
 )
 @click.option("--base", help="It is an adapter (LoRA, DoRA) of this installed model.")
 @click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")
