@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from squish.worker.tokenizer.direct import DirectTokenizer
 from squish.worker.tokenizer.facts import Shelf, TokenizerFacts, key_of
 from squish.worker.tokenizer.proof import same_behavior, same_methods
 
+_GENERAL = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DETOKENIZERS = ("NaiveStreamingDetokenizer", "SPMStreamingDetokenizer", "BPEStreamingDetokenizer")
 
 
@@ -40,7 +42,23 @@ def open_tokenizer(model: Path, eos: list[int] | None, shelf: Shelf | None = Non
 def _opened_by_transformers(model: Path, eos: list[int] | None) -> Any:
     load = with_transformers().load
     defaults = importlib.import_module("mlx_lm.utils")._tokenizer_defaults(model)
-    return load(model, {"trust_remote_code": False}, eos_token_ids=eos, defaults=defaults)
+    safe = {"trust_remote_code": False}
+    try:
+        return load(model, safe, eos_token_ids=eos, defaults=defaults)
+    except Exception:  # transformers' class for this config.json raises what it likes, and few tokenizers need one
+        if not _is_general(model):
+            raise
+        nothing_said = importlib.import_module("transformers").PreTrainedConfig()
+        return load(model, {**safe, "config": nothing_said}, eos_token_ids=eos, defaults=defaults)
+
+
+def _is_general(model: Path) -> bool:
+    """Whether tokenizer_config.json asks for tokenizer.json as it is, whatever the model."""
+    try:
+        found = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("tokenizer_class") in _GENERAL and "auto_map" not in found
 
 
 def open_directly(facts: TokenizerFacts) -> Any:

@@ -22,6 +22,7 @@ from squish.worker.gguf.families.every import FAMILIES
 from squish.worker.gguf.families.refused import REFUSED
 from squish.worker.gguf.importer import import_gguf
 from squish.worker.jobs.calibrate import calibrate
+from squish.worker.model.load import tokenizer_of
 from squish.worker.model.model_files import given, read_config
 from tests.worker.gguf.cases import CONTEXT, LONG_FACTORS, Case, plain
 from tests.worker.gguf.cases_dense import DENSE
@@ -55,6 +56,8 @@ def test_a_family_answers_as_its_safetensors_do(case: Case, tmp_path: Path) -> N
     reference, metadata, tensors = made(case)
     ours = _imported(write_gguf(tmp_path / "tiny.gguf", metadata, tensors))(PROMPT)
     theirs = reference(PROMPT)
+    tokenizer = tokenizer_of(tmp_path / "tiny", None, None)
+    assert tokenizer.decode(tokenizer.encode("hello wow")) == "hello wow"
     assert float(mx.abs(theirs).max()) > 0.1
     assert mx.allclose(ours, theirs, rtol=1e-4, atol=1e-4).item(), float(mx.abs(ours - theirs).max())
 

@@ -298,16 +298,20 @@ FAMILIES = {
         },
         known=("expert_count",),
     ),
-    **dict.fromkeys(
-        ("nemotron_h", "nemotron_h_moe"),
-        Family(
-            "nemotron_h",
-            layers="backbone.layers",
-            tensors=_NEMOTRON,
-            top=_BACKBONE,
-            config={**_NEMOTRON_SETTINGS, **_ROUTED},
-            known=("expert_gating_func", "ssm.inner_size"),
-        ),
+    "nemotron_h": Family(
+        "nemotron_h",
+        layers="backbone.layers",
+        tensors=_NEMOTRON,
+        top=_BACKBONE,
+        config=_NEMOTRON_SETTINGS,
+    ),
+    "nemotron_h_moe": Family(
+        "nemotron_h",
+        layers="backbone.layers",
+        tensors=_NEMOTRON,
+        top=_BACKBONE,
+        config={**_NEMOTRON_SETTINGS, **_ROUTED},
+        known=("expert_gating_func",),
     ),
     "rwkv7": Family(
         "rwkv7",
