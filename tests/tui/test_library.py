@@ -148,6 +148,6 @@ async def test_a_long_name_of_a_compression_has_room_on_a_wide_screen() -> None:
 
 def test_weights_whose_size_a_server_does_not_say_are_not_nothing() -> None:
     status = ModelStatus(SMOL.id, "ready", 0, 0, None, 0, 0, "", None)
-    assert "of weights" not in details_of(SMOL, status, False, None, 1, 1).plain
+    assert "weights" not in details_of(SMOL, status, False, None, 1, 1).plain
     known = replace(status, weights_bytes=93_400_000)
-    assert "93.4 MB of weights · idle" in details_of(SMOL, known, False, None, 1, 1).plain
+    assert "weights 93.4 MB in memory · idle" in details_of(SMOL, known, False, None, 1, 1).plain

@@ -82,7 +82,7 @@ def details_of(
         f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
         clean(manifest.quantization),
         f"{figures.count(manifest.context_length)} context" if manifest.context_length else "",
-        "license not known" if manifest.license is None else clean(manifest.license),
+        "license unknown" if manifest.license is None else clean(manifest.license),
         clean(manifest.source),
     ]
     lines = [(" · ".join(filter(None, facts)), "$foreground-muted")]
@@ -90,8 +90,8 @@ def details_of(
         lines.append((f"\n✕ {clean(status.error)}", "$text-error"))
     elif status and status.state == "ready":
         work = f"{status.running} running, {status.waiting} queued" if status.running + status.waiting else "idle"
-        kept = "stays in memory" if pinned else "leaves memory when it is idle for a while"
-        weights = [f"{figures.size(status.weights_bytes)} of weights"] if status.weights_bytes else []
+        kept = "stays in memory" if pinned else "unloaded after a while without requests"
+        weights = [f"weights {figures.size(status.weights_bytes)} in memory"] if status.weights_bytes else []
         lines.append(("\n" + " · ".join([*weights, work, kept]), "$foreground-muted"))
     elif status and status.compiling:
         lines.append(("\ncompiling the engine for this machine (once)", "$text-warning"))
