@@ -79,7 +79,14 @@ class SquishApp(App[None], inherit_bindings=False):
     BINDINGS = actions.bindings("app")
     COMMANDS: ClassVar = {_palette}
     # At the bottom, where Textual puts it, a notice covers the message that is being written.
-    CSS = "ToastRack { dock: top; align: right top; margin-top: 1; }"
+    # The palette's own frame and sign have the color of their ground where there are 256.
+    CSS = """
+    ToastRack { dock: top; align: right top; margin-top: 1; }
+    CommandPalette #--input { border: hkey $primary; }
+    CommandPalette #--input.--list-visible { border-bottom: none; }
+    SearchIcon { color: $foreground; }
+    CommandPalette CommandList { border-bottom: hkey $primary; }
+    """
 
     def __init__(
         self,
@@ -302,7 +309,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     async def _offer_running(self) -> None:
         if other := await self._other_server():
-            self.notify(f"A Squish already serves at {other.url}. {key(self, 'app.connect')} uses its models.",
+            self.notify(f"A Squish server already runs at {other.url}. {key(self, 'app.connect')} uses its models.",
                         timeout=_OFFERED, markup=False)  # fmt: skip
 
     async def _other_server(self) -> servers.Server | None:
@@ -316,7 +323,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
         other = await self._other_server()
         if other is None:
-            self.notify("No other Squish of yours serves on this machine.", markup=False)
+            self.notify("No other Squish server of yours runs on this machine.", markup=False)
             return
         with reporting_errors(self):
             self.connect(await look(other.url, self._runtime.settings.api_key or ""))

@@ -61,6 +61,14 @@ async def test_a_folder_is_shown_before_it_is_sent(tmp_path: Path) -> None:
         await pilot.press("escape")
         await until(pilot, lambda: prompt(pilot).text == "explain @src")
         assert not app.engine.generations
+
+        (tmp_path / "src" / "long.txt").write_text("word " * 20_000)
+        await pilot.press("enter")
+        await until(pilot, lambda: "Too long to send." in screen_text(pilot))
+        assert "Send 2 files" not in screen_text(pilot), "what cannot be sent is not offered"
+        await pilot.press("escape")
+        await until(pilot, lambda: prompt(pilot).text == "explain @src")
+        (tmp_path / "src" / "long.txt").unlink()
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
         await pilot.press("enter")

@@ -34,6 +34,7 @@ from squish.tui.key_hints import key
 if TYPE_CHECKING:
     from squish.attachments.web import PageAddress
 
+_NAMES = 56  # cells
 _LISTED = 200  # files of a folder
 _BYTES_PER_TOKEN = 4  # about, where nobody can count
 
@@ -147,10 +148,10 @@ class _Consent:
         draft = self._draft
         use = await self._measure(draft.conversation, draft.question.text, tuple(folder.files), draft.editing)
         send = f"Send {len(folder.files)} files" if len(folder.files) > 1 else "Send this file"
-        return await self._ask(
-            f"Send the folder {folder.name}?", _about_folder(folder, use),
-            [("yes", send), ("no", "Send its name only"), ("cancel", "Do not send the message")],
-        )  # fmt: skip
+        choices = [("no", "Send its name only"), ("cancel", "Do not send the message")]
+        if not (use and use.too_long):
+            choices.insert(0, ("yes", send))
+        return await self._choose(f"Send the folder {folder.name}?", _about_folder(folder, use), choices) == "yes"
 
     async def page(self, address: PageAddress) -> bool:
         allowed = self._draft.conversation.fetches
@@ -164,9 +165,6 @@ class _Consent:
         if chosen == "chat":
             allowed.add(address.host)
         return chosen in ("yes", "chat")
-
-    async def _ask(self, title: str, about: Content, choices: list[tuple[str, str]]) -> bool:
-        return await self._choose(title, about, choices) == "yes"
 
     async def _choose(self, title: str, about: Content, choices: list[tuple[str, str]]) -> str:
         from squish.tui.screens.choice import ChoiceScreen
@@ -189,10 +187,10 @@ def _about_folder(folder: Folder, use: ContextUse | None) -> Content:
         rows.append(Content.styled(f"{holds} Too long to send." if use.too_long else holds, style))
     if folder.without:
         rows.append(Content.styled(f"Left out: {clean(folder.without)}", "$foreground-muted"))
-    rows += [
-        Content.assemble(f"  {clean(each.name)}  ", (figures.size(len(each.text.encode())), "$foreground-muted"))
-        for each in folder.files[:_LISTED]
-    ]
+    listed = [(Content(f"  {clean(each.name)}"), figures.size(len(each.text.encode()))) for each in folder.files]
+    width = min(max((name.cell_length for name, _ in listed[:_LISTED]), default=0), _NAMES)
+    for name, size in listed[:_LISTED]:
+        rows.append(name.truncate(width, ellipsis=True, pad=True) + Content.styled(f"{size:>9}", "$foreground-muted"))
     return Content("\n").join(rows)
 
 
@@ -203,7 +201,7 @@ def _about_page(address: PageAddress) -> Content:
         rows.append(
             Content.styled(
                 f"{clean(address.host)}{where} is a private address: on this machine or in your network. "
-                "What it answers becomes a part of this chat.",
+                "What it answers becomes part of this chat.",
                 "$text-warning",
             )
         )
