@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -11,33 +12,37 @@ from textual.pilot import Pilot
 from squish.tui import actions
 from tests.tui.colors import Picture
 from tests.tui.scenes import SCENES, no_package, screen_text, settled, until
+from tests.tui.window_scenes import WINDOWS
 
+ALL = SCENES | WINDOWS
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 LIGHT = "textual-light"
-ALSO_WIDE = ("chats", "params", "compare")
 AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker", "tool-question")
-EACH_TIME = ("hub", "streaming", *ALSO_WIDE, "details")
-"""The scenes whose other sizes do not wait for the long tests."""
+EACH_TIME = {
+    *(("hub", size) for size in SIZES),
+    *(("streaming", size) for size in SIZES),
+    *((scene, "120x36") for scene in ("chats", "params", "compare")),
+    ("details", "60x20"),
+}
+"""The scenes and sizes, beside 80x24, that do not wait for the long tests."""
 
 
 @pytest.mark.parametrize(
     ("scene", "size"),
     [
-        pytest.param(scene, size, marks=() if size == "80x24" or scene in EACH_TIME else pytest.mark.long)
-        for scene in SCENES
+        pytest.param(scene, size, marks=() if size == "80x24" or (scene, size) in EACH_TIME else pytest.mark.long)
+        for scene in ALL
         for size in SIZES
-        if size == "80x24"
-        or scene in AT_EVERY_SIZE
-        or (size == "120x36" and scene in ALSO_WIDE)
-        or (size == "60x20" and scene == "details")
+        if size == "80x24" or scene in AT_EVERY_SIZE or (scene, size) in EACH_TIME
     ],
 )
 def test_looks_as_it_did(
-    scene: str, size: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+    scene: str, size: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("squish.hub.search.packaged_file", no_package)
-    make, play = SCENES[scene]
+    make, play = ALL[scene]
 
     async def play_out(pilot: Pilot[None]) -> None:
         await play(pilot)
@@ -63,7 +68,7 @@ def test_another_theme_is_complete(
     """Chosen when everything is on the screen, as a user does it."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("squish.hub.search.packaged_file", no_package)
-    make, play = SCENES[scene]
+    make, play = ALL[scene]
 
     async def in_another(pilot: Pilot[None]) -> None:
         await play(pilot)
@@ -83,7 +88,7 @@ async def _drawn(pilot: Pilot[None]) -> None:
 
 @pytest.mark.parametrize("scene", ["streaming", "branch", "chats", "hub", "library", "server"])
 async def test_the_keys_at_the_bottom_are_whole_words(scene: str) -> None:
-    make, play = SCENES[scene]
+    make, play = ALL[scene]
     app = make()
     async with app.run_test(size=(60, 24)) as pilot:
         await play(pilot)
