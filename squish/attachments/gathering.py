@@ -74,7 +74,7 @@ class Gatherer:
             else:
                 attached.append(Attachment(mention.name, await self.text_of(mention)))
         if sum(len(each.text.encode()) for each in attached) > MAX_ALL:
-            raise InvalidInput(f"Everything that goes along may have {MAX_ALL >> 10} KiB of text together.")
+            raise InvalidInput(f"All attachments together may have {MAX_ALL >> 10} KiB of text.")
         return tuple(attached)
 
     async def of_draft(self, text: str, directory: Path) -> tuple[Attachment, ...]:

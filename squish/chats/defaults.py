@@ -103,7 +103,7 @@ def _layers(settings: Settings, model: str) -> list[ModelDefaults]:
 def _preset(name: str, model: str, layer: ModelDefaults, presets: Mapping[str, ChatSettings]) -> ChatSettings:
     """Filled with what needs no question."""
     if name not in presets:
-        hint = f"There are: {', '.join(presets)}."
+        hint = f"Available: {', '.join(presets)}."
         raise ConfigError(f"{layer.source}, {model}: no preset is named {name}.", hint=hint, param=PRESET)
     try:
         return templates.filled(presets[name], {}, templates.Around(Path.cwd(), date.today(), model))

@@ -50,6 +50,6 @@ def named(home: Path, name: str) -> ChatSettings:
     """The preset of that name. Raises InvalidInput with the names there are."""
     presets = known(home)
     if name not in presets:
-        hint = f"There are: {', '.join(clean(each) for each in presets)}. `/preset save NAME` in a chat makes one."
+        hint = f"Available: {', '.join(clean(each) for each in presets)}. `/preset save NAME` in a chat makes one."
         raise InvalidInput(f"No preset is named {name}.", hint=hint, param="--preset")
     return presets[name]

@@ -46,7 +46,7 @@ def named(home: Path, name: str) -> str:
     except UnicodeDecodeError:
         raise InvalidInput(f"--template: {clean(name)} is not UTF-8 text.", param="--template") from None
     except (OSError, ValueError, RuntimeError):
-        there = f"There are: {', '.join(clean(each) for each in known)}. " if known else ""
+        there = f"Available: {', '.join(clean(each) for each in known)}. " if known else ""
         hint = f"{there}`/template save NAME TEXT` in a chat makes one; a file works too."
         raise InvalidInput(
             f"No template is named {clean(name)}, and no file is.", hint=hint, param="--template"

@@ -287,7 +287,7 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
 
 def _near(key: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(key.lower(), known, 1, 0.6)
-    return f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known)}."
+    return f"Did you mean {close[0]}?" if close else f"Available: {', '.join(known)}."
 
 
 def _shown(value: object) -> str:

@@ -49,7 +49,7 @@ def doctor(as_json: bool, hosts: Path | None, model: str | None) -> int:
             f"{broken} broken, {warnings} to look at." if broken else f"Nothing broken, {warnings} to look at."
         )
     else:
-        console.note("Everything is well.")
+        console.note("Everything is fine.")
     return 1 if broken else 0
 
 

@@ -58,7 +58,7 @@ def list_servers(as_json: bool) -> None:
         console.out_json(rows)
         return
     if not found:
-        console.note("No MCP server is set up. Write [mcp.NAME] into config.toml; see docs/mcp.md.")
+        console.note("No MCP server is set up. Add [mcp.NAME] to config.toml; see docs/mcp.md.")
         return
     console.table(
         ("NAME", "RUNS OR IS AT", "FROM"),
@@ -138,7 +138,7 @@ async def _call(settings: Settings, server: str, name: str, arguments: str) -> T
     try:
         tools = {tool.name: tool for tool in await toolbox.tools(server)}
         if name not in tools:
-            raise InvalidInput(f"{server} has no tool {name}.", hint=f"There are: {', '.join(tools) or 'none'}.")
+            raise InvalidInput(f"{server} has no tool {name}.", hint=f"Available: {', '.join(tools) or 'none'}.")
         return await toolbox.call(tools[name], arguments, lambda text: status.show(f"{name} {text}…"))
     finally:
         status.clear()

@@ -114,7 +114,7 @@ def _check(
     if name not in names:
         allowed = [each for each, variable in names.items() if variable is None] + sorted(tables)
         near = difflib.get_close_matches(name.lower().replace("-", "_"), allowed, 1, 0.6)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(allowed)}."
+        hint = f"Did you mean {near[0]}?" if near else f"Available: {', '.join(allowed)}."
         return f"{name} is not a setting.", hint
     if variable := names[name]:
         return f"{name} belongs in no file.", f"Set the environment variable {variable} instead."

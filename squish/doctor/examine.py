@@ -45,4 +45,4 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
         if name.startswith("SQUISH_") and name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.8)
             fix = f"Did you mean {near[0]}?" if near else f"unset {name}; squish config show lists what can be set"
-            yield Finding("config", "warning", f"{name} is set, and nothing reads it", fix)
+            yield Finding("config", "warning", f"{name} is set, but nothing reads it", fix)

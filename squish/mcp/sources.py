@@ -59,7 +59,7 @@ def find(servers: list[Known], name: str) -> Known:
                 raise InvalidInput(f"{name} in {each.source} cannot be used: {each.problem}.", param="mcp")
             return each
     names = ", ".join(each.name for each in servers if not each.shadowed)
-    hint = f"There are: {names}." if names else "Write [mcp.NAME] into config.toml; see docs/mcp.md."
+    hint = f"Available: {names}." if names else "Add [mcp.NAME] to config.toml; see docs/mcp.md."
     raise InvalidInput(f"No MCP server is named {name}.", hint=hint, param="mcp")
 
 

@@ -134,7 +134,7 @@ class Toolbox:
 
             return StdioTransport(server, log)
         if self._settings.offline and not is_loopback(urlsplit(server.url).hostname or ""):
-            raise Offline("it is at another computer, and SQUISH_OFFLINE is set", hint="Unset SQUISH_OFFLINE.")
+            raise Offline("it is on another computer, and SQUISH_OFFLINE is set", hint="Unset SQUISH_OFFLINE.")
         from squish.mcp.http import HttpTransport
 
         return HttpTransport(server, log)

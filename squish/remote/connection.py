@@ -216,7 +216,7 @@ class ServerConnection:
         else:
             problem = f"{self.name} answers with something that is not OpenAI's API."
         return NotJson(
-            problem, hint="Check the address: the API lies below /v1 of what is given with --connect.", empty=empty
+            problem, hint="Check the address: the API is below /v1 of what is given with --connect.", empty=empty
         )
 
     def _too_large(self) -> RemoteError:

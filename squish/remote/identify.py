@@ -67,7 +67,7 @@ async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
         try:  # an address that ends in a path of its own, such as /v1beta/openai
             found, root = await connection.get("/models", ModelEntries), ""
         except RemoteError:
-            problem = f"{connection.name} has no list of models: nothing lies at /v1/models."
+            problem = f"{connection.name} has no list of models: nothing is at /v1/models."
             hint = "Check the address: what --connect gets is what stands before /v1."
             raise RemoteError(problem, hint=hint) from None
     return root, frozenset((each.owned_by or "").lower() for each in found.data or ())

@@ -129,7 +129,7 @@ class Engine:
         if bits == self._load.kv_bits or (loaded and (bits == loaded.kv_bits or not loaded.kv_choice)):
             return
         if self._busy or self.state == "loading":
-            problem = f"kv_bits {bits}: the model has to be loaded anew for it, and it is answering."
+            problem = f"kv_bits {bits}: the model would have to be reloaded for that, and it is answering."
             raise InvalidInput(problem, hint="Try again when it is idle.", param="kv_bits")
         self._load = msgspec.structs.replace(self._load, kv_bits=bits)
         self._unload_idle()

@@ -70,5 +70,5 @@ def remember_unsent(settings: Settings, draft: str) -> None:
 
 def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(sorted(known))}."
+    hint = f"Did you mean {near[0]}?" if near else f"Available: {', '.join(sorted(known))}."
     return ConfigError(f"{setting}: there is no {name}.", hint=hint, param=setting)

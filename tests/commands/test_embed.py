@@ -47,7 +47,7 @@ def test_each_line_has_a_vector_and_npy_has_the_same(embedding_squish: Squish, t
     packed = embedding_squish(
         "embed", EMBEDDING_MODEL, "--dimensions", "8", "--format", "npy", "-o", "v.npy", stdin="first\n\nthird\n"
     )
-    assert (packed.returncode, packed.stdout, packed.stderr) == (0, "", "v.npy is written.\n")
+    assert (packed.returncode, packed.stdout, packed.stderr) == (0, "", "Written to v.npy\n")
     table = numpy.load(tmp_path / "v.npy")
     assert table.dtype == numpy.float32
     assert table.tolist() == [numpy.float32(each["embedding"]).tolist() for each in found]
@@ -66,7 +66,7 @@ def test_a_text_that_is_too_long_is_named_by_its_line(embedding_squish: Squish) 
     [
         (("--file", "nowhere.txt"), "nowhere.txt cannot be read"),
         (("text", "--file", "-"), "Give texts, or --file"),
-        (("--file", "-"), "no line to make a vector of"),
+        (("--file", "-"), "no text to embed"),
         (("text", "--prompt-name", "query"), "no prompt named 'query'"),
     ],
 )

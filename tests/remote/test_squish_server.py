@@ -106,4 +106,4 @@ async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[s
             await pilot.press("l")
             await wait_for(pilot, lambda: runtime.sessions.status() == [])
             await pilot.press("f3")
-            await wait_for(pilot, lambda: "The models belong to" in screen_text(pilot))
+            await wait_for(pilot, lambda: "The models are on" in screen_text(pilot))

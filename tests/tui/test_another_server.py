@@ -30,8 +30,9 @@ async def test_a_running_server_is_offered_and_one_key_uses_it() -> None:
     app = ScriptedApp(*MODELS)
     async with small_server({}) as server, Announcement(app.runtime.settings.home, lambda: ()) as announcement:
         announcement.listening(server.url)
+        offer = [f"A Squish server already runs at {server.url}. F6 uses its models."]
         async with app.run_test(notifications=True) as pilot:
-            await until(pilot, lambda: said(app) == [f"A Squish already serves at {server.url}. F6 uses its models."])
+            await until(pilot, lambda: offer == said(app))
             server.answers["GET /v1/models"] = NOT_FOUND
             await pilot.press("f6")
             await until(pilot, lambda: "has no list of models" in said(app)[-1])

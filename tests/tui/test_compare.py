@@ -191,7 +191,7 @@ async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:
         one, two = app.engine.generations[-2:]
         one.put(Loading())
         two.fail(LoadFailed(f"{two.request.model} is damaged."))  # beside another model: it is tried once more
-        await until(pilot, lambda: "loading the model" in screen_text(pilot) and "waits" in screen_text(pilot))
+        await until(pilot, lambda: "loading the model" in screen_text(pilot) and "◌ waiting" in screen_text(pilot))
         one.say("A")
         one.finish()
         await until(pilot, lambda: len(app.engine.generations) == 3)

@@ -149,7 +149,7 @@ async def test_parameters_are_kept_for_a_model_and_said_where_they_come_from(tmp
         await until(pilot, lambda: "• temp" in screen_text(pilot) and "set in this chat" in screen_text(pilot))
         await pilot.press("f9")
         await until(pilot, lambda: "◦ temp" in screen_text(pilot) and SCREEN in about(pilot))
-        await until(pilot, lambda: "config.toml goes first: it sets top_k" in " ".join(screen_text(pilot).split()))
+        await until(pilot, lambda: "takes precedence: it sets top_k" in " ".join(screen_text(pilot).split()))
         await pilot.press("tab", "tab")
         await until(pilot, lambda: "top_k: 0 (off) or more\nconfig.toml" in about(pilot))
         await pilot.press("backspace", "4", "escape", "ctrl+n")

@@ -164,9 +164,9 @@ def test_the_card_of_an_embedding_model_says_what_it_reads() -> None:
     machine = FrozenMachine().for_models()
     found = Found("a/b", "a/b", "a", "embedding", 10**8, 16, 200_000_000, 0, None, context_length=512)
     card = str(Content("\n").join(fit_lines(found, 8192, machine)))
-    assert "reads texts of up to 512 tokens each" in card and "0k" not in card and "fits up to" not in card
+    assert "texts of up to 512 tokens each" in card and "0k" not in card and "fits up to" not in card
     short = str(Content("\n").join(fit_lines(replace(found, kind="mlx"), 8192, machine)))
-    assert "this model reads 512 tokens" in short and "0k" not in short
+    assert "this model's context is 512 tokens" in short and "0k" not in short
     unknown = str(Content("\n").join(fit_lines(replace(found, context_length=None), 8192, machine)))
     assert "does not chat" in unknown and "up to" not in unknown
 

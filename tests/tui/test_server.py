@@ -93,7 +93,7 @@ async def test_the_request_for_a_title_is_not_taken_for_one_of_the_user() -> Non
     app.engine.requests = [one, replace(one, id=2, client=CLIENT)]
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("f5")
-        await until(pilot, lambda: "this chat" in screen_text(pilot) and "↳ title of a chat" in screen_text(pilot))
+        await until(pilot, lambda: "this chat" in screen_text(pilot) and "↳ chat title" in screen_text(pilot))
         colors = {cell.style for cell in app.screen.query_one(Table).get_row_at(0)}
         assert len(colors) == 1 and colors != {cell.style for cell in app.screen.query_one(Table).get_row_at(1)}
 

@@ -59,7 +59,7 @@ def _problem(endpoint: str, settings: Settings, environment: Mapping[str, str]) 
     if protocol not in (None, "", _HTTP):
         return f"Squish speaks OTLP as {_HTTP}, and OTEL_EXPORTER_OTLP_PROTOCOL asks for {protocol[:40]}"
     if settings.offline and not is_loopback(parts.hostname or ""):
-        return "the collector is at another computer, and SQUISH_OFFLINE is set"
+        return "the collector is on another computer, and SQUISH_OFFLINE is set"
     return None if _is_installed() else NEEDED
 
 

@@ -55,7 +55,7 @@ class Answered:
         if timings.accepted_tokens:
             parts.append(f"{timings.accepted_tokens} guessed")
         if self.finished.reason != "stop":
-            reasons = {"length": "token limit reached", "cancelled": "stopped"}
+            reasons = {"length": "reached max tokens", "cancelled": "stopped"}
             parts.append(reasons.get(self.finished.reason, self.finished.reason))
         return " · ".join(parts)
 

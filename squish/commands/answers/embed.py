@@ -31,10 +31,10 @@ _TOGETHER = 256  # texts of one request to the model
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option("--file", "source", metavar="FILE", help="Each line of a file is a text; - is what is piped in.")
 @click.option("--format", "form", type=click.Choice(["jsonl", "npy"]), default="jsonl", show_default=True, help="How.")
-@click.option("-o", "--output", metavar="FILE", help="Write into a file, which is there whole or not at all.")
+@click.option("-o", "--output", metavar="FILE", help="Write to this file, completely or not at all.")
 @click.option("--dimensions", type=Whole(1), help="Numbers of each vector: it is cut and scaled to length 1.")
 @click.option("--prompt-name", help="Which of the model's own prompts stands before each text, such as query.")
-@click.option("--truncate", is_flag=True, help="Of a text that is too long, take the beginning.")
+@click.option("--truncate", is_flag=True, help="Cut a text that is too long.")
 def embed(
     model: str,
     texts: tuple[str, ...],
@@ -127,7 +127,7 @@ def _texts(texts: tuple[str, ...], source: str | None) -> list[str]:
     if found[-1] == "":
         found.pop()
     if not found:
-        raise InvalidInput("There is no line to make a vector of.", param="--file")
+        raise InvalidInput("There is no text to embed.", param="--file")
     return [line.removesuffix("\r") for line in found]
 
 
@@ -166,4 +166,4 @@ def _write(content: bytes, output: str | None) -> None:
         write_whole(Path(output), content, durable=False)
     except OSError as error:
         raise SquishError(f"{output} cannot be written: {error.strerror}.") from error
-    console.note(f"{output} is written.")
+    console.note(f"Written to {output}")

@@ -79,9 +79,9 @@ if TYPE_CHECKING:
     "paths",
     multiple=True,
     metavar="PATH",
-    help="Send a text file, PDF, Word document, HTML page or folder along; several times.",
+    help="Send a text file, PDF, Word document, HTML page or folder along; repeatable.",
 )
-@click.option("--url", "urls", multiple=True, metavar="URL", help="Send the text of a page of the web along.")
+@click.option("--url", "urls", multiple=True, metavar="URL", help="Send the text of a web page along; repeatable.")
 @click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
 @ranks_option
 @connect_options

@@ -35,7 +35,7 @@ def _file(name: str) -> Mention:
         return Mention(name, path.resolve(), "folder")
     found = look(name, Path.cwd())
     if found is None or found.missing or found.kind == "url":
-        hint = "A page of the web is given with --url." if found and found.kind == "url" else None
+        hint = "A web page is given with --url." if found and found.kind == "url" else None
         raise InvalidInput(f"There is no file {name}.", hint=hint, param="--file")
     return found
 

@@ -40,7 +40,7 @@ class RunTools:
         known = {ALL} | {tool.id for tool in tools} | {tool.name for tool in tools}
         for name in sorted(self._allowed - known):
             names = ", ".join(tool.id for tool in tools)
-            raise InvalidInput(f"No tool is named {name}.", hint=f"There are: {names or 'none'}.", param="--mcp-allow")
+            raise InvalidInput(f"No tool is named {name}.", hint=f"Available: {names or 'none'}.", param="--mcp-allow")
 
     async def rounds(self, request: GenerationRequest, report: Report) -> Rounds:
         """One answer that may use the tools; it is still to be run."""
@@ -60,7 +60,7 @@ class RunTools:
         """Say on stderr what goes on beside the engine."""
         match part:
             case Reaching(servers=servers):
-                console.dim(f"reaching {', '.join(servers)}…")
+                console.dim(f"connecting to {', '.join(servers)}…")
             case ToolProblem(error=error):
                 console.error(error)
             case Doing(call=call, progress="") if call.outcome == "running":

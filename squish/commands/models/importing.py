@@ -21,9 +21,9 @@ _PROGRAMS: tuple[Program, ...] = get_args(Program)
 
 @click.command("import")
 @click.argument("names", nargs=-1)
-@click.option("--from", "program", type=click.Choice(_PROGRAMS), help="The program whose models are meant.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Again, even what is installed.")
+@click.option("--from", "program", type=click.Choice(_PROGRAMS), help="The program whose models to import.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="Import again what is installed already.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array; with --dry-run.")
 def import_models(names: tuple[str, ...], program: Program | None, dry_run: bool, force: bool, as_json: bool) -> int:
     """Use models of LM Studio, Hugging Face and Ollama.
@@ -64,7 +64,7 @@ def _chosen(found: Sequence[Neighbor], names: tuple[str, ...]) -> list[Neighbor]
         these = [each for each in found if wanted in (each.id.lower(), each.id.lower().partition(":")[0])]
         if not these:
             near = ", ".join(each.id for each in found if wanted.rpartition("/")[2] in each.id.lower())
-            hint = f"There are: {near}." if near else "`squish import` lists what other programs have."
+            hint = f"Available: {near}." if near else "`squish import` lists what other programs have."
             raise ModelNotFound(f"No other program here has {name}.", hint=hint, param="model")
         chosen += [each for each in these if each not in chosen]
     return chosen

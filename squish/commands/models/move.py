@@ -25,4 +25,4 @@ def move_shown(store: Store, name: str, directory: Path, *, force: bool) -> None
         raise
     finally:
         status.clear()
-    console.note(f"{moved.manifest.id} lies in {moved.path.resolve()}.")
+    console.note(f"{moved.manifest.id} is now in {moved.path.resolve()}.")

@@ -91,7 +91,7 @@ def remove(name: str) -> None:
     from squish.api.clients.keys import KeyFile
 
     KeyFile(Settings.from_environment().home).remove(name)
-    console.note(f"The key of {name} is gone.")
+    console.note(f"The key of {name} is deleted.")
 
 
 @click.command()

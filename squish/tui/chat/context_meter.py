@@ -77,7 +77,7 @@ def advice(use: ContextUse, key: Callable[[str], str]) -> str:
     """What a message that does not fit is answered with. key: of an action."""
     total = figures.count(use.used + use.draft)
     return (
-        f"Not sent: with it the chat has {total} tokens, and its context holds {figures.count(use.limit)}. "
+        f"Not sent: with it, the chat would have {total} tokens, and its context holds {figures.count(use.limit)}. "
         f"Shorten it, edit an earlier message ({key('chat.mark_up')}, {key('transcript.edit')}) into a shorter branch, "
         f"or begin a new chat ({key('chat.new')})."
     )

@@ -46,7 +46,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("frequency_penalty", "freq", "-2 to 2; 0 is off", "0.0", float),
     Parameter("max_tokens", "max", "tokens of an answer", "2048", int),
     Parameter("context", "ctx", "tokens at most, answer included; empty: all", "model's", int),
-    Parameter("kv_bits", "kv", "32, 16 or 8; another loads the model anew", "as loaded", int),
+    Parameter("kv_bits", "kv", "32, 16 or 8; a change reloads the model", "as loaded", int),
     Parameter("seed", "seed", "a whole number; empty picks one at random", "random", int),
     Parameter("stop", "stop", "up to 64 texts, | between", "none", _stops),
     Parameter("thinking", "think", "on or off; empty leaves it to the model", "model default", _switch),
@@ -61,7 +61,7 @@ def parameter(name: str) -> Parameter:
         if name in (each.name, each.label):
             return each
     names = ", ".join(each.name for each in PARAMETERS)
-    raise InvalidInput(f"{name} is not a parameter.", hint=f"There are: {names}.", param=name)
+    raise InvalidInput(f"{name} is not a parameter.", hint=f"Available: {names}.", param=name)
 
 
 def written(settings: ChatSettings, name: str) -> str:

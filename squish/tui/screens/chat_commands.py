@@ -90,7 +90,7 @@ class ChatCommands:
         """Give the meant chat another title; without one it is asked for."""
         app, id = self._screen.app, self._meant
         if id is None:
-            app.notify("This chat has no name before its first message.", markup=False)
+            app.notify("A chat can be renamed after its first message.", markup=False)
         elif title:
             self._rename(id, title)
         else:
@@ -164,7 +164,9 @@ class ChatCommands:
             archived = not self._chats.get(id).archived
             self._chats.archive(id, archived)
             if archived:
-                app.notify(f"Archived. {key(app, 'chat.find')} finds it; there /archive brings it back.", markup=False)
+                app.notify(
+                    f"Archived. {key(app, 'chat.find')} still finds it; /archive in it brings it back.", markup=False
+                )
                 if id == self._open.shown.id:
                     await self.begin()
             else:

@@ -44,7 +44,7 @@ class ChatSearchScreen(Chooser[Hit | None]):
         self.run_worker(search, exclusive=True, exit_on_error=False)
 
     async def _find(self, words: str) -> None:
-        nothing = f"Nothing found for “{clean(words.strip())}”." if words.strip() else "Write the words to look for."
+        nothing = f"Nothing found for “{clean(words.strip())}”." if words.strip() else "Type the words to look for."
         try:
             hits = await asyncio.to_thread(self._chats.find, words)
         except SquishError as error:

@@ -81,7 +81,7 @@ async def write_tags(app: App[Any], before: Sequence[str], then: Callable[[TagCh
                 after = tags.change(line).added
                 then(TagChange(after, tuple(each for each in before if each not in after)))
 
-    await app.push_screen(LineScreen("Tags, with spaces between", clean(" ".join(before)), may_be_empty=True), written)
+    await app.push_screen(LineScreen("Tags, separated by spaces", clean(" ".join(before)), may_be_empty=True), written)
 
 
 async def pick_tag(app: App[Any], known: Mapping[str, int], current: str, then: Callable[[str], None]) -> None:

@@ -29,7 +29,7 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.widgets.chat.chat_view import ChatView
 
-_HOW = "Write what to ask, then /compare in front of it."
+_HOW = "Type a question, with /compare in front of it."
 
 
 class CompareCommands:

@@ -18,7 +18,7 @@ from squish.tui.screens.chooser import Chooser
 from squish.tui.short_names import short
 
 _BLIND = "blind: names are shown after the choice"
-_IN_TURN = "one after the other: speeds as when each is asked alone"
+_IN_TURN = "one after the other: the speed of each alone"
 
 
 class ComparePicker(Chooser[Lineup | None]):
@@ -75,7 +75,7 @@ class ComparePicker(Chooser[Lineup | None]):
         elif len(self._marked) < MOST:
             self._marked.append(row)
         else:
-            self.app.notify(f"{MOST} are marked; tab takes a mark away.", markup=False)
+            self.app.notify(f"{MOST} are marked already; tab unmarks one.", markup=False)
         self._fill()
 
     def action_take(self) -> None:

@@ -36,9 +36,9 @@ class ElsewhereScreen(Screen[None]):
         yield Places("hub")
         where = clean(self._backend.offers.where)
         text = Content.assemble(
-            (f"The models belong to {where}", "bold"),
-            "\n\nThis screen downloads to the machine that it runs on, so it is of no use here.\n",
-            "Add a model on that server; it is listed here a moment later",
+            (f"The models are on {where}", "bold"),
+            "\n\nThis screen would download models to this machine, where they are not used.\n",
+            "Add models on that server; they are listed here a moment later",
             *_how(self._backend.program),
         )
         yield Static(text, id="elsewhere", markup=False)

@@ -144,12 +144,14 @@ class ModelAndParameters:
         with reporting_errors(app):
             if line == "rm":
                 there = defaults.forget(self._settings, model)
-                said = f"Forgotten for {model}." if there else f"Nothing was set here for {model}."
+                said = (
+                    f"{model} has no defaults of its own any more." if there else f"{model} had no defaults set here."
+                )
             else:
                 defaults.keep(self._settings, model, project_files.without(self._shown.settings), all_of(self._chats))
                 said = f"New chats with {model} begin like this from now on; /defaults rm forgets that."
             if first := defaults.fixed(self._settings, model):
-                said += f" config.toml goes first: it sets {', '.join(first)}."
+                said += f" config.toml takes precedence: it sets {', '.join(first)}."
             self.show_parameters()
             await self._view.dialogue.notice(Content(clean(said)))
 

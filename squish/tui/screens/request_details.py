@@ -97,7 +97,7 @@ def sections(request: RequestStatus) -> Iterator[Section]:
     if details.key:
         asker.append(("Key", clean(details.key)))
     if details.background:
-        asker.append(("Turn", "behind others (background)"))
+        asker.append(("Priority", "background: after all others"))
     if request.error:
         asker.append(("Error", clean(request.error)))
     yield "", asker

@@ -190,7 +190,7 @@ class ServerScreen(Screen[None]):
         ours = request.client == TITLE  # nobody asked for it: it steps back behind what somebody did
         muted = colors.get("foreground-muted", "") if ours else ""
         cells = (
-            "↳ title of a chat" if ours else clean(request.client.removeprefix("/v1/") or "this chat") + rows,
+            "↳ chat title" if ours else clean(request.client.removeprefix("/v1/") or "this chat") + rows,
             short(request.model),
             f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}",
             figures.seconds(request.ttft) if request.ttft is not None else "–",

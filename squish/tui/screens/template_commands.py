@@ -91,7 +91,7 @@ class TemplateCommands:
         """Fill a template. text: its input; where there is none, it is asked for like the variables."""
         known = self._chats.prompts()
         if name not in known:
-            there = f"There are: {', '.join(known)}." if known else _HOW
+            there = f"Available: {', '.join(known)}." if known else _HOW
             raise InvalidInput(f"No template is named {name}.", hint=there, param="template")
         template = known[name]
         wanted = list(templates.variables(template))

@@ -33,7 +33,7 @@ class TemplatePicker(Chooser[str | None]):
     def _look(self) -> None:
         word = self.query_one(Input).value.strip().lower()
         self._shown = [name for name, text in self._prompts.items() if word in name.lower() or word in text.lower()]
-        self.fill([self._row(name) for name in self._shown], 0, f"No template has “{clean(word)}”.")
+        self.fill([self._row(name) for name in self._shown], 0, f"No template contains “{clean(word)}”.")
 
     def _row(self, name: str) -> Content:
         text = " ".join(clean(self._prompts[name]).split())[:_WIDE]

@@ -26,7 +26,7 @@ from squish.tui.advice import reporting_errors
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 
-_NOTHING = "No MCP server is set up. Write [mcp.NAME] into config.toml; docs/mcp.md says how."
+_NOTHING = "No MCP server is set up. Add [mcp.NAME] to config.toml; docs/mcp.md says how."
 
 _TICK = 0.5
 
@@ -114,7 +114,7 @@ class ToolPicker(Chooser[None]):
         wanted = self.query_one(Input).value.strip().lower()
         self._rows = [row for each in self._known for row in self._of(each) if wanted in row.content.plain.lower()]
         marked = self.query_one(OptionList).highlighted or 0
-        nothing = f"Nothing has “{clean(wanted)}” in its name." if self._known else _NOTHING
+        nothing = f"No server or tool has “{clean(wanted)}” in its name." if self._known else _NOTHING
         self.fill([row.content for row in self._rows], min(marked, max(len(self._rows) - 1, 0)), nothing)
 
     def _of(self, known: Known) -> list[_Row]:
@@ -127,7 +127,7 @@ class ToolPicker(Chooser[None]):
         found = self._found.get(name)
         if not is_on or found is None:
             return rows
-        said = found.said or f"reaching it … {figures.waited(time.monotonic() - found.began)}"
+        said = found.said or f"connecting … {figures.waited(time.monotonic() - found.began)}"
         rows.append(_Row(None, Content.styled(f"    {clean(said)}", "$foreground-muted")))
         for tool in found.tools:
             sign = "[ ]" if tool.id in self._tools.off else "[x]"

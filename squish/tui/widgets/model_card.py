@@ -95,11 +95,11 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
     limit = f"fits up to {_tokens(longest)}" if longest else "does not fit at any context"
     verdict = Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else ""))
     if find.kind == "embedding":
-        reads = f"reads texts of up to {_tokens(find.context_length)} each" if find.context_length else ""
-        about = " · ".join(filter(None, ("makes vectors of texts, does not chat", reads)))
+        reads = f"texts of up to {_tokens(find.context_length)} each" if find.context_length else ""
+        about = " · ".join(filter(None, ("turns texts into vectors, does not chat", reads)))
         return [verdict, Content.styled(about, "$foreground-muted"), Content.styled(sums, "$foreground-muted")]
     if find.context_length and context > find.context_length:
-        limit = f"this model reads {_tokens(find.context_length)}"
+        limit = f"this model's context is {_tokens(find.context_length)}"
     return [
         verdict,
         Content.assemble(

@@ -20,8 +20,8 @@ from squish.tui.widgets.markdown.live import frozen
 _ARGUMENTS = 60  # characters of them in a folded call
 _UNFOLDED = 4_000  # characters of a result in an unfolded one
 _SIGNS: dict[Outcome, str] = {
-    "waiting": "◌ waits",
-    "running": "◐ runs",
+    "waiting": "◌ waiting",
+    "running": "◐ running",
     "done": "✓",
     "failed": "✕ failed",
     "refused": "⊘ refused",
@@ -31,7 +31,7 @@ _DECISIONS: tuple[tuple[Decision, str], ...] = (
     ("once", "Allow once"),
     ("chat", "Allow in this chat"),
     ("always", "Always allow this tool"),
-    ("refuse", "Refuse; the model goes on without"),
+    ("refuse", "Refuse; the model continues without it"),
 )
 
 

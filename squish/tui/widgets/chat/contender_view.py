@@ -64,9 +64,9 @@ class ContenderView(Vertical):
         comparison, answer = self._comparison, self.contender.turn.answer
         if comparison.waits(self.contender):
             why = "it could not be loaded beside the others" if self.contender.alone else "one after the other"
-            return Content(f"◌ waits: {why}")
+            return Content(f"◌ waiting: {why}")
         if comparison.hidden and answer.error:  # it may name the model
-            return Content("✕ failed; why is shown with the names")
+            return Content("✕ failed; the reason is shown with the names")
         if answer.phase == "stopped" and not answer.text:
             return Content("■ stopped before the first word")
         return said(

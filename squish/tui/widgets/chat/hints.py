@@ -70,7 +70,7 @@ def _mention(mention: Mention, sends: str, width: int) -> Content:
 def _about(mention: Mention, sends: str) -> str:
     match mention.kind:
         case "folder":
-            return f"a folder · {sends} shows what of it is sent"
+            return f"a folder · {sends} shows what will be sent"
         case "url":
             return f"{sends} asks before it is fetched"
         case "html":

@@ -186,7 +186,7 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
                 f"■ stopping … {figures.waited(answer.since_stop)}" if answer.since_stop >= 1 else "■ stopping …"
             )
         case "reaching":
-            return Content(f"◌ reaching {clean(answer.progress)} … {figures.waited(answer.in_phase)}")
+            return Content(f"◌ connecting to {clean(answer.progress)} … {figures.waited(answer.in_phase)}")
         case "asking" if answer.doing:
             return Content(f"⚙ may {clean(answer.doing.name)} be called? · {stops}")
         case "calling" if answer.doing:

@@ -82,7 +82,7 @@ class Welcome(Static):
         """First run: the key that helps, and the command for those who come with one. where: of Offers."""
         if where:
             self.update(
-                Content.assemble((f"{clean(where)} has no model", "bold"), "\n\nIt is asked again every few seconds.")
+                Content.assemble((f"{clean(where)} has no models", "bold"), "\n\nSquish asks again every few seconds.")
             )
             return
         self.update(
