@@ -107,7 +107,7 @@ class Dialogue:
         conversation, shown = draft.conversation, draft.conversation is self._shown
         edited = self._chats.editing if shown else None
         if edited is not draft.editing:
-            self._not_sent(draft, "Not sent: the message that it should replace is no longer being edited.")
+            self._not_sent(draft, "Not sent: the message that it should replace is not being edited any more.")
             return
         try:
             turn = self._chats.ask(conversation, draft.question.text, files)
