@@ -100,6 +100,7 @@ def gguf_page() -> str:
     for name, family in sorted(FAMILIES.items()):
         kinds = [family.model_type, *(other.model_type for _, other in VARIANTS.get(name, ()))]
         lines.append(f"| `{name}` | {', '.join(f'`{each}`' for each in kinds)} |")
+    lines += ["", "Files of `rwkv7` have the tokenizer `rwkv`, which is not imported yet."]
     lines += ["", "Not imported, though GGUF has a name for it:", "", "| architecture in GGUF | why |", "| --- | --- |"]
     lines += [f"| `{name}` | {reason} |" for name, reason in ARCHITECTURES.items()]
     lines += ["", "## Block formats", "", "| format | bits a weight | kept as |", "| --- | --- | --- |"]

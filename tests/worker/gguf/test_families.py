@@ -54,7 +54,7 @@ def uncompiled() -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_family_answers_as_its_safetensors_do(case: Case, tmp_path: Path) -> None:
     reference, metadata, tensors = made(case)
-    ours = _imported(write_gguf(tmp_path / "tiny.gguf", metadata, tensors))(PROMPT)
+    ours = imported(write_gguf(tmp_path / "tiny.gguf", metadata, tensors))(PROMPT)
     theirs = reference(PROMPT)
     tokenizer = tokenizer_of(tmp_path / "tiny", None, None)
     assert tokenizer.decode(tokenizer.encode("hello wow")) == "hello wow"
@@ -97,7 +97,7 @@ def test_weights_stay_packed_through_what_is_done_to_them(label: str, kind: str,
             packed[name] = Blob(blob.shape, int(number), blocks.tobytes())
             plain[name] = pack(gguf.quants.dequantize(blocks, number).reshape(blob.shape), F32)
     ours, theirs = (
-        _imported(write_gguf(tmp_path / f"{name}.gguf", metadata, tensors))
+        imported(write_gguf(tmp_path / f"{name}.gguf", metadata, tensors))
         for name, tensors in (("packed", packed), ("plain", plain))
     )
     assert any(isinstance(each, QuantizedLinear | QuantizedSwitchLinear) for each in ours.modules())
@@ -128,7 +128,7 @@ def made(case: Case) -> tuple[Any, dict[str, Value], dict[str, Blob]]:
     return reference, _metadata(case, config, tokens, types), _stored(case, config, arrays)
 
 
-def _imported(source: Path) -> Any:
+def imported(source: Path) -> Any:
     destination = source.with_suffix("")
     import_gguf(source, destination)
     with given(read_config(destination)):
