@@ -14,7 +14,7 @@ from pathlib import Path
 
 from squish.config.keys import DEFAULT_ENDPOINT
 from squish.config.settings import Settings
-from squish.download.disk import hash_file, in_thread
+from squish.download.disk import hash_file, in_thread, occupied
 from squish.download.patience import Policy
 from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, ModelNotFound, UnsupportedModel
 from squish.ipc.jobs import Jobs
@@ -144,7 +144,8 @@ async def _install_fetched(order: Order, fetching: Awaitable[Fetched], report: R
         await _delete(partial)
         return pulled
     except (UnsupportedModel, InvalidInput, ModelNotFound, CorruptModel) as error:
-        if complete or not isinstance(error, CorruptModel):  # no later pull will need these bytes
+        # No later pull will need these bytes, or there are none.
+        if complete or not isinstance(error, CorruptModel) or not await asyncio.to_thread(occupied, partial):
             await _delete(partial)
         raise
     finally:

@@ -87,8 +87,10 @@ def test_a_block_format_is_refused_before_the_weights(hub: LocalHub, tmp_path: P
 def test_a_damaged_header_is_refused_before_the_weights(hub: LocalHub, tmp_path: Path) -> None:
     content = large_gguf(tmp_path / "x.gguf")
     hub.add_repo("org/odd", {"m.gguf": content[:16] + b"\xff" * 8 + content[24:]})
+    user = Puller(tmp_path / "home", hub.url)
     with pytest.raises(CorruptModel, match=r"m\.gguf.*it claims") as refused:
-        Puller(tmp_path / "home", hub.url).pull("org/odd")
+        user.pull("org/odd")
+    assert not [*user.settings.cache_dir.glob(".partial/*")]
     assert refused.value.hint is not None and "not downloaded" in refused.value.hint
     assert hub.sent("m.gguf") == beginning.FIRST
 
