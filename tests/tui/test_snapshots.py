@@ -17,7 +17,10 @@ from tests.tui.window_scenes import WINDOWS
 ALL = SCENES | WINDOWS
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48)}
 LIGHT = "textual-light"
-AT_EVERY_SIZE = ("first-run", "hub", "library", "server", "empty", "streaming", "picker", "tool-question")
+AT_EVERY_SIZE = (
+    *("first-run", "hub", "library", "server", "empty", "streaming", "picker", "tool-question"),
+    *("chats", "params", "compare", "details", "card"),
+)
 EACH_TIME = {
     *(("hub", size) for size in SIZES),
     *(("streaming", size) for size in SIZES),
@@ -33,7 +36,7 @@ EACH_TIME = {
         pytest.param(scene, size, marks=() if size == "80x24" or (scene, size) in EACH_TIME else pytest.mark.long)
         for scene in ALL
         for size in SIZES
-        if size == "80x24" or scene in AT_EVERY_SIZE or (scene, size) in EACH_TIME
+        if size == "80x24" or scene in AT_EVERY_SIZE
     ],
 )
 def test_looks_as_it_did(
@@ -59,7 +62,10 @@ def test_looks_as_it_did(
         "code",
         "hub",
         "tool-question",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "library", "picker")),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("branch", "library", "picker", "server", "compare", "params", "details", "card", "palette")
+        ),
     ],
 )
 def test_another_theme_is_complete(
