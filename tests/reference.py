@@ -29,12 +29,19 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], 
             yield from commands(command, *path, name)
 
 
+def _contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
+    """Those of a command and of all below it, each inside its group's, from which it takes the names of `--help`."""
+    context = click.Context(command, parent, info_name=name, terminal_width=100, **command.context_settings)
+    yield context
+    if isinstance(command, click.Group):
+        for each, below in sorted(command.commands.items()):
+            yield from _contexts(below, each, context)
+
+
 def cli_page() -> str:
     lines = ["# Commands", "", "Made by `make docs` from the program.", ""]
-    for path, command in [((), cli), *commands(cli)]:
-        name = " ".join(("squish", *path))
-        context = click.Context(command, info_name=name, terminal_width=100, **command.context_settings)
-        lines += [f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    for context in _contexts(cli, "squish"):
+        lines += [f"## {context.command_path}", "", "```text", context.get_help().rstrip(), "```", ""]
     codes = [f"| {int(code)} | {code.meaning} |" for code in Exit]
     lines += ["## Exit codes", "", "| code | meaning |", "| --- | --- |", *codes]
     return "\n".join(lines) + "\n"

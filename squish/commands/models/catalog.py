@@ -27,7 +27,7 @@ class _Listing(click.Group):
         return super().parse_args(context, args if args and args[0] in known else ["list", *args])
 
 
-@click.group(cls=_Listing, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Listing)
 def catalog() -> None:
     """List the models that have a short name, or check them.
 
