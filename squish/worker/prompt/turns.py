@@ -1,8 +1,9 @@
 """Owns which prompts a pass reads, and how far. Pure: it knows neither MLX nor the batch.
 
-Accounts take turns by tokens, which is deficit round robin: the one that has had the fewest read is next, and one that
-comes new stands a little behind the others, so that its prompt goes before what is left of theirs. Prompts that nobody
-waits for come last. Of an account, prompts that fit into the pass are read beside its first long one.
+Accounts take turns by tokens, which is fair queueing: next is the one that will have had the fewest when all that it
+waits for is read, so that one with a single prompt goes before what is left of another's many. One that comes new has
+saved nothing up. Prompts that nobody waits for come last. Of an account, prompts that fit into the pass are read beside
+its first long one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from dataclasses import dataclass
 AT_ONCE = 8
 """Prompts that are read in the same pass."""
 
-_AHEAD = 4096
-"""Tokens that a client may have read before those of others, who had at least as many before it came."""
-
+_AHEAD = 512  # tokens; so far back somebody starts who comes new
 _REMEMBERED = 256  # clients that have nothing to read
 
 
@@ -42,13 +41,13 @@ class PromptTurns:
         self.owners: dict[int, Owner] = {}
         self._unit = unit
         self._read: dict[Owner, int] = {}
-        self._now = 0  # what the one has had whose prompt was read last
+        self._now = 0  # tokens that each of those that waited would have had by now, had all been served alike
 
     def chosen(self, prompts: Sequence[WaitingPrompt], step: int) -> dict[int, int]:
         """How many tokens of which rows a pass reads that has room for `step` in all.
 
         It is exceeded by less than two units: for a long prompt beside which short ones would take all the room, and
-        for the rest of a prompt whose owner has had less than others.
+        for the last prompt of one beside whom others wait.
         """
         found: dict[int, int] = {}
         if not prompts:
@@ -58,14 +57,16 @@ class PromptTurns:
             of_each.setdefault(self.owners.get(each.row, Owner()), []).append(each)
         for owner in of_each:
             self._read.setdefault(owner, max(0, self._now - _AHEAD))
-        for owner in sorted(of_each, key=lambda owner: (owner.background, self._read[owner])):
+        wanted = {owner: sum(each.tokens for each in mine) for owner, mine in of_each.items()}
+        for owner in sorted(of_each, key=lambda owner: (owner.background, self._read[owner] + wanted[owner])):
             room = step - sum(found.values())
             if found and room <= 0:
                 break
-            mine = self._of_one(owner, of_each[owner], room, step, AT_ONCE - len(found), first=not found)
+            along = self._unit - 1 if not found and len(of_each[owner]) == 1 and len(of_each) > 1 else 0
+            mine = self._of_one(of_each[owner], room, along, AT_ONCE - len(found), first=not found)
             self._read[owner] += sum(mine.values())
-            self._now = max(self._now, self._read[owner]) if mine else self._now
             found |= mine
+        self._now += sum(found.values()) // len(of_each)
         self._forget([owner for owner in self._read if owner not in of_each])
         return found
 
@@ -76,18 +77,20 @@ class PromptTurns:
                 del self._read[owner]
 
     def _of_one(
-        self, owner: Owner, prompts: list[WaitingPrompt], room: int, step: int, places: int, *, first: bool
+        self, prompts: list[WaitingPrompt], room: int, along: int, places: int, *, first: bool
     ) -> dict[int, int]:
-        """The same for the prompts of one. first: it is its turn; else it takes what others leave."""
-        along = self._unit - 1 if first and self._read[owner] + step <= self._now else 0
-        long = next((each for each in prompts if each.tokens > step + along), None)
+        """The same for the prompts of one. along: by how much its last one may be longer than there is room.
+
+        first: it is its turn; else it takes what others leave.
+        """
+        long = next((each for each in prompts if each.tokens > room + along), None)
         found: dict[int, int] = {}
         for each in prompts:
-            if len(found) < places - (long is not None) and each.tokens <= room + (0 if found else along):
+            if len(found) < places - (long is not None) and each.tokens <= room + along:
                 found[each.row] = each.tokens
                 room -= each.tokens
         if long and len(found) < places:
             least = first and all(row > long.row for row in found)  # who came later does not keep it waiting for good
             if piece := max(room // self._unit, int(least)) * self._unit:
-                found[long.row] = piece
+                found[long.row] = min(piece, long.tokens)
         return found

@@ -29,27 +29,43 @@ def test_short_ones_of_a_client_do_not_wait_for_its_long_one_nor_hold_it_up() ->
     assert turns().chosen(left(r1=5000, r2=5000), 256) == {1: 256}, "one long one at a time"
 
 
-def test_who_has_had_least_is_next() -> None:
-    two = turns(r1="a", r2="b")
-    read = [two.chosen(left(r1=900, r2=900), 128) for _ in range(4)]
-    assert read == [{1: 128}, {2: 128}, {1: 128}, {2: 128}]
+def served(some: PromptTurns, waiting: dict[int, int], step: int) -> list[int]:
+    """The rows in the order in which they are read to the end."""
+    done = []
+    while waiting:
+        for row, tokens in some.chosen([WaitingPrompt(*each) for each in waiting.items()], step).items():
+            waiting[row] -= tokens
+            if not waiting[row]:
+                del waiting[row]
+                done.append(row)
+    return done
 
 
-def test_who_comes_new_goes_first_for_a_while_and_not_for_good() -> None:
-    some = turns(r1="a", r2="b")
-    for _ in range(200):
-        some.chosen(left(r1=90_000), 128)
-    first = [list(some.chosen(left(r1=90_000, r2=90_000), 128)) for _ in range(40)]
-    assert first[:32] == [[2]] * 32, "4,096 tokens"
-    assert {1, 2} == {row for [row] in first[32:]}
+def test_one_prompt_goes_before_what_is_left_of_anothers_many() -> None:
+    many = {f"r{number}": "a" for number in range(1, 30)}
+    for had in (0, 300, 5000):
+        some = turns(r50="b", **many)
+        served(some, {50: had} if had else {}, 128)
+        served(some, {1: 500}, 128)
+        assert served(some, {2: 1000, 3: 125, 4: 500, 5: 64, 50: 300}, 128)[0] == 50, "also if it has had more before"
 
 
-def test_its_rest_of_less_than_a_unit_is_read_along() -> None:
-    some = turns(r1="a", r2="b")
-    some.chosen(left(r1=900), 64)
-    some.chosen(left(r1=900), 64)
-    assert some.chosen(left(r1=900, r2=127), 64) == {2: 127}
-    assert turns(r1="a", r2="b").chosen(left(r1=127, r2=900), 64) == {1: 64}, "not of one who is not behind"
+def test_who_asks_all_the_time_does_not_keep_another_waiting_for_good() -> None:
+    some = turns(r1="a", r2="b", **{f"r{number}": f"c{number}" for number in range(3, 400)})
+    waiting = {1: 4000}
+    for turn in range(400):
+        waiting.setdefault(2 if turn % 2 else 3 + turn, 64)
+        for row, tokens in some.chosen([WaitingPrompt(*each) for each in waiting.items()], 64).items():
+            waiting[row] -= tokens
+            if not waiting[row]:
+                del waiting[row]
+    assert 1 not in waiting
+
+
+def test_the_last_prompt_of_one_is_read_to_its_end_while_others_wait() -> None:
+    assert turns(r1="a", r2="b").chosen(left(r1=900, r2=127), 64) == {2: 127}
+    assert turns(r1="a", r2="a").chosen(left(r1=900, r2=127), 64) == {1: 64}
+    assert turns().chosen(left(r1=127), 64) == {1: 64}, "not where nobody waits"
 
 
 def test_what_nobody_waits_for_comes_last() -> None:
