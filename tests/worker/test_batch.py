@@ -158,7 +158,10 @@ SIXTY = 60
 def test_one_request_beside_sixty_of_another_has_its_first_word_after_twice_the_work(
     llama: Any, length: int, came_at: int, had_before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever it comes, also if its client has had more before, beside up to thirty answers: what runs then is to be waited for as well."""
+    """Whenever it comes, beside up to thirty answers: what runs then is to be waited for as well.
+
+    So it is if its client has had more before than the other.
+    """
     monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
     late = of("b", 99, length, 2)
     alone = Passes(llama)
