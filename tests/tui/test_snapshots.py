@@ -64,7 +64,7 @@ def test_looks_as_it_did(
         "tool-question",
         *(
             pytest.param(name, marks=pytest.mark.long)
-            for name in ("branch", "library", "picker", "server", "compare", "params", "details", "card", "palette")
+            for name in ("branch", "library", "picker", "server", "compare", "params", "details", "card")
         ),
     ],
 )

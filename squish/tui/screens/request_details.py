@@ -58,6 +58,7 @@ class RequestScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         self._show()
         self.set_interval(_TICK, self._tick)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
 
     def _tick(self) -> None:
         if self._request.running:
