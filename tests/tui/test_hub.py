@@ -293,7 +293,7 @@ async def test_a_download_survives_a_restart_of_the_program(hub: LocalHub, setti
         await pilot.press("r")
         await until(pilot, lambda: Store(settings.cache_dir).list() != [])
         assert hub.sent("model.safetensors") < sent + WEIGHTS, "it went on where it was"
-        assert "installed" in one_line(again.downloads.transfers) or again.downloads.transfers[0].state == "done"
+        await until(pilot, lambda: again.downloads.transfers[0].state == "done")
 
 
 async def test_a_paused_download_is_taken_up_on_the_models_screen_without_a_model(
@@ -409,4 +409,4 @@ def test_a_wait_without_a_known_end_shows_its_seconds() -> None:
     complete = Transfer("smol", "smol", "running", "import", 98, 98, since=began)
     assert (how_far(complete), one_line([complete])) == ("100 % · 12 s", "⇣1 100 % 12 s")
     measured = Transfer("smol", "smol", "running", "download", 49, 98, speed=7.0, eta=7.0, since=began)
-    assert (how_far(measured), one_line([measured])) == ("50 %", "⇣1 50 % 7 B/s 7.00 s")
+    assert (how_far(measured), one_line([measured])) == ("50 %", "⇣1 50 % 7 B/s 7 s")
