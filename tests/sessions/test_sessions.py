@@ -74,15 +74,17 @@ def finished(events: Iterable[GenerationEvent]) -> list[Finished]:
     return [event for event in events if isinstance(event, Finished)]
 
 
-async def test_the_first_request_loads_and_the_second_does_not(runtime: Runtime) -> None:
-    first = await collect(runtime, GERMANY)
+@ON_SHARED
+async def test_the_first_request_loads_and_the_second_does_not(shared: Runtime) -> None:
+    await shared.sessions.unload(MODEL)
+    first = await collect(shared, GERMANY)
     assert [type(event) for event in first[:2]] == [Loading, Accepted]
     assert text(first) == "The capital of Germany is Berlin."
-    second = await collect(runtime, GERMANY)
+    second = await collect(shared, GERMANY)
     assert isinstance(second[0], Accepted)
     assert text(second) == text(first)
     assert finished(first)[0].timings.load > finished(second)[0].timings.load == 0
-    [status] = runtime.sessions.status()
+    [status] = shared.sessions.status()
     assert (status.state, status.running, status.context_length) == ("ready", 0, 8192)
 
 
@@ -132,11 +134,12 @@ def ruled(question: str) -> GenerationRequest:
     return GenerationRequest(MODEL, (ChatPrompt(messages),), GREEDY)
 
 
-async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_same(runtime: Runtime) -> None:
-    cold = [await collect(runtime, ruled("What is the capital of Germany?"))]
-    await runtime.sessions.unload(MODEL)
-    await collect(runtime, ruled("Name a color."))
-    warm = await collect(runtime, ruled("What is the capital of Germany?"))
+@ON_SHARED
+async def test_a_known_prefix_is_not_computed_again_and_the_answer_stays_the_same(shared: Runtime) -> None:
+    cold = [await collect(shared, ruled("What is the capital of Germany?"))]
+    await shared.sessions.unload(MODEL)
+    await collect(shared, ruled("Name a color."))
+    warm = await collect(shared, ruled("What is the capital of Germany?"))
     assert text(warm) == text(cold[0])
     [first], [second] = finished(cold[0]), finished(warm)
     assert first.usage.prompt_tokens == second.usage.prompt_tokens
@@ -249,12 +252,13 @@ async def test_a_worker_killed_while_it_loads_is_one_clear_error(runtime: Runtim
     assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
 
 
-async def test_an_idle_model_is_unloaded_after_its_keep_alive(runtime: Runtime) -> None:
+@ON_SHARED
+async def test_an_idle_model_is_unloaded_after_its_keep_alive(shared: Runtime) -> None:
     request = GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=0)
-    await collect(runtime, request)
-    while runtime.sessions.status():
+    await collect(shared, request)
+    while shared.sessions.status():
         await asyncio.sleep(0.01)
-    assert text(await collect(runtime, GERMANY)) == "The capital of Germany is Berlin."
+    assert text(await collect(shared, GERMANY)) == "The capital of Germany is Berlin."
 
 
 async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -> None:
@@ -287,8 +291,9 @@ async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runt
         asked(4)
 
 
-async def test_an_answer_ends_at_the_limit_that_its_request_has(runtime: Runtime) -> None:
-    events = await collect(runtime, chat("Count.", SamplingParams(temperature=0, context=60, logit_bias=UNENDING)))
+@ON_SHARED
+async def test_an_answer_ends_at_the_limit_that_its_request_has(shared: Runtime) -> None:
+    events = await collect(shared, chat("Count.", SamplingParams(temperature=0, context=60, logit_bias=UNENDING)))
     end = events[-1]
     assert isinstance(end, Finished)
     assert (end.reason, end.usage.total_tokens) == ("length", 60)
