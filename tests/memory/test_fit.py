@@ -18,7 +18,18 @@ from squish.generation import Finished, SamplingParams, TokenPrompt
 from squish.hub import search
 from squish.ipc.frames import Events, Generate, Load, Loaded
 from squish.ipc.process import Worker
-from squish.memory.fit import Machine, Shape, estimate, guessed, largest_context, shape_of, verdict
+from squish.memory.fit import (
+    Estimate,
+    Machine,
+    Shape,
+    estimate,
+    guessed,
+    largest_context,
+    most_bits,
+    shape_of,
+    verdict,
+    widened,
+)
 from squish.models import catalog
 from tests.pull.shards import tiny_llama
 
@@ -75,6 +86,7 @@ def test_other_attention_has_smaller_caches() -> None:
 def test_a_model_without_dimensions_is_guessed() -> None:
     shape = shape_of({"model_type": "odd"}, 8 * GB)
     assert shape == guessed(8 * GB) and not shape.exact
+    assert (guessed(8 * GB).kv_numbers, guessed(2 * GB).kv_numbers) == (65_536, 32_768)
     assert estimate(shape, 5 * GB, 8192, MAC).cache == pytest.approx(cache(LLAMA_8B, 8192), rel=0.01)
 
 
@@ -121,6 +133,131 @@ def test_the_longest_context_is_the_last_that_fits() -> None:
     assert estimate(shape, 5 * GB, longest, machine).needed <= machine.total
     assert estimate(shape, 5 * GB, longest + 256, machine).needed > machine.total
     assert largest_context(shape, 50 * GB, machine, 131072) == 0
+
+
+def test_the_longest_context_is_found_to_the_token() -> None:
+    shape, machine = shape_of(LLAMA_8B, 8 * GB), Machine("unified memory", 8 * GB, 8 * GB, float32=False)
+    longest = largest_context(shape, 5 * GB, machine, 131072)
+    assert longest % 256 == 0
+    assert estimate(shape, 5 * GB, longest + 1, machine).needed > machine.total
+    full = estimate(shape, 5 * GB, 8192, machine).needed
+    assert largest_context(shape, 5 * GB, replace(machine, total=full), 8192) == 8192
+    assert largest_context(shape, 5 * GB, replace(machine, total=full - 1), 8192) == 8192 - 256
+
+
+SMALL = Shape(10**9, kv_numbers=1000, hidden=100, intermediate=300, vocabulary=50)
+
+
+@pytest.mark.parametrize(("context", "step", "tokens"), [(8192, 2048, 8192), (1000, 1000, 1024), (0, 1, 0)])
+def test_the_engine_takes_a_process_and_one_step_of_activations(context: int, step: int, tokens: int) -> None:
+    overhead = 128_000_000 + step * 2 * (100 + 300) * 2 + 50 * 2 * 4
+    found = estimate(SMALL, GB, context, MAC)
+    assert found == Estimate(context, GB, 1000 * tokens * 2, overhead, exact=True)
+    assert found.needed == GB + 1000 * tokens * 2 + overhead
+
+
+def test_on_a_cpu_the_cache_is_counted_twice_or_what_loading_takes_if_that_is_more() -> None:
+    step = 128_000_000 + 512 * 2 * (100 + 300) * 4 + 50 * 4 * 4
+    cache = 1000 * 8192 * 4
+    assert estimate(SMALL, GB, 8192, LINUX) == Estimate(8192, GB, cache, step + cache, exact=True)
+    wide = replace(SMALL, parameters=200_000_000, hidden=1000, vocabulary=100_000)  # half of it is the embedding
+    loading = 132_000_000 + 100_000_000 - 1000 * 256 * 4
+    assert estimate(wide, 200_000_000, 256, LINUX).overhead == loading
+    assert estimate(replace(SMALL, parameters=0), GB, 8192, LINUX).overhead == 132_000_000 + 5000 * GB - cache
+
+
+def test_without_a_compiler_weights_are_float32_as_long_as_that_fits() -> None:
+    machine = replace(LINUX, packed=False)
+    step, cache = 128_000_000 + 512 * 2 * (100 + 300) * 4 + 50 * 4 * 4, 1000 * 8192 * 4
+    reading = 132_000_000 - cache
+    for stored, overhead in ((GB // 2, reading + GB // 2), (4 * GB - 1, reading + 4 * GB - 1), (4 * GB, step + cache)):
+        assert estimate(SMALL, stored, 8192, machine) == Estimate(8192, 4 * GB, cache, overhead, exact=True)
+    enough = 4 * GB + GB // 2 + 2 * cache + step
+    assert estimate(SMALL, GB // 2, 8192, replace(machine, total=enough)).weights == 4 * GB
+    tight = estimate(SMALL, GB // 2, 8192, replace(machine, total=enough - 1))
+    assert (tight.weights, tight.overhead) == (int(GB // 2 * SMALL.widened), step + cache)
+
+
+def test_the_verdict_changes_at_the_last_byte() -> None:
+    found = Estimate(8192, 900, 0, 0, exact=True)
+    verdicts = [
+        (900, 900, "tight"), (899, 899, "no"), (1000, 900, "yes"), (1000, 899, "tight"), (999, 999, "tight"),
+    ]  # fmt: skip
+    for total, free, expected in verdicts:
+        assert verdict(found, replace(MAC, total=total, free=free)) == expected
+
+
+def test_the_most_bits_that_fit_are_found_to_a_tenth() -> None:
+    weights, mac = Shape(8 * GB, 0), replace(MAC, total=5_200_000_000)  # a bit is 1 GB, and nine tenths are 4.68 GB
+    assert most_bits(weights, 8192, mac, 2.5, 8.5) == 4.5
+    assert most_bits(weights, 8192, mac, 2.5, 4.0) == 4.0
+    assert most_bits(weights, 8192, mac, 4.5, 8.5) == 4.5
+    assert most_bits(weights, 8192, mac, 4.6, 8.5) is None
+    without = replace(LINUX, packed=False)  # widened: 4.5 bits take 5, and 8.5 bits 9
+    assert most_bits(weights, 8192, replace(without, total=5_800_000_000), 2.5, 8.5) == 4.5
+    assert most_bits(weights, 8192, replace(without, total=10_250_000_000), 2.5, 8.5) == 8.5
+
+
+def test_how_much_weights_grow_goes_by_whole_bits_and_quantization_as_mlx_has_it() -> None:
+    unknown = pytest.approx(10 / 9)
+    assert [widened(bits) for bits in (0.5, 12, 16)] == [unknown] * 3
+    assert [widened(bits) for bits in (1, 5, 8.5, 11.9)] == [
+        pytest.approx(each) for each in (5 / 1.5, 9 / 5.5, 9 / 8.5, 9 / 11.5)
+    ]
+    for quantization, expected in (
+        ({"group_size": 32}, 6 / 5), ({"bits": 8}, 9 / 8.5), ({"bits": 8, "mode": "affine"}, 9 / 8.5),
+        ({"bits": 8, "mode": "mxfp8"}, 10 / 9), ("8 bits", 10 / 9),
+    ):  # fmt: skip
+        assert shape_of(LLAMA_8B | {"quantization": quantization}, 8 * GB).widened == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "full", "windowed"),
+    [
+        ({"layers_block_type": ["mamba", "attention", "local_attention", "global", "global_attention"]}, 3, 1),
+        ({"layer_types": [], "full_attn_idxs": [1, 5, 9]}, 3, 0),
+        ({"full_attention_interval": 5}, 6, 0),
+        ({"sliding_window": 64}, 32, 0),
+        ({"sliding_window": 64, "sliding_window_pattern": 3}, 10, 22),
+        ({"sliding_window": 64, "_sliding_window_pattern": 4, "use_sliding_window": True}, 8, 24),
+        ({"sliding_window": 64, "model_type": "gemma3_text"}, 5, 27),
+        ({"sliding_window": 64, "model_type": "gemma3_text", "sliding_window_pattern": 2}, 16, 16),
+        ({"sliding_window": 64, "model_type": "phi3", "sliding_window_pattern": 2}, 32, 0),  # whose code keeps all
+        ({"model_type": "bert"}, 0, 0),
+    ],
+)
+def test_layers_are_counted_by_what_they_see(config: dict[str, Any], full: int, windowed: int) -> None:
+    shape, per_layer = shape_of(LLAMA_8B | config, 8 * GB), 2 * 8 * 128
+    assert (shape.kv_numbers, shape.window_numbers) == (per_layer * full, per_layer * windowed)
+    assert shape.window == config.get("sliding_window", 0)
+
+
+def test_a_window_of_unknown_size_is_the_whole_context() -> None:
+    assert estimate(Shape(0, 0, window_numbers=10), 0, 512, MAC).cache == 10 * 512 * 2
+    assert estimate(Shape(0, 0, window_numbers=10, window=64), 0, 512, MAC).cache == 10 * 64 * 2
+    assert estimate(Shape(0, 0, window_numbers=10, window=640), 0, 512, MAC).cache == 10 * 512 * 2
+
+
+def test_dimensions_are_read_under_every_name_that_they_have() -> None:
+    plain = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "vocab_size": 10}
+    expected = Shape(99, kv_numbers=2 * 2 * 32, hidden=32, intermediate=128, vocabulary=10)
+    assert shape_of(plain, 99) == expected
+    for key, other in (
+        ("num_hidden_layers", "n_layer"), ("num_hidden_layers", "n_layers"), ("num_hidden_layers", "num_layers"),
+        ("num_attention_heads", "n_head"), ("num_attention_heads", "n_heads"),
+        ("hidden_size", "n_embd"), ("hidden_size", "d_model"), ("hidden_size", "dim"),
+    ):  # fmt: skip
+        assert shape_of({other if each == key else each: value for each, value in plain.items()}, 99) == expected
+        assert shape_of({each: value for each, value in plain.items() if each != key}, 99) == guessed(99)
+    for key, value, change in (
+        ("num_key_value_heads", 2, {"kv_numbers": 64}), ("n_kv_heads", 1, {"kv_numbers": 32}),
+        ("head_dim", 16, {"kv_numbers": 256}), ("intermediate_size", 50, {"intermediate": 50}),
+        ("n_inner", 50, {"intermediate": 50}), ("head_dim", 16.0, {"kv_numbers": 256}),
+        ("head_dim", float("nan"), {}), ("head_dim", True, {}), ("head_dim", "16", {}),
+    ):  # fmt: skip
+        assert shape_of(plain | {key: value}, 99) == replace(expected, **change)
+    inner = {key: value for key, value in plain.items() if key != "vocab_size"}
+    assert shape_of({"text_config": inner, "vocab_size": 20}, 99) == replace(expected, vocabulary=20)
 
 
 def peak(pid: int) -> int:
