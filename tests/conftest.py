@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from squish.config.settings import Settings
 from squish.models.store import Store
@@ -45,7 +45,9 @@ if threading.current_thread() is threading.main_thread() and signal.getsignal(si
 # always; `make test-long` tries ten times as many.
 settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("default"), max_examples=1000)
-settings.register_profile("short", settings.get_profile("default"), max_examples=20)
+# Of a mutant it is enough that something fails: the shortest example of it took a minute.
+_FIND = (Phase.explicit, Phase.generate)
+settings.register_profile("short", settings.get_profile("default"), max_examples=20, phases=_FIND)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -29,6 +29,7 @@ def test_the_last_messages_are_kept_and_fewer_of_the_earlier_ones() -> None:
     [
         (0, (3 * APART,), [3 * APART]),
         (0, (3 * APART + 1,), []),  # too near to the end of the prompt
+        (0, (3 * APART - 1,), [3 * APART - 1]),
         (0, (APART,), [APART]),
         (0, (APART - 1,), []),
         (2 * APART, (3 * APART,), [3 * APART]),
