@@ -41,8 +41,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.download.remote_file": ("tests/download/test_remote_file.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not near and not enough"),
     "squish.chats.chats": (
-        *("tests/chats/test_chats.py", "tests/chats/test_tags.py"),
-        *("-k", "not kill and not export"),
+        *("tests/chats/test_chats.py", "tests/chats/test_kept.py", "tests/chats/test_tags.py"),
+        *("-k", "not kill and not export and not migration"),
     ),
     "squish.worker.output.row_output": ("tests/worker/output/test_output.py", "tests/worker/prompt/test_tools.py"),
     "squish.worker.output.markers": ("tests/worker/output/test_output.py",),

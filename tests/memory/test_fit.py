@@ -176,6 +176,8 @@ def test_without_a_compiler_weights_are_float32_as_long_as_that_fits() -> None:
     assert estimate(SMALL, GB // 2, 8192, replace(machine, total=enough)).weights == 4 * GB
     tight = estimate(SMALL, GB // 2, 8192, replace(machine, total=enough - 1))
     assert (tight.weights, tight.overhead) == (int(GB // 2 * SMALL.widened), step + cache)
+    for stored, total in ((4 * GB, 24 * GB), (GB // 2, GB)):  # nothing is read beside the weights
+        assert estimate(SMALL, stored, 0, replace(machine, total=total)).overhead == 132_000_000
 
 
 def test_the_verdict_changes_at_the_last_byte() -> None:
@@ -257,6 +259,7 @@ def test_dimensions_are_read_under_every_name_that_they_have() -> None:
     ):  # fmt: skip
         assert shape_of(plain | {key: value}, 99) == replace(expected, **change)
     inner = {key: value for key, value in plain.items() if key != "vocab_size"}
+    assert shape_of({"text_config": plain, "vocab_size": 20}, 99) == expected
     assert shape_of({"text_config": inner, "vocab_size": 20}, 99) == replace(expected, vocabulary=20)
 
 
