@@ -145,6 +145,12 @@ def test_the_longest_context_is_found_to_the_token() -> None:
     assert largest_context(shape, 5 * GB, replace(machine, total=full - 1), 8192) == 8192 - 256
 
 
+def test_every_context_is_found_where_memory_ends_with_it() -> None:
+    for context in range(17):
+        machine = replace(MAC, total=estimate(SMALL, GB, context, MAC).needed)
+        assert largest_context(SMALL, GB, machine, 16) == context
+
+
 SMALL = Shape(10**9, kv_numbers=1000, hidden=100, intermediate=300, vocabulary=50)
 
 
@@ -192,6 +198,7 @@ def test_the_verdict_changes_at_the_last_byte() -> None:
 def test_the_most_bits_that_fit_are_found_to_a_tenth() -> None:
     weights, mac = Shape(8 * GB, 0), replace(MAC, total=5_200_000_000)  # a bit is 1 GB, and nine tenths are 4.68 GB
     assert most_bits(weights, 8192, mac, 2.5, 8.5) == 4.5
+    assert most_bits(weights, 8192, replace(mac, total=5_100_000_000), 2.5, 8.5) == 4.4
     assert most_bits(weights, 8192, mac, 2.5, 4.0) == 4.0
     assert most_bits(weights, 8192, mac, 4.5, 8.5) == 4.5
     assert most_bits(weights, 8192, mac, 4.6, 8.5) is None
