@@ -262,12 +262,13 @@ def test_dimensions_are_read_under_every_name_that_they_have() -> None:
     ):  # fmt: skip
         assert shape_of({other if each == key else each: value for each, value in plain.items()}, 99) == expected
         assert shape_of({each: value for each, value in plain.items() if each != key}, 99) == guessed(99)
-    for key, value, change in (
+    changes: list[tuple[str, object, dict[str, Any]]] = [
         ("num_key_value_heads", 2, {"kv_numbers": 64}), ("n_kv_heads", 1, {"kv_numbers": 32}),
         ("head_dim", 16, {"kv_numbers": 256}), ("intermediate_size", 50, {"intermediate": 50}),
         ("n_inner", 50, {"intermediate": 50}), ("head_dim", 16.0, {"kv_numbers": 256}),
         ("head_dim", float("nan"), {}), ("head_dim", True, {}), ("head_dim", "16", {}),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for key, value, change in changes:
         assert shape_of(plain | {key: value}, 99) == replace(expected, **change)
     inner = {key: value for key, value in plain.items() if key != "vocab_size"}
     assert shape_of({"text_config": plain, "vocab_size": 20}, 99) == expected
