@@ -169,7 +169,7 @@ class Call(Protocol):
     def used(self, model: str, prompt: int) -> None:
         """Count tokens of a prompt that was answered without a generation."""
 
-    def asking(self, model: str) -> AbstractAsyncContextManager[None]:
+    def asking(self, model: str, *, counted: bool = True) -> AbstractAsyncContextManager[None]:
         """Services.asking for this client."""
 
     async def read(self, reader: Callable[[bytes], Value]) -> Value:

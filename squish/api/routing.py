@@ -96,8 +96,8 @@ class _Call(Call):
     def used(self, model: str, prompt: int) -> None:
         self.services.clients.used(self.key, model, requests=1, prompt=prompt)
 
-    def asking(self, model: str) -> AbstractAsyncContextManager[None]:
-        return self.services.asking(model, self.key)
+    def asking(self, model: str, *, counted: bool = True) -> AbstractAsyncContextManager[None]:
+        return self.services.asking(model, self.key, counted=counted)
 
     async def read(self, reader: Callable[[bytes], Value]) -> Value:
         """Large bodies take turns: threads beside each other would starve the loop together."""

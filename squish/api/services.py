@@ -46,13 +46,14 @@ class Services:
     responses: ResponseStore = field(default_factory=ResponseStore)
 
     @asynccontextmanager
-    async def asking(self, model: str, key: ApiKey | None) -> AsyncIterator[None]:
+    async def asking(self, model: str, key: ApiKey | None, *, counted: bool = True) -> AsyncIterator[None]:
         """Around whatever asks for a model by the name that a client wrote: it waits until the server is open.
 
-        key: the client's. Raises ModelNotFound, which says how to pull it; QueueFull and Refused (503) while the server
-        is not open, and Refused for what the key may not (403, 429).
+        key: the client's. counted: it is one of the requests that a key may send; what computes nothing is none.
+        Raises ModelNotFound, which says how to pull it; QueueFull and Refused (503) while the server is not open, and
+        Refused for what the key may not (403, 429).
         """
         check_model(model)
         await self.opening.passed()
-        with self.clients.asking(key, model), pull_first(model):
+        with self.clients.asking(key, model, counted=counted), pull_first(model):
             yield

@@ -19,9 +19,15 @@ from squish.api.serving.opening import Opening
 from squish.config.settings import Settings
 from squish.errors import ConfigError, InvalidInput
 from squish.generation import Usage
+from squish.models.store import Store
+from tests.api.ollama.test_routes import install
 from tests.api.raw_http import CHAT, Answer, Server, ask, connected, request_bytes, scripted
 
 PATH = "/v1/chat/completions"
+TURN = CHAT["messages"]
+TOO_MUCH = "The key alice may send 1 request a minute."
+OF_ANTHROPIC = {"type": "rate_limit_error", "message": TOO_MUCH}
+OF_OPENAI = {"message": TOO_MUCH, "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded"}
 
 
 def settings(home: Path, **fields: Any) -> Settings:
@@ -36,8 +42,8 @@ def bearer(secret: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"}
 
 
-async def answered(server: Server, secret: str) -> Answer:
-    asking = asyncio.create_task(ask(server, "POST", PATH, CHAT, **bearer(secret)))
+async def answered(server: Server, secret: str, path: str = PATH, body: Any = CHAT) -> Answer:
+    asking = asyncio.create_task(ask(server, "POST", path, body, **bearer(secret)))
     done, _ = await asyncio.wait(
         [asking, got := asyncio.create_task(server.sessions.admitted.get())], return_when=asyncio.FIRST_COMPLETED
     )
@@ -105,6 +111,46 @@ async def test_an_answer_whose_reader_has_gone_is_counted_too(tmp_path: Path) ->
         for kind, tokens in (("prompt", 7), ("cached", 3), ("completion", 2)):
             assert f'squish_key_tokens_total{{key="alice",kind="{kind}"}} {tokens}.0' in text
         assert 'squish_completion_tokens_total{model="m"} 2.0' in text
+
+
+async def test_only_what_is_answered_counts_as_one_of_a_minute_s_requests(tmp_path: Path) -> None:
+    alice = key(tmp_path, "alice", requests_per_minute=2, models=("m:1b",))
+    for id in ("m:1b", "n:1b"):
+        install(Store(settings(tmp_path).cache_dir), id)
+    asked = {"model": "m:1b", "messages": CHAT["messages"], "think": True, "stream": False}
+    async with scripted(settings(tmp_path)) as server:
+        for _ in range(3):  # clients of Ollama look before they ask
+            assert (await ask(server, "POST", "/api/show", {"model": "m:1b"}, **bearer(alice))).status == 200
+        assert (await ask(server, "POST", "/api/show", {"model": "n:1b"}, **bearer(alice))).status == 403
+        statuses = [(await answered(server, alice, "/api/chat", asked)).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        (PATH, {"messages": TURN}, {"error": OF_OPENAI}),
+        ("/v1/responses", {"input": "x"}, {"error": OF_OPENAI}),
+        ("/v1/embeddings", {"input": "x"}, {"error": OF_OPENAI}),
+        ("/v1/messages", {"messages": TURN, "max_tokens": 1}, {"type": "error", "error": OF_ANTHROPIC}),
+        ("/v1/messages/count_tokens", {"messages": TURN}, {"type": "error", "error": OF_ANTHROPIC}),
+        ("/api/chat", {"messages": TURN}, {"error": TOO_MUCH}),
+        ("/api/embed", {"input": "x"}, {"error": TOO_MUCH}),
+    ],
+)
+async def test_every_dialect_says_in_its_own_words_that_it_is_too_much(
+    path: str, body: Any, error: Any, tmp_path: Path
+) -> None:
+    alice = key(tmp_path, "alice", requests_per_minute=1)
+    async with scripted(settings(tmp_path)) as server:
+        assert (await answered(server, alice)).status == 200
+        for stream in ({}, {"stream": True}) if "messages" in body and not path.endswith("tokens") else ({},):
+            refused = await ask(server, "POST", path, {"model": "m", **body, **stream}, **bearer(alice))
+            assert refused.status == 429
+            assert 0 < int(refused.headers["retry-after"]) <= 60
+            said = json.loads(refused.body)
+            said.pop("request_id", None)
+            assert said == error
 
 
 def test_a_minute_s_requests_come_back_evenly() -> None:

@@ -3,34 +3,74 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from squish.api import openapi
 from squish.api.metrics import Metrics
 from squish.commands.serving.serve import serve
 from squish.config.keys import DEFAULT_PORT, KEYS
+from squish.generation import Finished, Timings, Usage
+from squish.sessions.manager import ModelStatus
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}
 
 
-class Nothing:
-    def status(self) -> list[object]:
-        return []
+class OneModel:
+    def status(self) -> list[ModelStatus]:
+        return [ModelStatus("m", "ready", 1, 2, os.getpid(), 3, 4, "", None)]
+
+
+def samples() -> dict[str, set[str]]:
+    """The names that `/metrics` has once something was answered, and the labels of each."""
+    metrics = Metrics(OneModel())
+    metrics.request("POST", "/v1/chat/completions", 200)
+    metrics.first_token("m", 0.1)
+    usage, timings = Usage(7, 2, 3), Timings(0.1, 0.1)
+    metrics.finished("m", Finished(0, "stop", usage, timings), first_of_prompt=True)
+    metrics.used("alice", {"requests": 1, "prompt": 7, "cached": 3, "completion": 2})
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def panels() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    return found
 
 
 def test_the_dashboard_shows_metrics_that_there_are() -> None:
-    text = (DEPLOY / "grafana.json").read_text()
-    asked = {re.sub(r"_bucket$", "", name) for name in re.findall(r"squish_\w+", text)}
-    known = Metrics(Nothing()).text().decode()  # type: ignore[arg-type]
-    assert [name for name in asked if f"# TYPE {name} " not in known] == []
-    ids = [panel["id"] for panel in json.loads(text)["panels"]]
-    assert len(set(ids)) == len(ids)
+    known = samples()
+    targets = [target for panel in panels() for target in panel["targets"]]
+    assert len(targets) >= 10
+    for target in targets:
+        expression, legend = target["expr"], target["legendFormat"]
+        names = set(re.findall(r"squish_\w+", expression))
+        assert names and names <= known.keys(), expression
+        labels = set.intersection(*(known[name] for name in names))
+        grouped = {label for by in re.findall(r"by \(([^)]*)\)", expression) for label in by.split(", ")}
+        chosen = set(re.findall(r"[{,](\w+)!?=", expression))
+        assert grouped | chosen <= labels, expression
+        assert set(re.findall(r"{{(\w+)}}", legend)) == grouped - {"le"}, expression
+        assert ("histogram_quantile" in expression) == ("le" in grouped) == ("le" in labels), expression
+        rates = set(re.findall(r"rate\((squish_\w+)", expression))
+        assert rates == {name for name in names if name.endswith(("_total", "_bucket"))}, expression
+    assert len({panel["id"] for panel in panels()}) == len(panels())
+
+
+def test_no_token_of_a_key_is_counted_twice() -> None:
+    """Those that were cached are tokens of the prompt."""
+    [panel] = [each for each in panels() if each["title"] == "Tokens by key"]
+    assert 'squish_key_tokens_total{kind!="cached"}' in panel["targets"][0]["expr"]
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "kubernetes.yaml", "litellm.yaml"])

@@ -61,10 +61,10 @@ class Clients:
         return key is None or not key.models or id in key.models
 
     @contextmanager
-    def asking(self, key: ApiKey | None, model: str) -> Iterator[None]:
-        """Around a request. Raises Refused: 403 for a model that is not the key's, 429 for too many requests."""
+    def asking(self, key: ApiKey | None, model: str, *, counted: bool = True) -> Iterator[None]:
+        """Around a request. Raises Refused: 403 for a model that is not the key's, 429 for one too many."""
         self.check_model(key, model)
-        with self._limits.asking(key):
+        with self._limits.asking(key if counted else None):
             yield
 
     def check_model(self, key: ApiKey | None, model: str) -> None:

@@ -58,7 +58,7 @@ async def copy(call: Call) -> WithStatus:
     _require_allowed(call, "This server changes no models. Run: squish cp")
     check_model(request.source)
     target = _plain(request.destination)
-    async with call.asking(request.source):
+    async with call.asking(request.source, counted=False):
         await asyncio.to_thread(call.services.runtime.store.copy, request.source, target)
     return WithStatus()
 
@@ -68,7 +68,7 @@ async def delete(call: Call) -> WithStatus:
     _, name = await call.read(lambda body: read_named(body, NamedModel))
     _require_allowed(call, f"This server deletes nothing. Run: squish rm {name}")
     runtime = call.services.runtime
-    async with call.asking(name):
+    async with call.asking(name, counted=False):
         id = (await asyncio.to_thread(runtime.store.find, name)).manifest.id
     if any(each.name == id and each.running + each.waiting for each in runtime.sessions.status()):
         raise Refused(409, "model_in_use", f"{id} is answering requests. Try again when they have ended.")

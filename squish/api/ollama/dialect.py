@@ -47,7 +47,7 @@ async def _answer(call: Call, read: Callable[[bytes], Asked | LoadRequest]) -> A
 
 async def _require_thinking(call: Call, model: str) -> None:
     """Raises InvalidInput where a model cannot think, in words that clients of Ollama look for."""
-    async with call.asking(model):
+    async with call.asking(model, counted=False):  # the answer is the request
         installed = await asyncio.to_thread(call.services.runtime.store.find, model)
     installed.manifest.require("chat")
     if not (await asyncio.to_thread(abilities.read, installed.path)).thinking:

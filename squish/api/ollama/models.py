@@ -65,7 +65,7 @@ async def tags(call: Call) -> ListedModels:
 async def show(call: Call) -> ShownModel:
     """POST /api/show. Raises ModelNotFound."""
     _, name = await call.read(lambda body: read_named(body, NamedModel))
-    async with call.asking(name):
+    async with call.asking(name, counted=False):
         installed = await asyncio.to_thread(call.services.runtime.store.find, name)
     config = await asyncio.to_thread(read_json, installed.path / "config.json")
     able = await asyncio.to_thread(abilities.read, installed.path)

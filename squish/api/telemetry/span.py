@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from squish.api.fields.limits import MAX_INT
 from squish.embeddings import EmbeddingRequest
 from squish.errors import SquishError
 from squish.generation import (
@@ -162,11 +163,12 @@ def shown(text: str) -> str:
 
 def _sampling(params: SamplingParams) -> dict[str, Attribute]:
     found: dict[str, Attribute] = {
-        "gen_ai.request.max_tokens": params.max_tokens,
         "gen_ai.request.temperature": params.temperature,
         "gen_ai.request.top_p": params.top_p,
         "gen_ai.output.type": "json" if params.response_format else "text",
     }
+    if params.max_tokens < MAX_INT:  # which stands for no limit
+        found["gen_ai.request.max_tokens"] = params.max_tokens
     if params.top_k:
         found["gen_ai.request.top_k"] = params.top_k
     if params.presence_penalty:

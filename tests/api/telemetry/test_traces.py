@@ -112,6 +112,8 @@ async def test_a_request_is_one_span_in_the_trace_of_its_client(
         "squish.request.id": "r-1",
     }
     assert wanted.items() <= span.attributes.items()
+    limit = span.attributes.get("gen_ai.request.max_tokens")
+    assert limit == 9 if "max_tokens" in body else limit in (None, 256, 512), "no limit is none"
     assert span.resource["service.name"] == "squish"
     assert set(receiver.paths) == {"/v1/traces"}
     for secret in (PROMPT, ANSWER, "geheim"):

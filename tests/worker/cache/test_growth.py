@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from squish.worker.cache.prefix import PrefixCache
 from tests.worker.test_runner import Bench, prepared, tiny_llama, tiny_rotating, words
@@ -57,3 +57,19 @@ def test_memory_ends_at_the_budget(make: Callable[[], Any], together: int) -> No
     assert max(grown) >= 3 * entry or not bench.prefix.trimmable, "it is the prefix cache that grows"
     assert max(grown) <= budget + 2 * entry
     assert max(grown[rounds // 2 :]) == pytest.approx(max(grown[: rounds // 2]), abs=2 * entry)
+
+
+def test_a_batch_of_tiny_prompts_ends_at_the_budget_too() -> None:
+    """Shorter than a block, which only an exact cache keeps; nor does anything that found them stay."""
+    prefix = PrefixCache(HELD * 2 * 2 * 8 * 16 * 4, [KVCache()], exact=True)  # bytes of keys and values
+    kept = []
+    for request in range(60):
+        cache = KVCache()
+        cache.update_and_fetch(mx.ones((1, 2, 8, 16)), mx.ones((1, 2, 8, 16)))
+        tokens = [request, *range(1, 8)]
+        assert prefix.wants(tokens)
+        prefix.put(tokens, [cache])
+        kept.append((len(prefix), len(prefix._root.children), prefix.nbytes))
+    assert kept[HELD - 1 :] == [(HELD, HELD, prefix.budget)] * (len(kept) - HELD + 1)
+    assert prefix.take([0, *range(1, 9)]) == (0, None)
+    assert prefix.take([59, *range(1, 9)])[0] == 8
