@@ -92,6 +92,16 @@ def test_what_is_larger_than_the_budget_is_not_kept() -> None:
     assert known.take(tokens(128)) == (0, None)
 
 
+def test_what_is_kept_beside_a_row_takes_a_part_of_the_budget_at_most() -> None:
+    known = prefix_cache(budget_tokens=1024)
+    known.put(tokens(128), filled(128), part=8)
+    known.put(tokens(192, start=5000), filled(192), part=8)
+    assert [known.take(tokens(200, start))[0] for start in (0, 5000)] == [128, 0]
+    assert known.nbytes == 128 * BYTES_A_TOKEN
+    known.put(tokens(192, start=5000), filled(192))
+    assert known.take(tokens(200, start=5000))[0] == 192
+
+
 def test_dropping_everything_leaves_nothing_behind() -> None:
     known = prefix_cache()
     for start in range(0, 5000, 500):
