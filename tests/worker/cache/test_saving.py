@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from squish.generation import SamplingParams
+from squish.worker.cache import prefix
 from squish.worker.cache.disk import DiskTier, NewFile, Stored
 from squish.worker.cache.prefix import PrefixCache
+from squish.worker.cache.saving import Saving
 from squish.worker.runner import PrefixSaved, Stop
 from tests.conftest import PATIENCE
+from tests.worker.cache.test_prefix import filled, tokens
 from tests.worker.test_runner import Bench, answer, end, prepared, tiny_llama, tiny_recurrent, tiny_rotating, words
 
 SMALL = 4096
@@ -99,6 +103,32 @@ def test_a_disk_that_hangs_keeps_no_answer_waiting(tmp_path: Path, monkeypatch: 
     assert tier.pieces == []
     tier.open.set()
     running.prefix.save(PATIENCE)
+
+
+def test_at_the_end_the_disk_has_the_seconds_that_are_left_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squish.worker.cache.saving.PIECE", SMALL)
+    tier = Watched(tmp_path)
+    tier.open.clear()
+    known = PrefixCache(1 << 30, [KVCache()], tier)
+    known.put(tokens(300), filled(300))
+    now, waited = 100.0, list[float]()
+
+    def wait(_: Saving, seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += 2.5
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Saving, "wait", wait)
+        patched.setattr(prefix, "time", SimpleNamespace(monotonic=lambda: now))
+        known.save(5)
+    assert waited == [5, 2.5]
+    tier.open.set()
+    known.save(PATIENCE)
+    assert not known.unsaved
+    assert tier.index() == [], "what was given up leaves nothing"
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_rotating, tiny_recurrent])
