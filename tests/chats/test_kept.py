@@ -37,18 +37,29 @@ def test_the_speed_of_a_model_is_that_of_its_last_complete_answer(chats: Chats) 
     assert chats.speeds() == {"fast": 5.0, "short": 2.0}
 
 
+WAITS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); print(flush=True); input()"
+
+
+@pytest.fixture
+def lives() -> Iterator[int]:
+    """A process that is only looked at: any signal ends it."""
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process.pid
+        process.communicate(b"\n")
+    assert process.returncode == 0
+
+
 def test_an_answer_ends_with_its_process_and_with_none_that_lives(
-    chats: Chats, monkeypatch: pytest.MonkeyPatch
+    chats: Chats, lives: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     chat = chats.create("smol")
-    writers = {"here": os.getpid(), "unknown": None, "gone": gone.pid, "lives": os.getppid(), "another user's": 1}
+    writers = {"here": os.getpid(), "unknown": None, "gone": gone.pid, "lives": lives, "another user's": 1}
     for text, writer in writers.items():
-        question, answer = chats.ask(chat, None, text, "smol")
-        assert chats._read("SELECT writer FROM messages WHERE id IN (?, ?) ORDER BY id", (question, answer)) == [
-            (None,), (os.getpid(),),
-        ]  # fmt: skip
+        _, answer = chats.ask(chat, None, text, "smol")
         chats.grow(answer, text, "Hm …", (ToolStep("Let me look."),))
         chats._write("UPDATE messages SET writer = ? WHERE id = ?", (writer, answer))
     chats.close()
@@ -62,16 +73,21 @@ def test_an_answer_ends_with_its_process_and_with_none_that_lives(
 
     monkeypatch.setattr(os, "kill", signal)
     answers = chats._read("SELECT text, state, reasoning FROM messages WHERE role = 'assistant'", ())
-    states = {
-        "here": "stopped",
-        "unknown": "stopped",
-        "gone": "stopped",
-        "lives": "writing",
-        "another user's": "writing",
-    }
-    assert answers == [(text, state, "Hm …") for text, state in states.items()]
+    living = ("lives", "another user's")
+    assert answers == [(text, "writing" if text in living else "stopped", "Hm …") for text in writers]
     steps = [each.steps for each in chats.tree(chat).branch if each.role == "assistant"]
     assert steps == [(ToolStep("Let me look."),)]
+
+
+def test_a_question_is_done_at_once_and_an_answer_is_written_by_this_process(chats: Chats) -> None:
+    chat = chats.create("smol")
+    question, _ = chats.ask(chat, None, "Where?", "smol")
+    chats.answer_again(chat, question, "large")
+    rows = chats._read("SELECT role, model, state, writer FROM messages ORDER BY id", ())
+    here = os.getpid()
+    assert rows == [
+        ("user", "", "done", None), ("assistant", "smol", "writing", here), ("assistant", "large", "writing", here),
+    ]  # fmt: skip
 
 
 def test_a_chat_is_changed_where_it_was_meant_and_nowhere_else(chats: Chats) -> None:
