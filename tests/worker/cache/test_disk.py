@@ -309,6 +309,10 @@ def test_a_file_outlives_those_that_go_on_from_it(tmp_path: Path) -> None:
         before = write(tier, tokens(length), filled(length), before)
     assert before
     assert tier.read(before)
+    file = before
+    while file.before:
+        assert file.path.stat().st_mtime_ns < file.before.path.stat().st_mtime_ns
+        file = file.before
     for start in range(100_000, 500_000, 100_000):
         assert write(tier, tokens(2048, start), filled(2048))
     left = prefix_cache(tmp_path).take([*tokens(20_000)])[0]
