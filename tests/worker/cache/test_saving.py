@@ -92,6 +92,20 @@ def test_with_each_step_a_piece_is_written_and_never_by_the_thread_of_the_model(
         assert sent <= SMALL * (steps - tier.began + 1)
 
 
+def test_steps_alone_bring_everything_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squish.worker.cache.saving.PIECE", SMALL)
+    monkeypatch.setattr(prefix, "PIECE", SMALL)
+    tier = Watched(tmp_path)
+    known = PrefixCache(1 << 30, [KVCache()], tier)
+    known.put(tokens(300), filled(300))
+    known.tend(busy=True)
+    while not tier.written.acquire(timeout=0.005):
+        known.tend(busy=True)
+    known.save(PATIENCE)
+    assert max(size for _, size, _ in tier.pieces) == SMALL
+    assert [held for _, held in tier.index()] == [tokens(300)[:256]]
+
+
 def test_a_disk_that_hangs_keeps_no_answer_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squish.worker.runner._SAVE_SECONDS", 0)
     model = tiny_llama()
