@@ -77,10 +77,11 @@ def _nearest(path: Path) -> Path:
 
 
 def packages(settings: Settings) -> Iterator[Finding]:
-    yield Finding("versions", "ok", versions.summary())
-    for package in versions.packages():
-        if not package.fits:
-            has = package.version or "not installed"
-            reason = f"{package.name} is {has}; Squish needs {package.wanted}"
-            fix = f"{sys.executable} -m pip install '{package.name}{package.wanted}'"
-            yield Finding("versions", "broken", reason, fix)
+    wrong = [package for package in versions.packages() if not package.fits]
+    if not wrong:
+        yield Finding("versions", "ok", versions.summary())
+    for package in wrong:
+        has = package.version or "not installed"
+        reason = f"{package.name} is {has}; Squish needs {package.wanted}"
+        fix = f"{sys.executable} -m pip install '{package.name}{package.wanted}'"
+        yield Finding("versions", "broken", reason, fix)

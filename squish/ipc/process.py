@@ -7,6 +7,9 @@ process that is killed leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -133,9 +136,10 @@ class Worker:
         self._stderr.close()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, and with it a compiler that it may have started."""
         if self._process.returncode is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def _death(self) -> WorkerDied:
         await self.close()

@@ -10,6 +10,7 @@ import gc
 import hashlib
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -322,6 +323,8 @@ def _read(channel: FrameSocket, take: Callable[[ToWorker], None], stop: Callable
         take(frame)
     stop()
     time.sleep(_EXIT_GRACE)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with the compiler that the main thread may be waiting for
     os._exit(1)
 
 

@@ -9,9 +9,11 @@ those of an instruction set with its flags (`_VARIANTS`), and which of them run 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -22,13 +24,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from squish.files import move_whole
+from squish.files import NoLocks, lock, move_whole
 from squish.system.cores import cores
 from squish.system.host import HOST
 
 SOURCES = Path(__file__).with_name("native")
 BUNDLED = SOURCES / "built"
 _SECONDS = 1800
+_SCRATCH = "native-"
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wno-maybe-uninitialized")
 # MLX's wheel is compiled with this, and types are shared only within a domain.
 _DEFINED = ("-DNDEBUG", "-DNB_DOMAIN=mlx")
@@ -106,25 +109,43 @@ def _version(package: str) -> str:
 
 
 def build(folder: Path) -> Path:
-    """Compile into `folder`; some 30 seconds of one core. Raises CannotBuild.
+    """Compile into `folder`; some 100 seconds of one core. Raises CannotBuild.
 
-    The file appears there complete or not at all: others may be compiling or opening it at this moment.
+    The file appears there complete or not at all: others may be opening it at this moment. Whoever also wants to
+    compile waits, and whoever comes after a process that was killed goes on where it stopped.
     """
     compiler = require_tools()
     built = place(folder)
+    # What is compiled is kept: in a source tree for the next change, elsewhere for whoever was interrupted.
+    objects = folder / ("objects" if folder == BUNDLED else f"{built.stem}.objects")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as scratch:
-            # In a source tree objects are kept, so that a change of one file compiles one file.
-            objects = (folder if folder == BUNDLED else Path(scratch)) / "objects"
-            objects.mkdir(exist_ok=True)
-            compiled = Path(scratch) / "linked.so"
-            link(compiler, compiled, objects)
-            move_whole(compiled, built)
+        objects.mkdir(parents=True, exist_ok=True)
+        with _alone_in(objects):
+            if not built.exists():
+                with tempfile.TemporaryDirectory(dir=objects, prefix=_SCRATCH) as scratch:
+                    compiled = Path(scratch) / "linked.so"
+                    link(compiler, compiled, objects)
+                    move_whole(compiled, built)
+            if folder != BUNDLED:
+                shutil.rmtree(objects, ignore_errors=True)
     except OSError as error:
         reason = f"it cannot be written to {folder}: {error.strerror}"
         raise CannotBuild(reason, "Free some space there, and check that you may write there") from error
     return built
+
+
+@contextlib.contextmanager
+def _alone_in(objects: Path) -> Iterator[None]:
+    """Wait until no other process compiles into a folder, and clear away what one left that was killed."""
+    descriptor = os.open(objects, os.O_RDONLY)
+    try:
+        with contextlib.suppress(NoLocks):  # then two may compile the same thing
+            lock(descriptor)
+            for left in objects.glob(f"{_SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def require_tools() -> str:
@@ -165,15 +186,17 @@ def link(compiler: str, target: Path, objects: Path, machine: str = "", mlx: Pat
         compiled = objects / f"{source.stem}-{key}.o"
         made.append(compiled)
         if not compiled.exists():
-            partial = target.parent / compiled.name
-            missing.append(([compiler, *options, *flags, "-c", str(source), "-o", str(partial)], partial, compiled))
+            missing.append(([compiler, *options, *flags, "-c", str(source)], target.parent / compiled.name, compiled))
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(_run, (command for command, _, _ in missing)))
-    for _, partial, compiled in missing:
-        partial.replace(compiled)
+        list(pool.map(lambda each: _compile(*each), missing))
     for path in set(objects.glob("*.o")) - set(made):
         path.unlink(missing_ok=True)
     _run([compiler, "-shared", "-o", str(target), *map(str, made), f"-L{library}", "-lmlx", "-pthread", "-Wl,-s"])
+
+
+def _compile(command: list[str], partial: Path, compiled: Path) -> None:
+    _run([*command, "-o", str(partial)])
+    partial.replace(compiled)
 
 
 def _units(nanobind: Path, machine: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -211,7 +234,7 @@ def bundle() -> Path:
     if not place(BUNDLED).exists():
         for old in BUNDLED.glob("*.so"):
             old.unlink()
-        sys.stderr.write("Compiling the CPU engine (half a minute)…\n")
+        sys.stderr.write("Compiling the CPU engine (a minute or two)…\n")
         build(BUNDLED)
     return place(BUNDLED)
 

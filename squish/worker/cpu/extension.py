@@ -40,7 +40,7 @@ class Opened:
 
 
 def must_be_compiled(cache_dir: Path) -> bool:
-    """Whether `open_extension` will compile first, which takes half a minute. It imports mlx.core."""
+    """Whether `open_extension` will compile first, which takes a minute or two. It imports mlx.core."""
     try:
         return _wanted() and not build.find(cache_dir) and bool(build.require_tools())
     except build.CannotBuild:

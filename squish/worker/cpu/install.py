@@ -69,7 +69,7 @@ def _end_streams() -> None:
 
 
 def compiles_first(cache_dir: Path) -> bool:
-    """Whether `install` will compile the extension, which takes half a minute, once on a machine."""
+    """Whether `install` will compile the extension, which takes a minute or two, once on a machine."""
     from squish.worker.cpu import extension
 
     return extension.must_be_compiled(cache_dir)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -116,3 +118,52 @@ def test_the_wheel_s_build_needs_no_package_that_squish_runs_with() -> None:
     program += "from squish.worker.cpu import build; print(build.file_name())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == build.file_name(), done.stderr
+
+
+@pytest.fixture
+def one_quick_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A compiler that lists in `compiled` what it is given, and two files; with `broken` the second kills who asks."""
+    compiler = tmp_path / "g++"
+    compiler.write_text(
+        "#!/bin/sh\n"
+        'for word; do case "$previous" in -o) target=$word;; -c) source=$word;; esac; previous=$word; done\n'
+        f'echo "${{source:-link}}" >> {tmp_path}/compiled\n'
+        f'case "$source" in *second.cpp) test -e {tmp_path}/broken && kill -9 $PPID;; esac\n'
+        'echo > "$target"\n'
+    )
+    compiler.chmod(0o755)
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for name in ("first", "second"):
+        (sources / f"{name}.cpp").write_text(f"// {name}")
+    monkeypatch.setattr(build, "_units", lambda nanobind, machine: [(path, ()) for path in sorted(sources.iterdir())])
+    monkeypatch.setattr(shutil, "which", lambda name: str(compiler))
+    monkeypatch.setattr(build, "cores", lambda: 1)
+    yield tmp_path
+
+
+def test_a_compile_that_was_killed_goes_on_where_it_stopped_and_leaves_nothing(one_quick_unit: Path) -> None:
+    log, broken, cache = one_quick_unit / "compiled", one_quick_unit / "broken", one_quick_unit / "cache"
+    broken.touch()
+    if (child := os.fork()) == 0:
+        build.build(cache)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert [Path(line).name for line in log.read_text().splitlines()] == ["first.cpp", "second.cpp"]
+    broken.unlink()
+    assert build.build(cache) == build.place(cache)
+    assert [Path(line).name for line in log.read_text().splitlines()][2:] == ["second.cpp", "link"]
+    assert list(cache.iterdir()) == [build.place(cache)]
+
+
+def test_two_processes_compile_once(one_quick_unit: Path) -> None:
+    cache = one_quick_unit / "cache"
+    children = []
+    for _ in range(3):
+        if (child := os.fork()) == 0:
+            build.build(cache)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert (one_quick_unit / "compiled").read_text().count("link") == 1
+    assert list(cache.iterdir()) == [build.place(cache)]
