@@ -119,8 +119,11 @@ def build(folder: Path) -> Path:
     # What is compiled is kept: in a source tree for the next change, elsewhere for whoever was interrupted.
     objects = folder / ("objects" if folder == BUNDLED else f"{built.stem}.objects")
     try:
-        objects.mkdir(parents=True, exist_ok=True)
-        with _alone_in(objects):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            objects.mkdir(exist_ok=True)
+            for left in objects.glob(f"{_SCRATCH}*"):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             if not built.exists():
                 with tempfile.TemporaryDirectory(dir=objects, prefix=_SCRATCH) as scratch:
                     compiled = Path(scratch) / "linked.so"
@@ -135,14 +138,12 @@ def build(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone_in(objects: Path) -> Iterator[None]:
-    """Wait until no other process compiles into a folder, and clear away what one left that was killed."""
-    descriptor = os.open(objects, os.O_RDONLY)
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process compiles into a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(NoLocks):  # then two may compile the same thing
+        with contextlib.suppress(NoLocks):  # then each compiles for itself; who loses says that it cannot be written
             lock(descriptor)
-            for left in objects.glob(f"{_SCRATCH}*"):
-                shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         os.close(descriptor)

@@ -142,13 +142,20 @@ def one_quick_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     yield tmp_path
 
 
+def in_another_process(cache: Path) -> int:
+    if (child := os.fork()) == 0:
+        try:
+            build.build(cache)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
 def test_a_compile_that_was_killed_goes_on_where_it_stopped_and_leaves_nothing(one_quick_unit: Path) -> None:
     log, broken, cache = one_quick_unit / "compiled", one_quick_unit / "broken", one_quick_unit / "cache"
     broken.touch()
-    if (child := os.fork()) == 0:
-        build.build(cache)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert os.waitpid(in_another_process(cache), 0)[1] == signal.SIGKILL
     assert [Path(line).name for line in log.read_text().splitlines()] == ["first.cpp", "second.cpp"]
     broken.unlink()
     assert build.build(cache) == build.place(cache)
@@ -158,12 +165,7 @@ def test_a_compile_that_was_killed_goes_on_where_it_stopped_and_leaves_nothing(o
 
 def test_two_processes_compile_once(one_quick_unit: Path) -> None:
     cache = one_quick_unit / "cache"
-    children = []
-    for _ in range(3):
-        if (child := os.fork()) == 0:
-            build.build(cache)
-            os._exit(0)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    children = [in_another_process(cache) for _ in range(5)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
     assert (one_quick_unit / "compiled").read_text().count("link") == 1
     assert list(cache.iterdir()) == [build.place(cache)]
