@@ -35,7 +35,8 @@ from tests.worker.embedding.test_ranker import write
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSE = tuple(
-    f"<!-- needs {what} -->" for what in ("the Hub", "a Mac", "another program", "another disk", "other machines")
+    f"<!-- needs {what} -->"
+    for what in ("the Hub", "a Mac", "another program", "another disk", "other machines", "a model of yours")
 )
 
 
