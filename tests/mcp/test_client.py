@@ -223,7 +223,7 @@ def lives(process: psutil.Process) -> bool:
 async def test_offline_reaches_nothing_on_other_computers(tmp_path: Path) -> None:
     server = McpServer(url="https://mcp.example.com/mcp")
     box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path, offline=True, mcp=(("far", server),)), tmp_path)
-    with pytest.raises(Offline, match="far: it is at another computer"):
+    with pytest.raises(Offline, match="far: it is on another computer"):
         await box.tools("far")
 
 

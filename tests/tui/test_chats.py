@@ -383,7 +383,7 @@ async def test_finding_words_opens_the_branch_they_are_on(tmp_path: Path) -> Non
         await until(pilot, lambda: "an answer 59" in screen_text(pilot))
 
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "Write the words to look for" in screen_text(pilot))
+        await until(pilot, lambda: "Type the words to look for" in screen_text(pilot))
         await pilot.press("escape")
         await write(pilot, "/find keep")
         await pilot.press("enter")

@@ -196,7 +196,7 @@ async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:
         one.finish()
         await until(pilot, lambda: len(app.engine.generations) == 3)
         app.engine.last.fail(LoadFailed(f"{two.request.model} is damaged."))
-        await until(pilot, lambda: "why is shown with the names" in screen_text(pilot))
+        await until(pilot, lambda: "the reason is shown with the names" in screen_text(pilot))
         names = (SMOL.id, "llama3.1:8b")
         assert not any(each in screen_text(pilot) for each in names)
         await pilot.press("1")

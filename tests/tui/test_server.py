@@ -144,7 +144,7 @@ def test_the_window_says_nothing_that_is_not_clean() -> None:
         RequestDetails(key=dirty, background=True, parameters=(RequestParameter("tools", dirty),)),
     )
     told = [text for _, rows in sections(request) for row in rows for text in row]
-    assert {"Key", "Error", "Turn", "Rows", "tools"} <= set(told)
+    assert {"Key", "Error", "Priority", "Rows", "tools"} <= set(told)
     assert not [text for text in told if "\x1b" in text or "\x07" in text]
 
 

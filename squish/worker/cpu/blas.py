@@ -36,6 +36,7 @@ from squish.files import move_whole
 from squish.system.accelerator import has_cuda
 from squish.system.cores import cores
 from squish.system.host import HOST
+from squish.text import whole
 
 Kind = Literal["numpy-openblas", "system-openblas", "numpy", "mlx", "accelerate", "cuda"]
 
@@ -139,7 +140,7 @@ def _prepare_cpu(choice: str, cache_dir: Path) -> BlasReport:
 def _threads_of_openblas() -> int:
     """One, unless the user has said otherwise: its threads stall together where another program is busy."""
     said = os.environ["OPENBLAS_NUM_THREADS"]
-    return max(1, int(said)) if said.isdecimal() else 1
+    return max(1, whole(said) or 1)
 
 
 def _open_numpy_openblas(cache_dir: Path, threads: int) -> Path:
