@@ -88,7 +88,7 @@ def _installed(settings: Settings, model: str | None) -> Installed:
     store = Store(settings.cache_dir)
     if name := model or settings.model:
         return store.find(name)
-    models = [manifest for manifest in store.list() if manifest.kind == "chat"]
+    models = [manifest for manifest in store.list() if manifest.writes]
     if not models:
         raise ModelNotFound("No model that answers is installed.", hint="Run: squish pull smollm2:135m", param="model")
     return store.find(models[0].id)

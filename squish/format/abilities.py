@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from squish.errors import CorruptModel
 from squish.files import read_regular
+from squish.format.embedding import ModelKind
 from squish.format.model_directory import TOKENIZER_CONFIG, read_object
 
 _TEMPLATE, _TOKENIZER = "chat_template.jinja", "tokenizer.json"
+_DEFAULT = "default"
+_OF_TOKENIZER = (_TOKENIZER, TOKENIZER_CONFIG)
 _LARGEST = 256 << 20
 
 _CALLS: tuple[tuple[str, ...], ...] = (
@@ -54,17 +58,44 @@ class Abilities:
     thinking: bool
 
 
-def chat_template(directory: Path) -> str | None:
-    """A model's chat template; None where it has none, or several."""
+def chat_templates(directory: Path) -> dict[str, str]:
+    """A model's chat templates by name; "default" is the one that is used unless another is asked for."""
     try:
-        return (directory / _TEMPLATE).read_text(encoding="utf-8")
+        return {_DEFAULT: (directory / _TEMPLATE).read_text(encoding="utf-8")}
     except (OSError, UnicodeDecodeError):
         pass
+    found = _tokenizer_config(directory).get("chat_template")
+    if isinstance(found, str):
+        return {_DEFAULT: found}
+    named = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return {
+        each["name"]: each["template"]
+        for each in named
+        if isinstance(each.get("name"), str) and isinstance(each.get("template"), str)
+    }
+
+
+def chat_template(directory: Path) -> str | None:
+    """The chat template that is used unless another is asked for; None where there is none."""
+    return chat_templates(directory).get(_DEFAULT)
+
+
+def kind_in(directory: Path, kind: ModelKind) -> ModelKind:
+    """What the model in a directory is for: one that writes chats only where it has a chat template.
+
+    kind: as its configuration has it. Without the files of a tokenizer it is left at that.
+    """
+    if kind not in ("chat", "completion") or not any((directory / name).exists() for name in _OF_TOKENIZER):
+        return kind
+    written = chat_templates(directory) or _tokenizer_config(directory).get("chat_template_type")
+    return "chat" if written else "completion"
+
+
+def _tokenizer_config(directory: Path) -> dict[str, Any]:
     try:
-        found = read_object(directory / TOKENIZER_CONFIG, directory.name).get("chat_template")
+        return read_object(directory / TOKENIZER_CONFIG, directory.name)
     except (FileNotFoundError, CorruptModel):
-        return None
-    return found if isinstance(found, str) else None
+        return {}
 
 
 def read(directory: Path) -> Abilities:
@@ -73,7 +104,10 @@ def read(directory: Path) -> Abilities:
         vocabulary = read_regular(directory / _TOKENIZER, _LARGEST)
     except OSError:
         vocabulary = b""
-    return judge(chat_template(directory), vocabulary)
+    templates = chat_templates(directory)
+    if len(templates) > 1:  # mlx-lm looks for marks only in a template that stands alone
+        return judge("", vocabulary)
+    return judge(templates.get(_DEFAULT), vocabulary)
 
 
 def judge(template: str | None, vocabulary: bytes) -> Abilities:

@@ -26,7 +26,8 @@ from squish.text import clean
 
 MODULES, LIMITS, PROMPTS = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
 
-ModelKind = Literal["chat", "embedding", "rerank"]
+ModelKind = Literal["chat", "completion", "embedding", "rerank"]
+"""completion: without a chat template; it continues text and does not chat."""
 Pooling = Literal["cls", "mean", "max", "lasttoken"]
 Read = Callable[[str], bytes | None]
 """The content of a file of the model by its path, None where there is none."""

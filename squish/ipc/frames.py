@@ -124,6 +124,12 @@ class InspectStart(msgspec.Struct, frozen=True, tag="inspect_start"):
     part: bool = False
 
 
+class InspectGguf(msgspec.Struct, frozen=True, tag="inspect_gguf"):
+    """Job: judge a GGUF file, and the parts beside it, by their headers. Answered by Verdict."""
+
+    path: str
+
+
 class InspectAdapter(msgspec.Struct, frozen=True, tag="inspect_adapter"):
     """Job: check an adapter's directory against the model directory that it is for. Answered by Imported or
     Failed(None)."""
@@ -188,7 +194,16 @@ class MeasurePerplexity(msgspec.Struct, frozen=True, tag="measure_perplexity"):
     against: str | None = None
 
 
-Job = ImportGguf | InspectModel | InspectStart | InspectAdapter | FuseAdapter | QuantizeShards | MeasurePerplexity
+Job = (
+    ImportGguf
+    | InspectModel
+    | InspectStart
+    | InspectGguf
+    | InspectAdapter
+    | FuseAdapter
+    | QuantizeShards
+    | MeasurePerplexity
+)
 ToWorker = Load | Generate | CountTokens | Embed | Cancel | Job
 
 # ---- worker → front
@@ -267,13 +282,19 @@ class Imported(msgspec.Struct, frozen=True, tag="imported"):
     context_length: int
     parameters: int
     license: str | None = None
-    kind: Literal["chat", "embedding", "rerank"] = "chat"
+    kind: Literal["chat", "completion", "embedding", "rerank"] = "chat"
 
 
 class Judged(msgspec.Struct, frozen=True, tag="judged"):
     """needed: the range of bytes without which a file cannot be judged, None where it can be imported."""
 
     needed: tuple[int, int] | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, tag="verdict"):
+    """problem: why a file cannot be imported, "" where it can. A worker that says so goes on to the next file."""
+
+    problem: str = ""
 
 
 class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
@@ -300,7 +321,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     divergence: float | None = None
 
 
-JobResult = Imported | Judged | Quantized | Measured
+JobResult = Imported | Judged | Verdict | Quantized | Measured
 FromWorker = Alive | Warned | Compiling | Loaded | Events | Counted | Embedded | Failed | JobProgress | JobResult
 
 

@@ -67,7 +67,7 @@ class Reservations:
 
     def _least(self, installed: Installed, memory: fit.Machine) -> int:
         draft = self._drafts.get(installed.manifest.id)
-        parts = self._parts if installed.manifest.kind == "chat" else None
+        parts = self._parts if installed.manifest.writes else None
         memory = replace(memory, kv_bits=self._kv_bits(installed.manifest.id))
         return _least(installed, memory, parts) + (_least(draft, memory) if draft else 0)
 

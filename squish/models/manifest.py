@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import tomli_w
 
 from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelNotFound
 from squish.files import read_regular, write_whole
-from squish.format import model_directory
+from squish.format import abilities, model_directory
 from squish.format.embedding import ModelKind
 from squish.models import recipes
 from squish.names import LocalPath, parse
@@ -103,7 +103,7 @@ class Manifest:
 
     def require(self, kind: ModelKind) -> None:
         """Raises InvalidInput where it is not what is asked for: to write answers, or to make vectors."""
-        if self.kind == kind:
+        if self.kind == kind or (kind == "chat" and self.writes):
             return
         if self.kind == "rerank":
             problem = f"{self.id} is a reranking model: it scores how well texts answer a query, and does nothing else."
@@ -118,6 +118,11 @@ class Manifest:
             problem = f"{self.id} is not an embedding model: it writes answers, and makes no vectors of texts."
             hint = "`squish list` shows which models are."
         raise InvalidInput(problem, hint=hint, param="model")
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes text, in a chat or by continuing one."""
+        return self.kind in ("chat", "completion")
 
     @property
     def pull_command(self) -> str:
@@ -209,7 +214,7 @@ def read_manifest(path: Path) -> Manifest:
             problem = "it is nested too deeply"
         reason = f"{path / MANIFEST} cannot be read: {problem.removesuffix('.')}."
         raise CorruptModel(reason, hint="Pull the model again with --force.") from error
-    return manifest
+    return replace(manifest, kind=abilities.kind_in(path, manifest.kind)) if manifest.base is None else manifest
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, StoreError
-from squish.format import model_directory
+from squish.format import abilities, model_directory
 from squish.models import catalog, elsewhere, sharing
 from squish.models.layout import Layout, is_held, present, store_errors
 from squish.models.manifest import (
@@ -130,7 +130,9 @@ class Store:
             raise ValueError("only a directory under .partial can be committed")
         name = directory_name(manifest.id)
         with self.layout.locked(f"{name}.commit", manifest.id, wait=True), store_errors(self.cache_dir / name):
-            complete = replace(manifest, files=_hashed(staging, manifest.files, linked=manifest.linked is not None))
+            files = _hashed(staging, manifest.files, linked=manifest.linked is not None)
+            kind = abilities.kind_in(staging, manifest.kind) if manifest.base is None else manifest.kind
+            complete = replace(manifest, files=files, kind=kind)
             write_manifest(staging, complete)
             if (before := elsewhere.directory(self.layout, name)) is not None:
                 elsewhere.remember(self.layout, name, before)

@@ -20,7 +20,7 @@ from squish.format.model_directory import INDEX, TOKENIZER_CONFIG
 from squish.hub.snapshot import HubFile, Snapshot
 from squish.models import recipes
 from squish.names import LocalPath, ModelId, RepoName, as_word, parse, without_latest
-from squish.pull.repository import is_model_file, is_weights, shortest_tag, variants
+from squish.pull.repository import is_model_file, is_model_gguf, is_weights, shortest_tag, variants
 from squish.text import clean
 
 Program = Literal["lmstudio", "hf", "ollama"]
@@ -36,7 +36,7 @@ class Neighbor:
 
     ref: what it is installed under; path: a directory, or a GGUF file; repo: on the Hub, where it is known to be a
     copy of one at `revision`; linked: its files are used where they lie; sha256: of its file, where the program says
-    it; problem: why it cannot be taken.
+    it; problem: why it cannot be taken; beside: it belongs to another model and is taken only where it is named.
     """
 
     program: Program
@@ -48,6 +48,12 @@ class Neighbor:
     revision: str | None = None
     sha256: str | None = None
     problem: str | None = None
+    beside: bool = False
+
+    @property
+    def judged_by_header(self) -> bool:
+        """Whether its GGUF file is still to be judged."""
+        return not self.linked and self.problem is None
 
     @property
     def id(self) -> str:
@@ -167,6 +173,11 @@ def _in_directory(program: Program, repo: RepoName, directory: Path) -> Iterator
         else:
             full = not (config.get("quantization") or config.get("quantization_config"))
             yield replace(model, ref=replace(repo, tag=recipes.tag(None))) if full else model
+    for name in names:
+        if name.lower().endswith(".gguf") and not is_model_gguf(name):
+            ref = _ref(f"{repo}:{as_word(name[: -len('.gguf')])}") or repo
+            model = Neighbor(program, ref, directory / name, sizes[name], linked=False, beside=True)
+            yield replace(model, problem="it belongs to a model, such as its projector for images, and holds none")
     listed = tuple(HubFile(name, "", sizes[name], None, None) for name in names)
     ggufs = variants(Snapshot(repo.repo_id, "", None, listed))
     for each in ggufs:

@@ -303,7 +303,7 @@ class SessionManager:
     def _draft_of(self, installed: Installed) -> Installed | None:
         """The model that is configured to guess for this one. Raises ConfigError for one that cannot."""
         id = installed.manifest.id
-        if (name := self._drafts.get(id)) is None or installed.manifest.kind != "chat":
+        if (name := self._drafts.get(id)) is None or not installed.manifest.writes:
             return None
         try:
             draft = self._store.find(name)
@@ -313,7 +313,7 @@ class SessionManager:
                 hint=f"Pull it (squish pull {name}), or start without it: --draft, or [draft] in config.toml.",
                 param="draft",
             ) from error
-        if draft.manifest.id == id or draft.manifest.kind != "chat":
+        if draft.manifest.id == id or not draft.manifest.writes:
             reason = "it is that model" if draft.manifest.id == id else "it makes vectors and writes nothing"
             raise ConfigError(f"{name} cannot be the draft model of {id}: {reason}.", param="draft")
         return draft
@@ -328,7 +328,7 @@ class SessionManager:
 
     async def _spawn(self, installed: Installed) -> Worker | GroupWorker:
         """What a model is loaded into, once there is room for it: a worker, or rank 0 with the others of its group."""
-        id, groups = installed.manifest.id, self._groups if installed.manifest.kind == "chat" else None
+        id, groups = installed.manifest.id, self._groups if installed.manifest.writes else None
         if groups:
             await groups.wait(id)
         worker = await self._spawn_worker(installed)

@@ -122,7 +122,7 @@ def shown(installed: Installed, config: Mapping[str, Any], able: Abilities, temp
     """Everything about one model."""
     manifest = installed.manifest
     parameters: dict[str, float] = {"num_ctx": manifest.context_length}
-    if manifest.kind == "chat":
+    if manifest.writes:
         defaults = SamplingParams()
         parameters |= {"temperature": defaults.temperature, "top_p": defaults.top_p}
     commands = [f"FROM {manifest.id}", *(f"PARAMETER {name} {value}" for name, value in parameters.items())]
@@ -133,7 +133,7 @@ def shown(installed: Installed, config: Mapping[str, Any], able: Abilities, temp
         template=template or "",
         details=details(manifest),
         model_info=_model_info(manifest, config),
-        capabilities=_capabilities(able) if manifest.kind == "chat" else [manifest.kind],
+        capabilities=_capabilities(able) if manifest.writes else [manifest.kind],
         modified_at=manifest.installed_at,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,19 @@ from squish.text import clean
 
 _UNMEASURED = "chosen by the share of its squares that each matrix loses; what it matters was not measured: {}"
 
+_CONTINUES = ": it continues text and does not chat"
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """template: the first characters of the chat template, None without one. largest: tokens that still fit.
+    """templates: the chat templates by name. largest: tokens that still fit.
 
     speed: what `squish bench` measured last, None before.
     """
 
     manifest: Manifest
     path: Path
-    template: str | None
+    templates: Mapping[str, str]
     machine: fit.Machine
     estimate: fit.Estimate
     fits: fit.Fits
@@ -53,7 +56,7 @@ def describe(
     return Description(
         manifest=manifest,
         path=installed.path,
-        template=abilities.chat_template(installed.path),
+        templates=abilities.chat_templates(installed.path),
         machine=here,
         estimate=estimate,
         fits=fit.verdict(estimate, here),
@@ -70,7 +73,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
     answer = {"yes": "fits", "tight": "fits once other programs make room", "no": "does not fit"}[found.fits]
     rows = [
         ("name", manifest.id),
-        ("kind", f"{manifest.kind} model" if manifest.base is None else f"adapter of {manifest.base}"),
+        ("kind", _kind(manifest)),
         ("architecture", manifest.architecture),
         ("parameters", f"{manifest.parameters:,}"),
         ("quantization", manifest.quantization),
@@ -82,7 +85,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("source", manifest.source + (f" at {manifest.revision[:12]}" if manifest.revision else "")),
         ("installed", f"{manifest.installed_at:%Y-%m-%d %H:%M} UTC"),
         ("directory", str(found.path)),
-        ("chat template", "none" if found.template is None else f"{len(found.template):,} characters"),
+        ("chat template", _templates(found.templates)),
         (
             "memory",
             f"{size(needs.needed)} at {needs.context:,} tokens: weights {size(needs.weights)}, "
@@ -97,8 +100,23 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
         for number, file in enumerate(manifest.files)
     ]
-    left_out = ("chat template", "speed") if manifest.kind != "chat" else ()
+    left_out = ("chat template", "speed") if not manifest.writes else ()
     return [(name, clean(value)) for name, value in rows if name not in left_out]
+
+
+def _kind(manifest: Manifest) -> str:
+    if manifest.base is not None:
+        return f"adapter of {manifest.base}"
+    return f"{manifest.kind} model" + (_CONTINUES if manifest.kind == "completion" else "")
+
+
+def _templates(templates: Mapping[str, str]) -> str:
+    """`61 characters (default), tool_use, rag`: how long the one is that is used, and what others there are."""
+    if not templates:
+        return "none"
+    first, *others = sorted(templates, key=lambda name: name != "default")
+    length = f"{len(templates[first]):,} characters"
+    return ", ".join([f"{length} ({first})" if others or first != "default" else length, *others])
 
 
 def _on_disk(manifest: Manifest) -> str:
@@ -124,7 +142,8 @@ def as_json(found: Description) -> dict[str, Any]:
     """What `show` adds to a model's manifest."""
     return {
         "directory": str(found.path),
-        "chat_template": found.template,
+        "chat_template": found.templates.get("default"),
+        "chat_templates": dict(found.templates),
         "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found.manifest.files],
         "fit": {
             "context": found.estimate.context,

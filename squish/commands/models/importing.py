@@ -49,9 +49,10 @@ def import_models(names: tuple[str, ...], program: Program | None, dry_run: bool
     if listed:
         _show(settings, chosen, programs, as_json=as_json)
         return 0
-    if not chosen:
+    wanted = [each for each in chosen if names or not each.beside]
+    if not wanted:
         console.note(_nothing(programs))
-    return resolver.run(_take(settings, chosen, force=force))
+    return resolver.run(_take(settings, wanted, force=force))
 
 
 def _chosen(found: Sequence[Neighbor], names: tuple[str, ...]) -> list[Neighbor]:
@@ -72,8 +73,10 @@ def _chosen(found: Sequence[Neighbor], names: tuple[str, ...]) -> list[Neighbor]
 
 def _show(settings: Settings, found: Sequence[Neighbor], programs: Sequence[Program], *, as_json: bool) -> None:
     from squish.models.store import Store
+    from squish.pull import verdicts
 
     installed = {manifest.id for manifest in Store(settings.cache_dir).list()}
+    found = resolver.run(verdicts.judged(found, settings.worker_cache))
     if as_json:
         console.out_json([_as_json(each, installed) for each in found])
         return
@@ -81,16 +84,19 @@ def _show(settings: Settings, found: Sequence[Neighbor], programs: Sequence[Prog
         console.note(_nothing(programs))
         return
     rows = [
-        (each.id, each.program, figures.size(each.size) if each.size else "", each.problem or _how(each, installed))
-        for each in found
+        (each.id, each.program, figures.size(each.size) if each.size else "", _how(each, installed)) for each in found
     ]
     console.table(("NAME", "FROM", "SIZE", "WHAT IS DONE"), rows, right=frozenset({2}))
 
 
 def _how(model: Neighbor, installed: set[str]) -> str:
+    if model.problem is not None:
+        return f"nothing: {model.problem}"
     if model.id in installed:
         return "nothing: it is installed"
-    return "linked: nothing is copied" if model.linked else "imported: its weights are written anew"
+    if model.linked:
+        return "linked: nothing is copied"
+    return "imported: its weights are written anew" + (", once its hash is checked" if model.sha256 else "")
 
 
 def _as_json(model: Neighbor, installed: set[str]) -> dict[str, Any]:

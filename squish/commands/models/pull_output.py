@@ -79,7 +79,7 @@ def _summary(event: Pulled) -> None:
 
 def _use(manifest: Manifest) -> str:
     """The command that shows what a model is for."""
-    if manifest.kind == "rerank":
+    if manifest.kind in ("rerank", "completion"):  # only the server asks these
         return "squish serve"
     return f'squish embed {manifest.id} "some text"' if manifest.kind == "embedding" else f"squish run {manifest.id}"
 

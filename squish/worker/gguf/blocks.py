@@ -21,6 +21,7 @@ from squish.worker.gguf.groups import Bytes, Floats, Groups, SuperGroups
 from squish.worker.model.k_quants import BITS
 
 GROUP_SIZE = 32
+_NO_NUMBER = 255  # among the exponents of MXFP4
 # Blocks that are taken apart at a time, into numbers that take up to sixteen times their room.
 _AT_ONCE = 1 << 16
 
@@ -112,8 +113,17 @@ class Weights:
     of_scales: mx.array | None = None
     of_minima: mx.array | None = None
 
+    def finite(self) -> bool:
+        """Whether every number is one; of packed weights those are their scales and biases."""
+        parts = (self.weight, self.scales, self.biases, self.minima, self.of_scales, self.of_minima)
+        arrays = [each for each in parts if each is not None and mx.issubdtype(each.dtype, mx.floating)]
+        exponents = self.scales if self.biases is None and self.of_scales is None else None
+        if exponents is not None and exponents.dtype == mx.uint8 and (exponents == _NO_NUMBER).any().item():
+            return False
+        return all(mx.isfinite(each).all().item() for each in arrays)
 
-# A damaged scale may be infinite; it is passed on like any other number.
+
+# A damaged scale may be infinite; it is passed on, for `Weights.finite` to find.
 @np.errstate(over="ignore", invalid="ignore")
 def decode(data: bytes, info: TensorInfo, *, packed: bool) -> Weights:
     """The bytes of one tensor as MLX holds it; `data` has exactly info.nbytes bytes.

@@ -32,6 +32,8 @@ _MAX_DIMENSIONS = 4
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+OTHER_FORMAT = "Look for the same model in the safetensors format."
+"""What to do about a file of a model that mlx-lm can run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,9 @@ class GgufHeader:
     def corrupt(self, reason: str) -> CorruptModel:
         return corrupt(self.path, reason)
 
-    def unsupported(self, what: str) -> UnsupportedModel:
-        return UnsupportedModel(
-            f"{self.path.name} cannot be imported: {what}.",
-            hint="Look for the same model in the safetensors format.",
-            param=str(self.path),
-        )
+    def unsupported(self, what: str, hint: str | None = OTHER_FORMAT) -> UnsupportedModel:
+        """hint: what to do; that the same model runs in another format, unless it does not."""
+        return UnsupportedModel(f"{self.path.name} cannot be imported: {what}.", hint=hint, param=str(self.path))
 
     def text(self, key: str) -> str | None:
         value = self.metadata.get(key)

@@ -19,7 +19,7 @@ import mlx.core as mx
 from squish.errors import StoreError
 from squish.format.config import text_of
 from squish.worker.gguf.blocks import GROUP_SIZE, Packing, Weights, decode, decode_k_quant
-from squish.worker.gguf.file import GgufHeader, Incomplete, Ranges, read_header, read_tensor
+from squish.worker.gguf.file import GgufHeader, Incomplete, Ranges, corrupt, read_header, read_tensor
 from squish.worker.gguf.parts import is_part, read_model
 from squish.worker.gguf.plan import Plan, Target, make_plan, require_kind
 from squish.worker.gguf.tokenizer import SpecialTokens, check_tokenizer, require_tokenizer_kind, write_tokenizer
@@ -53,6 +53,11 @@ def inspect_gguf(source: Path, *, k_quants: bool = False) -> GgufImport:
     """
     header = read_header(source)
     return _describe(make_plan(header, whole=not is_part(header), k_quants=k_quants))
+
+
+def require_importable(source: Path, *, k_quants: bool = False) -> None:
+    """Raise what importing a model would raise before anything is written; source: its file, or any of its parts."""
+    make_plan(read_model(source), k_quants=k_quants)
 
 
 def inspect_start(
@@ -93,7 +98,8 @@ def import_gguf(
     progress(phase, fraction) gets "tokenizer" once, then "weights" up to 1; half of that is reading. Memory: at most
     4 GiB of weights and the decoding of one tensor. k_quants: they stay what they are, for a machine that computes
     with them (k_quants.py); other machines load the result too, more slowly.
-    Raises what inspect_gguf raises, before anything is written, and StoreError when `destination` cannot be written.
+    Raises what inspect_gguf raises, before anything is written, CorruptModel for numbers that are not finite, and
+    StoreError when `destination` cannot be written.
     """
     plan = make_plan(read_model(source), k_quants=k_quants)
     found = _describe(plan)
@@ -200,6 +206,9 @@ def _arrays(target: Target, plan: Plan) -> dict[str, mx.array]:
         decoded = [decode_k_quant(read_tensor(info), info) for info in target.sources]
     else:
         decoded = [decode(read_tensor(info), info, packed=target.packed) for info in target.sources]
+    for info, weights in zip(target.sources, decoded, strict=True):
+        if not weights.finite():
+            raise corrupt(info.path, f"tensor {info.name} has numbers that are not finite")
     if not target.packed:
         parts = _moved(target, [each.weight for each in decoded], plan)
         narrow = not target.wide and (target.format == "F32" or parts[0].ndim == 1)

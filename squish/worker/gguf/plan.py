@@ -34,6 +34,7 @@ from squish.worker.model.model_files import MISFITS
 
 _NAME = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<stem>.+?)(?:\.(?P<part>weight|bias|scale))?")
 _MOST_LAYERS = 4096
+_MODEL_ITSELF = "Take the file of the model itself."
 _TEXT = "text_config"
 # Facts about rotary embedding, which are read through rotary.py and not as weights.
 _ROTARY = frozenset({rotary.DIVISORS, rotary.SHORT, rotary.LONG})
@@ -159,9 +160,9 @@ def require_kind(header: GgufHeader) -> None:
     """
     architecture, kind = header.text("general.architecture"), header.text("general.type")
     if kind == "mmproj" or architecture == "clip":
-        raise header.unsupported("it is the projector for images of a model, and holds no model")
+        raise header.unsupported("it is the projector for images of a model, and holds no model", _MODEL_ITSELF)
     if kind not in (None, "model"):
-        raise header.unsupported(f"a file of the type {kind!r}")
+        raise header.unsupported(f"a file of the type {kind!r}", _MODEL_ITSELF)
     if architecture is not None and architecture not in FAMILIES:
         raise unknown_family(header)
 

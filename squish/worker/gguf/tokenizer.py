@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from squish.errors import UnsupportedModel
 from squish.worker.gguf import vocabulary
-from squish.worker.gguf.file import GgufHeader
+from squish.worker.gguf.file import OTHER_FORMAT, GgufHeader
 from squish.worker.gguf.tokenizer_kinds import KINDS, Kind
 from squish.worker.gguf.vocabulary import CONTROL, USER_DEFINED
 
@@ -123,7 +123,7 @@ def _kind(header: GgufHeader) -> Kind:
     if kind is None:
         raise UnsupportedModel(
             f"{header.path.name} has a tokenizer of the kind {model!r}; known are {', '.join(sorted(KINDS))}.",
-            hint="Look for the same model in the safetensors format.",
+            hint=OTHER_FORMAT,
             param=str(header.path),
         )
     refused = ("add_eos_token",) if kind.spaces else ("add_eos_token", "add_space_prefix")

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from squish.errors import UnsupportedModel
 from squish.worker.gguf import vocabulary
-from squish.worker.gguf.file import GgufHeader, nearest
+from squish.worker.gguf.file import OTHER_FORMAT, GgufHeader, nearest
 from squish.worker.gguf.splitting import SPLITTINGS, Splitting
 from squish.worker.gguf.vocabulary import BYTE, CONTROL, UNKNOWN, USER_DEFINED
 
@@ -39,7 +39,7 @@ def _splitting(header: GgufHeader) -> Splitting:
     if known is None:
         raise UnsupportedModel(
             f"{header.path.name} needs the pre-tokenizer {name!r}, which is not known; {nearest(name, SPLITTINGS)}.",
-            hint="Look for the same model in the safetensors format.",
+            hint=OTHER_FORMAT,
             param=str(header.path),
         )
     return known

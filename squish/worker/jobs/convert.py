@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squish.errors import SquishError
 from squish.format import model_directory, packed, safetensors
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
@@ -21,6 +22,7 @@ from squish.ipc.frames import (
     Imported,
     ImportGguf,
     InspectAdapter,
+    InspectGguf,
     InspectModel,
     InspectStart,
     Job,
@@ -29,10 +31,11 @@ from squish.ipc.frames import (
     Judged,
     MeasurePerplexity,
     QuantizeShards,
+    Verdict,
 )
 from squish.worker import device
 from squish.worker.cpu.build import supported
-from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_start
+from squish.worker.gguf.importer import GgufImport, import_gguf, inspect_start, require_importable
 from squish.worker.model.load import check
 from squish.worker.model.model_files import kind_of
 from squish.worker.tokenizer.facts import Shelf
@@ -57,6 +60,8 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
             return _imported(found)
         case InspectStart(path=path, size=size, present=present, part=part):
             return Judged(inspect_start(Path(path), size, present, part=part, k_quants=_keeps_k_quants()))
+        case InspectGguf(path=path):
+            return _verdict(Path(path))
         case InspectModel(path=path):
             return inspect(Path(path), shelf)
         case InspectAdapter(path=path, base=base):
@@ -82,6 +87,14 @@ def run(job: Job, send: Callable[[FromWorker], None], shelf: Shelf | None = None
 def _keeps_k_quants() -> bool:
     """Whether this machine computes with K-quants as they are."""
     return device.on_cpu() and supported()
+
+
+def _verdict(path: Path) -> Verdict:
+    try:
+        require_importable(path, k_quants=_keeps_k_quants())
+    except SquishError as error:
+        return Verdict(error.message)
+    return Verdict()
 
 
 def _imported(found: GgufImport) -> Imported:

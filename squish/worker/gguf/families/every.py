@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from squish.errors import UnsupportedModel
+from squish.format import architectures
 from squish.worker.gguf.families import dense, early, gemma, hybrid, moe, recurrent, sparse
-from squish.worker.gguf.families.refused import REFUSED
+from squish.worker.gguf.families.refused import REFUSED, RUN_FROM_SAFETENSORS
 from squish.worker.gguf.family import Family
-from squish.worker.gguf.file import GgufHeader, nearest
+from squish.worker.gguf.file import OTHER_FORMAT, GgufHeader, nearest
 from squish.worker.gguf.keys import ModelKeys
 
 _SIGMOID = 2  # of `expert_gating_func`
@@ -29,8 +30,11 @@ def unknown_family(header: GgufHeader) -> UnsupportedModel:
     architecture = header.text("general.architecture") or ""
     what = f"the architecture {architecture!r}"
     if architecture in REFUSED:
-        return header.unsupported(f"{what}: {REFUSED[architecture]}")
-    return header.unsupported(f"{what} is not known; {nearest(architecture, FAMILIES)}")
+        hint = OTHER_FORMAT if architecture in RUN_FROM_SAFETENSORS else None
+        return header.unsupported(f"{what}: {REFUSED[architecture]}", hint)
+    runs = any(architectures.is_supported(name) for name in (architecture, architecture.replace("-", "_")))
+    hint = OTHER_FORMAT if runs else None
+    return header.unsupported(f"{what} is not known; {nearest(architecture, FAMILIES)}", hint)
 
 
 def family_of(keys: ModelKeys) -> Family | None:

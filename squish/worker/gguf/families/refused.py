@@ -17,6 +17,7 @@ _REASONS: Mapping[str, str] = {
     "hunyuan_vl": "mlx-lm has no code for its positions",
     "plamo2": _TOKENIZER,
     "plamo3": _TOKENIZER,
+    "xverse": "only its safetensors files are imported",
     "wavtokenizer-dec": "it makes sound",
     **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _DIFFUSION),
     **dict.fromkeys(
@@ -30,9 +31,11 @@ _REASONS: Mapping[str, str] = {
         (
             "arcee", "arctic", "arwkv7", "baichuan", "bloom", "chameleon", "codeshell", "cogvlm", "deepseek2-ocr",
             "falcon", "grok", "grovemoe", "jais", "jais2", "maincoder", "mpt", "orion", "paddleocr", "pangu-embedded",
-            "plm", "refact", "rwkv6", "rwkv6qwen2", "smallthinker", "xverse",
+            "plm", "refact", "rwkv6", "rwkv6qwen2", "smallthinker",
         ),
         _NO_CODE,
     ),
 }  # fmt: skip
+RUN_FROM_SAFETENSORS = frozenset({"bert", "gptj", "xverse"})
+"""Those whose safetensors files run."""
 REFUSED = dict(sorted(_REASONS.items()))
