@@ -20,6 +20,8 @@ from squish.models.store import Store
 from squish.runtime import Runtime
 from tests.conftest import MODEL, SQUISH
 from tests.local_hub import Fault, LocalHub, tiny_model
+from tests.worker.gguf.tiny import tiny_model as tiny_gguf
+from tests.worker.gguf.writer import Q8_0
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -200,10 +202,16 @@ def test_a_text_that_is_too_short_to_calibrate_with_is_refused_before_anything_i
 
 def test_models_of_other_programs_are_listed_and_nothing_is_done(squish: Squish, tmp_path: Path) -> None:
     (folder := tmp_path / "cache" / "models--org--Some-GGUF" / "snapshots" / "1").mkdir(parents=True)
+    model, _ = tiny_gguf(Q8_0)
+    model.write(folder / "Some-Q8_0.gguf")
     (folder / "Some-Q4_K_M.gguf").write_bytes(b"GGUF")
+    (folder / "mmproj-Some.gguf").write_bytes(b"GGUF")
     for arguments in ((), ("--from", "hf", "--dry-run"), ("org/some-gguf", "--dry-run")):
         done = squish("import", *arguments, HF_HUB_CACHE=str(tmp_path / "cache"))
-        assert "org/Some-GGUF:Q4_K_M" in done.stdout and "imported" in done.stdout
+        does = {line.split()[0]: " ".join(line.split()[4:]) for line in done.stdout.splitlines()[1:]}
+        assert does["org/Some-GGUF:Q8_0"].removeprefix("kB ").startswith("imported")
+        assert "not a usable GGUF file" in does["org/Some-GGUF:Q4_K_M"]
+        assert "belongs to a model" in does["org/Some-GGUF:mmproj-Some"]
     assert squish("import", "nothing:1b", HF_HUB_CACHE=str(tmp_path / "cache")).returncode == 3
     assert "No models of Ollama" in squish("import", "--from", "ollama", OLLAMA_MODELS=str(tmp_path)).stderr
 
@@ -223,3 +231,29 @@ def test_a_recipe_that_does_not_exist_is_refused(squish: Squish) -> None:
     assert "--force pulls it again" in squish("pull", MODEL).stderr
     done = squish("pull", MODEL, "--bits", "8", "--force")
     assert (done.returncode != 0 and "--bits" in done.stderr) or "Hub" in done.stderr
+
+
+def test_a_model_without_a_chat_template_continues_text(squish: Squish, tmp_path: Path) -> None:
+    base, _ = tiny_gguf(Q8_0)
+    done = squish("pull", str(base.write(tmp_path / "base.gguf")))
+    assert "squish run" not in done.stderr, "which would be refused"
+    assert ["base", "completion"] in [line.split()[:2] for line in squish("list").stdout.splitlines()]
+    kinds = {each["id"]: each["kind"] for each in json.loads(squish("list", "--json").stdout)}
+    assert kinds["base"] == "completion"
+    shown = squish("show", "base").stdout
+    assert "completion model: it continues text and does not chat" in shown
+    assert "it continues text and does not chat" in squish("run", "base", "--prompt", "Hi").stderr
+
+
+def test_all_chat_templates_of_a_model_are_shown(squish: Squish, tmp_path: Path) -> None:
+    several, _ = tiny_gguf(Q8_0)
+    templates = {"": "{{ messages }}", ".tool_use": "{{ tools }}", ".rag": "{{ documents }}"}
+    several.metadata.update({f"tokenizer.chat_template{name}": text for name, text in templates.items()})
+    several.metadata["tokenizer.chat_templates"] = ["tool_use", "rag"]
+    squish("pull", str(several.write(tmp_path / "several.gguf")))
+    assert ["several", "chat"] in [line.split()[:2] for line in squish("list").stdout.splitlines()]
+    shown = squish("show", "several").stdout.splitlines()
+    assert "chat template 14 characters (default), tool_use, rag" in [" ".join(line.split()) for line in shown]
+    found = json.loads(squish("show", "several", "--json").stdout)
+    assert found["chat_template"] == "{{ messages }}"
+    assert found["chat_templates"] == {"default": "{{ messages }}", "tool_use": "{{ tools }}", "rag": "{{ documents }}"}

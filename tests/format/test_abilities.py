@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from squish.format.abilities import judge
+from squish.format.abilities import chat_templates, judge, kind_in, read
 
 MARKS = [
     "<minimax:tool_call>", "<|tool_call><tool_call|>", "<|tool_call>", "<start_function_call>", "<longcat_tool_call>",
@@ -60,3 +61,28 @@ def test_a_model_that_never_thinks_and_one_that_always_does() -> None:
     assert not leftover.thinking
     assert judge("<|start|>assistant<|channel|>analysis", b"{}").thinking
     assert judge(None, vocabulary(["<|tool_call_start|>", "<|tool_call_end|>"])) == judge(None, b"")
+
+
+SEVERAL = [{"name": name, "template": f"{{{{ {name} }}}}"} for name in ("rag", "default", "tool_use")]
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "kind"),
+    [
+        ({}, [], "completion"),
+        ({"chat_template": None}, [], "completion"),
+        ({"chat_template": "{{ messages }}"}, ["default"], "chat"),
+        ({"chat_template": SEVERAL}, ["default", "rag", "tool_use"], "chat"),
+        ({"chat_template": [{"name": 3}, "x"]}, [], "completion"),
+        ({"chat_template_type": "deepseek_v32"}, [], "chat"),  # mlx-lm has the code of that one
+    ],
+    ids=str,
+)
+def test_a_model_that_writes_chats_only_with_a_template(
+    tmp_path: Path, config: dict[str, Any], names: list[str], kind: str
+) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert sorted(chat_templates(tmp_path)) == names
+    assert kind_in(tmp_path, "chat") == kind_in(tmp_path, "completion") == kind
+    assert kind_in(tmp_path, "embedding") == "embedding"
+    assert read(tmp_path).chat is bool(names)

@@ -13,13 +13,17 @@ import pytest
 
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, StoreError
+from squish.ipc.process import Worker
 from squish.models import sharing
 from squish.models.store import Store
 from squish.pull.events import Pulled
 from squish.pull.neighbors import Neighbor, Program, find
 from squish.pull.pull import take
+from squish.pull.verdicts import judged
 from tests.conftest import MODEL
 from tests.local_hub import tiny_model
+from tests.worker.gguf.tiny import tiny_model as tiny_gguf
+from tests.worker.gguf.writer import Q8_0
 from tests.worker.model.test_load import write_model
 
 COMMIT = "a" * 40
@@ -166,9 +170,39 @@ def test_lm_studio_keeps_models_below_their_publishers(home: Path, tiny: Path) -
     gguf(home / ".cache/lm-studio/models/lmstudio-community/Some-GGUF/mmproj-Some-1B-f16.gguf")
     found = find("lmstudio", {}, home)
     assert ids(found) == [
-        "lmstudio-community/Some-GGUF:Q4_K_M", "lmstudio-community/Some-GGUF:Q8_0", "org/tiny:full",
+        "lmstudio-community/Some-GGUF:Q4_K_M", "lmstudio-community/Some-GGUF:Q8_0",
+        "lmstudio-community/Some-GGUF:mmproj-Some-1B-f16", "org/tiny:full",
     ]  # fmt: skip
-    assert [each.linked for each in found] == [False, False, True]
+    assert [each.linked for each in found] == [False, False, False, True]
+    assert [bool(each.problem) for each in found] == [each.beside for each in found] == [False, False, True, False]
+
+
+async def test_one_worker_says_of_every_gguf_file_whether_it_can_be_imported(
+    home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    spawn = Worker.spawn
+
+    async def counted(cache_dir: Path) -> Worker:
+        started.append(cache_dir)
+        return await spawn(cache_dir)
+
+    monkeypatch.setattr(Worker, "spawn", counted)
+    root = home / ".lmstudio/models"
+    shutil.copytree(tiny, root / "org/tiny")
+    files = {"a": {}, "b": {"general.architecture": "made_up"}, "c": {"tokenizer.ggml.model": "rwkv"}, "d": {}}
+    for name, metadata in files.items():
+        parts, _ = tiny_gguf(Q8_0)
+        parts.metadata.update(metadata)
+        (root / "org" / name).mkdir()
+        parts.write(root / "org" / name / f"{name}-Q8_0.gguf")
+    (cut := root / "org/d/d-Q8_0.gguf").write_bytes(cut.read_bytes()[:-1000])
+    found = await judged(find("lmstudio", {}, home), home / "cache")
+    problems = {each.id: each.problem or "" for each in found}
+    assert problems["org/a:Q8_0"] == problems["org/tiny:full"] == ""
+    assert "made_up" in problems["org/b:Q8_0"] and "rwkv" in problems["org/c:Q8_0"]
+    assert "cut off" in problems["org/d:Q8_0"]
+    assert len(started) == 1
 
 
 def test_lm_studio_may_have_another_home(home: Path, tiny: Path) -> None:

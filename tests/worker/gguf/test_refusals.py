@@ -6,14 +6,17 @@ import struct
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from squish.errors import CorruptModel, ModelNotFound, SquishError, UnsupportedModel
+from squish.format import architectures
+from squish.worker.gguf.families.refused import REFUSED, RUN_FROM_SAFETENSORS
 from squish.worker.gguf.importer import import_gguf, inspect_gguf
 from tests.worker.gguf.tiny import tiny_model
-from tests.worker.gguf.writer import F16, F32, Q8_0, Blob, Value
+from tests.worker.gguf.writer import F16, F32, Q4_0, Q4_1, Q8_0, Blob, Value
 
 HEADER = b"GGUF" + struct.pack("<I", 3)
 HUGE = (1 << 63) - 1
@@ -203,3 +206,44 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     data = tiny.write(tmp_path_factory.mktemp("good") / "good.gguf").read_bytes()
     weights = sum(len(blob.data) for blob in tiny.tensors.values())
     return data[: len(data) - weights - 1024]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("kind", [F32, F16, Q4_0, Q4_1, Q8_0])
+def test_numbers_that_are_not_finite_are_refused_with_their_tensor(tmp_path: Path, kind: int, number: float) -> None:
+    tiny, _ = tiny_model(kind)
+    blob = tiny.tensors["blk.0.ffn_up.weight"]
+    damaged = np.array(number, np.float32 if kind == F32 else np.float16).tobytes()
+    tiny.tensors["blk.0.ffn_up.weight"] = Blob(blob.shape, kind, damaged + blob.content()[len(damaged) :])
+    with pytest.raises(CorruptModel, match=r"tiny\.gguf.*blk\.0\.ffn_up\.weight.*not finite"):
+        import_gguf(tiny.write(tmp_path / "tiny.gguf"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "helps"),
+    [
+        ({"general.architecture": "baichuan"}, False),  # mlx-lm has no code for it
+        ({"general.architecture": "made_up"}, False),
+        ({"general.type": "mmproj"}, False),
+        ({"general.type": "adapter"}, False),
+        ({"general.architecture": "recurrent_gemma"}, True),
+        ({"general.architecture": "bert"}, True),
+        ({"tokenizer.ggml.pre": "brand-new"}, True),
+        ({"llama.logit_scale": 0.5}, True),
+    ],
+    ids=str,
+)
+def test_another_format_is_advised_only_where_it_runs(
+    tmp_path: Path, metadata: dict[str, Value], *, helps: bool
+) -> None:
+    tiny, _ = tiny_model(Q8_0)
+    tiny.metadata.update(metadata)
+    with pytest.raises(UnsupportedModel) as refused:
+        inspect_gguf(tiny.write(tmp_path / "tiny.gguf"))
+    assert ("safetensors" in (refused.value.hint or "")) is helps
+
+
+def test_what_runs_in_another_format_is_run_by_mlx_lm() -> None:
+    assert all(architectures.is_supported(name) for name in RUN_FROM_SAFETENSORS)
+    without = [name for name, reason in REFUSED.items() if reason == "mlx-lm has no code for it"]
+    assert without and not [name for name in without if architectures.is_supported(name)]
