@@ -134,7 +134,7 @@ def _finite(array: mx.array) -> bool:
     `mx.isfinite` takes a tenth of an import on a CPU; this hardly shows.
     """
     signed, unsigned, infinity = _INFINITY[array.dtype]
-    numbers = np.asarray(memoryview(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array))
+    numbers = np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
     negative = infinity + (1 << (8 * array.itemsize - 1))
     return bool(numbers.view(signed).max() < infinity and numbers.view(unsigned).max() < negative)
 
