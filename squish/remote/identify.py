@@ -8,6 +8,7 @@ from squish.errors import RemoteError
 from squish.remote import fields
 from squish.remote.connection import NotJson, Refusal, ServerConnection
 from squish.remote.llama_server import LlamaServer, props_of
+from squish.remote.lm_studio_server import LmStudioServer, is_lm_studio
 from squish.remote.mlx_server import MlxServer
 from squish.remote.ollama_server import OllamaServer
 from squish.remote.plain_server import PlainServer
@@ -46,6 +47,8 @@ async def identify(connection: ServerConnection) -> ModelServer:
         return PlainServer(connection, root, program, written)
     if (version := await _version(connection)) is not None:
         return OllamaServer(connection, f"Ollama {connection.shown(version)[:20]}", fields.OLLAMA)
+    if await is_lm_studio(connection):
+        return LmStudioServer(connection)
     return PlainServer(connection, root, "OpenAI's API", fields.PLAIN)
 
 

@@ -11,7 +11,7 @@ from squish.generation import Prompt
 from squish.models.manifest import Manifest
 from squish.remote.connection import ServerConnection
 from squish.remote.fields import ON_SERVER, Fields
-from squish.remote.server import Listed, ServerState, in_memory, manifests
+from squish.remote.server import Listed, ServerState, guessed_kind, in_memory, manifests
 from squish.sessions.backend import Offers
 
 _LOADING = 900.0  # seconds that a model may take
@@ -100,6 +100,7 @@ def listed(tag: OllamaTag) -> Listed:
         parameters=_parameters(details.parameter_size or ""),
         quantization=details.quantization_level or "",
         architecture=details.family or "",
+        kind="embedding" if (details.family or "").endswith("bert") else guessed_kind(tag.name),
     )
 
 

@@ -8,7 +8,7 @@ from squish.generation import Prompt
 from squish.models.manifest import Manifest
 from squish.remote.connection import ServerConnection
 from squish.remote.fields import ON_SERVER, Fields
-from squish.remote.server import Listed, ServerState, manifests, served
+from squish.remote.server import Listed, ServerState, guessed_kind, manifests, served
 from squish.remote.wire import ModelEntries, ModelEntry
 from squish.sessions.backend import Offers
 
@@ -61,4 +61,10 @@ def listed(entry: ModelEntry) -> Listed:
     """What a server's list says of a model, under the names that servers have for it."""
     meta = entry.meta
     context = entry.max_model_len or entry.context_length or (meta and (meta.n_ctx or meta.n_ctx_train)) or 0
-    return Listed(entry.id, size=(meta and meta.size) or 0, parameters=(meta and meta.n_params) or 0, context=context)
+    return Listed(
+        entry.id,
+        size=(meta and meta.size) or 0,
+        parameters=(meta and meta.n_params) or 0,
+        context=context,
+        kind=guessed_kind(entry.id),
+    )

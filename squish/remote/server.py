@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from squish.text import clean
 
 _LONGEST_ID = 256
 _MOST_MODELS = 5000
+_EMBEDS = re.compile(r"(?<![a-z])embed(?:s|der|dings?)?(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,11 @@ class Listed:
     architecture: str = ""
     license: str = ""
     kind: ModelKind = "chat"
+
+
+def guessed_kind(id: str) -> ModelKind:
+    """What a model is for by its name, where the server does not say: `text-embedding-3-small`, `nomic-embed-text`."""
+    return "embedding" if _EMBEDS.search(id.lower()) else "chat"
 
 
 def manifests(found: Iterable[Listed], server: str) -> list[Manifest]:

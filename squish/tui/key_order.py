@@ -1,7 +1,8 @@
 """Keys take effect in the order in which they were pressed: one that may move the focus is through before the next.
 
 Textual hands a key to the widget with the focus, from which it climbs to the app, where its binding is looked up. A
-letter that arrives while it climbs would go to the widget that still has the focus.
+letter that arrives while it climbs would go to the widget that still has the focus. And a key with priority is looked
+up at once: it would overtake the letters before it, and what a window makes of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from textual.app import App
 from textual.events import Key, Paste
 from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.widget import Widget
 
 AT_ONCE = frozenset({"app.quit", "chat.stop", "chat.interrupt", "compare.stop"})
 """Actions that wait for nothing the second time: a screen that is busy keeps nobody from stopping what makes it so."""
@@ -25,6 +28,7 @@ class KeyOrder:
         self._app, self._dispatch = app, dispatch
         self._on_its_way = False
         self._held: deque[Key | Paste] = deque()
+        self._written_to: Widget | Screen[Any] | None = None
 
     async def take(self, event: Key | Paste) -> None:
         """Dispatch an event now, or when those before it are through."""
@@ -48,14 +52,25 @@ class KeyOrder:
     async def _go_on(self) -> None:
         self._on_its_way = False
         while self._held and not self._on_its_way:
-            event, target = self._held.popleft(), self._app.focused or self._app.screen
-            self._on_its_way = isinstance(event, Key) and not target.check_consume_key(event.key, event.character)
+            event, target = self._held[0], self._app.focused or self._app.screen
+            moves = isinstance(event, Key) and not target.check_consume_key(event.key, event.character)
+            if moves and (written_to := self._written_to):
+                self._written_to = None
+                if not self._stops(event.key):
+                    self._on_its_way = True
+                    await self._climb([written_to, *self._path(written_to)])
+                    return
+            self._held.popleft()
+            self._on_its_way = moves
+            self._written_to = None if moves else target
             await self._dispatch(event)
             if self._on_its_way:
                 # A key with priority was acted on already, though the widget may have put that off until its queue
                 # has been worked through.
-                path = list[MessagePump](target.ancestors_with_self if event.is_forwarded else [target])
-                await self._climb([*(each for each in path if each is not self._app), self._app])
+                await self._climb(self._path(target) if event.is_forwarded else [target, self._app])
+
+    def _path(self, target: Widget | Screen[Any]) -> list[MessagePump]:
+        return [*(each for each in target.ancestors_with_self if each is not self._app), self._app]
 
     async def _climb(self, path: list[MessagePump]) -> None:
         """Follow the key through the queues of the widgets on its way; one that has closed is passed over."""

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from squish import figures
@@ -39,6 +40,12 @@ class PaletteEntry:
 
     def shown(self, title: Content) -> Content:
         return Content.assemble(title, (f"  {self.key}", "$text-accent") if self.key else "")
+
+
+class Palette(CommandPalette):
+    """Closes with ctrl+c too, as all windows do; what is selected in its field is copied instead."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "escape", "Close", id="palette.interrupt", show=False)]
 
 
 class PaletteProvider(Provider):

@@ -20,12 +20,13 @@ from textual._xterm_parser import XTermParser
 from textual.color import Color
 from textual.drivers import linux_driver
 from textual.drivers._writer_thread import WriterThread
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.filter import LineFilter
 from textual.message import Message
 
 from squish.text import clean
 
+_WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # Textual knows none of these as they are sent
 _PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
 
 
@@ -112,6 +113,16 @@ class PasteParser(XTermParser):
             keys = data[: at - known] if at >= known else _PASTE[known - at :] + _PASTED
             yield from (each for each in (super().feed(keys) if keys else ()) if not isinstance(each, Paste))
             data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
+        """Escape and the key right behind it arrive like alt with that key; where there is no such key they were two,
+        of which Textual would drop the escape."""
+        keys = list(super()._sequence_to_key_events(sequence, alt))
+        if alt and sequence in _WITH_ALT:
+            keys = [Key(_WITH_ALT[sequence], None)]
+        if alt and keys and not keys[0].key.startswith("alt+"):
+            yield Key("escape", "\x1b")
+        yield from keys
 
 
 class SteadyWriter(WriterThread):

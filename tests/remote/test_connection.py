@@ -318,3 +318,47 @@ async def test_mlx_lm_is_known_by_what_it_does_not_say(settings: Settings, liste
 async def test_an_empty_answer_of_another_server_is_no_list(settings: Settings) -> None:
     error = await failure(settings, {"GET /v1/models": reply(b"")})
     assert "not OpenAI's API" in error.message
+
+
+async def test_models_that_only_embed_are_not_offered_for_a_chat(settings: Settings) -> None:
+    """A list of OpenAI's API says nothing of that but the name; LM Studio and Ollama say more."""
+    names = ["text-embedding-3-small", "nomic-embed-text:latest", "Qwen3-Embedding-0.6B", "embedded-coder", "gpt-4o"]
+    plain = {"GET /v1/models": reply({"data": [{"id": each} for each in names]})}
+    async with small_server(plain) as server, connected(settings, server.url) as backend:
+        assert [each.kind for each in backend.store.list()] == ["embedding"] * 3 + ["chat"] * 2
+    tags = [
+        {"name": "all-minilm:latest", "details": {"family": "bert"}},
+        {"name": "nomic-embed-text"},
+        {"name": "llama"},
+    ]
+    ollama = {"GET /api/version": reply({"version": "0.12"}), "GET /api/tags": reply({"models": tags})}
+    ollama["GET /api/ps"] = reply({"models": []})
+    async with small_server(ollama) as server, connected(settings, server.url) as backend:
+        assert [each.kind for each in backend.store.list()] == ["embedding", "embedding", "chat"]
+
+
+async def test_lm_studio_says_which_models_there_are_and_which_are_in_memory(settings: Settings) -> None:
+    vectors = {"id": "bge-m3", "type": "embeddings", "state": "loaded", "max_context_length": 512}
+    resting = {"id": "qwen3-8b", "type": "llm", "state": "not-loaded", "max_context_length": 40960}
+    loaded = {
+        "id": "qwen3-4b",
+        "type": "vlm",
+        "arch": "qwen3",
+        "quantization": "4bit",
+        "state": "loaded",
+        "max_context_length": 40960,
+        "loaded_context_length": 8192,
+        "capabilities": ["tool_use"],
+    }
+    answers: dict[str, Answer] = {
+        "GET /v1/models": reply({"data": [{"id": "bge-m3", "owned_by": "organization_owner"}]}),
+        "GET /api/version": reply({"error": "Unexpected endpoint or method."}),
+        "GET /api/v0/models": reply({"data": [vectors, resting, loaded]}),
+    }
+    async with small_server(answers) as server, connected(settings, server.url) as backend:
+        assert backend.program == "LM Studio"
+        found = {each.id: (each.kind, each.context_length) for each in backend.store.list()}
+        assert found == {"bge-m3": ("embedding", 512), "qwen3-8b": ("chat", 40960), "qwen3-4b": ("chat", 8192)}
+        states = {each.name: (each.state, each.context_length) for each in backend.sessions.status()}
+        assert states == {"bge-m3": ("ready", 512), "qwen3-4b": ("ready", 8192)}
+        assert [await backend.calls_tools(each) for each in ("qwen3-4b", "qwen3-8b")] == [True, False]

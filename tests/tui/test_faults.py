@@ -15,9 +15,10 @@ from textual.screen import ModalScreen
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
 from squish.tui.downloads import Transfer
+from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.terminal import guarded_stderr, previous
 from squish.tui.widgets.status import StatusStrip
-from tests.tui.scenes import ask, prompt, ready, screen_text, until, write
+from tests.tui.scenes import ask, prompt, ready, said, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 WINDOWS = ("ctrl+t", "ctrl+l", "ctrl+s", "f1", "ctrl+p", "f2", "f3", "f4", "f5", "ctrl+b", "ctrl+o")
@@ -92,6 +93,43 @@ async def test_ctrl_c_stops_the_answer_and_says_how_to_quit_once() -> None:
         await until(pilot, lambda: "ctrl+q quits" in screen_text(pilot))
         assert screen_text(pilot).count("ctrl+q quits") == 1
         assert prompt(pilot).text == "draft"
+
+
+@pytest.mark.parametrize("opens", ["ctrl+t", "ctrl+l", "ctrl+s", "f1", "ctrl+p", "f8", "/rename", "/template", "/tag"])
+async def test_ctrl_c_closes_a_window_as_escape_does(opens: str) -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await said(pilot, "Hi", "Hello.")
+        app.chats.keep_prompt("greet", "Hi")
+        if opens.startswith("/"):
+            prompt(pilot).put(opens)
+        await pilot.press("enter" if opens.startswith("/") else opens)
+        await until(pilot, lambda: isinstance(app.screen, ModalScreen))
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: not isinstance(app.screen, ModalScreen))
+        assert not app._notifications
+
+
+async def test_ctrl_c_in_a_window_copies_what_is_selected_and_answers_a_question_with_no(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, copied, answers = new_app(), list[str](), list[bool | None]()
+    monkeypatch.setattr(SquishApp, "copy_to_clipboard", lambda self, text: copied.append(text))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await pilot.press("f1")
+        await until(pilot, lambda: "Keys and commands" in screen_text(pilot))
+        app.screen.text_select_all()
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: bool(copied))
+        assert isinstance(app.screen, ModalScreen)
+        await pilot.press("escape")
+        app.push_screen(ConfirmScreen("Delete", "Really?", "Delete"), answers.append)
+        await until(pilot, lambda: "Really?" in screen_text(pilot))
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: bool(answers))
+        assert not answers[0]
 
 
 async def test_leaving_while_a_download_runs_asks() -> None:

@@ -6,12 +6,16 @@ import ast
 import re
 from collections.abc import Iterator
 
+import pytest
 from textual import events
+from textual.app import ComposeResult
+from textual.content import Content
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from squish.generation import ChatPrompt, Message
 from squish.tui.screens.chat_search import ChatSearchScreen
+from squish.tui.screens.chooser import Chooser
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.widgets.chat.hints import Hints
@@ -155,3 +159,41 @@ def test_no_text_names_a_key_that_config_may_change() -> None:
         if path.name not in (*_REGISTRY, *_LISTS) and not own_keys:
             found += [f"{path.name}: {said}" for said in _said(ast.parse(text)) if _KEY_NAMES.search(said)]
     assert found == []
+
+
+@pytest.mark.parametrize(("keys", "model"), [("ctrl+l 30b enter", 1), ("ctrl+l llama enter", 0)])
+async def test_what_is_written_before_enter_counts_for_it_also_in_one_burst(keys: str, model: int) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        opens, text, takes = keys.split()
+        burst(app, opens, *text, takes, "h")
+        await until(pilot, lambda: MODELS[model].id in app.engine.loads)
+        await until(pilot, lambda: not isinstance(app.screen, ModelPicker) and prompt(pilot).text == "h")
+
+
+async def test_a_row_that_is_chosen_while_the_list_changes_is_not_another_one() -> None:
+    """The tools of a server come when they come; a click on what was there before is for nothing else."""
+    app, taken = ScriptedApp(*MODELS, model=SMOL.id), list[int]()
+
+    class Rows(Chooser[None], inherit_css=False):
+        CSS_PATH = None
+
+        def compose(self) -> ComposeResult:
+            yield from self.window("models", "Rows", "choose", "", "Filter")
+
+        def taken(self, at: int) -> None:
+            taken.append(at)
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        rows = Rows()
+        app.push_screen(rows)
+        await until(pilot, lambda: app.screen is rows and rows.is_mounted)
+        rows.fill([Content("a"), Content("b")], 1, "none")
+        rows.query_one(OptionList).action_select()
+        rows.fill([Content("c")], 0, "none")
+        await pilot.pause()
+        assert not taken
+        await pilot.press("enter")
+        assert taken == [0]

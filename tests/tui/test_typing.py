@@ -126,3 +126,23 @@ def test_a_paste_is_whole_whatever_is_in_it_and_however_it_comes(text: str, size
 
 def test_keys_that_begin_as_a_paste_does_are_keys() -> None:
     assert [getattr(each, "key", "") for each in parsed("\x1b[A", "\x1b[2~", "x")] == ["up", "insert", "x"]
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        ("\x1b\x11", ["escape", "ctrl+q"]),
+        ("\x1b/x", ["escape", "slash", "x"]),
+        ("\x1b\x1b\x11", ["escape", "escape", "ctrl+q"]),
+        ("\x1bx", ["alt+x"]),
+        ("\x1b\r", ["alt+enter"]),
+        ("\x1b\b", ["alt+backspace"]),
+        ("\x1b[1;3A", ["alt+up"]),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_escape_is_not_lost_before_a_key_that_comes_with_it(data: str, keys: list[str], at_once: bool) -> None:
+    parser = PasteParser()
+    found = [each for piece in (*([data] if at_once else data), "") for each in parser.feed(piece)]
+    assert [getattr(each, "key", "") for each in found] == keys

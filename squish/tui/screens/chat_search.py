@@ -11,7 +11,7 @@ from typing import Any
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import Input, OptionList
+from textual.widgets import Input
 
 from squish.chats.chats import Chats
 from squish.chats.messages import Hit
@@ -53,9 +53,8 @@ class ChatSearchScreen(Chooser[Hit | None]):
         width = max(self.query_one(Input).size.width - 2, 24)  # the list has no width of its own before its first row
         self.fill([row(hit, width) for hit in hits], 0, nothing)
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._hits[event.option_index])
+    def taken(self, at: int) -> None:
+        self.dismiss(self._hits[at])
 
 
 def row(hit: Hit, width: int) -> Content:

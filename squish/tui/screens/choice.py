@@ -10,12 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from squish.tui.screens.window import Window
 
-class ChoiceScreen(ModalScreen[str | None]):
+
+class ChoiceScreen(Window[str | None]):
     """Returns the name of the answer, or None. title and text are clean; choices: names with their labels."""
 
     CSS_PATH = "choice.tcss"

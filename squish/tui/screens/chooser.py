@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
+
+from squish.tui.screens.window import Window
 
 Chosen = TypeVar("Chosen")
 
 
-class Chooser(ModalScreen[Chosen]):
+class Chooser(Window[Chosen]):
     """A field, a list, and a sentence where the list is empty. The keys of the list work while one writes."""
 
     CSS_PATH: ClassVar = "chooser.tcss"
@@ -58,4 +60,17 @@ class Chooser(ModalScreen[Chosen]):
             options.action_cursor_up()
 
     def action_take(self) -> None:
-        self.query_one(OptionList).action_select()
+        """Take the marked row now: a message would come when the list may be another one."""
+        at = self.query_one(OptionList).highlighted
+        if at is not None:
+            self.taken(at)
+
+    @on(OptionList.OptionSelected)
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
+        """A row that is gone by now is left alone."""
+        at, options = event.option_index, event.option_list
+        if at < options.option_count and options.get_option_at_index(at) is event.option:
+            self.taken(at)
+
+    def taken(self, at: int) -> None:
+        """A row was chosen, of those that are shown."""

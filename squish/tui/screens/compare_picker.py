@@ -56,9 +56,9 @@ class ComparePicker(Chooser[Lineup | None]):
         about = row.preset or "this chat's parameters"
         return Content.assemble(sign, (short(row.model), "bold"), (f"  {clean(about)}", "$foreground-muted"))
 
-    @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
-        self._mark(event.option_index)
+    def taken(self, at: int) -> None:
+        """By a click; enter compares."""
+        self._mark(at)
 
     def action_mark(self) -> None:
         """Mark the row, or take its mark away."""

@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from squish.tui.screens.window import Window
 
-class ConfirmScreen(ModalScreen[bool]):
+
+class ConfirmScreen(Window[bool]):
     """Returns whether the user said yes. text and title are clean already; yes and no: the words on the buttons."""
 
     CSS_PATH = "confirm.tcss"

@@ -7,17 +7,17 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from squish.tui.downloads import Downloads
 from squish.tui.key_hints import key
 from squish.tui.messages import UseModel
+from squish.tui.screens.window import Window
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.transfer_list import TICK, TransferList
 
 
-class DownloadDrawer(ModalScreen[None]):
+class DownloadDrawer(Window[None]):
     """Closes with escape or with the key that opened it."""
 
     CSS_PATH: ClassVar = ["panels.tcss", "download_drawer.tcss"]

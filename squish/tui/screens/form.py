@@ -11,15 +11,15 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from squish.chats.templates import Variable
+from squish.tui.screens.window import Window
 
 _WIDEST = 24  # cells of a name
 
 
-class FormScreen(ModalScreen[dict[str, str] | None]):
+class FormScreen(Window[dict[str, str] | None]):
     """Returns a value for each variable, or None. title is clean; text: what is filled, which is shown above."""
 
     CSS_PATH = "form.tcss"

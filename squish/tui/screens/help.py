@@ -10,11 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from squish.tui import actions
 from squish.tui.scheduling import after_refresh
+from squish.tui.screens.window import Window
 
 _KEYS = 16
 _LEAST = 20
@@ -22,7 +22,7 @@ _WIDTH, _SHARE = 76, 0.92  # of the window, as its style sheet says
 _AROUND = 7  # border, padding, scroll bar
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Window[None]):
     """Closes with escape or with the key that opened it. here: the scope whose keys come first."""
 
     CSS_PATH = "help.tcss"

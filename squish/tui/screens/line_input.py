@@ -9,15 +9,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from squish.tui.screens.window import Window
 
-class LineScreen(ModalScreen[str | None]):
+
+class LineScreen(Window[str | None]):
     """Returns the line, or None. title and value are clean already. may_be_empty: an empty line is an answer too."""
 
     CSS_PATH = "line_input.tcss"
-    BINDINGS: ClassVar = [Binding("escape", "dismiss", "Close", id="line.close", priority=True)]
+    BINDINGS: ClassVar = [
+        Binding("escape", "dismiss", "Close", id="line.close", priority=True),
+        Binding("ctrl+c", "interrupt", "Close", id="line.interrupt", show=False, priority=True),
+    ]
 
     def __init__(self, title: str, value: str, *, may_be_empty: bool = False) -> None:
         super().__init__()
@@ -33,6 +37,14 @@ class LineScreen(ModalScreen[str | None]):
         field = self.query_one(Input)
         field.cursor_blink = self.app.animation_level != "none"
         self.set_focus(field)  # now, because a letter may come right behind the key that opened this
+
+    def action_interrupt(self) -> None:
+        """The value that is there at first is selected by nobody."""
+        field = self.query_one(Input)
+        if field.selected_text and field.value != self._value:
+            field.action_copy()
+        else:
+            super().action_interrupt()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

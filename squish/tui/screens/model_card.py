@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -28,11 +27,12 @@ from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
 from squish.tui.scheduling import after_refresh
+from squish.tui.screens.window import Window
 from squish.tui.widgets.markdown.live import frozen
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
 
 
-class ModelCardScreen(ModalScreen[str | None]):
+class ModelCardScreen(Window[str | None]):
     """Returns the name to download, or None.
 
     choosing: it was opened to choose a file, so that it closes at once where there is nothing to choose.

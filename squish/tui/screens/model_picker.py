@@ -40,9 +40,7 @@ class ModelPicker(Chooser[str | None]):
     def on_resize(self) -> None:
         after_refresh(self, self._fill)
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        at = event.option_index
+    def taken(self, at: int) -> None:
         self.dismiss(self._shown[at].id if at < len(self._shown) else GET_MORE)
 
     @on(Input.Changed)

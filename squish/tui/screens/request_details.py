@@ -14,7 +14,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from squish import figures
@@ -24,6 +23,7 @@ from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
 from squish.tui import theme
 from squish.tui.request_state import STATES
+from squish.tui.screens.window import Window
 
 _TICK = 0.5
 _REASONS: dict[FinishReason, str] = {"length": "reached max tokens", "tool_calls": "calls a tool"}
@@ -31,7 +31,7 @@ _REASONS: dict[FinishReason, str] = {"length": "reached max tokens", "tool_calls
 Section = tuple[str, list[tuple[str, str]]]
 
 
-class RequestScreen(ModalScreen[None]):
+class RequestScreen(Window[None]):
     """read: the request as it is now, or None once it was dropped: then the last figures stay.
 
     texts: what it asked and was answered, where that is kept.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import Input, OptionList
+from textual.widgets import Input
 
 from squish.chats.tags import as_kept
 from squish.text import clean
@@ -43,6 +43,5 @@ class TagPicker(Chooser[str | None]):
         width = max(len(each) for each in self._tags) + 1
         return Content.assemble(f"{f'#{tag}':<{width}}", (f"{self._tags[tag]:>{_COUNT}}", "$foreground-muted"))
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._shown[event.option_index])
+    def taken(self, at: int) -> None:
+        self.dismiss(self._shown[at])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import Input, OptionList
+from textual.widgets import Input
 
 from squish.text import clean
 from squish.tui.screens.chooser import Chooser
@@ -40,6 +40,5 @@ class TemplatePicker(Chooser[str | None]):
         width = max(len(each) for each in self._prompts)
         return Content.assemble((f"{clean(name):<{width}}", "bold"), (f"  {text}", "$foreground-muted"))
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._shown[event.option_index])
+    def taken(self, at: int) -> None:
+        self.dismiss(self._shown[at])

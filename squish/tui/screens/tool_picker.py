@@ -70,9 +70,8 @@ class ToolPicker(Chooser[None]):
     def on_resize(self) -> None:
         after_refresh(self, self._fill)
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        row = self._rows[event.option_index]
+    def taken(self, at: int) -> None:
+        row = self._rows[at]
         if row.tool is not None:
             off = set(self._tools.off) ^ {row.tool.id}
             self._set(replace(self._tools, off=tuple(sorted(off))))
