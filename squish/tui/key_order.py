@@ -54,7 +54,7 @@ class KeyOrder:
         while self._held and not self._on_its_way:
             event, target = self._held[0], self._app.focused or self._app.screen
             moves = isinstance(event, Key) and not target.check_consume_key(event.key, event.character)
-            if moves and (written_to := self._written_to):
+            if isinstance(event, Key) and moves and (written_to := self._written_to):
                 self._written_to = None
                 if not self._stops(event.key):
                     self._on_its_way = True

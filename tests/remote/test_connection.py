@@ -323,7 +323,7 @@ async def test_an_empty_answer_of_another_server_is_no_list(settings: Settings) 
 async def test_models_that_only_embed_are_not_offered_for_a_chat(settings: Settings) -> None:
     """A list of OpenAI's API says nothing of that but the name; LM Studio and Ollama say more."""
     names = ["text-embedding-3-small", "nomic-embed-text:latest", "Qwen3-Embedding-0.6B", "embedded-coder", "gpt-4o"]
-    plain = {"GET /v1/models": reply({"data": [{"id": each} for each in names]})}
+    plain: dict[str, Answer] = {"GET /v1/models": reply({"data": [{"id": each} for each in names]})}
     async with small_server(plain) as server, connected(settings, server.url) as backend:
         assert [each.kind for each in backend.store.list()] == ["embedding"] * 3 + ["chat"] * 2
     tags = [
@@ -331,7 +331,10 @@ async def test_models_that_only_embed_are_not_offered_for_a_chat(settings: Setti
         {"name": "nomic-embed-text"},
         {"name": "llama"},
     ]
-    ollama = {"GET /api/version": reply({"version": "0.12"}), "GET /api/tags": reply({"models": tags})}
+    ollama: dict[str, Answer] = {
+        "GET /api/version": reply({"version": "0.12"}),
+        "GET /api/tags": reply({"models": tags}),
+    }
     ollama["GET /api/ps"] = reply({"models": []})
     async with small_server(ollama) as server, connected(settings, server.url) as backend:
         assert [each.kind for each in backend.store.list()] == ["embedding", "embedding", "chat"]

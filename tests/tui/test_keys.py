@@ -176,8 +176,8 @@ async def test_a_row_that_is_chosen_while_the_list_changes_is_not_another_one() 
     """The tools of a server come when they come; a click on what was there before is for nothing else."""
     app, taken = ScriptedApp(*MODELS, model=SMOL.id), list[int]()
 
-    class Rows(Chooser[None], inherit_css=False):
-        CSS_PATH = None
+    class Rows(Chooser[None]):
+        CSS_PATH = str(SOURCES[0].parent / "screens" / "chooser.tcss")
 
         def compose(self) -> ComposeResult:
             yield from self.window("models", "Rows", "choose", "", "Filter")
