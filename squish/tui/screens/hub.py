@@ -77,6 +77,7 @@ class HubScreen(Screen[None]):
         if self._first_run:
             self._choice = FIRST_RUN
         self.set_interval(TICK, self._tick)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._tick())
         self._look()
 
     def on_screen_resume(self) -> None:

@@ -68,6 +68,7 @@ class LibraryScreen(Screen[None]):
     def on_mount(self) -> None:
         self.query_one(TransferList).border_title = "Downloads"
         self.set_interval(TICK, self._tick)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._tick())
 
     def on_screen_resume(self) -> None:
         self._speeds = self._remembered_speeds()

@@ -78,6 +78,7 @@ class ServerScreen(Screen[None]):
         log.border_title = "Log"
         log.can_focus = False
         self.set_interval(TICK, self._tick)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._tick())
 
     def on_screen_resume(self) -> None:
         self._show()
