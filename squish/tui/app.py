@@ -213,10 +213,10 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def action_command_palette(self) -> None:
         """Find a command. Textual gives the window an id, and one that is still closing would stand in its way."""
-        from squish.tui.palette import Palette
+        from squish.tui.palette import SquishPalette
 
         if not isinstance(self.screen, CommandPalette):
-            self.push_screen(Palette())
+            self.push_screen(SquishPalette())
 
     def action_help(self) -> None:
         from squish.tui.screens.help import HelpScreen

@@ -42,7 +42,7 @@ class PaletteEntry:
         return Content.assemble(title, (f"  {self.key}", "$text-accent") if self.key else "")
 
 
-class Palette(CommandPalette):
+class SquishPalette(CommandPalette):
     """Closes with ctrl+c too, as all windows do; what is selected in its field is copied instead."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "escape", "Close", id="palette.interrupt", show=False)]
