@@ -233,18 +233,7 @@ def shape_of(entry: CatalogEntry) -> fit.Shape:
     known = entry.shape
     if known is None:
         return replace(fit.guessed(entry.parameters), widened=fit.widened(entry.bits))
-    per_layer = 2 * known.kv_heads * known.head
-    return fit.Shape(
-        parameters=entry.parameters,
-        kv_numbers=per_layer * known.layers,
-        window_numbers=per_layer * known.window_layers,
-        window=known.window,
-        hidden=known.hidden,
-        intermediate=known.intermediate,
-        vocabulary=known.vocabulary,
-        widened=fit.widened(entry.bits),
-        kv_choice=known.kv_choice,
-    )
+    return fit.with_dimensions(known, entry.parameters, fit.widened(entry.bits))
 
 
 def _from_store(installed: Installed, context: int, here: _Here) -> Found:

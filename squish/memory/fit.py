@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from squish.format.architectures import ENCODERS, USUAL_KV_BITS, WITH_KV_BITS, module_of
 from squish.format.config import has_windows, text_of
+from squish.models.catalog import CacheDimensions
 from squish.system.accelerator import PREFILL_STEP, PREFILL_STEP_ON_CPU
 
 Fits = Literal["yes", "tight", "no"]
@@ -97,30 +98,58 @@ class Estimate:
 
 def shape_of(config: Mapping[str, Any], parameters: int) -> Shape:
     """The shape that config.json gives; what it does not say is guessed from the parameters."""
+    known = dimensions(config)
+    return (
+        guessed(parameters)
+        if known is None
+        else with_dimensions(known, parameters, _widened(config.get("quantization")))
+    )
+
+
+def dimensions(config: Mapping[str, Any]) -> CacheDimensions | None:
+    """What config.json says that decides how much memory a conversation takes; None where it says too little.
+
+    The vector of latent attention counts as the keys and values of one head.
+    """
     main = text_of(config)
     layers = _number(main, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     heads = _number(main, "num_attention_heads", "n_head", "n_heads")
     hidden = _number(main, "hidden_size", "n_embd", "d_model", "dim")
     if not (layers and heads and hidden):
-        return guessed(parameters)
+        return None
     kv_heads = _number(main, "num_key_value_heads", "n_kv_heads") or heads
     head = _number(main, "head_dim") or hidden // heads
-    per_layer = 2 * kv_heads * head
     if latent := _number(main, "kv_lora_rank"):
-        per_layer = latent + _number(main, "qk_rope_head_dim")
+        kv_heads, head = 1, (latent + _number(main, "qk_rope_head_dim")) // 2
     full, windowed = _attention_layers(main, layers) if main.get("model_type") not in ENCODERS else (0, 0)
     if windowed and not has_windows(config):
         full, windowed = full + windowed, 0
-    return Shape(
-        parameters=parameters,
-        kv_numbers=per_layer * full,
-        window_numbers=per_layer * windowed,
-        window=_number(main, "sliding_window"),
+    return CacheDimensions(
+        layers=full,
+        kv_heads=kv_heads,
+        head=head,
         hidden=hidden,
         intermediate=_number(main, "intermediate_size", "n_inner") or 4 * hidden,
         vocabulary=_number(main, "vocab_size") or _number(config, "vocab_size"),
-        widened=_widened(config.get("quantization")),
+        window_layers=windowed,
+        window=_number(main, "sliding_window") if windowed else 0,
         kv_choice=module_of(config) in WITH_KV_BITS,
+    )
+
+
+def with_dimensions(known: CacheDimensions, parameters: int, widened: float) -> Shape:
+    """The shape of a model of which these are known. widened: as in `Shape`."""
+    per_layer = 2 * known.kv_heads * known.head
+    return Shape(
+        parameters=parameters,
+        kv_numbers=per_layer * known.layers,
+        window_numbers=per_layer * known.window_layers,
+        window=known.window,
+        hidden=known.hidden,
+        intermediate=known.intermediate,
+        vocabulary=known.vocabulary,
+        widened=widened,
+        kv_choice=known.kv_choice,
     )
 
 

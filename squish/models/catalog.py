@@ -25,8 +25,6 @@ from squish.models import user_catalog
 from squish.models.user_catalog import UserEntry
 from squish.names import RepoName, ShortName, without_latest
 
-"""In Squish's home: the catalog that was fetched from an address."""
-
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:

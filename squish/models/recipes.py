@@ -193,8 +193,12 @@ def bits_per_weight(recipe: Recipe) -> float:
     """Bits that a weight takes with the scales and offsets of its group."""
     if recipe.size is not None:
         return recipe.size
-    per_group = 32 if recipe.mode == "affine" else 8
-    return recipe.bits + per_group / recipe.group_size
+    return with_scales(recipe.bits, recipe.group_size, recipe.mode)
+
+
+def with_scales(bits: int, group_size: int, mode: str) -> float:
+    """Bits of a weight and of its share of what its group has: a scale, and for integers an offset."""
+    return bits + (32 if mode == "affine" else 8) / group_size
 
 
 def label(recipe: Recipe) -> str:

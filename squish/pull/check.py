@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,21 @@ from squish.download.remote_file import RemoteFile
 from squish.download.transfer import Download
 from squish.errors import CorruptModel, GatedRepo, ModelNotFound, UnsupportedModel
 from squish.format import abilities, embedding
-from squish.format.config import context_length
+from squish.format.architectures import ENCODERS
+from squish.format.config import context_length, text_of
 from squish.hub.client import Hub
 from squish.hub.snapshot import HubFile, Snapshot
+from squish.memory import fit
 from squish.models.catalog import CatalogEntry
+from squish.models.recipes import with_scales
 from squish.pull import eligible
 from squish.pull.repository import choose, is_weights
 
 _SMALL = (eligible.CONFIG, eligible.TOKENIZER_CONFIG, eligible.INDEX, eligible.MODULES, "chat_template.jinja")
 _LARGEST = 64 << 20  # bytes of a small file
 _APART = 0.15  # by which sizes may differ: embeddings and norms have other bits than the rest
+_ROUNDED = 0.1  # bits of a weight: the catalog may round them, and count norms
+_DTYPES = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 
 async def problems(entry: CatalogEntry, settings: Settings) -> tuple[str, ...]:
@@ -81,10 +88,53 @@ def _differences(
     ]
     if abs(size - entry.size) > _APART * entry.size:
         pairs.append(("size", figures.size(entry.size), figures.size(size)))
+    pairs += _shape_pairs(entry, config)
+    if bits := _bits_of(config):
+        low, high = bits
+        if not low - _ROUNDED <= entry.bits <= high + _ROUNDED:
+            pairs.append(("bits", f"{entry.bits:g}", f"{low:g}" if low == high else f"{low:g} to {high:g}"))
     if kind == "chat":
         pairs.append(("tools", _yes(entry.tools), _yes(_tools(contents))))
     apart = [pair for pair in pairs if pair[1] != pair[2]]
-    return [f"its {what} is {there} on the Hub, and {here} in the catalog" for what, here, there in apart]
+    return [f"{what} on the Hub: {there}; in the catalog: {here}" for what, here, there in apart]
+
+
+def _shape_pairs(entry: CatalogEntry, config: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Each field of the shape, here and there. Encoders keep no cache, and an entry need not say its shape."""
+    there = fit.dimensions(config)
+    if entry.shape is None or config.get("model_type") in ENCODERS:
+        return []
+    if there is None:
+        return [("shape", "known", "not stated in config.json")]
+    said = asdict(there)
+    return [(f"shape.{name}", _said(value), _said(said[name])) for name, value in asdict(entry.shape).items()]
+
+
+def _bits_of(config: dict[str, Any]) -> tuple[float, float] | None:
+    """The fewest and the most bits a weight of a matrix, scales included; None where config.json does not say.
+
+    They are the same unless matrices differ.
+    """
+    found = config.get("quantization") or config.get("quantization_config")
+    if not isinstance(found, Mapping):
+        dtype = text_of(config).get("dtype") or text_of(config).get("torch_dtype") or config.get("torch_dtype")
+        bits = _DTYPES.get(str(dtype))
+        return None if bits is None else (bits, bits)
+    own = [found, *(each for each in found.values() if isinstance(each, Mapping))]
+    sizes = [size for each in own if (size := _with_scales({**found, **each})) is not None]
+    return (min(sizes), max(sizes)) if sizes else None
+
+
+def _with_scales(said: Mapping[str, Any]) -> float | None:
+    """Bits a weight of a matrix that config.json says this of, scales included; None where it says too little."""
+    mode, bits, group = said.get("mode", "affine"), said.get("bits"), said.get("group_size", 64)
+    if not isinstance(bits, int) or not isinstance(group, int) or group < 1:
+        return None
+    return with_scales(bits, group, str(mode))
+
+
+def _said(value: object) -> str:
+    return _yes(value) if isinstance(value, bool) else f"{value:,}"
 
 
 def _tools(contents: dict[str, bytes]) -> bool:

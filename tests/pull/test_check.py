@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from squish.config.settings import Settings
 from squish.errors import ConfigError, HubError, HubUnreachable, InvalidInput, ModelNotFound, Offline
 from squish.models import catalog
-from squish.models.catalog import CatalogEntry
+from squish.models.catalog import CacheDimensions, CatalogEntry
+from squish.models.user_catalog import UserEntry, UserShape
 from squish.names import ShortName
 from squish.pull import newer_catalog
 from squish.pull.check import problems
@@ -45,17 +47,72 @@ async def test_an_entry_that_is_right_has_no_problem_and_no_weights_are_download
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"context": 8192}, "context is 2,048 tokens on the Hub, and 8,192 tokens in the catalog"),
-        ({"license": "mit"}, "license is apache-2.0 on the Hub, and mit"),
-        ({"parameters": 1_000_000}, "size is 1.0 MB on the Hub, and 4.0 MB"),
-        ({"kind": "embedding"}, "kind is chat on the Hub, and embedding"),
-        ({"tools": True}, "tools is no on the Hub, and yes"),
+        ({"context": 8192}, "context on the Hub: 2,048 tokens; in the catalog: 8,192 tokens"),
+        ({"license": "mit"}, "license on the Hub: apache-2.0; in the catalog: mit"),
+        ({"parameters": 1_000_000}, "size on the Hub: 1.0 MB; in the catalog: 4.0 MB"),
+        ({"kind": "embedding"}, "kind on the Hub: chat; in the catalog: embedding"),
+        ({"tools": True}, "tools on the Hub: no; in the catalog: yes"),
         ({"repo": "org/gone"}, "org/gone is not on the Hub"),
     ],
 )
 async def test_what_differs_is_named(settings: Settings, changes: dict[str, object], said: str) -> None:
     [problem] = await problems(replace(ENTRY, **changes), settings)  # type: ignore[arg-type]
     assert said in problem
+
+
+async def test_every_field_of_the_shape_is_compared_with_config_json(hub: LocalHub, settings: Settings) -> None:
+    vocabulary = json.loads(tiny_model(1_000_000)["config.json"])["vocab_size"]
+    right = CacheDimensions(1, 2, 2, hidden=4, intermediate=4, vocabulary=vocabulary, kv_choice=True)
+    assert await problems(replace(ENTRY, shape=right), settings) == ()
+    for name, value in asdict(right).items():
+        wrong = not value if isinstance(value, bool) else value + 1
+        [problem] = await problems(replace(ENTRY, shape=replace(right, **{name: wrong})), settings)
+        assert problem.startswith(f"shape.{name} on the Hub: "), name
+    config = json.loads(tiny_model(1_000_000)["config.json"])
+    config |= {"model_type": "gemma3_text", "num_hidden_layers": 6, "sliding_window": 512, "head_dim": 64}
+    hub.add_repo("org/tiny", tiny_model(1_000_000) | {"config.json": json.dumps(config).encode()})
+    windowed = replace(right, head=64, window_layers=5, window=512)
+    assert await problems(replace(ENTRY, shape=windowed), settings) == ()
+    [problem] = await problems(replace(ENTRY, shape=replace(windowed, window=1024)), settings)
+    assert problem == "shape.window on the Hub: 512; in the catalog: 1,024"
+
+
+@pytest.mark.parametrize(
+    ("said", "bits", "problem"),
+    [
+        ({"quantization": {"bits": 4, "group_size": 64}}, 4.5, None),
+        ({"quantization": {"bits": 4, "group_size": 64}}, 4.8, "bits on the Hub: 4.5; in the catalog: 4.8"),
+        ({"quantization": {"bits": 4, "group_size": 64}}, 4, "bits on the Hub: 4.5; in the catalog: 4"),
+        ({"quantization": {"bits": 8, "group_size": 32}}, 9, None),
+        ({"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}}, 4.25, None),
+        (
+            {"quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}},
+            4.5,
+            "bits on the Hub: 4.25; in the catalog: 4.5",
+        ),
+        (
+            {
+                "quantization": {
+                    "bits": 4,
+                    "group_size": 32,
+                    "mode": "mxfp4",
+                    "x": {"bits": 8, "group_size": 64, "mode": "affine"},
+                }
+            },
+            9,
+            "bits on the Hub: 4.25 to 8.5; in the catalog: 9",
+        ),
+        ({"torch_dtype": "bfloat16"}, 16, None),
+        ({"dtype": "float32"}, 30, "bits on the Hub: 32; in the catalog: 30"),
+    ],
+)
+async def test_bits_are_compared_with_config_json(
+    hub: LocalHub, settings: Settings, said: dict[str, object], bits: float, problem: str | None
+) -> None:
+    files = tiny_model(1_000_000)
+    hub.add_repo("org/tiny", files | {"config.json": json.dumps(json.loads(files["config.json"]) | said).encode()})
+    entry = replace(ENTRY, bits=bits, parameters=int(8 * len(files["model.safetensors"]) / bits))
+    assert [each for each in await problems(entry, settings) if each.startswith("bits")] == [problem] * bool(problem)
 
 
 async def test_what_changed_on_the_hub_is_named(hub: LocalHub, settings: Settings) -> None:
@@ -65,7 +122,7 @@ async def test_what_changed_on_the_hub_is_named(hub: LocalHub, settings: Setting
     hub.add_repo("other/tiny", files | {"tokenizer_config.json": json.dumps(template).encode()})
     moved, tools = await problems(ENTRY, settings)
     assert moved == "org/tiny is called other/tiny now"
-    assert "tools is yes on the Hub" in tools
+    assert "tools on the Hub: yes" in tools
     hub.renamed.clear()
     odd = json.loads(files["config.json"]) | {"model_type": "nothing_we_know"}
     hub.add_repo("org/tiny", files | {"config.json": json.dumps(odd).encode()})
@@ -153,6 +210,16 @@ def test_a_newer_catalog_that_is_wrong_is_refused_as_a_whole(
     with pytest.raises(ConfigError, match=said) as caught:
         catalog.entries()
     assert "SQUISH_CATALOG" in (caught.value.hint or "")
+
+
+def test_the_documented_catalog_has_every_field_and_is_read(newer: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    newer.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    [raw] = tomllib.loads(newer.read_text())["model"]
+    assert set(raw) == set(UserEntry.__struct_fields__)
+    assert set(raw["shape"]) == set(UserShape.__struct_fields__)
+    ours = next(entry for entry in catalog.own_entries() if entry.id == raw["id"])
+    assert catalog.lookup(ShortName("qwen3", "8b")) == replace(ours, draft=None), "it says what our catalog says"
 
 
 def test_a_newer_catalog_that_is_not_there_is_named(newer: Path) -> None:

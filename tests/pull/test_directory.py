@@ -48,7 +48,7 @@ def state(directory: Path) -> dict[str, str]:
         (chosen("8", 32), "8bit-g32", "8-bit (group 32)", "--bits 8 --group-size 32"),
         (chosen("4", search=True), "4bit-search", "4-bit (group 64)", "--bits 4 --search"),
         (chosen("4", calibrated=True), "4bit-calibrated", "4-bit (group 64)", "--bits 4 --calibrate"),
-        (chosen("5.5"), "5.5bpw", "mixed", "--bits 5.5"),
+        (chosen("5.5"), "5.5bpw", "5.5 bits a weight, mixed (group", "--bits 5.5"),
         (CompressionOptions(measure=True), "4bit", "4-bit (group 64)", "--bits 4"),
     ],
 )

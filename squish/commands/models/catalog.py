@@ -67,7 +67,7 @@ def list_catalog(query: str, as_json: bool) -> None:
 @click.argument("query", required=False, default="")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def check(query: str, as_json: bool) -> int:
-    """Compare the catalog with the Hub: repositories, weights, context, license, tools.
+    """Compare the catalog with the Hub: repositories, sizes, shapes, bits, context, license, tools.
 
     No weights are downloaded. The exit code is 1 where something differs.
 
@@ -85,7 +85,7 @@ def check(query: str, as_json: bool) -> int:
     for id, problems in found.items():
         for problem in problems or ("ok",):
             console.out(f"{id}  {problem}")
-    console.note(f"{len(found)} checked, {len(wrong)} differ from the Hub.")
+    console.note(f"{len(found)} checked, {len(wrong)} {'differs' if len(wrong) == 1 else 'differ'} from the Hub.")
     return 1 if wrong else 0
 
 
@@ -101,7 +101,7 @@ def update() -> None:
     from squish.pull import newer_catalog
 
     count = resolver.run(newer_catalog.update(Settings.from_environment()))
-    console.note(f"The catalog names {count} models.")
+    console.note(f"The catalog names {count:,} {'model' if count == 1 else 'models'}.")
 
 
 async def _check(entries: list[CatalogEntry], settings: Settings) -> dict[str, tuple[str, ...]]:

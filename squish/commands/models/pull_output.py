@@ -102,7 +102,8 @@ def _compression_lines(report: CompressionReport, quantization: str) -> list[str
     if report.unmeasured:
         lines.append(
             "How much each matrix matters to the predictions could not be measured, so bits were chosen by the share "
-            f"of its squares that a matrix loses: {report.unmeasured}."
+            f"of its squares that a matrix loses: {report.unmeasured}. A plain recipe with --search is the better "
+            "choice for such a model: --bits 4 --search."
         )
     if report.kept_as is not None:
         lines.append(f"The original is installed as {report.kept_as}.")

@@ -68,8 +68,11 @@ def row(
 
 
 def bits_of(quantization: str) -> str:
-    """The formats of the weights, that of most of them first, without what they mean in bits."""
-    return quantization.partition(" (")[0].removeprefix("mixed ")
+    """The formats of the weights, most weights first, without what stands in parentheses: `4-bit`, `Q4_K with Q6_K`.
+
+    Earlier versions wrote `mixed 3.9-bit (group 64)`, of codes without their scales.
+    """
+    return quantization.partition(" (")[0].removeprefix("mixed ").replace(" bits a weight, mixed", "-bit")
 
 
 def details_of(

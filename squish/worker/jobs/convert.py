@@ -123,20 +123,19 @@ def inspect(path: Path, shelf: Shelf | None = None) -> Imported:
 
 
 def _quantization(config: dict[str, Any], weights: _Weights) -> str | None:
-    """How the weights are packed. Where layers differ, the mean of their bits says more than what most of them have.
+    """How the weights are packed: `4-bit (group 64)`, or where layers differ, the bits of a weight of the whole model.
 
-    A few matrices that were left as they are, such as routers, do not count.
+    Those count everything, scales and what was not packed too, as in the label of a GGUF file. A few matrices that
+    were left as they are, such as routers, make no model mixed.
     """
     found = config.get("quantization") or config.get("quantization_config")
     if not isinstance(found, dict) or "bits" not in found or not weights.packed:
         return None
     mode, group = found.get("mode", "affine"), found.get("group_size", 64)
-    packed = weights.packed
-    if weights.loose.total() > _FEW * packed.total():
-        packed = packed + weights.loose
-    if len(packed) > 1:
-        mean = sum(bits * count for bits, count in packed.items()) / packed.total()
-        return f"mixed {mean:.1f}-bit (group {group})"
+    if len(weights.packed) > 1 or weights.loose > _FEW * weights.packed.total():
+        groups = sorted({each for _, each in weights.packed})
+        which = f"group {groups[0]}" if len(groups) == 1 else f"groups of {', '.join(map(str, groups))}"
+        return f"{8 * weights.stored / weights.parameters:.1f} bits a weight, mixed ({which})"
     name = "" if mode == "affine" else f"{mode}, "
     return f"{found['bits']}-bit ({name}group {group})"
 
@@ -154,14 +153,15 @@ def _count(name: str, shapes: Shapes, config: dict[str, Any]) -> int:
 
 @dataclass(slots=True)
 class _Weights:
-    """packed: how many numbers there are of each count of bits, among those that are packed; loose: in other matrices.
+    """packed: how many numbers there are of each count of bits and size of a group, among those that are packed.
 
-    dtypes: how many of each dtype as it is stored.
+    loose: how many are in other matrices; stored: bytes of all tensors; dtypes: how many of each dtype as it is stored.
     """
 
     parameters: int = 0
-    packed: Counter[int] = field(default_factory=Counter)
-    loose: Counter[int] = field(default_factory=Counter)
+    stored: int = 0
+    packed: Counter[tuple[int, int]] = field(default_factory=Counter)
+    loose: int = 0
     dtypes: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -174,11 +174,13 @@ class _Weights:
         name, size = tensor.name, tensor.size
         count = _count(name, shapes, config)
         self.parameters += count
+        self.stored += size
         layer, _, kind = name.rpartition(".")
         if kind == "weight" and f"{layer}.scales" in shapes and count:
-            self.packed[round(32 * math.prod(shapes[name]) / count)] += count
-        elif kind == "weight" and len(shapes[name]) > 1 and count:
-            self.loose[8 * size // count] += count
+            group = count // max(1, math.prod(shapes[f"{layer}.scales"]))
+            self.packed[round(32 * math.prod(shapes[name]) / count), group] += count
+        elif kind == "weight" and len(shapes[name]) > 1:
+            self.loose += count
 
 
 def _weights(path: Path, config: dict[str, Any]) -> _Weights:
