@@ -31,6 +31,7 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], 
 
 def _contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
     """Those of a command and of all below it, each inside its group's, from which it takes the names of `--help`."""
+    command._help_option = None  # what it keeps may be of a test that called it outside its group
     context = click.Context(command, parent, info_name=name, terminal_width=100, **command.context_settings)
     yield context
     if isinstance(command, click.Group):
