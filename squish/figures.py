@@ -68,6 +68,14 @@ def percent(fraction: float) -> str:
     return f"{int(min(max(fraction, 0.0), 1.0) * 100)} %"
 
 
+def bits(quantization: str) -> str:
+    """The formats of the weights, most weights first, without what stands in parentheses: `4-bit`, `Q4_K with Q6_K`.
+
+    Earlier versions wrote `mixed 3.9-bit (group 64)`, of codes without their scales.
+    """
+    return quantization.partition(" (")[0].removeprefix("mixed ").replace(" bits a weight, mixed", "-bit")
+
+
 def bar(fraction: float, width: int) -> str:
     """A bar of `width` cells. fraction is cut to 0..1; a cell is full only when its share is reached."""
     full = int(min(max(fraction, 0.0), 1.0) * width + 1e-9)

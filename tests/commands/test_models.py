@@ -18,7 +18,7 @@ import pytest
 from squish.errors import InvalidInput, ModelInUse, ModelNotFound
 from squish.models.store import Store
 from squish.runtime import Runtime
-from tests.conftest import MODEL, SQUISH
+from tests.conftest import MODEL, SQUISH, clean_environment
 from tests.local_hub import Fault, LocalHub, tiny_model
 from tests.worker.gguf.tiny import tiny_model as tiny_gguf
 from tests.worker.gguf.writer import Q8_0
@@ -233,27 +233,34 @@ def test_a_recipe_that_does_not_exist_is_refused(squish: Squish) -> None:
     assert (done.returncode != 0 and "--bits" in done.stderr) or "Hub" in done.stderr
 
 
-def test_a_model_without_a_chat_template_continues_text(squish: Squish, tmp_path: Path) -> None:
+@pytest.fixture
+def alone(forked: Squish, tmp_path: Path) -> Squish:
+    """Runs the program in a home of its own, where a test may install models."""
+    environment = clean_environment(tmp_path / "home")
+    return lambda *arguments: forked(arguments, environment, tmp_path)
+
+
+def test_a_model_without_a_chat_template_continues_text(alone: Squish, tmp_path: Path) -> None:
     base, _ = tiny_gguf(Q8_0)
-    done = squish("pull", str(base.write(tmp_path / "base.gguf")))
+    done = alone("pull", str(base.write(tmp_path / "base.gguf")))
     assert "squish run" not in done.stderr, "which would be refused"
-    assert ["base", "completion"] in [line.split()[:2] for line in squish("list").stdout.splitlines()]
-    kinds = {each["id"]: each["kind"] for each in json.loads(squish("list", "--json").stdout)}
+    assert ["base", "completion"] in [line.split()[:2] for line in alone("list").stdout.splitlines()]
+    kinds = {each["id"]: each["kind"] for each in json.loads(alone("list", "--json").stdout)}
     assert kinds["base"] == "completion"
-    shown = squish("show", "base").stdout
+    shown = alone("show", "base").stdout
     assert "completion model: it continues text and does not chat" in shown
-    assert "it continues text and does not chat" in squish("run", "base", "--prompt", "Hi").stderr
+    assert "it continues text and does not chat" in alone("run", "base", "--prompt", "Hi").stderr
 
 
-def test_all_chat_templates_of_a_model_are_shown(squish: Squish, tmp_path: Path) -> None:
+def test_all_chat_templates_of_a_model_are_shown(alone: Squish, tmp_path: Path) -> None:
     several, _ = tiny_gguf(Q8_0)
     templates = {"": "{{ messages }}", ".tool_use": "{{ tools }}", ".rag": "{{ documents }}"}
     several.metadata.update({f"tokenizer.chat_template{name}": text for name, text in templates.items()})
     several.metadata["tokenizer.chat_templates"] = ["tool_use", "rag"]
-    squish("pull", str(several.write(tmp_path / "several.gguf")))
-    assert ["several", "chat"] in [line.split()[:2] for line in squish("list").stdout.splitlines()]
-    shown = squish("show", "several").stdout.splitlines()
+    alone("pull", str(several.write(tmp_path / "several.gguf")))
+    assert ["several", "chat"] in [line.split()[:2] for line in alone("list").stdout.splitlines()]
+    shown = alone("show", "several").stdout.splitlines()
     assert "chat template 14 characters (default), tool_use, rag" in [" ".join(line.split()) for line in shown]
-    found = json.loads(squish("show", "several", "--json").stdout)
+    found = json.loads(alone("show", "several", "--json").stdout)
     assert found["chat_template"] == "{{ messages }}"
     assert found["chat_templates"] == {"default": "{{ messages }}", "tool_use": "{{ tools }}", "rag": "{{ documents }}"}

@@ -17,7 +17,6 @@ from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chooser import Chooser
 from squish.tui.short_names import short
 from squish.tui.widgets.chat.welcome import FIRST_MODEL
-from squish.tui.widgets.model_row import bits_of
 
 _SIZE_WIDTH = 8
 _BITS_WIDTH = 14
@@ -79,4 +78,4 @@ def _size(manifest: Manifest) -> str:
 
 def _bits(manifest: Manifest) -> str:
     """The short form of `4-bit (group 64)`."""
-    return bits_of(clean(manifest.quantization))
+    return figures.bits(clean(manifest.quantization))

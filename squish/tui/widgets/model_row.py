@@ -59,20 +59,12 @@ def row(
     return (
         Text(clean(manifest.id)),
         Text(figures.size(manifest.size) if manifest.size else "–"),
-        Text(bits_of(clean(manifest.quantization))),
+        Text(figures.bits(clean(manifest.quantization))),
         Text(figures.count(manifest.context_length) if manifest.context_length else "–"),
         Text(f"{symbol} {'pinned' if pinned and resting else word}", colors.get(color, "")),
         Text(figures.size(memory) if memory else "–"),
         Text(f"{speed.tps:.0f}" if speed else "–"),
     )
-
-
-def bits_of(quantization: str) -> str:
-    """The formats of the weights, most weights first, without what stands in parentheses: `4-bit`, `Q4_K with Q6_K`.
-
-    Earlier versions wrote `mixed 3.9-bit (group 64)`, of codes without their scales.
-    """
-    return quantization.partition(" (")[0].removeprefix("mixed ").replace(" bits a weight, mixed", "-bit")
 
 
 def details_of(
