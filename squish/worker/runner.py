@@ -249,23 +249,24 @@ class Runner:
                 self._events.extend((request, event) for event in follower.output.finish("cancelled"))
 
     def _step(self) -> None:
+        started = time.monotonic()
         try:
-            self._read()
+            tokens = self._read()
             prompts, generated = self._batch.decode()
         except Exception as error:  # noqa: BLE001 - the batch has lost every row it held, whatever went wrong
             self._recover(error)
             return
-        self._count(prompts)
+        # Only now: a prompt that begins to answer in the pass that reads it is computed with its first token.
+        self._pace.measured(tokens + self._count(prompts), time.monotonic() - started)
         for response, entry in zip(generated, self._logprobs(generated), strict=True):
             if response.finish_reason is not None:
                 self._remember(response.prompt_cache, response.all_tokens)
             self._collect(response, entry)
 
-    def _read(self) -> None:
-        """Read prompts for as long as the answers may stand still."""
-        started = time.monotonic()
+    def _read(self) -> int:
+        """Read prompts for as long as the answers may stand still; returns the tokens that are new."""
         prompts = self._batch.read(self._pace.step_size(decoding=bool(self._decoding)))
-        self._pace.measured(self._count(prompts), time.monotonic() - started)
+        new = self._count(prompts)
         for response in prompts:
             row = self._rows[response.uid]
             if response.end_of_segment and not response.end_of_prompt and not self._prefix.trimmable:
@@ -273,6 +274,7 @@ class Runner:
                 self._remember(caches, tokens, part=PART if len(tokens) in row.branches else 1)
             if row.followers and response.progress[0] == response.progress[1] - 1:
                 self._let_follow(response.uid)
+        return new
 
     def _count(self, prompts: list[Any]) -> int:
         """Take note of how far prompts are read; returns the tokens that are new."""

@@ -230,6 +230,28 @@ def test_an_exact_repetition_leaves_one_token_to_compute() -> None:
     assert end(bench.run(prepared(3, whole))[3]).usage.prompt_tokens == len(whole)
 
 
+def test_reading_is_timed_together_with_the_pass_that_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that begins to answer in the pass that reads it is computed with its first token, and not before."""
+    bench = Bench(tiny_llama())
+    batch, pace = bench._runner._batch, bench._runner._pace
+    decode, measured = batch.decode, pace.measured
+    order: list[int | str] = []
+
+    def decoded() -> Any:
+        order.append("decode")
+        return decode()
+
+    def noted(new: int, seconds: float) -> None:
+        order.append(new)
+        measured(new, seconds)
+
+    monkeypatch.setattr(batch, "decode", decoded)
+    monkeypatch.setattr(pace, "measured", noted)
+    bench.run(prepared(1, words(128)))
+    assert set(order[::2]) == {"decode"}
+    assert sum(each for each in order[1::2] if isinstance(each, int)) == 128
+
+
 def test_a_step_that_throws_once_costs_nobody_an_answer() -> None:
     model = tiny_llama()
     reference = {number: Bench(model).run(prepared(number, words(90 + number)))[number] for number in range(3)}
