@@ -143,12 +143,13 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
         raise header.corrupt(f"it has {specials.vocabulary} tokens but {rows} embeddings")
     if unknown := keys.unknown():
         raise header.unsupported(f"the setting {unknown} is not known")
-    targets, left = _targets(header, family, text_of(config), _model(header, config))
+    model = _model(header, config)
+    targets, left = _targets(header, family, text_of(config), model)
     made = _made(keys, family, left)
     if whole and (missing := min(left.keys() - made.keys(), default=None)):
         raise header.corrupt(f"tensor {_stored_name(family, text_of(config), missing)} is missing")
     if k_quants:
-        modules = dict(_model(header, config).named_modules())
+        modules = dict(model.named_modules())
         targets = tuple(_as_k_quant(target, modules) for target in targets)
     return Plan(header, architecture, family, config, targets, specials, made)
 
@@ -255,11 +256,16 @@ def _made(keys: ModelKeys, family: Family, left: Mapping[str, tuple[int, ...]]) 
     """The parameters that come from settings, of those that no tensor is for."""
     found = {}
     for name, shape in left.items():
-        parts = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)\.(.+)", name)
-        layer, own = (int(parts[1]), parts[2]) if parts else (0, name)
+        layer, own = _within(family, name)
         if (made := family.made.get(own)) is not None:
-            found[name] = made(keys, layer, shape)
+            found[name] = made(keys, layer or 0, shape)
     return found
+
+
+def _within(family: Family, parameter: str) -> tuple[int | None, str]:
+    """The layer that a parameter belongs to, and its name there; None and its whole name outside of any."""
+    found = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)\.(.+)", parameter)
+    return (int(found[1]), found[2]) if found else (None, parameter)
 
 
 def _placed(header: GgufHeader, family: Family, config: Config) -> Iterator[Target]:
@@ -357,9 +363,8 @@ def _as_k_quant(target: Target, modules: Mapping[str, Any]) -> Target:
 
 def _stored_name(family: Family, config: Config, parameter: str) -> str:
     """The name that GGUF has for a parameter of the model, for messages."""
-    found = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)\.(.+)", parameter)
-    prefix, own = (f"blk.{found[1]}.", found[2]) if found else ("", parameter)
-    table = {**LAYER, **family.tensors} if found else {**TOP, **family.top}
+    layer, own = _within(family, parameter)
+    prefix, table = (f"blk.{layer}.", {**LAYER, **family.tensors}) if layer is not None else ("", {**TOP, **family.top})
     stem, _, part = own.rpartition(".")
     for name, place in table.items():
         if place is None:
