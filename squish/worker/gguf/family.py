@@ -14,6 +14,9 @@ import mlx.core as mx
 
 from squish.worker.gguf.keys import ModelKeys
 
+SIGMOID = 2
+"""Of `expert_gating_func`."""
+
 Config = Mapping[str, Any]
 Setting = Callable[[ModelKeys, Config], object]
 # A parameter that the file has no tensor for, out of its settings: (keys, number of the layer, shape).
@@ -139,6 +142,29 @@ def windowed(period: int | None = None) -> Setting:
         return ["sliding_attention" if each else "full_attention" for each in listed[:layers]]
 
     return kinds
+
+
+def per_layer(name: str) -> Callable[[ModelKeys, Config], list[int]]:
+    """A number for each layer, none of them where the file says none."""
+    return lambda keys, config: keys.per_layer(name, config["num_hidden_layers"]) or []
+
+
+key_heads = per_layer("attention.head_count_kv")
+
+
+def of_kind(kind: str, name: str) -> Setting:
+    """The number that the first layer of a kind has, by `layer_types`; None where there is no such layer."""
+
+    def found(keys: ModelKeys, config: Config) -> int | None:
+        each = per_layer(name)(keys, config)
+        return next((size for size, own in zip(each, config["layer_types"], strict=True) if own == kind), None)
+
+    return found
+
+
+def attending(attention: str, state: str) -> Setting:
+    """What each layer is: one without heads of keys keeps a state in their place."""
+    return lambda keys, config: [attention if each else state for each in key_heads(keys, config)]
 
 
 def has(tensor: str) -> Setting:

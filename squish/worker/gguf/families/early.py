@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from squish.worker.gguf.families.basis import PAIRED
 from squish.worker.gguf.families.dense import rotated
+from squish.worker.gguf.families.moe import LATENT_NAMES
 from squish.worker.gguf.family import (
     ROWS,
     UNPAIR_HEADS,
@@ -24,9 +25,11 @@ from squish.worker.gguf.family import (
     flag,
     from_list,
     has,
+    key_heads,
     like,
     nothing,
     number,
+    per_layer,
 )
 from squish.worker.gguf.keys import ModelKeys
 
@@ -70,24 +73,18 @@ def _each_expert(name: str, rows: str) -> Destination:
 
 # ---- layers of several sizes
 
-
-def _each(name: str, keys: ModelKeys, config: Config) -> list[int]:
-    return keys.per_layer(name, config["num_hidden_layers"]) or []
-
-
-def _per_layer(name: str) -> Setting:
-    return lambda keys, config: _each(name, keys, config)
+_inner = per_layer("feed_forward_length")
 
 
 def _multipliers(keys: ModelKeys, config: Config) -> list[float]:
-    return [each / config["hidden_size"] for each in _each("feed_forward_length", keys, config)]
+    return [each / config["hidden_size"] for each in _inner(keys, config)]
 
 
 def _blocks(keys: ModelKeys, config: Config) -> list[dict[str, object]]:
     """What each layer has of attention and of a network; parts that were taken out are none."""
-    heads, key_heads = (_each(f"attention.{name}", keys, config) for name in ("head_count", "head_count_kv"))
+    heads = per_layer("attention.head_count")(keys, config)
     found: list[dict[str, object]] = []
-    for own, shared, inner in zip(heads, key_heads, _each("feed_forward_length", keys, config), strict=True):
+    for own, shared, inner in zip(heads, key_heads(keys, config), _inner(keys, config), strict=True):
         attention: dict[str, object] = {"n_heads_in_group": own // shared} if shared else {"no_op": True}
         if own and not shared:
             attention = {"replace_with_linear": True}
@@ -246,8 +243,8 @@ FAMILIES = {
         config={
             "model_dim": like("hidden_size"),
             "num_transformer_layers": like("num_hidden_layers"),
-            "num_query_heads": _per_layer("attention.head_count"),
-            "num_kv_heads": _per_layer("attention.head_count_kv"),
+            "num_query_heads": per_layer("attention.head_count"),
+            "num_kv_heads": key_heads,
             "ffn_multipliers": _multipliers,
             "ffn_dim_divisor": always(1),
             "rope_freq_constant": like("rope_theta"),
@@ -293,14 +290,7 @@ FAMILIES = {
     ),
     "minicpm3": Family(
         "minicpm3",
-        tensors={
-            "attn_q_a": "self_attn.q_a_proj",
-            "attn_q_a_norm": "self_attn.q_a_layernorm",
-            "attn_q_b": "self_attn.q_b_proj",
-            "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
-            "attn_kv_a_norm": "self_attn.kv_a_layernorm",
-            "attn_kv_b": "self_attn.kv_b_proj",
-        },
+        tensors={**LATENT_NAMES, "attn_kv_b": "self_attn.kv_b_proj"},
         config={
             "q_lora_rank": count("attention.q_lora_rank"),
             "kv_lora_rank": count("attention.kv_lora_rank"),

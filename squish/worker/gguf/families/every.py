@@ -8,11 +8,9 @@ from squish.errors import UnsupportedModel
 from squish.format import architectures
 from squish.worker.gguf.families import dense, early, gemma, hybrid, moe, recurrent, sparse
 from squish.worker.gguf.families.refused import REFUSED, RUN_FROM_SAFETENSORS
-from squish.worker.gguf.family import Family
+from squish.worker.gguf.family import SIGMOID, Family
 from squish.worker.gguf.file import OTHER_FORMAT, GgufHeader, nearest
 from squish.worker.gguf.keys import ModelKeys
-
-_SIGMOID = 2  # of `expert_gating_func`
 
 _TABLES = (dense, early, gemma, moe, sparse, hybrid, recurrent)
 FAMILIES: dict[str, Family] = {name: family for table in _TABLES for name, family in table.FAMILIES.items()}
@@ -21,7 +19,7 @@ VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
     "llama": ((lambda keys: bool(keys.count("expert_count")), moe.MIXTRAL),),
     "olmo2": ((lambda keys: bool(keys.count("attention.sliding_window")), dense.OLMO_3),),
     "granitehybrid": ((lambda keys: bool(keys.count("expert_count")), hybrid.GRANITE_EXPERTS),),
-    "deepseek2": ((lambda keys: keys.count("expert_gating_func") == _SIGMOID, moe.DEEPSEEK_3),),
+    "deepseek2": ((lambda keys: keys.count("expert_gating_func") == SIGMOID, moe.DEEPSEEK_3),),
 }
 
 

@@ -18,6 +18,8 @@ from squish.worker.gguf.family import (
     like,
     nothing,
     number,
+    of_kind,
+    per_layer,
     windowed,
 )
 from squish.worker.gguf.keys import ModelKeys
@@ -60,19 +62,13 @@ def _rows_per_layer(keys: ModelKeys, config: Config) -> int | None:
     return None if info is None else info.shape[0]
 
 
-def _each_inner(keys: ModelKeys, config: Config) -> list[int]:
-    return keys.per_layer("feed_forward_length", config["num_hidden_layers"]) or []
+_each_inner = per_layer("feed_forward_length")
 
 
 def _sparsity(keys: ModelKeys, config: Config) -> list[float]:
     """The part of a layer's gates that is cut off: the file has how many deviations above the mean the cut lies."""
     scales = keys.floats("activation_sparsity_scale") or [-math.inf] * config["num_hidden_layers"]
     return [round((1 + math.erf(each / math.sqrt(2))) / 2, 6) for each in scales]
-
-
-def _heads(keys: ModelKeys, config: Config, kind: str) -> int | None:
-    heads = keys.per_layer("attention.head_count_kv", config["num_hidden_layers"]) or []
-    return next((each for each, own in zip(heads, config["layer_types"], strict=True) if own == kind), None)
 
 
 def _keys_are_values(keys: ModelKeys, config: Config) -> bool:
@@ -196,8 +192,8 @@ FAMILIES = {
             "sliding_window": count("attention.sliding_window", 512),
             "global_head_dim": like("head_dim"),
             "head_dim": count("attention.key_length_swa"),
-            "num_global_key_value_heads": lambda keys, config: _heads(keys, config, "full_attention"),
-            "num_key_value_heads": lambda keys, config: _heads(keys, config, "sliding_attention"),
+            "num_global_key_value_heads": of_kind("full_attention", "attention.head_count_kv"),
+            "num_key_value_heads": of_kind("sliding_attention", "attention.head_count_kv"),
             "num_kv_shared_layers": count("attention.shared_kv_layers", 0),
             "hidden_size_per_layer_input": count("embedding_length_per_layer_input", 0),
             "vocab_size_per_layer_input": _rows_per_layer,

@@ -18,6 +18,7 @@ from squish.worker.gguf.family import (
     Step,
     Table,
     always,
+    attending,
     count,
     flag,
     has,
@@ -41,33 +42,36 @@ _CONVOLUTIONS: Table = {
 _LFM_TOP: Table = {"output_norm": None, "token_embd_norm": "model.embedding_norm"}
 
 
-def _kinds(keys: ModelKeys, config: Config) -> list[str]:
-    heads = keys.per_layer("attention.head_count_kv", config["num_hidden_layers"]) or []
-    return ["full_attention" if each else "conv" for each in heads]
-
-
 _LFM: dict[str, Setting] = {
     "norm_eps": like("rms_norm_eps"),
     "conv_bias": always(False),
     "conv_L_cache": count("shortconv.l_cache"),
-    "layer_types": _kinds,
+    "layer_types": attending("full_attention", "conv"),
 }
 
 # ---- state spaces
 
 
-_MAMBA: Table = {
-    "ssm_in": "mamba.in_proj",
-    "ssm_conv1d": Destination("mamba.conv1d", Step(lambda array, config: array.reshape(*array.shape, 1), biases=False)),
-    "ssm_dt": Destination("=mamba.dt_bias"),
-    "ssm_a": Destination("=mamba.A_log", LOG_NEGATED),
-    "ssm_d": Destination("=mamba.D", FLAT),
-    "ssm_norm": Destination("mamba.norm", FLAT),
-    "ssm_out": "mamba.out_proj",
-}
+CONVOLUTION = Step(CHANNELS.run, biases=False)
 
 
-def _state_head(keys: ModelKeys, config: Config) -> int:
+def headed_states(module: str) -> Table:
+    """State spaces with a step for each head: Mamba's second kind."""
+    return {
+        "ssm_in": f"{module}.in_proj",
+        "ssm_conv1d": Destination(f"{module}.conv1d", CONVOLUTION),
+        "ssm_dt": Destination(f"={module}.dt_bias"),
+        "ssm_a": Destination(f"={module}.A_log", LOG_NEGATED),
+        "ssm_d": Destination(f"={module}.D", FLAT),
+        "ssm_norm": Destination(f"{module}.norm", FLAT),
+        "ssm_out": f"{module}.out_proj",
+    }
+
+
+_MAMBA = headed_states("mamba")
+
+
+def state_head(keys: ModelKeys, config: Config) -> int:
     return keys.size("ssm.inner_size") // keys.size("ssm.time_step_rank")
 
 
@@ -76,7 +80,7 @@ _STATES: dict[str, Setting] = {
     "mamba_d_state": count("ssm.state_size"),
     "mamba_n_heads": count("ssm.time_step_rank"),
     "mamba_n_groups": count("ssm.group_count"),
-    "mamba_d_head": _state_head,
+    "mamba_d_head": state_head,
     "mamba_conv_bias": has("blk.0.ssm_conv1d.bias"),
 }
 # The file's weights are multiplied already.
@@ -84,11 +88,6 @@ _MULTIPLIED = {
     f"{name}_multiplier": always(1.0)
     for name in ("attention_in", "attention_out", "embedding", "key", "lm_head", "ssm_in", "ssm_out")
 }
-
-
-def _attends(keys: ModelKeys, config: Config) -> list[str]:
-    heads = keys.per_layer("attention.head_count_kv", config["num_hidden_layers"]) or []
-    return ["attention" if each else "mamba" for each in heads]
 
 
 # ---- linear attention
@@ -131,7 +130,7 @@ _LINEAR: dict[str, Setting] = {
     "linear_key_head_dim": count("ssm.state_size"),
     "linear_num_key_heads": count("ssm.group_count"),
     "linear_num_value_heads": count("ssm.time_step_rank"),
-    "linear_value_head_dim": _state_head,
+    "linear_value_head_dim": state_head,
     "full_attention_interval": count("full_attention_interval", 4),
     "partial_rotary_factor": lambda keys, config: keys.size("rope.dimension_count") / config["head_dim"],
 }
@@ -184,7 +183,7 @@ def _own_rope(keys: ModelKeys, config: Config) -> dict[str, object]:
 _GRANITE: dict[str, Setting] = {
     **GRANITE_SETTINGS,
     **_STATES,
-    "layer_types": _attends,
+    "layer_types": attending("attention", "mamba"),
     "mamba_proj_bias": always(False),
     "shared_intermediate_size": like("intermediate_size"),
     "position_embedding_type": lambda keys, config: "rope" if keys.flag("rope.scaling.finetuned") else "nope",

@@ -114,6 +114,7 @@ LATENT_NAMES: Table = {
     "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
     "attn_kv_a_norm": "self_attn.kv_a_layernorm",
 }
+ABSORBED: Table = {**LATENT_NAMES, "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out"}
 _DEEPSEEK_2 = Family(
     "deepseek_v2",
     tensors={
@@ -131,7 +132,7 @@ _DEEPSEEK_2 = Family(
 )
 DEEPSEEK_3 = Family(
     "deepseek_v3",
-    tensors={**LATENT_NAMES, "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out"},
+    tensors=ABSORBED,
     config={**LATENT, **ROUTED},
     known=ROUTED_KNOWN,
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from squish.worker.gguf.families.moe import LATENT_HEADS
+from squish.worker.gguf.families.hybrid import CONVOLUTION, headed_states, state_head
+from squish.worker.gguf.families.moe import ABSORBED, LATENT_HEADS
 from squish.worker.gguf.family import (
-    CHANNELS,
     FLAT,
     LOG_NEGATED,
     LOG_NEGATED_STATES,
@@ -16,10 +16,12 @@ from squish.worker.gguf.family import (
     Table,
     always,
     anywhere,
+    attending,
     count,
     cut,
     fixed,
     flag,
+    key_heads,
     like,
     nothing,
     number,
@@ -28,14 +30,12 @@ from squish.worker.gguf.keys import ModelKeys
 
 # ---- Mamba
 
-_CONVOLUTION = Step(CHANNELS.run, biases=False)
-
 
 def _states(module: str) -> Table:
     """State spaces of the first kind: a step for each channel, and a matrix of states."""
     return {
         "ssm_in": f"{module}.in_proj",
-        "ssm_conv1d": Destination(f"{module}.conv1d", _CONVOLUTION),
+        "ssm_conv1d": Destination(f"{module}.conv1d", CONVOLUTION),
         "ssm_x": f"{module}.x_proj",
         "ssm_dt": f"{module}.dt_proj",
         "ssm_a": Destination(f"={module}.A_log", LOG_NEGATED_STATES),
@@ -44,24 +44,11 @@ def _states(module: str) -> Table:
     }
 
 
-# Of the second kind: a step for each head.
-_HEADED: Table = {
-    "ssm_in": "mixer.in_proj",
-    "ssm_conv1d": Destination("mixer.conv1d", _CONVOLUTION),
-    "ssm_dt": Destination("=mixer.dt_bias"),
-    "ssm_a": Destination("=mixer.A_log", LOG_NEGATED),
-    "ssm_d": Destination("=mixer.D", FLAT),
-    "ssm_norm": Destination("mixer.norm", FLAT),
-    "ssm_out": "mixer.out_proj",
-}
+_HEADED = headed_states("mixer")
 _BACKBONE: Table = {
     "token_embd": "backbone.embeddings",
     "output_norm": "backbone.norm_f",
 }
-
-
-def _head(keys: ModelKeys, config: Config) -> int:
-    return keys.size("ssm.inner_size") // keys.size("ssm.time_step_rank")
 
 
 _STATE: dict[str, Setting] = {
@@ -82,14 +69,6 @@ _EMPTY = ("feed_forward_length", "attention.head_count", "attention.head_count_k
 # ---- attention among them
 
 
-def _key_heads(keys: ModelKeys, config: Config) -> list[int]:
-    return keys.per_layer("attention.head_count_kv", config["num_hidden_layers"]) or []
-
-
-def _jamba_kinds(keys: ModelKeys, config: Config) -> list[str]:
-    return ["attention" if each else "mamba" for each in _key_heads(keys, config)]
-
-
 def _every(wanted: str) -> Setting:
     """How the layers with experts lie: every `period`-th, of which the code counts from `offset`."""
 
@@ -108,7 +87,7 @@ def _every(wanted: str) -> Setting:
 def _parts(keys: ModelKeys, config: Config) -> list[str]:
     """What each layer of Nemotron-H is: M, *, E or - ."""
     tensors, found = keys.header.tensors, []
-    for layer, heads in enumerate(_key_heads(keys, config)):
+    for layer, heads in enumerate(key_heads(keys, config)):
         kinds = (("*", bool(heads)), ("M", f"blk.{layer}.ssm_in.weight" in tensors),
                  ("E", f"blk.{layer}.ffn_gate_inp.weight" in tensors))  # fmt: skip
         found.append(next((kind for kind, is_it in kinds if is_it), "-"))
@@ -139,7 +118,7 @@ _NEMOTRON_SETTINGS: dict[str, Setting] = {
     "ssm_state_size": count("ssm.state_size"),
     "conv_kernel": count("ssm.conv_kernel"),
     "mamba_num_heads": count("ssm.time_step_rank"),
-    "mamba_head_dim": _head,
+    "mamba_head_dim": state_head,
     "attention_bias": anywhere("attn_q.bias"),
     "mlp_bias": anywhere("ffn_up.bias"),
     "mamba_proj_bias": anywhere("ssm_in.bias"),
@@ -204,11 +183,12 @@ def _linear(keys: ModelKeys, config: Config) -> dict[str, object]:
         "num_heads": config["num_attention_heads"],
         "head_dim": keys.size("kda.head_dim"),
         "short_conv_kernel_size": keys.size("ssm.conv_kernel"),
-        "kda_layers": [layer for layer, heads in enumerate(_key_heads(keys, config), 1) if not heads],
+        "kda_layers": [layer for layer, heads in enumerate(key_heads(keys, config), 1) if not heads],
     }
 
 
 _KIMI: Table = {
+    **ABSORBED,
     "ssm_conv1d_q": Destination("self_attn.q_conv.conv", _SHORT),
     "ssm_conv1d_k": Destination("self_attn.k_conv.conv", _SHORT),
     "ssm_conv1d_v": Destination("self_attn.v_conv.conv", _SHORT),
@@ -222,10 +202,6 @@ _KIMI: Table = {
     ),
     "ssm_dt": Destination("=self_attn.dt_bias", FLAT),
     "ssm_norm": "self_attn.o_norm",
-    "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
-    "attn_kv_a_norm": "self_attn.kv_a_layernorm",
-    "attn_k_b": "self_attn.embed_q",
-    "attn_v_b": "self_attn.unembed_out",
     "exp_probs_b": Destination("=mlp.e_score_correction_bias"),
 }
 
@@ -257,7 +233,7 @@ FAMILIES = {
             **_STATE_HEADS,
             "intermediate_size": count("ssm.inner_size"),
             "num_heads": count("ssm.time_step_rank"),
-            "head_dim": _head,
+            "head_dim": state_head,
             "time_step_rank": always("auto"),
         },
     ),
@@ -279,7 +255,7 @@ FAMILIES = {
         },
         top={"output_norm": "model.final_layernorm"},
         config={
-            "layers_block_type": _jamba_kinds,
+            "layers_block_type": attending("attention", "mamba"),
             "attn_layer_offset": always(0),
             "attn_layer_period": always(1),
             "expert_layer_offset": _every("offset"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from squish.worker.gguf.families.dense import rotated
-from squish.worker.gguf.families.moe import LATENT, LATENT_NAMES, ROUTED, ROUTED_KNOWN, latent_scaling
+from squish.worker.gguf.families.moe import ABSORBED, LATENT, ROUTED, ROUTED_KNOWN, latent_scaling
 from squish.worker.gguf.family import (
+    SIGMOID,
     UNPAIR_KEYS,
     UNPAIR_QUERIES,
     Config,
@@ -21,11 +22,10 @@ from squish.worker.gguf.family import (
     like,
     nothing,
     number,
+    of_kind,
     windowed,
 )
 from squish.worker.gguf.keys import ModelKeys
-
-_SIGMOID = 2  # of `expert_gating_func`
 
 
 def _layers_with(tensor: str, keys: ModelKeys, config: Config) -> list[bool]:
@@ -63,7 +63,7 @@ def _ling(score: str, bias: str) -> dict[str, Setting]:
         "n_group": count("expert_group_count", 1),
         "topk_group": count("expert_group_used_count", 1),
         "moe_router_enable_expert_bias": anywhere("exp_probs_b.bias"),
-        "score_function": lambda keys, config: {None: score, _SIGMOID: "sigmoid"}.get(
+        "score_function": lambda keys, config: {None: score, SIGMOID: "sigmoid"}.get(
             keys.count("expert_gating_func"), "softmax"
         ),
         "use_qk_norm": has("blk.0.attn_q_norm.weight"),
@@ -76,21 +76,13 @@ def _ling(score: str, bias: str) -> dict[str, Setting]:
 # ---- layers with windows that have heads of their own
 
 
-def _window_heads(keys: ModelKeys, config: Config) -> dict[str, int] | None:
-    layers, kinds = config["num_hidden_layers"], config["layer_types"]
-    heads, shared = (keys.per_layer(f"attention.{name}", layers) or [] for name in ("head_count", "head_count_kv"))
-    first = kinds.index("sliding_attention") if "sliding_attention" in kinds else None
-    return None if first is None else {"num_attention_heads": heads[first], "num_attention_groups": shared[first]}
-
-
-def _full(name: str, kind: str = "full_attention") -> Setting:
-    """The number of the layers of one kind."""
-
-    def found(keys: ModelKeys, config: Config) -> int | None:
-        each = keys.per_layer(name, config["num_hidden_layers"]) or []
-        return next((size for size, own in zip(each, config["layer_types"], strict=True) if own == kind), None)
-
-    return found
+def _window_heads(keys: ModelKeys, config: Config) -> dict[str, object] | None:
+    if "sliding_attention" not in config["layer_types"]:
+        return None
+    heads, shared = (
+        of_kind("sliding_attention", f"attention.{name}")(keys, config) for name in ("head_count", "head_count_kv")
+    )
+    return {"num_attention_heads": heads, "num_attention_groups": shared}
 
 
 def _of_each_kind(full: object, sliding: object, config: Config) -> list[object]:
@@ -131,8 +123,6 @@ def _tempered_rope(keys: ModelKeys, config: Config) -> dict[str, object]:
         "llama_4_scaling_beta": beta,
     }  # fmt: skip
 
-
-_ABSORBED: Table = {**LATENT_NAMES, "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out"}
 
 FAMILIES = {
     "hunyuan-moe": Family(
@@ -193,8 +183,8 @@ FAMILIES = {
         config={
             "layer_types": windowed(),
             "sliding_window": count("attention.sliding_window"),
-            "num_attention_heads": _full("attention.head_count"),
-            "num_attention_groups": _full("attention.head_count_kv"),
+            "num_attention_heads": of_kind("full_attention", "attention.head_count"),
+            "num_attention_groups": of_kind("full_attention", "attention.head_count_kv"),
             "num_key_value_heads": nothing,
             "attention_other_setting": _window_heads,
             "rope_theta": _bases,
@@ -229,8 +219,8 @@ FAMILIES = {
             "n_shared_experts": lambda keys, config: keys.count("expert_shared_count") or None,
             "first_k_dense_replace": nothing,
             "sliding_window_size": count("attention.sliding_window"),
-            "num_key_value_heads": _full("attention.head_count_kv"),
-            "swa_num_key_value_heads": _full("attention.head_count_kv", "sliding_attention"),
+            "num_key_value_heads": of_kind("full_attention", "attention.head_count_kv"),
+            "swa_num_key_value_heads": of_kind("sliding_attention", "attention.head_count_kv"),
             "swa_num_attention_heads": like("num_attention_heads"),
             "swa_head_dim": like("head_dim"),
             "v_head_dim": count("attention.value_length"),
@@ -250,7 +240,7 @@ FAMILIES = {
     "glm-dsa": Family(
         "glm_moe_dsa",
         tensors={
-            **_ABSORBED,
+            **ABSORBED,
             "indexer.k_norm": "self_attn.indexer.k_norm",
             "indexer.proj": "self_attn.indexer.weights_proj",
             "indexer.attn_k": "self_attn.indexer.wk",
@@ -276,7 +266,7 @@ FAMILIES = {
     "mistral4": Family(
         "mistral4",
         tensors={
-            **_ABSORBED,
+            **ABSORBED,
             "ffn_gate_up_exps": cut(
                 lambda config: {
                     f"mlp.switch_mlp.{half}_proj": config["moe_intermediate_size"] for half in ("gate", "up")
