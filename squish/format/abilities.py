@@ -7,7 +7,9 @@ Both processes may import it; nothing is loaded.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,19 @@ class Abilities:
 
 def chat_templates(directory: Path) -> dict[str, str]:
     """A model's chat templates by name; "default" is the one that is used unless another is asked for."""
+    alone = _template_file(directory)
+    return _templates_of(_tokenizer_config(directory)) if alone is None else {_DEFAULT: alone}
+
+
+def _template_file(directory: Path) -> str | None:
     try:
-        return {_DEFAULT: (directory / _TEMPLATE).read_text(encoding="utf-8")}
+        return (directory / _TEMPLATE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        pass
-    found = _tokenizer_config(directory).get("chat_template")
+        return None
+
+
+def _templates_of(config: Mapping[str, Any]) -> dict[str, str]:
+    found = config.get("chat_template")
     if isinstance(found, str):
         return {_DEFAULT: found}
     named = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
@@ -87,8 +97,22 @@ def kind_in(directory: Path, kind: ModelKind) -> ModelKind:
     """
     if kind not in ("chat", "completion") or not any((directory / name).exists() for name in _OF_TOKENIZER):
         return kind
-    written = chat_templates(directory) or _tokenizer_config(directory).get("chat_template_type")
-    return "chat" if written else "completion"
+    return "chat" if _template_file(directory) is not None or _has_template(directory) else "completion"
+
+
+def _has_template(directory: Path) -> bool:
+    try:
+        found = (directory / TOKENIZER_CONFIG).stat()
+    except OSError:
+        return False
+    return _says_template(directory, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=256)
+def _says_template(directory: Path, modified: int, size: int) -> bool:
+    """Kept while the file is the same: every request asks, and a large one takes 10 ms."""
+    config = _tokenizer_config(directory)
+    return bool(_templates_of(config) or config.get("chat_template_type"))
 
 
 def _tokenizer_config(directory: Path) -> dict[str, Any]:

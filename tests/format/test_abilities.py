@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from squish.format import abilities, model_directory
 from squish.format.abilities import chat_templates, judge, kind_in, read
 
 MARKS = [
@@ -86,3 +87,22 @@ def test_a_model_that_writes_chats_only_with_a_template(
     assert kind_in(tmp_path, "chat") == kind_in(tmp_path, "completion") == kind
     assert kind_in(tmp_path, "embedding") == "embedding"
     assert read(tmp_path).chat is bool(names)
+
+
+def test_a_tokenizer_is_read_again_only_when_its_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_from, real = list[Path](), model_directory.read_object
+
+    def counted(path: Path, name: str) -> dict[str, Any]:
+        read_from.append(path)
+        return real(path, name)
+
+    monkeypatch.setattr(abilities, "read_object", counted)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps({"chat_template": "one"}))
+    assert [kind_in(tmp_path, "chat") for _ in range(3)] == ["chat"] * 3
+    assert read_from == [config]
+    config.write_text(json.dumps({}))
+    assert [kind_in(tmp_path, "chat") for _ in range(3)] == ["completion"] * 3
+    assert read_from == [config, config]
