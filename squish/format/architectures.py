@@ -29,7 +29,7 @@ GGUF = frozenset({
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
 # Modules of mlx_lm/models whose KV cache can have 16 or 8 bits on a CPU: what worker/cpu/fusion.py puts together.
 WITH_KV_BITS = frozenset({"gemma3", "gemma3_text", "llama", "qwen2", "qwen3", "smollm3"})
-USUAL_KV_BITS = 16  # of a number there, where nobody says otherwise
+USUAL_KV_BITS = 16  # of a number there, unless the user chooses others
 
 
 @cache

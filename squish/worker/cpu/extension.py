@@ -51,7 +51,7 @@ def must_be_compiled(cache_dir: Path) -> bool:
 def open_extension(cache_dir: Path) -> Opened:
     """The extension, compiled first where nothing fits. Call it after blas.prepare; it imports mlx.core.
 
-    Raises ConfigError for a SQUISH_CPU_KERNEL that cannot be had.
+    Raises ConfigError for a SQUISH_CPU_KERNEL that cannot be used.
     """
     from squish.worker import device
 
@@ -74,7 +74,7 @@ def _opened(cache_dir: Path) -> Opened:
 
 
 def _unusable(error: Exception) -> Opened:
-    """Why there is no extension, and what helps."""
+    """What `open_extension` returns after this error: why the extension cannot be used, and how to fix that."""
     reason, remedy = str(error), error.remedy if isinstance(error, build.CannotBuild) else "Report it"
     came_for, installed = build.bundled_for(), build.installed_mlx()
     if came_for not in (None, installed):
@@ -84,12 +84,10 @@ def _unusable(error: Exception) -> Opened:
 
 
 def _require(kernel: str, opened: Opened) -> None:
-    """Raises ConfigError where the kernels that were asked for are none, or none that this processor can run."""
+    """Raises ConfigError for a SQUISH_CPU_KERNEL that is unknown, or cannot run here."""
     if opened.module is None:
         because = opened.reason or f"SQUISH_BLAS is {blas.chosen()!r}"
-        problem = (
-            f"{_KERNEL} is {kernel!r}, and the CPU engine, of whose kernels it names one, is not in use: {because}."
-        )
+        problem = f"{_KERNEL} is {kernel!r}, but it chooses kernels of the CPU engine, which is not in use: {because}."
         raise ConfigError(problem, hint=f"Unset {_KERNEL}.", param=_KERNEL)
     if kernel not in (known := opened.module.kernels()):
         problem = f"{_KERNEL} is {kernel!r}; on this processor it can be {', '.join(known)}."

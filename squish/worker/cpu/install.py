@@ -78,7 +78,7 @@ def compiles_first(cache_dir: Path) -> bool:
 def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "int8") -> CpuEngine:
     """Replace MLX's functions in this process. Call it once, before a model is loaded.
 
-    Raises ConfigError for a SQUISH_CPU_KERNEL that cannot be had.
+    Raises ConfigError for a SQUISH_CPU_KERNEL that cannot be used.
     """
     from squish.worker import device
     from squish.worker.cpu import attention, extension, functions, rotary

@@ -2,8 +2,8 @@
 
 MLX's own BLAS is the reference one: 4 GFLOP/s. numpy, which mlx-lm needs anyway, brings OpenBLAS, whose functions have
 other names than those that MLX looks for; without a compiler nothing can be put between them. So linear layers and
-attention hand their arrays to numpy, which reads them where they lie, and evaluate as they go. Nothing may be traced
-meanwhile: blas.py has switched MLX's compiling off where there is no compiler, and `use` does where it could not work.
+attention hand their arrays to numpy, which reads them where they lie, and evaluate as they go. MLX cannot evaluate what
+it traces in order to compile it, so `use` switches compiling off, even where there is a compiler.
 """
 
 from __future__ import annotations

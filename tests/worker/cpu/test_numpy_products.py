@@ -1,4 +1,4 @@
-"""Products by numpy equal MLX's own, and a model answers with them where there is no compiler, and nothing compiled."""
+"""Products by numpy equal MLX's own, and with them a model answers without a compiler and without the extension."""
 
 from __future__ import annotations
 
