@@ -10,6 +10,8 @@ import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,6 +92,18 @@ def lock(descriptor: int, *, shared: bool = False, wait: bool = True) -> None:
         if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
             raise NoLocks(error.errno, "its file system has no locks; a local disk has") from None
         raise
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process does this with a folder. Where there are no locks, nobody waits. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(NoLocks):
+            lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:

@@ -9,11 +9,9 @@ those of an instruction set with its flags (`_VARIANTS`), and which of them run 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -24,7 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from squish.files import NoLocks, lock, move_whole
+from squish.files import alone_in, move_whole
 from squish.system.cores import cores
 from squish.system.host import HOST
 
@@ -120,7 +118,7 @@ def build(folder: Path) -> Path:
     objects = folder / ("objects" if folder == BUNDLED else f"{built.stem}.objects")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
+        with alone_in(folder):  # without locks each compiles for itself; who loses says that it cannot be written
             objects.mkdir(exist_ok=True)
             for left in objects.glob(f"{_SCRATCH}*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -135,18 +133,6 @@ def build(folder: Path) -> Path:
         reason = f"it cannot be written to {folder}: {error.strerror}"
         raise CannotBuild(reason, "Free some space there, and check that you may write there") from error
     return built
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process compiles into a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(NoLocks):  # then each compiles for itself; who loses says that it cannot be written
-            lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def require_tools() -> str:

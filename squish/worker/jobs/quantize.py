@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from mlx_lm.convert import mixed_quant_predicate_builder
 from mlx_lm.utils import quantize_model, save_config
 
 from squish.errors import CorruptModel, StoreError, UnsupportedModel
-from squish.files import NoLocks, lock, move_whole, write_whole
+from squish.files import alone_in, move_whole, write_whole
 from squish.ipc.frames import Quantized, QuantizeShards, Recipe
 from squish.system.host import HOST
 from squish.worker.jobs.allocation import Choice
@@ -75,7 +74,7 @@ def quantize_shards(job: QuantizeShards, report: Progress) -> Quantized:
     destination = Path(job.destination)
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        with _alone(destination):
+        with alone_in(destination):  # the worker of a front process that was just killed may still be writing here
             return _Conversion(job, destination, report).run()
     except OSError as error:
         raise StoreError(f"The compressed model cannot be written: {error.strerror or error}.") from error
@@ -283,18 +282,6 @@ def _modules(names: Iterable[str]) -> list[list[str]]:
     for name in names:
         groups.setdefault(name.rpartition(".")[0], []).append(name)
     return list(groups.values())
-
-
-@contextlib.contextmanager
-def _alone(destination: Path) -> Iterator[None]:
-    """Wait for the worker of a front process that was killed a moment ago: it may still be writing here."""
-    descriptor = os.open(destination, os.O_RDONLY)
-    try:
-        with contextlib.suppress(NoLocks):
-            lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _read_account(destination: Path) -> _Account:
