@@ -69,17 +69,22 @@ class AnswerTiming:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity over its rounds. cached: prompt tokens in all rounds that were not computed again.
-
-    guessed: tokens of answers in all rounds that were guessed, rightly. answers: that of each round, where it had one.
-    """
+    """One quantity over its rounds. answers: those of all rounds that it was taken from."""
 
     name: str
     unit: str
     values: tuple[float, ...]
-    cached: int = 0
-    guessed: int = 0
     answers: tuple[AnswerTiming, ...] = ()
+
+    @property
+    def cached(self) -> int:
+        """Prompt tokens in all rounds that were not computed again."""
+        return sum(answer.cached for answer in self.answers)
+
+    @property
+    def guessed(self) -> int:
+        """Tokens of answers in all rounds that were guessed, rightly."""
+        return sum(answer.guessed for answer in self.answers)
 
     @property
     def median(self) -> float:
@@ -198,23 +203,19 @@ class _Side:
     words_per_token: float = 1.0
     taken: dict[str, list[float]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
-    answers: dict[str, list[list[AnswerTiming]]] = field(default_factory=dict)
+    answers: dict[str, list[AnswerTiming]] = field(default_factory=dict)
 
     def take(self, name: str, unit: str, value: float, *answers: AnswerTiming) -> None:
         """A value of one round, and the answers that it was taken from."""
         self.taken.setdefault(name, []).append(value)
         self.units[name] = unit
-        self.answers.setdefault(name, []).append(list(answers))
+        self.answers.setdefault(name, []).extend(answers)
 
     def figures(self) -> tuple[Figure, ...]:
-        return tuple(self._figure(name) for name in self.taken)
-
-    def _figure(self, name: str) -> Figure:
-        every = [answer for answers in self.answers[name] for answer in answers]
-        cached, guessed = sum(answer.cached for answer in every), sum(answer.guessed for answer in every)
-        values = tuple(self.taken[name])
-        alone = tuple(every) if len(every) == len(values) else ()
-        return Figure(name, self.units[name], values, cached, guessed, alone)
+        return tuple(
+            Figure(name, self.units[name], tuple(values), tuple(self.answers[name]))
+            for name, values in self.taken.items()
+        )
 
     def prompt(self, tokens: int) -> str:
         """A text of about so many tokens that was never sent before."""

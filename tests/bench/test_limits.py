@@ -110,7 +110,8 @@ def test_a_prompt_makes_logits_once(tmp_path: Path, embedding: str, head: str) -
 def test_guessed_tokens_read_no_weights() -> None:
     """Each round by itself: how many are guessed depends on what the model says."""
     answers = (AnswerTiming(1.0, 2.0, 9, 0, 41, guessed=30), AnswerTiming(1.0, 3.0, 9, 0, 41, guessed=0))
-    decode = Figure("decode, 1 stream", "tok/s", (40.0, 20.0), guessed=30, answers=answers)
+    decode = Figure("decode, 1 stream", "tok/s", (40.0, 20.0), answers)
+    assert decode.guessed == 30
     found = {each.name: each.values for each in limits([decode], TokenCost(10**9, 4 * 10**9), PROBED)}
     assert found["passes while decoding"] == (10.0, 20.0)
     assert found["read while decoding"] == (10.0, 20.0)

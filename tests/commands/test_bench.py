@@ -14,7 +14,7 @@ from subprocess import DEVNULL
 import pytest
 
 from squish import figures as figures_of
-from squish.bench.measure import Endpoint, Figure, ratio, rows
+from squish.bench.measure import AnswerTiming, Endpoint, Figure, ratio, rows
 from squish.commands.bench import _json
 from squish.models.speeds import Speed, remember, speeds
 from squish.system.servers import servers
@@ -126,7 +126,8 @@ def test_a_file_that_is_no_toml_is_forgotten(tmp_path: Path) -> None:
 
 async def test_json_has_every_round() -> None:
     async with Endpoint("http://127.0.0.1:9/v1/", MODEL) as endpoint:
-        found = _json(endpoint, (Figure("decode, 2 streams", "tok/s", (1.00004, 3.0, 2.5), 7, 5),), None)
+        answers = AnswerTiming(1.0, 2.0, 9, 4, 8, guessed=5), AnswerTiming(1.0, 2.0, 9, 3, 8)
+        found = _json(endpoint, (Figure("decode, 2 streams", "tok/s", (1.00004, 3.0, 2.5), answers),), None)
     assert (found["model"], found["url"], found["engine"]) == (MODEL, "http://127.0.0.1:9", None)
     assert found["figures"] == [
         {
@@ -139,5 +140,6 @@ async def test_json_has_every_round() -> None:
 def test_ratios_say_how_many_times_better_ours_is() -> None:
     assert ratio(Figure("x", "s", (1.0, 2.0, 3.0)), Figure("x", "s", (8.0,))) == 4.0
     assert ratio(Figure("x", "tok/s", (30.0,)), Figure("x", "tok/s", (10.0,))) == 3.0
-    [row] = rows([(Figure("x", "s", (1.0, 3.0)),), (Figure("x", "s", (4.0, 4.0), cached=5, guessed=9),)])
+    answer = AnswerTiming(1.0, 2.0, 9, 5, 10, guessed=9)
+    [row] = rows([(Figure("x", "s", (1.0, 3.0)),), (Figure("x", "s", (4.0, 4.0), (answer,)),)])
     assert row == ("x", "2 s", "1–3", "", "", "4 s", "4–4", "5", "9", "2.00")
