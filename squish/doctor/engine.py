@@ -75,8 +75,8 @@ def _cpu_engine(settings: Settings, probed: Probed) -> str:
 
 def probe(settings: Settings) -> Probed | str:
     """What MLX computes with, measured in a process of its own; a sentence when that fails."""
-    command = [sys.executable, "-P", "-m", "squish.worker.jobs.probe", str(settings.worker_cache)]
-    command.append(settings.cpu_precision)
+    arguments = (str(settings.worker_cache), settings.cpu_precision)
+    command = [sys.executable, "-P", "-m", "squish.worker.jobs.probe", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:

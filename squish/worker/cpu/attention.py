@@ -20,8 +20,8 @@ _LOWEST = -1e30
 
 
 def use_fused_attention() -> None:
-    """From now on, attention in float32 runs here, where MLX computes on the CPU."""
-    if mx.default_device() != mx.Device(mx.cpu) or os.environ.get("MLX_DISABLE_COMPILE"):
+    """From now on, attention in float32 runs here, unless MLX may not compile."""
+    if os.environ.get("MLX_DISABLE_COMPILE"):
         return
     unfused: Any = mx.fast.scaled_dot_product_attention
 

@@ -64,6 +64,15 @@ def test_attention_is_mlx_s(length: int, keys: int, mask: str, step: int, monkey
     assert mx.allclose(found, expected, atol=1e-5)
 
 
+def printed(code: str, *arguments: Path, path: Path) -> list[str]:
+    """Lines that `code` prints in a process of its own, whose PATH is this folder: without a compiler."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUISH_", "MLX_"))}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env={**kept, "PATH": str(path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 # A process without the extension and without a compiler: PATH is empty. It says what it is warned of, and what a model
 # answers. The first argument is a cache, the second the model.
 WITHOUT_COMPILER = """
@@ -90,13 +99,7 @@ print("".join(part.text for part in stream_generate(loaded.model, loaded.tokeniz
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has no BLAS of its own")
 def test_without_a_compiler_a_model_answers_and_one_warning_says_how(real_settings: Settings, tmp_path: Path) -> None:
     model = Store(real_settings.cache_dir).find(MODEL).path
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUISH_", "MLX_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_COMPILER, str(tmp_path), str(model)],
-        env={**kept, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    engine, *answer = done.stdout.splitlines()
+    engine, *answer = printed(WITHOUT_COMPILER, tmp_path, model, path=tmp_path)
     said, kind, precision, warnings, warning = engine.split(" ", 4)
     assert (said, precision, warnings) == ("False", "float32", "1")
     assert kind in ("numpy", "system-openblas")
@@ -122,9 +125,4 @@ print(bool(engine.kernel), engine.warnings)
 
 def test_an_engine_that_came_compiled_needs_no_compiler_and_warns_of_nothing(tmp_path: Path) -> None:
     native()  # or there is none
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SQUISH_", "MLX_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED_BEFORE, str(CACHE)],
-        env={**kept, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.splitlines() == ["False", "True ()"], done.stderr
+    assert printed(COMPILED_BEFORE, CACHE, path=tmp_path) == ["False", "True ()"]
