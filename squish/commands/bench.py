@@ -144,10 +144,12 @@ async def _bench(
     if not options:
         _remember(settings, model, sides[0])
     # What is in memory is a part of the weights for a rank, and more than them with a draft model.
-    alone = loaded is not None and "--ranks" not in options and model not in dict(settings.draft)
-    probes = [each for each in (before, await _probe(settings, status)) if each is not None]
+    shared = "--ranks" in options or model in dict(settings.draft)
+    weights = 0 if loaded is None or shared else loaded.weights_bytes
+    after = await _probe(settings, status) if before else None  # a probe that fails says so once
+    probes = [each for each in (before, after) if each]
     memory = Figure("peak memory", "GB", (server.peak / 1e9,))
-    own = (memory, *_limits(installed, sides[0], probes, loaded.weights_bytes if loaded and alone else 0))
+    own = (memory, *_limits(installed, sides[0], probes, weights))
     if as_json:
         every = zip(endpoints, [(*sides[0], *own), *sides[1:]], [loaded, None], strict=False)
         console.out_json([_json(endpoint, figures, served) for endpoint, figures, served in every])
