@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
@@ -46,17 +46,11 @@ class GgufImport:
     license: str | None
 
 
-def inspect_gguf(source: Path, *, k_quants: bool = False) -> GgufImport:
-    """Say what `source` holds, or refuse it, from its header alone; of a model in parts, the first is enough.
+def require_importable(source: Path, *, k_quants: bool = False) -> None:
+    """Refuse a model by its headers alone, as importing it would; source: its file, or any of its parts.
 
     Raises ModelNotFound, CorruptModel (damaged or cut off), UnsupportedModel (named architecture, tokenizer, format).
     """
-    header = read_header(source)
-    return _describe(make_plan(header, whole=not is_part(header), k_quants=k_quants))
-
-
-def require_importable(source: Path, *, k_quants: bool = False) -> None:
-    """Raise what importing a model would raise before anything is written; source: its file, or any of its parts."""
     make_plan(read_model(source), k_quants=k_quants)
 
 
@@ -66,7 +60,7 @@ def inspect_start(
     """Judge a file of which only these bytes are there; the bytes that are needed to go on, None where it is fine.
 
     size: of the whole file; part: it is not the first of several files, of which only the tensors are judged.
-    Raises what inspect_gguf raises, as soon as the bytes that are there say it.
+    Raises what require_importable raises, as soon as the bytes that are there say it.
     """
     try:
         header = read_header(source, size, present)
@@ -98,11 +92,10 @@ def import_gguf(
     progress(phase, fraction) gets "tokenizer" once, then "weights" up to 1; half of that is reading. Memory: at most
     4 GiB of weights and the decoding of one tensor. k_quants: they stay what they are, for a machine that computes
     with them (k_quants.py); other machines load the result too, more slowly.
-    Raises what inspect_gguf raises, before anything is written, CorruptModel for numbers that are not finite, and
+    Raises what require_importable raises, before anything is written, CorruptModel for numbers that are not finite, and
     StoreError when `destination` cannot be written.
     """
     plan = make_plan(read_model(source), k_quants=k_quants)
-    found = _describe(plan)
     report = progress or _ignore
     try:
         destination.mkdir(parents=True, exist_ok=True)
@@ -113,32 +106,30 @@ def import_gguf(
         _write_json(destination / "generation_config.json", _token_ids(plan.specials))
     except OSError as error:
         raise StoreError(f"The imported model cannot be written to {destination} ({error.strerror}).") from None
-    return replace(found, quantization=_quantization(plan, stored))
+    return _describe(plan, stored)
 
 
 def _ignore(phase: str, fraction: float) -> None:
     pass
 
 
-def _describe(plan: Plan) -> GgufImport:
-    header, bits = plan.header, _bits(plan)
+def _describe(plan: Plan, stored: int) -> GgufImport:
+    """stored: bytes of the imported weights."""
+    bits = _bits(plan)
     return GgufImport(
         architecture=plan.architecture,
-        name=header.text("general.name") or header.path.stem,
-        quantization=_quantization(plan),
+        name=plan.name,
+        quantization=_quantization(plan, stored),
         bits=bits,
         group_size=GROUP_SIZE if bits else None,
         context_length=plan.context,
         parameters=sum(target.count for target in plan.targets),
-        license=header.text("general.license"),
+        license=plan.license,
     )
 
 
-def _quantization(plan: Plan, stored: int | None = None) -> str:
-    """The formats of matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)".
-
-    stored: bytes of the imported weights, None before they are written; then bits are those of the file.
-    """
+def _quantization(plan: Plan, stored: int) -> str:
+    """The formats of matrices, most weights first: "Q4_0 (4-bit, group 32)", "Q4_K with Q6_K (4.9 bits a weight)"."""
     matrices = [info for target in plan.targets for info in target.sources if len(info.shape) > 1]
     sizes: Counter[str] = Counter()
     for info in matrices:
@@ -146,8 +137,7 @@ def _quantization(plan: Plan, stored: int | None = None) -> str:
     names, bits = [name for name, _ in sizes.most_common()], _bits(plan)
     label = names[0] + (f" with {', '.join(names[1:])}" if names[1:] else "")
     if bits is not None and len(names) > 1:
-        size = sum(target.nbytes for target in plan.targets) if stored is None else stored
-        average = 8 * size / sum(target.count for target in plan.targets)
+        average = 8 * stored / sum(target.count for target in plan.targets)
         return f"{label} ({average:.1f} bits a weight)"
     if bits is not None:
         return f"{label} ({bits}-bit, group {GROUP_SIZE})"

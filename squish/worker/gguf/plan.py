@@ -95,6 +95,8 @@ class Target:
 class Plan:
     header: GgufHeader
     architecture: str
+    name: str
+    license: str | None
     family: Family
     config: Mapping[str, Any]
     targets: tuple[Target, ...]
@@ -151,7 +153,8 @@ def make_plan(header: GgufHeader, *, whole: bool = True, k_quants: bool = False)
     if k_quants:
         modules = dict(model.named_modules())
         targets = tuple(_as_k_quant(target, modules) for target in targets)
-    return Plan(header, architecture, family, config, targets, specials, made)
+    name, license = header.text("general.name") or header.path.stem, header.text("general.license")
+    return Plan(header, architecture, name, license, family, config, targets, specials, made)
 
 
 def require_kind(header: GgufHeader) -> None:

@@ -8,7 +8,9 @@ import mlx.core as mx
 import pytest
 
 from squish.errors import CorruptModel, UnsupportedModel
-from squish.worker.gguf.importer import import_gguf, inspect_gguf
+from squish.worker.gguf.file import read_header
+from squish.worker.gguf.importer import import_gguf, inspect_start
+from squish.worker.gguf.plan import make_plan
 from tests.worker.gguf.tiny import tiny_model
 from tests.worker.gguf.writer import Q8_0, Blob, Value, write_gguf
 
@@ -42,7 +44,9 @@ def test_the_first_part_alone_says_what_the_model_is(tmp_path: Path) -> None:
     first, *others = _write(tmp_path)
     for path in others:
         path.unlink()
-    assert inspect_gguf(first).architecture == "llama"
+    assert make_plan(read_header(first), whole=False).architecture == "llama"
+    size = first.stat().st_size
+    assert inspect_start(first, size, ((0, size),)) is None
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from squish.errors import CorruptModel, ModelNotFound, SquishError, UnsupportedModel
 from squish.format import architectures
 from squish.worker.gguf.families.refused import REFUSED, RUN_FROM_SAFETENSORS
-from squish.worker.gguf.importer import import_gguf, inspect_gguf
+from squish.worker.gguf.importer import import_gguf, require_importable
 from tests.worker.gguf.tiny import tiny_model
 from tests.worker.gguf.writer import F16, F32, Q4_0, Q4_1, Q8_0, Blob, Value
 
@@ -26,7 +26,7 @@ def _refuse(source: Path, kind: type[SquishError], *words: str) -> None:
     """Both doors refuse `source` with `kind`, naming the file and `words`; the destination stays empty."""
     destination = source.parent / "out"
     destination.mkdir(exist_ok=True)
-    for attempt in (inspect_gguf, partial(import_gguf, destination=destination)):
+    for attempt in (require_importable, partial(import_gguf, destination=destination)):
         with pytest.raises(kind) as caught:
             attempt(source)
         assert type(caught.value) is kind
@@ -194,7 +194,7 @@ def test_a_damaged_header_never_ends_in_a_traceback(
     source = tmp_path / "damaged.gguf"
     source.write_bytes(data + bytes(1 << 20))
     try:
-        inspect_gguf(source)
+        require_importable(source)
     except SquishError as error:
         assert "damaged.gguf" in error.message
 
@@ -239,7 +239,7 @@ def test_another_format_is_advised_only_where_it_runs(
     tiny, _ = tiny_model(Q8_0)
     tiny.metadata.update(metadata)
     with pytest.raises(UnsupportedModel) as refused:
-        inspect_gguf(tiny.write(tmp_path / "tiny.gguf"))
+        require_importable(tiny.write(tmp_path / "tiny.gguf"))
     assert ("safetensors" in (refused.value.hint or "")) is helps
 
 
