@@ -7,19 +7,14 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from squish.api.serving.opening import Opening
 from squish.api.serving.options import Options
 from squish.api.serving.server import Address
 from squish.config.settings import Settings
 from tests.api.scripted import ScriptedSessions, scripted_runtime, serving
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
+from tests.later import openai
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -21,12 +21,7 @@ from squish.config.settings import Settings
 from squish.errors import ContextLengthExceeded, EngineError, InvalidInput, SquishError
 from squish.generation import Usage
 from tests.api.raw_http import Server, ask, client, scripted
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
+from tests.later import openai
 
 CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 

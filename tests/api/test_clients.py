@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -19,12 +19,7 @@ from squish.runtime import Runtime
 from tests.api.raw_http import Answer, Server, ask, connected, request_bytes
 from tests.api.scripted import ScriptedSessions, serving
 from tests.conftest import MODEL, UNENDING
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
+from tests.later import openai
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 

@@ -7,7 +7,7 @@ import math
 from array import array
 from base64 import b64decode
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,12 +24,7 @@ from squish.runtime import Runtime
 from tests.api.raw_http import Server, ask
 from tests.api.scripted import ScriptedSessions, serving
 from tests.conftest import EMBEDDING_MODEL, MODEL
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
+from tests.later import openai
 
 REFERENCE = Path(__file__).parent.parent / "data" / "minilm-reference.json"
 TWO = Embeddings(array("f", [1.0, 2.0, 0.5, -1.0]).tobytes(), 2, (3, 4))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -24,12 +24,7 @@ from squish.sessions.activity import RequestFollower
 from squish.sessions.answer import Generation
 from tests.api.scripted import serving
 from tests.conftest import MODEL, PATIENCE, UNENDING
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
+from tests.later import openai
 
 GERMANY: list[Any] = [{"role": "user", "content": "What is the capital of Germany?"}]
 ENDLESS = {"model": MODEL, "prompt": "1, 2, 3,", "max_tokens": 7000, "logit_bias": dict(UNENDING)}

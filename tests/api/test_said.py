@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,14 +16,9 @@ from squish.models.store import Store
 from squish.runtime import Runtime
 from tests.api.scripted import serving
 from tests.conftest import clean_environment
-from tests.later import Later
+from tests.later import openai
 from tests.worker import said
 from tests.worker.said import CITY, ENDING, THOUGHT
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 

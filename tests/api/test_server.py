@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -24,12 +24,7 @@ from squish.runtime import Runtime
 from squish.system.ports import addresses
 from tests.api.raw_http import CHAT, Server, ask, client, connected, parse, request_bytes, scripted
 from tests.api.scripted import ScriptedSessions, scripted_runtime, serving
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = Later("openai")
+from tests.later import openai
 
 AT_ONCE = Options(timing=Timing(grace=0.0, comments=0.01))
 

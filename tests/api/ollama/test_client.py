@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,12 +16,7 @@ from squish.runtime import Runtime
 from tests.api.raw_http import Server
 from tests.api.scripted import ScriptedSessions, serving
 from tests.conftest import MODEL
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import ollama
-else:
-    ollama = Later("ollama")
+from tests.later import ollama
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one server, and so one loaded model, for all of them
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,12 +14,7 @@ from squish.runtime import Runtime
 from tests.api.raw_http import ask, scripted
 from tests.api.scripted import serving
 from tests.conftest import EMBEDDING_MODEL
-from tests.later import Later
-
-if TYPE_CHECKING:
-    import ollama
-else:
-    ollama = Later("ollama")
+from tests.later import ollama
 
 
 async def test_texts_become_vectors(embedding_settings: Settings) -> None:
