@@ -187,12 +187,13 @@ class Batches:
         A server that was killed here may have made one that is not needed any more, because a failure was tried again.
         """
         made: dict[str, str] = {}
-        for answers, field, kind in ((True, "output_file_id", "output"), (False, "error_file_id", "errors")):
-            name, scratch = f"{batch.id}_{kind}.jsonl", self._scratch(batch, kind)
-            with lines.open("rb") as every, scratch.open("wb") as part:
-                part.writelines(text for text in every if decode_line(text).is_answer is answers)
-                size = part.tell()
-            if size:
+        output, errors = self._scratch(batch, "output"), self._scratch(batch, "errors")
+        with lines.open("rb") as every, output.open("wb") as answers, errors.open("wb") as failures:
+            for text in every:
+                (answers if decode_line(text).is_answer else failures).write(text)
+        for scratch, field, kind in ((output, "output_file_id", "output"), (errors, "error_file_id", "errors")):
+            name = f"{batch.id}_{kind}.jsonl"
+            if scratch.stat().st_size:
                 made[field] = self.files.adopt(scratch, name, "batch_output", batch.key).id
             else:
                 scratch.unlink()
