@@ -35,6 +35,8 @@ from squish.system.host import HOST
 
 logger = logging.getLogger("squish.sessions")
 
+_NOT_LOADED = Loaded(context_length=0, weights_bytes=0, backend="")
+
 Request = TypeVar("Request", GenerationRequest, EmbeddingRequest)
 
 
@@ -222,19 +224,20 @@ class SessionManager:
                 running=engine.running,
                 waiting=engine.waiting,
                 pid=engine.pid,
-                weights_bytes=engine.loaded.weights_bytes if engine.loaded else 0,
-                context_length=engine.loaded.context_length if engine.loaded else 0,
-                backend=engine.loaded.backend if engine.loaded else "",
+                weights_bytes=loaded.weights_bytes,
+                context_length=loaded.context_length,
+                backend=loaded.backend,
                 error=engine.error.message if engine.error else None,
                 pinned=engine.pinned,
                 unloads_in=engine.unloads_in,
-                kernel=engine.loaded.kernel if engine.loaded else "",
-                precision=engine.loaded.precision if engine.loaded else "",
-                kv_bits=engine.loaded.kv_bits if engine.loaded else 0,
+                kernel=loaded.kernel,
+                precision=loaded.precision,
+                kv_bits=loaded.kv_bits,
                 compiling=engine.compiling,
             )
             for name, engine in self._engines.items()
             if engine.state != "unloaded"
+            for loaded in (engine.loaded or _NOT_LOADED,)
         ]
 
     async def start_worker(self) -> None:
