@@ -16,6 +16,7 @@ from squish.errors import InvalidInput, SquishError
 from squish.generation import Accepted, ChatPrompt, Finished, Prompt, TextPrompt, Timings, Usage
 from squish.ipc.frames import Cancel, Counted, CountTokens, Embed, Events, Failed, FromWorker, Generate, WireError
 from squish.worker.prompt.encoder import PromptEncoder
+from squish.worker.prompt.turns import Owner
 from squish.worker.rows import Prepared
 from squish.worker.runner import Inbox
 
@@ -92,8 +93,8 @@ class Intake:
             plans = tuple(plan for _, plan in encoded)
             notes = plans[0].grammar.notes if plans and plans[0].grammar else ()
             self._send(Events(((frame.request, Accepted(counts, notes)),)))
-            owner = frame.account, frame.background
-            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter, *owner))
+            owner = Owner(frame.account, frame.background)
+            self._inbox.put(Prepared(frame.request, tokens, frame.sampling, arrived, plans, frame.adapter, owner))
 
     def _fail(self, frame: Generate | CountTokens, failure: WireError) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from typing import Any
 
 from squish.generation import SamplingParams
 from squish.worker.output.row_output import Reading, RowOutput
+from squish.worker.prompt.turns import Owner
 from squish.worker.sampling.processors import RowProcessor, edits_of
 from squish.worker.sampling.samplers import Sampler, Samplers, greedy
 from squish.worker.structured.grammar import Grammar, GrammarState
@@ -33,8 +34,7 @@ class OutputPlan:
 class Prepared:
     """A request whose prompts are tokenized. tokens: one list per prompt, each at least one token; plans: one each.
 
-    adapter: the directory of one, None for the model as it is. account: whose it is, for taking turns. background:
-    nobody waits for it.
+    adapter: the directory of one, None for the model as it is. owner: whose it is, for taking turns.
     """
 
     request: int
@@ -43,8 +43,7 @@ class Prepared:
     arrived: float
     plans: tuple[OutputPlan, ...] = ()
     adapter: str | None = None
-    account: str = ""
-    background: bool = False
+    owner: Owner = field(default_factory=Owner)
 
 
 @dataclass(slots=True)
@@ -67,8 +66,7 @@ class BatchRow:
     processor: RowProcessor | None = None
     attempts: int = 1
     adapter: str | None = None
-    account: str = ""
-    background: bool = False
+    owner: Owner = field(default_factory=Owner)
     followers: list[BatchRow] = field(default_factory=list)
 
     @property
@@ -137,8 +135,7 @@ class RowMaker:
             grammar=plan.grammar,
             shared=plan.shared,
             adapter=item.adapter,
-            account=item.account,
-            background=item.background,
+            owner=item.owner,
         )
 
     def _detokenizer(self, before: int | None) -> Any:

@@ -29,7 +29,6 @@ from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.output import logprobs
 from squish.worker.pace import PrefillPace
-from squish.worker.prompt.turns import Owner
 from squish.worker.rows import BatchRow, Prepared, RowMaker
 from squish.worker.speculation.draft_model import DraftModel
 
@@ -200,7 +199,7 @@ class Runner:
             logits_processors=[[row.processor] if row.processor else []],
         )
         self._rows[uid] = row
-        self._batch.turns.owners[uid] = Owner(row.account, row.background)
+        self._batch.turns.owners[uid] = row.owner
         alone = row.adapter is None and not self._group  # so all of a block is one node, which gives a row's end
         if self._prefix.exact and self._prefix.trimmable and not row.followers and alone:
             self._batch.in_one_pass.add(uid)

@@ -12,6 +12,7 @@ from squish.generation import Finished, SamplingParams, TextDelta
 from squish.ipc.frames import Cancel, Events, FromWorker
 from squish.worker.batch import Batch
 from squish.worker.pace import PrefillPace
+from squish.worker.prompt.turns import Owner
 from tests.worker.test_runner import Bench, answer, end, prepared, tiny_recurrent, tiny_rotating, words
 from tests.worker.test_same_answer import Company, greedy, on_cpu, replaced, tiny_gemma3, tiny_llama, tiny_qwen3
 
@@ -139,7 +140,7 @@ def test_who_has_been_given_a_place_does_not_wait_for_those_that_decode(llama: A
 def of(account: str, number: int, length: int, answer: int, *, background: bool = False) -> Any:
     """A request of somebody's."""
     item = prepared(number, words(length, start=number), sampling=greedy(answer))
-    return replace(item, account=account, background=background)
+    return replace(item, owner=Owner(account, background))
 
 
 def before_the_first_word(bench: Passes, request: int, after: int) -> int:

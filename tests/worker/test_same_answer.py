@@ -24,6 +24,7 @@ from squish.worker.cpu import functions, fusion
 from squish.worker.cpu.layers import can_pack, pack
 from squish.worker.model.load import load
 from squish.worker.pace import PrefillPace
+from squish.worker.prompt.turns import Owner
 from squish.worker.rows import Prepared
 from tests.conftest import MODEL
 from tests.worker.cpu.opened import native
@@ -156,7 +157,7 @@ def test_answers_are_the_same_to_the_bit_in_every_company(
         chosen = [chance.randrange(len(texts)) for _ in range(chance.randint(1, 8))]
         company = Company(model, warm, chance)
         items = [
-            replace(prepared(number, texts[which], sampling=greedy(12)), account=chance.choice("abc"))
+            replace(prepared(number, texts[which], sampling=greedy(12)), owner=Owner(chance.choice("abc")))
             for number, which in enumerate(chosen)
         ]
         answers = company.together(items)
