@@ -43,7 +43,6 @@ class Batch(BatchGenerator):  # type: ignore[misc]
 
     _currently_processing: list[Any]
     _unprocessed_sequences: deque[Any]
-    prefill_step_size: int
 
     def __init__(
         self,
@@ -89,12 +88,11 @@ class Batch(BatchGenerator):  # type: ignore[misc]
             return begun, self._generation_batch.next()
 
     def _unread(self) -> list[WaitingPrompt]:
-        """All prompts that are not read to the end; not those whose last token alone is left for the next step."""
+        """All prompts that are not read to the end; `decode` has begun those that had one token left in the pass."""
         begun = zip(self._prompt_batch.uids, self._currently_processing, strict=True)
         paused = ((uid, entry) for uid, (_, entry) in self._paused.items())
         left = [WaitingPrompt(each[0], _tokens(each[1])) for each in self._unprocessed_sequences]
-        read = [WaitingPrompt(uid, _tokens(entry[0])) for uid, entry in chain(begun, paused)]
-        return left + [each for each in read if each.tokens > 1]
+        return left + [WaitingPrompt(uid, _tokens(entry[0])) for uid, entry in chain(begun, paused)]
 
     def _take_in(self, chosen: dict[int, int]) -> None:
         """Leave the chosen rows in the pass, and no others."""
