@@ -22,7 +22,7 @@ class PrefillPace:
         self._tokens_per_second: float | None = None
 
     def step_size(self, *, decoding: bool) -> int:
-        """Tokens a row for the next step. decoding: streams are waiting for it."""
+        """Tokens that the next pass may read in all. decoding: streams are waiting for it."""
         if self._tokens_per_second is None:
             return 4 * BLOCK
         tokens = int(self._tokens_per_second * (_BESIDE_DECODE if decoding else _ALONE))
