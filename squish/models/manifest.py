@@ -214,7 +214,14 @@ def read_manifest(path: Path) -> Manifest:
             problem = "it is nested too deeply"
         reason = f"{path / MANIFEST} cannot be read: {problem.removesuffix('.')}."
         raise CorruptModel(reason, hint="Pull the model again with --force.") from error
-    return replace(manifest, kind=abilities.kind_in(path, manifest.kind)) if manifest.base is None else manifest
+    return with_kind(manifest, path)
+
+
+def with_kind(manifest: Manifest, directory: Path) -> Manifest:
+    """The manifest with what the model is for, as its files say it; of an adapter it is left as it is."""
+    if manifest.base is not None:
+        return manifest
+    return replace(manifest, kind=abilities.kind_in(directory, manifest.kind))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, StoreError
-from squish.format import abilities, model_directory
+from squish.format import model_directory
 from squish.models import catalog, elsewhere, sharing
 from squish.models.layout import Layout, is_held, present, store_errors
 from squish.models.manifest import (
@@ -28,6 +28,7 @@ from squish.models.manifest import (
     directory_name,
     is_inside,
     read_manifest,
+    with_kind,
     write_manifest,
 )
 from squish.names import LocalPath, ShortName, parse, without_latest
@@ -131,8 +132,7 @@ class Store:
         name = directory_name(manifest.id)
         with self.layout.locked(f"{name}.commit", manifest.id, wait=True), store_errors(self.cache_dir / name):
             files = _hashed(staging, manifest.files, linked=manifest.linked is not None)
-            kind = abilities.kind_in(staging, manifest.kind) if manifest.base is None else manifest.kind
-            complete = replace(manifest, files=files, kind=kind)
+            complete = replace(with_kind(manifest, staging), files=files)
             write_manifest(staging, complete)
             if (before := elsewhere.directory(self.layout, name)) is not None:
                 elsewhere.remember(self.layout, name, before)
