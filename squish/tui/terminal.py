@@ -26,7 +26,7 @@ from textual.message import Message
 
 from squish.text import clean
 
-_WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # Textual knows none of these as they are sent
+_WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # sent in a form that Textual does not know
 _PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
 
 
@@ -115,8 +115,8 @@ class PasteParser(XTermParser):
             data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
 
     def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
-        """Escape and the key right behind it arrive like alt with that key; where there is no such key they were two,
-        of which Textual would drop the escape."""
+        """Alt with a key is sent as escape and that key. Where Textual knows no such key, they were two keys, and it
+        would drop the escape."""
         keys = list(super()._sequence_to_key_events(sequence, alt))
         if alt and sequence in _WITH_ALT:
             keys = [Key(_WITH_ALT[sequence], None)]
