@@ -34,23 +34,23 @@ from squish.system import servers
 from squish.text import clean
 from squish.tui import actions, preferences, theme
 from squish.tui.advice import reporting_errors
-from squish.tui.api_server import ApiServer, Serve, ShownServer
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
-from squish.tui.key_order import KeyOrder
 from squish.tui.leaving import cut_short
-from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
 from squish.tui.screens.chat import ChatScreen
-from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.server.api_server import ApiServer, Serve, ShownServer
+from squish.tui.server.load_history import LoadHistory
 from squish.tui.style_sheets import ParsedOnce
-from squish.tui.terminal import CleanFilter
+from squish.tui.terminal.guard import CleanFilter
+from squish.tui.terminal.key_order import KeyOrder
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
+from squish.tui.windows.confirm import ConfirmScreen
 
 if TYPE_CHECKING:
     from squish.remote.connected import Connected
@@ -115,7 +115,7 @@ class SquishApp(App[None], inherit_bindings=False):
             self._machine, store = machine or MemoryReadings(), runtime.store
             self.server = ApiServer(runtime, serve)
         else:
-            from squish.tui.connected_server import ConnectedServer, ServerReadings
+            from squish.tui.server.connected_server import ConnectedServer, ServerReadings
 
             self._machine, store = machine or ServerReadings(runtime), Store(runtime.settings.cache_dir)
             self.server = ConnectedServer(runtime)
@@ -219,7 +219,7 @@ class SquishApp(App[None], inherit_bindings=False):
             self.push_screen(SquishPalette())
 
     def action_help(self) -> None:
-        from squish.tui.screens.help import HelpScreen
+        from squish.tui.windows.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             # In the chat one writes most of the time, so there the keys for that come first, as they are listed.
@@ -231,7 +231,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self._show_background_work()
 
     def action_downloads(self) -> None:
-        from squish.tui.screens.download_drawer import DownloadDrawer
+        from squish.tui.windows.download_drawer import DownloadDrawer
 
         if not isinstance(self.screen, DownloadDrawer):
             self.push_screen(DownloadDrawer(self.downloads))

@@ -44,7 +44,7 @@ async def agree(
 
     Raises MemoryShort where the user does not want it, and what `shortage` raises.
     """
-    from squish.tui.screens.confirm import ConfirmScreen
+    from squish.tui.windows.confirm import ConfirmScreen
 
     short = await sessions.shortage(model)
     if short is None:

@@ -9,9 +9,9 @@ from squish.download import resolver
 from squish.errors import EngineError, InvalidInput, RemoteError, SquishError
 from squish.runtime import Runtime
 from squish.tui import preferences
-from squish.tui.api_server import Serve
 from squish.tui.app import SquishApp
-from squish.tui.terminal import ended_by_signals, guarded_stderr, own_driver_parts
+from squish.tui.server.api_server import Serve
+from squish.tui.terminal.guard import ended_by_signals, guarded_stderr, own_driver_parts
 
 
 def run(

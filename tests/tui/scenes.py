@@ -18,11 +18,11 @@ from squish.models.catalog import PackageSource
 from squish.sessions.activity import RequestState, RequestStatus
 from squish.sessions.request_details import RequestDetails, parameters
 from squish.tui import preferences
-from squish.tui.api_server import ApiServer
 from squish.tui.downloads import Transfer
-from squish.tui.load_history import LoadPoint
 from squish.tui.memory_readings import Memory
 from squish.tui.messages import AnswerEvent
+from squish.tui.server.api_server import ApiServer
+from squish.tui.server.load_history import LoadPoint
 from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.markdown.live import LiveMarkdown

@@ -14,9 +14,9 @@ from squish.attachments import documents, web
 from squish.attachments.web import PageAddress
 from squish.config.settings import Settings
 from squish.tui.chat import outgoing
-from squish.tui.screens.choice import ChoiceScreen
 from squish.tui.short_names import tail
 from squish.tui.widgets.chat.chat_view import ChatView
+from squish.tui.windows.choice import ChoiceScreen
 from tests.attachments import made
 from tests.tui.scenes import answer, prompt, ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, asked_text

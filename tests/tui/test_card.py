@@ -17,7 +17,7 @@ from squish.hub.client import Hub, HubFile, Snapshot
 from squish.hub.search import Found
 from squish.tui.hub import gguf_variants, readme
 from squish.tui.screens.hub import HubScreen
-from squish.tui.screens.model_card import ModelCardScreen
+from squish.tui.windows.model_card import ModelCardScreen
 from tests.local_hub import Fault, LocalHub
 from tests.tui.scenes import screen_text, until, write
 from tests.tui.scripted import FrozenMachine

@@ -13,16 +13,16 @@ from squish.memory.reservations import Shortage
 from squish.tui import actions
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.compare import CompareScreen
-from squish.tui.screens.help import HelpScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
-from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.screens.server import ServerScreen
 from squish.tui.widgets.chat.params import ParamsPanel
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.chat.transcript import LIVE_ANSWERS, Transcript
 from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.transfer_list import TransferList
+from squish.tui.windows.help import HelpScreen
+from squish.tui.windows.model_picker import ModelPicker
 from tests.tui.scenes import answer, ask, empty_chat, note, prompt, ready, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration
 

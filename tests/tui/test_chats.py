@@ -20,12 +20,12 @@ from squish.sessions.activity import RequestStatus
 from squish.tui.chat.conversations import day_of
 from squish.tui.chat.titles import CLIENT
 from squish.tui.screens.chat import ChatScreen
-from squish.tui.screens.chat_search import ChatSearchScreen
-from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.screens.line_input import LineScreen
 from squish.tui.widgets.chat.chat_list import ChatList
 from squish.tui.widgets.chat.transcript import WINDOW, Transcript
 from squish.tui.widgets.chat.turns import AnswerView
+from squish.tui.windows.chat_search import ChatSearchScreen
+from squish.tui.windows.confirm import ConfirmScreen
+from squish.tui.windows.line_input import LineScreen
 from tests.tui.scenes import ask, loaded, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

@@ -13,7 +13,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 
 from squish.chats.chats import Chats
 from squish.chats.messages import Attachment, Figures
-from squish.tui.terminal import CleanFilter
+from squish.tui.terminal.guard import CleanFilter
 from tests.tui.scenes import note, ready, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

@@ -16,7 +16,7 @@ from squish.generation import ChatPrompt, Finished, Loading, Timings, Usage
 from squish.tui.chat.comparison import Candidate, Comparison, Lineup, candidates
 from squish.tui.chat.conversation import Conversation
 from squish.tui.screens.compare import CompareScreen
-from squish.tui.screens.compare_picker import ComparePicker
+from squish.tui.windows.compare_picker import ComparePicker
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

@@ -15,9 +15,9 @@ from textual.screen import ModalScreen
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
 from squish.tui.downloads import Transfer
-from squish.tui.screens.confirm import ConfirmScreen
-from squish.tui.terminal import guarded_stderr, previous
+from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets.status import StatusStrip
+from squish.tui.windows.confirm import ConfirmScreen
 from tests.tui.scenes import ask, prompt, ready, said, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -162,7 +162,7 @@ def test_a_terminal_that_has_gone_is_not_an_error(tmp_path: Path) -> None:
     program = (
         "import os, pty, sys\n"
         "from pathlib import Path\n"
-        "from squish.tui.terminal import guarded_stderr\n"
+        "from squish.tui.terminal.guard import guarded_stderr\n"
         "own, theirs = pty.openpty()\n"
         "os.dup2(theirs, 2)\n"
         "os.close(theirs)\n"

@@ -9,9 +9,9 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from squish.chats.chats import Chats
-from squish.tui.screens.chat_search import ChatSearchScreen
 from squish.tui.widgets.chat.transcript import Transcript
 from squish.tui.widgets.markdown.searchable import place
+from squish.tui.windows.chat_search import ChatSearchScreen
 from tests.tui.scenes import ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

@@ -28,11 +28,11 @@ from squish.tui.hub import filters
 from squish.tui.hub.filters import Filters
 from squish.tui.hub.model_search import ModelSearch
 from squish.tui.screens.chat import ChatScreen
-from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfer_list import how_far, one_line
+from squish.tui.windows.confirm import ConfirmScreen
 from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
 from tests.tui.scenes import first_run, ready, screen_text, until, write

@@ -14,12 +14,12 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from squish.generation import ChatPrompt, Message
-from squish.tui.screens.chat_search import ChatSearchScreen
-from squish.tui.screens.chooser import Chooser
 from squish.tui.screens.hub import HubScreen
-from squish.tui.screens.model_picker import ModelPicker
 from squish.tui.widgets.chat.hints import Hints
 from squish.tui.widgets.keys import Keys
+from squish.tui.windows.chat_search import ChatSearchScreen
+from squish.tui.windows.chooser import Chooser
+from squish.tui.windows.model_picker import ModelPicker
 from tests.tui.scenes import answer, ask, first_run, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 from tests.tui.test_faults import SOURCES
@@ -128,7 +128,7 @@ async def test_a_click_on_a_key_at_the_bottom_is_that_key() -> None:
 
 _KEY_NAMES = re.compile(r"(?<![\w/.])(?:(?:ctrl|alt|shift)\+\w+|F\d\d?|esc|enter|pgdn|pgup|tab)(?![\w/.])|alt\+[↑↓]")
 # Windows whose keys are their own, so that [keys] cannot set others, say them themselves; the registry sets the others.
-_REGISTRY = ("actions.py", "key_hints.py", "terminal.py")
+_REGISTRY = ("actions.py", "key_hints.py", "guard.py")
 _LISTS = ("calls.py",)  # of Textual: enter is their own
 
 
@@ -177,7 +177,7 @@ async def test_a_row_that_is_chosen_while_the_list_changes_is_not_another_one() 
     app, taken = ScriptedApp(*MODELS, model=SMOL.id), list[int]()
 
     class Rows(Chooser[None]):
-        CSS_PATH = str(SOURCES[0].parent / "screens" / "chooser.tcss")
+        CSS_PATH = str(SOURCES[0].parent / "windows" / "chooser.tcss")
 
         def compose(self) -> ComposeResult:
             yield from self.window("models", "Rows", "choose", "", "Filter")

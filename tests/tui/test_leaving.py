@@ -22,7 +22,7 @@ from squish.tui.app import SquishApp
 from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
 from squish.tui.leaving import cut_short
-from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.windows.confirm import ConfirmScreen
 from tests.tui.scenes import answer, ask, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -147,7 +147,7 @@ _WRITING = """
 import asyncio, sys
 from pathlib import Path
 from squish.tui import preferences, program
-from squish.tui.terminal import guarded_stderr, own_driver_parts
+from squish.tui.terminal.guard import guarded_stderr, own_driver_parts
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 home = Path(sys.argv[1])

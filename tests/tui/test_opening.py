@@ -12,8 +12,8 @@ import pytest
 from tests.tui.opening import SCREENS
 
 NOT_AT_THE_START = {
-    "squish.tui.screens.hub", "squish.tui.screens.library", "squish.tui.screens.server", "squish.tui.screens.help",
-    "squish.tui.screens.model_picker", "squish.tui.screens.chat_search", "squish.pull.pull", "squish.hub.client",
+    "squish.tui.screens.hub", "squish.tui.screens.library", "squish.tui.screens.server", "squish.tui.windows.help",
+    "squish.tui.windows.model_picker", "squish.tui.windows.chat_search", "squish.pull.pull", "squish.hub.client",
     "rich.markdown", "markdown_it", "pygments", "textual.widgets._data_table", "textual.widgets._markdown",
     "sanic", "numpy", "mlx", "mlx_lm", "transformers", "huggingface_hub", "aiohttp", "httpx",
 }  # fmt: skip

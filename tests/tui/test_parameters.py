@@ -19,7 +19,7 @@ from squish.sessions.backend import Offers
 from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
-from squish.tui.screens.form import FormScreen
+from squish.tui.windows.form import FormScreen
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 

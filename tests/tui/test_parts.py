@@ -19,7 +19,7 @@ from squish.tui import actions, advice
 from squish.tui.downloads import Transfer
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.screens.elsewhere import _how
-from squish.tui.terminal import guarded_stderr
+from squish.tui.terminal.guard import guarded_stderr
 from squish.tui.widgets.chat.prompt import History
 from squish.tui.widgets.markdown.live import COST_FACTOR, MIN_INTERVAL, FlushPacer
 from squish.tui.widgets.model_card import fit_lines

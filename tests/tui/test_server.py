@@ -19,10 +19,10 @@ from squish.sessions.manager import SessionManager
 from squish.sessions.request_details import RequestDetails, RequestParameter
 from squish.tui.app import SquishApp
 from squish.tui.chat.titles import CLIENT
-from squish.tui.load_history import LoadHistory
-from squish.tui.screens.request_details import RequestScreen, sections
 from squish.tui.screens.server import ServerScreen
+from squish.tui.server.load_history import LoadHistory
 from squish.tui.widgets.table import Table
+from squish.tui.windows.request_details import RequestScreen, sections
 from tests.conftest import MODEL, PATIENCE, UNENDING
 from tests.tui.scenes import screen_text, until
 from tests.tui.scripted import MODELS, SMOL, Clock, FrozenMachine, ScriptedApp, ScriptedSessions

@@ -13,7 +13,7 @@ from textual.theme import BUILTIN_THEMES
 
 from squish.tui import theme
 from squish.tui.actions import ACTIONS, Action
-from squish.tui.request_state import STATES
+from squish.tui.server.request_state import STATES
 
 NEEDS_FN_OR_META = re.compile(r"(.*\+)?(f\d+|pageup|pagedown|home|end)|alt\+.*")
 

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from squish.config.mcp_server import McpServer
 from squish.mcp.lazy_toolbox import LazyToolbox
 from squish.runtime import Runtime
-from squish.tui.screens.choice import ChoiceScreen
+from squish.tui.windows.choice import ChoiceScreen
 from tests.tui.scenes import Scene, _with_models, app_of, hub, loaded, prompt, said, screen_text, until, write
 
 

@@ -167,7 +167,7 @@ class _Consent:
         return chosen in ("yes", "chat")
 
     async def _choose(self, title: str, about: Content, choices: list[tuple[str, str]]) -> str:
-        from squish.tui.screens.choice import ChoiceScreen
+        from squish.tui.windows.choice import ChoiceScreen
 
         with self._asking():
             chosen = await self._app.push_screen_wait(ChoiceScreen(clean(title), about, choices))

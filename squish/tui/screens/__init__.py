@@ -1,1 +1,1 @@
-"""One module and one style sheet a screen."""
+"""One module and one style sheet a screen, and the commands of the chat."""

@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from squish.sessions.backend import Backend
-from squish.tui import actions, editor, preferences, status_facts
+from squish.tui import actions, preferences, status_facts
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands
 from squish.tui.chat.conversation import Conversation
@@ -28,6 +28,7 @@ from squish.tui.screens.compare_commands import CompareCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.screens.template_commands import TemplateCommands
 from squish.tui.screens.tool_commands import ToolCommands
+from squish.tui.terminal import editor
 from squish.tui.widgets.chat.chat_panels import ChatPanels
 from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.keys import Keys

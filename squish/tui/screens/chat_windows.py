@@ -18,14 +18,14 @@ from squish.chats.templates import Variable
 from squish.models.manifest import Manifest
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.windows.confirm import ConfirmScreen
 
 
 async def pick_model(
     app: App[Any], installed: Sequence[Manifest], current: str, then: Callable[[str], Awaitable[None]]
 ) -> None:
     """then: gets a model other than the current one. The last row goes to the hub instead."""
-    from squish.tui.screens.model_picker import GET_MORE, ModelPicker
+    from squish.tui.windows.model_picker import GET_MORE, ModelPicker
 
     async def picked(name: str | None) -> None:
         if name == GET_MORE:
@@ -38,7 +38,7 @@ async def pick_model(
 
 async def rename(app: App[Any], title: str, then: Callable[[str], None]) -> None:
     """then: gets the new title."""
-    from squish.tui.screens.line_input import LineScreen
+    from squish.tui.windows.line_input import LineScreen
 
     def written(line: str | None) -> None:
         if line:
@@ -51,7 +51,7 @@ async def fill_in(
     app: App[Any], title: str, wanted: Sequence[Variable], text: str, then: Callable[[dict[str, str]], Awaitable[None]]
 ) -> None:
     """then: gets a value for each variable of the text."""
-    from squish.tui.screens.form import FormScreen
+    from squish.tui.windows.form import FormScreen
 
     async def filled(values: dict[str, str] | None) -> None:
         if values is not None:
@@ -62,7 +62,7 @@ async def fill_in(
 
 async def pick_template(app: App[Any], known: Mapping[str, str], then: Callable[[str], Awaitable[None]]) -> None:
     """then: gets the name of a template."""
-    from squish.tui.screens.template_picker import TemplatePicker
+    from squish.tui.windows.template_picker import TemplatePicker
 
     async def picked(name: str | None) -> None:
         if name is not None:
@@ -73,7 +73,7 @@ async def pick_template(app: App[Any], known: Mapping[str, str], then: Callable[
 
 async def write_tags(app: App[Any], before: Sequence[str], then: Callable[[TagChange], None]) -> None:
     """then: gets what was changed of a chat's tags."""
-    from squish.tui.screens.line_input import LineScreen
+    from squish.tui.windows.line_input import LineScreen
 
     def written(line: str | None) -> None:
         if line is not None:
@@ -86,7 +86,7 @@ async def write_tags(app: App[Any], before: Sequence[str], then: Callable[[TagCh
 
 async def pick_tag(app: App[Any], known: Mapping[str, int], current: str, then: Callable[[str], None]) -> None:
     """then: gets a tag, or an empty text for all chats."""
-    from squish.tui.screens.tag_picker import TagPicker
+    from squish.tui.windows.tag_picker import TagPicker
 
     def picked(tag: str | None) -> None:
         if tag is not None:
@@ -108,7 +108,7 @@ def confirm_deletion(app: App[Any], title: str, then: Callable[[], Awaitable[Non
 
 async def find(app: App[Any], chats: Chats, words: str, then: Callable[[Hit], Awaitable[None]]) -> None:
     """then: gets what was chosen of what was found."""
-    from squish.tui.screens.chat_search import ChatSearchScreen
+    from squish.tui.windows.chat_search import ChatSearchScreen
 
     async def chosen(hit: Hit | None) -> None:
         if hit:

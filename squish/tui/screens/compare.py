@@ -15,12 +15,13 @@ from textual.widgets import Static
 
 from squish.sessions.backend import Backend
 from squish.text import clean
-from squish.tui import actions, clipboard
+from squish.tui import actions
 from squish.tui.advice import reporting_errors
 from squish.tui.chat.answer_tasks import AnswerTasks
 from squish.tui.chat.comparison import Comparison
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import AnswerEnded, AnswerEvent
+from squish.tui.terminal import clipboard
 from squish.tui.widgets.chat.contender_view import ContenderView
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.status import StatusStrip, StripFacts

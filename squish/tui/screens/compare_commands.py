@@ -64,7 +64,7 @@ class CompareCommands:
             await self._choose(question, again)
 
     async def _choose(self, question: Question, again: Turn | None) -> None:
-        from squish.tui.screens.compare_picker import ComparePicker
+        from squish.tui.windows.compare_picker import ComparePicker
 
         shown = self._chats.shown
         presets = all_of(self._runtime.chats)

@@ -28,7 +28,6 @@ from squish.tui.hub.model_search import ModelSearch
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
-from squish.tui.screens.confirm import ConfirmScreen
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.hub_row import COLUMNS, filter_line, row
 from squish.tui.widgets.keys import Keys
@@ -36,6 +35,7 @@ from squish.tui.widgets.model_card import ModelCard
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
+from squish.tui.windows.confirm import ConfirmScreen
 
 TICK = 0.5
 
@@ -198,7 +198,7 @@ class HubScreen(Screen[None]):
 
     def _open_card(self, find: Found, choosing: bool) -> None:
         if self._machine:
-            from squish.tui.screens.model_card import ModelCardScreen
+            from squish.tui.windows.model_card import ModelCardScreen
 
             settings, context = self._runtime.settings, self._choice.context
             self.app.push_screen(

@@ -27,16 +27,16 @@ from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
 from squish.tui.key_hints import key
-from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
-from squish.tui.screens.confirm import ConfirmScreen
+from squish.tui.server.load_history import LoadHistory
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_row import COLUMNS, SeenSpeed, details_of, row
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfer_list import TransferList
+from squish.tui.windows.confirm import ConfirmScreen
 
 TICK = 0.5
 

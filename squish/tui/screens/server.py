@@ -20,20 +20,21 @@ from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.backend import Backend, KeepsTexts
 from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
-from squish.tui import actions, clipboard, status_facts, theme
+from squish.tui import actions, status_facts, theme
 from squish.tui.advice import hint
-from squish.tui.api_server import ShownServer
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.key_hints import key
-from squish.tui.load_history import LoadHistory
 from squish.tui.memory_readings import MemoryReadings
-from squish.tui.request_state import STATES
-from squish.tui.screens.request_details import RequestScreen
+from squish.tui.server.api_server import ShownServer
+from squish.tui.server.load_history import LoadHistory
+from squish.tui.server.request_state import STATES
 from squish.tui.short_names import short
+from squish.tui.terminal import clipboard
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Column, Table
+from squish.tui.windows.request_details import RequestScreen
 
 TICK = 0.5
 _TALL = 22  # lines, from which the charts have room

@@ -20,13 +20,13 @@ class ToolCommands:
 
     async def choose(self) -> None:
         """Show all servers. Raises ConfigError."""
-        from squish.tui.screens.tool_picker import ToolPicker
+        from squish.tui.windows.tool_picker import ToolPicker
 
         await self._screen.app.push_screen(ToolPicker(self._runtime.toolbox, self._chats.shown.tools, self._use))
 
     def switch(self, server: str) -> None:
         """Switch one server by its name, and reach it if it is on now. Raises InvalidInput, StoreError."""
-        from squish.tui.screens.tool_picker import switched
+        from squish.tui.windows.tool_picker import switched
 
         self._runtime.toolbox.find(server)
         self._use(switched(self._chats.shown.tools, server))

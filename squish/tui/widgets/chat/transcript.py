@@ -15,10 +15,11 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from squish.text import clean, whole
-from squish.tui import actions, clipboard
+from squish.tui import actions
 from squish.tui.chat.conversation import ONLY, Turn, Versions
 from squish.tui.messages import FollowingChanged, Typed
 from squish.tui.scheduling import after_refresh
+from squish.tui.terminal import clipboard
 from squish.tui.widgets.chat.turns import AnswerView, Part, QuestionView
 from squish.tui.widgets.markdown.searchable import Place, Searchable
 

@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from squish.chats.tags import as_kept
 from squish.text import clean
-from squish.tui.screens.chooser import Chooser
+from squish.tui.windows.chooser import Chooser
 
 _COUNT = 5  # cells
 

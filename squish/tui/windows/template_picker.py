@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Input
 
 from squish.text import clean
-from squish.tui.screens.chooser import Chooser
+from squish.tui.windows.chooser import Chooser
 
 _WIDE = 200  # cells of a text; the list cuts the rest
 

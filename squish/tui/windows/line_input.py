@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input
 
-from squish.tui.screens.window import Window
+from squish.tui.windows.window import Window
 
 
 class LineScreen(Window[str | None]):

@@ -12,15 +12,15 @@ from textual.widgets import Static
 from squish.tui.downloads import Downloads
 from squish.tui.key_hints import key
 from squish.tui.messages import UseModel
-from squish.tui.screens.window import Window
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.transfer_list import TICK, TransferList
+from squish.tui.windows.window import Window
 
 
 class DownloadDrawer(Window[None]):
     """Closes with escape or with the key that opened it."""
 
-    CSS_PATH: ClassVar = ["panels.tcss", "download_drawer.tcss"]
+    CSS_PATH: ClassVar = ["../screens/panels.tcss", "download_drawer.tcss"]
     AUTO_FOCUS = "TransferList"
     BINDINGS: ClassVar = [Binding("escape,ctrl+t", "dismiss", "close", id="drawer.close", priority=True)]
 

@@ -14,9 +14,9 @@ from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui.key_hints import key
 from squish.tui.scheduling import after_refresh
-from squish.tui.screens.chooser import Chooser
 from squish.tui.short_names import short
 from squish.tui.widgets.chat.welcome import FIRST_MODEL
+from squish.tui.windows.chooser import Chooser
 
 _SIZE_WIDTH = 8
 _BITS_WIDTH = 14

@@ -27,9 +27,9 @@ from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
 from squish.tui.scheduling import after_refresh
-from squish.tui.screens.window import Window
 from squish.tui.widgets.markdown.live import frozen
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
+from squish.tui.windows.window import Window
 
 
 class ModelCardScreen(Window[str | None]):

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Static
 
-from squish.tui.screens.window import Window
+from squish.tui.windows.window import Window
 
 
 class ConfirmScreen(Window[bool]):

@@ -6,8 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from squish.errors import SquishError
-from squish.tui.api_server import State
 from squish.tui.memory_readings import Memory, MemoryReadings
+from squish.tui.server.api_server import State
 
 if TYPE_CHECKING:
     from squish.remote.connected import Connected

@@ -14,7 +14,7 @@ from textual.events import DescendantFocus
 from textual.widgets import Input, Static
 
 from squish.chats.templates import Variable
-from squish.tui.screens.window import Window
+from squish.tui.windows.window import Window
 
 _WIDEST = 24  # cells of a name
 

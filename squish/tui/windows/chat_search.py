@@ -17,7 +17,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import Hit
 from squish.errors import SquishError
 from squish.text import clean
-from squish.tui.screens.chooser import Chooser
+from squish.tui.windows.chooser import Chooser
 
 
 class ChatSearchScreen(Chooser[Hit | None]):

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from squish.tui import actions
 from squish.tui.scheduling import after_refresh
-from squish.tui.screens.window import Window
+from squish.tui.windows.window import Window
 
 _KEYS = 16
 _LEAST = 20

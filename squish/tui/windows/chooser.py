@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from squish.tui.screens.window import Window
+from squish.tui.windows.window import Window
 
 Chosen = TypeVar("Chosen")
 

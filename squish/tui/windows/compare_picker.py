@@ -14,8 +14,8 @@ from textual.widgets import Input, OptionList
 from squish.text import clean
 from squish.tui.chat.comparison import FEWEST, MOST, Candidate, Lineup
 from squish.tui.scheduling import after_refresh
-from squish.tui.screens.chooser import Chooser
 from squish.tui.short_names import short
+from squish.tui.windows.chooser import Chooser
 
 _BLIND = "blind: names are shown after the choice"
 _IN_TURN = "one after the other: the speed of each alone"

@@ -22,8 +22,8 @@ from squish.sessions.activity import RequestStatus
 from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
 from squish.tui import theme
-from squish.tui.request_state import STATES
-from squish.tui.screens.window import Window
+from squish.tui.server.request_state import STATES
+from squish.tui.windows.window import Window
 
 _TICK = 0.5
 _REASONS: dict[FinishReason, str] = {"length": "reached max tokens", "tool_calls": "calls a tool"}

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from squish.tui.screens.window import Window
+from squish.tui.windows.window import Window
 
 
 class ChoiceScreen(Window[str | None]):

@@ -24,7 +24,7 @@ from squish.mcp.tools import ServerTool
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.scheduling import after_refresh
-from squish.tui.screens.chooser import Chooser
+from squish.tui.windows.chooser import Chooser
 
 _NOTHING = "No MCP server is set up. Add [mcp.NAME] to config.toml; docs/mcp.md says how."
 

@@ -1,0 +1,1 @@
+"""Windows over a screen: each asks for one thing, or shows one, and goes."""
