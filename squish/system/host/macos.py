@@ -63,8 +63,8 @@ def unsuitable() -> str | None:
     if platform.machine() != "arm64":
         if sysctl("sysctl.proc_translated") == 1:
             return (
-                "This Python runs under Rosetta, where MLX does not work. In its folder, install Squish with an arm64 Python: "
-                "uv tool install --python cpython-3.12-macos-aarch64 ."
+                "This Python runs under Rosetta, where MLX does not work. Install Squish, in its folder, with an arm64 "
+                "Python: uv tool install --python cpython-3.12-macos-aarch64 ."
             )
         return "Squish needs a Mac with Apple silicon (M1 or later): MLX does not run on Intel processors."
     parts = (whole(part) for part in platform.mac_ver()[0].split(".")[:2])
