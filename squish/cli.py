@@ -123,7 +123,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, wanted: bo
     "--connect",
     "url",
     metavar="URL",
-    help="Open the chat with the models of a server: another Squish, or any of OpenAI's API.",
+    help="Open the chat with the models of a server: another Squish, or any with the OpenAI API.",
 )
 @click.option("--key-env", metavar="VAR", help="The variable that has the server's key.  [default: SQUISH_API_KEY]")
 @click.pass_context
@@ -136,7 +136,7 @@ def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
     squish pull smollm2:135m                  get a model
     squish run smollm2:135m --prompt "Hi"     ask it once
     squish serve                              for clients of OpenAI, Anthropic and Ollama
-    squish doctor                             what is wrong, if something is
+    squish doctor                             find out what is wrong
     """
     if key_env is not None and url is None:
         raise click.UsageError("--key-env needs --connect URL.")

@@ -10,13 +10,13 @@
     ├── CorruptModel            files on disk are not what their manifest says
     ├── StoreError              the model store cannot be read or written
     ├── ModelInUse              another process is writing or using this model
-    ├── HubError                the Hub answered badly
+    ├── HubError                the Hub gave an invalid answer
     │   ├── HubUnreachable
     │   ├── GatedRepo
     │   └── Offline             SQUISH_OFFLINE forbids the connection
     ├── RemoteError             a server of models cannot be reached, refuses, or says something that is not its API
     ├── McpError                a server with tools cannot be reached, died, or says something that is not MCP
-    ├── QueueFull               as many requests wait as may wait
+    ├── QueueFull               the queue is full
     └── EngineError             the engine failed; the next request may work
         ├── LoadFailed
         │   └── MemoryShort     too little is free; the system could make room for it, at a price

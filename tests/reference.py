@@ -58,7 +58,7 @@ def config_page() -> str:
     head = [
         "# Settings",
         "",
-        "Made by `make docs` from the program. Flags beat variables, variables beat the file.",
+        "Made by `make docs` from the program. Flags override variables, and variables override the file.",
         "",
     ]
     table = ["| in config.toml | variable | default | meaning |", "| --- | --- | --- | --- |", *rows]

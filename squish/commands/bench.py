@@ -56,10 +56,10 @@ def bench(
 ) -> None:
     """Measure how fast a model is on this machine.
 
-    Every prompt is unique, tokens are counted from usage, and what came out of a cache is shown. The result is
-    remembered, and `squish list` shows it. Let the machine rest meanwhile.
+    Every prompt is unique, tokens are counted from usage, and cached tokens are shown. The result is saved, and
+    `squish list` shows it. Let the machine idle during the measurement.
 
-    A key that the other server asks for is taken from OPENAI_API_KEY.
+    The key of the other server is read from OPENAI_API_KEY.
 
     \b
     squish bench smollm2:135m

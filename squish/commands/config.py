@@ -14,7 +14,7 @@ from squish.errors import ConfigError, StoreError
 def config() -> None:
     """Show the settings and where each comes from.
 
-    Flags beat environment variables, and those beat ~/.squish/config.toml. Squish never changes that file.
+    Flags override environment variables, and those override ~/.squish/config.toml. Squish never changes that file.
 
     \b
     squish config show

@@ -35,5 +35,5 @@ class Whole(click.IntRange):
 kv_bits_option = click.option(
     "--kv-bits",
     type=click.Choice(("auto", "32", "16", "8")),
-    help="On a CPU, bits of a number in the KV cache of models that have none of their own set.  [default: auto]",
+    help="On a CPU, bits per value of the KV cache, for models without a setting of their own.  [default: auto]",
 )

@@ -46,7 +46,7 @@ def complete_program(context: click.Context, parameter: click.Parameter, incompl
 @click.command()
 @click.argument("program", required=False, shell_complete=complete_program)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENT...]")
-@click.option("--model", shell_complete=complete_model, help="Which model.  [default: the loaded or only one]")
+@click.option("--model", shell_complete=complete_model, help="The model to use.  [default: the loaded or only one]")
 @click.option("--url", help="A server that runs elsewhere, such as http://mac.local:11435.")
 @click.option(
     "--print", "only_print", is_flag=True, help="Print what would be set and run, as a shell would, and exit."
@@ -54,10 +54,10 @@ def complete_program(context: click.Context, parameter: click.Parameter, incompl
 def launch(
     program: str | None, arguments: tuple[str, ...], model: str | None, url: str | None, only_print: bool
 ) -> int:
-    """Start an agent or editor that uses a model of Squish's.
+    """Start an agent or editor on one of Squish's models.
 
-    Variables, flags and temporary files are set for this run; no file of yours is changed. The server that runs is
-    used; where none does, one runs as long as the program. Without a PROGRAM, those that are known are listed.
+    Variables, flags and temporary files are set for this run; none of your files change. A running server is used;
+    otherwise one runs as long as the program. Without a PROGRAM, the supported ones are listed.
 
     \b
     squish launch

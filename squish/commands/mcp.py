@@ -30,14 +30,14 @@ def mcp() -> None:
     squish mcp tools time
     squish mcp call time get_current_time '{"timezone": "Europe/Berlin"}'
 
-    Servers stand in config.toml, and in the files of Claude, VS Code, Cursor and LM Studio, which are only read.
+    Servers come from config.toml and from the files of Claude, VS Code, Cursor and LM Studio, which are only read.
     """
 
 
 @mcp.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_servers(as_json: bool) -> None:
-    """List the servers that there are. None of them is started.
+    """List the known servers, without starting any.
 
     \b
     squish mcp list

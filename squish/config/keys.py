@@ -49,7 +49,7 @@ KEYS: tuple[Key, ...] = (
         'how long an idle model stays in memory: seconds, or a text like "10m" or "2h"; -1 is forever', "300"),
     Key("max_queue", "SQUISH_MAX_QUEUE", "whole", "requests that may wait for a model; more are refused with 429",
         "64", 0, 100_000),
-    Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model writes at the same time",
+    Key("max_concurrency", "SQUISH_MAX_CONCURRENCY", "whole", "answers that a model generates at the same time",
         "32", 1, 256),
     Key("offline", "SQUISH_OFFLINE", "flag", "make no connection at all; models must already be installed", "0"),
     Key("cache_dir", "SQUISH_CACHE_DIR", "path", "where models are kept", "~/.squish/models"),
@@ -63,23 +63,23 @@ KEYS: tuple[Key, ...] = (
         "on a CPU, activations in products with weights: `int8`, or `float32`, slower and exact", "int8",
         choices=("int8", "float32")),
     Key("engine.kv_bits", "SQUISH_KV_BITS", "choice",
-        "on a CPU, bits of a number in the KV cache: 32, 16 or 8; `auto` is 16, or 32 for models without a choice",
+        "on a CPU, bits per value of the KV cache: 32, 16 or 8; `auto` is 16, or 32 for models without a choice",
         "auto", choices=("auto", "32", "16", "8")),
     Key("engine.wire", "SQUISH_WIRE", "choice",
         "on a Mac, `weights` keeps weights from being swapped; see docs/macos.md for the risk", "nothing",
         choices=("nothing", "weights")),
     Key("engine.short_memory", "SQUISH_SHORT_MEMORY", "choice",
-        "on a Mac, a model for which too little memory is free: `load` it for an API request anyway, or `refuse` it",
+        "on a Mac, if too little memory is free for a model, `load` it for an API request anyway, or `refuse`",
         "load", choices=("load", "refuse")),
     Key("engine.prompt_lookup", "SQUISH_PROMPT_LOOKUP", "flag",
-        "guess how an answer goes on from what its prompt says, and check several tokens at once; no answer changes",
+        "guess how an answer continues from its prompt, and verify several tokens at once; no answer changes",
         "1"),
     Key("telemetry.otlp_endpoint", "SQUISH_OTLP_ENDPOINT", "address",
-        "the OpenTelemetry collector for traces, where OTEL_EXPORTER_OTLP_ENDPOINT names none", "none"),
+        "the OpenTelemetry collector for traces, if OTEL_EXPORTER_OTLP_ENDPOINT is not set", "none"),
     Key("telemetry.service_name", "SQUISH_SERVICE_NAME", "text",
-        "what traces call this server, where OTEL_SERVICE_NAME does not say", "squish"),
+        "the name of this server in traces, if OTEL_SERVICE_NAME is not set", "squish"),
     Key("keep_awake", "SQUISH_KEEP_AWAKE", "flag",
-        "on a Mac, `squish serve` keeps it from sleeping also while there is nothing to answer", "0"),
+        "on a Mac, `squish serve` keeps it awake even with nothing to answer", "0"),
     Key("api_key", "SQUISH_API_KEY", "secret",
         "when set, every API request must send `Authorization: Bearer <key>`", "none", in_file=False),
     Key("hf_token", "HF_TOKEN", "secret", "Hugging Face token, for models with a license to accept", "none",
@@ -96,7 +96,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("OLLAMA_MODELS", "~/.ollama/models", "where `squish import` finds Ollama's models"),
     ("SQUISH_JOIN_TOKEN", "none", "the token of ranks that are started by hand: `squish worker --join`"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "none", "the OpenTelemetry collector, as OpenTelemetry has it: docs/server.md"),
-    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "none", "the whole address for traces, which beats that"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "none", "the full address for traces, which overrides that"),
     ("OTEL_SERVICE_NAME", "squish", "what traces call this server"),
     ("NO_COLOR", "none", "no colors"),
 )
@@ -124,9 +124,9 @@ TABLES: tuple[NamedTable, ...] = (
     NamedTable("keys", "other keys for the full-screen chat: what F1 lists, by its id", '"chat.new" = "ctrl+n"'),
     NamedTable("model_keep_alive", "keep_alive for single models, by the names that `squish list` shows",
         '"smollm2:135m" = "2h"'),
-    NamedTable("models", "how new chats and `squish run` ask single models: a preset, and parameters; see docs/chat.md",
+    NamedTable("models", "a model's defaults in new chats and `squish run`: a preset, parameters; see docs/chat.md",
         'temperature = 0.2', '"smollm2:135m"'),
-    NamedTable("draft", "smaller models that guess for others; see docs/speculation.md", '"qwen3:8b" = "qwen3:0.6b"'),
+    NamedTable("draft", "smaller models that draft for others; see docs/speculation.md", '"qwen3:8b" = "qwen3:0.6b"'),
 )  # fmt: skip
 
 KEYS_IN_FILE = {key.name: None if key.in_file else key.variable for key in KEYS}
@@ -140,7 +140,7 @@ _EXAMPLES = {"model": "smollm2:135m", "telemetry.otlp_endpoint": "http://localho
 def sample() -> str:
     """A config.toml with every key, its meaning and its default, all of it commented out."""
     lines = [
-        "# Settings of Squish. Environment variables beat this file, flags beat both.",
+        "# Settings of Squish. Environment variables override this file, flags override both.",
         "# Squish reads this file and never writes it again. Secrets belong in the environment, not here.",
     ]
     inside = ""

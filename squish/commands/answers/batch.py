@@ -30,7 +30,7 @@ _SHOWN_PROBLEMS = 5
 @click.argument("source", metavar="FILE")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where each answer is appended as it comes.")
 def batch(source: str, output: str) -> int:
-    """Answer a file of requests, as OpenAI's Batch API has them.
+    """Answer a file of requests in the format of OpenAI's Batch API.
 
     Each line is a JSON object.
 
@@ -42,8 +42,8 @@ def batch(source: str, output: str) -> int:
      "body": {"model": "smollm2:135m", "messages": [{"role": "user", "content": "Hi"}]}}
 
     (on one line). /v1/completions and /v1/embeddings work as well. Answers come in no fixed order, each with its
-    custom_id. Run the same command again to continue, and to try again what the engine failed at. The exit code is 1
-    where requests were refused or failed.
+    custom_id. Run the same command again to continue, and to retry what the engine failed at. The exit code is 1 if
+    requests were refused or failed.
     """
     from squish.api.batches.run import Output
 

@@ -29,11 +29,11 @@ _TOGETHER = 256  # texts of one request to the model
 @click.command()
 @click.argument("model", shell_complete=complete_model)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--file", "source", metavar="FILE", help="Each line of a file is a text; - is what is piped in.")
+@click.option("--file", "source", metavar="FILE", help="Read a text from each line of a file; - is stdin.")
 @click.option("--format", "form", type=click.Choice(["jsonl", "npy"]), default="jsonl", show_default=True, help="How.")
 @click.option("-o", "--output", metavar="FILE", help="Write to this file, completely or not at all.")
 @click.option("--dimensions", type=Whole(1), help="Numbers of each vector: it is cut and scaled to length 1.")
-@click.option("--prompt-name", help="Which of the model's own prompts stands before each text, such as query.")
+@click.option("--prompt-name", help="Which of the model's own prompts to put before each text, such as query.")
 @click.option("--truncate", is_flag=True, help="Cut a text that is too long.")
 def embed(
     model: str,
@@ -52,7 +52,7 @@ def embed(
     squish embed all-minilm:l6 --file texts.txt > vectors.jsonl
     squish embed all-minilm:l6 --file texts.txt --format npy -o vectors.npy
 
-    Each text gives a line with its place, its tokens and its vector; npy is a table of float32 for numpy.
+    Each text gives a line with its index, its tokens and its vector; npy is a float32 array for numpy.
     """
     from squish.embeddings import EmbeddingRequest
     from squish.generation import TextPrompt

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--top-k", type=int, default=0, help="Draw from the k most probable tokens; 0 is off.")
 @click.option("--min-p", type=float, default=0.0, help="Leave out tokens below this share of the best; 0 is off.")
 @click.option(
-    "--repetition-penalty", type=float, default=1.0, help="Above 1 makes words that were there less likely; 1 is off."
+    "--repetition-penalty", type=float, default=1.0, help="Above 1 makes repeated words less likely; 1 is off."
 )
 @click.option(
     "--max-tokens",
@@ -65,14 +65,14 @@ if TYPE_CHECKING:
 @click.option(
     "--context", type=int, help="Tokens that the conversation may have, answer included.  [default: the model's]"
 )
-@click.option("--kv-bits", type=click.Choice(("32", "16", "8")), help="On a CPU, bits of a number in the KV cache.")
+@click.option("--kv-bits", type=click.Choice(("32", "16", "8")), help="On a CPU, bits per value of the KV cache.")
 @click.option("--seed", type=int, help="The same seed gives the same answer; -1 picks one at random.")
 @click.option("--stop", multiple=True, help="End the answer before this text; up to 64 times.")
 @click.option(
     "--format",
     "response_format",
     metavar="FORMAT",
-    help="Hold the answer to json, to regex:…, or to the JSON schema in a file (FILE.schema.json).",
+    help="Constrain the answer to json, to regex:…, or to the JSON schema in a file (FILE.schema.json).",
 )
 @click.option(
     "--file",
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     help="Send a text file, PDF, Word document, HTML page or folder along; repeatable.",
 )
 @click.option("--url", "urls", multiple=True, metavar="URL", help="Send the text of a web page along; repeatable.")
-@click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for this one.")
+@click.option("--draft", metavar="MODEL", help="A smaller installed model that drafts tokens for this one.")
 @ranks_option
 @connect_options
 @click.option("--json", "as_json", is_flag=True, help="Print one object with text, usage and timings.")

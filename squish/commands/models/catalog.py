@@ -93,7 +93,7 @@ def check(query: str, as_json: bool) -> int:
 def update() -> None:
     """Fetch the newer catalog whose address is set as `catalog`.
 
-    It is checked first, and can say nothing but which repositories names mean and what is known of them.
+    It is checked first. A catalog only says which repositories names mean, and describes them.
 
     \b
     squish catalog update

@@ -14,7 +14,7 @@ from squish.download import resolver
 @click.argument("model", shell_complete=complete_model)
 @click.option("--name", help="Install it under this name.  [default: the adapter's, with - for +]")
 def fuse(model: str, name: str | None) -> None:
-    """Make a model of one with an adapter.
+    """Merge an adapter into a model.
 
     The adapter's changes become part of the weights, quantized as the model is. Both stay as they are.
 

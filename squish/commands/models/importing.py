@@ -29,7 +29,7 @@ def import_models(names: tuple[str, ...], program: Program | None, dry_run: bool
     """Use models of LM Studio, Hugging Face and Ollama.
 
     Safetensors models are linked and nothing is copied; GGUF files are imported. The other program's files are never
-    changed. Without NAMES all models of the program are taken; without --from too, those there are get listed.
+    changed. Without NAMES, all models of the program are imported; without --from either, they are only listed.
 
     \b
     squish import

@@ -14,8 +14,8 @@ from squish.download import resolver
 from squish.errors import InvalidInput, SquishError
 from squish.memory.fit import USUAL_CONTEXT
 
-_BITS_HELP = "What full precision becomes: 3, 4, 6, 8, mxfp4, …, none; bits a weight, as 4.5; fit.  [default: 4]"
-_CONTEXT_HELP = f"Tokens with which --bits fit is to fit.  [default: {USUAL_CONTEXT}, or the model's]"
+_BITS_HELP = "How to compress full precision: 3, 4, 6, 8, mxfp4, …, none; bits per weight, as 4.5; fit.  [default: 4]"
+_CONTEXT_HELP = f"Context length, in tokens, for --bits fit.  [default: {USUAL_CONTEXT}, or the model's]"
 
 
 @click.command()
@@ -28,14 +28,14 @@ _CONTEXT_HELP = f"Tokens with which --bits fit is to fit.  [default: {USUAL_CONT
 @click.option(
     "--search",
     is_flag=True,
-    help="Search for the scales that random tokens lose least by: half the loss, and it takes longer.",
+    help="Search for the scales that lose the least on random tokens: half the loss, but slower.",
 )
 @click.option(
     "--calibrate",
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Read a text with the original to round for what it does: mostly it loses least; it takes longest.",
+    help="Calibrate the rounding on a text: usually loses the least, and takes the longest.",
 )
 @click.option("--base", help="It is an adapter (LoRA, DoRA) of this installed model.")
 @click.option("--keep-source", is_flag=True, help="Install the full-precision original too.")

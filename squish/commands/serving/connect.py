@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def connect_options(command: Command) -> Command:
     """The options of a command that asks models, as `connect` and `key_env`."""
-    where = "Ask a model of a server: another Squish, or any of OpenAI's API."
+    where = "Ask a model on a server: another Squish, or any server with the OpenAI API."
     key = f"The variable that has the server's key.  [default: {KEY_VARIABLE}]"
     command = click.option("--key-env", metavar="VAR", help=key)(command)
     return click.option("--connect", metavar="URL", help=where)(command)

@@ -27,11 +27,11 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option("--model", "models", multiple=True, shell_complete=complete_model, help="A model it may use; repeatable.")
-@click.option("--per-minute", type=Whole(1), help="Requests that it may send a minute.")
-@click.option("--concurrent", type=Whole(1), help="Requests that it may have at a time.")
-@click.option("--background", is_flag=True, help="Its requests go behind those of others.")
+@click.option("--per-minute", type=Whole(1), help="Requests that it may send per minute.")
+@click.option("--concurrent", type=Whole(1), help="Requests that it may have at the same time.")
+@click.option("--background", is_flag=True, help="Its requests yield to those of other keys.")
 def add(name: str, models: tuple[str, ...], per_minute: int | None, concurrent: int | None, background: bool) -> None:
-    """Make a key and print it, once: only its hash is kept.
+    """Make a key and print it once: only its hash is kept.
 
     \b
     squish keys add alice
@@ -55,7 +55,7 @@ def add(name: str, models: tuple[str, ...], per_minute: int | None, concurrent: 
 
 @keys.command("list")
 def list_keys() -> None:
-    """The names of the keys, and what each may.
+    """List the keys and their limits.
 
     \b
     squish keys list
@@ -83,7 +83,7 @@ def list_keys() -> None:
 @keys.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Take a key away: a running server refuses it from now on.
+    """Delete a key: a running server refuses it at once.
 
     \b
     squish keys remove alice

@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def ranks_option(command: Command) -> Command:
     """The option, as `ranks`."""
-    text = "Divide each model among so many processes of this machine."
+    text = "Split each model across this many processes on this machine."
     return click.option("--ranks", type=Whole(1, _MOST), default=1, help=f"{text}  [default: 1]")(command)
 
 

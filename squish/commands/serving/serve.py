@@ -43,21 +43,21 @@ _DRAIN_BESIDE = 3.0
 @click.option("--port", type=Whole(0, 65535), help="0 takes a free one.  [default: 11435]")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with the key that clients must send.")
 @click.option("--max-queue", type=Whole(0, 100_000), help="Requests that may wait per model.  [default: 64]")
-@click.option("--max-concurrency", type=Whole(1, 256), help="Answers written at the same time.  [default: 32]")
+@click.option("--max-concurrency", type=Whole(1, 256), help="Answers generated at the same time.  [default: 32]")
 @click.option("--keep-alive", type=Seconds(), help="How long an idle model stays loaded; -1: forever.  [default: 300]")
 @click.option(
     "--cors-origin", "origins", multiple=True, help="A web origin whose pages may use the server; repeatable."
 )
 @kv_bits_option
-@click.option("--draft", metavar="MODEL", help="A smaller installed model that guesses for the MODELs named.")
+@click.option("--draft", metavar="MODEL", help="A smaller installed model that drafts tokens for the MODELs named.")
 @ranks_option
-@click.option("--hosts", type=click.Path(path_type=Path), help="Divide MODEL among the machines of this hosts.toml.")
+@click.option("--hosts", type=click.Path(path_type=Path), help="Split MODEL across the machines in this hosts.toml.")
 @click.option("--allow-pull", is_flag=True, help="Let clients install, copy and delete models.")
 @click.option(
     "--shutdown-delay",
     type=Seconds(),
     default=0.0,
-    help="Go on for so long after SIGTERM while /ready says no, for routers.  [default: 0]",
+    help="Keep serving this long after SIGTERM, with /ready at 503, for routers.  [default: 0]",
 )
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info", show_default=True
@@ -78,7 +78,7 @@ def serve(
 ) -> None:
     """Serve models to clients of OpenAI, Anthropic and Ollama.
 
-    Of OpenAI, chats, completions and the Responses API.
+    For OpenAI, chat, completions and the Responses API.
 
     The MODELs named are loaded at once, the others when they are first requested.
 

@@ -39,7 +39,7 @@ def service() -> None:
 def install(api_key_file: Path | None, show: bool, serve_options: tuple[str, ...]) -> None:
     """Start `squish serve` now and whenever you log in.
 
-    What stands behind -- goes to `squish serve`.
+    Options after -- go to `squish serve`.
 
     \b
     squish service install

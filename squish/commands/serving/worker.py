@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.option("--rank", type=Whole(1, 63), required=True, help="Which host of hosts.toml this is; the first is 0.")
 @click.option("--join", "address", metavar="ADDRESS", help="Where squish serve --hosts waits: HOST or HOST:PORT.")
 def worker(rank: int, address: str | None) -> None:
-    """Be one of the machines of squish serve --hosts.
+    """Join squish serve --hosts as one of its machines.
 
     With --join, it asks for the token that the server shows, or takes it from SQUISH_JOIN_TOKEN, and stays until the
-    server ends; a lost connection is made again. Without, it is what the server starts over ssh.
+    server ends, reconnecting if needed. Without --join, it is what the server starts over ssh.
 
     \b
     squish worker --join 10.0.0.1 --rank 1
