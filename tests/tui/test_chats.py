@@ -564,3 +564,24 @@ async def test_the_list_is_as_wide_as_its_place_from_its_first_picture(monkeypat
         await say(pilot, app, "a question of some length", "yes")
         await pilot.press("ctrl+b")
         await until(pilot, lambda: re.search("╭─ Chats.*\n.*a question of some length", screen_text(pilot)) is not None)
+
+
+async def test_what_has_the_keys_is_in_view_on_a_narrow_screen() -> None:
+    app = new_app()
+    async with app.run_test(size=(60, 20)) as pilot:
+        await say(pilot, app, "what is it", "a tower")
+        await pilot.press("ctrl+b", "ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, ChatSearchScreen))
+        await write(pilot, "tower")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
+        await pilot.press("enter")
+        await until(pilot, lambda: " a tower" in screen_text(pilot) and "Chats" not in screen_text(pilot))
+        await pilot.press("ctrl+b", "alt+up")
+        await until(pilot, lambda: "a tower" in screen_text(pilot))
+
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("ctrl+b", "tab")  # beside each other there
+        await until(pilot, lambda: "a tower" in screen_text(pilot) and "╭─ Chats" in screen_text(pilot))
+        prompt(pilot).focus()
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: "a tower" in screen_text(pilot) and "╭─ Chats" not in screen_text(pilot))

@@ -46,6 +46,7 @@ class ChatPanels(Horizontal):
         width = self.screen.size.width
         list_shown = some_chats and width >= ROOMY if self._wanted is None else self._wanted
         self._set(narrow=width < NARROW, spacious=width >= SPACIOUS, chats=list_shown)
+        self._uncover()
 
     def _set(self, **classes: bool) -> None:
         """Set classes of the screen, and style the panes alone: what is in them looks the same beside any other."""
@@ -55,13 +56,20 @@ class ChatPanels(Horizontal):
         if self.screen.classes != before:
             self.app.stylesheet.update_nodes((self.chats, self.view, self.params))
 
-    def focus_prompt(self) -> None:
-        """Back to writing; where only one pane has room, the chat is it."""
-        if self.screen.has_class("-narrow"):
+    def on_descendant_focus(self) -> None:
+        self._uncover()
+
+    def _uncover(self) -> None:
+        """Where only one pane has room, it is the chat once that has the focus: keys never go to what is hidden."""
+        if self.screen.has_class("-narrow") and self.view.has_focus_within:
             self._wanted = False
             self._set(params=False, chats=False)
+
+    def focus_prompt(self) -> None:
+        """Back to writing."""
         self.view.transcript.unmark()
         self.screen.set_focus(self.view.prompt)
+        self._uncover()
 
     def toggle_chats(self) -> None:
         """Show the list of chats and go there; hide it when one is there already."""
