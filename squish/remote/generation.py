@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from squish.generation import Accepted, Finished, GenerationEvent, GenerationReq
 from squish.remote.connection import Refusal, ServerConnection
 from squish.remote.reader import ChunkReader
 from squish.sessions.activity import Log, Trace
+from squish.sessions.manager import ModelStatus
 
 _FAREWELL = 2.0  # seconds that closing the connection may take
 
@@ -53,6 +55,11 @@ class RemoteGeneration:
         if isinstance(event, SquishError):
             raise event
         return event
+
+    def hear(self, statuses: Iterable[ModelStatus]) -> None:
+        """Take in what the server says of its models."""
+        if any(each.serves(self._request.model) and each.state == "loading" for each in statuses):
+            self._reader.loads()
 
     def cancel(self) -> None:
         """End it; what was written stays, and it finishes with reason "cancelled"."""

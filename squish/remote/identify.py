@@ -62,11 +62,7 @@ async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
         return "/v1", frozenset()
     except Refusal as refusal:
         if refusal.status not in (404, 405):
-            # Some that want a key say so in other words: LiteLLM without a database answers 400 or 500.
-            hint = refusal.hint or (
-                None if connection.has_key else "If it wants a key, name its variable: --key-env VAR."
-            )
-            raise RemoteError(refusal.message, hint=hint) from None
+            raise RemoteError(refusal.message, hint=refusal.hint or _advice(connection, refusal.status)) from None
         try:  # an address that ends in a path of its own, such as /v1beta/openai
             found, root = await connection.get("/models", ModelEntries), ""
         except RemoteError:
@@ -74,6 +70,13 @@ async def _list(connection: ServerConnection) -> tuple[str, frozenset[str]]:
             hint = "Check the address: what --connect gets is what stands before /v1."
             raise RemoteError(problem, hint=hint) from None
     return root, frozenset((each.owned_by or "").lower() for each in found.data or ())
+
+
+def _advice(connection: ServerConnection, status: int) -> str | None:
+    if status == 503:  # llama-server while it reads its model
+        return "Try again when the server is ready."
+    # Some that want a key say so in other words: LiteLLM without a database answers 400 or 500.
+    return None if connection.has_key else "If it wants a key, name its variable: --key-env VAR."
 
 
 async def _is_mlx(connection: ServerConnection) -> bool:

@@ -49,6 +49,11 @@ class ChunkReader:
         self._splitter = ThoughtSplitter()
         self.done = False  # the server has said that it is
 
+    def loads(self) -> None:
+        """The server says beside the answer that it still loads the model: only what comes after it is TTFT."""
+        if self._first is None:
+            self._sent = self._clock()
+
     def feed(self, data: bytes) -> Iterator[GenerationEvent]:
         """Raises RemoteError for what is not a chunk, and for an error that the server sends in its place."""
         if data.strip() == _DONE:

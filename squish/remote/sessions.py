@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from squish.errors import RemoteError
 from squish.generation import GenerationRequest, Prompt
@@ -32,6 +33,7 @@ class RemoteSessions:
         self._connection, self._server, self._models = connection, server, models
         self._log = Log()
         self._state = ServerState(())
+        self._answers = WeakSet[RemoteGeneration]()
         self._doing = set[asyncio.Task[None]]()
         self.lost: RemoteError | None = None
         self.failed: RemoteError | None = None  # what was asked for last and could not be done
@@ -40,7 +42,9 @@ class RemoteSessions:
         """Raises ModelNotFound, and InvalidInput for what this server cannot do."""
         self._models.manifest(request.model)
         body = fields.body(request, self._server.fields)
-        return RemoteGeneration(self._connection, self._server.chat, request, body, self._log)
+        generation = RemoteGeneration(self._connection, self._server.chat, request, body, self._log)
+        self._answers.add(generation)
+        return generation
 
     async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
         return await self._server.count(name, prompts)
@@ -91,6 +95,8 @@ class RemoteSessions:
     async def look(self) -> None:
         """Ask the server how it is. Raises RemoteError."""
         self._state = await self._server.state()
+        for each in self._answers:
+            each.hear(self._state.models)
 
     async def watch(self) -> None:
         """Look again and again, for as long as this runs; a server that went away is found again."""

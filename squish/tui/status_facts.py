@@ -22,7 +22,7 @@ def facts(
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.serves(model)), None)
     if running or status is None:
-        symbol, state, style = _state(_doing(running.answer, status) if running else "", bool(model))
+        symbol, state, style = _state(_doing(running.answer) if running else "", bool(model))
     else:
         symbol, state, style = _of_model(status, unseen)
     answer = conversation.turns[-1].answer if conversation.turns else None
@@ -48,12 +48,10 @@ def _of_model(status: ModelStatus, unseen: int = 0) -> tuple[str, str, str]:
     return _state("compiling" if status.compiling else status.state, True)
 
 
-def _doing(answer: AnswerState, status: ModelStatus | None) -> str:
-    """What an answer waits for, or does. A server says only beside the answer that it loads the model for it."""
-    if answer.phase == "loading" and answer.compiling:
-        return "compiling"
-    loads = answer.phase == "waiting" and status is not None and status.state == "loading"
-    return "loading" if loads else answer.phase
+def _doing(answer: AnswerState) -> str:
+    """What an answer waits for, or does."""
+    loads = answer.phase == "loading" or (answer.phase == "waiting" and answer.loads_there)
+    return ("compiling" if answer.compiling else "loading") if loads else answer.phase
 
 
 def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, 
 from squish.remote.connected import connected
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
+from squish.sessions.manager import ModelStatus
 from squish.sessions.request_details import RequestDetails
 from squish.tui.app import SquishApp
 from tests.api.scripted import scripted_runtime, serving
@@ -71,6 +73,30 @@ async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> N
         assert text == TextDelta(0, "Hello")
         assert isinstance(end, Finished)
         assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (7, 2, 3)
+
+
+async def test_ttft_begins_when_the_server_has_loaded_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("squish.remote.generation.time", clock)
+    runtime, sessions = scripted_runtime(Settings.from_environment({"HOME": str(tmp_path)}))
+    runtime.store = ScriptedStore(SMOL)
+    sessions.statuses = []
+    async with closing(runtime), serving(runtime) as address, connected(runtime.settings, address.url) as backend:
+        asked = GenerationRequest(SMOL.id, (ChatPrompt((Message("user", "Hi"),)),))
+        async with backend.sessions.generate(asked) as generation:
+            admitted = await sessions.admitted.get()
+            sessions.statuses = [ModelStatus(SMOL.id, "loading", 0, 1, None, 0, 0, "", None, compiling=True)]
+            clock.now = 57.0
+            await backend.sessions.look()
+            (status,) = backend.sessions.status()
+            assert (status.state, status.compiling) == ("loading", True)
+            clock.now = 58.5
+            admitted.answer("Hello")
+            *_, end = [event async for event in generation]
+        assert isinstance(end, Finished)
+        assert end.timings.ttft == 1.5
 
 
 async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[str, str], tmp_path: Path) -> None:

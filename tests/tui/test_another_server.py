@@ -88,6 +88,8 @@ async def test_a_long_path_leaves_room_for_the_figures() -> None:
     path = f"/{'models/' * 12}tiny.gguf"
     app = ScriptedApp(replace(SMOL, id=path), model=path)
     async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "enter  send" in screen_text(pilot))
+        assert "tiny.gguf" in screen_text(pilot) and "models/" not in screen_text(pilot)
         await ask(pilot)
         app.engine.be(path, "loading")
         app.engine.last.put(Loading())

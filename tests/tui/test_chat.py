@@ -54,6 +54,19 @@ async def test_an_answer_streams_and_ends_with_its_figures() -> None:
         await until(pilot, lambda: note(pilot) == "212 tok · 48.0 tok/s · TTFT 0.31 s")
 
 
+async def test_nothing_stands_between_the_name_and_the_note_before_the_first_word() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "hello")
+        app.engine.last.prefill(620, 1000)
+        await until(pilot, lambda: "62 %" in note(pilot))
+        lines = screen_text(pilot).splitlines()
+        at = next(at for at, line in enumerate(lines) if "◐ prefill ▰" in line)
+        assert lines[at - 1].split() == [SMOL.id]
+        app.engine.last.say("Hi")
+        await until(pilot, lambda: "Hi" in screen_text(pilot))
+
+
 async def test_every_question_carries_the_chat_so_far() -> None:
     app = new_app()
     async with app.run_test() as pilot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
@@ -16,6 +17,7 @@ from squish.generation import ChatPrompt, Finished, Loading, Timings, Usage
 from squish.tui.chat.comparison import Candidate, Comparison, Lineup, candidates
 from squish.tui.chat.conversation import Conversation
 from squish.tui.screens.compare import CompareScreen
+from squish.tui.widgets.chat.contender_view import ContenderView
 from squish.tui.windows.compare_picker import ComparePicker
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -182,6 +184,20 @@ async def test_two_answers_side_by_side_one_of_which_is_kept(tmp_path: Path) -> 
         (sent,) = request.prompts
         assert isinstance(sent, ChatPrompt) and [each.role for each in sent.messages] == ["user", "assistant", "user"]
         assert sent.messages[1].content.startswith("The second")
+
+
+async def test_a_draft_that_begins_with_the_command_is_compared_without_it() -> None:
+    app = new_app()
+    async with app.run_test(size=(90, 36)) as pilot:
+        await compared(pilot, app, question="/compare why")
+        assert app.screen.query_one("#question", Static).content == "why"
+        assert len({each.region.y for each in app.screen.query(ContenderView)}) == 2, "one below the other"
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: not isinstance(app.screen, CompareScreen))
+        prompt(pilot).put("/compare ")
+        await pilot.press("ctrl+n", "f8")
+        await until(pilot, lambda: prompt(pilot).text == "/compare ")
+        assert not isinstance(app.screen, ComparePicker)
 
 
 async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from squish.chats.chats import Chats
+from squish.chats.messages import Hit
 from squish.tui.widgets.chat.transcript import Transcript
 from squish.tui.widgets.markdown.searchable import place
-from squish.tui.windows.chat_search import ChatSearchScreen
+from squish.tui.windows.chat_search import ChatSearchScreen, row
 from tests.tui.scenes import ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -56,6 +59,31 @@ async def test_a_place_deep_in_a_long_message_is_in_view_and_stands_out(tmp_path
         assert app.screen.query_one(Transcript).current[1] == "question"  # type: ignore[index]
         await pilot.press("i")
         await until(pilot, lambda: "harbour" not in reversed_words(pilot))
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("A **\x02bold\x03** word, *soft* and `x ** y`", "A \x02bold\x03 word, soft and x ** y"),
+        ("…the end** of it", "…the end of it"),
+        ("a **start…", "a start…"),
+        ("f(*args, **kwargs), 2 * 3 * 4, snake_case_name", "f(*args, **kwargs), 2 * 3 * 4, snake_case_name"),
+        ("# Title\n- one\n* two\n1. three\n\n---\n> it", "Title\n• one\n• two\n1. three\n\nit"),
+        ("| a | b |\n| --- | :-: |\n| 1 | \x022\x03 |", "a · b\n1 · \x022\x03"),
+        ("…Blue | \x02Red\x03 |\n| Green | x |", "…Blue · \x02Red\x03\nGreen · x"),
+        ("ls | wc | cat", "ls | wc | cat"),
+        ("```python\ndef f(**kw):\n    return '**'\n```\nafter", "def f(**kw):\n    return '**'\nafter"),
+        ("see [the \x02docs\x03](https://x.y/a_b_c) ***now***", "see the \x02docs\x03 now"),
+        ("[" * 2000, "[" * 2000),
+        ("**a" * 600, "**a" * 600),
+    ],
+)
+def test_a_place_in_an_answer_is_listed_without_the_marks_of_markdown(written: str, shown: str) -> None:
+    hit = Hit(1, "t", 2, "assistant", written, 0.0, False)
+    said = re.sub("[\x02\x03]", "", shown).replace("\n", " ")
+    assert row(hit, 50).plain.partition("\n  ")[2] == " ".join(said.split(" "))
+    asked = replace(hit, role="user")
+    assert row(asked, 50).plain.partition("\n  ")[2] == re.sub("[\x02\x03]", "", written).replace("\n", " ")
 
 
 def test_the_place_is_the_occurrence_that_was_found() -> None:

@@ -52,6 +52,20 @@ async def test_an_engine_that_is_compiled_says_so_with_the_time_wherever_one_wai
         await until(pilot, lambda: "loading" in note(pilot))
 
 
+async def test_what_a_server_says_of_its_model_is_said_of_the_answer_that_waits_for_it() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ask(pilot)  # no event of the answer says that a model is loaded elsewhere
+        app.engine.be(SMOL.id, "loading")
+        await until(pilot, lambda: "◌ loading smollm2:135m" in note(pilot))
+        await until(pilot, lambda: "◌ loading" in screen_text(pilot).splitlines()[0])
+        app.engine.states[SMOL.id] = replace(app.engine.states[SMOL.id], compiling=True)
+        await until(pilot, lambda: "◌ compiling the engine (once)" in note(pilot))
+        await until(pilot, lambda: "compiling the engine" in screen_text(pilot).splitlines()[0])
+        app.engine.be(SMOL.id, "ready")
+        await until(pilot, lambda: "◌ …" in note(pilot))
+
+
 async def test_a_pin_is_remembered_and_forgotten_with_its_model(tmp_path: Path) -> None:
     settings = replace(NOWHERE, home=tmp_path)
     app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings)

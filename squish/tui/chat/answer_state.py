@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -24,6 +24,7 @@ from squish.generation import (
     Usage,
 )
 from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Reaching, Steps, ToolProblem
+from squish.sessions.manager import ModelStatus
 from squish.text import StreamCleaner, clean
 from squish.tui.chat.stopwatch import Stopwatch
 
@@ -60,6 +61,7 @@ class AnswerState:
         self.received = 0
         self.stopping = False
         self.compiling = False  # while it is loading
+        self.loads_there = False  # it waits for a server that loads the model, as that says beside the answer
         self._stop_began = 0.0
         self.reason: FinishReason | None = None
         self.usage = Usage(0, 0)
@@ -153,6 +155,12 @@ class AnswerState:
         elapsed = self.in_phase
         known = self.phase in ("writing", "thinking") and elapsed >= _SPEED_FROM
         return (self.pieces - 1) / elapsed if known else 0.0
+
+    def hear(self, model: str, statuses: Iterable[ModelStatus]) -> None:
+        """Take in how its model is: a server elsewhere says that it loads it beside the answer, and not in it."""
+        if self.phase == "waiting":
+            loading = [each for each in statuses if each.serves(model) and each.state == "loading"]
+            self.loads_there, self.compiling = bool(loading), any(each.compiling for each in loading)
 
     def apply(self, event: AnswerPart) -> str:
         """Take an event in; the text it adds, safe to show."""

@@ -72,6 +72,12 @@ class AnswerTasks:
         """Take an end in; whether it is the first one of this turn."""
         return self._live.pop(turn, None) is not None
 
+    def look(self) -> None:
+        """Let those that wait know how their models are."""
+        statuses = self._runtime.sessions.status()
+        for each in self._live:
+            each.answer.hear(each.model, statuses)
+
     def stop(self, turn: Turn) -> None:
         """Once: ask the engine to end the answer. Twice: leave it, whatever the engine does."""
         live = self._live.get(turn)

@@ -50,6 +50,7 @@ class CompareScreen(Screen[None]):
         yield Keys()
 
     def on_mount(self) -> None:
+        self._lay_out(self.app.size.width)  # the first picture comes before a size of its own
         self.set_interval(TICK, self._show)
         self._ask_due()
 
@@ -61,7 +62,10 @@ class CompareScreen(Screen[None]):
                     each.conversation.save(each)
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width < ROOMY, "-stacked")
+        self._lay_out(self.size.width)
+
+    def _lay_out(self, width: int) -> None:
+        self.set_class(width < ROOMY, "-stacked")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         comparison = self._comparison
@@ -82,6 +86,7 @@ class CompareScreen(Screen[None]):
         self._show()
 
     def _show(self) -> None:
+        self._tasks.look()
         for view in self._views.values():
             view.show()
         over = self._comparison.over

@@ -17,6 +17,7 @@ from squish.attachments.mentions import mentions
 from squish.chats.presets import all_of
 from squish.sessions.backend import Backend
 from squish.text import clean
+from squish.tui import actions
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import comparison
 from squish.tui.chat.comparison import Comparison, Lineup
@@ -29,7 +30,7 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.screens.model_and_parameters import ModelAndParameters
 from squish.tui.widgets.chat.chat_view import ChatView
 
-_HOW = "Type a question, with /compare in front of it."
+_HOW = "Type the question after /compare, then press enter."
 
 
 class CompareCommands:
@@ -48,7 +49,7 @@ class CompareCommands:
     async def compare(self, text: str = "") -> None:
         """Compare answers to a text, to the draft, or to the question of the marked turn, else of the last."""
         app, shown, prompt = self._screen.app, self._chats.shown, self._view.prompt
-        question = Question(text, self._view.typed_argument) if text else Question(prompt.draft, prompt.text)
+        question = Question(text, self._view.typed_argument) if text else self._drafted()
         if shown.running or self._chats.editing:
             app.notify(
                 f"Stop the answer first ({key(app, 'chat.stop')})." if shown.running else "Send the edit first.",
@@ -62,6 +63,13 @@ class CompareCommands:
             return
         with reporting_errors(app):
             await self._choose(question, again)
+
+    def _drafted(self) -> Question:
+        """The draft; of one that begins with the command itself, what stands behind it."""
+        sent, typed = (actions.parse_slash(each) for each in (self._view.prompt.draft, self._view.prompt.text))
+        if sent and typed and sent.action and sent.action.id == "chat.compare":
+            return Question(sent.argument, typed.argument)
+        return Question(self._view.prompt.draft, self._view.prompt.text)
 
     async def _choose(self, question: Question, again: Turn | None) -> None:
         from squish.tui.windows.compare_picker import ComparePicker

@@ -17,6 +17,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import Hit
 from squish.errors import SquishError
 from squish.text import clean
+from squish.tui.widgets.markdown.plain_text import plain_text
 from squish.tui.windows.chooser import Chooser
 
 
@@ -44,6 +45,8 @@ class ChatSearchScreen(Chooser[Hit | None]):
         self.run_worker(search, exclusive=True, exit_on_error=False)
 
     async def _find(self, words: str) -> None:
+        if words.strip() and not self._hits:
+            self.fill([], 0, "Searching …")
         nothing = f"Nothing found for “{clean(words.strip())}”." if words.strip() else "Type the words to look for."
         try:
             hits = await asyncio.to_thread(self._chats.find, words)
@@ -63,7 +66,8 @@ def row(hit: Hit, width: int) -> Content:
     right = f"{'  archived' if hit.archived else ''}  {'you' if hit.role == 'user' else 'model'}  {day}"
     title = Content(clean(hit.title)).truncate(max(width - len(right), 8), ellipsis=True, pad=True)
     pieces: list[Content | str | tuple[str, str]] = [title.stylize("bold"), (right, "$foreground-muted"), "\n  "]
-    for at, part in enumerate(re.split("[\x02\x03]", hit.snippet)):
+    snippet = hit.snippet if hit.role == "user" else plain_text(hit.snippet)  # as the chat shows it
+    for at, part in enumerate(re.split("[\x02\x03]", snippet)):
         text = " ".join(clean(part).split(" ")).replace("\n", " ")
         pieces.append((text, "bold $text-accent") if at % 2 else text)
     return Content.assemble(*pieces)

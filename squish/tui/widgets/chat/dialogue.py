@@ -85,6 +85,7 @@ class Dialogue:
         turn = self._shown.running
         view = self.transcript.view_of(turn) if turn else None
         if view:
+            self._answers.look()
             view.update_note()
         return view is not None
 

@@ -194,14 +194,14 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
             return Content(f"⚙ {clean(answer.doing.name)} … {figures.waited(answer.in_phase)}{said} · {stops}")
         case "waiting" if answer.is_asked_about:
             return Content("◌ waiting for you")
+        case "loading" | "waiting" if answer.phase == "loading" or answer.loads_there:
+            doing = "compiling the engine (once)" if answer.compiling else f"loading {short(model)}"
+            return Content(f"◌ {doing} … {figures.waited(answer.in_phase)}")
         case "waiting":
             return Content(f"◌ waiting … {figures.waited(answer.in_phase)}" if answer.in_phase >= 1 else "◌ …")
         case "queued":
             ahead = f"{answer.position - 1} ahead" if answer.position > 1 else "next"
             return Content(f"◌ queued, {ahead} · {figures.waited(answer.in_phase)}")
-        case "loading":
-            doing = "compiling the engine (once)" if answer.compiling else f"loading {short(model)}"
-            return Content(f"◌ {doing} … {figures.waited(answer.in_phase)}")
         case "prefill":
             return _prefill(answer)
         case "thinking" | "writing":

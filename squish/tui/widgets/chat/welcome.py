@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Static
 
@@ -9,9 +12,10 @@ from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui.key_hints import key
+from squish.tui.short_names import short
 
 FIRST_MODEL = "smollm2:135m"
-_NO_BREAK = "\u00a0"
+_PADDING = 2
 _TITLE = 32
 
 _KEYS = (
@@ -50,9 +54,9 @@ class Welcome(Static):
         )
         rows = [
             Content.assemble(
-                (clean(manifest.id), "bold $text-primary"),
+                (short(manifest.id), "bold $text-primary"),
                 "\n",
-                (" · ".join(each.replace(" ", _NO_BREAK) for each in about if each), "$foreground-muted"),
+                (_in_lines([each for each in about if each], self.app.size.width - 2 * _PADDING), "$foreground-muted"),
                 "\n",
             )
         ]
@@ -94,3 +98,12 @@ class Welcome(Static):
                 (f"  squish pull {FIRST_MODEL}  ", "bold $text-accent on $panel"),
             )
         )
+
+
+def _in_lines(figures: Sequence[str], width: int) -> str:
+    """Figures beside each other; where they take more than a line, none is divided."""
+    lines = [""]
+    for each in figures:
+        longer = f"{lines[-1]} · {each}" if lines[-1] else each
+        lines = [*lines[:-1], longer] if cell_len(longer) <= width else [*lines, each]
+    return "\n".join(lines)

@@ -98,6 +98,7 @@ class LiveMarkdown(Vertical):
         yield self._tail
 
     def on_mount(self) -> None:
+        self._tail.display = False  # nothing takes a line before the first word
         self.resume()
 
     @property
@@ -152,6 +153,7 @@ class LiveMarkdown(Vertical):
         if len(self._tail_text) > max(TAIL_LINES * self._width, self._next_try, 1):
             self._settle_paragraph()
         self._tail.update(self._document(self._tail_text))
+        self._tail.display = self._tail.display or bool(text.strip())
         self._pacer.flushed(start, time.perf_counter())
         after_refresh(self, self._painted, start)
         self.flushes += 1
