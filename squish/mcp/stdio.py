@@ -72,7 +72,7 @@ class StdioTransport:
             self._process.stdin.write(message + b"\n")
             await self._process.stdin.drain()
         except (ConnectionError, RuntimeError):
-            raise McpError("it has ended") from None
+            raise await self._end() from None
 
     def use_version(self, version: str, *, stateless: bool) -> None:
         """Nothing on this way depends on it."""
@@ -85,11 +85,16 @@ class StdioTransport:
             self._kill(signal.SIGKILL)
             ended(error)
             return
+        ended(await self._end())
+
+    async def _end(self) -> McpError:
+        """How it ended, now that it does not read or write any more."""
+        assert self._process is not None
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), self._grace)
         with suppress(TimeoutError):  # its last words may still be on their way
             await asyncio.wait_for(asyncio.shield(self._tasks[1]), 0.2)
-        ended(McpError(self._obituary()))
+        return McpError(self._obituary())
 
     def _obituary(self) -> str:
         code = self._process.returncode if self._process else None

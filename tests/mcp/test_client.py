@@ -134,6 +134,18 @@ async def test_what_a_server_does_badly_is_one_sentence(tmp_path: Path, faults: 
             await box.tools("test")
 
 
+async def test_what_cannot_be_sent_any_more_says_how_the_server_ended(tmp_path: Path) -> None:
+    server = McpServer(sys.executable, ("-S", "-E", "-c", "import sys; sys.exit('no configuration found')"))
+    transport, ended = StdioTransport(server, ServerLog(tmp_path / "mcp.log", "test")), asyncio.Event()
+    await transport.start(lambda message: None, lambda error: ended.set())
+    await ended.wait()
+    with pytest.raises(McpError) as caught:
+        while True:  # the pipe takes some before it notices
+            await transport.send(b"x" * (1 << 20), {}, asks=True)
+    assert caught.value.message == "it ended with exit code 1: no configuration found"
+    await transport.close()
+
+
 async def test_garbage_between_messages_is_passed_over_and_logged(tmp_path: Path) -> None:
     async with toolbox(tmp_path, "garbage") as box:
         assert (await call(box, "echo", '{"text": "hi"}')).text == "hi"
