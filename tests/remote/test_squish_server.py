@@ -78,7 +78,8 @@ async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> N
 async def test_ttft_begins_when_the_server_has_loaded_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
     monkeypatch.setattr("squish.remote.generation.time", clock)
     runtime, sessions = scripted_runtime(Settings.from_environment({"HOME": str(tmp_path)}))
     runtime.store = ScriptedStore(SMOL)
