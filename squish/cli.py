@@ -142,7 +142,7 @@ def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
         raise click.UsageError("--key-env needs --connect URL.")
     if context.invoked_subcommand is not None:
         if url is not None:
-            raise click.UsageError("--connect stands alone: squish --connect URL.")
+            raise click.UsageError("--connect takes no command: squish --connect URL.")
         return 0
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         if url is not None:

@@ -155,7 +155,7 @@ async def rejoin(
         except WrongToken as error:
             raise EngineError(
                 f"{address} does not let this rank in again: {error}.",
-                hint="That server has been started anew: take the token that it shows now, or set SQUISH_JOIN_TOKEN "
+                hint="That server has been restarted: take the token that it shows now, or set SQUISH_JOIN_TOKEN "
                 "on both machines.",
             ) from None
         except _NotWanted as error:

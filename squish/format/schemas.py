@@ -90,7 +90,7 @@ def schema_text(schema: dict[str, Any], at: str) -> str:
     except CycleError as error:
         way = " → ".join(reversed(error.args[1]))
         message = f"{at} has a $ref that leads back to itself and never to a value: {way}"
-        raise InvalidInput(message[:400], hint="Put what it stands for in its place.", param=at) from None
+        raise InvalidInput(message[:400], hint="Replace it with what it stands for.", param=at) from None
     return text
 
 

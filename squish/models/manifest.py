@@ -208,7 +208,7 @@ def read_manifest(path: Path) -> Manifest:
             raise ValueError(f"it is the manifest of {manifest.id}")
     except (OSError, ValueError, RecursionError, InvalidName) as error:  # tomllib, msgspec, unicode: ValueErrors
         if not path.exists():
-            raise ModelNotFound(f"{path.name} is not installed any more.") from None
+            raise ModelNotFound(f"{path.name} is not installed anymore.") from None
         problem = str(error.strerror if isinstance(error, OSError) else error)
         if isinstance(error, RecursionError):
             problem = "it is nested too deeply"

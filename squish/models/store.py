@@ -165,7 +165,7 @@ class Store:
             if not force and path.exists() and is_held(path):
                 raise ModelInUse(
                     f"{id} is in use by another running Squish.",
-                    hint=f"Close it, or unload the model there. To delete it all the same: squish rm --force {id}",
+                    hint=f"Close it, or unload the model there. To delete it anyway: squish rm --force {id}",
                     param="model",
                 )
             freed = sharing.bytes_freed(*there, *([moved] if moved else []))
@@ -244,7 +244,7 @@ class Store:
         elif others := [each for each in near if each not in here]:
             hints.append(f"Names like it that can be pulled: {', '.join(others)}.")
         if not hints:
-            hints.append("`squish list` shows what is installed, `squish search` what there is.")
+            hints.append("`squish list` shows what is installed; `squish search` finds more.")
         return ModelNotFound(f"{name} is not installed.", hint=" ".join(hints), param="model")
 
 

@@ -128,7 +128,7 @@ def stop(server: Server) -> None:
     except (ProcessLookupError, psutil.NoSuchProcess):
         return
     except PermissionError as error:
-        raise SquishError(f"The server {server.pid} belongs to somebody else.") from error
+        raise SquishError(f"The server {server.pid} belongs to another user.") from error
 
 
 def _ask(path: Path) -> Server:

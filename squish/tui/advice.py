@@ -16,7 +16,7 @@ from squish.tui.key_hints import key
 
 _INSTEAD = (
     (r"^Run: squish pull (\S+)$", r"{key:app.hub} downloads models; or run in another terminal: squish pull \1"),
-    (r" ?To delete it all the same: squish rm --force \S+$", ""),
+    (r" ?To delete it anyway: squish rm --force \S+$", ""),
     (
         r"^Pull the model again with --force\.$",
         "Delete it ({key:app.library} {key:library.delete}) and download it again ({key:app.hub}).",

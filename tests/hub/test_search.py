@@ -127,7 +127,7 @@ def test_without_a_gpu_a_line_says_what_the_memory_counts(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Settings, "from_environment", classmethod(lambda cls: settings))
-    for packed, said in ((True, "not quantized"), (False, "4 bytes a parameter")):
+    for packed, said in ((True, "not quantized"), (False, "4 bytes per parameter")):
         here = Machine("RAM", 16 * GB, 12 * GB, float32=True, packed=packed)
         monkeypatch.setattr("squish.memory.machine.read", lambda here=here: here)
         search_command.search.main(["tiny"], standalone_mode=False)

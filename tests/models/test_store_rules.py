@@ -165,7 +165,7 @@ def test_where_files_cannot_be_linked_a_copy_has_its_own(store: Store, monkeypat
         ("my-mode", "Installed names like it: my-model."),
         ("org/my-repos", "Installed names like it: org/my-repo. Run: squish pull org/my-repos"),
         ("smollm2:136m", "Names like it that can be pulled: "),
-        ("zzzz", "`squish list` shows what is installed, `squish search` what there is."),
+        ("zzzz", "`squish list` shows what is installed; `squish search` finds more."),
     ],
 )
 def test_the_advice_is_of_use(store: Store, name: str, hint: str) -> None:

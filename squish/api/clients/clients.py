@@ -78,7 +78,7 @@ class Clients:
         for key in (self._single, *self._keys().values()):
             if key is not None and key.name == name:
                 return key
-        raise Refused(403, "key_removed", f"There is no key {name} any more.")
+        raise Refused(403, "key_removed", f"There is no key {name} anymore.")
 
     def used(self, key: ApiKey | None, model: str, **amounts: int) -> None:
         """Count requests, and tokens (prompt, cached, completion). They are on disk a few seconds later."""

@@ -106,7 +106,7 @@ def _demanded(request: ChatRequest) -> str | None:
                 continue
             marked = f"messages[{i}].{field}"
             if i < len(request.messages) - 1:
-                raise InvalidInput(f"{marked} can only stand in the last message.", param=marked)
+                raise InvalidInput(f"{marked} is only allowed in the last message.", param=marked)
     if marked and request.continue_final_message is False:
         raise InvalidInput(f"continue_final_message and {marked} contradict each other.", param=marked)
     return "continue_final_message" if request.continue_final_message else marked

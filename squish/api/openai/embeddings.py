@@ -35,7 +35,7 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
     dimensions: (
         Annotated[int, documented("Numbers of each vector, which is cut and scaled to length 1.", minimum=1)] | None
     ) = None
-    prompt_name: Annotated[str, documented("Which of the model's own prompts stands before each text.")] | None = None
+    prompt_name: Annotated[str, documented("Which of the model's own prompts to put before each text.")] | None = None
     truncate: Annotated[bool, documented("true: of a text that is too long, the beginning is taken.")] | None = None
     keep_alive: KeepAlive | None = None
     user: Ignored | None = None

@@ -98,7 +98,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     model: Annotated[str, documented("An installed model, like smollm2:135m.", minLength=1)]
     input: Annotated[str | list[InputItem], documented("What the user says, or the conversation, oldest first.")]
     instructions: Annotated[str, documented("The system message of this response alone.")] | None = None
-    previous_response_id: Annotated[str, documented("Go on after a response that is kept.")] | None = None
+    previous_response_id: Annotated[str, documented("Continue a stored response.")] | None = None
     store: Annotated[bool, documented("Keep the response in memory; default true.")] | None = None
     stream: Annotated[bool, documented("Answer with server-sent events.")] | None = None
     max_output_tokens: (

@@ -122,7 +122,7 @@ def _texts(texts: tuple[str, ...], source: str | None) -> list[str]:
     if texts:
         return list(texts)
     if source is None and sys.stdin.isatty():
-        raise InvalidInput("No text was given.", hint="Write texts behind the model, or give --file.", param="TEXT")
+        raise InvalidInput("No text was given.", hint="Give texts after the model, or --file.", param="TEXT")
     found = _read(source).split("\n")
     if found[-1] == "":
         found.pop()

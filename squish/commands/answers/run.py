@@ -257,7 +257,7 @@ def _check_tools(servers: Sequence[str], allowed: Sequence[str]) -> None:
 
         if asker() is None:
             hint = "Name the tools with --mcp-allow TOOL, or allow every one with --mcp-allow all."
-            raise InvalidInput("Nobody is here to be asked before a tool is called.", hint=hint, param="--mcp-allow")
+            raise InvalidInput("There is no terminal to ask on before a tool call.", hint=hint, param="--mcp-allow")
 
 
 async def _files(settings: Settings, paths: Sequence[str], urls: Sequence[str]) -> tuple[Attachment, ...]:

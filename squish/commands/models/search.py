@@ -91,7 +91,7 @@ def _show_found(found: list[Found], context: int) -> None:
         )
     elif here.float32:
         console.note(
-            "Without a GPU and a C compiler all is float32 where that fits: MEMORY counts 4 bytes a parameter."
+            "Without a GPU and a C compiler everything is float32 if that fits: MEMORY counts 4 bytes per parameter."
         )
 
 

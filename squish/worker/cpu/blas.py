@@ -168,7 +168,7 @@ def _find_numpy_openblas() -> Path:
         raise _Unusable("numpy is not installed")
     found = sorted((Path(spec.origin).parent.parent / "numpy.libs").glob("libscipy_openblas64_*.so"))
     if not found:
-        raise _Unusable("this numpy brings no OpenBLAS")
+        raise _Unusable("this numpy has no OpenBLAS")
     return found[0]
 
 

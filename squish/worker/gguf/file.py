@@ -300,7 +300,7 @@ class _Reader:
 
     def _take(self, count: int) -> bytes:
         if count > self._budget - self._at:
-            raise corrupt(self._path, f"its header asks for {count} bytes at byte {self._at}, more than there are")
+            raise corrupt(self._path, f"its header asks for {count} bytes at byte {self._at}, more than the file has")
         if self._at + count > self._here:
             raise Incomplete(self._here, min(2 * self._here, self._size), self._metadata)
         self._at += count
