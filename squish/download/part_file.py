@@ -111,6 +111,14 @@ class PartFile:
             if self._count > 1 and (before // CHUNK != self._done[number] // CHUNK or self.is_complete(number)):
                 self._save()
 
+    def begin(self, beginning: bytes) -> int:
+        """Write what is missing of the file's first bytes; how many were."""
+        before = self.received
+        for number in self.ranges:
+            if rest := beginning[self.position(number) : self.end(number)]:
+                self.write(number, rest)
+        return self.received - before
+
     def finish(self, stop: Event) -> Downloaded:
         """Check the hash and put the file in its place. Raises CorruptModel; the bytes stay until `restart`."""
         self._hash_to_end(stop)

@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
-from squish.download.disk import occupied, require_space
+from squish.download.disk import in_thread, occupied, require_space
 from squish.download.file_transfer import FileTransfer, broke_off, first_error
 from squish.download.part_file import PartFile
 from squish.download.patience import Interrupted, Policy
@@ -101,6 +102,27 @@ class Download:
                         raise broke_off(path, error) from error
                     await asyncio.sleep(self._policy.delay(failures, error.wait))
 
+    async def keep(self, path: str, beginning: bytes) -> None:
+        """Take up the first bytes of a file, which `piece` has brought, so that `run` asks for the rest only.
+
+        Raises StoreError.
+        """
+        self.prepare()
+        file = self._files[path]
+        if (self.directory / path).is_file():
+            return
+        try:
+            await in_thread(self._keep, self._part(file), beginning)
+        except OSError as error:
+            raise StoreError(f"The download cannot be written: {error.strerror or error}.") from error
+
+    def _keep(self, stop: Event, part: PartFile, beginning: bytes) -> None:
+        try:
+            part.open(stop)
+            self._count(part, part.begin(beginning))
+        finally:
+            part.close()
+
     def skip(self, path: str) -> None:
         """Count a file as done that is not needed, or not any more."""
         self._counts[path] = self._files[path].size
@@ -138,9 +160,7 @@ class Download:
                 path.unlink()
 
     async def _fetch(self, client: AsyncClient, file: RemoteFile) -> Downloaded:
-        span = self._policy.span if file.size > 2 * self._policy.span else 0
-        target = self.directory / file.path
-        part = PartFile(file, target, self._part_path(file.path), self._sidecar(file.path), span)
+        part = self._part(file)
         transfer = FileTransfer(
             client,
             part,
@@ -152,6 +172,11 @@ class Download:
         done = await transfer.run()
         self._counts[file.path] = file.size
         return done
+
+    def _part(self, file: RemoteFile) -> PartFile:
+        span = self._policy.span if file.size > 2 * self._policy.span else 0
+        target = self.directory / file.path
+        return PartFile(file, target, self._part_path(file.path), self._sidecar(file.path), span)
 
     def _count(self, part: PartFile, written: int) -> None:
         self._counts[part.file.path] = part.received

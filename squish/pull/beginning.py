@@ -24,20 +24,30 @@ FIRST = 64 * 1024
 async def judge(download: ModelFiles, files: Sequence[HubFile], partial: Path, repo_id: str, jobs: Jobs) -> None:
     """Judge the files of one model, the first of which says what it is. partial: where pieces may lie meanwhile.
 
+    Their first bytes stay in the download once all are accepted: the header of a large vocabulary has 15 MB.
     Raises UnsupportedModel, CorruptModel, and what downloading raises.
     """
+    accepted = dict[str, bytes]()
     for number, file in enumerate(files):
         if file.size > FIRST:
             try:
-                await _judge(download, file, partial, jobs, part=number > 0)
+                accepted[file.path] = await _judge(download, file, partial, jobs, part=number > 0)
             except UnsupportedModel as error:
                 raise counterpart.advised(error, repo_id, file.path) from error
             except CorruptModel as error:
-                hint = f"The file in {repo_id} is damaged: take another one. Its weights were not downloaded."
-                raise CorruptModel(error.message, hint=hint, param="model") from error
+                raise damaged(error, repo_id, " Its weights were not downloaded.") from error
+    for path, beginning in accepted.items():
+        await download.keep(path, beginning)
 
 
-async def _judge(download: ModelFiles, file: HubFile, partial: Path, jobs: Jobs, *, part: bool) -> None:
+def damaged(error: CorruptModel, repo_id: str, further: str = "") -> CorruptModel:
+    """The same error of a file that lies on the Hub as it arrived, so that no second download helps."""
+    hint = f"The file in {repo_id} is damaged: take another one.{further}"
+    return CorruptModel(error.message, hint=hint, param="model")
+
+
+async def _judge(download: ModelFiles, file: HubFile, partial: Path, jobs: Jobs, *, part: bool) -> bytes:
+    """The bytes that were read up to the first that was not needed. Raises what `judge` raises."""
     with tempfile.TemporaryDirectory(dir=partial) as directory:
         path = Path(directory) / Path(file.path).name
         path.touch()
@@ -50,3 +60,9 @@ async def _judge(download: ModelFiles, file: HubFile, partial: Path, jobs: Jobs,
                 stream.write(piece)
             present.append((needed[0], needed[0] + len(piece)))
             needed = (await jobs.run(InspectStart(str(path), file.size, tuple(present), part), Judged)).needed
+        end = 0
+        for start, stop in present:
+            if start == end:
+                end = stop
+        with path.open("rb") as stream:
+            return stream.read(end)

@@ -151,6 +151,7 @@ class Compressor:
             start += await self._download.piece(name, len(start), safetensors.PREFIX + length)
         header = start[safetensors.PREFIX : safetensors.PREFIX + length]
         safetensors.parse(header, name, size)
+        await self._download.keep(name, start)
         return header
 
     def _require_space(self, count: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from squish.download.disk import copy_file, hash_file, in_thread, link_file, require_space
-from squish.errors import UnsupportedModel
+from squish.errors import CorruptModel, UnsupportedModel
 from squish.files import write_whole
 from squish.format import adapters
 from squish.hub.snapshot import Snapshot
@@ -21,12 +21,15 @@ from squish.models import recipes
 from squish.models.manifest import MANIFEST, Installed, Manifest, StoredFile, read_json
 from squish.names import ModelId
 from squish.pull import adapter, counterpart
+from squish.pull.beginning import damaged
 from squish.pull.events import CompressionReport, Phase, Progress, Pulled, Report
 from squish.pull.fetch import Fetched, FetchedModel
 from squish.pull.local_files import model_files
 from squish.pull.order import Order
 from squish.pull.repository import gguf_parts, is_model_gguf, is_safe_name, is_weights
 from squish.pull.sources import DirectorySource, Source, inside, is_gguf
+
+_NAMED = 5  # files of several that could be meant
 
 
 async def install_fetched(order: Order, fetched: Fetched, report: Report, jobs: Jobs) -> Pulled:
@@ -64,6 +67,8 @@ async def install_gguf(
             imported = await jobs.run(job, Imported, imported_so_far)
         except UnsupportedModel as error:
             raise counterpart.advised(error, snapshot.repo_id if snapshot else path.parent.name, path.name) from error
+        except CorruptModel as error:
+            raise (damaged(error, snapshot.repo_id) if snapshot else error) from error
         files = await _hash_files(staging, (), report)
         return await _commit(order, staging, imported, files, snapshot)
 
@@ -106,8 +111,11 @@ def _single_gguf(source: Path) -> Path:
     names = sorted(path.name for path in source.iterdir() if path.is_file())
     found = [name for name in names if is_model_gguf(name) or (not name.endswith(".gguf") and is_gguf(source / name))]
     first = found[:1] if found and [path.name for path in gguf_parts(source / found[0])] == found else found
-    if len(first) != 1:
-        raise UnsupportedModel(f"{source} has no .safetensors weights and no single .gguf file.", param="model")
+    if not first:
+        raise UnsupportedModel(f"{source} has no .safetensors weights and no .gguf file.", param="model")
+    if len(first) > 1:
+        hint = f"Name one of them: {', '.join(first[:_NAMED])}{', …' if len(first) > _NAMED else ''}."
+        raise UnsupportedModel(f"{source} has several .gguf files.", hint=hint, param="model")
     return inside(source, first[0])
 
 

@@ -33,6 +33,8 @@ class ModelFiles(Protocol):
 
     async def piece(self, path: str, start: int, end: int) -> bytes: ...
 
+    async def keep(self, path: str, beginning: bytes) -> None: ...
+
     def skip(self, path: str) -> None: ...
 
 
@@ -61,6 +63,9 @@ class LocalFiles:
     async def piece(self, path: str, start: int, end: int) -> bytes:
         """Bytes of a file. Raises StoreError."""
         return await asyncio.to_thread(self._read, path, start, end)
+
+    async def keep(self, path: str, beginning: bytes) -> None:
+        """Nothing is missing here."""
 
     def skip(self, path: str) -> None:
         """Nothing is counted here."""

@@ -84,6 +84,31 @@ def test_a_block_format_is_refused_before_the_weights(hub: LocalHub, tmp_path: P
     assert sum(pieces) == 4 * MIB < len(content) // 8
 
 
+def test_the_header_of_an_accepted_file_is_downloaded_once(hub: LocalHub, tmp_path: Path) -> None:
+    content = large_gguf(tmp_path / "x.gguf")
+    hub.add_repo("org/fine", {"m.gguf": content})
+    manifest = Puller(tmp_path / "home", hub.url).pull("org/fine").installed.manifest
+    assert hub.sent("m.gguf") == len(content)
+    assert len(hub.reads("m.gguf")) > 5, "the header came in pieces"
+    assert manifest.architecture == "llama"
+
+
+def test_of_a_file_whose_weights_are_damaged_on_the_hub_no_second_download_is_advised(
+    hub: LocalHub, tmp_path: Path
+) -> None:
+    scale = struct.pack("<H", 0x7E00)  # not a number
+    tiny, _ = tiny_model(Q8_0)
+    name = "blk.0.attn_q.weight"
+    blob = tiny.tensors[name]
+    content = large_gguf(tmp_path / "x.gguf", changed={name: Blob(blob.shape, Q8_0, scale + blob.data[2:])})
+    hub.add_repo("org/odd", {"m.gguf": content})
+    user = Puller(tmp_path / "home", hub.url)
+    with pytest.raises(CorruptModel, match=rf"{name} has numbers that are not finite") as refused:
+        user.pull("org/odd")
+    assert refused.value.hint == "The file in org/odd is damaged: take another one."
+    assert not [*user.settings.cache_dir.glob(".partial/*")]
+
+
 def test_a_damaged_header_is_refused_before_the_weights(hub: LocalHub, tmp_path: Path) -> None:
     content = large_gguf(tmp_path / "x.gguf")
     hub.add_repo("org/odd", {"m.gguf": content[:16] + b"\xff" * 8 + content[24:]})

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from squish.errors import UnsupportedModel
 from squish.worker.gguf import vocabulary
-from squish.worker.gguf.file import OTHER_FORMAT, GgufHeader
+from squish.worker.gguf.file import GgufHeader
 from squish.worker.gguf.tokenizer_kinds import KINDS, Kind
 from squish.worker.gguf.vocabulary import CONTROL, USER_DEFINED
 
@@ -28,6 +28,12 @@ _END_OF_TURN = frozenset({
 # Tokens that end no turn where a model has one of the others: they only divide an answer, or begin the next turn.
 _ONLY_WITHOUT = {"<|end|>": {"<|return|>", "<|call|>"}, "<|user|>": set(), "<|observation|>": set()}
 _MODEL = "tokenizer.ggml.model"
+_WITHOUT = ("none", "no_vocab")
+# Kinds that are not imported, and what helps: of these models not even safetensors run.
+REFUSED_KINDS = {
+    "rwkv": "Take a model of another family: the safetensors of this one come with a tokenizer that is code, "
+    "and no code of a model is run.",
+}
 _TEMPLATE, _TEMPLATES = "tokenizer.chat_template", "tokenizer.chat_templates"
 
 
@@ -119,13 +125,13 @@ def require_tokenizer_kind(header: GgufHeader) -> None:
 
 def _kind(header: GgufHeader) -> Kind:
     model = header.text(_MODEL)
-    kind = KINDS.get(model or "")
+    if not model or model in _WITHOUT:
+        raise header.unsupported(f"it has no tokenizer: {_MODEL} is {model!r}" if model else f"it has no {_MODEL}")
+    if model in REFUSED_KINDS:
+        raise header.unsupported(f"its tokenizer {model!r} is not imported yet", REFUSED_KINDS[model])
+    kind = KINDS.get(model)
     if kind is None:
-        raise UnsupportedModel(
-            f"{header.path.name} has a tokenizer of the kind {model!r}; known are {', '.join(sorted(KINDS))}.",
-            hint=OTHER_FORMAT,
-            param=str(header.path),
-        )
+        raise header.unsupported(f"its tokenizer {model!r} is not known; known are {', '.join(sorted(KINDS))}")
     refused = ("add_eos_token",) if kind.spaces else ("add_eos_token", "add_space_prefix")
     for key in refused:
         if header.flag(f"tokenizer.ggml.{key}"):

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from squish.errors import UnsupportedModel
 from squish.worker.gguf import vocabulary
-from squish.worker.gguf.file import OTHER_FORMAT, GgufHeader, nearest
+from squish.worker.gguf.file import GgufHeader, nearest
 from squish.worker.gguf.splitting import SPLITTINGS, Splitting
 from squish.worker.gguf.vocabulary import BYTE, CONTROL, UNKNOWN, USER_DEFINED
 
@@ -35,13 +34,12 @@ class Kind:
 
 def _splitting(header: GgufHeader) -> Splitting:
     name = header.text("tokenizer.ggml.pre")
-    known = SPLITTINGS.get(name or "")
+    if not name:
+        problem = "it does not say how its tokenizer splits texts: tokenizer.ggml.pre is missing, as in early files"
+        raise header.unsupported(problem, "Take a newer file of the same model, or one in the safetensors format.")
+    known = SPLITTINGS.get(name)
     if known is None:
-        raise UnsupportedModel(
-            f"{header.path.name} needs the pre-tokenizer {name!r}, which is not known; {nearest(name, SPLITTINGS)}.",
-            hint=OTHER_FORMAT,
-            param=str(header.path),
-        )
+        raise header.unsupported(f"its pre-tokenizer {name!r} is not known; {nearest(name, SPLITTINGS)}")
     return known
 
 

@@ -58,10 +58,22 @@ def test_what_is_not_known_is_refused_by_name(tmp_path: Path, key: str, value: V
     _refuse(tiny.write(tmp_path / "tiny.gguf"), UnsupportedModel, word)
 
 
-def test_a_file_without_a_pre_tokenizer_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre"])
+def test_what_a_file_does_not_say_is_named(tmp_path: Path, key: str) -> None:
     tiny, _ = tiny_model(Q8_0)
-    del tiny.metadata["tokenizer.ggml.pre"]
-    _refuse(tiny.write(tmp_path / "tiny.gguf"), UnsupportedModel, "pre-tokenizer")
+    del tiny.metadata[key]
+    _refuse(tiny.write(tmp_path / "tiny.gguf"), UnsupportedModel, key)
+    with pytest.raises(UnsupportedModel) as refused:
+        require_importable(tmp_path / "tiny.gguf")
+    assert "None" not in refused.value.message and "''" not in refused.value.message
+
+
+def test_a_tokenizer_of_rwkv_is_refused_without_advice_that_does_not_help(tmp_path: Path) -> None:
+    tiny, _ = tiny_model(Q8_0)
+    tiny.metadata["tokenizer.ggml.model"] = "rwkv"
+    with pytest.raises(UnsupportedModel, match="its tokenizer 'rwkv' is not imported yet") as refused:
+        require_importable(tiny.write(tmp_path / "tiny.gguf"))
+    assert refused.value.hint is not None and "another family" in refused.value.hint
 
 
 def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ VARIANTS: dict[str, tuple[tuple[Callable[[ModelKeys], bool], Family], ...]] = {
 
 def unknown_family(header: GgufHeader) -> UnsupportedModel:
     """The error for an architecture that is not imported: why, where it is known, or else what is named alike."""
-    architecture = header.text("general.architecture") or ""
+    architecture = header.text("general.architecture")
+    if not architecture:
+        return header.unsupported("it does not say which model it holds: general.architecture is missing", None)
     what = f"the architecture {architecture!r}"
     if architecture in REFUSED:
         hint = OTHER_FORMAT if architecture in RUN_FROM_SAFETENSORS else None
