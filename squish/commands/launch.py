@@ -165,7 +165,7 @@ def _model(settings: Settings, wanted: str | None, url: str | None) -> tuple[str
         return name, _context_or(store, name, _USUAL_CONTEXT)
     chats = [each.id for each in store.list() if each.kind == "chat"]
     found = store.find(wanted or _loaded(settings, chats) or settings.model or _only(chats))
-    found.manifest.require("chat")
+    found.manifest.require_chat()
     return found.manifest.id, found.manifest.context_length
 
 

@@ -119,6 +119,14 @@ class Manifest:
             hint = "`squish list` shows which models are."
         raise InvalidInput(problem, hint=hint, param="model")
 
+    def require_chat(self) -> None:
+        """Raises InvalidInput where it cannot answer a conversation; nothing is loaded to find that out."""
+        self.require("chat")
+        if self.kind == "completion":
+            problem = f"{self.id} has no chat template: it continues text and does not chat."
+            hint = "Use an instruct model, or POST /v1/completions."
+            raise InvalidInput(problem, hint=hint, param="messages")
+
     @property
     def writes(self) -> bool:
         """Whether it writes text, in a chat or by continuing one."""

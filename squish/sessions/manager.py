@@ -114,7 +114,10 @@ class SessionManager:
         self._require_no_adapter(installed)
         settled = self._settled(request, installed)
         adapter = None if installed.manifest.base is None else str(installed.path)
-        engine = self._engine(installed if adapter is None else self._base(installed))
+        base = installed if adapter is None else self._base(installed)
+        if any(isinstance(prompt, ChatPrompt) for prompt in request.prompts):
+            base.manifest.require_chat()
+        engine = self._engine(base)
         if request.kv_bits is not None:
             engine.take_kv_bits(request.kv_bits)
         return Generation(engine, settled, self._log, adapter, follower)
@@ -175,10 +178,11 @@ class SessionManager:
 
     async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
         """The same, for which the model is loaded if need be. Raises also what `load` raises."""
-        installed = self._store.find(name)
+        self._store.find(name).manifest.require("chat")
+        served = self._served(name)
         if any(isinstance(prompt, ChatPrompt) for prompt in prompts):
-            installed.manifest.require("chat")
-        return await self._engine(self._served(name)).count_loading(prompts)
+            served.manifest.require_chat()
+        return await self._engine(served).count_loading(prompts)
 
     async def unload(self, name: str) -> None:
         """End a model's worker; its requests fail. A model that is not loaded is not an error."""

@@ -12,7 +12,7 @@ import pytest
 from squish.config.settings import Settings
 from squish.doctor import models as doctor
 from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelInUse, ModelNotFound, UnsupportedModel
-from squish.generation import GenerationRequest, SamplingParams, TextDelta, TextPrompt
+from squish.generation import ChatPrompt, GenerationRequest, Message, SamplingParams, TextDelta, TextPrompt
 from squish.models.manifest import Installed
 from squish.models.store import Store
 from squish.names import parse
@@ -95,6 +95,22 @@ async def test_an_adapter_is_served_by_the_process_of_its_model_and_can_be_fused
             await answer(runtime, manifest.id)
     store.remove(manifest.id)
     assert [each.id for each in store.list()] == ["poet:1m"]
+
+
+async def test_a_chat_with_a_model_without_a_template_is_refused_before_it_is_loaded(
+    settings: Settings, adapter: Path
+) -> None:
+    await pulled(settings, str(adapter), base=BASE)
+    chat = ChatPrompt((Message("user", "w5"),))
+    async with Runtime(settings) as runtime:
+        for name in (BASE, f"{BASE}+poet"):
+            with pytest.raises(InvalidInput, match=f"{BASE} has no chat template") as refused:
+                runtime.sessions.generate(GenerationRequest(name, (chat,)))
+            assert refused.value.param == "messages"
+            with pytest.raises(InvalidInput, match=f"{BASE} has no chat template"):
+                await runtime.sessions.count_loading(name, (chat,))
+        assert not runtime.sessions.status(), "nothing was loaded for it"
+        assert await answer(runtime, BASE)
 
 
 async def test_what_is_wrong_with_an_adapter_or_its_model_is_said_before_anything_is_installed(

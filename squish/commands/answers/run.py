@@ -284,7 +284,8 @@ async def open_model(settings: Settings, model: str, kind: ModelKind = "chat", r
         runtime.store.find(model)
     except ModelNotFound:
         await install(settings, model)
-    runtime.store.find(model).manifest.require(kind)
+    found = runtime.store.find(model).manifest
+    found.require_chat() if kind == "chat" else found.require(kind)
     await runtime.sessions.start_worker()
     try:
         await short_memory.agree(runtime.sessions, model)

@@ -21,7 +21,7 @@ async def open_there(settings: Settings, url: str, variable: str | None, model: 
     backend = await connect(settings, address, key)
     try:
         found = backend.store.find(model) if model else _only(backend)
-        found.require("chat")
+        found.require_chat()
     except BaseException:
         await backend.close()
         raise

@@ -44,7 +44,7 @@ class ModelChoice:
     def choose(self, name: str) -> Manifest:
         """Find a model and load it while the user writes. Raises ModelNotFound, StoreError, InvalidInput."""
         found = self._runtime.store.manifest(name)
-        found.require("chat")
+        found.require_chat()
         self.manifest = found
         if self._runtime.offers.preload:
             self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)
