@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from squish.errors import CorruptModel, InvalidInput, InvalidName, ModelNotFound
 from squish.files import read_regular, write_whole
 from squish.format import abilities, model_directory
 from squish.format.embedding import ModelKind
+from squish.generation import ChatPrompt, Prompt
 from squish.models import recipes
 from squish.names import LocalPath, parse
 
@@ -126,6 +128,10 @@ class Manifest:
             problem = f"{self.id} has no chat template: it continues text and does not chat."
             hint = "Use an instruct model, or POST /v1/completions."
             raise InvalidInput(problem, hint=hint, param="messages")
+
+    def require_for(self, prompts: Sequence[Prompt]) -> None:
+        """Raises InvalidInput where it cannot go on from these: a text, or a conversation."""
+        self.require_chat() if any(isinstance(each, ChatPrompt) for each in prompts) else self.require("chat")
 
     @property
     def writes(self) -> bool:

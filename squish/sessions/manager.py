@@ -17,7 +17,7 @@ from squish.config.model_defaults import kv_bits_of
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import ConfigError, EngineError, InvalidInput, ModelNotFound
-from squish.generation import ChatPrompt, GenerationRequest, Prompt
+from squish.generation import GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.group import Ranks
 from squish.ipc.group_worker import GroupWorker
@@ -110,14 +110,11 @@ class SessionManager:
         Raises ModelNotFound, and InvalidInput where the model answers nothing.
         """
         installed = self._store.find(request.model)
-        installed.manifest.require("chat")
+        served = installed if installed.manifest.base is None else self._base(installed)
+        served.manifest.require_for(request.prompts)
         self._require_no_adapter(installed)
-        settled = self._settled(request, installed)
-        adapter = None if installed.manifest.base is None else str(installed.path)
-        base = installed if adapter is None else self._base(installed)
-        if any(isinstance(prompt, ChatPrompt) for prompt in request.prompts):
-            base.manifest.require_chat()
-        engine = self._engine(base)
+        settled, engine = self._settled(request, installed), self._engine(served)
+        adapter = None if served is installed else str(installed.path)
         if request.kv_bits is not None:
             engine.take_kv_bits(request.kv_bits)
         return Generation(engine, settled, self._log, adapter, follower)
@@ -178,10 +175,8 @@ class SessionManager:
 
     async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
         """The same, for which the model is loaded if need be. Raises also what `load` raises."""
-        self._store.find(name).manifest.require("chat")
         served = self._served(name)
-        if any(isinstance(prompt, ChatPrompt) for prompt in prompts):
-            served.manifest.require_chat()
+        served.manifest.require_for(prompts)
         return await self._engine(served).count_loading(prompts)
 
     async def unload(self, name: str) -> None:
