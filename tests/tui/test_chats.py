@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -136,6 +137,46 @@ async def test_drafts_stay_with_their_chats(tmp_path: Path) -> None:
         await ready(pilot)
         await pilot.press("ctrl+b", "enter")
         await until(pilot, lambda: prompt(pilot).text == "and two and three")
+
+
+async def test_a_draft_is_not_lost_while_a_long_chat_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(tmp_path / "chats.db")
+    add_chats(tmp_path / "chats.db", 2)
+    (chat,) = app.chats.recent()
+    app.chats.keep_draft(chat.id, "half a thought")
+    drawn, screens = Transcript.show, []
+
+    async def slowly(self: Transcript, *arguments: Any) -> None:
+        screens.append(self.screen)
+        for _ in range(3):
+            assert isinstance(self.screen, ChatScreen)
+            await self.screen._tick()
+        await drawn(self, *arguments)
+
+    monkeypatch.setattr(Transcript, "show", slowly)
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b", "enter")
+        await until(pilot, lambda: bool(screens) and "question 1" in transcript(pilot))
+        assert prompt(pilot).text == "half a thought"
+        assert app.chats.get(chat.id).draft == "half a thought"
+
+
+async def test_a_chat_is_in_view_although_the_draft_that_was_left_could_not_be_kept(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    add_chats(tmp_path / "chats.db", 2)
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "one", "1")
+        await write(pilot, "and two")
+        app.chats._write("CREATE TRIGGER full BEFORE UPDATE OF draft ON chats BEGIN SELECT RAISE(FAIL, 'full'); END", ())
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: "question 1" in transcript(pilot))
+        app.chats._write("DROP TRIGGER full", ())
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: transcript(pilot) == "one: 1")
+        assert prompt(pilot).text == "and two"
 
 
 async def test_answers_go_on_in_several_chats_at_once() -> None:

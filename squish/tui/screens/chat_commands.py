@@ -60,8 +60,11 @@ class ChatCommands:
 
     async def open(self, id: int, hit: Hit | None = None) -> None:
         """Show a chat, at what was found in it if asked for, on whatever branch that is."""
+        before, found, opened = self._open.shown, None, False
         with reporting_errors(self._screen.app):
             found = self._open.open(id, self._view.prompt.draft, hit.message if hit else None)
+            opened = True
+        if opened or self._open.shown is not before:  # also when the draft that is left could not be kept
             await self._view.show(found, hit)
         self._asked_with.show_parameters()
 

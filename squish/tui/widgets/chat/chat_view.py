@@ -82,11 +82,12 @@ class ChatView(Vertical):
 
     async def show(self, found: Turn | None = None, hit: Hit | None = None) -> None:
         """Show the chat that is in view now, at what was found in it if asked for."""
+        # Before anything is waited for: a tick meanwhile keeps what stands in the prompt as the draft of this chat.
+        self.prompt.put(self._shown.draft)
         self._meter.forget()
         self._offer_ends()
         self._show_model()
         await self.dialogue.show(found, hit)
-        self.prompt.put(self._shown.draft)
         self.recount()
         self._changed()
 
