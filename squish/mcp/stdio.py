@@ -6,12 +6,17 @@ It gets an environment of its own and a process group of its own, which ends wit
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+import sys
+import termios
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from squish.config.mcp_server import McpServer
 from squish.errors import McpError
@@ -21,26 +26,34 @@ from squish.mcp.wire import LARGEST
 
 GRACE = 1.0
 """Seconds that a server gets to end by itself, and again after SIGTERM."""
+ENDING = 10.0
+"""Seconds that a server which has closed its input or output gets to end: how it ended says more."""
 
-_PIECE = 1 << 16
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
 _FLOOD_PAUSE = 0.05  # seconds between pieces of a stderr that nobody keeps
 _KEPT = ("HOME", "LOGNAME", "USER", "PATH", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR", "TZ")
 _STDERR_KEPT = 400  # characters of the last line, for people
 
 
-class StdioTransport:
+class StdioTransport(asyncio.SubprocessProtocol):
     """A process that speaks MCP on its standard streams."""
 
-    def __init__(self, server: McpServer, log: ServerLog, grace: float = GRACE) -> None:
-        self._server, self._log, self._grace = server, log, grace
-        self._process: asyncio.subprocess.Process | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(self, server: McpServer, log: ServerLog, grace: float = GRACE, ending: float = ENDING) -> None:
+        self._server, self._log, self._grace, self._ending = server, log, grace, ending
+        self._process: asyncio.SubprocessTransport | None = None
+        self._receive: Receive = lambda message: None
+        self._ended: Ended = lambda error: None
+        self._line, self._stderr = bytearray(), bytearray()  # what has no end of a line yet
+        self._arrived: Counter[int] = Counter()  # bytes, by stream
+        self._closed: set[int] = set()
+        self._exited, self._writable, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._inquest: asyncio.Task[None] | None = None
         self._last_words = ""
-        self._closing = False
+        self._over = self._closing = False
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._process.get_pid() if self._process else None
 
     async def start(self, receive: Receive, ended: Ended) -> None:
         server = self._server
@@ -51,70 +64,88 @@ class StdioTransport:
         program = shutil.which(Path(command).expanduser(), path=environment.get("PATH"))
         if program is None:
             raise McpError(f"the program {command} is not there", hint="Install it, or write its whole path.")
+        self._receive, self._ended = receive, ended
+        self._writable.set()
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                program, *arguments,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                env=environment, cwd=directory,
+            self._process, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: self, program, *arguments, env=environment, cwd=directory,
                 start_new_session=True,  # Ctrl-C is ours to handle, and the whole group can be ended
             )  # fmt: skip
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise McpError(f"it cannot be started: {why}") from error
-        self._tasks = [
-            asyncio.create_task(self._read(receive, ended)),
-            asyncio.create_task(self._collect_stderr()),
-        ]
 
     async def send(self, message: bytes, headers: Mapping[str, str], *, asks: bool) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        try:
-            self._process.stdin.write(message + b"\n")
-            await self._process.stdin.drain()
-        except (ConnectionError, RuntimeError):
-            raise await self._end() from None
+        """To a server that has ended nothing is written: `ended` is going to say how."""
+        assert self._process is not None
+        if _STDIN not in self._closed:
+            cast(asyncio.WriteTransport, self._process.get_pipe_transport(_STDIN)).write(message + b"\n")
+            await self._writable.wait()
 
     def use_version(self, version: str, *, stateless: bool) -> None:
         """Nothing on this way depends on it."""
 
-    async def _read(self, receive: Receive, ended: Ended) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        try:
-            await _lines(self._process.stdout, receive)
-        except McpError as error:
+    # ---- what asyncio says of the process
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._process = cast(
+            asyncio.SubprocessTransport, transport
+        )  # before `start` goes on, when it has ended already
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._arrived[fd] += len(data)
+        self._news.set()
+        if fd == _STDERR:
+            self._take_stderr(data)
+        elif not self._over:
+            self._take_output(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._closed.add(fd)
+        self._news.set()
+        if fd == _STDIN:
+            self._writable.set()
+        if fd != _STDERR and self._inquest is None and not self._closing:
+            self._inquest = asyncio.get_running_loop().create_task(self._find_out())
+
+    def process_exited(self) -> None:
+        self._exited.set()
+
+    # ---- what it says, and how it ends
+
+    def _take_output(self, data: bytes) -> None:
+        first, *rest = data.split(b"\n")
+        self._line += first
+        for begun in rest:
+            message, self._line = bytes(self._line), bytearray(begun)
+            if message.strip():
+                self._receive(message)
+        if len(self._line) > LARGEST:
             self._kill(signal.SIGKILL)
-            ended(error)
+            self._end(McpError(f"it sent a message of more than {LARGEST >> 20} MiB"))
+
+    def _take_stderr(self, data: bytes) -> None:
+        if self._arrived[_STDERR] > LARGEST:
+            if not self._exited.is_set():
+                self._pause_stderr()
             return
-        ended(await self._end())
+        lines, found, begun = data.rpartition(b"\n")
+        if found:
+            self._note(bytes(self._stderr) + lines)
+            self._stderr.clear()
+        self._stderr += begun
 
-    async def _end(self) -> McpError:
-        """How it ended, now that it does not read or write any more."""
+    def _pause_stderr(self) -> None:
         assert self._process is not None
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), self._grace)
-        with suppress(TimeoutError):  # its last words may still be on their way
-            await asyncio.wait_for(asyncio.shield(self._tasks[1]), 0.2)
-        return McpError(self._obituary())
-
-    def _obituary(self) -> str:
-        code = self._process.returncode if self._process else None
-        if code is None:
-            return "it closed its output"
-        how = f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
-        return f"{how}: {self._last_words}" if self._last_words else how
-
-    async def _collect_stderr(self) -> None:
-        assert self._process is not None and self._process.stderr is not None
-        held, total = b"", 0
-        while piece := await self._process.stderr.read(_PIECE):
-            total += len(piece)
-            if total > LARGEST:
-                await asyncio.sleep(_FLOOD_PAUSE)
-                continue
-            *lines, held = (held + piece).split(b"\n")
-            self._note(b"\n".join(lines))
-            held = held[-_PIECE:]
-        self._note(held)
+        pipe = cast(asyncio.ReadTransport, self._process.get_pipe_transport(_STDERR))
+        pipe.pause_reading()
+        asyncio.get_running_loop().call_later(_FLOOD_PAUSE, pipe.resume_reading)
 
     def _note(self, data: bytes) -> None:
         text = data.decode(errors="replace").strip()
@@ -122,46 +153,78 @@ class StdioTransport:
             self._last_words = " ".join(text.splitlines()[-1].split())[:_STDERR_KEPT]
             self._log.write(text)
 
+    async def _find_out(self) -> None:
+        """Say how it ended: what it has said until then is read, whoever else holds its streams open."""
+        try:
+            async with asyncio.timeout(self._ending):
+                await self._exited.wait()
+        except TimeoutError:
+            self._end(McpError(f"it closed its {'output' if _STDOUT in self._closed else 'input'}"))
+            return
+        for fd in (_STDOUT, _STDERR):
+            await self._read_to_the_end(fd)
+        self._note(bytes(self._stderr))
+        assert self._process is not None
+        how = _obituary(self._process.get_returncode() or 0)
+        self._end(McpError(f"{how}: {self._last_words}" if self._last_words else how))
+
+    async def _read_to_the_end(self, fd: int) -> None:
+        """Wait until all has arrived that lies in a pipe now; a process that was left behind may write on."""
+        assert self._process is not None
+        pipe = cast(asyncio.ReadTransport, self._process.get_pipe_transport(fd))
+        if fd in self._closed:
+            return
+        pipe.resume_reading()
+        written = self._arrived[fd] + _waiting(pipe.get_extra_info("pipe").fileno())
+        while self._arrived[fd] < written and fd not in self._closed:
+            self._news.clear()
+            await self._news.wait()
+
+    def _end(self, error: McpError) -> None:
+        if not self._over:
+            self._over = True
+            self._ended(error)
+
     async def close(self, *, at_once: bool = False) -> None:
         """Close its input, and insist after the grace: first SIGTERM, then SIGKILL, each to the whole group."""
         process = self._process
         if process is None or self._closing:
             return
         self._closing = True
-        if process.stdin is not None:
-            process.stdin.close()
+        if stdin := process.get_pipe_transport(_STDIN):
+            stdin.close()
         if at_once:
             self._kill(signal.SIGKILL)
         try:
             for final in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), self._grace)
+                    async with asyncio.timeout(self._grace):
+                        await self._exited.wait()
                     break
                 self._kill(final)
-            await process.wait()
+            await self._exited.wait()
         finally:
             self._kill(signal.SIGKILL)  # what it has started and left behind
-            for task in self._tasks:
-                task.cancel()
+            if self._inquest is not None:
+                self._inquest.cancel()
+            process.close()  # also where a process outside its group holds the other ends
 
     def _kill(self, by: signal.Signals) -> None:
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, by)
+                os.killpg(self._process.get_pid(), by)
 
 
-async def _lines(stream: asyncio.StreamReader, receive: Callable[[bytes], None]) -> None:
-    """Hand on line by line until the stream ends. Raises McpError for a line that is too long."""
-    held = bytearray()
-    while piece := await stream.read(_PIECE):
-        first, *rest = piece.split(b"\n")
-        held += first
-        for begun in rest:
-            if held.strip():
-                receive(bytes(held))
-            held = bytearray(begun)
-        if len(held) > LARGEST:
-            raise McpError(f"it sent a message of more than {LARGEST >> 20} MiB")
+def _obituary(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    named = {each.value: each.name for each in signal.Signals}
+    return f"it was ended by {named.get(-code, f'signal {-code}')}"
+
+
+def _waiting(pipe: int) -> int:
+    """Bytes that can be read from a pipe now."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def environment_of(server: McpServer, own: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 FAULTS = set(sys.argv[1:])
@@ -126,8 +127,20 @@ def answer(message: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    if "chatter" in FAULTS:
+        print("reading the configuration\n" * 300, file=sys.stderr)
+    if "daemon" in FAULTS:  # in a group of its own, with our stderr
+        daemon = subprocess.Popen(
+            ["sleep", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        Path(sys.argv[-1]).write_text(str(daemon.pid), encoding="utf-8")
     if "die-at-once" in FAULTS:
         sys.exit("no configuration found")
+    if "killed" in FAULTS:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    if "closed" in FAULTS:
+        os.close(int(sys.argv[-1]))
+        signal.pause()
     if "child" in FAULTS:
         child = subprocess.Popen(["sleep", "1000"])
         print(f"child {child.pid}", file=sys.stderr, flush=True)

@@ -224,6 +224,51 @@ async def test_nothing_of_a_server_is_left_when_it_is_closed(tmp_path: Path) -> 
         await asyncio.sleep(0.01)
 
 
+async def failure(home: Path, *faults: str, **times: float) -> tuple[str, StdioTransport]:
+    """What a server ended with that nobody listened to until then, and its transport, which has been closed."""
+    log = ServerLog(home / "mcp.log", "test")
+    transport = StdioTransport(program(*faults), log, **times)
+    client = Client(transport, log, PATIENCE)
+    await transport.start(client._receive, client._end)
+    assert transport.pid is not None
+    process = psutil.Process(transport.pid)
+    while "closed" not in faults and lives(process):
+        pass  # without letting the loop go on: the first that it does is to write into a closed pipe
+    with pytest.raises(McpError) as raised:
+        await client._initialize()
+    await client.close()
+    return raised.value.message, transport
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        (("die-at-once",), "it ended with exit code 1: no configuration found"),
+        (("chatter", "die-at-once"), "it ended with exit code 1: no configuration found"),
+        (("killed",), "it was ended by SIGUSR1"),
+    ],
+)
+async def test_how_a_server_ended_is_said_however_late_that_is_noticed(
+    tmp_path: Path, faults: tuple[str, ...], said: str
+) -> None:
+    assert (await failure(tmp_path, *faults))[0] == said
+
+
+@pytest.mark.parametrize(("stream", "named"), [("0", "input"), ("1", "output")])
+async def test_a_server_that_lives_on_without_its_streams_is_ended(tmp_path: Path, stream: str, named: str) -> None:
+    said, transport = await failure(tmp_path, "closed", stream, grace=0.05, ending=0.05)
+    assert said == f"it closed its {named}"
+    assert transport.pid is not None and not psutil.pid_exists(transport.pid)
+
+
+async def test_a_daemon_that_a_server_leaves_behind_holds_nothing_up(tmp_path: Path) -> None:
+    """It is not in the server's group, and holds its stderr open."""
+    found = tmp_path / "pid"
+    said, _ = await failure(tmp_path, "chatter", "daemon", "die-at-once", str(found))
+    psutil.Process(int(found.read_text())).kill()
+    assert said == "it ended with exit code 1: no configuration found"
+
+
 def lives(process: psutil.Process) -> bool:
     """Whether it runs; one that has ended may wait for its parent to hear of it."""
     try:
