@@ -280,6 +280,8 @@ class ScriptedApp(SquishApp):
     titles: whether the model is asked for them, of which most tests know nothing.
     """
 
+    NOTIFICATION_TIMEOUT = 3600  # seconds; a busy machine looks late at what was said
+
     def __init__(
         self,
         *models: Manifest,

@@ -139,9 +139,7 @@ async def test_drafts_stay_with_their_chats(tmp_path: Path) -> None:
         await until(pilot, lambda: prompt(pilot).text == "and two and three")
 
 
-async def test_a_draft_is_not_lost_while_a_long_chat_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_draft_is_not_lost_while_a_long_chat_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = new_app(tmp_path / "chats.db")
     add_chats(tmp_path / "chats.db", 2)
     (chat,) = app.chats.recent()
@@ -170,7 +168,9 @@ async def test_a_chat_is_in_view_although_the_draft_that_was_left_could_not_be_k
     async with app.run_test(size=WIDE) as pilot:
         await say(pilot, app, "one", "1")
         await write(pilot, "and two")
-        app.chats._write("CREATE TRIGGER full BEFORE UPDATE OF draft ON chats BEGIN SELECT RAISE(FAIL, 'full'); END", ())
+        app.chats._write(
+            "CREATE TRIGGER full BEFORE UPDATE OF draft ON chats BEGIN SELECT RAISE(FAIL, 'full'); END", ()
+        )
         await pilot.press("alt+pagedown")
         await until(pilot, lambda: "question 1" in transcript(pilot))
         app.chats._write("DROP TRIGGER full", ())
