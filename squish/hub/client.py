@@ -137,10 +137,10 @@ class Hub:
         """The error for a repository whose license was not accepted, or not with this token."""
         page = f"{self._settings.hub_endpoint}/{repo_id}"
         known = token.token(self._settings)
-        how = "your token's account" if known else "an account, and set HF_TOKEN to a token of it"
+        how = "as the account of your token" if known else "while signed in, then set HF_TOKEN to your token"
         return GatedRepo(
-            f"{repo_id} can be downloaded only after its license was accepted.",
-            hint=f"Accept the license at {page} with {how}.",
+            f"{repo_id} can be downloaded only after its license is accepted.",
+            hint=f"Accept the license at {page} {how}.",
             param="model",
         )
 

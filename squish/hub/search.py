@@ -147,9 +147,7 @@ def merged(known: Sequence[Found], hub: Iterable[Found]) -> list[Found]:
     """What is known here, with the Hub's figures where it has some; then what only the Hub has."""
     there = {each.name: each for each in hub}
     repos = {each.repo: each for each in there.values()}
-    here = [
-        there.pop(each.name) if each.name in there else _with_popularity(each, repos.get(each.repo)) for each in known
-    ]
+    here = [_with_hub(each, there.pop(each.name, None), repos.get(each.repo)) for each in known]
     taken = {each.repo for each in here}
     return here + [each for each in there.values() if each.repo not in taken]
 
@@ -163,6 +161,14 @@ def exact(query: str, found: Sequence[Found]) -> list[Found]:
     if not isinstance(ref, RepoName) or any(each.name == str(ref) for each in found):
         return []
     return [Found(str(ref), ref.repo_id, ref.org, "safetensors", 0, None, 0, 0, None)]
+
+
+def _with_hub(known: Found, same: Found | None, of_repo: Found | None) -> Found:
+    """same: what the Hub says of this name. What is installed is known from its files."""
+    if same is None or known.kind == "installed":
+        found = _with_popularity(known, same or of_repo)
+        return replace(found, bits=found.bits or same.bits) if same else found
+    return same
 
 
 def _with_popularity(entry: Found, listed: Found | None) -> Found:

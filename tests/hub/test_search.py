@@ -289,3 +289,11 @@ def test_embedding_models_are_found_when_something_is_asked_for(settings: Settin
     assert "maker/Sentences-33M" not in names(everywhere(SearchQuery(""), settings))
     known = names(search.offline(SearchQuery("embedding", limit=100), settings))
     assert {"all-minilm:22m", "qwen3-embedding:0.6b"} <= {*known}
+
+
+def test_what_is_installed_is_known_from_its_files_also_where_the_hub_lists_it() -> None:
+    here = Found("org/repo", "org/repo", "org", "installed", 8, None, 42, 7, "yes", context_length=2048)
+    there = replace(here, kind="mlx", parameters=0, bits=4.0, size=0, memory=0, fits=None, downloads=9)
+    only = replace(there, name="org/other", repo="org/other")
+    assert search.merged([here], [there, only]) == [replace(here, bits=4.0, downloads=9), only]
+    assert search.merged([replace(here, kind="mlx")], [there]) == [there]

@@ -626,3 +626,22 @@ async def test_what_has_the_keys_is_in_view_on_a_narrow_screen() -> None:
         prompt(pilot).focus()
         await pilot.resize_terminal(60, 20)
         await until(pilot, lambda: "a tower" in screen_text(pilot) and "╭─ Chats" not in screen_text(pilot))
+
+
+async def test_the_mark_stays_in_its_place_where_its_chat_has_gone() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        for name in ("one", "two", "three", "four"):
+            await pilot.press("ctrl+n")
+            await say(pilot, app, name, "yes")
+        await pilot.press("ctrl+b")
+        rows = app.screen.query_one(ChatList)
+        await until(pilot, lambda: rows.has_focus and rows.option_count == 4)
+        await pilot.press("down", "a")
+        await until(pilot, lambda: rows.option_count == 3)
+        assert app.chats.get(rows.marked or 0).title == "two"  # what a second key acts on is beside it
+        await pilot.press("end", "d")
+        await until(pilot, lambda: "Delete “one”" in screen_text(pilot))
+        await pilot.press("y")
+        await until(pilot, lambda: rows.option_count == 2)
+        assert app.chats.get(rows.marked or 0).title == "two"

@@ -88,7 +88,7 @@ async def test_a_preset_asks_for_all_that_its_variables_need_at_once() -> None:
         await until(pilot, lambda: "✕ to" in screen_text(pilot))
         await write(pilot, "Low German")
         await pilot.press("enter", "enter")
-        await until(pilot, lambda: "Preset translate is used" in screen_text(pilot))
+        await until(pilot, lambda: "Preset translate applied" in screen_text(pilot))
         await ask(pilot, "q")
         (sent,) = app.engine.last.request.prompts
         assert isinstance(sent, ChatPrompt)
@@ -250,3 +250,13 @@ async def test_every_parameter_can_be_reached_on_a_small_screen_with_its_explana
                 await until(pilot, lambda: "✕ format" in screen_text(pilot))
                 assert "must be text, json, a JSON schema" in screen_text(pilot)
             await pilot.press("tab")
+
+
+def test_a_name_that_is_nearly_a_parameter_is_suggested() -> None:
+    for written, hint in (("temprature", "Did you mean temperature?"), ("top-k", "Did you mean top_k?")):
+        with pytest.raises(InvalidInput) as caught:
+            with_value(ChatSettings(), written, "1")
+        assert (caught.value.message, caught.value.hint) == (f"{written} is not a parameter.", hint)
+    with pytest.raises(InvalidInput) as caught:
+        with_value(ChatSettings(), "xyz", "1")
+    assert "temperature, top_p" in str(caught.value.hint)

@@ -58,7 +58,7 @@ def use_preset(settings: ChatSettings, chats: Chats, line: str, around: Around) 
     line, values = templates.taken_apart(line, presets) if not confirmation else (line, {})
     if line in presets:
         preset = templates.filled(presets[line], values, around)
-        return Outcome(with_preset(settings, preset), f"Preset {line} is used.")
+        return Outcome(with_preset(settings, preset), f"Preset {line} applied.")
     return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,10 @@ def parameter(name: str) -> Parameter:
     for each in PARAMETERS:
         if name in (each.name, each.label):
             return each
-    names = ", ".join(each.name for each in PARAMETERS)
-    raise InvalidInput(f"{name} is not a parameter.", hint=f"Available: {names}.", param=name)
+    names = [each.name for each in PARAMETERS]
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1, 0.6)
+    hint = f"Did you mean {near[0]}?" if near else f"Available: {', '.join(names)}."
+    raise InvalidInput(f"{name} is not a parameter.", hint=hint, param=name)
 
 
 def written(settings: ChatSettings, name: str) -> str:

@@ -50,17 +50,22 @@ class ChatList(OptionList):
         self.show(self._rows, self._current, self._tag)
 
     def show(self, rows: Sequence[ChatRow], current: int | None, tag: str = "") -> None:
-        """Show these chats; the mark stays on the chat it is on. tag: the one that all of them have."""
+        """Show these chats; the mark stays on the chat it is on, or where that has gone, on the one in its place.
+
+        tag: the one that all of them have.
+        """
         width = max(self.content_size.width, 12)
         if (tuple(rows), current, width, tag) == (self._rows, self._current, self._width, self._tag):
             return
-        marked = (self.marked if self.has_focus else None) or current
+        place = self.highlighted if self.has_focus and self.highlighted is not None else None
+        marked = current if place is None else self.marked
         self._rows, self._current, self._width, self._tag = tuple(rows), current, width, tag
         self.set_options([Option(self._line(row, width)) for row in rows])
         live = sum(row.sign in ("running", "asks") for row in rows)
         name = f"Chats {written([tag])}" if tag else "Chats"
         self.border_title = Content(f"{name} ({live} live)" if live else name)
-        self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), 0 if rows else None)
+        otherwise = min(place or 0, len(rows) - 1) if rows else None
+        self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), otherwise)
 
     def _line(self, row: ChatRow, width: int) -> Content:
         sign, style = _SIGNS[row.sign]
