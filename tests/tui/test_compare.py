@@ -200,6 +200,24 @@ async def test_a_draft_that_begins_with_the_command_is_compared_without_it() -> 
         assert not isinstance(app.screen, ComparePicker)
 
 
+async def test_an_answer_that_fits_begins_at_the_top_also_in_a_terminal_that_has_grown() -> None:
+    app = new_app()
+    async with app.run_test(size=(60, 20)) as pilot:
+        await compared(pilot, app)
+        one, two = app.engine.generations[-2:]
+        one.say("\n\n".join(f"Line {at} of many." for at in range(9)))
+        two.say("Short.")
+        await until(pilot, lambda: "Line 8" in screen_text(pilot) and "Line 0" not in screen_text(pilot))
+        assert "Short." in screen_text(pilot).splitlines()[12]
+        await pilot.resize_terminal(60, 60)
+        await until(pilot, lambda: "Line 0" in screen_text(pilot).splitlines()[4])
+        one.say("\n\nAnd more.")
+        await until(pilot, lambda: "And more." in screen_text(pilot))
+        assert "Line 0" in screen_text(pilot).splitlines()[4]
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: "And more." in screen_text(pilot))
+
+
 async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:
     app = new_app()
     async with app.run_test(size=(90, 36)) as pilot:

@@ -145,6 +145,7 @@ def _said(ended: Comparison, app: App[Any]) -> str:
     mark, older, newer = (key(app, id) for id in ("chat.mark_up", "transcript.older", "transcript.newer"))
     if ended.kept is None:
         return f"Nothing was kept; all answers are versions of this one: {mark}, then {older} and {newer}."
-    others = " and ".join(each.candidate.name for each in ended.contenders if each is not ended.kept)
-    versions = f"another version: {mark}, then {older} {newer}"
-    return f"{ended.kept.candidate.name} answers from here on. What {others} wrote is {versions}."
+    others = [each.candidate.name for each in ended.contenders if each is not ended.kept]
+    kept = "answer of {} is kept as another version" if len(others) == 1 else "answers of {} are kept as other versions"
+    versions = f"The {kept.format(' and '.join(others))}: {mark}, then {older} {newer}."
+    return f"{ended.kept.candidate.name} answers from here on. {versions}"

@@ -9,6 +9,7 @@ from textual.widgets import Static
 
 from squish.text import clean
 from squish.tui.chat.comparison import Comparison, Contender
+from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.chat.turns import said, thought
 from squish.tui.widgets.markdown.live import LiveMarkdown
 
@@ -34,13 +35,19 @@ class ContenderView(Vertical):
 
     def write(self, text: str) -> None:
         self._text.write(text)
-        self._follow()
+
+    def on_resize(self) -> None:
+        after_refresh(self, self._follow)
 
     def _follow(self) -> None:
-        """Stay with the newest text, once there is more than fits: less would be shown at the bottom."""
+        """Stay with the newest text where there is more than fits. Less begins at the top: anchored, it would end at
+        the bottom, also in a terminal that has become larger."""
         scroll = self.query_one(VerticalScroll)
         if scroll.max_scroll_y > 0 and not scroll.is_anchored:
             scroll.anchor()
+        elif scroll.max_scroll_y == 0 and scroll.is_anchored:
+            scroll.anchor(False)
+            scroll.scroll_to(y=0, animate=False, force=True, immediate=True)
 
     async def finish(self) -> None:
         """Show the last of the text."""
@@ -59,6 +66,7 @@ class ContenderView(Vertical):
         if answer.reasoning:
             self._thought.update(thought(answer, False))
         self._note.update(self._said())
+        after_refresh(self, self._follow)  # by then what was written has its height
 
     def _said(self) -> Content:
         comparison, answer = self._comparison, self.contender.turn.answer
