@@ -216,6 +216,8 @@ async def test_an_answer_that_fits_begins_at_the_top_also_in_a_terminal_that_has
         assert "Line 0" in screen_text(pilot).splitlines()[4]
         await pilot.resize_terminal(60, 20)
         await until(pilot, lambda: "And more." in screen_text(pilot))
+        one.finish(tokens=30)
+        await until(pilot, lambda: "Line 0" in screen_text(pilot).splitlines()[4] and "30 tok" in screen_text(pilot))
 
 
 async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:

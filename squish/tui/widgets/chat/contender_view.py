@@ -43,14 +43,21 @@ class ContenderView(Vertical):
         """Stay with the newest text where there is more than fits. Less begins at the top: anchored, it would end at
         the bottom, also in a terminal that has become larger."""
         scroll = self.query_one(VerticalScroll)
-        if scroll.max_scroll_y > 0 and not scroll.is_anchored:
+        if scroll.max_scroll_y == 0:
+            self._to_top()
+        elif self.contender.turn.answer.running and not scroll.is_anchored:
             scroll.anchor()
-        elif scroll.max_scroll_y == 0 and scroll.is_anchored:
+
+    def _to_top(self) -> None:
+        scroll = self.query_one(VerticalScroll)
+        if scroll.is_anchored:
             scroll.anchor(False)
             scroll.scroll_to(y=0, animate=False, force=True, immediate=True)
 
     async def finish(self) -> None:
-        """Show the last of the text."""
+        """Show the last of the text, and unless the user has scrolled, its beginning: now it is read."""
+        if self.query_one(VerticalScroll).is_vertical_scroll_end:
+            self._to_top()
         await self._text.finish()
         self.show()
 
