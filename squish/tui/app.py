@@ -13,10 +13,10 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.terminal_theme import TerminalTheme
 from textual.app import App
 from textual.binding import Binding
 from textual.command import CommandPalette, Provider
@@ -37,6 +37,7 @@ from squish.tui.advice import reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
+from squish.tui.faults import where
 from squish.tui.key_hints import key
 from squish.tui.leaving import cut_short
 from squish.tui.memory_readings import MemoryReadings
@@ -82,6 +83,7 @@ class SquishApp(App[None], inherit_bindings=False):
     # The palette's own frame and sign have the color of their ground where there are 256.
     CSS = """
     ToastRack { dock: top; align: right top; margin-top: 1; }
+    Toast { color: $on-toast; }
     CommandPalette #--input { border: hkey $primary; }
     CommandPalette #--input.--list-visible { border-bottom: none; }
     SearchIcon { color: $foreground; }
@@ -99,6 +101,8 @@ class SquishApp(App[None], inherit_bindings=False):
         failed: SquishError | None = None,
     ) -> None:
         super().__init__()
+        self.register_theme(theme.squish())
+        self.theme = theme.NAME
         self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self._runtime = runtime
         self._here, self._failed = isinstance(runtime, Runtime), failed
@@ -121,8 +125,6 @@ class SquishApp(App[None], inherit_bindings=False):
             self.server = ConnectedServer(runtime)
         self.downloads = Downloads(runtime.settings, store, self._download_ended)
         self.load_history = LoadHistory(clock)
-        self.register_theme(theme.squish())
-        self.theme = theme.NAME
 
     async def on_event(self, event: Event) -> None:
         if isinstance(event, Key | Paste) and not event.is_forwarded:
@@ -275,11 +277,8 @@ class SquishApp(App[None], inherit_bindings=False):
         self._show_background_work()
         if transfer.error:
             message = clean(f"{transfer.id}: {transfer.error.message}")
-            message = (
-                message
-                if len(message) <= TOAST
-                else f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
-            )
+            if len(message) > TOAST:
+                message = f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
             self.notify(message, title="Download failed", severity="error", markup=False)
         elif transfer.name == self._first_model and self.current_mode != "server":
             self._first_model = ""
@@ -365,6 +364,18 @@ class SquishApp(App[None], inherit_bindings=False):
         if node.parent is not None or node is self:
             super().update_styles(node, animate)
 
+    @cached_property
+    def _themes(self) -> theme.ReadableThemes:
+        return theme.ReadableThemes(self.console.color_system, self.no_color)
+
+    def get_css_variables(self) -> dict[str, str]:
+        self.theme_variables = self._themes.variables(self.theme, super().get_css_variables())
+        return self.theme_variables
+
+    @property
+    def ansi_theme(self) -> TerminalTheme:
+        return self._themes.code(self.theme, super().ansi_theme, self.get_css_variables)
+
     def get_key_display(self, binding: Binding) -> str:
         """As everywhere else also for function keys that config.toml sets."""
         shown = super().get_key_display(binding)
@@ -376,7 +387,7 @@ class SquishApp(App[None], inherit_bindings=False):
     def _fatal_error(self) -> None:
         """Textual would print a traceback with local variables, prompts among them: that belongs in the log."""
         os.write(2, traceback.format_exc().encode(errors="replace"))
-        self.fault = _where(sys.exc_info()[1] or self._exception)
+        self.fault = where(sys.exc_info()[1] or self._exception)
         self._close_messages_no_wait()
 
 
@@ -385,11 +396,3 @@ def _collect_again() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-
-
-def _where(error: BaseException | None) -> str:
-    """`ZeroDivisionError in chat_view.py:120`: the kind and the last place of ours; never what the error says."""
-    frames = traceback.extract_tb(error.__traceback__ if error else None)
-    ours = [each for each in frames if f"{os.sep}squish{os.sep}" in each.filename] or list(frames)
-    place = f" in {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
-    return f"{type(error).__name__}{place}"

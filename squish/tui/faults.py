@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+from pathlib import Path
+
 from squish.errors import EngineError
 
 
 def fault(error: Exception, hint: str | None = None) -> EngineError:
     return EngineError(f"Something went wrong inside Squish ({type(error).__name__}).", hint=hint)
+
+
+def where(error: BaseException | None) -> str:
+    """`ZeroDivisionError in chat_view.py:120`: the kind and the last place of ours; never what the error says."""
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    ours = [each for each in frames if f"{os.sep}squish{os.sep}" in each.filename] or list(frames)
+    place = f" in {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+    return f"{type(error).__name__}{place}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from textual import constants
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
@@ -17,6 +18,14 @@ def _patient() -> Iterator[None]:
     """Textual's pilot gives up when the widgets have not done within 30 seconds what they were sent."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Pilot._wait_for_screen, "__defaults__", (PATIENCE,))
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _all_colors() -> Iterator[None]:
+    """What is drawn does not depend on the terminal that the tests run in: with fewer colors other ones are chosen."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(constants, "COLOR_SYSTEM", "truecolor")
         yield
 
 

@@ -17,7 +17,7 @@ class Places(Static):
         pieces = [Content(" ")]
         for place in places:
             (key, *_), on = actions.display_keys(place.keys), f"'{here}'" in place.method
-            style = "bold $background on $primary" if on else "$foreground-muted"
+            style = "bold $on-primary on $primary" if on else "$foreground-muted"
             label = Content.assemble((f" {key} ", "bold $text-accent" if not on else style), (f"{place.title} ", style))
             pieces += [label if on else label.stylize(Style.from_meta({"@click": f"app.{place.method}"})), Content(" ")]
         super().__init__(Content("").join(pieces), id="places", markup=False)

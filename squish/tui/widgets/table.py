@@ -61,14 +61,17 @@ class Table(DataTable[Text], inherit_bindings=False):
         return self.keys[self.cursor_row] if 0 <= self.cursor_row < len(self.keys) else None
 
     def fill(self, rows: Sequence[tuple[str, tuple[Text, ...]]]) -> None:
-        """Show these rows: a key and a cell for every column, shown or not. Unchanged rows are left alone."""
+        """Show these rows: a key and a cell for every column, shown or not. Unchanged rows are left alone.
+
+        To Rich a text is the same in another color of the whole, as another theme has it.
+        """
         keys, cells = [key for key, _ in rows], [row for _, row in rows]
         shown = self._lay_out()
         if keys != self.keys or not self.row_count:
             self._refill(keys, cells, shown)
             return
         for at, (old, new) in enumerate(zip(self._cells, cells, strict=True)):
-            if old != new:
+            if old != new or any(one.style != other.style for one, other in zip(old, new, strict=True)):
                 for column, index in enumerate(shown):
                     self.update_cell_at(Coordinate(at, column), self._fitted(index, new[index]))
         self._cells = cells

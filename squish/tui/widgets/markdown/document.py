@@ -56,9 +56,7 @@ class Palette:
             value = variables.get(name, "")
             return value if re.fullmatch("#[0-9a-fA-F]{6}", value) else "default"
 
-        return cls(
-            color("text-primary"), color("text-warning"), color("footer-description-foreground"), color("surface"), dark
-        )
+        return cls(color("text-primary"), color("text-warning"), color("quiet"), color("surface"), dark)
 
     def theme(self) -> Theme:
         headings = {f"markdown.h{level}": f"bold {self.primary}" for level in range(1, 7)}
