@@ -1,4 +1,4 @@
-"""How well a text stands out from its ground in a terminal, and a color that does: one that is nearer to black or white.
+"""How well a text stands out from its ground in a terminal, and a color that does, nearer to black or to white.
 
 Knows nothing of themes: colors are values of style sheets, as `#7cc4a4 30%` or `auto 60%`, by the names of variables.
 """

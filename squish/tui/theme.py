@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
+from textual.constants import DIM_FACTOR
 from textual.theme import Theme
 
 from squish.tui.contrast import DIMMED, Light, Pair, contrast, ground_of, light_in, parsed, stronger, weaker
@@ -36,6 +37,7 @@ _ROWS = (
 )
 _QUESTION, _FAILED = "background + primary 20%", "background + error 10%"
 _TOAST = "panel-lighten-1"
+_TRIES = 20
 
 
 def _pairs() -> Iterator[Pair]:
@@ -132,20 +134,35 @@ class ReadableThemes:
         return self._code[name]
 
 
+def with_ours(variables: Mapping[str, str]) -> dict[str, str]:
+    ours = {name: re.sub(r"\$(\S+)", lambda it: variables[it[1]], value) for name, value in OURS.items()}
+    return {**variables, **ours}
+
+
 def readable(variables: Mapping[str, str], light: Light) -> dict[str, str]:
     """A theme's variables and ours; a color that cannot be read on one of its grounds becomes stronger.
 
     It goes as far towards black or white as it must. Colors that only the terminal knows are left as they are.
     """
-    found = {**variables, **{name: re.sub(r"\$(\S+)", lambda it: variables[it[1]], OURS[name]) for name in OURS}}
+    found = with_ours(variables)
     if parsed(variables["background"]).ansi is not None:
         return found | {"placeholder": variables["text-disabled"]}
     for pair in PAIRS:
         found[pair.text] = _settled(pair, found, light)
+    _leave_room_for_dim(found, light)
     if any(contrast(found[each.text], ground_of(layers, found), light) < least
            for each in _KEPT for layers, least in each.on()):  # fmt: skip
         found["screen-selection-foreground"] = _settled(_SELECTED, found, light)
     return found
+
+
+def _leave_room_for_dim(found: dict[str, str], light: Light) -> None:
+    """In a marked row of the palette, Textual dims what the theme's text says beside a command: the ground yields."""
+    dim = f"{found['foreground']} {DIM_FACTOR:.0%}"
+    for _ in range(_TRIES):
+        if all(contrast(dim, ground_of(each, found), light) >= DIMMED for each in _BLURRED):
+            return
+        found["block-cursor-blurred-background"] = weaker(found["block-cursor-blurred-background"])
 
 
 def _settled(pair: Pair, found: dict[str, str], light: Light) -> str:

@@ -3,15 +3,20 @@ the one that such a terminal shows in its place."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.color import Color, ColorSystem
 from rich.style import Style
+from textual.color import Color as Shade
+from textual.constants import DIM_FACTOR
 from textual.pilot import Pilot
 from textual.widget import Widget
 from textual.widgets import Button, OptionList
 
+from squish.tui import theme
+from squish.tui.contrast import DIMMED, TEXT, Light, contrast, ground_of, parsed
 from squish.tui.widgets.table import Table
 
 NEAR_BLACK = frozenset({0, 16, *range(232, 242)})
@@ -109,6 +114,61 @@ class Picture:
 def _cell(text: str, style: Style) -> Cell:
     emphasis = (bool(style.bold), bool(style.reverse), bool(style.underline))
     return Cell(text, _number(style.color), _number(style.bgcolor), emphasis)
+
+
+FRAMES = re.compile(r"[\s\u2500-\u259f]+")
+"""Lines, bars and edges: drawn, not written."""
+
+
+def unreadable(pilot: Pilot[None], light: Light) -> list[str]:
+    """What is written on the screen, but for what a window over it puts back, with less contrast than it must have.
+
+    Dim text is secondary.
+    """
+    app, found = pilot.app, dict[tuple[Shade, Shade], str]()
+    limits = _limits(app.theme_variables)
+    code = {Shade(*app.ansi_theme.ansi_colors[number]) for number in range(16)}
+    for y, strip in enumerate(app.screen._compositor.render_strips()):
+        x = 0
+        for piece in strip:
+            at, x = x, x + piece.cell_length
+            words, style = piece.text.strip(), piece.style or Style()
+            if not words or FRAMES.fullmatch(words) or _is_below(pilot, at, y):
+                continue
+            assert style.color and style.bgcolor, words
+            text, ground = Shade.from_rich_color(style.color), Shade.from_rich_color(style.bgcolor)
+            if style.reverse:
+                text, ground = ground, text
+            dim = _near(text, ground.blend(parsed(app.theme_variables["foreground"]), DIM_FACTOR))
+            least = DIMMED if dim or text in code or not re.search(r"\w", words) else _limit(limits, text, ground)
+            if contrast(text.hex, ground, light) < least:
+                found.setdefault((text, ground), f"{words!r} {text.hex} on {ground.hex} {least}")
+    return list(found.values())
+
+
+def _is_below(pilot: Pilot[None], x: int, y: int) -> bool:
+    screen = pilot.app.screen
+    return len(pilot.app.screen_stack) > 1 and screen.get_widget_at(x, y)[0] is screen
+
+
+def _limits(variables: dict[str, str]) -> list[tuple[Shade, Shade, float]]:
+    """Text, ground and the least contrast, of what the theme knows."""
+    found = list[tuple[Shade, Shade, float]]()
+    for pair in theme.PAIRS:
+        for layers, least in pair.on():
+            ground, value = ground_of(layers, variables), variables[pair.text]
+            auto = re.fullmatch(r"auto (\d+)%", value)
+            color = ground.get_contrast_text(int(auto[1]) / 100) if auto else parsed(value)
+            found.append((ground + color, ground, least))
+    return found
+
+
+def _limit(limits: list[tuple[Shade, Shade, float]], text: Shade, ground: Shade) -> float:
+    return max((least for each, below, least in limits if _near(each, text) and _near(below, ground)), default=TEXT)
+
+
+def _near(one: Shade, other: Shade) -> bool:
+    return all(abs(a - b) <= 1 for a, b in zip(one.rgb, other.rgb, strict=True))
 
 
 def _number(color: Color | None) -> int | None:
