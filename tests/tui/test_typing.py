@@ -133,6 +133,9 @@ def test_keys_that_begin_as_a_paste_does_are_keys() -> None:
     [
         ("\x1b\x11", ["escape", "ctrl+q"]),
         ("\x1b/x", ["escape", "slash", "x"]),
+        ("\x1b/x\x1b", ["escape", "slash", "x", "escape"]),
+        (f"\x1b/{'x' * 40}", ["escape", "slash", *"x" * 40]),
+        ("^\x1b/^", ["circumflex_accent", "escape", "slash", "circumflex_accent"]),
         ("\x1b\x1b\x11", ["escape", "escape", "ctrl+q"]),
         ("\x1bx", ["alt+x"]),
         ("\x1b\r", ["alt+enter"]),

@@ -28,6 +28,7 @@ from squish.text import clean
 
 _WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # sent in a form that Textual does not know
 _PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
+_ESCAPE = "an escape before other keys"
 
 
 @contextmanager
@@ -107,22 +108,33 @@ class PasteParser(XTermParser):
             at = before.find(_PASTE)
             if at < 0:
                 self._passed = before[1 - len(_PASTE) :]
-                yield from super().feed(data)
+                yield from map(_escape, super().feed(data))
                 return
             # Textual begins a paste when the mark was cut: what it takes for one ends at once and is left out.
             keys = data[: at - known] if at >= known else _PASTE[known - at :] + _PASTED
-            yield from (each for each in (super().feed(keys) if keys else ()) if not isinstance(each, Paste))
+            parsed = super().feed(keys) if keys else ()
+            yield from (_escape(each) for each in parsed if not isinstance(each, Paste))
             data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
 
     def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
         """Alt with a key is sent as escape and that key. Where Textual knows no such key, they were two keys, and it
-        would drop the escape."""
+        would drop the escape.
+
+        An escape key alone is asked for only where it stood before keys that came quickly: Textual makes "^" of it.
+        """
+        if sequence == "\x1b" and not alt:
+            yield Key(_ESCAPE, None)
+            return
         keys = list(super()._sequence_to_key_events(sequence, alt))
         if alt and sequence in _WITH_ALT:
             keys = [Key(_WITH_ALT[sequence], None)]
         if alt and keys and not keys[0].key.startswith("alt+"):
             yield Key("escape", "\x1b")
         yield from keys
+
+
+def _escape(message: Message) -> Message:
+    return Key("escape", "\x1b") if isinstance(message, Key) and message.key == _ESCAPE else message
 
 
 class SteadyWriter(WriterThread):
