@@ -617,6 +617,7 @@ async def test_what_has_the_keys_is_in_view_on_a_narrow_screen() -> None:
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
         await pilot.press("enter")
         await until(pilot, lambda: " a tower" in screen_text(pilot) and "Chats" not in screen_text(pilot))
+        assert "more below" not in screen_text(pilot)
         await pilot.press("ctrl+b", "alt+up")
         await until(pilot, lambda: "a tower" in screen_text(pilot))
 

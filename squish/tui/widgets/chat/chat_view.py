@@ -239,7 +239,7 @@ class ChatView(Vertical):
         self._hints.show(self.prompt.text, editing=editing, queued=self._shown.queued.text, reading=reading)
         tools = Content(f"⚙ {clean(', '.join(self._shown.tools.servers))}" if self._shown.tools.servers else "")
         self.prompt.border_title = (
-            tools if self.transcript.following else Content(f"↓ more below · {key(self.app, 'chat.latest')}")
+            tools if self.transcript.shows_end else Content(f"↓ more below · {key(self.app, 'chat.latest')}")
         )
         running = self._shown.running
         use = self._meter.use.while_written(running.answer.context_used if running else 0)

@@ -61,6 +61,11 @@ class Transcript(VerticalScroll, can_focus=True):
         return not self._released
 
     @property
+    def shows_end(self) -> bool:
+        """The same as FollowingChanged said it last: letting go for a moment, until a scroll is through, is left out."""
+        return self._reported
+
+    @property
     def _at_end(self) -> bool:
         return self._first + len(self._views) >= len(self._turns)
 
