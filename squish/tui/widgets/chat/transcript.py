@@ -62,7 +62,7 @@ class Transcript(VerticalScroll, can_focus=True):
 
     @property
     def shows_end(self) -> bool:
-        """The same as FollowingChanged said it last: letting go for a moment, until a scroll is through, is left out."""
+        """What FollowingChanged said last: letting go for a moment, until a scroll is through, is left out."""
         return self._reported
 
     @property
