@@ -68,12 +68,16 @@ class Batch(BatchGenerator):  # type: ignore[misc]
     def read(self, step: int) -> list[Any]:
         """Read about so many tokens of the prompts whose turn it is; what of that each row has had."""
         with mx.stream(self._stream):
-            chosen = self.turns.chosen(self._unread(), step)
+            unread = self._unread()
+            chosen = self.turns.chosen(unread, step)
             if not chosen:
                 return []
             self._take_in(chosen)
             begun = self._start([at for at, uid in enumerate(self._prompt_batch.uids) if self._fits(at, chosen[uid])])
-            return begun + self._start(self._at_their_last()) + self._read_on(chosen)
+            responses = begun + self._start(self._at_their_last()) + self._read_on(chosen)
+            left = {each.row: each.tokens for each in self._unread()}
+            self.turns.charge({each.row: each.tokens - left.get(each.row, 0) for each in unread if each.row in chosen})
+            return responses
 
     def decode(self) -> tuple[list[Any], list[Any]]:
         """A step of all rows that answer, and of those that have one token of their prompts left, which begin.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from squish.generation import Finished, SamplingParams, TextDelta
 from squish.ipc.frames import Cancel, Events, FromWorker
 from squish.worker.batch import Batch
 from squish.worker.pace import PrefillPace
-from squish.worker.prompt.turns import Owner
+from squish.worker.prompt.turns import Owner, PromptTurns
 from tests.worker.test_runner import Bench, answer, end, prepared, tiny_recurrent, tiny_rotating, words
 from tests.worker.test_same_answer import Company, greedy, on_cpu, replaced, tiny_gemma3, tiny_llama, tiny_qwen3
 
@@ -222,3 +223,21 @@ def test_a_prompt_that_waits_in_the_middle_is_answered_as_without(make: Any, mon
     events = cancelled.run(first, later=(late,))
     assert (answer(events[2]), end(events[1]).reason) == (alone[1], "cancelled")
     assert not cancelled._runner._batch._paused
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_recurrent])
+def test_a_client_is_charged_the_tokens_that_were_read(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass reads less than it might where a prompt has a place to keep, or where rows have to be of one length."""
+    charged: dict[int, int] = {}
+    count = PromptTurns.charge
+
+    def noted(self: PromptTurns, read: Mapping[int, int]) -> None:
+        for row, tokens in read.items():
+            charged[row] = charged.get(row, 0) + tokens
+        count(self, read)
+
+    monkeypatch.setattr(PromptTurns, "charge", noted)
+    lengths = (300, 90, 40)
+    items = [prepared(number, words(length, start=number), sampling=greedy(4)) for number, length in enumerate(lengths)]
+    Passes(make()).together(items)
+    assert [length - tokens for length, tokens in zip(lengths, charged.values(), strict=True)] == [0] * 3

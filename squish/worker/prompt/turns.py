@@ -8,7 +8,7 @@ its first long one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 AT_ONCE = 8
@@ -41,10 +41,11 @@ class PromptTurns:
         self.owners: dict[int, Owner] = {}
         self._unit = unit
         self._read: dict[Owner, int] = {}
-        self._now = 0  # tokens that each of those that waited would have had by now, had all been served alike
+        self._waiting: frozenset[Owner] = frozenset()  # those that the last choice was among
+        self._now = 0.0  # tokens that each of those that waited would have had by now, had all been served alike
 
     def chosen(self, prompts: Sequence[WaitingPrompt], step: int) -> dict[int, int]:
-        """How many tokens of which rows a pass reads that has room for `step` in all.
+        """How many tokens of which rows a pass reads that has room for `step` in all. `charge` says what it did read.
 
         It is exceeded by less than two units: for a long prompt beside which short ones would take all the room, and
         for the last prompt of one beside whom others wait.
@@ -56,19 +57,24 @@ class PromptTurns:
         for each in sorted(prompts, key=lambda each: each.row):
             of_each.setdefault(self.owners.get(each.row, Owner()), []).append(each)
         for owner in of_each:
-            self._read.setdefault(owner, max(0, self._now - _AHEAD))
+            self._read.setdefault(owner, max(0, int(self._now) - _AHEAD))
+        self._waiting = frozenset(of_each)
         wanted = {owner: sum(each.tokens for each in mine) for owner, mine in of_each.items()}
         for owner in sorted(of_each, key=lambda owner: (owner.background, self._read[owner] + wanted[owner])):
             room = step - sum(found.values())
             if found and room <= 0:
                 break
             along = self._unit - 1 if not found and len(of_each[owner]) == 1 and len(of_each) > 1 else 0
-            mine = self._of_one(of_each[owner], room, along, AT_ONCE - len(found), first=not found)
-            self._read[owner] += sum(mine.values())
-            found |= mine
-        self._now += sum(found.values()) // len(of_each)
-        self._forget([owner for owner in self._read if owner not in of_each])
+            found |= self._of_one(of_each[owner], room, along, AT_ONCE - len(found), first=not found)
         return found
+
+    def charge(self, read: Mapping[int, int]) -> None:
+        """What the pass read of the rows chosen last: less than that where a prompt is read up to a place to keep."""
+        for row, tokens in read.items():
+            self._read[self.owners.get(row, Owner())] += tokens
+        if self._waiting:
+            self._now += sum(read.values()) / len(self._waiting)
+        self._forget([owner for owner in self._read if owner not in self._waiting])
 
     def _forget(self, gone: list[Owner]) -> None:
         """Those that would begin where they were anyway, and of the others who came long ago."""

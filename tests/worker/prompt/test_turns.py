@@ -29,11 +29,18 @@ def test_short_ones_of_a_client_do_not_wait_for_its_long_one_nor_hold_it_up() ->
     assert turns().chosen(left(r1=5000, r2=5000), 256) == {1: 256}, "one long one at a time"
 
 
+def taken(some: PromptTurns, waiting: dict[int, int], step: int) -> dict[int, int]:
+    """A pass that reads all that was chosen."""
+    chosen = some.chosen([WaitingPrompt(*each) for each in waiting.items()], step)
+    some.charge(chosen)
+    return chosen
+
+
 def served(some: PromptTurns, waiting: dict[int, int], step: int) -> list[int]:
     """The rows in the order in which they are read to the end."""
     done = []
     while waiting:
-        for row, tokens in some.chosen([WaitingPrompt(*each) for each in waiting.items()], step).items():
+        for row, tokens in taken(some, waiting, step).items():
             waiting[row] -= tokens
             if not waiting[row]:
                 del waiting[row]
@@ -55,7 +62,7 @@ def test_who_asks_all_the_time_does_not_keep_another_waiting_for_good() -> None:
     waiting = {1: 4000}
     for turn in range(400):
         waiting.setdefault(2 if turn % 2 else 3 + turn, 64)
-        for row, tokens in some.chosen([WaitingPrompt(*each) for each in waiting.items()], 64).items():
+        for row, tokens in taken(some, waiting, 64).items():
             waiting[row] -= tokens
             if not waiting[row]:
                 del waiting[row]
@@ -79,6 +86,25 @@ def test_clients_that_have_gone_are_forgotten() -> None:
     some = PromptTurns(64)
     for number in range(500):
         some.owners = {number: Owner(str(number))}
-        some.chosen([WaitingPrompt(number, 64)], 64)
-        some.chosen([WaitingPrompt(number, 64)], 64)
+        taken(some, {number: 64}, 64)
+        taken(some, {number: 64}, 64)
     assert len(some._read) < 300
+
+
+def test_what_was_chosen_and_not_read_is_not_charged() -> None:
+    for read, following in ((64, 1), (512, 2)):
+        some = turns(r1="a", r2="b")
+        assert some.chosen(left(r1=900, r2=1000), 512) == {1: 512}
+        some.charge({1: read})
+        assert list(some.chosen(left(r1=900, r2=1000), 64)) == [following]
+
+
+def test_who_comes_new_has_saved_nothing_up_among_more_clients_than_a_pass_has_tokens() -> None:
+    clients = range(1, 101)
+    some = turns(**{f"r{each}": f"c{each}" for each in [*clients, 999]})
+    for _ in range(3000):  # each of them has had 1,920 tokens
+        taken(some, dict.fromkeys(clients, 10_000), 64)
+    newcomer = 0
+    for _ in range(300):  # 190 tokens for each of them
+        newcomer += taken(some, dict.fromkeys([*clients, 999], 10_000), 64).get(999, 0)
+    assert newcomer <= 512 + 190 + 3 * 64
