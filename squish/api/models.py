@@ -73,6 +73,8 @@ async def get_model(request: Request, id: str) -> HTTPResponse:
     if not name:  # /v1/models/ with a slash at its end
         return await list_models(request)
     check_model(name)
+    clients: Clients = request.app.ctx.services.clients
+    clients.check_model(request.ctx.key, name)
     with pull_first(name):
         manifest = request.app.ctx.runtime.store.find(name).manifest
     return json_response(anthropic.model_info(manifest) if anthropic.HEADER in request.headers else _model(manifest))

@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SSH = re.compile(r"(?:ssh://)?[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]*")  # never an option: none begins with -
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([MGT])(i?)B", re.IGNORECASE)
 _POWERS = {"M": 2, "G": 3, "T": 4}
+_BACKENDS = ("ring", "jaccl")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
 _HEADER = re.compile(r"\s*\[\[\s*hosts\s*\]\]")
 _OTHER_HEADER = re.compile(r"\s*\[")
@@ -83,7 +84,8 @@ def read_hosts(path: Path) -> HostGroup:
     if hosts is None:
         first, more = problems[0], len(problems) - 1
         also = f"{more} more {'thing is' if more == 1 else 'things are'} wrong in this file." if more else None
-        raise ConfigError(first.message, hint=" ".join(filter(None, (first.hint, also))) or None, param=first.param)
+        hint = "\n        ".join(filter(None, (first.hint, also)))
+        raise ConfigError(first.message, hint=hint or None, param=first.param)
     return hosts
 
 
@@ -148,7 +150,7 @@ def _problems(document: Mapping[str, Any], lines: _Lines) -> Iterator[tuple[int,
         if key not in _TOP:
             yield lines.problem("is not a key of this file", key, hint=_near(key, _TOP))
     backend = document.get("backend", "ring")
-    if backend not in ("ring", "jaccl"):
+    if backend not in _BACKENDS:
         yield lines.problem('must be "ring" or "jaccl"', "backend")
     ports = {
         key: document.get(key, default) for key, default in (("join_port", JOIN_PORT), ("control_port", CONTROL_PORT))
@@ -227,6 +229,8 @@ def _rdma_problems(
     table: Mapping[str, Any], number: int, lines: _Lines, backend: object, count: int
 ) -> Iterator[tuple[int, ConfigError]]:
     devices = table.get("rdma")
+    if backend not in _BACKENDS:
+        return  # whether there is to be one depends on what is meant
     if backend == "ring":
         if devices is not None:
             yield lines.problem('is for backend = "jaccl"', "rdma", number)

@@ -6,6 +6,7 @@ Only the addresses of hosts.toml are let in, and only with the token.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -128,10 +129,12 @@ async def join(address: str, rank: int, token: str) -> Channel[FromAgent, ToAgen
         hint = "Take the token that `squish serve --hosts` shows now, and the address that hosts.toml gives this rank."
         raise EngineError(f"{address} does not let this rank in: {error}.", hint=hint) from None
     except (TimeoutError, asyncio.IncompleteReadError):
-        raise EngineError(f"{address} does not answer.", hint="Is `squish serve --hosts` waiting there?") from None
+        hint = "Is `squish serve --hosts` waiting there?"
+        raise EngineError(f"{_shown(address)} does not answer.", hint=hint) from None
     except OSError as error:
         hint = "Is `squish serve --hosts` waiting there, and is this the address of the first host?"
-        raise EngineError(f"{address} cannot be reached: {error.strerror or error}.", hint=hint) from None
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise EngineError(f"{_shown(address)} cannot be reached: {why}.", hint=hint) from None
     except _NotWanted as error:
         hint = "`squish serve --hosts` shows which rank it waits for."
         raise EngineError(f"{address} does not let this rank in: {error}.", hint=hint) from None
@@ -185,6 +188,12 @@ async def _enter(address: str, rank: int, token: str) -> Channel[FromAgent, ToAg
         await closed(writer)
         raise _NotWanted(answer, rank)
     return Channel(reader, writer, ToAgent, keys)  # type: ignore[arg-type]
+
+
+def _shown(address: str) -> str:
+    """With the port, which is what was tried."""
+    host, port = split(address)
+    return f"{host}:{port}"
 
 
 def _refusal(answer: bytes, rank: int) -> str:

@@ -224,6 +224,6 @@ def test_an_output_forgets_what_is_to_be_done_again(tmp_path: Path, text: str) -
 def test_an_output_is_never_written_over_something_else(tmp_path: Path) -> None:
     path = tmp_path / "letter"
     path.write_text("Dear all\n")
-    with pytest.raises(InvalidInput, match="Line 1 is not an answer"):
+    with pytest.raises(InvalidInput, match="letter, line 1 is not an answer"):
         Output(path)
     assert path.read_text() == "Dear all\n"

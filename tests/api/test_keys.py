@@ -251,7 +251,14 @@ async def test_a_server_is_ready_when_it_lets_requests_in(tmp_path: Path) -> Non
         ("[alice", "not valid TOML"),
         ("alice = 1\n", "[alice]"),
         (f"[alice]\nhash = '{'0' * 64}'\nrequests_per_minute = 0\n", "requests_per_minute"),
-        (f"[alice]\nhash = '{'0' * 64}'\nmodel = 'x'\n", "model"),
+        (f"[alice]\nhash = '{'0' * 64}'\nmodel = 'x'\n", "model is not a field of a key"),
+        (f"[alice]\nhash = '{'0' * 64}'\nmodels = []\n", "models must be a list of names"),
+        (f"[alice]\nhash = '{'0' * 64}'\nmodels = 'x'\n", "models must be a list of names"),
+        (f"[alice]\nhash = '{'0' * 64}'\nbackground = 1\n", "background must be true or false"),
+        (f"[alice]\nhash = '{'0' * 64}'\nname = 'bob'\n", "name must be that of the table"),
+        (f"[alice]\nhash = '{'0' * 64}'\n[bob]\nhash = '{'0' * 64}'\n", "[bob]: hash is that of [alice] too"),
+        (f"['a b']\nhash = '{'0' * 64}'\n", "a name has up to 64 letters"),
+        ("[alice]\n", "[alice]: hash is missing"),
     ],
 )
 async def test_a_broken_file_of_keys_is_told_and_lets_nobody_in(tmp_path: Path, text: str, told: str) -> None:
@@ -265,6 +272,25 @@ async def test_a_broken_file_of_keys_is_told_and_lets_nobody_in(tmp_path: Path, 
         path.write_text(text)
         assert (await ask(server, "GET", "/v1/models")).status == 401
         assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
+
+
+async def test_a_file_of_keys_that_cannot_be_looked_at_leaves_the_keys_from_before(tmp_path: Path) -> None:
+    alice, path = key(tmp_path, "alice"), tmp_path / "keys.toml"
+    async with scripted(settings(tmp_path)) as server:
+        assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
+        path.unlink()
+        path.symlink_to(path)
+        for _ in range(2):
+            assert (await ask(server, "GET", "/v1/models")).status == 401
+            assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
+
+
+async def test_a_model_that_a_key_may_not_use_is_not_described_to_it(tmp_path: Path) -> None:
+    install(Store(tmp_path / "models"), "tiny:1b")
+    alice, bob = key(tmp_path, "alice", models=("other:1b",)), key(tmp_path, "bob")
+    async with scripted(settings(tmp_path)) as server:
+        assert (await ask(server, "GET", "/v1/models/tiny:1b", **bearer(bob))).status == 200
+        assert (await ask(server, "GET", "/v1/models/tiny:1b", **bearer(alice))).error["code"] == "model_not_allowed"
 
 
 def test_a_key_is_kept_as_its_hash_for_its_owner_only(tmp_path: Path) -> None:

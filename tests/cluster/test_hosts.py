@@ -150,3 +150,11 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not a TOML file in UTF-8"):
         read_hosts(path)
+
+
+def test_a_wrong_backend_is_the_only_thing_that_is_said_to_be_wrong(tmp_path: Path) -> None:
+    """Whether a host needs rdma depends on what was meant."""
+    path = tmp_path / "hosts.toml"
+    path.write_text('backend = "rings"\n[[hosts]]\naddress = "10.0.0.1"\n[[hosts]]\naddress = "10.0.0.2"\n')
+    hosts, problems = examine(path)
+    assert hosts is None and [problem.param for problem in problems] == ["backend"]

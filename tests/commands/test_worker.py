@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from squish.commands.serving.worker import worker
-from squish.errors import ConfigError, InvalidInput
+from squish.errors import InvalidInput
 from tests.cluster.machines import BIN
 
 WORKER = (str(BIN / "squish"), "worker", "--rank", "1")
@@ -30,4 +30,4 @@ def test_an_address_is_looked_at_before_the_token(monkeypatch: pytest.MonkeyPatc
     wrong = CliRunner().invoke(worker, ["--rank", "1", "--join", "a::b"])
     assert isinstance(wrong.exception, InvalidInput) and wrong.exception.param == "--join"
     none = CliRunner().invoke(worker, ["--rank", "1", "--join", "127.0.0.1"], input="")
-    assert isinstance(none.exception, ConfigError) and "join token" in none.exception.message
+    assert isinstance(none.exception, InvalidInput) and "No join token came" in none.exception.message

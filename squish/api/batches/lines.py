@@ -158,7 +158,7 @@ def _tokens(line: Line) -> Tokens:
 def settled(file: BinaryIO) -> tuple[list[SettledLine], bool]:
     """What an output holds that need not be done again, and whether it holds anything else, such as half a line.
 
-    Raises InvalidInput where a whole line of it is not a line of an output.
+    Raises InvalidInput, which goes on from the name of the file, where a whole line of it is not a line of an output.
     """
     kept: list[SettledLine] = []
     clean, end = True, 0
@@ -168,7 +168,7 @@ def settled(file: BinaryIO) -> tuple[list[SettledLine], bool]:
             line = decode_line(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
             if text.endswith(b"\n"):
-                raise InvalidInput(f"Line {number} is not an answer of a batch.") from None
+                raise InvalidInput(f"line {number} is not an answer of a batch.") from None
             clean = False
             continue
         if line.is_settled and text.endswith(b"\n"):

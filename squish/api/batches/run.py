@@ -36,7 +36,7 @@ class Output:
                 self._keep_settled()
         except InvalidInput as error:
             self._file.close()
-            raise InvalidInput(f"{path}: {error.message}", hint="Give another file for the answers.") from None
+            raise InvalidInput(f"{path}, {error.message}", hint="Give another file for the answers.") from None
         except BaseException:
             self._file.close()
             raise

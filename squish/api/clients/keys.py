@@ -9,6 +9,7 @@ import hashlib
 import re
 import secrets
 import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,7 @@ import tomli_w
 
 from squish.errors import ConfigError, InvalidInput, SquishError
 from squish.files import NoLocks, lock, read_regular, write_whole
+from squish.text import clean
 
 _LARGEST = 1 << 20  # bytes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -45,7 +47,7 @@ class KeyFile:
     def __init__(self, home: Path) -> None:
         self.path = home / "keys.toml"
         self._home = home
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._keys: dict[str, ApiKey] = {}
 
     def keys(self) -> dict[str, ApiKey]:
@@ -56,6 +58,9 @@ class KeyFile:
             self._seen, self._keys = None, {}
             return self._keys
         except OSError as error:
+            if self._seen == (error.errno,):
+                return self._keys
+            self._seen = (error.errno or 0,)
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}.") from error
         state = (found.st_mtime_ns, found.st_size, found.st_ino)
         if state != self._seen:
@@ -84,13 +89,14 @@ class KeyFile:
             self._write([*keys, msgspec.structs.replace(key, hash=hash_of(secret))])
         return secret
 
-    def remove(self, name: str) -> None:
-        """Raises InvalidInput when there is none of this name, and ConfigError."""
+    def remove(self, name: str) -> bool:
+        """Whether there are others. Raises InvalidInput when there is none of this name, and ConfigError."""
         with _Locked(self._home):
             keys = self._read()
             if not any(each.name == name for each in keys):
                 raise InvalidInput(f"There is no key {name[:80]!r}.", hint="squish keys list", param="NAME")
-            self._write([each for each in keys if each.name != name])
+            self._write(left := [each for each in keys if each.name != name])
+        return bool(left)
 
     def _read(self) -> list[ApiKey]:
         try:
@@ -99,35 +105,74 @@ class KeyFile:
             return []
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}.") from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{self.path} is not valid TOML: {error}") from None
-        return [self._decoded(name, table) for name, table in tables.items()]
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{self.path} is not valid TOML: {error}.") from None
+        except (UnicodeDecodeError, RecursionError):
+            raise ConfigError(f"{self.path} is not a TOML file in UTF-8.") from None
+        found: dict[str, ApiKey] = {}
+        for name, table in tables.items():
+            key = self._decoded(name, table)
+            if (first := found.setdefault(key.hash, key)) is not key:
+                raise ConfigError(f"{self.path}, [{name}]: hash is that of [{first.name}] too.")
+        return list(found.values())
 
     def _decoded(self, name: str, table: object) -> ApiKey:
-        try:
-            key = msgspec.convert(table, ApiKey)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{self.path}, [{name}]: {error}", hint="squish keys add writes it.") from None
-        if not re.fullmatch(r"[0-9a-f]{64}", key.hash):
-            raise ConfigError(
-                f"{self.path}, [{name}]: hash is not a SHA-256 in hex.", hint="squish keys add writes it."
-            )
-        for field in ("requests_per_minute", "concurrent_requests"):
-            if (limit := getattr(key, field)) is not None and limit < 1:
-                raise ConfigError(f"{self.path}, [{name}]: {field} must be 1 or more.")
-        return msgspec.structs.replace(key, name=name)
+        if what := _problem(name, table):
+            hint = "docs/keys.md shows one; squish keys add writes it."
+            raise ConfigError(f"{self.path}, [{clean(name)[:80]}]: {what}.", hint=hint)
+        return msgspec.structs.replace(msgspec.convert(table, ApiKey), name=name)
 
     def _write(self, keys: list[ApiKey]) -> None:
         tables = {}
         for key in keys:
             fields = msgspec.structs.asdict(key) | {"models": list(key.models)}
-            tables[fields.pop("name")] = {
-                name: value for name, value in fields.items() if value not in (None, [], False)
-            }
+            name = fields.pop("name")
+            tables[name] = {field: value for field, value in fields.items() if value not in (None, [], False)}
         try:
             write_whole(self.path, tomli_w.dumps(tables), mode=0o600)
         except OSError as error:
             raise SquishError(f"{self.path} cannot be written: {error.strerror}.") from error
+
+
+def _problem(name: str, table: object) -> str | None:
+    """What is wrong with the table of a key."""
+    if not isinstance(table, dict):
+        return "must be a table, with hash in it"
+    if not _NAME.fullmatch(name):
+        return "a name has up to 64 letters, digits, dots and dashes"
+    for field, value in table.items():
+        if field not in _FIELDS:
+            return f"{clean(field)[:80]} is not a field of a key; there are {', '.join(_FIELDS)}"
+        fits, what = _FIELDS[field]
+        if not fits(value):
+            return f"{field} must be {what}"
+    if "hash" not in table:
+        return "hash is missing: the SHA-256 of the key in hex"
+    return "name must be that of the table" if table.get("name", name) != name else None
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and value != [] and all(isinstance(each, str) and each.strip() for each in value)
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+_LIMIT: tuple[Callable[[object], bool], str] = _is_limit, "a whole number, 1 or more"
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "hash": (_is_hash, "a SHA-256 in hex: 64 digits, a to f in small letters"),
+    "models": (_are_names, 'a list of names, such as ["smollm2:135m"]; without it the key has all models'),
+    "requests_per_minute": _LIMIT,
+    "concurrent_requests": _LIMIT,
+    "background": (lambda value: isinstance(value, bool), "true or false"),
+    "created": (lambda value: type(value) is date, "a date, such as 2026-11-26"),
+    "name": (lambda value: isinstance(value, str), "a text"),
+}
 
 
 class _Locked:

@@ -15,7 +15,7 @@ from squish import console, figures
 from squish.commands.exits import Exit
 from squish.config.settings import Settings
 from squish.download import resolver
-from squish.errors import InvalidInput
+from squish.errors import InvalidInput, ModelNotFound
 from squish.files import open_regular
 from squish.models.store import Store
 
@@ -50,8 +50,12 @@ def batch(source: str, output: str) -> int:
     settings = Settings.from_environment()
     requests = _Requests(Path(source))
     store = Store(settings.cache_dir)
-    for model in sorted(requests.models):
-        store.find(model)
+    for model, request in sorted(requests.models.items()):
+        try:
+            store.find(model)
+        except ModelNotFound as error:
+            hint = f"{error.hint or ''} Nothing was answered.".strip()
+            raise ModelNotFound(f"{source}, request {request[:80]!r}: {error.message}", hint=hint) from None
     with Output(Path(output)) as into:
         todo = requests.without([line.custom_id for line in into.settled], into.path)
         progress = _Progress(requests.total, into.settled)
@@ -101,11 +105,11 @@ class _Requests:
                 raise InvalidInput(f"{path}, {told}", hint="Nothing was answered.", param="FILE")
             file.seek(0)
             self._ids: set[str] = set()
-            self.models: set[str] = set()
+            self.models: dict[str, str] = {}  # and the first request that names each
             for item in items(file):
                 self._ids.add(item.custom_id)
-                self.models.add(_model(item))
-        self.models.discard("")
+                self.models.setdefault(_model(item), item.custom_id)
+        self.models.pop("", None)
         self.total = len(self._ids)
 
     def without(self, done: Collection[str], output: Path) -> Iterator[Item]:

@@ -90,8 +90,10 @@ def remove(name: str) -> None:
     """
     from squish.api.clients.keys import KeyFile
 
-    KeyFile(Settings.from_environment().home).remove(name)
+    others = KeyFile(Settings.from_environment().home).remove(name)
     console.note(f"The key of {name} is deleted.")
+    if not others:
+        console.note("It was the last one: a server that has no SQUISH_API_KEY lets everybody in now.")
 
 
 @click.command()

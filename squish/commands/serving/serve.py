@@ -250,8 +250,8 @@ def _warn(runtime: Runtime, options: Options) -> None:
 
 def _on_signal(stop: Shutdown) -> None:
     if stop.ask():
-        later = f" from {stop.delay:.0f} s on" if stop.delay else ""
-        console.note(f"Stopping{later}: requests in flight have {stop.drain:.0f} s (Ctrl-C again stops at once)")
+        begin = f"Stopping in {stop.delay:.0f} s; then" if stop.delay else "Stopping:"
+        console.note(f"{begin} requests in flight have {stop.drain:.0f} s (Ctrl-C again stops at once)")
 
 
 def _read_key(path: Path) -> str:

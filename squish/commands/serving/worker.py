@@ -15,7 +15,7 @@ from squish import console
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
 from squish.download import resolver
-from squish.errors import ConfigError
+from squish.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     from squish.cluster.channel import Channel
@@ -60,6 +60,10 @@ def _token() -> str:
     if text is None:
         asked = sys.stdin.isatty()
         text = click.prompt("Token", hide_input=True, err=True) if asked else sys.stdin.readline()
+        if not text.strip():
+            problem = "No join token came: standard input is not a terminal, and there is nothing in its first line."
+            hint = f"Set {TOKEN_VARIABLE} to the token that `squish serve --hosts` shows, or send it to standard input."
+            raise InvalidInput(problem, hint=hint, param="--join")
     return require_token(text)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 import pytest
 
+from squish.errors import UnsupportedModel
 from squish.generation import Finished, SamplingParams
 from squish.ipc.frames import Cancel
 from squish.ipc.group_frames import Drop, Fork, Forward, Operation
@@ -17,10 +19,13 @@ from squish.worker.cpu.fusion import fuse
 from squish.worker.group.follower import Follower
 from squish.worker.group.leader import Leading
 from squish.worker.group.rows import OutOfStep, Rows
+from squish.worker.group.sharding import cut
 from squish.worker.group.watch import Watch
 from squish.worker.runner import Runner
 from squish.worker.speculation.draft_model import DraftModel
 from tests.worker.cpu.opened import native
+from tests.worker.gguf.cases_state import STATE
+from tests.worker.gguf.test_families import made, uncompiled
 from tests.worker.speculation.test_decoding import LONG, guessed, let_guess_well, repeating, tokens_of
 from tests.worker.test_runner import (
     VOCABULARY,
@@ -35,7 +40,7 @@ from tests.worker.test_runner import (
     words,
 )
 
-__all__ = ["repeatable"]
+__all__ = ["repeatable", "uncompiled"]
 
 
 class Alone:
@@ -164,3 +169,28 @@ def test_a_row_that_is_not_known_is_an_error() -> None:
     rows.drop(Drop((1,)))
     with pytest.raises(OutOfStep):
         rows.caches(Forward(1, (1,), (0,), ((1,),), 1))
+
+
+@pytest.mark.parametrize("case", STATE, ids=lambda case: str(case.id))
+def test_rows_of_families_with_a_state_are_the_same_in_all_ranks(case: Any) -> None:
+    """Rows of different lengths, of which a shorter one's state must not take in what it is filled up with."""
+    model = made(case)[0]
+    greedy = SamplingParams(temperature=0, max_tokens=6)
+    items = [prepared(number, words(9 + 14 * number, number), sampling=greedy) for number in range(3)]
+    alone = [answer(Bench(model).run(item)[item.request]) for item in items]
+    bench = GroupBench(model)
+    together = bench.run(*items)
+    assert [answer(together[item.request]) for item in items] == alone
+    warm = SamplingParams(temperature=1.0, seed=3, max_tokens=6, n=2)
+    bench.run(prepared(3, [*words(37, 2), 5, 6], words(4), sampling=warm))
+    bench.compare()
+
+
+@pytest.mark.parametrize("case", STATE, ids=lambda case: str(case.id))
+def test_families_that_mlx_lm_does_not_divide_are_refused(case: Any) -> None:
+    model, group = made(case)[0], SimpleNamespace(size=lambda: 2, rank=lambda: 0)
+    kind = type(model).__module__.rpartition(".")[2]
+    if hasattr(model, "shard") or hasattr(model.model if "model" in model else None, "pipeline"):
+        return
+    with pytest.raises(UnsupportedModel, match=f"tiny cannot be divided among 2 ranks.*of type {kind}"):
+        cut(model, {"model_type": kind}, group, "tiny")
