@@ -189,7 +189,9 @@ def test_what_is_typed_while_an_answer_comes_is_there_at_the_next_prompt(
 
 
 @pytest.mark.parametrize("editing", ["readline", "none"])
-def test_a_paste_of_several_lines_is_one_message(editing: str, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_paste_of_several_lines_is_one_message(
+    editing: str, environment: dict[str, str], tmp_path: Path, squish: Squish
+) -> None:
     own = [str(SQUISH)] if editing == "readline" else [sys.executable, "-c", _NO_READLINE]
     lines = ["/etc is a folder", "\tred \x1b[31mrain", "third"] if editing == "readline" else ["one", "two", "three"]
     pasted = "\n".join(lines)
@@ -200,11 +202,9 @@ def test_a_paste_of_several_lines_is_one_message(editing: str, environment: dict
         terminal.expect(">>> ")
         terminal.type("\x04")
         assert terminal.wait() == 0
-    listed = subprocess.run([SQUISH, "chats", "list", "--json"], env=environment, capture_output=True, check=True)
-    latest = str(json.loads(listed.stdout)[0]["id"])
-    shown = subprocess.run(
-        [SQUISH, "chats", "show", latest], env=environment, capture_output=True, text=True, check=True
-    )
+    latest = str(json.loads(squish("chats", "list", "--json").stdout)[0]["id"])
+    shown = squish("chats", "show", latest)
+    assert shown.returncode == 0
     assert "\n".join(line.replace("\x1b[31m", "") for line in lines) in shown.stdout
 
 

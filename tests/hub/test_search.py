@@ -20,7 +20,7 @@ from squish.format import architectures
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
 from squish.memory.fit import Machine
-from tests.conftest import SQUISH, clean_environment
+from tests.conftest import SQUISH, Run, clean_environment
 from tests.local_hub import Fault, LocalHub
 
 GB = 10**9
@@ -147,17 +147,13 @@ def test_without_a_query_the_popular_comes_first(settings: Settings) -> None:
     assert all(each.downloads and each.fits != "no" for each in found)
 
 
-def test_without_a_hub_the_catalog_is_searched_and_the_user_told(tmp_path: Path) -> None:
+def test_without_a_hub_the_catalog_is_searched_and_the_user_told(tmp_path: Path, forked: Run) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         for variables in ({"HF_ENDPOINT": f"http://127.0.0.1:{closed.getsockname()[1]}"}, {"SQUISH_OFFLINE": "1"}):
-            done = subprocess.run(
-                [SQUISH, "search", "qwen3", "--json"],
-                env=clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1"} | variables,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            environment = clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1"} | variables
+            done = forked(["search", "qwen3", "--json"], environment, tmp_path)
+            assert done.returncode == 0
             assert "Only the catalog and the installed models were searched." in done.stderr
             assert "qwen3:8b" in {each["name"] for each in json.loads(done.stdout)}
 
@@ -205,11 +201,12 @@ def test_a_row_without_a_name_that_can_be_pulled_is_left_out(hub: LocalHub, sett
     assert len(everywhere(SearchQuery("tiny"), settings)) == 4
 
 
-def test_what_is_not_known_is_null(hub: LocalHub, settings: Settings) -> None:
+def test_what_is_not_known_is_null(hub: LocalHub, settings: Settings, forked: Run) -> None:
     repo = hub.add_repo("odd/thing", {})
     repo.tags, repo.listed = ("mlx",), {"downloads": None, "likes": 0}
     environment = clean_environment(settings.home) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
-    done = subprocess.run([SQUISH, "search", "odd/thing", "--json"], env=environment, capture_output=True, check=True)
+    done = forked(["search", "odd/thing", "--json"], environment, settings.home)
+    assert done.returncode == 0
     row = json.loads(done.stdout)[0]
     unknown = ("parameters", "bits", "size", "memory", "fits", "downloads", "updated")
     assert [row[key] for key in unknown] == [None] * len(unknown)
@@ -247,12 +244,11 @@ def test_nothing_is_sent_but_the_question(hub: LocalHub, tmp_path: Path) -> None
     assert {each["user-agent"] for each in sent} == {"squish"}
 
 
-def test_a_hub_that_stays_busy_leaves_the_catalog(hub: LocalHub, tmp_path: Path) -> None:
+def test_a_hub_that_stays_busy_leaves_the_catalog(hub: LocalHub, tmp_path: Path, forked: Run) -> None:
     hub.fault("api", *[Fault(status=503, retry_after="0")] * 3)
     variables = clean_environment(tmp_path) | {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url}
-    done = subprocess.run(
-        [SQUISH, "search", "qwen3", "--json"], env=variables, capture_output=True, text=True, check=True
-    )
+    done = forked(["search", "qwen3", "--json"], variables, tmp_path)
+    assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "squish: The Hub answered 503 for the search.",
         "        Try again later.",

@@ -38,10 +38,12 @@ LIST = "".join(f"{number}. item **{number}** with `code`\n" for number in range(
 CODE = "```python\n" + "".join(f"line_{number} = {number}\n" for number in range(150)) + "```\n"
 TABLE = "| a | b |\n|---|--:|\n| x | 1 |\n"
 MIXED = f"# Title\n\nFirst words.\n\n{TABLE}\n{LIST[:1200]}\n{CODE}\n> quote\n\n- one\n- two\n\nend"
-PROSE = " ".join(
+SENTENCES = [
     f"Sentence {number} of a **long** paragraph says `code`, costs 2 * {number} and links to [it](https://a.example/{number})."
     for number in range(150)
-)
+]
+PROSE = " ".join(SENTENCES)
+SHORTER = " ".join(SENTENCES[:30])  # long enough to be cut
 # Each as it can grow without an end within its one block.
 NESTED = "1. first\n\n   more\n2. second\n" + "".join(
     f"   - item {number}\n     1. *deep* {number}\n     2. deeper\n" for number in range(60)
@@ -126,22 +128,23 @@ def lines_of(text: str) -> list[str]:
     return drawn(Document(text, palette))
 
 
-def test_a_paragraph_is_cut_between_two_of_its_lines() -> None:
-    found = cut_paragraph(PROSE, lines_of)
+@pytest.mark.parametrize("text", [PROSE, SHORTER], ids=["long", "shorter"])
+def test_a_paragraph_is_cut_between_two_of_its_lines(text: str) -> None:
+    found = cut_paragraph(text, lines_of)
     assert found is not None
-    assert found.done + found.rest == PROSE
-    assert lines_of(found.done) + lines_of(found.rest) == lines_of(PROSE)
+    assert found.done + found.rest == text
+    assert lines_of(found.done) + lines_of(found.rest) == lines_of(text)
     assert len(lines_of(found.rest)) < 16
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        f"**{PROSE.replace('**', '')}",
-        f"[{PROSE.replace('[it]', 'it ')}",
-        f"`{PROSE.replace('`', '')}",
-        f"# {PROSE}",
-        f"{PROSE}\n\nend",
+        f"**{SHORTER.replace('**', '')}",
+        f"[{SHORTER.replace('[it]', 'it ')}",
+        f"`{SHORTER.replace('`', '')}",
+        f"# {SHORTER}",
+        f"{SHORTER}\n\nend",
     ],
     ids=["bold", "link", "code", "heading", "two"],
 )
