@@ -162,12 +162,13 @@ async def _bench(
 async def _probe(settings: Settings, status: console.Status) -> Probed | None:
     """What the machine can do, while no server of ours runs; None where that cannot be found out."""
     from squish.doctor.engine import probe
+    from squish.system.probed import CannotProbe
 
     status.show("measuring memory and matrix products…")
     probed = await asyncio.to_thread(probe, settings)
     status.clear()
-    if isinstance(probed, str):
-        console.note(probed)
+    if isinstance(probed, CannotProbe):
+        console.note(probed.reason)
         return None
     return probed
 

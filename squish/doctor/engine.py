@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -14,29 +13,26 @@ from squish.config.settings import Settings
 from squish.doctor.finding import Finding
 from squish.format.architectures import USUAL_KV_BITS
 from squish.system.host import HOST
-from squish.system.probed import BYTES_OF_A_WEIGHT, Probed
+from squish.system.probed import BYTES_OF_A_WEIGHT, CannotProbe, Probed
 from squish.text import clean
 
 _PROBE_SECONDS = 600  # the engine may have to be compiled first, beside other work
 _SLOW_GFLOPS = 12.0
 """Per second on one core; the reference BLAS stays below it, every optimized one is above."""
 _GET_COMPILER = "Debian, Ubuntu: sudo apt-get install g++"
-_OWN_VARIABLE = re.compile(r"SQUISH_\w+")
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
     """MLX, its device and its matrix products."""
     probed = probe(settings)
-    if isinstance(probed, str):
-        variable = _OWN_VARIABLE.search(probed)
-        fix = f"unset {variable[0]}" if variable else f"{sys.executable} -m pip install --force-reinstall mlx"
-        yield Finding("MLX", "broken", probed, fix)
+    if isinstance(probed, CannotProbe):
+        yield Finding("MLX", "broken", probed.reason, probed.remedy)
         return
     yield Finding("MLX", "ok", f"{probed.mlx} on {probed.backend}: {probed.device}")
     if probed.kernel:
         yield Finding("CPU engine", "ok", _cpu_engine(settings, probed))
     for warning in probed.warnings:
-        yield Finding("CPU engine", "warning", warning, _GET_COMPILER if "compiler was found" in warning else None)
+        yield Finding("CPU engine", "warning", warning.reason, warning.remedy or None)
     speed = f"{probed.blas}: {probed.gflops:.0f} GFLOP/s"
     where = f" ({probed.reason}: {probed.blas_path})" if probed.blas_path else ""
     # Beside the engine these products are few; without it all are of this kind, and there is a warning already.
@@ -73,19 +69,23 @@ def _cpu_engine(settings: Settings, probed: Probed) -> str:
     return f"{kind}: {decoding}, {memory}; {probed.most_gflops:.0f} GFLOP/s of a prompt at most (can also run {others})"
 
 
-def probe(settings: Settings) -> Probed | str:
-    """What MLX computes with, measured in a process of its own; a sentence when that fails."""
+def probe(settings: Settings) -> Probed | CannotProbe:
+    """What MLX computes with, measured in a process of its own."""
     arguments = (str(settings.worker_cache), settings.cpu_precision)
     command = [sys.executable, "-P", "-m", "squish.worker.jobs.probe", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return f"MLX did not answer within {_PROBE_SECONDS} s."
+        return CannotProbe(f"MLX did not answer within {_PROBE_SECONDS} s.", "look for busy programs: top")
+    reinstall = f"{sys.executable} -m pip install --force-reinstall mlx"
     if done.returncode == 0:
         try:
-            return msgspec.json.decode(done.stdout, type=Probed)
+            found: Probed | CannotProbe = msgspec.json.decode(done.stdout, type=Probed | CannotProbe)
         except ValueError:
-            return "MLX gave an answer that cannot be read."
+            return CannotProbe("MLX gave an answer that cannot be read.", reinstall)
+        if isinstance(found, Probed):
+            return found
+        return CannotProbe(f"MLX cannot be used: {found.reason}", found.remedy)
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    reason = clean(last[0]).removeprefix("squish.errors.ConfigError: ") if last else f"exit code {done.returncode}"
-    return f"MLX cannot be used: {reason}"
+    reason = clean(last[0]) if last else f"exit code {done.returncode}"
+    return CannotProbe(f"MLX cannot be used: {reason}", reinstall)

@@ -8,7 +8,26 @@ BYTES_OF_A_WEIGHT = 4.5 / 8
 """Of 4 bits, with its share of a scale and a bias."""
 
 
-class Probed(msgspec.Struct, frozen=True):
+class Slower(msgspec.Struct, frozen=True):
+    """Why models run slower here than they could, and what helps; remedy is "" where nothing is known."""
+
+    reason: str
+    remedy: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Both, for people."""
+        return f"{self.reason} {self.remedy}." if self.remedy else self.reason
+
+
+class CannotProbe(msgspec.Struct, frozen=True, tag=True):
+    """Why nothing could be measured, and what helps."""
+
+    reason: str
+    remedy: str
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
     """backend: Metal, CUDA or CPU. blas_path: None where nothing was opened. precision: of products with weights.
 
     gflops: 10^9 operations a second of the float32 product of two activations. most_gflops: of the fastest product with
@@ -32,4 +51,4 @@ class Probed(msgspec.Struct, frozen=True):
     kernel: str = ""
     kernels: tuple[str, ...] = ()
     weights_per_ns: float = 0.0
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Slower, ...] = ()

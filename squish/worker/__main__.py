@@ -146,7 +146,7 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     _start(channel, "long prompts", lambda: intake.run(encoder, long=True))
     leading, parts = (group.leading(loaded.model), f", {group.about}") if group else (None, "")
     backend = f"{loaded.dtype}, {engine.summary}, {kv.bits}-bit KV cache{parts}"
-    warnings = (*engine.warnings, *kv.warnings)
+    warnings = (*(each.sentence for each in engine.warnings), *kv.warnings)
     _settled(
         channel, Loaded(loaded.context_length, weights_bytes, backend, warnings, kv.bits, kv.choice, *engine.multiplies)
     )
@@ -238,7 +238,10 @@ def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     encoder = TextEncoder(loaded)
     _start(channel, "tokenizer", lambda: intake.run(encoder))
     backend = f"{loaded.dtype}, {engine.summary}"
-    warnings = (*engine.warnings, *kv_bits.warnings_for_vectors(load.kv_bits, display_name(Path(load.path))))
+    warnings = (
+        *(each.sentence for each in engine.warnings),
+        *kv_bits.warnings_for_vectors(load.kv_bits, display_name(Path(load.path))),
+    )
     _settled(channel, Loaded(loaded.longest, loaded.weights_bytes, backend, warnings, 0, False, *engine.multiplies))
     VectorRunner(loaded.embedder, inbox, channel.send).run()
     mx.clear_streams()

@@ -25,7 +25,7 @@ from squish.doctor.finding import Finding, line
 from squish.doctor.models import store
 from squish.doctor.network import hub, port
 from squish.models.store import directory_name
-from squish.system.probed import BYTES_OF_A_WEIGHT
+from squish.system.probed import BYTES_OF_A_WEIGHT, Probed
 from squish.worker.cpu import build
 from tests.conftest import MODEL, share_compiled
 
@@ -168,7 +168,7 @@ def test_no_limit_is_exceeded_by_what_the_probe_itself_does(tmp_path: Path) -> N
     environment = {"HOME": str(tmp_path), "SQUISH_CPU_PRECISION": "float32"}
     share_compiled(tmp_path / ".squish" / "cache")
     probed = probe(Settings.from_environment(environment))
-    assert not isinstance(probed, str), probed
+    assert isinstance(probed, Probed), probed
     assert probed.precision == "float32"
     assert 0 < probed.gflops <= probed.most_gflops
     assert probed.weights_per_ns * BYTES_OF_A_WEIGHT <= probed.read_gbps

@@ -37,10 +37,12 @@ from squish.system.accelerator import has_cuda
 from squish.system.cores import cores
 from squish.system.host import HOST
 from squish.text import whole
+from squish.worker.cpu import failed
 
 Kind = Literal["numpy-openblas", "system-openblas", "numpy", "mlx", "accelerate", "cuda"]
 
 _COMPILE_SECONDS = 60
+_UPDATE = f"Update the compiler; {failed.TRIED_AGAIN}"
 # How often a thread looks for work before it sleeps, a few µs in all: the next product of a decoding step is often that
 # near. Eight streams are a twentieth faster; ten times as often costs a third on a busy machine.
 _SPINS = "300"
@@ -182,11 +184,17 @@ def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -
     built = cache_dir / f"blas-{key.hexdigest()[:16]}.so"
     if built.exists():
         return built
+    if reason := failed.reason(built, str(compiler)):
+        raise _Unusable(reason, _UPDATE)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_dir, prefix="blas-") as scratch:
             compiled = Path(scratch) / built.name
-            _compile(compiler, options, source, compiled)
+            try:
+                _compile(compiler, options, source, compiled)
+            except _Unusable as error:
+                failed.remember(built, str(compiler), str(error))
+                raise
             # Complete or absent: another worker may be opening it at this moment.
             move_whole(compiled, built)
     except OSError as error:
@@ -203,11 +211,11 @@ def _compile(compiler: Path, options: list[str], source: Path, target: Path) -> 
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
-            raise _Unusable(f"{compiler.name} took more than {_COMPILE_SECONDS} s") from error
+            raise _Unusable(f"{compiler.name} took more than {_COMPILE_SECONDS} s", _UPDATE) from error
         if done.returncode == 0:
             return
         message = done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit code {done.returncode}"
-    raise _Unusable(f"{compiler.name} cannot compile the BLAS shim: {message}")
+    raise _Unusable(f"{compiler.name} cannot compile the BLAS shim: {message}", _UPDATE)
 
 
 def cpu_identity() -> str:

@@ -25,10 +25,12 @@ from pathlib import Path
 from squish.files import alone_in, move_whole
 from squish.system.cores import cores
 from squish.system.host import HOST
+from squish.worker.cpu import failed
 
 SOURCES = Path(__file__).with_name("native")
 BUNDLED = SOURCES / "built"
 _SECONDS = 1800
+_UPDATE = f"Update the compiler; {failed.TRIED_AGAIN}"
 _SCRATCH = "native-"
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wno-maybe-uninitialized")
 # MLX's wheel is compiled with this, and types are shared only within a domain.
@@ -110,10 +112,13 @@ def build(folder: Path) -> Path:
     """Compile into `folder`; some 100 seconds of one core. Raises CannotBuild.
 
     The file appears there complete or not at all: others may be opening it at this moment. Whoever also wants to
-    compile waits, and whoever comes after a process that was killed goes on where it stopped.
+    compile waits, and whoever comes after a process that was killed goes on where it stopped. A compiler that failed is
+    not tried again, except for the package.
     """
     compiler = require_tools()
     built = place(folder)
+    if folder != BUNDLED and (reason := failed.reason(built, compiler)):
+        raise CannotBuild(reason, _UPDATE)
     # What is compiled is kept: in a source tree for the next change, elsewhere for whoever was interrupted.
     objects = folder / ("objects" if folder == BUNDLED else f"{built.stem}.objects")
     try:
@@ -125,7 +130,11 @@ def build(folder: Path) -> Path:
             if not built.exists():
                 with tempfile.TemporaryDirectory(dir=objects, prefix=_SCRATCH) as scratch:
                     compiled = Path(scratch) / "linked.so"
-                    link(compiler, compiled, objects)
+                    try:
+                        link(compiler, compiled, objects)
+                    except CannotBuild as error:
+                        failed.remember(built, compiler, str(error))
+                        raise
                     move_whole(compiled, built)
             if folder != BUNDLED:
                 shutil.rmtree(objects, ignore_errors=True)
@@ -133,6 +142,14 @@ def build(folder: Path) -> Path:
         reason = f"it cannot be written to {folder}: {error.strerror}"
         raise CannotBuild(reason, "Free some space there, and check that you may write there") from error
     return built
+
+
+def will_build(folder: Path) -> bool:
+    """Whether `build` would compile: everything is there, and the compiler has not failed before."""
+    try:
+        return failed.reason(place(folder), require_tools()) is None
+    except CannotBuild:
+        return False
 
 
 def require_tools() -> str:
@@ -209,10 +226,11 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        raise CannotBuild(f"{name} took more than {_SECONDS} s") from error
+        raise CannotBuild(f"{name} took more than {_SECONDS} s", _UPDATE) from error
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise CannotBuild(f"{name} cannot compile it: {errors[0] if errors else f'exit code {done.returncode}'}")
+        reason = errors[0] if errors else f"exit code {done.returncode}"
+        raise CannotBuild(f"{name} cannot compile it: {reason}", _UPDATE)
 
 
 def bundle() -> Path:

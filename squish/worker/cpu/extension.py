@@ -42,7 +42,7 @@ class Opened:
 def must_be_compiled(cache_dir: Path) -> bool:
     """Whether `open_extension` will compile first, which takes a minute or two. It imports mlx.core."""
     try:
-        return _wanted() and not build.find(cache_dir) and bool(build.require_tools())
+        return _wanted() and not build.find(cache_dir) and build.will_build(cache_dir)
     except build.CannotBuild:
         return False
 

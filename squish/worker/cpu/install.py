@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from squish.format.architectures import USUAL_KV_BITS
 from squish.system.cores import cores
 from squish.system.host import HOST
+from squish.system.probed import Slower
 from squish.worker.cpu import blas, kernels
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class CpuEngine:
     kernel: str = ""
     precision: Precision = "float32"
     threads: int = 0
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Slower, ...] = ()
     on_cpu: bool = True
 
     @property
@@ -100,14 +101,13 @@ def install(report: blas.BlasReport, cache_dir: Path, precision: Precision = "in
     return CpuEngine(report, threads=report.threads, warnings=_slower(report, opened))
 
 
-def _slower(report: blas.BlasReport, opened: Opened) -> tuple[str, ...]:
-    """One sentence where models could run faster on this machine: why they do not, what multiplies, and what helps."""
+def _slower(report: blas.BlasReport, opened: Opened) -> tuple[Slower, ...]:
+    """One reason where models could run faster on this machine: why they do not, what multiplies, and what helps."""
     much = "many times slower" if report.kind == "mlx" else "slower"
     how = f"models run {much}, in float32 through {report.library}"
     if opened.reason:
-        remedy = f" {opened.remedy}." if opened.remedy else ""
-        return (f"The CPU engine is not in use ({opened.reason}), so {how}.{remedy}",)
-    return (f"{how[0].upper()}{how[1:]} ({report.reason}). {report.remedy}.",) if report.kind == "mlx" else ()
+        return (Slower(f"The CPU engine is not in use ({opened.reason}), so {how}.", opened.remedy),)
+    return (Slower(f"{how[0].upper()}{how[1:]} ({report.reason}).", report.remedy),) if report.kind == "mlx" else ()
 
 
 def prepare_model(model: Any, kv_bits: int | None = None) -> bool:

@@ -16,9 +16,11 @@ from typing import Any
 
 import msgspec
 
+from squish.errors import ConfigError
 from squish.system.cores import cores
-from squish.system.probed import BYTES_OF_A_WEIGHT, Probed
+from squish.system.probed import BYTES_OF_A_WEIGHT, CannotProbe, Probed
 from squish.worker import descriptors
+from squish.worker.cpu import failed
 from squish.worker.cpu.install import CpuEngine, Precision, install, prepare
 
 _SIDE = 1024
@@ -30,17 +32,26 @@ _PARTS = 8  # of memory, for each core: one that is busy otherwise takes fewer
 
 
 def main() -> None:
-    """Probe and print."""
+    """Probe and print. What failed to compile before is tried once more: that is what the user asks for."""
     descriptors.keep_limit()
     cache_dir = Path(sys.argv[1])
-    precision: Precision = "float32" if sys.argv[2] == "float32" else "int8"
+    failed.forget(cache_dir)
+    try:
+        found: Probed | CannotProbe = _probe(cache_dir, "float32" if sys.argv[2] == "float32" else "int8")
+    except ConfigError as error:
+        found = CannotProbe(error.message, f"unset {error.param}")
+    sys.stdout.buffer.write(msgspec.json.encode(found))
+
+
+def _probe(cache_dir: Path, precision: Precision) -> Probed:
+    """Raises ConfigError for a variable of ours that is wrong."""
     report = prepare(cache_dir)
     import mlx.core as mx
 
     engine = install(report, cache_dir, precision)
     weights_per_ns = _weights_per_ns() if engine.kernel else 0.0
     gflops = _gflops(engine)
-    probed = Probed(
+    return Probed(
         mlx=importlib.metadata.version("mlx"),
         device=str(mx.device_info().get("device_name", mx.default_device())),
         backend=_backend(),
@@ -58,7 +69,6 @@ def main() -> None:
         weights_per_ns=weights_per_ns,
         warnings=engine.warnings,
     )
-    sys.stdout.buffer.write(msgspec.json.encode(probed))
 
 
 def _kernels() -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from squish.worker.cpu import blas, build, extension, install
+from squish.system.probed import Slower
+from squish.worker.cpu import blas, build, extension, failed, install
 
 pytestmark = pytest.mark.skipif(not build.supported(), reason="the extension is for Linux")
 
@@ -45,7 +46,8 @@ def test_without_a_compiler_one_sentence_says_so_and_it_computes(tmp_path: Path,
     engine = install.install(report, tmp_path)
     why = "no C++ compiler was found"
     expected = f"The CPU engine is not in use ({why}), so models run slower, in float32 through the system's OpenBLAS."
-    assert engine.warnings == (f"{expected} Install a C++ compiler, e.g. g++.",)
+    assert engine.warnings == (Slower(expected, "Install a C++ compiler, e.g. g++"),)
+    assert engine.warnings[0].sentence == f"{expected} Install a C++ compiler, e.g. g++."
     assert not install.compiles_first(tmp_path)  # or a line would say that it does
     assert (engine.kernel, engine.precision) == ("", "float32")
     q = k = v = mx.random.normal((1, 2, 3, 16))
@@ -140,6 +142,31 @@ def one_quick_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     monkeypatch.setattr(shutil, "which", lambda name: str(compiler))
     monkeypatch.setattr(build, "cores", lambda: 1)
     yield tmp_path
+
+
+def test_a_compiler_that_failed_is_tried_again_only_when_it_changes_or_somebody_asks(
+    one_quick_unit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, cache, compiled = one_quick_unit / "g++", one_quick_unit / "cache", one_quick_unit / "compiled"
+    works = compiler.read_text()
+    broken = works + "echo 'error: unknown instruction' >&2\nexit 1\n"
+    compiler.write_text(broken)
+    assert build.will_build(cache)
+    tried = ""
+    for _ in range(3):
+        with pytest.raises(build.CannotBuild, match=r"g\+\+ cannot compile it: error: unknown instruction") as refused:
+            build.build(cache)
+        assert refused.value.remedy == "Update the compiler; `squish doctor` tries again"
+        tried = tried or compiled.read_text()
+        assert compiled.read_text() == tried, "only the first worker tries"
+        assert not build.will_build(cache)
+    failed.forget(cache)
+    with pytest.raises(build.CannotBuild):
+        build.build(cache)
+    assert compiled.read_text() != tried
+    compiler.write_text(works)
+    assert build.will_build(cache)
+    assert build.build(cache).exists()
 
 
 def in_another_process(cache: Path) -> int:
