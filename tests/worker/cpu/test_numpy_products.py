@@ -85,7 +85,8 @@ build.BUNDLED = cache / "nothing"
 report = prepare(cache)
 said = compiles_first(cache)
 engine = install(report, cache)
-print(said, engine.kernel or engine.blas.kind, engine.precision, len(engine.warnings), *(each.sentence for each in engine.warnings))
+sentences = [each.sentence for each in engine.warnings]
+print(said, engine.kernel or engine.blas.kind, engine.precision, len(sentences), *sentences)
 from mlx_lm import stream_generate
 from squish.worker.model.load import load
 loaded = load(Path(sys.argv[2]))
