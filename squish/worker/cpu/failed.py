@@ -1,7 +1,7 @@
 """Owns what is remembered of a compile that failed, so that not every worker tries it again. It knows no sources.
 
-The account is kept beside where the compiled file would be, whose name says what it is compiled from; in it stands which
-compiler failed, so that an updated one, or another one, is tried. `squish doctor` forgets all and tries again.
+The account is kept beside where the compiled file would be, whose name says what it is compiled from. In it stands
+which compiler failed, so that an updated one, or another one, is tried. `squish doctor` forgets all and tries again.
 """
 
 from __future__ import annotations
