@@ -49,7 +49,8 @@ class StdioTransport(asyncio.SubprocessProtocol):
         self._exited, self._writable, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._inquest: asyncio.Task[None] | None = None
         self._last_words = ""
-        self._over = self._closing = False
+        self._failure: McpError | None = None
+        self._closing = False
 
     @property
     def pid(self) -> int | None:
@@ -76,8 +77,12 @@ class StdioTransport(asyncio.SubprocessProtocol):
             raise McpError(f"it cannot be started: {why}") from error
 
     async def send(self, message: bytes, headers: Mapping[str, str], *, asks: bool) -> None:
-        """To a server that has ended nothing is written: `ended` is going to say how."""
+        """Raises McpError once it is known how the server ended. Before that nothing is written to one that does not
+        read any more: `ended` is going to say how.
+        """
         assert self._process is not None
+        if self._failure is not None:
+            raise self._failure
         if _STDIN not in self._closed:
             cast(asyncio.WriteTransport, self._process.get_pipe_transport(_STDIN)).write(message + b"\n")
             await self._writable.wait()
@@ -88,9 +93,8 @@ class StdioTransport(asyncio.SubprocessProtocol):
     # ---- what asyncio says of the process
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._process = cast(
-            asyncio.SubprocessTransport, transport
-        )  # before `start` goes on, when it has ended already
+        # Before `start` goes on, when it may have ended already.
+        self._process = cast(asyncio.SubprocessTransport, transport)
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -103,7 +107,7 @@ class StdioTransport(asyncio.SubprocessProtocol):
         self._news.set()
         if fd == _STDERR:
             self._take_stderr(data)
-        elif not self._over:
+        elif self._failure is None:
             self._take_output(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
@@ -172,17 +176,16 @@ class StdioTransport(asyncio.SubprocessProtocol):
         """Wait until all has arrived that lies in a pipe now; a process that was left behind may write on."""
         assert self._process is not None
         pipe = cast(asyncio.ReadTransport, self._process.get_pipe_transport(fd))
-        if fd in self._closed:
-            return
         pipe.resume_reading()
-        written = self._arrived[fd] + _waiting(pipe.get_extra_info("pipe").fileno())
-        while self._arrived[fd] < written and fd not in self._closed:
+        await asyncio.sleep(0)  # what asyncio has read before arrives now
+        written = None if pipe.is_closing() else self._arrived[fd] + _waiting(pipe.get_extra_info("pipe").fileno())
+        while fd not in self._closed and (written is None or self._arrived[fd] < written):
             self._news.clear()
             await self._news.wait()
 
     def _end(self, error: McpError) -> None:
-        if not self._over:
-            self._over = True
+        if self._failure is None:
+            self._failure = error
             self._ended(error)
 
     async def close(self, *, at_once: bool = False) -> None:
