@@ -12,6 +12,7 @@ from squish.errors import EngineError
 from squish.ipc.environment import environment
 from squish.ipc.group import Rank, command, new_token
 from squish.ipc.last_lines import LastLines
+from squish.ipc.remains import end_all
 
 _LOOPBACK = "127.0.0.1"
 _EXIT_GRACE = 2.0
@@ -53,6 +54,7 @@ class LocalMember:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._cleared = False
         self._stderr = LastLines(process)
 
     @property
@@ -61,6 +63,9 @@ class LocalMember:
 
     async def ended(self) -> str:
         await self._process.wait()
+        if not self._cleared:
+            self._cleared = True
+            end_all(self.pid)
         await self._stderr.rest()
         return str(self._stderr)
 
@@ -71,8 +76,8 @@ class LocalMember:
         try:
             await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            end_all(self.pid)
+        await self.ended()
         self._stderr.close()
 
 

@@ -7,9 +7,6 @@ process that is killed leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -21,6 +18,7 @@ from squish.ipc import death, frames
 from squish.ipc.environment import environment
 from squish.ipc.frames import Alive, FromWorker, ToWorker
 from squish.ipc.last_lines import LastLines
+from squish.ipc.remains import end_all
 from squish.system.host import HOST
 
 _EXIT_GRACE = 5.0
@@ -39,6 +37,7 @@ class Worker:
         silence: float,
     ) -> None:
         self._silence = silence
+        self._closed = False
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -133,13 +132,15 @@ class Worker:
         except TimeoutError:
             self.kill()
             await self._process.wait()
+        if not self._closed:
+            self._closed = True
+            end_all(self.pid)
         self._stderr.close()
 
     def kill(self) -> None:
         """End the process at once, and with it a compiler that it may have started."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
-                os.killpg(self.pid, signal.SIGKILL)
+            end_all(self.pid)
 
     async def _death(self) -> WorkerDied:
         await self.close()
