@@ -8,6 +8,6 @@ from contextlib import suppress
 
 
 def end_all(leader: int) -> None:
-    """At once. leader: its process id, also of one that has just ended, and only then: later the number is another's."""
+    """At once. leader: its process id; where it has ended, just now, before another process can have its number."""
     with suppress(ProcessLookupError, PermissionError):  # nothing is left
         os.killpg(leader, signal.SIGKILL)

@@ -150,12 +150,15 @@ class Batches:
                 errors = Problems(data=found)
                 self.kept.change(batch, status="failed", failed_at=int(self._clock()), errors=errors)
                 return
-        with self.files.content_path(batch.input_file_id).open("rb") as file:
-            todo = list(items(file))
-        with Output(self._scratch(batch, "lines")) as output:
+        with (
+            self.files.content_path(batch.input_file_id).open("rb") as file,
+            Output(self._scratch(batch, "lines")) as output,
+        ):
+            total = await asyncio.to_thread(lambda: sum(1 for _ in items(file)))
+            file.seek(0)
             counts = [len(output.settled), sum(not line.is_answer for line in output.settled)]
             answered = {line.custom_id for line in output.settled}
-            self.kept.counts[batch.id] = _counts(len(todo), *counts)
+            self.kept.counts[batch.id] = _counts(total, *counts)
             began = batch.in_progress_at or int(self._clock())
             batch = self.kept.change(batch, status="in_progress", in_progress_at=began)
 
@@ -163,10 +166,11 @@ class Batches:
                 output.write(line)
                 counts[0] += 1
                 counts[1] += not line.is_answer
-                self.kept.counts[batch.id] = _counts(len(todo), *counts)
+                self.kept.counts[batch.id] = _counts(total, *counts)
 
             answer = self._answering(batch)
-            await run((each for each in todo if each.custom_id not in answered), answer, write, self._at_once)
+            todo = (each for each in items(file) if each.custom_id not in answered)  # read as they are answered
+            await run(todo, answer, write, self._at_once)
         self._finish(batch, "completed")
 
     def _finish(self, batch: BatchObject, status: str) -> None:
