@@ -196,8 +196,7 @@ async def test_answers_go_on_in_several_chats_at_once() -> None:
         one.finish()
         await until(pilot, lambda: "● first chat" in screen_text(pilot))
         await pilot.press("alt+pagedown")
-        await until(pilot, lambda: "one goes on" in screen_text(pilot))
-        assert prompt(pilot).text == "draft of one"
+        await until(pilot, lambda: "one goes on" in screen_text(pilot) and prompt(pilot).text == "draft of one")
         assert "▶ second chat" in screen_text(pilot)
         await pilot.press("alt+pageup")
         await until(pilot, lambda: shown(pilot) == "two as well")
