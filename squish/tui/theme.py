@@ -158,7 +158,7 @@ def readable(variables: Mapping[str, str], light: Light) -> dict[str, str]:
 
 def _leave_room_for_dim(found: dict[str, str], light: Light) -> None:
     """In a marked row of the palette, Textual dims what the theme's text says beside a command: the ground yields."""
-    dim = f"{found['foreground']} {DIM_FACTOR:.0%}"
+    dim = f"{found['block-cursor-blurred-foreground']} {DIM_FACTOR:.0%}"
     for _ in range(_TRIES):
         if all(contrast(dim, ground_of(each, found), light) >= DIMMED for each in _BLURRED):
             return
