@@ -28,8 +28,8 @@ DENSE = (
 """Scenes that have, together, all texts on all their grounds. Each is drawn in some of the themes."""
 SOME = 6
 REMAINS = {("palette", terminal) for terminal in TERMINALS}
-"""There Textual dims what stands below a command: to 2.7 in the marked row of two themes (tokyo-night, catppuccin-mocha),
-and to 2.6 in five themes where the nearest of 256 colors is closer."""
+"""There Textual dims what stands below a command: to 2.7 in the marked row of tokyo-night and of catppuccin-mocha, and
+to 2.6 in five themes where the nearest of 256 colors is closer."""
 
 
 def given(name: str) -> dict[str, str]:
