@@ -53,15 +53,20 @@ async def answered(server: Server, secret: str, path: str = PATH, body: Any = CH
     return await asking
 
 
-async def test_a_key_is_needed_once_there_is_one_and_no_longer_when_it_is_taken_away(tmp_path: Path) -> None:
+async def test_a_key_is_needed_once_there_is_one_and_none_is_good_when_all_are_taken_away(tmp_path: Path) -> None:
     async with scripted(settings(tmp_path)) as server:
         assert (await ask(server, "GET", "/v1/models")).status == 200
         alice = key(tmp_path, "alice")
         assert (await ask(server, "GET", "/v1/models")).error["code"] == "invalid_api_key"
         assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
-        key(tmp_path, "bob")
+        bob = key(tmp_path, "bob")
         KeyFile(tmp_path).remove("alice")
         assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 401
+        KeyFile(tmp_path).remove("bob")
+        for headers in ({}, bearer(bob)):
+            assert (await ask(server, "GET", "/v1/models", **headers)).status == 401
+        KeyFile(tmp_path).path.unlink()
+        assert (await ask(server, "GET", "/v1/models")).status == 401
         assert (await ask(server, "GET", "/ready")).status == 200
 
 

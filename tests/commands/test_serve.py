@@ -76,7 +76,7 @@ def test_a_signal_ends_it_well(environment: dict[str, str], tmp_path: Path, numb
         assert get(f"{url}/health") == (200, {"status": "ok"})
         process.send_signal(number)
     lines = log.read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("Squish serves 1 model at http://127.0.0.1:")
+    assert re.match(r"Squish serves \d+ models? at http://127\.0\.0\.1:", lines[0])
     assert re.search(r"INFO    127\.0\.0\.1 GET /health 200 \d+ ms req_\w+$", lines[1])
     assert lines[-1].startswith("Stopping")
 

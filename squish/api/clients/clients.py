@@ -36,14 +36,15 @@ class Clients:
     ) -> None:
         self._file, self._store = KeyFile(home), store
         self._single = ApiKey(name=SINGLE, hash=hash_of(single)) if single is not None else None
-        self._file.keys()
+        self._keyed = self._single is not None or bool(self._file.keys())
         self._limits, self._usage, self._report = KeyLimits(), UsageFile(home), report
         self._writing: asyncio.Task[None] | None = None
 
     @property
     def need_keys(self) -> bool:
-        """Whether a request must have a key."""
-        return self._single is not None or bool(self._keys())
+        """Whether a request must have a key: from the first key on, also when the last one is taken away meanwhile."""
+        self._keyed = self._keyed or bool(self._keys())
+        return self._keyed
 
     def whose(self, given: Iterable[str]) -> ApiKey | None:
         """The first of these keys that is one. Hashes are compared, so time tells nothing of a key."""

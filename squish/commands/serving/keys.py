@@ -93,7 +93,8 @@ def remove(name: str) -> None:
     others = KeyFile(Settings.from_environment().home).remove(name)
     console.note(f"The key of {name} is deleted.")
     if not others:
-        console.note("It was the last one: a server that has no SQUISH_API_KEY lets everybody in now.")
+        console.note("It was the last one. A running server still wants a key.")
+        console.note("One that starts without SQUISH_API_KEY lets everybody in.")
 
 
 @click.command()
