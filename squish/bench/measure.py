@@ -289,7 +289,7 @@ def rows(sides: Sequence[tuple[Figure, ...]]) -> list[tuple[str, ...]]:
             spread = f"{figure.low:.3g}–{figure.high:.3g}" if len(figure.values) > 1 else ""
             cells += [f"{figure.median:.3g} {figure.unit}", spread, str(figure.cached or ""), str(figure.guessed or "")]
         if len(figures) == 2:
-            cells.append(f"{ratio(*figures):.2f}")
+            cells.append(f"{better:.2f}" if (better := ratio(*figures)) >= 0.1 else f"{better:.2g}")
         table.append(tuple(cells))
     return table
 

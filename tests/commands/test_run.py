@@ -179,6 +179,7 @@ def test_what_is_typed_while_an_answer_comes_is_there_at_the_next_prompt(
         terminal.expect("/hel")
         terminal.type("p\r")
         terminal.expect("/exit ")
+        terminal.expect(">>> ")  # a terminal that waits for a whole line makes another character of ctrl-d
         terminal.type("\x04")
         assert terminal.wait() == 0
 

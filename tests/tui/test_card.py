@@ -126,7 +126,7 @@ async def test_a_card_that_cannot_be_read_says_why(hub: LocalHub, settings: Sett
         await find(pilot, REPO)
         hub.repos[REPO].gated = True
         await pilot.press("i")
-        await until(pilot, lambda: "license was" in screen_text(pilot))
+        await until(pilot, lambda: "license is" in screen_text(pilot))
         await pilot.press("escape")
         hub.repos[REPO].gated = False
         del hub.repos[REPO].files["README.md"]
