@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -230,9 +230,10 @@ async def failure(home: Path, *faults: str, **times: float) -> tuple[str, StdioT
     client = Client(transport, log, PATIENCE)
     await transport.start(client._receive, client._end)
     assert transport.pid is not None
-    process = psutil.Process(transport.pid)
-    while "closed" not in faults and lives(process):
-        pass  # without letting the loop go on: the first that it does is to write into a closed pipe
+    with suppress(psutil.NoSuchProcess):  # it may have ended, and been reaped in a thread, already
+        process = psutil.Process(transport.pid)
+        while "closed" not in faults and lives(process):
+            pass  # without letting the loop go on: the first that it does is to write into a closed pipe
     with pytest.raises(McpError) as raised:
         await client._initialize()
     await client.close()
