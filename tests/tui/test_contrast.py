@@ -111,11 +111,18 @@ async def test_what_is_drawn_can_be_read(scene: str, as_in: Callable[[str], Ligh
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("scene", sorted(set(ALL) - set(DENSE)))
+async def test_what_is_drawn_on_other_screens_can_be_read(scene: str, as_in: Callable[[str], Light]) -> None:
+    at = sorted(ALL).index(scene)
+    assert await faults_on(scene, THEMES[at % SOME :: SOME], as_in("all colors")) == []
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scene", "terminal"),
-    [(scene, terminal) for scene in ALL for terminal in TERMINALS if (scene, terminal) not in REMAINS],
+    [(scene, terminal) for scene in DENSE for terminal in TERMINALS if (scene, terminal) not in REMAINS],
 )
-async def test_every_screen_can_be_read_in_every_theme(
+async def test_what_is_drawn_can_be_read_in_every_theme_and_terminal(
     scene: str, terminal: str, as_in: Callable[[str], Light]
 ) -> None:
     assert await faults_on(scene, THEMES, as_in(terminal)) == []
