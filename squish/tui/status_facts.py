@@ -50,8 +50,7 @@ def _of_model(status: ModelStatus, unseen: int = 0) -> tuple[str, str, str]:
 
 def _doing(answer: AnswerState) -> str:
     """What an answer waits for, or does."""
-    loads = answer.phase == "loading" or (answer.phase == "waiting" and answer.loads_there)
-    return ("compiling" if answer.compiling else "loading") if loads else answer.phase
+    return ("compiling" if answer.compiling else "loading") if answer.is_loading else answer.phase
 
 
 def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:

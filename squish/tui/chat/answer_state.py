@@ -134,6 +134,11 @@ class AnswerState:
         return self._clock() - self._stop_began
 
     @property
+    def is_loading(self) -> bool:
+        """Whether its model is being loaded: here, or by the server that it waits for."""
+        return self.phase == "loading" or (self.phase == "waiting" and self.loads_there)
+
+    @property
     def thinking_time(self) -> float:
         """Seconds of thinking so far."""
         return self.thought + (self.in_phase if self.phase == "thinking" else 0.0)

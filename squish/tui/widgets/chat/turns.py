@@ -194,7 +194,7 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
             return Content(f"⚙ {clean(answer.doing.name)} … {figures.waited(answer.in_phase)}{said} · {stops}")
         case "waiting" if answer.is_asked_about:
             return Content("◌ waiting for you")
-        case "loading" | "waiting" if answer.phase == "loading" or answer.loads_there:
+        case _ if answer.is_loading:
             doing = "compiling the engine (once)" if answer.compiling else f"loading {short(model)}"
             return Content(f"◌ {doing} … {figures.waited(answer.in_phase)}")
         case "waiting":
