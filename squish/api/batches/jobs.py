@@ -154,7 +154,7 @@ class Batches:
             self.files.content_path(batch.input_file_id).open("rb") as file,
             Output(self._scratch(batch, "lines")) as output,
         ):
-            total = await asyncio.to_thread(lambda: sum(1 for _ in items(file)))
+            total = await asyncio.to_thread(lambda: sum(bool(text.strip()) for text in file))
             file.seek(0)
             counts = [len(output.settled), sum(not line.is_answer for line in output.settled)]
             answered = {line.custom_id for line in output.settled}
