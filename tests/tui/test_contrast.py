@@ -104,16 +104,14 @@ def as_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Li
     return terminal
 
 
-@pytest.mark.parametrize("scene", DENSE)
-async def test_what_is_drawn_can_be_read(scene: str, as_in: Callable[[str], Light]) -> None:
-    at = DENSE.index(scene)
-    assert await faults_on(scene, THEMES[at % SOME :: SOME], as_in("all colors")) == []
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("scene", sorted(set(ALL) - set(DENSE)))
-async def test_what_is_drawn_on_other_screens_can_be_read(scene: str, as_in: Callable[[str], Light]) -> None:
-    at = sorted(ALL).index(scene)
+@pytest.mark.parametrize(
+    ("scene", "at"),
+    [
+        pytest.param(scene, at, marks=() if scene in DENSE else pytest.mark.long)
+        for at, scene in enumerate((*DENSE, *sorted(set(ALL) - set(DENSE))))
+    ],
+)
+async def test_what_is_drawn_can_be_read(scene: str, at: int, as_in: Callable[[str], Light]) -> None:
     assert await faults_on(scene, THEMES[at % SOME :: SOME], as_in("all colors")) == []
 
 
