@@ -72,7 +72,7 @@ def test_a_model_calls_a_tool_that_is_allowed_and_both_are_kept(tmp_path: Path) 
 def test_where_nobody_can_be_asked_it_refuses_before_it_begins(tmp_path: Path) -> None:
     done = squish(tmp_path, "run", MODEL, "--mcp", "test", "--prompt", "Weather?")
     assert done.returncode == 2
-    assert "There is no terminal to ask on before a tool call." in done.stderr
+    assert "Tool calls need confirmation, and no terminal is available." in done.stderr
     assert "--mcp-allow" in done.stderr
 
 

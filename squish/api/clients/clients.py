@@ -79,7 +79,7 @@ class Clients:
         for key in (self._single, *self._keys().values()):
             if key is not None and key.name == name:
                 return key
-        raise Refused(403, "key_removed", f"There is no key {name} anymore.")
+        raise Refused(403, "key_removed", f"The key {name} was removed.")
 
     def used(self, key: ApiKey | None, model: str, **amounts: int) -> None:
         """Count requests, and tokens (prompt, cached, completion). They are on disk a few seconds later."""

@@ -257,7 +257,9 @@ def _check_tools(servers: Sequence[str], allowed: Sequence[str]) -> None:
 
         if asker() is None:
             hint = "Name the tools with --mcp-allow TOOL, or allow every one with --mcp-allow all."
-            raise InvalidInput("There is no terminal to ask on before a tool call.", hint=hint, param="--mcp-allow")
+            raise InvalidInput(
+                "Tool calls need confirmation, and no terminal is available.", hint=hint, param="--mcp-allow"
+            )
 
 
 async def _files(settings: Settings, paths: Sequence[str], urls: Sequence[str]) -> tuple[Attachment, ...]:

@@ -5,7 +5,7 @@ global scope before `import mlx.core` wins, so `prepare` opens, first that works
 
 1. shim.c, compiled once, over the OpenBLAS in numpy's wheel: own kernels for up to 16 rows (decode), OpenBLAS above;
 2. a system OpenBLAS (`libopenblas.so.0`), which needs no compiler;
-3. nothing: MLX keeps its own. If there is no extension either, install.py lets numpy multiply (numpy_products.py).
+3. nothing: MLX keeps its own. Without the extension, install.py then lets numpy multiply (numpy_products.py).
 
 Threads: one row of decode is bound by memory, so it gets half of the cores; batches and prefill get all. The kernels'
 threads sleep while they wait and take small chunks: a busy neighbor slows them down, where OpenBLAS's spinning threads

@@ -153,7 +153,7 @@ key_heads = per_layer("attention.head_count_kv")
 
 
 def of_kind(kind: str, name: str) -> Setting:
-    """The number that the first layer of a kind has, by `layer_types`; None where there is no such layer."""
+    """The number that the first layer of a kind has, by `layer_types`; None if no layer is of that kind."""
 
     def found(keys: ModelKeys, config: Config) -> int | None:
         each = per_layer(name)(keys, config)
