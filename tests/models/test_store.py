@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from squish.errors import CorruptModel, ModelInUse, ModelNotFound, SquishError, StoreError
 from squish.models.store import MANIFEST, Installed, Manifest, Store, StoredFile
+from tests.conftest import PATIENCE
 
 ID = "smollm2:135m"
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 100}
@@ -326,23 +327,36 @@ def test_a_reader_that_puts_a_model_back_is_waited_for(store: Store, act: str) -
     name = "smollm2+135m"
     (store.cache_dir / ".old").mkdir()
     (store.cache_dir / name).rename(store.cache_dir / ".old" / name)  # as a process killed half way leaves it
-    put_back, restore = threading.Event(), store.layout.restore
+    put_back, asked, locked = threading.Event(), threading.Event(), store.layout.locked
+    reader = Store(store.cache_dir)
+    restore = reader.layout.restore
 
-    def slowly(old: Path) -> None:
+    def when_the_other_asks(old: Path) -> None:
         put_back.set()
-        time.sleep(0.3)
+        asked.wait()
         restore(old)
 
-    reader = Store(store.cache_dir)
-    reader.layout.restore = slowly  # type: ignore[method-assign]
+    def watched(file_name: str, id: str, *, wait: bool) -> AbstractContextManager[None]:
+        if file_name == f"{name}.commit" and not asked.is_set():
+            with pytest.raises(ModelInUse), locked(file_name, id, wait=False):  # it will have to wait
+                pass
+            asked.set()
+        return locked(file_name, id, wait=wait)
+
+    reader.layout.restore = when_the_other_asks  # type: ignore[method-assign]
+    store.layout.locked = watched  # type: ignore[method-assign]
     reading = threading.Thread(target=reader.list)
     reading.start()
-    assert put_back.wait()
-    if act == "install":
-        install(store)
-    else:
-        store.remove(ID)
-    reading.join()
+    assert put_back.wait(PATIENCE)
+    try:
+        if act == "install":
+            install(store)
+        else:
+            store.remove(ID)
+        assert asked.is_set()
+    finally:
+        asked.set()
+        reading.join()
     assert [each.id for each in store.list()] == ([ID] if act == "install" else [])
 
 
