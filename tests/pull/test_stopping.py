@@ -154,11 +154,12 @@ async def test_hashing_says_how_far_it_is(tmp_path: Path) -> None:
 
 
 async def test_hashing_can_be_stopped(tmp_path: Path) -> None:
-    hole = tmp_path / "hole"
+    hole, seen = tmp_path / "hole", list[int]()
     hole.touch()
     os.truncate(hole, 1 << 40)
-    reading = asyncio.create_task(in_thread(hash_file, hole))
-    await asyncio.sleep(0)
+    reading = asyncio.create_task(in_thread(hash_file, hole, seen.append))
+    while not seen:
+        await asyncio.sleep(0.005)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
