@@ -30,6 +30,12 @@ OF_ANTHROPIC = {"type": "rate_limit_error", "message": TOO_MUCH}
 OF_OPENAI = {"message": TOO_MUCH, "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded"}
 
 
+@pytest.fixture(autouse=True)
+def _within_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is: meanwhile a key would get back what it may send in a minute."""
+    monkeypatch.setattr(KeyLimits.__init__, "__defaults__", (lambda: 0.0,))
+
+
 def settings(home: Path, **fields: Any) -> Settings:
     return Settings(home=home, cache_dir=home / "models", **fields)
 
