@@ -132,15 +132,17 @@ async def test_any_page_when_that_is_asked_for(settings: Settings) -> None:
 
 # ---- clients that are slow, large or many
 
-HURRIED = Options(patience=Patience(header=0.1, body=0.1, send=0.1))
+# Only what is late is sent to these: on a machine that stands still for a moment every request would be.
+HURRIED = Options(patience=Patience(header=0.1, body=0.1))
+MUST_READ = Options(patience=Patience(send=0.1))
 FEW = Options(patience=Patience(connections=3))
 
 
 async def test_a_header_that_never_ends(settings: Settings) -> None:
     async with scripted(settings, HURRIED) as server:
-        async with connected(server, b"GET /health HTTP/1.1\r\nhost: x\r\n") as (reader, _):
-            assert parse(await reader.read()).error["code"] == "request_timeout"
-        assert (await ask(server, "GET", "/health")).status == 200
+        for _ in range(2):
+            async with connected(server, b"GET /health HTTP/1.1\r\nhost: x\r\n") as (reader, _):
+                assert parse(await reader.read()).error["code"] == "request_timeout"
 
 
 async def cut_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> None:
@@ -172,7 +174,7 @@ async def test_a_body_that_never_comes_or_drips(settings: Settings) -> None:
 
 
 async def test_a_client_that_does_not_read_loses_its_place(settings: Settings) -> None:
-    async with scripted(settings, HURRIED) as server:
+    async with scripted(settings, MUST_READ) as server:
         async with connected(server, request_bytes("POST", "/v1/chat/completions", CHAT | {"stream": True})) as _:
             script = await server.sessions.admitted.get()
             script.accept()
