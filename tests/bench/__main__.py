@@ -31,7 +31,7 @@ from tests.bench import llama, peers, sides
 from tests.bench.client import report, running, unique_prompt
 from tests.bench.shape import write_one_billion
 from tests.conftest import MODEL, SQUISH, clean_environment
-from tests.ports import own_port
+from tests.ports import own_port, own_ports
 
 _LLAMA_CONTEXT = 8 * 2048
 
@@ -139,7 +139,7 @@ def beside_llama(program: Path, home: Path, environment: dict[str, str], rounds:
             file = write_one_billion(home / "one-billion.gguf", demo)
             subprocess.run([SQUISH, "pull", str(file)], env=environment, check=True, stderr=subprocess.DEVNULL)
             name = file.stem
-        ours, theirs = own_port(), own_port()
+        ours, theirs = own_ports(2)
         settings = ["-m", str(file), "-t", str(cores()), "-np", "8", "-c", str(_LLAMA_CONTEXT), "--port", str(theirs)]
         command = [str(program), *settings]
         with (

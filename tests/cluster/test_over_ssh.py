@@ -25,7 +25,7 @@ from squish.runtime import Runtime
 from tests.cluster.machines import BIN, SshMachine, start
 from tests.cluster.pairs import install, settings_of
 from tests.conftest import home_settings, share_compiled
-from tests.ports import own_port
+from tests.ports import own_port, own_ports
 from tests.sessions.test_sessions import collect, text
 from tests.worker.group import tiny
 
@@ -142,7 +142,7 @@ async def test_a_group_over_ssh_answers_as_one_machine_does_and_comes_back_after
     )
     async with Runtime(settings) as runtime:
         alone = text(await collect(runtime, request), 0)
-    ports = [own_port() for _ in range(3)]
+    ports = own_ports(3)
     hosts = HostGroup(
         (GroupHost("here", "127.0.0.1", ports[0]), replace(there(), port=ports[1])), control_port=ports[2]
     )

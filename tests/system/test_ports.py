@@ -9,11 +9,12 @@ import psutil
 import pytest
 
 from squish.system.ports import addresses, can_bind, free_port, is_taken
+from tests.ports import own_port
 
 
 def test_a_listener_is_seen_also_through_the_address_of_all() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = own_port()  # one that the system gives to connections could be taken by another program right after
+    with socket.create_server(("127.0.0.1", port)):
         assert is_taken("127.0.0.1", port)
         assert is_taken("0.0.0.0", port)
         assert not can_bind("127.0.0.1", port)

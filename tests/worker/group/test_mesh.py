@@ -19,18 +19,11 @@ from squish.ipc import group_frames
 from squish.ipc.group import Rank, new_token
 from squish.worker.group.control import Control
 from squish.worker.group.mesh import Mesh, PeerLost
-
-
-def free(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return [f"127.0.0.1:{port}" for port in ports]
+from tests.ports import own_port, own_ports
 
 
 def ranks(size: int) -> list[Rank]:
-    addresses, token = tuple(free(size)), new_token()
+    addresses, token = tuple(f"127.0.0.1:{port}" for port in own_ports(size)), new_token()
     return [Rank(rank, addresses, "", token, "", "") for rank in range(size)]
 
 
@@ -83,7 +76,7 @@ def test_a_rank_that_has_ended_is_noticed_by_the_others() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have to be given 127.0.0.2")
 def test_rank_0_takes_the_ranks_of_its_group_and_nobody_else() -> None:
-    [control] = free(1)
+    control = f"127.0.0.1:{own_port()}"
     rank = Rank(0, (control, "127.0.0.2:1"), control, new_token(), "", "")
     warned: list[str] = []
     lost: queue.SimpleQueue[SquishError] = queue.SimpleQueue()
