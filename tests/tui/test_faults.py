@@ -68,7 +68,8 @@ async def test_a_fault_ends_the_app_with_its_kind_and_place_and_nothing_that_was
                 raise ZeroDivisionError("my secret")
 
             app.call_later(broken)
-            await pilot.pause()
+            while not app.fault:
+                await pilot.pause()
     assert re.fullmatch(r"ZeroDivisionError in \w+\.py:\d+", app.fault)
     assert "my secret" in capfd.readouterr().err, "the traceback is for the log, to which descriptor 2 leads"
 
