@@ -99,19 +99,18 @@ async def test_the_row_of_keys_says_what_enter_does(settings: Settings) -> None:
         await pilot.press("f3")
         await until(pilot, lambda: isinstance(app.screen, HubScreen) and SMOL.id in listed(pilot))
 
-        async def marked(name: str) -> str:
+        async def mark(name: str, said: str) -> None:
             table(pilot).move_cursor(row=listed(pilot).index(name))
-            await until(pilot, lambda: table(pilot).marked == name)
-            await pilot.pause()
-            return screen_text(pilot).splitlines()[-1]
+            await until(pilot, lambda: table(pilot).marked == name and said in screen_text(pilot).splitlines()[-1])
 
-        assert "⏎ chat" in await marked(SMOL.id) and "download" not in await marked(SMOL.id)
-        assert "⏎ download" in await marked("smollm2:1.7b")
+        await mark(SMOL.id, "⏎ chat")
+        assert "download" not in screen_text(pilot).splitlines()[-1]
+        await mark("smollm2:1.7b", "⏎ download")
         app.downloads._transfers.append(paused := Transfer("smollm2:1.7b", "smollm2:1.7b", "paused", "download", 1, 2))
         await until(pilot, lambda: "⏎ resume" in screen_text(pilot))
         paused.state = "running"
         await until(pilot, lambda: "⏎" not in screen_text(pilot).splitlines()[-1])
-        await marked(SMOL.id)
+        await mark(SMOL.id, "⏎ chat")
         await pilot.press("i")
         await until(pilot, lambda: "enter chat · " in screen_text(pilot))
         await pilot.press("enter")
