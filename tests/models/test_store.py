@@ -344,7 +344,7 @@ def test_a_reader_that_puts_a_model_back_is_waited_for(store: Store, act: str) -
         return locked(file_name, id, wait=wait)
 
     reader.layout.restore = when_the_other_asks  # type: ignore[method-assign]
-    store.layout.locked = watched  # type: ignore[method-assign]
+    store.layout.locked = watched  # type: ignore[method-assign, assignment]
     reading = threading.Thread(target=reader.list)
     reading.start()
     assert put_back.wait(PATIENCE)
