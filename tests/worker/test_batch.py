@@ -153,10 +153,14 @@ def before_the_first_word(bench: Passes, request: int, after: int) -> int:
 
 
 SIXTY = 60
+CAME = [(length, at, at % 2 == 0) for length in (125, 155, 300) for at in (*range(24, 30), *range(64, 70))]
+FEW = {(125, 24, True), (155, 65, False), (300, 29, False), (300, 66, True)}
 
 
-@pytest.mark.parametrize("length", [125, 155, 300])
-@pytest.mark.parametrize(("came_at", "had_before"), [*((at, at % 2 == 0) for at in (*range(24, 30), *range(64, 70)))])
+@pytest.mark.parametrize(
+    ("length", "came_at", "had_before"),
+    [pytest.param(*each, marks=() if each in FEW else pytest.mark.long) for each in CAME],
+)
 def test_one_request_beside_sixty_of_another_has_its_first_word_after_twice_the_work(
     llama: Any, length: int, came_at: int, had_before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,7 @@ def _log_probabilities(model: Any, tokens: mx.array) -> mx.array:
     return found
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_mixtral])
+@pytest.mark.parametrize("make", [pytest.param(tiny_llama, marks=pytest.mark.long), tiny_mixtral])
 def test_a_model_meets_its_size_and_any_program_reads_its_bits(make: Any, tmp_path: Path) -> None:
     bench = Bench(tmp_path, *make())
     bench.out.mkdir()
@@ -184,8 +184,7 @@ class Killed(BaseException):
     [
         ("4.5bpw", "score"),
         ("4.5bpw", "compress"),
-        ("4.5bpw-calibrated", "compress"),
-        pytest.param("4.5bpw-calibrated", "score", marks=pytest.mark.long),
+        *(pytest.param("4.5bpw-calibrated", phase, marks=pytest.mark.long) for phase in ("score", "compress")),
     ],
 )
 def test_a_worker_that_takes_over_goes_on_and_comes_to_the_same(
@@ -313,7 +312,7 @@ def test_what_does_not_fit_together_is_refused_before_it_is_here(recipe: str, be
         bench.ahead(recipe)
 
 
-@pytest.mark.parametrize("recipe", EVERY_WAY)
+@pytest.mark.parametrize("recipe", [*EVERY_WAY[:3], pytest.param(EVERY_WAY[3], marks=pytest.mark.long)])
 def test_what_is_whole_is_not_read_again(recipe: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull may end between the last file and its account."""
     bench.run(recipe)

@@ -129,20 +129,37 @@ def prompts(chance: random.Random) -> list[list[int]]:
     return texts + forks
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_gemma3])
+PRECISIONS = {  # quantized, exact, kv_bits
+    "int8": (True, False, 16),
+    "int8, int8 keys": (True, False, 8),
+    "float32, int8 keys": (True, True, 8),
+    "dense": (False, True, 32),
+}
+ONCE = [
+    (tiny_qwen3, "int8"),
+    (tiny_gemma3, "int8, int8 keys"),
+    (tiny_qwen3, "float32, int8 keys"),
+    (tiny_llama, "dense"),
+]
+
+
 @pytest.mark.parametrize(
-    ("quantized", "exact", "kv_bits"),
-    [(True, False, 16), (True, False, 8), (True, True, 8), (False, True, 32)],
-    ids=["int8", "int8, int8 keys", "float32, int8 keys", "dense"],
+    ("make", "precision"),
+    [
+        pytest.param(make, precision, marks=() if (make, precision) in ONCE else pytest.mark.long)
+        for make in (tiny_llama, tiny_qwen3, tiny_gemma3)
+        for precision in PRECISIONS
+    ],
 )
 def test_answers_are_the_same_to_the_bit_in_every_company(
-    make: Callable[[], Any], quantized: bool, exact: bool, kv_bits: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Any], precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """25 mixes of up to 8 requests of three clients with each model and precision; prompts are cut at random and wait
 
     for each other in the middle, caches are cold or warm.
     """
     chance = random.Random(11)
+    quantized, exact, kv_bits = PRECISIONS[precision]
     model = on_cpu(make(), quantized=quantized, exact=exact, kv_bits=kv_bits)
     texts = prompts(chance)
     alone = [Company(model).together([prepared(0, text, sampling=greedy(12))])[0] for text in texts]
@@ -242,13 +259,16 @@ def real(real_home: Path) -> Any:
     return loaded
 
 
-def test_the_real_model_answers_the_same_in_a_batch_of_eight_and_with_a_warm_cache(real: Any) -> None:
+@pytest.mark.parametrize(("longest", "rounds"), [(10, 2), pytest.param(30, 3, marks=pytest.mark.long)])
+def test_the_real_model_answers_the_same_in_a_batch_of_eight_and_with_a_warm_cache(
+    real: Any, longest: int, rounds: int
+) -> None:
     chance = random.Random(5)
-    texts = [real.tokenizer.encode("The river was older than the city, and " * count) for count in (1, 4, 9, 30)]
+    texts = [real.tokenizer.encode("The river was older than the city, and " * count) for count in (1, 4, 9, longest)]
     texts += [[*text[: len(text) // 2], *texts[0]] for text in texts]
     alone = [Company(real.model).together([prepared(0, text, sampling=greedy(16))])[0] for text in texts]
     warm = exact_cache(real.model)
-    for _ in range(3):
+    for _ in range(rounds):
         order = chance.sample(range(len(texts)), len(texts))
         items = [prepared(which, texts[which], sampling=greedy(16)) for which in order]
         answers = Company(real.model, warm, chance).together(items)

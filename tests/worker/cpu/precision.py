@@ -32,11 +32,15 @@ class Cost:
         return self.rounded / self.exact - 1
 
 
-def cost(model: Path, predictions: Path) -> Cost:
-    """Call it where the extension is in use. predictions: a file that may be written, and be large."""
+def cost(model: Path, predictions: Path, share: float = 1.0) -> Cost:
+    """Call it where the extension is in use. predictions: a file that may be written, and be large; share: how much
+
+    of the text is read.
+    """
     from squish.worker.jobs.perplexity import perplexity
 
     text = TEXT.read_text(encoding="utf-8")
+    text = text[: int(share * len(text))]
     exact = perplexity(model, text, keep=predictions, exact=True)
     rounded = perplexity(model, text, against=predictions)
     predictions.unlink()

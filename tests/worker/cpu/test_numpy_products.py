@@ -93,7 +93,7 @@ loaded = load(Path(sys.argv[2]))
 chat = loaded.tokenizer.apply_chat_template(
     [{"role": "user", "content": "What is the capital of Germany?"}], add_generation_prompt=True
 )
-print("".join(part.text for part in stream_generate(loaded.model, loaded.tokenizer, chat, max_tokens=12)))
+print("".join(part.text for part in stream_generate(loaded.model, loaded.tokenizer, chat, max_tokens=7)))
 """
 
 

@@ -17,9 +17,11 @@ from tests.worker.cpu.opened import native
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the extension is for Linux")
 
 
-def test_rounding_hardly_raises_the_perplexity_of_a_real_model(real_home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.05, pytest.param(1.0, marks=pytest.mark.long)])
+def test_rounding_hardly_raises_the_perplexity_of_a_real_model(share: float, real_home: Path, tmp_path: Path) -> None:
     native()
-    found = precision.cost(Store(home_settings(real_home).cache_dir).find(MODEL).path, tmp_path / "predictions")
+    model = Store(home_settings(real_home).cache_dir).find(MODEL).path
+    found = precision.cost(model, tmp_path / "predictions", share)
     assert found.rise < precision.MOST
     assert 0 < found.divergence < 0.002
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
+import msgspec
 import pytest
 
 from squish.errors import UnsupportedModel
@@ -125,7 +126,8 @@ def test_both_ranks_take_back_what_was_guessed_wrong(made: Callable[[], Any], mo
     """Rows that come and go, each with guesses of its own; what goes on from one of them knows what was taken back."""
     chance = random.Random(3)
     model = made()
-    items = [prepared(number, repeating(chance), sampling=LONG) for number in range(5)]
+    sampling = msgspec.structs.replace(LONG, max_tokens=40)
+    items = [prepared(number, repeating(chance), sampling=sampling) for number in range(5)]
     alone = {item.request: answer(Bench(model).run(item)[item.request]) for item in items}
     let_guess_well(monkeypatch, [[*item.tokens[0], *tokens_of(alone[item.request])] for item in items], chance)
     bench = GroupBench(model, lookup=True)
@@ -136,7 +138,7 @@ def test_both_ranks_take_back_what_was_guessed_wrong(made: Callable[[], Any], mo
             assert answer(events[item.request]) == alone[item.request]
             drafted, accepted = guessed(events[item.request])
             right, wrong = right + accepted, wrong + drafted - accepted
-    assert right > 300 and wrong > 30
+    assert right > 100 and wrong > 10
     bench.compare()
 
 

@@ -44,7 +44,7 @@ def guessed(events: list[GenerationEvent]) -> tuple[int, int]:
     return timings.draft_tokens, timings.accepted_tokens
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_gemma3])
+@pytest.mark.parametrize("make", [tiny_llama, pytest.param(tiny_qwen3, marks=pytest.mark.long), tiny_gemma3])
 def test_answers_are_the_same_to_the_bit_with_and_without(
     make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +88,7 @@ def let_guess_well(monkeypatch: pytest.MonkeyPatch, texts: list[list[int]], chan
 def test_rows_that_share_mlx_lms_caches_go_back_each_to_its_own_length(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(4)
     model = plain_llama()
-    items = [prepared(number, repeating(chance), sampling=LONG) for number in range(6)]
+    items = [prepared(number, repeating(chance), sampling=LONG) for number in range(4)]
     alone = {item.request: answer(Bench(model).run(item)[item.request]) for item in items}
     texts = [[*item.tokens[0], *tokens_of(alone[item.request])] for item in items]
     let_guess_well(monkeypatch, texts, chance)

@@ -48,8 +48,15 @@ def test_a_model_that_guesses_for_itself_is_always_right(llama: Any) -> None:
     assert bench.passes < 15
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma3])
-@pytest.mark.parametrize("lookup", [False, True])
+@pytest.mark.parametrize(
+    ("make", "lookup"),
+    [
+        (tiny_llama, True),
+        (tiny_gemma3, False),
+        pytest.param(tiny_llama, False, marks=pytest.mark.long),
+        pytest.param(tiny_gemma3, True, marks=pytest.mark.long),
+    ],
+)
 def test_another_model_changes_no_answer(
     make: Callable[[], Any], lookup: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

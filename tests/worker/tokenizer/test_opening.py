@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,22 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path / "shelf")
 
 
-def both(model: Path, shelf: Shelf) -> tuple[Any, Any]:
+Pair = tuple[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+    """`both` of a kind, opened once."""
+
+    @cache
+    def opened(kind: str) -> Pair:
+        folder = tmp_path_factory.mktemp("kind")
+        return both(made.KINDS[kind](folder / "model"), Shelf(folder / "shelf"))
+
+    return opened
+
+
+def both(model: Path, shelf: Shelf) -> Pair:
     """The tokenizer as transformers opens it, and as the worker opens it from then on."""
     first = open_tokenizer(model, [2], shelf)
     second = open_tokenizer(model, [2], shelf)
@@ -56,11 +72,14 @@ def texts() -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", made.KINDS)
-def test_every_text_has_the_same_tokens_and_comes_back_the_same(kind: str, tmp_path: Path, shelf: Shelf) -> None:
-    theirs, ours = both(made.KINDS[kind](tmp_path / "model"), shelf)
+def test_every_text_has_the_same_tokens_and_comes_back_the_same(
+    kind: str, count: int, pair: Callable[[str], Pair]
+) -> None:
+    theirs, ours = pair(kind)
     assert isinstance(ours._tokenizer, DirectTokenizer)
-    for text in texts():
+    for text in texts()[:count]:
         ids = ours.encode(text, add_special_tokens=False)
         assert ids == theirs.encode(text, add_special_tokens=False)
         assert ours.encode(text) == theirs.encode(text)
@@ -76,12 +95,13 @@ def test_every_text_has_the_same_tokens_and_comes_back_the_same(kind: str, tmp_p
     assert ours.eos_token_ids == theirs.eos_token_ids
 
 
+@pytest.mark.parametrize("count", [8, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", [kind for kind in made.KINDS if "no template" not in kind])
-def test_every_conversation_is_shown_the_same(kind: str, tmp_path: Path, shelf: Shelf) -> None:
-    theirs, ours = both(made.KINDS[kind](tmp_path / "model"), shelf)
+def test_every_conversation_is_shown_the_same(kind: str, count: int, pair: Callable[[str], Pair]) -> None:
+    theirs, ours = pair(kind)
     more = [
         [{"role": "user", "content": text}, {"role": "assistant", "content": text[::-1], "thinking": "t"}]
-        for text in texts()[:40]
+        for text in texts()[:count]
     ]
     refused = 0
     for conversation in (*CONVERSATIONS, *more):
