@@ -16,6 +16,9 @@ from mlx_lm.utils import _get_classes
 from squish.errors import UnsupportedModel
 from squish.format import architectures, arguments
 from squish.format.config import context_length, has_windows, normalized
+from tests.worker.gguf.test_families import uncompiled
+
+__all__ = ["uncompiled"]  # a fixture
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 96, "num_attention_heads": 4,

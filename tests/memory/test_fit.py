@@ -318,14 +318,15 @@ async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path) -
 @MEASURABLE
 async def test_the_estimate_is_enough_for_a_prompt_of_several_steps(real_home: Path) -> None:
     directory = real_home / ".squish/models/smollm2+135m"
-    found = await measured(directory, 1600, real_home / ".squish/cache")
+    found = await measured(directory, 1100, real_home / ".squish/cache")
     # It counts on the largest steps. A busy machine takes smaller ones, which need up to an eighth less.
-    assert found / 1.1 <= estimated(directory, 134_515_008, 1600) <= found * 1.1 / (1 - 1 / 8)
+    assert found / 1.1 <= estimated(directory, 134_515_008, 1100) <= found * 1.1 / (1 - 1 / 8)
 
 
 @MEASURABLE
 @pytest.mark.parametrize(
-    ("hidden", "layers", "kv_heads"), [(1024, 4, 2), pytest.param(2048, 3, 1, marks=pytest.mark.long)]
+    ("hidden", "layers", "kv_heads"),
+    [(512, 3, 2), *(pytest.param(*each, marks=pytest.mark.long) for each in ((1024, 4, 2), (2048, 3, 1)))],
 )
 async def test_the_estimate_is_near_what_models_of_other_shapes_take(
     real_home: Path, tmp_path: Path, hidden: int, layers: int, kv_heads: int

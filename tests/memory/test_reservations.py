@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,25 +18,22 @@ from squish.ipc.process import Worker
 from squish.memory.fit import Machine
 from squish.memory.reservations import Reservations
 from squish.models.store import Store
-from squish.pull.pull import pull
 from squish.sessions.manager import SessionManager
-from tests.conftest import MODEL
+from tests.conftest import MODEL, home_settings, install_real
 from tests.sessions.test_sessions import GERMANY, GREEDY, LONG
 
 GB = 10**9
 OTHER = "other:1b"
 
 
-@pytest.fixture
-async def two_models(real_settings: Settings, tmp_path: Path) -> Settings:
-    """Settings of a store with two models."""
-    shutil.copytree(real_settings.cache_dir, tmp_path / "models")
-    settings = replace(real_settings, cache_dir=tmp_path / "models")
-    store = Store(settings.cache_dir)
-    async with pull(str(store.find(MODEL).path), settings=settings, store=store, as_name=OTHER) as events:
-        async for _ in events:
-            pass
-    return settings
+@pytest.fixture(scope="module")
+def two_models(real_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a store with two models, which no test changes."""
+    home, real = tmp_path_factory.mktemp("two"), home_settings(real_home)
+    models = home_settings(home).cache_dir
+    shutil.copytree(real.cache_dir, models, copy_function=os.link)
+    install_real(home, (str(Store(models).find(MODEL).path), OTHER))
+    return replace(real, cache_dir=models)
 
 
 class Memory:
@@ -149,11 +147,11 @@ async def test_a_draft_model_that_cannot_be_is_an_error_before_anything_is_loade
 
 
 async def test_where_the_system_makes_room_only_the_whole_is_a_limit(
-    two_models: Settings, caplog: pytest.LogCaptureFixture
+    real_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on a Mac: what other programs hold is compressed or swapped, so that little free memory is a warning."""
     tight = Machine("unified memory", 2 * GB, 0, float32=True, elastic=True)
-    installed = Store(two_models.cache_dir).find(MODEL)
+    installed = Store(real_settings.cache_dir).find(MODEL)
     reservations = Reservations(lambda: tight)
     assert await reservations.missing(installed) <= 0
     assert await reservations.missing(installed, held=2 * GB) > 0

@@ -45,11 +45,16 @@ def state(directory: Path) -> dict[str, str]:
     ("options", "tag", "quantization", "flags"),
     [
         (chosen("4"), "4bit", "4-bit (group 64)", "--bits 4"),
-        (chosen("8", 32), "8bit-g32", "8-bit (group 32)", "--bits 8 --group-size 32"),
-        (chosen("4", search=True), "4bit-search", "4-bit (group 64)", "--bits 4 --search"),
-        (chosen("4", calibrated=True), "4bit-calibrated", "4-bit (group 64)", "--bits 4 --calibrate"),
         (chosen("5.5"), "5.5bpw", "5.5 bits a weight, mixed (group", "--bits 5.5"),
-        (CompressionOptions(measure=True), "4bit", "4-bit (group 64)", "--bits 4"),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (
+                (chosen("8", 32), "8bit-g32", "8-bit (group 32)", "--bits 8 --group-size 32"),
+                (chosen("4", search=True), "4bit-search", "4-bit (group 64)", "--bits 4 --search"),
+                (chosen("4", calibrated=True), "4bit-calibrated", "4-bit (group 64)", "--bits 4 --calibrate"),
+                (CompressionOptions(measure=True), "4bit", "4-bit (group 64)", "--bits 4"),
+            )
+        ),
     ],
 )
 def test_it_is_compressed_in_every_way(

@@ -127,8 +127,8 @@ def real_gguf() -> Path:
 
 
 def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
-    file = real_gguf()
-    hub.add_repo("org/files", {"m-Q4_1.gguf": file.read_bytes(), "m-Q8_0.gguf": b"GGUF"})
+    content = tiny_model(Q8_0)[0].write(tmp_path / "x.gguf").read_bytes()
+    hub.add_repo("org/files", {"m-Q4_1.gguf": content, "m-Q8_0.gguf": b"GGUF"})
     user = Puller(tmp_path / "home", hub.url)
     with pytest.raises(InvalidInput, match="already compressed"):
         user.pull("org/files:q4_1", CompressionOptions(recipe("8"), explicit=True))

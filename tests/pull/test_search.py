@@ -15,7 +15,7 @@ from squish.errors import InvalidInput
 from squish.models import recipes
 from squish.worker.jobs.rounding import importance, is_searched, searched
 from tests.local_hub import TOKENIZER, LocalHub
-from tests.pull.shards import in_shards, tiny_llama, tiny_mixtral
+from tests.pull.shards import byte_tokenizer, in_shards, tiny_llama, tiny_mixtral
 from tests.pull.test_compress import Puller, as_mlx_lm_does, bits, config_of
 
 FILES = {"tokenizer.json": TOKENIZER, "tokenizer_config.json": b"{}"}
@@ -87,17 +87,12 @@ def test_below_4_bits_what_the_residual_stream_gets_is_rounded_plainly() -> None
     assert all(is_searched(name, 3) for name in ("model.embed_tokens", "lm_head", "model.layers.9.mlp.gate_proj"))
 
 
-def test_a_pull_calibrates_once_all_shards_are_here(tmp_path: Path, real_home: Path) -> None:
-    tokenizer = {
-        name: (real_home / ".squish/models/smollm2+135m" / name).read_bytes()
-        for name in ("tokenizer.json", "tokenizer_config.json")
-    }
-    weights, config = tiny_llama(vocab_size=49152)
+def test_a_pull_calibrates_once_all_shards_are_here(tmp_path: Path) -> None:
     options = recipes.CompressionOptions(
         recipes.recipe("4", None, calibrated=True), explicit=True, text="A text to calibrate with. " * 20
     )
     with LocalHub() as hub:
-        hub.add_repo("org/full", in_shards(weights, config, tmp_path, 5) | tokenizer)
+        hub.add_repo("org/full", in_shards(*tiny_llama(), tmp_path, 5) | byte_tokenizer())
         user = Puller(tmp_path / "home", hub.url)
         pulled = user.pull("org/full", options)
     assert pulled.installed.manifest.id == "org/full:4bit-calibrated"
@@ -119,7 +114,7 @@ def test_the_search_goes_by_groups_however_a_weight_is_cut() -> None:
         assert mx.array_equal(each, mx.concatenate(parts))
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_mixtral])
+@pytest.mark.parametrize("make", [pytest.param(tiny_llama, marks=pytest.mark.long), tiny_mixtral])
 def test_the_model_has_the_format_of_a_plain_one_and_other_numbers(make: Any, tmp_path: Path) -> None:
     weights, config = make()
     with LocalHub() as hub:

@@ -37,36 +37,47 @@ def as_large_as_fits(context: int | None = None) -> CompressionOptions:
     return CompressionOptions(recipe("fit"), explicit=True, context=context)
 
 
-def test_fit_takes_the_most_bits_with_which_the_model_fits(
-    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def on_a_small_machine(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Puller, int, int]:
+    """A user whose machine has room for 5 bits a weight and 2048 tokens; the model's weights, and the bytes there."""
     shape = {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 4}
-    weights, config = tiny_llama(**shape, num_hidden_layers=4)
+    weights, config = tiny_llama(**shape, num_hidden_layers=2)
     hub.add_repo(REPO, in_shards(weights, config, tmp_path, 2) | byte_tokenizer())
     parameters = sum(each.size for each in weights.values())
     small = fit.Machine("RAM", total=0, free=0, float32=True)
     needed = fit.estimate(fit.shape_of(config, parameters), parameters * 5 // 8, 2048, small).needed
     memory = fit.Machine("RAM", total=int(needed / 0.9), free=needed, float32=True)
     monkeypatch.setattr(machine, "read", lambda: memory)
-    user = Puller(tmp_path / "home", hub.url)
+    return Puller(tmp_path / "home", hub.url), parameters, memory.total
+
+
+def test_fit_takes_the_most_bits_with_which_the_model_fits(
+    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, parameters, total = on_a_small_machine(hub, tmp_path, monkeypatch)
     notices = [event.text for event in user.events(REPO, as_large_as_fits()) if isinstance(event, Notice)]
     model = user.store.find(f"{REPO}:fit")
     said = re.search(r"([0-9.]+) bits a weight: the most that fits this machine with 2,048 tokens", notices[0])
     assert said and 4.5 < float(said[1]) < 5.5
     assert abs(8 * model.manifest.weights / parameters - float(said[1])) < 0.3
-    assert describe(model).estimate.needed <= memory.total
+    assert describe(model).estimate.needed <= total
     with pytest.raises(InvalidInput, match="with bits for the context that was asked for then"):
         user.pull(REPO, as_large_as_fits(64))
     with pytest.raises(InvalidInput, match="does not fit this machine with 2,000,000 tokens"):
         user.pull(REPO, as_large_as_fits(2_000_000), force=True)
     assert user.store.find(f"{REPO}:fit").manifest == model.manifest
+
+
+@pytest.mark.long
+def test_more_bits_fit_beside_a_smaller_cache(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user, _, total = on_a_small_machine(hub, tmp_path, monkeypatch)
+    weights = user.pull(REPO, as_large_as_fits()).installed.manifest.weights
     user.pull(f"{REPO}:fit", CompressionOptions(context=64), force=True)
-    assert user.store.find(f"{REPO}:fit").manifest.weights > model.manifest.weights
+    assert user.store.find(f"{REPO}:fit").manifest.weights > weights
     user.settings = replace(user.settings, kv_bits="8")
     user.pull(REPO, as_large_as_fits(), force=True)
     beside_small_cache = user.store.find(f"{REPO}:fit")
-    assert beside_small_cache.manifest.weights > model.manifest.weights
-    assert describe(beside_small_cache, kv_bits=8).estimate.needed <= memory.total
+    assert beside_small_cache.manifest.weights > weights
+    assert describe(beside_small_cache, kv_bits=8).estimate.needed <= total
 
 
 @pytest.mark.long

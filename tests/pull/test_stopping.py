@@ -75,7 +75,7 @@ def test_a_server_that_holds_back_does_not_hold_the_program(
     assert not hub.released.is_set()
 
 
-@pytest.mark.parametrize("command", ["search", "doctor"])
+@pytest.mark.parametrize("command", ["search", pytest.param("doctor", marks=pytest.mark.long)])
 def test_a_hub_that_drips_does_not_hold_other_commands(hub: LocalHub, tmp_path: Path, command: str) -> None:
     hub.fault("api", Fault(drip="body"))
     environment = clean_environment(tmp_path) | {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}

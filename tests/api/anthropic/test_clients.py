@@ -131,7 +131,7 @@ async def test_errors_are_the_clients_own(api: anthropic.AsyncAnthropic, url: st
             await doubled.messages.create(messages=GERMANY, **GREEDY)
 
 
-RULES = "\n".join(f"Rule {i}: answer question number {i} in {i + 2} words." for i in range(120))
+RULES = "\n".join(f"Rule {i}: answer question number {i} in {i + 2} words." for i in range(50))
 
 
 def turn(number: int, messages: list[Any]) -> dict[str, Any]:
@@ -150,6 +150,6 @@ async def test_a_second_turn_computes_only_what_is_new(api: anthropic.AsyncAnthr
     said = [{"role": "assistant", "content": first.content}, {"role": "system", "content": "Be quick."}]
     second = await api.beta.messages.create(**turn(2, [*GERMANY, *said, {"role": "user", "content": "And France?"}]))
     prompt = second.usage.input_tokens + (second.usage.cache_read_input_tokens or 0)
-    assert prompt > 2000
+    assert prompt > 800
     assert second.usage.input_tokens < 0.05 * prompt
     assert prompt > first.usage.input_tokens + (first.usage.cache_read_input_tokens or 0)
