@@ -259,6 +259,7 @@ async def test_a_server_is_ready_when_it_lets_requests_in(tmp_path: Path) -> Non
     [
         ("[alice]\nhash = 3\n", "[alice]"),
         ("[alice]\nhash = 'abc'\n", "SHA-256"),
+        (f"[alice]\nhash = '{'0' * 65}'\n", "SHA-256"),
         ("[alice", "not valid TOML"),
         ("alice = 1\n", "[alice]"),
         (f"[alice]\nhash = '{'0' * 64}'\nrequests_per_minute = 0\n", "requests_per_minute"),
@@ -294,6 +295,39 @@ async def test_a_file_of_keys_that_cannot_be_looked_at_leaves_the_keys_from_befo
         for _ in range(2):
             assert (await ask(server, "GET", "/v1/models")).status == 401
             assert (await ask(server, "GET", "/v1/models", **bearer(alice))).status == 200
+
+
+def test_that_a_file_cannot_be_read_is_said_once(tmp_path: Path) -> None:
+    file, secret = KeyFile(tmp_path), key(tmp_path, "alice")
+    known = file.keys()
+    file.path.unlink()
+    file.path.symlink_to(file.path)
+    with pytest.raises(ConfigError, match=r"keys\.toml cannot be read: \w"):
+        file.keys()
+    assert file.keys() == known and file.find(secret) is not None
+    file.path.unlink()
+    assert file.keys() == {}
+
+
+def test_a_key_of_any_bytes_is_compared_and_a_name_says_what_it_may_be(tmp_path: Path) -> None:
+    key(tmp_path, "alice")
+    assert KeyFile(tmp_path).find("\udcff\ud800"[:1]) is None
+    with pytest.raises(InvalidInput) as refused:
+        key(tmp_path, "a b")
+    assert refused.value.hint == "A name has up to 64 letters, digits, dots and dashes."
+
+
+@pytest.mark.parametrize("models", ["['']", "[' ']", "['m', 1]", "[1]", "[['m']]"])
+def test_a_name_of_a_model_is_a_text_that_says_something(tmp_path: Path, models: str) -> None:
+    (tmp_path / "keys.toml").write_text(f"[alice]\nhash = '{'0' * 64}'\nmodels = {models}\n")
+    with pytest.raises(ConfigError, match="models must be a list of names") as refused:
+        KeyFile(tmp_path).keys()
+    assert refused.value.hint == "docs/keys.md shows one; squish keys add writes it."
+
+
+def test_a_home_that_is_not_there_is_made_for_its_first_key(tmp_path: Path) -> None:
+    secret = key(tmp_path / "a" / "home", "alice")
+    assert KeyFile(tmp_path / "a" / "home").find(secret) is not None
 
 
 async def test_a_model_that_a_key_may_not_use_is_not_described_to_it(tmp_path: Path) -> None:

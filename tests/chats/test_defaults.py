@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,27 @@ def test_what_is_kept_on_the_screen_goes_behind_the_file(tmp_path: Path) -> None
     assert defaults.of_model(known, MODEL, lambda: PRESETS).settings == msgspec.structs.replace(PLAIN, temperature=0.1)
 
 
+def test_settings_as_they_are_without_any_preset_are_kept_as_none(tmp_path: Path) -> None:
+    known = Settings(home=tmp_path, cache_dir=tmp_path)
+    defaults.keep(known, MODEL, PLAIN, {"plain": PLAIN, **PRESETS})
+    assert model_defaults.remembered(tmp_path) == {}
+    defaults.keep(known, MODEL, PRESETS["creative"], PRESETS)
+    assert model_defaults.remembered(tmp_path)[MODEL].values == {"preset": "creative"}
+    defaults.keep(known, MODEL, ChatSettings(0.123), PRESETS)
+    assert model_defaults.remembered(tmp_path)[MODEL].values == {"temperature": 0.123}
+
+
+def test_what_is_set_is_described_on_one_line() -> None:
+    set_so = Defaults(
+        ChatSettings(0.2, system="Be  brief\nand kind", stop=("x" * 40,)), {"temperature": FILE, "system": SCREEN}
+    )
+    assert defaults.described(set_so) == f"temperature 0.2 ({FILE}), system Be brief and kind ({SCREEN})"
+    for length, shown in ((40, "x" * 40), (41, "x" * 39 + "…")):
+        long = Defaults(ChatSettings(system="x" * length), {"system": FILE})
+        assert defaults.described(long) == f"system {shown} ({FILE})"
+    assert defaults.described(Defaults()) == ""
+
+
 def test_a_preset_is_kept_by_its_name_and_changes_with_it(tmp_path: Path) -> None:
     known = Settings(home=tmp_path, cache_dir=tmp_path)
     presets = {**PRESETS, "mine": ChatSettings(0.3, top_k=9)}
@@ -110,7 +132,7 @@ def test_what_is_wrong_in_the_file_is_named(table: str, says: str, tmp_path: Pat
     [
         ('preset = "none"', "no preset is named none"),
         ('preset = "asks"', "needs a value for language"),
-        ('response_format = "xml"', "config.toml, smollm2:135m: response_format must be"),
+        ('response_format = "xml"', r"^config.toml, smollm2:135m: response_format must be"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_that_names_the_model(table: str, says: str, tmp_path: Path) -> None:
@@ -122,6 +144,14 @@ def test_what_cannot_be_used_is_an_error_that_names_the_model(table: str, says: 
     with pytest.raises(ConfigError, match=says):
         defaults.of_model(settings(tmp_path, table), MODEL, lambda: presets)
     assert defaults.of_model(settings(tmp_path, 'preset = "fine"'), MODEL, lambda: presets).settings.system == "Dutch"
+
+
+def test_an_error_says_where_the_value_was_set(tmp_path: Path) -> None:
+    known = Settings(home=tmp_path, cache_dir=tmp_path)
+    defaults.keep(known, MODEL, ChatSettings(response_format="xml"), PRESETS)
+    with pytest.raises(ConfigError, match=f"^{re.escape(SCREEN)}, {MODEL}: response_format must be") as raised:
+        defaults.of_model(known, MODEL, lambda: PRESETS)
+    assert raised.value.hint and raised.value.param == "response_format"
 
 
 def test_another_model_before_the_first_message_keeps_what_the_user_changed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -116,6 +117,63 @@ def test_a_token_that_the_large_model_lacks_is_never_guessed() -> None:
     assert all(token < 4 for start in range(20) for token in draft.continuation(start, words(9, start=start), 5))
 
 
+def scripted(draft: DraftModel, says: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a draft model find these likeliest, one after the other; how many tokens it reads each time."""
+    reads, left = list[int](), list(says)
+
+    def read(reading: Any, tokens: list[int]) -> mx.array:
+        reads.append(len(tokens))
+        reading.tokens += tokens
+        likeliest = left.pop(0)
+        return mx.array([float(token == likeliest) for token in range(VOCABULARY)])
+
+    monkeypatch.setattr(draft, "_read", read)
+    monkeypatch.setattr(draft_model, "_trim", lambda cache, count: True)
+    return reads
+
+
+def test_a_guess_ends_before_a_token_that_the_large_model_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = DraftModel(plain_llama(), 4, "x")
+    reads = scripted(draft, [1, 4, 2], monkeypatch)
+    assert draft.continuation(1, words(9), 5) == [1]
+    assert reads == [9, 1]
+
+
+def test_a_guess_is_as_long_as_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = DraftModel(plain_llama(), VOCABULARY, "x")
+    reads = scripted(draft, [3, 5, 6, 7], monkeypatch)
+    assert draft.continuation(1, words(9), 0) == [] and draft._rows == {}
+    assert draft.continuation(1, words(9), 1) == [3]
+    assert draft.continuation(1, [*words(9), 3], 3) == [5, 6, 7]
+    assert reads == [9, 1, 1, 1]
+
+
+def test_a_prompt_is_read_in_pieces_before_anything_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_model, "_CHUNK", 16)
+    draft = DraftModel(plain_llama(), VOCABULARY, "x")
+    reads = scripted(draft, [0, 7, 8], monkeypatch)
+    assert [draft.continuation(1, words(32), 1) for _ in range(2)] == [[], [7]]
+    assert draft.continuation(2, words(16), 1) == [8]
+    assert reads == [16, 16, 16]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_what_was_read_is_not_read_again(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = on_cpu(tiny_llama(), quantized=True, exact=False) if fused else plain_llama()
+    draft, reads = DraftModel(model, VOCABULARY, "x"), list[int]()
+    read = draft._read
+
+    def counted(reading: Any, tokens: list[int]) -> mx.array:
+        reads.append(len(tokens))
+        return read(reading, tokens)
+
+    monkeypatch.setattr(draft, "_read", counted)
+    guessed = draft.continuation(1, words(20), 3)
+    wrong = (guessed[0] + 1) % VOCABULARY
+    draft.continuation(1, [*words(20), wrong, 9], 1)
+    assert reads == [20, 1, 1, 2]
+
+
 def test_a_model_with_states_cannot_guess() -> None:
     with pytest.raises(UnsupportedModel, match="lfm cannot be a draft model here"):
         DraftModel(tiny_recurrent(), VOCABULARY, "lfm")
@@ -125,9 +183,15 @@ def test_models_with_other_tokens_are_refused() -> None:
     require_same_tokens(tokenizer(), tokenizer(), "small")
     with pytest.raises(UnsupportedModel, match=r"small cannot guess for this model.* 0 is '.+' there and 'w0' here"):
         require_same_tokens(tokenizer(), byte_tokenizer(), "small")
+    more = SimpleNamespace(eos_token_ids={2}, get_vocab=lambda: {"a": 0, "b" * 50: 1, "c": 2})
+    less = SimpleNamespace(eos_token_ids={2}, get_vocab=lambda: {"a": 0, "c": 2})
+    with pytest.raises(UnsupportedModel, match=rf"1 do; 1 is missing there and '{'b' * 40}' here\."):
+        require_same_tokens(more, less, "small")
+    with pytest.raises(UnsupportedModel, match=rf"1 do; 1 is '{'b' * 40}' there and missing here\."):
+        require_same_tokens(less, more, "small")
     other = tokenizer()
     other._eos_token_ids = {3}
-    with pytest.raises(UnsupportedModel, match="other ones end an answer"):
+    with pytest.raises(UnsupportedModel, match=r"other ones end an answer\."):
         require_same_tokens(tokenizer(), other, "small")
 
 

@@ -47,6 +47,12 @@ def test_a_guess_is_what_followed_the_same_tokens(tokens: list[int], length: int
     assert not guessed or (len(guessed) == length and guessed[0] in {tokens[at] for at in ends})
 
 
+def test_a_guess_can_be_of_one_token_and_a_text_begins_empty() -> None:
+    assert guess([1, 2, 3, 4, 1, 2, 3], 1) == [4]
+    assert guess([1, 2, 3, 4, 1, 2, 3], 0) == []
+    assert len(Lookup()) == 0
+
+
 def test_a_long_text_is_searched_whole() -> None:
     text = list(range(5000))
     assert guess([*text, 3, 4, 5], 3) == [6, 7, 8]
@@ -73,6 +79,20 @@ def test_guesses_that_fail_stop_and_are_tried_again_later() -> None:
     assert budget.length == 0
     budget.wrote(1)
     assert budget.length == SHORT
+
+
+def test_right_tokens_earn_two_and_wrong_ones_cost_one() -> None:
+    budget = Budget()
+    for _ in range(3):
+        budget.judged(3, 0)
+    assert budget.length == SHORT, "the last credit is spent too"
+    budget.judged(3, 1)
+    assert budget.length == SHORT
+    budget.judged(1, 0)
+    assert budget.length == 0
+    budget.judged(2, 2)
+    budget.judged(1, 1)
+    assert budget.length == LONG, "which takes exactly what there is"
 
 
 @given(st.lists(st.integers(0, 7), max_size=200))
