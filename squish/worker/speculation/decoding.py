@@ -75,10 +75,12 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
         self.ends: frozenset[int] = frozenset()
         self._known: dict[int, _Row] = {}
         self._awaited = False  # whether the next tokens are computed already
+        self._rewinds: bool | None = None
 
     def extend(self, batch: Any) -> None:
         super().extend(batch)
         self._awaited = False
+        self._rewinds = None
 
     def filter(self, keep: list[int]) -> None:
         super().filter(keep)
@@ -98,7 +100,7 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
 
     def _guesses(self) -> list[list[int]]:
         """For each row what may follow its next token; [] where nobody guesses."""
-        if not (self.lookup or self.draft) or not 0 < len(self.uids) <= FEW or not caches.can_rewind(self.prompt_cache):
+        if not (self.lookup or self.draft) or not 0 < len(self.uids) <= FEW or not self._can_rewind():
             return []
         rows = [self._row(at) for at in range(len(self.uids))]
         drafting = self.draft is not None and any(row.draft_budget.length for row in rows)
@@ -109,9 +111,17 @@ class Decoding(GenerationBatch):  # type: ignore[misc]
         following: list[int] = self._next_tokens.tolist()
         return [self._guess(at, row, token) for at, (row, token) in enumerate(zip(rows, following, strict=True))]
 
+    def _can_rewind(self) -> bool:
+        """Whether the caches can, of which a batch has one kind at a time: looked at when rows have come."""
+        if self._rewinds is None:
+            self._rewinds = caches.can_rewind(self.prompt_cache)
+        return self._rewinds
+
     def _row(self, at: int) -> _Row:
         """What is known of a row, with all tokens that it has by now."""
-        row, tokens = self._known.setdefault(self.uids[at], _Row()), self.tokens[at]
+        row, tokens = self._known.get(self.uids[at]), self.tokens[at]
+        if row is None:
+            row = self._known[self.uids[at]] = _Row()
         if new := tokens[len(row.text) :]:
             row.budget.wrote(len(new))
             row.draft_budget.wrote(len(new))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import mlx.core as mx
 import msgspec
 import pytest
 
 from squish.generation import GenerationEvent, ResponseFormat, SamplingParams, TextPrompt
+from squish.worker.speculation import caches
 from squish.worker.speculation.budget import Budget
-from squish.worker.speculation.decoding import FEW
+from squish.worker.speculation.decoding import FEW, Decoding
 from squish.worker.speculation.lookup import Lookup
 from tests.worker.byte_models import ByteBench
 from tests.worker.test_runner import Bench, answer, end, prepared, tiny_recurrent, tiny_rotating, words
@@ -128,6 +131,36 @@ def test_guesses_that_fail_cost_few_positions(llama: Any, monkeypatch: pytest.Mo
     assert 3 <= drafted <= 12 + 300 / 16 + 3 * accepted
     assert guessing.forwarded - without.forwarded <= drafted
     assert guessing.passes <= without.passes
+
+
+def test_an_answer_that_repeats_nothing_pays_for_no_search(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step asks a set, calls the same few functions however long the text is, and looks at no cache again."""
+    searches, looks, calls = Mock(return_value=[]), Mock(side_effect=caches.can_rewind), list[int]()
+    monkeypatch.setattr("squish.worker.speculation.lookup._continued", searches)
+    monkeypatch.setattr(caches, "can_rewind", looks)
+    own = Decoding._guesses
+
+    def counted(decoding: Decoding) -> list[list[int]]:
+        calls.append(0)
+
+        def count(_frame: Any, event: str, _argument: Any) -> None:
+            calls[-1] += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            return own(decoding)
+        finally:
+            sys.setprofile(None)
+
+    monkeypatch.setattr(Decoding, "_guesses", counted)
+    sampling = msgspec.structs.replace(LONG, temperature=2.0, seed=1, max_tokens=200)
+    events = Bench(llama, lookup=True).run(prepared(1, words(30), sampling=sampling))[1]
+    assert (searches.call_count, looks.call_count, guessed(events)) == (0, 1, (0, 0))
+    first, second, *others = calls
+    assert len(others) > 190
+    assert set(others) == {second}
+    assert second <= 25
+    assert first > second
 
 
 def test_beside_many_others_nobody_guesses(llama: Any) -> None:

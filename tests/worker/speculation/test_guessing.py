@@ -58,6 +58,16 @@ def test_a_long_text_is_searched_whole() -> None:
     assert guess([*text, 3, 4, 5], 3) == [6, 7, 8]
 
 
+@pytest.mark.parametrize("again", [[], [1, 2]], ids=["new", "two that are not new"])
+def test_what_is_new_is_not_searched_for(again: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squish.worker.speculation.lookup._continued", lambda *_: pytest.fail("a search"))
+    text = Lookup()
+    text.add([*range(5000), *again])
+    for token in range(9000, 9100):
+        assert text.continuation(3) == []
+        text.add([token])
+
+
 def test_guesses_that_hold_get_longer() -> None:
     budget = Budget()
     assert budget.length == SHORT
