@@ -28,6 +28,8 @@ from typing import Any
 
 import pytest
 
+from tests.arguments import count, one_of
+
 MODULES: dict[str, tuple[str, ...]] = {
     "squish.text": ("tests/test_text.py",),
     "squish.figures": ("tests/test_figures.py",),
@@ -330,8 +332,8 @@ def examine(name: str, tests: tuple[str, ...], every: int) -> tuple[int, list[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument("modules", nargs="*", choices=[[], *MODULES], help="all, if none is named")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only one of N mutants: a sample (1)")
+    parser.add_argument("modules", nargs="*", type=one_of(MODULES), help="all, if none is named")
+    parser.add_argument("--every", type=count, default=1, metavar="N", help="only one of N mutants: a sample (1)")
     os.environ.setdefault("HYPOTHESIS_PROFILE", "short")
     options = parser.parse_args()
     chosen = options.modules or list(MODULES)

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from squish.config.settings import Settings
+from squish.errors import SquishError
 from squish.models import recipes
 from squish.models.store import Store
+from tests.arguments import count, recipe
 
 _ROOT = Path(__file__).parent.parent
 _DEFAULT = ("4bit", "4bit-search", "4bit-calibrated", "3bit", "3bit-search", "3bit-calibrated")
@@ -41,14 +43,34 @@ class _Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make quality", description=__doc__.split("\n\n")[0])
-    parser.add_argument("recipes", nargs="*", default=_DEFAULT, help="4bit, 4bit-search, …, or directories of models")
-    parser.add_argument("--model", default="smollm2:135m", help="an installed model, or a directory")
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument(
+        "recipes",
+        nargs="*",
+        type=_recipe_or_directory,
+        default=_DEFAULT,
+        help="4bit, 4bit-search, …, or directories of models",
+    )
+    parser.add_argument("--model", type=_installed, default="smollm2:135m", help="an installed model, or a directory")
+    parser.add_argument("--tokens", type=count, default=4096)
     parser.add_argument("--shuffle", action="store_true", help="in another order of its units (llama, qwen, gemma 3)")
     options = parser.parse_args()
     _prepare()
     with tempfile.TemporaryDirectory() as directory:
         _run(Path(directory), options.model, tuple(options.recipes), options.tokens, options.shuffle)
+
+
+def _recipe_or_directory(text: str) -> str:
+    return text if Path(text).is_dir() else recipe(text)
+
+
+def _installed(text: str) -> Path:
+    """The directory of a model."""
+    if Path(text).is_dir():
+        return Path(text)
+    try:
+        return Store(Settings.from_environment().cache_dir).find(text).path
+    except SquishError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _prepare() -> None:
@@ -59,11 +81,10 @@ def _prepare() -> None:
     install.install(install.prepare(cache), cache)
 
 
-def _run(directory: Path, model: str, names: tuple[str, ...], tokens: int, shuffle: bool) -> None:
+def _run(directory: Path, installed: Path, names: tuple[str, ...], tokens: int, shuffle: bool) -> None:
     from squish.worker.jobs.perplexity import perplexity
     from tests.pull.shards import full_precision
 
-    installed = Path(model) if Path(model).is_dir() else Store(Settings.from_environment().cache_dir).find(model).path
     original, predictions = directory / "original", directory / "predictions"
     for name, content in full_precision(installed, original, 1).items():
         (original / name).write_bytes(content)
@@ -90,8 +111,8 @@ def _compress(original: Path, destination: Path, name: str) -> float:
     from squish.ipc.jobs import run_job
 
     chosen = recipes.from_tag(name)
-    if chosen is None or chosen.recipe is None or chosen.recipe.fit:
-        raise SystemExit(f"{name} is neither a recipe, such as 4bit, 3bit-g32 and 4.5bpw, nor a directory.")
+    assert chosen
+    assert chosen.recipe
     for path in destination.glob("*"):
         path.unlink()
     shards = tuple(path.name for path in original.glob("*.safetensors"))

@@ -16,6 +16,8 @@ import statistics
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+from tests.arguments import count, number, several
+
 PREFILL = 1203.0  # tokens a second: 445 tokens in 0.37 s
 STEP = 0.00449  # seconds of a decoding step, and
 ROW = 0.00168  # for each row in it: 162 tok/s alone, 446 tok/s for eight
@@ -129,14 +131,15 @@ def row(servers: int, per_server: int, load: float, affinity: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", default="1,10,100,1000")
-    parser.add_argument("--loads", default="0.2,0.35,0.6", help="conversations that begin a second, for each server")
-    parser.add_argument("--conversations", type=int, default=60, help="for each server")
+    parser.add_argument("--servers", type=several(count), default="1,10,100,1000")
+    beginning = "conversations that begin a second, for each server"
+    parser.add_argument("--loads", type=several(number), default="0.2,0.35,0.6", help=beginning)
+    parser.add_argument("--conversations", type=count, default=60, help="for each server")
     given = parser.parse_args()
     print("| servers | load | affinity | from the cache | TTFT p50 | p95 | p99 | longest queue |")
     print("|---|---|---|---|---|---|---|---|")
-    for load in map(float, given.loads.split(",")):
-        for servers in map(int, given.servers.split(",")):
+    for load in given.loads:
+        for servers in given.servers:
             for affinity in (False, True):
                 if servers > 1 or affinity:
                     print(row(servers, given.conversations, load, affinity), flush=True)

@@ -29,6 +29,7 @@ import psutil
 from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.system.host import HOST
+from tests.arguments import number
 from tests.commands.test_serve import serving
 from tests.conftest import MODEL, SQUISH, clean_environment, home_settings
 from tests.local_hub import LocalHub
@@ -192,7 +193,7 @@ async def prepared(home: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=number, default=60)
     minutes = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder, LocalHub() as hub:
         home, log = Path(folder) / "home", Path(folder) / "log"

@@ -27,6 +27,7 @@ import httpx2
 
 from squish.bench.measure import Endpoint
 from squish.system.cores import cores
+from tests.arguments import count, one_of, several
 from tests.bench import llama, peers, sides
 from tests.bench.client import report, running, unique_prompt
 from tests.bench.shape import write_one_billion
@@ -180,12 +181,9 @@ def main() -> None:
     parser.add_argument("--peer", action="store_true", help="also measure mlx_lm.server (takes ten minutes)")
     parser.add_argument("--llama", nargs="?", const="", metavar="PATH", help="beside llama-server, built or at PATH")
     parser.add_argument("--instructions", choices=["avx2"], help="both sides use these and no wider ones")
-    parser.add_argument("--rounds", type=int, default=3, help="beside llama-server")
-    parser.add_argument("--models", default="demo,1b", help="beside llama-server: demo, 1b or both")
+    parser.add_argument("--rounds", type=count, default=3, help="beside llama-server")
+    parser.add_argument("--models", type=several(one_of(("demo", "1b"))), default="demo,1b", help="beside llama-server")
     arguments = parser.parse_args()
-    models = arguments.models.split(",")
-    if set(models) - {"demo", "1b"} or arguments.rounds < 1:
-        parser.error("--models takes demo, 1b or demo,1b, and there is at least one round")
     program = None
     if arguments.llama is not None:
         program = llama.find(arguments.llama or None, arguments.instructions)
@@ -199,7 +197,7 @@ def main() -> None:
             environment["SQUISH_CPU_KERNEL"] = arguments.instructions
         subprocess.run([SQUISH, "pull", MODEL], env=environment, check=True, stderr=subprocess.DEVNULL)
         if program:
-            beside_llama(program, home, environment, arguments.rounds, models)
+            beside_llama(program, home, environment, arguments.rounds, arguments.models)
         else:
             alone(home, environment, peer=arguments.peer)
     print(f"load average at the end: {os.getloadavg()[0]:.2f}")

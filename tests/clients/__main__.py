@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+from tests.arguments import one_of
 from tests.clients.checks import CHECKS, Check
 from tests.clients.engine import RAN, server
 from tests.clients.mcp_servers import SERVERS
@@ -19,9 +21,13 @@ SECONDS = 600
 LAST = 2_000  # characters of what a program that failed has printed
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
     """How many did not get through."""
-    wanted = [check for check in (*CHECKS, *SERVERS) if check.name in names or not names]
+    checks = (*CHECKS, *SERVERS)
+    parser = argparse.ArgumentParser(prog="make clients", description=__doc__)
+    parser.add_argument("names", nargs="*", type=one_of(check.name for check in checks), help="all, if none is named")
+    names = parser.parse_args().names
+    wanted = [check for check in checks if check.name in names or not names]
     failed = 0
     for check in wanted:
         try:
@@ -105,4 +111,4 @@ def run(check: Check) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
