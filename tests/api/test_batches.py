@@ -96,6 +96,31 @@ async def test_a_file_with_mistakes_fails_as_a_whole_and_names_the_lines(tmp_pat
         assert server.sessions.requests == []
 
 
+def test_of_a_file_the_first_mistakes_are_named_and_how_long_an_id_may_be() -> None:
+    def found(*texts: str, most: int = 20) -> list[tuple[str, int, str | None]]:
+        return [
+            (each.code, each.line, each.param) for each in lines.problems([text.encode() for text in texts], most=most)
+        ]
+
+    assert found(request("a"), "", request("b" * lines.LONGEST_ID)) == []
+    assert found(request("b" * (lines.LONGEST_ID + 1)), request("")) == [
+        ("invalid_value", 1, "custom_id"), ("invalid_value", 2, "custom_id"),
+    ]  # fmt: skip
+    assert found("{", "{", "{", most=2) == [("invalid_value", 1, None), ("invalid_value", 2, None)]
+    assert found("", " \n") == found() == [("empty_file", 1, None)]
+    [twice] = lines.problems([request("a").encode()] * 2)
+    assert "the same as in line 1" in twice.message
+    assert found(request("a", url="/v1/none")) == [("invalid_value", 1, "url")]
+    assert found(request("a", body=[])) == [("invalid_value", 1, "body")]  # type: ignore[arg-type]
+
+
+def test_what_a_batch_has_cost_is_the_sum() -> None:
+    sum_of = Tokens(1, 2, 3)
+    sum_of.add(Tokens(10, 20, 30))
+    sum_of.add(Tokens(100, 200, 300))
+    assert sum_of == Tokens(111, 222, 333)
+
+
 async def test_what_is_answered_when_the_server_ends_is_not_asked_again(tmp_path: Path) -> None:
     async with scripted(settings(tmp_path)) as server, client(server) as api:
         batch = await created(api, [request("a"), request("b")])

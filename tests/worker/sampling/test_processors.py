@@ -71,6 +71,9 @@ def test_of_a_window_only_the_latest_tokens_count(use_numpy: bool) -> None:
     assert after(looks_back, 2, 2) == [1, -1, 1, -2, 0, 3], "of two that are the same one is left"
     assert after(looks_back, 2, 2, 5) == [1, -1, 1, -2, 0, 1.5]
     assert after(looks_back, 2, 2, 5, 0) == [0.5, -1, 2, -2, 0, 1.5]
+    young = row(use_numpy, prompt=(0,), repetition_penalty=2.0, repetition_window=2)
+    after(young, 0)
+    assert after(young, 0, 5) == [0.5, -1, 2, -2, 0, 1.5], "it was not full before"
 
 
 @BOTH

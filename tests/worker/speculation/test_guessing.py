@@ -98,9 +98,11 @@ def test_right_tokens_earn_two_and_wrong_ones_cost_one() -> None:
     assert budget.length == SHORT, "the last credit is spent too"
     budget.judged(3, 1)
     assert budget.length == SHORT
-    budget.judged(1, 0)
+    budget.judged(2, 0)
     assert budget.length == 0
-    budget.judged(2, 2)
+    budget.judged(1, 1)
+    assert budget.length == SHORT, "what is right may be longer, but there is no credit for it"
+    budget.judged(1, 1)
     budget.judged(1, 1)
     assert budget.length == LONG, "which takes exactly what there is"
 
