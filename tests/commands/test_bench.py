@@ -67,7 +67,7 @@ def test_another_server_is_measured_in_turn(
     squish: Squish, environment: dict[str, str], real_home: Path, tmp_path: Path
 ) -> None:
     with serving(environment | {"SQUISH_API_KEY": "theirs"}, tmp_path / "log") as (other, url):
-        short = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1,2", "--tokens", "8")
+        short = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1", "--tokens", "8")
         done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}", OPENAI_API_KEY="theirs")
         other.terminate()
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def test_another_server_is_measured_in_turn(
     measured = lines[: lines.index(memory)]
     found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
     assert all(ratio > 0 for _, ratio in found.values())
-    assert {"decode, 1 stream", "decode, 2 streams"} <= found.keys()
+    assert "decode, 1 stream" in found
     [ours, ours_cached, theirs, theirs_cached] = found["first token, 128 tokens again"][0]
     assert ours.endswith(" s")
     assert theirs.endswith(" s")

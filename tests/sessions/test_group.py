@@ -148,6 +148,7 @@ async def test_a_killed_rank_ends_the_group_and_the_next_request_has_a_new_one(
     assert text(await collect(two, GERMANY)) == BERLIN
 
 
+@pytest.mark.long  # it is ten seconds of silence, and test_watch.py says what is given up
 async def test_a_rank_that_stands_still_without_having_died_ends_the_group(two: Runtime) -> None:
     error = await lose(two, 1, signal.SIGSTOP)
     assert "Rank 1 of the group did not respond" in error.message

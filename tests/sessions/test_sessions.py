@@ -261,11 +261,12 @@ async def test_an_idle_model_is_unloaded_after_its_keep_alive(shared: Runtime) -
     assert text(await collect(shared, GERMANY)) == "The capital of Germany is Berlin."
 
 
-async def test_what_one_request_asks_for_is_not_for_the_next(runtime: Runtime) -> None:
-    await collect(runtime, GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=-1))
-    async with runtime.sessions.generate(GERMANY) as generation:
-        assert generation.request.keep_alive == runtime.settings.keep_alive
-    async with runtime.sessions.generate(GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=7)) as generation:
+@ON_SHARED
+async def test_what_one_request_asks_for_is_not_for_the_next(shared: Runtime) -> None:
+    await collect(shared, GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=-1))
+    async with shared.sessions.generate(GERMANY) as generation:
+        assert generation.request.keep_alive == shared.settings.keep_alive
+    async with shared.sessions.generate(GenerationRequest(MODEL, GERMANY.prompts, GREEDY, keep_alive=7)) as generation:
         assert generation.request.keep_alive == 7
 
 

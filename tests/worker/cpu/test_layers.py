@@ -150,15 +150,16 @@ EACH_WIDTH = pytest.mark.parametrize("kv_bits", [32, 16, 8])
 @EACH_KERNEL
 @EACH_WIDTH
 @pytest.mark.parametrize("window", [0, 70], ids=["all keys", "a window"])
-def test_attention_is_the_same_in_every_company_and_however_it_is_cut(window: int, kv_bits: int) -> None:
-    """100 mixes: sequences of different lengths join, leave, are padded, cut, and go through mlx-lm's caches."""
+@pytest.mark.parametrize("mixes", [30, pytest.param(100, marks=pytest.mark.long)])
+def test_attention_is_the_same_in_every_company_and_however_it_is_cut(mixes: int, window: int, kv_bits: int) -> None:
+    """Sequences of different lengths join, leave, are padded, cut, and go through mlx-lm's caches."""
     chance = random.Random(3)
     plan = layer(window, norms=True, kv_bits=kv_bits)
     texts = [[mx.random.normal((1, 300, heads * 16)) for heads in (6, 2, 2)] for _ in range(6)]
     alone = [attend(BatchCache([SequenceCache(window or None)]), plan, *text) for text in texts]
     done = [0] * len(texts)
     caches: list[Any] = [SequenceCache(window or None) for _ in texts]
-    for _ in range(100):
+    for _ in range(mixes):
         company = chance.sample(range(len(texts)), chance.randint(1, len(texts)))
         lengths = [min(chance.choice([1, 1, 1, 2, 63, 64, 65, 100]), 300 - done[row]) for row in company]
         longest = max(lengths)

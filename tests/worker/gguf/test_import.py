@@ -60,7 +60,7 @@ def tokenizer(imported: Imported) -> Any:
 WHOLE = 24  # tokens of the reference's answers
 
 
-@pytest.fixture(scope="session", params=[8, pytest.param(WHOLE, marks=pytest.mark.long)])
+@pytest.fixture(scope="session", params=[5, pytest.param(WHOLE, marks=pytest.mark.long)])
 def length(request: pytest.FixtureRequest) -> int:
     """How many tokens of an answer are computed, in float32."""
     computed: int = request.param
