@@ -60,8 +60,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.api.clients.keys": ("tests/api/test_keys.py",),
     "squish.api.clients.limits": ("tests/api/test_keys.py",),
     "squish.api.batches.lines": ("tests/api/test_batches.py",),
-    "squish.api.batches.jobs": ("tests/api/test_batches.py",),
-    "squish.api.batches.answers": ("tests/api/test_batches.py",),
     "squish.sessions.turns": ("tests/sessions/test_queue.py",),
     "squish.tui.contrast": ("tests/tui/test_contrast.py",),
     "squish.tui.theme": ("tests/tui/test_contrast.py",),
@@ -77,8 +75,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.worker.speculation.verify": ("tests/worker/speculation/test_guessing.py",),
     "squish.worker.speculation.same_tokens": ("tests/worker/speculation/test_draft_model.py",),
     "squish.worker.speculation.draft_model": ("tests/worker/speculation/test_draft_model.py",),
-    "squish.worker.speculation.caches": ("tests/worker/speculation",),
-    "squish.worker.speculation.decoding": ("tests/worker/speculation",),
     "squish.worker.cache.branches": ("tests/worker/cache/test_branches.py",),
     "squish.worker.cache.prefix": (
         "tests/worker/cache/test_prefix.py",

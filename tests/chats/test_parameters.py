@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -65,6 +66,51 @@ def test_what_is_not_a_format_is_refused_with_the_reason(text: str, reason: str)
     with pytest.raises(InvalidInput, match=reason) as refused:
         response_format(text)
     assert (refused.value.param or "").startswith("response_format")
+
+
+def test_a_format_is_kept_on_one_line() -> None:
+    assert tidied(" regex:a\r\nb\n\nc ") == r"regex:a\r\nb\n\nc"
+    assert tidied('{\r\n\n"type": 1}\n') == '{ "type": 1}'
+    assert response_format("text") is None
+    with pytest.raises(InvalidInput) as refused:
+        response_format("xml")
+    assert refused.value.hint == "A schema is a JSON object; regex: is followed by a regular expression."
+
+
+def test_on_a_command_line_a_schema_is_the_name_of_a_file(tmp_path: Path) -> None:
+    file, link = tmp_path / "schema.json", tmp_path / "link"
+    file.write_text(f"\ufeff\n{SCHEMA}\n", encoding="utf-8")
+    link.symlink_to(file)
+    assert from_command_line(str(file)) == from_command_line(str(link)) == from_command_line(SCHEMA) == SCHEMA
+    assert [from_command_line(each) for each in ("text", "json", "regex:a")] == ["", "json", "regex:a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"cannot be read: No such file or directory\.$"),
+        (b"\xff", r"is not UTF-8 text\.$"),
+        (b"[1]", r"is not a JSON schema, which is an object\.$"),
+        (b" " * 1_000_001, r"cannot be read: \w"),
+    ],
+)
+def test_a_file_that_has_no_schema_is_named(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "x"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=f"^--format: {re.escape(str(file))} {says}") as refused:
+        from_command_line(str(file))
+    assert refused.value.param == "--format"
+    if "cannot" in says:
+        assert refused.value.hint == "--format takes text, json, regex:… or a file with a JSON schema."
+
+
+def test_of_a_long_format_the_beginning_is_named() -> None:
+    for length, shown in ((80, "{" + "x" * 79), (81, "{" + "x" * 78 + "…")):
+        with pytest.raises(InvalidInput, match="^" + re.escape(f"--format {shown}: response_format is not a JSON")):
+            from_command_line(("{" + "x" * 100)[:length])
+    with pytest.raises(InvalidInput, match=r"^--format regex:: response_format must be"):
+        from_command_line("regex:")
 
 
 @pytest.mark.parametrize(
