@@ -80,12 +80,14 @@ class SquishApp(App[None], inherit_bindings=False):
     BINDINGS = actions.bindings("app")
     COMMANDS: ClassVar = {_palette}
     # At the bottom, where Textual puts it, a notice covers the message that is being written.
-    # The palette's own frame and sign have the color of their ground where there are 256.
+    # The palette's own frame and sign have the color of their ground where there are 256, and what it dims is too weak.
     CSS = """
     ToastRack { dock: top; align: right top; margin-top: 1; }
     Toast { color: $on-toast; }
+    CommandPalette > Vertical { background: $surface; }
     CommandPalette #--input { border: hkey $primary; }
     CommandPalette #--input.--list-visible { border-bottom: none; }
+    CommandPalette > .command-palette--help-text { color: $foreground-muted; text-style: not bold; }
     SearchIcon { color: $foreground; }
     CommandPalette CommandList { border-bottom: hkey $primary; }
     """

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
-from textual.constants import DIM_FACTOR
 from textual.theme import Theme
 
 from squish.tui.contrast import DIMMED, Light, Pair, contrast, ground_of, light_in, parsed, stronger, weaker
@@ -37,7 +36,6 @@ _ROWS = (
 )
 _QUESTION, _FAILED = "background + primary 20%", "background + error 10%"
 _TOAST = "panel-lighten-1"
-_TRIES = 20
 
 
 def _pairs() -> Iterator[Pair]:
@@ -149,20 +147,10 @@ def readable(variables: Mapping[str, str], light: Light) -> dict[str, str]:
         return found | {"placeholder": variables["text-disabled"]}
     for pair in PAIRS:
         found[pair.text] = _settled(pair, found, light)
-    _leave_room_for_dim(found, light)
     if any(contrast(found[each.text], ground_of(layers, found), light) < least
            for each in _KEPT for layers, least in each.on()):  # fmt: skip
         found["screen-selection-foreground"] = _settled(_SELECTED, found, light)
     return found
-
-
-def _leave_room_for_dim(found: dict[str, str], light: Light) -> None:
-    """In a marked row of the palette, Textual dims what the theme's text says beside a command: the ground yields."""
-    dim = f"{found['block-cursor-blurred-foreground']} {DIM_FACTOR:.0%}"
-    for _ in range(_TRIES):
-        if all(contrast(dim, ground_of(each, found), light) >= DIMMED for each in _BLURRED):
-            return
-        found["block-cursor-blurred-background"] = weaker(found["block-cursor-blurred-background"])
 
 
 def _settled(pair: Pair, found: dict[str, str], light: Light) -> str:

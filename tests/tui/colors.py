@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from rich.color import Color, ColorSystem
 from rich.style import Style
 from textual.color import Color as Shade
-from textual.constants import DIM_FACTOR
 from textual.pilot import Pilot
 from textual.widget import Widget
 from textual.widgets import Button, OptionList
@@ -123,11 +122,10 @@ FRAMES = re.compile(r"[\s\u2500-\u259f]+")
 def unreadable(pilot: Pilot[None], light: Light) -> list[str]:
     """What is written on the screen, but for what a window over it puts back, with less contrast than it must have.
 
-    Dim text is secondary. Of greys nobody can tell what was meant to be, so that all of them count as that.
+    Of greys nobody can tell what was meant to be, so that all of them count as that.
     """
     app, found = pilot.app, dict[tuple[Shade, Shade], str]()
     limits, colors = _limits(app.theme_variables), app.theme_variables
-    dimmed = [parsed(colors[name]) for name in ("foreground", "block-cursor-blurred-foreground")]
     muted = {parsed(theme.opaque(colors)["foreground-muted"])}  # in a table, which Rich draws
     code = {Shade(*app.ansi_theme.ansi_colors[number]) for number in range(16)}
     for y, strip in enumerate(app.screen._compositor.render_strips()):
@@ -141,9 +139,8 @@ def unreadable(pilot: Pilot[None], light: Light) -> list[str]:
             text, ground = Shade.from_rich_color(style.color), Shade.from_rich_color(style.bgcolor)
             if style.reverse:
                 text, ground = ground, text
-            secondary = text in muted or any(_near(text, ground.blend(each, DIM_FACTOR)) for each in dimmed)
             marks = text in code or not re.search(r"\w\w", words)  # or the letter under a cursor
-            least = DIMMED if secondary or marks or app.no_color else _limit(limits, text, ground)
+            least = DIMMED if text in muted or marks or app.no_color else _limit(limits, text, ground)
             if contrast(text.hex, ground, light) < least:
                 found.setdefault((text, ground), f"{words!r} {text.hex} on {ground.hex} {least}")
     return list(found.values())

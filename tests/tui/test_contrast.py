@@ -27,9 +27,6 @@ DENSE = (
 )
 """Scenes that have, together, all texts on all their grounds. Each is drawn in some of the themes."""
 SOME = 6
-REMAINS = {("palette", terminal) for terminal in TERMINALS}
-"""There Textual dims what stands below a command: to 2.7 in the marked row of tokyo-night and of catppuccin-mocha, and
-to 2.6 in five themes where the nearest of 256 colors is closer."""
 
 
 def given(name: str) -> dict[str, str]:
@@ -116,10 +113,8 @@ async def test_what_is_drawn_can_be_read(scene: str, at: int, as_in: Callable[[s
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("scene", "terminal"),
-    [(scene, terminal) for scene in DENSE for terminal in TERMINALS if (scene, terminal) not in REMAINS],
-)
+@pytest.mark.parametrize("terminal", TERMINALS)
+@pytest.mark.parametrize("scene", DENSE)
 async def test_what_is_drawn_can_be_read_in_every_theme_and_terminal(
     scene: str, terminal: str, as_in: Callable[[str], Light]
 ) -> None:
