@@ -50,7 +50,9 @@ def run_guarded(body: Callable[[], Any]) -> int:
         result = body()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        console.note(said.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from squish.text import StreamCleaner, clean
 
 _PLAIN_INTERVAL = 5.0
 _DRAW_INTERVAL = 0.1
+_INDENT = " " * len("squish: ")
 
 
 def out(text: str = "") -> None:
@@ -28,7 +30,7 @@ def out(text: str = "") -> None:
 
 def note(text: str = "") -> None:
     """A line of talk on stderr; parts of it may not be ours."""
-    _note(clean(text))
+    _note(_broken(clean(text)))
 
 
 def _note(text: str) -> None:
@@ -50,7 +52,8 @@ def wipe_status() -> None:
 
 def dim(text: str) -> None:
     """A line of talk on stderr that steps back where the terminal can show it."""
-    _note(f"\x1b[2m{clean(text)}\x1b[0m" if fancy(sys.stderr) else clean(text))
+    shown = _broken(clean(text))
+    _note(f"\x1b[2m{shown}\x1b[0m" if fancy(sys.stderr) else shown)
 
 
 def out_json(value: Any) -> None:
@@ -62,7 +65,7 @@ def error(problem: SquishError) -> None:
     """An error and its hint on stderr."""
     note(f"squish: {problem.message}")
     if problem.hint:
-        note(f"        {problem.hint}")
+        note(f"{_INDENT}{problem.hint}")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
@@ -137,6 +140,22 @@ class Status:
             sys.stderr.flush()
         self._shown = False
         self._last = 0.0
+
+
+def _broken(text: str) -> str:
+    """On a terminal, lines that are too long for it end at spaces, where it would break them inside words."""
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    if not columns:
+        return text
+    return "\n".join(_folded(line, columns) if len(line) > columns else line for line in text.split("\n"))
+
+
+def _folded(line: str, columns: int) -> str:
+    indent = _INDENT if line.startswith("squish: ") else line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line, columns, subsequent_indent=indent, replace_whitespace=False, expand_tabs=False,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _encodable(stream: TextIO, text: str) -> str:
