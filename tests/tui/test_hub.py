@@ -30,6 +30,7 @@ from squish.tui.hub.model_search import ModelSearch
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
+from squish.tui.widgets.hub_row import nothing_found
 from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfer_list import how_far, one_line
 from squish.tui.windows.confirm import ConfirmScreen
@@ -382,6 +383,32 @@ def test_filters_and_orders() -> None:
     assert names(Filters(order=1)) == ["small", "mid", "big"]
     assert names(Filters(parameters=1)) == ["small"]
     assert names(Filters(bits=3)) == ["mid"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Filters(fit=1), "Loosen “fits” (f), which hides 1, or shorten the search."),
+        (Filters(parameters=1), "Loosen “size ≤2B” (p), which hides 1, or shorten the search."),
+        (Filters(fit=1, bits=2), "Loosen “fits” (f) and “bits 5–6” (b), which together hide 1, or shorten the search."),
+    ],
+)
+def test_the_filter_that_hides_everything_is_named(choice: Filters, said: str) -> None:
+    keys = {"hub.fit": "f", "hub.parameters": "p", "hub.bits": "b"}
+    machine, all_ = FrozenMachine().for_models(), [found("big", 70 * 10**9, 4.5)]
+    assert filters.chosen(all_, choice, machine) == []
+    shown = nothing_found(filters.hiding(all_, choice, machine), 1, keys.__getitem__)
+    assert shown == f"No model matches. {said}"
+
+
+async def test_a_search_without_a_match_says_whether_words_or_a_filter_are_the_reason() -> None:
+    app = ScriptedApp()
+    async with app.run_test() as pilot:
+        await first_run(pilot)
+        await pilot.press("slash", *"zzz")
+        await until(pilot, lambda: "No model matches. Shorten the search" in screen_text(pilot))
+        await pilot.press("enter", "escape", "slash", *"135m", "enter", "p", "p")
+        await until(pilot, lambda: "“size 2–9B” (p), which hides" in screen_text(pilot))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Pure values and functions. Knows no widget, and asks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from squish.hub import search
@@ -71,6 +71,16 @@ class Filters:
         at = min(max(CONTEXTS.index(self.context) + steps, 0), len(CONTEXTS) - 1)
         return replace(self, context=CONTEXTS[at])
 
+    def without(self, what: str) -> Filters:
+        """The choice with one of fit, parameters and bits letting everything through."""
+        match what:
+            case "fit":
+                return replace(self, fit=0)
+            case "parameters":
+                return replace(self, parameters=0)
+            case _:
+                return replace(self, bits=0)
+
     @property
     def narrow(self) -> bool:
         """Whether anything may be hidden."""
@@ -79,6 +89,30 @@ class Filters:
 
 FIRST_RUN = Filters(fit=1, order=1)
 """What somebody without a model sees first: what fits, small first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hiding:
+    """A filter that hides models: what it is set to, as `size ≤2B`, and how many would be shown without it."""
+
+    filter: str
+    value: str
+    hides: int
+
+
+def hiding(finds: Sequence[Found], choice: Filters, machine: fit.Machine) -> list[Hiding]:
+    """The filters that are set, where all models are hidden: those of them that hide some alone, or else all."""
+    values = {
+        "fit": FITS[choice.fit][0],
+        "parameters": f"size {PARAMETERS[choice.parameters][0]}",
+        "bits": f"bits {BITS[choice.bits][0]}",
+    }
+    found = [
+        Hiding(name, value, len(chosen(finds, choice.without(name), machine)))
+        for name, value in values.items()
+        if choice.without(name) != choice
+    ]
+    return [each for each in found if each.hides] or found
 
 
 def chosen(finds: Iterable[Found], choice: Filters, machine: fit.Machine) -> list[Found]:

@@ -29,7 +29,7 @@ from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
 from squish.tui.widgets import transfer_list
-from squish.tui.widgets.hub_row import COLUMNS, filter_line, row
+from squish.tui.widgets.hub_row import COLUMNS, filter_line, nothing_found, row
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_card import ModelCard
 from squish.tui.widgets.places import Places
@@ -59,6 +59,7 @@ class HubScreen(Screen[None]):
         self._first_run = False
         self._installed = frozenset[str]()  # as of the last look: a mark that moves does not read the disk
         self._can = ("", False)
+        self._nothing = ""
 
     def compose(self) -> ComposeResult:
         yield StatusStrip()
@@ -242,6 +243,9 @@ class HubScreen(Screen[None]):
             self._choice, len(shown), len(everything), self._search.waited, self._search.error, partial(key, self.app)
         )
         self.query_one("#filters", Static).update(line)
+        if not shown:
+            hiding = filters.hiding(everything, self._choice, self._machine)
+            self._nothing = nothing_found(hiding, len(everything), partial(key, self.app))
         self._show_card()
 
     @on(DataTable.RowHighlighted)
@@ -254,7 +258,7 @@ class HubScreen(Screen[None]):
             state = self._transfer(find.name) or ("✓ installed" if find.name in self._installed else "")
             card.show(find, self._choice.context, self._machine, state)
         else:
-            card.show_nothing("No model matches. Loosen a filter or shorten the search.")
+            card.show_nothing(self._nothing)
 
     def _transfer(self, name: str) -> str:
         transfer = self._downloads.find(name)

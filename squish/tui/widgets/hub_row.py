@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.text import Text
 from textual.content import Content
@@ -13,7 +13,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.text import clean
 from squish.tui.hub import filters
-from squish.tui.hub.filters import Filters
+from squish.tui.hub.filters import Filters, Hiding
 from squish.tui.widgets.model_card import FIT_LOOKS
 from squish.tui.widgets.table import Column
 
@@ -71,6 +71,20 @@ def filter_line(
     elif error:
         pieces.append((f"\n✕ {_why(error)}: only the catalog is shown", "$text-warning"))
     return Content.assemble(*pieces)
+
+
+def nothing_found(hiding: Sequence[Hiding], models: int, key: Callable[[str], str]) -> str:
+    """Why the list is empty: which filter hides what was found, and the key that changes it.
+
+    models: how many were found. key: of an action.
+    """
+    if not models:
+        return "No model matches. Shorten the search, or name a repository: org/repo."
+    named = [f"“{each.value}” ({key(f'hub.{each.filter}')})" for each in hiding]
+    if hiding[0].hides:
+        each = " or ".join(f"{name}, which hides {which.hides}" for name, which in zip(named, hiding, strict=True))
+        return f"No model matches. Loosen {each}, or shorten the search."
+    return f"No model matches. Loosen {' and '.join(named)}, which together hide {models}, or shorten the search."
 
 
 def _why(error: SquishError) -> str:
