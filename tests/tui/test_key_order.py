@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from textual.app import ComposeResult
+from textual.containers import Vertical
 from textual.events import Key, Paste
 from textual.pilot import Pilot
-from textual.screen import ModalScreen
-from textual.widgets import Input
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Input, Static
 
 from tests.tui.scenes import prompt, ready, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -54,3 +56,38 @@ async def test_what_is_typed_right_after_a_window_was_opened_is_for_the_window()
         await ready(pilot)
         burst(pilot, "h", "i", "ctrl+s", "w", "o", "r", "d", "escape", "x")
         await until(pilot, lambda: not isinstance(app.screen, ModalScreen) and prompt(pilot).text == "hix")
+
+
+class Leaving(Static, can_focus=True):
+    """Holds a key that climbs until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.free = asyncio.Event(), asyncio.Event()
+
+    async def on_key(self) -> None:
+        self.reached.set()
+        await self.free.wait()
+
+
+class LeavingScreen(Screen[None]):
+    def compose(self) -> ComposeResult:
+        with Vertical(id="around"):
+            yield Leaving()
+        yield Input(id="stays")
+
+
+async def test_what_is_typed_while_a_key_climbs_through_a_widget_that_goes_away_is_for_the_one_that_stays() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await app.push_screen(LeavingScreen())
+        leaving = app.screen.query_one(Leaving)
+        leaving.focus()
+        await until(pilot, lambda: app.focused is leaving)
+        burst(pilot, "x", "h", "i")
+        await leaving.reached.wait()
+        removed = app.screen.query_one("#around").remove()
+        leaving.free.set()
+        await until(pilot, lambda: app.screen.query_one("#stays", Input).value == "hi")
+        await removed
