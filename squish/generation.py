@@ -231,6 +231,7 @@ class Timings(msgspec.Struct, frozen=True):
 
     load: seconds before that, for which the request waited for its model to be loaded; 0 where it was loaded already.
     draft_tokens: tokens that were guessed, and checked by the model; accepted_tokens of them were right.
+    with_queue: another server answered and does not say how long its queue was: ttft begins when it was asked.
     """
 
     ttft: float
@@ -238,6 +239,12 @@ class Timings(msgspec.Struct, frozen=True):
     load: float = 0.0
     draft_tokens: int = 0
     accepted_tokens: int = 0
+    with_queue: bool = False
+
+    @property
+    def counts(self) -> str:
+        """What stands behind a TTFT that is not the model's alone."""
+        return " with the server's queue" if self.with_queue else ""
 
     def decode_tps(self, completion_tokens: int) -> float:
         """Tokens per second after the first token; 0 when there was no second one."""

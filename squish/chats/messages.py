@@ -108,6 +108,7 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
     thought: float = 0.0
     reason: str = ""
     error: str = ""
+    with_queue: bool = False  # as in Timings
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Fields:
     continuing: whether it goes on with an answer that is the last message: by itself, or where a field says so.
     further: what is sent with every request. formats: to what it holds answers, as our formats are called.
     context: what the server calls a limit of the context; empty where a request cannot have one.
+    accepts: the first chunk comes when the request has left the queue and its model is loaded.
     """
 
     sampling: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
@@ -40,9 +41,17 @@ class Fields:
     further: Mapping[str, Any] = field(default_factory=dict)
     formats: frozenset[FormatKind] = _JSON
     context: str = ""
+    accepts: bool = False
 
 
-SQUISH = Fields(thinking="enable_thinking", continuing="named", formats=_JSON | {"regex", "lark"}, context="num_ctx")
+SQUISH = Fields(
+    thinking="enable_thinking",
+    continuing="named",
+    further={"stream_options": {"include_usage": True, "include_timings": True}},
+    formats=_JSON | {"regex", "lark"},
+    context="num_ctx",
+    accepts=True,
+)
 LLAMA = Fields(
     _SAMPLING | {"repetition_penalty": "repeat_penalty"},
     further={"return_progress": True, "timings_per_token": False},

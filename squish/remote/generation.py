@@ -23,12 +23,13 @@ class RemoteGeneration:
     server knows that nobody waits any more."""
 
     def __init__(
-        self, connection: ServerConnection, path: str, request: GenerationRequest, body: dict[str, Any], log: Log
-    ) -> None:
+        self, connection: ServerConnection, path: str, request: GenerationRequest, body: dict[str, Any], log: Log,
+        *, accepts: bool = False,
+    ) -> None:  # fmt: skip
         self._connection, self._path, self._body = connection, path, body
         self._request, self._log = request, log
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
-        self._reader = ChunkReader(time.monotonic, connection.said)
+        self._reader = ChunkReader(time.monotonic, connection.said, accepts)
         self._task: asyncio.Task[None] | None = None
         self._trace: Trace | None = None
         self._over = False

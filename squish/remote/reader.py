@@ -33,10 +33,14 @@ _MEASURED_FROM = 0.1  # seconds: how fast pieces were written that arrive togeth
 
 
 class ChunkReader:
-    """Data of events in, events of a generation out. clock gives seconds; said: an error's words, made fit to show."""
+    """Data of events in, events of a generation out.
 
-    def __init__(self, clock: Callable[[], float], said: Callable[[bytes], str]) -> None:
-        self._clock, self._said = clock, said
+    clock gives seconds; said: an error's words, made fit to show. accepts: as in Fields.
+    """
+
+    def __init__(self, clock: Callable[[], float], said: Callable[[bytes], str], accepts: bool = False) -> None:
+        self._clock, self._said, self._accepts = clock, said, accepts
+        self._accepted = False
         self._sent = clock()
         self._first: float | None = None
         self._last = self._sent
@@ -51,7 +55,7 @@ class ChunkReader:
 
     def loads(self) -> None:
         """The server says beside the answer that it still loads the model: only what comes after it is TTFT."""
-        if self._first is None:
+        if self._first is None and not self._accepted:
             self._sent = self._clock()
 
     def feed(self, data: bytes) -> Iterator[GenerationEvent]:
@@ -113,10 +117,13 @@ class ChunkReader:
                 decode if timings.predicted_ms is None else max(timings.predicted_ms / 1000, 0.0),
                 draft_tokens=max(timings.draft_n or 0, 0),
                 accepted_tokens=max(timings.draft_n_accepted or 0, 0),
+                with_queue=timings.prompt_ms is None and not self._accepted,
             ),
         )
 
     def _delta(self, delta: DeltaPiece) -> Iterator[GenerationEvent]:
+        if self._accepts and not self._accepted and delta.role:
+            self._accepted, self._sent = True, self._clock()
         if thought := delta.reasoning_content or delta.reasoning:
             self._seen()
             self._thoughts += 1

@@ -41,8 +41,11 @@ class RemoteSessions:
     def generate(self, request: GenerationRequest) -> RemoteGeneration:
         """Raises ModelNotFound, and InvalidInput for what this server cannot do."""
         self._models.manifest(request.model)
-        body = fields.body(request, self._server.fields)
-        generation = RemoteGeneration(self._connection, self._server.chat, request, body, self._log)
+        known = self._server.fields
+        body = fields.body(request, known)
+        generation = RemoteGeneration(
+            self._connection, self._server.chat, request, body, self._log, accepts=known.accepts
+        )
         self._answers.add(generation)
         return generation
 

@@ -44,6 +44,7 @@ class CallPiece(msgspec.Struct, frozen=True):
 class DeltaPiece(msgspec.Struct, frozen=True):
     """reasoning_content and reasoning: two names that servers have for the same."""
 
+    role: str | None = None
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None

@@ -129,6 +129,7 @@ class Trace:
         self._prompt = self._pieces = self._completion = self._finished = 0
         self._cached = self._reasoning = self._guessed = self._accepted_tokens = 0
         self._load = 0.0
+        self._with_queue = False
         self._decode: float | None = None
         self._reasons = list[FinishReason]()
         self._error: str | None = None
@@ -173,6 +174,7 @@ class Trace:
             self._ttft = timings.ttft if self._ttft is None else self._ttft
             self._decode = max(self._decode or 0.0, timings.decode)
         self._load = max(self._load, timings.load)
+        self._with_queue |= timings.with_queue
         self._completion += usage.completion_tokens
         self._cached += usage.cached_tokens
         self._reasoning += usage.reasoning_tokens
@@ -228,6 +230,7 @@ class Trace:
             accepted_tokens=self._accepted_tokens,
             reasons=tuple(self._reasons),
             parameters=self._parameters,
+            with_queue=self._with_queue,
         )
 
     def _seen_ttft(self) -> float | None:

@@ -46,7 +46,7 @@ class RequestDetails:
 
     queued: seconds in line, and on its way to the model; loading: seconds for which it waited for the model's load.
     guessed_tokens were checked by the model, and accepted_tokens of them were right. key: the name of the client's key,
-    empty where it has none. reasons: why the rows ended, each one once.
+    empty where it has none. reasons: why the rows ended, each one once. with_queue: of its TTFT, as in Timings.
     """
 
     key: str = ""
@@ -60,6 +60,7 @@ class RequestDetails:
     accepted_tokens: int = 0
     reasons: tuple[FinishReason, ...] = ()
     parameters: tuple[RequestParameter, ...] = ()
+    with_queue: bool = False
 
 
 class Asker(Protocol):

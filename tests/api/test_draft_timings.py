@@ -36,6 +36,13 @@ def test_openais_answers_name_them_as_llama_cpp_does(kind: type[ChatReply | Comp
         assert "timings" not in msgspec.to_builtins(said)
 
 
+@pytest.mark.parametrize("kind", [ChatReply, CompletionReply])
+def test_a_stream_that_asks_for_timings_gets_those_of_the_slowest_row(kind: type[ChatReply | CompletionReply]) -> None:
+    reply = kind(Head.new("x", "m", 1, usage_in_stream=True, timings_in_stream=True))
+    [last] = reply.last([row(PLAIN), row(Finished(0, "stop", Usage(5, 9), Timings(0.25, 3.0, 7.0)))])
+    assert msgspec.to_builtins(last)["timings"] == {"prompt_ms": 300.0, "predicted_ms": 3000.0}
+
+
 def test_metrics_count_them() -> None:
     class Nothing:
         def status(self) -> list[None]:

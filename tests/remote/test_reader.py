@@ -20,6 +20,7 @@ from squish.generation import (
     ResponseFormat,
     SamplingParams,
     TextDelta,
+    Timings,
     Tool,
     ToolCallDelta,
 )
@@ -162,6 +163,39 @@ def test_without_figures_those_seen_from_here_are_taken() -> None:
     *_, end = reader.end()
     assert isinstance(end, Finished)
     assert (end.usage.completion_tokens, end.timings.ttft, end.timings.decode) == (3, 1.5, 2.0)
+
+
+@pytest.mark.parametrize(("accepts", "ttft"), [(False, 9.0), (True, 1.5)])
+def test_a_ttft_says_whether_the_queue_of_the_server_is_in_it(accepts: bool, ttft: float) -> None:
+    """Squish's first chunk says that the request has left the queue; what others mean by theirs is not known."""
+    clock = Clock()
+    reader = ChunkReader(clock, lambda data: "", accepts)
+    for clock.now, said in ((7.5, {"role": "assistant", "content": ""}), (9.0, {"content": "a"})):
+        list(reader.feed(json.dumps(delta(**said)).encode()))
+    stopped = reader.finished("cancelled").timings
+    assert (stopped.ttft, stopped.with_queue) == (ttft, not accepts)
+    list(reader.feed(b'{"choices": [], "timings": {"prompt_ms": 1400, "predicted_ms": 20}}'))
+    assert reader.finished("stop").timings == Timings(1.4, 0.02)
+
+
+def test_where_the_server_says_that_it_loads_ttft_begins_after_it() -> None:
+    clock = Clock()
+    reader = ChunkReader(clock, lambda data: "")
+    clock.now = 57.0
+    reader.loads()
+    clock.now = 58.5
+    list(reader.feed(json.dumps(delta("stop", content="a")).encode()))
+    assert reader.finished("stop").timings.ttft == 1.5
+
+
+def test_a_report_of_loading_that_comes_late_shortens_nothing() -> None:
+    clock = Clock()
+    reader = ChunkReader(clock, lambda data: "", True)
+    list(reader.feed(json.dumps(delta(role="assistant")).encode()))
+    clock.now = 1.0
+    reader.loads()
+    list(reader.feed(json.dumps(delta(content="a")).encode()))
+    assert reader.finished("stop").timings.ttft == 1.0
 
 
 def test_thoughts_come_by_any_of_their_names() -> None:

@@ -12,7 +12,7 @@ import pytest
 from squish.api.clients.keys import ApiKey, KeyFile
 from squish.config.settings import Settings
 from squish.errors import RemoteError
-from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, TextDelta
+from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, TextDelta, Timings
 from squish.remote.connected import connected
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
@@ -73,9 +73,10 @@ async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> N
         assert text == TextDelta(0, "Hello")
         assert isinstance(end, Finished)
         assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (7, 2, 3)
+        assert end.timings == Timings(0.1, 0.2), "the server's own, without its queue"
 
 
-async def test_ttft_begins_when_the_server_has_loaded_the_model(
+async def test_ttft_is_the_servers_own_though_it_loaded_the_model_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=0.0)
@@ -97,7 +98,7 @@ async def test_ttft_begins_when_the_server_has_loaded_the_model(
             admitted.answer("Hello")
             *_, end = [event async for event in generation]
         assert isinstance(end, Finished)
-        assert end.timings.ttft == 1.5
+        assert end.timings.ttft == 0.1, "as the server says"
 
 
 async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[str, str], tmp_path: Path) -> None:

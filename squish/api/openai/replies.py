@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from squish import __version__, generation
 from squish.api.dialect import Row
@@ -17,6 +18,7 @@ from squish.api.openai import logprobs
 from squish.api.openai.errors import ErrorBody, error_body
 from squish.api.openai.responses import (
     AnswerMessage,
+    AnswerTimings,
     CallDelta,
     CalledFunction,
     CalledTool,
@@ -29,7 +31,6 @@ from squish.api.openai.responses import (
     CompletionTokensDetails,
     CompletionUsage,
     Delta,
-    DraftTimings,
     FinishReason,
     FunctionDelta,
     PromptTokensDetails,
@@ -50,10 +51,12 @@ class Head:
     model: str
     n: int
     usage_in_stream: bool
+    timings_in_stream: bool = False
 
     @classmethod
-    def new(cls, prefix: str, model: str, n: int, usage_in_stream: bool) -> Head:
-        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model, n, usage_in_stream)
+    def new(cls, prefix: str, model: str, n: int, usage_in_stream: bool, timings_in_stream: bool = False) -> Head:
+        id = f"{prefix}-{secrets.token_hex(12)}"
+        return cls(id, int(time.time()), model, n, usage_in_stream, timings_in_stream)
 
     @property
     def no_usage(self) -> UnsetType | None:
@@ -68,10 +71,15 @@ class Head:
         thought = CompletionTokensDetails(sum(row.usage.reasoning_tokens for row in rows))
         return CompletionUsage(prompt, completion, prompt + completion, cached, thought)
 
-    def timings(self, rows: Sequence[Row]) -> DraftTimings | UnsetType:
-        """The sum over rows."""
+    def timings(self, rows: Sequence[Row]) -> AnswerTimings | UnsetType:
+        """Guessed tokens are those of all rows, times those of the slowest."""
         guessed = sum(row.timings.draft_tokens for row in rows)
-        return DraftTimings(guessed, sum(row.timings.accepted_tokens for row in rows)) if guessed else UNSET
+        accepted = sum(row.timings.accepted_tokens for row in rows)
+        found = AnswerTimings(draft_n=guessed, draft_n_accepted=accepted) if guessed else AnswerTimings()
+        if self.timings_in_stream:
+            ttft, decode = (max(getattr(row.timings, each) for row in rows) for each in ("ttft", "decode"))
+            found = replace(found, prompt_ms=round(ttft * 1000, 1), predicted_ms=round(decode * 1000, 1))
+        return UNSET if found == AnswerTimings() else found
 
 
 class ChatReply:
@@ -141,7 +149,7 @@ class ChatReply:
         self,
         choices: list[ChatChunkChoice],
         usage: CompletionUsage | UnsetType | None,
-        timings: DraftTimings | UnsetType = UNSET,
+        timings: AnswerTimings | UnsetType = UNSET,
     ) -> ChatChunk:
         head = self._head
         return ChatChunk(
@@ -198,7 +206,7 @@ class CompletionReply:
         self,
         choices: list[TextChoice],
         usage: CompletionUsage | UnsetType | None,
-        timings: DraftTimings | UnsetType = UNSET,
+        timings: AnswerTimings | UnsetType = UNSET,
     ) -> Completion:
         head = self._head
         return Completion(

@@ -70,6 +70,7 @@ class ChatMessage(msgspec.Struct, gc=False):
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
+    include_timings: Annotated[bool, documented("Beside the usage, how long the model took.")] | None = None
 
 
 class Function(msgspec.Struct):
@@ -176,6 +177,10 @@ class CommonRequest(msgspec.Struct, kw_only=True):
     @property
     def wants_usage_chunk(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def wants_timings(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_timings)
 
 
 class ChatRequest(CommonRequest, kw_only=True):

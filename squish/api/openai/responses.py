@@ -26,14 +26,18 @@ class CompletionUsage(msgspec.Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-class DraftTimings(msgspec.Struct, frozen=True):
-    """Tokens that were guessed and checked several at a time, and those of them that were right.
+class AnswerTimings(msgspec.Struct, frozen=True):
+    """What an answer took. The object and its fields are llama.cpp's.
 
-    The object and its fields are llama.cpp's; it is left out where nothing was guessed.
+    prompt_ms: to the first token, without queue and load, and predicted_ms: from there to the last; only in a stream
+    that asked for include_timings. draft_n: tokens that were guessed and checked several at a time, and those of them
+    that were right; left out where nothing was guessed.
     """
 
-    draft_n: int
-    draft_n_accepted: int
+    prompt_ms: float | UnsetType = UNSET
+    predicted_ms: float | UnsetType = UNSET
+    draft_n: int | UnsetType = UNSET
+    draft_n_accepted: int | UnsetType = UNSET
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
@@ -117,7 +121,7 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: CompletionUsage
-    timings: DraftTimings | UnsetType = UNSET
+    timings: AnswerTimings | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -144,7 +148,7 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
-    timings: DraftTimings | UnsetType = UNSET
+    timings: AnswerTimings | UnsetType = UNSET
 
 
 class TextChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,4 +170,4 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[TextChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
-    timings: DraftTimings | UnsetType = UNSET
+    timings: AnswerTimings | UnsetType = UNSET

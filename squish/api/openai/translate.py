@@ -56,7 +56,8 @@ def _asked(request: CommonRequest, generation: GenerationRequest, reply: Reply) 
 
 
 def _head(prefix: str, request: CommonRequest) -> Head:
-    return Head.new(prefix, request.model, request.rows_per_prompt, request.wants_usage_chunk)
+    rows, usage, timings = request.rows_per_prompt, request.wants_usage_chunk, request.wants_timings
+    return Head.new(prefix, request.model, rows, usage, timings)
 
 
 def decode(body: bytes, kind: type[RequestT]) -> RequestT:

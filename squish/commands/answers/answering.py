@@ -49,7 +49,7 @@ class Answered:
     @property
     def summary(self) -> str:
         usage, timings = self.finished.usage, self.finished.timings
-        parts = [f"{usage.completion_tokens} tokens", f"TTFT {figures.seconds(timings.ttft)}"]
+        parts = [f"{usage.completion_tokens} tokens", f"TTFT {figures.seconds(timings.ttft)}{timings.counts}"]
         if speed := timings.decode_tps(usage.completion_tokens):
             parts.insert(1, figures.speed(speed))
         if timings.accepted_tokens:

@@ -84,7 +84,7 @@ class AnswerState:
         answer.usage = Usage(
             figures.prompt_tokens, figures.completion_tokens, reasoning_tokens=figures.reasoning_tokens
         )
-        answer.timings = Timings(figures.ttft, figures.decode)
+        answer.timings = Timings(figures.ttft, figures.decode, with_queue=figures.with_queue)
         answer.error = EngineError(figures.error) if figures.error else None
         return answer
 
@@ -108,6 +108,7 @@ class AnswerState:
             round(self.thought, 2),
             self.reason or "",
             self.error.message if self.error else "",
+            self.timings.with_queue,
         )
 
     @property

@@ -112,8 +112,9 @@ def _times(request: RequestStatus) -> list[tuple[str, str]]:
     details = request.details
     decode = "–" if details.decode is None else figures.seconds(details.decode)
     speed = f" · {figures.speed(request.tps)}" if request.tps else ""
+    queue = "counted in TTFT" if details.with_queue else figures.seconds(details.queued)
     return [
-        ("Queue", figures.seconds(details.queued)),
+        ("Queue", queue),
         ("Load", figures.seconds(details.loading)),
         ("TTFT", "–" if request.ttft is None else figures.seconds(request.ttft)),
         ("Decode", decode + speed),
