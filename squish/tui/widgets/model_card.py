@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textual.content import Content
-from textual.widgets import Static
 
 from squish import figures
 from squish.hub.search import Found
@@ -11,6 +10,7 @@ from squish.memory import fit
 from squish.text import clean
 from squish.tui.hub import filters
 from squish.tui.key_hints import key
+from squish.tui.widgets.facts import FactLines
 
 FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
     "yes": ("●", "fits", "$text-success"),
@@ -21,37 +21,37 @@ FIT_LOOKS: dict[fit.Fits | None, tuple[str, str, str]] = {
 _SLIDER = len(filters.CONTEXTS)
 
 
-class ModelCard(Static):
+class ModelCard(FactLines):
     """What the marked row is about; `[` and `]` move the context."""
 
     def __init__(self) -> None:
-        super().__init__(id="card", markup=False)
+        super().__init__(id="card")
 
     def show_nothing(self, text: str) -> None:
         self.border_title = ""
-        self.update(Content.styled(text, "$foreground-muted"))
+        self.say(Content.styled(text, "$foreground-muted"))
 
     def show(self, find: Found, context: int, machine: fit.Machine, state: str) -> None:
         """state: what is so of it already, as `installed`; empty when nothing is."""
         self.border_title = Content(clean(find.name)).truncate(max(self.size.width - 6, 10), ellipsis=True)
         keys = key(self.app, "hub.context_less"), key(self.app, "hub.context_more")
-        lines = [about(find, state), *fit_lines(find, context, machine, keys)]
-        self.update(Content("\n").join(lines))
+        self.say(Content("\n").join(filter(None, [about(find, state), *fit_lines(find, context, machine, keys)])))
 
 
 def about(find: Found, state: str) -> Content:
     """`org/repo · 8.0B · 4.5 bits · 4.5 GB · ↓ 12k · ♥ 33 · 2026-01-31 · license to accept`."""
     facts = [clean(_origin(find.repo))] if find.repo != find.name else []
-    facts += [figures.parameters(find.parameters)] if find.parameters else ["size unknown"]
+    facts += [figures.parameters(find.parameters)] if find.parameters else []
     facts += [f"{find.bits:g} bits"] if find.bits else []
     facts += [_on_disk(find)] if find.size else []
     facts += {"gguf": ["gguf"], "embedding": ["embedding model"]}.get(find.kind, [])
     facts += [f"↓ {figures.amount(find.downloads)}"] if find.downloads is not None else []
     facts += [f"♥ {figures.amount(find.likes)}"] if find.likes else []
     facts += [f"updated {clean(find.updated)}"] if find.updated else []
-    first = [(f"{state} · ", "bold $text-success")] if state else []
-    gated = [(" · accept its license on the Hub first", "$text-warning")] if find.gated else []
-    return Content.assemble(*first, (" · ".join(facts), "$foreground-muted"), *gated)
+    said = [Content.styled(state, "bold $text-success")] if state else []
+    said += [Content.styled(each, "$foreground-muted") for each in facts]
+    said += [Content.styled("accept its license on the Hub first", "$text-warning")] if find.gated else []
+    return Content.styled(" · ", "$foreground-muted").join(said)
 
 
 def _origin(repo: str) -> str:
@@ -76,7 +76,8 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
     """
     needs = filters.estimate(find, context, machine)
     if needs is None:
-        return [Content.styled("Size unknown; fit is checked on load.", "$text-warning")]
+        unknown = "Parameters" if find.size else "Size"
+        return [Content.styled(f"{unknown} unknown; fit is checked on load.", "$text-warning")]
     symbol, _, style = FIT_LOOKS[found := fit.verdict(needs, machine)]
     sentence = {
         "yes": f"It fits: {figures.size(needs.needed)} of the {figures.size(machine.free)} of {machine.kind} free now.",

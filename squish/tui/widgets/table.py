@@ -63,9 +63,13 @@ class Table(DataTable[Text], inherit_bindings=False):
     def fill(self, rows: Sequence[tuple[str, tuple[Text, ...]]]) -> None:
         """Show these rows: a key and a cell for every column, shown or not. Unchanged rows are left alone.
 
-        To Rich a text is the same in another color of the whole, as another theme has it.
+        To Rich a text is the same in another color of the whole, as another theme has it. Before its size is known,
+        no column has a width: they are kept until then.
         """
         keys, cells = [key for key, _ in rows], [row for _, row in rows]
+        if not self.size.width:
+            self.keys, self._cells = keys, cells
+            return
         shown = self._lay_out()
         if keys != self.keys or not self.row_count:
             self._refill(keys, cells, shown)

@@ -27,6 +27,7 @@ from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
 from squish.tui.messages import CardRead
 from squish.tui.scheduling import after_refresh
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import frozen
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
 from squish.tui.windows.window import Window
@@ -62,7 +63,7 @@ class ModelCardScreen(Window[str | None]):
             box.border_subtitle = self._keys()
             state = "✓ installed" if self._find.name in self._installed else ""
             lines = [about(self._find, state), *fit_lines(self._find, self._tokens, self._machine)[:1]]
-            yield Static(Content("\n").join(lines), id="facts", markup=False)
+            yield FactLines(Content("\n").join(filter(None, lines)), id="facts")
             yield OptionList(id="variants", markup=False, compact=True)
             with VerticalScroll(id="readme"):
                 yield Static("Asking the Hub …", id="state", markup=False)

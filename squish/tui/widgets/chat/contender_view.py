@@ -11,6 +11,7 @@ from squish.text import clean
 from squish.tui.chat.comparison import Comparison, Contender
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.chat.turns import said, thought
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import LiveMarkdown
 
 
@@ -22,7 +23,7 @@ class ContenderView(Vertical):
         self._comparison, self.contender = comparison, contender
         self._thought = Static(classes="thought", markup=False)
         self._text = LiveMarkdown(lambda: True)
-        self._note = Static(classes="note", markup=False)
+        self._note = FactLines(classes="note")
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
@@ -72,7 +73,7 @@ class ContenderView(Vertical):
         self._thought.display = bool(answer.reasoning)
         if answer.reasoning:
             self._thought.update(thought(answer, False))
-        self._note.update(self._said())
+        self._note.say(self._said())
         after_refresh(self, self._follow)  # by then what was written has its height
 
     def _said(self) -> Content:

@@ -19,6 +19,7 @@ from squish.tui.chat.conversation import Turn
 from squish.tui.key_hints import key
 from squish.tui.short_names import short
 from squish.tui.widgets.chat.calls import StepView
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import WHOLE, LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
 
@@ -64,7 +65,7 @@ class AnswerView(Vertical):
         self._thought = Static(thought(answer, False), classes="thought", markup=False)
         self._thought.display = bool(answer.reasoning)
         self._steps = [StepView(step) for step in answer.steps]
-        self._note = Static(self._said(), classes="note", markup=False)
+        self._note = FactLines(self._said(), classes="note")
         self.set_class(answer.phase == "failed", "-failed")
 
     def compose(self) -> ComposeResult:
@@ -107,7 +108,7 @@ class AnswerView(Vertical):
         """Say how far the answer is now."""
         answer = self.turn.answer
         self.set_class(answer.phase == "failed", "-failed")
-        self._note.update(self._said())
+        self._note.say(self._said())
         if answer.reasoning:
             self._thought.display = True
             self._thought.update(thought(answer, self.unfolded))
@@ -234,7 +235,7 @@ def _footer(answer: AnswerState) -> str:
     if tokens:
         pieces.append(f"{figures.count(tokens)} tok")
         pieces += [figures.speed(answer.speed)] if answer.speed else []
-        pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}")
+        pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}{answer.timings.counts}")
         if answer.timings.accepted_tokens:
             pieces.append(f"{figures.count(answer.timings.accepted_tokens)} guessed")
     elif answer.phase == "done":
