@@ -23,7 +23,7 @@ def require_same_tokens(tokenizer: Any, draft: Any, draft_name: str) -> None:
     if difference:
         raise UnsupportedModel(
             f"{draft_name} cannot guess for this model, because their tokens differ: {difference}.",
-            hint="A draft model must be a smaller one of the same family, or a more compressed copy.",
+            hint="Take a smaller one of its family, or a more compressed copy: --draft, or [draft] in config.toml.",
             param="draft",
         )
 
