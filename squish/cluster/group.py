@@ -262,7 +262,8 @@ def plan(hosts: HostGroup, model: str, cache_dir: str) -> tuple[Rank, ...]:
     control = f"{hosts.hosts[0].address}:{hosts.control_port}"
     coordinator = addresses[0] if hosts.backend == "jaccl" else ""
     token, matrix = new_token(), devices if coordinator else ()
+    names = tuple(host.name for host in hosts.hosts)
     return tuple(
-        Rank(rank, addresses, control, token, model, cache_dir, hosts.backend, matrix, coordinator)
+        Rank(rank, addresses, control, token, model, cache_dir, hosts.backend, matrix, coordinator, names)
         for rank in range(len(hosts.hosts))
     )

@@ -24,6 +24,7 @@ class Rank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     where rank 0 listens for the others. token: shows that they belong together; it is never sent over the network.
     model: the model directory on this rank's machine; cache_dir: where it keeps what it compiles.
     devices: with jaccl, for every rank the RDMA device by which it reaches each other one; coordinator: "ip:port".
+    names: of the ranks' hosts, for messages; none where they are all on one machine.
     """
 
     rank: int
@@ -35,11 +36,16 @@ class Rank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: Backend = "ring"
     devices: tuple[tuple[str | None, ...], ...] = ()
     coordinator: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Ranks of the group."""
         return len(self.addresses)
+
+    def called(self, rank: int) -> str:
+        """What a message calls a rank of the group: with its host, as somebody may have to go there."""
+        return f"Rank {rank} of the group ({self.names[rank]})" if self.names else f"Rank {rank} of the group"
 
 
 @dataclass(frozen=True, slots=True)

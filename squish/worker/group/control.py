@@ -47,7 +47,7 @@ class Control:
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._given_up = False
-        self.watch = Watch(rank.size, time.monotonic())
+        self.watch = Watch(rank, time.monotonic())
         host, port = split(rank.control)
         try:
             self._listener = socket.create_server((host, port))
@@ -71,7 +71,7 @@ class Control:
                 else:
                     connection.close()
                     self._warn(f"A connection from {host} to the group of this model was refused.")
-        self.watch = Watch(self._rank.size, time.monotonic())
+        self.watch = Watch(self._rank, time.monotonic())
         for rank in self._followers:
             threading.Thread(target=self._read, args=(rank,), name=f"rank {rank}", daemon=True).start()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
@@ -88,7 +88,7 @@ class Control:
             connection.close()
             theirs, ours = (", ".join(each) for each in (hello.versions, versions))
             raise LoadFailed(
-                f"Rank {hello.rank} of the group has {theirs}; rank 0 has {ours}.",
+                f"{self._rank.called(hello.rank)} has {theirs}; rank 0 has {ours}.",
                 hint="Install the same version of Squish on all machines.",
             )
         connection.settimeout(None)
@@ -121,7 +121,7 @@ class Control:
         with follower.connection, suppress(OSError, msgspec.MsgspecError, ValueError):
             while frame := group_frames.receive(follower.connection, FromRank):  # type: ignore[arg-type]
                 self._heard(rank, frame)
-        self._give_up(self._death(f"Rank {rank} of the group ended: its connection is closed"))
+        self._give_up(self._death(f"{self._rank.called(rank)} ended: its connection is closed"))
 
     def _heard(self, rank: int, frame: FromRank) -> None:
         now, follower = time.monotonic(), self._followers[rank]
@@ -132,9 +132,9 @@ class Control:
             case Broken(failure=failure):
                 error = failure.to_error()
                 if follower.ready:
-                    error = WorkerDied(f"Rank {rank} of the group failed: {error.message}", hint=error.hint)
+                    error = WorkerDied(f"{self._rank.called(rank)} failed: {error.message}", hint=error.hint)
                 elif isinstance(error, EngineError):
-                    error = type(error)(f"Rank {rank} of the group: {error.message}", hint=error.hint)
+                    error = type(error)(f"{self._rank.called(rank)}: {error.message}", hint=error.hint)
                 self._give_up(error)
             case Joined():
                 with self._changed:

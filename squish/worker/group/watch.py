@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from squish.ipc.group import Rank
+
 SILENCE = 10.0
 SILENCE_WHILE_LOADING = 60.0
 STANDSTILL = 20.0
@@ -26,10 +28,11 @@ class _Watched:
 
 
 class Watch:
-    """Of the ranks above 0, and of rank 0's own passes."""
+    """Of the ranks above 0, and of rank 0's own passes. own: what rank 0 knows of the group."""
 
-    def __init__(self, ranks: int, now: float) -> None:
-        self._others = {rank: _Watched(now) for rank in range(1, ranks)}
+    def __init__(self, own: Rank, now: float) -> None:
+        self._called = own.called
+        self._others = {rank: _Watched(now) for rank in range(1, own.size)}
         self._sent = 0
         self._settled = 0
         self._moved = now
@@ -57,7 +60,7 @@ class Watch:
         silence = SILENCE if self.serving else SILENCE_WHILE_LOADING
         for rank, watched in self._others.items():
             if now - watched.heard > silence:
-                return f"Rank {rank} of the group did not respond for {silence:.0f} s"
+                return f"{self._called(rank)} did not respond for {silence:.0f} s"
         behind = [rank for rank, watched in self._others.items() if watched.finished < self._sent]
         if not behind and self._settled == self._sent:
             return None

@@ -27,6 +27,7 @@ from squish.worker.speculation.draft_model import DraftModel
 from tests.worker.cpu.opened import native
 from tests.worker.gguf.cases_state import STATE
 from tests.worker.gguf.test_families import made, uncompiled
+from tests.worker.group.test_watch import rank_0
 from tests.worker.speculation.test_decoding import LONG, guessed, let_guess_well, repeating, tokens_of
 from tests.worker.test_runner import (
     VOCABULARY,
@@ -81,7 +82,7 @@ class GroupBench(Bench):
         self.led, self.followed = Spoken(model, leads), Spoken(model, follows)
         self.follower = Follower(self.followed, follows)  # type: ignore[arg-type]
         self.passes: list[Forward] = []
-        leading = Leading(self.led, leads, self._apply, Watch(2, 0.0))  # type: ignore[arg-type]
+        leading = Leading(self.led, leads, self._apply, Watch(rank_0(2), 0.0))  # type: ignore[arg-type]
         self._runner = Runner(
             leading, tokenizer(), 2048, self.prefix, self._inbox, self._take, group=leading, **guessing
         )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from squish.ipc.group import Rank
 from squish.worker.group.watch import FIRST_STANDSTILL, SILENCE, SILENCE_WHILE_LOADING, STANDSTILL, Watch
+
+
+def rank_0(size: int, names: tuple[str, ...] = ()) -> Rank:
+    return Rank(0, tuple(f"127.0.0.1:{port}" for port in range(size)), "", "", "", "", names=names)
 
 
 def serving(passes: int = 2) -> Watch:
     """Of three ranks that have finished some passes at time 0, and everybody rests."""
-    watch = Watch(3, 0.0)
+    watch = Watch(rank_0(3), 0.0)
     watch.serving = True
     watch.sent(passes, 0.0)
     for rank in (1, 2):
@@ -36,7 +41,7 @@ def test_a_rank_that_says_nothing_is_named() -> None:
 
 
 def test_while_it_loads_a_rank_may_be_silent_for_longer() -> None:
-    watch = Watch(2, 0.0)
+    watch = Watch(rank_0(2), 0.0)
     assert watch.verdict(SILENCE_WHILE_LOADING) is None
     assert watch.verdict(SILENCE_WHILE_LOADING + 0.1) is not None
 
@@ -72,7 +77,7 @@ def test_a_long_prompt_moves_on_and_is_no_deadlock() -> None:
 
 
 def test_the_first_pass_may_take_longer() -> None:
-    watch = Watch(2, 0.0)
+    watch = Watch(rank_0(2), 0.0)
     watch.serving = True
     watch.progressed(1, 0, 0, 0.0)
     watch.sent(1, 0.0)
@@ -80,3 +85,8 @@ def test_the_first_pass_may_take_longer() -> None:
     assert watch.verdict(FIRST_STANDSTILL) is None
     watch.progressed(1, 0, 0, FIRST_STANDSTILL + 1)
     assert watch.verdict(FIRST_STANDSTILL + 1) is not None
+
+
+def test_a_rank_on_another_machine_is_called_by_its_name_too() -> None:
+    watch = Watch(rank_0(2, ("studio", "mini")), 0.0)
+    assert watch.verdict(SILENCE_WHILE_LOADING + 1) == "Rank 1 of the group (mini) did not respond for 60 s"
