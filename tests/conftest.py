@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.runtime import Runtime
 from tests.forked import Forked
+from tests.forked_workers import ForkedWorkers
 
 MODEL = "smollm2:135m"
 UNENDING = ((0, -100.0), (2, -100.0))
@@ -81,6 +83,30 @@ def _tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 _SHELVES: list[Path] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers() -> Iterator[None]:
+    """From the first test on that may need a worker, workers are forks: see tests/forked_workers.py."""
+    with ExitStack() as stack:
+        _UNTIL_THE_END.append(stack)
+        yield
+    _UNTIL_THE_END.clear()
+    _FORKED.clear()
+
+
+_UNTIL_THE_END: list[ExitStack] = []
+_FORKED: list[ForkedWorkers] = []
+
+
+@pytest.fixture
+def started_workers() -> Iterator[None]:
+    """Workers of this test are started as the program starts them."""
+    for each in _FORKED:
+        each.wanted = False
+    yield
+    for each in _FORKED:
+        each.wanted = True
 
 
 @pytest.fixture(scope="session")
@@ -273,9 +299,11 @@ def _passed_on(home: Path) -> dict[str, str]:
 def share_compiled(folder: Path) -> None:
     """Let workers find what others have compiled already: the same for every user of a machine, and seconds to make.
 
-    In a run of pytest they also have what others found out about tokenizers.
+    In a run of pytest they also have what others found out about tokenizers, and are forks.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if _UNTIL_THE_END and not _FORKED and sys.platform == "linux":
+        _FORKED.append(_UNTIL_THE_END[0].enter_context(ForkedWorkers(_compiled())))
     for each in (*_compiled().iterdir(), *_SHELVES):
         if not (folder / each.name).exists():
             (folder / each.name).symlink_to(each)

@@ -307,6 +307,7 @@ def estimated(directory: Path, parameters: int, tokens: int) -> int:
 MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of another process is read from /proc")
 
 
+@pytest.mark.usefixtures("started_workers")
 @MEASURABLE
 async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path) -> None:
     """With a prompt of the size that the first step of prefill has on any machine."""
@@ -315,6 +316,7 @@ async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path) -
     assert estimated(directory, 134_515_008, 256) == pytest.approx(found, rel=0.1)
 
 
+@pytest.mark.usefixtures("started_workers")
 @MEASURABLE
 async def test_the_estimate_is_enough_for_a_prompt_of_several_steps(real_home: Path) -> None:
     directory = real_home / ".squish/models/smollm2+135m"
@@ -323,6 +325,7 @@ async def test_the_estimate_is_enough_for_a_prompt_of_several_steps(real_home: P
     assert found / 1.1 <= estimated(directory, 134_515_008, 1100) <= found * 1.1 / (1 - 1 / 8)
 
 
+@pytest.mark.usefixtures("started_workers")
 @MEASURABLE
 @pytest.mark.parametrize(
     ("hidden", "layers", "kv_heads"),

@@ -1,0 +1,63 @@
+"""That a worker is a fork changes nothing that Squish or a test sees of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from squish.config.settings import Settings
+from squish.errors import WorkerDied
+from squish.ipc.process import Worker
+from tests.conftest import share_compiled
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there a process is given to another parent")
+
+
+def is_fork(worker: Worker) -> bool:
+    return "-m" not in psutil.Process(worker.pid).cmdline()
+
+
+def seen(worker: Worker) -> tuple[object, ...]:
+    process = psutil.Process(worker.pid)
+    descriptors = {str(each.readlink()).partition(":")[0] for each in Path(f"/proc/{worker.pid}/fd").iterdir()}
+    group = os.getsid(worker.pid) == os.getpgid(worker.pid) == worker.pid
+    return process.ppid(), group, process.cwd(), descriptors, process.num_fds(), process.num_threads()
+
+
+async def test_a_fork_is_a_child_of_who_started_it_as_a_started_worker_is(real_settings: Settings) -> None:
+    workers = [await Worker.spawn(real_settings.worker_cache)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SQUISH_ANYTHING", "else")
+        workers.append(await Worker.spawn(real_settings.worker_cache))
+    assert [is_fork(each) for each in workers] == [True, False]
+    for each in workers:
+        await each._frame()  # it has come as far as to say that it lives
+    assert seen(workers[0]) == seen(workers[1])
+    for each in workers:
+        os.kill(each.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            await each.receive()
+
+
+async def test_a_worker_with_an_engine_of_its_own_is_started(real_settings: Settings, tmp_path: Path) -> None:
+    share_compiled(tmp_path)
+    next(tmp_path.glob("kernels-*")).unlink()
+    worker = await Worker.spawn(tmp_path)
+    assert not is_fork(worker)
+    await worker.close()
+
+
+async def test_what_a_fork_says_last_is_read(real_settings: Settings) -> None:
+    worker = await Worker.spawn(real_settings.worker_cache)
+    assert is_fork(worker)
+    worker._writer.write(b"no frame" * 10)
+    with pytest.raises(WorkerDied, match="ended with exit code 1"):
+        while True:
+            await worker.receive()
+    await worker._stderr.rest()
+    assert "Traceback" in worker.stderr
