@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squish.errors import InvalidInput
-from squish.text import StreamCleaner, clean, is_utf8, require_utf8, whole
+from squish.text import StreamCleaner, clean, is_plain, is_utf8, require_utf8, whole
 
 PACKAGE = Path(__file__).parent.parent / "squish"
 
@@ -108,3 +108,8 @@ def test_nobody_else_asks_whether_a_text_is_a_number() -> None:
     }
     ascii_of_our_own = {"models/recipes.py", "worker/structured/alternatives.py"}
     assert found - ascii_of_our_own == {"text.py"}
+
+
+def test_a_plain_name_has_one_line_and_nothing_that_a_terminal_would_obey() -> None:
+    plain = {"a b": True, "ünï": True, "": True, "a\nb": False, "a\rb": False, "\x1b[1ma": False, "a\x07": False}
+    assert {name: is_plain(name) for name in plain} == plain

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.chats import prompts
+from squish.chats import prompts, templates
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS
@@ -122,3 +122,19 @@ def test_an_archived_chat_that_is_asked_again_is_back_in_the_list(tmp_path: Path
     chats.ask(id, answer, "two", "m")
     assert [each.id for each in chats.recent()] == [id]
     chats.close()
+
+
+def test_of_a_line_the_words_before_the_values_are_the_name() -> None:
+    assert templates.taken_apart("my preset a=1 'b=two words'", {}) == ("my preset", {"a": "1", "b": "two words"})
+    assert templates.taken_apart("a=1", {"a=1": None}) == ("a=1", {}), "a preset may be named so"
+    assert templates.taken_apart("my 'preset", {}) == ("my 'preset", {}), "without values it is a name"
+    with pytest.raises(InvalidInput, match="not closed"):
+        templates.taken_apart("my 'preset a=1", {})
+
+
+def test_what_has_variables_says_so_and_an_unknown_one_names_those_there_are() -> None:
+    assert templates.has_variables("a {{b}}") and not templates.has_variables("a {b}")
+    for text, hint in (("{{b}} {{c}}", "It has: b, c."), ("none", "It has no variables.")):
+        with pytest.raises(InvalidInput, match="It has no variable d, e") as refused:
+            templates.check_values([text], dict.fromkeys("bcde" if "b" in text else "de", ""))
+        assert refused.value.hint == hint
