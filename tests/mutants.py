@@ -17,6 +17,7 @@ import resource
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -51,7 +52,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.chats.export": ("tests/chats/test_export.py",),
     "squish.chats.importing": ("tests/chats/test_importing.py",),
     "squish.chats.messages": ("tests/chats/test_export.py", "tests/chats/test_chats.py", "-k", "not kill"),
-    "squish.chats.presets": ("tests/chats/test_parameters.py", "tests/chats/test_templates.py"),
+    "squish.chats.presets": (
+        "tests/chats/test_parameters.py",
+        "tests/chats/test_templates.py",
+        "tests/chats/test_defaults.py",
+    ),
     "squish.chats.prompts": ("tests/chats/test_templates.py", "tests/chats/test_kept.py", "-k", "not kill"),
     "squish.chats.recorder": ("tests/chats/test_recorder.py", "tests/chats/test_parameters.py"),
     "squish.chats.tags": ("tests/chats/test_tags.py",),
@@ -100,11 +105,9 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 
 
 # A process runs pytest for one module after another, and finds its plugins imported from the second time on.
-# --timeout: seconds by the clock, after which a test waits for a lock that nobody releases.
 _ALONE = (
     "-s",
     "-q",
-    "--timeout=60",
     "-p",
     "no:cacheprovider",
     "-p",
@@ -240,6 +243,7 @@ class Examiner:
         self._file = inspect.getfile(module)
         self._functions = running(module)
         self._report = report
+        self._patience = 0.0  # seconds by the clock, after which a test waits for a lock that nobody releases
         self._every = every
 
     @pytest.hookimpl(tryfirst=True)
@@ -247,7 +251,9 @@ class Examiner:
         with tempfile.TemporaryDirectory() as folder:
             found, before = Path(folder, "found"), used(resource.RUSAGE_CHILDREN)
             self.fails = not succeeds(partial(self._record, session, found), seconds=600)
-            by_test: dict[str, list[str]] = {} if self.fails else json.loads(found.read_text())
+            by_test: dict[str, list[str]] = {}
+            if not self.fails:
+                self._patience, by_test = json.loads(found.read_text())
         seconds = 5 + 5 * (used(resource.RUSAGE_CHILDREN) - before)
         path = Path(self._file).relative_to(Path.cwd())
         made = iter(()) if self.fails else mutants(path.read_text(encoding="utf-8"), str(path))
@@ -271,11 +277,11 @@ class Examiner:
         """Whether these tests notice nothing of these codes."""
         for name, code in codes.items():
             self._functions[name].__code__ = code
-        return all(_runs(session, item) for item in items)
+        return all(_runs(session, item, self._patience) for item in items)
 
     def _record(self, session: pytest.Session, found: Path) -> bool:
         """Run all tests, and write down which functions each comes through, in any of its threads."""
-        by_test = {}
+        by_test, slowest = {}, 0.0
         for item in session.items:
             names: set[str] = set()
 
@@ -285,16 +291,20 @@ class Examiner:
 
             threading.setprofile(called)
             sys.setprofile(called)
-            passed = _runs(session, item)
+            began = time.monotonic()
+            passed = _runs(session, item, 0)
+            slowest = max(slowest, time.monotonic() - began)
             sys.setprofile(None)
             if not passed:
                 return False
             by_test[item.nodeid] = sorted(names)
-        found.write_text(json.dumps(by_test))
+        found.write_text(json.dumps((60 + 10 * slowest, by_test)))  # the machine may be as busy with each mutant
         return True
 
 
-def _runs(session: pytest.Session, item: pytest.Item) -> bool:
+def _runs(session: pytest.Session, item: pytest.Item, patience: float) -> bool:
+    """Whether a test passes. patience: seconds by the clock; 0 is as many as it takes."""
+    item.add_marker(pytest.mark.timeout(patience), append=False)
     session.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
     return not session.testsfailed
 
