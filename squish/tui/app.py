@@ -21,9 +21,10 @@ from textual.app import App
 from textual.binding import Binding
 from textual.command import CommandPalette, Provider
 from textual.dom import DOMNode
-from textual.events import Event, Key, Paste
+from textual.events import DescendantFocus, Event, Key, Paste
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widgets import Input, TextArea
 
 from squish import figures
 from squish.errors import SquishError
@@ -134,6 +135,11 @@ class SquishApp(App[None], inherit_bindings=False):
         else:
             await super().on_event(event)
 
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Where nothing is to move, no cursor blinks, in whatever field."""
+        if isinstance(event.widget, Input | TextArea):
+            event.widget.cursor_blink = self.animation_level != "none"
+
     async def on_mount(self) -> None:
         self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._chat_clock))
         self.add_mode("hub", self._hub_screen)
@@ -142,10 +148,9 @@ class SquishApp(App[None], inherit_bindings=False):
         await self.switch_mode("hub" if self._nothing_to_chat_with() else "chat")
         self.set_interval(TICK, self._show_background_work)
         self.set_interval(TICK, lambda: self.load_history.read(self._runtime.sessions, self._machine))
-        if self._here:
-            self._pin_again()
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         if self._here:
+            self._pin_again()
             await self._look_for_downloads()
             self.run_worker(self._offer_running(), exit_on_error=False)
         self._show_background_work()
@@ -267,13 +272,9 @@ class SquishApp(App[None], inherit_bindings=False):
         self.push_screen(ConfirmScreen("Cancel download", question, "Delete", "Keep"), answered)
 
     async def _cancel_download(self, transfer: Transfer) -> None:
-        try:
-            freed = await self.downloads.cancel(transfer)
-        except SquishError as error:
-            self.notify(clean(error.message), severity="error", markup=False)
-            return
-        if freed:
-            self.notify(f"{figures.size(freed)} freed.", markup=False)
+        with reporting_errors(self):
+            if freed := await self.downloads.cancel(transfer):
+                self.notify(f"{figures.size(freed)} freed.", markup=False)
 
     def _download_ended(self, transfer: Transfer) -> None:
         self._show_background_work()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
-from textual.widgets import Input
 
 from squish import figures
 from squish.errors import SquishError
@@ -47,9 +46,6 @@ class SquishPalette(CommandPalette):
     """Closes with ctrl+c too, as all windows do; what is selected in its field is copied instead."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "escape", "Close", id="palette.interrupt", show=False)]
-
-    def on_mount(self) -> None:
-        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
 
 
 class PaletteProvider(Provider):

@@ -11,7 +11,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, TextArea
 
 from squish.generation import ChatPrompt, Message
 from squish.tui.screens.hub import HubScreen
@@ -197,3 +197,18 @@ async def test_a_row_that_is_chosen_while_the_list_changes_is_not_another_one() 
         assert not taken
         await pilot.press("enter")
         assert taken == [0]
+
+
+async def test_no_cursor_blinks_where_nothing_is_to_move() -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        fields = [app.focused]
+        for key in ("ctrl+s", "ctrl+p", "ctrl+o"):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.focused, Input))
+            fields.append(app.focused)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.focused is prompt(pilot))
+        assert [each.cursor_blink for each in fields if isinstance(each, Input | TextArea)] == [False] * 4
+    assert [path.name for path in SOURCES if "cursor_blink" in path.read_text(encoding="utf-8")] == ["app.py"]

@@ -72,7 +72,6 @@ class HubScreen(Screen[None]):
         yield Keys()
 
     def on_mount(self) -> None:
-        self.query_one(Input).cursor_blink = self.app.animation_level != "none"
         self._installed = self._search.installed()
         self._first_run = not self._installed
         if self._first_run:

@@ -39,9 +39,7 @@ class Chooser(Window[Chosen]):
             yield Static(id="nothing", markup=False)
 
     def on_mount(self) -> None:
-        field = self.query_one(Input)
-        field.cursor_blink = self.app.animation_level != "none"
-        self.set_focus(field)  # now, because a letter may come right behind the key that opened this
+        self.set_focus(self.query_one(Input))  # now, because a letter may come right behind the key that opened this
 
     def fill(self, rows: Sequence[Content], marked: int, nothing: str | Content) -> None:
         """Show these rows, or say why there is none."""

@@ -45,8 +45,6 @@ class FormScreen(Window[dict[str, str] | None]):
                     yield Horizontal(name, Input(placeholder=each.default or "", compact=True, id=f"value-{at}"))
 
     def on_mount(self) -> None:
-        for field in self.query(Input):
-            field.cursor_blink = self.app.animation_level != "none"
         self.set_focus(self._field(0))  # now, because a letter may come right behind the key that opened this
 
     @on(DescendantFocus)

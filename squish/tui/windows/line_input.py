@@ -34,9 +34,7 @@ class LineScreen(Window[str | None]):
             yield Input(self._value, compact=True)
 
     def on_mount(self) -> None:
-        field = self.query_one(Input)
-        field.cursor_blink = self.app.animation_level != "none"
-        self.set_focus(field)  # now, because a letter may come right behind the key that opened this
+        self.set_focus(self.query_one(Input))  # now, because a letter may come right behind the key that opened this
 
     def action_interrupt(self) -> None:
         """The value that is there at first is selected by nobody."""

@@ -50,20 +50,17 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             return
         self._made = True
         self.border_subtitle = Content(f"{key(self.app, 'chat.params')} closes")
-        blink = self.app.animation_level != "none"
         fields: list[Widget] = [Select[str]([], prompt="custom", compact=True, id="preset")]
         for each in _FIELDS:
             shown, off = self._without.get(each.name, each.default), each.name in self._without
-            field = Input(placeholder=shown, compact=True, id=f"field-{each.name}", select_on_focus=False, disabled=off)
-            field.cursor_blink = blink
-            fields.append(field)
-        area = TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False)
-        area.cursor_blink = blink
+            fields.append(
+                Input(placeholder=shown, compact=True, id=f"field-{each.name}", select_on_focus=False, disabled=off)
+            )
         # One widget for all labels: one each, and a row around it, is most of what the panel takes to open.
         await self.mount(
             Horizontal(Static(id="labels", markup=False), Vertical(*fields), id="fields"),
             Static(id="label-system", markup=False),
-            area,
+            TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False),
             Static(id="about", markup=False),
         )
 

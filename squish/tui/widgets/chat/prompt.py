@@ -69,9 +69,6 @@ class PromptInput(TextArea):
         self._pasted = Pasted()
         self._typed: list[str] = []
 
-    def on_mount(self) -> None:
-        self.cursor_blink = self.app.animation_level != "none"
-
     def on_text_area_changed(self) -> None:
         self.post_message(DraftChanged())
 
