@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from textual import constants
+from textual import app, constants, pilot, screen
+from textual._context import active_app
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from tests.conftest import PATIENCE
+from tests.tui.at_rest import at_rest
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -18,6 +20,23 @@ def _patient() -> Iterator[None]:
     """Textual's pilot gives up when the widgets have not done within 30 seconds what they were sent."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Pilot._wait_for_screen, "__defaults__", (PATIENCE,))
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _resting() -> Iterator[None]:
+    """Between keys, and where it is asked to pause, a pilot waits for the application to be at rest.
+
+    Then all that is to be seen is drawn, so that pictures in between may be few.
+    """
+
+    async def wait_for_idle(*_: float) -> None:
+        await at_rest(active_app.get())
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(app, "wait_for_idle", wait_for_idle)
+        patched.setattr(pilot, "wait_for_idle", wait_for_idle)
+        patched.setattr(screen, "UPDATE_PERIOD", 0.2)
         yield
 
 

@@ -17,6 +17,7 @@ from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from squish.tui import app as app_module
+from tests.tui.at_rest import at_rest
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 WINDOWS = ("ctrl+p", "f1", "ctrl+l", "ctrl+s", "ctrl+t")
@@ -77,9 +78,9 @@ def watched_collector(app: ScriptedApp, found: dict[str, Any]) -> None:
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
     """Like `until` in scenes, which would import what a window brings along."""
     while not holds():
-        await pilot.pause(0.005)
-    for _ in range(4):
-        await pilot.pause()
+        await at_rest(pilot.app)
+        await asyncio.sleep(0.005)
+    await at_rest(pilot.app)
 
 
 async def opened() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.table import Table
+from tests.tui.at_rest import at_rest
 from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 QUESTION = "Match ISO dates"
@@ -60,14 +61,15 @@ async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
         if holds():
             await settled(pilot)
             return
-        await pilot.pause(0.005)
+        await at_rest(pilot.app)
+        if not holds():
+            await asyncio.sleep(0.005)
     raise AssertionError(f"the app never came to what the test waits for:\n{screen_text(pilot)}")
 
 
 async def settled(pilot: Pilot[None]) -> None:
     """Let the app finish what it has begun to draw."""
-    for _ in range(4):
-        await pilot.pause()
+    await at_rest(pilot.app)
 
 
 def screen_text(pilot: Pilot[None]) -> str:

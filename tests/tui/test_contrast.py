@@ -26,7 +26,7 @@ DENSE = (
     *("failed", "chats", "params", "downloads", "searching", "confirm", "find", "tool-question", "template", "palette"),
 )
 """Scenes that have, together, all texts on all their grounds. Each is drawn in some of the themes."""
-SOME = 6
+SOME = 9
 
 
 def given(name: str) -> dict[str, str]:

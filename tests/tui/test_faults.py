@@ -29,7 +29,9 @@ def new_app() -> ScriptedApp:
     return ScriptedApp(*MODELS, model=SMOL.id)
 
 
-@pytest.mark.parametrize(("size", "steps"), [((60, 20), (0, 2, 20)), ((120, 36), (1, 2, 5))])
+@pytest.mark.parametrize(
+    ("size", "steps"), [((60, 20), (0, 2, 20)), pytest.param((120, 36), (1, 2, 5), marks=pytest.mark.long)]
+)
 async def test_windows_may_be_opened_and_closed_as_fast_as_keys_come(
     size: tuple[int, int], steps: tuple[int, ...]
 ) -> None:
@@ -96,20 +98,20 @@ async def test_ctrl_c_stops_the_answer_and_says_how_to_quit_once() -> None:
         assert prompt(pilot).text == "draft"
 
 
-@pytest.mark.parametrize("opens", ["ctrl+t", "ctrl+l", "ctrl+s", "f1", "ctrl+p", "f8", "/rename", "/template", "/tag"])
-async def test_ctrl_c_closes_a_window_as_escape_does(opens: str) -> None:
+async def test_ctrl_c_closes_every_window_as_escape_does() -> None:
     app = new_app()
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         await said(pilot, "Hi", "Hello.")
         app.chats.keep_prompt("greet", "Hi")
-        if opens.startswith("/"):
-            prompt(pilot).put(opens)
-        await pilot.press("enter" if opens.startswith("/") else opens)
-        await until(pilot, lambda: isinstance(app.screen, ModalScreen))
-        await pilot.press("ctrl+c")
-        await until(pilot, lambda: not isinstance(app.screen, ModalScreen))
-        assert not app._notifications
+        for opens in ("ctrl+t", "ctrl+l", "ctrl+s", "f1", "ctrl+p", "f8", "/rename", "/template", "/tag"):
+            if opens.startswith("/"):
+                prompt(pilot).put(opens)
+            await pilot.press("enter" if opens.startswith("/") else opens)
+            await until(pilot, lambda: isinstance(app.screen, ModalScreen))
+            await pilot.press("ctrl+c")
+            await until(pilot, lambda: not isinstance(app.screen, ModalScreen))
+            assert not app._notifications, opens
 
 
 async def test_ctrl_c_in_a_window_copies_what_is_selected_and_answers_a_question_with_no(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -149,7 +150,7 @@ async def palette(pilot: Pilot[None], words: str, shows: str) -> None:
     """Look for something with ctrl+p, and take it."""
     await pilot.press("ctrl+p")
     await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette) and "Choose model" in screen_text(pilot))
-    await write(pilot, words)
+    pilot.app.post_message(events.Paste(words))
     await until(pilot, lambda: shows in screen_text(pilot))
     await pilot.press("enter")
     await until(pilot, lambda: not isinstance(pilot.app.screen, CommandPalette))

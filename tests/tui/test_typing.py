@@ -112,7 +112,7 @@ def parsed(*pieces: str) -> list[Message]:
 
 @pytest.mark.parametrize(
     "text",
-    ["plain", "a \x1b b", "\x1b[31mred\x1b[0m", "\x1b", "\x1b[200~", "x\x1b[20", LINES],
+    ["plain", "a \x1b b", "\x1b[31mred\x1b[0m", "\x1b", "\x1b[200~", "x\x1b[20", LINES[:20_000]],
     ids=lambda text: ascii(text[:12]),
 )
 @pytest.mark.parametrize("size", [1, 7, 4096])

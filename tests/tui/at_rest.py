@@ -1,0 +1,58 @@
+"""Waits until an application is at rest: its event loop has nothing to run, and its screen nothing to draw.
+
+Textual's pilot looks at the processor instead, for 20 ms at a time and twice for each key, which most of the time of
+these tests went by with; and beside a busy machine it may look too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from textual.app import App, ScreenStackError
+from textual.screen import Screen
+
+_ROUNDS = 50  # then it moves all the time
+_STEPS = 2_000
+_LOOKS = 20  # at threads, 2 ms apart; some wait for what the test does next
+
+
+async def at_rest(app: App[Any]) -> None:
+    """Let what was begun be done and drawn; what waits for time or the network goes on later."""
+    for _ in range(_ROUNDS):
+        await _nothing_to_run()
+        try:
+            shown = app.screen
+        except ScreenStackError:
+            return
+        if not _to_be_drawn(shown) or app._exit or app._exception:
+            return
+        shown._on_timer_update()
+
+
+def _to_be_drawn(screen: Screen[Any]) -> bool:
+    return bool(
+        screen._layout_required
+        or screen._scroll_required
+        or screen._repaint_required
+        or screen._recompose_required
+        or screen._dirty_widgets
+        or screen._callbacks
+    )
+
+
+async def _nothing_to_run() -> None:
+    loop, quiet, looks = asyncio.get_running_loop(), 0, _LOOKS
+    for _ in range(_STEPS):
+        busy = looks > 0 and _in_threads(loop)
+        looks -= busy
+        await asyncio.sleep(0.002 if busy else 0)
+        quiet = 0 if busy or loop._ready else quiet + 1  # type: ignore[attr-defined]
+        if quiet == 2:  # what is due by now, or has come from a thread, would have been seen by the second one
+            return
+
+
+def _in_threads(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether `asyncio.to_thread` has something to do."""
+    pool = loop._default_executor  # type: ignore[attr-defined]
+    return pool is not None and len(pool._threads) > pool._idle_semaphore._value
