@@ -21,9 +21,9 @@ from squish.sessions.request_details import RequestDetails
 from squish.tui.app import SquishApp
 from tests.api.scripted import scripted_runtime, serving
 from tests.conftest import MODEL
+from tests.tui.chat.test_real import wait_for
 from tests.tui.scenes import note, prompt, ready, screen_text, shown
 from tests.tui.scripted import SMOL, ScriptedStore
-from tests.tui.test_real import wait_for
 
 QUESTION = "Repeat the word lighthouse a thousand times."
 

@@ -19,9 +19,9 @@ from squish.tui.hub import gguf_variants, readme
 from squish.tui.screens.hub import HubScreen
 from squish.tui.windows.model_card import ModelCardScreen
 from tests.local_hub import Fault, LocalHub
+from tests.tui.hub.test_hub import find, new_app, table
 from tests.tui.scenes import screen_text, until, write
 from tests.tui.scripted import FrozenMachine
-from tests.tui.test_hub import find, new_app, table
 
 REPO = "acme/tiny-GGUF"
 README = b"""---

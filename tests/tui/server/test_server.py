@@ -24,9 +24,9 @@ from squish.tui.server.load_history import LoadHistory
 from squish.tui.widgets.table import Table
 from squish.tui.windows.request_details import RequestScreen, sections
 from tests.conftest import MODEL, PATIENCE, UNENDING
+from tests.tui.chat.test_real import wait_for
 from tests.tui.scenes import screen_text, until
 from tests.tui.scripted import MODELS, SMOL, Clock, FrozenMachine, ScriptedApp, ScriptedSessions
-from tests.tui.test_real import wait_for
 
 
 def post(url: str, prompt: str, tokens: int) -> dict[str, object]:
