@@ -160,10 +160,8 @@ class SquishApp(App[None], inherit_bindings=False):
                         severity="error", timeout=_OFFERED, markup=False)  # fmt: skip
 
     async def _look_for_downloads(self) -> None:
-        try:
+        with reporting_errors(self):
             await self.downloads.look()
-        except SquishError as error:
-            self.notify(clean(error.message), severity="error", markup=False)
 
     # Screens and windows are imported when they are opened: the first paint waits for none of them.
 
