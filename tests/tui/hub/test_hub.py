@@ -325,6 +325,8 @@ async def test_a_failed_download_says_why_and_is_tried_again(hub: LocalHub, sett
         await until(pilot, lambda: "✕" in screen_text(pilot) and "failed" in screen_text(pilot))
         await pilot.press("r")
         await until(pilot, lambda: Store(settings.cache_dir).list() != [])
+        # The first model ends in a chat, which is not left while it opens.
+        await until(pilot, lambda: app.current_mode == "chat" and bool(app.screen.query(".notice")))
 
 
 async def test_the_list_of_downloads_has_room_for_what_comes_into_it() -> None:
