@@ -1,4 +1,4 @@
-"""FactLines between ` · ` signs: a line ends behind a sign, not in the middle of `1 min 16 s`. Knows no fact."""
+"""Facts between ` · ` signs: a line ends behind a sign, not in the middle of `1 min 16 s`. Knows no fact."""
 
 from __future__ import annotations
 

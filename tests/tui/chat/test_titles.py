@@ -57,6 +57,7 @@ def listed(app: ScriptedApp) -> list[str]:
         ("word " * MAX_TITLE, True, ""),
         ("The Earth is not a solid object, but a ball of rock.", True, ""),
         ("***", True, ""),
+        ("| Earth | 1 AU |", True, ""),
         ("", True, ""),
     ],
 )
