@@ -14,7 +14,8 @@ from squish.tui.widgets.chat.turns import _footer
 from squish.tui.widgets.facts import FactLines, broken_at
 from squish.tui.widgets.model_card import about, fit_lines
 from squish.tui.widgets.table import Column, Table
-from tests.tui.scripted import FrozenMachine
+from tests.tui.scenes import ready, screen_text, until
+from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 
 def note(ttft: float, reason: str = "length", with_queue: bool = False) -> str:
@@ -61,6 +62,19 @@ async def test_facts_are_broken_anew_when_the_terminal_changes() -> None:
 def test_a_ttft_that_counts_the_servers_queue_says_so() -> None:
     assert "TTFT 1.50 s with the server's queue" in note(1.5, with_queue=True)
     assert note(1.5, "stop").endswith("TTFT 1.50 s")
+
+
+async def test_the_keys_of_an_empty_chat_are_whole_beside_the_list_of_chats() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: "enter  send the message  ctrl+l  choose a model" in screen_text(pilot))
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: "Chats" in screen_text(pilot) and "ctrl+l  choose a model" in screen_text(pilot))
+        lines = [line for line in screen_text(pilot).splitlines() if "ctrl+l" in line]
+        assert "send the message" not in lines[0]
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: "enter  send the message  ctrl+l  choose a model" in screen_text(pilot))
 
 
 def test_a_card_says_once_that_the_size_is_unknown() -> None:

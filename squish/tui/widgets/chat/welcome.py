@@ -32,6 +32,11 @@ class Welcome(Static):
         super().__init__(id="welcome", markup=False)
         self._latest: tuple[str, str] | None = None
         self._project = ""
+        self._model: Manifest | None = None
+
+    def on_resize(self) -> None:
+        if self._model:
+            self._show_whole(self._model)
 
     def offer(self, title: str, day: str) -> None:
         """Name the chat that was used last, and when, to go on with."""
@@ -46,6 +51,11 @@ class Welcome(Static):
 
     def show_model(self, manifest: Manifest) -> None:
         """A model is chosen: its figures and the keys to begin with."""
+        self._model = manifest
+        self._show_whole(manifest)
+
+    def _show_whole(self, manifest: Manifest) -> None:
+        width = self.content_size.width or self.app.size.width - 2 * _PADDING
         about = (  # as far as it is known: a server may say nothing but the name
             figures.size(manifest.size) if manifest.size else "",
             f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
@@ -56,19 +66,11 @@ class Welcome(Static):
             Content.assemble(
                 (short(manifest.id), "bold $text-primary"),
                 "\n",
-                (_in_lines([each for each in about if each], self.app.size.width - 2 * _PADDING), "$foreground-muted"),
+                (_in_lines([each for each in about if each], width), "$foreground-muted"),
                 "\n",
-            )
+            ),
+            *self._keys(width),
         ]
-        for left, does, right, too in _KEYS:
-            rows.append(
-                Content.assemble(
-                    (f"{key(self.app, left):>6}", "bold $text-accent"),
-                    f"  {does:<18}",
-                    (f"{key(self.app, right):>6}", "bold $text-accent"),
-                    f"  {too:<16}",
-                )
-            )
         if self._project:
             rows += [
                 Content(""),
@@ -82,8 +84,20 @@ class Welcome(Static):
             rows += [Content(""), continued]
         self.update(Content("\n").join(rows))
 
+    def _keys(self, width: int) -> list[Content]:
+        """Two beside each other, or where they would be broken, one below the other."""
+        beside = [self._key(left, does, 18) + self._key(right, too, 16) for left, does, right, too in _KEYS]
+        if all(each.cell_length <= width for each in beside):
+            return beside
+        first = [self._key(left, does, 18) for left, does, _, _ in _KEYS]
+        return [*first, *(self._key(right, too, 18) for _, _, right, too in _KEYS)]
+
+    def _key(self, action: str, does: str, width: int) -> Content:
+        return Content.assemble((f"{key(self.app, action):>6}", "bold $text-accent"), f"  {does:<{width}}")
+
     def show_nothing_installed(self, where: str) -> None:
         """First run: the key that helps, and the command for those who come with one. where: of Offers."""
+        self._model = None
         if where:
             self.update(
                 Content.assemble((f"{clean(where)} has no models", "bold"), "\n\nSquish asks again every few seconds.")
