@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+from textual import constants
+
 from tests.tui.scenes import SCENES, no_package
 
 PICTURES = {
@@ -28,8 +30,9 @@ async def draw(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name, scene in PICTURES.items():
         make, play = SCENES[scene]
-        app = make()
-        with patch("squish.hub.search.packaged_file", no_package):
+        # A terminal of few colors, in which this may run, has stronger ones.
+        with patch("squish.hub.search.packaged_file", no_package), patch.object(constants, "COLOR_SYSTEM", "truecolor"):
+            app = make()
             async with app.run_test(size=SIZE) as pilot:
                 await play(pilot)
                 # The identifiers of an export are new every time; without them a picture changes only with the screen.
