@@ -21,6 +21,9 @@ async def at_rest(app: App[Any]) -> None:
     """Let what was begun be done and drawn; what waits for time or the network goes on later."""
     for _ in range(_ROUNDS):
         await _nothing_to_run()
+        if app._resize_event and app._resize_timer:  # a new size is taken in when no other one has come for 8 ms
+            await asyncio.sleep(0.002)
+            continue
         try:
             shown = app.screen
         except ScreenStackError:
