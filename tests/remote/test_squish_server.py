@@ -21,7 +21,7 @@ from squish.sessions.request_details import RequestDetails
 from squish.tui.app import SquishApp
 from tests.api.scripted import scripted_runtime, serving
 from tests.conftest import MODEL
-from tests.tui.chat.test_real import wait_for
+from tests.tui.chat.test_real import command, wait_for
 from tests.tui.scenes import note, prompt, ready, screen_text, shown
 from tests.tui.scripted import SMOL, ScriptedStore
 
@@ -112,6 +112,7 @@ async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[s
         async with app.run_test() as pilot:
             await ready(pilot)
             assert runtime.sessions.status() == []  # nobody has asked anything
+            await command(pilot, "/set max_tokens 7000")  # else a machine that is slow to stop it finds it complete
             prompt(pilot).put(QUESTION)
             await pilot.press("enter")
             await wait_for(pilot, lambda: len(shown(pilot)) > 20)

@@ -36,6 +36,7 @@ async def test_a_chat_with_the_real_model(tireless: dict[str, str]) -> None:
         async with app.run_test() as pilot:
             await ready(pilot)
             await command(pilot, "/set temperature 0")
+            await command(pilot, "/set max_tokens 7000")  # else a machine that is slow to stop it finds it complete
             prompt(pilot).put("Repeat the word lighthouse a thousand times.")
             await pilot.press("enter")
             await wait_for(pilot, lambda: len(shown(pilot)) > 20)
