@@ -101,7 +101,7 @@ def test_kill_9_in_mid_answer_keeps_what_was_written(
     environment: dict[str, str], tireless_home: Path, squish: Squish, chats: Chats
 ) -> None:
     with subprocess.Popen(
-        [SQUISH, "run", MODEL, "--save", "-p", "Count to one thousand.", *GREEDY],
+        [SQUISH, "run", MODEL, "--save", "-p", "Count to one thousand.", *GREEDY, "--max-tokens", "7000"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

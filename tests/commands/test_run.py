@@ -20,6 +20,8 @@ from tests.conftest import SQUISH
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 MODEL = "smollm2:135m"
 GERMANY = ("run", MODEL, "--prompt", "What is the capital of Germany?", "--temperature", "0")
+# Until it is stopped: by default an answer ends before a machine that is slow to stop it does so.
+ENDLESS = (SQUISH, "run", MODEL, "--temperature", "0", "--max-tokens", "7000")
 
 
 def test_json_tells_usage_and_timings(squish: Squish) -> None:
@@ -117,7 +119,7 @@ def test_a_closed_pipe_is_quiet(tireless: dict[str, str]) -> None:
 def start_answer(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A long answer of which the first word has arrived."""
     process = subprocess.Popen(
-        [SQUISH, "run", MODEL, "--prompt", "Count to one thousand.", "--temperature", "0"],
+        [*ENDLESS, "--prompt", "Count to one thousand."],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -134,7 +136,7 @@ def start_answer(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]
 
 
 def test_the_repl_remembers_clears_and_stops(tireless: dict[str, str], tmp_path: Path) -> None:
-    with Terminal([SQUISH, "run", MODEL, "--temperature", "0"], tireless, tmp_path) as terminal:
+    with Terminal([*ENDLESS], tireless, tmp_path) as terminal:
         terminal.expect(">>> ")
         terminal.type("What is the capital of Germany?\r")
         terminal.expect("Berlin.")
@@ -168,7 +170,7 @@ _NO_READLINE = "import sys; sys.modules['readline'] = None; import squish.cli; s
 def test_what_is_typed_while_an_answer_comes_is_there_at_the_next_prompt(
     tireless: dict[str, str], tmp_path: Path
 ) -> None:
-    with Terminal([SQUISH, "run", MODEL, "--temperature", "0"], tireless, tmp_path) as terminal:
+    with Terminal([*ENDLESS], tireless, tmp_path) as terminal:
         terminal.expect(">>> ")
         terminal.type("What is the capital of Germany?\r")
         terminal.expect("Berlin.")
