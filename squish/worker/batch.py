@@ -1,4 +1,4 @@
-"""Owns the order in which the batch works: a pass that reads prompts, and a step of all rows that answer, in turns.
+"""Owns the order in which the batch works: passes that read prompts, and a step of all rows that answer, in turns.
 
 How it decodes is speculation/decoding.py's, and whose prompts are read is prompt/turns.py's. How many rows run at the
 same time is for the front process to say. A prompt that is to wait for another's is taken out of the pass, with what is
@@ -6,7 +6,8 @@ read of it.
 
 mlx-lm processes a prompt without its last token, then takes a step of all running rows, and then the last token by
 itself: three times the weights are read before the first token is there. Where no number of a row depends on what is
-computed beside it, the end of a prompt and its first token are one pass, which goes before the next step of the others.
+computed beside it, the end of a prompt and its first token are one pass, which goes before the next step of the others,
+and the token is handed out before it, too.
 
 It reaches into BatchGenerator, whose version pyproject.toml bounds; a test compares its answers with those of mlx-lm's
 order.
@@ -15,6 +16,7 @@ order.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -38,7 +40,7 @@ class Batch(BatchGenerator):  # type: ignore[misc]
 
     in_one_pass: rows that may be answered so: their caches are those of cpu/kv.py, and nobody wants them as they are
     before the last token. turns: whose prompts they are. lookup: whether decoding guesses from what was written before.
-    draft: a model that guesses.
+    draft: a model that guesses. hold: whether something else is to go before the next step; None: a step never waits.
     """
 
     _currently_processing: list[Any]
@@ -51,6 +53,7 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         ends: frozenset[int],
         lookup: bool = False,
         draft: DraftModel | None = None,
+        hold: Callable[[], bool] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, stop_tokens=[[token] for token in ends], **options)
@@ -62,22 +65,36 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         self._generation_batch = Decoding.empty(self.model, self.sampler)
         decoding = self._generation_batch
         decoding.lookup, decoding.draft, decoding.ends = lookup, draft, ends
+        decoding.hold = (lambda: hold() or self.unread) if hold else None
+        self._begun: list[Decoding.Response] = []  # first tokens that the pass gave
         if draft:
             draft.keep([])
 
-    def read(self, step: int) -> list[Any]:
-        """Read about so many tokens of the prompts whose turn it is; what of that each row has had."""
+    @property
+    def unread(self) -> bool:
+        """Whether there are prompts to read: all but those of which a step takes the last token."""
+        in_pass = zip(self._prompt_batch.uids, self._currently_processing, strict=True)
+        more = any(uid in self.in_one_pass or _tokens(entry[0]) > 1 for uid, entry in in_pass)
+        return more or bool(self._paused or self._unprocessed_sequences)
+
+    def read(self, size: int, beside: int | None = None) -> tuple[list[Any], list[Any]]:
+        """Read about so many tokens of the prompts whose turn it is, in one pass.
+
+        What of that each row has had, and first tokens of those that are read to the end, where others answer or wait.
+        beside: tokens up to which the prompts of several clients are read side by side.
+        """
         with mx.stream(self._stream):
             unread = self._unread()
-            chosen = self.turns.chosen(unread, step)
+            chosen = self.turns.chosen(unread, size, beside)
             if not chosen:
-                return []
+                return [], []
             self._take_in(chosen)
             begun = self._start([at for at, uid in enumerate(self._prompt_batch.uids) if self._fits(at, chosen[uid])])
             responses = begun + self._start(self._at_their_last()) + self._read_on(chosen)
             left = {each.row: each.tokens for each in self._unread()}
             self.turns.charge({each.row: each.tokens - left.get(each.row, 0) for each in unread if each.row in chosen})
-            return responses
+            first, self._begun = self._begun, []
+            return responses, first
 
     def decode(self) -> tuple[list[Any], list[Any]]:
         """A step of all rows that answer, and of those that have one token of their prompts left, which begin.
@@ -85,11 +102,13 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         Prompts that end so, and tokens.
         """
         with mx.stream(self._stream):
-            begun = self._start(self._at_their_last())
+            begun = self._start(self._at_their_last(), with_others=True)
             self._steps += 1
             if self._steps % _TIDY_AFTER == 0:
                 mx.clear_cache()
-            return begun, self._generation_batch.next()
+            generated = self._generation_batch.next()
+            self.turns.answered([each.uid for each in generated])
+            return begun, generated
 
     def _unread(self) -> list[WaitingPrompt]:
         """All prompts that are not read to the end; `decode` has begun those that had one token left in the pass."""
@@ -117,18 +136,24 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         """Rows of the pass that have one token left."""
         return [at for at, (segments, *_) in enumerate(self._currently_processing) if _tokens(segments) == 1]
 
-    def _start(self, rows: list[int]) -> list[Any]:
-        """Begin the answers of these rows of the pass."""
+    def _start(self, rows: list[int], *, with_others: bool = False) -> list[Any]:
+        """Begin the answers of these rows of the pass. with_others: their first tokens come with a step of all."""
         if not rows:
             return []
         left = [[*chain(*self._currently_processing[at][0])] for at in rows]
         totals = [self._currently_processing[at][2] for at in rows]
         self._currently_processing = [row for at, row in enumerate(self._currently_processing) if at not in set(rows)]
         begun = self._prompt_batch.split(rows)
+        uids = list(begun.uids)
+        one_pass = self.in_one_pass.issuperset(uids)
+        self.in_one_pass.difference_update(uids)
         begun = _in_one_pass(begun, left) if max(map(len, left)) > 1 else begun.generate(left)
-        self.in_one_pass.difference_update(begun.uids)
-        self._generation_batch.extend(begun)
-        done = zip(begun.uids, totals, strict=True)
+        if one_pass and not with_others and (self.unread or len(self._generation_batch)):
+            begun.model = self.model
+            self._begun += [Decoding.Response(**vars(each)) for each in begun.next()]
+        if begun.uids:
+            self._generation_batch.extend(begun)
+        done = zip(uids, totals, strict=True)
         return [PromptProcessingBatch.Response(uid, (total, total), True, True) for uid, total in done]
 
     def _read_on(self, chosen: dict[int, int]) -> list[Any]:

@@ -5,10 +5,14 @@ It knows the model's tokenizer and nothing of the batch.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from squish.generation import SamplingParams
+from squish.worker.cache.branches import branch_points
+from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.output.row_output import Reading, RowOutput
 from squish.worker.prompt.turns import Owner
 from squish.worker.sampling.processors import RowProcessor, edits_of
@@ -83,6 +87,22 @@ class BatchRow:
         """Whether its format is filled, so that nothing can follow."""
         grammar = self.processor.grammar if self.processor else None
         return grammar is not None and grammar.finished
+
+    def segments(self, cached: int, prefix: PrefixCache, ends: Collection[int]) -> list[list[int]]:
+        """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now.
+
+        That is at the end of what other conversations share, after some messages of a history that is new as a whole,
+        and at the end of what this one's next turn repeats. ends: tokens with which a message ends.
+        """
+        tokens, last = self.tokens, len(self.prompt) - 1
+        if prefix.trimmable:
+            return [tokens[cached:]]
+        grain = 1 if prefix.exact else BLOCK
+        turns = branch_points(self.prompt, max(cached, self.shared), ends)
+        self.branches = frozenset(turn // grain * grain for turn in turns)
+        places = [min(place, len(tokens) - 1) // grain * grain for place in (self.shared, *turns, last)]
+        cuts = sorted({cached, len(tokens), *(place for place in places if place > cached)})
+        return [tokens[begin:end] for begin, end in pairwise(cuts)]
 
 
 class RowMaker:

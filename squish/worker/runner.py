@@ -11,7 +11,6 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -24,7 +23,7 @@ from squish.worker import device
 from squish.worker.adapters.prefixes import Prefixes
 from squish.worker.adapters.rows import Tag, untagged
 from squish.worker.batch import Batch
-from squish.worker.cache.branches import PART, branch_points
+from squish.worker.cache.branches import PART
 from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.cpu.fusion import caches_by_row, caches_of_mlx
 from squish.worker.output import logprobs
@@ -92,6 +91,7 @@ class Runner:
         self._prefix = prefix
         self._prefixes = Prefixes(prefix)
         self._pace = PrefillPace(on_cpu=self._use_numpy)
+        self._beside = BLOCK if self._use_numpy else None  # beyond that, tokens that share a pass save nothing
         self._progress: dict[int, int] = {}
         self._batch = self._new_batch()
 
@@ -113,6 +113,7 @@ class Runner:
             ends=self._maker.eos,
             lookup=self._lookup,
             draft=self._draft,
+            hold=None if self._group else lambda: not self._inbox.empty(),  # ranks compute what they are told at once
             stream=mx.default_stream(mx.default_device()),
         )
 
@@ -131,15 +132,25 @@ class Runner:
                     return True
                 self._prefixes.fit()
                 continue
-            match item:
-                case Stop():
-                    return False
-                case Prepared():
-                    self._insert(item)
-                case Cancel(request=request):
-                    self._cancel(request)
-                case PrefixSaved():
-                    pass
+            if isinstance(item, Stop):
+                return False
+            self._take(item)
+
+    def _take(self, item: Prepared | Cancel | PrefixSaved) -> None:
+        if isinstance(item, Prepared):
+            self._insert(item)
+        elif isinstance(item, Cancel):
+            self._cancel(item.request)
+
+    def _look(self) -> bool:
+        """The same in the middle of a step, which ends early if it is False."""
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, Stop):
+                self._inbox.put(item)
+                return False
+            self._take(item)
+        return True
 
     def _insert(self, item: Prepared) -> None:
         try:
@@ -179,7 +190,7 @@ class Runner:
         """Put a row into the batch: its prompt, and what it has generated already."""
         tokens = row.tokens
         cached, caches = self._prefixes.of(row.adapter).take(tokens)
-        self._enter(row, self._segments(row, cached), cached, caches)
+        self._enter(row, row.segments(cached, self._prefix, self._maker.eos), cached, caches)
         if len(tokens) - cached == 1:  # there is nothing to share but what the prefix cache gives each
             followers, row.followers = row.followers, []
             for follower in followers:
@@ -223,22 +234,6 @@ class Runner:
         for follower in followers:
             self._enter(follower, [[follower.prompt[-1]]], len(tokens), [copy.copy(cache) for cache in caches])
 
-    def _segments(self, row: BatchRow, cached: int) -> list[list[int]]:
-        """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now.
-
-        That is at the end of what other conversations share, after some messages of a history that is new as a whole,
-        and at the end of what this one's next turn repeats.
-        """
-        tokens = row.tokens
-        if self._prefix.trimmable:
-            return [tokens[cached:]]
-        grain = 1 if self._prefix.exact else BLOCK
-        turns = branch_points(row.prompt, max(cached, row.shared), self._maker.eos)
-        row.branches = frozenset(turn // grain * grain for turn in turns)
-        ends = [min(end, len(tokens) - 1) // grain * grain for end in (row.shared, *turns, len(row.prompt) - 1)]
-        cuts = sorted({cached, len(tokens), *(end for end in ends if end > cached)})
-        return [tokens[begin:end] for begin, end in pairwise(cuts)]
-
     def _cancel(self, request: int) -> None:
         for uid in [uid for uid, row in self._rows.items() if row.request == request]:
             row = self._rows[uid]
@@ -250,21 +245,39 @@ class Runner:
     def _step(self) -> None:
         started = time.monotonic()
         try:
-            tokens = self._read()
+            new = self._read()
             prompts, generated = self._batch.decode()
         except Exception as error:  # noqa: BLE001 - the batch has lost every row it held, whatever went wrong
             self._recover(error)
             return
         # Only now: a prompt that begins to answer in the pass that reads it is computed with its first token.
-        self._pace.measured(tokens + self._count(prompts), time.monotonic() - started)
-        for response, entry in zip(generated, self._logprobs(generated), strict=True):
-            if response.finish_reason is not None:
-                self._remember(response.prompt_cache, response.all_tokens)
-            self._collect(response, entry)
+        self._pace.measured(new + self._count(prompts), time.monotonic() - started)
+        self._hand_out(generated)
 
     def _read(self) -> int:
-        """Read prompts for as long as the answers may stand still; returns the tokens that are new."""
-        prompts = self._batch.read(self._pace.step_size(decoding=bool(self._decoding)))
+        """Read prompts for as long as the answers may stand still; returns the tokens that are new.
+
+        That is in pieces, between which requests come in. The first of a client that has no other is read a little
+        further than that, rather than let it wait for a step of all the others.
+        """
+        left = self._pace.step_size(decoding=bool(self._decoding))
+        new, over = 0, False
+        while self._batch.unread:
+            read = self._read_piece(min(left, self._pace.piece_size))
+            new, left = new + read, left - read
+            known = {row.owner for row in self._rows.values()}
+            if over or not self._look():
+                break
+            if left < BLOCK:
+                over = any(row.owner not in known for row in self._rows.values())
+                if not over:
+                    break
+                left = BLOCK
+        return new
+
+    def _read_piece(self, size: int) -> int:
+        """Read prompts in one pass, and hand out the first tokens that it gives."""
+        prompts, first = self._batch.read(size, self._beside)
         new = self._count(prompts)
         for response in prompts:
             row = self._rows[response.uid]
@@ -273,6 +286,9 @@ class Runner:
                 self._remember(caches, tokens, part=PART if len(tokens) in row.branches else 1)
             if row.followers and response.progress[0] == response.progress[1] - 1:
                 self._let_follow(response.uid)
+        if first:
+            self._hand_out(first)
+            self._flush()
         return new
 
     def _count(self, prompts: list[Any]) -> int:
@@ -286,6 +302,12 @@ class Runner:
                 done, total = response.progress
                 self._events.append((row.request, Prefill(row.index, done, total)))
         return processed
+
+    def _hand_out(self, generated: list[Any]) -> None:
+        for response, entry in zip(generated, self._logprobs(generated), strict=True):
+            if response.finish_reason is not None:
+                self._remember(response.prompt_cache, response.all_tokens)
+            self._collect(response, entry)
 
     def _logprobs(self, generated: list[Any]) -> list[TokenLogprob | None]:
         """Of each new token, what its row wants to know of it."""

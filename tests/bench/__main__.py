@@ -28,7 +28,7 @@ import httpx2
 from squish.bench.measure import Endpoint
 from squish.system.cores import cores
 from tests.arguments import count, one_of, several
-from tests.bench import llama, peers, sides
+from tests.bench import crowd, llama, peers, sides
 from tests.bench.client import report, running, unique_prompt
 from tests.bench.shape import write_one_billion
 from tests.conftest import MODEL, SQUISH, clean_environment
@@ -122,6 +122,9 @@ def alone(home: Path, environment: dict[str, str], *, peer: bool) -> None:
         ours = asyncio.run(ourselves(url, long))
     with running(server, port, environment, home / "serve.log") as url:
         asyncio.run(after_a_restart(url, long, ours[0]))
+    one, sixty = crowd.keys(environment)
+    with running(server, port, environment, home / "serve.log") as url:
+        asyncio.run(crowd.one_beside_sixty(url, one, sixty))
     speed = in_one_process(model, home / ".squish" / "cache")
     report("decode, in one process without a server", speed, "tok/s")
     report("  one stream through HTTP / that", ours[1] / speed, "", "goal: 0.95")

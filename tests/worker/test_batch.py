@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -67,7 +68,7 @@ def test_who_comes_late_goes_before_the_next_step_of_the_others(llama: Any) -> N
     late = prepared(2, words(30, start=5), sampling=greedy(4))
     bench.fail_step = lambda: bench._inbox.put(late) if len(bench.shapes) == 4 else None
     bench.run(prepared(1, words(20), sampling=greedy(12)), later=(late,))
-    assert bench.shapes[:6] == [(1, 20), (1, 1), (1, 1), (1, 1), (1, 30), (2, 1)]
+    assert bench.shapes[:7] == [(1, 20), (1, 1), (1, 1), (1, 1), (1, 30), (1, 1), (2, 1)]
 
 
 def test_rows_of_different_lengths_share_the_pass(llama: Any) -> None:
@@ -182,6 +183,95 @@ def test_one_request_beside_sixty_of_another_has_its_first_word_after_twice_the_
     assert max(tokens for _, tokens in bench.shapes) < 2 * 64, "a stream stands still for one pass at most"
 
 
+class Computed(Passes):
+    """begun: how many rows have tokens in each computation of tokens that was begun, in order. One that waits, which
+    `shapes` has, is not among them."""
+
+    def __init__(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(model)
+        self.begun: list[int] = []
+        self.begun_before: dict[int, int] = {}
+        begin = mx.async_eval
+
+        def noted(*arrays: Any) -> None:
+            prepared = [each for each in arrays[:1] if isinstance(each, mx.array) and each.size]
+            self.begun += [each.size for each in prepared if id(each) not in self._known]
+            self._known.update({id(each): each for each in prepared})  # kept, so that no other has its number
+            begin(*arrays)  # type: ignore[no-untyped-call]
+
+        self._known: dict[int, mx.array] = {}
+        monkeypatch.setattr(mx, "async_eval", noted)
+
+    def _take(self, frame: FromWorker) -> None:
+        super()._take(frame)
+        for request in self.first_words:
+            self.begun_before.setdefault(request, len(self.begun))
+
+
+@pytest.mark.parametrize("came_at", range(64, 72))
+def test_who_comes_while_all_others_decode_waits_for_the_step_that_runs_and_no_other(
+    llama: Any, came_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that is prepared meanwhile waits, and so does every later one until the newcomer has its first word."""
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 256)
+    bench = Computed(llama, monkeypatch)
+    late, at = of("b", 99, 125, 2), 0
+
+    def arrive() -> None:
+        nonlocal at
+        if len(bench.shapes) == came_at:
+            at = len(bench.begun)
+            bench._inbox.put(late)
+
+    bench.fail_step = arrive
+    bench.run(*(of("a", number, 16, 90) for number in range(20)), later=(late,))
+    assert bench.shapes[came_at - 1] == (20, 1)
+    begun = bench.begun[at : bench.begun_before[99]]
+    assert begun == [1, 1], "its own two tokens: the first, and the one that is computed while that is handed out"
+
+
+@pytest.mark.parametrize("came_at", range(5, 20))
+def test_who_comes_while_prompts_are_read_waits_for_the_piece_that_is_read_and_no_step(
+    llama: Any, came_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step has room for eight pieces; the newcomer goes next, also when there is no room left."""
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 512)
+    monkeypatch.setattr(PrefillPace, "piece_size", 64)
+    bench = Passes(llama)
+    late = of("b", 99, 120, 2)
+    came(bench, came_at, late)
+    bench.run(*(of("a", number, 640, 16) for number in range(8)), later=(late,))
+    after = bench.shapes[came_at : bench.first_words[99]]
+    steps = [shape for shape in after if shape[1] == 1]
+    read = sum(rows * tokens for rows, tokens in after if tokens > 1)
+    assert len(steps) <= 2, "its own second token, and a step that was being prepared"
+    assert read <= 120, after
+
+
+def test_streams_stand_still_for_no_more_than_a_step_and_a_newcomer(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody new comes with every pass; between two steps of the first answer no more is read than that."""
+    monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 256)
+    monkeypatch.setattr(PrefillPace, "piece_size", 64)
+    bench = Passes(llama)
+    late = [of(f"b{number}", number, 100, 2) for number in range(10, 50)]
+    waiting = list(late)
+    bench.fail_step = lambda: bench._inbox.put(waiting.pop()) if waiting and len(bench.shapes) > 8 else None
+    counted: list[int] = []
+    hand_out = bench._runner._hand_out
+
+    def noted(generated: list[Any]) -> None:
+        if any(bench._runner._rows[each.uid].request == 1 for each in generated if each.uid in bench._runner._rows):
+            counted.append(sum(rows * tokens for rows, tokens in bench.shapes if tokens > 1))
+        hand_out(generated)
+
+    monkeypatch.setattr(bench._runner, "_hand_out", noted)
+    bench.run(of("a", 1, 20, 120), *(of("a", number, 640, 2) for number in range(2, 6)), later=tuple(late))
+    pauses = [later - earlier for earlier, later in pairwise(counted)]
+    assert 256 <= max(pauses) < 256 + 3 * 64
+
+
 def test_the_prompts_of_one_client_do_not_hold_up_another(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine long prompts are being read when it comes; it goes before what is left of them."""
     monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 64)
@@ -243,4 +333,5 @@ def test_a_client_is_charged_the_tokens_that_were_read(monkeypatch: pytest.Monke
     lengths = (300, 90, 40)
     items = [prepared(number, words(length, start=number), sampling=greedy(4)) for number, length in enumerate(lengths)]
     Passes(tiny_recurrent()).run(*items)
-    assert list(charged.values()) == [length - 1 for length in lengths], "the last one is a step's"
+    left = [length - charged[row] for row, length in enumerate(lengths)]
+    assert set(left) <= {0, 1}, "the last one may be a step's"

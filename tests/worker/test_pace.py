@@ -45,3 +45,14 @@ def test_the_newest_measurement_counts_for_three_tenths() -> None:
     for _ in range(60):
         pace.measured(BLOCK, BLOCK / 300)
     assert sizes(pace) == (300 // BLOCK * BLOCK, 120 // BLOCK * BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("speed", "on_cpu", "piece"), [(200, True, 64), (1400, True, 128), (1000, False, 512), (100_000, False, 9984)]
+)
+def test_a_pass_takes_a_tenth_of_a_second(speed: int, on_cpu: bool, piece: int) -> None:
+    """In blocks, and on a GPU in none that are so small that each token takes longer."""
+    pace = PrefillPace(on_cpu=on_cpu)
+    assert pace.piece_size == (64 if on_cpu else 512), "nothing is measured"
+    pace.measured(10 * speed, 10.0)
+    assert pace.piece_size == piece

@@ -1,19 +1,21 @@
 """Owns which prompts a pass reads, and how far. Pure: it knows neither MLX nor the batch.
 
-Accounts take turns by tokens, which is fair queueing: next is the one that will have had the fewest when all that it
-waits for is read, so that one with a single prompt goes before what is left of another's many. One that comes new has
-saved nothing up. Prompts that nobody waits for come last. Of an account, prompts that fit into the pass are read beside
-its first long one.
+Accounts take turns by tokens, those of their answers too, which is fair queueing: next is the one that will have had
+the fewest when all that it waits for is read, so that one with a single prompt goes before what is left of another's
+many. One that comes new has saved nothing up. Prompts that nobody waits for come last. Of an account, prompts that fit
+into the pass are read beside its first long one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 AT_ONCE = 8
 """Prompts that are read in the same pass."""
 
+_ANSWERED = 2  # tokens of a prompt that take as long to compute as one of an answer, about
 _AHEAD = 512  # tokens; so far back somebody starts who comes new
 _REMEMBERED = 256  # clients that have nothing to read
 
@@ -42,26 +44,29 @@ class PromptTurns:
         self._unit = unit
         self._read: dict[Owner, int] = {}
         self._waiting: frozenset[Owner] = frozenset()  # those that the last choice was among
-        self._now = 0.0  # tokens that each of those that waited would have had by now, had all been served alike
+        self._answered: frozenset[Owner] = frozenset()  # those that had tokens of the last step
+        self._now = 0.0  # tokens that each of those two would have had by now, had all been served alike
 
-    def chosen(self, prompts: Sequence[WaitingPrompt], step: int) -> dict[int, int]:
+    def chosen(self, prompts: Sequence[WaitingPrompt], step: int, beside: int | None = None) -> dict[int, int]:
         """How many tokens of which rows a pass reads that has room for `step` in all. `charge` says what it did read.
 
+        beside: up to how many in all it reads of others beside the one whose turn it is; None for as many as have room.
         It is exceeded by less than two units: for a long prompt beside which short ones would take all the room, and
         for the last prompt of one beside whom others wait.
         """
         found: dict[int, int] = {}
         if not prompts:
+            self._waiting = frozenset()
             return found
         of_each: dict[Owner, list[WaitingPrompt]] = {}
         for each in sorted(prompts, key=lambda each: each.row):
             of_each.setdefault(self.owners.get(each.row, Owner()), []).append(each)
         for owner in of_each:
-            self._read.setdefault(owner, max(0, int(self._now) - _AHEAD))
+            self._read.setdefault(owner, self._beginning)
         self._waiting = frozenset(of_each)
         wanted = {owner: sum(each.tokens for each in mine) for owner, mine in of_each.items()}
         for owner in sorted(of_each, key=lambda owner: (owner.background, self._read[owner] + wanted[owner])):
-            room = step - sum(found.values())
+            room = (step if beside is None or not found else min(step, beside)) - sum(found.values())
             if found and room <= 0:
                 break
             along = self._unit - 1 if not found and len(of_each[owner]) == 1 and len(of_each) > 1 else 0
@@ -70,11 +75,26 @@ class PromptTurns:
 
     def charge(self, read: Mapping[int, int]) -> None:
         """What the pass read of the rows chosen last: less than that where a prompt is read up to a place to keep."""
-        for row, tokens in read.items():
-            self._read[self.owners.get(row, Owner())] += tokens
-        if self._waiting:
-            self._now += sum(read.values()) / len(self._waiting)
-        self._forget([owner for owner in self._read if owner not in self._waiting])
+        self._add(read)
+
+    def answered(self, rows: Collection[int]) -> None:
+        """A step gave each of these rows a token; what stands there twice had two."""
+        self._answered = frozenset(self.owners.get(row, Owner()) for row in rows)
+        self._add({row: _ANSWERED * count for row, count in Counter(rows).items()})
+
+    @property
+    def _beginning(self) -> int:
+        """Tokens that one has had who comes new."""
+        return max(0, int(self._now) - _AHEAD)
+
+    def _add(self, tokens: Mapping[int, int]) -> None:
+        for row, count in tokens.items():
+            owner = self.owners.get(row, Owner())
+            self._read[owner] = self._read.get(owner, self._beginning) + count
+        served = self._waiting | self._answered
+        if served:
+            self._now += sum(tokens.values()) / len(served)
+        self._forget([owner for owner in self._read if owner not in served])
 
     def _forget(self, gone: list[Owner]) -> None:
         """Those that would begin where they were anyway, and of the others who came long ago."""

@@ -1,8 +1,8 @@
-"""Owns decoding with guesses: mlx-lm's GenerationBatch, whose steps may give a row more than one token.
+"""Owns decoding with guesses: a batch that generates, whose steps may give a row more than one token.
 
 A step checks the guesses of all rows in one pass; a row without one takes part with its one token. Without any guess
-the step is mlx-lm's own, which computes the next token while the last one is handed out. To guess, the next token has
-to be awaited; so that is done only when what is known already says that a guess is likely.
+the step is that of steps.py, which computes the next token while the last one is handed out. To guess, the next token
+has to be awaited; so that is done only when what is known already says that a guess is likely.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import GenerationBatch
 
 from squish.worker.sampling.samplers import greedy
 from squish.worker.speculation import caches
 from squish.worker.speculation.budget import Budget
 from squish.worker.speculation.draft_model import DraftModel
 from squish.worker.speculation.lookup import Lookup
+from squish.worker.speculation.steps import Steps
 from squish.worker.speculation.verify import drawn
 
 FEW = 4  # rows; beside more, positions that are checked in vain cost the others too much
@@ -49,24 +49,19 @@ class _Checked:
         return len(self.tokens) - 1
 
 
-class Decoding(GenerationBatch):  # type: ignore[misc]
+class Decoding(Steps):
     """lookup: whether to guess from a row's own text. draft: what guesses where that says nothing.
 
     ends: tokens that end an answer, and are never guessed.
     """
 
     @dataclass
-    class Response(GenerationBatch.Response):  # type: ignore[misc]
+    class Response(Steps.Response):  # type: ignore[misc,name-defined]
         """more: the same step gave the row further tokens. drafted, accepted: tokens guessed in it; right ones."""
 
         more: bool = False
         drafted: int = 0
         accepted: int = 0
-
-    uids: list[int]
-    tokens: list[list[int]]
-    _next_tokens: Any
-    _next_logprobs: list[mx.array]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -108,6 +108,31 @@ def test_who_was_away_for_long_is_forgotten() -> None:
     assert list(some._read) == [Owner("b")]
 
 
+def test_answers_are_charged_as_well() -> None:
+    """One that reads many prompts goes before one that decodes all the time, however little that reads."""
+    some = turns(r1="a", r2="b", r3="a")
+    for _ in range(20):
+        assert taken(some, {2: 125}, 512) == {2: 125}
+    taken(some, {1: 125}, 512)
+    for _ in range(200):
+        some.answered([1])
+    assert list(some.chosen(left(r3=125, r2=125), 125)) == [2]
+
+
+def test_a_step_charges_every_token_that_a_row_had() -> None:
+    some = turns(r1="a", r2="b", r3="b")
+    some.answered([1, 1, 1, 2, 3])
+    assert list(some.chosen(left(r1=64, r2=64), 64)) == [2]
+
+
+def test_beside_the_one_whose_turn_it_is_others_fill_up_what_is_left_of_a_smaller_room() -> None:
+    some = turns(r1="a", r2="b", r3="c", r4="d")
+    waiting = left(r1=20, r2=30, r3=60, r4=900)
+    assert some.chosen(waiting, 512, 64) == {1: 20, 2: 30}
+    assert turns(r1="a", r2="b").chosen(left(r1=125, r2=126), 512, 64) == {1: 125}
+    assert turns(r1="a", r2="a").chosen(left(r1=125, r2=126), 512, 64) == {1: 125, 2: 126}, "its own have all of it"
+
+
 def test_what_nobody_waits_for_comes_last() -> None:
     some = turns(r1="-a", r2="a", r3="b")
     assert some.chosen(left(r1=900, r2=900), 64) == {2: 64}
