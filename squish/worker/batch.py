@@ -80,7 +80,7 @@ class Batch(BatchGenerator):  # type: ignore[misc]
     def read(self, size: int, beside: int | None = None) -> tuple[list[Any], list[Any]]:
         """Read about so many tokens of the prompts whose turn it is, in one pass.
 
-        What of that each row has had, and first tokens of those that are read to the end, where others answer or wait.
+        What of that each row has had, and first tokens of those that are read to the end beside other clients.
         beside: tokens up to which the prompts of several clients are read side by side.
         """
         with mx.stream(self._stream):
@@ -148,9 +148,12 @@ class Batch(BatchGenerator):  # type: ignore[misc]
         one_pass = self.in_one_pass.issuperset(uids)
         self.in_one_pass.difference_update(uids)
         begun = _in_one_pass(begun, left) if max(map(len, left)) > 1 else begun.generate(left)
-        if one_pass and not with_others and (self.unread or len(self._generation_batch)):
+        if one_pass and not with_others:
             begun.model = self.model
-            self._begun += [Decoding.Response(**vars(each)) for each in begun.next()]
+            if self.turns.shared and (self.unread or len(self._generation_batch)):
+                self._begun += [Decoding.Response(**vars(each)) for each in begun.next()]
+            elif self.unread:
+                mx.eval(begun._next_tokens)  # before the next pass, so that somebody can come in between
         if begun.uids:
             self._generation_batch.extend(begun)
         done = zip(uids, totals, strict=True)

@@ -83,6 +83,11 @@ class PromptTurns:
         self._add({row: _ANSWERED * count for row, count in Counter(rows).items()})
 
     @property
+    def shared(self) -> bool:
+        """Whether there are rows of several."""
+        return len(set(self.owners.values())) > 1
+
+    @property
     def _beginning(self) -> int:
         """Tokens that one has had who comes new."""
         return max(0, int(self._now) - _AHEAD)
