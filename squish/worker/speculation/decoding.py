@@ -17,7 +17,7 @@ from squish.worker.speculation import caches
 from squish.worker.speculation.budget import Budget
 from squish.worker.speculation.draft_model import DraftModel
 from squish.worker.speculation.lookup import Lookup
-from squish.worker.speculation.steps import Steps
+from squish.worker.speculation.steps import HeldSteps
 from squish.worker.speculation.verify import drawn
 
 FEW = 4  # rows; beside more, positions that are checked in vain cost the others too much
@@ -49,14 +49,14 @@ class _Checked:
         return len(self.tokens) - 1
 
 
-class Decoding(Steps):
+class Decoding(HeldSteps):
     """lookup: whether to guess from a row's own text. draft: what guesses where that says nothing.
 
     ends: tokens that end an answer, and are never guessed.
     """
 
     @dataclass
-    class Response(Steps.Response):  # type: ignore[misc,name-defined]
+    class Response(HeldSteps.Response):  # type: ignore[misc,name-defined]
         """more: the same step gave the row further tokens. drafted, accepted: tokens guessed in it; right ones."""
 
         more: bool = False

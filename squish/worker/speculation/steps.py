@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlx_lm.generate import GenerationBatch
 
 
-class Steps(GenerationBatch):  # type: ignore[misc]
+class HeldSteps(GenerationBatch):  # type: ignore[misc]
     """hold: whether a step that is prepared is to begin when it is asked for, and not before. None: as mlx-lm does."""
 
     uids: list[int]
