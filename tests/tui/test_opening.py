@@ -57,7 +57,8 @@ def test_opening_is_a_handful_of_widgets_and_modules(counts: dict[str, Any], key
     assert len(found["modules"]) <= modules, found["modules"]
     assert found["styled"] <= styled
     if key in SCREENS:
-        assert found["parsed again"] == 0, "style sheets"
+        # Textual parses the three lines of Static again for the first class that is two steps below it.
+        assert found["parsed again"] <= 1, "style sheets"
 
 
 def test_nothing_is_collected_before_the_first_picture_and_what_was_there_by_then_never(counts: dict[str, Any]) -> None:
