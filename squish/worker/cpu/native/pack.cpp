@@ -69,8 +69,14 @@ inline void put_nibbles(const uint8_t* from, int count, uint8_t* plane) {
     }
 }
 
+// The same for codes of 8 bits, which are bytes already.
+inline void put_bytes(const uint8_t* from, int count, uint8_t* plane) {
+    for (int word = 0; word < count / 4; word++) std::memcpy(plane + word * PANEL * 4, from + 4 * word, 4);
+}
+
 void put_piece(const uint8_t* from, int count, int bits, uint8_t* piece) {
     if (bits == 4) return put_nibbles(from, count, piece);
+    if (bits == 8) return put_bytes(from, count, piece);
     uint8_t codes[UNIT];
     unpack(from, count, bits, codes);
     const int low = bits >= 8 ? 8 : bits >= 4 ? 4 : 2;
