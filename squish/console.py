@@ -144,7 +144,10 @@ class Status:
 
 def _broken(text: str) -> str:
     """On a terminal, lines that are too long for it end at spaces, where it would break them inside words."""
-    columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    except OSError:  # a stream of this process alone
+        columns = 0
     if not columns:
         return text
     return "\n".join(_folded(line, columns) if len(line) > columns else line for line in text.split("\n"))

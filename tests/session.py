@@ -25,6 +25,7 @@ from squish.pull.pull import pull
 from squish.runtime import Runtime
 from squish.tui import theme
 from squish.tui.app import SquishApp
+from tests.tui.at_rest import drawn_lines
 from tests.tui.scenes import note, opened, ready, screen_text
 
 MODEL = "smollm2:135m"
@@ -46,7 +47,7 @@ class Recording:
 
     def take(self, lasts: float) -> None:
         """The screen as it is now, which is shown for so many seconds."""
-        self.frames.append((self.seconds, list(self.pilot.app.screen._compositor.render_strips())))
+        self.frames.append((self.seconds, drawn_lines(self.pilot.app)))
         self.seconds += lasts
 
     async def press(self, *keys: str, lasts: float = _TICK) -> None:

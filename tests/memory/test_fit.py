@@ -310,10 +310,10 @@ MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of ano
 @pytest.mark.usefixtures("started_workers")
 @MEASURABLE
 async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path) -> None:
-    """With a prompt of the size that the first step of prefill has on any machine."""
+    """With a prompt whose passes are small on a slow machine, where the estimate counts on one of all of it."""
     directory = real_home / ".squish/models/smollm2+135m"
     found = await measured(directory, 256, real_home / ".squish/cache")
-    assert estimated(directory, 134_515_008, 256) == pytest.approx(found, rel=0.1)
+    assert found / 1.1 <= estimated(directory, 134_515_008, 256) <= found * 1.2
 
 
 @pytest.mark.usefixtures("started_workers")

@@ -1,4 +1,4 @@
-"""Waits until an application is at rest: its event loop has nothing to run, and its screen nothing to draw.
+"""Waits until an application is at rest: its event loop has nothing to run, and its screen nothing to draw. Draws it.
 
 Textual's pilot looks at the processor instead, for 20 ms at a time and twice for each key, which most of the time of
 these tests went by with; and beside a busy machine it may look too early.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from textual._context import visible_screen_stack
 from textual.app import App, ScreenStackError
 from textual.screen import Screen
+from textual.strip import Strip
 
 _ROUNDS = 50  # then it moves all the time
 _STEPS = 2_000
@@ -31,6 +33,12 @@ async def at_rest(app: App[Any]) -> None:
         if not _to_be_drawn(shown) or app._exit or app._exception:
             return
         shown._on_timer_update()
+
+
+def drawn_lines(app: App[Any]) -> list[Strip]:
+    """The lines of the screen as it is now, and of what a window on it lets through."""
+    visible_screen_stack.set(app._background_screens)  # else a window that is drawn here first is so before nothing
+    return app.screen._compositor.render_strips()
 
 
 def _to_be_drawn(screen: Screen[Any]) -> bool:

@@ -17,6 +17,7 @@ from textual.widgets import Button, OptionList
 from squish.tui import theme
 from squish.tui.contrast import DIMMED, TEXT, Light, contrast, ground_of, parsed
 from squish.tui.widgets.table import Table
+from tests.tui.at_rest import drawn_lines
 
 NEAR_BLACK = frozenset({0, 16, *range(232, 242)})
 """Greys that many screens show alike."""
@@ -42,7 +43,7 @@ class Picture:
 
     def __init__(self, pilot: Pilot[None]) -> None:
         self._screen = pilot.app.screen
-        strips = self._screen._compositor.render_strips()
+        strips = drawn_lines(pilot.app)
         self._cells = [
             [_cell(each, piece.style or Style()) for piece in strip for each in piece.text] for strip in strips
         ]
@@ -128,7 +129,7 @@ def unreadable(pilot: Pilot[None], light: Light) -> list[str]:
     limits, colors = _limits(app.theme_variables), app.theme_variables
     muted = {parsed(theme.opaque(colors)["foreground-muted"])}  # in a table, which Rich draws
     code = {Shade(*app.ansi_theme.ansi_colors[number]) for number in range(16)}
-    for y, strip in enumerate(app.screen._compositor.render_strips()):
+    for y, strip in enumerate(drawn_lines(app)):
         x = 0
         for piece in strip:
             at, x = x, x + piece.cell_length

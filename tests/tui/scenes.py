@@ -27,7 +27,7 @@ from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.table import Table
-from tests.tui.at_rest import at_rest
+from tests.tui.at_rest import at_rest, drawn_lines
 from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 QUESTION = "Match ISO dates"
@@ -74,7 +74,7 @@ async def settled(pilot: Pilot[None]) -> None:
 
 def screen_text(pilot: Pilot[None]) -> str:
     """All that can be read, with the spaces of the picture made plain."""
-    lines = pilot.app.screen._compositor.render_strips()
+    lines = drawn_lines(pilot.app)
     return "\n".join("".join(segment.text for segment in line) for line in lines)
 
 
@@ -220,6 +220,7 @@ async def said(pilot: Pilot[None], question: str, *answer: str, thoughts: tuple[
     engine.last.say(*answer)
     engine.last.finish(tokens=212)
     await until(pilot, lambda: "212 tok" in note(pilot))
+    await until(pilot, lambda: "esc stop" not in screen_text(pilot))
 
 
 async def several(pilot: Pilot[None]) -> None:

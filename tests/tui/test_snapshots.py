@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from squish.tui import actions
+from tests.tui.at_rest import drawn_lines
 from tests.tui.colors import Picture
 from tests.tui.scenes import SCENES, no_package, screen_text, settled, until
 from tests.tui.window_scenes import WINDOWS
@@ -88,9 +89,15 @@ def test_another_theme_is_complete(
 
 
 async def _drawn(pilot: Pilot[None]) -> None:
-    """Wait until what has begun is on the screen: one picture like the other, however slow the machine."""
+    """Wait until what has begun is on the screen: one picture like the other, however slow the machine.
+
+    Behind a window Textual draws what it had laid out when the window came, which depends on who was faster.
+    """
+    for behind in pilot.app._background_screens:
+        behind._refresh_layout()
+        pilot.app.screen.refresh()
     before = list[Strip]()
-    while before != (before := list(pilot.app.screen._compositor.render_strips())):
+    while before != (before := drawn_lines(pilot.app)):
         await settled(pilot)
 
 

@@ -23,6 +23,7 @@ from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.transfer_list import TransferList
 from squish.tui.windows.help import HelpScreen
 from squish.tui.windows.model_picker import ModelPicker
+from tests.tui.at_rest import drawn_lines
 from tests.tui.scenes import answer, ask, empty_chat, note, prompt, ready, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration
 
@@ -33,7 +34,7 @@ def new_app() -> ScriptedApp:
 
 def screen_text(pilot: Pilot[None]) -> str:
     """All that can be read, with the spaces of the picture made plain."""
-    lines = pilot.app.screen._compositor.render_strips()
+    lines = drawn_lines(pilot.app)
     return "\n".join("".join(segment.text for segment in line) for line in lines)
 
 

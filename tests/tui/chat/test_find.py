@@ -15,6 +15,7 @@ from squish.chats.messages import Hit
 from squish.tui.widgets.chat.transcript import Transcript
 from squish.tui.widgets.markdown.searchable import place
 from squish.tui.windows.chat_search import ChatSearchScreen, row
+from tests.tui.at_rest import drawn_lines
 from tests.tui.scenes import ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -32,7 +33,7 @@ def long_chat(path: Path) -> None:
 
 
 def reversed_words(pilot: Pilot[None]) -> list[str]:
-    lines = pilot.app.screen._compositor.render_strips()
+    lines = drawn_lines(pilot.app)
     return [each.text for line in lines for each in line if each.style and each.style.reverse and each.text.isalpha()]
 
 
