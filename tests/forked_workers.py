@@ -30,7 +30,7 @@ _FOR_THE_FORK = ("HOME", "PYTEST_CURRENT_TEST")
 _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.jobs.probe")
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36
-_LIMITS = [number for name, number in vars(resource).items() if name.startswith("RLIMIT_")]
+_LIMITS = {each for name, each in vars(resource).items() if name.startswith("RLIMIT_")} - {resource.RLIMIT_NOFILE}
 _EXECUTE: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 _SIGNATURE = inspect.signature(_EXECUTE)
 _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -88,6 +88,7 @@ class ForkedWorkers:
         return all(self._environment.get(name) == environment.get(name) for name in read)
 
     def _same_limits(self) -> bool:
+        """All but that of open files, which a fork takes over: mlx-lm lowers it where it is imported, as by tests."""
         pid = self._process.pid
         same = all(resource.getrlimit(each) == resource.prlimit(pid, each) for each in _LIMITS)
         return same and os.sched_getaffinity(0) == os.sched_getaffinity(pid)
@@ -97,7 +98,12 @@ class ForkedWorkers:
 
     def _fork(self, asked: Mapping[str, Any]) -> int:
         [channel] = asked["pass_fds"]
-        told = {"cache": asked["args"][5], "environment": dict(asked["env"]), "folder": str(Path.cwd())}
+        told = {
+            "cache": asked["args"][5],
+            "environment": dict(asked["env"]),
+            "folder": str(Path.cwd()),
+            "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        }
         streams = [asked["p2cread"], asked["c2pwrite"], asked["errwrite"], channel]
         with self._one_at_a_time, _parent_of_orphans():
             socket.send_fds(self._ours, [json.dumps(told).encode() + b"\n"], streams)
@@ -153,6 +159,7 @@ def _become(asked: dict[str, Any], descriptors: list[int]) -> None:
     for number, each in enumerate(streams):
         os.dup2(each, number)
         os.close(each)
+    resource.prlimit(0, resource.RLIMIT_NOFILE, tuple(asked["files"]))
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,9 +28,20 @@ def seen(worker: Worker) -> tuple[object, ...]:
     process = psutil.Process(worker.pid)
     descriptors = {str(each.readlink()).partition(":")[0] for each in Path(f"/proc/{worker.pid}/fd").iterdir()}
     group = os.getsid(worker.pid) == os.getpgid(worker.pid) == worker.pid
-    return process.ppid(), group, process.cwd(), descriptors, process.num_fds(), process.num_threads()
+    files = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    return process.ppid(), group, process.cwd(), descriptors, process.num_fds(), process.num_threads(), files
 
 
+@pytest.fixture
+def _fewer_files() -> Iterator[None]:
+    """As in a process that has imported mlx-lm."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.prlimit(0, resource.RLIMIT_NOFILE, (soft - 1, hard))
+    yield
+    resource.prlimit(0, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_fewer_files")
 async def test_a_fork_is_a_child_of_who_started_it_as_a_started_worker_is(real_settings: Settings) -> None:
     workers = [await Worker.spawn(real_settings.worker_cache)]
     with pytest.MonkeyPatch.context() as patch:
