@@ -93,11 +93,11 @@ async def _drawn(pilot: Pilot[None]) -> None:
 
     Behind a window Textual draws what it had laid out when the window came, which depends on who was faster.
     """
-    for behind in pilot.app._background_screens:
-        behind._refresh_layout()
-        pilot.app.screen.refresh()
     before = list[Strip]()
     while before != (before := drawn_lines(pilot.app)):
+        for behind in pilot.app._background_screens:
+            behind._refresh_layout()
+            pilot.app.screen.refresh()
         await settled(pilot)
 
 
