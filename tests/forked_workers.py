@@ -26,7 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 _COMMAND = ("-P", "-m", "squish.worker")
-_FOR_THE_FORK = ("HOME", "PYTEST_CURRENT_TEST")
+_FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST")
 _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.jobs.probe")
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36
