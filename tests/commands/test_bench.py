@@ -82,11 +82,10 @@ def test_another_server_is_measured_in_turn(
     found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
     assert all(ratio > 0 for _, ratio in found.values())
     assert "decode, 1 stream" in found
-    [ours, ours_cached, theirs, theirs_cached] = found["first token, 128 tokens again"][0]
-    assert ours.endswith(" s")
-    assert theirs.endswith(" s")
-    assert int(ours_cached) >= 64
-    assert int(theirs_cached) >= 64
+    again = found["first token, 128 tokens again"][0]  # of each side, and at times how many tokens it guessed
+    ours, theirs = (at for at, cell in enumerate(again) if cell.endswith(" s"))
+    assert int(again[ours + 1]) >= 64
+    assert int(again[theirs + 1]) >= 64
     cached = [cell for cell in found["first token, 128 tokens"][0] if cell.isdigit()]
     assert all(int(tokens) < BY_CHANCE for tokens in cached)
     assert [name for name, *_ in lines[-2:]] == ["prefill, 128 tokens", "products, at most"]
