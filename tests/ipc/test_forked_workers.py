@@ -15,7 +15,8 @@ import pytest
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from squish.ipc.process import Worker
-from tests.conftest import share_compiled
+from tests.conftest import _compiled, share_compiled
+from tests.forked_workers import ForkedWorkers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there a process is given to another parent")
 
@@ -41,7 +42,14 @@ def _fewer_files() -> Iterator[None]:
     resource.prlimit(0, resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.usefixtures("_fewer_files")
+@pytest.fixture
+def _forks() -> Iterator[None]:
+    """A process to fork that is like this one now: what tests before have changed here makes workers be started."""
+    with ForkedWorkers(_compiled()):
+        yield
+
+
+@pytest.mark.usefixtures("_forks", "_fewer_files")
 async def test_a_fork_is_a_child_of_who_started_it_as_a_started_worker_is(real_settings: Settings) -> None:
     workers = [await Worker.spawn(real_settings.worker_cache)]
     with pytest.MonkeyPatch.context() as patch:
@@ -65,6 +73,7 @@ async def test_a_worker_with_an_engine_of_its_own_is_started(real_settings: Sett
     await worker.close()
 
 
+@pytest.mark.usefixtures("_forks")
 async def test_what_a_fork_says_last_is_read(real_settings: Settings) -> None:
     worker = await Worker.spawn(real_settings.worker_cache)
     assert is_fork(worker)
