@@ -128,8 +128,7 @@ class Status:
         if not self.is_live:
             note(text)
             return
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        sys.stderr.write(f"\r\x1b[2K\x1b[2m{clean(text)[: columns - 1]}\x1b[0m")
+        sys.stderr.write(f"\r\x1b[2K\x1b[2m{clean(text)[: _columns() - 1]}\x1b[0m")
         sys.stderr.flush()
         self._shown = True
 
@@ -144,13 +143,17 @@ class Status:
 
 def _broken(text: str) -> str:
     """On a terminal, lines that are too long for it end at spaces, where it would break them inside words."""
-    try:
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
-    except OSError:  # a stream of this process alone
-        columns = 0
-    if not columns:
+    if not (columns := _columns()):
         return text
     return "\n".join(_folded(line, columns) if len(line) > columns else line for line in text.split("\n"))
+
+
+def _columns() -> int:
+    """Of the terminal that stderr is; 0 where it is none, or does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    except OSError:  # a stream of this process alone
+        return 0
 
 
 def _folded(line: str, columns: int) -> str:

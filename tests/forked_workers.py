@@ -26,7 +26,8 @@ from typing import Any
 from unittest.mock import patch
 
 _COMMAND = ("-P", "-m", "squish.worker")
-_FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST")
+# Variables that a fork takes over, as no import reads them; mlx-lm sets the last one, also in this process.
+_FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST", "TRANSFORMERS_NO_ADVISORY_WARNINGS")
 _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.jobs.probe")
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36

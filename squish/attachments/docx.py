@@ -23,7 +23,7 @@ _UNREADABLE = (
     KeyError,  # it has no document of Word
     EOFError,  # the part is cut off
     zlib.error,  # what is packed is damaged
-    RuntimeError,  # it is encrypted; NotImplementedError: packed in a way that zipfile does not know
+    RuntimeError,  # it is encrypted, or packed in a way that zipfile does not know
     OSError,  # it names a place before its beginning
     UnicodeError,  # a name in it is not UTF-8
 )

@@ -234,7 +234,7 @@ def test_who_comes_while_all_others_decode_waits_for_the_step_that_runs_and_no_o
 def test_who_comes_while_prompts_are_read_waits_for_the_piece_that_is_read_and_no_step(
     llama: Any, came_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step has room for eight pieces; the newcomer goes next, also when there is no room left."""
+    """A step has room for eight pieces. The newcomer's prompt is read next, even if the step has no room left."""
     monkeypatch.setattr(PrefillPace, "step_size", lambda self, decoding: 512)
     monkeypatch.setattr(PrefillPace, "piece_size", 64)
     bench = Passes(llama)

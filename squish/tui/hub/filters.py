@@ -71,16 +71,6 @@ class Filters:
         at = min(max(CONTEXTS.index(self.context) + steps, 0), len(CONTEXTS) - 1)
         return replace(self, context=CONTEXTS[at])
 
-    def without(self, what: str) -> Filters:
-        """The choice with one of fit, parameters and bits letting everything through."""
-        match what:
-            case "fit":
-                return replace(self, fit=0)
-            case "parameters":
-                return replace(self, parameters=0)
-            case _:
-                return replace(self, bits=0)
-
     @property
     def narrow(self) -> bool:
         """Whether anything may be hidden."""
@@ -107,10 +97,11 @@ def hiding(finds: Sequence[Found], choice: Filters, machine: fit.Machine) -> lis
         "parameters": f"size {PARAMETERS[choice.parameters][0]}",
         "bits": f"bits {BITS[choice.bits][0]}",
     }
+    without = {name: replace(choice, **{name: 0}) for name in values}
     found = [
-        Hiding(name, value, len(chosen(finds, choice.without(name), machine)))
+        Hiding(name, value, len(chosen(finds, without[name], machine)))
         for name, value in values.items()
-        if choice.without(name) != choice
+        if without[name] != choice
     ]
     return [each for each in found if each.hides] or found
 

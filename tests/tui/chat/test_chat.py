@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 from textual.widgets._toast import Toast
 
@@ -23,19 +22,12 @@ from squish.tui.widgets.markdown.live import LiveMarkdown
 from squish.tui.widgets.transfer_list import TransferList
 from squish.tui.windows.help import HelpScreen
 from squish.tui.windows.model_picker import ModelPicker
-from tests.tui.at_rest import drawn_lines
-from tests.tui.scenes import answer, ask, empty_chat, note, prompt, ready, shown, until, write
+from tests.tui.scenes import answer, ask, empty_chat, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration
 
 
 def new_app() -> ScriptedApp:
     return ScriptedApp(*MODELS, model=SMOL.id)
-
-
-def screen_text(pilot: Pilot[None]) -> str:
-    """All that can be read, with the spaces of the picture made plain."""
-    lines = drawn_lines(pilot.app)
-    return "\n".join("".join(segment.text for segment in line) for line in lines)
 
 
 def asked(generation: ScriptedGeneration) -> tuple[Message, ...]:

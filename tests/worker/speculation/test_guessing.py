@@ -101,7 +101,7 @@ def test_right_tokens_earn_two_and_wrong_ones_cost_one() -> None:
     budget.judged(2, 0)
     assert budget.length == 0
     budget.judged(1, 1)
-    assert budget.length == SHORT, "what is right may be longer, but there is no credit for it"
+    assert budget.length == SHORT, "right, but it earns no longer guesses yet"
     budget.judged(1, 1)
     budget.judged(1, 1)
     assert budget.length == LONG, "which takes exactly what there is"

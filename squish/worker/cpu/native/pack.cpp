@@ -79,7 +79,7 @@ void put_piece(const uint8_t* from, int count, int bits, uint8_t* piece) {
     if (bits == 8) return put_bytes(from, count, piece);
     uint8_t codes[UNIT];
     unpack(from, count, bits, codes);
-    const int low = bits >= 8 ? 8 : bits >= 4 ? 4 : 2;
+    const int low = bits >= 4 ? 4 : 2;
     put(codes, count, 0, low, piece);
     if (bits > low) put(codes, count, low, bits - low, piece + PANEL * count * low / 8);
 }
