@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 
 from squish.chats.messages import CalledTool
@@ -313,8 +314,11 @@ async def compare(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "212 tok" in screen_text(pilot) and "writing" in screen_text(pilot))
     app_of(pilot).seconds.now = 0.1
     two.say(*STORY)
-    seen = ("loading", "50.0 tok/s", "days a month has")  # the speed comes with the next tick of the screen's clock
+    seen = ("loading", "50.0 tok/s")  # the speed comes with the next tick of the screen's clock
     await until(pilot, lambda: shown(pilot, 1).endswith(STORY[-1]) and all(each in screen_text(pilot) for each in seen))
+    answers = pilot.app.screen.query("ContenderView VerticalScroll").results(VerticalScroll)
+    written = list(answers)[1]
+    await until(pilot, lambda: written.is_vertical_scroll_end)
 
 
 async def comparing(pilot: Pilot[None]) -> None:
