@@ -66,7 +66,7 @@ class RemoteGeneration:
         """End it; what was written stays, and it finishes with reason "cancelled"."""
         if not self._over:
             self._put(self._reader.finished("cancelled"))
-        if self._task is not None:
+        if self._task is not None and not self._task.cancelling():  # a second would interrupt the closing
             self._task.cancel()
 
     async def _read(self) -> None:

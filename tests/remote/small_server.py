@@ -69,9 +69,11 @@ class SmallServer:
             writer.write(answer)
             await writer.drain()
         else:
-            await answer(reader, writer)
-            await reader.read()
-            self.left.set()
+            try:
+                await answer(reader, writer)
+                await reader.read()
+            finally:  # also by a reset: who closes a connection with something unread in it sends one
+                self.left.set()
 
 
 @asynccontextmanager

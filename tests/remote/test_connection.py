@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,9 @@ from squish.generation import (
 from squish.remote import failures
 from squish.remote.connected import Connected, connected
 from squish.remote.connection import ServerConnection
+from squish.remote.generation import RemoteGeneration
 from squish.remote.nearby import nearby
+from squish.sessions.activity import Log
 from tests.remote.small_server import STREAM, Answer, SmallServer, chunk, event, reply, small_server
 
 KEY = "sk-very-secret"
@@ -98,6 +102,34 @@ async def test_a_server_that_never_answers_can_be_left(settings: Settings) -> No
                 await asyncio.sleep(0.005)
             generation.cancel()
             assert [event.reason async for event in generation if isinstance(event, Finished)] == ["cancelled"]
+        await server.left.wait()
+
+
+async def test_leaving_twice_does_not_interrupt_the_closing(settings: Settings) -> None:
+    """Whoever cancels leaves the block next, maybe while the connection is being closed."""
+    closing, closed = asyncio.Event(), asyncio.Event()
+
+    class Slow(ServerConnection):
+        @asynccontextmanager
+        async def events(self, path: str, body: object) -> AsyncIterator[AsyncIterator[bytes]]:
+            async with super().events(path, body) as events:
+                try:
+                    yield events
+                finally:
+                    closing.set()
+                    await asyncio.sleep(0)
+                    closed.set()
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + chunk(content="one "))
+        await writer.drain()
+
+    async with small_server({CHAT: endless}) as server:
+        async with RemoteGeneration(Slow(server.url), "/v1/chat/completions", asked(), {}, Log()) as generation:
+            await anext(generation)
+            generation.cancel()
+            await closing.wait()
+        assert closed.is_set()
         await server.left.wait()
 
 
