@@ -36,6 +36,11 @@ def _plain(text: str) -> str:
     return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def visible(text: str) -> str:
+    """The same text with what `clean` would take out written as an escape: `\\u001b[31m`. It loses nothing."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n").replace("\r", "\\r"))
+
+
 def is_plain(name: str) -> bool:
     """Whether a name of one line can be shown as it is: `clean` changes nothing, and no line break is in it."""
     return clean(name) == name and "\n" not in name

@@ -179,11 +179,20 @@ class Client:
         return {**params, "_meta": meta} if meta else params
 
     async def _call_off(self, id: int, method: str, reason: str) -> None:
-        """Tell the server that nobody waits for an answer any more; that it cannot be told does not matter."""
-        if method == "initialize" or self.failure is not None:
+        """Tell the server that nobody waits for an answer any more, and see whether it still answers at all."""
+        if method in ("initialize", "ping") or self.failure is not None:
             return
         telling = asyncio.create_task(self._notify("notifications/cancelled", {"requestId": id, "reason": reason}))
         self._keep(telling)
+        self._keep(asyncio.create_task(self._end_unless_alive()))
+
+    async def _end_unless_alive(self) -> None:
+        """A server that answers nothing is ended: the next call finds one that was started anew."""
+        try:
+            await self.ping()
+        except McpError as error:
+            if error is not self._refusal:  # a refusal is an answer
+                self._end(error)
 
     async def _notify(self, method: str, params: dict[str, Any] | None = None) -> None:
         message = wire.notification(method, params)

@@ -27,7 +27,7 @@ from squish.generation import (
 )
 from squish.mcp.events import AnswerStopped, Doing, Offered, Permit, Reaching, Report, Steps, ToolProblem
 from squish.mcp.toolbox import Toolbox, gather
-from squish.mcp.tools import ServerTool, for_model, offered, shortened
+from squish.mcp.tools import NO_OBJECT, ServerTool, for_model, offered, shortened, values_of
 
 MOST_ROUNDS = 12
 """Times that a model may call tools in one answer; then it has to answer without."""
@@ -175,6 +175,8 @@ class Rounds:
                 self._set(at, "failed", f"There is no tool {call.name}.")
             elif at >= MOST_CALLS:
                 self._set(at, "refused", f"Only {MOST_CALLS} calls can be made at a time.")
+            elif values_of(call.arguments) is None:  # nobody is asked about what cannot be called
+                self._set(at, "failed", NO_OBJECT)
             elif not await self._allowed(call):
                 self._set(at, "refused", _REFUSED)
             else:

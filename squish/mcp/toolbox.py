@@ -7,7 +7,6 @@ them is called.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from squish.errors import ConfigError, InvalidInput, McpError, Offline, SquishEr
 from squish.mcp import sources
 from squish.mcp.client import Client, Progress
 from squish.mcp.sources import Known
-from squish.mcp.tools import ServerTool, ToolResult, described, result
+from squish.mcp.tools import NO_OBJECT, ServerTool, ToolResult, described, result, values_of
 from squish.mcp.transport import ServerLog, Transport
 from squish.system.loopback import is_loopback
 
@@ -85,12 +84,8 @@ class Toolbox:
 
     async def call(self, tool: ServerTool, arguments: str, progress: Progress | None = None) -> ToolResult:
         """What a tool gives for arguments, a JSON object as text. Cancelling tells the server."""
-        try:
-            values = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            values = None
-        if not isinstance(values, dict):
-            return ToolResult("The arguments are not a JSON object.", failed=True)
+        if (values := values_of(arguments)) is None:
+            return ToolResult(NO_OBJECT, failed=True)
         try:
             async with self._locks[tool.server]:
                 connection = await self._connected(self.find(tool.server))

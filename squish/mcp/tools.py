@@ -15,12 +15,13 @@ import msgspec
 
 from squish import figures
 from squish.generation import Tool
-from squish.text import clean
+from squish.text import clean, visible
 
 MOST = 256
 """Tools of one server, at most."""
 LONGEST_RESULT = 1_000_000
 """Characters of a result that are kept at all; what the model gets of them is less."""
+NO_OBJECT = "The arguments are not a JSON object."
 
 _NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 64
@@ -141,21 +142,30 @@ def shortened(text: str, characters: int) -> str:
     return f"{text[:head]}\n[… {missing:,} characters left out …]\n{text[len(text) - tail :]}"
 
 
-def readable(arguments: str) -> str:
-    """The arguments of a call for people who decide about it: all of them, one a line, longer texts as they are."""
+def values_of(arguments: str) -> dict[str, Any] | None:
+    """What a model wrote as arguments; None for what is not a JSON object."""
     try:
-        values = json.loads(arguments)
+        values = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
-        return clean(arguments)
-    if not isinstance(values, dict) or not values:
-        return clean(arguments)
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def readable(arguments: str) -> str:
+    """The arguments of a call for people who decide about it: all of them, one a line, longer texts as they are.
+
+    What a terminal would not show is written as JSON writes it: nothing is agreed to unseen.
+    """
+    values = values_of(arguments)
+    if not values:
+        return visible(arguments)
     lines = []
     for name, value in values.items():
         if isinstance(value, str) and "\n" in value:
             lines += [f"{name}:", *(f"  {line}" for line in value.split("\n"))]
         else:
             lines.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")
-    return clean("\n".join(lines))
+    return visible("\n".join(lines))
 
 
 def _text(raw: Any) -> str:

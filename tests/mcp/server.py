@@ -25,6 +25,7 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "fail", "description": "It fails.", "inputSchema": {"type": "object"}},
     {"name": "huge", "description": "A long text.", "inputSchema": {"type": "object"}},
     {"name": "hang", "description": "Never ends.", "inputSchema": {"type": "object"}},
+    {"name": "freeze", "description": "Answers nothing any more.", "inputSchema": {"type": "object"}},
     {"name": "die", "description": "Ends the server.", "inputSchema": {"type": "object"}},
     {
         "name": "weather",
@@ -93,6 +94,8 @@ def call(name: str, arguments: dict[str, Any], params: dict[str, Any]) -> dict[s
             return text(datetime.now(UTC).isoformat())
         case "seen":
             return text(" ".join(SEEN))
+        case "freeze":
+            FAULTS.add("mute")
         case "die":
             print("I cannot go on", file=sys.stderr, flush=True)
             sys.exit(7)

@@ -191,6 +191,17 @@ async def test_a_call_that_is_cancelled_or_takes_too_long_is_called_off_and_harm
         assert (await call(box, "echo", '{"text": "here"}')).text == "here"
 
 
+async def test_a_server_that_answers_nothing_any_more_is_ended_and_starts_again(tmp_path: Path) -> None:
+    async with toolbox(tmp_path) as box:
+        await box.tools("test")
+        box._connections["test"].client._timeout = 0.1
+        frozen = await call(box, "freeze")
+        assert frozen == ToolResult("test: it did not answer within 0.1 s.", failed=True)
+        while box.is_connected("test"):
+            await asyncio.sleep(0.005)
+        assert (await call(box, "echo", '{"text": "again"}')).text == "again"
+
+
 async def test_arguments_that_are_not_an_object_are_a_failed_result(tmp_path: Path) -> None:
     box = Toolbox(Settings(home=tmp_path, cache_dir=tmp_path), tmp_path)
     tool = ServerTool("test", "echo", "", "", "{}")
@@ -284,8 +295,8 @@ async def test_offline_reaches_nothing_on_other_computers(tmp_path: Path) -> Non
         await box.tools("far")
 
 
-def test_arguments_are_shown_in_full_and_cleaned() -> None:
-    shown = readable(json.dumps({"path": "/a", "content": "one\ntwo \x1b[31m", "deep": {"n": [1, None]}}))
-    assert shown == 'path: "/a"\ncontent:\n  one\n  two \ndeep: {"n": [1, null]}'
-    assert readable("{\x1b[31m") == "{"
+def test_arguments_are_shown_in_full_with_escapes_for_what_a_terminal_would_obey() -> None:
+    shown = readable(json.dumps({"path": "/a\u202e", "content": "one\ntwo \x1b[31m", "deep": {"n": [1, None]}}))
+    assert shown == 'path: "/a\\u202e"\ncontent:\n  one\n  two \\u001b[31m\ndeep: {"n": [1, null]}'
+    assert readable("{\x1b[31m") == "{\\u001b[31m"
     assert readable("{}") == "{}"

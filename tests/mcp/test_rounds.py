@@ -131,6 +131,7 @@ async def test_arguments_that_are_not_json_are_told_to_the_model(tmp_path: Path)
     engine = Engine([("echo", '{"text": ')], "done")
     await play(tmp_path, engine)
     assert engine.results == [("failed", "The arguments are not a JSON object.")]
+    assert engine.asked == [], "nobody is asked about what cannot be called"
 
 
 async def test_others_have_their_turn_between_bursts_of_pieces(tmp_path: Path) -> None:

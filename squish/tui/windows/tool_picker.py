@@ -111,10 +111,18 @@ class ToolPicker(Chooser[None]):
         if not self.is_mounted:
             return
         wanted = self.query_one(Input).value.strip().lower()
-        self._rows = [row for each in self._known for row in self._of(each) if wanted in row.content.plain.lower()]
+        self._rows = [row for each in self._known for row in self._matching(each, wanted)]
         marked = self.query_one(OptionList).highlighted or 0
         nothing = f"No server or tool has “{clean(wanted)}” in its name." if self._known else _NOTHING
         self.fill([row.content for row in self._rows], min(marked, max(len(self._rows) - 1, 0)), nothing)
+
+    def _matching(self, known: Known, wanted: str) -> list[_Row]:
+        """A server with all that belongs to it where it matches, or with those of its tools that do."""
+        head, *rest = self._of(known)
+        if wanted in head.content.plain.lower():
+            return [head, *rest]
+        tools = [row for row in rest if row.tool is not None and wanted in row.content.plain.lower()]
+        return [head, *tools] if tools else []
 
     def _of(self, known: Known) -> list[_Row]:
         """The rows of a server."""

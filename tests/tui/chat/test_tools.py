@@ -221,6 +221,18 @@ async def test_a_server_that_fails_is_one_line_and_the_answer_comes(tmp_path: Pa
         assert "⚠ test: it ended with exit code 1: no configuration found." in screen_text(pilot)
 
 
+async def test_why_a_call_failed_is_said_where_it_is_folded(tmp_path: Path) -> None:
+    app = new_app(tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await switch(pilot)
+        await ask(pilot, "say it")
+        call(app, "echo", '{"text": "\x1b[2J')
+        await goes_on(pilot, app, 2)
+        await end(pilot, app)
+        row = next(line for line in screen_text(pilot).splitlines() if "test/echo" in line)
+        assert '{"text": "\\u001b[2J ✕ failed: The arguments are not a JSON object.' in row
+
+
 async def test_another_version_of_an_answer_begins_without_its_calls(tmp_path: Path) -> None:
     app = new_app(tmp_path)
     async with app.run_test() as pilot:
@@ -254,6 +266,14 @@ async def test_the_window_switches_servers_and_single_tools(tmp_path: Path) -> N
         await pilot.press("down", "down", "enter")
         await until(pilot, lambda: "[ ] echo" in screen_text(pilot))
         assert pilot.app.screen.query_one(OptionList).highlighted == 2
+        await write(pilot, "test")
+        await until(pilot, lambda: "tokens of every prompt" in screen_text(pilot) and "[x] fail" in screen_text(pilot))
+        await write(pilot, "!")
+        await until(pilot, lambda: "No server or tool has “test!” in its name." in screen_text(pilot))
+        await pilot.press("ctrl+u")
+        await write(pilot, "weather")
+        await until(pilot, lambda: "[x] weather" in screen_text(pilot) and "[x] fail" not in screen_text(pilot))
+        assert "[x] test" in screen_text(pilot)
         await pilot.press("escape")
         await ask(pilot, "say it")
         (sent,) = app.engine.last.request.prompts

@@ -11,13 +11,14 @@ from textual.widgets.option_list import Option
 
 from squish import figures
 from squish.chats.messages import CalledTool, Outcome, ToolStep
-from squish.text import clean
+from squish.text import clean, visible
 from squish.tui.chat.answer_tasks import Decision
 from squish.tui.key_hints import key
 from squish.tui.messages import CallDecided
 from squish.tui.widgets.markdown.live import frozen
 
 _ARGUMENTS = 60  # characters of them in a folded call
+_REASON = 80  # and of why it failed
 _UNFOLDED = 4_000  # characters of a result in an unfolded one
 _SIGNS: dict[Outcome, str] = {
     "waiting": "◌ waiting",
@@ -112,12 +113,18 @@ def _calls(step: ToolStep, unfolded: bool) -> Content:
             lines.append(Content(_indented(_readable(call.arguments))))
             lines.append(Content.styled(_indented(_cut(call.result)), "$foreground-muted"))
         else:
-            lines.append(Content.assemble((head, "bold"), f" {_short(call.arguments)} ", (_said(call), _color(call))))
+            lines.append(
+                Content.assemble(
+                    (head, "bold"), f" {_cut_to(call.arguments, _ARGUMENTS)} ", (_said(call), _color(call))
+                )
+            )
     return Content("\n").join(lines)
 
 
 def _said(call: CalledTool) -> str:
     """How a call stands: `✓ 3 lines · 120 B`."""
+    if call.outcome == "failed":
+        return f"{_SIGNS['failed']}: {_cut_to(call.result, _REASON)}" if call.result else _SIGNS["failed"]
     if call.outcome != "done":
         return _SIGNS[call.outcome]
     lines = call.result.count("\n") + 1
@@ -129,9 +136,9 @@ def _color(call: CalledTool) -> str:
     return "$text-error" if call.outcome == "failed" else "$foreground-muted"
 
 
-def _short(arguments: str) -> str:
-    line = " ".join(clean(arguments).split())
-    return line if len(line) <= _ARGUMENTS else f"{line[: _ARGUMENTS - 1]}…"
+def _cut_to(text: str, most: int) -> str:
+    line = " ".join(visible(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _readable(arguments: str) -> str:
