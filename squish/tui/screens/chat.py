@@ -68,10 +68,9 @@ class ChatScreen(Screen[None]):
         yield Keys()
 
     async def on_mount(self) -> None:
-        with reporting_errors(self.app):
-            for latest in self._runtime.chats.recent(1):
-                self._some_chats = True
-                self._view.offer(latest.title, day_of(latest.updated, datetime.now().astimezone()))
+        self._view.prompt.offers = True
+        self._offer_latest()
+        self._some_chats = self._view.prompt.offers
         if unsent := preferences.unsent(self._runtime.settings):
             self._view.prompt.put(unsent)
             self._chats.take_up(unsent)
@@ -111,8 +110,17 @@ class ChatScreen(Screen[None]):
 
     # ---- what is shown
 
+    def _offer_latest(self) -> None:
+        """Until a chat is shown or begun, the one that is offered may be renamed, put away or deleted from the list."""
+        if self._view.prompt.offers:
+            with reporting_errors(self.app):
+                latest = next(iter(self._runtime.chats.recent(1)), None)
+                now = datetime.now().astimezone()
+                self._view.offer((latest.title, day_of(latest.updated, now)) if latest else None)
+
     @on(ChatChanged)
     def _refresh(self) -> None:
+        self._offer_latest()
         self._refresh_strip()
         self._refresh_list()
         if self._shown.id and not self._some_chats:
@@ -127,6 +135,7 @@ class ChatScreen(Screen[None]):
         await self._asked_with.look_again()
         self._view.tick()
         self._keep_draft()
+        self._offer_latest()
         self._refresh_strip()
         self._refresh_list()
 

@@ -56,10 +56,10 @@ def transcript(pilot: Pilot[None]) -> str:
     return " | ".join(f"{view.turn.question}: {view.turn.answer.text}" for view in views)
 
 
-def add_chats(chats: Path, count: int, words: str = "an answer") -> None:
+def add_chats(chats: Path, count: int, words: str = "an answer", title: str = "The long one") -> None:
     """A chat of so many turns, made without a screen."""
     store = Chats(chats)
-    chat, parent = store.create(SMOL.id, title="The long one"), None
+    chat, parent = store.create(SMOL.id, title=title), None
     for turn in range(count):
         _, parent = store.ask(chat, parent, f"question {turn}", SMOL.id)
         store.finish(parent, f"{words} {turn}")
@@ -97,6 +97,37 @@ async def test_a_start_names_the_latest_chat_and_lists_all_with_their_dates(tmp_
         await pilot.press("ctrl+n")
         await until(pilot, lambda: "an answer 0" not in screen_text(pilot))
         assert "continue “" not in screen_text(pilot), "only a start offers it"
+        await pilot.press("up")
+        await until(pilot, lambda: prompt(pilot).text == "question 0")
+
+
+async def test_a_start_names_the_chat_that_up_would_continue_now(tmp_path: Path) -> None:
+    for title in ("third", "second", "first"):
+        add_chats(tmp_path / "chats.db", 1, f"{title} answer", title)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "↑  continue “first”" in screen_text(pilot))
+        await pilot.press("ctrl+b", "r", *"newest", "enter")
+        await until(pilot, lambda: "↑  continue “newest”" in screen_text(pilot))
+        await pilot.press("a")
+        await until(pilot, lambda: "↑  continue “second”" in screen_text(pilot))
+        await pilot.press("d", "y")
+        await until(pilot, lambda: "↑  continue “third”" in screen_text(pilot))
+        another = Chats(tmp_path / "chats.db")  # as another program would
+        another.rename(1, "the other's")
+        await until(pilot, lambda: "↑  continue “the other's”" in screen_text(pilot))
+        await pilot.press("escape", "up")
+        await until(pilot, lambda: "third answer 0" in screen_text(pilot))
+        another.close()
+
+
+async def test_a_start_offers_no_chat_once_none_is_left(tmp_path: Path) -> None:
+    add_chats(tmp_path / "chats.db", 1)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "↑  continue “The long one”" in screen_text(pilot))
+        await pilot.press("ctrl+b", "a", "escape")
+        await until(pilot, lambda: "continue “" not in screen_text(pilot))
         await pilot.press("up")
         await until(pilot, lambda: prompt(pilot).text == "question 0")
 

@@ -85,20 +85,16 @@ class ChatView(Vertical):
         # Before anything is waited for: a tick meanwhile keeps what stands in the prompt as the draft of this chat.
         self.prompt.put(self._shown.draft)
         self._meter.forget()
-        self._offer_ends()
+        self.offer(None)
         self._show_model()
         await self.dialogue.show(found, hit)
         self.recount()
         self._changed()
 
-    def offer(self, title: str, day: str) -> None:
-        """Let an empty prompt's ↑ go on with the chat that was used last, until a chat is shown or begun."""
-        self.prompt.offers = True
-        self.dialogue.welcome.offer(title, day)
-
-    def _offer_ends(self) -> None:
-        self.prompt.offers = False
-        self.dialogue.welcome.offer_nothing()
+    def offer(self, latest: tuple[str, str] | None) -> None:
+        """Let an empty prompt's ↑ continue the chat used last: its title and day, or None where none is left."""
+        self.prompt.offers = latest is not None
+        self.dialogue.welcome.offer(latest)
 
     def _show_model(self) -> None:
         try:
@@ -135,7 +131,7 @@ class ChatView(Vertical):
                 )
                 self.prompt.give_back(event.text)
             else:
-                self._offer_ends()
+                self.offer(None)
                 await self.dialogue.ask(self._shown, question)
         self._changed()
 

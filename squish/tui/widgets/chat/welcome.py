@@ -38,16 +38,16 @@ class Welcome(Static):
         if self._model:
             self._show_whole(self._model)
 
-    def offer(self, title: str, day: str) -> None:
-        """Name the chat that was used last, and when, to go on with."""
-        self._latest = (title, day)
+    def offer(self, latest: tuple[str, str] | None) -> None:
+        """Name the chat that was used last, and when, to go on with; None: there is none, or no longer."""
+        if latest != self._latest:
+            self._latest = latest
+            if self._model:
+                self._show_whole(self._model)
 
     def offer_project(self, about: str) -> None:
         """Name the project's files that may go along with the chat; empty where there are none."""
         self._project = clean(about)
-
-    def offer_nothing(self) -> None:
-        self._latest = None
 
     def show_model(self, manifest: Manifest) -> None:
         """A model is chosen: its figures and the keys to begin with."""
