@@ -47,13 +47,13 @@ from squish.worker.connection import FrameSocket
 if TYPE_CHECKING:
     from squish.worker.cache.disk import DiskTier
     from squish.worker.cache.kv_bits import KvBits
+    from squish.worker.cache.prefix import PrefixCache
     from squish.worker.cpu.blas import BlasReport
     from squish.worker.cpu.install import CpuEngine
     from squish.worker.embedding.intake import TextIntake
     from squish.worker.group.lead import Group
     from squish.worker.intake import Intake
-    from squish.worker.model.load import LoadedModel
-    from squish.worker.speculation.draft_model import DraftModel
+    from squish.worker.speculation.loading import DraftPair
     from squish.worker.tokenizer.facts import Shelf
 
 _EXIT_GRACE = 4.0
@@ -120,10 +120,7 @@ def _do_jobs(channel: FrameSocket, first: Job, report: BlasReport, cache_dir: Pa
 
 
 def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
-    from mlx_lm.models.cache import make_prompt_cache
-
     from squish.worker import memory
-    from squish.worker.cache.prefix import PrefixCache
     from squish.worker.intake import Intake
     from squish.worker.model.load import load as load_model
     from squish.worker.prompt.encoder import PromptEncoder
@@ -132,12 +129,14 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
     inbox: Inbox = queue.SimpleQueue()
     intake = Intake(inbox, channel.send)
     _start(channel, "reader", lambda: _read(channel, partial(_hand_to, intake), lambda: inbox.put(Stop())))
+    pair = _pair(load, shelf)
     engine = _engine(channel, load, report, cache_dir)
+    draft, draft_bytes = pair.load_draft(load.kv_bits) if pair else (None, 0)
     group = _group(load, channel)
-    cut = group.cut if group else None
-    loaded = load_model(Path(load.path), shelf=shelf, exact=engine.precision == "float32", cut=cut)
+    cut, tokenizer = group.cut if group else None, pair.tokenizer if pair else None
+    float32 = engine.precision == "float32"
+    loaded = load_model(Path(load.path), shelf=shelf, tokenizer=tokenizer, exact=float32, cut=cut)
     exact, kv = _prepared(loaded.model, load, group)
-    draft, draft_bytes = _draft(load, loaded, shelf)
     weights_bytes = loaded.weights_bytes + draft_bytes
     if load.wire_weights:
         memory.wire(weights_bytes)
@@ -151,13 +150,8 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         channel, Loaded(loaded.context_length, weights_bytes, backend, warnings, kv.bits, kv.choice, *engine.multiplies)
     )
     numbers = f"{loaded.dtype}, {engine.kernel}, {engine.precision}, {kv.bits}"
-    disk = _disk_tier(Path(load.path), cache_dir, numbers, lambda message: channel.send(Warned(message)))
-    budget, layers = memory.cache_budget(), make_prompt_cache(loaded.model)
-    if group:
-        budget, disk = min(budget, group.cache_budget), None  # each rank would have to keep its part of a file
-    prefix = PrefixCache(
-        budget, layers, disk, exact=exact, pressure=HOST.pressure, wake=lambda: inbox.put(PrefixSaved())
-    )
+    disk = _disk_tier(load, cache_dir, numbers, lambda message: channel.send(Warned(message)))
+    prefix = _prefix(loaded.model, disk, group, exact, wake=lambda: inbox.put(PrefixSaved()))
     Runner(
         loaded.model if leading is None else leading,
         loaded.tokenizer,
@@ -169,6 +163,19 @@ def _serve(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path
         draft=draft,
         group=leading,
     ).run()
+
+
+def _prefix(
+    model: Any, disk: DiskTier | None, group: Group | None, exact: bool, wake: Callable[[], None]
+) -> PrefixCache:
+    """The prefix cache, in the memory that the rank with the least room has for it."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    from squish.worker import memory
+    from squish.worker.cache.prefix import PrefixCache
+
+    budget = min(memory.cache_budget(), group.cache_budget) if group else memory.cache_budget()
+    return PrefixCache(budget, make_prompt_cache(model), disk, exact=exact, pressure=HOST.pressure, wake=wake)
 
 
 def _prepared(model: Any, load: Load, group: Group | None) -> tuple[bool, KvBits]:
@@ -198,23 +205,11 @@ def _group(load: Load, channel: FrameSocket) -> Group | None:
     return Group(load.group, load, channel)
 
 
-def _draft(load: Load, loaded: LoadedModel, shelf: Shelf) -> tuple[DraftModel | None, int]:
-    """The model that guesses for the loaded one, and the bytes of its weights. Raises UnsupportedModel."""
-    from squish.format.model_directory import display_name
-    from squish.worker.cpu.install import prepare_model
-    from squish.worker.model.hold import hold
-    from squish.worker.model.load import load as load_model
-    from squish.worker.speculation.draft_model import DraftModel
-    from squish.worker.speculation.same_tokens import require_same_tokens
+def _pair(load: Load, shelf: Shelf) -> DraftPair | None:
+    """The model and its draft, where it has one, of which only the tokenizers are open. Raises UnsupportedModel."""
+    from squish.worker.speculation.loading import paired
 
-    if load.draft is None:
-        return None, 0
-    path = Path(load.draft)
-    hold(path)
-    small, name = load_model(path, shelf=shelf), display_name(path)
-    require_same_tokens(loaded.tokenizer, small.tokenizer, name)
-    prepare_model(small.model, load.kv_bits)
-    return DraftModel(small.model, loaded.vocab_size, name), small.weights_bytes
+    return paired(Path(load.path), Path(load.draft), shelf) if load.draft else None
 
 
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
@@ -272,12 +267,17 @@ def _makes_vectors(model: Path) -> bool:
         return False
 
 
-def _disk_tier(model: Path, cache_dir: Path, numbers: str, warn: Callable[[str], None]) -> DiskTier | None:
-    """Where this model's prefix cache lies on disk: its files are of use only to the same weights and arithmetic."""
+def _disk_tier(load: Load, cache_dir: Path, numbers: str, warn: Callable[[str], None]) -> DiskTier | None:
+    """Where a model's prefix cache lies on disk: its files are of use only to the same weights and arithmetic.
+
+    None in a group, where each rank would have to keep its part of a file.
+    """
     from squish.worker.cache.disk import DiskTier
 
+    if load.group:
+        return None
     try:
-        identity = (model / "manifest.toml").read_bytes() + numbers.encode()
+        identity = (Path(load.path) / "manifest.toml").read_bytes() + numbers.encode()
         key = hashlib.sha256(identity).hexdigest()[:32]
         return DiskTier(cache_dir / "prefix" / key, key, _DISK_BUDGET, warn)
     except OSError:

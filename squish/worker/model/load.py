@@ -68,25 +68,26 @@ def load(
     *,
     memory_limit: int | None = None,
     shelf: Shelf | None = None,
+    tokenizer: TokenizerWrapper | None = None,
     exact: bool = False,
     cut: Cut | None = None,
 ) -> LoadedModel:
     """Load the MLX model directory `path`; its weights are in memory when this returns.
 
     memory_limit: bytes the weights may take; by default what is free now, less a reserve. shelf: where it stands
-    what is known of tokenizers. exact: the CPU's extension multiplies in float32, and not activations of 8 bits.
-    cut: leaves in the model what this process is to have of it, before its weights are read.
+    what is known of tokenizers. tokenizer: this model's, where it is open already. exact: the CPU's extension
+    multiplies in float32, and not activations of 8 bits. cut: leaves in the model what this process is to have of it,
+    before its weights are read.
     Raises CorruptModel (a file is missing, damaged or does not fit the others; `param` is the file), UnsupportedModel
     (an architecture or tokenizer that mlx-lm does not have) and LoadFailed (no room in memory, or the engine gave up).
     """
     memory.limits()
-    config, model, tokenizer = _opened(path, shelf)
+    config, model, tokenizer = _opened(path, shelf, tokenizer)
     if cut:
         cut(model, config)
     available = memory_limit if memory_limit is not None else memory.room()
     dtype = place(model, path, available, exact)
     memory.give_back()
-    text_config = config.get("text_config", config)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -94,7 +95,7 @@ def load(
         weights_bytes=nbytes(model),
         dtype=dtype,
         context_length=context_length(config),
-        vocab_size=int(text_config.get("vocab_size") or config.get("vocab_size") or len(tokenizer.get_vocab())),
+        vocab_size=_vocabulary(config, tokenizer),
         eos=frozenset(tokenizer.eos_token_ids),
         trimmable=can_trim(make_prompt_cache(model)),
     )
@@ -120,12 +121,35 @@ def check(path: Path, shelf: Shelf | None = None) -> dict[str, Any]:
 # ---- from disk
 
 
-def _opened(path: Path, shelf: Shelf | None) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
+def _opened(
+    path: Path, shelf: Shelf | None, tokenizer: TokenizerWrapper | None = None
+) -> tuple[dict[str, Any], Module, TokenizerWrapper]:
     config = read_config(path)
     require_directory(path, display_name(path))
     model = build(path, config)
+    return config, model, tokenizer or _tokenizer(path, config, shelf)
+
+
+def tokenizer_in(path: Path, shelf: Shelf | None) -> TokenizerWrapper:
+    """The tokenizer of a model directory that `load` would take, as `load` has it. Raises what `load` raises."""
+    config = read_config(path)
+    require_directory(path, display_name(path))
+    return _tokenizer(path, config, shelf)
+
+
+def vocabulary_in(path: Path, tokenizer: TokenizerWrapper) -> int:
+    """Token ids that the model in a directory knows are below this. Raises what `load` raises."""
+    return _vocabulary(read_config(path), tokenizer)
+
+
+def _tokenizer(path: Path, config: dict[str, Any], shelf: Shelf | None) -> TokenizerWrapper:
     eos = config.get("eos_token_id")
-    return config, model, tokenizer_of(path, [eos] if isinstance(eos, int) else eos, shelf)
+    return tokenizer_of(path, [eos] if isinstance(eos, int) else eos, shelf)
+
+
+def _vocabulary(config: dict[str, Any], tokenizer: TokenizerWrapper) -> int:
+    size = config.get("text_config", config).get("vocab_size") or config.get("vocab_size")
+    return int(size or len(tokenizer.get_vocab()))
 
 
 def build(path: Path, config: dict[str, Any], classes: Classes = _get_classes) -> Module:

@@ -189,6 +189,8 @@ def test_models_with_other_tokens_are_refused() -> None:
         require_same_tokens(more, less, "small")
     with pytest.raises(UnsupportedModel, match=rf"1 do; 1 is '{'b' * 40}' there and missing here\."):
         require_same_tokens(less, more, "small")
+    endless = SimpleNamespace(eos_token_ids=set(), get_vocab=less.get_vocab)
+    require_same_tokens(endless, endless, "small")
     other = tokenizer()
     other._eos_token_ids = {3}
     with pytest.raises(UnsupportedModel, match=r"other ones end an answer\."):
