@@ -107,10 +107,10 @@ def check_values(texts: Iterable[str], values: Mapping[str, str]) -> None:
     covered = {each.name for each in wanted if each.default is not None} | set(values)
     if missing := [name for name in names if name not in covered]:
         written = " ".join(f"--var {name}=…" for name in missing)
-        raise InvalidInput(f"It needs a value for {', '.join(missing)}.", hint=f"Add: {written}", param="--var")
+        raise InvalidInput(f"No value is given for {', '.join(missing)}.", hint=f"Add: {written}", param="--var")
     if unknown := [name for name in values if name not in names]:
-        there = f"It has: {', '.join(names)}." if names else "It has no variables."
-        raise InvalidInput(f"It has no variable {', '.join(unknown)}.", hint=there, param="--var")
+        there = f"Variables: {', '.join(names)}." if names else "There are no variables."
+        raise InvalidInput(f"No variable is named {', '.join(unknown)}.", hint=there, param="--var")
 
 
 def filled_text(text: str, values: Mapping[str, str], around: Around) -> str:
@@ -127,7 +127,7 @@ def filled_text(text: str, values: Mapping[str, str], around: Around) -> str:
             return _file(around.directory / Path(match["path"]).expanduser())
         found = known[match["name"]] if match["name"] in known else wanted[match["name"]]
         if found is None:
-            raise InvalidInput(_NEEDS.get(match["name"], f"It needs a value for {match['name']}."), param="--var")
+            raise InvalidInput(_NEEDS.get(match["name"], f"No value is given for {match['name']}."), param="--var")
         return found
 
     return _VARIABLE.sub(value, text)

@@ -83,7 +83,9 @@ def parameters(request: object) -> tuple[RequestParameter, ...]:
     """What was asked for: the usual parameters always, the others where they are not at their defaults."""
     match request:
         case GenerationRequest():
-            return tuple(RequestParameter(*each) for each in (*_sampling(request.sampling), *_prompt(request)))
+            kv_bits = [("kv_bits", str(request.kv_bits))] if request.kv_bits is not None else []
+            found = (*_sampling(request.sampling), *kv_bits, *_prompt(request))
+            return tuple(RequestParameter(*each) for each in found)
         case EmbeddingRequest():
             return tuple(RequestParameter(*each) for each in _embedding(request))
     return ()

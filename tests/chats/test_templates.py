@@ -34,7 +34,7 @@ def test_values_the_day_and_files_are_put_in_once(tmp_path: Path) -> None:
     ("text", "values", "says"),
     [
         ("{{a}} {{b}}", {"a": "1"}, "needs a value for b"),
-        ("{{a}}", {"a": "1", "c": "2"}, "has no variable c"),
+        ("{{a}}", {"a": "1", "c": "2"}, "No variable is named c"),
         ("{{a}} {{b|B}} {{c}}", {}, "needs a value for a, c"),
         ("{{input}}", {}, "stands for a message"),
         ("{{clipboard}}", {}, "clipboard cannot be read"),
@@ -134,7 +134,7 @@ def test_of_a_line_the_words_before_the_values_are_the_name() -> None:
 
 def test_what_has_variables_says_so_and_an_unknown_one_names_those_there_are() -> None:
     assert templates.has_variables("a {{b}}") and not templates.has_variables("a {b}")
-    for text, hint in (("{{b}} {{c}}", "It has: b, c."), ("none", "It has no variables.")):
-        with pytest.raises(InvalidInput, match="It has no variable d, e") as refused:
+    for text, hint in (("{{b}} {{c}}", "Variables: b, c."), ("none", "There are no variables.")):
+        with pytest.raises(InvalidInput, match="No variable is named d, e") as refused:
             templates.check_values([text], dict.fromkeys("bcde" if "b" in text else "de", ""))
         assert refused.value.hint == hint

@@ -74,7 +74,7 @@ def test_wrong_input_names_the_field_and_shows_no_traceback(squish: Squish) -> N
         ((*GERMANY, "--repetition-penalty", "0"), 2, "repetition_penalty"),
         ((*GERMANY, "--preset", "loud"), 2, "balanced, precise, creative, greedy"),
         ((*GERMANY, "--var", "a=1"), 2, "--preset NAME"),
-        ((*GERMANY, "--preset", "greedy", "--var", "a=1"), 2, "has no variable a"),
+        ((*GERMANY, "--preset", "greedy", "--var", "a=1"), 2, "No variable is named a"),
         ((*GERMANY, "--format", "no.schema.json"), 2, "no.schema.json"),
         (("run", MODEL, "--prompt", "  "), 2, "prompt"),
         (("run", "smollm2:136m", "--prompt", "hi"), 3, "smollm2:135m"),

@@ -131,8 +131,10 @@ def test_what_was_asked_for_is_told_without_any_text_of_it() -> None:
         "response_format": "JSON schema, 13 characters",
     }
     tools = ChatPrompt((Message("user", "secret"),), thinking=False, effort="low", tools=(Tool("secret"),))
-    chat = {each.name: each.value for each in request_details.parameters(GenerationRequest("m", (tools, tools)))}
-    assert {name: chat[name] for name in ("prompts", "thinking", "effort", "tools", "response_format")} == {
+    both = GenerationRequest("m", (tools, tools), kv_bits=8)
+    chat = {each.name: each.value for each in request_details.parameters(both)}
+    assert {name: chat[name] for name in ("kv_bits", "prompts", "thinking", "effort", "tools", "response_format")} == {
+        "kv_bits": "8",
         "prompts": "2",
         "thinking": "off",
         "effort": "low",

@@ -30,6 +30,7 @@ from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
 from squish.tui.server.load_history import LoadHistory
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_row import COLUMNS, SeenSpeed, details_of, row
 from squish.tui.widgets.places import Places
@@ -61,7 +62,7 @@ class LibraryScreen(Screen[None]):
         yield Places("library")
         yield Table(COLUMNS, id="models")
         yield Static(id="nothing", markup=False)
-        yield Static(id="details", markup=False)
+        yield FactLines(id="details")
         yield TransferList(self._downloads)
         yield Keys()
 
@@ -235,12 +236,12 @@ class LibraryScreen(Screen[None]):
 
     @on(DataTable.RowHighlighted)
     def _show_details(self) -> None:
-        details, manifest = self.query_one("#details", Static), self._marked
+        details, manifest = self.query_one("#details", FactLines), self._marked
         details.display = manifest is not None
         if manifest:
             pinned = manifest.id in self._pinned
             status, speed = self._status(manifest.id), self._speeds_now().get(manifest.id)
-            details.update(details_of(manifest, status, pinned, speed, len(self._manifests), self._total))
+            details.say(details_of(manifest, status, pinned, speed, len(self._manifests), self._total))
         can = (manifest is not None,)
         if can != self._can:
             self._can = can

@@ -30,6 +30,7 @@ from squish.tui.server.load_history import LoadHistory
 from squish.tui.server.request_state import STATES
 from squish.tui.short_names import short
 from squish.tui.terminal import clipboard
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
@@ -68,7 +69,7 @@ class ServerScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield StatusStrip()
         yield Places("server")
-        yield Static(id="state", markup=False)
+        yield FactLines(id="state")
         yield Table(_COLUMNS, id="requests")
         yield Static("No requests yet. The chat's own are shown here, too.", id="nothing", markup=False)
         yield RichLog(id="log", max_lines=200, markup=False, highlight=False, wrap=True, min_width=20, auto_scroll=True)
@@ -162,7 +163,7 @@ class ServerScreen(Screen[None]):
             state = Content("\n").join([state, Content.styled(self._texts_kept(), "$text-warning")])
         if self.size.height >= _TALL and len(self._history.points) > 1:
             state = Content("\n").join([state, _charts(self._history, self.size.width)])
-        self.query_one("#state", Static).update(state)
+        self.query_one("#state", FactLines).say(state)
         table = self.query_one(Table)
         table.fill([(str(each.id), self._row(each)) for each in reversed(requests)])
         table.display = bool(requests)
@@ -191,10 +192,11 @@ class ServerScreen(Screen[None]):
         colors = theme.opaque(self.app.theme_variables)
         ours = request.client == TITLE  # nobody asked for it: it steps back behind what somebody did
         muted = colors.get("foreground-muted", "") if ours else ""
+        asked = figures.count(request.prompt_tokens) if request.prompt_tokens else "–"  # not known yet, or never
         cells = (
             "↳ chat title" if ours else clean(request.client.removeprefix("/v1/") or "this chat") + rows,
             short(request.model),
-            f"{figures.count(request.prompt_tokens)} → {figures.count(request.completion_tokens)}",
+            f"{asked} → {figures.count(request.completion_tokens)}",
             figures.seconds(request.ttft) if request.ttft is not None else "–",
             f"{request.tps:.0f}" if request.tps else "–",
             figures.seconds(request.seconds),

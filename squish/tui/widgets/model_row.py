@@ -94,5 +94,6 @@ def details_of(
         lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
     if speed:
         lines.append((f"\n{figures.speed(speed.tps)} {speed.origin}", "$foreground-muted"))
-    lines.append((f"\n{models} model{'s' * (models != 1)}, {figures.size(total)} on disk", "$foreground-muted"))
+    disk = f", {figures.size(total)} on disk" if total else ""  # a server elsewhere may not say
+    lines.append((f"\n{models} model{'s' * (models != 1)}{disk}", "$foreground-muted"))
     return Content.assemble(*lines)

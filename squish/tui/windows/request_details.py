@@ -112,10 +112,10 @@ def _times(request: RequestStatus) -> list[tuple[str, str]]:
     details = request.details
     decode = "–" if details.decode is None else figures.seconds(details.decode)
     speed = f" · {figures.speed(request.tps)}" if request.tps else ""
-    queue = "counted in TTFT" if details.with_queue else figures.seconds(details.queued)
+    counted = "counted in TTFT" if details.with_queue else ""  # by a server that says nothing of it
     return [
-        ("Queue", queue),
-        ("Load", figures.seconds(details.loading)),
+        ("Queue", counted or figures.seconds(details.queued)),
+        ("Load", figures.seconds(details.loading) if details.loading or not counted else counted),
         ("TTFT", "–" if request.ttft is None else figures.seconds(request.ttft)),
         ("Decode", decode + speed),
         ("Total", figures.seconds(request.seconds)),
@@ -125,10 +125,11 @@ def _times(request: RequestStatus) -> list[tuple[str, str]]:
 def _tokens(request: RequestStatus) -> list[tuple[str, str]]:
     details = request.details
     thought = f", {details.reasoning_tokens:,} of them thinking" if details.reasoning_tokens else ""
-    # The engine says what was cached and guessed with the last event of a row.
-    cached = "" if request.running else f", {details.cached_tokens:,} of them cached"
+    # The engine says what was cached and guessed with the last event of a row; another server may not say it.
+    said = not request.running and (details.cached_tokens or not details.with_queue)
+    cached = f", {details.cached_tokens:,} of them cached" if said else ""
     rows = [("Rows", str(request.rows))] if request.rows > 1 else []
-    rows.append(("Prompt", f"{request.prompt_tokens:,}{cached}"))
+    rows.append(("Prompt", f"{request.prompt_tokens:,}{cached}" if request.prompt_tokens else "–"))
     rows.append(("Completion", f"{request.completion_tokens:,}{thought}"))
     if details.guessed_tokens:
         rows.append(("Guessed", f"{details.guessed_tokens:,}, {details.accepted_tokens:,} of them right"))

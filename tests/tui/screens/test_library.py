@@ -20,6 +20,7 @@ from squish.sessions.activity import RequestStatus
 from squish.sessions.manager import ModelStatus
 from squish.tui import preferences
 from squish.tui.chat.titles import CLIENT
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.model_row import details_of
 from squish.tui.widgets.table import Table
 from tests.tui.scenes import ask, note, opened, screen_text, until
@@ -158,6 +159,27 @@ async def test_a_long_name_of_a_compression_has_room_on_a_wide_screen() -> None:
         assert "Q4_1 with Q8_0" in row(pilot, SMOL.id)
         await pilot.resize_terminal(90, 30)
         await until(pilot, lambda: "Q4_1    " in row(pilot, SMOL.id))
+
+
+async def test_no_fact_of_the_marked_model_or_the_server_is_broken() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(60, 24)) as pilot:
+        await opened(pilot, "f4", "#models")
+        facts = app.screen.query_one(FactLines)
+        for width in range(60, 100, 3):
+            await pilot.resize_terminal(width, 24)
+            await pilot.pause()
+            assert facts.content_size.width >= width - 6
+            assert facts.content.plain.replace(" ·\n", " · ") == facts._whole.plain  # type: ignore[union-attr]
+            assert all(len(line) <= facts.content_size.width for line in str(facts.content).splitlines())
+        await pilot.press("f5")
+        await until(pilot, lambda: "No requests yet" in screen_text(pilot))
+        await pilot.resize_terminal(45, 24)
+        await until(pilot, lambda: "0 queued · 0 done ·\n" in str(app.screen.query_one(FactLines).content))
+
+
+def test_models_whose_sizes_a_server_does_not_say_are_only_counted() -> None:
+    assert details_of(SMOL, None, False, None, 2, 0).plain.endswith("\n2 models")
 
 
 def test_weights_whose_size_a_server_does_not_say_are_not_nothing() -> None:

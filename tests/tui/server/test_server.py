@@ -127,6 +127,24 @@ async def test_the_window_of_a_request_follows_it() -> None:
         await until(pilot, lambda: isinstance(app.screen, ServerScreen))
 
 
+async def test_what_another_server_does_not_say_is_not_shown_as_nothing() -> None:
+    app = ScriptedApp(*MODELS)
+    log = Log()
+    usages = {"all": Usage(64, 3, 60), "some": Usage(64, 3), "none": Usage(0, 3)}
+    for model, usage in usages.items():
+        trace = log.begin(GenerationRequest(model, (TextPrompt("hi"),)), lambda: None)
+        trace.see(TextDelta(0, "a"))
+        trace.see(Accepted((usage.prompt_tokens,)))
+        trace.see(Finished(0, "stop", usage, Timings(0.1, 0.2, with_queue=True)))
+    app.engine.requests = log.snapshot()
+    async with app.run_test() as pilot:
+        await pilot.press("f5")
+        await until(pilot, lambda: "– → 3" in screen_text(pilot) and "64 → 3" in screen_text(pilot))
+    told = [dict(row for _, rows in sections(each) for row in rows) for each in app.engine.requests]
+    assert [each["Prompt"] for each in told] == ["64, 60 of them cached", "64", "–"]
+    assert {(each["Queue"], each["Load"]) for each in told} == {("counted in TTFT", "counted in TTFT")}
+
+
 def test_the_window_says_nothing_that_is_not_clean() -> None:
     dirty = "\x1b[31m\x07"
     request = RequestStatus(

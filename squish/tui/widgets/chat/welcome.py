@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Static
 
@@ -13,6 +10,7 @@ from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui.key_hints import key
 from squish.tui.short_names import short
+from squish.tui.widgets.facts import broken_at
 
 FIRST_MODEL = "smollm2:135m"
 _PADDING = 2
@@ -56,17 +54,17 @@ class Welcome(Static):
 
     def _show_whole(self, manifest: Manifest) -> None:
         width = self.content_size.width or self.app.size.width - 2 * _PADDING
-        about = (  # as far as it is known: a server may say nothing but the name
+        about = [  # as far as it is known: a server may say nothing but the name
             figures.size(manifest.size) if manifest.size else "",
             f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
             clean(manifest.quantization),
             f"{figures.count(manifest.context_length)} context" if manifest.context_length else "",
-        )
+        ]
         rows = [
             Content.assemble(
                 (short(manifest.id), "bold $text-primary"),
                 "\n",
-                (_in_lines([each for each in about if each], width), "$foreground-muted"),
+                broken_at(Content.styled(" · ".join(filter(None, about)), "$foreground-muted"), width),
                 "\n",
             ),
             *self._keys(width),
@@ -112,12 +110,3 @@ class Welcome(Static):
                 (f"  squish pull {FIRST_MODEL}  ", "bold $text-accent on $panel"),
             )
         )
-
-
-def _in_lines(figures: Sequence[str], width: int) -> str:
-    """Figures beside each other; where they take more than a line, none is divided."""
-    lines = [""]
-    for each in figures:
-        longer = f"{lines[-1]} · {each}" if lines[-1] else each
-        lines = [*lines[:-1], longer] if cell_len(longer) <= width else [*lines, each]
-    return "\n".join(lines)
