@@ -131,7 +131,7 @@ def test_what_is_wrong_in_the_file_is_named(table: str, says: str, tmp_path: Pat
     ("table", "says"),
     [
         ('preset = "none"', "no preset is named none"),
-        ('preset = "asks"', "needs a value for language"),
+        ('preset = "asks"', "No value is given for language"),
         ('response_format = "xml"', r"^config.toml, smollm2:135m: response_format must be"),
     ],
 )

@@ -33,9 +33,9 @@ def test_values_the_day_and_files_are_put_in_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "values", "says"),
     [
-        ("{{a}} {{b}}", {"a": "1"}, "needs a value for b"),
+        ("{{a}} {{b}}", {"a": "1"}, "No value is given for b"),
         ("{{a}}", {"a": "1", "c": "2"}, "No variable is named c"),
-        ("{{a}} {{b|B}} {{c}}", {}, "needs a value for a, c"),
+        ("{{a}} {{b|B}} {{c}}", {}, "No value is given for a, c"),
         ("{{input}}", {}, "stands for a message"),
         ("{{clipboard}}", {}, "clipboard cannot be read"),
         ("{{file:missing}}", {}, "missing cannot be read: No such file"),
