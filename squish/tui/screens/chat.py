@@ -180,8 +180,8 @@ class ChatScreen(Screen[None]):
         with self.app.batch_update():  # laid out once, and not for each step
             if self._panels.toggle_params():
                 await self._panels.params.open()
-                self._asked_with.show_parameters()
                 self._panels.params.focus_first()
+                self._asked_with.show_parameters()
 
     async def action_parameter(self, name: str) -> None:
         """Go to the field of a parameter."""

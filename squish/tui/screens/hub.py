@@ -33,6 +33,7 @@ from squish.tui.widgets.hub_row import COLUMNS, filter_line, nothing_found, row
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_card import ModelCard
 from squish.tui.widgets.places import Places
+from squish.tui.widgets.shown_text import show_text
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
 from squish.tui.windows.confirm import ConfirmScreen
@@ -241,7 +242,7 @@ class HubScreen(Screen[None]):
         line = filter_line(
             self._choice, len(shown), len(everything), self._search.waited, self._search.error, partial(key, self.app)
         )
-        self.query_one("#filters", Static).update(line)
+        show_text(self.query_one("#filters", Static), line)
         if not shown:
             hiding = filters.hiding(everything, self._choice, self._machine)
             self._nothing = nothing_found(hiding, len(everything), partial(key, self.app))
@@ -278,13 +279,14 @@ class HubScreen(Screen[None]):
             name = clean(active[0].id)
             shows = key(self.app, "app.downloads")
             opens = "The chat opens when it is complete."
-            banner.update(f"{name} is being installed. {opens} {shows} shows the progress.")
+            show_text(banner, f"{name} is being installed. {opens} {shows} shows the progress.")
         else:
-            banner.update(
+            show_text(
+                banner,
                 Content.assemble(
                     ("Welcome. ", "bold"),
                     "These models fit this machine, smallest first: ",
                     (key(self.app, "hub.download"), "bold $text-accent"),
                     " downloads the marked one and opens the chat.",
-                )
+                ),
             )

@@ -34,6 +34,7 @@ from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_row import COLUMNS, SeenSpeed, details_of, row
 from squish.tui.widgets.places import Places
+from squish.tui.widgets.shown_text import show_text
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
 from squish.tui.widgets.transfer_list import TransferList
@@ -213,13 +214,14 @@ class LibraryScreen(Screen[None]):
             installed = self._runtime.store.list()
         except SquishError as error:
             installed = []
-            nothing.update(Content.styled(f"✕ {clean(error.message)}", "$text-error"))
+            show_text(nothing, Content.styled(f"✕ {clean(error.message)}", "$text-error"))
         else:
             where = clean(self._runtime.offers.where)
-            nothing.update(
+            show_text(
+                nothing,
                 f"{where} lists no models."
                 if where
-                else f"No model is installed. {key(self.app, 'app.hub')} finds one."
+                else f"No model is installed. {key(self.app, 'app.hub')} finds one.",
             )
         self._manifests = {each.id: each for each in installed}
         seen = self._speeds_now()

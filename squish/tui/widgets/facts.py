@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from textual.content import Content
 from textual.widgets import Static
 
+from squish.tui.widgets.shown_text import show_text
+
 _SIGN = " · "
 
 
@@ -25,9 +27,7 @@ class FactLines(Static):
         self._break()
 
     def _break(self) -> None:
-        broken = broken_at(self._whole, self.content_size.width)
-        if not (isinstance(self.content, Content) and broken.is_same(self.content)):
-            self.update(broken)
+        show_text(self, broken_at(self._whole, self.content_size.width))
 
 
 def broken_at(content: Content, width: int) -> Content:

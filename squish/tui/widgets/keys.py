@@ -12,6 +12,8 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Static
 
+from squish.tui.widgets.shown_text import show_text
+
 _LAST_TO_GO = "help"
 _SPACES = 3  # around the key and its word
 
@@ -63,7 +65,7 @@ class Keys(Static):
         while room and sum(each.width for each in keys) > room and len(keys) > 1:
             keys.remove(next(each for each in reversed(keys) if each.action != _LAST_TO_GO))
         self._keys_shown = keys
-        self.update(Content("").join(_content(each) for each in keys))
+        show_text(self, Content("").join(_content(each) for each in keys), layout=False)
 
     def on_click(self, event: Click) -> None:
         """The key that is under the pointer."""

@@ -13,6 +13,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.key_hints import key
 from squish.tui.short_names import tail
+from squish.tui.widgets.shown_text import show_text
 
 _COMMANDS_SHOWN = 7
 _READING = "reading  "
@@ -49,7 +50,7 @@ class Hints(Static):
             rows.append(Content.assemble((_READING, "bold $text-accent"), names, end))
         if queued:
             rows.append(Content.assemble(("next  ", "bold $text-accent"), clean(queued.partition("\n")[0])))
-        self.update(Content("\n").join(rows))
+        show_text(self, Content("\n").join(rows))
         self.display = bool(rows)
 
 

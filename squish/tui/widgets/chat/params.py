@@ -21,6 +21,7 @@ from squish.tui.chat.parameters import PARAMETERS, Parameter, parameter, with_va
 from squish.tui.key_hints import key
 from squish.tui.messages import SettingsChanged
 from squish.tui.scheduling import after_refresh
+from squish.tui.widgets.shown_text import show_text
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
 _SYSTEM = parameter("system")
@@ -90,8 +91,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
     def _label(self) -> None:
         """Mark what is not as for every new chat with the model (•), what is set for it (◦), and what is wrong (✕)."""
         labels = [Content("  preset"), *map(self._label_of, _FIELDS)]
-        self.query_one("#labels", Static).update(Content("\n").join(labels))
-        self.query_one("#label-system", Static).update(self._label_of(_SYSTEM))
+        show_text(self.query_one("#labels", Static), Content("\n").join(labels))
+        show_text(self.query_one("#label-system", Static), self._label_of(_SYSTEM), layout=False)
         select = self.query_one("#preset", Select)
         name = preset_of(self._settings, self._presets)
         with self.prevent(Select.Changed):
@@ -179,7 +180,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             self.app.stylesheet.update_nodes((self,))
 
     def _say(self, text: str, style: str = "$foreground-muted") -> None:
-        self.query_one("#about", Static).update(Content.styled(text, style))
+        show_text(self.query_one("#about", Static), Content.styled(text, style))
         after_refresh(self, self._keep_in_sight)
 
     def _keep_in_sight(self) -> None:

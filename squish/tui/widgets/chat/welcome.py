@@ -11,6 +11,7 @@ from squish.text import clean
 from squish.tui.key_hints import key
 from squish.tui.short_names import short
 from squish.tui.widgets.facts import broken_at
+from squish.tui.widgets.shown_text import show_text
 
 FIRST_MODEL = "smollm2:135m"
 _PADDING = 2
@@ -80,7 +81,7 @@ class Welcome(Static):
             title, day = Content(clean(self._latest[0])).truncate(_TITLE, ellipsis=True), self._latest[1]
             continued = Content.assemble(("↑", "bold $text-accent"), "  continue “", title, f"”, {day}")
             rows += [Content(""), continued]
-        self.update(Content("\n").join(rows))
+        show_text(self, Content("\n").join(rows))
 
     def _keys(self, width: int) -> list[Content]:
         """Two beside each other, or where they would be broken, one below the other."""
