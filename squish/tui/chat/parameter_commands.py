@@ -30,9 +30,7 @@ def set_parameter(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
     name, _, value = line.partition(" ")
     if name:
         settings = parameters.with_value(settings, name, value)
-    written = {each.name: parameters.written(settings, each.name) for each in parameters.PARAMETERS}
-    changed = " · ".join(f"{key} {value}" for key, value in written.items() if value)
-    return Outcome(settings, changed or "All parameters are at their defaults.")
+    return Outcome(settings, parameters.changed(settings) or "All parameters are at their defaults.")
 
 
 def set_system_prompt(settings: ChatSettings, chats: Chats, line: str) -> Outcome:

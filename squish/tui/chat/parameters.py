@@ -79,6 +79,12 @@ def written(settings: ChatSettings, name: str) -> str:
     return str(value)
 
 
+def changed(settings: ChatSettings) -> str:
+    """What is not at the program's default, on one line; empty where nothing is."""
+    values = {each.name: written(settings, each.name) for each in PARAMETERS}
+    return " · ".join(f"{name} {value}" for name, value in values.items() if value)
+
+
 def with_value(settings: ChatSettings, name: str, text: str) -> ChatSettings:
     """The settings with one value from a text; an empty one resets it. Raises InvalidInput."""
     this = parameter(name)

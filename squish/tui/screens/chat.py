@@ -258,6 +258,9 @@ class ChatScreen(Screen[None]):
     async def action_system(self, text: str = "") -> None:
         await self._asked_with.change(parameter_commands.set_system_prompt, text)
 
+    async def action_pick_preset(self) -> None:
+        await self._asked_with.pick_preset()
+
     async def action_preset(self, text: str = "") -> None:
         await self._asked_with.use_preset(text)
 

@@ -62,13 +62,26 @@ async def fill_in(
 
 async def pick_template(app: App[Any], known: Mapping[str, str], then: Callable[[str], Awaitable[None]]) -> None:
     """then: gets the name of a template."""
-    from squish.tui.windows.template_picker import TemplatePicker
+    from squish.tui.windows.named_picker import NamedPicker
 
     async def picked(name: str | None) -> None:
         if name is not None:
             await then(name)
 
-    await app.push_screen(TemplatePicker(known), picked)
+    await app.push_screen(NamedPicker("template", "Prompt templates", known), picked)
+
+
+async def pick_preset(
+    app: App[Any], known: Mapping[str, str], current: str, then: Callable[[str], Awaitable[None]]
+) -> None:
+    """known: what each preset sets, by its name. then: gets a name."""
+    from squish.tui.windows.named_picker import NamedPicker
+
+    async def picked(name: str | None) -> None:
+        if name is not None:
+            await then(name)
+
+    await app.push_screen(NamedPicker("preset", "Presets", known, current), picked)
 
 
 async def write_tags(app: App[Any], before: Sequence[str], then: Callable[[TagChange], None]) -> None:

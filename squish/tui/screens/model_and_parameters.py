@@ -16,12 +16,12 @@ from textual.screen import Screen
 from squish.chats import defaults
 from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
-from squish.chats.presets import all_of
+from squish.chats.presets import all_of, preset_of
 from squish.errors import SquishError
 from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.chat import parameter_commands, project_files
+from squish.tui.chat import parameter_commands, parameters, project_files
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
@@ -169,6 +169,18 @@ class ModelAndParameters:
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""
             await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)))
+
+    async def pick_preset(self) -> None:
+        """Let the user choose among all presets; the panel takes it."""
+        with reporting_errors(self._screen.app):
+            presets = all_of(self._chats)
+            known = {name: parameters.changed(each) or "all defaults" for name, each in presets.items()}
+            current = preset_of(self._shown.settings, presets)
+
+            async def picked(name: str) -> None:
+                await self._panel.take_preset(name, presets[name])
+
+            await chat_windows.pick_preset(self._screen.app, known, current, picked)
 
     async def use_preset(self, text: str) -> None:
         """Do what `/preset` was given; values that its variables need are asked for in one window."""

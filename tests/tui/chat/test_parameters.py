@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from squish.chats.chats import Chats
 from squish.chats.defaults import SCREEN
@@ -73,6 +73,25 @@ async def test_where_kv_bits_cannot_be_chosen_the_panel_says_why() -> None:
         await pilot.press("ctrl+o")
         await until(pilot, lambda: "not on a GPU" in screen_text(pilot))
         assert app.screen.query_one("#field-kv_bits", Input).disabled
+
+
+async def test_a_preset_is_chosen_in_the_panel() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    app.chats.keep_preset("translate", ChatSettings(system="To {{to}}"))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o", "shift+tab", "enter", *"greedy", "enter")
+        await until(pilot, lambda: "preset greedy" in screen_text(pilot) and "• temp   0.0" in screen_text(pilot))
+        await pilot.press("tab", *"25")
+        await until(pilot, lambda: "preset custom" in screen_text(pilot))
+        await pilot.click("#preset")
+        await pilot.press(*"translate", "enter")
+        await until(pilot, lambda: isinstance(app.screen, FormScreen))
+        await pilot.press(*"Dutch", "enter")
+        await until(pilot, lambda: app.screen.query_one("#field-system", TextArea).text == "To Dutch")
+        await pilot.press("escape")
+        await ask(pilot, "hello")
+        assert app.engine.last.request.sampling.temperature == 0.7
 
 
 async def test_a_preset_asks_for_all_that_its_variables_need_at_once() -> None:

@@ -8,7 +8,7 @@ from textual import on
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Input, Select, Static, TextArea
+from textual.widgets import Input, Static, TextArea
 
 from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
@@ -21,6 +21,7 @@ from squish.tui.chat.parameters import PARAMETERS, Parameter, parameter, with_va
 from squish.tui.key_hints import key
 from squish.tui.messages import SettingsChanged
 from squish.tui.scheduling import after_refresh
+from squish.tui.widgets.chat.preset_field import PresetField
 from squish.tui.widgets.shown_text import show_text
 
 _FIELDS = tuple(each for each in PARAMETERS if each.name != "system")
@@ -51,7 +52,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             return
         self._made = True
         self.border_subtitle = Content(f"{key(self.app, 'chat.params')} closes")
-        fields: list[Widget] = [Select[str]([], prompt="custom", compact=True, id="preset")]
+        fields: list[Widget] = [PresetField()]
         for each in _FIELDS:
             shown, off = self._without.get(each.name, each.default), each.name in self._without
             fields.append(
@@ -79,12 +80,10 @@ class ParamsPanel(VerticalScroll, can_focus=False):
 
     def _fill(self) -> None:
         self._unusable.clear()
-        with self.prevent(Input.Changed, TextArea.Changed, Select.Changed):
+        with self.prevent(Input.Changed, TextArea.Changed):
             for each in _FIELDS:
                 self.query_one(f"#field-{each.name}", Input).value = written(self._settings, each.name)
             self.query_one(TextArea).text = self._settings.system
-            select = self.query_one("#preset", Select)
-            select.set_options([(clean(name), name) for name in self._presets])
         self._label()
         self.on_descendant_focus()
 
@@ -93,13 +92,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         labels = [Content("  preset"), *map(self._label_of, _FIELDS)]
         show_text(self.query_one("#labels", Static), Content("\n").join(labels))
         show_text(self.query_one("#label-system", Static), self._label_of(_SYSTEM), layout=False)
-        select = self.query_one("#preset", Select)
-        name = preset_of(self._settings, self._presets)
-        with self.prevent(Select.Changed):
-            if name:
-                select.value = name
-            else:
-                select.clear()
+        self.query_one(PresetField).name_preset(preset_of(self._settings, self._presets))
 
     def _label_of(self, this: Parameter) -> Content:
         if this.name in self._unusable:
@@ -143,15 +136,12 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._say(self._about(parameter(name)))
         self._label()
 
-    @on(Select.Changed)
-    async def _preset_chosen(self, event: Select.Changed) -> None:
-        event.stop()
-        if isinstance(event.value, str) and event.value in self._presets:
-            if has_variables(self._presets[event.value].system):
-                self._label()
-                await self.run_action(f"screen.preset({event.value!r})")
-            else:
-                self._replace(with_preset(self._settings, self._presets[event.value]))
+    async def take_preset(self, name: str, preset: ChatSettings) -> None:
+        """Set what a preset does; values that its variables need are asked for."""
+        if has_variables(preset.system):
+            await self.run_action(f"screen.preset({name!r})")
+        else:
+            self._replace(with_preset(self._settings, preset))
 
     def action_reset(self) -> None:
         """All values as in a new chat with this model."""
