@@ -232,6 +232,7 @@ class Timings(msgspec.Struct, frozen=True):
     load: seconds before that, for which the request waited for its model to be loaded; 0 where it was loaded already.
     draft_tokens: tokens that were guessed, and checked by the model; accepted_tokens of them were right.
     with_queue: another server answered and does not say how long its queue was: ttft begins when it was asked.
+    server: the server that answered, as it is called here; empty for a model of this program.
     """
 
     ttft: float
@@ -240,6 +241,7 @@ class Timings(msgspec.Struct, frozen=True):
     draft_tokens: int = 0
     accepted_tokens: int = 0
     with_queue: bool = False
+    server: str = ""
 
     @property
     def counts(self) -> str:

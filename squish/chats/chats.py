@@ -212,12 +212,16 @@ class Chats:
         texts = [str(row[0]) for row in reversed(rows)]
         return [text for at, text in enumerate(texts) if at == 0 or texts[at - 1] != text]
 
-    def speeds(self) -> dict[str, float]:
-        """Tokens per second of the last complete answer of each model."""
+    def speeds(self, server: str = "") -> dict[str, float]:
+        """Tokens per second of the last complete answer of each model, of those of one server: as in Figures.
+
+        A quote inside of a JSON text has a backslash before it, so that no text looks like the field.
+        """
+        field = f'"server":{_dump(server) if server else ""}'
         rows = self._read(
-            "SELECT model, figures FROM messages WHERE id IN"
-            " (SELECT max(id) FROM messages WHERE role = 'assistant' AND state = 'done' GROUP BY model)",
-            (),
+            "SELECT model, figures FROM messages WHERE id IN (SELECT max(id) FROM messages"
+            " WHERE role = 'assistant' AND state = 'done' AND (instr(figures, ?) > 0) = ? GROUP BY model)",
+            (field, bool(server)),
         )
         found = ((str(model), _decoded(figures, Figures, Figures())) for model, figures in rows)
         return {model: (each.completion_tokens - 1) / each.decode for model, each in found if each.decode > 0}

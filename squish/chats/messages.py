@@ -109,6 +109,7 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     error: str = ""
     with_queue: bool = False  # as in Timings
+    server: str = ""  # as in Timings
 
 
 @dataclass(frozen=True, slots=True)

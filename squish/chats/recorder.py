@@ -88,7 +88,7 @@ class ChatRecorder:
             figures = Figures(
                 usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens,
                 round(timings.ttft, 4), round(timings.decode, 4), reason=finished.reason,
-                with_queue=timings.with_queue,
+                with_queue=timings.with_queue, server=timings.server,
             )  # fmt: skip
         text, thoughts = "".join(self._parts), "".join(self._thoughts)
         self._chats.finish(self._answer, text, thoughts, state, figures, self._steps)

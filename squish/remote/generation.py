@@ -29,7 +29,7 @@ class RemoteGeneration:
         self._connection, self._path, self._body = connection, path, body
         self._request, self._log = request, log
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
-        self._reader = ChunkReader(time.monotonic, connection.said, accepts)
+        self._reader = ChunkReader(time.monotonic, connection.said, accepts, connection.name)
         self._task: asyncio.Task[None] | None = None
         self._trace: Trace | None = None
         self._over = False

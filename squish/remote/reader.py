@@ -35,11 +35,14 @@ _MEASURED_FROM = 0.1  # seconds: how fast pieces were written that arrive togeth
 class ChunkReader:
     """Data of events in, events of a generation out.
 
-    clock gives seconds; said: an error's words, made fit to show. accepts: as in Fields.
+    clock gives seconds; said: an error's words, made fit to show. accepts: as in Fields. server: as in Timings.
     """
 
-    def __init__(self, clock: Callable[[], float], said: Callable[[bytes], str], accepts: bool = False) -> None:
+    def __init__(
+        self, clock: Callable[[], float], said: Callable[[bytes], str], accepts: bool = False, server: str = ""
+    ) -> None:
         self._clock, self._said, self._accepts = clock, said, accepts
+        self._server = server
         self._accepted = False
         self._sent = clock()
         self._first: float | None = None
@@ -118,6 +121,7 @@ class ChunkReader:
                 draft_tokens=max(timings.draft_n or 0, 0),
                 accepted_tokens=max(timings.draft_n_accepted or 0, 0),
                 with_queue=timings.prompt_ms is None and not self._accepted,
+                server=self._server,
             ),
         )
 

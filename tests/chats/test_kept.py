@@ -25,16 +25,21 @@ def chats(tmp_path: Path) -> Iterator[Chats]:
 def test_the_speed_of_a_model_is_that_of_its_last_complete_answer(chats: Chats) -> None:
     chat = chats.create("smol")
 
-    def answer(model: str, state: State, tokens: int, decode: float) -> None:
+    def answer(model: str, state: State, tokens: int, decode: float, server: str = "") -> None:
         _, answered = chats.ask(chat, None, "How fast?", model)
-        chats.finish(answered, "So.", state=state, figures=Figures(completion_tokens=tokens, decode=decode))
+        figures = Figures(completion_tokens=tokens, decode=decode, server=server, error='"server":"mac"')
+        chats.finish(answered, "So.", state=state, figures=figures)
 
     answer("fast", "done", 101, 2.0)
     answer("fast", "done", 21, 4.0)
     answer("fast", "stopped", 101, 2.0)
     answer("at once", "done", 1, 0.0)
     answer("short", "done", 2, 0.5)
-    assert chats.speeds() == {"fast": 5.0, "short": 2.0}
+    answer("fast", "done", 11, 0.1, 'mac "one":1')
+    answer("fast", "done", 11, 0.2, "mac")
+    assert chats.speeds() == {"fast": 5.0, "short": 2.0}, "of a model of the same name elsewhere nothing is told here"
+    assert chats.speeds("mac") == {"fast": 50.0}
+    assert chats.speeds('mac "one":1') == {"fast": 100.0}
 
 
 WAITS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); print(flush=True); input()"

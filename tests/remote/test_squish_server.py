@@ -73,7 +73,7 @@ async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> N
         assert text == TextDelta(0, "Hello")
         assert isinstance(end, Finished)
         assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (7, 2, 3)
-        assert end.timings == Timings(0.1, 0.2), "the server's own, without its queue"
+        assert end.timings == Timings(0.1, 0.2, server=backend.name), "the server's own, without its queue"
 
 
 async def test_ttft_is_the_servers_own_though_it_loaded_the_model_first(

@@ -84,7 +84,7 @@ class AnswerState:
         answer.usage = Usage(
             figures.prompt_tokens, figures.completion_tokens, reasoning_tokens=figures.reasoning_tokens
         )
-        answer.timings = Timings(figures.ttft, figures.decode, with_queue=figures.with_queue)
+        answer.timings = Timings(figures.ttft, figures.decode, with_queue=figures.with_queue, server=figures.server)
         answer.error = EngineError(figures.error) if figures.error else None
         return answer
 
@@ -109,6 +109,7 @@ class AnswerState:
             self.reason or "",
             self.error.message if self.error else "",
             self.timings.with_queue,
+            self.timings.server,
         )
 
     @property

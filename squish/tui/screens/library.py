@@ -77,13 +77,14 @@ class LibraryScreen(Screen[None]):
         self._show()
 
     def _remembered_speeds(self) -> dict[str, SeenSpeed]:
-        """What the last answer of each model had, and better what a benchmark measured."""
+        """What the last answer of each model had, and better what a benchmark measured, which is of this machine."""
+        where = self._runtime.offers.where
         benched = {
             id: SeenSpeed(each.decode_tps, f"measured by squish bench on {each.measured_at:%Y-%m-%d}")
-            for id, each in speeds.speeds(self._runtime.settings.home).items()
+            for id, each in ({} if where else speeds.speeds(self._runtime.settings.home)).items()
         }
         try:
-            seen = self._runtime.chats.speeds()
+            seen = self._runtime.chats.speeds(where)
         except SquishError:  # the chat says why
             return benched
         return {id: SeenSpeed(each, "in its last answer in a chat") for id, each in seen.items()} | benched

@@ -117,6 +117,22 @@ async def test_speeds_are_there_after_a_restart(tmp_path: Path) -> None:
         await until(pilot, lambda: "40.0 tok/s now" in screen_text(pilot))
 
 
+async def test_a_server_elsewhere_is_not_said_to_be_as_fast_as_this_machine(tmp_path: Path) -> None:
+    remember(tmp_path, "qwen3:8b", Speed(31.0, None, datetime(2026, 5, 1, tzinfo=UTC), "1"))
+    chats = Chats(tmp_path / "chats.db")
+    for model, server in ((SMOL.id, ""), ("llama3.1:8b", "mac:11435")):
+        _, answer = chats.ask(chats.create(model), None, "Hi", model)
+        chats.finish(answer, "Hello", figures=Figures(completion_tokens=101, decode=4.0, server=server))
+    chats.close()
+    settings = replace(NOWHERE, home=tmp_path)
+    app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings, chats=tmp_path / "chats.db")
+    app.runtime.offers = replace(app.runtime.offers, where="mac:11435")  # type: ignore[misc]
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(pilot, "f4", "#models")
+        shown = {model: row(pilot, model).split()[-1] for model in ("qwen3:8b", "llama3.1:8b", SMOL.id)}
+        assert shown == {"qwen3:8b": "–", "llama3.1:8b": "25", SMOL.id: "–"}
+
+
 async def test_a_model_that_is_deleted_while_it_loads_is_no_fault(tmp_path: Path) -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     waiting: dict[str, list[asyncio.Future[Loaded]]] = {}
