@@ -33,6 +33,12 @@ class _Row:
     draft_budget: Budget = field(default_factory=Budget)
     used: Budget | None = None
 
+    def wrote(self, tokens: list[int]) -> None:
+        """The answer has become longer."""
+        self.budget.wrote(len(tokens))
+        self.draft_budget.wrote(len(tokens))
+        self.text.add(tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
@@ -117,14 +123,13 @@ class Decoding(HeldSteps):
         row, tokens = self._known.get(self.uids[at]), self.tokens[at]
         if row is None:
             row = self._known[self.uids[at]] = _Row()
-        if new := tokens[len(row.text) :]:
-            row.budget.wrote(len(new))
-            row.draft_budget.wrote(len(new))
-            row.text.add(new)
+            row.text.add(tokens)
+        elif new := tokens[len(row.text) :]:
+            row.wrote(new)
         return row
 
     def _guess(self, at: int, row: _Row, following: int) -> list[int]:
-        row.text.add([following])
+        row.wrote([following])
         room = self.max_tokens[at] - self._num_tokens[at] - 1
         if not caches.by_row(self.prompt_cache):
             room = min(room, _TOGETHER // len(self.uids) - 1)
