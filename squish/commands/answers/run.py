@@ -16,7 +16,7 @@ from squish.commands.answers import short_memory
 from squish.commands.completion import complete_model
 from squish.commands.models.pull import install
 from squish.commands.serving.connect import connect_options, require_sensible
-from squish.commands.serving.draft import installed_id, with_draft
+from squish.commands.serving.draft import installed_id, suggestion, with_draft
 from squish.commands.serving.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -139,7 +139,7 @@ def run(
     _check_tools(servers, allowed)
     with resolver.runner() as runner:
         files = runner.run(_files(settings, paths, urls)) if paths or urls else ()
-        backend, model = runner.run(_open(settings, model, where))
+        backend, model = runner.run(_open(settings, model, where, talks=text is None))
         keeping = recorder.ChatRecorder(backend.chats, model, asked, continued) if save or continued else None
         try:
             tools = runner.run(_prepared(backend, servers, allowed)) if servers else None
@@ -166,11 +166,14 @@ def _where(params: dict[str, Any]) -> _Where:
     return where
 
 
-async def _open(settings: Settings, model: str, where: _Where) -> tuple[Backend, str]:
-    """The models, and the id of the one that is asked."""
+async def _open(settings: Settings, model: str, where: _Where, talks: bool) -> tuple[Backend, str]:
+    """The models, and the id of the one that is asked. talks: line by line."""
     if where.url is None:
         settings = with_draft(settings, [model], where.draft)
-        return await open_model(settings, model, ranks=here(where.ranks)), model
+        runtime = await open_model(settings, model, ranks=here(where.ranks))
+        if talks and sys.stdin.isatty() and (advice := suggestion(settings, runtime.store, model)):
+            console.dim(advice)
+        return runtime, model
     from squish.commands.answers.run_connected import open_there
 
     return await open_there(settings, where.url, where.key_env, model)

@@ -10,7 +10,7 @@ from typing import Any
 from squish import figures
 from squish.format import abilities
 from squish.memory import fit, machine
-from squish.models import catalog
+from squish.models import drafts
 from squish.models.manifest import Installed, Manifest, read_json
 from squish.models.speeds import Speed
 from squish.text import clean
@@ -24,7 +24,8 @@ _CONTINUES = ": it continues text and does not chat"
 class Description:
     """templates: the chat templates by name. largest: tokens that still fit.
 
-    speed: what `squish bench` measured last, None before.
+    speed: what `squish bench` measured last, None before. draft: what is set to guess for it. others: ids of all models
+    that are installed.
     """
 
     manifest: Manifest
@@ -36,6 +37,8 @@ class Description:
     largest: int
     kv_bits: float
     speed: Speed | None
+    draft: str | None
+    others: frozenset[str]
 
 
 def describe(
@@ -44,10 +47,13 @@ def describe(
     speed: Speed | None = None,
     base: Manifest | None = None,
     kv_bits: int | None = None,
+    draft: str | None = None,
+    others: frozenset[str] = frozenset(),
 ) -> Description:
     """Read a model's directory. context: tokens of the fit; by default the usual one, or all the model has.
 
     base: of an adapter, the model that it changes, which is in memory with it. kv_bits: those that are set for it.
+    draft, others: as a Description has them.
     """
     manifest, here = installed.manifest, replace(machine.read(), kv_bits=kv_bits)
     stored = manifest.weights + (base.weights if base else 0)
@@ -63,6 +69,8 @@ def describe(
         largest=fit.largest_context(shape, stored, here, manifest.context_length),
         kv_bits=8 * here.kv_width(shape),
         speed=speed,
+        draft=draft,
+        others=others,
     )
 
 
@@ -94,7 +102,7 @@ def lines(found: Description) -> list[tuple[str, str]]:
         ("fit", f"{answer} ({size(found.machine.total)} of {found.machine.kind}, {size(found.machine.free)} free)"),
         ("", f"the longest context that fits is {found.largest:,} tokens" if found.largest else "with no context"),
         ("speed", _speed(found)),
-        *([("draft", f"{draft} can guess for it: --draft {draft}")] if (draft := _draft(manifest)) else []),
+        *([("draft", draft)] if (draft := _draft(found)) else []),
     ]
     rows += [
         ("files" if number == 0 else "", f"{file.path}  {size(file.size)}  sha256 {file.sha256[:12]}")
@@ -125,10 +133,14 @@ def _on_disk(manifest: Manifest) -> str:
     return f"{figures.size(manifest.size)}, of which weights {figures.size(manifest.weights)}{bits}"
 
 
-def _draft(manifest: Manifest) -> str | None:
-    """The model that the catalog knows to guess well for this one."""
-    known = next((entry for entry in catalog.entries() if manifest.id == entry.id), None)
-    return known.draft if known else None
+def _draft(found: Description) -> str:
+    """Which model guesses for it, or which one the catalog knows to guess well, and how it comes to; empty for none."""
+    if found.draft:
+        return f"{found.draft} guesses for it, by [draft] in config.toml"
+    if (draft := drafts.known(found.manifest)) is None:
+        return ""
+    first = "" if draft in found.others else f"squish pull {draft}, then "
+    return f"{draft} can guess for it: {first}--draft {draft}, or [draft] in config.toml"
 
 
 def _speed(found: Description) -> str:
@@ -142,6 +154,8 @@ def as_json(found: Description) -> dict[str, Any]:
     """What `show` adds to a model's manifest."""
     return {
         "directory": str(found.path),
+        "draft": found.draft,
+        "suggested_draft": drafts.known(found.manifest),
         "chat_template": found.templates.get("default"),
         "chat_templates": dict(found.templates),
         "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in found.manifest.files],

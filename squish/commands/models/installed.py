@@ -112,11 +112,13 @@ def show(model: str, context: int | None, as_json: bool) -> None:
 
     store = _store()
     installed = store.find(model)
-    base = next((each for each in store.list() if each.id == installed.manifest.base), None)
+    models = store.list()
+    base = next((each for each in models if each.id == installed.manifest.base), None)
     settings = Settings.from_environment()
     speed = speeds(settings.home).get(installed.manifest.id)
     kv_bits = kv_bits_of(settings, (base or installed.manifest).id)
-    found = describe.describe(installed, context, speed, base, kv_bits)
+    draft, others = dict(settings.draft).get(installed.manifest.id), frozenset(each.id for each in models)
+    found = describe.describe(installed, context, speed, base, kv_bits, draft, others)
     if as_json:
         console.out_json(_as_json(found.manifest) | _speed(speed) | describe.as_json(found))
         return

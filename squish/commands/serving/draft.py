@@ -1,4 +1,4 @@
-"""`--draft MODEL`: which model guesses for those that are named on the command line."""
+"""`--draft MODEL`: which model guesses for those that are named on the command line, and which one could."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def with_draft(settings: Settings, models: Sequence[str], draft: str | None) -> 
     store.find(draft)
     drafts = dict(settings.draft) | {installed_id(store, model): draft for model in models}
     return replace(settings, draft=tuple(drafts.items()))
+
+
+def suggestion(settings: Settings, store: Store, model: str) -> str | None:
+    """What to say where the catalog's draft for a model is here and not used. Raises ModelNotFound, ConfigError."""
+    from squish.models import drafts
+
+    large = store.find(model).manifest
+    if (draft := drafts.unused(large, store.list(), dict(settings.draft))) is None:
+        return None
+    return f"{draft} is installed and can guess for {large.id}: --draft {draft}, or [draft] in config.toml"
 
 
 def installed_id(store: Store, model: str) -> str:

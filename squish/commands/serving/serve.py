@@ -18,7 +18,7 @@ import click
 from squish import console, figures
 from squish.commands import interrupts
 from squish.commands.flags import Seconds, Whole, kv_bits_option
-from squish.commands.serving.draft import with_draft
+from squish.commands.serving.draft import suggestion, with_draft
 from squish.commands.serving.hosts import gathered, require_one_way
 from squish.commands.serving.ranks import here, ranks_option
 from squish.config.settings import Settings
@@ -209,6 +209,8 @@ async def _open(runtime: Runtime, address: Address, models: tuple[str, ...], ope
             console.note(
                 f"{model} is loaded: {figures.size(loaded.weights_bytes)} of weights in memory, {loaded.backend}"
             )
+            if advice := suggestion(runtime.settings, runtime.store, model):
+                console.note(advice)
         if opening.decided:  # asked to stop meanwhile
             return
         opening.open()

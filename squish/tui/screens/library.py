@@ -16,7 +16,7 @@ from textual.widgets import DataTable, Static
 
 from squish import figures
 from squish.errors import SquishError
-from squish.models import speeds
+from squish.models import drafts, speeds
 from squish.models.store import Manifest
 from squish.sessions.backend import Backend
 from squish.sessions.manager import ModelStatus
@@ -244,11 +244,21 @@ class LibraryScreen(Screen[None]):
         if manifest:
             pinned = manifest.id in self._pinned
             status, speed = self._status(manifest.id), self._speeds_now().get(manifest.id)
-            details.say(details_of(manifest, status, pinned, speed, len(self._manifests), self._total))
+            models, draft = len(self._manifests), self._unused_draft(manifest)
+            details.say(details_of(manifest, status, pinned, speed, models, self._total, draft))
         can = (manifest is not None,)
         if can != self._can:
             self._can = can
             self.refresh_bindings()
+
+    def _unused_draft(self, manifest: Manifest) -> str | None:
+        """What the catalog knows to guess for a model, where it is here and not used."""
+        if self._runtime.offers.where:
+            return None
+        try:
+            return drafts.unused(manifest, self._manifests.values(), dict(self._runtime.settings.draft))
+        except SquishError:  # a newer catalog that is wrong, as the search for models says
+            return None
 
     @property
     def _total(self) -> int:

@@ -68,9 +68,10 @@ def row(
 
 
 def details_of(
-    manifest: Manifest, status: ModelStatus | None, pinned: bool, speed: SeenSpeed | None, models: int, total: int
-) -> Content:
-    """Two or three lines about the marked model, and what all of them take."""
+    manifest: Manifest, status: ModelStatus | None, pinned: bool, speed: SeenSpeed | None, models: int, total: int,
+    draft: str | None = None,
+) -> Content:  # fmt: skip
+    """Two to four lines about the marked model, and what all of them take. draft: a model that could guess for it."""
     facts = [
         *([f"{manifest.kind} model"] if manifest.kind != "chat" else []),
         clean(manifest.architecture),
@@ -94,6 +95,8 @@ def details_of(
         lines.append(("\nstays in memory once it is loaded", "$foreground-muted"))
     if speed:
         lines.append((f"\n{figures.speed(speed.tps)} {speed.origin}", "$foreground-muted"))
+    if draft:
+        lines.append((f"\n{clean(draft)} can guess for it: [draft] in config.toml", "$foreground-muted"))
     disk = f", {figures.size(total)} on disk" if total else ""  # a server elsewhere may not say
     lines.append((f"\n{models} model{'s' * (models != 1)}{disk}", "$foreground-muted"))
     return Content.assemble(*lines)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from squish.chats.chats import Chats
@@ -196,6 +197,21 @@ async def test_no_fact_of_the_marked_model_or_the_server_is_broken() -> None:
 
 def test_models_whose_sizes_a_server_does_not_say_are_only_counted() -> None:
     assert details_of(SMOL, None, False, None, 2, 0).plain.endswith("\n2 models")
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_small_model_that_can_guess_for_the_marked_one_is_named(tmp_path: Path, used: bool) -> None:
+    large = replace(SMOL, id="smollm2:1.7b")
+    draft = ((large.id, SMOL.id),) if used else ()
+    app = ScriptedApp(large, SMOL, settings=replace(NOWHERE, home=tmp_path, draft=draft))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(pilot, "f4", "#models")
+        assert app.screen.query_one(Table).marked == large.id
+        await until(pilot, lambda: "2 models" in screen_text(pilot))
+        assert (f"{SMOL.id} can guess for it: [draft] in config.toml" in screen_text(pilot)) != used
+        await pilot.press("down")
+        await until(pilot, lambda: app.screen.query_one(Table).marked == SMOL.id)
+        await until(pilot, lambda: "can guess" not in screen_text(pilot))
 
 
 def test_weights_whose_size_a_server_does_not_say_are_not_nothing() -> None:

@@ -1,0 +1,85 @@
+"""Where the catalog's draft for a model is installed and not used, each front door says so; with it, it guesses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squish.config.settings import Settings
+from squish.models import drafts
+from squish.models.store import Manifest, Store
+from tests.commands.test_run import Terminal
+from tests.commands.test_serve import get, serving
+from tests.conftest import SQUISH, Run, clean_environment, home_settings
+from tests.worker.group import tiny
+
+LARGE, SMALL = "smollm2:1.7b", "smollm2:135m"
+SAID = f"{SMALL} is installed and can guess for {LARGE}: --draft {SMALL}, or [draft] in config.toml"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a model that has the catalog's name for a large one."""
+    _install(home_settings(tmp_path), LARGE)
+    return tmp_path
+
+
+def _install(settings: Settings, id: str) -> None:
+    tiny.install(Store(settings.cache_dir), id, "llama", key_heads=2, layers=1)
+
+
+def test_show_says_which_one_and_how_to_come_by_it(home: Path, forked: Run) -> None:
+    def shown() -> str:
+        found = forked(("show", LARGE), clean_environment(home), home).stdout
+        return next(line for line in found.splitlines() if line.startswith("draft")).removeprefix("draft").strip()
+
+    use = f"--draft {SMALL}, or [draft] in config.toml"
+    assert shown() == f"{SMALL} can guess for it: squish pull {SMALL}, then {use}"
+    _install(home_settings(home), SMALL)
+    assert shown() == f"{SMALL} can guess for it: {use}"
+    found = json.loads(forked(("show", LARGE, "--json"), clean_environment(home), home).stdout)
+    assert (found["draft"], found["suggested_draft"]) == (None, SMALL)
+    (home / ".squish" / "config.toml").write_text(f'[draft]\n"{LARGE}" = "{SMALL}"\n')
+    assert shown() == f"{SMALL} guesses for it, by [draft] in config.toml"
+
+
+def test_a_server_says_so_and_with_it_tokens_are_guessed(home: Path) -> None:
+    _install(home_settings(home), SMALL)
+    for options, said in (((), True), (("--draft", SMALL), False)):
+        log = home / "log"
+        with serving(clean_environment(home), log, LARGE, *options) as (process, url):
+            assert (SAID in log.read_text(encoding="utf-8")) == said
+            asked = {"model": LARGE, "prompt": "once", "max_tokens": 20, "temperature": 0}
+            status, answer = get(f"{url}/v1/completions", json.dumps(asked).encode())
+            process.terminate()
+        assert status == 200
+        assert said or answer["timings"]["draft_n_accepted"] > 10, "they are the same model here"
+
+
+def test_a_conversation_begins_with_it_and_one_prompt_does_not(home: Path, forked: Run) -> None:
+    _install(home_settings(home), SMALL)
+    environment = clean_environment(home)
+    with Terminal([SQUISH, "run", LARGE], environment, home) as terminal:
+        terminal.expect(SAID)
+        terminal.expect(">>> ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    done = forked(("run", LARGE, "--prompt", "a", "--max-tokens", "2"), environment, home)
+    assert done.returncode == 0
+    assert SAID not in done.stderr
+
+
+def test_a_model_from_the_catalogs_repository_is_known_by_any_name(home: Path) -> None:
+    own = Store(home_settings(home).cache_dir).find(LARGE).manifest
+    small, other = replace(own, id=SMALL), replace(own, id="mine:1b")
+    published = replace(other, source="hub:mlx-community/SmolLM2-1.7B-Instruct")
+
+    def found(model: Manifest, *set_for: str) -> str | None:
+        return drafts.unused(model, [own, small], set_for)
+
+    assert [found(own), found(published), found(other), found(small)] == [SMALL, SMALL, None, None]
+    assert found(own, LARGE) is None
+    assert drafts.unused(own, [own], ()) is None
