@@ -6,11 +6,8 @@ It knows the runtime and nothing of what is behind it.
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial
@@ -33,17 +30,16 @@ from squish.runtime import Runtime
 from squish.sessions.backend import Backend
 from squish.system import servers
 from squish.text import clean
-from squish.tui import actions, preferences, theme
+from squish.tui import actions, faults, preferences, theme
 from squish.tui.advice import reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
-from squish.tui.faults import where
 from squish.tui.key_hints import key
 from squish.tui.leaving import cut_short
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
-from squish.tui.scheduling import after_refresh
+from squish.tui.scheduling import after_refresh, collect_again
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.server.api_server import ApiServer, Serve, ShownServer
 from squish.tui.server.load_history import LoadHistory
@@ -154,7 +150,7 @@ class SquishApp(App[None], inherit_bindings=False):
             await self._look_for_downloads()
             self.run_worker(self._offer_running(), exit_on_error=False)
         self._show_background_work()
-        after_refresh(self.screen, _collect_again)
+        after_refresh(self.screen, collect_again)
         if self._failed:
             self.notify(f"{clean(self._failed.message)} These are the models of this machine.",
                         severity="error", timeout=_OFFERED, markup=False)  # fmt: skip
@@ -385,15 +381,15 @@ class SquishApp(App[None], inherit_bindings=False):
     def action_help_quit(self) -> None:
         self.notify(f"{key(self, 'app.quit')} quits.", markup=False)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """A screen that was opening when the user left misses what it is made of: that is for the log alone."""
+        if self._exit and faults.is_of_what_has_gone(error):
+            faults.log()
+        else:
+            super()._handle_exception(error)
+
     def _fatal_error(self) -> None:
         """Textual would print a traceback with local variables, prompts among them: that belongs in the log."""
-        os.write(2, traceback.format_exc().encode(errors="replace"))
-        self.fault = where(sys.exc_info()[1] or self._exception)
+        faults.log()
+        self.fault = faults.where(sys.exc_info()[1] or self._exception)
         self._close_messages_no_wait()
-
-
-def _collect_again() -> None:
-    """With the first picture there is garbage to collect; what stays for good is never looked at again."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()

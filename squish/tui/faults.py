@@ -6,6 +6,11 @@ import os
 import traceback
 from pathlib import Path
 
+from textual.app import ScreenStackError
+from textual.css.query import NoMatches
+from textual.dom import NoScreen
+from textual.widget import MountError
+
 from squish.errors import EngineError
 
 
@@ -19,3 +24,13 @@ def where(error: BaseException | None) -> str:
     ours = [each for each in frames if f"{os.sep}squish{os.sep}" in each.filename] or list(frames)
     place = f" in {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
     return f"{type(error).__name__}{place}"
+
+
+def is_of_what_has_gone(error: Exception) -> bool:
+    """Whether a widget was missed that is not on the screen yet, or no longer."""
+    return isinstance(error, MountError | NoMatches | NoScreen | ScreenStackError)
+
+
+def log() -> None:
+    """Write the error that is handled now to the log, which stands in for stderr while the screen is drawn on."""
+    os.write(2, traceback.format_exc().encode(errors="replace"))

@@ -5,6 +5,7 @@ A window can be closed in the moment between, and what asks for its screen then 
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -22,3 +23,10 @@ def after_refresh(widget: Widget, callback: Callable[..., Any], *args: Any, **op
                 await result
 
     widget.call_after_refresh(call)
+
+
+def collect_again() -> None:
+    """With the first picture there is garbage to collect; what stays for good is never looked at again."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -64,7 +64,7 @@ def watched_collector(app: ScriptedApp, found: dict[str, Any]) -> None:
     gc.disable()  # as `squish` does before its imports
     collections: list[str] = []
     gc.callbacks.append(lambda phase, info: collections.append(phase))
-    collect_again = app_module._collect_again
+    collect_again = app_module.collect_again  # type: ignore[attr-defined]
 
     def watched() -> None:
         found["collected before the first picture"] = len(collections)
@@ -72,7 +72,7 @@ def watched_collector(app: ScriptedApp, found: dict[str, Any]) -> None:
         collect_again()
         found["collecting"], found["frozen"] = gc.isenabled(), gc.get_freeze_count()
 
-    app_module._collect_again = watched
+    app_module.collect_again = watched  # type: ignore[attr-defined]
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:

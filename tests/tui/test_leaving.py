@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import select
@@ -22,6 +23,7 @@ from squish.tui.app import SquishApp
 from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
 from squish.tui.leaving import cut_short
+from squish.tui.messages import UseModel
 from squish.tui.windows.confirm import ConfirmScreen
 from tests.tui.scenes import answer, ask, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -60,6 +62,18 @@ async def test_leaving_while_an_answer_is_written_asks_and_keeps_it(tmp_path: Pa
     assert (answer.text, answer.state) == ("Half an answer", "stopped")
     assert chats.get(chat.id).draft == "and then?\n\ndraft", "what was to be asked next is not lost"
     chats.close()
+
+
+@pytest.mark.parametrize("steps", [0, 2, 20])
+async def test_leaving_while_the_chat_of_a_first_download_opens_is_no_fault(steps: int) -> None:
+    app = ScriptedApp()
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.current_mode == "hub")
+        app.post_message(UseModel("gone"))  # what says that it cannot be used would stand in the chat
+        for _ in range(steps):  # of the loop
+            await asyncio.sleep(0)
+        app.exit()
+    assert (app.return_code, app.fault) == (0, "")
 
 
 async def test_nothing_is_asked_where_nothing_goes_on() -> None:
