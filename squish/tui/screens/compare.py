@@ -154,8 +154,9 @@ class CompareScreen(Screen[None]):
     def action_keep(self, number: int) -> None:
         """Keep one; it is written to its end, and the others are not."""
         view = list(self._views.values())[number - 1]
-        if not view.contender.turn.answer.text:
-            self.notify("This one has no answer yet.", markup=False)
+        answer = view.contender.turn.answer
+        if not answer.text:
+            self.notify(f"This one has no answer {'yet' if answer.running else 'to keep'}.", markup=False)
             return
         self._comparison.kept = view.contender
         self._end(but=view)

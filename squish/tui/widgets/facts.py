@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from textual.content import Content
+from textual.geometry import Size
 from textual.widgets import Static
 
 from squish.tui.widgets.shown_text import show_text
@@ -21,13 +22,17 @@ class FactLines(Static):
 
     def say(self, content: Content) -> None:
         self._whole = content
-        self._break()
+        self._break(layout=True)
 
     def on_resize(self) -> None:
-        self._break()
+        self._break(layout=False)
 
-    def _break(self) -> None:
-        show_text(self, broken_at(self._whole, self.content_size.width))
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Of the text as it will be broken: one that is laid out with the height of another may keep it."""
+        return broken_at(self._whole, width).get_height({}, width)
+
+    def _break(self, *, layout: bool) -> None:
+        show_text(self, broken_at(self._whole, self.content_size.width), layout=layout)
 
 
 def broken_at(content: Content, width: int) -> Content:

@@ -235,6 +235,8 @@ async def test_a_blind_comparison_names_nobody_before_the_choice() -> None:
         await until(pilot, lambda: "the reason is shown with the names" in screen_text(pilot))
         names = (SMOL.id, "llama3.1:8b")
         assert not any(each in screen_text(pilot) for each in names)
+        await pilot.press("2")
+        await until(pilot, lambda: "This one has no answer to keep." in [each.message for each in app._notifications])
         await pilot.press("1")
         await until(pilot, lambda: "★ kept" in screen_text(pilot))
         assert all(each in screen_text(pilot) for each in names) and "damaged" in screen_text(pilot)

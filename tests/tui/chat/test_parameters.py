@@ -75,6 +75,20 @@ async def test_where_kv_bits_cannot_be_chosen_the_panel_says_why() -> None:
         assert app.screen.query_one("#field-kv_bits", Input).disabled
 
 
+async def test_the_panel_says_what_its_key_does_from_here_and_from_the_prompt() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "ctrl+o closes" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "ctrl+o edits" in screen_text(pilot))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "ctrl+o closes" in screen_text(pilot))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "ctrl+o" not in screen_text(pilot))
+
+
 async def test_a_preset_is_chosen_in_the_panel() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     app.chats.keep_preset("translate", ChatSettings(system="To {{to}}"))

