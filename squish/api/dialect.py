@@ -166,6 +166,10 @@ class Call(Protocol):
     @property
     def in_background(self) -> bool: ...
 
+    @property
+    def owner(self) -> str | None:
+        """Whose files, batches and kept responses the client's are: the name of its key, if it needs one."""
+
     def used(self, model: str, prompt: int) -> None:
         """Count tokens of a prompt that was answered without a generation."""
 

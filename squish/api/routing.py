@@ -93,6 +93,10 @@ class _Call(Call):
     def in_background(self) -> bool:
         return self.key is not None and self.key.background
 
+    @property
+    def owner(self) -> str | None:
+        return self.key.name if self.key is not None else None
+
     def used(self, model: str, prompt: int) -> None:
         self.services.clients.used(self.key, model, requests=1, prompt=prompt)
 

@@ -228,6 +228,21 @@ async def test_a_client_sees_no_files_of_another(tmp_path: Path) -> None:
         assert (await ask(server, "POST", "/v1/batches", body, **bob)).error["param"] == "input_file_id"
 
 
+async def test_a_client_cannot_read_continue_or_delete_a_response_of_another(tmp_path: Path) -> None:
+    path, body = "/v1/responses", {"model": "m", "input": "Hi"}
+    async with scripted(settings(tmp_path)) as server:
+        alice, bob = key(tmp_path, "alice"), key(tmp_path, "bob")
+        id = json.loads((await answered(server, alice, path, body)).body)["id"]
+        found = [await ask(server, method, f"{path}/{id}", **bearer(bob)) for method in ("GET", "DELETE")]
+        assert [each.error["code"] for each in found] == ["response_not_found"] * 2
+        next_turn = body | {"previous_response_id": id}
+        assert (await answered(server, bob, path, next_turn)).error["param"] == "previous_response_id"
+        assert (await answered(server, alice, path, next_turn)).status == 200
+        assert json.loads((await ask(server, "GET", f"{path}/{id}", **bearer(alice))).body)["id"] == id
+        assert (await ask(server, "DELETE", f"{path}/{id}", **bearer(alice))).status == 200
+        assert (await ask(server, "GET", f"{path}/{id}", **bearer(alice))).status == 404
+
+
 async def test_a_batch_uses_only_the_models_of_its_key(tmp_path: Path) -> None:
     alice = bearer(key(tmp_path, "alice", models=("n",)))
     line = json.dumps({"custom_id": "1", "url": PATH, "body": CHAT}).encode()

@@ -31,7 +31,7 @@ HasId = TypeVar("HasId", FileObject, BatchObject)
 async def upload(call: Call) -> FileObject:
     """POST /v1/files."""
     name, purpose, content = await call.read(read_upload)
-    return await asyncio.to_thread(call.services.batches.files.add, name, purpose, content, _owner(call))
+    return await asyncio.to_thread(call.services.batches.files.add, name, purpose, content, call.owner)
 
 
 async def list_files(call: Call) -> FileList:
@@ -66,7 +66,7 @@ async def delete_file(call: Call) -> DeletedFile:
 
 async def create(call: Call) -> BatchObject:
     """POST /v1/batches."""
-    return call.services.batches.create(await call.read(read), _owner(call))
+    return call.services.batches.create(await call.read(read), call.owner)
 
 
 async def list_batches(call: Call) -> BatchList:
@@ -105,22 +105,18 @@ def _page(found: Sequence[HasId], call: Call) -> tuple[list[HasId], bool]:
     return list(found[start : start + most]), len(found) > start + most
 
 
-def _owner(call: Call) -> str | None:
-    return call.key.name if call.key is not None else None
-
-
 def _id(found: Sequence[HasId]) -> str | None:
     return found[0].id if found else None
 
 
 def _mine(found: Sequence[HasId], call: Call) -> list[HasId]:
     """Those of the client's key."""
-    return [each for each in found if each.key == _owner(call)]
+    return [each for each in found if each.key == call.owner]
 
 
 def _one(found: HasId | None, kind: str, call: Call) -> HasId:
     """What was looked up by its id, where it is there and the client's. Raises Refused (404)."""
-    if found is None or found.key != _owner(call):
+    if found is None or found.key != call.owner:
         raise Refused(404, f"{kind}_not_found", f"There is no {kind} {call.parts['id'][:64]!r} here.")
     return found
 

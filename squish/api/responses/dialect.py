@@ -22,7 +22,7 @@ _FIELDS = {"messages": "input", "max_tokens": "max_output_tokens"}
 
 async def create(call: Call) -> Asked:
     """POST /v1/responses."""
-    return await call.read(partial(read, store=call.services.responses))
+    return await call.read(partial(read, store=call.services.responses, key=call.owner))
 
 
 async def retrieve(call: Call) -> Response:
@@ -30,7 +30,7 @@ async def retrieve(call: Call) -> Response:
     if call.query.get("stream", "").lower() in ("true", "1"):
         message = "A response that is kept comes in one piece; leave stream out."
         raise Refused(400, "invalid_value", message)
-    kept = call.services.responses.find(call.parts["id"])
+    kept = call.services.responses.find(call.parts["id"], call.owner)
     if kept is None:
         raise _unknown(call)
     return kept.response
@@ -38,7 +38,7 @@ async def retrieve(call: Call) -> Response:
 
 async def delete(call: Call) -> DeletedResponse:
     """DELETE /v1/responses/{id}."""
-    if not call.services.responses.delete(call.parts["id"]):
+    if not call.services.responses.delete(call.parts["id"], call.owner):
         raise _unknown(call)
     return DeletedResponse(call.parts["id"])
 

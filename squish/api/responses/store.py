@@ -1,4 +1,7 @@
-"""The latest responses, kept in memory, and the conversations that they ended. It knows no HTTP."""
+"""The latest responses, kept in memory, and the conversations that they ended. It knows no HTTP.
+
+A response belongs to the key that asked for it: to another key it is as unknown as one that never was.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,15 @@ MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """messages: the whole conversation without instructions, the answer included. size: bytes of all this as JSON."""
+    """messages: the whole conversation without instructions, the answer included. size: bytes of all this as JSON.
+
+    key: the name of the key it belongs to, if the client had one.
+    """
 
     response: Response
     messages: tuple[Message, ...]
     size: int
+    key: str | None
 
 
 class ResponseStore:
@@ -32,34 +39,38 @@ class ResponseStore:
         self._kept: dict[str, StoredResponse] = {}
         self._bytes = 0
 
-    def keep(self, response: Response, messages: tuple[Message, ...]) -> None:
+    def keep(self, response: Response, messages: tuple[Message, ...], key: str | None = None) -> None:
         """Keep a response, unless it alone is too large."""
         size = len(msgspec.json.encode(response)) + len(msgspec.json.encode(messages))
         if size > self._most_bytes:
             return
-        self._kept[response.id] = StoredResponse(response, messages, size)
+        self._kept[response.id] = StoredResponse(response, messages, size, key)
         self._bytes += size
         while len(self._kept) > self._most or self._bytes > self._most_bytes:
-            self.delete(next(iter(self._kept)))
+            self._drop(next(iter(self._kept)))
 
-    def find(self, id: str) -> StoredResponse | None:
-        return self._kept.get(id)
+    def find(self, id: str, key: str | None = None) -> StoredResponse | None:
+        kept = self._kept.get(id)
+        return kept if kept is not None and kept.key == key else None
 
-    def delete(self, id: str) -> bool:
+    def delete(self, id: str, key: str | None = None) -> bool:
         """Whether it was there."""
-        kept = self._kept.pop(id, None)
-        if kept is not None:
-            self._bytes -= kept.size
-        return kept is not None
+        if self.find(id, key) is None:
+            return False
+        self._drop(id)
+        return True
 
-    def messages(self, id: str) -> tuple[Message, ...]:
+    def messages(self, id: str, key: str | None = None) -> tuple[Message, ...]:
         """The conversation that a response ended. Raises InvalidInput, naming the field, for one that is not kept."""
-        kept = self.find(id)
+        kept = self.find(id, key)
         if kept is None:
             hint = "Send the whole conversation in input. " + self.bounds
             message = f"previous_response_id {id[:64]!r} is not kept here."
             raise InvalidInput(message, hint=hint, param="previous_response_id")
         return kept.messages
+
+    def _drop(self, id: str) -> None:
+        self._bytes -= self._kept.pop(id).size
 
     @property
     def bounds(self) -> str:

@@ -34,13 +34,13 @@ _TOLD_IN_STREAM = frozenset({ContextLengthExceeded.code})
 """Codex makes the conversation shorter after `response.failed` with this code, and gives up after a status."""
 
 
-def read(body: bytes, store: ResponseStore) -> Asked:
-    """Raises InvalidInput naming the field."""
+def read(body: bytes, store: ResponseStore, key: str | None = None) -> Asked:
+    """key: the name of the client's. Raises InvalidInput naming the field."""
     request = bodies.decode(body, ResponsesRequest)
     refuse(body, foreign.RESPONSES)
     if not request.model.strip():
         raise InvalidInput("model must not be empty.", param="model")
-    before = () if request.previous_response_id is None else store.messages(request.previous_response_id)
+    before = () if request.previous_response_id is None else store.messages(request.previous_response_id, key)
     new, skipped = conversation.read(request.input, before)
     messages = (*before, *new)
     if not messages:
@@ -58,17 +58,18 @@ def read(body: bytes, store: ResponseStore) -> Asked:
     params = _sampling(request)
     generation = GenerationRequest(request.model, (prompt,), params, keep_alive(request.keep_alive))
     begun = _begun(request, params, offered)
-    reply = ResponseReply(begun, _reply_options(request, offered), _keeping(store, messages, begun.store))
+    keep = _keeping(store, key, messages) if begun.store else _forget
+    reply = ResponseReply(begun, _reply_options(request, offered), keep)
     left_out = (*offered.skipped, *skipped)
     return Asked(generation, reply, bool(request.stream), left_out=left_out, told_in_stream=_TOLD_IN_STREAM)
 
 
-def _keeping(store: ResponseStore, messages: Sequence[Message], wanted: bool) -> Keep:
-    def keep(response: Response, turn: Message) -> None:
-        if wanted:
-            store.keep(response, (*messages, turn))
+def _keeping(store: ResponseStore, key: str | None, messages: Sequence[Message]) -> Keep:
+    return lambda response, turn: store.keep(response, (*messages, turn), key)
 
-    return keep
+
+def _forget(response: Response, turn: Message) -> None:
+    """What `store: false` asks for."""
 
 
 def _reply_options(request: ResponsesRequest, offered: tools.Tools) -> ReplyOptions:
