@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import hashlib
 import importlib.util
 import json
 import os
@@ -73,15 +74,18 @@ def _settled() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What transformers makes of a tokenizer is found out once in a run: its import is 1.6 s of CPU in each worker."""
-    folder = _of_this_run(tmp_path_factory) / "tokenizers"
-    folder.mkdir(exist_ok=True)
+def _tokenizers() -> Iterator[None]:
+    """What transformers makes of a tokenizer is found out once, also for later runs: to import it is 1.6 s of CPU."""
+    program = Path(__file__).parent.parent / "squish" / "worker" / "tokenizer"
+    makers = b"".join(each.read_bytes() for each in sorted(program.glob("*.py")))
+    folder = _CACHE / "tokenizers" / hashlib.sha256(makers).hexdigest()[:16] / "tokenizers"
+    folder.mkdir(parents=True, exist_ok=True)
     _SHELVES.append(folder)
     yield
     _SHELVES.clear()
 
 
+_CACHE = Path(__file__).parent.parent / ".pytest_cache"
 _SHELVES: list[Path] = []
 
 
@@ -303,7 +307,7 @@ def share_compiled(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if _UNTIL_THE_END and not _FORKED and sys.platform == "linux":
-        _FORKED.append(_UNTIL_THE_END[0].enter_context(ForkedWorkers(_compiled())))
+        _FORKED.append(_UNTIL_THE_END[0].enter_context(ForkedWorkers(_compiled(), *_SHELVES)))
     for each in (*_compiled().iterdir(), *_SHELVES):
         if not (folder / each.name).exists():
             (folder / each.name).symlink_to(each)
@@ -312,7 +316,7 @@ def share_compiled(folder: Path) -> None:
 @cache
 def _compiled() -> Path:
     """What a worker compiles before it has anything to do, and the folder where it puts what it compiles later."""
-    folder = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+    folder = _CACHE / "compiled"
     program = "import pathlib, sys; from squish.worker.cpu import build, install; path = pathlib.Path(sys.argv[1]); "
     program += "install.prepare(path); build.supported() and (build.find(path) or build.build(path))"
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)

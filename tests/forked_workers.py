@@ -1,8 +1,9 @@
 """Worker processes without their imports: each is a fork of a process that has done them, and a child of this one.
 
-A worker's imports are 0.2 seconds, and the tests start hundreds. Where a fork would not be as a started one, because it
-has other variables, other limits or an engine of its own, it is started. The programs that the tests start, start their
-workers; what a worker imports and how much memory it takes is tested with those.
+A worker's imports are 0.2 seconds, to open the tokenizer of a real model as many, and the tests start hundreds. Where a
+fork would not be as a started one, because it has other variables, other limits or an engine of its own, it is started.
+The programs that the tests start, start their workers; what a worker imports and how much memory it takes is tested
+with those.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+if TYPE_CHECKING:
+    from squish.worker.tokenizer.facts import TokenizerFacts
+
 _COMMAND = ("-P", "-m", "squish.worker")
-# Variables that a fork takes over, as no import reads them; mlx-lm sets the last one, also in this process.
-_FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST", "TRANSFORMERS_NO_ADVISORY_WARNINGS")
+# Variables that a fork takes over, as no import of a worker's reads them. Sanic and mlx-lm set the last two here.
+_FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST", "SANIC_LOG_EXTRA", "TRANSFORMERS_NO_ADVISORY_WARNINGS")
 _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.jobs.probe")
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36
+_LARGE = 200_000  # characters of a tokenizer: smaller ones are opened in no time
 _LIMITS = {each for name, each in vars(resource).items() if name.startswith("RLIMIT_")} - {resource.RLIMIT_NOFILE}
 _EXECUTE: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 _SIGNATURE = inspect.signature(_EXECUTE)
@@ -38,16 +44,19 @@ _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
 class ForkedWorkers:
-    """Takes the place of Python where `squish.worker` is started. compiled: what every worker finds in its cache."""
+    """Takes the place of Python where `squish.worker` is started. compiled: what every worker finds in its cache.
 
-    def __init__(self, compiled: Path) -> None:
+    shelf: where it stands what is known of tokenizers; of those, forks find the large ones opened.
+    """
+
+    def __init__(self, compiled: Path, shelf: Path) -> None:
         self.wanted = True
         self._compiled = compiled
         self._environment = dict(os.environ)
         self._one_at_a_time = threading.Lock()
         self._ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", __file__, str(theirs.fileno()), str(compiled)]
+            command = [sys.executable, "-P", __file__, str(theirs.fileno()), str(compiled), str(shelf)]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
             )
@@ -127,7 +136,7 @@ _LIBC = ctypes.CDLL(None)
 # ---- the process that the workers are forks of
 
 
-def _serve(ours: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _serve(ours: socket.socket, tokenizers: Tokenizers) -> tuple[dict[str, Any], list[int]]:
     """Fork for every request; returns in the forks, which become it. Ends this process when nobody asks any more."""
     while True:
         asked, descriptors, _, _ = socket.recv_fds(ours, 1 << 20, 4)
@@ -135,6 +144,7 @@ def _serve(ours: socket.socket) -> tuple[dict[str, Any], list[int]]:
             os._exit(0)
         while not asked.endswith(b"\n"):
             asked += ours.recv(1 << 20)
+        tokenizers.open_new()
         assert len(os.listdir("/proc/self/task")) == 1, "a fork would have one thread of several"  # noqa: PTH208
         known, telling = os.pipe()
         between = os.fork()
@@ -197,12 +207,47 @@ def _without_mlx(prepare: Callable[[Path], Any]) -> Callable[[Path], Any]:
     return prepare_again
 
 
+class Tokenizers:
+    """Opens a large tokenizer that is in use once; each fork has it as if it had opened it, the first time it does."""
+
+    def __init__(self, shelf: Path) -> None:
+        from squish.worker.tokenizer import facts, opening
+
+        self._shelf, self._reads = shelf, facts.Shelf(shelf)
+        self._open = opening.open_directly
+        self._since = time.time()
+        self._seen: set[str] = set()
+        self._opened: list[tuple[TokenizerFacts, Any]] = []
+        patch.object(opening, "open_directly", self._hand_over).start()
+        patch.object(facts, "_KEPT", 1000).start()  # the tests make up more than a user has
+
+    def open_new(self) -> None:
+        """Those that somebody has used since. The library starts no threads for it; forks have their own variables."""
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        for name in {each.name for each in self._shelf.glob("[!.]*")} - self._seen:
+            with suppress(FileNotFoundError):  # others remove what they have not used for long
+                if (self._shelf / name).stat().st_mtime >= self._since:  # the shelf notes what is used
+                    self._seen.add(name)
+                    self._open_large(self._reads.find(name))
+
+    def _open_large(self, facts: TokenizerFacts | None) -> None:
+        if facts and facts.direct and len(facts.backend) > _LARGE:
+            self._opened.append((facts, self._open(facts)))
+            gc.freeze()
+
+    def _hand_over(self, facts: TokenizerFacts) -> Any:
+        for i, (known, _) in enumerate(self._opened):
+            if known == facts:
+                return self._opened.pop(i)[1]
+        return self._open(facts)
+
+
 if __name__ == "__main__":
     gc.disable()
     _imports(Path(sys.argv[2]))
     gc.freeze()
     _ours = socket.socket(fileno=int(sys.argv[1]))
-    _asked, _descriptors = _serve(_ours)
+    _asked, _descriptors = _serve(_ours, Tokenizers(Path(sys.argv[3])))
     _ours.close()
     _become(_asked, _descriptors)
     from squish.worker.__main__ import main

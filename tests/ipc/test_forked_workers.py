@@ -15,7 +15,7 @@ import pytest
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from squish.ipc.process import Worker
-from tests.conftest import _compiled, share_compiled
+from tests.conftest import _SHELVES, _compiled, share_compiled
 from tests.forked_workers import ForkedWorkers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there a process is given to another parent")
@@ -42,10 +42,10 @@ def _fewer_files() -> Iterator[None]:
     resource.prlimit(0, resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def _forks() -> Iterator[None]:
     """A process to fork that is like this one now: what tests before have changed here makes workers be started."""
-    with ForkedWorkers(_compiled()):
+    with ForkedWorkers(_compiled(), *_SHELVES):
         yield
 
 

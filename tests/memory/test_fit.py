@@ -327,10 +327,8 @@ async def test_the_estimate_is_enough_for_a_prompt_of_several_steps(real_home: P
 
 @pytest.mark.usefixtures("started_workers")
 @MEASURABLE
-@pytest.mark.parametrize(
-    ("hidden", "layers", "kv_heads"),
-    [(512, 3, 2), *(pytest.param(*each, marks=pytest.mark.long) for each in ((1024, 4, 2), (2048, 3, 1)))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("hidden", "layers", "kv_heads"), [(512, 3, 2), (1024, 4, 2), (2048, 3, 1)])
 async def test_the_estimate_is_near_what_models_of_other_shapes_take(
     real_home: Path, tmp_path: Path, hidden: int, layers: int, kv_heads: int
 ) -> None:

@@ -251,44 +251,52 @@ def test_a_cache_directory_that_is_a_file_is_a_store_error(tmp_path: Path) -> No
     assert "SQUISH_CACHE_DIR" in (caught.value.hint or "")
 
 
-# A child that is killed at the nth call of a function of the os module in the middle of a commit.
-_KILLED = """
+# For each n that it is told, a process that is killed at the nth call of a function of the os module in the middle of a
+# commit. They are forks, as the imports take far longer than a commit.
+_KILLED = f"""
 import signal
 import socket
 calls = 0
-def deadly(function):
+def deadly(function, at):
     def call(*arguments, **named):
         global calls
         calls += 1
-        if calls == {at}:
+        if calls == at:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments, **named)
     return call
-with store.staging({id!r}) as staging:
-    (staging / "config.json").write_bytes(b"new")
-    os.rename, os.fsync, os.open = deadly(os.rename), deadly(os.fsync), deadly(os.open)
-    store.commit(staging, manifest({id!r}))
+for line in sys.stdin:
+    if not (process := os.fork()):
+        with store.staging({ID!r}) as staging:
+            (staging / "config.json").write_bytes(b"new")
+            os.rename, os.fsync, os.open = (deadly(each, int(line)) for each in (os.rename, os.fsync, os.open))
+            store.commit(staging, manifest({ID!r}))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
 
 @pytest.mark.parametrize("before", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_kill_at_any_step_of_a_commit_leaves_the_old_model_or_the_new_one(store: Store, before: bool) -> None:
     killed = 0
-    for at in range(1, 40):
-        if before:
-            install(store, files={"config.json": b"old"})
-        with _child(store, _KILLED.format(at=at, id=ID)) as child:
-            child.communicate()
-        listed = store.list()
-        assert store.problems() == ()
-        for each in listed:
-            store.verify(each.id)
-        if before:
-            assert len(listed) == 1
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL
-        killed += 1
+    with _child(store, _KILLED) as child:
+        assert child.stdin is not None and child.stdout is not None
+        for at in range(1, 40):
+            if before:
+                install(store, files={"config.json": b"old"})
+            child.stdin.write(b"%d\n" % at)
+            child.stdin.flush()
+            code = int(child.stdout.readline())
+            listed = store.list()
+            assert store.problems() == ()
+            for each in listed:
+                store.verify(each.id)
+            if before:
+                assert len(listed) == 1
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            killed += 1
     assert killed >= 5
     install(store)
     store.remove(ID)

@@ -20,6 +20,7 @@ from squish.pull.adapter import fuse
 from squish.pull.events import Pulled
 from squish.pull.pull import pull
 from squish.runtime import Runtime
+from tests.conftest import share_compiled
 from tests.local_hub import LocalHub
 from tests.worker.model.test_load import write_model
 from tests.worker.test_adapters import changes, peft
@@ -51,6 +52,7 @@ async def pulled(settings: Settings, name: str, **options: object) -> Installed:
 @pytest.fixture
 async def settings(source: Path, tmp_path: Path) -> AsyncIterator[Settings]:
     made = Settings(home=tmp_path / "home", cache_dir=tmp_path / "models", offline=True)
+    share_compiled(made.worker_cache)
     await pulled(made, str(source), as_name=BASE)
     yield made
 
@@ -58,7 +60,7 @@ async def settings(source: Path, tmp_path: Path) -> AsyncIterator[Settings]:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     with LocalHub() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield running
 
 

@@ -337,8 +337,8 @@ ROUNDS = ({0: 40_000_000, 1: 10_000_000}, {2: 20_000_000, 3: 5_000_000}, {3: 45_
 
 def test_a_pull_that_is_killed_goes_on_where_it_was(hub: LocalHub, tmp_path: Path) -> None:
     wide = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 8}
-    files = in_shards(*tiny_llama(**wide, num_hidden_layers=4), tmp_path, 4) | FILES  # 67 MB
-    killed_and_run_again(files, hub, tmp_path, ({0: 10_000_000, 1: 4_000_000},))
+    files = in_shards(*tiny_llama(**wide, num_hidden_layers=2), tmp_path, 4) | FILES  # 34 MB
+    killed_and_run_again(files, hub, tmp_path, ({0: 6_000_000, 1: 3_000_000},))
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from squish.pull.events import Pulled
 from squish.pull.neighbors import Neighbor, Program, find
 from squish.pull.pull import take
 from squish.pull.verdicts import judged
-from tests.conftest import MODEL
+from tests.conftest import MODEL, share_compiled
 from tests.local_hub import tiny_model
 from tests.worker.gguf.tiny import tiny_model as tiny_gguf
 from tests.worker.gguf.writer import Q8_0
@@ -43,7 +43,9 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(home: Path) -> Settings:
-    return Settings(home=home / ".squish", cache_dir=home / ".squish" / "models", offline=True)
+    found = Settings(home=home / ".squish", cache_dir=home / ".squish" / "models", offline=True)
+    share_compiled(found.worker_cache)
+    return found
 
 
 def in_hub_cache(root: Path, model: Path, org: str = "org", name: str = "tiny") -> Path:

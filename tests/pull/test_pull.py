@@ -44,13 +44,13 @@ from tests.local_hub import GOOD_TOKEN, Fault, LocalHub, tiny_model
 
 REPO, WEIGHTS = "org/tiny", "model.safetensors"
 MIB = 1024 * 1024
+ROOT = Path(__file__).parents[2]  # from which a program can import tests
 QUICK = Policy(attempts=3, first_delay=0.0, longest_wait=0.0, stall=PATIENCE)
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ from tests.pull.test_pull import Machine
 asyncio.run(Machine(Path({str(machine.settings.home)!r}), {hub.url!r}).events({REPO!r}))
 """
     part = machine.settings.cache_dir / ".partial" / "org--tiny" / "parts" / f"{WEIGHTS}.part"
-    with subprocess.Popen([sys.executable, "-c", script]) as child:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as child:
         until(lambda: part.exists() and part.stat().st_size >= 3 * MIB)
         child.send_signal(signal.SIGKILL)
     hub.release()
@@ -221,7 +221,7 @@ asyncio.run(Machine(Path({str(machine.settings.home)!r}), {hub.url!r}).events({R
         return sum(found.get("done", ()))
 
     least = sum(each // MIB * MIB for each in held)
-    with subprocess.Popen([sys.executable, "-c", script]) as child:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as child:
         until(lambda: kept() >= least)
         child.send_signal(signal.SIGKILL)
     hub.release()

@@ -26,6 +26,7 @@ from squish.worker.model.load import load
 from squish.worker.pace import PrefillPace
 from squish.worker.prompt.turns import Owner
 from squish.worker.rows import Prepared
+from squish.worker.tokenizer.facts import Shelf
 from tests.conftest import MODEL
 from tests.worker.cpu.opened import native
 from tests.worker.test_runner import Bench, end, prepared, words
@@ -254,7 +255,8 @@ def test_a_step_of_the_real_model_is_few_operations(real: Any, monkeypatch: pyte
 def real(real_home: Path) -> Any:
     """The real model as the worker has it on a CPU."""
     native()
-    loaded = load(real_home / ".squish" / "models" / MODEL.replace(":", "+"))
+    home = real_home / ".squish"
+    loaded = load(home / "models" / MODEL.replace(":", "+"), shelf=Shelf(home / "cache" / "tokenizers"))
     assert fusion.fuse(loaded.model, native(), USUAL_KV_BITS)
     return loaded
 

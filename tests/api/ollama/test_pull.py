@@ -25,7 +25,6 @@ REPO = "org/tiny"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     with LocalHub() as hub:
         yield hub
 

@@ -74,7 +74,7 @@ def printed(code: str, *arguments: Path, path: Path) -> list[str]:
 
 
 # A process without the extension and without a compiler: PATH is empty. It says what it is warned of, and what a model
-# answers. The first argument is a cache, the second the model.
+# answers. The first argument is a cache, the second the model, the third what is known of tokenizers.
 WITHOUT_COMPILER = """
 import sys
 from pathlib import Path
@@ -89,7 +89,8 @@ sentences = [each.sentence for each in engine.warnings]
 print(said, engine.kernel or engine.blas.kind, engine.precision, len(sentences), *sentences)
 from mlx_lm import stream_generate
 from squish.worker.model.load import load
-loaded = load(Path(sys.argv[2]))
+from squish.worker.tokenizer.facts import Shelf
+loaded = load(Path(sys.argv[2]), shelf=Shelf(Path(sys.argv[3])))
 chat = loaded.tokenizer.apply_chat_template(
     [{"role": "user", "content": "What is the capital of Germany?"}], add_generation_prompt=True
 )
@@ -100,7 +101,8 @@ print("".join(part.text for part in stream_generate(loaded.model, loaded.tokeniz
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has no BLAS of its own")
 def test_without_a_compiler_a_model_answers_and_one_warning_says_how(real_settings: Settings, tmp_path: Path) -> None:
     model = Store(real_settings.cache_dir).find(MODEL).path
-    engine, *answer = printed(WITHOUT_COMPILER, tmp_path, model, path=tmp_path)
+    shelf = real_settings.worker_cache / "tokenizers"
+    engine, *answer = printed(WITHOUT_COMPILER, tmp_path, model, shelf, path=tmp_path)
     said, kind, precision, warnings, warning = engine.split(" ", 4)
     assert (said, precision, warnings) == ("False", "float32", "1")
     assert kind in ("numpy", "system-openblas")

@@ -27,8 +27,9 @@ cache = Path(sys.argv[1])
 engine = install(prepare(cache), cache)
 import mlx.core as mx
 from squish.worker.model.load import load
+from squish.worker.tokenizer.facts import Shelf
 for path in sys.argv[2:]:
-    loaded = load(Path(path))
+    loaded = load(Path(path), shelf=Shelf(cache / "tokenizers"))
     prepare_model(loaded.model)
     logits = loaded.model(mx.array([[5, 6, 7]]))
     mx.eval(logits)
