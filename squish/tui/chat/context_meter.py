@@ -76,6 +76,11 @@ def limit(model: int, settings: ChatSettings) -> int:
 def advice(use: ContextUse, key: Callable[[str], str]) -> str:
     """What a message that does not fit is answered with. key: of an action."""
     total = figures.count(use.used + use.draft)
+    if use.draft >= use.limit or not use.used:  # no other place in a chat has room for it
+        return (
+            f"Not sent: it has {figures.count(use.draft)} tokens, and the context holds {figures.count(use.limit)}. "
+            f"Shorten it, or choose a model with a longer context ({key('chat.model')})."
+        )
     return (
         f"Not sent: with it, the chat would have {total} tokens, and its context holds {figures.count(use.limit)}. "
         f"Shorten it, edit an earlier message ({key('chat.mark_up')}, {key('transcript.edit')}) into a shorter branch, "

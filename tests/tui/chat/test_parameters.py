@@ -54,8 +54,9 @@ async def test_a_context_limit_and_kv_bits_are_asked_with_and_the_meter_counts_t
         prompt(pilot).put("x" * 400)
         await until(pilot, lambda: "too long to send" in screen_text(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "Not sent" in screen_text(pilot))
+        await until(pilot, lambda: "Not sent: it has 100 tokens" in screen_text(pilot))
         assert not app.engine.generations
+        assert "new chat (" not in screen_text(pilot), "which would have no room for it either"
         await pilot.press("ctrl+o")
         await until(pilot, lambda: "• ctx    50" in screen_text(pilot))
         app.screen.query_one("#field-context", Input).value = "5000"
