@@ -297,5 +297,7 @@ def display_keys(keys: str) -> list[str]:
         "right_square_bracket": "]",
         "left": "←",
         "right": "→",
+        "up": "↑",
+        "down": "↓",
     } | {key: key.upper() for key in _FUNCTION_KEYS}
-    return [names.get(key, key) for key in keys.split(",")]
+    return ["+".join(names.get(part, part) for part in key.split("+")) for key in keys.split(",")]

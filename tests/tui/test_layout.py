@@ -77,6 +77,26 @@ async def test_the_keys_of_an_empty_chat_are_whole_beside_the_list_of_chats() ->
         await until(pilot, lambda: "enter  send the message  ctrl+l  choose a model" in screen_text(pilot))
 
 
+async def test_the_chat_keeps_its_room_between_the_list_and_the_parameters() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await ready(pilot)
+
+        def shown() -> tuple[bool, bool]:
+            return app.screen.query_one("#chats").region.area > 0, app.screen.query_one("#params").region.area > 0
+
+        await pilot.press("ctrl+b", "ctrl+o")
+        await until(pilot, lambda: shown() == (True, True))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: shown() == (False, True))
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: shown() == (True, False))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: shown() == (False, True))
+        assert app.focused is not None and app.focused.id == "field-temperature"
+        assert app.screen.query_one("#main").size.width > 40
+
+
 def test_a_card_says_once_that_the_size_is_unknown() -> None:
     unknown = Found("a/b", "a/b", "a", "mlx", 0, None, 0, 0, None, likes=1, updated="2026-01-31")
     shown = Content("\n").join([about(unknown, ""), *fit_lines(unknown, 4096, FrozenMachine().for_models())]).plain

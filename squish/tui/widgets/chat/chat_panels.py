@@ -1,6 +1,6 @@
 """The chat between the list of chats and the parameters: which of the three is shown and has the focus.
 
-Beside the chat where there is room; below 80 columns one pane at a time.
+Beside the chat where there is room; below 100 columns one of the two, and below 80 one pane at a time.
 """
 
 from __future__ import annotations
@@ -45,8 +45,16 @@ class ChatPanels(Horizontal):
         """some_chats: whether there is anything to list."""
         width = self.screen.size.width
         list_shown = some_chats and width >= ROOMY if self._wanted is None else self._wanted
+        if list_shown and self.screen.has_class("-params") and self._cramped:
+            list_shown = self.chats.has_focus
+            self._set(params=not list_shown)
         self._set(narrow=width < NARROW, spacious=width >= SPACIOUS, chats=list_shown)
         self._uncover()
+
+    @property
+    def _cramped(self) -> bool:
+        """Whether the list and the parameters would leave the chat between them no room."""
+        return self.screen.size.width < ROOMY
 
     def _set(self, **classes: bool) -> None:
         """Set classes of the screen, and style the panes alone: what is in them looks the same beside any other."""
@@ -74,7 +82,7 @@ class ChatPanels(Horizontal):
     def toggle_chats(self) -> None:
         """Show the list of chats and go there; hide it when one is there already."""
         self._wanted = not self.list_shown or not self.chats.has_focus
-        if self._wanted and self.screen.has_class("-narrow"):
+        if self._wanted and self._cramped:
             self._set(params=False)
         self._set(chats=self._wanted)
         self.screen.set_focus(self.chats if self._wanted else self.view.prompt)
@@ -90,7 +98,7 @@ class ChatPanels(Horizontal):
             self._set(params=False)
             self.screen.set_focus(self.view.prompt)
             return False
-        if self.screen.has_class("-narrow"):
+        if self._cramped:
             self._wanted = False
             self._set(chats=False)
         self._set(params=True)
