@@ -16,6 +16,12 @@ import msgspec
 
 Backend = Literal["ring", "jaccl"]
 
+BY_HEADS = ("llama", "qwen2", "qwen3", "gemma3_text", "smollm3")
+"""Modules of mlx_lm.models whose blocks have q, k, v and o projections by heads, and a gated MLP, and nothing else.
+
+They are divided by heads that need not divide evenly, and the embedding and the output layer are on rank 0 alone.
+"""
+
 
 class Rank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One process of a group.

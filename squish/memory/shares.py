@@ -1,7 +1,8 @@
 """Will it fit over several machines: what each rank of a group holds, and which of the machines are enough.
 
-Pure arithmetic over fit.py. Every rank holds an equal part of the layers' weights and all of the embedding, which is
-not split; rank 0 has the output layer besides, where that is one of its own. The KV cache goes with the heads: where
+Pure arithmetic over fit.py. Where a model is divided by heads here (`BY_HEADS`), rank 0 has the embedding and the
+output layer, and as much less of the layers as makes all ranks equal. Of other models every rank holds an equal part
+of the layers and all of the embedding, and rank 0 the output layer besides. The KV cache goes with the heads: where
 they cannot be divided evenly, the last ranks have one more. All sizes are in bytes.
 """
 
@@ -13,21 +14,25 @@ from typing import Any
 
 from squish.figures import size
 from squish.format.config import text_of
-from squish.ipc.group import heads_of_ranks
+from squish.ipc.group import BY_HEADS, heads_of_ranks
 from squish.memory import fit
 from squish.memory.fit import Fits, Machine, Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A model that is to be split. stored: bytes of its weights on disk; whole: the part of them on every rank; output:
-    the part on rank 0 alone. heads: of keys and values in a layer; 0 where that is not known."""
+    """A model that is to be split. stored: bytes of its weights on disk; whole: the embedding; output: a layer of its
+
+    own. heads: of keys and values in a layer; 0 where that is not known. attention: its part of the layers, where the
+    model is divided by heads here; None of others.
+    """
 
     shape: Shape
     stored: int
     whole: int
     output: int = 0
     heads: int = 0
+    attention: float | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], parameters: int, stored: int) -> Spread:
@@ -37,12 +42,12 @@ class Spread:
         whole = min(stored, stored * shape.vocabulary * shape.hidden // max(parameters, 1))
         heads = text_of(config).get("num_key_value_heads")
         known = heads if isinstance(heads, int) and not isinstance(heads, bool) and heads > 0 else 0
-        return cls(shape, stored, whole, 0 if tied is True else min(whole, stored - whole), known)
+        output = 0 if tied is True else min(whole, stored - whole)
+        return cls(shape, stored, whole, output, known, _attention(config, shape, known))
 
     def rank(self, ranks: int, context: int, machine: Machine, number: int = 0) -> fit.Estimate:
         """What rank `number` of so many needs on a machine, at a context of one conversation in tokens."""
-        layers = self.stored - self.whole - self.output
-        shape, stored = self.shape, self.whole + -(-layers // ranks) + (self.output if number == 0 else 0)
+        shape, stored = self.shape, self._stored(ranks, number)
         part = replace(
             shape,
             parameters=int(shape.parameters * stored / max(self.stored, 1)),
@@ -52,11 +57,32 @@ class Spread:
         )
         return fit.estimate(part, stored, context, machine)
 
+    def _stored(self, ranks: int, number: int) -> int:
+        """Bytes of the weights of a rank."""
+        layers, ends = self.stored - self.whole - self.output, self.whole + self.output
+        if self.attention is None or self.heads < ranks or ranks == 1:
+            return self.whole + -(-layers // ranks) + (self.output if number == 0 else 0)
+        least = layers * self.attention * heads_of_ranks(self.heads, ranks)[0] / self.heads
+        first = int(max(self.stored / ranks - ends, least))
+        return ends + first if number == 0 else -(-(layers - first) // (ranks - 1))
+
     def _of_heads(self, numbers: int, ranks: int, number: int) -> int:
         """What of the cache goes with the heads of a rank."""
         if self.heads < ranks:
             return -(-numbers // ranks)
         return -(-numbers * heads_of_ranks(self.heads, ranks)[number] // self.heads)
+
+
+def _attention(config: Mapping[str, Any], shape: Shape, kv_heads: int) -> float | None:
+    """The part of a layer's weights that goes with the heads; None of a model that is not divided by them here."""
+    text = text_of(config)
+    heads = text.get("num_attention_heads")
+    if text.get("model_type", config.get("model_type")) not in BY_HEADS or not kv_heads or not isinstance(heads, int):
+        return None
+    head = text.get("head_dim")
+    width = head if isinstance(head, int) and head > 0 else shape.hidden // max(heads, 1)
+    attention, mlp = 2 * (heads + kv_heads) * width, 3 * shape.intermediate
+    return attention / max(attention + mlp, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,32 @@ def mac(total: int, free: int | None = None) -> Machine:
     return Machine("unified memory", total * GB, (total if free is None else free) * GB, float32=False)
 
 
-def test_a_rank_holds_its_part_of_the_layers_and_all_of_the_embeddings() -> None:
+def test_every_rank_holds_as_much_and_the_first_the_embeddings() -> None:
     one, two, four = (MODEL.rank(ranks, 8192, mac(64)) for ranks in (1, 2, 4))
     assert one.weights == 40 * GB
     assert MODEL.whole == MODEL.output == pytest.approx(128256 * 8192 * 40 / 70, rel=0.01)
-    layers = 40 * GB - 2 * MODEL.whole
-    assert two.weights == pytest.approx(2 * MODEL.whole + layers / 2, rel=0.01)
-    assert four.weights == pytest.approx(2 * MODEL.whole + layers / 4, rel=0.01)
+    for ranks in (2, 4):
+        held = [MODEL.rank(ranks, 8192, mac(64), number).weights for number in range(ranks)]
+        assert held == pytest.approx([40 * GB / ranks] * ranks, rel=0.001)
     assert (two.cache, four.cache) == (one.cache // 2, one.cache // 4)
-    assert MODEL.rank(2, 8192, mac(64), 1).weights == two.weights - MODEL.output  # rank 0 alone writes the answer
+
+
+def test_what_the_first_rank_cannot_give_away_the_others_do_not_hold() -> None:
+    """Its heads, and embeddings that are more than its part."""
+    large = replace(MODEL, whole=14 * GB, output=14 * GB)
+    assert large.attention == pytest.approx(72 * 128 * 2 / (72 * 128 * 2 + 3 * 28672))
+    first, *others = (large.rank(4, 8192, mac(64), number).weights for number in range(4))
+    assert first == pytest.approx(28 * GB + 12 * GB * large.attention / 4)  # type: ignore[operator]
+    assert others == pytest.approx([(40 * GB - first) / 3] * 3)
+
+
+@pytest.mark.parametrize("config", [{"model_type": "mixtral"}, {"num_key_value_heads": 1}])
+def test_of_other_models_every_rank_has_all_of_the_embeddings(config: dict[str, object]) -> None:
+    other = Spread.of(LLAMA_70B | config, 70 * GB, 40 * GB)
+    layers = 40 * GB - 2 * other.whole
+    first, second = (other.rank(2, 8192, mac(64), number).weights for number in (0, 1))
+    assert first == pytest.approx(2 * other.whole + layers / 2, rel=0.01)
+    assert second == first - other.output  # rank 0 alone writes the answer
 
 
 def test_the_cache_goes_with_heads_that_cannot_be_divided_evenly() -> None:

@@ -9,20 +9,12 @@ import queue
 from typing import Any
 
 import mlx.core as mx
-from mlx.nn.layers.base import Module
 
 from squish.ipc.group_frames import Drop, Fork, Forward, Operation
 from squish.worker.group.collectives import Collectives, begin
 from squish.worker.group.rows import Rows, arrays
 
 Inbox = queue.SimpleQueue[Operation]
-
-
-class Unused(Module):
-    """In the place of the output layer, whose results only rank 0 needs."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return x
 
 
 class Follower:
@@ -63,10 +55,3 @@ class Follower:
         if frame.width > 1:
             mx.clear_cache()
         self.finished = frame.number
-
-
-def without_output(model: Any) -> None:
-    """Leave out the output layer of a model whose weights are still on disk, where it is a layer of its own."""
-    if "lm_head" in model:
-        unused: Any = Unused
-        model.lm_head = unused()

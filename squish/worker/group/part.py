@@ -17,7 +17,8 @@ from squish.worker import memory
 from squish.worker.cpu.blas import BlasReport
 from squish.worker.cpu.install import install, prepare_model
 from squish.worker.group.collectives import Collectives
-from squish.worker.group.follower import Follower, Inbox, without_output
+from squish.worker.group.ends import without_output
+from squish.worker.group.follower import Follower, Inbox
 from squish.worker.group.sharding import cut
 from squish.worker.group.watch import SILENCE, SILENCE_WHILE_LOADING
 from squish.worker.model.hold import hold

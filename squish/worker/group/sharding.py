@@ -1,9 +1,10 @@
 """Owns how a model is cut into the parts of the ranks, before its weights are read.
 
 Tensor parallel where possible: each rank has some of the heads and some of the columns of the MLP, and what they
-compute is summed after attention and after the MLP. For models of `_PLAIN` it is cut here, in shares that need not be
-even; others are cut by mlx-lm's `shard`, evenly. What neither can is cut into layers (`pipeline`) where mlx-lm can.
-Layers stay of the classes they were, so that whatever replaces layers on a CPU replaces these too.
+compute is summed after attention and after the MLP. For models of BY_HEADS it is cut here, in shares that need not be
+even, and rank 0 alone has the embedding and the output layer; others are cut by mlx-lm's `shard`, evenly. What neither
+can is cut into layers (`pipeline`) where mlx-lm can. Layers stay of the classes they were, so that whatever replaces
+layers on a CPU replaces these too.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.quantized import QuantizedLinear
 
 from squish.errors import UnsupportedModel
+from squish.ipc.group import BY_HEADS
+from squish.worker.group.ends import SharedLookup
 from squish.worker.group.shares import LayerShare, spans
 from squish.worker.model import k_quants
 from squish.worker.model.k_quants import KQuant
 
 Way = Literal["tensor", "pipeline"]
 
-# Modules of mlx_lm.models whose blocks have q, k, v and o projections by heads, and a gated MLP, and nothing else.
-_PLAIN = ("llama", "qwen2", "qwen3", "gemma3_text", "smollm3")
 _SUPER = 256  # columns of a K-quant that have to stay together
 _TOGETHER = 32
 
@@ -76,12 +77,12 @@ def cut(model: Any, config: dict[str, Any], group: Any, name: str) -> Way:
 
 def _is_plain(model: Any) -> bool:
     package, _, name = type(model).__module__.rpartition(".")
-    return package == "mlx_lm.models" and name in _PLAIN and all(hasattr(layer, "mlp") for layer in model.layers)
+    return package == "mlx_lm.models" and name in BY_HEADS and all(hasattr(layer, "mlp") for layer in model.layers)
 
 
 def _shard_plain(model: Any, size: int, rank: int, group: Any) -> str | None:
     """Cut every layer; a reason why that is impossible, and then nothing is cut."""
-    plans = []
+    plans, ends = [], _nbytes(model.model.embed_tokens) + (_nbytes(model.lm_head) if "lm_head" in model else 0)
     for layer in model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         heads = attention.n_kv_heads
@@ -94,11 +95,16 @@ def _shard_plain(model: Any, size: int, rank: int, group: Any) -> str | None:
         pieces, rest = divmod(_columns(mlp.down_proj), unit)
         if rest or pieces < size:
             return "its layers are too small"
-        sizes = [_rows(each) * _columns(each) for each in (attention.q_proj, attention.k_proj, mlp.down_proj)]
-        plans.append((spans(heads, pieces, size, (2 * sizes[0] + 2 * sizes[1]) / (3 * sizes[2]))[rank], unit))
+        of_mlp = _nbytes(mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        of_attention = _nbytes(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        shares = spans(heads, pieces, size, of_attention / of_mlp, ends / len(model.layers) / of_mlp)
+        plans.append((shares[rank], unit))
     for layer, (share, unit) in zip(model.layers, plans, strict=True):
         _shard_attention(layer, share, group)
         _shard_mlp(layer.mlp, share.pieces[0] * unit, share.pieces[1] * unit, group)
+    if rank:
+        _keep_rows(model.model.embed_tokens, 0, 1)
+    model.model.embed_tokens = SharedLookup(model.model.embed_tokens, group)
     return None
 
 
@@ -140,8 +146,8 @@ def _arrays(layer: Any) -> dict[str, mx.array]:
     return {key: value for key, value in layer.items() if isinstance(value, mx.array)}
 
 
-def _rows(layer: Any) -> int:
-    return int(layer.weight.shape[0])
+def _nbytes(*layers: Any) -> int:
+    return sum(array.nbytes for layer in layers for array in _arrays(layer).values())
 
 
 def _columns(layer: Any) -> int:

@@ -18,11 +18,15 @@ class LayerShare:
     pieces: tuple[int, int]
 
 
-def spans(heads: int, pieces: int, size: int, attention: float) -> list[LayerShare]:
-    """The share of each rank, at least one head and one piece each. attention: its weights, in those of the MLP."""
+def spans(heads: int, pieces: int, size: int, attention: float, ends: float) -> list[LayerShare]:
+    """The share of each rank, at least one head and one piece each.
+
+    attention: its weights, in those of the layer's MLP. ends: what rank 0 holds besides for each layer, in the same.
+    """
     counts = heads_of_ranks(heads, size)
-    whole = 1.0 + attention
-    wanted = [max(0.0, whole / size - attention * count / heads) for count in counts]
+    whole = 1.0 + attention + ends
+    taken = [attention * count / heads + (0.0 if rank else ends) for rank, count in enumerate(counts)]
+    wanted = [max(0.0, whole / size - each) for each in taken]
     ends_heads = [sum(counts[: rank + 1]) for rank in range(size)]
     cuts = [0]
     for rank in range(size):
