@@ -230,7 +230,10 @@ async def test_why_a_call_failed_is_said_where_it_is_folded(tmp_path: Path) -> N
         await goes_on(pilot, app, 2)
         await end(pilot, app)
         row = next(line for line in screen_text(pilot).splitlines() if "test/echo" in line)
-        assert '{"text": "\\u001b[2J ✕ failed: The arguments are not a JSON object.' in row
+        assert '{"text": "\\u001b[2J · ✕ failed: The arguments are not a JSON object.' in row
+        for width in range(36, 50):
+            await pilot.resize_terminal(width, 36)
+            assert "✕ failed" in screen_text(pilot), "how a call stands is not broken"
 
 
 async def test_another_version_of_an_answer_begins_without_its_calls(tmp_path: Path) -> None:

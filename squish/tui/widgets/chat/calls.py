@@ -15,6 +15,7 @@ from squish.text import clean, visible
 from squish.tui.chat.answer_tasks import Decision
 from squish.tui.key_hints import key
 from squish.tui.messages import CallDecided
+from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import frozen
 
 _ARGUMENTS = 60  # characters of them in a folded call
@@ -42,7 +43,7 @@ class StepView(Vertical):
     def __init__(self, step: ToolStep) -> None:
         super().__init__(classes="step")
         self._step, self._unfolded = step, False
-        self._calls = Static(_calls(step, False), classes="calls", markup=False)
+        self._calls = FactLines(_calls(step, False), classes="calls")
 
     def compose(self) -> ComposeResult:
         if text := clean(self._step.text).strip():
@@ -53,11 +54,11 @@ class StepView(Vertical):
         """The calls as they stand now."""
         if step is not self._step:
             self._step = step
-            self._calls.update(_calls(step, self._unfolded))
+            self._calls.say(_calls(step, self._unfolded))
 
     def fold(self, unfolded: bool) -> None:
         self._unfolded = unfolded
-        self._calls.update(_calls(self._step, unfolded))
+        self._calls.say(_calls(self._step, unfolded))
 
     def on_click(self, event: object) -> None:
         if self._calls.is_mouse_over:
@@ -115,7 +116,7 @@ def _calls(step: ToolStep, unfolded: bool) -> Content:
         else:
             lines.append(
                 Content.assemble(
-                    (head, "bold"), f" {_cut_to(call.arguments, _ARGUMENTS)} ", (_said(call), _color(call))
+                    (head, "bold"), f" {_cut_to(call.arguments, _ARGUMENTS)} · ", (_said(call), _color(call))
                 )
             )
     return Content("\n").join(lines)
