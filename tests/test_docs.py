@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -73,8 +73,11 @@ def code(page: Path) -> Iterator[Line]:
             marked = False
 
 
-def each(pages: Iterable[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("page", list(pages), ids=lambda page: page.name)
+def each(pages: Collection[Path], each_time: Container[str] | None = None) -> pytest.MarkDecorator:
+    """each_time: the names of those that do not wait for the long tests; None: all."""
+    long = {page for page in pages if each_time is not None and page.name not in each_time}
+    marked = [pytest.param(page, marks=pytest.mark.long if page in long else ()) for page in pages]
+    return pytest.mark.parametrize("page", marked, ids=[page.name for page in pages])
 
 
 def with_code(chosen: Callable[[Line], bool]) -> dict[Path, list[Line]]:
@@ -149,7 +152,7 @@ def runs_here(line: Line) -> bool:
     words = line.command
     if not words or line.hub or "--compare" in words:
         return False
-    return words != ["bench", MODEL] and words[0] not in ("web", "--connect")
+    return words not in (["bench", MODEL], ["doctor"]) and words[0] not in ("web", "--connect")
 
 
 def at_a_terminal(
@@ -219,7 +222,7 @@ def programs(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@each([page for page in PAGES if programs(page)])
+@each([page for page in PAGES if programs(page)], each_time=["README.md"])
 def test_every_documented_program_runs(page: Path, server: str) -> None:
     for program in programs(page):
         here = program.replace(ADDRESS, server)
@@ -258,7 +261,7 @@ def asks_with_curl(line: Line) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-@each(with_code(asks_with_curl))
+@each(with_code(asks_with_curl), each_time=["server.md"])
 def test_every_documented_curl_line_runs(page: Path, server: str) -> None:
     for line in with_code(asks_with_curl)[page]:
         words = shlex.split(line.text.replace(ADDRESS, server))

@@ -67,7 +67,7 @@ def test_another_server_is_measured_in_turn(
     squish: Squish, environment: dict[str, str], real_home: Path, tmp_path: Path
 ) -> None:
     with serving(environment | {"SQUISH_API_KEY": "theirs"}, tmp_path / "log") as (other, url):
-        short = ("--rounds", "1", "--prompts", "128,100000", "--streams", "1", "--tokens", "8")
+        short = ("--rounds", "1", "--prompts", "64,100000", "--streams", "1", "--tokens", "8")
         done = squish("bench", MODEL, *short, "--compare", f"{url},{MODEL}", OPENAI_API_KEY="theirs")
         other.terminate()
     assert done.returncode == 0, done.stderr
@@ -82,23 +82,24 @@ def test_another_server_is_measured_in_turn(
     found = {name: (cells, float(ratio)) for name, *cells, ratio in measured}
     assert all(ratio > 0 for _, ratio in found.values())
     assert "decode, 1 stream" in found
-    again = found["first token, 128 tokens again"][0]  # of each side, and at times how many tokens it guessed
+    again = found["first token, 64 tokens again"][0]  # of each side, and at times how many tokens it guessed
     ours, theirs = (at for at, cell in enumerate(again) if cell.endswith(" s"))
-    assert int(again[ours + 1]) >= 64
-    assert int(again[theirs + 1]) >= 64
-    cached = [cell for cell in found["first token, 128 tokens"][0] if cell.isdigit()]
+    assert int(again[ours + 1]) >= 32
+    assert int(again[theirs + 1]) >= 32
+    cached = [cell for cell in found["first token, 64 tokens"][0] if cell.isdigit()]
     assert all(int(tokens) < BY_CHANCE for tokens in cached)
-    assert [name for name, *_ in lines[-2:]] == ["prefill, 128 tokens", "products, at most"]
+    assert [name for name, *_ in lines[-2:]] == ["prefill, 64 tokens", "products, at most"]
 
 
 def test_a_killed_measurement_leaves_no_server(environment: dict[str, str], real_home: Path) -> None:
     home = real_home / ".squish"
     before = {server.pid for server in servers(home)}
+    cannot_probe = environment | {"SQUISH_BLAS": "fast"}  # then its server is the first thing that it starts
 
     def own() -> set[int]:
         return {server.pid for server in servers(home)} - before
 
-    with subprocess.Popen([SQUISH, "bench", MODEL], env=environment, stdout=DEVNULL, stderr=DEVNULL) as measuring:
+    with subprocess.Popen([SQUISH, "bench", MODEL], env=cannot_probe, stdout=DEVNULL, stderr=DEVNULL) as measuring:
         try:
             while not own():
                 assert measuring.poll() is None

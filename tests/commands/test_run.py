@@ -186,7 +186,7 @@ def test_what_is_typed_while_an_answer_comes_is_there_at_the_next_prompt(
         assert terminal.wait() == 0
 
 
-@pytest.mark.parametrize("editing", ["readline", "none"])
+@pytest.mark.parametrize("editing", ["readline", pytest.param("none", marks=pytest.mark.long)])
 def test_a_paste_of_several_lines_is_one_message(
     editing: str, environment: dict[str, str], tmp_path: Path, squish: Squish
 ) -> None:

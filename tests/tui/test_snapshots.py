@@ -106,8 +106,7 @@ async def _drawn(pilot: Pilot[None]) -> None:
     [
         "streaming",
         "hub",
-        "server",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "chats", "library")),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("branch", "chats", "library", "server")),
     ],
 )
 async def test_the_keys_at_the_bottom_are_whole_words(scene: str) -> None:
