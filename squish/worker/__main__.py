@@ -207,9 +207,11 @@ def _group(load: Load, channel: FrameSocket) -> Group | None:
 
 def _pair(load: Load, shelf: Shelf) -> DraftPair | None:
     """The model and its draft, where it has one, of which only the tokenizers are open. Raises UnsupportedModel."""
+    if not load.draft:
+        return None
     from squish.worker.speculation.loading import paired
 
-    return paired(Path(load.path), Path(load.draft), shelf) if load.draft else None
+    return paired(Path(load.path), Path(load.draft), shelf)
 
 
 def _embed(channel: FrameSocket, load: Load, report: BlasReport, cache_dir: Path, shelf: Shelf) -> None:
