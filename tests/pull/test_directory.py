@@ -45,10 +45,10 @@ def state(directory: Path) -> dict[str, str]:
     ("options", "tag", "quantization", "flags"),
     [
         (chosen("4"), "4bit", "4-bit (group 64)", "--bits 4"),
-        (chosen("5.5"), "5.5bpw", "5.5 bits a weight, mixed (group", "--bits 5.5"),
         *(
             pytest.param(*each, marks=pytest.mark.long)
             for each in (
+                (chosen("5.5"), "5.5bpw", "5.5 bits a weight, mixed (group", "--bits 5.5"),
                 (chosen("8", 32), "8bit-g32", "8-bit (group 32)", "--bits 8 --group-size 32"),
                 (chosen("4", search=True), "4bit-search", "4-bit (group 64)", "--bits 4 --search"),
                 (chosen("4", calibrated=True), "4bit-calibrated", "4-bit (group 64)", "--bits 4 --calibrate"),
@@ -87,6 +87,7 @@ def test_it_gives_the_same_weights_as_a_repository(
     assert here.manifest.files == there.manifest.files
 
 
+@pytest.mark.long
 def test_the_size_that_fits_is_chosen(user: Puller, source: Path) -> None:
     events = user.events(str(source), chosen("fit"))
     assert any(isinstance(each, Notice) and "the most that fits this machine" in each.text for each in events)
