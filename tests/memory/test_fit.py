@@ -304,6 +304,9 @@ def estimated(directory: Path, parameters: int, tokens: int) -> int:
     return estimate(shape_of(config, parameters), stored, tokens, LINUX).needed
 
 
+BUSY = 1 / (1 - 1 / 8)
+"""Estimates count on the largest steps. A busy machine takes smaller ones, which need up to an eighth less."""
+
 MEASURABLE = pytest.mark.skipif(sys.platform != "linux", reason="the peak of another process is read from /proc")
 
 
@@ -321,8 +324,7 @@ async def test_the_estimate_is_near_what_the_real_model_takes(real_home: Path) -
 async def test_the_estimate_is_enough_for_a_prompt_of_several_steps(real_home: Path) -> None:
     directory = real_home / ".squish/models/smollm2+135m"
     found = await measured(directory, 1100, real_home / ".squish/cache")
-    # It counts on the largest steps. A busy machine takes smaller ones, which need up to an eighth less.
-    assert found / 1.1 <= estimated(directory, 134_515_008, 1100) <= found * 1.1 / (1 - 1 / 8)
+    assert found / 1.1 <= estimated(directory, 134_515_008, 1100) <= found * 1.1 * BUSY
 
 
 @pytest.mark.usefixtures("started_workers")
@@ -344,7 +346,7 @@ async def test_the_estimate_is_near_what_models_of_other_shapes_take(
     write_zeros(directory / "model.safetensors", {name: array.shape for name, array in tensors.items()})
     parameters = sum(array.size for array in tensors.values())
     found = await measured(directory, 700, real_home / ".squish/cache")
-    assert estimated(directory, parameters, 700) == pytest.approx(found, rel=0.1)
+    assert found / 1.1 <= estimated(directory, parameters, 700) <= found * 1.1 * BUSY
 
 
 def write_zeros(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
