@@ -42,6 +42,21 @@ def test_what_was_killed_goes_on_where_it_was(squish: Squish, tmp_path: Path) ->
     assert json.loads(output.read_text().splitlines()[2])["custom_id"] == missing
 
 
+def test_an_answer_to_another_request_of_the_same_name_is_not_taken_for_one(squish: Squish, tmp_path: Path) -> None:
+    asked, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    wrong = request("a", temperature=9)  # refused, and settled by that
+    asked.write_text(wrong)
+    assert squish("batch", str(asked), "-o", str(output)).returncode == 1
+    before = output.read_text()
+    asked.write_text(json.dumps(dict(reversed(json.loads(wrong).items()))) + "\n")  # written differently, and the same
+    assert "1 of 1 are answered already." in squish("batch", str(asked), "-o", str(output)).stderr
+    asked.write_text(request("a", temperature=8))
+    done = squish("batch", str(asked), "-o", str(output))
+    assert done.returncode == 2
+    assert f"{output} has an answer to another request that was called 'a'." in done.stderr
+    assert output.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from squish.api.batches.lines import Item, Line, LineResponse, Tokens
+from squish.api.batches.lines import Item, Line, LineResponse, Tokens, line_id
 from squish.api.dialect import Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.openai import embeddings, translate
@@ -138,6 +138,5 @@ class Answers:
 
 
 def _line(item: Item, status: int, body: msgspec.Struct) -> Line:
-    id = secrets.token_hex(12)
-    response = LineResponse(status, f"req_{id}", msgspec.Raw(msgspec.json.encode(body)))
-    return Line(f"batch_req_{id}", item.custom_id, response)
+    response = LineResponse(status, f"req_{secrets.token_hex(12)}", msgspec.Raw(msgspec.json.encode(body)))
+    return Line(line_id(item), item.custom_id, response)

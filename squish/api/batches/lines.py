@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -12,6 +14,7 @@ from squish.errors import InvalidInput
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 LONGEST_ID = 512
+_PREFIX = "batch_req_"
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -21,6 +24,15 @@ class Item(msgspec.Struct, frozen=True):
     url: str
     body: msgspec.Raw
     method: str = "POST"
+
+    @property
+    def mark(self) -> str:
+        """By which its answer is known to be to this request and no other one of the same name: 16 hexadecimal digits.
+
+        Spaces and the order of the body's fields do not matter.
+        """
+        body = msgspec.json.encode(msgspec.json.decode(self.body), order="sorted")
+        return hashlib.sha256(b"\n".join((self.url.encode(), body))).hexdigest()[:16]
 
 
 class Tokens(msgspec.Struct):
@@ -48,7 +60,10 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line of the output. error: why there is no response; a request that was refused has one, with its status."""
+    """A line of the output. error: why there is no response; a request that was refused has one, with its status.
+
+    id: `line_id` of its request.
+    """
 
     id: str
     custom_id: str
@@ -68,6 +83,7 @@ class Line(msgspec.Struct, frozen=True):
 class SettledLine(msgspec.Struct, frozen=True):
     """What is remembered of a line of an output: its place in the file, and the tokens it cost, not its text."""
 
+    id: str
     custom_id: str
     is_answer: bool
     start: int
@@ -82,6 +98,16 @@ class LineProblem(msgspec.Struct, frozen=True):
     message: str
     param: str | None
     line: int
+
+
+def line_id(item: Item) -> str:
+    """A new id for an answer to a request, which says to which."""
+    return f"{_PREFIX}{item.mark}{secrets.token_hex(4)}"
+
+
+def answers(line: SettledLine, mark: str) -> bool:
+    """Whether it is the answer to the request with this mark."""
+    return line.id.startswith(f"{_PREFIX}{mark}")
 
 
 def decode_line(text: bytes) -> Line:
@@ -172,7 +198,7 @@ def settled(file: BinaryIO) -> tuple[list[SettledLine], bool]:
             clean = False
             continue
         if line.is_settled and text.endswith(b"\n"):
-            kept.append(SettledLine(line.custom_id, line.is_answer, start, end, _tokens(line)))
+            kept.append(SettledLine(line.id, line.custom_id, line.is_answer, start, end, _tokens(line)))
         else:
             clean = False
     return kept, clean

@@ -57,7 +57,7 @@ def batch(source: str, output: str) -> int:
             hint = f"{error.hint or ''} Nothing was answered.".strip()
             raise ModelNotFound(f"{source}, request {request[:80]!r}: {error.message}", hint=hint) from None
     with Output(Path(output)) as into:
-        todo = requests.without([line.custom_id for line in into.settled], into.path)
+        todo = requests.without(into.settled, into.path)
         progress = _Progress(requests.total, into.settled)
         try:
             resolver.run(_answer(settings, todo, into, progress))
@@ -104,20 +104,27 @@ class _Requests:
                 told = "\n        ".join(f"line {each.line}: {each.message}" for each in found)
                 raise InvalidInput(f"{path}, {told}", hint="Nothing was answered.", param="FILE")
             file.seek(0)
-            self._ids: set[str] = set()
+            self._marks: dict[str, str] = {}  # by custom_id
             self.models: dict[str, str] = {}  # and the first request that names each
             for item in items(file):
-                self._ids.add(item.custom_id)
+                self._marks[item.custom_id] = item.mark
                 self.models.setdefault(_model(item), item.custom_id)
         self.models.pop("", None)
-        self.total = len(self._ids)
+        self.total = len(self._marks)
 
-    def without(self, done: Collection[str], output: Path) -> Iterator[Item]:
+    def without(self, done: Collection[SettledLine], output: Path) -> Iterator[Item]:
         """Those that are still to be answered. Raises InvalidInput where what is done belongs to other requests."""
-        if unknown := set(done) - self._ids:
-            message = f"{output} has answers to other requests, such as {min(unknown)[:80]!r}."
-            raise InvalidInput(message, hint="Give another file for the answers.", param="--output")
-        return self._left(set(done))
+        from squish.api.batches.lines import answers
+
+        ids = {line.custom_id for line in done}
+        problem = ""
+        if unknown := ids - self._marks.keys():
+            problem = f"has answers to other requests, such as {min(unknown)[:80]!r}"
+        elif changed := {line.custom_id for line in done if not answers(line, self._marks[line.custom_id])}:
+            problem = f"has an answer to another request that was called {min(changed)[:80]!r}"
+        if problem:
+            raise InvalidInput(f"{output} {problem}.", hint="Give another file for the answers.", param="--output")
+        return self._left(ids)
 
     def _left(self, done: set[str]) -> Iterator[Item]:
         from squish.api.batches.lines import items
@@ -144,8 +151,8 @@ class _Progress:
         self._earlier = Tokens()
         for line in settled:
             self._earlier.add(line.tokens)
-        self._before = self.done
-        self._began = time.monotonic()
+        self._began = 0.0  # when the first answer of this run had come: before that, models are loaded
+        self._before = self._tokens_before = 0
         self._status = console.Status()
         if self.done:
             console.note(f"{self.done} of {total} are answered already.")
@@ -153,6 +160,8 @@ class _Progress:
     def add(self, line: Line) -> None:
         self.done += 1
         self.failed += not line.is_answer
+        if not self._began:
+            self._began, self._before, self._tokens_before = time.monotonic(), self.done, self.tokens.completion
         self._status.show(self._line())
 
     def end(self, output: str) -> None:
@@ -173,8 +182,8 @@ class _Progress:
         parts = [f"{figures.bar(self.done / self.total, 24)} {self.done} of {self.total}"]
         if self.failed:
             parts.append(f"{self.failed} with an error")
-        if self.tokens.completion:
-            parts.append(figures.speed(self.tokens.completion / seconds))
+        if (tokens := self.tokens.completion - self._tokens_before) and seconds:
+            parts.append(figures.speed(tokens / seconds))
         if rate:
             parts.append(f"{figures.waited((self.total - self.done) / rate)} left")
         return "  ".join(parts)
