@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from squish.figures import size
+from squish.format.architectures import module_of
 from squish.format.config import text_of
 from squish.ipc.group import BY_HEADS, heads_of_ranks
 from squish.memory import fit
@@ -77,7 +78,8 @@ def _attention(config: Mapping[str, Any], shape: Shape, kv_heads: int) -> float 
     """The part of a layer's weights that goes with the heads; None of a model that is not divided by them here."""
     text = text_of(config)
     heads = text.get("num_attention_heads")
-    if text.get("model_type", config.get("model_type")) not in BY_HEADS or not kv_heads or not isinstance(heads, int):
+    kind = module_of({"model_type": config.get("model_type")} | dict(text))
+    if kind not in BY_HEADS or not kv_heads or not isinstance(heads, int):
         return None
     head = text.get("head_dim")
     width = head if isinstance(head, int) and head > 0 else shape.hidden // max(heads, 1)

@@ -40,6 +40,11 @@ def test_what_the_first_rank_cannot_give_away_the_others_do_not_hold() -> None:
     assert others == pytest.approx([(40 * GB - first) / 3] * 3)
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "mistral"])  # mlx-lm runs Mistral as a Llama
+def test_what_is_divided_by_heads_is_known_by_what_runs_it(kind: str) -> None:
+    assert Spread.of(LLAMA_70B | {"model_type": kind}, 70 * GB, 40 * GB) == MODEL
+
+
 @pytest.mark.parametrize("config", [{"model_type": "mixtral"}, {"num_key_value_heads": 1}])
 def test_of_other_models_every_rank_has_all_of_the_embeddings(config: dict[str, object]) -> None:
     other = Spread.of(LLAMA_70B | config, 70 * GB, 40 * GB)
