@@ -4,7 +4,7 @@ config.toml sets for it, each taking precedence over the one before. It knows no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -29,10 +29,14 @@ FILE = "config.toml"
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """settings: how a new chat asks. sources: where each parameter comes from that is not the program's default."""
+    """settings: how a new chat asks. sources: where each parameter comes from that is not the program's default.
+
+    preset: the one that they name.
+    """
 
     settings: ChatSettings = field(default_factory=ChatSettings)
     sources: Mapping[str, str] = field(default_factory=dict)
+    preset: str = ""
 
 
 def of_model(settings: Settings, model: str, presets: Presets, base: ChatSettings | None = None) -> Defaults:
@@ -41,11 +45,11 @@ def of_model(settings: Settings, model: str, presets: Presets, base: ChatSetting
     Raises ConfigError for a preset that does not exist or cannot be used without asking, and for a format that is
     none.
     """
-    found, sources = base or ChatSettings(), dict[str, str]()
+    found, sources, named = base or ChatSettings(), dict[str, str](), ""
     for layer in _layers(settings, model):
         values = dict(layer.values)
         if (name := values.pop(PRESET, None)) is not None:
-            preset = _preset(name, model, layer, presets())
+            named, preset = name, _preset(name, model, layer, presets())
             found = with_preset(found, preset)
             found = msgspec.structs.replace(found, max_tokens=_limit(found, base))
             sources = dict.fromkeys(_set_in(preset), f"preset {name}, {layer.source}")
@@ -56,12 +60,21 @@ def of_model(settings: Settings, model: str, presets: Presets, base: ChatSetting
     except InvalidInput as error:
         place = sources.get((error.param or "").partition(".")[0], FILE)
         raise ConfigError(f"{place}, {model}: {error.message}", hint=error.hint, param=error.param) from None
-    return Defaults(found, sources)
+    return Defaults(found, sources, named)
 
 
-def keep(settings: Settings, model: str, wanted: ChatSettings, presets: Mapping[str, ChatSettings]) -> None:
-    """Let new chats with a model ask like this from now on, by a preset's name where it is one. Raises StoreError."""
-    name = preset_of(wanted, presets)
+def keep(
+    settings: Settings,
+    model: str,
+    wanted: ChatSettings,
+    presets: Mapping[str, ChatSettings],
+    preferred: Iterable[str] = (),
+) -> None:
+    """Let new chats with a model ask like this from now on, by a preset's name where it is one. Raises StoreError.
+
+    preferred: which preset it is where several are alike.
+    """
+    name = preset_of(wanted, presets, preferred)
     base = presets.get(name, ChatSettings())
     values = {each: getattr(wanted, each) for each in _fields() if getattr(wanted, each) != getattr(base, each)}
     values = {each: value for each, value in values.items() if value is not None}  # TOML has no nothing

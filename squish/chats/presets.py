@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -27,9 +27,10 @@ def with_preset(settings: ChatSettings, preset: ChatSettings) -> ChatSettings:
     return preset if preset.system else msgspec.structs.replace(preset, system=settings.system)
 
 
-def preset_of(settings: ChatSettings, presets: Mapping[str, ChatSettings]) -> str:
-    """The name of the preset that the settings are, or nothing."""
-    return next((name for name, each in presets.items() if with_preset(settings, each) == settings), "")
+def preset_of(settings: ChatSettings, presets: Mapping[str, ChatSettings], preferred: Iterable[str] = ()) -> str:
+    """The name of the preset that the settings are, or nothing. preferred: which it is where several are alike."""
+    alike = [name for name, each in presets.items() if with_preset(settings, each) == settings]
+    return next((name for name in (*preferred, *alike) if name in alike), "")
 
 
 def all_of(chats: Chats) -> dict[str, ChatSettings]:

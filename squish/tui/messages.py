@@ -114,11 +114,11 @@ class CallDecided(Message):
 
 
 class SettingsChanged(Message):
-    """The parameters of the chat that is shown are others."""
+    """The parameters of the chat that is shown are others. preset: the one that was chosen for that, if any."""
 
-    def __init__(self, settings: ChatSettings) -> None:
+    def __init__(self, settings: ChatSettings, preset: str = "") -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.preset = settings, preset
 
 
 class UseModel(Message):

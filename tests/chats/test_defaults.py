@@ -97,6 +97,15 @@ def test_what_is_set_is_described_on_one_line() -> None:
     assert defaults.described(Defaults()) == ""
 
 
+def test_of_presets_that_are_alike_the_one_that_was_used_is_kept(tmp_path: Path) -> None:
+    known = Settings(home=tmp_path, cache_dir=tmp_path)
+    presets = {**PRESETS, "first": ChatSettings(0.3), "second": ChatSettings(0.3)}
+    for preferred, name in (((), "first"), (("", "second"), "second"), (("greedy", "gone", "second"), "second")):
+        defaults.keep(known, MODEL, ChatSettings(0.3), presets, preferred)
+        assert model_defaults.remembered(tmp_path)[MODEL].values == {"preset": name}
+        assert defaults.of_model(known, MODEL, lambda: presets).preset == name
+
+
 def test_a_preset_is_kept_by_its_name_and_changes_with_it(tmp_path: Path) -> None:
     known = Settings(home=tmp_path, cache_dir=tmp_path)
     presets = {**PRESETS, "mine": ChatSettings(0.3, top_k=9)}

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from textual.screen import ModalScreen
 
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
+from squish.tui.background import Background
 from squish.tui.downloads import Transfer
 from squish.tui.terminal.guard import guarded_stderr, previous
+from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.windows.confirm import ConfirmScreen
 from tests.tui.scenes import ask, prompt, ready, said, screen_text, until, write
@@ -157,8 +160,28 @@ async def test_the_strip_below_a_window_goes_on() -> None:
         await until(pilot, lambda: isinstance(app.screen, ModalScreen))
         app.downloads._transfers.append(Transfer("qwen3:8b", "qwen3:8b", "running", "download", 1, 2))
         strip = app.screen_stack[0].query_one(StatusStrip)
-        await until(pilot, lambda: strip.background_work[:1] == ("⇣1 50 %",))
+        await until(pilot, lambda: str(strip.background_work[0]) == "⇣1 50 %")
         app.downloads._transfers.clear()
+
+
+@pytest.mark.parametrize(
+    ("work", "shown"),
+    [
+        (Background("⇄ 127.0.0.1:11435"), "⇄ 127.0.0.1:11435"),
+        (Background("✕ an.address.longer.than.the.strip:11435"), "✕ an.address.longer.tha…"),
+        (transfer_list.one_line([Transfer("a", "a", "failed", "download", 1, 2)]), "⇣1 failed"),
+        (transfer_list.one_line([Transfer("a", "a", "paused", "download", 1, 2)]), "⇣1 paused"),
+        (transfer_list.one_line([Transfer("a", "a", "running", "download", 1, 2, 7.0, 90.0)]), "⇣1"),
+    ],
+)
+async def test_what_a_narrow_strip_leaves_of_work_behind_it_is_true(work: Background, shown: str) -> None:
+    """Not a lone ⇄ for a server, nor `⇣1`, which is a download that runs, for one that failed."""
+    async with ScriptedApp(*MODELS, model=SMOL.id).run_test(size=(60, 20)) as pilot:
+        await ready(pilot)
+        strip = pilot.app.screen.query_one(StatusStrip)
+        strip.facts = replace(strip.facts, state="connected", speed=42.0)
+        strip.background_work = (Background(), work)
+        assert strip.render().plain.rstrip().endswith(f"  {shown}"), strip.render().plain
 
 
 def test_a_terminal_that_has_gone_is_not_an_error(tmp_path: Path) -> None:

@@ -187,3 +187,4 @@ class Comparison:
         self.conversation.show_version(chosen.turn.answer_id)
         if self.kept:
             self.conversation.configure(chosen.candidate.model, chosen.candidate.settings)
+            self.conversation.preset = chosen.candidate.preset or self.conversation.preset

@@ -80,6 +80,7 @@ class Conversation:
     offered: the tools that the latest answer was asked with, which are part of every prompt while there are any.
     queued: what is to be asked when the answer is complete. unread: an answer has ended while another chat was shown.
     fetches: hosts from which pages may be fetched without asking, while the program runs.
+    preset: which was used last, while the program runs: where several are alike, the settings are that one.
     """
 
     chats: Chats
@@ -96,6 +97,7 @@ class Conversation:
     live: Turn | None = None
     offered: tuple[Tool, ...] = ()
     fetches: set[str] = field(default_factory=set)
+    preset: str = ""
 
     @classmethod
     def open(cls, chats: Chats, id: int, clock: Callable[[], float]) -> Conversation:

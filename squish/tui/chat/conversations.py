@@ -58,7 +58,8 @@ class Conversations:
     def begin(self, draft: str) -> None:
         """Show a new chat that asks as the one before it did. draft: what is being written in the chat that is left."""
         left = self.shown
-        self._show(Conversation(self._chats, left.model, self._clock, settings=without(left.settings)), draft)
+        begun = Conversation(self._chats, left.model, self._clock, settings=without(left.settings), preset=left.preset)
+        self._show(begun, draft)
 
     def open(self, id: int, draft: str, message: int | None = None) -> Turn | None:
         """Show a chat, on the branch of a message if asked for, whose turn is the result. InvalidInput: it is gone."""

@@ -15,11 +15,12 @@ from squish.tui.chat import parameters
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """settings: as they are now; heading and text: what the chat shows about it."""
+    """settings: as they are now; heading and text: what the chat shows about it; preset: the one that they are now."""
 
     settings: ChatSettings
     text: str
     heading: str = ""
+    preset: str = ""
 
 
 Command = Callable[[ChatSettings, Chats, str], Outcome]
@@ -56,8 +57,9 @@ def use_preset(settings: ChatSettings, chats: Chats, line: str, around: Around) 
     line, values = templates.taken_apart(line, presets) if not confirmation else (line, {})
     if line in presets:
         preset = templates.filled(presets[line], values, around)
-        return Outcome(with_preset(settings, preset), f"Preset {line} applied.")
-    return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.")
+        return Outcome(with_preset(settings, preset), f"Preset {line} applied.", preset=line)
+    kept = name if confirmation and verb == "save" else ""
+    return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.", preset=kept)
 
 
 def template_of(chats: Chats, line: str) -> tuple[str, tuple[Variable, ...]]:

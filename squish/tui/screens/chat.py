@@ -247,7 +247,7 @@ class ChatScreen(Screen[None]):
 
     @on(SettingsChanged)
     def _settings_changed(self, event: SettingsChanged) -> None:
-        self._asked_with.set(event.settings)
+        self._asked_with.set(event.settings, event.preset)
 
     async def action_project(self) -> None:
         await self._asked_with.toggle_project()

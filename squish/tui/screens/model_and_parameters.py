@@ -114,6 +114,10 @@ class ModelAndParameters:
             return defaults.of_model(self._settings, model, lambda: all_of(self._chats))
         return Defaults()
 
+    def _preferred(self) -> tuple[str, ...]:
+        """Which preset the shown chat's parameters are, where several are alike."""
+        return self._shown.preset, self._defaults(self._shown.model).preset
+
     def settings_for(self, models: Sequence[str]) -> dict[str, ChatSettings]:
         """How each model would be asked in the shown chat: as is set there, and else as is set for that model."""
         settings, current = self._shown.settings, self._shown.model
@@ -126,14 +130,14 @@ class ModelAndParameters:
         """Let a new chat ask as is set for its model; where nothing is, it asks as the chat before it."""
         found = self._defaults(self._shown.model)
         if found.sources:
-            self._shown.settings = found.settings
+            self._shown.settings, self._shown.preset = found.settings, found.preset
         self.show_parameters(found)
 
     def show_parameters(self, known: Defaults | None = None) -> None:
         """known: the defaults of the shown chat's model, where they have been found already."""
         with reporting_errors(self._screen.app):
             known = known or self._defaults(self._shown.model)
-            self._panel.show(self._shown.settings, all_of(self._chats), known)
+            self._panel.show(self._shown.settings, all_of(self._chats), known, self._shown.preset)
 
     async def keep_for_model(self, line: str = "") -> None:
         """Let new chats with the shown chat's model ask like this one from now on; `rm` takes it back."""
@@ -148,14 +152,17 @@ class ModelAndParameters:
                     f"{model} has no defaults of its own any more." if there else f"{model} had no defaults set here."
                 )
             else:
-                defaults.keep(self._settings, model, project_files.without(self._shown.settings), all_of(self._chats))
+                settings, preferred = project_files.without(self._shown.settings), self._preferred()
+                defaults.keep(self._settings, model, settings, all_of(self._chats), preferred)
                 said = f"New chats with {model} begin like this from now on; /defaults rm forgets that."
             if first := defaults.fixed(self._settings, model):
                 said += f" config.toml takes precedence: it sets {', '.join(first)}."
             self.show_parameters()
             await self._view.dialogue.notice(Content(clean(said)))
 
-    def set(self, settings: ChatSettings) -> None:
+    def set(self, settings: ChatSettings, preset: str = "") -> None:
+        """preset: the one that they are, where it was chosen."""
+        self._shown.preset = preset or self._shown.preset
         with reporting_errors(self._screen.app):
             self._shown.configure(settings=settings)
         self._view.recount()
@@ -165,6 +172,7 @@ class ModelAndParameters:
         with reporting_errors(self._screen.app):
             outcome = command(self._shown.settings, self._chats, text)
             self._shown.configure(settings=outcome.settings)
+            self._shown.preset = outcome.preset or self._shown.preset
             self.show_parameters()
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""
@@ -175,7 +183,7 @@ class ModelAndParameters:
         with reporting_errors(self._screen.app):
             presets = all_of(self._chats)
             known = {name: parameters.changed(each) or "all defaults" for name, each in presets.items()}
-            current = preset_of(self._shown.settings, presets)
+            current = preset_of(self._shown.settings, presets, self._preferred())
 
             async def picked(name: str) -> None:
                 await self._panel.take_preset(name, presets[name])

@@ -15,6 +15,7 @@ from squish.errors import ConfigError, EngineError, SquishError
 from squish.runtime import Runtime
 from squish.system import ports, servers
 from squish.text import clean
+from squish.tui.background import Background
 
 LOG_LINES = 200
 _NEXT_PORT = "{key:server.port} takes the next free port, {key:server.toggle} starts there."
@@ -64,7 +65,7 @@ class ShownServer(Protocol):
     @property
     def error(self) -> SquishError | None: ...
 
-    def one_line(self) -> str:
+    def one_line(self) -> Background:
         """What the status strip says."""
 
     def start(self) -> None: ...
@@ -97,9 +98,11 @@ class ApiServer:
     def port_taken(self) -> bool:
         return isinstance(self.error, ConfigError) and self.error.param == "port"
 
-    def one_line(self) -> str:
+    def one_line(self) -> Background:
         """What the status strip says."""
-        return f"api:{self.port} on" if self.state == "on" else "api failed" if self.state == "failed" else ""
+        if self.state == "on":
+            return Background(f"api:{self.port}", "on")
+        return Background("api failed" if self.state == "failed" else "")
 
     def start(self) -> None:
         """Start unless it runs; `state` says how far it is."""

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from squish.errors import SquishError
+from squish.tui.background import Background
 from squish.tui.memory_readings import Memory, MemoryReadings
 from squish.tui.server.api_server import State
 
@@ -38,8 +39,8 @@ class ConnectedServer:
         failed = self._backend.sessions.failed
         return f"{self._backend.program} · {failed.message}" if failed else self._backend.program
 
-    def one_line(self) -> str:
-        return f"✕ {self._backend.name}" if self.error else f"⇄ {self._backend.name}"
+    def one_line(self) -> Background:
+        return Background(f"✕ {self._backend.name}" if self.error else f"⇄ {self._backend.name}")
 
     def start(self) -> None:
         """Nothing of it is started here."""

@@ -9,10 +9,12 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from squish import figures
+from squish.tui.background import Background
 from squish.tui.memory_readings import Memory
 from squish.tui.short_names import short
 
 _GAP = 3
+_SHORT_WIDTH = 24
 _NAME_WIDTH = 24
 _DETAILS = 6  # 1 speed, 2 what goes on behind, 3 memory, 4 weights, 5 bars, 6 the worker's memory
 
@@ -40,8 +42,8 @@ class StatusStrip(Widget):
     """One row. When it is narrow, the least important pieces go first, and a long name is cut to what is left."""
 
     facts: reactive[StripFacts] = reactive(StripFacts())
-    background_work: reactive[tuple[str, ...]] = reactive(())
-    """What goes on behind the screen: downloads, the server; an empty text is nothing."""
+    background_work: reactive[tuple[Background, ...]] = reactive(())
+    """What goes on behind the screen: downloads, the server; one without a text is nothing."""
 
     waited: reactive[int] = reactive(0)
     """Whole seconds that the model has been loading."""
@@ -75,9 +77,9 @@ class StatusStrip(Widget):
 
     def _right(self, detail: int) -> Content:
         facts, pieces = self.facts, list[tuple[str, str]]()
-        for work in filter(None, self.background_work):
-            # The first word, a symbol and a number, stays when there is no room for the figures.
-            pieces.append((f"{work if detail >= 2 else work.partition(' ')[0]}  ", "$text-secondary"))
+        for work in (each for each in self.background_work if each.short):
+            short = Content(work.short).truncate(_SHORT_WIDTH, ellipsis=True).plain
+            pieces.append((f"{work if detail >= 2 else short}  ", "$text-secondary"))
         if facts.process and detail >= 6:
             pieces.append((f"process {figures.size(facts.process)}  ", "$foreground-muted"))
         if facts.memory and detail >= 3:

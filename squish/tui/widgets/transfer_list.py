@@ -16,6 +16,7 @@ from squish import figures
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import hint
+from squish.tui.background import Background
 from squish.tui.downloads import Downloads, State, Transfer
 from squish.tui.messages import CancelDownload, UseModel
 from squish.tui.scheduling import after_refresh
@@ -57,7 +58,7 @@ def _waited(transfer: Transfer) -> str:
     return figures.waited(transfer.in_phase) if transfer.in_phase >= 1 else ""
 
 
-def one_line(transfers: Sequence[Transfer]) -> str:
+def one_line(transfers: Sequence[Transfer]) -> Background:
     """What runs, all of it together: `⇣2 63 % 41 MB/s 1 min 12 s`, with the time that is left, or `⇣1 importing 12 s`.
 
     What is paused or failed when nothing runs.
@@ -65,8 +66,8 @@ def one_line(transfers: Sequence[Transfer]) -> str:
     running = [each for each in transfers if each.active]
     if not running:
         failed, paused = (sum(each.state == state for each in transfers) for state in ("failed", "paused"))
-        return f"⇣{failed} failed" if failed else f"⇣{paused} paused" if paused else ""
-    pieces = [f"⇣{len(running)}"]
+        return Background(f"⇣{failed} failed" if failed else f"⇣{paused} paused" if paused else "")
+    pieces = list[str]()
     known = [each for each in running if each.total]
     done, total = sum(each.done for each in known), sum(each.total for each in known)
     pieces.append(figures.percent(done / total) if done else look(running[0])[1])
@@ -76,7 +77,7 @@ def one_line(transfers: Sequence[Transfer]) -> str:
         pieces.append(figures.waited(max(times)))
     else:
         pieces += filter(None, [_waited(max(running, key=lambda each: each.in_phase))])
-    return " ".join(pieces)
+    return Background(f"⇣{len(running)}", " ".join(pieces))
 
 
 def row(transfer: Transfer, width: int, app: App[Any]) -> Content:

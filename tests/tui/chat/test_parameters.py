@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,33 @@ async def test_a_preset_is_chosen_in_the_panel() -> None:
         await pilot.press("escape")
         await ask(pilot, "hello")
         assert app.engine.last.request.sampling.temperature == 0.7
+
+
+@pytest.mark.parametrize("how", ["panel", "command", "save"])
+async def test_of_presets_that_are_alike_the_one_that_was_used_is_named_and_kept(how: str) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    app.chats.keep_preset("first", ChatSettings(0.3))
+    if how != "save":
+        app.chats.keep_preset("second", ChatSettings(0.3))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        if how == "panel":
+            await pilot.press("ctrl+o", "shift+tab", "enter", *"second", "enter")
+        else:
+            for line in ("/preset second",) if how == "command" else ("/set temperature 0.3", "/preset save second"):
+                prompt(pilot).put(line)
+                await pilot.press("enter")
+            await pilot.press("ctrl+o")
+        await until(pilot, lambda: "preset second" in screen_text(pilot))
+        await pilot.press("f9")
+        kept = partial(model_defaults.remembered, app.runtime.settings.home)
+        await until(pilot, lambda: SMOL.id in kept() and kept()[SMOL.id].values == {"preset": "second"})
+        await pilot.press("escape")
+        prompt(pilot).put("/preset first")
+        await pilot.press("enter")
+        await until(pilot, lambda: "preset first" in screen_text(pilot))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "preset second" in screen_text(pilot))
 
 
 async def test_a_preset_asks_for_all_that_its_variables_need_at_once() -> None:

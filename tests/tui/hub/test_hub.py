@@ -433,8 +433,8 @@ async def test_the_first_model_that_is_offered_is_one_to_chat_with() -> None:
 def test_a_wait_without_a_known_end_shows_its_seconds() -> None:
     began = time.monotonic() - 12.3
     unmeasured = Transfer("smol", "smol", "running", "import", 0, 98, since=began)
-    assert (how_far(unmeasured), one_line([unmeasured])) == ("12 s", "⇣1 importing 12 s"), "not 0 % all the while"
+    assert (how_far(unmeasured), str(one_line([unmeasured]))) == ("12 s", "⇣1 importing 12 s"), "not 0 % all the while"
     complete = Transfer("smol", "smol", "running", "import", 98, 98, since=began)
-    assert (how_far(complete), one_line([complete])) == ("100 % · 12 s", "⇣1 100 % 12 s")
+    assert (how_far(complete), str(one_line([complete]))) == ("100 % · 12 s", "⇣1 100 % 12 s")
     measured = Transfer("smol", "smol", "running", "download", 49, 98, speed=7.0, eta=7.0, since=began)
-    assert (how_far(measured), one_line([measured])) == ("50 %", "⇣1 50 % 7 B/s 7 s")
+    assert (how_far(measured), str(one_line([measured]))) == ("50 %", "⇣1 50 % 7 B/s 7 s")

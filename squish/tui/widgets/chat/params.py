@@ -46,6 +46,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._unusable: set[str] = set()
         self._defaults = Defaults()
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
+        self._preset = ""
 
     async def open(self) -> None:
         """Make the fields when they are first wanted: the panel is hidden at the start."""
@@ -75,12 +76,14 @@ class ParamsPanel(VerticalScroll, can_focus=False):
             f"{key(self.app, 'chat.params')} {'closes' if self.has_focus_within else 'edits'}"
         )
 
-    def show(self, settings: ChatSettings, presets: Mapping[str, ChatSettings], defaults: Defaults) -> None:
+    def show(
+        self, settings: ChatSettings, presets: Mapping[str, ChatSettings], defaults: Defaults, preset: str = ""
+    ) -> None:
         """Show a chat's settings and all presets by name; a panel that is hidden only takes them in.
 
-        defaults: of the model that is asked.
+        defaults: of the model that is asked. preset: the one that was used last.
         """
-        self._settings, self._presets, self._defaults = settings, dict(presets), defaults
+        self._settings, self._presets, self._defaults, self._preset = settings, dict(presets), defaults, preset
         if self._made and self.screen.has_class("-params"):
             self._fill()
 
@@ -101,7 +104,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         labels = [Content("  preset"), *map(self._label_of, _FIELDS)]
         show_text(self.query_one("#labels", Static), Content("\n").join(labels))
         show_text(self.query_one("#label-system", Static), self._label_of(_SYSTEM), layout=False)
-        self.query_one(PresetField).name_preset(preset_of(self._settings, self._presets))
+        preferred = self._preset, self._defaults.preset
+        self.query_one(PresetField).name_preset(preset_of(self._settings, self._presets, preferred))
 
     def _label_of(self, this: Parameter) -> Content:
         if this.name in self._unusable:
@@ -150,16 +154,17 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         if has_variables(preset.system):
             await self.run_action(f"screen.preset({name!r})")
         else:
-            self._replace(with_preset(self._settings, preset))
+            self._preset = name
+            self._replace(with_preset(self._settings, preset), name)
 
     def action_reset(self) -> None:
         """All values as in a new chat with this model."""
         self._replace(self._defaults.settings)
 
-    def _replace(self, settings: ChatSettings) -> None:
-        if settings != self._settings:
+    def _replace(self, settings: ChatSettings, preset: str = "") -> None:
+        if settings != self._settings or preset:
             self._settings = settings
-            self.post_message(SettingsChanged(settings))
+            self.post_message(SettingsChanged(settings, preset))
         self._fill()
 
     def on_descendant_focus(self) -> None:
