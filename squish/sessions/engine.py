@@ -123,16 +123,19 @@ class Engine:
     def take_kv_bits(self, bits: int) -> None:
         """From now on the model's KV cache has so many bits a number: a loaded model that has others is loaded anew.
 
-        Raises InvalidInput while it answers somebody. A model that has no choice is left as it is.
+        Raises InvalidInput while it loads or answers somebody; a count of tokens ends without a figure. A model that
+        has no choice is left as it is.
         """
         loaded = self.loaded
         if bits == self._load.kv_bits or (loaded and (bits == loaded.kv_bits or not loaded.kv_choice)):
             return
-        if self._busy or self.state == "loading":
-            problem = f"kv_bits {bits}: the model would have to be reloaded for that, and it is answering."
+        if self._queue or self.state == "loading":
+            doing = "loading" if self.state == "loading" else "answering"
+            problem = f"kv_bits {bits}: the model would have to be reloaded for that, and it is {doing}."
             raise InvalidInput(problem, hint="Try again when it is idle.", param="kv_bits")
         self._load = msgspec.structs.replace(self._load, kv_bits=bits)
-        self._unload_idle()
+        if self._task:
+            self._task.cancel()
 
     @property
     def pid(self) -> int | None:

@@ -290,6 +290,18 @@ async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runt
         assert caught.value.param == "kv_bits"
     with pytest.raises(InvalidInput, match="kv_bits must be 32, 16 or 8"):
         asked(4)
+    await collect(runtime, asked(None))  # the one that was left has ended
+    async with asyncio.TaskGroup() as tasks:
+        counted = tasks.create_task(runtime.sessions.count(MODEL, GERMANY.prompts))
+        await asyncio.sleep(0)  # the question is on its way
+        assert text(await collect(runtime, asked(8))) == "The capital of Germany is Berlin.", "a draft is counted"
+    assert counted.result() is None
+    await runtime.sessions.unload(MODEL)
+    loading = asyncio.create_task(runtime.sessions.load(MODEL))
+    await asyncio.sleep(0)
+    with pytest.raises(InvalidInput, match="it is loading"):
+        runtime.sessions.generate(asked(16))
+    await loading
 
 
 @ON_SHARED
