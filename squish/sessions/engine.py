@@ -121,20 +121,20 @@ class Engine:
         return self._load.kv_bits
 
     def take_kv_bits(self, bits: int) -> None:
-        """From now on the model's KV cache has so many bits a number: a loaded model that has others is loaded anew.
+        """From now on the model's KV cache has so many bits a number: a model that has others is loaded anew.
 
-        Raises InvalidInput while it loads or answers somebody; a count of tokens ends without a figure. A model that
-        has no choice is left as it is.
+        Also one that is being loaded; a count of tokens ends without a figure. Raises InvalidInput while somebody has
+        asked it something. A model that has no choice is left as it is.
         """
         loaded = self.loaded
         if bits == self._load.kv_bits or (loaded and (bits == loaded.kv_bits or not loaded.kv_choice)):
             return
-        if self._queue or self.state == "loading":
-            doing = "loading" if self.state == "loading" else "answering"
+        if self._queue:
+            doing = "loading for another request" if self.state == "loading" else "answering"
             problem = f"kv_bits {bits}: the model would have to be reloaded for that, and it is {doing}."
             raise InvalidInput(problem, hint="Try again when it is idle.", param="kv_bits")
         self._load = msgspec.structs.replace(self._load, kv_bits=bits)
-        if self._task:
+        if self._task and self._worker:  # one that is still to come is told the new number
             self._task.cancel()
 
     @property
@@ -252,6 +252,8 @@ class Engine:
             self._queue.requeue_unheard()  # what was admitted after the idle time ended, and before the worker did
             self._queue.fail_running(EngineError("The model was unloaded while it answered."))
             self._pump()
+            if self._became_ready:  # it is to be loaded otherwise
+                self._ensure_worker()
             if worker:
                 if not was_loaded:
                     worker.kill()  # it has nothing to save, and does not listen while it imports and loads

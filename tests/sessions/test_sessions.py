@@ -296,12 +296,21 @@ async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runt
         await asyncio.sleep(0)  # the question is on its way
         assert text(await collect(runtime, asked(8))) == "The capital of Germany is Berlin.", "a draft is counted"
     assert counted.result() is None
+    for kv_bits, begun in ((16, False), (8, True)):  # it is loaded ahead, before and after its process has started
+        await runtime.sessions.unload(MODEL)
+        loading = asyncio.create_task(runtime.sessions.load(MODEL))
+        await asyncio.sleep(0)
+        while begun and runtime.sessions.status()[0].pid is None:
+            await asyncio.sleep(0.001)
+        assert text(await collect(runtime, asked(kv_bits))) == "The capital of Germany is Berlin."
+        assert (await loading).kv_bits == kv_bits
     await runtime.sessions.unload(MODEL)
-    loading = asyncio.create_task(runtime.sessions.load(MODEL))
-    await asyncio.sleep(0)
-    with pytest.raises(InvalidInput, match="it is loading"):
-        runtime.sessions.generate(asked(16))
-    await loading
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(collect(runtime, asked(None)))
+        await asyncio.sleep(0)
+        with pytest.raises(InvalidInput, match="it is loading for another request"):
+            runtime.sessions.generate(asked(8))
+    assert text(first.result()) == "The capital of Germany is Berlin."
 
 
 @ON_SHARED
