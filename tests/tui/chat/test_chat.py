@@ -52,7 +52,7 @@ async def test_nothing_stands_between_the_name_and_the_note_before_the_first_wor
     async with app.run_test() as pilot:
         await ask(pilot, "hello")
         app.engine.last.prefill(620, 1000)
-        await until(pilot, lambda: "62 %" in note(pilot))
+        await until(pilot, lambda: "62 %" in note(pilot) and "◐ prefill ▰" in screen_text(pilot))
         lines = screen_text(pilot).splitlines()
         at = next(at for at, line in enumerate(lines) if "◐ prefill ▰" in line)
         assert lines[at - 1].split() == [SMOL.id]
