@@ -22,10 +22,10 @@ from squish.memory.fit import Fits, Machine, Shape
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A model that is to be split. stored: bytes of its weights on disk; whole: the embedding; output: a layer of its
+    """A model that is to be split. Sizes are in bytes on disk.
 
-    own. heads: of keys and values in a layer; 0 where that is not known. attention: its part of the layers, where the
-    model is divided by heads here; None of others.
+    stored: all weights. whole: the embedding. output: the output layer, 0 if it is the embedding. heads: key and value
+    heads of a layer, 0 if unknown. attention: its fraction of the layers if the model is divided by heads, else None.
     """
 
     shape: Shape

@@ -27,7 +27,7 @@ class Item(msgspec.Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """By which its answer is known to be to this request and no other one of the same name: 16 hexadecimal digits.
+        """16 hexadecimal digits that tell this request from another one with the same custom_id.
 
         Spaces and the order of the body's fields do not matter.
         """
@@ -60,9 +60,9 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line of the output. error: why there is no response; a request that was refused has one, with its status.
+    """A line of the output.
 
-    id: `line_id` of its request.
+    id: from `line_id`. error: why there is no response. A refused request has a response, with the refusal's status.
     """
 
     id: str
@@ -101,7 +101,7 @@ class LineProblem(msgspec.Struct, frozen=True):
 
 
 def line_id(item: Item) -> str:
-    """A new id for an answer to a request, which says to which."""
+    """A new id for the answer to a request; it contains the request's mark."""
     return f"{_PREFIX}{item.mark}{secrets.token_hex(4)}"
 
 
