@@ -10,8 +10,7 @@ import asyncio
 from typing import Any
 
 from textual._context import visible_screen_stack
-from textual.app import App, ScreenStackError
-from textual.screen import Screen
+from textual.app import App
 from textual.strip import Strip
 
 _ROUNDS = 50  # then it moves all the time
@@ -23,16 +22,12 @@ async def at_rest(app: App[Any]) -> None:
     """Let what was begun be done and drawn; what waits for time or the network goes on later."""
     for _ in range(_ROUNDS):
         await _nothing_to_run()
-        if app._resize_event and app._resize_timer:  # a new size is taken in when no other one has come for 8 ms
+        while _held_back(app):
             await asyncio.sleep(0.002)
-            continue
-        try:
-            shown = app.screen
-        except ScreenStackError:
+            await _nothing_to_run()
+        if not _to_be_drawn(app):
             return
-        if not _to_be_drawn(shown) or app._exit or app._exception:
-            return
-        shown._on_timer_update()
+        app.screen._on_timer_update()
 
 
 def drawn_lines(app: App[Any]) -> list[Strip]:
@@ -41,7 +36,15 @@ def drawn_lines(app: App[Any]) -> list[Strip]:
     return app.screen._compositor.render_strips()
 
 
-def _to_be_drawn(screen: Screen[Any]) -> bool:
+def _held_back(app: App[Any]) -> bool:
+    """A new size is taken in when no other one has come for 8 ms; the first 50 ms of a new screen are not drawn."""
+    return bool(app._resize_event and app._resize_timer) or bool(app._batch_count and _to_be_drawn(app))
+
+
+def _to_be_drawn(app: App[Any]) -> bool:
+    if app._exit or app._exception or not app._screen_stack:
+        return False
+    screen = app.screen
     return bool(
         screen._layout_required
         or screen._scroll_required
