@@ -146,6 +146,9 @@ async def test_a_kill_at_any_moment_of_the_end_leaves_no_file_that_no_batch_name
         made = [await read(api, batch.output_file_id), await read(api, batch.error_file_id)]
         assert [list(each) for each in made] == [["a"], ["b"]]
     directory = settings(tmp_path).home / "batches"
+    assert {path.name: oct(path.stat().st_mode & 0o77) for path in directory.iterdir()} == dict.fromkeys(
+        (path.name for path in directory.iterdir()), "0o0"
+    )
     kept = KeptBatches(directory)
     known = kept.find(batch.id)
     assert known
@@ -227,7 +230,16 @@ def test_an_upload_comes_out_as_it_went_in() -> None:
     assert read_upload(form) == ("a.jsonl", "batch", content)
 
 
-@pytest.mark.parametrize("text", ["half a li", '{"id": "1", "custom_id": "x", "response": null, "error": null}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"i',
+        '{"id":"2","custom_id":"b","resp',
+        '{"id":"2","cu\0\0',
+        "\0",
+        '{"id": "1", "custom_id": "x", "response": null, "error": null}\n',
+    ],
+)
 def test_an_output_forgets_what_is_to_be_done_again(tmp_path: Path, text: str) -> None:
     usage = b'{"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}'
     whole = Line("1", "a", lines.LineResponse(200, "r", msgspec.Raw(b'{"usage": %s}' % usage)))
@@ -246,9 +258,11 @@ def test_an_output_forgets_what_is_to_be_done_again(tmp_path: Path, text: str) -
     assert path.read_text().count("\n") == 2
 
 
-def test_an_output_is_never_written_over_something_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["Dear all\n", "Dear all", request("a"), '{"id":"1","name":"x"}', '{"id":"x\n'])
+def test_an_output_is_never_written_over_something_else(tmp_path: Path, text: str) -> None:
+    """Not over a line without an end either, such as the one request of the input itself."""
     path = tmp_path / "letter"
-    path.write_text("Dear all\n")
+    path.write_text(text)
     with pytest.raises(InvalidInput, match="letter, line 1 is not an answer"):
         Output(path)
-    assert path.read_text() == "Dear all\n"
+    assert path.read_text() == text

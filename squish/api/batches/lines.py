@@ -15,6 +15,7 @@ from squish.errors import InvalidInput
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 LONGEST_ID = 512
 _PREFIX = "batch_req_"
+_BEGINNING = b'{"id":"'  # of each line that an output is given
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -181,10 +182,25 @@ def _tokens(line: Line) -> Tokens:
     return Tokens(used.prompt_tokens, (used.prompt_tokens_details or _Cached()).cached_tokens, used.completion_tokens)
 
 
+def _is_half(text: bytes) -> bool:
+    """Whether it is the beginning of a line that a kill cut off; a power cut can have put zeros behind it.
+
+    A line that somebody else wrote, and did not end, is not: it would be deleted.
+    """
+    begun = text.rstrip(b"\0")
+    if not (begun.startswith(_BEGINNING) or _BEGINNING.startswith(begun)):
+        return False
+    try:
+        msgspec.json.decode(begun)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return not text.endswith(b"\n")
+    return False
+
+
 def settled(file: BinaryIO) -> tuple[list[SettledLine], bool]:
     """What an output holds that need not be done again, and whether it holds anything else, such as half a line.
 
-    Raises InvalidInput, which goes on from the name of the file, where a whole line of it is not a line of an output.
+    Raises InvalidInput, which goes on from the name of the file, where a line of it is not one of an output.
     """
     kept: list[SettledLine] = []
     clean, end = True, 0
@@ -193,7 +209,7 @@ def settled(file: BinaryIO) -> tuple[list[SettledLine], bool]:
         try:
             line = decode_line(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            if text.endswith(b"\n"):
+            if not _is_half(text):
                 raise InvalidInput(f"line {number} is not an answer of a batch.") from None
             clean = False
             continue
