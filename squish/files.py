@@ -23,25 +23,57 @@ class NoLocks(OSError):
 def write_whole(path: Path, content: bytes | str, *, durable: bool = True, mode: int | None = None) -> None:
     """Put content into a file by writing another one and renaming it: readers see the old content or the new.
 
-    durable: it is on the disk when this returns, also after a power cut. mode: its permissions, where the umask's are
-    not right. The directory must exist.
+    durable: it is on the disk when this returns, also after a power cut. mode: its permissions; without it those of
+    the file before it, or the umask's. The directory must exist.
     """
-    data = content.encode() if isinstance(content, str) else content
-    scratch = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+    scratch = _scratch_of(path)
     try:
-        with scratch.open("xb") as file:
-            file.write(data)
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            if durable:
-                file.flush()
-                flush(file.fileno())
+        if mode is None:
+            with suppress(FileNotFoundError):
+                mode = stat.S_IMODE(path.stat().st_mode)
+        _fill(scratch, content, durable, mode)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def write_new(path: Path, content: bytes | str) -> None:
+    """Make a file whole and durably, or not at all. Raises FileExistsError where its name is taken."""
+    scratch = _scratch_of(path)
+    try:
+        _fill(scratch, content, True, None)
+        try:
+            path.hardlink_to(scratch)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links, such as that of a memory card; a kill can leave it empty there
+            path.touch(exist_ok=False)
+            scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def _scratch_of(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+
+
+def _fill(scratch: Path, content: bytes | str, durable: bool, mode: int | None) -> None:
+    with scratch.open("xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        if mode is not None and mode != stat.S_IMODE(os.fstat(file.fileno()).st_mode):
+            os.fchmod(file.fileno(), mode)
+        if durable:
+            file.flush()
+            flush(file.fileno())
+
+
+def open_private(path: Path, mode: str) -> BinaryIO:
+    """A binary file as open() opens it; one that is made is for its owner alone."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # type: ignore[return-value]
 
 
 def move_whole(scratch: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from squish.config import state
 from squish.errors import StoreError
-from squish.files import NoLocks, lock, read_regular, write_whole
+from squish.files import NoLocks, lock, read_regular, write_new, write_whole
 from squish.models.layout import Layout
 from squish.models.store import Store
 
@@ -24,6 +24,36 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_whole(tmp_path / "a", "#!/bin/sh", mode=0o755)
     assert os.access(tmp_path / "a", os.X_OK)
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_that_its_owner_closed_to_others_stays_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_whole(path, b"old", mode=0o640)
+    path.chmod(0o600)
+    write_whole(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """Also on a file system without hard links; and nothing is written over."""
+
+    def no_link(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
+        disk.setattr(os, "fsync", full)
+        write_new(tmp_path / "a", "ä")
+    assert list(tmp_path.iterdir()) == []
+    write_new(tmp_path / "a", "ä")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "a", "new")
+    assert [(each.name, each.read_text(encoding="utf-8")) for each in tmp_path.iterdir()] == [("a", "ä")]
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from squish.chats.export import FORMATS, Format, about, export, format_of, local
 from squish.commands.flags import Whole
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, StoreError
-from squish.files import read_regular
+from squish.files import read_regular, write_new
 from squish.text import clean
 
 _TITLE_WIDTH = 48
@@ -113,8 +113,7 @@ def export_chat(chat: int | None, file: Path | None, everything: bool, form: For
         console.out(text.rstrip("\n"))
         return
     try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
+        write_new(file, text)
     except FileExistsError:
         raise InvalidInput(f"{file} already exists; it was not touched.", param="--output") from None
     except OSError as error:

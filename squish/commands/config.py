@@ -8,6 +8,7 @@ from squish import console
 from squish.config.keys import sample
 from squish.config.settings import resolve
 from squish.errors import ConfigError, StoreError
+from squish.files import write_new
 
 
 @click.group("config")
@@ -54,8 +55,7 @@ def init() -> None:
     path = resolve().settings.config_path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(sample())
+        write_new(path, sample())
     except FileExistsError:
         hint = "Edit it, or move it away first."
         raise ConfigError(f"{path} already exists; it was not touched.", hint=hint) from None

@@ -19,7 +19,7 @@ from squish.api.batches.run import Output, run
 from squish.api.batches.shapes import ENDED, BatchObject, BatchRequest, Counts, Problems
 from squish.api.errors import Refused
 from squish.errors import InvalidInput, SquishError
-from squish.files import NoLocks, lock
+from squish.files import NoLocks, lock, open_private
 from squish.text import clean
 
 logger = logging.getLogger("squish.api")
@@ -152,7 +152,7 @@ class Batches:
                 return
         with (
             self.files.content_path(batch.input_file_id).open("rb") as file,
-            Output(self._scratch(batch, "lines")) as output,
+            Output(self._scratch(batch, "lines"), private=True) as output,
         ):
             total = await asyncio.to_thread(lambda: sum(bool(text.strip()) for text in file))
             file.seek(0)
@@ -192,7 +192,7 @@ class Batches:
         """
         made: dict[str, str] = {}
         output, errors = self._scratch(batch, "output"), self._scratch(batch, "errors")
-        with lines.open("rb") as every, output.open("wb") as answers, errors.open("wb") as failures:
+        with lines.open("rb") as every, open_private(output, "wb") as answers, open_private(errors, "wb") as failures:
             for text in every:
                 (answers if decode_line(text).is_answer else failures).write(text)
         for scratch, field, kind in ((output, "output_file_id", "output"), (errors, "error_file_id", "errors")):

@@ -13,19 +13,20 @@ import msgspec
 
 from squish.api.batches.lines import Item, Line, SettledLine, settled
 from squish.errors import InvalidInput, SquishError
-from squish.files import NoLocks, flush, lock, write_whole
+from squish.files import NoLocks, flush, lock, open_private, write_whole
 
 
 class Output:
     """A file of answers, open to be continued. settled: the lines that it held already and that stay.
 
-    Raises InvalidInput where it holds something else, and SquishError where it cannot be written or is in use.
+    private: where it is made, it is for its owner alone. Raises InvalidInput where it holds something else, and
+    SquishError where it cannot be written or is in use.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, private: bool = False) -> None:
         self.path = path
         try:
-            self._file = path.open("ab+")
+            self._file = open_private(path, "ab+") if private else path.open("ab+")
         except OSError as error:
             raise SquishError(f"{path} cannot be written: {error.strerror}.") from error
         try:

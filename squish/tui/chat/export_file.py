@@ -7,6 +7,7 @@ from pathlib import Path
 from squish.chats.chats import Chats
 from squish.chats.export import export, file_name, format_of
 from squish.errors import StoreError
+from squish.files import write_new
 
 
 def write(chats: Chats, id: int, name: str) -> Path:
@@ -18,8 +19,7 @@ def write(chats: Chats, id: int, name: str) -> Path:
     path = Path(name or file_name(chat)).expanduser()
     text = export(chat, chats.branch(id), format_of(path))
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_new(path, text)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}.") from error
     return path.absolute()
