@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -143,6 +143,17 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     raise StoreError(f"The conversations in {path} cannot be read.", hint="Check its permissions.")
 
 
+def damage(path: Path) -> str:
+    """What is damaged in the database, in sqlite's words; nothing where it is whole. Nothing is changed in it."""
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+        with closing(connection):
+            [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        return str(error)
+    return "" if found == "ok" else str(found)
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing."""
@@ -162,6 +173,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         hint = "Another program may be holding it, or the disk is full." if "lock" in str(error) else None
+        if "malformed" in str(error) or "not a database" in str(error):
+            hint = "squish doctor says how to go on."
         if "readonly" in str(error):
             hint = f"{path} or its directory cannot be written: check their permissions."
         raise StoreError(f"The conversations in {path} cannot be used: {error}.", hint=hint) from error

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def doctor(as_json: bool, hosts: Path | None, model: str | None) -> int:
     """Find out what is wrong, and how to fix it.
 
-    Looks at this machine, MLX, versions, the installed models, the Hub, the port and the settings. Every line says
-    what was found and, where something is wrong, how to fix it. Exits with 1 when something is broken.
+    Looks at this machine, MLX, versions, the installed models, conversations and keys, the Hub, the port and the
+    settings. Every line says what was found and, where something is wrong, how to fix it. Exits with 1 when something
+    is broken.
 
     \b
     squish doctor

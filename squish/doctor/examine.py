@@ -11,6 +11,7 @@ from squish.config.settings import Resolved, Settings
 from squish.doctor.computer import machine, packages, places
 from squish.doctor.engine import engine
 from squish.doctor.finding import Finding
+from squish.doctor.kept import kept
 from squish.doctor.models import store
 from squish.doctor.network import hub, port
 
@@ -20,7 +21,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 def examine(resolved: Resolved) -> Iterator[Finding]:
     """Every finding, in the order of the report, as soon as it is known."""
     yield from config(resolved)
-    checks: tuple[Check, ...] = (machine, places, engine, packages, store, hub, port)
+    checks: tuple[Check, ...] = (machine, places, engine, packages, store, kept, hub, port)
     for check in checks:
         yield from check(resolved.settings)
 

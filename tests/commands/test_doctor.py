@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,13 +17,18 @@ from threading import Thread
 import psutil
 import pytest
 
+from squish.api.clients.keys import ApiKey, KeyFile
+from squish.api.clients.usage import UsageFile
+from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.doctor.computer import machine, packages, places
 from squish.doctor.engine import probe
 from squish.doctor.examine import unknown_variables
 from squish.doctor.finding import Finding, line
+from squish.doctor.kept import kept
 from squish.doctor.models import store
 from squish.doctor.network import hub, port
+from squish.errors import StoreError
 from squish.models.store import directory_name
 from squish.system.probed import BYTES_OF_A_WEIGHT, Probed
 from squish.worker.cpu import build
@@ -79,6 +84,48 @@ def test_a_file_that_lost_its_end_is_named(real_home: Path, tmp_path: Path) -> N
     [finding] = [each for each in store(Settings.from_environment(environment)) if each.status == "broken"]
     assert finding.reason.startswith(f"tokenizer.json of {MODEL} is gone")
     assert finding.fix and finding.fix.startswith(f"squish pull --force {MODEL}")
+
+
+def damaged(path: Path) -> None:
+    """As a disk leaves it that lost some of its blocks."""
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(path.stat().st_size - 4096))
+
+
+def test_what_is_kept_in_the_home_is_looked_through(settings: Settings) -> None:
+    home = settings.home
+    assert list(kept(settings)) == []
+    with closing(Chats(home / "chats.db")) as chats:
+        chats.create("m", title="Moon")
+    usage = UsageFile(home)
+    usage.count("me", "m", requests=1)
+    usage.flush()
+    KeyFile(home).add(ApiKey(name="me", hash=""))
+    assert [finding.status for finding in kept(settings)] == ["ok"]
+    for name in ("chats.db", "usage.db"):
+        damaged(home / name)
+    (home / "keys.toml").write_text("[me\n")
+    found = {finding.topic: finding for finding in kept(settings)}
+    assert {topic: finding.status for topic, finding in found.items()} == {
+        "chats": "broken", "keys": "broken", "usage": "warning"
+    }  # fmt: skip
+    assert "keys.toml is not valid TOML" in found["keys"].reason
+    for topic in ("chats", "usage"):  # what it says to run helps
+        command, _, _ = (found[topic].fix or "").partition("   ")
+        subprocess.run(["sh", "-c", command], check=True)
+    assert [finding.topic for finding in kept(settings)] == ["keys"]
+    with closing(Chats(home / "chats.db")) as chats:
+        chats.create("m", title="Sun")
+        assert [chat.title for chat in chats.recent()] == ["Sun"]
+
+
+def test_a_conversation_that_cannot_be_read_leads_to_the_doctor(settings: Settings) -> None:
+    settings.home.mkdir()
+    (settings.home / "chats.db").write_bytes(b"x" * 5000)
+    with pytest.raises(StoreError, match="not a database") as refused:
+        Chats(settings.home / "chats.db").recent()
+    assert refused.value.hint == "squish doctor says how to go on."
 
 
 def test_a_download_that_was_cut_off_is_listed_with_its_size(settings: Settings) -> None:
@@ -149,6 +196,9 @@ def test_the_cores_that_may_be_used_are_said(settings: Settings, monkeypatch: py
 
 ON_ONE_CORE = """
 import os
+from squish.api.clients.keys import ApiKey, KeyFile
+from squish.api.clients.usage import UsageFile
+from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.doctor.computer import machine
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -63,6 +63,7 @@ class UsageFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
+                connection.execute("PRAGMA fullfsync = ON")  # on macOS; elsewhere it changes nothing
                 connection.execute(_TABLE)
                 connection.executemany(_ADD, rows)
         except (sqlite3.Error, OSError) as error:
