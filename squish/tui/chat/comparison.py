@@ -99,7 +99,10 @@ class Comparison:
         again: Turn | None,
         shuffle: Shuffle,
     ) -> Comparison:
-        """Begin all answers. again: the turn whose question it is; None: a new one. Raises StoreError."""
+        """Begin all answers; until one is kept, the chat shows the first, however the program ends.
+
+        again: the turn whose question it is; None: a new one. Raises StoreError.
+        """
         order = list(entry.candidates)
         if entry.blind:
             shuffle(order)
@@ -111,6 +114,8 @@ class Comparison:
                 aside.turns = list(turns[-1].conversation.turns)
             first = turns[-1] if turns else again
             turns.append(aside.answer_again(first) if first else aside.ask(question, files))
+        assert conversation.id is not None
+        conversation.chats.show(conversation.id, turns[0].answer_id)
         pairs = enumerate(zip(order, turns, strict=True), 1)
         return cls(conversation, entry, [Contender(number, each, turn) for number, (each, turn) in pairs])
 
@@ -177,6 +182,11 @@ class Comparison:
         for each in left:
             each.turn.answer.leave()
         return left
+
+    def keep(self, contender: Contender) -> None:
+        """Choose an answer, which holds however the program ends. Raises StoreError."""
+        self.kept = contender
+        self.close()
 
     def close(self) -> None:
         """The chat shows the answer that is kept, and is asked like it from here on; else the first of them.

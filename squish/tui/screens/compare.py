@@ -158,7 +158,8 @@ class CompareScreen(Screen[None]):
         if not answer.text:
             self.notify(f"This one has no answer {'yet' if answer.running else 'to keep'}.", markup=False)
             return
-        self._comparison.kept = view.contender
+        with reporting_errors(self.app):
+            self._comparison.keep(view.contender)
         self._end(but=view)
 
     async def action_copy(self) -> None:

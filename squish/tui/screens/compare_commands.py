@@ -147,5 +147,5 @@ def _said(ended: Comparison, app: App[Any]) -> str:
         return f"Nothing was kept; all answers are versions of this one: {mark}, then {older} and {newer}."
     others = [each.candidate.name for each in ended.contenders if each is not ended.kept]
     kept = "answer of {} is kept as another version" if len(others) == 1 else "answers of {} are kept as other versions"
-    versions = f"The {kept.format(' and '.join(others))}: {mark}, then {older} {newer}."
+    versions = f"The {kept.format(' and '.join(others))}: {mark}, then {older} and {newer}."
     return f"{ended.kept.candidate.name} answers from here on. {versions}"

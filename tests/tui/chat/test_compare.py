@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -137,8 +138,7 @@ def test_the_chat_goes_on_with_what_is_kept(tmp_path: Path) -> None:
         each.turn.answer.text = each.candidate.name
         both.ended(each.turn, None)
         each.turn.conversation.save(each.turn)
-    both.kept = both.contenders[0]
-    both.close()
+    both.keep(both.contenders[0])
     talk = both.conversation
     assert [each.answer.text for each in talk.turns] == [QWEN] and talk.turns[0].answers.label == "‹1/2›"
     assert (talk.model, talk.settings) == (QWEN, ONE.settings)
@@ -151,15 +151,17 @@ def new_app(chats: Path | None = None) -> ScriptedApp:
     return ScriptedApp(*MODELS, model=SMOL.id, chats=chats)
 
 
-async def compared(pilot: Pilot[None], app: ScriptedApp, *keys: str, question: str = "why") -> None:
-    """Ask two models. keys: pressed before enter."""
+async def compared(pilot: Pilot[None], app: ScriptedApp, *keys: str, question: str = "why", at_once: int = 2) -> None:
+    """Ask two models. keys: pressed before enter; at_once: how many are asked at first."""
     await ready(pilot)
     before = len(app.engine.generations)
     prompt(pilot).put(question)
     await pilot.press("f8")
     await until(pilot, lambda: isinstance(app.screen, ComparePicker) and "[2]" in screen_text(pilot))
     await pilot.press(*keys, "enter")
-    await until(pilot, lambda: isinstance(app.screen, CompareScreen) and len(app.engine.generations) == before + 2)
+    await until(
+        pilot, lambda: isinstance(app.screen, CompareScreen) and len(app.engine.generations) == before + at_once
+    )
 
 
 async def test_two_answers_side_by_side_one_of_which_is_kept(tmp_path: Path) -> None:
@@ -267,3 +269,31 @@ async def test_stop_ends_all_and_nothing_is_lost(tmp_path: Path) -> None:
         await until(pilot, lambda: "‹2/4›" in screen_text(pilot) and "Nothing was kept" in screen_text(pilot))
         (chat,) = app.chats.recent()
         assert len(app.chats.tree(chat.id).versions(app.chats.branch(chat.id)[-1].id)) == 4
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+async def test_what_was_kept_is_shown_also_if_the_program_ends_before_it_is_complete(tmp_path: Path, kept: int) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await compared(pilot, app)
+        for at, each in enumerate(app.engine.generations, 1):
+            each.say(f"answer {at}")
+        await until(pilot, lambda: "answer 1" in screen_text(pilot) and "answer 2" in screen_text(pilot))
+        await pilot.press(str(kept))
+        await until(pilot, lambda: "★ kept" in screen_text(pilot))
+        assert app.engine.generations[kept - 1].request.model == app.chats.recent()[0].model, "not lost by a kill"
+    chats = Chats(tmp_path / "chats.db")
+    (chat,) = chats.recent()
+    assert chats.branch(chat.id)[-1].text == f"answer {kept}"
+    chats.close()
+
+
+async def test_a_comparison_that_the_program_ended_shows_its_first_answer(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await compared(pilot, app, "up", "tab", at_once=1)  # one after the other
+        app.engine.last.say("the only one")
+        await until(pilot, lambda: "the only one" in screen_text(pilot))
+    chats = Chats(tmp_path / "chats.db")
+    assert [each.text for each in chats.branch(chats.recent()[0].id)] == ["why", "the only one"]
+    chats.close()
