@@ -101,8 +101,8 @@ def request(conversation: Conversation) -> GenerationRequest:
 
 
 def taken(text: str, complete: bool, answer: str) -> str:
-    """The title in what a model wrote, or nothing where that is not one: too long, cut off, without a word, a row
-    of a table, or the answer over again.
+    """The title in what a model wrote, or nothing where that is not one: too long, cut off, without a word, code,
+    a row of a table, or the answer over again.
 
     complete: whether the model came to an end by itself.
     """
@@ -112,5 +112,5 @@ def taken(text: str, complete: bool, answer: str) -> str:
     line = " ".join(_LABEL.sub("", lines[0], count=1).split()).strip(_AROUND)
     short = len(line) <= MAX_TITLE and len(line.split()) <= _WORDS
     new = not answer.casefold().startswith(line.casefold())
-    words = re.search(r"\w", line) and not line.startswith("|")
+    words = re.search(r"[^\W\d_]", line) and not line.startswith("|") and not lines[0].lstrip().startswith("```")
     return line if short and new and words else ""

@@ -57,6 +57,8 @@ def listed(app: ScriptedApp) -> list[str]:
         ("word " * MAX_TITLE, True, ""),
         ("The Earth is not a solid object, but a ball of rock.", True, ""),
         ("***", True, ""),
+        ("1: 1. 1. 2. 3", True, ""),
+        ("```python\nimport re\n```", True, ""),
         ("| Earth | 1 AU |", True, ""),
         ("", True, ""),
     ],
