@@ -277,7 +277,7 @@ class SquishApp(App[None], inherit_bindings=False):
             if len(message) > TOAST:
                 message = f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
             self.notify(message, title="Download failed", severity="error", markup=False)
-        elif transfer.name == self._first_model and self.current_mode != "server":
+        elif self._first_model in (transfer.name, transfer.id) and self.current_mode != "server":
             self._first_model = ""
             self.post_message(UseModel(transfer.id))
         else:

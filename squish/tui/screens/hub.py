@@ -275,11 +275,14 @@ class HubScreen(Screen[None]):
         banner = self.query_one("#first", Static)
         active = self._downloads.active
         banner.display = self._first_run and not self._installed
+        paused = [each for each in self._downloads.transfers if each.state == "paused"]
+        shows, opens = key(self.app, "app.downloads"), "The chat opens when it is complete."
         if active:
             name = clean(active[0].id)
-            shows = key(self.app, "app.downloads")
-            opens = "The chat opens when it is complete."
             show_text(banner, f"{name} is being installed. {opens} {shows} shows the progress.")
+        elif paused:
+            resumes = f"{shows} {key(self.app, 'downloads.resume')} continues it."
+            show_text(banner, f"The download of {clean(paused[0].id)} is paused. {resumes} {opens}")
         else:
             show_text(
                 banner,

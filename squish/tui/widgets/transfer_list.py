@@ -18,7 +18,7 @@ from squish.tui import actions
 from squish.tui.advice import hint
 from squish.tui.background import Background
 from squish.tui.downloads import Downloads, State, Transfer
-from squish.tui.messages import CancelDownload, UseModel
+from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
 
 TICK = 0.25
@@ -182,8 +182,7 @@ class TransferList(OptionList):
 
     def action_resume(self) -> None:
         if self.marked:
-            self._downloads.start(self.marked.name)
-            self.refill()
+            self.post_message(DownloadModel(self.marked.name))
 
     def action_cancel(self) -> None:
         if self.marked:

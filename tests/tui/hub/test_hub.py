@@ -288,12 +288,14 @@ async def test_a_download_survives_a_restart_of_the_program(hub: LocalHub, setti
     again = new_app(settings)
     async with again.run_test() as pilot:
         await until(pilot, lambda: "⇣1 paused" in screen_text(pilot))
+        await until(pilot, lambda: f"The download of {REPO} is paused. ctrl+t r continues it." in screen_text(pilot))
         await pilot.press("ctrl+t")
         await until(pilot, lambda: "so far" in screen_text(pilot))
         await pilot.press("r")
         await until(pilot, lambda: Store(settings.cache_dir).list() != [])
         assert hub.sent("model.safetensors") < sent + WEIGHTS, "it went on where it was"
         await until(pilot, lambda: again.downloads.transfers[0].state == "done")
+        await until(pilot, lambda: again.current_mode == "chat" and bool(again.screen.query(".notice")))
 
 
 async def test_a_paused_download_is_taken_up_on_the_models_screen_without_a_model(
