@@ -41,7 +41,7 @@ class Key:
 
 KEYS: tuple[Key, ...] = (
     Key("model", "SQUISH_MODEL", "text", "the model that the full-screen chat opens with and `squish bench` measures",
-        "the first installed"),
+        "the first installed; in the chat, that of the last one"),
     Key("host", "SQUISH_HOST", "text", "the address that `squish serve` listens on", "127.0.0.1"),
     Key("port", "SQUISH_PORT", "whole", "the port that `squish serve` listens on; 0 takes a free one",
         "11435", 0, 65535),

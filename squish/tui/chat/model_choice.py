@@ -1,4 +1,4 @@
-"""Which model answers next: the one that was asked for, or the first that is installed, loaded ahead of its question.
+"""Which model answers next: those that can, and one of them loaded ahead of its question.
 
 Knows no widget; `listener` gets a ModelLoaded for every load.
 """

@@ -52,7 +52,7 @@ class ModelAndParameters:
     # ---- the model
 
     async def choose_first(self, wanted: str | None) -> None:
-        """The model that was asked for, or the first that is installed."""
+        """The model that was asked for, that of the last chat, or the first that is installed."""
         if wanted is not None:
             await self.choose(wanted)
         if self._shown.model:
@@ -72,9 +72,10 @@ class ModelAndParameters:
                 pass
 
     async def _choose_installed(self) -> bool:
-        installed = self._model.installed()
+        installed = [each.id for each in self._model.installed()]
         if installed:
-            await self.choose(installed[0].id)
+            latest = {each.model for each in self._chats.recent(1)}
+            await self.choose(next((each for each in installed if each in latest), installed[0]))
         return bool(installed)
 
     async def choose(self, name: str) -> None:

@@ -17,6 +17,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.errors import EngineError
 from squish.generation import ChatPrompt, Message
+from squish.models.manifest import Manifest
 from squish.sessions.activity import RequestStatus
 from squish.tui.chat.conversations import day_of
 from squish.tui.chat.titles import CLIENT
@@ -119,6 +120,18 @@ async def test_a_start_names_the_chat_that_up_would_continue_now(tmp_path: Path)
         await pilot.press("escape", "up")
         await until(pilot, lambda: "third answer 0" in screen_text(pilot))
         another.close()
+
+
+@pytest.mark.parametrize(("installed", "opens_with"), [(MODELS, SMOL.id), (MODELS[:1], MODELS[0].id)])
+async def test_a_start_takes_the_model_of_the_latest_chat_while_it_is_installed(
+    tmp_path: Path, installed: tuple[Manifest, ...], opens_with: str
+) -> None:
+    assert MODELS[0] != SMOL
+    add_chats(tmp_path / "chats.db", 1)
+    app = ScriptedApp(*installed, chats=tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await ask(pilot, "why")
+        assert app.engine.last.request.model == opens_with
 
 
 async def test_a_start_offers_no_chat_once_none_is_left(tmp_path: Path) -> None:
