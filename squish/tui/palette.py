@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
@@ -24,6 +25,7 @@ from squish.tui.chat.conversations import LISTED, day_of
 from squish.tui.chat.parameters import PARAMETERS
 from squish.tui.key_hints import key
 from squish.tui.messages import OpenChat, UseModel
+from squish.tui.windows.window import ClosesOnce
 
 if TYPE_CHECKING:
     from squish.tui.app import SquishApp
@@ -42,10 +44,19 @@ class PaletteEntry:
         return Content.assemble(title, (f"  {self.key}", "$text-accent") if self.key else "")
 
 
-class SquishPalette(CommandPalette):
+class SquishPalette(CommandPalette, ClosesOnce[None]):
     """Closes with ctrl+c too, as all windows do; what is selected in its field is copied instead."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "escape", "Close", id="palette.interrupt", show=False)]
+
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        """A second `enter` that was on its way does not run the command again."""
+        self.call_next(setattr, self, "_selected_command", None)
+        return super().dismiss(result)
+
+    def _action_command_list(self, action: str) -> None:
+        with suppress(KeyError):  # a page, of a list that is not laid out yet
+            super()._action_command_list(action)
 
 
 class PaletteProvider(Provider):

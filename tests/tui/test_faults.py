@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.command import Hit
 from textual.screen import ModalScreen
+from textual.widgets import Input
 
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
 from squish.tui.background import Background
 from squish.tui.downloads import Transfer
+from squish.tui.palette import SquishPalette
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
@@ -52,6 +55,58 @@ async def test_windows_may_be_opened_and_closed_as_fast_as_keys_come(
         await pilot.press("f2")
         await until(pilot, lambda: bool(app.screen.query("#prompt")))
         assert app.is_running and not app.fault
+
+
+@pytest.mark.parametrize(
+    "size", [(20, 24), *(pytest.param(each, marks=pytest.mark.long) for each in ((40, 5), (9, 3)))]
+)
+async def test_every_screen_and_window_may_be_opened_where_it_has_no_room(size: tuple[int, int]) -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await pilot.resize_terminal(*size)
+        for key in (*WINDOWS, "f8"):
+            await pilot.press(key)
+            await pilot.press("pagedown", "pageup", "down")
+            await pilot.resize_terminal(size[0] + 1, size[1])
+            await pilot.press("escape")
+            await pilot.resize_terminal(*size)
+        assert app.is_running and not app.fault
+
+
+async def test_a_window_closes_once_and_itself_alone() -> None:
+    app, answers = new_app(), list[bool | None]()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        below, above = ConfirmScreen("Delete", "This?", "Delete"), ConfirmScreen("Delete", "That?", "Delete")
+        app.push_screen(below, answers.append)
+        await app.push_screen(above, answers.append)
+        below.action_answer(True)
+        assert app.screen is above
+        above.action_answer(True)
+        above.action_answer(True)
+        assert app.screen is below
+        below.action_answer(False)
+        below.action_answer(True)
+        await until(pilot, lambda: len(answers) == 2)
+        assert answers == [True, False] and app.screen.query("#prompt")
+
+
+async def test_what_the_palette_found_is_done_once_however_often_enter_comes() -> None:
+    app, done = new_app(), list[str]()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, SquishPalette))
+        palette = app.screen
+        assert isinstance(palette, SquishPalette)
+        palette._selected_command = Hit(1, "here", lambda: done.append("here"), "here")
+        palette._list_visible = False
+        for _ in range(3):
+            palette.post_message(Input.Submitted(palette.query_one(Input), ""))
+        await until(pilot, lambda: bool(app.screen.query("#prompt")) and bool(done))
+        await pilot.pause()
+        assert done == ["here"]
 
 
 def test_work_is_put_off_by_one_function_only() -> None:

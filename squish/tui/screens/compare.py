@@ -10,7 +10,6 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.screen import Screen
 from textual.widgets import Static
 
 from squish.sessions.backend import Backend
@@ -25,12 +24,13 @@ from squish.tui.terminal import clipboard
 from squish.tui.widgets.chat.contender_view import ContenderView
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.status import StatusStrip, StripFacts
+from squish.tui.windows.window import ClosesOnce
 
 TICK = 0.5
 ROOMY = 100
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(ClosesOnce[None]):
     """Ends when one is kept, or when the user leaves; by then no answer grows any more."""
 
     CSS_PATH: ClassVar = "compare.tcss"

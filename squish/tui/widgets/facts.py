@@ -29,7 +29,7 @@ class FactLines(Static):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Of the text as it will be broken: one that is laid out with the height of another may keep it."""
-        return broken_at(self._whole, width).get_height({}, width)
+        return broken_at(self._whole, width).get_height({}, width) if width > 0 else 0
 
     def _break(self, *, layout: bool) -> None:
         show_text(self, broken_at(self._whole, self.content_size.width), layout=layout)

@@ -1,16 +1,27 @@
-"""What all windows have in common: ctrl+c copies what is selected in one, and otherwise closes it as escape does."""
+"""What all windows have in common: ctrl+c copies what is selected in one, and otherwise closes it as escape does.
+
+A window closes once, and itself alone: Textual takes the top screen away at each `dismiss`, whoever calls it.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar, TypeVar
 
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 
 Result = TypeVar("Result")
 
 
-class Window(ModalScreen[Result]):
+class ClosesOnce(Screen[Result]):
+    """A second key or click that was on its way when it closed does nothing."""
+
+    def dismiss(self, result: Result | None = None) -> AwaitComplete:
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+
+class Window(ModalScreen[Result], ClosesOnce[Result]):
     """Lies over a screen until it has an answer. Closed with ctrl+c it has none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "interrupt", "Close", id="window.interrupt", show=False)]
