@@ -144,9 +144,10 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def damage(path: Path) -> str:
-    """What is damaged in the database, in sqlite's words; nothing where it is whole. Nothing is changed in it."""
+    """What is damaged in the database, in sqlite's words; nothing where it is whole. What a kill left is undone."""
+    mode = "rw" if can_write(path) else "ro"
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=_BUSY_SECONDS)
         with closing(connection):
             [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:

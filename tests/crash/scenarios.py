@@ -7,18 +7,27 @@ a mark is written, as an operation among the others: whoever finds it in the jou
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from squish.api.batches.jobs import Batches
+from squish.api.batches.lines import ENDPOINTS, Item, Line, LineResponse, line_id
+from squish.api.batches.shapes import ENDED, BatchObject, BatchRequest
+from squish.api.clients.keys import ApiKey, KeyFile
+from squish.api.clients.usage import UsageFile
 from squish.chats.chats import Chats
 from squish.config import state
 from squish.config.settings import Settings
+from squish.files import write_new
 from squish.models import move as moving
 from squish.models.manifest import Manifest
 from squish.models.recipes import CompressionOptions, recipe
@@ -164,8 +173,73 @@ def prefix(root: Path, source: Path, mark: Mark) -> None:
     mark("written", tokens=first[:256])
 
 
+def batches(root: Path, source: Path, mark: Mark) -> None:
+    """A server: an upload, a batch of it that is answered, and an upload that is deleted."""
+
+    async def answer(item: Item) -> Line:
+        mark("answered before", item=item.custom_id)
+        return answer_to(item)
+
+    async def serve() -> None:
+        server = server_of(root, answer)
+        content = b"".join(requests("a", "b", "c"))
+        file = server.files.add("in.jsonl", "batch", content, None)
+        mark("uploaded", file=file.id, content=content.decode())
+        asked = BatchRequest(input_file_id=file.id, endpoint=ENDPOINTS[0], completion_window="24h")
+        batch = server.create(asked, None)
+        mark("created", batch=batch.id)
+        await ended(server, batch.id)
+        mark("completed", batch=batch.id)
+        other = server.files.add("other.jsonl", "batch", content, None)
+        mark("removing", file=other.id)
+        server.files.delete(other.id)
+        mark("removed", file=other.id)
+        await server.close()
+
+    asyncio.run(serve())
+
+
+def requests(*ids: str) -> list[bytes]:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    return [json.dumps({"custom_id": id, "url": ENDPOINTS[0], "body": body}).encode() + b"\n" for id in ids]
+
+
+def answer_to(item: Item) -> Line:
+    return Line(line_id(item), item.custom_id, LineResponse(200, "r", msgspec.Raw(b"{}")))
+
+
+def server_of(root: Path, answer: Callable[[Item], Awaitable[Line]]) -> Batches:
+    return Batches(root / "batches", lambda batch: answer, functools.partial(asyncio.sleep, 0), at_once=1)
+
+
+async def ended(server: Batches, id: str) -> BatchObject:
+    while (batch := server.kept.find(id)) is None or batch.status not in ENDED:
+        await asyncio.sleep(0.001)
+    return batch
+
+
+EXPORTED = "How far is the moon?\n" * 100
+
+
+def home(root: Path, source: Path, mark: Mark) -> None:
+    """Keys, what was used with them, and files that are made for the user."""
+    keys, usage = KeyFile(root), UsageFile(root)
+    for number, name in enumerate(("ada", "ben", "cyd"), 1):
+        keys.add(ApiKey(name=name, hash=""))
+        mark("key", name=name)
+        usage.count("ada", "m", requests=1)
+        usage.flush()
+        mark("used", requests=number)
+        write_new(root / f"{name}.md", EXPORTED)
+        mark("exported", name=f"{name}.md")
+    mark("removing", name="ben")
+    keys.remove("ben")
+    mark("removed", name="ben")
+
+
 SCENARIOS: dict[str, Callable[[Path, Path, Mark], None]] = {
     "store": store, "move": move, "download": download, "chats": chats, "memory": memory, "prefix": prefix,
+    "batches": batches, "home": home,
 }  # fmt: skip
 
 

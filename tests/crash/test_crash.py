@@ -6,6 +6,7 @@ is made as it would be after each of them, by kill -9 and by a power cut, and th
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import json
@@ -21,10 +22,14 @@ from typing import Any
 
 import pytest
 
+from squish.api.batches.lines import Item, Line, decode_line
+from squish.api.clients.keys import KeyFile
+from squish.api.clients.usage import UsageFile
 from squish.chats.chats import Chats
 from squish.config import state
 from squish.config.settings import Settings
 from squish.doctor import models as doctor
+from squish.doctor.kept import kept as doctor_of_files
 from squish.errors import CorruptModel
 from squish.models import elsewhere, unfinished
 from squish.models.move import move
@@ -33,7 +38,7 @@ from squish.models.store import Store
 from squish.pull.pull import pull
 from tests.conftest import share_compiled
 from tests.crash.disk import ENDINGS, Disk, Ending, Operation, crashes
-from tests.crash.scenarios import REPO, settings_of
+from tests.crash.scenarios import EXPORTED, REPO, answer_to, ended, server_of, settings_of
 from tests.local_hub import LocalHub
 from tests.worker.model.test_load import write_model
 
@@ -213,9 +218,53 @@ def check_prefix(root: Path, marks: Marks, where: str) -> None:
         assert not said, where
 
 
+def check_batches(root: Path, marks: Marks, where: str) -> None:
+    """A server that starts there finishes what was begun; after kill -9 it asks nothing again that was answered."""
+    answered = [facts["item"] for what, facts in marks if what == "answered before"][:-1]
+    asked: list[str] = []
+
+    async def answer(item: Item) -> Line:
+        asked.append(item.custom_id)
+        return answer_to(item)
+
+    async def serve() -> dict[str, bytes]:
+        server = server_of(root, answer)
+        done = {facts["batch"] for what, facts in marks if what == "completed"}
+        assert all(batch.status == "completed" for id in done if (batch := server.kept.find(id))), where
+        assert done <= {batch.id for batch in server.kept.list()}, where
+        server.start()
+        for batch in [facts["batch"] for what, facts in marks if what == "created"]:
+            found = await ended(server, batch)
+            assert (found.status, found.error_file_id) == ("completed", None), where
+            output = server.files.content_path(found.output_file_id or "").read_bytes()
+            assert sorted(decode_line(line).custom_id for line in output.splitlines()) == ["a", "b", "c"], where
+        await server.close()
+        return {each.id: server.files.content_path(each.id).read_bytes() for each in server.files.list()}
+
+    files = asyncio.run(serve())
+    for what, facts in marks:
+        if what == "uploaded":
+            assert files[facts["file"]].decode() == facts["content"], where
+        assert what != "removed" or facts["file"] not in files, where
+    if where.startswith("killed"):
+        assert not set(answered) & set(asked), where
+
+
+def check_home(root: Path, marks: Marks, where: str) -> None:
+    names = {key.name for key in KeyFile(root).keys().values()}
+    removing = {facts["name"] for what, facts in marks if what == "removing"}
+    assert {facts["name"] for what, facts in marks if what == "key"} - removing <= names, where
+    assert not {facts["name"] for what, facts in marks if what == "removed"} & names, where
+    used = sum(each.requests for each in UsageFile(root).since(""))
+    assert used >= max((facts["requests"] for what, facts in marks if what == "used"), default=0), where
+    exported = {path.name: path.read_text() for path in root.glob("*.md") if not path.name.startswith(".")}
+    assert set(exported.values()) <= {EXPORTED}, where
+    assert {facts["name"] for what, facts in marks if what == "exported"} <= set(exported), where
+
+
 CHECKS: dict[str, Check] = {
     "store": check_store, "move": check_move, "download": check_store, "chats": check_chats, "memory": check_memory,
-    "prefix": check_prefix,
+    "prefix": check_prefix, "batches": check_batches, "home": check_home,
 }  # fmt: skip
 
 
@@ -243,6 +292,7 @@ def look(scenario: str, journal_of: Journals, folder: Path, share: int) -> None:
     looked_at = 0
     seen: Marks = []
     for left, marks, where in states(journal, root, folder, share):
+        assert all(finding.status == "ok" for finding in doctor_of_files(settings_of(left))), where
         CHECKS[scenario](left, marks, where)
         looked_at, seen = looked_at + 1, marks
     print(f"{scenario}: {looked_at} disks after {len(seen)} promises")
