@@ -1,8 +1,8 @@
 """`make soak`: everything at once for an hour, and nothing grows, hangs or is lost. `ARGS="--minutes 5"` is shorter.
 
-One server with two models; clients that ask, leave and send nonsense; workers that are killed; a model that is pulled
-from a local Hub and removed; chats that are saved. At the end the figures are printed, and the exit code is 1 where
-one of them says that something was leaked or lost.
+One server with two models, one of which is unloaded again and again; clients that ask, leave and send nonsense; workers
+that are killed; a model that is pulled from a local Hub and removed; chats that are saved. At the end the figures are
+printed, and the exit code is 1 where one of them says that something was leaked or lost.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from squish.errors import SquishError
 from squish.models.store import Store
 from squish.pull.pull import pull
 from squish.system.host import HOST
@@ -65,11 +66,13 @@ class Soak:
     statuses: Counter[str] = field(default_factory=Counter)
     chats: int = 0
     samples: list[Sample] = field(default_factory=list)
+    workers: set[int] = field(default_factory=set)  # the ids of all that were seen
 
     async def run(self) -> None:
         parts = [self._client(number) for number in range(CLIENTS)]
         others: list[tuple[Callable[[], Awaitable[None]], float]] = [
-            (self._kill_a_worker, 20), (self._pull_and_remove, 15), (self._chat, 10), (self._sample, 2),
+            (self._kill_a_worker, 20), (self._pull_and_remove, 15), (self._chat, 10), (self._unload, 7),
+            (self._sample, 2),
         ]  # fmt: skip
         await asyncio.gather(*parts, *(self._often(work, seconds) for work, seconds in others))
 
@@ -135,6 +138,12 @@ class Soak:
         self.chats += code == 0
         self.statuses[f"squish run: {code}"] += 1
 
+    async def _unload(self) -> None:
+        """The next request for this model loads it anew."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=300) as client:
+            answer = await client.post("/api/generate", json={"model": OTHER, "keep_alive": 0})
+        self.statuses[f"unload: {answer.status_code}"] += 1
+
     async def _squish(self, *words: str) -> int:
         process = await asyncio.create_subprocess_exec(
             SQUISH,
@@ -149,7 +158,9 @@ class Soak:
     async def _sample(self) -> None:
         with suppress(psutil.Error):
             front = psutil.Process(self.server)
-            workers = sum(HOST.footprint(child.pid) or 0 for child in front.children())
+            children = front.children()
+            self.workers.update(child.pid for child in children)
+            workers = sum(HOST.footprint(child.pid) or 0 for child in children)
             self.samples.append(Sample(HOST.footprint(self.server) or 0, workers, front.num_fds(), front.num_threads()))
 
 
@@ -170,8 +181,15 @@ def judge(soak: Soak, log: str, home: Path) -> list[str]:
     print(f"{'chats':12} {soak.chats:,} saved, {kept:,} found")
     if kept < soak.chats:
         wrong.append(f"{soak.chats - kept} chats are lost")
+    print(f"{'workers':12} {len(soak.workers):,} started, {soak.statuses['killed']:,} killed")
+    # Beside one for each that was killed, one for each model, and one that waits for the next.
+    if soak.statuses["unload: 200"] >= 50 and len(soak.workers) <= soak.statuses["killed"] + 3:
+        wrong.append("no model was loaded again that had been unloaded")
     for model in (MODEL, OTHER):
-        Store(home_settings(home).cache_dir).verify(model)
+        try:
+            Store(home_settings(home).cache_dir).verify(model)
+        except SquishError as error:
+            wrong.append(f"the store is damaged: {error.message}")
     if "Traceback" in log:
         wrong.append("the server's log has a traceback")
     # The requests that a killed worker was answering fail, and nobody else's.
