@@ -16,8 +16,10 @@ from squish.errors import SquishError
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
 from squish.models.manifest import Manifest
+from squish.names import LocalPath
 from squish.sessions.backend import Backend
 from squish.tui.faults import fault
+from squish.tui.hub import local_model
 from squish.tui.messages import HubAnswered
 
 DEBOUNCE = 0.3
@@ -25,20 +27,27 @@ LIMIT = 100
 
 
 class ModelSearch:
-    """A search whose later answers replace the earlier ones. searching: the Hub has not answered yet."""
+    """A search whose later answers replace the earlier ones.
+
+    searching: the Hub has not answered yet. path: what the query names on this machine, of which the Hub learns
+    nothing.
+    """
 
     def __init__(self, runtime: Backend, listener: MessagePump) -> None:
         self._runtime, self._listener = runtime, listener
         self.query = ""
         self.searching = False
         self.error: SquishError | None = None
+        self.path: LocalPath | None = None
+        self._here: list[Found] = []
         self._number, self._began = 0, 0.0
         self._hub: tuple[Found, ...] = ()
         self._known: tuple[str, tuple[Manifest, ...], list[Found]] | None = None
 
     def begin(self, query: str) -> None:
         """Look for other words from now on; `ask_hub` is to follow."""
-        self.query = " ".join(query.split())
+        self.query, self.path = " ".join(query.split()), local_model.named(query)
+        self._here = local_model.at(self.path) if self.path else []
         self._number += 1
         self.searching, self.error, self._began = True, None, time.monotonic()
 
@@ -52,6 +61,9 @@ class ModelSearch:
         number, query = self._number, self.query
         found: list[Found] = []
         failure: SquishError | None = None
+        if self.path:
+            self._listener.post_message(HubAnswered(number, (), None))
+            return
         try:
             if number > 1 and not self._runtime.settings.offline:
                 await asyncio.sleep(DEBOUNCE)
@@ -79,6 +91,8 @@ class ModelSearch:
 
     def everything(self) -> list[Found]:
         """All that the words mean, wherever it is known from."""
+        if self.path:
+            return self._here
         everything = search.merged(self._known_here(), self._hub)
         return everything + search.exact(self.query, everything)
 

@@ -22,7 +22,7 @@ from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions, status_facts, theme
 from squish.tui.downloads import Downloads
-from squish.tui.hub import filters, gguf_variants
+from squish.tui.hub import filters, gguf_variants, local_model
 from squish.tui.hub.filters import FIRST_RUN, Filters
 from squish.tui.hub.model_search import ModelSearch
 from squish.tui.key_hints import key
@@ -66,7 +66,7 @@ class HubScreen(Screen[None]):
         yield StatusStrip()
         yield Places("hub")
         yield Static(id="first", markup=False)
-        yield Input(placeholder="Search models, or name one: org/repo", compact=True, id="search")
+        yield Input(placeholder="Search models, or name one: org/repo, ./model.gguf", compact=True, id="search")
         yield Static(id="filters", markup=False)
         yield Table(COLUMNS, id="finds")
         yield ModelCard()
@@ -121,7 +121,7 @@ class HubScreen(Screen[None]):
             case "download" | "resume" | "use":
                 return action == self._offered
             case "card":
-                return self._marked is not None
+                return self._has_card
         return True
 
     @property
@@ -193,6 +193,11 @@ class HubScreen(Screen[None]):
         else:
             self._download(find.name)
 
+    @property
+    def _has_card(self) -> bool:
+        """Whether there is a repository behind the marked model."""
+        return self._marked is not None and not local_model.is_local(self._marked)
+
     def action_card(self) -> None:
         if self._marked:
             self._open_card(self._marked, choosing=False)
@@ -245,12 +250,12 @@ class HubScreen(Screen[None]):
         show_text(self.query_one("#filters", Static), line)
         if not shown:
             hiding = filters.hiding(everything, self._choice, self._machine)
-            self._nothing = nothing_found(hiding, len(everything), partial(key, self.app))
+            self._nothing = nothing_found(hiding, len(everything), partial(key, self.app), self._search.path)
         self._show_card()
 
     @on(DataTable.RowHighlighted)
     def _show_card(self) -> None:
-        card, find, offered = self.query_one(ModelCard), self._marked, (self._offered, self._marked is not None)
+        card, find, offered = self.query_one(ModelCard), self._marked, (self._offered, self._has_card)
         if offered != self._can:
             self._can = offered
             self.refresh_bindings()

@@ -11,6 +11,7 @@ from squish import figures
 from squish.errors import HubUnreachable, Offline, SquishError
 from squish.hub.search import Found
 from squish.memory import fit
+from squish.names import LocalPath
 from squish.text import clean
 from squish.tui.hub import filters
 from squish.tui.hub.filters import Filters, Hiding
@@ -73,11 +74,15 @@ def filter_line(
     return Content.assemble(*pieces)
 
 
-def nothing_found(hiding: Sequence[Hiding], models: int, key: Callable[[str], str]) -> str:
+def nothing_found(
+    hiding: Sequence[Hiding], models: int, key: Callable[[str], str], path: LocalPath | None = None
+) -> str:
     """Why the list is empty: which filter hides what was found, and the key that changes it.
 
-    models: how many were found. key: of an action.
+    models: how many were found. key: of an action. path: what was named on this machine.
     """
+    if not models and path:
+        return f"{clean(str(path))} is neither a GGUF file nor a directory with safetensors. Check the path."
     if not models:
         return "No model matches. Shorten the search, or name a repository: org/repo."
     named = [f"“{each.value}” ({key(f'hub.{each.filter}')})" for each in hiding]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from textual.message_pump import MessagePump
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from squish.config import model_defaults
 from squish.config.settings import Settings
@@ -21,10 +22,11 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.models import unfinished
 from squish.models.store import Store
+from squish.names import LocalPath
 from squish.runtime import Runtime
 from squish.tui.app import SquishApp
 from squish.tui.downloads import Transfer
-from squish.tui.hub import filters
+from squish.tui.hub import filters, local_model
 from squish.tui.hub.filters import Filters
 from squish.tui.hub.model_search import ModelSearch
 from squish.tui.screens.chat import ChatScreen
@@ -91,6 +93,42 @@ async def test_a_model_is_found_downloaded_and_opens_the_chat(hub: LocalHub, set
         await pilot.press("enter")
         await until(pilot, lambda: Store(settings.cache_dir).list() != [])
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and REPO in screen_text(pilot))
+
+
+async def test_a_model_on_this_machine_is_named_by_its_path_and_the_hub_does_not_hear_of_it(
+    hub: LocalHub, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "my models" / "Tiny").mkdir(parents=True)
+    for name, content in tiny_model(WEIGHTS).items():
+        (folder / name).write_bytes(content)
+    app = new_app(settings)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "Welcome" in screen_text(pilot))
+        await pilot.press("slash")
+        app.screen.query_one(Input).value = "./my models"
+        await until(
+            pilot, lambda: "./my models is neither a GGUF file nor a directory with safetensors." in screen_text(pilot)
+        )
+        app.screen.query_one(Input).value = "./my models/Tiny"
+        await until(pilot, lambda: listed(pilot) == ["./my models/Tiny"] and "on this machine" in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "⏎ download" in screen_text(pilot) and "i card" not in screen_text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: [each.id for each in Store(settings.cache_dir).list()] == ["tiny"])
+        assert not [each.path for each in hub.requests if "iny" in each.path or "my" in each.path]
+
+
+async def test_what_a_path_names_is_looked_at_and_never_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "sha256-abc").write_bytes(b"GGUF and more")
+    (tmp_path / "notes.txt").write_bytes(b"text")
+    (tmp_path / "whole.GGUF").write_bytes(b"GGUF")
+    found = {path: [(each.kind, each.size) for each in local_model.at(LocalPath(Path(path)))] for path in (
+        f"{tmp_path}/sha256-abc", f"{tmp_path}/whole.GGUF", f"{tmp_path}/notes.txt", f"{tmp_path}", f"{tmp_path}/none",
+        "~nobody-here/x.gguf", "/dev/null", "./" + "x" * 5000,
+    )}  # fmt: skip
+    assert [each for each in found.values() if each] == [[("gguf", 13)], [("gguf", 4)], [("safetensors", 4)]]
+    assert local_model.named("org/repo") is None and local_model.named("a b c") is None
 
 
 async def test_the_row_of_keys_says_what_enter_does(settings: Settings) -> None:

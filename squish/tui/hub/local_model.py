@@ -1,0 +1,47 @@
+"""A model on this machine that the search names by its path: `./model.gguf`, or a directory of safetensors.
+
+Knows no widget.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from squish.errors import InvalidName, SquishError
+from squish.hub.rows import Kind
+from squish.hub.search import Found
+from squish.names import LocalPath, parse
+from squish.pull.sources import is_gguf
+
+_WEIGHTS = (".safetensors", ".gguf")
+_ABOUT = "on this machine"
+
+
+def named(query: str) -> LocalPath | None:
+    """The path that a query is; None where it is something else."""
+    try:
+        ref = parse(query)
+    except InvalidName:
+        return None
+    return ref if isinstance(ref, LocalPath) else None
+
+
+def at(ref: LocalPath) -> list[Found]:
+    """The model at a path, by the name that a pull takes; nothing where there is none that could be imported."""
+    try:
+        path = ref.path.expanduser()
+        size = _bytes_of_weights(path)
+    except (OSError, RuntimeError, ValueError, SquishError):  # no such user, or nothing that is a path
+        return []
+    kind: Kind = "gguf" if path.is_file() else "safetensors"
+    return [Found(str(ref), _ABOUT, "", kind, 0, None, size, 0, None)] if size else []
+
+
+def is_local(find: Found) -> bool:
+    return find.repo == _ABOUT
+
+
+def _bytes_of_weights(path: Path) -> int:
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.iterdir() if each.suffix.lower() in _WEIGHTS and each.is_file())
+    return path.stat().st_size if path.is_file() and is_gguf(path) else 0
