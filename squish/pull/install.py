@@ -58,6 +58,8 @@ async def install_gguf(
     def imported_so_far(progress: JobProgress) -> None:
         if progress.phase == "weights":
             report(Progress("import", int(size * progress.fraction), size))
+            if progress.fraction >= 1:  # what was written is opened as it will be at every load
+                report(Progress("verify", 0, size))
 
     with order.store.staging(order.id) as staging:
         require_space(staging, size)

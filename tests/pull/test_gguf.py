@@ -12,10 +12,13 @@ import pytest
 
 from squish.errors import CorruptModel, InvalidInput, ModelNotFound, SquishError, UnsupportedModel
 from squish.hub.snapshot import HubFile, Snapshot
+from squish.ipc.jobs import Jobs
 from squish.models.recipes import CompressionOptions, recipe
 from squish.names import RepoName, parse
 from squish.pull import beginning, counterpart
-from squish.pull.events import Progress, Pulled
+from squish.pull.events import Progress, Pulled, PullEvent
+from squish.pull.install import install_gguf
+from squish.pull.order import make_order
 from squish.pull.repository import choose, shortest_tag, variants
 from tests.local_hub import LocalHub
 from tests.pull.test_compress import Puller
@@ -244,6 +247,16 @@ def test_a_model_in_parts_is_pulled_from_the_hub_and_from_here(hub: LocalHub, tm
     assert bytes_done[0] == 0 and bytes_done == sorted(bytes_done), "it never falls back"
     assert bytes_done[-1] == sum(path.stat().st_size for path in folder.iterdir())
     assert (local.architecture, local.parameters) == ("llama", manifest.parameters)
+
+
+async def test_what_was_imported_is_verified_once_its_weights_are_written(tmp_path: Path) -> None:
+    user, tiny, seen = Puller(tmp_path / "home", "http://127.0.0.1:9"), tmp_path / "tiny.gguf", list[PullEvent]()
+    tiny_model(Q8_0)[0].write(tiny)
+    order = make_order(parse(str(tiny)), None, None, user.settings, user.store, None)
+    async with Jobs(user.settings.worker_cache) as jobs:
+        await install_gguf(order, tiny, seen.append, jobs)
+    size = tiny.stat().st_size
+    assert seen[seen.index(Progress("import", size, size)) + 1] == Progress("verify", 0, size)
 
 
 def test_a_refused_file_says_what_to_pull_in_its_place(tmp_path: Path) -> None:
