@@ -276,7 +276,7 @@ class SquishApp(App[None], inherit_bindings=False):
             message = clean(f"{transfer.id}: {transfer.error.message}")
             if len(message) > TOAST:
                 message = f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
-            self.notify(message, title="Download failed", severity="error", markup=False)
+            self.notify(message, title="Not installed", severity="error", markup=False)
         elif self._first_model in (transfer.name, transfer.id) and self.current_mode != "server":
             self._first_model = ""
             self.post_message(UseModel(transfer.id))

@@ -22,9 +22,25 @@ OURS = {
     "on-toast": "$foreground",
     "placeholder": "auto 40%",
     "arrow": "$foreground 50%",
+    "row": "$primary 25%",
+    "row-style": "none",
+    "bold-row-style": "bold",
+    "table-row-style": "bold",
 }
 """Variables beside those of Textual: the footer's text on the ground of all other text, the name of the screen that is
-on, the text of a notice, what an empty field of several lines says, and the arrow of a list that unfolds."""
+on, the text of a notice, what an empty field of several lines says, the arrow of a list that unfolds, and the ground
+and styles of the row that the keys act on."""
+
+_ANSI = {
+    "row": "ansi_default",
+    "row-style": "bold underline",
+    "bold-row-style": "bold underline",
+    "table-row-style": "bold reverse",
+}
+"""Where colors cannot be mixed: a row in one color of the terminal's would hide what is written in another one.
+
+Textual reverses the rows of tables only.
+"""
 
 _PLAIN = ("background", "surface", "background + foreground 5%", "surface + foreground 5%")
 _FIELDS = ("background", "surface", "panel", "surface + foreground 5%", "panel + foreground 5%")
@@ -144,9 +160,10 @@ def readable(variables: Mapping[str, str], light: Light) -> dict[str, str]:
     """
     found = with_ours(variables)
     if parsed(variables["background"]).ansi is not None:
-        return found | {"placeholder": variables["text-disabled"]}
+        return found | _ANSI | {"placeholder": variables["text-disabled"]}
     for pair in PAIRS:
         found[pair.text] = _settled(pair, found, light)
+    found["row"] = f"{found['primary']} 25%"  # of the color that has become stronger
     if any(contrast(found[each.text], ground_of(layers, found), light) < least
            for each in _KEPT for layers, least in each.on()):  # fmt: skip
         found["screen-selection-foreground"] = _settled(_SELECTED, found, light)

@@ -15,6 +15,7 @@ from textual.theme import BUILTIN_THEMES
 
 from squish.tui import theme
 from squish.tui.contrast import Light, contrast, ground_of, light_in
+from tests.tui.at_rest import drawn_lines
 from tests.tui.colors import unreadable
 from tests.tui.scenes import _with_models, loaded, no_package, settled
 from tests.tui.scripted import ScriptedApp
@@ -68,6 +69,23 @@ def test_the_colors_of_the_terminal_are_left_to_it(name: str) -> None:
     app.theme = name
     used = app.get_css_variables()
     assert (own.to_color_system().generate() | own.variables).items() <= used.items()
+
+
+@pytest.mark.parametrize(("scene", "row"), [("chats", "#code"), ("hub", "qwen3-embedding:4b")])
+async def test_the_marked_row_has_no_color_of_the_terminal_for_its_ground(
+    scene: str, row: str, as_in: Callable[[str], Light]
+) -> None:
+    """Whatever the sixteen are: what is written in one of them cannot be read on each of the others."""
+    as_in("all colors")
+    make, play = ALL[scene]
+    app = make()
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.theme = "ansi-light"
+        await play(pilot)
+        await settled(pilot)
+        marked = [piece for line in drawn_lines(app) for piece in line if row in piece.text]
+        style = next(piece.style for piece in marked if piece.style and (piece.style.reverse or piece.style.underline))
+        assert style.bgcolor is None or style.bgcolor.is_default
 
 
 async def faults_on(scene: str, themes: tuple[str, ...], light: Light) -> list[str]:
