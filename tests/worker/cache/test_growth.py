@@ -23,6 +23,7 @@ def numbered(request: int) -> list[int]:
 
 def active() -> int:
     """Bytes of MLX's arrays in this process, without those that only wait to be collected, of other tests too."""
+    mx.synchronize()  # what is computed holds what it is computed from
     gc.collect()
     mx.clear_cache()
     return mx.get_active_memory()
@@ -49,14 +50,17 @@ def test_memory_ends_at_the_budget(make: Callable[[], Any], together: int) -> No
     bench.run(prepared(1, numbered(1)))
     base = active() - bench.prefix.nbytes
     rounds = 2 * max(4, HELD // together + 1)  # the first half of them fills it
-    grown = []
+    held, beside = [], []
     for first in range(2, 2 + rounds * together, together):
         bench.run(*(prepared(request, numbered(request)) for request in range(first, first + together)))
-        assert bench.prefix.nbytes <= budget
-        grown.append(active() - base)
-    assert max(grown) >= 3 * entry or not bench.prefix.trimmable, "it is the prefix cache that grows"
-    assert max(grown) <= budget + 2 * entry
-    assert max(grown[rounds // 2 :]) == pytest.approx(max(grown[: rounds // 2]), abs=2 * entry)
+        held.append(bench.prefix.nbytes)
+        beside.append(active() - base - bench.prefix.nbytes)
+    assert max(held) >= 3 * entry or not bench.prefix.trimmable, "it is the prefix cache that grows"
+    # Which snapshots of several rows find room beside the caches of those that still run depends on how fast prompts
+    # are read: none after one round, two after the next. An array of one may be a part of a larger one.
+    assert max(held) <= budget
+    assert all(more <= of + entry for more, of in zip(beside, held, strict=True)), "and nothing beside it"
+    assert max(beside[rounds // 2 :]) <= max(beside[: rounds // 2]) + 2 * entry
 
 
 def test_a_batch_of_tiny_prompts_ends_at_the_budget_too() -> None:
