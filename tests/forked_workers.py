@@ -36,6 +36,7 @@ _FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST", "SANIC_LOG_EXTRA", "
 _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.jobs.probe")
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36
+_READ_WHILE_LOADING = ("encodings.utf_8_sig", "psutil")
 _LARGE = 200_000  # characters of a tokenizer: smaller ones are opened in no time
 _LIMITS = {each for name, each in vars(resource).items() if name.startswith("RLIMIT_")} - {resource.RLIMIT_NOFILE}
 _EXECUTE: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -178,6 +179,7 @@ def _become(asked: dict[str, Any], descriptors: list[int]) -> None:
 
 def _imports(compiled: Path) -> None:
     """What workers import, in the order in which they do."""
+    from squish.format import arguments
     from squish.worker import descriptors
     from squish.worker.cpu import blas, install
 
@@ -191,8 +193,12 @@ def _imports(compiled: Path) -> None:
     for found in pkgutil.walk_packages(squish.worker.__path__, "squish.worker."):
         if not found.name.startswith(_UNSHARED):
             importlib.import_module(found.name)
+    for each in _READ_WHILE_LOADING:
+        importlib.import_module(each)
     for each in _ARCHITECTURES:
         importlib.import_module(f"mlx_lm.models.{each}")
+        arguments.of_module(each)
+        arguments.of_text(each, None)
     patch.object(blas, "prepare", _without_mlx(blas.prepare)).start()
 
 
