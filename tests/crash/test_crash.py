@@ -268,7 +268,7 @@ CHECKS: dict[str, Check] = {
 }  # fmt: skip
 
 
-SHARE = {"store": 7, "move": 7, "download": 7, "prefix": 2}
+SHARE = {"store": 13, "move": 13, "download": 13, "prefix": 2}
 """For each scenario with many disks, `make test` looks at one disk in so many. None of these numbers shares
 a factor with the number of endings: otherwise some endings would never be looked at."""
 

@@ -101,7 +101,9 @@ def squish(forked: Run, tmp_path: Path) -> Callable[..., tuple[int, str]]:
     return run
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks"])
+@pytest.mark.parametrize(
+    "scheme", ["socks5h", *(pytest.param(each, marks=pytest.mark.long) for each in ("socks5", "socks"))]
+)
 def test_a_model_is_pulled_through_a_socks_proxy(
     hub: LocalHub, squish: Callable[..., tuple[int, str]], scheme: str
 ) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import MODEL
-
 Squish = Callable[..., subprocess.CompletedProcess[str]]
 QUESTION = ("--prompt", "What is the capital of Germany?", "--temperature", "0", "--max-tokens", "30")
 
@@ -37,9 +35,8 @@ def test_a_config_of_transformers_5_gives_the_same_answer(squish: Squish, copied
     change(copied)
     pulled = squish("pull", str(copied), "--name", "transformers-five")
     assert pulled.returncode == 0, pulled.stderr
-    before, now = squish("run", MODEL, *QUESTION), squish("run", "transformers-five", *QUESTION)
-    assert "Berlin" in now.stdout
-    assert now.stdout == before.stdout
+    now = squish("run", "transformers-five", *QUESTION)
+    assert now.stdout == "The capital of Germany is Berlin.\n"  # as before, which test_run.py tells
     squish("rm", "transformers-five")
 
 

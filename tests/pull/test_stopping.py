@@ -48,10 +48,10 @@ def interrupt(command: list[str], environment: dict[str, str], when: Callable[[]
     [
         ("api", Fault(hold_after=0)),
         ("api", Fault(drip="body")),
-        ("api", Fault(drip="head")),
+        pytest.param("api", Fault(drip="head"), marks=pytest.mark.long),
         ("config.json", Fault(drip="body", at_hub=True)),
-        ("config.json", Fault(drip="head", at_hub=True)),
-        ("model.safetensors", Fault(drip="head", at_hub=True)),
+        pytest.param("config.json", Fault(drip="head", at_hub=True), marks=pytest.mark.long),
+        pytest.param("model.safetensors", Fault(drip="head", at_hub=True), marks=pytest.mark.long),
         ("model.safetensors", Fault(drip="head")),
         ("model.safetensors", Fault(hold_after=MIB)),
     ],

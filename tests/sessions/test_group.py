@@ -139,7 +139,7 @@ async def lose(runtime: Runtime, rank: int, how: signal.Signals, *, in_prefill: 
     return caught.value
 
 
-@pytest.mark.parametrize(("rank", "in_prefill"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("rank", "in_prefill"), [pytest.param(0, False, marks=pytest.mark.long), (1, True)])
 async def test_a_killed_rank_ends_the_group_and_the_next_request_has_a_new_one(
     two: Runtime, rank: int, in_prefill: bool
 ) -> None:

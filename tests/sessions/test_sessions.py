@@ -36,6 +36,7 @@ from squish.ipc.process import Worker
 from squish.models.store import Store
 from squish.runtime import Runtime
 from tests.conftest import MODEL, UNENDING, clean_environment, share_compiled
+from tests.worker.group import tiny
 
 GREEDY = SamplingParams(temperature=0, max_tokens=16)
 ENDLESS = SamplingParams(temperature=0, max_tokens=8000, logit_bias=UNENDING)
@@ -89,12 +90,15 @@ async def test_the_first_request_loads_and_the_second_does_not(shared: Runtime) 
 
 
 async def test_what_a_worker_warns_of_is_logged_once(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    real_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    own = replace(real_settings, cache_dir=tmp_path)
+    tiny.install(Store(own.cache_dir), "tiny:1b", "llama", key_heads=2, layers=1)
     monkeypatch.setenv("SQUISH_BLAS", "mlx")
-    for _ in range(2):
-        await runtime.sessions.load(MODEL)
-        await runtime.sessions.unload(MODEL)
+    async with Runtime(own) as runtime:
+        for _ in range(2):
+            await runtime.sessions.load("tiny:1b")
+            await runtime.sessions.unload("tiny:1b")
     [record] = [record for record in caplog.records if record.name.startswith("squish")]
     assert "SQUISH_BLAS" in record.getMessage()
 

@@ -54,7 +54,7 @@ def test_rows_with_different_adapters_share_a_batch_and_answer_as_alone(make: An
     assert len({answer(alone[1]), answer(alone[3]), plain}) == 3
 
 
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("apart", [pytest.param(False, marks=pytest.mark.long), True])
 def test_rows_with_adapters_guess_and_answer_as_without(
     apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

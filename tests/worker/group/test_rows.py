@@ -122,7 +122,7 @@ def test_both_ranks_say_the_same_of_every_pass(made: Callable[[], Any]) -> None:
     bench.compare()
 
 
-@pytest.mark.parametrize("made", [plain, fused])
+@pytest.mark.parametrize("made", [pytest.param(plain, marks=pytest.mark.long), fused])
 def test_both_ranks_take_back_what_was_guessed_wrong(made: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that come and go, each with guesses of its own; what goes on from one of them knows what was taken back."""
     chance = random.Random(3)

@@ -53,7 +53,7 @@ def test_a_model_that_guesses_for_itself_is_always_right(llama: Any) -> None:
     ("make", "lookup"),
     [
         (tiny_llama, True),
-        (tiny_gemma3, False),
+        pytest.param(tiny_gemma3, False, marks=pytest.mark.long),
         pytest.param(tiny_llama, False, marks=pytest.mark.long),
         pytest.param(tiny_gemma3, True, marks=pytest.mark.long),
     ],
