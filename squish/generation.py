@@ -30,7 +30,8 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 KV_BITS = (32, 16, 8)
 """That a number in a KV cache can have."""
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
+"""Of a count; as max_tokens it stands for no limit."""
 MAX_STOPS = 64
 
 
@@ -145,23 +146,23 @@ class SamplingParams(msgspec.Struct, frozen=True):
     context: int | None = None
 
     def __post_init__(self) -> None:
-        _check(1 <= self.max_tokens <= _LARGEST, "max_tokens", f"between 1 and {_LARGEST}")
+        _check(1 <= self.max_tokens <= LARGEST, "max_tokens", f"between 1 and {LARGEST}")
         _check(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", "between 0 and 2")
         _check(math.isfinite(self.top_p) and 0 <= self.top_p <= 1, "top_p", "between 0 and 1")
-        _check(0 <= self.top_k <= _LARGEST, "top_k", f"between 0 (off) and {_LARGEST}")
+        _check(0 <= self.top_k <= LARGEST, "top_k", f"between 0 (off) and {LARGEST}")
         _check(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1")
         _check(self.seed is None or -(2**63) <= self.seed < 2**64, "seed", "a 64-bit integer")
         _check(len(self.stop) <= MAX_STOPS and all(self.stop), "stop", f"at most {MAX_STOPS} non-empty strings")
         repetition = self.repetition_penalty
         _check(math.isfinite(repetition) and 0 < repetition <= 10, "repetition_penalty", "above 0 and at most 10")
-        _check(0 <= self.repetition_window <= _LARGEST, "repetition_window", f"between 0 (all) and {_LARGEST}")
+        _check(0 <= self.repetition_window <= LARGEST, "repetition_window", f"between 0 (all) and {LARGEST}")
         for field in ("presence_penalty", "frequency_penalty"):
             _check(math.isfinite(value := getattr(self, field)) and -2 <= value <= 2, field, "between -2 and 2")
         biases = all(token >= 0 and math.isfinite(bias) and -100 <= bias <= 100 for token, bias in self.logit_bias)
         _check(biases, "logit_bias", "token ids with numbers between -100 and 100")
         _check(0 <= self.top_logprobs <= 20, "top_logprobs", "between 0 and 20")
         _check(1 <= self.n <= 128, "n", "between 1 and 128")
-        _check(self.context is None or 2 <= self.context <= _LARGEST, "context", f"between 2 and {_LARGEST}")
+        _check(self.context is None or 2 <= self.context <= LARGEST, "context", f"between 2 and {LARGEST}")
 
     def context_in(self, longest: int) -> int:
         """Tokens that prompt and answer may have together. longest: of the model, 0 where not known."""

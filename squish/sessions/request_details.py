@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from squish.embeddings import EmbeddingRequest
-from squish.generation import ChatPrompt, FinishReason, FormatKind, GenerationRequest, ResponseFormat, SamplingParams
+from squish.generation import (
+    LARGEST,
+    ChatPrompt,
+    FinishReason,
+    FormatKind,
+    GenerationRequest,
+    ResponseFormat,
+    SamplingParams,
+)
 
 _FORMATS: dict[FormatKind, str] = {
     "json_object": "JSON object",
@@ -93,7 +101,7 @@ def parameters(request: object) -> tuple[RequestParameter, ...]:
 
 def _sampling(sampling: SamplingParams) -> list[tuple[str, str]]:
     found = [(name, f"{getattr(sampling, name):g}") for name in ("temperature", "top_p")]
-    found.insert(0, ("max_tokens", str(sampling.max_tokens)))
+    found.insert(0, ("max_tokens", str(sampling.max_tokens) if sampling.max_tokens < LARGEST else "no limit"))
     for name in _SHOWN_WHERE_SET:
         if (value := getattr(sampling, name)) != getattr(_DEFAULTS, name):
             found.append((name, str(value)))
@@ -108,7 +116,7 @@ def _sampling(sampling: SamplingParams) -> list[tuple[str, str]]:
 
 def _format(wanted: ResponseFormat | None) -> str:
     if wanted is None:
-        return "none"
+        return "text"
     return _FORMATS[wanted.kind] + (f", {_counted(len(wanted.text), 'character')}" if wanted.text else "")
 
 

@@ -8,6 +8,7 @@ import pytest
 from squish.embeddings import EmbeddingRequest
 from squish.errors import QueueFull
 from squish.generation import (
+    LARGEST,
     Accepted,
     ChatPrompt,
     Finished,
@@ -139,8 +140,10 @@ def test_what_was_asked_for_is_told_without_any_text_of_it() -> None:
         "thinking": "off",
         "effort": "low",
         "tools": "1, auto",
-        "response_format": "none",
+        "response_format": "text",
     }
+    endless = request_details.parameters(asked(SamplingParams(LARGEST)))
+    assert endless[0].value == "no limit"
     vectors = EmbeddingRequest("m", (TextPrompt("secret"),), dimensions=64, prompt_name="query")
     assert [each.value for each in request_details.parameters(vectors)] == ["1", "64", "query"]
 

@@ -177,7 +177,8 @@ class ModelAndParameters:
             self.show_parameters()
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""
-            await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)))
+            kind = "parameters" if command is parameter_commands.set_parameter else "plain"
+            await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)), kind)
 
     async def pick_preset(self) -> None:
         """Let the user choose among all presets; the panel takes it."""

@@ -35,6 +35,8 @@ async def test_penalties_and_a_format_are_asked_with() -> None:
             await pilot.press("enter")
             await until(pilot, lambda: prompt(pilot).text == "")
         await until(pilot, lambda: "• format" in screen_text(pilot))
+        changes = [str(each.render()) for each in app.screen.query(".notice")]
+        assert len(changes) == 1 and changes[0].endswith("response_format json"), "the last of several counts"
         await ask(pilot, "q")
         sampling = app.engine.last.request.sampling
         assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.2, 0.5, -0.5)

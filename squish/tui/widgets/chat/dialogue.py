@@ -76,7 +76,7 @@ class Dialogue:
                 self.transcript.show_place(where)
 
     async def notice(self, content: Content, kind: str = "plain") -> None:
-        """Say something that is not part of the chat. kind: plain or error."""
+        """Say something that is not part of the chat. kind: plain, error or parameters."""
         self.show_welcome(False)
         await self.transcript.add_notice(content, kind)
 

@@ -133,8 +133,12 @@ class Transcript(VerticalScroll, can_focus=True):
         self.follow()
 
     async def add_notice(self, content: Content, kind: str = "plain") -> None:
-        """A line that is not part of the chat. kind: plain or error."""
-        await self.mount(Static(content, classes=f"notice -{kind}"))
+        """A line that is not part of the chat. kind: plain, error, or parameters, which replaces one right above."""
+        last = self.children[-1] if kind == "parameters" and self.children else None
+        if isinstance(last, Static) and last.has_class("-parameters"):
+            last.update(content)
+        else:
+            await self.mount(Static(content, classes=f"notice -{kind}"))
         self.follow()
 
     def view_of(self, turn: Turn) -> AnswerView | None:
