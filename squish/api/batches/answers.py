@@ -15,7 +15,7 @@ from squish.api.dialect import Row, RowEvent
 from squish.api.errors import Refused, to_failure
 from squish.api.openai import embeddings, translate
 from squish.api.openai.errors import error_body
-from squish.api.telemetry.span import RequestSpan
+from squish.api.telemetry.span import Attribute, RequestSpan
 from squish.errors import EngineError, QueueFull, SquishError
 from squish.generation import Finished
 from squish.sessions.manager import SessionManager
@@ -31,7 +31,7 @@ _FULL_FOR = 1.0  # seconds after which a full queue is asked again
 
 
 class Answers:
-    """Answers the requests of one batch. client: who asks, for whoever watches; account: who takes turns with others.
+    """Answers the requests of one batch. client: who asks, for whoever watches; account: the name of the key, if one.
 
     allow: raises for a model that the batch may not use. used: is told the model, and the tokens of an answer.
     collector: where its requests are traced to, each by itself, as those of the batch with this id. metrics: count its
@@ -52,7 +52,7 @@ class Answers:
         self._sessions = sessions
         self._who = {"client": client, "account": account, "background": True}
         self._allow, self._used = allow, used
-        self._collector, self._batch, self._metrics = collector, batch, metrics
+        self._collector, self._batch, self._key, self._metrics = collector, batch, account, metrics
         self.tokens = Tokens()
 
     async def line(self, item: Item) -> Line:
@@ -75,9 +75,9 @@ class Answers:
         if self._collector is None:
             yield None
             return
-        span = RequestSpan(
-            f"batch {item.url}", serves=False, attributes={"squish.batch.id": self._batch} if self._batch else {}
-        )
+        named = {"squish.batch.id": self._batch, "squish.key.name": self._key}
+        attributes: dict[str, Attribute] = {name: value for name, value in named.items() if value}
+        span = RequestSpan(f"batch {item.url}", serves=False, attributes=attributes)
         try:
             yield span
         finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from squish.api.clients.keys import ApiKey, KeyFile
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from squish.generation import Loading, Queued, Usage
@@ -147,6 +148,18 @@ async def test_each_request_of_a_batch_is_traced(receiver: Receiver, tmp_path: P
         assert names.keys() == {"POST /v1/files", "POST /v1/batches", "chat m"}
         assert (span.kind, span.attributes["squish.batch.id"]) == ("internal", created.id)
         assert [each.name for each in phases] == ["queue", "prefill", "decode"]
+
+
+async def test_a_request_of_a_batch_is_traced_with_the_name_of_its_key(receiver: Receiver, tmp_path: Path) -> None:
+    secret = KeyFile(tmp_path).add(ApiKey(name="alice", hash=""))
+    async with traced(tmp_path, receiver, max_concurrency=1) as server, client(server, secret) as api:
+        line = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": CHAT})
+        file = await api.files.create(file=("in.jsonl", line.encode()), purpose="batch")
+        await api.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        (await server.sessions.admitted.get()).answer(ANSWER)
+        spans = [(await received(receiver))[0] for _ in range(3)]
+        assert "chat m" in [span.name for span in spans]
+        assert {span.attributes["squish.key.name"] for span in spans} == {"alice"}
 
 
 async def test_a_failure_says_what_the_client_was_told(receiver: Receiver, tmp_path: Path) -> None:
