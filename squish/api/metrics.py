@@ -1,19 +1,24 @@
 """GET /metrics: what the server did, and what its models are doing, as Prometheus text.
 
 Counters belong to one application, not to the process. It knows no prompts; a model's label is its installed id.
+A named key sees what it has used itself, and the models that it may use; the server's one key sees everything, as does
+everybody who may ask a server without keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sanic import HTTPResponse, Request
 
+from squish.api.clients.clients import SINGLE, Clients
+from squish.api.clients.keys import ApiKey
 from squish.api.transport.response import Response
 from squish.generation import Finished
 from squish.sessions.manager import ModelStatus
@@ -109,11 +114,24 @@ class Metrics:
         if usage.completion_tokens > 1 and event.timings.decode > 0:
             self._per_token.labels(model).observe(event.timings.decode / (usage.completion_tokens - 1))
 
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
+    def text(self, sees: Callable[[Mapping[str, str]], bool] = lambda labels: True) -> bytes:
+        """sees: whether the client may read what has these labels."""
+        return generate_latest(_Seen(self.registry, sees))
 
     def _per_model(self, name: str, documentation: str) -> Counter:
         return Counter(name, documentation, ("model",), registry=self.registry)
+
+
+class _Seen(Collector):
+    """What a client may read of the numbers."""
+
+    def __init__(self, numbers: Collector, sees: Callable[[Mapping[str, str]], bool]) -> None:
+        self._numbers, self._sees = numbers, sees
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._numbers.collect():
+            metric.samples = [sample for sample in metric.samples if self._sees(sample.labels)]
+            yield metric
 
 
 class _Models(Collector):
@@ -139,7 +157,16 @@ class _Models(Collector):
 
 
 async def get_metrics(request: Request) -> HTTPResponse:
-    return Response(request.app.ctx.metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    key: ApiKey | None = request.ctx.key
+    clients: Clients = request.app.ctx.services.clients
+
+    def sees(labels: Mapping[str, str]) -> bool:
+        if key is None or key.name == SINGLE:
+            return True
+        model = labels.get("model")
+        return labels.get("key", key.name) == key.name and (model is None or clients.may_see(key, model))
+
+    return Response(request.app.ctx.metrics.text(sees), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _gauge(name: str, documentation: str) -> GaugeMetricFamily:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from squish.api.clients.clients import SINGLE
 from squish.api.clients.keys import ApiKey, KeyFile
 from squish.api.clients.limits import KeyLimits
 from squish.api.clients.usage import UsageFile
@@ -122,6 +124,20 @@ async def test_an_answer_whose_reader_has_gone_is_counted_too(tmp_path: Path) ->
         for kind, tokens in (("prompt", 7), ("cached", 3), ("completion", 2)):
             assert f'squish_key_tokens_total{{key="alice",kind="{kind}"}} {tokens}.0' in text
         assert 'squish_completion_tokens_total{model="m"} 2.0' in text
+
+
+async def test_a_named_key_sees_its_own_figures_and_the_server_s_one_key_those_of_all(tmp_path: Path) -> None:
+    alice, bob = key(tmp_path, "alice"), key(tmp_path, "bob", models=("n:1b",))
+    async with scripted(settings(tmp_path, api_key="geheim")) as server:
+        for secret in (alice, "geheim"):
+            assert (await answered(server, secret)).status == 200
+        keys, models = {}, {}
+        for name, secret in (("alice", alice), ("bob", bob), (SINGLE, "geheim")):
+            text = (await ask(server, "GET", "/metrics", **bearer(secret))).body.decode()
+            keys[name], models[name] = (set(re.findall(rf'{label}="([^"]+)"', text)) for label in ("key", "model"))
+            assert 'squish_http_requests_total{method="POST",' in text
+        assert keys == {"alice": {"alice"}, "bob": set(), SINGLE: {"alice", SINGLE}}
+        assert models == {"alice": {"m"}, "bob": set(), SINGLE: {"m"}}
 
 
 async def test_only_what_is_answered_counts_as_one_of_a_minute_s_requests(tmp_path: Path) -> None:
