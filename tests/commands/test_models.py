@@ -95,6 +95,14 @@ def test_a_name_that_does_not_exist_gives_the_three_nearest(squish: Squish) -> N
         assert "llama3.1:8b" in done.stderr and done.stderr.count("llama3") >= 4
 
 
+def test_a_directory_whose_path_reads_like_a_name_is_pointed_to(squish: Squish, tmp_path: Path) -> None:
+    (tmp_path / "my-org" / "tiny").mkdir(parents=True)
+    for name in ("my-org/tiny", "my-org"):
+        assert f"To import {name} from this directory: squish pull ./{name}" in squish("pull", name).stderr
+    for name in ("my-org/other", "./my-org"):
+        assert "from this directory" not in squish("pull", name).stderr
+
+
 def test_advice_about_a_missing_model_can_be_followed(squish: Squish, runtime: Runtime) -> None:
     runtime.store.copy(MODEL, "mine:1b")
     for command in ("show", "verify", "rm"):

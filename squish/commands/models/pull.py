@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -11,8 +12,9 @@ from squish import console
 from squish.commands.completion import complete_source
 from squish.config.settings import Settings
 from squish.download import resolver
-from squish.errors import InvalidInput, SquishError
+from squish.errors import InvalidInput, InvalidName, SquishError
 from squish.memory.fit import USUAL_CONTEXT
+from squish.text import clean
 
 _BITS_HELP = "How to compress full precision: 3, 4, 6, 8, mxfp4, …, none; bits per weight, as 4.5; fit.  [default: 4]"
 _CONTEXT_HELP = f"Context length, in tokens, for --bits fit.  [default: {USUAL_CONTEXT}, or the model's]"
@@ -111,6 +113,23 @@ async def install(settings: Settings, model: str, *, as_json: bool = False, **op
     except asyncio.CancelledError:  # Ctrl-C
         stopped(last)
         raise
-    except SquishError:
+    except SquishError as error:
         console.wipe_status()
+        error.hint = " ".join(filter(None, (error.hint, _beside(model)))) or None
         raise
+
+
+def _beside(model: str) -> str:
+    """How to import what has a name in the working directory that means something else; empty where nothing has it."""
+    import shlex
+    from pathlib import Path
+
+    from squish.names import LocalPath, parse
+
+    with suppress(InvalidName):
+        if isinstance(parse(model), LocalPath):
+            return ""
+    with suppress(OSError, ValueError):
+        if model and Path(model).exists():
+            return f"To import {clean(model)} from this directory: squish pull {shlex.quote(f'./{model}')}"
+    return ""
