@@ -1,11 +1,29 @@
-"""Drafts that the catalog knows: which small model can guess for a large one, and when to say so."""
+"""Which small model guesses for a large one: the drafts that the catalog knows, and those that a user has chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from squish.errors import ConfigError, ModelNotFound
 from squish.models import catalog
-from squish.models.manifest import Manifest
+from squish.models.manifest import Installed, Manifest
+from squish.models.store import Store
+
+
+def chosen(store: Store, model: str, name: str) -> Installed:
+    """The draft of this name for a model, by its id. Raises ConfigError for one that is not here or cannot be it."""
+    try:
+        draft = store.find(name)
+    except ModelNotFound as error:
+        raise ConfigError(
+            f"The draft model of {model}, {name}, is not installed.",
+            hint=f"Pull it (squish pull {name}), or start without it: --draft, or [draft] in config.toml.",
+            param="draft",
+        ) from error
+    if draft.manifest.id == model or not draft.manifest.writes:
+        reason = "it is that model" if draft.manifest.id == model else "it makes vectors and writes nothing"
+        raise ConfigError(f"{name} cannot be the draft model of {model}: {reason}.", param="draft")
+    return draft
 
 
 def known(model: Manifest) -> str | None:

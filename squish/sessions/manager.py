@@ -16,13 +16,14 @@ import msgspec
 from squish.config.model_defaults import kv_bits_of
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
-from squish.errors import ConfigError, EngineError, InvalidInput, ModelNotFound
+from squish.errors import EngineError, InvalidInput, ModelNotFound
 from squish.generation import GenerationRequest, Prompt
 from squish.ipc.frames import Loaded
 from squish.ipc.group import Ranks
 from squish.ipc.group_worker import GroupWorker
 from squish.ipc.process import Worker
 from squish.memory.reservations import Reservations, Shortage
+from squish.models import drafts
 from squish.models.manifest import Installed
 from squish.models.store import Store
 from squish.sessions.activity import Log, RequestFollower, RequestStatus, Totals
@@ -307,18 +308,7 @@ class SessionManager:
         id = installed.manifest.id
         if (name := self._drafts.get(id)) is None or not installed.manifest.writes:
             return None
-        try:
-            draft = self._store.find(name)
-        except ModelNotFound as error:
-            raise ConfigError(
-                f"The draft model of {id}, {name}, is not installed.",
-                hint=f"Pull it (squish pull {name}), or start without it: --draft, or [draft] in config.toml.",
-                param="draft",
-            ) from error
-        if draft.manifest.id == id or not draft.manifest.writes:
-            reason = "it is that model" if draft.manifest.id == id else "it makes vectors and writes nothing"
-            raise ConfigError(f"{name} cannot be the draft model of {id}: {reason}.", param="draft")
-        return draft
+        return drafts.chosen(self._store, id, name)
 
     def _kv_bits(self, id: str) -> int | None:
         """Those that a model's KV cache is loaded with, which a request may have chosen; None: as is best."""

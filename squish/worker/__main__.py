@@ -206,7 +206,7 @@ def _group(load: Load, channel: FrameSocket) -> Group | None:
 
 
 def _pair(load: Load, shelf: Shelf) -> DraftPair | None:
-    """The model and its draft, where it has one, of which only the tokenizers are open. Raises UnsupportedModel."""
+    """The model and its draft, where it has one, of which only the tokenizers are open. Raises ConfigError."""
     if not load.draft:
         return None
     from squish.worker.speculation.loading import paired

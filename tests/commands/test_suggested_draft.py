@@ -44,6 +44,8 @@ def test_show_says_which_one_and_how_to_come_by_it(home: Path, forked: Run) -> N
     assert (found["draft"], found["suggested_draft"]) == (None, SMALL)
     (home / ".squish" / "config.toml").write_text(f'[draft]\n"{LARGE}" = "{SMALL}"\n')
     assert shown() == f"{SMALL} guesses for it, by [draft] in config.toml"
+    (home / ".squish" / "config.toml").write_text(f'[draft]\n"{LARGE}" = "gone:1b"\n')
+    assert shown() == "gone:1b is to guess for it, by [draft] in config.toml, and is not installed"
 
 
 def test_a_server_says_so_and_with_it_tokens_are_guessed(home: Path) -> None:

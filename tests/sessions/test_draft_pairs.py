@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from squish.config.settings import Settings
-from squish.errors import CorruptModel, SquishError, UnsupportedModel
+from squish.errors import ConfigError, CorruptModel, SquishError
 from squish.models.store import Store
 from squish.runtime import Runtime
 from tests.worker import said
@@ -26,8 +26,8 @@ async def test_tokens_are_compared_before_a_model_is_built(tmp_path: Path) -> No
     said.install(store, OTHER)
     _spoil(store.find(LARGE).path / "config.json")
     refused = await _refusal(settings)
-    assert isinstance(refused, UnsupportedModel)
-    assert "other:1b cannot guess for this model, because their tokens differ: " in refused.message
+    assert isinstance(refused, ConfigError)
+    assert "other:1b cannot guess for large:8b, because their tokens differ: " in refused.message
     assert refused.param == "draft"
     found = await _refusal(Settings(home=tmp_path, cache_dir=tmp_path / "models", draft=((LARGE, SAME),)))
     assert isinstance(found, CorruptModel)

@@ -135,6 +135,8 @@ def _on_disk(manifest: Manifest) -> str:
 
 def _draft(found: Description) -> str:
     """Which model guesses for it, or which one the catalog knows to guess well, and how it comes to; empty for none."""
+    if found.draft and found.draft not in found.others:
+        return f"{found.draft} is to guess for it, by [draft] in config.toml, and is not installed"
     if found.draft:
         return f"{found.draft} guesses for it, by [draft] in config.toml"
     if (draft := drafts.known(found.manifest)) is None:

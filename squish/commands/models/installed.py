@@ -107,6 +107,7 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     squish show smollm2:135m --context 8192
     """
     from squish.commands.models import describe
+    from squish.commands.serving.draft import installed_id
     from squish.config.model_defaults import kv_bits_of
     from squish.models.speeds import speeds
 
@@ -118,6 +119,7 @@ def show(model: str, context: int | None, as_json: bool) -> None:
     speed = speeds(settings.home).get(installed.manifest.id)
     kv_bits = kv_bits_of(settings, (base or installed.manifest).id)
     draft, others = dict(settings.draft).get(installed.manifest.id), frozenset(each.id for each in models)
+    draft = draft and installed_id(store, draft)
     found = describe.describe(installed, context, speed, base, kv_bits, draft, others)
     if as_json:
         console.out_json(_as_json(found.manifest) | _speed(speed) | describe.as_json(found))

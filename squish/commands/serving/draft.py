@@ -14,15 +14,34 @@ if TYPE_CHECKING:
 
 
 def with_draft(settings: Settings, models: Sequence[str], draft: str | None) -> Settings:
-    """Settings in which it guesses for these models. Raises ModelNotFound for a draft that is not installed."""
-    if draft is None:
+    """Settings in which it guesses for these models.
+
+    Raises ModelNotFound for a draft that is not installed, and ConfigError where one of these models has a draft that
+    cannot be it, by the option or by config.toml: before any of them is loaded.
+    """
+    if draft is None and not settings.draft:
         return settings
+    from squish.models import drafts
     from squish.models.store import Store
 
     store = Store(settings.cache_dir)
-    store.find(draft)
-    drafts = dict(settings.draft) | {installed_id(store, model): draft for model in models}
-    return replace(settings, draft=tuple(drafts.items()))
+    ids = [installed_id(store, model) for model in models]
+    if draft is not None:
+        store.find(draft)
+        settings = replace(settings, draft=tuple((dict(settings.draft) | dict.fromkeys(ids, draft)).items()))
+    of = dict(settings.draft)
+    for id in ids:
+        if id in of and _writes(store, id):
+            drafts.chosen(store, id, of[id])
+    return settings
+
+
+def _writes(store: Store, id: str) -> bool:
+    """Of an installed model; one that will be pulled first is looked at when it is here."""
+    try:
+        return store.find(id).manifest.writes
+    except ModelNotFound:
+        return False
 
 
 def suggestion(settings: Settings, store: Store, model: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from squish.errors import UnsupportedModel
+from squish.errors import ConfigError
 from squish.worker.cpu.fusion import caches_by_row
 from squish.worker.cpu.kv import BatchCache, SequenceCache
 
@@ -30,7 +30,7 @@ class _Reading:
 class DraftModel:
     """model: in memory, and changed for the CPU where it can be. vocabulary: ids that the large model knows are below.
 
-    Raises UnsupportedModel where its caches cannot go back to where a guess was wrong.
+    Raises ConfigError where its caches cannot go back to where a guess was wrong.
     """
 
     def __init__(self, model: Any, vocabulary: int, name: str) -> None:
@@ -38,7 +38,7 @@ class DraftModel:
         self._vocabulary = vocabulary
         self._rows: dict[int, _Reading] = {}
         if not all(isinstance(cache, BatchCache) or type(cache) is KVCache for cache in self._empty()):
-            raise UnsupportedModel(
+            raise ConfigError(
                 f"{name} cannot be a draft model here: its layers keep a window or a state, not every token.",
                 hint="Take one with plain attention, such as Qwen 3, Llama 3 or SmolLM2.",
                 param="draft",

@@ -29,7 +29,7 @@ class DraftPair:
     draft_tokenizer: TokenizerWrapper
 
     def load_draft(self, kv_bits: int | None) -> tuple[DraftModel, int]:
-        """The model that guesses, and the bytes of its weights. Raises what `load` raises, and UnsupportedModel."""
+        """The model that guesses, and the bytes of its weights. Raises what `load` raises, and ConfigError."""
         small = load(self.draft, tokenizer=self.draft_tokenizer)
         prepare_model(small.model, kv_bits)
         vocabulary = vocabulary_in(self.model, self.tokenizer)
@@ -39,10 +39,10 @@ class DraftPair:
 def paired(model: Path, draft: Path, shelf: Shelf | None) -> DraftPair:
     """Open the tokenizers of two model directories, and compare them.
 
-    Raises UnsupportedModel naming the first difference, and what reading them raises.
+    Raises ConfigError naming the first difference, and what reading them raises.
     """
     for each in (model, draft):
         hold(each)
     pair = DraftPair(model, draft, tokenizer_in(model, shelf), tokenizer_in(draft, shelf))
-    require_same_tokens(pair.tokenizer, pair.draft_tokenizer, display_name(draft))
+    require_same_tokens(pair.tokenizer, pair.draft_tokenizer, display_name(model), display_name(draft))
     return pair

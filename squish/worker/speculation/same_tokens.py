@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from squish.errors import UnsupportedModel
+from squish.errors import ConfigError
 
 _SHOWN = 40  # characters of a token in a message
 
 
-def require_same_tokens(tokenizer: Any, draft: Any, draft_name: str) -> None:
-    """tokenizer, draft: mlx_lm's TokenizerWrapper of each. Raises UnsupportedModel naming the first difference."""
+def require_same_tokens(tokenizer: Any, draft: Any, name: str, draft_name: str) -> None:
+    """tokenizer, draft: mlx_lm's TokenizerWrapper of each. Raises ConfigError naming the first difference."""
     own, other = _table(tokenizer), _table(draft)
     difference = ""
     if differing := [number for number in own.keys() | other.keys() if own.get(number) != other.get(number)]:
@@ -21,8 +21,8 @@ def require_same_tokens(tokenizer: Any, draft: Any, draft_name: str) -> None:
         # Ends are never guessed, but a model with other ends was taught another form of conversation.
         difference = "other ones end an answer"
     if difference:
-        raise UnsupportedModel(
-            f"{draft_name} cannot guess for this model, because their tokens differ: {difference}.",
+        raise ConfigError(
+            f"{draft_name} cannot guess for {name}, because their tokens differ: {difference}.",
             hint="Take a smaller one of its family, or a more compressed copy: --draft, or [draft] in config.toml.",
             param="draft",
         )

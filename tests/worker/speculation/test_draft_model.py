@@ -11,7 +11,7 @@ import mlx.core as mx
 import msgspec
 import pytest
 
-from squish.errors import UnsupportedModel
+from squish.errors import ConfigError
 from squish.generation import GenerationEvent, SamplingParams
 from squish.ipc.frames import Cancel
 from squish.worker.speculation import draft_model
@@ -175,26 +175,26 @@ def test_what_was_read_is_not_read_again(fused: bool, monkeypatch: pytest.Monkey
 
 
 def test_a_model_with_states_cannot_guess() -> None:
-    with pytest.raises(UnsupportedModel, match="lfm cannot be a draft model here"):
+    with pytest.raises(ConfigError, match="lfm cannot be a draft model here"):
         DraftModel(tiny_recurrent(), VOCABULARY, "lfm")
 
 
 def test_models_with_other_tokens_are_refused() -> None:
-    require_same_tokens(tokenizer(), tokenizer(), "small")
-    with pytest.raises(UnsupportedModel, match=r"small cannot guess for this model.* 0 is '.+' there and 'w0' here"):
-        require_same_tokens(tokenizer(), byte_tokenizer(), "small")
+    require_same_tokens(tokenizer(), tokenizer(), "large", "small")
+    with pytest.raises(ConfigError, match=r"small cannot guess for large, .* 0 is '.+' there and 'w0' here"):
+        require_same_tokens(tokenizer(), byte_tokenizer(), "large", "small")
     more = SimpleNamespace(eos_token_ids={2}, get_vocab=lambda: {"a": 0, "b" * 50: 1, "c": 2})
     less = SimpleNamespace(eos_token_ids={2}, get_vocab=lambda: {"a": 0, "c": 2})
-    with pytest.raises(UnsupportedModel, match=rf"1 do; 1 is missing there and '{'b' * 40}' here\."):
-        require_same_tokens(more, less, "small")
-    with pytest.raises(UnsupportedModel, match=rf"1 do; 1 is '{'b' * 40}' there and missing here\."):
-        require_same_tokens(less, more, "small")
+    with pytest.raises(ConfigError, match=rf"1 do; 1 is missing there and '{'b' * 40}' here\."):
+        require_same_tokens(more, less, "large", "small")
+    with pytest.raises(ConfigError, match=rf"1 do; 1 is '{'b' * 40}' there and missing here\."):
+        require_same_tokens(less, more, "large", "small")
     endless = SimpleNamespace(eos_token_ids=set(), get_vocab=less.get_vocab)
-    require_same_tokens(endless, endless, "small")
+    require_same_tokens(endless, endless, "large", "small")
     other = tokenizer()
     other._eos_token_ids = {3}
-    with pytest.raises(UnsupportedModel, match=r"other ones end an answer\."):
-        require_same_tokens(tokenizer(), other, "small")
+    with pytest.raises(ConfigError, match=r"other ones end an answer\."):
+        require_same_tokens(tokenizer(), other, "large", "small")
 
 
 class Counting(Bench):
