@@ -10,7 +10,7 @@ from squish.config.settings import Settings
 from squish.doctor.finding import Finding
 from squish.errors import ModelNotFound, SquishError
 from squish.figures import size
-from squish.models import catalog, elsewhere, unfinished
+from squish.models import catalog, drafts, elsewhere, unfinished
 from squish.models.sharing import on_disk
 from squish.models.store import Store
 from squish.names import ShortName, parse
@@ -43,11 +43,25 @@ def store(settings: Settings) -> Iterator[Finding]:
     yield from _moves(models)
     if settings.model and (missing := _missing(models, settings.model)):
         yield Finding("models", "warning", f"the setting model is {settings.model}: {missing.message}", missing.hint)
+    yield from _drafts(models, settings, ids)
     for cut_off in partial:
         if not cut_off.busy:
             reason = f"{cut_off.id} is not complete: {size(cut_off.bytes)} so far"
             fix = f"squish pull {cut_off.id} continues it; squish prune deletes it"
             yield Finding("downloads", "warning", reason, fix)
+
+
+def _drafts(models: Store, settings: Settings, ids: set[str]) -> Iterator[Finding]:
+    """Entries of [draft] in config.toml for which no model, or not that one, can guess."""
+    for model, name in settings.draft:
+        if model not in ids:
+            fix = "take the name that squish list shows"
+            yield Finding("drafts", "warning", f"[draft] in config.toml has {model}, which is not installed", fix)
+            continue
+        try:
+            drafts.chosen(models, model, name)
+        except SquishError as error:
+            yield Finding("drafts", "warning", error.message, error.hint)
 
 
 def _moves(models: Store) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -160,6 +161,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_model_that_is_set_and_not_installed_is_named(tmp_path: Path) -> None:
     findings = store(Settings.from_environment({"HOME": str(tmp_path), "SQUISH_MODEL": "mine:7b"}))
     assert [finding.status for finding in findings if "mine:7b" in finding.reason] == ["warning"]
+
+
+def test_drafts_that_cannot_guess_are_named(real_settings: Settings) -> None:
+    settings = replace(real_settings, draft=((MODEL, MODEL), ("smollm2", MODEL)))
+    found = [each.reason for each in store(settings) if each.topic == "drafts"]
+    assert found == [
+        f"{MODEL} cannot be the draft model of {MODEL}: it is that model.",
+        "[draft] in config.toml has smollm2, which is not installed",
+    ]
+    gone = only(store(replace(real_settings, draft=((MODEL, "nope:1b"),))), "drafts")
+    assert (gone.status, gone.reason) == ("warning", f"The draft model of {MODEL}, nope:1b, is not installed.")
 
 
 def test_a_wrong_choice_of_blas_is_no_broken_mlx(squish: Squish) -> None:
