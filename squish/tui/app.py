@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.terminal_theme import TerminalTheme
 from textual.app import App
 from textual.binding import Binding
-from textual.command import CommandPalette, Provider
+from textual.command import Provider
 from textual.dom import DOMNode
 from textual.events import DescendantFocus, Event, Key, Paste
 from textual.screen import Screen
@@ -217,14 +217,16 @@ class SquishApp(App[None], inherit_bindings=False):
     def action_command_palette(self) -> None:
         """Find a command. Textual gives the window an id, and one that is still closing would stand in its way."""
         from squish.tui.palette import SquishPalette
+        from squish.tui.windows.window import brought_forward
 
-        if not isinstance(self.screen, CommandPalette):
+        if not brought_forward(self, SquishPalette):
             self.push_screen(SquishPalette())
 
     def action_help(self) -> None:
         from squish.tui.windows.help import HelpScreen
+        from squish.tui.windows.window import brought_forward
 
-        if not isinstance(self.screen, HelpScreen):
+        if not brought_forward(self, HelpScreen):
             # In the chat one writes most of the time, so there the keys for that come first, as they are listed.
             self.push_screen(HelpScreen("prompt" if self.current_mode == "chat" else self.current_mode))
 
@@ -235,8 +237,9 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def action_downloads(self) -> None:
         from squish.tui.windows.download_drawer import DownloadDrawer
+        from squish.tui.windows.window import brought_forward
 
-        if not isinstance(self.screen, DownloadDrawer):
+        if not brought_forward(self, DownloadDrawer):
             self.push_screen(DownloadDrawer(self.downloads))
 
     async def on_use_model(self, event: UseModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -22,8 +23,10 @@ from squish.tui.downloads import Transfer
 from squish.tui.palette import SquishPalette
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets import transfer_list
+from squish.tui.widgets.chat.params import ParamsPanel
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.windows.confirm import ConfirmScreen
+from squish.tui.windows.help import HelpScreen
 from tests.tui.scenes import ask, prompt, ready, said, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -90,6 +93,34 @@ async def test_a_window_closes_once_and_itself_alone() -> None:
         below.action_answer(True)
         await until(pilot, lambda: len(answers) == 2)
         assert answers == [True, False] and app.screen.query("#prompt")
+
+
+async def test_windows_do_not_pile_up() -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        for _ in range(3):
+            for key in ("f1", "ctrl+t", "ctrl+p"):
+                await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, SquishPalette))
+        assert len(app.screen_stack) == 4
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        assert len(app.screen_stack) == 2, "what lay over the keys is closed"
+
+
+async def test_parameters_that_are_set_while_their_panel_is_being_made_are_shown_in_it() -> None:
+    app = new_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        panel = app.screen.query_one(ParamsPanel)
+        opening = asyncio.create_task(app.run_action("screen.toggle_params"))
+        while not panel.children:
+            await asyncio.sleep(0)
+        await app.run_action("screen.set('top_k 5')")
+        await app.run_action("screen.parameter('top_k')")
+        await opening
+        await until(pilot, lambda: "• top_k  5" in screen_text(pilot))
 
 
 async def test_what_the_palette_found_is_done_once_however_often_enter_comes() -> None:

@@ -187,6 +187,7 @@ class ChatScreen(Screen[None]):
         """Go to the field of a parameter."""
         if not self.has_class("-params"):
             await self.action_toggle_params()
+        await self._panels.params.open()  # which another key may have begun
         self.set_focus(self.query_one(f"#field-{name}"))
 
     # ---- chats

@@ -5,13 +5,23 @@ A window closes once, and itself alone: Textual takes the top screen away at eac
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 Result = TypeVar("Result")
+
+
+def brought_forward(app: App[Any], kind: type[Screen[Any]]) -> bool:
+    """Whether a window of this kind is open: what lies over it is closed. Else they would pile up without end."""
+    if not any(isinstance(each, kind) for each in app.screen_stack):
+        return False
+    while not isinstance(app.screen, kind):
+        app.screen.dismiss()
+    return True
 
 
 class ClosesOnce(Screen[Result]):

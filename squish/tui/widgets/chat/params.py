@@ -8,7 +8,7 @@ from textual import on
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantBlur, DescendantFocus
-from textual.widget import Widget
+from textual.widget import AwaitMount, Widget
 from textual.widgets import Input, Static, TextArea
 
 from squish.chats.defaults import Defaults
@@ -42,7 +42,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         self._without = without
         self.border_title = "Parameters"
         self._settings = ChatSettings()
-        self._made = False
+        self._made: AwaitMount | None = None
+        self._complete = False
         self._unusable: set[str] = set()
         self._defaults = Defaults()
         self._presets: dict[str, ChatSettings] = dict(PRESETS)
@@ -51,8 +52,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
     async def open(self) -> None:
         """Make the fields when they are first wanted: the panel is hidden at the start."""
         if self._made:
+            await self._made
             return
-        self._made = True
         self._show_key()
         fields: list[Widget] = [PresetField()]
         for each in _FIELDS:
@@ -61,12 +62,14 @@ class ParamsPanel(VerticalScroll, can_focus=False):
                 Input(placeholder=shown, compact=True, id=f"field-{each.name}", select_on_focus=False, disabled=off)
             )
         # One widget for all labels: one each, and a row around it, is most of what the panel takes to open.
-        await self.mount(
+        self._made = self.mount(
             Horizontal(Static(id="labels", markup=False), Vertical(*fields), id="fields"),
             Static(id="label-system", markup=False),
             TextArea(id="field-system", compact=True, placeholder="none", highlight_cursor_line=False),
             Static(id="about", markup=False),
         )
+        await self._made
+        self._complete = True
 
     @on(DescendantFocus)
     @on(DescendantBlur)
@@ -84,7 +87,7 @@ class ParamsPanel(VerticalScroll, can_focus=False):
         defaults: of the model that is asked. preset: the one that was used last.
         """
         self._settings, self._presets, self._defaults, self._preset = settings, dict(presets), defaults, preset
-        if self._made and self.screen.has_class("-params"):
+        if self._complete and self.screen.has_class("-params"):
             self._fill()
 
     def focus_first(self) -> None:
