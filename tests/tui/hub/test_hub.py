@@ -115,7 +115,8 @@ async def test_a_model_on_this_machine_is_named_by_its_path_and_the_hub_does_not
         await pilot.press("enter")
         await until(pilot, lambda: "⏎ download" in screen_text(pilot) and "i card" not in screen_text(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: [each.id for each in Store(settings.cache_dir).list()] == ["tiny"])
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen) and "tiny" in screen_text(pilot))
+        assert [each.id for each in Store(settings.cache_dir).list()] == ["tiny"]
         assert not [each.path for each in hub.requests if "iny" in each.path or "my" in each.path]
 
 
