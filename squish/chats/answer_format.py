@@ -63,7 +63,8 @@ def from_command_line(given: str) -> str:
     try:
         response_format(text)
     except InvalidInput as error:
-        raise InvalidInput(f"--format {_short(given)}: {error.message}", hint=error.hint, param="--format") from None
+        written = given if text != tidied(given) else _short(given)  # the name of a file is never cut
+        raise InvalidInput(f"--format {written}: {error.message}", hint=error.hint, param="--format") from None
     return text
 
 

@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,8 @@ import psutil
 
 from squish.errors import SquishError
 
+_LONGEST = 103  # bytes of an address: macOS has room for 104, Linux for 108, with a zero at the end
+_OPEN_FILES = Path("/proc/self/fd")
 _ANSWER_SECONDS = 2.0
 _LOOK = 0.05
 _STOP_SECONDS = 45.0
@@ -75,7 +78,8 @@ class Announcement:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._answer, self._path)
+            with _address(self._path) as address:
+                self._server = await asyncio.start_unix_server(self._answer, address)
         except OSError:  # a home that cannot be written, or a path too long for a socket
             self._server = None
         return self
@@ -132,13 +136,26 @@ def stop(server: Server) -> None:
 
 
 def _ask(path: Path) -> Server:
-    with socket.socket(socket.AF_UNIX) as connection:
+    with socket.socket(socket.AF_UNIX) as connection, _address(path) as address:
         connection.settimeout(_ANSWER_SECONDS)
-        connection.connect(str(path))
+        connection.connect(address)
         received = b""
         while part := connection.recv(65536):
             received += part
     return msgspec.json.decode(received, type=Server)
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """A socket's path, or where that is longer than an address may be, a shorter one on Linux."""
+    if len(os.fsencode(path)) <= _LONGEST or not _OPEN_FILES.is_dir():
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield str(_OPEN_FILES / str(directory) / path.name)
+    finally:
+        os.close(directory)
 
 
 def _directory(home: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -196,9 +197,20 @@ def test_ps_shows_a_running_server_and_stop_ends_it(
     assert servers.servers(real_home / ".squish") == ()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has another name for a long path")
+async def test_a_server_of_a_home_with_a_long_path_is_found(tmp_path: Path) -> None:
+    home = tmp_path / ("a" * 120)
+    async with servers.Announcement(home, list) as announcement:
+        announcement.listening("http://here")
+        [found] = await asyncio.to_thread(servers.servers, home)
+        assert found.url == "http://here"
+    assert servers.servers(home) == ()
+    assert list((home / "run").iterdir()) == []
+
+
 def test_what_a_killed_server_left_behind_is_no_server(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    program = "import socket, sys\nsocket.socket(socket.AF_UNIX).bind(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "run" / "1.sock")], check=True)
+    program = "import os, socket, sys\nos.chdir(sys.argv[1])\nsocket.socket(socket.AF_UNIX).bind('1.sock')"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "run")], check=True)
     assert servers.servers(tmp_path) == ()
     assert list((tmp_path / "run").iterdir()) == []
