@@ -261,7 +261,7 @@ def asks_with_curl(line: Line) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-@each(with_code(asks_with_curl), each_time=["server.md"])
+@each(with_code(asks_with_curl), each_time=[])
 def test_every_documented_curl_line_runs(page: Path, server: str) -> None:
     for line in with_code(asks_with_curl)[page]:
         words = shlex.split(line.text.replace(ADDRESS, server))

@@ -170,6 +170,7 @@ async def test_tools_for_a_model_that_has_none_are_refused_by_name(api: openai.A
     assert refused.value.param == "tools"
 
 
+@pytest.mark.long
 async def test_64_requests_at_once_on_a_queue_of_8(server: Server) -> None:
     endless = SHORT | {"prompt": "1, 2,", "max_tokens": 7000, "logit_bias": dict(UNENDING), "stream": True}
     body = SHORT | {"prompt": "The sky is", "max_tokens": 6}

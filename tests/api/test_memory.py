@@ -24,6 +24,7 @@ MEGABYTES = 31  # below the 32 at which glibc would stop to keep blocks that are
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps large blocks")
+@pytest.mark.long
 def test_large_bodies_leave_nothing_behind(environment: dict[str, str], tmp_path: Path) -> None:
     text = "x" * MEGABYTES * 1_000_000
     whole = json.dumps({"model": "nobody", "messages": [{"role": "user", "content": text}]}).encode()

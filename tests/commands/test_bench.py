@@ -63,6 +63,7 @@ def test_a_model_is_measured_and_its_speed_remembered(squish: Squish, real_home:
     assert speed.decode_tps == pytest.approx(figures["decode, 1 stream"]["median"], abs=0.01)
 
 
+@pytest.mark.long
 def test_another_server_is_measured_in_turn(
     squish: Squish, environment: dict[str, str], real_home: Path, tmp_path: Path
 ) -> None:

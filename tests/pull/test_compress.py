@@ -215,6 +215,7 @@ def test_every_recipe_has_a_tag_that_means_it() -> None:
             recipe(*wrong)
 
 
+@pytest.mark.long
 def test_the_original_can_be_kept_and_both_are_measured(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     hub.add_repo(REPO, in_shards(*tiny_llama(vocab_size=2048), tmp_path, 3) | byte_tokenizer())
     events = user.events(REPO, bits("3", keep_source=True, measure=True))

@@ -134,6 +134,7 @@ async def test_a_request_whose_worker_dies_twice_fails(runtime: Runtime) -> None
     assert len(pids) == 2
 
 
+@pytest.mark.long
 async def test_a_storm_of_clients_that_leave(runtime: Runtime) -> None:
     await runtime.sessions.load(MODEL)
 
