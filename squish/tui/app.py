@@ -49,6 +49,7 @@ from squish.tui.terminal.key_order import KeyOrder
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.windows.confirm import ConfirmScreen
+from squish.tui.windows.window import open_once
 
 if TYPE_CHECKING:
     from squish.remote.connected import Connected
@@ -217,18 +218,19 @@ class SquishApp(App[None], inherit_bindings=False):
     def action_command_palette(self) -> None:
         """Find a command. Textual gives the window an id, and one that is still closing would stand in its way."""
         from squish.tui.palette import SquishPalette
-        from squish.tui.windows.window import brought_forward
 
-        if not brought_forward(self, SquishPalette):
-            self.push_screen(SquishPalette())
+        open_once(self, SquishPalette)
+
+    def search_themes(self) -> None:
+        from squish.tui.palette import ThemePalette
+
+        open_once(self, ThemePalette)
 
     def action_help(self) -> None:
         from squish.tui.windows.help import HelpScreen
-        from squish.tui.windows.window import brought_forward
 
-        if not brought_forward(self, HelpScreen):
-            # In the chat one writes most of the time, so there the keys for that come first, as they are listed.
-            self.push_screen(HelpScreen("prompt" if self.current_mode == "chat" else self.current_mode))
+        # In the chat one writes most of the time, so there the keys for that come first, as they are listed.
+        open_once(self, HelpScreen, "prompt" if self.current_mode == "chat" else self.current_mode)
 
     async def action_open(self, mode: str) -> None:
         """Go to one of the four screens; what lies over the current one is left as it is."""
@@ -237,10 +239,8 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def action_downloads(self) -> None:
         from squish.tui.windows.download_drawer import DownloadDrawer
-        from squish.tui.windows.window import brought_forward
 
-        if not brought_forward(self, DownloadDrawer):
-            self.push_screen(DownloadDrawer(self.downloads))
+        open_once(self, DownloadDrawer, self.downloads)
 
     async def on_use_model(self, event: UseModel) -> None:
         await self.switch_mode("chat")

@@ -16,6 +16,7 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.theme import ThemeProvider
 
 from squish import figures
 from squish.errors import SquishError
@@ -55,8 +56,15 @@ class SquishPalette(CommandPalette, ClosesOnce[None]):
         return super().dismiss(result)
 
     def _action_command_list(self, action: str) -> None:
-        with suppress(KeyError):  # a page, of a list that is not laid out yet
+        with suppress(KeyError, IndexError):  # a page, of a list that has no room, or not yet
             super()._action_command_list(action)
+
+
+class ThemePalette(SquishPalette):
+    """Lists the themes alone."""
+
+    def __init__(self) -> None:
+        super().__init__([ThemeProvider], placeholder="Search for themes…")
 
 
 class PaletteProvider(Provider):

@@ -24,6 +24,7 @@ from squish.tui.palette import SquishPalette
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.chat.params import ParamsPanel
+from squish.tui.widgets.row_list import RowList
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.help import HelpScreen
@@ -121,6 +122,38 @@ async def test_parameters_that_are_set_while_their_panel_is_being_made_are_shown
         await app.run_action("screen.parameter('top_k')")
         await opening
         await until(pilot, lambda: "• top_k  5" in screen_text(pilot))
+
+
+async def test_a_page_of_a_list_without_room_is_no_page() -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        for action in ("app.command_palette", "app.change_theme", "app.downloads", "screen.toggle_chats"):
+            await pilot.resize_terminal(100, 30)
+            await app.run_action(action)
+            await pilot.press("pagedown", "pageup")
+            await pilot.resize_terminal(20, 3)
+            await pilot.press("t", "pageup", "pagedown", "backspace", "pagedown", "pageup")
+            await pilot.press("escape")
+        rows = RowList("one", "two")
+        rows.highlighted = 0
+        await app.screen.mount(rows)
+        rows.styles.height = 0
+        await pilot.pause()
+        rows.focus()
+        await pilot.press("pagedown", "pageup")
+        assert rows.highlighted == 0 and app.is_running and not app.fault
+
+
+async def test_the_search_for_themes_is_opened_once_and_the_palette_over_it_too() -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        for _ in range(2):
+            await app.run_action("app.change_theme")
+        await pilot.press("ctrl+p", "f1", "ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, SquishPalette))
+        assert sum(isinstance(each, SquishPalette) for each in app.screen_stack) == 1
 
 
 async def test_what_the_palette_found_is_done_once_however_often_enter_comes() -> None:

@@ -20,6 +20,7 @@ from squish.tui.background import Background
 from squish.tui.downloads import Downloads, State, Transfer
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
+from squish.tui.widgets.row_list import RowList
 
 TICK = 0.25
 _BARS = (16, 8)
@@ -121,7 +122,7 @@ def _figures(transfer: Transfer, width: int) -> str:
     return f"{figures.bar(fraction, bar)} {told}".lstrip()
 
 
-class TransferList(OptionList):
+class TransferList(RowList):
     """The downloads, the oldest first; keys act on the marked one."""
 
     BINDINGS = actions.bindings("downloads")

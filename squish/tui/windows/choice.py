@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from squish.tui.widgets.row_list import RowList
 from squish.tui.windows.window import Window
 
 
@@ -37,7 +38,7 @@ class ChoiceScreen(Window[str | None]):
             box.border_subtitle = "↑↓ enter choose · pgdn read on · esc cancel"
             with VerticalScroll(can_focus=False):
                 yield Static(self._text, markup=False)
-            yield OptionList(*(Option(label) for _, label in self._choices), markup=False, compact=True)
+            yield RowList(*(Option(label) for _, label in self._choices), markup=False, compact=True)
 
     def action_page(self, step: int) -> None:
         scroll = self.query_one(VerticalScroll)

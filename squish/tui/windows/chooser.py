@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from squish.tui.widgets.row_list import RowList
 from squish.tui.windows.window import Window
 
 Chosen = TypeVar("Chosen")
@@ -35,7 +36,7 @@ class Chooser(Window[Chosen]):
             box.border_title = Content(title)  # not as markup
             box.border_subtitle = f"↑↓ move · enter {taking} · esc close"
             yield Input(written, placeholder=placeholder, compact=True)
-            yield OptionList(markup=False, compact=True)
+            yield RowList(markup=False, compact=True)
             yield Static(id="nothing", markup=False)
 
     def on_mount(self) -> None:

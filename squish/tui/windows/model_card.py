@@ -30,6 +30,7 @@ from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import frozen
 from squish.tui.widgets.model_card import FIT_LOOKS, about, fit_lines
+from squish.tui.widgets.row_list import RowList
 from squish.tui.windows.window import Window
 
 
@@ -64,7 +65,7 @@ class ModelCardScreen(Window[str | None]):
             state = "✓ installed" if self._find.name in self._installed else ""
             lines = [about(self._find, state), *fit_lines(self._find, self._tokens, self._machine)[:1]]
             yield FactLines(Content("\n").join(filter(None, lines)), id="facts")
-            yield OptionList(id="variants", markup=False, compact=True)
+            yield RowList(id="variants", markup=False, compact=True)
             with VerticalScroll(id="readme"):
                 yield Static("Asking the Hub …", id="state", markup=False)
 

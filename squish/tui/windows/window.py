@@ -15,13 +15,13 @@ from textual.screen import ModalScreen, Screen
 Result = TypeVar("Result")
 
 
-def brought_forward(app: App[Any], kind: type[Screen[Any]]) -> bool:
-    """Whether a window of this kind is open: what lies over it is closed. Else they would pile up without end."""
+def open_once(app: App[Any], kind: type[Screen[Any]], *made_of: Any) -> None:
+    """Open a window unless one of its kind is open: then what lies over that is closed. Else they would pile up."""
     if not any(isinstance(each, kind) for each in app.screen_stack):
-        return False
+        app.push_screen(kind(*made_of))
+        return
     while not isinstance(app.screen, kind):
         app.screen.dismiss()
-    return True
 
 
 class ClosesOnce(Screen[Result]):

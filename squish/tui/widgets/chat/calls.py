@@ -17,6 +17,7 @@ from squish.tui.key_hints import key
 from squish.tui.messages import CallDecided
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import frozen
+from squish.tui.widgets.row_list import RowList
 
 _ARGUMENTS = 60  # characters of them in a folded call
 _REASON = 80  # and of why it failed
@@ -74,7 +75,7 @@ class CallQuestion(Vertical):
         self.display = False
         self._arguments = Static(markup=False)
         self._reading = VerticalScroll(self._arguments, can_focus=False)
-        self._decisions = OptionList(*(Option(label) for _, label in _DECISIONS), markup=False, compact=True)
+        self._decisions = RowList(*(Option(label) for _, label in _DECISIONS), markup=False, compact=True)
 
     def show(self, call: CalledTool | None) -> None:
         """Ask about this call, or about none."""

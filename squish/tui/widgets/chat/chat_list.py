@@ -14,6 +14,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.conversations import ChatRow
 from squish.tui.messages import OpenChat
+from squish.tui.widgets.row_list import RowList
 
 _SIGNS = {
     "running": ("▶ ", "$text-primary"),
@@ -27,7 +28,7 @@ _SIGNS = {
 _ROOMY = 36  # cells; below, tags stand under the title
 
 
-class ChatList(OptionList):
+class ChatList(RowList):
     """Pinned chats are first, then the one used last. Posts OpenChat."""
 
     BINDINGS = actions.bindings("chats")
