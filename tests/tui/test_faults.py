@@ -8,18 +8,22 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
 from textual.command import Hit
-from textual.screen import ModalScreen
+from textual.geometry import Size
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
 from squish.tui.background import Background
 from squish.tui.downloads import Transfer
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.palette import SquishPalette
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets import transfer_list
@@ -33,6 +37,11 @@ from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 WINDOWS = ("ctrl+t", "ctrl+l", "ctrl+s", "f1", "ctrl+p", "f2", "f3", "f4", "f5", "ctrl+b", "ctrl+o")
 SOURCES = sorted((Path(app_module.__file__).parent).rglob("*.py"))
+
+
+def subclasses(of: type[Any]) -> list[type[Any]]:
+    below: list[type[Any]] = of.__subclasses__()
+    return [*below, *(found for each in below for found in subclasses(each))]
 
 
 def new_app() -> ScriptedApp:
@@ -124,6 +133,40 @@ async def test_parameters_that_are_set_while_their_panel_is_being_made_are_shown
         await until(pilot, lambda: "• top_k  5" in screen_text(pilot))
 
 
+@pytest.mark.parametrize("window", [None, "f1"])
+async def test_two_sizes_that_follow_each_other_while_a_screen_changes_do_not_call_each_other_forth_for_ever(
+    window: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, laid_out, lay_out = new_app(), list[Size](), Screen._refresh_layout
+
+    def counted(screen: Screen[None], size: Size | None = None, scroll: bool = False) -> None:
+        assert len(laid_out) < 100, "nothing else is done any more"
+        laid_out.append(screen.size)
+        lay_out(screen, size, scroll)
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        if window:
+            await pilot.press(window)
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+        monkeypatch.setattr(Screen, "_refresh_layout", counted)
+        with app.batch_update():  # as while one goes from screen to screen
+            for size in (Size(60, 20), app.size):
+                for screen in app.screen_stack:
+                    screen.post_message(events.Resize(size, size))
+                    screen.post_message(events.Show())
+            await pilot.pause()
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: all(screen.size == app.size == Size(60, 20) for screen in app.screen_stack))
+
+
+def test_every_screen_is_laid_out_for_the_size_of_the_terminal_alone() -> None:
+    for path in SOURCES:
+        import_module(".".join(path.relative_to(SOURCES[0].parents[2]).with_suffix("").parts))
+    ours = [each for each in subclasses(Screen) if each.__module__.startswith("squish.")]
+    assert len(ours) > 15 and all(issubclass(each, FittedScreen) for each in ours)
+
+
 async def test_a_page_of_a_list_without_room_is_no_page() -> None:
     app = new_app()
     async with app.run_test(size=(100, 30)) as pilot:
@@ -140,8 +183,8 @@ async def test_a_page_of_a_list_without_room_is_no_page() -> None:
         await app.screen.mount(rows)
         rows.styles.height = 0
         await pilot.pause()
-        rows.focus()
-        await pilot.press("pagedown", "pageup")
+        await rows.run_action("page_down")
+        await rows.run_action("page_up")
         assert rows.highlighted == 0 and app.is_running and not app.fault
 
 

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from textual import on
 from textual.app import ComposeResult
-from textual.screen import Screen
 
 from squish.sessions.backend import Backend
 from squish.tui import actions, preferences, status_facts
@@ -21,6 +20,7 @@ from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.chat.titles import CLIENT as TITLE
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_commands import ChatCommands
@@ -38,7 +38,7 @@ from squish.tui.widgets.status import StatusStrip
 TICK = 0.5
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(FittedScreen[None]):
     """One conversation in view, with one model at a time."""
 
     CSS_PATH = "chat.tcss"

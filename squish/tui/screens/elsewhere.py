@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from squish.text import clean
 from squish.tui import status_facts
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TICK = 0.5
 
 
-class ElsewhereScreen(Screen[None]):
+class ElsewhereScreen(FittedScreen[None]):
     """Says whose models these are, and how to get more of them."""
 
     CSS_PATH: ClassVar = ["panels.tcss", "elsewhere.tcss"]

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
 from squish import figures
@@ -22,6 +21,7 @@ from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui import actions, status_facts, theme
 from squish.tui.downloads import Downloads
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.hub import filters, gguf_variants, local_model
 from squish.tui.hub.filters import FIRST_RUN, Filters
 from squish.tui.hub.model_search import ModelSearch
@@ -41,7 +41,7 @@ from squish.tui.windows.confirm import ConfirmScreen
 TICK = 0.5
 
 
-class HubScreen(Screen[None]):
+class HubScreen(FittedScreen[None]):
     """A search, a table and the card of the marked row."""
 
     CSS_PATH: ClassVar = ["panels.tcss", "hub.tcss"]

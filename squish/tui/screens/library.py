@@ -11,7 +11,6 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import DataTable, Static
 
 from squish import figures
@@ -26,6 +25,7 @@ from squish.tui.advice import hint
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import UseModel
@@ -43,7 +43,7 @@ from squish.tui.windows.confirm import ConfirmScreen
 TICK = 0.5
 
 
-class LibraryScreen(Screen[None]):
+class LibraryScreen(FittedScreen[None]):
     """The models of the store above, the downloads below."""
 
     CSS_PATH: ClassVar = ["panels.tcss", "library.tcss"]

@@ -12,7 +12,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import RichLog, Static
 
 from squish import figures
@@ -23,6 +22,7 @@ from squish.text import clean
 from squish.tui import actions, status_facts, theme
 from squish.tui.advice import hint
 from squish.tui.chat.titles import CLIENT as TITLE
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.server.api_server import ShownServer
@@ -52,7 +52,7 @@ _COLUMNS = (
 )
 
 
-class ServerScreen(Screen[None]):
+class ServerScreen(FittedScreen[None]):
     """What the server is, its requests, its log."""
 
     CSS_PATH: ClassVar = ["panels.tcss", "server.tcss"]

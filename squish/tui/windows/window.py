@@ -12,6 +12,8 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
+from squish.tui.fitted_screen import FittedScreen
+
 Result = TypeVar("Result")
 
 
@@ -24,7 +26,7 @@ def open_once(app: App[Any], kind: type[Screen[Any]], *made_of: Any) -> None:
         app.screen.dismiss()
 
 
-class ClosesOnce(Screen[Result]):
+class ClosesOnce(FittedScreen[Result]):
     """A second key or click that was on its way when it closed does nothing."""
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
