@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from squish.chats.database import can_write, connect, sqlite_errors, transaction
+from squish.chats.database import connect, sqlite_errors, transaction
 from squish.chats.messages import (
     Attachment,
     Chat,
@@ -34,6 +34,7 @@ from squish.chats.messages import (
 )
 from squish.chats.tags import TagChange, taken_out
 from squish.errors import InvalidInput
+from squish.system.sqlite_files import can_write
 
 _SNIPPET_WORDS = 12
 

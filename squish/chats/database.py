@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from squish.errors import StoreError
+from squish.system.sqlite_files import can_write, open_to_read
 
 _BUSY_SECONDS = 5.0
 
@@ -110,11 +111,6 @@ def connect(path: Path) -> sqlite3.Connection:
         return connection
 
 
-def can_write(path: Path) -> bool:
-    """Whether the database can be changed: sqlite writes files beside it."""
-    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
-
-
 def _create(path: Path) -> None:
     """Make an empty file for its owner alone: what people tell a model is theirs. One that is there keeps its mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,10 +141,8 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def damage(path: Path) -> str:
     """What is damaged in the database, in sqlite's words; nothing where it is whole. What a kill left is undone."""
-    mode = "rw" if can_write(path) else "ro"
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=_BUSY_SECONDS)
-        with closing(connection):
+        with closing(open_to_read(path, _BUSY_SECONDS)) as connection:
             [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         return str(error)

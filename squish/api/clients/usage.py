@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -11,9 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
 
 from squish.errors import StoreError
+from squish.system.sqlite_files import open_to_read
+
+_BUSY_SECONDS = 10.0
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS usage (
@@ -64,7 +65,7 @@ class UsageFile:
         ]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
+            with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection, connection:
                 connection.execute("PRAGMA synchronous = EXTRA")  # what was added survives a power cut too
                 connection.execute("PRAGMA fullfsync = ON")  # on macOS; elsewhere it changes nothing
                 connection.execute(_TABLE)
@@ -79,7 +80,7 @@ class UsageFile:
         if not self.path.exists():
             return []
         try:
-            with closing(self._open_to_read()) as connection:
+            with closing(open_to_read(self.path, _BUSY_SECONDS)) as connection:
                 if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'usage'").fetchone():
                     return []  # who made the file was killed before it made the table
                 found = connection.execute("SELECT * FROM usage WHERE day >= ? ORDER BY day, key, model", (day,))
@@ -88,8 +89,3 @@ class UsageFile:
             raise StoreError(
                 f"{self.path} cannot be read: {error}.", hint="squish doctor says how to go on."
             ) from error
-
-    def _open_to_read(self) -> sqlite3.Connection:
-        """Where it can be written, what a killed writer left half done is undone first: else it could not be read."""
-        mode = "rw" if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK) else "ro"
-        return sqlite3.connect(f"file:{quote(str(self.path))}?mode={mode}", uri=True, timeout=10)
