@@ -59,11 +59,11 @@ class ModelSearch:
     async def ask_hub(self) -> None:
         """Ask the Hub for the query when nothing is written for a moment. The next question may cancel it."""
         number, query = self._number, self.query
-        found: list[Found] = []
-        failure: SquishError | None = None
         if self.path:
             self._listener.post_message(HubAnswered(number, (), None))
             return
+        found: list[Found] = []
+        failure: SquishError | None = None
         try:
             if number > 1 and not self._runtime.settings.offline:
                 await asyncio.sleep(DEBOUNCE)

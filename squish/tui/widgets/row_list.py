@@ -1,4 +1,4 @@
-"""A list of rows, of which one is marked: Textual's, which may also have no room, or not have it yet."""
+"""Textual's list of rows, one of them marked, that also works while it has no room on the screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from textual.widgets import OptionList
 
 
 class RowList(OptionList):
-    """Where no row can be seen, there is no page to move by: Textual's own would raise KeyError."""
+    """Page keys do nothing while no row is visible; in Textual's own list they raise KeyError."""
 
     def _move_page(self, direction: Direction) -> None:
         if self.scrollable_content_region and self._lines:
