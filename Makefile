@@ -11,7 +11,7 @@ PIP := python -m pip --disable-pip-version-check --quiet
 # With compiled modules kept: else each process, of pytest and of the program, compiles them anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal
 
-.PHONY: help setup demo soak test test-rest test-long mutants quality precision test-hostile clients lint check check-vnni check-arm64 bench screenshots session docs package mac-check lock clean
+.PHONY: help setup demo soak monkey test test-rest test-long mutants quality precision test-hostile clients lint check check-vnni check-arm64 bench screenshots session docs package mac-check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ clients: $(ENGINE) ## Run programs of other people against the API, and call too
 
 soak: $(ENGINE) ## Everything at once for an hour, and nothing grows or is lost: make soak ARGS="--minutes 5"
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+monkey: $(ENGINE) ## Keys, clicks, pastes and sizes by chance, and the TUI still answers: make monkey ARGS="--seeds 100-130 --seconds 60"
+	@$(BIN)/python -m tests.monkey $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check --quiet .

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests import mutants, quality, simulate, soak
+from tests import monkey, mutants, quality, simulate, soak
 from tests.arguments import count, number, several
 from tests.bench.__main__ import main as bench
 from tests.clients.__main__ import main as clients
@@ -24,6 +24,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
     "module": (mutants.main, "squish.nothing", "modules: 'squish.nothing' is not one of squish."),
     "every": (mutants.main, "--every 0", "--every: '0' is not a whole number, at least 1"),
     "minutes": (soak.main, "--minutes inf", "--minutes: 'inf' is not a number above 0"),
+    "seeds": (monkey.main, "--seeds 9-3", "--seeds: '9-3' is not a seed, or two with a dash between them, such as "),
     "rounds": (bench, "--llama --rounds 1.5", "--rounds: '1.5' is not a whole number, at least 1"),
     "models": (bench, "--llama --models demo,2b", "--models: '2b' is not one of demo, 1b"),
     "recipe": (quality.main, "4bit 99bit", "recipes: '99bit' is not a recipe, such as 4bit, 3bit-g32 and 4.5bpw"),
