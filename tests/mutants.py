@@ -35,7 +35,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.text": ("tests/test_text.py",),
     "squish.figures": ("tests/test_figures.py",),
     "squish.names": ("tests/test_names.py",),
+    "squish.files": ("tests/test_files.py",),
     "squish.config.durations": ("tests/config/test_durations.py",),
+    "squish.models.drafts": ("tests/models/test_draft_pairs.py",),
     "squish.models.store": (
         *("tests/models/test_store_rules.py", "tests/models/test_store.py", "tests/models/test_move.py"),
         *("-k", "not kill and not processes and not readers and not another_process"),
@@ -43,6 +45,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.download.part_file": ("tests/download/test_part_file.py",),
     "squish.download.remote_file": ("tests/download/test_remote_file.py",),
     "squish.memory.fit": ("tests/memory/test_fit.py", "-k", "not near and not enough"),
+    "squish.memory.shares": ("tests/memory/test_shares.py",),
     "squish.chats.chats": (
         *("tests/chats/test_chats.py", "tests/chats/test_kept.py", "tests/chats/test_tags.py"),
         *("-k", "not kill and not export and not migration"),
@@ -64,7 +67,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "squish.config.keys": ("tests/config/test_settings.py",),
     "squish.api.clients.keys": ("tests/api/test_keys.py",),
     "squish.api.clients.limits": ("tests/api/test_keys.py",),
-    "squish.api.batches.lines": ("tests/api/test_batches.py",),
+    "squish.api.batches.lines": ("tests/api/test_batch_lines.py",),
+    "squish.system.sqlite_files": ("tests/system/test_sqlite_files.py",),
     "squish.sessions.turns": ("tests/sessions/test_queue.py",),
     "squish.tui.contrast": ("tests/tui/test_contrast.py",),
     "squish.tui.theme": ("tests/tui/test_contrast.py",),

@@ -6,13 +6,25 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
 from squish.config import state
 from squish.errors import StoreError
-from squish.files import NoLocks, lock, read_regular, write_new, write_whole
+from squish.files import (
+    NoLocks,
+    alone_in,
+    lock,
+    make_same,
+    move_whole,
+    open_private,
+    open_regular,
+    read_regular,
+    write_new,
+    write_whole,
+)
 from squish.models.layout import Layout
 from squish.models.store import Store
 
@@ -141,3 +153,124 @@ def test_where_a_file_system_knows_no_full_flush_a_plain_one_is_made(
     monkeypatch.setattr(os, "fsync", flushed.append)
     write_whole(tmp_path / "a", b"x")
     assert len(flushed) == 2
+
+
+def test_what_is_private_is_made_for_its_owner_alone_and_stays_as_it_was(tmp_path: Path) -> None:
+    with open_private(tmp_path / "new", "ab+") as file:
+        file.write(b"1")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "old").touch(0o644)
+    (tmp_path / "old").chmod(0o644)
+    with open_private(tmp_path / "old", "wb") as file:
+        file.write(b"2")
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o644
+    with open_private(tmp_path / "new", "ab+") as file:
+        file.write(b"3")
+        file.seek(0)
+        assert file.read() == b"13"
+    with pytest.raises(FileNotFoundError):
+        open_private(tmp_path / "none", "rb")
+
+
+def test_a_name_may_be_as_long_as_a_file_system_allows(tmp_path: Path) -> None:
+    for name, write in (("a" * 255, write_whole), ("b" * 255, write_new)):
+        write(tmp_path / name, "x")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a" * 255, "b" * 255]
+
+
+def test_a_complete_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("scratch", "path"):
+        (tmp_path / name).write_text(name)
+    move_whole(tmp_path / "scratch", tmp_path / "path")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("path", "scratch")]
+    (tmp_path / "other").write_text("other")
+    with (tmp_path / "path").open() as before:
+        make_same(tmp_path / "path", tmp_path / "other", tmp_path / "free")
+        assert before.read() == "scratch"
+    assert (tmp_path / "path").samefile(tmp_path / "other")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["other", "path"]
+
+
+def test_what_is_made_durable_is_flushed_before_it_has_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could leave the name of a file without its content."""
+    seen: list[tuple[str, list[str]]] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        seen.append((flushed, sorted(each.name for each in tmp_path.iterdir() if each.name == "a")))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    whole = [("file", []), ("folder", ["a"])]
+    for write in (write_whole, write_new):
+        write(tmp_path / "a", "x")
+        assert seen == whole
+        (tmp_path / "a").unlink()
+        seen.clear()
+    (tmp_path / "scratch").touch()
+    move_whole(tmp_path / "scratch", tmp_path / "a")
+    assert seen == whole
+    seen.clear()
+    write_whole(tmp_path / "a", "x", durable=False)
+    assert seen == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_lock_is_taken_alone_or_by_all_who_only_read(tmp_path: Path, shared: bool) -> None:
+    with (tmp_path / "a").open("w") as first, (tmp_path / "a").open("w") as second:
+        lock(first.fileno(), shared=shared)
+        if shared:
+            lock(second.fileno(), shared=True, wait=False)
+        else:
+            with pytest.raises(BlockingIOError):
+                lock(second.fileno(), shared=True, wait=False)
+            with pytest.raises(BlockingIOError):
+                lock(second.fileno(), wait=False)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EIO])
+def test_only_what_says_so_is_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (tmp_path / "a").open("w") as file, pytest.raises(OSError) as raised:
+        lock(file.fileno())
+    assert raised.value.errno == code
+    assert isinstance(raised.value, NoLocks) == (code != errno.EIO)
+
+
+def test_a_folder_is_one_processs_at_a_time_and_free_again_afterwards(tmp_path: Path) -> None:
+    other = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with alone_in(tmp_path), pytest.raises(BlockingIOError):
+            lock(other, wait=False)
+        lock(other, wait=False)
+    finally:
+        os.close(other)
+
+
+def test_where_there_are_no_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with alone_in(tmp_path), alone_in(tmp_path):
+        pass
+
+
+def test_a_file_is_read_up_to_its_limit_and_by_a_link_only_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"1234")
+    (tmp_path / "link").symlink_to("x")
+    assert read_regular(tmp_path / "x", 4) == b"1234"
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"1234"
+        assert not os.get_inheritable(file.fileno())
+    with pytest.raises(OSError, match="it is a symbolic link") as raised:
+        read_regular(tmp_path / "link", 4)
+    assert raised.value.errno == errno.EINVAL
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")

@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import pytest
 
-from squish.api.batches import lines
 from squish.api.batches.files import read_upload
 from squish.api.batches.kept import KeptBatches
-from squish.api.batches.lines import Line, Tokens
-from squish.api.batches.run import Output
 from squish.config.settings import Settings
-from squish.errors import ContextLengthExceeded, EngineError, InvalidInput, SquishError
+from squish.errors import ContextLengthExceeded, EngineError
 from squish.generation import Usage
 from tests.api.raw_http import Server, ask, client, scripted
 from tests.later import openai
@@ -94,31 +90,6 @@ async def test_a_file_with_mistakes_fails_as_a_whole_and_names_the_lines(tmp_pat
             (5, "method"),
         ]
         assert server.sessions.requests == []
-
-
-def test_of_a_file_the_first_mistakes_are_named_and_how_long_an_id_may_be() -> None:
-    def found(*texts: str, most: int = 20) -> list[tuple[str, int, str | None]]:
-        return [
-            (each.code, each.line, each.param) for each in lines.problems([text.encode() for text in texts], most=most)
-        ]
-
-    assert found(request("a"), "", request("b" * lines.LONGEST_ID)) == []
-    assert found(request("b" * (lines.LONGEST_ID + 1)), request("")) == [
-        ("invalid_value", 1, "custom_id"), ("invalid_value", 2, "custom_id"),
-    ]  # fmt: skip
-    assert found("{", "{", "{", most=2) == [("invalid_value", 1, None), ("invalid_value", 2, None)]
-    assert found("", " \n") == found() == [("empty_file", 1, None)]
-    [twice] = lines.problems([request("a").encode()] * 2)
-    assert "the same as in line 1" in twice.message
-    assert found(request("a", url="/v1/none")) == [("invalid_value", 1, "url")]
-    assert found(request("a", body=[])) == [("invalid_value", 1, "body")]  # type: ignore[arg-type]
-
-
-def test_what_a_batch_has_cost_is_the_sum() -> None:
-    sum_of = Tokens(1, 2, 3)
-    sum_of.add(Tokens(10, 20, 30))
-    sum_of.add(Tokens(100, 200, 300))
-    assert sum_of == Tokens(111, 222, 333)
 
 
 async def test_what_is_answered_when_the_server_ends_is_not_asked_again(tmp_path: Path) -> None:
@@ -228,41 +199,3 @@ def test_an_upload_comes_out_as_it_went_in() -> None:
     form += b"Content-Type: application/jsonl\r\n\r\n" + content
     form += b'\r\n--b0"\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b0"--\r\n'
     assert read_upload(form) == ("a.jsonl", "batch", content)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"i',
-        '{"id":"2","custom_id":"b","resp',
-        '{"id":"2","cu\0\0',
-        "\0",
-        '{"id": "1", "custom_id": "x", "response": null, "error": null}\n',
-    ],
-)
-def test_an_output_forgets_what_is_to_be_done_again(tmp_path: Path, text: str) -> None:
-    usage = b'{"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}'
-    whole = Line("1", "a", lines.LineResponse(200, "r", msgspec.Raw(b'{"usage": %s}' % usage)))
-    path = tmp_path / "out"
-    with Output(path) as output:
-        output.write(whole)
-    written = path.read_text()
-    path.write_text(text if text.endswith("\n") else "")
-    path.write_text(path.read_text() + written + text)
-    with Output(path) as output:
-        assert [(line.custom_id, line.tokens) for line in output.settled] == [("a", Tokens(9, 5, 4))]
-        assert path.read_text() == written
-        output.write(whole)
-        with pytest.raises(SquishError, match="another batch"):
-            Output(path)
-    assert path.read_text().count("\n") == 2
-
-
-@pytest.mark.parametrize("text", ["Dear all\n", "Dear all", request("a"), '{"id":"1","name":"x"}', '{"id":"x\n'])
-def test_an_output_is_never_written_over_something_else(tmp_path: Path, text: str) -> None:
-    """Not over a line without an end either, such as the one request of the input itself."""
-    path = tmp_path / "letter"
-    path.write_text(text)
-    with pytest.raises(InvalidInput, match="letter, line 1 is not an answer"):
-        Output(path)
-    assert path.read_text() == text

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from squish.config.settings import Settings
-from squish.models import drafts
-from squish.models.store import Manifest, Store
+from squish.models.store import Store
 from tests.commands.test_run import Terminal
 from tests.commands.test_serve import get, serving
 from tests.conftest import SQUISH, Run, clean_environment, home_settings
@@ -72,16 +70,3 @@ def test_a_conversation_begins_with_it_and_one_prompt_does_not(home: Path, forke
     done = forked(("run", LARGE, "--prompt", "a", "--max-tokens", "2"), environment, home)
     assert done.returncode == 0
     assert SAID not in done.stderr
-
-
-def test_a_model_from_the_catalogs_repository_is_known_by_any_name(home: Path) -> None:
-    own = Store(home_settings(home).cache_dir).find(LARGE).manifest
-    small, other = replace(own, id=SMALL), replace(own, id="mine:1b")
-    published = replace(other, source="hub:mlx-community/SmolLM2-1.7B-Instruct")
-
-    def found(model: Manifest, *set_for: str) -> str | None:
-        return drafts.unused(model, [own, small], set_for)
-
-    assert [found(own), found(published), found(other), found(small)] == [SMALL, SMALL, None, None]
-    assert found(own, LARGE) is None
-    assert drafts.unused(own, [own], ()) is None

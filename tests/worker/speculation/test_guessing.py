@@ -25,12 +25,23 @@ def guess(tokens: list[int], length: int = 4) -> list[int]:
         ([1, 2, 3, 4, 5, 6, 7, 9, 1, 2], []),
         ([1, 2, 3, 4, 4, 4, 4, 8, 1, 2, 3, 5, 5, 5, 5, 8, 1, 2, 3], [5, 5, 5, 5]),
         ([7, 1, 2, 3, 4, 4, 4, 4, 8, 1, 2, 3, 5, 5, 5, 5, 7, 1, 2, 3], [4, 4, 4, 4]),
+        ([1, 2, 3, 7, 1, 9, 3, 8, 1, 2, 3], [7, 1, 9, 3]),
         ([9, 1, 2, 1, 2, 1, 2], [1, 2, 1, 2]),
         ([5, 5, 5, 5], [5, 5, 5, 5]),
         ([5, 5, 5], []),
         ([], []),
     ],
-    ids=["again", "too short", "the latest", "the likest", "a loop", "one token", "nothing before", "empty"],
+    ids=[
+        "again",
+        "too short",
+        "the latest",
+        "the likest",
+        "the same three",
+        "a loop",
+        "one token",
+        "nothing before",
+        "empty",
+    ],
 )
 def test_what_stood_before_is_guessed(tokens: list[int], expected: list[int]) -> None:
     assert guess(tokens) == expected
@@ -77,6 +88,14 @@ def test_guesses_that_hold_get_longer() -> None:
     assert budget.length == LENGTHS[1]
     budget.judged(LENGTHS[1], 0)
     assert budget.length == LENGTHS[0]
+
+
+def test_guesses_get_longer_one_after_the_other_however_much_credit_there_is() -> None:
+    budget = Budget()
+    budget.wrote(10_000)
+    for length in LENGTHS:
+        assert budget.length == length
+        budget.judged(length, length)
 
 
 def test_guesses_that_fail_stop_and_are_tried_again_later() -> None:
