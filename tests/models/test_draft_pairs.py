@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from squish.errors import ConfigError
+from squish.format.embedding import ModelKind
 from squish.models import drafts
 from squish.models.catalog import entries
-from squish.models.manifest import Manifest, ModelKind
+from squish.models.manifest import Manifest
 from squish.models.store import Store
 from tests.models.test_store import manifest
 
