@@ -266,6 +266,12 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     compiling: bool = False
 
 
+class Preparing(msgspec.Struct, frozen=True, tag="preparing"):
+    """The model has the request, so its TTFT begins: the prompts are tokenized. grammar: and a grammar is compiled."""
+
+    grammar: bool = False
+
+
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     """The prompts are tokenized and fit the context; prefill begins. prompt_tokens: one count per row.
 
@@ -342,4 +348,6 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 EVENTS_AT_ONCE = 32
 """Events that a reader takes before it lets others have their turn: what is there already comes without waiting."""
 
-GenerationEvent = Queued | Loading | Accepted | Prefill | TextDelta | ReasoningDelta | ToolCallDelta | Finished
+GenerationEvent = (
+    Queued | Loading | Preparing | Accepted | Prefill | TextDelta | ReasoningDelta | ToolCallDelta | Finished
+)

@@ -20,6 +20,7 @@ from squish.generation import (
     GenerationEvent,
     Loading,
     Prefill,
+    Preparing,
     Queued,
     ReasoningDelta,
     TextDelta,
@@ -120,7 +121,7 @@ class Trace:
         self._clock = clock
         self._began = self._since = clock()
         self._spent = defaultdict[RequestState, float](float)  # seconds in each state that is over
-        self._accepted: float | None = None
+        self._arrived: float | None = None  # at the model
         self._first: float | None = None
         self._ttft: float | None = None
         self._last: float | None = None
@@ -158,9 +159,12 @@ class Trace:
                 self._enter("queued")
             case Loading():
                 self._enter("loading")
+            case Preparing():
+                self._arrived = self._clock()
+                self._enter("prefill")
             case Accepted(prompt_tokens=counts):
                 self._prompt = sum(counts)
-                self._accepted = self._clock()
+                self._arrived = self._clock() if self._arrived is None else self._arrived
                 self._enter("prefill")
             case Prefill():
                 self._enter("writing" if self._first is not None else "prefill")
@@ -234,7 +238,7 @@ class Trace:
         )
 
     def _seen_ttft(self) -> float | None:
-        return None if self._first is None else self._first - (self._accepted or self._began)
+        return None if self._first is None else self._first - (self._began if self._arrived is None else self._arrived)
 
     def _enter(self, state: RequestState) -> None:
         now = self._clock()

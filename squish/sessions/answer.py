@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from squish.errors import SquishError
-from squish.generation import Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
+from squish.generation import ChatPrompt, Finished, GenerationEvent, GenerationRequest, Loading, Timings, Usage
 from squish.ipc.frames import Generate
 from squish.sessions.activity import Log, RequestFollower
 from squish.system.awake import awake
@@ -87,6 +87,11 @@ class Generation:
     def cancel(self) -> None:
         """Ask the rows to end. What was generated stays; each row finishes with reason "cancelled"."""
         self._engine.cancel(self)
+
+    @property
+    def grammar(self) -> bool:
+        tools = any(isinstance(each, ChatPrompt) and each.tools for each in self.request.prompts)
+        return tools or self.request.sampling.response_format is not None
 
     def begin(self) -> None:
         """It goes to a worker that has loaded the model (for the engine)."""

@@ -29,7 +29,7 @@ class EmbeddingWork:
         self.rows = request.rows
         self.keep_alive = request.keep_alive
         self.account, self.background = request.account, request.background
-        self.unfinished = {0}
+        self.unfinished, self.grammar = {0}, False
         self.sent = self.heard = self.cancelled = False
         self.attempts = 0
         self._engine, self._log = engine, log

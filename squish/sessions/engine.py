@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from squish.errors import EngineError, InvalidInput, LoadFailed, SquishError, WorkerDied
-from squish.generation import GenerationEvent, Loading, Prompt
+from squish.generation import GenerationEvent, Loading, Preparing, Prompt
 from squish.ipc.frames import Cancel, Compiling, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.group_worker import GroupWorker
 from squish.ipc.memory_limit import memory_limit
@@ -217,6 +217,7 @@ class Engine:
     def _send(self, request: int, work: Work) -> None:
         assert self._worker is not None
         work.begin()
+        work.put(Preparing(work.grammar))
         self._worker.send(work.frame(request))
 
     def _ensure_worker(self) -> None:

@@ -52,7 +52,7 @@ class RequestParameter:
 class RequestDetails:
     """Seconds and tokens, summed over the rows; decode is that of the longest row, None before the first token.
 
-    queued: seconds in line, and on its way to the model; loading: seconds for which it waited for the model's load.
+    queued: seconds in line, until it goes to the model; loading: seconds for which it waited for the model's load.
     guessed_tokens were checked by the model, and accepted_tokens of them were right. key: the name of the client's key,
     empty where it has none. reasons: why the rows ended, each one once. with_queue: of its TTFT, as in Timings.
     """

@@ -14,7 +14,8 @@ class Work(Protocol):
     """A request in a model's queue or with its worker.
 
     rows: places that it takes; keep_alive: seconds that the model stays loaded after it, None leaves that as it is;
-    account: who takes turns with others; background: it goes behind requests that somebody waits for;
+    account: who takes turns with others; background: it goes behind requests that somebody waits for; grammar: its
+    answer is held to one;
     sent: the worker has it; heard: the worker has said something of it; attempts: how often it was sent.
     """
 
@@ -34,6 +35,9 @@ class Work(Protocol):
 
     @property
     def background(self) -> bool: ...
+
+    @property
+    def grammar(self) -> bool: ...
 
     @property
     def unfinished(self) -> Collection[int]:

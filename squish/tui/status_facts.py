@@ -62,7 +62,7 @@ def _state(state: Phase | str, has_model: bool) -> tuple[str, str, str]:
             return "◌", "loading", "$text-warning"
         case "compiling":
             return "◌", _COMPILING, "$text-warning"
-        case "prefill":
+        case "preparing" | "prefill":
             return "◐", "prefill", "$text-secondary"
         case "thinking" | "writing" | "busy":
             return "▶", state, "$text-primary"

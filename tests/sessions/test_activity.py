@@ -15,6 +15,7 @@ from squish.generation import (
     GenerationRequest,
     Loading,
     Message,
+    Preparing,
     Queued,
     ResponseFormat,
     SamplingParams,
@@ -45,6 +46,25 @@ def test_the_time_to_the_first_token_counts_neither_the_line_nor_the_load() -> N
     trace.see(Finished(0, "stop", Usage(5, 1), Timings(0.65, 0.0)))
     assert trace.status().ttft == 0.65, "the figure of the engine, which the chat shows as well"
     assert trace.status().seconds == pytest.approx(18.7)
+
+
+def test_tokenizing_and_compiling_a_grammar_count_as_ttft_and_not_as_queue_so_that_the_times_add_up() -> None:
+    now = 0.0
+    trace = Trace(1, asked(), lambda: None, clock=lambda: now)
+    trace.see(Queued(1))
+    now = 2.0
+    trace.see(Preparing(grammar=True))
+    now = 7.0
+    assert (trace.status().state, trace.status().details.queued) == ("prefill", 2.0), "while the grammar is compiled"
+    trace.see(Accepted((5,)))
+    now = 8.0
+    trace.see(TextDelta(0, "a"))
+    status = trace.status()
+    assert (status.ttft, status.details.queued) == (6.0, 2.0)
+    now = 9.0
+    trace.see(Finished(0, "stop", Usage(5, 2), Timings(6.0, 1.0)))
+    status = trace.status()
+    assert status.details.queued + (status.ttft or 0) + (status.details.decode or 0) == status.seconds == 9.0
 
 
 def asked(sampling: SamplingParams = DEFAULTS, client: str = "", account: str = "") -> GenerationRequest:

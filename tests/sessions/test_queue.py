@@ -17,7 +17,7 @@ class Asked:
         self.rows, self.account, self.background, self.keep_alive = rows, account, background, None
         self.sent = self.heard = self.cancelled = False
         self.attempts = 0
-        self.unfinished = {0}
+        self.unfinished, self.grammar = {0}, False
         self.places: list[int] = []
 
     def begin(self) -> None: ...

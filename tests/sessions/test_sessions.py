@@ -25,6 +25,7 @@ from squish.generation import (
     GenerationRequest,
     Loading,
     Message,
+    Preparing,
     Queued,
     SamplingParams,
     TextDelta,
@@ -79,10 +80,10 @@ def finished(events: Iterable[GenerationEvent]) -> list[Finished]:
 async def test_the_first_request_loads_and_the_second_does_not(shared: Runtime) -> None:
     await shared.sessions.unload(MODEL)
     first = await collect(shared, GERMANY)
-    assert [type(event) for event in first[:2]] == [Loading, Accepted]
+    assert [type(event) for event in first[:3]] == [Loading, Preparing, Accepted]
     assert text(first) == "The capital of Germany is Berlin."
     second = await collect(shared, GERMANY)
-    assert isinstance(second[0], Accepted)
+    assert [type(event) for event in second[:2]] == [Preparing, Accepted]
     assert text(second) == text(first)
     assert finished(first)[0].timings.load > finished(second)[0].timings.load == 0
     [status] = shared.sessions.status()
@@ -381,7 +382,7 @@ async def test_that_the_engine_is_compiled_first_is_said_to_who_waits(
             events.append(event)
             states.append(runtime.sessions.status()[0].compiling)
     assert events[:3] == [Loading(), Loading(compiling=True), Loading()]
-    assert isinstance(events[3], Accepted)
+    assert [type(event) for event in events[3:5]] == [Preparing, Accepted]
     assert not states[-1]
     assert text(events) == "The capital of Germany is Berlin."
 

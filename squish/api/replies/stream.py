@@ -150,7 +150,9 @@ def _news(event: gen.GenerationEvent | None) -> str:
             return f"queued, position {position}"
         case gen.Loading():
             return "loading the model"
+        case gen.Preparing() | gen.Accepted():
+            return "preparing the prompt"
         case gen.Prefill(done=done, total=total):
-            return f"reading the prompt, {done} of {total} tokens"
+            return f"prefill, {done} of {total} tokens"
         case _:
             return "working"

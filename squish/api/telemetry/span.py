@@ -22,6 +22,7 @@ from squish.generation import (
     GenerationRequest,
     Loading,
     Prefill,
+    Preparing,
     Queued,
     ReasoningDelta,
     SamplingParams,
@@ -102,7 +103,7 @@ class RequestSpan:
                 self._enter("queue")
             case Loading():
                 self._enter("load")
-            case Accepted():
+            case Preparing() | Accepted():
                 self._enter("prefill")
             case TextDelta() | ReasoningDelta() | ToolCallDelta():
                 self._first()

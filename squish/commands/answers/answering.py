@@ -25,6 +25,7 @@ from squish.generation import (
     GenerationRequest,
     Loading,
     Prefill,
+    Preparing,
     Queued,
     ReasoningDelta,
     TextDelta,
@@ -120,6 +121,8 @@ class _Shown:
                 self._wait(f"waiting, place {position}…")
             case Loading(compiling=compiling):
                 self._wait("compiling the engine (once)…" if compiling else f"loading {self._model}…")
+            case Preparing(grammar=grammar):
+                self._wait("compiling the grammar…" if grammar else "tokenizing…")
             case Prefill(done=done, total=total):
                 self._wait(f"prefill {done}/{total}…")
             case ReasoningDelta(text=text):

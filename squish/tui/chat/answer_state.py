@@ -16,6 +16,7 @@ from squish.generation import (
     FinishReason,
     Loading,
     Prefill,
+    Preparing,
     Queued,
     ReasoningDelta,
     TextDelta,
@@ -29,7 +30,7 @@ from squish.text import StreamCleaner, clean
 from squish.tui.chat.stopwatch import Stopwatch
 
 Phase = Literal[
-    "reaching", "waiting", "queued", "loading", "prefill", "thinking", "writing", "asking", "calling",
+    "reaching", "waiting", "queued", "loading", "preparing", "prefill", "thinking", "writing", "asking", "calling",
     "done", "stopped", "failed",
 ]  # fmt: skip
 _ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
@@ -61,6 +62,7 @@ class AnswerState:
         self.received = 0
         self.stopping = False
         self.compiling = False  # while it is loading
+        self.grammar = False  # while it is prepared: a grammar is compiled
         self.loads_there = False  # it waits for a server that loads the model, as that says beside the answer
         self._stop_began = 0.0
         self.reason: FinishReason | None = None
@@ -178,6 +180,9 @@ class AnswerState:
             case Loading(compiling=compiling):
                 self._enter("loading")
                 self.compiling = compiling
+            case Preparing(grammar=grammar):
+                self._enter("preparing")
+                self.grammar = grammar
             case Accepted(prompt_tokens=counts):
                 self._enter("prefill")
                 self.prompt_tokens, self.received = sum(counts), 0

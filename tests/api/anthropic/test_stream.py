@@ -21,6 +21,7 @@ from squish.generation import (
     GenerationEvent,
     Loading,
     Prefill,
+    Preparing,
     Queued,
     ReasoningDelta,
     TextDelta,
@@ -63,7 +64,7 @@ def reply(**fields: Any) -> Any:
 def row(events: list[GenerationEvent], reason: FinishReason, usage: Usage = USAGE, stop: str | None = None) -> Row:
     found = Row()
     for event in [*events, Finished(0, reason, usage, Timings(0.1, 0.2), stop)]:
-        assert not isinstance(event, Queued | Loading | Accepted | Prefill)
+        assert not isinstance(event, Queued | Loading | Preparing | Accepted | Prefill)
         found.add(event)
     return found
 
@@ -71,7 +72,7 @@ def row(events: list[GenerationEvent], reason: FinishReason, usage: Usage = USAG
 def streamed(events: list[GenerationEvent], reason: FinishReason = "stop", **fields: Any) -> list[dict[str, Any]]:
     """What a stream says, as JSON; each event is named by its type."""
     said = reply(**fields)
-    before = [Queued(1), Loading(), Accepted((100,)), Prefill(0, 50, 100)]
+    before = [Queued(1), Loading(), Preparing(), Accepted((100,)), Prefill(0, 50, 100)]
     values = [value for event in [*before, *events] for value in said.chunks(event)]
     values += said.last([row(events, reason)])
     texts = [said.frames.data(value).decode() for value in values]

@@ -7,7 +7,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets._toast import Toast
 
 from squish.errors import ContextLengthExceeded, LoadFailed, QueueFull
-from squish.generation import ChatPrompt, Message
+from squish.generation import ChatPrompt, Message, Preparing
 from squish.memory.reservations import Shortage
 from squish.tui import actions
 from squish.tui.screens.chat import ChatScreen
@@ -160,6 +160,19 @@ async def test_an_error_is_shown_in_its_place_and_the_chat_goes_on() -> None:
         await ask(pilot, "short")
         await answer(pilot, "fine")
         assert shown(pilot) == "fine"
+
+
+async def test_what_happens_before_prefill_is_told_with_its_seconds() -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "one")
+        app.engine.last.put(Preparing())
+        await until(pilot, lambda: note(pilot) == "◐ …")
+        app.seconds.now += 5
+        await until(pilot, lambda: note(pilot) == "◐ tokenizing … 5 s")
+        app.engine.last.put(Preparing(grammar=True))
+        await until(pilot, lambda: note(pilot) == "◐ compiling the grammar … 5 s")
+        await answer(pilot, "fine")
 
 
 async def test_where_memory_is_short_the_first_question_asks() -> None:

@@ -203,6 +203,9 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
         case "queued":
             ahead = f"{answer.position - 1} ahead" if answer.position > 1 else "next"
             return Content(f"◌ queued, {ahead} · {figures.waited(answer.in_phase)}")
+        case "preparing":
+            doing = "compiling the grammar" if answer.grammar else "tokenizing"
+            return Content(f"◐ {doing} … {figures.waited(answer.in_phase)}" if answer.in_phase >= 1 else "◐ …")
         case "prefill":
             return _prefill(answer)
         case "thinking" | "writing":
