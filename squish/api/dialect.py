@@ -86,6 +86,10 @@ class Frames(Protocol):
         """What a client skips; empty where the format has no such thing."""
 
 
+Failed = Callable[[Failure, str], Sequence[msgspec.Struct]]
+"""What a stream says when it breaks off, given the request's id too."""
+
+
 class Reply(Protocol):
     """One endpoint's way of saying things. It belongs to one request, so it may keep what a stream has said already."""
 
@@ -104,7 +108,7 @@ class Reply(Protocol):
     def alive(self, event: GenerationEvent | None) -> Sequence[msgspec.Struct]:
         """What a stream says after a silence; with nothing, a comment is sent. event: the latest."""
 
-    def failed(self, failure: Failure) -> Sequence[msgspec.Struct]:
+    def failed(self, failure: Failure, request_id: str) -> Sequence[msgspec.Struct]:
         """What a stream says when it breaks off; nothing follows."""
 
 
@@ -142,7 +146,7 @@ class Pieces:
 
     frames: Frames
     items: AsyncGenerator[msgspec.Struct, None]
-    failed: Callable[[Failure], Sequence[msgspec.Struct]]
+    failed: Failed
 
 
 Outcome = Asked | Pieces | WithStatus | msgspec.Struct

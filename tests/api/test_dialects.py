@@ -85,7 +85,7 @@ class Spoken:
     def alive(self, event: GenerationEvent | None) -> Sequence[msgspec.Struct]:
         return [Ping()]
 
-    def failed(self, failure: Failure) -> Sequence[msgspec.Struct]:
+    def failed(self, failure: Failure, request_id: str) -> Sequence[msgspec.Struct]:
         return [Broken(failure.code)]
 
 
@@ -131,7 +131,7 @@ def routes(frames: Frames) -> tuple[Route, ...]:
                     raise WorkerDied("It died.")
                 yield Piece(letter)
 
-        return Pieces(frames, items(), lambda failure: [Broken(failure.code)])
+        return Pieces(frames, items(), lambda failure, request_id: [Broken(failure.code)])
 
     return (
         Route("GET", "/test/named/<name:path>", show),

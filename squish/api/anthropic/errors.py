@@ -28,11 +28,10 @@ class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
     """A body before the headers, and an event in a stream. request_id: also in the header request-id."""
 
     error: ErrorDetail
-    request_id: str | None = None
+    request_id: str
 
 
-def error_body(failure: Failure, request_id: str | None = None) -> ErrorEvent:
-    """In a stream the id of the request stands in its header alone."""
+def error_body(failure: Failure, request_id: str) -> ErrorEvent:
     message = failure.in_words
     if failure.code == "context_length_exceeded":
         message = f"{_TOO_LONG}{message}"

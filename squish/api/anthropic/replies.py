@@ -102,8 +102,8 @@ class MessagesReply:
     def alive(self, event: gen.GenerationEvent | None) -> Sequence[Ping]:
         return [Ping()]
 
-    def failed(self, failure: Failure) -> Sequence[ErrorEvent]:
-        return [error_body(failure)]
+    def failed(self, failure: Failure, request_id: str) -> Sequence[ErrorEvent]:
+        return [error_body(failure, request_id)]
 
     def _call(self, event: gen.ToolCallDelta) -> list[msgspec.Struct]:
         """A call's name begins a block of its own; its arguments fill it."""

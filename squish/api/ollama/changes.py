@@ -131,5 +131,5 @@ def _plain(name: str) -> str:
     return str(without_latest(ref))
 
 
-def _failed(failure: Failure) -> list[ErrorLine]:
+def _failed(failure: Failure, request_id: str = "") -> list[ErrorLine]:
     return [error_line(failure)]

@@ -118,7 +118,7 @@ class LineReply:
     def alive(self, event: GenerationEvent | None) -> Sequence[Answer]:
         return [self._say()]
 
-    def failed(self, failure: Failure) -> Sequence[ErrorLine]:
+    def failed(self, failure: Failure, request_id: str = "") -> Sequence[ErrorLine]:
         return [error_line(failure)]
 
     def kept(self, reason: Literal["load", "unload"]) -> Answer:

@@ -125,7 +125,7 @@ class ChatReply:
     def alive(self, event: GenerationEvent | None) -> Sequence[ChatChunk]:
         return []
 
-    def failed(self, failure: Failure) -> Sequence[ErrorBody]:
+    def failed(self, failure: Failure, request_id: str = "") -> Sequence[ErrorBody]:
         return [error_body(failure)]
 
     def _choice(self, index: int, row: Row) -> ChatChoice:
@@ -195,7 +195,7 @@ class CompletionReply:
     def alive(self, event: GenerationEvent | None) -> Sequence[Completion]:
         return []
 
-    def failed(self, failure: Failure) -> Sequence[ErrorBody]:
+    def failed(self, failure: Failure, request_id: str = "") -> Sequence[ErrorBody]:
         return [error_body(failure)]
 
     def _choice(self, index: int, row: Row) -> TextChoice:

@@ -14,8 +14,8 @@ import msgspec
 from sanic import Request
 
 from squish import generation as gen
-from squish.api.dialect import Frames, Pieces, Reply, Row
-from squish.api.errors import Failure, report, to_failure
+from squish.api.dialect import Failed, Frames, Pieces, Reply, Row
+from squish.api.errors import report, to_failure
 from squish.api.services import Services
 from squish.api.serving.options import Timing
 from squish.api.transport.response import Response
@@ -74,7 +74,7 @@ async def _send(
     request: Request,
     frames: Frames,
     fill: Callable[[Send], Awaitable[None]],
-    failed: Callable[[Failure], Sequence[msgspec.Struct]],
+    failed: Failed,
 ) -> None:
     """Send a header, then what `fill` sends, and what is said when that fails."""
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -87,7 +87,7 @@ async def _send(
         report(error, request.ctx.id)
         failure = to_failure(error)
         request.ctx.broken = failure.code
-        await response.send(b"".join(map(frames.data, failed(failure))))
+        await response.send(b"".join(map(frames.data, failed(failure, request.ctx.id))))
     await response.eof()
 
 

@@ -82,7 +82,7 @@ class ResponseReply:
     def alive(self, event: GenerationEvent | None) -> Sequence[say.Event]:
         return self._begin() or [say.InProgress(sequence_number=self._number(), response=self._begun)]
 
-    def failed(self, failure: Failure) -> Sequence[say.Event]:
+    def failed(self, failure: Failure, request_id: str = "") -> Sequence[say.Event]:
         error = ResponseError(_CODES.get(failure.code, "server_error"), failure.message)
         begun = self._begin()
         response = msgspec.structs.replace(self._begun, status="failed", error=error, output=self._output.items)

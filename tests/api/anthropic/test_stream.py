@@ -204,5 +204,5 @@ def test_errors_have_anthropics_types(status: int, code: str, kind: str) -> None
 
 
 def test_a_prompt_that_is_too_long_is_told_in_the_words_that_clients_look_for() -> None:
-    message = error_body(Failure(400, "context_length_exceeded", "It has 9 tokens.")).error.message
+    message = error_body(Failure(400, "context_length_exceeded", "It has 9 tokens."), "req_1").error.message
     assert message == "prompt is too long: It has 9 tokens."
