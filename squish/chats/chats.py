@@ -30,6 +30,7 @@ from squish.chats.messages import (
     State,
     ToolStep,
     Tree,
+    Unread,
     title_of,
 )
 from squish.chats.tags import TagChange, taken_out
@@ -64,12 +65,13 @@ class Chats:
 
     # ---- chats
 
-    def create(self, model: str, settings: ChatSettings | None = None, title: str = "") -> int:
+    def create(self, model: str, settings: ChatSettings | None = None, title: str = "", preset: str = "") -> int:
         """A new chat without messages; its id."""
         now = time.time()
-        row = (title_of(title), model, _dump(settings or ChatSettings()), now, now)
+        row = (title_of(title), model, _dump(settings or ChatSettings()), preset, now, now)
         return self._write(
-            "INSERT INTO chats (title, model, settings, created, updated, titled) VALUES (?, ?, ?, ?, ?, 'question')",
+            "INSERT INTO chats (title, model, settings, preset, created, updated, titled)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'question')",
             row,
         )
 
@@ -131,9 +133,16 @@ class Chats:
         )
         return {str(tag): int(count) for tag, count in rows}
 
-    def configure(self, chat: int, model: str, settings: ChatSettings) -> None:
-        """Set which model the chat asks, and how."""
-        self._write("UPDATE chats SET model = ?, settings = ? WHERE id = ?", (model, _dump(settings), chat))
+    def configure(self, chat: int, model: str, settings: ChatSettings, preset: str = "") -> None:
+        """Set which model the chat asks, and how. preset: which was used last; empty leaves it."""
+        self._write(
+            "UPDATE chats SET model = ?, settings = ?, preset = coalesce(nullif(?, ''), preset) WHERE id = ?",
+            (model, _dump(settings), preset, chat),
+        )
+
+    def mark(self, chat: int, unread: Unread) -> None:
+        """Keep that an answer has ended unseen, or that it was seen."""
+        self._write("UPDATE chats SET unread = ? WHERE id = ?", (unread, chat))
 
     def use_tools(self, chat: int, tools: ChatTools) -> None:
         """Set which tools the chat may use."""
@@ -317,6 +326,7 @@ class Chats:
 
 _CHATS = (
     "SELECT id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived,"
+    " preset, unread,"
     " (SELECT group_concat(tag, ' ') FROM (SELECT tag FROM tags WHERE chat = chats.id ORDER BY tag)) FROM chats"
 )
 _TAGGED = "id IN (SELECT chat FROM tags WHERE tag = ?)"
@@ -336,11 +346,12 @@ _MESSAGES = (
 
 
 def _chat(row: tuple[Any, ...]) -> Chat:
-    id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived, tags = row
+    id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived, *rest = row
+    preset, unread, tags = rest
     decoded = _decoded(settings, ChatSettings, ChatSettings())
     return Chat(
         id, title, model, decoded, draft, head, created, updated, _decoded(tools, ChatTools, ChatTools()),
-        titled, bool(pinned), bool(archived), tuple((tags or "").split()),
+        titled, bool(pinned), bool(archived), tuple((tags or "").split()), preset, unread,
     )  # fmt: skip
 
 

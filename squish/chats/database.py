@@ -86,6 +86,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX tags_by_name ON tags (tag)",
     ),
     ("CREATE TABLE prompts (name TEXT PRIMARY KEY, text TEXT NOT NULL)",),
+    (
+        "ALTER TABLE chats ADD COLUMN preset TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE chats ADD COLUMN unread TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 

@@ -21,6 +21,7 @@ MAX_TITLE = 60
 Role = Literal["user", "assistant"]
 State = Literal["writing", "done", "stopped", "failed"]
 Titled = Literal["question", "model", "user"]
+Unread = Literal["", "news", "failed"]
 Outcome = Literal["waiting", "running", "done", "failed", "refused", "stopped"]
 
 
@@ -140,7 +141,7 @@ class Chat:
     """One conversation without its messages. head: the last message of the branch that is shown.
 
     titled: whose words the title is. pinned: it stays at the top of the list. archived: it is not in the list.
-    tags: in their order, without the `#`.
+    tags: in their order, without the `#`. preset: the one used last. unread: how an answer ended that nobody saw.
     """
 
     id: int
@@ -156,6 +157,8 @@ class Chat:
     pinned: bool = False
     archived: bool = False
     tags: tuple[str, ...] = ()
+    preset: str = ""
+    unread: Unread = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ def test_a_question_is_done_at_once_and_an_answer_is_written_by_this_process(cha
 def test_a_chat_is_changed_where_it_was_meant_and_nowhere_else(chats: Chats) -> None:
     chat, other = chats.create("smol", title="one"), chats.create("smol", title="two")
     chats.configure(chat, "large", ChatSettings(temperature=0.3))
+    assert chats.get(chat).preset == ""
+    chats.configure(chat, "large", ChatSettings(temperature=0.3), "cool")
+    chats.configure(chat, "large", ChatSettings(temperature=0.3))
+    chats.mark(chat, "failed")
     chats.used_at(chat, 5.0)
     chats.keep_draft(chat, "and th")
     chats.keep_prompt("greet", "Hello {name}")
@@ -106,8 +110,9 @@ def test_a_chat_is_changed_where_it_was_meant_and_nowhere_else(chats: Chats) -> 
     assert (found.model, found.settings, found.updated, found.draft) == (
         "large", ChatSettings(temperature=0.3), 5.0, "and th",
     )  # fmt: skip
+    assert (found.preset, found.unread) == ("cool", "failed"), "a change by hand leaves the name of the preset"
     assert (found.titled, found.head, found.created > 5.0) == ("question", None, True)
-    assert (chats.get(other).model, chats.get(other).draft) == ("smol", "")
+    assert (chats.get(other).model, chats.get(other).draft, chats.get(other).unread) == ("smol", "", "")
     assert chats.prompts() == {"greet": "Hi {name}"}
     chats.remove_prompt("greet")
     assert chats.prompts() == {}

@@ -196,5 +196,5 @@ class Comparison:
         chosen = self.kept or self.contenders[0]
         self.conversation.show_version(chosen.turn.answer_id)
         if self.kept:
-            self.conversation.configure(chosen.candidate.model, chosen.candidate.settings)
-            self.conversation.preset = chosen.candidate.preset or self.conversation.preset
+            candidate = chosen.candidate
+            self.conversation.configure(candidate.model, candidate.settings, candidate.preset)

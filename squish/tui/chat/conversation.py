@@ -15,6 +15,7 @@ from squish.chats.messages import (
     ChatTools,
     Saved,
     Tree,
+    Unread,
     as_sent,
     title_of,
     with_files,
@@ -78,9 +79,9 @@ class Conversation:
     """One chat. model is asked next; earlier turns may be another model's. id is None until something was asked.
 
     offered: the tools that the latest answer was asked with, which are part of every prompt while there are any.
-    queued: what is to be asked when the answer is complete. unread: an answer has ended while another chat was shown.
+    queued: what is to be asked when the answer is complete. unread: how an answer ended while another chat was shown.
     fetches: hosts from which pages may be fetched without asking, while the program runs.
-    preset: which was used last, while the program runs: where several are alike, the settings are that one.
+    preset: which was used last: where several are alike, the settings are that one.
     """
 
     chats: Chats
@@ -93,7 +94,7 @@ class Conversation:
     draft: str = ""
     turns: list[Turn] = field(default_factory=list)
     queued: Question = Question()
-    unread: bool = False
+    unread: Unread = ""
     live: Turn | None = None
     offered: tuple[Tool, ...] = ()
     fetches: set[str] = field(default_factory=set)
@@ -104,6 +105,7 @@ class Conversation:
         """A chat as it was saved. Raises StoreError, and InvalidInput when it is gone."""
         chat = chats.get(id)
         opened = cls(chats, chat.model, clock, id, clean(chat.title), chat.settings, chat.tools, clean(chat.draft))
+        opened.preset, opened.unread = chat.preset, chat.unread
         opened.reload()
         return opened
 
@@ -141,7 +143,7 @@ class Conversation:
         """Let the chat be saved, if it is not yet, with its first question for a title. Raises StoreError."""
         if self.id is None:
             self.title = title_of(question)
-            self.id = self.chats.create(self.model, self.settings, question)
+            self.id = self.chats.create(self.model, self.settings, question, self.preset)
             self.chats.use_tools(self.id, self.tools)
 
     def ask(self, question: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None) -> Turn:
@@ -219,12 +221,21 @@ class Conversation:
             return
         answer, turn.unsaved = turn.answer, False
         self.chats.finish(turn.answer_id, answer.text, answer.reasoning, answer.state, answer.figures, answer.steps)
+        if self.unread and self.id is not None:
+            self.chats.mark(self.id, self.unread)
 
-    def configure(self, model: str | None = None, settings: ChatSettings | None = None) -> None:
-        """Set which model is asked next, and how. Raises StoreError."""
+    def configure(self, model: str | None = None, settings: ChatSettings | None = None, preset: str = "") -> None:
+        """Set which model is asked next, and how. preset: the one that was used for it. Raises StoreError."""
         self.model, self.settings = model or self.model, settings or self.settings
+        self.preset = preset or self.preset
         if self.id is not None:
-            self.chats.configure(self.id, self.model, self.settings)
+            self.chats.configure(self.id, self.model, self.settings, self.preset)
+
+    def see(self) -> None:
+        """The user has seen how the answers ended. Raises StoreError."""
+        unread, self.unread = self.unread, ""
+        if unread and self.id is not None:
+            self.chats.mark(self.id, "")
 
     def use_tools(self, tools: ChatTools) -> None:
         """Set which tools this chat may use. Raises StoreError."""

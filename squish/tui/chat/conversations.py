@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from squish.chats.chats import Chats
-from squish.chats.messages import Attachment
+from squish.chats.messages import Attachment, Chat
 from squish.chats.tags import TagChange
 from squish.errors import SquishError
 from squish.tui.chat.conversation import Conversation, Question, Turn
@@ -85,7 +85,7 @@ class Conversations:
             ChatRow(
                 each.id,
                 each.title,
-                self._sign(each.id) or ("pinned" if each.pinned else ""),
+                self._sign(each) or ("pinned" if each.pinned else ""),
                 day_of(each.updated, today),
                 tuple(tag for tag in each.tags if tag != self.tag),
             )
@@ -110,17 +110,14 @@ class Conversations:
         finally:
             if conversation.id is None:
                 conversation.draft, self.unsent = self.unsent, ""
-            self.shown, self.editing, conversation.unread = conversation, None, False
+            self.shown, self.editing = conversation, None
+            conversation.see()
 
-    def _sign(self, id: int) -> Sign:
-        known = self._known.get(id)
-        if known is None:
-            return ""
-        if known.running:
+    def _sign(self, chat: Chat) -> Sign:
+        known = self._known.get(chat.id)
+        if known and known.running:
             return "asks" if known.running.answer.phase == "asking" else "running"
-        if known.unread:
-            return "failed" if known.live and known.live.answer.phase == "failed" else "news"
-        return ""
+        return known.unread if known else chat.unread
 
     def give_title(self, conversation: Conversation, title: str) -> None:
         """Name a chat as its model does, unless the user has named it meanwhile."""
@@ -191,7 +188,8 @@ class Conversations:
             turn.answer.fail(error)
         turn.answer.leave()
         conversation = turn.conversation
-        conversation.unread = conversation is not self.shown
+        if conversation is not self.shown:
+            conversation.unread = "failed" if turn.answer.phase == "failed" else "news"
         queued, conversation.queued = conversation.queued, Question()
         return queued
 

@@ -163,17 +163,15 @@ class ModelAndParameters:
 
     def set(self, settings: ChatSettings, preset: str = "") -> None:
         """preset: the one that they are, where it was chosen."""
-        self._shown.preset = preset or self._shown.preset
         with reporting_errors(self._screen.app):
-            self._shown.configure(settings=settings)
+            self._shown.configure(settings=settings, preset=preset)
         self._view.recount()
 
     async def change(self, command: parameter_commands.Command, text: str) -> None:
         """Do what `/set`, `/system` or `/preset` was given, and say what came of it."""
         with reporting_errors(self._screen.app):
             outcome = command(self._shown.settings, self._chats, text)
-            self._shown.configure(settings=outcome.settings)
-            self._shown.preset = outcome.preset or self._shown.preset
+            self._shown.configure(settings=outcome.settings, preset=outcome.preset)
             self.show_parameters()
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""

@@ -611,8 +611,9 @@ async def test_tags_are_written_in_the_list_and_narrow_it(tmp_path: Path) -> Non
         assert app.screen.query_one(OptionList).option_count == 1
 
 
-async def test_a_chat_that_failed_unseen_is_not_marked_as_news() -> None:
-    app = new_app()
+async def test_an_answer_that_ended_unseen_is_marked_as_news_or_failed_until_its_chat_is_opened(tmp_path: Path) -> None:
+    kept = tmp_path / "chats.db"
+    app = ScriptedApp(*MODELS, model=SMOL.id, chats=kept)
     async with app.run_test(size=WIDE) as pilot:
         await ask(pilot, "one")
         first = app.engine.last
@@ -625,6 +626,14 @@ async def test_a_chat_that_failed_unseen_is_not_marked_as_news() -> None:
         first.finish()
         second.fail(EngineError("The worker died."))
         await until(pilot, lambda: "● one" in screen_text(pilot) and "✕ two" in screen_text(pilot))
+
+    again = ScriptedApp(*MODELS, model=SMOL.id, chats=kept)
+    async with again.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "● one" in screen_text(pilot) and "✕ two" in screen_text(pilot))
+        await pilot.press("up")
+        await until(pilot, lambda: "✕ two" not in screen_text(pilot) and "● one" in screen_text(pilot))
+
+    assert [(each.title, each.unread) for each in again.chats.recent()] == [("two", ""), ("one", "news")]
 
 
 async def test_a_new_chat_says_that_its_model_works_for_another_one() -> None:

@@ -113,8 +113,8 @@ async def test_a_preset_is_chosen_in_the_panel() -> None:
 
 
 @pytest.mark.parametrize("how", ["panel", "command", "save"])
-async def test_of_presets_that_are_alike_the_one_that_was_used_is_named_and_kept(how: str) -> None:
-    app = ScriptedApp(*MODELS, model=SMOL.id)
+async def test_of_presets_that_are_alike_the_one_that_was_used_is_named_and_kept(how: str, tmp_path: Path) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id, chats=tmp_path / "chats.db")
     app.chats.keep_preset("first", ChatSettings(0.3))
     if how != "save":
         app.chats.keep_preset("second", ChatSettings(0.3))
@@ -136,6 +136,13 @@ async def test_of_presets_that_are_alike_the_one_that_was_used_is_named_and_kept
         await pilot.press("enter")
         await until(pilot, lambda: "preset first" in screen_text(pilot))
         await pilot.press("ctrl+n")
+        await until(pilot, lambda: "preset second" in screen_text(pilot))
+        await ask(pilot, "hi")
+
+    again = ScriptedApp(*MODELS, model=SMOL.id, chats=app.chats.path)
+    async with again.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("up", "ctrl+o")
         await until(pilot, lambda: "preset second" in screen_text(pilot))
 
 
