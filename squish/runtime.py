@@ -57,7 +57,8 @@ class Runtime:
         await self.close()
 
     async def close(self) -> None:
-        """End what runs."""
-        await self._tools.close()
-        await self.sessions.close()
-        self.chats.close()
+        """End what runs, all at the same time. Chats are stored in any case."""
+        try:
+            await asyncio.gather(self._tools.close(), self.sessions.close())
+        finally:
+            self.chats.close()

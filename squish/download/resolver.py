@@ -13,6 +13,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
 
+from squish.system.loop import Loop
+
 Result = TypeVar("Result")
 
 _TICK = 0.25  # seconds until Ctrl-C is seen at the latest
@@ -29,7 +31,7 @@ def runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=_Loop)
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class _Loop(Loop):
     """It wakes regularly: a signal just before the loop goes to sleep would be seen at the next event only."""
 
     def __init__(self) -> None:

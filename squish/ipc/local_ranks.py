@@ -70,13 +70,16 @@ class LocalMember:
         return str(self._stderr)
 
     async def close(self) -> None:
-        """Ask by closing its standard input, then insist: a stopped process does not listen."""
+        """Ask by closing its standard input, then insist: a stopped process does not listen. As of Worker."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
             await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
         except TimeoutError:
             end_all(self.pid)
+        except asyncio.CancelledError:
+            end_all(self.pid)
+            raise
         await self.ended()
         self._stderr.close()
 

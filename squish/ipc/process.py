@@ -125,13 +125,19 @@ class Worker:
             raise EngineError(f"The worker sent a frame that cannot be read: {error}.") from error
 
     async def close(self) -> None:
-        """End the process: ask by closing the socket, then insist. Safe to call twice."""
+        """End the process: ask by closing the socket, then insist; where nobody waits any more, insist at once.
+
+        Safe to call twice.
+        """
         self._writer.close()
         try:
             await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
         except TimeoutError:
             self.kill()
             await self._process.wait()
+        except asyncio.CancelledError:
+            self.kill()
+            raise
         if not self._closed:
             self._closed = True
             end_all(self.pid)

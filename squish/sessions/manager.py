@@ -36,6 +36,9 @@ from squish.system.host import HOST
 
 logger = logging.getLogger("squish.sessions")
 
+ENDING = 10.0
+"""Seconds for all workers together to end, before they are killed: each has half of it before it is insisted."""
+
 _NOT_LOADED = Loaded(context_length=0, weights_bytes=0, backend="")
 
 Request = TypeVar("Request", GenerationRequest, EmbeddingRequest)
@@ -252,10 +255,15 @@ class SessionManager:
         self._refill()
 
     async def close(self) -> None:
-        """End every worker."""
+        """End every worker, all at the same time; those that have not ended within the limit are killed."""
         self._keep_spare = False
-        while self._engines:
-            await self._engines.popitem()[1].close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENDING):
+                while self._engines or self._spare:
+                    engines, self._engines = list(self._engines.values()), {}
+                    await asyncio.gather(self._end_spare(), *(each.close() for each in engines), return_exceptions=True)
+
+    async def _end_spare(self) -> None:
         if spare := self._take_spare():
             with suppress(EngineError):  # one that could not even be started
                 worker = await spare

@@ -30,13 +30,12 @@ from squish.runtime import Runtime
 from squish.sessions.backend import Backend
 from squish.system import servers
 from squish.text import clean
-from squish.tui import actions, faults, preferences, theme
+from squish.tui import actions, faults, leaving, preferences, theme
 from squish.tui.advice import reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
-from squish.tui.leaving import cut_short
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh, collect_again
@@ -181,9 +180,12 @@ class SquishApp(App[None], inherit_bindings=False):
 
         return ServerScreen(self._runtime, self._machine, self.server, self.load_history)
 
+    async def _shutdown(self) -> None:
+        """The terminal is as it was already; what is still busy has a while."""
+        await leaving.insist(super()._shutdown)
+
     async def on_unmount(self) -> None:
-        await self.downloads.close()
-        await self.server.close()
+        await asyncio.gather(self.downloads.close(), self.server.close())
 
     def _pin_again(self) -> None:
         """What was pinned stays in memory once it is loaded; this loads nothing."""
@@ -335,7 +337,7 @@ class SquishApp(App[None], inherit_bindings=False):
 
     def _leave(self, word: str, leave: Callable[[], None]) -> None:
         """Mention what would be cut short, and leave if the user wants to."""
-        found = cut_short(self._answers, self.downloads.active, self._clients, partial(key, self))
+        found = leaving.cut_short(self._answers, self.downloads.active, self._clients, partial(key, self))
         if found is None or self.screen is self._leaving:
             leave()
             return

@@ -137,9 +137,8 @@ class Downloads:
                 self._transfers.append(Transfer(left.id, left.id, "paused", "download", left.bytes))
 
     async def close(self) -> None:
-        """Pause everything that runs."""
-        for transfer in self.active:
-            await self._stop(transfer)
+        """Pause everything that runs, all at the same time."""
+        await asyncio.gather(*map(self._stop, self.active))
 
     async def _stop(self, transfer: Transfer) -> None:
         if transfer.task:

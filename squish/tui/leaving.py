@@ -1,12 +1,18 @@
-"""What would be cut short if the program ended now, in words for the question whether it may."""
+"""What would be cut short if the program ended now, in words for the question whether it may; and that it does end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from squish.text import clean
 from squish.tui.downloads import Transfer
+
+PATIENCE = 12.0
+"""Seconds for one thing to end: more than a server and its answers have."""
+_TRIES = 8
 
 
 class CutShort(NamedTuple):
@@ -36,3 +42,36 @@ def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Ca
     if len(found) < 2:
         return found[0] if found else None
     return CutShort("Work is going on", "\n".join(f"{each.title}. {each.text}" for each in found))
+
+
+async def insist(end: Callable[[], Awaitable[None]]) -> None:
+    """End something; what that waits for is broken off after a while, and what it waits for then, and so on.
+
+    A screen that is in the middle of something can keep the program for long; the terminal is in order by then.
+    """
+    for _ in range(_TRIES):
+        with _breaking_off():
+            await end()
+            return
+
+
+@contextmanager
+def _breaking_off() -> Iterator[None]:
+    loop, task, broken = asyncio.get_running_loop(), asyncio.current_task(), 0
+    assert task is not None
+    timer = loop.call_later(PATIENCE, lambda: break_off())
+
+    def break_off() -> None:
+        nonlocal broken, timer
+        broken += task.cancel()
+        timer = loop.call_later(PATIENCE, break_off)
+
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not broken:
+            raise
+    finally:
+        timer.cancel()
+        for _ in range(broken):
+            task.uncancel()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import EngineError, InvalidInput, RemoteError, SquishError
 from squish.runtime import Runtime
-from squish.tui import preferences
+from squish.tui import leaving, preferences
 from squish.tui.app import SquishApp
 from squish.tui.server.api_server import Serve
 from squish.tui.terminal.guard import ended_by_signals, guarded_stderr, own_driver_parts
@@ -70,7 +71,19 @@ async def _connected(settings: Settings, model: str | None, url: str, key: str) 
 
 
 async def _shown(app: SquishApp, settings: Settings) -> SquishApp:
+    """A signal ends it in good order; an app that is busy with something else is broken off after a while."""
     preferences.apply(app, settings)
-    with ended_by_signals(lambda code: app.exit(return_code=code)):
+    loop, running, insisting = asyncio.get_running_loop(), asyncio.current_task(), list[asyncio.TimerHandle]()
+    assert running is not None
+
+    def end(code: int) -> None:
+        app.exit(return_code=code)
+        insisting.append(loop.call_later(leaving.PATIENCE, running.cancel))
+
+    with ended_by_signals(end):
         await app.run_async()
+    for each in insisting:
+        each.cancel()
+    while running.cancelling():
+        running.uncancel()
     return app

@@ -18,7 +18,7 @@ from squish.config.settings import Settings
 from squish.errors import RemoteError
 from squish.remote.nearby import NearbyServer
 from squish.sessions.activity import RequestStatus
-from squish.tui import preferences, program
+from squish.tui import leaving, preferences, program
 from squish.tui.app import SquishApp
 from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
@@ -74,6 +74,51 @@ async def test_leaving_while_the_chat_of_a_first_download_opens_is_no_fault(step
             await asyncio.sleep(0)
         app.exit()
     assert (app.return_code, app.fault) == (0, "")
+
+
+async def test_screens_that_are_busy_keep_nobody_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "PATIENCE", 0.05)
+    settings = Settings(home=tmp_path, cache_dir=tmp_path, offline=True)
+    app, begun, broken = ScriptedApp(*MODELS, model=SMOL.id, settings=settings), list[str](), list[str]()
+
+    async def busy(mode: str) -> None:
+        begun.append(mode)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            broken.append(mode)
+
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        prompt(pilot).put("a long thought")
+        for mode in ("hub", "library", "server", "chat"):
+            await app.action_open(mode)
+            app.screen.call_later(busy, mode)
+        await until(pilot, lambda: len(begun) == 4)
+        app.exit()
+    assert sorted(broken) == sorted(begun)
+    assert preferences.unsent(settings) == "a long thought"
+
+
+async def test_what_runs_in_the_background_ends_at_the_same_time(tmp_path: Path) -> None:
+    app, together = new_app(tmp_path / "chats.db"), asyncio.Barrier(3)
+
+    async def running() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await together.wait()
+
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        for name in ("one", "two"):
+            transfer = Transfer(name, name, "running", task=asyncio.create_task(running()))
+            app.downloads._transfers.append(transfer)
+        await asyncio.sleep(0)
+        app.server.close = together.wait  # type: ignore[method-assign,assignment]
+    assert not together.n_waiting and all(not each.task for each in app.downloads.transfers)
 
 
 async def test_nothing_is_asked_where_nothing_goes_on() -> None:
@@ -160,7 +205,7 @@ async def test_a_server_that_dies_when_it_is_chosen_leads_back_here(
 _WRITING = """
 import asyncio, sys
 from pathlib import Path
-from squish.tui import preferences, program
+from squish.tui import leaving, preferences, program
 from squish.tui.terminal.guard import guarded_stderr, own_driver_parts
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -182,7 +227,10 @@ async def main():
         app.engine.last.say(" answer")
         while turns[0].answer.text != "Half an answer":
             await asyncio.sleep(0.001)
-        (home / "written").touch()
+        if leaving.PATIENCE < 1:
+            app.call_later(busy)
+        else:
+            (home / "written").touch()
 
     writing = asyncio.create_task(write())
     shown = await program._shown(app, app.runtime.settings)
@@ -194,12 +242,19 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
-    """SIGHUP comes when the terminal is closed: then nothing can be drawn any more."""
+@pytest.mark.parametrize(("number", "patience"), [(signal.SIGTERM, 600), (signal.SIGTERM, 0.05), (signal.SIGHUP, 600)])
+def test_a_signal_ends_it_in_good_order(number: signal.Signals, patience: float, tmp_path: Path) -> None:
+    """SIGHUP comes when the terminal is closed: then nothing can be drawn any more.
+
+    With little patience the app is busy with something that does not end.
+    """
     terminal, side = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-c", _WRITING, str(tmp_path)], stdin=side, stdout=side, stderr=side, start_new_session=True
+        [sys.executable, "-c", _WRITING, str(tmp_path), str(patience)],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
     )
     os.close(side)
     seen = b""

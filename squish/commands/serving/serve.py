@@ -24,7 +24,7 @@ from squish.commands.serving.ranks import here, ranks_option
 from squish.config.settings import Settings
 from squish.download import resolver
 from squish.errors import ConfigError, SquishError
-from squish.system import servers
+from squish.system import loop, servers
 
 if TYPE_CHECKING:
     from squish.api.serving.opening import Opening
@@ -110,7 +110,7 @@ def serve(
     logs.configure(log_level)
     from squish.system.awake import awake
 
-    run = resolver.run if allow_pull else asyncio.run  # a download looks names up
+    run = resolver.run if allow_pull else loop.run  # a download looks names up
     with awake() if settings.keep_awake else nullcontext():
         run(_serve_on(hosts, here(ranks), settings, options, models, Shutdown(delay=max(0.0, shutdown_delay))))
 
