@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import BinaryIO
 
 import psutil
 import pytest
@@ -14,6 +17,7 @@ from squish.attachments import child, documents, limits
 from squish.attachments.documents import DocumentKind
 from squish.errors import InvalidInput
 from tests.attachments import made
+from tests.conftest import PATIENCE
 
 
 async def text_of(data: bytes, kind: DocumentKind) -> str:
@@ -62,8 +66,19 @@ async def test_a_reader_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in given.values()
 
 
-async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more() -> None:
-    task = asyncio.create_task(text_of(b"<p>words", "html"))
+@pytest.fixture
+def endless() -> Iterator[BinaryIO]:
+    """A document that goes on until its reader is ended."""
+    end, writer = os.pipe()
+    with open(end, "rb") as document, open(writer, "wb"):  # noqa: PTH123  descriptors, not paths
+        yield document
+
+
+async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more(
+    endless: BinaryIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MAX_SECONDS", PATIENCE)
+    task = asyncio.create_task(documents.text_of(endless, "html"))
     while not _readers():
         await asyncio.sleep(0.005)
     task.cancel()
