@@ -228,6 +228,7 @@ def test_the_affinity_counts(tmp_path: Path) -> None:
     assert (f", 1 of {count} cores, because" if count > 1 else ", 1 core'") in done.stdout
 
 
+@pytest.mark.long  # two seconds of measuring, which test_a_machine_that_works_is_well does too
 def test_no_limit_is_exceeded_by_what_the_probe_itself_does(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "SQUISH_CPU_PRECISION": "float32"}
     share_compiled(tmp_path / ".squish" / "cache")

@@ -46,17 +46,17 @@ def test_show_says_which_one_and_how_to_come_by_it(home: Path, forked: Run) -> N
     assert shown() == "gone:1b is to guess for it, by [draft] in config.toml, and is not installed"
 
 
-def test_a_server_says_so_and_with_it_tokens_are_guessed(home: Path) -> None:
+@pytest.mark.parametrize("used", [pytest.param(False, marks=pytest.mark.long), True], ids=["installed", "used"])
+def test_a_server_says_so_and_with_it_tokens_are_guessed(used: bool, home: Path) -> None:
     _install(home_settings(home), SMALL)
-    for options, said in (((), True), (("--draft", SMALL), False)):
-        log = home / "log"
-        with serving(clean_environment(home), log, LARGE, *options) as (process, url):
-            assert (SAID in log.read_text(encoding="utf-8")) == said
-            asked = {"model": LARGE, "prompt": "once", "max_tokens": 20, "temperature": 0}
-            status, answer = get(f"{url}/v1/completions", json.dumps(asked).encode())
-            process.terminate()
-        assert status == 200
-        assert said or answer["timings"]["draft_n_accepted"] > 10, "they are the same model here"
+    log = home / "log"
+    with serving(clean_environment(home), log, LARGE, *(("--draft", SMALL) if used else ())) as (process, url):
+        assert (SAID in log.read_text(encoding="utf-8")) == (not used)
+        asked = {"model": LARGE, "prompt": "once", "max_tokens": 20, "temperature": 0}
+        status, answer = get(f"{url}/v1/completions", json.dumps(asked).encode())
+        process.terminate()
+    assert status == 200
+    assert not used or answer["timings"]["draft_n_accepted"] > 10, "they are the same model here"
 
 
 def test_a_conversation_begins_with_it_and_one_prompt_does_not(home: Path, forked: Run) -> None:

@@ -31,6 +31,7 @@ def change(directory: Path, **entries: object) -> None:
     path.write_text(json.dumps(config))
 
 
+@pytest.mark.long  # test_transformers.py reads such entries of every architecture
 def test_a_config_of_transformers_5_gives_the_same_answer(squish: Squish, copied: Path) -> None:
     change(copied)
     pulled = squish("pull", str(copied), "--name", "transformers-five")

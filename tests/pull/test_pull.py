@@ -159,6 +159,7 @@ def test_a_failed_pull_is_taken_up_by_the_next(machine: Machine, hub: LocalHub) 
     assert machine.partial() == []
 
 
+@pytest.mark.long  # so is one of several ranges, below
 def test_a_killed_pull_is_taken_up_by_the_next(machine: Machine, hub: LocalHub) -> None:
     files = hub.add_repo(REPO, tiny_model(4 * MIB)).files
     hub.fault(WEIGHTS, Fault(hold_after=3 * MIB + MIB // 2))

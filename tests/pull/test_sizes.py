@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from squish.commands.models.describe import describe
+from squish.commands.models.describe import describe, lines
 from squish.errors import InvalidInput
 from squish.memory import fit, machine
 from squish.models.recipes import CompressionOptions, recipe
@@ -60,6 +60,7 @@ def test_fit_takes_the_most_bits_with_which_the_model_fits(
     assert said and 4.5 < float(said[1]) < 5.5
     assert abs(8 * model.manifest.weights / parameters - float(said[1])) < 0.3
     assert describe(model).estimate.needed <= total
+    assert model.manifest.unmeasured == "" and "bits" not in dict(lines(describe(model)))
     with pytest.raises(InvalidInput, match="with bits for the context that was asked for then"):
         user.pull(REPO, as_large_as_fits(64))
     with pytest.raises(InvalidInput, match="does not fit this machine with 2,000,000 tokens"):

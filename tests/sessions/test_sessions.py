@@ -275,10 +275,11 @@ async def test_what_one_request_asks_for_is_not_for_the_next(shared: Runtime) ->
         assert generation.request.keep_alive == 7
 
 
-async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runtime) -> None:
-    def asked(kv_bits: int | None, sampling: SamplingParams = GREEDY) -> GenerationRequest:
-        return GenerationRequest(MODEL, GERMANY.prompts, sampling, kv_bits=kv_bits)
+def asked(kv_bits: int | None) -> GenerationRequest:
+    return GenerationRequest(MODEL, GERMANY.prompts, GREEDY, kv_bits=kv_bits)
 
+
+async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runtime) -> None:
     processes, backends = [], []
     for kv_bits in (None, 16, 8, 8, None, 32):
         assert text(await collect(runtime, asked(kv_bits))) == "The capital of Germany is Berlin."
@@ -295,7 +296,11 @@ async def test_a_request_loads_its_model_anew_for_another_kv_cache(runtime: Runt
         assert caught.value.param == "kv_bits"
     with pytest.raises(InvalidInput, match="kv_bits must be 32, 16 or 8"):
         asked(4)
-    await collect(runtime, asked(None))  # the one that was left has ended
+
+
+@pytest.mark.long
+async def test_another_kv_cache_may_be_asked_for_at_every_step_of_a_models_life(runtime: Runtime) -> None:
+    await collect(runtime, asked(None))
     async with asyncio.TaskGroup() as tasks:
         counted = tasks.create_task(runtime.sessions.count(MODEL, GERMANY.prompts))
         await asyncio.sleep(0)  # the question is on its way

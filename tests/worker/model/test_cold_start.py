@@ -105,6 +105,7 @@ def test_the_first_token_needs_few_modules_and_no_transformers(worked: tuple[str
     assert len(modules) <= MOST_MODULES
 
 
+@pytest.mark.long  # test_opening.py compares what is found out, tokenizer by tokenizer
 def test_without_what_was_found_out_before_the_answer_is_the_same(worked: tuple[str, set[str]], home: Path) -> None:
     shelf = home / SHELF
     kept = {path.name: path.read_bytes() for path in shelf.iterdir()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import mlx.core as mx
+import pytest
 
 from tests.conftest import share_compiled
 from tests.worker.model.test_load import write_model
@@ -26,6 +27,7 @@ from squish.worker.cpu.install import install, prepare, prepare_model
 cache = Path(sys.argv[1])
 engine = install(prepare(cache), cache)
 import mlx.core as mx
+import pytest
 from squish.worker.model.load import load
 from squish.worker.tokenizer.facts import Shelf
 for path in sys.argv[2:]:
@@ -60,6 +62,7 @@ def test_weights_that_begin_with_the_header_of_packed_ones_are_weights(tmp_path:
     assert plain.startswith("(1, 3, 96) True")
 
 
+@pytest.mark.long  # its weights are read as others are, above
 def test_a_model_with_that_header_is_pulled_and_answers(tmp_path: Path, squish: Squish) -> None:
     forge(tmp_path / "forged")
     about = tmp_path / "forged" / "tokenizer_config.json"
