@@ -7,10 +7,9 @@ proxies from giving up, and a failure is one last piece with the error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
-import msgspec
 from sanic import Request
 
 from squish import generation as gen
