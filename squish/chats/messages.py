@@ -90,12 +90,13 @@ class ToolStep(msgspec.Struct, frozen=True, omit_defaults=True):
 class ChatTools(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which tools a chat may use: those of `servers`, but for the ones in `off`; `allowed` are not asked for.
 
-    Tools are named as in CalledTool.tool.
+    Tools are named as in CalledTool.tool. marks: by server, how it was set up when it was switched on.
     """
 
     servers: tuple[str, ...] = ()
     off: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
+    marks: dict[str, str] = {}
 
 
 class Figures(msgspec.Struct, frozen=True, omit_defaults=True):

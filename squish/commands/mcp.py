@@ -96,6 +96,36 @@ def list_tools(server: str, as_json: bool) -> None:
     console.table(("TOOL", "ABOUT"), rows)
 
 
+@mcp.command("allowed")
+@click.argument("tools", nargs=-1)
+@click.option("--forget", is_flag=True, help="Ask for TOOLS again, or for all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_allowed(tools: tuple[str, ...], forget: bool, as_json: bool) -> None:
+    """List the tools that are always allowed, as SERVER/TOOL, or take permissions back.
+
+    \b
+    squish mcp allowed
+    squish mcp allowed --forget
+    """
+    from squish.mcp import permissions
+
+    home = Settings.from_environment().home
+    names = permissions.allowed(home)
+    for name in tools:
+        if name not in names:
+            raise InvalidInput(f"{clean(name)} is not always allowed.", hint="Run: squish mcp allowed", param="tools")
+    names = [name for name in names if not tools or name in tools]
+    if forget:
+        permissions.forget(home, names)
+        console.note(f"Squish asks again for: {clean(', '.join(names)) or 'nothing, since nothing was allowed'}.")
+    elif as_json:
+        console.out_json(names)
+    elif names:
+        console.table(("ALWAYS ALLOWED",), [(clean(name),) for name in names])
+    else:
+        console.note("No tool is always allowed; Squish asks before every call.")
+
+
 @mcp.command()
 @click.argument("server")
 @click.argument("tool")

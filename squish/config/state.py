@@ -6,7 +6,7 @@ A file that cannot be read is as good as none: it is only memory. It knows no me
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,13 +26,23 @@ def table(home: Path, name: str) -> dict[str, object]:
 
 def keep(home: Path, name: str, values: Mapping[str, object]) -> None:
     """Put values into a table; whatever else is in the file stays. Raises StoreError."""
+    _change(home, name, lambda before: before | dict(values))
+
+
+def forget(home: Path, name: str, keys: Iterable[str]) -> None:
+    """Take values out of a table. Raises StoreError."""
+    gone = set(keys)
+    _change(home, name, lambda before: {key: value for key, value in before.items() if key not in gone})
+
+
+def _change(home: Path, name: str, change: Callable[[dict[str, object]], dict[str, object]]) -> None:
     path = home / "state.toml"
     try:
         home.mkdir(parents=True, exist_ok=True)
         with (home / "state.lock").open("w") as opened:
             with suppress(NoLocks):  # then the last writer wins
                 lock(opened.fileno())
-            document = _read(path) | {name: table(home, name) | dict(values)}
+            document = _read(path) | {name: change(table(home, name))}
             write_whole(path, tomli_w.dumps(document))
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error

@@ -37,6 +37,7 @@ RESULT_TOKENS = 8192
 """Tokens of a result that the model gets at most; less where its context is short."""
 
 _REFUSED = "The user did not allow this call."
+_NO_MORE = f"An answer may call tools {MOST_ROUNDS} times."
 _CHARACTERS = 3  # of a token, where nobody counts: fewer than there mostly are
 
 T = TypeVar("T")
@@ -114,6 +115,10 @@ class Rounds:
             if step is None:
                 return
             self._steps.append(replace(step, text=said + step.text))
+            if left == 0:  # it calls what it was not offered any more
+                for at in range(len(step.calls)):
+                    self._set(at, "refused", _NO_MORE)
+                return
             await self._call(names)
             said, made = "", as_sent(self._steps[before:])
             asked = replace(asked, messages=(*base, *made), continue_last=False)

@@ -10,8 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from squish.chats.messages import CalledTool, ToolStep
+from squish.chats.messages import CalledTool, ChatTools, ToolStep
 from squish.config.mcp_server import McpServer
 from squish.config.settings import Settings
 from squish.generation import (
@@ -30,6 +31,7 @@ from squish.generation import (
 from squish.mcp import permissions, rounds
 from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Reaching, Steps, ToolProblem
 from squish.mcp.rounds import Rounds
+from squish.mcp.sources import Known
 from squish.mcp.toolbox import Toolbox
 from tests.conftest import PATIENCE
 from tests.mcp.test_client import program, toolbox
@@ -170,6 +172,14 @@ async def test_a_model_that_never_stops_calling_has_to_answer(tmp_path: Path, mo
     assert not engine.says
 
 
+async def test_calls_beyond_the_last_round_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MOST_ROUNDS", 2)
+    engine = Engine(*([("echo", '{"text": "again"}')] for _ in range(9)))  # type: ignore[arg-type]
+    await play(tmp_path, engine)
+    assert [outcome for outcome, _ in engine.results] == ["done", "done", "refused"]
+    assert len(engine.prompts) == 3
+
+
 async def test_a_model_without_a_format_for_calls_answers_without_tools(tmp_path: Path) -> None:
     engine = Engine("done")
     await play(tmp_path, engine, able=False)
@@ -222,11 +232,30 @@ async def test_an_answer_that_goes_on_keeps_what_was_said_before(tmp_path: Path)
 
 
 def test_a_permission_is_for_the_server_as_it_is_set_up(tmp_path: Path) -> None:
-    assert not permissions.is_allowed(tmp_path, "test/echo", program())
-    permissions.allow(tmp_path, "test/echo", program())
-    assert permissions.is_allowed(tmp_path, "test/echo", program())
-    assert not permissions.is_allowed(tmp_path, "test/fail", program())
-    assert not permissions.is_allowed(tmp_path, "test/echo", program("another"))
+    test = Known("test", program(), "a/.mcp.json")
+    assert not permissions.is_allowed(tmp_path, "test/echo", test)
+    permissions.allow(tmp_path, "test/echo", test)
+    permissions.allow(tmp_path, "test/fail", test)
+    assert permissions.is_allowed(tmp_path, "test/echo", test)
+    assert not permissions.is_allowed(tmp_path, "test/none", test)
+    assert not permissions.is_allowed(tmp_path, "test/echo", Known("test", program("another"), "a/.mcp.json"))
+    elsewhere = Known("test", program(), "b/.mcp.json")
+    assert not permissions.is_allowed(tmp_path, "test/echo", elsewhere), "its arguments are relative to another project"
+    preloaded = Known("test", program(env={"LD_PRELOAD": "./evil.so"}), "a/.mcp.json")
+    assert not permissions.is_allowed(tmp_path, "test/echo", preloaded)
+    permissions.forget(tmp_path, ["test/echo", "gone"])
+    assert not permissions.is_allowed(tmp_path, "test/echo", test)
+    assert permissions.allowed(tmp_path) == ["test/fail"]
+
+
+def test_a_chat_switches_on_a_server_and_not_all_that_have_its_name() -> None:
+    ours, theirs = Known("files", program(), "a/.mcp.json"), Known("files", program("another"), "b/.mcp.json")
+    tools = replace(permissions.switched(ChatTools(("time",)), ours), off=("files/write",), allowed=("files/read",))
+    assert permissions.is_on(tools, ours) and not permissions.is_on(tools, theirs)
+    assert list(permissions.changed(tools, [theirs])) == ["files"] and not permissions.changed(tools, [ours])
+    other = permissions.switched(tools, theirs)
+    assert permissions.is_on(other, theirs) and (other.servers, other.off, other.allowed) == (("time", "files"), (), ())
+    assert permissions.switched(tools, ours).servers == ("time",)
 
 
 async def test_of_several_servers_those_are_named_that_are_still_waited_for(tmp_path: Path) -> None:

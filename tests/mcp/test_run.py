@@ -15,6 +15,8 @@ from squish.chats.messages import CalledTool
 from squish.commands.answers.run_tools import RunTools
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
+from squish.mcp import permissions
+from squish.mcp.sources import Known
 from squish.models.store import Store
 from squish.runtime import Runtime
 from tests.conftest import SQUISH, clean_environment
@@ -125,3 +127,16 @@ def test_scripts_list_servers_and_tools_and_call_one(tmp_path: Path) -> None:
     assert "broken: the program no-such-program is not there." in broken.stderr
     wrong = squish(tmp_path, "mcp", "call", "test", "weather", "[]")
     assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+def test_permissions_are_listed_and_taken_back(tmp_path: Path) -> None:
+    home = tmp_path / ".squish"
+    for tool in ("test/fail", "test/weather"):
+        permissions.allow(home, tool, Known("test", program(), "config.toml"))
+    assert json.loads(squish(tmp_path, "mcp", "allowed", "--json").stdout) == ["test/fail", "test/weather"]
+    wrong = squish(tmp_path, "mcp", "allowed", "--forget", "test/none")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert squish(tmp_path, "mcp", "allowed", "--forget", "test/fail").returncode == 0
+    assert squish(tmp_path, "mcp", "allowed").stdout.split() == ["ALWAYS", "ALLOWED", "test/weather"]
+    squish(tmp_path, "mcp", "allowed", "--forget")
+    assert json.loads(squish(tmp_path, "mcp", "allowed", "--json").stdout) == []

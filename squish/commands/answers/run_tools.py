@@ -73,7 +73,7 @@ class RunTools:
                         console.dim(f"  {call.outcome}: {_cut(call.result, _RESULT_SHOWN)}")
 
     async def _permit(self, call: CalledTool) -> bool:
-        settings, server = self._backend.settings, self._backend.toolbox.find(call.tool.partition("/")[0]).server
+        settings, server = self._backend.settings, self._backend.toolbox.find(call.tool.partition("/")[0])
         name = call.tool.partition("/")[2]
         if self._allowed & {ALL, call.tool, name} or permissions.is_allowed(settings.home, call.tool, server):
             return True

@@ -138,10 +138,12 @@ class AnswerTasks:
         elif decision == "always":
             from squish.mcp import permissions
 
-            server = self._runtime.toolbox.find(live.call.tool.partition("/")[0]).server
+            server = self._runtime.toolbox.find(live.call.tool.partition("/")[0])
             permissions.allow(self._runtime.settings.home, live.call.tool, server)
 
     async def _with_tools(self, turn: Turn, live: _Live, request: GenerationRequest) -> None:
+        from squish.mcp import permissions
+        from squish.mcp.events import ToolProblem
         from squish.mcp.rounds import Rounds
 
         def report(part: AnswerPart) -> None:
@@ -159,14 +161,20 @@ class AnswerTasks:
         )  # fmt: skip
         live.stop = rounds.stop
         tools = turn.conversation.tools
-        await rounds.run(request, tools.servers, tools.off, turn.answer.steps)
+        changed = permissions.changed(tools, toolbox.known())
+        for problem in changed.values():
+            report(ToolProblem(problem))
+        servers = [name for name in tools.servers if name not in changed]
+        await rounds.run(request, servers, tools.off, turn.answer.steps)
 
     async def _permit(self, turn: Turn, live: _Live, call: CalledTool) -> bool:
         """Whether a call may be made; the user is asked unless he has allowed it before."""
         from squish.mcp import permissions
         from squish.mcp.events import Doing
 
-        server = self._runtime.toolbox.find(call.tool.partition("/")[0]).server
+        server = self._runtime.toolbox.find(call.tool.partition("/")[0])
+        if not permissions.is_on(turn.conversation.tools, server):  # it has become another one since the answer began
+            return False
         if call.tool in turn.conversation.tools.allowed:
             return True
         if permissions.is_allowed(self._runtime.settings.home, call.tool, server):

@@ -22,14 +22,16 @@ class ToolCommands:
         """Show all servers. Raises ConfigError."""
         from squish.tui.windows.tool_picker import ToolPicker
 
-        await self._screen.app.push_screen(ToolPicker(self._runtime.toolbox, self._chats.shown.tools, self._use))
+        runtime, shown = self._runtime, self._chats.shown
+        picker = ToolPicker(runtime.toolbox, runtime.settings.home, shown.tools, self._use)
+        await self._screen.app.push_screen(picker)
 
     def switch(self, server: str) -> None:
         """Switch one server by its name, and reach it if it is on now. Raises InvalidInput, StoreError."""
-        from squish.tui.windows.tool_picker import switched
+        from squish.mcp.permissions import switched
 
-        self._runtime.toolbox.find(server)
-        self._use(switched(self._chats.shown.tools, server))
+        found = self._runtime.toolbox.find(server)
+        self._use(switched(self._chats.shown.tools, found))
         if server in self._chats.shown.tools.servers:
             self._screen.app.run_worker(self._reach(server), group="tools", exit_on_error=False)
         else:

@@ -30,11 +30,11 @@ class Chooser(Window[Chosen]):
         Binding("enter", "take", "Take", id="chooser.take", show=False, priority=True),
     ]
 
-    def window(self, id: str, title: str, taking: str, written: str, placeholder: str) -> ComposeResult:
-        """The widgets. taking: what enter does; written: what stands in the field."""
+    def window(self, id: str, title: str, taking: str, written: str, placeholder: str, more: str = "") -> ComposeResult:
+        """The widgets. taking: what enter does; written: what stands in the field; more: what other keys do."""
         with Vertical(id=id) as box:
             box.border_title = Content(title)  # not as markup
-            box.border_subtitle = f"↑↓ move · enter {taking} · esc close"
+            box.border_subtitle = " · ".join(filter(None, ("↑↓ move", f"enter {taking}", more, "esc close")))
             yield Input(written, placeholder=placeholder, compact=True)
             yield RowList(markup=False, compact=True)
             yield Static(id="nothing", markup=False)

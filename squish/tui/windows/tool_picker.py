@@ -7,17 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
 from squish import figures
 from squish.chats.messages import ChatTools
 from squish.errors import SquishError
+from squish.mcp import permissions
 from squish.mcp.sources import Known
 from squish.mcp.toolbox import Toolbox
 from squish.mcp.tools import ServerTool
@@ -50,21 +53,25 @@ class _Found:
 
 
 class ToolPicker(Chooser[None]):
-    """tools: as the chat has them; changed: gets them as they are after every switch."""
+    """home: of permissions. tools: as the chat has them; changed: gets them as they are after every switch."""
 
-    def __init__(self, toolbox: Toolbox, tools: ChatTools, changed: Callable[[ChatTools], None]) -> None:
+    BINDINGS: ClassVar = [Binding("ctrl+r", "ask_again", "Ask again", id="tools.ask_again", show=False, priority=True)]
+
+    def __init__(self, toolbox: Toolbox, home: Path, tools: ChatTools, changed: Callable[[ChatTools], None]) -> None:
         super().__init__()
+        self._home = home
         self._toolbox, self._tools, self._changed = toolbox, tools, changed
         self._known = [each for each in toolbox.known() if not each.shadowed]
         self._found: dict[str, _Found] = {}
         self._rows: list[_Row] = []
 
     def compose(self) -> ComposeResult:
-        yield from self.window("tools", "Tools of this chat", "switch", "", "Filter")
+        yield from self.window("tools", "Tools of this chat", "switch", "", "Filter", more="ctrl+r ask again")
 
     def on_mount(self) -> None:
-        for name in self._tools.servers:
-            self._reach(name)
+        for each in self._known:
+            if permissions.is_on(self._tools, each):
+                self._reach(each.name)
         self.set_interval(_TICK, self._tick)
 
     def on_resize(self) -> None:
@@ -76,9 +83,19 @@ class ToolPicker(Chooser[None]):
             off = set(self._tools.off) ^ {row.tool.id}
             self._set(replace(self._tools, off=tuple(sorted(off))))
         elif row.server is not None and not row.server.problem:
-            self._set(switched(self._tools, row.server.name))
+            self._set(permissions.switched(self._tools, row.server))
             if row.server.name in self._tools.servers:
                 self._reach(row.server.name)
+
+    def action_ask_again(self) -> None:
+        """Take back that the marked tool may be called without asking."""
+        at = self.query_one(OptionList).highlighted
+        tool = self._rows[at].tool if at is not None and at < len(self._rows) else None
+        if tool is None:
+            return
+        with reporting_errors(self.app):
+            permissions.forget(self._home, [tool.id])
+        self._set(replace(self._tools, allowed=tuple(each for each in self._tools.allowed if each != tool.id)))
 
     def _set(self, tools: ChatTools) -> None:
         self._tools = tools
@@ -126,7 +143,7 @@ class ToolPicker(Chooser[None]):
 
     def _of(self, known: Known) -> list[_Row]:
         """The rows of a server."""
-        name, is_on = known.name, known.name in self._tools.servers
+        name, is_on = known.name, permissions.is_on(self._tools, known)
         sign = "[–]" if known.problem else "[x]" if is_on else "[ ]"
         about = known.problem or f"{known.server.address} · {known.source}"
         head = Content.assemble((f"{sign} {clean(name)}", "bold"), (f"  {clean(about)}", "$foreground-muted"))
@@ -139,14 +156,12 @@ class ToolPicker(Chooser[None]):
         for tool in found.tools:
             sign = "[ ]" if tool.id in self._tools.off else "[x]"
             about = " ".join(tool.description.split())[:100]
-            content = Content.assemble(f"    {sign} {tool.name}", (f"  {about}", "$foreground-muted"))
-            rows.append(_Row(known, content, tool))
+            written = f"    {sign} {tool.name}{self._permission(known, tool)}"
+            rows.append(_Row(known, Content.assemble(written, (f"  {about}", "$foreground-muted")), tool))
         return rows
 
-
-def switched(tools: ChatTools, server: str) -> ChatTools:
-    """With a server that was off, or without one that was on."""
-    servers = tools.servers
-    if server in servers:
-        return replace(tools, servers=tuple(each for each in servers if each != server))
-    return replace(tools, servers=(*servers, server))
+    def _permission(self, known: Known, tool: ServerTool) -> str:
+        """Whether it is called without asking."""
+        if permissions.is_allowed(self._home, tool.id, known):
+            return "  · always allowed"
+        return "  · allowed in this chat" if tool.id in self._tools.allowed else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,9 @@ async def test_a_call_is_allowed_once_for_the_chat_or_always(downs: int, asks_ag
             await asked(pilot)
             await pilot.press("enter")
         assert (await goes_on(pilot, app, 3))[-1].content == "two"
-        assert permissions.is_allowed(tmp_path, "test/echo", program()) == (downs == 2)
+        assert permissions.is_allowed(tmp_path, "test/echo", app._runtime.toolbox.find("test")) == (downs == 2)
         chat = app.chats.recent(1)[0]
-        assert chat.tools == ChatTools(("test",), allowed=("test/echo",) if downs == 1 else ())
+        assert (chat.tools.servers, chat.tools.allowed) == (("test",), ("test/echo",) if downs == 1 else ())
         await app._runtime.toolbox.close()
 
 
@@ -287,4 +288,58 @@ async def test_the_window_switches_servers_and_single_tools(tmp_path: Path) -> N
         await pilot.press("ctrl+n")
         screen: Any = app.screen  # a ChatScreen
         await until(pilot, lambda: screen._chats.shown.tools == ChatTools())  # a new chat begins without
+        await app._runtime.toolbox.close()
+
+
+async def test_a_server_that_took_the_name_of_a_chats_is_not_started(tmp_path: Path) -> None:
+    """Whoever opens a chat in another project starts no program of that project by it."""
+    app = new_app(tmp_path)
+    async with app.run_test() as pilot:
+        await switch(pilot)
+        await ask(pilot, "say it")
+        call(app)
+        await asked(pilot)
+        await pilot.press("down", "enter")
+        await goes_on(pilot, app, 2)
+        await end(pilot, app)
+        await app._runtime.toolbox.close()
+    started = tmp_path / "started"
+    theirs = McpServer(sys.executable, ("-c", f"open({str(started)!r}, 'w')"))
+    again = new_app(tmp_path, theirs)
+    async with again.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("up")
+        await ask(pilot, "once more")
+        (sent,) = again.engine.last.request.prompts
+        assert isinstance(sent, ChatPrompt)
+        assert sent.tools == ()
+        await end(pilot, again)
+        await until(pilot, lambda: "test is set up differently" in screen_text(pilot))
+        prompt(pilot).put("/tools")
+        await pilot.press("enter")
+        await until(pilot, lambda: "[ ] test" in screen_text(pilot))
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("downs", [1, 2])
+async def test_a_permission_is_shown_and_taken_back(downs: int, tmp_path: Path) -> None:
+    app = new_app(tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await switch(pilot)
+        await ask(pilot, "say it")
+        call(app)
+        await asked(pilot)
+        await pilot.press(*["down"] * downs, "enter")
+        await goes_on(pilot, app, 2)
+        await end(pilot, app)
+        prompt(pilot).put("/tools")
+        await pilot.press("enter")
+        said = "echo  · allowed in this chat" if downs == 1 else "echo  · always allowed"
+        await until(pilot, lambda: said in screen_text(pilot))
+        await pilot.press("down", "down", "ctrl+r")
+        await until(pilot, lambda: " allowed" not in screen_text(pilot))
+        await pilot.press("escape")
+        await ask(pilot, "again")
+        call(app)
+        await asked(pilot)
         await app._runtime.toolbox.close()
