@@ -65,19 +65,30 @@ def run_guarded(body: Callable[[], Any]) -> int:
         _discard_output()
         return Exit.PIPE_CLOSED
     except MemoryError:
-        from squish.ipc.memory_limit import memory_limit
+        from squish.ipc.limits import memory_limit
 
         console.error(SquishError("There is not enough memory.", hint=memory_limit() or "Close other programs."))
         return Exit.FAILED
     except Exception as error:  # the last guard of the program: no traceback reaches a user who has not asked for it
         if resolve().settings.debug:
             raise
-        problem = SquishError(
-            f"Something unexpected went wrong: {type(error).__name__}: {error}",
-            hint="SQUISH_DEBUG=1 shows where. Please report it.",
-        )
-        console.error(problem)
+        console.error(_problem(error))
         return Exit.FAILED
+
+
+def _problem(error: Exception) -> SquishError:
+    """What a user can do about an error that nothing else has words for."""
+    from squish.ipc.limits import is_of_processes, process_limit
+    from squish.system.working_directory import is_deleted
+
+    if is_of_processes(error):
+        return SquishError("No more processes or threads can be started.", hint=process_limit())
+    if isinstance(error, FileNotFoundError) and error.filename is None and is_deleted():
+        return SquishError("The current folder has been deleted.", hint="Change to another one (cd), and try again.")
+    return SquishError(
+        f"Something unexpected went wrong: {type(error).__name__}: {error}",
+        hint="SQUISH_DEBUG=1 shows where. Please report it.",
+    )
 
 
 def _discard_output() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from squish.config import model_defaults
 from squish.config.model_defaults import PRESET, ModelDefaults
 from squish.config.settings import Settings
 from squish.errors import ConfigError, InvalidInput
+from squish.system.working_directory import working_directory
 
 Presets = Callable[[], Mapping[str, ChatSettings]]
 """Gives all presets by name. Reading them opens the database, which only a default that names one is worth."""
@@ -119,7 +119,7 @@ def _preset(name: str, model: str, layer: ModelDefaults, presets: Mapping[str, C
         hint = f"Available: {', '.join(presets)}."
         raise ConfigError(f"{layer.source}, {model}: no preset is named {name}.", hint=hint, param=PRESET)
     try:
-        return templates.filled(presets[name], {}, templates.Around(Path.cwd(), date.today(), model))
+        return templates.filled(presets[name], {}, templates.Around(working_directory(), date.today(), model))
     except InvalidInput as error:
         hint = "The preset of a model may only have variables with a default."
         raise ConfigError(f"{layer.source}, {model}, preset {name}: {error.message}", hint=hint, param=PRESET) from None

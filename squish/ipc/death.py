@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from squish.errors import WorkerDied
-from squish.ipc.memory_limit import memory_limit
+from squish.ipc.limits import memory_limit
 
 _GPU_MEMORY = ("Insufficient Memory", "ErrorOutOfMemory")
 _GPU_TIMEOUT = ("CommandBufferCallbackErrorTimeout", "ErrorImpactingInteractivity", "Caused GPU Timeout")

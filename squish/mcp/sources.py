@@ -19,6 +19,7 @@ from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.files import read_regular
 from squish.system.host import HOST
+from squish.system.working_directory import working_directory
 
 _LARGEST = 4 << 20  # bytes
 _KEYS = ("mcpServers", "servers")  # of Claude, Cursor and LM Studio; of VS Code
@@ -41,7 +42,7 @@ class Known:
 def known(settings: Settings, directory: Path | None = None) -> list[Known]:
     """All servers, those of config.toml first. directory: where files of a project are looked for."""
     found = [Known(name, server, _short(settings.config_path)) for name, server in settings.mcp]
-    for path in _files(settings.home.parent, directory or Path.cwd()):
+    for path in _files(settings.home.parent, directory or working_directory()):
         found += _in_file(path)
     names = set[str]()
     listed = []

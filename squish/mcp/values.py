@@ -12,6 +12,7 @@ from pathlib import Path
 
 from squish.errors import ConfigError
 from squish.files import read_regular
+from squish.system.working_directory import working_directory
 
 _HINT = "Use ${env:NAME} or ${file:PATH}."
 _LARGEST = 64 << 10  # bytes
@@ -33,7 +34,7 @@ def _value(place: str, of: str, env: Mapping[str, str]) -> str:
     if kind == "file" and colon:
         return _from_file(rest, of)
     if kind in ("userHome", "workspaceFolder") and not colon:
-        return str(Path.home() if kind == "userHome" else Path.cwd())
+        return str(Path.home() if kind == "userHome" else working_directory())
     if kind == "env" and colon:
         name, default = rest, ""
     else:  # as Claude Code writes it, with a default or without

@@ -19,7 +19,7 @@ from squish.errors import EngineError, InvalidInput, LoadFailed, SquishError, Wo
 from squish.generation import GenerationEvent, Loading, Preparing, Prompt
 from squish.ipc.frames import Cancel, Compiling, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.group_worker import GroupWorker
-from squish.ipc.memory_limit import memory_limit
+from squish.ipc.limits import memory_limit
 from squish.ipc.process import Worker
 from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.keep_alive import KeepAlive

@@ -39,7 +39,7 @@ from squish.ipc.frames import (
     Warned,
     WireError,
 )
-from squish.ipc.memory_limit import memory_limit
+from squish.ipc.limits import is_of_processes, memory_limit, process_limit
 from squish.system.host import HOST
 from squish.worker import descriptors
 from squish.worker.connection import FrameSocket
@@ -311,7 +311,9 @@ def _failure(error: BaseException) -> SquishError:
     """What went wrong, where nobody has words for it. Memory that is missing shows itself in more than one way."""
     if isinstance(error, SquishError):
         return error
-    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+    if is_of_processes(error):
+        return LoadFailed("The worker process could not start a thread.", hint=process_limit())
+    if isinstance(error, MemoryError):
         return LoadFailed("There is not enough memory for the worker process of this model.", hint=memory_limit())
     return EngineError(f"The worker failed: {type(error).__name__}: {error}", hint=memory_limit())
 

@@ -14,6 +14,7 @@ from squish.attachments.mentions import Mention, look
 from squish.chats.messages import Attachment
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
+from squish.system.working_directory import working_directory
 from squish.text import clean
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _file(name: str) -> Mention:
     path = Path(name).expanduser()
     if path.is_dir():
         return Mention(name, path.resolve(), "folder")
-    found = look(name, Path.cwd())
+    found = look(name, working_directory())
     if found is None or found.missing or found.kind == "url":
         hint = "A web page is given with --url." if found and found.kind == "url" else None
         raise InvalidInput(f"There is no file {name}.", hint=hint, param="--file")

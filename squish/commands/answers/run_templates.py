@@ -13,6 +13,7 @@ from squish.chats import presets, prompts, templates
 from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 from squish.system import clipboard
+from squish.system.working_directory import working_directory
 
 
 class Filling:
@@ -31,7 +32,7 @@ class Filling:
         texts = [self._preset.system if self._preset else "", self._template or ""]
         templates.check_values(texts, self._values)
         pasted = asyncio.run(clipboard.read(os.environ)) if any(_pastes(each) for each in texts) else None
-        self._around = templates.Around(Path.cwd(), date.today(), model, clipboard=pasted)
+        self._around = templates.Around(working_directory(), date.today(), model, clipboard=pasted)
 
     def preset(self) -> ChatSettings | None:
         """The preset with its variables replaced."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from textual.content import Content
 
@@ -17,6 +16,7 @@ from squish.attachments.gathering import Gatherer
 from squish.chats.messages import Attachment, ChatSettings
 from squish.errors import SquishError
 from squish.sessions.backend import Sessions
+from squish.system.working_directory import working_directory
 from squish.tui.chat.conversation import Conversation, Turn
 
 DELAY = 0.3
@@ -135,7 +135,7 @@ class ContextMeter:
                 await asyncio.sleep(DELAY)
             subject = self._look()
             self.counts += 1
-            files = await self._files.of_draft(subject.draft, Path.cwd())
+            files = await self._files.of_draft(subject.draft, working_directory())
             counted = await count(self._sessions, subject, files)
             if counted and not self._asked.is_set() and self._look().conversation is subject.conversation:
                 self.use = counted

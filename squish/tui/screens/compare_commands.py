@@ -6,7 +6,6 @@ Errors are shown in a corner of the screen.
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 from textual.app import App
@@ -16,6 +15,7 @@ from textual.screen import Screen
 from squish.attachments.mentions import mentions
 from squish.chats.presets import all_of
 from squish.sessions.backend import Backend
+from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import reporting_errors
@@ -103,7 +103,8 @@ class CompareCommands:
             return
         self._view.prompt.remember([question.text])
         self._view.prompt.put("")
-        await self._outgoing.send(Draft(self._chats.shown, question, None, mentions(question.typed, Path.cwd())))
+        mentioned = mentions(question.typed, working_directory())
+        await self._outgoing.send(Draft(self._chats.shown, question, None, mentioned))
 
     async def _ask(self, draft: Draft, files: Files) -> None:
         if draft.conversation is self._chats.shown:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from textual.content import Content
 from textual.screen import Screen
@@ -19,6 +18,7 @@ from squish.chats.messages import ChatSettings
 from squish.chats.presets import all_of, preset_of
 from squish.errors import SquishError
 from squish.sessions.backend import Backend
+from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands, parameters, project_files
@@ -213,12 +213,12 @@ class ModelAndParameters:
 
     def project_offer(self) -> str:
         """What the working directory has for this chat, and its size; empty where there is nothing."""
-        files = project_files.found(Path.cwd())
+        files = project_files.found(working_directory())
         return project_files.about(files) if files else ""
 
     async def toggle_project(self) -> None:
         """Let the project's files go along with this chat, or no longer."""
-        files, settings = project_files.found(Path.cwd()), self._shown.settings
+        files, settings = project_files.found(working_directory()), self._shown.settings
         if project_files.included(settings):
             settings, said = project_files.without(settings), "The project's files are no longer in the system prompt."
         elif files:

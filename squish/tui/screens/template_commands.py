@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 
 from textual.app import App
 from textual.screen import Screen
@@ -19,6 +18,7 @@ from squish.chats.chats import Chats
 from squish.chats.templates import Around, Variable
 from squish.errors import InvalidInput
 from squish.system import clipboard
+from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import reporting_errors
@@ -35,7 +35,7 @@ async def around(app: App[None], model: str, text: str, input: str | None = None
     if templates.uses(text, templates.CLIPBOARD):
         pasted = await clipboard.read(os.environ)
         pasted = app.clipboard or None if pasted is None else pasted  # what was copied here, where no program helps
-    return Around(Path.cwd(), date.today(), model, input, pasted)
+    return Around(working_directory(), date.today(), model, input, pasted)
 
 
 class TemplateCommands:

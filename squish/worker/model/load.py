@@ -28,6 +28,7 @@ from mlx_lm.utils import _get_classes, load_model
 from squish.errors import CorruptModel, LoadFailed, UnsupportedModel
 from squish.format.config import context_length
 from squish.format.model_directory import display_name, require_directory
+from squish.ipc.limits import is_of_processes, process_limit
 from squish.worker import device, memory
 from squish.worker.cache.prefix import can_trim
 from squish.worker.cpu import extension, layers
@@ -213,7 +214,8 @@ def place(model: Module, path: Path, available: int, exact: bool) -> str:
             _replace(model, packing=packing, unpack=unpack, exact=exact)
         _evaluate(model, as_float32=on_cpu)
     except (RuntimeError, ValueError) as error:
-        raise LoadFailed(f"{display_name(path)} could not be read into memory: {error}") from error
+        hint = process_limit() if is_of_processes(error) else None
+        raise LoadFailed(f"{display_name(path)} could not be read into memory: {error}", hint=hint) from error
     return policy
 
 

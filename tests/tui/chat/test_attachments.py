@@ -179,3 +179,20 @@ async def test_a_long_path_leaves_room_for_what_is_said_of_it(tmp_path: Path, mo
 )
 def test_of_a_name_that_is_too_long_the_end_is_shown(name: str, cells: int, shown: str) -> None:
     assert tail(name, cells) == shown
+
+
+async def test_in_a_folder_that_was_deleted_nothing_is_found_and_the_chat_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    (folder := tmp_path / "gone").mkdir()
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        monkeypatch.chdir(folder)
+        folder.rmdir()
+        prompt(pilot).put("sum up @report.pdf")
+        await until(pilot, lambda: "not found" in screen_text(pilot))
+        prompt(pilot).put("hello")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(app.engine.generations))
+        assert asked_text(app) == "hello"

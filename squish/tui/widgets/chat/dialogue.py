@@ -5,8 +5,6 @@ State changes only in the handlers of the view around it, which call this. What 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from textual.content import Content
 from textual.notifications import SeverityLevel
 from textual.widget import Widget
@@ -17,6 +15,7 @@ from squish.chats.messages import CalledTool, Hit
 from squish.errors import SquishError
 from squish.mcp.events import Offered
 from squish.sessions.backend import Backend
+from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui.advice import reporting_errors
 from squish.tui.chat.answer_tasks import AnswerTasks, Decision
@@ -101,7 +100,7 @@ class Dialogue:
     async def ask(self, conversation: Conversation, question: Question) -> None:
         """Ask in a chat, with the files that the question names; what cannot be asked becomes the draft again."""
         editing = self._chats.editing if conversation is self._shown else None
-        await self.outgoing.send(Draft(conversation, question, editing, mentions(question.typed, Path.cwd())))
+        await self.outgoing.send(Draft(conversation, question, editing, mentions(question.typed, working_directory())))
         self._changed()
 
     async def _ask(self, draft: Draft, files: Files) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from textual.content import Content
 from textual.widgets import Static
 
 from squish import figures
 from squish.attachments.mentions import Mention, mentions
+from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.key_hints import key
@@ -36,7 +35,7 @@ class Hints(Static):
         if len(found) > _COMMANDS_SHOWN:
             rows.append(Content.styled(f"… and {len(found) - _COMMANDS_SHOWN} more; keep typing", "$foreground-muted"))
         if "@" in draft:
-            rows += [_mention(each, sends, width) for each in mentions(draft, Path.cwd())]
+            rows += [_mention(each, sends, width) for each in mentions(draft, working_directory())]
         if editing:
             rows.append(
                 Content.assemble(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import takewhile
-from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding
@@ -12,6 +11,7 @@ from textual.events import Key, Paste
 from textual.widgets import TextArea
 
 from squish.attachments import mentions
+from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.pasted import Pasted
@@ -155,7 +155,7 @@ class PromptInput(TextArea):
         at_end = self.cursor_location == self.document.end
         if found:
             self.put(f"/{found[0].slash} ")
-        elif at_end and (longer := mentions.completions(self.text, Path.cwd())):
+        elif at_end and (longer := mentions.completions(self.text, working_directory())):
             shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*longer, strict=False))
             common = "".join(letters[0] for letters in shared)
             self.put(common if len(common) > len(self.text) else longer[0])
