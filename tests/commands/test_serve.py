@@ -69,7 +69,7 @@ def test_who_starts_it_with_ctrl_c_ignored_does_not_end_it_so(environment: dict[
         process.terminate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT])
 def test_a_signal_ends_it_well(environment: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "log"
     with serving(environment, log) as (process, url):

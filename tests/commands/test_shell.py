@@ -153,7 +153,7 @@ def test_a_real_shell_completes_models(
     [
         ("squish ru", ["run"]),
         ("squish run smol", [MODEL]),
-        (f"squish run {MODEL[:-2]}", [MODEL.split(":")[1]]),
+        pytest.param(f"squish run {MODEL[:-2]}", [MODEL.split(":")[1]], marks=pytest.mark.long),
         ("squish pull smollm2:36", ["360m"]),
     ],
 )

@@ -120,7 +120,11 @@ PROXIES = ("socks4://u:s3cret@h:1", "ftp://u:s3cret@h", "http://:x:s3cret@", "so
 
 
 @pytest.mark.parametrize(
-    "command", [("pull", REPO, "--bits", "none"), ("search", "tiny"), pytest.param(("doctor",), marks=pytest.mark.long)]
+    "command",
+    [
+        ("search", "tiny"),
+        *(pytest.param(each, marks=pytest.mark.long) for each in (("pull", REPO, "--bits", "none"), ("doctor",))),
+    ],
 )
 def test_a_proxy_that_cannot_be_used_is_named_where_it_is_needed(
     hub: LocalHub, squish: Callable[..., tuple[int, str]], command: tuple[str, ...]

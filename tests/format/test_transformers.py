@@ -121,7 +121,13 @@ def outcome(kind: str, scaling: str) -> str:
 ROTARY = [kind for kind in written.shared() if kind not in WITHOUT | ABSENT | set(LACKING)]
 
 
-@pytest.mark.parametrize("kind", ROTARY)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if number % 4 == 0 or kind in REFUSED else pytest.mark.long)
+        for number, kind in enumerate(ROTARY)
+    ],
+)
 def test_the_base_is_the_one_that_transformers_wrote(kind: str) -> None:
     assert outcome(kind, "default") == REFUSED.get(kind, "same")
 

@@ -47,12 +47,12 @@ def interrupt(command: list[str], environment: dict[str, str], when: Callable[[]
     ("file", "fault"),
     [
         ("api", Fault(hold_after=0)),
-        ("api", Fault(drip="body")),
+        pytest.param("api", Fault(drip="body"), marks=pytest.mark.long),
         pytest.param("api", Fault(drip="head"), marks=pytest.mark.long),
         ("config.json", Fault(drip="body", at_hub=True)),
         pytest.param("config.json", Fault(drip="head", at_hub=True), marks=pytest.mark.long),
         pytest.param("model.safetensors", Fault(drip="head", at_hub=True), marks=pytest.mark.long),
-        ("model.safetensors", Fault(drip="head")),
+        pytest.param("model.safetensors", Fault(drip="head"), marks=pytest.mark.long),
         ("model.safetensors", Fault(hold_after=MIB)),
     ],
 )

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STORY = chat("Tell me a story about a fox.", SamplingParams(temperature=0, max_tokens=12))
 LIST = "\n".join(f"item {number}: a {color} box" for number, color in enumerate(("red", "blue", "green") * 3))
-COPY = chat(f"Repeat this list exactly:\n{LIST}", SamplingParams(temperature=0, max_tokens=60))
+COPY = chat(f"Repeat this list exactly:\n{LIST}", SamplingParams(temperature=0, max_tokens=40))
 BERLIN = "The capital of Germany is Berlin."
 
 
@@ -96,7 +96,7 @@ async def test_a_known_prefix_is_not_computed_again(two: Runtime) -> None:
 async def test_what_an_answer_repeats_is_guessed_and_checked_by_all_ranks(two: Runtime) -> None:
     """Its text is compared with one rank's above."""
     [end] = finished(await collect(two, COPY))
-    assert end.timings.accepted_tokens > 30
+    assert end.timings.accepted_tokens > 10
 
 
 async def test_an_answer_is_the_same_to_the_bit_alone_in_company_and_warm(two: Runtime) -> None:

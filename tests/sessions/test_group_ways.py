@@ -138,6 +138,7 @@ def may_have_networks() -> bool:
     return tools and subprocess.run(make, check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.long  # test_over_ssh.py has ranks that know each other by their addresses
 def test_ranks_on_two_networks_find_each_other_by_their_addresses() -> None:
     if not may_have_networks():
         pytest.skip("networks of its own are only for root, with unshare, nsenter and ip")

@@ -242,7 +242,10 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize(("number", "patience"), [(signal.SIGTERM, 600), (signal.SIGTERM, 0.05), (signal.SIGHUP, 600)])
+@pytest.mark.parametrize(
+    ("number", "patience"),
+    [(signal.SIGTERM, 600), (signal.SIGTERM, 0.05), pytest.param(signal.SIGHUP, 600, marks=pytest.mark.long)],
+)
 def test_a_signal_ends_it_in_good_order(number: signal.Signals, patience: float, tmp_path: Path) -> None:
     """SIGHUP comes when the terminal is closed: then nothing can be drawn any more.
 

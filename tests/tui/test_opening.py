@@ -68,7 +68,9 @@ def test_nothing_is_collected_before_the_first_picture_and_what_was_there_by_the
     assert counts["frozen"] > 10_000
 
 
-@pytest.mark.parametrize("door", ["_open_tui(None)", "_connect('127.0.0.1:9', None)"])
+@pytest.mark.parametrize(
+    "door", ["_open_tui(None)", pytest.param("_connect('127.0.0.1:9', None)", marks=pytest.mark.long)]
+)
 def test_the_collector_waits_while_the_screens_are_imported(door: str) -> None:
     program = (
         "import gc, sys\n"

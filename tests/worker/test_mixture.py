@@ -182,8 +182,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     ("recipe", "phase"),
     [
-        ("4.5bpw", "score"),
         ("4.5bpw", "compress"),
+        pytest.param("4.5bpw", "score", marks=pytest.mark.long),
         *(pytest.param("4.5bpw-calibrated", phase, marks=pytest.mark.long) for phase in ("score", "compress")),
     ],
 )
@@ -312,7 +312,9 @@ def test_what_does_not_fit_together_is_refused_before_it_is_here(recipe: str, be
         bench.ahead(recipe)
 
 
-@pytest.mark.parametrize("recipe", [*EVERY_WAY[:3], pytest.param(EVERY_WAY[3], marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(way, marks=pytest.mark.long if "calibrated" in way else ()) for way in EVERY_WAY]
+)
 def test_what_is_whole_is_not_read_again(recipe: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull may end between the last file and its account."""
     bench.run(recipe)

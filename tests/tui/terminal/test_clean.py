@@ -67,7 +67,7 @@ def poisoned(path: Path) -> None:
     chats.close()
 
 
-@pytest.mark.parametrize("size", [(60, 20), (120, 50)])
+@pytest.mark.parametrize("size", [(60, 20), pytest.param((120, 50), marks=pytest.mark.long)])
 async def test_a_saved_chat_cannot_control_the_terminal(size: tuple[int, int], tmp_path: Path) -> None:
     poisoned(tmp_path / "chats.db")
     app = RecordedApp(*MODELS, model=SMOL.id, chats=tmp_path / "chats.db")

@@ -174,7 +174,13 @@ def test_a_row_that_is_not_known_is_an_error() -> None:
         rows.caches(Forward(1, (1,), (0,), ((1,),), 1))
 
 
-@pytest.mark.parametrize("case", STATE, ids=lambda case: str(case.id))
+EACH_TIME = {"mamba", "jamba", "rwkv7", "kimi-linear"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.id, marks=() if case.id in EACH_TIME else pytest.mark.long) for case in STATE],
+)
 def test_rows_of_families_with_a_state_are_the_same_in_all_ranks(case: Any) -> None:
     """Rows of different lengths, of which a shorter one's state must not take in what it is filled up with."""
     model = made(case)[0]
