@@ -39,6 +39,10 @@ PATIENCE = 600.0
 
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
+_OF_THE_TESTS = "SQUISH_TEST_"
+_SETTINGS = ("SQUISH_", "HF_", "OTEL_", "OLLAMA_", "XDG_", "TRANSFORMERS_", "SSH_")
+_TERMINAL = ("NO_COLOR", "FORCE_COLOR", "COLORFGBG", "COLUMNS", "LINES", "EDITOR", "VISUAL", "PAGER", "AI_AGENT")
+
 
 # What a script starts in the background ignores Ctrl-C, and hands that on to every program that is started here.
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -57,6 +61,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 # Collecting garbage was a fifth of the CPU of tests of the screen, most of it in looking again at what stays.
 gc.set_threshold(10_000, 10, 10)
 gc.disable()  # what is imported and collected is never garbage
+
+
+def pytest_configure() -> None:
+    """A test means a user who has set nothing: not the proxies, the Hub's token or the colors of whoever runs it."""
+    for name in list(os.environ):
+        is_setting = name.startswith(_SETTINGS) and not name.startswith(_OF_THE_TESTS)
+        if is_setting or name in _TERMINAL or name.lower().endswith("_proxy"):
+            del os.environ[name]
 
 
 def pytest_collection_finish() -> None:

@@ -94,3 +94,69 @@ def test_memory_of_cpus_counts_caches_of_the_bits_that_are_set() -> None:
     assert MODEL.rank(2, 8192, cpu).cache == MODEL.rank(2, 8192, mac(64)).cache
     cpu = replace(cpu, kv_bits=32)
     assert MODEL.rank(2, 8192, cpu).cache == 2 * MODEL.rank(2, 8192, mac(64)).cache
+
+
+@pytest.mark.parametrize(("heads", "known"), [(8, 8), (1, 1), (0, 0), (-1, 0), (True, 0), ("8", 0), (None, 0)], ids=str)
+def test_heads_that_are_not_a_number_of_heads_are_unknown(heads: object, known: int) -> None:
+    found = Spread.of(LLAMA_70B | {"num_key_value_heads": heads}, 70 * GB, 40 * GB)
+    assert found.heads == known
+    assert (found.attention is None) == (known == 0)
+
+
+def test_what_is_said_of_the_text_alone_counts() -> None:
+    """As of a model that sees pictures too: the sizes stand further in, and the kind or the tie may stand outside."""
+    inner = {key: value for key, value in LLAMA_70B.items() if key != "model_type"}
+    outer = {"model_type": "llama", "text_config": inner}
+    assert Spread.of(outer, 70 * GB, 40 * GB) == MODEL
+    tied = replace(MODEL, output=0)
+    assert Spread.of(outer | {"tie_word_embeddings": True}, 70 * GB, 40 * GB) == tied
+    assert Spread.of(outer | {"text_config": inner | {"tie_word_embeddings": True}}, 70 * GB, 40 * GB) == tied
+    assert Spread.of({"text_config": LLAMA_70B}, 70 * GB, 40 * GB).attention == MODEL.attention
+
+
+@pytest.mark.parametrize("head", [64, 1, 0, -1, None])
+def test_what_attention_weighs_depends_on_the_size_of_a_head(head: int | None) -> None:
+    found = Spread.of(LLAMA_70B | {"head_dim": head}, 70 * GB, 40 * GB).attention
+    width = head if head is not None and head > 0 else 8192 // 64
+    assert found == 2 * 72 * width / (2 * 72 * width + 3 * 28672)
+
+
+def test_what_is_not_in_the_embeddings_is_all_that_the_output_can_be() -> None:
+    large = Spread.of(LLAMA_70B | {"vocab_size": 70 * GB // 8192 * 6 // 10}, 70 * GB, 40 * GB)
+    assert large.whole == pytest.approx(24 * GB, rel=0.001)
+    assert large.output == 40 * GB - large.whole
+    whole = Spread.of(LLAMA_70B | {"vocab_size": 70 * GB}, 70 * GB, 40 * GB)
+    assert (whole.whole, whole.output) == (40 * GB, 0)
+
+
+@pytest.mark.parametrize("ranks", [8, 9])
+def test_up_to_one_rank_for_each_head_a_model_is_divided_by_them(ranks: int) -> None:
+    first, second = (MODEL.rank(ranks, 8192, mac(64), number) for number in (0, 1))
+    layers = 40 * GB - MODEL.whole - MODEL.output
+    if ranks == 8:
+        assert first.weights == pytest.approx(second.weights, rel=0.01)
+    else:
+        assert second.weights == MODEL.whole + -(-layers // 9)
+        assert first.weights == second.weights + MODEL.output
+    whole = MODEL.rank(1, 8192, mac(64))
+    assert first.cache == pytest.approx(whole.cache / ranks, rel=0.001)
+
+
+def test_a_rank_on_a_cpu_holds_its_part_of_the_parameters_and_of_the_work() -> None:
+    cpu = Machine("RAM", 1000 * GB, 1000 * GB, float32=True, packed=False)
+    for ranks, number in ((1, 0), (2, 0), (2, 1), (4, 3)):
+        stored = MODEL.rank(ranks, 8192, mac(64), number).weights
+        weights = MODEL.rank(ranks, 8192, cpu, number).weights
+        assert weights == pytest.approx(4 * MODEL.shape.parameters * stored / (40 * GB), rel=0.001)
+    one, two = (MODEL.rank(ranks, 8192, mac(64)).overhead for ranks in (1, 2))
+    assert one - two == 2048 * 2 * (28672 // 2) * 2
+
+
+def test_what_fits_exactly_fits() -> None:
+    needed = MODEL.rank(1, 4096, mac(64)).needed
+    for total, free, fits in (
+        (needed, needed, "yes"), (needed, needed - 1, "tight"), (needed + 1, 0, "tight"), (needed - 1, needed, "no"),
+    ):  # fmt: skip
+        [share] = shares(MODEL, 4096, [("a", Machine("unified memory", total, free, float32=False))])
+        assert share.needed == needed
+        assert share.fits == fits
