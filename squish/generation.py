@@ -179,6 +179,16 @@ def require_kv_bits(bits: int | None) -> None:
     _check(bits in (None, *KV_BITS), "kv_bits", "32, 16 or 8")
 
 
+TITLE = "chat title"
+"""The client of a request for the title of a chat, which nobody waits for; over HTTP its address is behind it."""
+PURPOSE = ("squish-purpose", "chat-title")
+"""The header by which one Squish tells another that a request is for a title."""
+
+
+def is_title(client: str) -> bool:
+    return client == TITLE or client.startswith(f"{TITLE} ")
+
+
 class GenerationRequest(msgspec.Struct, frozen=True):
     """What a front door asks the session manager for.
 

@@ -8,8 +8,9 @@ time to load.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -78,13 +79,15 @@ class ServerConnection:
         await self._asked(method, path, body, seconds)
 
     @asynccontextmanager
-    async def events(self, path: str, body: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def events(
+        self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The data of the server-sent events that answer a body. Leaving the block closes the connection.
 
         Raises RemoteError, also between the events.
         """
         with self._in_words(streaming=True):
-            async with self._opened("POST", path, body, "text/event-stream") as response:
+            async with self._opened("POST", path, body, "text/event-stream", headers) as response:
                 kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
                 if kind != "text/event-stream":
                     raise self._foreign(kind)
@@ -109,10 +112,12 @@ class ServerConnection:
                 raise RemoteError(f"{self.name} did not answer within {seconds:.0f} s.") from None
 
     @asynccontextmanager
-    async def _opened(self, method: str, path: str, body: Any, accept: str) -> AsyncIterator[Response]:
+    async def _opened(
+        self, method: str, path: str, body: Any, accept: str, further: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[Response]:
         """The response, if it is not an error."""
         client = self._client = self._client or self._open()
-        headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        headers = {"Accept": accept, "Accept-Encoding": "identity", **further}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         content = None if body is None else msgspec.json.encode(body)

@@ -33,6 +33,7 @@ class Fields:
     further: what is sent with every request. formats: to what it holds answers, as our formats are called.
     context: what the server calls a limit of the context; empty where a request cannot have one.
     accepts: the first chunk comes when the request has left the queue and its model is loaded.
+    purpose: it wants to know which requests are for titles of chats.
     """
 
     sampling: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
@@ -42,6 +43,7 @@ class Fields:
     formats: frozenset[FormatKind] = _JSON
     context: str = ""
     accepts: bool = False
+    purpose: bool = False
 
 
 SQUISH = Fields(
@@ -51,6 +53,7 @@ SQUISH = Fields(
     formats=_JSON | {"regex", "lark"},
     context="num_ctx",
     accepts=True,
+    purpose=True,
 )
 LLAMA = Fields(
     _SAMPLING | {"repetition_penalty": "repeat_penalty"},

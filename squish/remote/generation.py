@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from types import TracebackType
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from squish.errors import InvalidInput, ModelNotFound, RemoteError, SquishError
@@ -24,10 +24,10 @@ class RemoteGeneration:
 
     def __init__(
         self, connection: ServerConnection, path: str, request: GenerationRequest, body: dict[str, Any], log: Log,
-        *, accepts: bool = False,
+        *, accepts: bool = False, headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._connection, self._path, self._body = connection, path, body
-        self._request, self._log = request, log
+        self._request, self._log, self._headers = request, log, headers
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
         self._reader = ChunkReader(time.monotonic, connection.said, accepts, connection.name)
         self._task: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class RemoteGeneration:
 
     async def _read(self) -> None:
         try:
-            async with self._connection.events(self._path, self._body) as events:
+            async with self._connection.events(self._path, self._body, self._headers) as events:
                 async for data in events:
                     for event in self._reader.feed(data):
                         self._put(event)

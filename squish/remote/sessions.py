@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from squish.errors import RemoteError
-from squish.generation import GenerationRequest, Prompt
+from squish.generation import PURPOSE, GenerationRequest, Prompt, is_title
 from squish.remote import fields
 from squish.remote.generation import RemoteGeneration
 from squish.remote.models import RemoteModels
@@ -43,8 +43,9 @@ class RemoteSessions:
         self._models.manifest(request.model)
         known = self._server.fields
         body = fields.body(request, known)
+        headers = dict([PURPOSE]) if known.purpose and is_title(request.client) else {}
         generation = RemoteGeneration(
-            self._connection, self._server.chat, request, body, self._log, accepts=known.accepts
+            self._connection, self._server.chat, request, body, self._log, accepts=known.accepts, headers=headers
         )
         self._answers.add(generation)
         return generation

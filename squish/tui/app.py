@@ -25,6 +25,7 @@ from textual.widgets import Input, TextArea
 
 from squish import figures
 from squish.errors import SquishError
+from squish.generation import is_title
 from squish.models.store import Store
 from squish.runtime import Runtime
 from squish.sessions.backend import Backend
@@ -33,7 +34,6 @@ from squish.text import clean
 from squish.tui import actions, faults, leaving, preferences, theme
 from squish.tui.advice import reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
-from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
@@ -357,9 +357,8 @@ class SquishApp(App[None], inherit_bindings=False):
     @property
     def _clients(self) -> int:
         """Requests of other programs that this one answers."""
-        if not self._here:
-            return 0
-        return sum(each.running and each.client not in ("", TITLE) for each in self._runtime.sessions.activity())
+        requests = self._runtime.sessions.activity() if self._here else ()
+        return sum(each.running and bool(each.client) and not is_title(each.client) for each in requests)
 
     def update_styles(self, node: DOMNode, animate: bool = True) -> None:
         """What is on no screen yet is styled when it comes there; a widget's own options would style it before that."""

@@ -111,7 +111,7 @@ async def test_leaving_twice_does_not_interrupt_the_closing(settings: Settings) 
 
     class Slow(ServerConnection):
         @asynccontextmanager
-        async def events(self, path: str, body: object) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def events(self, path: str, body: object, headers: object = None) -> AsyncIterator[AsyncIterator[bytes]]:
             async with super().events(path, body) as events:
                 try:
                     yield events

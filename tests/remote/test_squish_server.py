@@ -8,11 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from squish.api.clients.keys import ApiKey, KeyFile
 from squish.config.settings import Settings
 from squish.errors import RemoteError
-from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, TextDelta, Timings
+from squish.generation import TITLE, ChatPrompt, Finished, GenerationRequest, Message, TextDelta, Timings, is_title
 from squish.remote.connected import connected
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
@@ -55,6 +56,23 @@ async def test_a_client_sees_the_requests_that_are_its_own(tmp_path: Path) -> No
         with pytest.raises(RemoteError, match=r"refuses the key \(401\)"):
             async with connected(here, address.url, "wrong"):
                 pass
+
+
+async def test_a_request_for_a_title_is_one_on_the_server_too(tmp_path: Path) -> None:
+    """It steps back behind requests that somebody waits for, and has a row that says what it is."""
+    runtime, sessions = scripted_runtime(Settings.from_environment({"HOME": str(tmp_path)}))
+    runtime.store = ScriptedStore(SMOL)
+    sessions.statuses = []
+    here = Settings.from_environment({"HOME": str(tmp_path / "other")})
+    asked = GenerationRequest(SMOL.id, (ChatPrompt((Message("user", "Hi"),)),))
+    async with closing(runtime), serving(runtime) as address, connected(here, address.url) as backend:
+        for request in (asked, replace(asked, client=TITLE, background=True)):
+            async with backend.sessions.generate(request):
+                await sessions.admitted.get()
+    question, title = sessions.requests
+    assert (question.client, question.background) == ("/v1/chat/completions 127.0.0.1", False)
+    assert (title.client, title.background) == ("chat title 127.0.0.1", True)
+    assert is_title(title.client) and not is_title(question.client)
 
 
 async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> None:

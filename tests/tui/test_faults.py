@@ -29,7 +29,7 @@ from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.chat.params import ParamsPanel
 from squish.tui.widgets.row_list import RowList
-from squish.tui.widgets.status import StatusStrip
+from squish.tui.widgets.status import StatusStrip, StripFacts
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.help import HelpScreen
 from tests.tui.scenes import ask, prompt, ready, said, screen_text, until, write
@@ -324,6 +324,18 @@ async def test_the_strip_below_a_window_goes_on() -> None:
         strip = app.screen_stack[0].query_one(StatusStrip)
         await until(pilot, lambda: str(strip.background_work[0]) == "⇣1 50 %")
         app.downloads._transfers.clear()
+
+
+async def test_of_a_server_that_has_gone_nothing_is_said_to_be_loaded_or_not() -> None:
+    async with ScriptedApp(*MODELS, model=SMOL.id).run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        strip = pilot.app.screen.query_one(StatusStrip)
+        for state in ("not loaded", "no model loaded"):
+            strip.facts = StripFacts(model=SMOL.id, state=state)
+            strip.background_work = (Background("✕ mac:11435", lost=True),)
+            assert "○ not connected" in strip.render().plain and "loaded" not in strip.render().plain
+            strip.background_work = (Background("⇄ mac:11435"),)
+            assert state in strip.render().plain
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ import pytest
 from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.errors import RemoteError
+from squish.generation import TITLE
 from squish.remote.nearby import NearbyServer
 from squish.sessions.activity import RequestStatus
 from squish.tui import leaving, preferences, program
 from squish.tui.app import SquishApp
-from squish.tui.chat.titles import CLIENT
 from squish.tui.downloads import Transfer
 from squish.tui.leaving import cut_short
 from squish.tui.messages import UseModel
@@ -126,7 +126,7 @@ async def test_nothing_is_asked_where_nothing_goes_on() -> None:
     async with app.run_test() as pilot:
         await ask(pilot, "one")
         await answer(pilot, "done")
-        app.engine.requests = [request(CLIENT)]  # a title, which nobody waits for
+        app.engine.requests = [request(TITLE)]  # a title, which nobody waits for
         await pilot.press("ctrl+q")
     assert app.return_code == 0
 

@@ -23,7 +23,16 @@ from squish.api.telemetry.span import RequestSpan
 from squish.api.transport.request import own, peer
 from squish.api.transport.response import json_response
 from squish.errors import SquishError
-from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from squish.generation import (
+    PURPOSE,
+    TITLE,
+    Accepted,
+    Finished,
+    GenerationEvent,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from squish.sessions.answer import Generation
 from squish.sessions.manager import SessionManager
 from squish.text import clean
@@ -55,7 +64,7 @@ async def _answer(request: Request, asked: Asked) -> HTTPResponse | None:
         asked.generation,
         client=asker(request),
         account=account(request),
-        background=key is not None and key.background,
+        background=_is_title(request) or (key is not None and key.background),
     )
     span: RequestSpan | None = request.ctx.span
     if span:
@@ -85,7 +94,15 @@ def asker(request: Request) -> str:
     """The route and the other end's address, as people who watch the server see them."""
     info = request.conn_info
     address = f" {info.client_ip}" if info is not None and info.client_ip else ""
+    if _is_title(request):
+        return f"{TITLE}{address}"
     return f"/{request.route.path}{address}" if request.route else address
+
+
+def _is_title(request: Request) -> bool:
+    """Whether another Squish asks for the title of a chat, which nobody waits for."""
+    header, purpose = PURPOSE
+    return bool(request.headers.get(header) == purpose)
 
 
 def account(request: Request) -> str:

@@ -15,13 +15,12 @@ from textual.worker import Worker
 
 from squish.chats.messages import MAX_TITLE
 from squish.errors import SquishError
-from squish.generation import ChatPrompt, Finished, GenerationRequest, Message, SamplingParams, TextDelta
+from squish.generation import TITLE, ChatPrompt, Finished, GenerationRequest, Message, SamplingParams, TextDelta
 from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.chat.conversation import Conversation
 from squish.tui.messages import TitleWritten
 
-CLIENT = "chat title"
 _READ = 400  # characters of the question, and as many of the answer
 _TOKENS = 32
 _WORDS = 8  # more of them are a sentence, which says less than the question
@@ -97,7 +96,7 @@ def request(conversation: Conversation) -> GenerationRequest:
     wanted = _WANTED.format(question=first.question[:_READ], answer=first.answer.text[:_READ])
     prompt = ChatPrompt((Message("user", wanted),), thinking=False)
     sampling = SamplingParams(max_tokens=_TOKENS, temperature=0.0)
-    return GenerationRequest(conversation.model, (prompt,), sampling, client=CLIENT, background=True)
+    return GenerationRequest(conversation.model, (prompt,), sampling, client=TITLE, background=True)
 
 
 def taken(text: str, complete: bool, answer: str) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from textual import on
 from textual.app import ComposeResult
 
+from squish.generation import is_title
 from squish.sessions.backend import Backend
 from squish.tui import actions, preferences, status_facts
 from squish.tui.advice import reporting_errors
@@ -19,7 +20,6 @@ from squish.tui.chat import parameter_commands
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.model_choice import ModelChoice
-from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.fitted_screen import FittedScreen
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat, SettingsChanged
@@ -150,7 +150,7 @@ class ChatScreen(FittedScreen[None]):
 
     def _refresh_strip(self) -> None:
         sessions, model = self._runtime.sessions, self._shown.model
-        titles = sum(each.running and each.model == model for each in sessions.activity() if each.client == TITLE)
+        titles = sum(each.running and each.model == model for each in sessions.activity() if is_title(each.client))
         facts = status_facts.facts(self._shown, sessions.status(), self._memory, titles)
         self.query_one(StatusStrip).facts = facts
 

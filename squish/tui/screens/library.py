@@ -15,6 +15,7 @@ from textual.widgets import DataTable, Static
 
 from squish import figures
 from squish.errors import SquishError
+from squish.generation import is_title
 from squish.models import drafts, speeds
 from squish.models.store import Manifest
 from squish.sessions.backend import Backend
@@ -22,7 +23,6 @@ from squish.sessions.manager import ModelStatus
 from squish.text import clean
 from squish.tui import actions, loading, preferences, status_facts, theme
 from squish.tui.advice import hint
-from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.downloads import Downloads
 from squish.tui.faults import fault
 from squish.tui.fitted_screen import FittedScreen
@@ -91,7 +91,7 @@ class LibraryScreen(FittedScreen[None]):
 
     def _speeds_now(self) -> dict[str, SeenSpeed]:
         """The same, and before them what requests of this run have, the latest of each model."""
-        requests = [each for each in self._runtime.sessions.activity() if each.tps and each.client != TITLE]
+        requests = [each for each in self._runtime.sessions.activity() if each.tps and not is_title(each.client)]
         return self._speeds | {
             each.model: SeenSpeed(each.tps, "now" if each.running else "in its last request") for each in requests
         }

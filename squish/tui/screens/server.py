@@ -15,13 +15,13 @@ from textual.content import Content
 from textual.widgets import RichLog, Static
 
 from squish import figures
+from squish.generation import is_title
 from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.backend import Backend, KeepsTexts
 from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
 from squish.tui import actions, status_facts, theme
 from squish.tui.advice import hint
-from squish.tui.chat.titles import CLIENT as TITLE
 from squish.tui.fitted_screen import FittedScreen
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
@@ -190,7 +190,7 @@ class ServerScreen(FittedScreen[None]):
         color = STATES[request.state][1]
         rows = f" ×{request.rows}" if request.rows > 1 else ""
         colors = theme.opaque(self.app.theme_variables)
-        ours = request.client == TITLE  # nobody asked for it: it steps back behind what somebody did
+        ours = is_title(request.client)  # nobody asked for it: it steps back behind what somebody did
         muted = colors.get("foreground-muted", "") if ours else ""
         asked = figures.count(request.prompt_tokens) if request.prompt_tokens else "–"  # not known yet, or never
         cells = (

@@ -40,7 +40,8 @@ class ConnectedServer:
         return f"{self._backend.program} · {failed.message}" if failed else self._backend.program
 
     def one_line(self) -> Background:
-        return Background(f"✕ {self._backend.name}" if self.error else f"⇄ {self._backend.name}")
+        lost = self.error is not None
+        return Background(f"{'✕' if lost else '⇄'} {self._backend.name}", lost=lost)
 
     def start(self) -> None:
         """Nothing of it is started here."""

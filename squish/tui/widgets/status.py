@@ -37,6 +37,11 @@ class StripFacts:
     process: int = 0
     memory: Memory | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether it says no more than that no model is loaded."""
+        return self.symbol == "○"
+
 
 class StatusStrip(Widget):
     """One row. When it is narrow, the least important pieces go first, and a long name is cut to what is left."""
@@ -65,7 +70,9 @@ class StatusStrip(Widget):
             name = Content.styled(short(facts.model), "bold")
             pieces += [name.truncate(room, ellipsis=True) if name.cell_length > room else name, "  "]
         waited = f" {figures.waited(self.waited)}" if self.waited and facts.is_loading else ""
-        pieces.append((f"{facts.symbol} {facts.state}{waited}", facts.style))
+        unknown = facts.idle and any(each.lost for each in self.background_work)
+        state = "not connected" if unknown else facts.state
+        pieces.append((f"{facts.symbol} {state}{waited}", facts.style))
         if facts.progress is not None:
             bar = f" {figures.bar(facts.progress, 8)}" if detail >= 5 else ""
             pieces.append((f" {figures.percent(facts.progress)}{bar}", facts.style))

@@ -16,11 +16,10 @@ from textual.widgets import Input, OptionList
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.errors import EngineError
-from squish.generation import ChatPrompt, Message
+from squish.generation import TITLE, ChatPrompt, Message
 from squish.models.manifest import Manifest
 from squish.sessions.activity import RequestStatus
 from squish.tui.chat.conversations import day_of
-from squish.tui.chat.titles import CLIENT
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.widgets.chat.chat_list import ChatList
 from squish.tui.widgets.chat.transcript import WINDOW, Transcript
@@ -645,7 +644,7 @@ async def test_a_new_chat_says_that_its_model_works_for_another_one() -> None:
         await until(pilot, lambda: "▶ busy" in screen_text(pilot))
         app.engine.states[SMOL.id] = replace(ready_state, running=1, waiting=2)
         await until(pilot, lambda: "▶ busy, 2 queued" in screen_text(pilot))
-        title = RequestStatus(1, CLIENT, SMOL.id, 1, "writing", 64, 9, 0.3, 48.0, 4.0, None)
+        title = RequestStatus(1, TITLE, SMOL.id, 1, "writing", 64, 9, 0.3, 48.0, 4.0, None)
         app.engine.requests, app.engine.states[SMOL.id] = [title], replace(ready_state, running=1)
         await until(pilot, lambda: "● ready" in screen_text(pilot))  # nobody waits for a title
 

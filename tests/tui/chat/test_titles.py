@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from squish.chats.messages import MAX_TITLE
-from squish.generation import ChatPrompt
+from squish.generation import TITLE, ChatPrompt
 from squish.tui.chat import titles
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.hub import HubScreen
@@ -79,7 +79,7 @@ async def test_a_new_chat_is_named_behind_its_first_answer() -> None:
         request = app.engine.last.request
         (sent,) = request.prompts
         assert isinstance(sent, ChatPrompt)
-        assert (request.background, request.client, request.model) == (True, titles.CLIENT, SMOL.id)
+        assert (request.background, request.client, request.model) == (True, TITLE, SMOL.id)
         assert "how do I match {dates}?" in sent.messages[0].content and "With a pattern." in sent.messages[0].content
         assert len(sent.messages[0].content) < 1200, "it is short however long the chat is"
         app.engine.last.say("Matching ", "dates")

@@ -14,13 +14,12 @@ from textual.pilot import Pilot
 from squish.chats.chats import Chats
 from squish.chats.messages import Figures
 from squish.errors import EngineError
-from squish.generation import Loading
+from squish.generation import TITLE, Loading
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember
 from squish.sessions.activity import RequestStatus
 from squish.sessions.manager import ModelStatus
 from squish.tui import preferences
-from squish.tui.chat.titles import CLIENT
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.model_row import details_of
 from squish.tui.widgets.table import Table
@@ -110,7 +109,7 @@ async def test_speeds_are_there_after_a_restart(tmp_path: Path) -> None:
         ):
             models.move_cursor(row=models.keys.index(model))
             await until(pilot, lambda origin=origin: origin in screen_text(pilot))  # type: ignore[misc]
-        title = RequestStatus(1, CLIENT, "llama3.1:8b", 1, "done", 64, 9, 0.3, 90.0, 4.0, None)
+        title = RequestStatus(1, TITLE, "llama3.1:8b", 1, "done", 64, 9, 0.3, 90.0, 4.0, None)
         app.engine.requests = [title]
         await pilot.pause()
         assert row(pilot, "llama3.1:8b").split()[-1] == "25", "a title is too short to measure by"

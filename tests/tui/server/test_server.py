@@ -12,13 +12,12 @@ from typing import cast
 from squish.commands.serving.serve import serve_beside
 from squish.config.settings import Settings
 from squish.errors import QueueFull
-from squish.generation import Accepted, Finished, GenerationRequest, TextDelta, TextPrompt, Timings, Usage
+from squish.generation import TITLE, Accepted, Finished, GenerationRequest, TextDelta, TextPrompt, Timings, Usage
 from squish.runtime import Runtime
 from squish.sessions.activity import Log, RequestStatus
 from squish.sessions.manager import SessionManager
 from squish.sessions.request_details import RequestDetails, RequestParameter
 from squish.tui.app import SquishApp
-from squish.tui.chat.titles import CLIENT
 from squish.tui.screens.server import ServerScreen
 from squish.tui.server.load_history import LoadHistory
 from squish.tui.widgets.table import Table
@@ -90,7 +89,7 @@ async def test_the_marked_request_is_cancelled() -> None:
 async def test_the_request_for_a_title_is_not_taken_for_one_of_the_user() -> None:
     app = ScriptedApp(*MODELS)
     one = RequestStatus(1, "", SMOL.id, 1, "done", 64, 9, 0.3, 48.0, 4.0, None)
-    app.engine.requests = [one, replace(one, id=2, client=CLIENT)]
+    app.engine.requests = [one, replace(one, id=2, client=TITLE)]
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("f5")
         await until(pilot, lambda: "this chat" in screen_text(pilot) and "↳ chat title" in screen_text(pilot))
