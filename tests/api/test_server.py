@@ -356,7 +356,7 @@ async def test_a_client_that_is_gone_is_cancelled(server: Server, stream: bool, 
         script = await server.sessions.admitted.get()
         script.accept()
         if stream:
-            await reader.readuntil(b": working")
+            await reader.readuntil(b": preparing the prompt")
     assert await server.sessions.cancelled.get() is script.generation
 
 
