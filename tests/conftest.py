@@ -267,27 +267,37 @@ def environment(real_home: Path) -> dict[str, str]:
     return clean_environment(real_home)
 
 
+_LOADING = {"run", "embed", "batch", "pull"}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs the program, and waits: forked(arguments, environment, folder, stdin=b"…")."""
-    runs = Forked(_passed_on(tmp_path_factory.mktemp("nobody")))
+    nobody = _passed_on(tmp_path_factory.mktemp("nobody"))
+
+    begun: list[Forked] = []
+
+    @cache
+    def runs(loads: bool) -> Forked:
+        begun.append(Forked(nobody, (_compiled(), *_SHELVES) if loads else ()))
+        return begun[-1]
 
     def run(
         arguments: Sequence[str], environment: dict[str, str], folder: Path | str, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[str]:
         command = [SQUISH, *arguments]
-        if runs.can(environment):
-            return runs.run(command, environment, folder, stdin, PATIENCE)
+        if runs(False).can(environment):
+            loads = sys.platform == "linux" and not _LOADING.isdisjoint(arguments[:1])
+            return runs(loads).run(command, environment, folder, stdin, PATIENCE)
         done = subprocess.run(
             command, input=stdin, capture_output=True, timeout=PATIENCE, cwd=folder, env=environment, check=False
         )
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     yield run
-    runs.close()
+    for each in begun:
+        each.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,17 @@ _READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_", "SQUISH_TEST_")
 
 
 class Forked:
-    """Runs of the program. One at a time; `close` ends the process that they are forks of."""
+    """Runs of the program. One at a time; `close` ends the process that they are forks of.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    worker: where it stands what workers have compiled and what is known of tokenizers; then the workers of the program
+    are forks too.
+    """
+
+    def __init__(self, environment: Mapping[str, str], worker: Sequence[Path] = ()) -> None:
         self._environment = dict(environment)
         self._ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", __file__, str(theirs.fileno())]
+            command = [sys.executable, "-P", __file__, str(theirs.fileno()), *map(str, worker)]
             self._process = subprocess.Popen(command, env=self._environment, pass_fds=(theirs.fileno(),))
 
     def can(self, environment: Mapping[str, str]) -> bool:
@@ -77,7 +81,7 @@ def _text(file: Any) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _serve(ours: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _serve(ours: socket.socket, worker: Worker | None) -> tuple[dict[str, Any], list[int]]:
     """Fork for every command; returns in the forks, which become it. Ends this process when nobody asks any more."""
     while True:
         asked, descriptors, _, _ = socket.recv_fds(ours, 65536, 4)
@@ -86,6 +90,8 @@ def _serve(ours: socket.socket) -> tuple[dict[str, Any], list[int]]:
         while not asked.endswith(b"\n"):
             asked += ours.recv(65536)
         *streams, told = descriptors
+        if worker:
+            worker.tokenizers.open_new()
         program = os.fork()
         if not program:
             os.close(told)
@@ -131,12 +137,43 @@ def _imports() -> None:
             importlib.import_module(found.name)
 
 
+class Worker:
+    """Has done the imports of a worker too: below each program stands a process whose forks are the program's workers.
+
+    environment: what this process was started with.
+    """
+
+    def __init__(self, environment: Mapping[str, str], compiled: Path, shelf: Path) -> None:
+        forked_workers = importlib.import_module("tests.forked_workers")
+        forked_workers.import_worker(compiled)
+        self._environment, self._compiled = environment, compiled
+        self.tokenizers = forked_workers.Tokenizers(shelf)
+        self._serve, self._forks = forked_workers.serve, forked_workers.Forks
+
+    def fork(self, unneeded: list[int]) -> None:
+        """In a program that has not begun yet. unneeded: what only the program is to have open."""
+        ours, theirs = socket.socketpair()
+        below = os.fork()
+        if not below:
+            for each in (ours.detach(), *unneeded):
+                os.close(each)
+            self._serve(theirs, self.tokenizers)
+        theirs.close()
+        forks = self._forks(ours, below, self._environment, self._compiled)
+        forks.__enter__()
+        atexit.register(forks.__exit__)
+
+
 if __name__ == "__main__":
+    _given = dict(os.environ)
+    _worker = Worker(_given, Path(sys.argv[2]), Path(sys.argv[3])) if len(sys.argv) > 2 else None
     _imports()
     gc.freeze()
     _ours = socket.socket(fileno=int(sys.argv[1]))
-    _asked, _streams = _serve(_ours)
+    _asked, _streams = _serve(_ours, _worker)
     _ours.close()
+    if _worker:
+        _worker.fork(_streams)
     _become(_asked, _streams)
     from squish.__main__ import main
 

@@ -3,7 +3,7 @@
 A worker's imports are 0.2 seconds, to open the tokenizer of a real model as many, and the tests start hundreds. Where a
 fork would not be as a started one, because it has other variables, other limits or an engine of its own, it is started.
 The programs that the tests start, start their workers; what a worker imports and how much memory it takes is tested
-with those.
+with those. Programs that are forks themselves (forked.py) have forked workers too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from unittest.mock import patch
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 _COMMAND = ("-P", "-m", "squish.worker")
 # Variables that a fork takes over, as no import of a worker's reads them. Sanic and mlx-lm set the last two here.
-_FOR_THE_FORK = ("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST", "SANIC_LOG_EXTRA", "TRANSFORMERS_NO_ADVISORY_WARNINGS")
+_FOR_THE_FORK = (
+    *("HOME", "NO_PROXY", "PYTEST_CURRENT_TEST", "SQUISH_CACHE_DIR", "SQUISH_OFFLINE"),
+    *("SANIC_LOG_EXTRA", "TRANSFORMERS_NO_ADVISORY_WARNINGS"),
+)
 _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.jobs.probe")
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36
@@ -44,25 +47,20 @@ _SIGNATURE = inspect.signature(_EXECUTE)
 _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
-class ForkedWorkers:
-    """Takes the place of Python where `squish.worker` is started. compiled: what every worker finds in its cache.
+class Forks:
+    """Takes the place of Python where `squish.worker` is started: has forks made of a process that is below this one.
 
-    shelf: where it stands what is known of tokenizers; of those, forks find the large ones opened.
+    ours, pid: of that process. environment: what it was started with. compiled: what every worker finds in its cache.
     """
 
-    def __init__(self, compiled: Path, shelf: Path) -> None:
+    def __init__(self, ours: socket.socket, pid: int, environment: Mapping[str, str], compiled: Path) -> None:
         self.wanted = True
+        self._ours, self._pid = ours, pid
+        self._environment = environment
         self._compiled = compiled
-        self._environment = dict(os.environ)
         self._one_at_a_time = threading.Lock()
-        self._ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", __file__, str(theirs.fileno()), str(compiled), str(shelf)]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
-            )
 
-    def __enter__(self) -> ForkedWorkers:
+    def __enter__(self) -> Self:
         def execute(popen: Any, *arguments: Any) -> None:
             asked = _SIGNATURE.bind(popen, *arguments).arguments
             if self.wanted and self._can(asked):
@@ -79,7 +77,7 @@ class ForkedWorkers:
     def __exit__(self, *_: object) -> None:
         self._patched.stop()
         self._ours.close()
-        self._process.wait()
+        os.waitpid(self._pid, 0)
 
     def _can(self, asked: Mapping[str, Any]) -> bool:
         """Whether this starts a worker, and one that differs in nothing from a fork."""
@@ -100,9 +98,8 @@ class ForkedWorkers:
 
     def _same_limits(self) -> bool:
         """All but that of open files, which a fork takes over: mlx-lm lowers it where it is imported, as by tests."""
-        pid = self._process.pid
-        same = all(resource.getrlimit(each) == resource.prlimit(pid, each) for each in _LIMITS)
-        return same and os.sched_getaffinity(0) == os.sched_getaffinity(pid)
+        same = all(resource.getrlimit(each) == resource.prlimit(self._pid, each) for each in _LIMITS)
+        return same and os.sched_getaffinity(0) == os.sched_getaffinity(self._pid)
 
     def _same_engines(self, cache: Path) -> bool:
         return all((cache / each.name).resolve() == each.resolve() for each in self._compiled.iterdir())
@@ -119,6 +116,26 @@ class ForkedWorkers:
         with self._one_at_a_time, _parent_of_orphans():
             socket.send_fds(self._ours, [json.dumps(told).encode() + b"\n"], streams)
             return int(self._ours.recv(20))
+
+
+class ForkedWorkers(Forks):
+    """Forks of a process that is started for it. shelf: where it stands what is known of tokenizers; of those, forks
+
+    find the large ones opened.
+    """
+
+    def __init__(self, compiled: Path, shelf: Path) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", __file__, str(theirs.fileno()), str(compiled), str(shelf)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
+            )
+        super().__init__(ours, self._process.pid, dict(os.environ), compiled)
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._process.returncode = 0
 
 
 @contextmanager
@@ -177,7 +194,7 @@ def _become(asked: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.update(asked["environment"])
 
 
-def _imports(compiled: Path) -> None:
+def import_worker(compiled: Path) -> None:
     """What workers import, in the order in which they do."""
     from squish.format import arguments
     from squish.worker import descriptors
@@ -248,16 +265,20 @@ class Tokenizers:
         return self._open(facts)
 
 
-if __name__ == "__main__":
-    gc.disable()
-    _imports(Path(sys.argv[2]))
-    gc.freeze()
-    _ours = socket.socket(fileno=int(sys.argv[1]))
-    _asked, _descriptors = _serve(_ours, Tokenizers(Path(sys.argv[3])))
-    _ours.close()
-    _become(_asked, _descriptors)
+def serve(ours: socket.socket, tokenizers: Tokenizers) -> NoReturn:
+    """Fork for every request until nobody asks any more."""
+    asked, descriptors = _serve(ours, tokenizers)
+    ours.close()
+    _become(asked, descriptors)
     from squish.worker.__main__ import main
 
     main()
     sys.stderr.flush()
     os._exit(0)
+
+
+if __name__ == "__main__":
+    gc.disable()
+    import_worker(Path(sys.argv[2]))
+    gc.freeze()
+    serve(socket.socket(fileno=int(sys.argv[1])), Tokenizers(Path(sys.argv[3])))
