@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Concatenate, ParamSpec, TypeVar
 
+from squish import figures
 from squish.errors import StoreError
 from squish.system.host import HOST
 
@@ -115,6 +116,6 @@ def require_space(directory: Path, size: int) -> None:
     needed = size + min(_RESERVE, max(_LEAST_RESERVE, size // 10))
     if size > 0 and needed > free:
         raise StoreError(
-            f"The disk has {free / 1e9:.1f} GB free; this needs {needed / 1e9:.1f} GB.",
+            f"The disk has {figures.size(free)} free; this needs {figures.size(needed)}.",
             hint="Free some space, or set SQUISH_CACHE_DIR to a directory on another disk.",
         )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from squish import files
+from squish import figures, files
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, SquishError, StoreError
 from squish.models import elsewhere
 from squish.models.layout import is_held, store_errors
@@ -116,7 +116,7 @@ def _copy(found: Installed, staging: Path, root: Path, report: Report) -> None:
     there = sum((staging / file.path).stat().st_size for file in wanted if (staging / file.path).is_file())
     needed, free = found.manifest.size - there + _RESERVE, HOST.free_space(root)
     if needed > free:
-        problem = f"{root} has {free / 1e9:.1f} GB free; {found.manifest.id} needs {needed / 1e9:.1f} GB."
+        problem = f"{root} has {figures.size(free)} free; {found.manifest.id} needs {figures.size(needed)}."
         raise StoreError(problem, hint="Free some space there, or name another directory.")
     twins = _files_in(root, found.manifest.id)
     done, total = 0, found.manifest.size
