@@ -12,6 +12,7 @@ from squish.chats.chats import Chats
 from squish.config.settings import Settings
 from squish.mcp.lazy_toolbox import LazyToolbox
 from squish.remote.connection import ServerConnection
+from squish.remote.fields import ON_SERVER
 from squish.remote.identify import identify
 from squish.remote.models import RemoteModels
 from squish.remote.server import ModelServer
@@ -35,7 +36,8 @@ class Connected:
 
     @property
     def offers(self) -> Offers:
-        return replace(self._server.offers, where=self.name)
+        no_context = "" if self._server.fields.context else ON_SERVER
+        return replace(self._server.offers, where=self.name, no_context=no_context)
 
     @property
     def toolbox(self) -> Toolbox:

@@ -21,7 +21,7 @@ Continuing = Literal["named", "by itself", "no"]
 _JSON: frozenset[FormatKind] = frozenset({"json_object", "json_schema"})
 _FORMATS = {"json_object": "JSON", "json_schema": "a JSON schema", "regex": "a pattern", "lark": "a grammar"}
 ON_SERVER = "set on the server"
-"""Why a chat cannot choose the bits of a server's KV cache."""
+"""Why a chat cannot choose what its requests cannot say."""
 _SAMPLING = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
 
 

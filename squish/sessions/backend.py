@@ -29,7 +29,7 @@ class Offers:
 
     where: the server that they belong to; empty for this machine.
     preload: a chosen model may be loaded before its first question. cancel: of requests that others have sent.
-    no_kv_bits: why a chat cannot choose the bits of the KV cache; empty where it can.
+    no_kv_bits, no_context: why a chat cannot choose the bits of the KV cache, or limit its context; empty where it can.
     """
 
     where: str = ""
@@ -40,6 +40,12 @@ class Offers:
     preload: bool = True
     cancel: bool = True
     no_kv_bits: str = ""
+    no_context: str = ""
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The parameters of a chat that cannot be set, and why."""
+        return {name: why for name, why in (("kv_bits", self.no_kv_bits), ("context", self.no_context)) if why}
 
 
 class KnownModels(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from squish.chats import templates
@@ -10,6 +10,7 @@ from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import all_of, with_preset
 from squish.chats.templates import Around, Variable
+from squish.errors import InvalidInput
 from squish.tui.chat import parameters
 
 
@@ -32,6 +33,14 @@ def set_parameter(settings: ChatSettings, chats: Chats, line: str) -> Outcome:
     if name:
         settings = parameters.with_value(settings, name, value)
     return Outcome(settings, parameters.changed(settings) or "All parameters are at their defaults.")
+
+
+def require_settable(line: str, fixed: Mapping[str, str]) -> None:
+    """Raise InvalidInput where `/set` is given a value for a parameter that has none here. fixed: those, and why."""
+    name, _, value = line.partition(" ")
+    if value.strip() and (why := fixed.get(parameters.parameter(name).name)):
+        name = parameters.parameter(name).name
+        raise InvalidInput(f"{name} cannot be set here: {why}.", hint=f"/set {name} resets it.", param=name)
 
 
 def set_system_prompt(settings: ChatSettings, chats: Chats, line: str) -> Outcome:

@@ -51,7 +51,7 @@ class ChatScreen(FittedScreen[None]):
         self._chats = Conversations(runtime.chats, clock)
         choice = ModelChoice(runtime, self)
         self._view = ChatView(runtime, self._chats, choice)
-        self._panels = ChatPanels(self._view, {"kv_bits": why} if (why := runtime.offers.no_kv_bits) else {})
+        self._panels = ChatPanels(self._view, runtime.offers.fixed)
         self._asked_with = ModelAndParameters(self, runtime, self._chats, choice, self._panels)
         self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with)
         self._tools = ToolCommands(self, runtime, self._chats)

@@ -39,7 +39,7 @@ class ModelAndParameters:
         self, screen: Screen[None], runtime: Backend, open_chats: Conversations, model: ModelChoice, panels: ChatPanels
     ) -> None:
         self._screen, self._chats, self._open, self._model = screen, runtime.chats, open_chats, model
-        self._settings = runtime.settings
+        self._settings, self._fixed = runtime.settings, runtime.offers.fixed
         self._view, self._panel = panels.view, panels.params
 
     @property
@@ -170,6 +170,8 @@ class ModelAndParameters:
     async def change(self, command: parameter_commands.Command, text: str) -> None:
         """Do what `/set`, `/system` or `/preset` was given, and say what came of it."""
         with reporting_errors(self._screen.app):
+            if command is parameter_commands.set_parameter:
+                parameter_commands.require_settable(text, self._fixed)
             outcome = command(self._shown.settings, self._chats, text)
             self._shown.configure(settings=outcome.settings, preset=outcome.preset)
             self.show_parameters()

@@ -69,14 +69,28 @@ async def test_a_context_limit_and_kv_bits_are_asked_with_and_the_meter_counts_t
         assert (app.engine.last.request.sampling.context, app.engine.last.request.kv_bits) == (5000, 8)
 
 
-async def test_where_kv_bits_cannot_be_chosen_the_panel_says_why() -> None:
+async def test_what_cannot_be_chosen_is_said_in_the_panel_and_by_its_command() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
-    app._runtime.offers = Offers(no_kv_bits="not on a GPU")  # type: ignore[misc]
+    app._runtime.offers = Offers(no_kv_bits="not on a GPU", no_context="set on the server")  # type: ignore[misc]
     async with app.run_test(size=(120, 36)) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+o")
         await until(pilot, lambda: "not on a GPU" in screen_text(pilot))
+        assert "set on the server" in screen_text(pilot)
         assert app.screen.query_one("#field-kv_bits", Input).disabled
+        assert app.screen.query_one("#field-context", Input).disabled
+        await pilot.press("escape")
+        for line, said in (
+            ("/set kv 8", "kv_bits cannot be set here: not on a GPU."),
+            ("/set context 512", "context cannot be set here: set on the server."),
+        ):
+            prompt(pilot).put(line)
+            await pilot.press("enter")
+            await until(pilot, lambda said=said: any(said in each.message for each in app._notifications))  # type: ignore[misc]
+        assert app.screen._chats.shown.settings == ChatSettings()  # type: ignore[attr-defined]
+        prompt(pilot).put("/set kv_bits")
+        await pilot.press("enter")
+        await until(pilot, lambda: "All parameters are at their defaults" in screen_text(pilot))
 
 
 async def test_the_panel_says_what_its_key_does_from_here_and_from_the_prompt() -> None:
