@@ -51,6 +51,11 @@ def named(home: Path, name: str) -> ChatSettings:
     """The preset of that name. Raises InvalidInput with the names there are."""
     presets = known(home)
     if name not in presets:
-        hint = f"Available: {', '.join(clean(each) for each in presets)}. `/preset save NAME` in a chat makes one."
-        raise InvalidInput(f"No preset is named {name}.", hint=hint, param="--preset")
+        raise unknown(name, presets, param="--preset")
     return presets[name]
+
+
+def unknown(name: str, presets: Iterable[str], param: str | None = None) -> InvalidInput:
+    """That there is none of this name, with the names there are."""
+    hint = f"Available: {', '.join(clean(each) for each in presets)}. `/preset save NAME` in a chat makes one."
+    return InvalidInput(f"No preset is named {name}.", hint=hint, param=param)

@@ -22,7 +22,11 @@ def chosen(store: Store, model: str, name: str) -> Installed:
         ) from error
     if draft.manifest.id == model or not draft.manifest.writes:
         reason = "it is that model" if draft.manifest.id == model else "it makes vectors and writes nothing"
-        raise ConfigError(f"{name} cannot be the draft model of {model}: {reason}.", param="draft")
+        raise ConfigError(
+            f"{name} cannot be the draft model of {model}: {reason}.",
+            hint="Choose another one: --draft, or [draft] in config.toml.",
+            param="draft",
+        )
     return draft
 
 

@@ -177,6 +177,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("hub.search", "hub", "Search", "Type to search", "search", "slash,ctrl+f", "search",
            priority=True),
     Action("hub.download", "hub", "Download", "Download the marked model", "download", "enter,d", "download"),
+    Action("hub.import", "hub", "Import", "Import the marked model of this machine", "import_model", "enter,d",
+           "import"),
     Action("hub.resume", "hub", "Resume", "Resume the download of the marked model, or try it again", "resume",
            "enter,r", "resume"),
     Action("hub.use", "hub", "Chat", "Chat with the marked model, which is installed", "use", "enter,c", "chat"),

@@ -16,6 +16,9 @@ from squish.tui.key_hints import key
 
 _INSTEAD = (
     (r"^Run: squish pull (\S+)$", r"{key:app.hub} downloads models; or run in another terminal: squish pull \1"),
+    (r"--draft, or (?=\[draft\])", ""),
+    (r", or name (?:its variable|the variable that has it): --key-env VAR", ""),
+    (r"^Run: squish rm (\S+(?: \S+)*) \S+\. To delete it alone: squish rm --force \S+$", r"Delete \1 first."),
     (r" ?To delete it anyway: squish rm --force \S+$", ""),
     (
         r"^Pull the model again with --force\.$",

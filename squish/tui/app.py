@@ -32,7 +32,7 @@ from squish.sessions.backend import Backend
 from squish.system import servers
 from squish.text import clean
 from squish.tui import actions, faults, leaving, preferences, theme
-from squish.tui.advice import reporting_errors
+from squish.tui.advice import hint, reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
@@ -279,8 +279,13 @@ class SquishApp(App[None], inherit_bindings=False):
         self._show_background_work()
         if transfer.error:
             message = clean(f"{transfer.id}: {transfer.error.message}")
-            if len(message) > TOAST:
+            whole = f"{message} {hint(transfer.error, self)}".rstrip()
+            if len(whole) <= TOAST:
+                message = whole
+            elif len(message) > TOAST:
                 message = f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
+            else:
+                message = f"{message} {key(self, 'app.downloads')} says what to do."
             self.notify(message, title="Not installed", severity="error", markup=False)
         elif self._first_model in (transfer.name, transfer.id) and self.current_mode != "server":
             self._first_model = ""

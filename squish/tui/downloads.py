@@ -100,6 +100,11 @@ class Downloads:
         """The transfer of a name or an id."""
         return next((each for each in self._transfers if name in (each.name, each.id)), None)
 
+    def find_file(self, repo: str) -> Transfer | None:
+        """The latest transfer of one file of a repository that is not done: `org/repo:Q4_K_M` of `org/repo`."""
+        files = [each for each in self._transfers if each.name.startswith(f"{repo}:") and each.state != "done"]
+        return files[-1] if files else None
+
     def start(self, name: str) -> Transfer:
         """Begin a download, or go on with one that was paused or has failed; one that runs is left alone."""
         transfer = self.find(name)

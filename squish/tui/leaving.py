@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from squish.text import clean
 from squish.tui.downloads import Transfer
+from squish.tui.hub.local_model import named
 
 PATIENCE = 12.0
 """Seconds for one thing to end: more than a server and its answers have."""
@@ -30,18 +31,22 @@ def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Ca
     elif answers:
         title = f"{answers} answers are being written"
         found.append(CutShort(title, "They end here; what is written so far is kept."))
-    if downloads:
-        names = ", ".join(clean(each.id) for each in downloads)
-        title = "A download is running" if len(downloads) == 1 else f"{len(downloads)} downloads are running"
+    imports = [each for each in downloads if named(each.name)]
+    fetched = [each for each in downloads if each not in imports]
+    if fetched:
+        title = "A download is running" if len(fetched) == 1 else f"{len(fetched)} downloads are running"
         where = f"{key('app.downloads')} {key('downloads.resume')}"
-        text = f"{names}: not complete. What has arrived stays; {where} continues it next time."
+        text = f"{_names(fetched)}: not complete. The part downloaded so far is kept; {where} resumes it next time."
         found.append(CutShort(title, text))
+    if imports:
+        title = "An import is running" if len(imports) == 1 else f"{len(imports)} imports are running"
+        found.append(CutShort(title, f"{_names(imports)}: not complete. It has to be started again next time."))
     if clients:
         title = "Another program is being answered" if clients == 1 else f"{clients} requests are being answered"
         found.append(CutShort(title, "The server ends with this program, and other programs get an error."))
     if len(found) < 2:
         return found[0] if found else None
-    return CutShort("Work is going on", "\n".join(f"{each.title}. {each.text}" for each in found))
+    return CutShort("Work in progress", "\n".join(f"{each.title}. {each.text}" for each in found))
 
 
 async def insist(end: Callable[[], Awaitable[None]]) -> None:
@@ -75,3 +80,7 @@ def _breaking_off() -> Iterator[None]:
         timer.cancel()
         for _ in range(broken):
             task.uncancel()
+
+
+def _names(transfers: Sequence[Transfer]) -> str:
+    return ", ".join(clean(each.id) for each in transfers)

@@ -147,7 +147,7 @@ async def test_other_programs_are_mentioned_and_the_question_stands_above_anothe
 def test_several_kinds_of_work_are_one_question() -> None:
     transfer = Transfer("qwen3:8b", "qwen3:8b", "running", "download", 1, 2)
     found = cut_short(2, [transfer], 3, lambda id: id)
-    assert found is not None and found.title == "Work is going on"
+    assert found is not None and found.title == "Work in progress"
     assert [line.partition(".")[0] for line in found.text.splitlines()] == [
         "2 answers are being written",
         "A download is running",

@@ -126,6 +126,15 @@ def test_readings_of_this_machine() -> None:
         ("Run: squish pull qwen3:8b", "F3 downloads models; or run in another terminal: squish pull qwen3:8b"),
         ("Pull the model again with --force.", "Delete it (F4 delete) and download it again (F3)."),
         ("Leave --bits out.", ""),
+        (
+            "Pull it (squish pull a:1b), or start without it: --draft, or [draft] in config.toml.",
+            "Pull it (squish pull a:1b), or start without it: [draft] in config.toml.",
+        ),
+        (
+            "Put it into SQUISH_API_KEY, or name the variable that has it: --key-env VAR.",
+            "Put it into SQUISH_API_KEY.",
+        ),
+        ("Run: squish rm a+x a+y a. To delete it alone: squish rm --force a", "Delete a+x a+y first."),
         ("Close something.\x1b[2J", "Close something."),
         (None, ""),
     ],

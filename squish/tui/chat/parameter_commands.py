@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from squish.chats import templates
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
-from squish.chats.presets import all_of, with_preset
+from squish.chats.presets import all_of, unknown, with_preset
 from squish.chats.templates import Around, Variable
 from squish.errors import InvalidInput
 from squish.tui.chat import parameters
@@ -55,7 +55,7 @@ def set_system_prompt(settings: ChatSettings, chats: Chats, line: str) -> Outcom
 def use_preset(settings: ChatSettings, chats: Chats, line: str, around: Around) -> Outcome:
     """`NAME` uses it, with `variable=value` behind it; `save NAME` keeps the settings under it; `rm NAME` forgets it.
 
-    Raises StoreError, InvalidInput.
+    Raises StoreError, InvalidInput also for a name that no preset has.
     """
     verb, _, name = line.partition(" ")
     confirmation = ""
@@ -67,8 +67,9 @@ def use_preset(settings: ChatSettings, chats: Chats, line: str, around: Around) 
     if line in presets:
         preset = templates.filled(presets[line], values, around)
         return Outcome(with_preset(settings, preset), f"Preset {line} applied.", preset=line)
-    kept = name if confirmation and verb == "save" else ""
-    return Outcome(settings, confirmation or f"Presets: {', '.join(presets)}.", preset=kept)
+    if not confirmation:
+        raise unknown(line, presets)
+    return Outcome(settings, confirmation, preset=name if verb == "save" else "")
 
 
 def template_of(chats: Chats, line: str) -> tuple[str, tuple[Variable, ...]]:

@@ -93,8 +93,13 @@ class ModelSearch:
         """All that the words mean, wherever it is known from."""
         if self.path:
             return self._here
-        everything = search.merged(self._known_here(), self._hub)
+        hub = self._hub if not self.searching else [each for each in self._hub if self._may_match(each)]
+        everything = search.merged(self._known_here(), hub)
         return everything + search.exact(self.query, everything)
+
+    def _may_match(self, found: Found) -> bool:
+        """Whether what the Hub answered to the words before may be an answer to these, too."""
+        return all(word in found.name.lower() for word in self.query.lower().split())
 
     def _known_here(self) -> list[Found]:
         """The catalog and what is installed, read again only for other words or after a change of what is installed."""

@@ -118,7 +118,7 @@ class HubScreen(FittedScreen[None]):
             case "search":
                 # Textual keeps letters from the keys while one writes, but does not know that the slash is one.
                 return not isinstance(self.focused, Input)
-            case "download" | "resume" | "use":
+            case "download" | "import_model" | "resume" | "use":
                 return action == self._offered
             case "card":
                 return self._has_card
@@ -134,7 +134,7 @@ class HubScreen(FittedScreen[None]):
             return "use"
         transfer = self._downloads.find(find.name)
         if transfer is None or transfer.state == "done":
-            return "download"
+            return "import_model" if local_model.is_local(find) else "download"
         return "" if transfer.active else "resume"
 
     def action_search(self) -> None:
@@ -173,6 +173,9 @@ class HubScreen(FittedScreen[None]):
             self.app.push_screen(ConfirmScreen("It does not fit", text, "Download"), self._confirmed)
         else:
             self._begin(find)
+
+    def action_import_model(self) -> None:
+        self.action_download()
 
     def action_resume(self) -> None:
         if self._marked:
@@ -239,6 +242,7 @@ class HubScreen(FittedScreen[None]):
         if self._first_run and not self._search.query:  # the first model is to be chatted with
             everything = [each for each in everything if each.kind != "embedding"]
         shown = filters.chosen(everything, self._choice, self._machine)
+        shown.sort(key=lambda each: each.name != self._search.query)  # what is named in full comes first
         self._found = {each.name: each for each in shown}
         colors = theme.opaque(self.app.theme_variables)
         self.query_one(Table).fill(
@@ -250,7 +254,9 @@ class HubScreen(FittedScreen[None]):
         show_text(self.query_one("#filters", Static), line)
         if not shown:
             hiding = filters.hiding(everything, self._choice, self._machine)
-            self._nothing = nothing_found(hiding, len(everything), partial(key, self.app), self._search.path)
+            self._nothing = nothing_found(
+                hiding, len(everything), partial(key, self.app), self._search.path, searching=self._search.searching
+            )
         self._show_card()
 
     @on(DataTable.RowHighlighted)
@@ -266,10 +272,12 @@ class HubScreen(FittedScreen[None]):
             card.show_nothing(self._nothing)
 
     def _transfer(self, name: str) -> str:
-        transfer = self._downloads.find(name)
+        """How its download is, or that of one of its files: `⇣ downloading 40 %`, `⇣ Q4_K_M downloading 40 %`."""
+        transfer = self._downloads.find(name) or self._downloads.find_file(name)
         if transfer and transfer.state != "done":
             symbol, word = transfer_list.look(transfer)
-            return f"{symbol} {word} {transfer_list.how_far(transfer)}".rstrip()
+            file = clean(transfer.name.removeprefix(f"{name}:")) if transfer.name.startswith(f"{name}:") else ""
+            return " ".join(filter(None, (symbol, file, word, transfer_list.how_far(transfer))))
         return ""
 
     def _sign(self, name: str) -> str:

@@ -6,7 +6,7 @@ Errors of the model stand in the chat, errors of the parameters in a corner of t
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from textual.content import Content
@@ -180,21 +180,24 @@ class ModelAndParameters:
             kind = "parameters" if command is parameter_commands.set_parameter else "plain"
             await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)), kind)
 
-    async def pick_preset(self) -> None:
-        """Let the user choose among all presets; the panel takes it."""
+    async def pick_preset(self, take: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """Let the user choose among all presets. take: what is done with its name; else the panel takes it."""
         with reporting_errors(self._screen.app):
             presets = all_of(self._chats)
             known = {name: parameters.changed(each) or "all defaults" for name, each in presets.items()}
             current = preset_of(self._shown.settings, presets, self._preferred())
 
             async def picked(name: str) -> None:
-                await self._panel.take_preset(name, presets[name])
+                await (take(name) if take else self._panel.take_preset(name, presets[name]))
 
             await chat_windows.pick_preset(self._screen.app, known, current, picked)
 
     async def use_preset(self, text: str) -> None:
-        """Do what `/preset` was given; values that its variables need are asked for in one window."""
+        """Do what `/preset` was given, alone let the user choose; values that its variables need are asked for."""
         app = self._screen.app
+        if not text:
+            await self.pick_preset(self.use_preset)
+            return
         with reporting_errors(app):
             template, wanted = parameter_commands.template_of(self._chats, text)
             if wanted:

@@ -75,12 +75,16 @@ def filter_line(
 
 
 def nothing_found(
-    hiding: Sequence[Hiding], models: int, key: Callable[[str], str], path: LocalPath | None = None
-) -> str:
+    hiding: Sequence[Hiding], models: int, key: Callable[[str], str], path: LocalPath | None = None, *,
+    searching: bool = False,
+) -> str:  # fmt: skip
     """Why the list is empty: which filter hides what was found, and the key that changes it.
 
-    models: how many were found. key: of an action. path: what was named on this machine.
+    models: how many were found. key: of an action. path: what was named on this machine. searching: the Hub has not
+    answered yet.
     """
+    if not models and searching and not path:
+        return "Nothing in the catalog; searching the Hub …"
     if not models and path:
         return f"{clean(str(path))} is neither a GGUF file nor a directory with safetensors. Check the path."
     if not models:

@@ -18,6 +18,7 @@ from squish.tui import actions
 from squish.tui.advice import hint
 from squish.tui.background import Background
 from squish.tui.downloads import Downloads, State, Transfer
+from squish.tui.hub.local_model import named
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.row_list import RowList
@@ -43,9 +44,14 @@ _PHASES = {
 }
 
 
+_READING = "reading"
+
+
 def look(transfer: Transfer) -> tuple[str, str]:
     """Symbol and word of what it does."""
     symbol, word, _ = _LOOKS[transfer.state]
+    if transfer.phase == "resolve" and named(transfer.name):  # a model on this machine: nobody is asked for it
+        return symbol, word or _READING
     return symbol, word or _PHASES[transfer.phase]
 
 
@@ -60,7 +66,7 @@ def _waited(transfer: Transfer) -> str:
 
 
 def one_line(transfers: Sequence[Transfer]) -> Background:
-    """What runs, all of it together: `⇣2 63 % 41 MB/s 1 min 12 s`, with the time that is left, or `⇣1 importing 12 s`.
+    """What runs, all of it together: `⇣2 63 % 41 MB/s 1 min 12 s left`, or `⇣1 importing 63 % 12 s`, that have gone by.
 
     What is paused or failed when nothing runs.
     """
@@ -71,11 +77,14 @@ def one_line(transfers: Sequence[Transfer]) -> Background:
     pieces = list[str]()
     known = [each for each in running if each.total]
     done, total = sum(each.done for each in known), sum(each.total for each in known)
-    pieces.append(figures.percent(done / total) if done else look(running[0])[1])
+    if not done or (len(running) == 1 and running[0].phase != "download"):
+        pieces.append(look(running[0])[1])
+    if done:
+        pieces.append(figures.percent(done / total))
     if speed := sum(each.speed or 0 for each in running):
         pieces.append(f"{figures.size(int(speed))}/s")
     if times := [each.eta for each in running if each.eta is not None]:
-        pieces.append(figures.waited(max(times)))
+        pieces.append(f"{figures.waited(max(times))} left")
     else:
         pieces += filter(None, [_waited(max(running, key=lambda each: each.in_phase))])
     return Background(f"⇣{len(running)}", " ".join(pieces))

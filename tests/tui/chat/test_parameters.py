@@ -21,6 +21,7 @@ from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
 from squish.tui.windows.form import FormScreen
+from squish.tui.windows.named_picker import NamedPicker
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -158,6 +159,22 @@ async def test_of_presets_that_are_alike_the_one_that_was_used_is_named_and_kept
         await ready(pilot)
         await pilot.press("up", "ctrl+o")
         await until(pilot, lambda: "preset second" in screen_text(pilot))
+
+
+async def test_preset_alone_lets_the_user_choose_and_a_name_that_none_has_is_an_error() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        prompt(pilot).put("/preset")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, NamedPicker) and "creative" in screen_text(pilot))
+        await pilot.press(*"greedy", "enter")
+        await until(pilot, lambda: "Preset greedy applied" in screen_text(pilot))
+        prompt(pilot).put("/preset nobody")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("No preset is named nobody." in each.message for each in app._notifications))
+        await ask(pilot, "q")
+        assert app.engine.last.request.sampling.temperature == 0
 
 
 async def test_a_preset_asks_for_all_that_its_variables_need_at_once() -> None:

@@ -29,6 +29,7 @@ from squish.tui.downloads import Transfer
 from squish.tui.hub import filters, local_model
 from squish.tui.hub.filters import Filters
 from squish.tui.hub.model_search import ModelSearch
+from squish.tui.messages import DownloadModel
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
@@ -113,7 +114,7 @@ async def test_a_model_on_this_machine_is_named_by_its_path_and_the_hub_does_not
         app.screen.query_one(Input).value = "./my models/Tiny"
         await until(pilot, lambda: listed(pilot) == ["./my models/Tiny"] and "on this machine" in screen_text(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: "⏎ download" in screen_text(pilot) and "i card" not in screen_text(pilot))
+        await until(pilot, lambda: "⏎ import" in screen_text(pilot) and "i card" not in screen_text(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and "tiny" in screen_text(pilot))
         assert [each.id for each in Store(settings.cache_dir).list()] == ["tiny"]
@@ -178,6 +179,57 @@ async def test_an_answer_that_comes_too_late_is_dropped(
         await write(pilot, "phi")
         await until(pilot, lambda: "acme/phi" in listed(pilot))
         assert "acme/all" not in listed(pilot)
+
+
+async def test_what_the_hub_said_of_other_words_is_not_shown_while_it_searches(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else enter would download something else than what was typed."""
+    asked: list[str] = []
+
+    async def everywhere(wanted: search.SearchQuery, settings: Settings) -> list[Found]:
+        asked.append(wanted.query)
+        if wanted.query not in ("", "acme"):
+            await asyncio.Event().wait()
+        return [Found(f"acme/{each}", "acme/x", "acme", "mlx", 10**9, 4.5, 10**9, 0, None) for each in ("one", "two")]
+
+    monkeypatch.setattr(search, "everywhere", everywhere)
+    monkeypatch.setattr("squish.tui.hub.model_search.DEBOUNCE", 0)
+    app = new_app(settings)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)) and "acme/one" in listed(pilot))
+        await pilot.press("slash", *"acme")
+        await until(pilot, lambda: listed(pilot) == ["acme/one", "acme/two"])
+        await write(pilot, "/two")
+        await until(pilot, lambda: listed(pilot) == ["acme/two"] and asked[-1] == "acme/two")
+        await write(pilot, "-GGUF")
+        await until(pilot, lambda: listed(pilot) == ["acme/two-GGUF"])
+        await write(pilot, " x")
+        await until(pilot, lambda: "Nothing in the catalog; searching the Hub …" in screen_text(pilot))
+        assert "No model matches" not in screen_text(pilot)
+
+
+async def test_the_download_of_one_file_is_shown_at_its_repository(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)))
+        running = Transfer("acme/two:Q8_0", "acme/two:Q8_0", "running", "download", 10, 40, speed=1.0, eta=30.0)
+        app.downloads._transfers.append(running)
+        await pilot.press("slash")
+        await write(pilot, "acme/two")
+        await until(pilot, lambda: "⇣ Q8_0 downloading 25 %" in screen_text(pilot))
+        assert "⇣ acme/two" in screen_text(pilot)
+
+
+async def test_what_to_do_about_a_failed_download_is_said_with_it(hub: LocalHub, settings: Settings) -> None:
+    hub.add_repo("acme/gated", tiny_model(), gated=True)
+    app = new_app(settings)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)))
+        app.post_message(DownloadModel("acme/gated"))
+        await until(pilot, lambda: any(each.title == "Not installed" for each in app._notifications))
+        (said,) = (each.message for each in app._notifications if each.title == "Not installed")
+        assert "Accept the license at" in said or said.endswith("ctrl+t says what to do.")
 
 
 async def test_not_every_letter_asks_the_hub(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,6 +528,6 @@ def test_a_wait_without_a_known_end_shows_its_seconds() -> None:
     unmeasured = Transfer("smol", "smol", "running", "import", 0, 98, since=began)
     assert (how_far(unmeasured), str(one_line([unmeasured]))) == ("12 s", "⇣1 importing 12 s"), "not 0 % all the while"
     complete = Transfer("smol", "smol", "running", "import", 98, 98, since=began)
-    assert (how_far(complete), str(one_line([complete]))) == ("100 % · 12 s", "⇣1 100 % 12 s")
+    assert (how_far(complete), str(one_line([complete]))) == ("100 % · 12 s", "⇣1 importing 100 % 12 s")
     measured = Transfer("smol", "smol", "running", "download", 49, 98, speed=7.0, eta=7.0, since=began)
-    assert (how_far(measured), str(one_line([measured]))) == ("50 %", "⇣1 50 % 7 B/s 7 s")
+    assert (how_far(measured), str(one_line([measured]))) == ("50 %", "⇣1 50 % 7 B/s 7 s left")
