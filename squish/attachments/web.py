@@ -93,7 +93,7 @@ async def fetch(address: PageAddress, *, may_be_private: bool) -> str:
                 before, address = address, await look_up(further)
                 may_be_private = may_be_private and address.url.netloc == before.url.netloc
             else:
-                raise InvalidInput(f"{asked} leads on and on.")
+                raise InvalidInput(f"{asked} redirects too often.")
     except TimeoutError:
         raise InvalidInput(f"{asked} did not arrive within {MAX_SECONDS} s.") from None
     except HTTPError as error:

@@ -276,7 +276,7 @@ class Client:
     def _count_unasked(self) -> None:
         self._unasked += 1
         if self._unasked > UNASKED:
-            self._end(McpError(f"it sent more than {UNASKED:,} messages that nobody asked for"), at_once=True)
+            self._end(McpError(f"it sent more than {UNASKED:,} unsolicited messages"), at_once=True)
 
     def _end(self, error: McpError, *, at_once: bool = False, says_so: bool = True) -> None:
         """No answer can come any more."""

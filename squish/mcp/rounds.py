@@ -124,7 +124,11 @@ class Rounds:
             asked = replace(asked, messages=(*base, *made), continue_last=False)
             if left == 1:
                 asked = replace(asked, tools=())
-                self._report(ToolProblem(McpError(f"The model has called tools {MOST_ROUNDS} times; now it answers.")))
+                self._report(
+                    ToolProblem(
+                        McpError(f"Limit of {MOST_ROUNDS} rounds of tool calls reached; the model answers now.")
+                    )
+                )
 
     async def _offer(self, servers: Sequence[str], off: Sequence[str]) -> dict[str, ServerTool]:
         """The tools that the model is to know of, by the names it knows them by."""

@@ -64,7 +64,7 @@ class CatalogEntry:
     id: `llama3.1:8b`; repo: `org/name` on the Hub; parameters: how many, all experts counted; bits: per weight;
     context: tokens that the model was made for; kind: what it is best at; tools: whether it can be offered functions;
     shape: None where it is not known; default: what the name without a tag means; draft: the id of a small model with
-    the same tokens, which can guess for this one.
+    the same tokens, which can draft for this one.
     """
 
     id: str

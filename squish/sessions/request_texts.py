@@ -32,7 +32,7 @@ class RequestTexts:
     def _add(self, text: str) -> None:
         room = MAX_TEXT - self._size
         if room > 0 and text:
-            self._parts.append(text if len(text) <= room else f"{text[:room]}\n… more than is kept")
+            self._parts.append(text if len(text) <= room else f"{text[:room]}\n… the rest is not kept")
             self._size += len(text)
 
 
@@ -44,7 +44,7 @@ def _asked(request: object) -> str:
             text = "\n\n".join(each if isinstance(each, str) else "(tokens)" for each in inputs)
         case _:
             return ""
-    return text if len(text) <= MAX_TEXT else f"less than all of it is kept …\n{text[-MAX_TEXT:]}"
+    return text if len(text) <= MAX_TEXT else f"the beginning is not kept …\n{text[-MAX_TEXT:]}"
 
 
 def _prompt(prompt: object) -> str:

@@ -54,7 +54,7 @@ async def agree(
         "swap what other programs hold, which can make everything slow."
     )
     with asking():
-        agreed = await app.push_screen_wait(ConfirmScreen("Memory is short", text, "Load anyway", "Not now"))
+        agreed = await app.push_screen_wait(ConfirmScreen("Not enough free memory", text, "Load anyway", "Cancel"))
     if not agreed:
         raise short.refusal()
     sessions.load_anyway(model)

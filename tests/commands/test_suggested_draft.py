@@ -15,7 +15,7 @@ from tests.conftest import SQUISH, Run, clean_environment, home_settings
 from tests.worker.group import tiny
 
 LARGE, SMALL = "smollm2:1.7b", "smollm2:135m"
-SAID = f"{SMALL} is installed and can guess for {LARGE}: --draft {SMALL}, or [draft] in config.toml"
+SAID = f"{SMALL} is installed and can draft for {LARGE}: --draft {SMALL}, or [draft] in config.toml"
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def test_show_says_which_one_and_how_to_come_by_it(home: Path, forked: Run) -> N
         return next(line for line in found.splitlines() if line.startswith("draft")).removeprefix("draft").strip()
 
     use = f"--draft {SMALL}, or [draft] in config.toml"
-    assert shown() == f"{SMALL} can guess for it: squish pull {SMALL}, then {use}"
+    assert shown() == f"{SMALL} can draft for it: squish pull {SMALL}, then {use}"
     _install(home_settings(home), SMALL)
-    assert shown() == f"{SMALL} can guess for it: {use}"
+    assert shown() == f"{SMALL} can draft for it: {use}"
     found = json.loads(forked(("show", LARGE, "--json"), clean_environment(home), home).stdout)
     assert (found["draft"], found["suggested_draft"]) == (None, SMALL)
     (home / ".squish" / "config.toml").write_text(f'[draft]\n"{LARGE}" = "{SMALL}"\n')
-    assert shown() == f"{SMALL} guesses for it, by [draft] in config.toml"
+    assert shown() == f"{SMALL} drafts for it, by [draft] in config.toml"
     (home / ".squish" / "config.toml").write_text(f'[draft]\n"{LARGE}" = "gone:1b"\n')
-    assert shown() == "gone:1b is to guess for it, by [draft] in config.toml, and is not installed"
+    assert shown() == "gone:1b is to draft for it, by [draft] in config.toml, and is not installed"
 
 
 @pytest.mark.parametrize("used", [pytest.param(False, marks=pytest.mark.long), True], ids=["installed", "used"])

@@ -119,7 +119,7 @@ async def test_its_environment_is_a_small_one_and_what_is_set(tmp_path: Path, mo
     [
         (("mute",), "test: it did not answer within 0.2 s."),
         (("die-at-once",), "test: it ended with exit code 1: no configuration found."),
-        (("flood",), "test: it sent more than 10,000 messages that nobody asked for."),
+        (("flood",), "test: it sent more than 10,000 unsolicited messages."),
         (("huge-line",), "test: it sent a message of more than 8 MiB."),
         (("old",), "test: it speaks version 1999-01-01 of the protocol, which Squish does not."),
     ],

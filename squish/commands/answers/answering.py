@@ -54,7 +54,7 @@ class Answered:
         if speed := timings.decode_tps(usage.completion_tokens):
             parts.insert(1, figures.speed(speed))
         if timings.accepted_tokens:
-            parts.append(f"{timings.accepted_tokens} guessed")
+            parts.append(f"{timings.accepted_tokens}/{timings.draft_tokens} drafts accepted")
         if self.finished.reason != "stop":
             reasons = {"length": "reached max tokens", "cancelled": "stopped"}
             parts.append(reasons.get(self.finished.reason, self.finished.reason))

@@ -136,13 +136,13 @@ def _on_disk(manifest: Manifest) -> str:
 def _draft(found: Description) -> str:
     """Which model guesses for it, or which one the catalog knows to guess well, and how it comes to; empty for none."""
     if found.draft and found.draft not in found.others:
-        return f"{found.draft} is to guess for it, by [draft] in config.toml, and is not installed"
+        return f"{found.draft} is to draft for it, by [draft] in config.toml, and is not installed"
     if found.draft:
-        return f"{found.draft} guesses for it, by [draft] in config.toml"
+        return f"{found.draft} drafts for it, by [draft] in config.toml"
     if (draft := drafts.known(found.manifest)) is None:
         return ""
     first = "" if draft in found.others else f"squish pull {draft}, then "
-    return f"{draft} can guess for it: {first}--draft {draft}, or [draft] in config.toml"
+    return f"{draft} can draft for it: {first}--draft {draft}, or [draft] in config.toml"
 
 
 def _speed(found: Description) -> str:

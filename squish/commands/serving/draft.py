@@ -51,7 +51,7 @@ def suggestion(settings: Settings, store: Store, model: str) -> str | None:
     large = store.find(model).manifest
     if (draft := drafts.unused(large, store.list(), dict(settings.draft))) is None:
         return None
-    return f"{draft} is installed and can guess for {large.id}: --draft {draft}, or [draft] in config.toml"
+    return f"{draft} is installed and can draft for {large.id}: --draft {draft}, or [draft] in config.toml"
 
 
 def installed_id(store: Store, model: str) -> str:

@@ -201,7 +201,7 @@ def _about_page(address: PageAddress) -> Content:
         rows.append(
             Content.styled(
                 f"{clean(address.host)}{where} is a private address: on this machine or in your network. "
-                "What it answers becomes part of this chat.",
+                "Its content becomes part of this chat.",
                 "$text-warning",
             )
         )

@@ -133,7 +133,7 @@ class ChatCommands:
         with reporting_errors(self._screen.app):
             self._chats.tag(id, change)
             now = tags.written(self._chats.get(id).tags)
-            self._screen.app.notify(f"Tagged {now}." if now else "This chat has no tags now.", markup=False)
+            self._screen.app.notify(f"Tagged {now}." if now else "This chat has no tags any more.", markup=False)
         self._changed()
 
     async def filter(self, tag: str = "") -> None:
@@ -168,12 +168,12 @@ class ChatCommands:
             self._chats.archive(id, archived)
             if archived:
                 app.notify(
-                    f"Archived. {key(app, 'chat.find')} still finds it; /archive in it brings it back.", markup=False
+                    f"Archived. {key(app, 'chat.find')} still finds it; /archive there unarchives it.", markup=False
                 )
                 if id == self._open.shown.id:
                     await self.begin()
             else:
-                app.notify("Back in the list.", markup=False)
+                app.notify("Unarchived.", markup=False)
         self._changed()
 
     def delete(self) -> None:

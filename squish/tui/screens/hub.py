@@ -294,7 +294,7 @@ class HubScreen(FittedScreen[None]):
             name = clean(active[0].id)
             show_text(banner, f"{name} is being installed. {opens} {shows} shows the progress.")
         elif paused:
-            resumes = f"{shows} {key(self.app, 'downloads.resume')} continues it."
+            resumes = f"{shows} {key(self.app, 'downloads.resume')} resumes it."
             show_text(banner, f"The download of {clean(paused[0].id)} is paused. {resumes} {opens}")
         else:
             show_text(

@@ -120,7 +120,7 @@ class LibraryScreen(FittedScreen[None]):
         else:
             requests = status.running + status.waiting
             text = f"{clean(manifest.id)} is answering {requests} request{'s' * (requests > 1)}, which would fail."
-            self._ask("Unload while it answers", text, "Unload", "unload", manifest.id)
+            self._ask("Model is in use", text, "Unload", "unload", manifest.id)
 
     def action_pin(self) -> None:
         if self._marked:

@@ -149,13 +149,11 @@ class ModelAndParameters:
         with reporting_errors(app):
             if line == "rm":
                 there = defaults.forget(self._settings, model)
-                said = (
-                    f"{model} has no defaults of its own any more." if there else f"{model} had no defaults set here."
-                )
+                said = f"{model} has no saved defaults any more." if there else f"{model} has no saved defaults."
             else:
                 settings, preferred = project_files.without(self._shown.settings), self._preferred()
                 defaults.keep(self._settings, model, settings, all_of(self._chats), preferred)
-                said = f"New chats with {model} begin like this from now on; /defaults rm forgets that."
+                said = f"Saved as the defaults of {model} for new chats; /defaults rm removes them."
             if first := defaults.fixed(self._settings, model):
                 said += f" config.toml takes precedence: it sets {', '.join(first)}."
             self.show_parameters()
@@ -225,7 +223,7 @@ class ModelAndParameters:
         """Let the project's files go along with this chat, or no longer."""
         files, settings = project_files.found(working_directory()), self._shown.settings
         if project_files.included(settings):
-            settings, said = project_files.without(settings), "The project's files are no longer in the system prompt."
+            settings, said = project_files.without(settings), "The project files are no longer in the system prompt."
         elif files:
             settings = project_files.with_project(settings, files)
             said = f"{project_files.about(files)}: in the system prompt of this chat from here on."

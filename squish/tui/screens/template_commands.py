@@ -26,7 +26,7 @@ from squish.tui.chat.conversations import Conversations
 from squish.tui.screens import chat_windows
 from squish.tui.widgets.chat.chat_view import ChatView
 
-_HOW = "No template yet. /template save NAME TEXT makes one; {{input}} and {{language|English}} may stand in it."
+_HOW = "No template yet. /template save NAME TEXT makes one; {{input}} and {{language|English}} can be used in it."
 
 
 async def around(app: App[None], model: str, text: str, input: str | None = None) -> Around:

@@ -81,7 +81,7 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
     symbol, _, style = FIT_LOOKS[found := fit.verdict(needs, machine)]
     sentence = {
         "yes": f"It fits: {figures.size(needs.needed)} of the {figures.size(machine.free)} of {machine.kind} free now.",
-        "tight": f"It fits once other programs make room: it needs {figures.size(needs.needed)}, "
+        "tight": f"It fits if other programs free memory: it needs {figures.size(needs.needed)}, "
         f"{figures.size(machine.free)} of {figures.size(machine.total)} {machine.kind} are free.",
         "no": f"It does not fit: it needs {figures.size(needs.needed)}, this machine has "
         f"{figures.size(machine.total)} of {machine.kind}.",
@@ -97,7 +97,7 @@ def fit_lines(find: Found, context: int, machine: fit.Machine, keys: tuple[str, 
     verdict = Content.assemble((f"{symbol} ", style), (sentence, style if found == "no" else ""))
     if find.kind == "embedding":
         reads = f"texts of up to {_tokens(find.context_length)} each" if find.context_length else ""
-        about = " · ".join(filter(None, ("turns texts into vectors, does not chat", reads)))
+        about = " · ".join(filter(None, ("embedding model, does not chat", reads)))
         return [verdict, Content.styled(about, "$foreground-muted"), Content.styled(sums, "$foreground-muted")]
     if find.context_length and context > find.context_length:
         limit = f"this model's context is {_tokens(find.context_length)}"

@@ -96,7 +96,7 @@ def details_of(
     if speed:
         lines.append((f"\n{figures.speed(speed.tps)} {speed.origin}", "$foreground-muted"))
     if draft:
-        lines.append((f"\n{clean(draft)} can guess for it: [draft] in config.toml", "$foreground-muted"))
+        lines.append((f"\n{clean(draft)} can draft for it: [draft] in config.toml", "$foreground-muted"))
     disk = f", {figures.size(total)} on disk" if total else ""  # a server elsewhere may not say
     lines.append((f"\n{models} model{'s' * (models != 1)}{disk}", "$foreground-muted"))
     return Content.assemble(*lines)

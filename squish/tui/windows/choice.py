@@ -24,7 +24,7 @@ class ChoiceScreen(Window[str | None]):
     AUTO_FOCUS = "OptionList"
     BINDINGS: ClassVar = [
         Binding("escape", "dismiss", "Cancel", id="choice.cancel", priority=True),
-        Binding("pagedown", "page(1)", "Read on", show=False, id="choice.down", priority=True),
+        Binding("pagedown", "page(1)", "More", show=False, id="choice.down", priority=True),
         Binding("pageup", "page(-1)", "Back", show=False, id="choice.up", priority=True),
     ]
 
@@ -35,7 +35,7 @@ class ChoiceScreen(Window[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="choice") as box:
             box.border_title = Content(self._title)
-            box.border_subtitle = "↑↓ enter choose · pgdn read on · esc cancel"
+            box.border_subtitle = "↑↓ enter choose · pgdn more · esc cancel"
             with VerticalScroll(can_focus=False):
                 yield Static(self._text, markup=False)
             yield RowList(*(Option(label) for _, label in self._choices), markup=False, compact=True)

@@ -17,8 +17,8 @@ from squish.tui.scheduling import after_refresh
 from squish.tui.short_names import short
 from squish.tui.windows.chooser import Chooser
 
-_BLIND = "blind: names are shown after the choice"
-_IN_TURN = "one after the other: the speed of each alone"
+_BLIND = "blind: names are hidden until you choose"
+_IN_TURN = "one at a time: comparable speeds"
 
 
 class ComparePicker(Chooser[Lineup | None]):

@@ -137,7 +137,7 @@ class ModelCardScreen(Window[str | None]):
 
     def _keys(self) -> str:
         does = "chat" if self._taken in self._installed else "download"
-        return f"enter {does} · pgdn read on · esc close"
+        return f"enter {does} · pgdn more · esc close"
 
     def action_take(self) -> None:
         self.dismiss(self._taken)

@@ -98,7 +98,7 @@ def sections(request: RequestStatus) -> Iterator[Section]:
     if details.key:
         asker.append(("Key", clean(details.key)))
     if details.background:
-        asker.append(("Priority", "background: after all others"))
+        asker.append(("Priority", "background: runs after all others"))
     if request.error:
         asker.append(("Error", clean(request.error)))
     yield "", asker
@@ -132,5 +132,5 @@ def _tokens(request: RequestStatus) -> list[tuple[str, str]]:
     rows.append(("Prompt", f"{request.prompt_tokens:,}{cached}" if request.prompt_tokens else "–"))
     rows.append(("Completion", f"{request.completion_tokens:,}{thought}"))
     if details.guessed_tokens:
-        rows.append(("Guessed", f"{details.guessed_tokens:,}, {details.accepted_tokens:,} of them right"))
+        rows.append(("Drafted", f"{details.guessed_tokens:,}, {details.accepted_tokens:,} of them accepted"))
     return rows

@@ -29,7 +29,7 @@ from squish.tui.advice import reporting_errors
 from squish.tui.scheduling import after_refresh
 from squish.tui.windows.chooser import Chooser
 
-_NOTHING = "No MCP server is set up. Add [mcp.NAME] to config.toml; docs/mcp.md says how."
+_NOTHING = "No MCP server is set up. Add [mcp.NAME] to config.toml; see docs/mcp.md."
 
 _TICK = 0.5
 
@@ -66,7 +66,7 @@ class ToolPicker(Chooser[None]):
         self._rows: list[_Row] = []
 
     def compose(self) -> ComposeResult:
-        yield from self.window("tools", "Tools of this chat", "switch", "", "Filter", more="ctrl+r ask again")
+        yield from self.window("tools", "Tools in this chat", "switch", "", "Filter", more="ctrl+r ask again")
 
     def on_mount(self) -> None:
         for each in self._known:

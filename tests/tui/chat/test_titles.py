@@ -145,7 +145,7 @@ async def test_pins_and_the_archive() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: "The Moon." in screen_text(pilot))
         await pilot.press("escape")
-        await command(pilot, "/archive", "Back in the list")
+        await command(pilot, "/archive", "Unarchived")
         assert listed(app) == ["lighthouse", "tides"]
 
 

@@ -379,7 +379,7 @@ async def test_a_download_survives_a_restart_of_the_program(hub: LocalHub, setti
     again = new_app(settings)
     async with again.run_test() as pilot:
         await until(pilot, lambda: "⇣1 paused" in screen_text(pilot))
-        await until(pilot, lambda: f"The download of {REPO} is paused. ctrl+t r continues it." in screen_text(pilot))
+        await until(pilot, lambda: f"The download of {REPO} is paused. ctrl+t r resumes it." in screen_text(pilot))
         await pilot.press("ctrl+t")
         await until(pilot, lambda: "so far" in screen_text(pilot))
         await pilot.press("r")

@@ -212,7 +212,7 @@ async def test_a_small_model_that_can_guess_for_the_marked_one_is_named(tmp_path
         await opened(pilot, "f4", "#models")
         assert app.screen.query_one(Table).marked == large.id
         await until(pilot, lambda: "2 models" in screen_text(pilot))
-        assert (f"{SMOL.id} can guess for it: [draft] in config.toml" in screen_text(pilot)) != used
+        assert (f"{SMOL.id} can draft for it: [draft] in config.toml" in screen_text(pilot)) != used
         await pilot.press("down")
         await until(pilot, lambda: app.screen.query_one(Table).marked == SMOL.id)
         await until(pilot, lambda: "can guess" not in screen_text(pilot))

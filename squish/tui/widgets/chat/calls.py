@@ -85,7 +85,7 @@ class CallQuestion(Vertical):
         if call is not None:
             self.border_title = Content(f"⚙ May {clean(call.tool)} be called?")
             here, on, stop = (key(self.app, f"chat.{each}") for each in ("answer_call", "page_down", "stop"))
-            self.border_subtitle = Content(f"{here} here · {on} read on · enter decide · {stop} stop")
+            self.border_subtitle = Content(f"{here} here · {on} more · enter choose · {stop} stop")
             if not self.children:  # made when they are first wanted: most chats use no tools
                 self.mount(self._reading, self._decisions)
             self._arguments.update(_readable(call.arguments))

@@ -79,7 +79,7 @@ class ContenderView(Vertical):
     def _said(self) -> Content:
         comparison, answer = self._comparison, self.contender.turn.answer
         if comparison.waits(self.contender):
-            why = "it could not be loaded beside the others" if self.contender.alone else "one after the other"
+            why = "no memory to load it beside the others" if self.contender.alone else "one after the other"
             return Content(f"◌ waiting: {why}")
         if comparison.hidden and answer.error:  # it may name the model
             return Content("✕ failed; the reason is shown with the names")

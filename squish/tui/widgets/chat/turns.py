@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from squish import figures
 from squish.errors import SquishError
+from squish.generation import Timings
 from squish.text import clean
 from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
@@ -226,8 +227,13 @@ def _prefill(answer: AnswerState) -> Content:
     )
 
 
+def _drafts(timings: Timings) -> str:
+    known = f"/{timings.draft_tokens}" if timings.draft_tokens else ""
+    return f"{timings.accepted_tokens}{known} drafts accepted"
+
+
 def _footer(answer: AnswerState) -> str:
-    """`212 tok · 48 tok/s · TTFT 0.31 s · 40 guessed`, with what is not known left out."""
+    """`212 tok · 48 tok/s · TTFT 0.31 s · 40/52 drafts accepted`, with what is not known left out."""
     tokens, pieces = answer.usage.completion_tokens, list[str]()
     if answer.phase == "stopped":
         pieces.append(
@@ -240,7 +246,7 @@ def _footer(answer: AnswerState) -> str:
         pieces += [figures.speed(answer.speed)] if answer.speed else []
         pieces.append(f"TTFT {figures.seconds(answer.timings.ttft)}{answer.timings.counts}")
         if answer.timings.accepted_tokens:
-            pieces.append(f"{figures.count(answer.timings.accepted_tokens)} guessed")
+            pieces.append(_drafts(answer.timings))
     elif answer.phase == "done":
         pieces.append("empty answer")
     if answer.reason == "length":

@@ -99,7 +99,7 @@ class Welcome(Static):
         self._model = None
         if where:
             self.update(
-                Content.assemble((f"{clean(where)} has no models", "bold"), "\n\nSquish asks again every few seconds.")
+                Content.assemble((f"{clean(where)} has no models", "bold"), "\n\nSquish checks every few seconds.")
             )
             return
         self.update(
@@ -107,7 +107,7 @@ class Welcome(Static):
                 ("No model is installed yet", "bold"),
                 (f"\n\n{key(self.app, 'app.hub')}", "bold $text-accent"),
                 " finds one and downloads it.\n\n",
-                ("Or run this in another terminal; the chat notices it:\n\n", "$foreground-muted"),
+                ("Or run this in another terminal, and it appears here:\n\n", "$foreground-muted"),
                 (f"  squish pull {FIRST_MODEL}  ", "bold $text-accent on $panel"),
             )
         )
