@@ -60,9 +60,9 @@ def test_people_and_scripts_see_how_many_were_right() -> None:
     answer, plain = AnswerState(lambda: 0.0), AnswerState(lambda: 0.0)
     answer.apply(FINISHED)
     plain.apply(PLAIN)
-    assert _footer(answer) == "90 tok · 44.5 tok/s · TTFT 0.30 s · 31 guessed"
-    assert "guessed" not in _footer(plain)
-    assert Answered("", FINISHED).summary.endswith(" · 31 guessed")
+    assert _footer(answer) == "90 tok · 44.5 tok/s · TTFT 0.30 s · 31/40 drafts accepted"
+    assert "drafts" not in _footer(plain)
+    assert Answered("", FINISHED).summary.endswith(" · 31/40 drafts accepted")
     timings = to_json("m", Answered("", FINISHED))["timings"]
     assert isinstance(timings, dict)
     assert (timings["draft_tokens"], timings["accepted_tokens"]) == (40, 31)
