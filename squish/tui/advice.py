@@ -25,6 +25,7 @@ _INSTEAD = (
         "Delete it ({key:app.library} {key:library.delete}) and download it again ({key:app.hub}).",
     ),
 )
+_TOAST = 160  # characters
 _KEY = re.compile(r"\{key:([a-z_.]+)\}")
 _IDS = frozenset(each.id for each in actions.ACTIONS)
 
@@ -38,6 +39,16 @@ def hint(error: SquishError, app: App[Any]) -> str:
     for id in _KEY.findall(text):
         text = text.replace(f"{{key:{id}}}", key(app, id) if id in _IDS else "")
     return "" if re.search(r"(?<!\S)--[a-z]", text) else clean(text)
+
+
+def in_a_toast(message: str, advised: str, app: App[Any]) -> str:
+    """What went wrong with a download and what to do, as far as a corner of the screen has room; the drawer has all."""
+    shown, drawer = clean(message), key(app, "app.downloads")
+    if len(whole := f"{shown} {advised}".rstrip()) <= _TOAST:
+        return whole
+    return (
+        f"{shown[:_TOAST]} … {drawer} shows all of it." if len(shown) > _TOAST else f"{shown} {drawer} says what to do."
+    )
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from squish.sessions.backend import Backend
 from squish.system import servers
 from squish.text import clean
 from squish.tui import actions, faults, leaving, preferences, theme
-from squish.tui.advice import hint, reporting_errors
+from squish.tui.advice import hint, in_a_toast, reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.key_hints import key
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from squish.remote.nearby import NearbyServer
 
 TICK = 0.5
-TOAST = 160
 _OFFERED = 12.0  # seconds
 
 
@@ -278,14 +277,7 @@ class SquishApp(App[None], inherit_bindings=False):
     def _download_ended(self, transfer: Transfer) -> None:
         self._show_background_work()
         if transfer.error:
-            message = clean(f"{transfer.id}: {transfer.error.message}")
-            whole = f"{message} {hint(transfer.error, self)}".rstrip()
-            if len(whole) <= TOAST:
-                message = whole
-            elif len(message) > TOAST:
-                message = f"{message[:TOAST]} … {key(self, 'app.downloads')} shows all of it."
-            else:
-                message = f"{message} {key(self, 'app.downloads')} says what to do."
+            message = in_a_toast(f"{transfer.id}: {transfer.error.message}", hint(transfer.error, self), self)
             self.notify(message, title="Not installed", severity="error", markup=False)
         elif self._first_model in (transfer.name, transfer.id) and self.current_mode != "server":
             self._first_model = ""
