@@ -40,6 +40,7 @@ _UNSHARED = ("squish.worker.group", "squish.worker.__main__", "squish.worker.job
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _SET_CHILD_SUBREAPER = 36
 _READ_WHILE_LOADING = ("encodings.utf_8_sig", "psutil")
+_FEW = 16  # known tokenizers, in a first run of pytest: each other one is a second of importing transformers
 _LARGE = 200_000  # characters of a tokenizer: smaller ones are opened in no time
 _LIMITS = {each for name, each in vars(resource).items() if name.startswith("RLIMIT_")} - {resource.RLIMIT_NOFILE}
 _EXECUTE: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -280,5 +281,7 @@ def serve(ours: socket.socket, tokenizers: Tokenizers) -> NoReturn:
 if __name__ == "__main__":
     gc.disable()
     import_worker(Path(sys.argv[2]))
+    if sum(1 for _ in Path(sys.argv[3]).iterdir()) < _FEW:
+        _ = importlib.import_module("transformers").AutoTokenizer
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])), Tokenizers(Path(sys.argv[3])))
