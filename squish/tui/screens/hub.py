@@ -29,7 +29,7 @@ from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
 from squish.tui.widgets import transfer_list
-from squish.tui.widgets.hub_row import COLUMNS, filter_line, nothing_found, row
+from squish.tui.widgets.hub_row import COLUMNS, HubRows, filter_line, nothing_found
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_card import ModelCard
 from squish.tui.widgets.places import Places
@@ -57,6 +57,7 @@ class HubScreen(FittedScreen[None]):
         self._downloads = downloads
         self._choice = Filters()
         self._found: dict[str, Found] = {}
+        self._rows = HubRows()
         self._first_run = False
         self._installed = frozenset[str]()  # as of the last look: a mark that moves does not read the disk
         self._can = ("", False)
@@ -246,7 +247,7 @@ class HubScreen(FittedScreen[None]):
         self._found = {each.name: each for each in shown}
         colors = theme.opaque(self.app.theme_variables)
         self.query_one(Table).fill(
-            [(each.name, row(each, self._sign(each.name), context, self._machine, colors)) for each in shown]
+            [(each.name, self._rows.row(each, self._sign(each.name), context, self._machine, colors)) for each in shown]
         )
         line = filter_line(
             self._choice, len(shown), len(everything), self._search.waited, self._search.error, partial(key, self.app)

@@ -29,6 +29,25 @@ COLUMNS = (
 )
 
 
+class HubRows:
+    """The rows as they were made last: only what has changed since is made again. made: how many rows were."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._known: dict[str, tuple[tuple[object, ...], tuple[Text, ...]]] = {}
+
+    def row(
+        self, find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapping[str, str]
+    ) -> tuple[Text, ...]:
+        shows = (find, sign, context, machine, *(colors[style.removeprefix("$")] for *_, style in FIT_LOOKS.values()))
+        if (known := self._known.get(find.name)) and known[0] == shows:
+            return known[1]
+        self.made += 1
+        made = row(find, sign, context, machine, colors)
+        self._known[find.name] = shows, made
+        return made
+
+
 def row(find: Found, sign: str, context: int, machine: fit.Machine, colors: Mapping[str, str]) -> tuple[Text, ...]:
     """A cell for each column. sign: what has become of it here, one character; colors: the theme's."""
     needs = filters.estimate(find, context, machine)

@@ -75,6 +75,8 @@ class Table(DataTable[Text], inherit_bindings=False):
             self._refill(keys, cells, shown)
             return
         for at, (old, new) in enumerate(zip(self._cells, cells, strict=True)):
+            if old is new:
+                continue
             if old != new or any(one.style != other.style for one, other in zip(old, new, strict=True)):
                 for column, index in enumerate(shown):
                     self.update_cell_at(Coordinate(at, column), self._fitted(index, new[index]))

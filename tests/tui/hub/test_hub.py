@@ -181,6 +181,21 @@ async def test_an_answer_that_comes_too_late_is_dropped(
         assert "acme/all" not in listed(pilot)
 
 
+async def test_a_list_that_stays_as_it_is_makes_no_rows(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HubScreen) and "only the catalog" in screen_text(pilot))
+        screen = app.screen
+        assert isinstance(screen, HubScreen)
+        screen._show()
+        made = screen._rows.made
+        assert made <= len(screen._search.everything()), "each of them once"
+        screen._show()
+        assert screen._rows.made == made
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: screen._rows.made > made)
+
+
 async def test_what_the_hub_said_of_other_words_is_not_shown_while_it_searches(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
