@@ -42,8 +42,9 @@ class Known:
 def known(settings: Settings, directory: Path | None = None) -> list[Known]:
     """All servers, those of config.toml first. directory: where files of a project are looked for."""
     found = [Known(name, server, _short(settings.config_path)) for name, server in settings.mcp]
-    for path in _files(settings.home.parent, directory or working_directory()):
-        found += _in_file(path)
+    project = directory or working_directory()
+    for path in _files(settings.home.parent, project):
+        found += _in_file(path, project)
     names = set[str]()
     listed = []
     for each in found:
@@ -77,16 +78,31 @@ def _files(user: Path, directory: Path) -> Iterator[Path]:
     yield user / ".lmstudio" / "mcp.json"
 
 
-def _in_file(path: Path) -> list[Known]:
+def _in_file(path: Path, project: Path) -> list[Known]:
     """The servers of one file; one that cannot be read has none, for it is not ours to complain about."""
     try:
         document = json.loads(_without_comments(read_regular(path, _LARGEST, follow=True).decode("utf-8-sig")))
     except (OSError, ValueError, RecursionError):
         return []
-    tables: dict[str, Any] = {}
-    if isinstance(document, dict):
-        tables = next((document[key] for key in _KEYS if isinstance(document.get(key), dict)), {})
+    if not isinstance(document, dict):
+        return []
+    tables = {**_tables(document), **_of_project(document, project)}
     return [_foreign(str(name), table, path) for name, table in tables.items() if isinstance(table, dict)]
+
+
+def _tables(document: Mapping[str, Any]) -> dict[str, Any]:
+    return next((document[key] for key in _KEYS if isinstance(document.get(key), dict)), {})
+
+
+def _of_project(document: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    """What Claude Code was told of one project alone, which it does by default: of the directory, or one around it."""
+    projects = document.get("projects")
+    if not isinstance(projects, dict):
+        return {}
+    for directory in (project, *project.parents):
+        if isinstance(found := projects.get(str(directory)), dict) and (tables := _tables(found)):
+            return tables
+    return {}
 
 
 def _foreign(name: str, table: Mapping[str, Any], path: Path) -> Known:

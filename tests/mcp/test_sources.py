@@ -67,7 +67,18 @@ def test_the_files_of_other_programs_are_read(tmp_path: Path) -> None:
     files = {
         "project/.mcp.json": {"mcpServers": {"claude": {"type": "stdio", "command": "a", "args": ["b"]}}},
         "project/.cursor/mcp.json": {"mcpServers": {"cursor": {"url": "https://c/mcp", "headers": {"K": "${env:K}"}}}},
-        ".claude.json": {"mcpServers": {"claude": {"command": "another"}, "old": {"type": "sse", "url": "http://x"}}},
+        ".claude.json": {
+            "mcpServers": {
+                "claude": {"command": "another"},
+                "old": {"type": "sse", "url": "http://x"},
+                "both": {"command": "all"},
+            },
+            "projects": {
+                str(tmp_path): {"mcpServers": {"local": {"command": "l"}, "both": {"command": "one"}}},
+                str(project): {"mcpServers": {}, "allowedTools": []},
+                str(tmp_path / "other"): {"mcpServers": {"foreign": {"command": "f"}}},
+            },
+        },
         f"{config}/Claude/claude_desktop_config.json": {"mcpServers": {"desktop": {"command": "d", "env": {"N": 3}}}},
         ".lmstudio/mcp.json": {"mcpServers": {"studio": {"command": "s", "disabled": True}, "odd": {"command": 3}}},
     }
@@ -82,10 +93,12 @@ def test_the_files_of_other_programs_are_read(tmp_path: Path) -> None:
     known = sources.known(resolve({"HOME": str(tmp_path)}).settings, project)
     usable = {each.name: each.server for each in known if not each.problem and not each.shadowed}
     assert usable == {
+        "both": McpServer("one"),
         "claude": McpServer("a", ("b",)),
         "code": McpServer("x", ("//,]",)),
         "cursor": McpServer(url="https://c/mcp", headers={"K": "${env:K}"}),
         "desktop": McpServer("d", env={"N": "3"}),
+        "local": McpServer("l"),
     }
     assert [each.server.command for each in known if each.shadowed] == ["another"]
     assert {each.name: each.problem.split()[0] for each in known if each.problem} == {
@@ -97,7 +110,9 @@ def test_the_files_of_other_programs_are_read(tmp_path: Path) -> None:
         sources.find(known, "studio")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"mcpServers": 3}', "[" * 100_000, '{"mcpServers": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"mcpServers": 3}', "[" * 100_000, '{"mcpServers": {"a": 1}}', '{"projects": [1]}']
+)
 def test_a_file_that_cannot_be_read_has_no_servers(content: str, tmp_path: Path) -> None:
     (tmp_path / ".mcp.json").write_text(content)
     assert sources.known(resolve({"HOME": str(tmp_path)}).settings, tmp_path) == []
