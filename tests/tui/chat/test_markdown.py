@@ -308,6 +308,13 @@ async def test_what_comes_at_once_is_drawn_piece_by_piece(monkeypatch: pytest.Mo
     assert max(events for _, _, events in turns) <= 4 * EVENTS_AT_ONCE
 
 
+def test_a_paragraph_with_an_image_is_shown_whole_and_in_order() -> None:
+    words = [f"word{number}" for number in range(30)]
+    text = " ".join([*words[:15], "![a *cat*](cat.png)", *words[15:]])
+    shown = " ".join(drawn(Document(text, palette))).split()
+    assert shown == [*words[:15], "🌆", "a", "cat", "(cat.png)", *words[15:]]
+
+
 async def test_a_link_finds_its_address_further_down() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     text = f"See [the manual][1].\n\n{LIST[:1200]}\n\n[1]: https://a.example/manual\n"

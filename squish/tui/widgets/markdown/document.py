@@ -7,7 +7,7 @@ explains `<div>` means to show it. Knows no widget.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any
@@ -191,6 +191,21 @@ def _is_bare_link(token: Token) -> bool:
     return token.type in ("link_open", "link_close") and token.markup in ("linkify", "autolink")
 
 
+def _image(token: Token) -> list[Token]:
+    """An image as a link to it: Rich would draw it before its paragraph, and cut off what has no room beside it."""
+    alt = "".join(each.content for each in token.children or ())
+    opens = Token("link_open", "a", 1, attrs={"href": token.attrs.get("src", "")})
+    return [opens, Token("text", "", 0, content=f"🌆 {alt}".rstrip()), Token("link_close", "a", -1)]
+
+
+def _shown(children: Iterable[Token]) -> Iterator[Token]:
+    for each in children:
+        if each.type == "image":
+            yield from _image(each)
+        elif not _is_bare_link(each):
+            yield each
+
+
 class Document(rich_markdown.Markdown):
     """palette: is asked each time the document is drawn, so that it follows the theme.
 
@@ -218,7 +233,7 @@ class Document(rich_markdown.Markdown):
         super().__init__("", hyperlinks=False)
         self.parsed = parser().parse(clean(text), {"references": {} if references is None else references})
         for token in self.parsed:
-            token.children = [each for each in token.children or () if not _is_bare_link(each)]
+            token.children = list(_shown(token.children or ()))
         self._open(opening)
         self.opening, self.columns, self._palette = opening, columns, palette
         self.first_table = next((token for token in self.parsed if token.type == "table_open"), None)
