@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.terminal_theme import TerminalTheme
-from textual.app import App
 from textual.binding import Binding
 from textual.command import Provider
 from textual.dom import DOMNode
@@ -48,7 +47,7 @@ from squish.tui.terminal.key_order import KeyOrder
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.windows.confirm import ConfirmScreen
-from squish.tui.windows.window import open_once
+from squish.tui.windows.window import WindowedApp, open_once
 
 if TYPE_CHECKING:
     from squish.remote.connected import Connected
@@ -64,7 +63,7 @@ def _palette() -> type[Provider]:
     return PaletteProvider
 
 
-class SquishApp(App[None], inherit_bindings=False):
+class SquishApp(WindowedApp[None], inherit_bindings=False):
     """runtime: the models, in this process or at a server that the app is connected to.
 
     model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
@@ -108,7 +107,7 @@ class SquishApp(App[None], inherit_bindings=False):
         self._chat_clock = clock
         self._keys = KeyOrder(self, super().on_event)
         self.fault = ""  # what it had to close for
-        self._leaving: ConfirmScreen | None = None
+        self._leaving: Screen[Any] | None = None
         self.connect_to: tuple[str, str] | None = None  # the server that is to be used from now on
         self._filters.append(CleanFilter())
         self._first_model = ""  # the one whose download is to end in a chat
@@ -343,8 +342,8 @@ class SquishApp(App[None], inherit_bindings=False):
             if yes:
                 leave()
 
-        self._leaving = ConfirmScreen(found.title, found.text, word, "Stay")
-        self.push_screen(self._leaving, answered)
+        self.push_screen(ConfirmScreen(found.title, found.text, word, "Stay"), answered)
+        self._leaving = self.screen  # also one that other windows lay over
 
     @property
     def _answers(self) -> int:

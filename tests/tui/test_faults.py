@@ -32,6 +32,8 @@ from squish.tui.widgets.row_list import RowList
 from squish.tui.widgets.status import StatusStrip, StripFacts
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.help import HelpScreen
+from squish.tui.windows.line_input import LineScreen
+from squish.tui.windows.window import MOST
 from tests.tui.scenes import ask, prompt, ready, said, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -117,6 +119,33 @@ async def test_windows_do_not_pile_up() -> None:
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         assert len(app.screen_stack) == 2, "what lay over the keys is closed"
+
+
+async def test_a_window_that_is_asked_for_again_and_again_is_opened_once() -> None:
+    """Each that lies over others is drawn through all of them: forty are more than Python's stack holds."""
+    app, answers = new_app(), list[bool | None]()
+
+    async def ask_again() -> None:
+        question: Screen[Any] = ConfirmScreen("Memory is short", "Load it?", "Load")
+        answers.append(await app.push_screen_wait(question))
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        for _ in range(60):
+            app.push_screen(ConfirmScreen("Delete", "This?", "Delete"), answers.append)
+            await app.push_screen(LineScreen("Rename chat", "a"))
+            app.run_worker(ask_again(), exit_on_error=False)
+        await until(pilot, lambda: len(answers) == 59)
+        assert [type(each) for each in app.screen_stack[1:]] == [ConfirmScreen, LineScreen, ConfirmScreen]
+        assert set(answers) == {None}, "where nobody is asked, nobody says yes"
+        for number in range(60):
+            app.push_screen(ConfirmScreen("Delete", f"{number}?", "Delete"))
+        assert len(app.screen_stack) == 1 + MOST
+        await until(pilot, lambda: "6?" in screen_text(pilot))
+        for _ in range(MOST):
+            await pilot.press("escape")
+        await until(pilot, lambda: bool(app.screen.query("#prompt")))
+        assert len(app.screen_stack) == 1 and not app.fault
 
 
 async def test_parameters_that_are_set_while_their_panel_is_being_made_are_shown_in_it() -> None:

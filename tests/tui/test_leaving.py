@@ -140,6 +140,8 @@ async def test_other_programs_are_mentioned_and_the_question_stands_above_anothe
         await until(pilot, lambda: "Delete it?" in screen_text(pilot))
         await pilot.press("ctrl+q")
         await until(pilot, lambda: "Another program is being answered" in screen_text(pilot))
+        await pilot.press("f1", "ctrl+q")  # the same question, which is to be seen again
+        await until(pilot, lambda: len(app.screen_stack) == 3 and app.screen is app._leaving)
         await pilot.press("y")
     assert app.return_code == 0
 

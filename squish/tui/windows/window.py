@@ -1,33 +1,71 @@
 """What all windows have in common: ctrl+c copies what is selected in one, and otherwise closes it as escape does.
 
-A window closes once, and itself alone: Textual takes the top screen away at each `dismiss`, whoever calls it.
+A window closes once, and itself alone: Textual takes the top screen away at each `dismiss`, whoever calls it. And it
+opens once: each window that lies over others is drawn through all of them, and Python's stack is not that deep.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar, TypeVar
 
 from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
+from textual.widget import AwaitMount
 
 from squish.tui.fitted_screen import FittedScreen
 
 Result = TypeVar("Result")
 
+MOST = 10
+"""Windows over a screen."""
+
+
+class WindowedApp(App[Result]):
+    """Whatever asks for a window, and however often: where one that asks the same is open, that is shown instead."""
+
+    def push_screen(
+        self,
+        screen: Screen[Any] | str,
+        callback: Any = None,
+        wait_for_dismiss: bool = False,
+        *,
+        mode: str | None = None,
+    ) -> Any:
+        """One that is not opened is as one that is closed without an answer."""
+        stack = self._screen_stacks[mode or self._current_mode]
+        same = next((each for each in stack if isinstance(screen, ClosesOnce) and screen.asks_the_same_as(each)), None)
+        if same is None and not (isinstance(screen, ClosesOnce) and len(stack) > MOST):
+            return super().push_screen(screen, callback, wait_for_dismiss, mode=mode)  # type: ignore[call-overload]
+        if same is not None and same in self.screen_stack:  # and not in another mode
+            _uncover(self, same)
+        if not wait_for_dismiss:
+            return AwaitMount(self.screen, [])
+        unanswered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        unanswered.set_result(None)
+        return unanswered
+
 
 def open_once(app: App[Any], kind: type[Screen[Any]], *made_of: Any) -> None:
-    """Open a window unless one of its kind is open: then what lies over that is closed. Else they would pile up."""
-    if not any(isinstance(each, kind) for each in app.screen_stack):
+    """Open a window; where one of its kind is open, close what lies over that."""
+    if same := next((each for each in app.screen_stack if isinstance(each, kind)), None):
+        _uncover(app, same)
+    else:
         app.push_screen(kind(*made_of))
-        return
-    while not isinstance(app.screen, kind):
+
+
+def _uncover(app: App[Any], window: Screen[Any]) -> None:
+    while app.screen is not window:
         app.screen.dismiss()
 
 
 class ClosesOnce(FittedScreen[Result]):
     """A second key or click that was on its way when it closed does nothing."""
+
+    def asks_the_same_as(self, other: Screen[Any]) -> bool:
+        return type(self) is type(other)
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
