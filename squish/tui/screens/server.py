@@ -12,6 +12,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.content import Content
+from textual.events import Key
 from textual.widgets import RichLog, Static
 
 from squish import figures
@@ -118,6 +119,13 @@ class ServerScreen(FittedScreen[None]):
         if self._marked:
             self._runtime.sessions.cancel(self._marked.id)
             self._show()
+
+    def on_key(self, event: Key) -> None:
+        """The key that cancels a request says so of one that has ended."""
+        cancels = any(each.id == "server.cancel" for each in self._bindings.key_to_bindings.get(event.key, ()))
+        if cancels and (marked := self._marked) and not marked.running:
+            others = any(each.running for each in self._runtime.sessions.activity())
+            self.app.notify(f"The marked request has ended.{' ↑ and ↓ mark another.' * others}", markup=False)
 
     def action_details(self) -> None:
         if request := self._marked:

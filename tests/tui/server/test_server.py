@@ -72,6 +72,10 @@ async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings
                 await wait_for(pilot, lambda: app.server.state == "off")
 
 
+def told(app: ScriptedApp) -> list[str]:
+    return [each.message for each in app._notifications]
+
+
 async def test_the_marked_request_is_cancelled() -> None:
     app = ScriptedApp(*MODELS)
     log = Log()
@@ -84,6 +88,14 @@ async def test_the_marked_request_is_cancelled() -> None:
         await until(pilot, lambda: "◐ prefill" in screen_text(pilot))
         await pilot.press("down", "x")
         await until(pilot, lambda: app.engine.cancelled == [1])
+        app.engine.requests[0] = replace(app.engine.requests[0], state="stopped")
+        await pilot.press("x")
+        await until(pilot, lambda: "The marked request has ended. ↑ and ↓ mark another." in told(app))
+        app.engine.requests[1] = replace(app.engine.requests[1], state="done")
+        app.clear_notifications()
+        await pilot.press("delete")
+        await until(pilot, lambda: told(app) == ["The marked request has ended."])
+    assert app.engine.cancelled == [1]
 
 
 async def test_the_request_for_a_title_is_not_taken_for_one_of_the_user() -> None:
