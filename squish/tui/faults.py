@@ -10,6 +10,7 @@ from textual.app import ScreenStackError
 from textual.css.query import NoMatches
 from textual.dom import NoScreen
 from textual.widget import MountError
+from textual.worker import WorkerFailed
 
 from squish.errors import EngineError
 
@@ -27,7 +28,9 @@ def where(error: BaseException | None) -> str:
 
 
 def is_of_what_has_gone(error: Exception) -> bool:
-    """Whether a widget was missed that is not on the screen yet, or no longer."""
+    """Whether a widget was missed that is not on the screen yet, or no longer; also in work for it."""
+    if isinstance(error, WorkerFailed):
+        return isinstance(error.error, Exception) and is_of_what_has_gone(error.error)
     return isinstance(error, MountError | NoMatches | NoScreen | ScreenStackError)
 
 

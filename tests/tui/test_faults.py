@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 from textual import events
 from textual.command import Hit
+from textual.css.query import NoMatches
 from textual.geometry import Size
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
+from textual.worker import WorkerFailed
 
 from squish.tui import app as app_module
 from squish.tui.app import SquishApp
@@ -119,6 +122,20 @@ async def test_windows_do_not_pile_up() -> None:
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         assert len(app.screen_stack) == 2, "what lay over the keys is closed"
+
+
+@pytest.mark.parametrize("missed", [NoMatches("a list"), WorkerFailed(NoMatches("a list")), WorkerFailed(KeyError(1))])
+async def test_work_for_a_window_that_goes_with_the_program_is_no_fault(missed: Exception) -> None:
+    app = new_app()
+    with suppress(WorkerFailed):
+        async with app.run_test() as pilot:
+            await ready(pilot)
+            app.exit()
+            try:
+                raise missed
+            except (NoMatches, WorkerFailed) as error:
+                app._handle_exception(error)
+    assert bool(app.fault) == ("KeyError" in str(missed))
 
 
 async def test_a_window_that_is_asked_for_again_and_again_is_opened_once() -> None:
