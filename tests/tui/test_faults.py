@@ -31,6 +31,7 @@ from squish.tui.palette import SquishPalette
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.chat.params import ParamsPanel
+from squish.tui.widgets.places import Places
 from squish.tui.widgets.row_list import RowList
 from squish.tui.widgets.status import StatusStrip, StripFacts
 from squish.tui.windows.confirm import ConfirmScreen
@@ -136,6 +137,21 @@ async def test_work_for_a_window_that_goes_with_the_program_is_no_fault(missed: 
             except (NoMatches, WorkerFailed) as error:
                 app._handle_exception(error)
     assert bool(app.fault) == ("KeyError" in str(missed))
+
+
+async def test_a_click_on_what_was_just_removed_and_is_still_drawn_is_no_fault() -> None:
+    app = new_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        drawn = app.screen.query_one(Places)
+        x, y = drawn.region.x + 2, drawn.region.y
+        assert app.screen.get_widget_and_offset_at(x, y)[0] is drawn
+        parent, drawn._parent = drawn._parent, None  # as its removal leaves it until the next layout
+        for kind in (events.MouseDown, events.MouseMove, events.MouseUp):
+            app.screen._forward_event(kind(drawn, x, y, 0, 0, 1, False, False, False, x, y))
+        drawn._parent = parent
+        await pilot.pause()
+    assert not app.fault and app._exception is None
 
 
 async def test_a_window_that_is_asked_for_again_and_again_is_opened_once() -> None:
