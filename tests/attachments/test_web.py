@@ -85,7 +85,7 @@ async def test_a_page_comes_as_clean_text(server: HTTPServer, path: str, text: s
         ("/zip", "not text but application/zip"),
         ("/gone", "answered 404"),
         ("/binary", "is not text"),
-        ("/loop", "on and on"),
+        ("/loop", "redirects too often"),
         ("/empty", "no text"),
         ("/large", "more than 1 KiB"),
         ("/ftp://a.example/x", "not an http"),

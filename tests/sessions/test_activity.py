@@ -216,5 +216,5 @@ def test_no_more_of_a_text_is_kept_than_can_be_read() -> None:
     texts = RequestTexts(msgspec.structs.replace(asked(), prompts=(TextPrompt("x" * 100_000),)))
     for _ in range(3):
         texts.see(TextDelta(0, "y" * MAX_TEXT))
-    assert len(texts.asked) < MAX_TEXT + 100 and texts.asked.startswith("less than all")
+    assert len(texts.asked) < MAX_TEXT + 100 and texts.asked.startswith("the beginning is not kept")
     assert texts.answered == "y" * MAX_TEXT
