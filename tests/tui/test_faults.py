@@ -167,14 +167,15 @@ async def test_a_window_that_is_asked_for_again_and_again_is_opened_once() -> No
         for _ in range(60):
             app.push_screen(ConfirmScreen("Delete", "This?", "Delete"), answers.append)
             await app.push_screen(LineScreen("Rename chat", "a"))
+            await app.push_screen(LineScreen("Tags", "a"))
             app.run_worker(ask_again(), exit_on_error=False)
         await until(pilot, lambda: len(answers) == 59)
-        assert [type(each) for each in app.screen_stack[1:]] == [ConfirmScreen, LineScreen, ConfirmScreen]
+        assert [type(each) for each in app.screen_stack[1:]] == [ConfirmScreen, LineScreen, LineScreen, ConfirmScreen]
         assert set(answers) == {None}, "where nobody is asked, nobody says yes"
         for number in range(60):
             app.push_screen(ConfirmScreen("Delete", f"{number}?", "Delete"))
         assert len(app.screen_stack) == 1 + MOST
-        await until(pilot, lambda: "6?" in screen_text(pilot))
+        await until(pilot, lambda: "5?" in screen_text(pilot))
         for _ in range(MOST):
             await pilot.press("escape")
         await until(pilot, lambda: bool(app.screen.query("#prompt")))

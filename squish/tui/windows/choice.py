@@ -32,6 +32,10 @@ class ChoiceScreen(Window[str | None]):
         super().__init__()
         self._title, self._text, self._choices = title, text, choices
 
+    @property
+    def about(self) -> tuple[object, ...]:
+        return (*super().about, self._title, self._text.plain)
+
     def compose(self) -> ComposeResult:
         with Vertical(id="choice") as box:
             box.border_title = Content(self._title)

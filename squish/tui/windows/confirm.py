@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Button, Static
 
 from squish.tui.windows.window import Window
@@ -30,9 +29,9 @@ class ConfirmScreen(Window[bool]):
         super().__init__()
         self._title, self._text, self._yes, self._no = title, text, yes, no
 
-    def asks_the_same_as(self, other: Screen[Any]) -> bool:
-        """Questions of several kinds may lie over each other."""
-        return isinstance(other, ConfirmScreen) and (self._title, self._text) == (other._title, other._text)
+    @property
+    def about(self) -> tuple[object, ...]:
+        return (*super().about, self._title, self._text)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="confirm") as box:

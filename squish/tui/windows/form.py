@@ -33,6 +33,10 @@ class FormScreen(Window[dict[str, str] | None]):
         super().__init__()
         self._title, self._wanted, self._text = title, tuple(wanted), text
 
+    @property
+    def about(self) -> tuple[object, ...]:
+        return (*super().about, self._title)
+
     def compose(self) -> ComposeResult:
         width = min(max(len(each.name) for each in self._wanted), _WIDEST) + 3
         with Vertical(id="form") as box:

@@ -27,6 +27,10 @@ class LineScreen(Window[str | None]):
         super().__init__()
         self._title, self._value, self._may_be_empty = title, value, may_be_empty
 
+    @property
+    def about(self) -> tuple[object, ...]:
+        return (*super().about, self._title)
+
     def compose(self) -> ComposeResult:
         with Vertical(id="line") as box:
             box.border_title = Content(self._title)

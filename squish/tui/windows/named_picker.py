@@ -23,6 +23,10 @@ class NamedPicker(Chooser[str | None]):
         self._kind, self._title, self._known, self._current = kind, title, dict(known), current
         self._shown: list[str] = []
 
+    @property
+    def about(self) -> tuple[object, ...]:
+        return (*super().about, self._title)
+
     def compose(self) -> ComposeResult:
         yield from self.window("named", self._title, "use", "", "Name or words")
 

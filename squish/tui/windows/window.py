@@ -36,8 +36,8 @@ class WindowedApp(App[Result]):
     ) -> Any:
         """One that is not opened is as one that is closed without an answer."""
         stack = self._screen_stacks[mode or self._current_mode]
-        same = next((each for each in stack if isinstance(screen, ClosesOnce) and screen.asks_the_same_as(each)), None)
-        if same is None and not (isinstance(screen, ClosesOnce) and len(stack) > MOST):
+        same = next((each for each in stack if _about(screen) == _about(each)), None) if _about(screen) else None
+        if same is None and not (_about(screen) and len(stack) > MOST):
             return super().push_screen(screen, callback, wait_for_dismiss, mode=mode)  # type: ignore[call-overload]
         if same is not None and same in self.screen_stack:  # and not in another mode
             _uncover(self, same)
@@ -56,6 +56,10 @@ def open_once(app: App[Any], kind: type[Screen[Any]], *made_of: Any) -> None:
         app.push_screen(kind(*made_of))
 
 
+def _about(screen: Screen[Any] | str) -> tuple[object, ...]:
+    return screen.about if isinstance(screen, ClosesOnce) else ()
+
+
 def _uncover(app: App[Any], window: Screen[Any]) -> None:
     while app.screen is not window:
         app.screen.dismiss()
@@ -64,8 +68,10 @@ def _uncover(app: App[Any], window: Screen[Any]) -> None:
 class ClosesOnce(FittedScreen[Result]):
     """A second key or click that was on its way when it closed does nothing."""
 
-    def asks_the_same_as(self, other: Screen[Any]) -> bool:
-        return type(self) is type(other)
+    @property
+    def about(self) -> tuple[object, ...]:
+        """What it shows or asks: two windows that are equal in it are not open at once."""
+        return (type(self),)
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
