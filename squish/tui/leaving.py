@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from squish.text import clean
 from squish.tui.downloads import Transfer
+from squish.tui.hub.local_model import named
 
 PATIENCE = 12.0
 """Seconds for one thing to end: more than a server and its answers have."""
@@ -30,8 +31,6 @@ def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Ca
     elif answers:
         title = f"{answers} answers are being written"
         found.append(CutShort(title, "They end here; what is written so far is kept."))
-    from squish.tui.hub.local_model import named  # the Hub, which the first picture does without
-
     imports = [each for each in downloads if named(each.name)]
     fetched = [each for each in downloads if each not in imports]
     if fetched:

@@ -6,12 +6,15 @@ Knows no widget.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from squish.errors import InvalidName, SquishError
 from squish.hub.rows import Kind
-from squish.hub.search import Found
 from squish.names import LocalPath, parse
 from squish.pull.sources import is_gguf
+
+if TYPE_CHECKING:
+    from squish.hub.search import Found
 
 _WEIGHTS = (".safetensors", ".gguf")
 _ABOUT = "on this machine"
@@ -28,6 +31,8 @@ def named(query: str) -> LocalPath | None:
 
 def at(ref: LocalPath) -> list[Found]:
     """The model at a path, by the name that a pull takes; nothing where there is none that could be imported."""
+    from squish.hub.search import Found  # with a client of the Hub, which the first picture does without
+
     try:
         path = ref.path.expanduser()
         size = _bytes_of_weights(path)
