@@ -163,10 +163,7 @@ async def writing(pilot: Pilot[None]) -> None:
 
 
 async def code(pilot: Pilot[None]) -> None:
-    await ask(pilot, "Match ISO dates in Python")
-    app_of(pilot).engine.last.say(*CODE)
-    app_of(pilot).engine.last.finish(tokens=212)
-    await until(pilot, lambda: "212 tok" in note(pilot))
+    await said(pilot, "Match ISO dates in Python", *CODE)
 
 
 async def stopped(pilot: Pilot[None]) -> None:
