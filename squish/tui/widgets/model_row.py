@@ -50,10 +50,10 @@ def row(
 ) -> tuple[Text, ...]:
     """A cell for each column. memory: bytes of its worker; colors: the theme's.
 
-    waited: seconds that it has been loading.
+    waited: seconds that it has been loading, as of the last look.
     """
     symbol, word, color = _STATES[status.state] if status else ("○", "on disk", "foreground-muted")
-    if waited and waited >= 1:
+    if status and status.state == "loading" and waited and waited >= 1:
         word = f"{word} {figures.waited(waited)}" if waited < 60 else figures.waited(waited)  # what the column holds
     resting = status is None or status.state == "ready"
     return (

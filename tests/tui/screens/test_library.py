@@ -22,6 +22,7 @@ from squish.sessions.manager import ModelStatus
 from squish.tui import preferences
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.model_row import details_of
+from squish.tui.widgets.model_row import row as row_of
 from squish.tui.widgets.table import Table
 from tests.tui.scenes import ask, note, opened, screen_text, until
 from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
@@ -223,3 +224,10 @@ def test_weights_whose_size_a_server_does_not_say_are_not_nothing() -> None:
     assert "weights" not in details_of(SMOL, status, False, None, 1, 1).plain
     known = replace(status, weights_bytes=93_400_000)
     assert "weights 93.4 MB in memory · idle" in details_of(SMOL, known, False, None, 1, 1).plain
+
+
+@pytest.mark.parametrize(("state", "said"), [("loading", "◌ loading 3 s"), ("ready", "● in memory")])
+def test_a_model_that_has_loaded_just_now_is_not_said_to_take_seconds(state: str, said: str) -> None:
+    """How long it loads is looked at now and then, and may be what it was before."""
+    status = ModelStatus(SMOL.id, state, 0, 0, None, 0, 0, "", None)  # type: ignore[arg-type]
+    assert row_of(SMOL, status, False, None, None, {}, 3.4)[4].plain == said
