@@ -300,7 +300,8 @@ def look(scenario: str, journal_of: Journals, folder: Path, share: int) -> None:
     assert seen
 
 
-@pytest.mark.parametrize("scenario", [pytest.param("store", marks=pytest.mark.long), "download"])
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", ["store", "download"])
 async def test_a_pull_after_a_crash_installs_the_model(
     scenario: str, journal_of: Journals, source: Path, hub: LocalHub, tmp_path: Path
 ) -> None:

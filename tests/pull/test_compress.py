@@ -236,6 +236,7 @@ def test_the_original_can_be_kept_and_both_are_measured(user: Puller, hub: Local
         user.store.verify(id)
 
 
+@pytest.mark.long
 def test_what_cannot_be_measured_is_installed_all_the_same(user: Puller, hub: LocalHub, tmp_path: Path) -> None:
     files = in_shards(*tiny_llama(vocab_size=128), tmp_path, 1)  # which has no embeddings of half of the tokens
     hub.add_repo(REPO, files | byte_tokenizer())
@@ -418,6 +419,7 @@ def test_what_is_downloaded_again_to_be_measured_is_said(user: Puller, hub: Loca
     assert first.speed is None
 
 
+@pytest.mark.long
 def test_bits_that_rest_on_no_measurement_are_said(
     user: Puller, hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_it_is_compressed_in_every_way(
     assert not user.pull(str(source), options).fresh
 
 
+@pytest.mark.long
 def test_it_gives_the_same_weights_as_a_repository(
     user: Puller, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ async def test_rows_grammar_and_log_probabilities_are_those_of_one_rank(two: Run
     assert text(answers[2]) == BERLIN
 
 
+@pytest.mark.long
 async def test_a_known_prefix_is_not_computed_again(two: Runtime) -> None:
     first = await collect(two, ruled("What is the capital of Germany?"))
     again = await collect(two, ruled("What is the capital of Germany?"))

@@ -90,6 +90,7 @@ async def test_the_first_request_loads_and_the_second_does_not(shared: Runtime) 
     assert (status.state, status.running, status.context_length) == ("ready", 0, 8192)
 
 
+@pytest.mark.long
 async def test_what_a_worker_warns_of_is_logged_once(
     real_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

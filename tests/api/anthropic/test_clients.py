@@ -46,6 +46,7 @@ async def api(url: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
         yield client
 
 
+@pytest.mark.long
 async def test_the_synchronous_client(url: str) -> None:
     import anthropic
 
@@ -145,6 +146,7 @@ def turn(number: int, messages: list[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.long
 async def test_a_second_turn_computes_only_what_is_new(api: anthropic.AsyncAnthropic) -> None:
     first = await api.beta.messages.create(**turn(1, GERMANY))
     said = [{"role": "assistant", "content": first.content}, {"role": "system", "content": "Be quick."}]
