@@ -139,7 +139,7 @@ def require_encoding(config: Mapping[str, Any], name: str) -> None:
     named = config.get("architectures")
     for each in named if isinstance(named, list) else ():
         if any(head in str(each) for head in _HEADS) and not is_ranker(config):
-            problem = f"{name} is a {clean(str(each))[:60]}: it makes labels or scores, not vectors."
+            problem = f"{name} is a {clean(str(each))[:60]}: it computes labels or scores, not embeddings."
             raise UnsupportedModel(problem, param="config.json")
     code = config.get("auto_map")
     if isinstance(code, Mapping) and "AutoModel" in code:
@@ -162,7 +162,7 @@ def require_encoding(config: Mapping[str, Any], name: str) -> None:
 
 
 def recipe(read: Read, name: str) -> VectorRecipe:
-    """How the model called `name` makes vectors. Raises UnsupportedModel naming the step, CorruptModel."""
+    """How the model called `name` computes embeddings. Raises UnsupportedModel naming the step, CorruptModel."""
     limits = _converted(read(LIMITS), LIMITS, _Limits, name)
     prompts = _converted(read(PROMPTS), PROMPTS, _Prompts, name)
     if prompts.default_prompt_name is not None and prompts.default_prompt_name not in prompts.prompts:

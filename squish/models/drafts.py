@@ -21,7 +21,8 @@ def chosen(store: Store, model: str, name: str) -> Installed:
             param="draft",
         ) from error
     if draft.manifest.id == model or not draft.manifest.writes:
-        reason = "it is that model" if draft.manifest.id == model else "it makes vectors and writes nothing"
+        kind = "a reranking" if draft.manifest.kind == "rerank" else "an embedding"
+        reason = "it is that model" if draft.manifest.id == model else f"it is {kind} model and generates no text"
         raise ConfigError(
             f"{name} cannot be the draft model of {model}: {reason}.",
             hint="Choose another one: --draft, or [draft] in config.toml.",

@@ -104,7 +104,7 @@ class Manifest:
                 raise ValueError(f"its {name} is {value}")
 
     def require(self, kind: ModelKind) -> None:
-        """Raises InvalidInput where it is not what is asked for: to write answers, or to make vectors."""
+        """Raises InvalidInput where it is not what is asked for: to write answers, or to compute embeddings."""
         if self.kind == kind or (kind == "chat" and self.writes):
             return
         if self.kind == "rerank":
@@ -117,7 +117,7 @@ class Manifest:
             problem = f"{self.id} is not a reranking model: it does not score how well a text answers a query."
             hint = "`squish list` shows which models do."
         else:
-            problem = f"{self.id} is not an embedding model: it writes answers, and makes no vectors of texts."
+            problem = f"{self.id} is not an embedding model: it writes answers, and computes no embeddings."
             hint = "`squish list` shows which models are."
         raise InvalidInput(problem, hint=hint, param="model")
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 OF_STEPS = (LIMITS, PROMPTS)
-"""Small files that say how an embedding model makes vectors, besides those of its steps."""
+"""Small files that say how an embedding model computes embeddings, besides those of its steps."""
 
 _HINT = "None of its weights were downloaded. `squish search` lists models that run."
 
@@ -53,7 +53,7 @@ def require(config: Mapping[str, Any], repo_id: str, modules: bytes | None = Non
 
 
 def require_steps(read: Read, repo_id: str) -> None:
-    """Refuse an embedding model that makes vectors in a way that is not computed. read: its small files.
+    """Refuse an embedding model that computes embeddings in a way that is not supported. read: its small files.
 
     Raises UnsupportedModel.
     """

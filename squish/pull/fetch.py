@@ -190,10 +190,10 @@ def _asked_recipe(order: Order, config: dict[str, Any], repository: _Repository)
     options = order.compression
     if embedding.kind_of(config, repository.content(eligible.MODULES)) != "chat":
         if options.measure:
-            problem = f"{repository.id} makes vectors; only a model that writes can read a text to be measured."
+            problem = f"{repository.id} is an embedding model; only a model that writes can read a text to be measured."
             raise InvalidInput(problem, hint="Leave --measure out.", param="--measure")
         if options.recipe is not None and options.recipe.calibrated:
-            problem = f"{repository.id} makes vectors; only a model that writes can be calibrated."
+            problem = f"{repository.id} is an embedding model; only a model that writes can be calibrated."
             raise InvalidInput(problem, hint="Leave --calibrate out.", param="--calibrate")
         if not options.explicit:
             return None

@@ -57,7 +57,7 @@ class GgufVariant:
 def is_model_file(name: str) -> bool:
     """Whether a file of a repository belongs to an MLX or safetensors model.
 
-    It lies at the top, or is of a step by which an embedding model makes vectors: 2_Dense/model.safetensors.
+    It lies at the top, or is of a step of an embedding model: 2_Dense/model.safetensors.
     """
     folder, slash, file = name.rpartition("/")
     if slash:

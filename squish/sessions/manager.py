@@ -126,7 +126,7 @@ class SessionManager:
     async def embed(self, request: EmbeddingRequest, follower: RequestFollower | None = None) -> Embeddings:
         """The vectors of a request's texts, and the id of the model. Cancelling the wait cancels the request.
 
-        Raises ModelNotFound, QueueFull, InvalidInput (also where the model makes no vectors), ContextLengthExceeded,
+        Raises ModelNotFound, QueueFull, InvalidInput (also where the model cannot embed), ContextLengthExceeded,
         and what loading meets.
         """
         installed = self._store.find(request.model)

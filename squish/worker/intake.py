@@ -22,7 +22,7 @@ from squish.worker.runner import Inbox
 
 _LONG = 1 << 17  # characters; tokenizing so many takes about as long as a step of the batch
 
-_NO_VECTORS = "This model writes answers, and makes no vectors of texts."
+_NO_VECTORS = "This model writes answers, and computes no embeddings."
 
 _Lane = queue.SimpleQueue[tuple[Generate | CountTokens, float]]
 

@@ -147,7 +147,7 @@ def test_what_is_not_computed_is_refused_before_its_weights_come(
 def test_perplexity_is_not_measured(repository: dict[str, bytes], hub: LocalHub, tmp_path: Path) -> None:
     hub.add_repo("org/tiny", repository)
     measured = CompressionOptions(recipe("8"), explicit=True, measure=True)
-    with pytest.raises(InvalidInput, match="org/tiny makes vectors") as refused:
+    with pytest.raises(InvalidInput, match="org/tiny is an embedding model") as refused:
         asyncio.run(_pulled("org/tiny", _settings(tmp_path, hub), compression=measured))
     assert refused.value.param == "--measure"
 

@@ -36,5 +36,5 @@ def found(model: Any, asked: int | None, name: str) -> KvBits:
 
 
 def warnings_for_vectors(asked: int | None, name: str) -> tuple[str, ...]:
-    """Of a model that makes vectors: it has no KV cache."""
-    return () if asked is None else (f"{name} makes vectors and has no KV cache; kv_bits is ignored.",)
+    """Of an embedding or a reranking model, which has no KV cache."""
+    return () if asked is None else (f"{name} has no KV cache; kv_bits is ignored.",)

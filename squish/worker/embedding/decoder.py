@@ -41,7 +41,7 @@ class HeadlessDecoder(Module):
         self.inner: Any = getattr(whole, "model", None)
         if not hasattr(self.inner, "norm"):
             kind = config.get("model_type")
-            raise UnsupportedModel(f"Squish makes no vectors with the architecture {kind!r} of {name}.")
+            raise UnsupportedModel(f"Squish computes no embeddings with the architecture {kind!r} of {name}.")
         self._both_ways = bool(config.get(_BOTH_WAYS))
 
     def __call__(self, tokens: mx.array, mask: mx.array) -> mx.array:

@@ -113,7 +113,7 @@ class VectorRunner:
         self._jobs.rotate(-1)
 
     def _fail(self, requests: set[int], error: Exception) -> None:
-        problem = f"The model failed while it made vectors: {type(error).__name__}: {error}"
+        problem = f"The model failed while it computed embeddings: {type(error).__name__}: {error}"
         failure = WireError.of(error if isinstance(error, SquishError) else EngineError(problem))
         self._jobs = deque(job for job in self._jobs if job.request not in requests)
         for request in sorted(requests):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _NO_CODE = "mlx-lm has no code for it"
-_ENCODER = "it makes vectors of texts, or translates them, and writes none"
+_ENCODER = "it computes embeddings or translates, and generates no text"
 _DIFFUSION = "it writes by diffusion, and mlx-lm writes one token after the other"
 _TOKENIZER = "its tokenizer is code that comes with the model, and no code of a model is run"
 
