@@ -188,10 +188,13 @@ class Conversations:
             turn.answer.fail(error)
         turn.answer.leave()
         conversation = turn.conversation
-        if conversation is not self.shown:
-            conversation.unread = "failed" if turn.answer.phase == "failed" else "news"
+        self._note_unseen(turn)
         queued, conversation.queued = conversation.queued, Question()
         return queued
+
+    def _note_unseen(self, turn: Turn) -> None:
+        if turn.conversation is not self.shown:
+            turn.conversation.unread = "failed" if turn.answer.phase == "failed" else "news"
 
     def save(self, turn: Turn, now: bool = False) -> None:
         if turn.conversation.id in self._known:  # not if it was deleted while it was answered
@@ -209,6 +212,7 @@ class Conversations:
         for conversation in dict.fromkeys((self.shown, *self._known.values())):
             if turn := conversation.running:
                 turn.answer.leave()
+                self._note_unseen(turn)
                 self.save(turn)
             if text := conversation.queued.text:
                 conversation.give_back(text)

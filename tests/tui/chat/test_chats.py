@@ -635,6 +635,23 @@ async def test_an_answer_that_ended_unseen_is_marked_as_news_or_failed_until_its
     assert [(each.title, each.unread) for each in again.chats.recent()] == [("two", ""), ("one", "news")]
 
 
+async def test_an_answer_that_quitting_cut_off_is_news_where_another_chat_was_shown(tmp_path: Path) -> None:
+    kept = tmp_path / "chats.db"
+    app = ScriptedApp(*MODELS, model=SMOL.id, chats=kept)
+    async with app.run_test(size=WIDE) as pilot:
+        await ask(pilot, "behind")
+        app.engine.last.say("The first half")
+        await pilot.press("ctrl+n")
+        await ask(pilot, "in view")
+        app.engine.last.say("Seen")
+        await until(pilot, lambda: "Seen" in screen_text(pilot))
+
+    again = ScriptedApp(*MODELS, model=SMOL.id, chats=kept)
+    async with again.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "● behind" in screen_text(pilot))
+        assert "● in view" not in screen_text(pilot), "its end was seen"
+
+
 async def test_a_new_chat_says_that_its_model_works_for_another_one() -> None:
     app = new_app()
     async with app.run_test(size=WIDE) as pilot:
