@@ -4,6 +4,9 @@ and the mouse meets nothing that was removed.
 Textual tells a screen every size, and the screen tells itself, and those below, the size that it was laid out for. Of
 two sizes that are on their way at the same time each would bring back the other, without end, and nothing else would
 be done any more.
+
+And it is laid out and drawn once for what it was told at once: Textual lays out a window that opens twice, and the
+screen below it again, and draws all of both three times.
 """
 
 from __future__ import annotations
@@ -21,8 +24,15 @@ class FittedScreen(Screen[Result]):
     """As it is now: its size, and what is on it."""
 
     def _screen_resized(self, size: Size) -> None:
-        if size == self.app.size:
+        if size == self.app.size != self._compositor.size:
             super()._screen_resized(size)
+
+    def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
+        """Where all is to be drawn again, that is done with the layout and not once more after it."""
+        if self._repaint_required and self.is_current:
+            self._repaint_required = False
+            self._dirty_widgets.add(self)
+        super()._refresh_layout(size, scroll)
 
     def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
         """What is drawn there; nothing for what was removed since, whose parent Textual would look for."""

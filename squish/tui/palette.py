@@ -68,14 +68,19 @@ class ThemePalette(SquishPalette):
 
 
 class PaletteProvider(Provider):
-    """Reads models and chats once, when the window opens."""
+    """Reads models and chats once, when the window opens, and looks for servers when the first letter is written."""
 
     async def startup(self) -> None:
         app = cast("SquishApp", self.app)
         self._actions = sorted(_actions(app), key=lambda each: each.title)
         self._others = [*_models(app), *_chats(app), *_themes(app), *_parameters(app)]
-        # A port that does not answer must not hold up what is searched.
-        app.run_worker(self._find_servers(app), group="servers", exclusive=True, exit_on_error=False)
+        self._looked = False
+
+    def _look_for_servers(self) -> None:
+        """A port that does not answer must not hold up what is searched, nor the client's modules the window."""
+        if not self._looked:
+            self._looked, app = True, cast("SquishApp", self.app)
+            app.run_worker(self._find_servers(app), group="servers", exclusive=True, exit_on_error=False)
 
     async def _find_servers(self, app: SquishApp) -> None:
         self._others += await _servers(app)
@@ -85,6 +90,7 @@ class PaletteProvider(Provider):
             yield DiscoveryHit(each.shown(Content(each.title)), each.run, text=each.title, help=each.about)
 
     async def search(self, query: str) -> Hits:
+        self._look_for_servers()
         matcher = self.matcher(query)
         for each in (*self._actions, *self._others):
             if (score := matcher.match(each.title)) > 0:

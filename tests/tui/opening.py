@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from textual._compositor import Compositor
 from textual.css import stylesheet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from squish.tui import app as app_module
 from tests.tui.at_rest import at_rest
@@ -59,6 +61,39 @@ class Counts:
         return found
 
 
+class Drawings:
+    """How often Textual lays out and draws a screen that opens. told: the screens that were told a size, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.layouts, self.in_this_tick, self.most_in_a_tick = 0, 0, 0
+        lay_out, draw, tick = Screen._refresh_layout, Compositor.render_update, Screen._on_timer_update
+
+        def counted_layout(screen: Screen[Any], size: Any = None, *given: Any, **named: Any) -> None:
+            self.layouts += 1
+            self.told += [type(screen).__name__] if size else []
+            lay_out(screen, size, *given, **named)
+
+        def counted_drawing(*given: Any, **named: Any) -> Any:
+            update = draw(*given, **named)
+            self.in_this_tick += update is not None
+            return update
+
+        def counted_tick(screen: Screen[Any]) -> None:
+            self.in_this_tick = 0
+            tick(screen)
+            self.most_in_a_tick = max(self.most_in_a_tick, self.in_this_tick)
+
+        Screen._refresh_layout = counted_layout  # type: ignore[method-assign,assignment]
+        Compositor.render_update = counted_drawing  # type: ignore[method-assign]
+        Screen._on_timer_update = counted_tick  # type: ignore[method-assign,assignment]
+
+    def since(self) -> dict[str, Any]:
+        found = {"told": self.told, "layouts": self.layouts, "drawn in a tick": self.most_in_a_tick}
+        self.told, self.layouts, self.most_in_a_tick = [], 0, 0
+        return found
+
+
 def watched_collector(app: ScriptedApp, found: dict[str, Any]) -> None:
     """What the collector has done when it is put to work again; and whether something is to be seen then."""
     gc.disable()  # as `squish` does before its imports
@@ -83,27 +118,35 @@ async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
     await at_rest(pilot.app)
 
 
-async def nothing_listens(*_: object) -> None:
-    """A server that runs on this machine is asked what it is, for which more is imported."""
-    raise ConnectionRefusedError
-
-
 async def opened() -> dict[str, Any]:
+    found, looked_at = dict[str, Any](), list[object]()
+
+    async def nothing_listens(_: object, port: object) -> None:
+        """A server that runs on this machine is asked what it is, for which more is imported."""
+        looked_at.append(port)
+        raise ConnectionRefusedError
+
     asyncio.open_connection = nothing_listens  # type: ignore[assignment]
-    found = dict[str, Any]()
+    drawings = Drawings()
     counts, app = Counts(), ScriptedApp(*MODELS, model=SMOL.id)
     watched_collector(app, found)
     async with app.run_test() as pilot:
         await until(pilot, lambda: bool(app.engine.states))
         found["start"] = counts.since(pilot) | {"modules": sorted(sys.modules)}
         chat = app.screen
+        drawings.since()
         for key in WINDOWS + SCREENS:
             await pilot.press(key)
             await until(pilot, lambda: app.screen is not chat and bool(app.screen.query("*")))
-            found[key] = counts.since(pilot)
+            found[key] = counts.since(pilot) | drawings.since() | {"screen": type(app.screen).__name__}
+            if key == "ctrl+p":
+                found["looked at"] = len(looked_at)
+                await pilot.press("c")
+                await until(pilot, lambda: bool(looked_at))
             await pilot.press("f2" if key in SCREENS else "escape")
             await until(pilot, lambda: app.screen is chat)
             counts.since(pilot)
+            drawings.since()
         await pilot.press("ctrl+o")
         await until(pilot, lambda: app.focused is not None and app.focused.id == "field-temperature")
         found["ctrl+o"] = counts.since(pilot)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.tui.opening import SCREENS
+from tests.tui.opening import SCREENS, WINDOWS
 
 NOT_AT_THE_START = {
     "squish.tui.screens.hub", "squish.tui.screens.library", "squish.tui.screens.server", "squish.tui.windows.help",
@@ -59,6 +59,22 @@ def test_opening_is_a_handful_of_widgets_and_modules(counts: dict[str, Any], key
     if key in SCREENS:
         # Textual parses the three lines of Static again for the first class that is two steps below it.
         assert found["parsed again"] <= 1, "style sheets"
+
+
+@pytest.mark.parametrize("key", WINDOWS)
+def test_a_window_is_laid_out_once_for_its_size_and_what_lies_below_it_not_again(
+    counts: dict[str, Any], key: str
+) -> None:
+    assert counts[key]["told"] == [counts[key]["screen"]]
+
+
+@pytest.mark.parametrize("key", WINDOWS)
+def test_what_is_laid_out_is_drawn_with_that_and_not_once_more(counts: dict[str, Any], key: str) -> None:
+    assert counts[key]["drawn in a tick"] == 1
+
+
+def test_the_palette_looks_for_servers_when_a_letter_is_written(counts: dict[str, Any]) -> None:
+    assert counts["looked at"] == 0
 
 
 def test_nothing_is_collected_before_the_first_picture_and_what_was_there_by_then_never(counts: dict[str, Any]) -> None:
