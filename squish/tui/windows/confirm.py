@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.events import Key
 from textual.widgets import Button, Static
 
 from squish.tui.windows.window import Window
@@ -40,6 +41,12 @@ class ConfirmScreen(Window[bool]):
             with Horizontal():
                 yield Button(f"{self._yes} (y)", id="yes", variant="error", compact=True)
                 yield Button(f"{self._no} (n)", id="no", compact=True)
+
+    def on_key(self, event: Key) -> None:
+        """Who types a word answers nothing: no later letter of it is a yes."""
+        if event.is_printable and event.key not in self._bindings.key_to_bindings:
+            event.stop()
+            self.dismiss(False)
 
     def action_answer(self, yes: bool) -> None:
         self.dismiss(yes)

@@ -652,6 +652,35 @@ async def test_an_answer_that_quitting_cut_off_is_news_where_another_chat_was_sh
         assert "● in view" not in screen_text(pilot), "its end was seen"
 
 
+@pytest.mark.parametrize("place", [(4, 1), (4, 15)])
+async def test_words_typed_after_a_click_into_the_list_of_chats_are_for_the_prompt(place: tuple[int, int]) -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "one", "First.")
+        await pilot.press("ctrl+b")  # the list has the focus, as its key gives it
+        await until(pilot, lambda: app.screen.query_one(ChatList).has_focus)
+        await pilot.click(ChatList, offset=place)
+        await until(pilot, lambda: not app.screen.query_one(ChatList).has_focus)
+        await write(pilot, "delay yes")
+        await until(pilot, lambda: prompt(pilot).text == "delay yes")
+        assert [each.title for each in app.chats.recent()] == ["one"]
+
+
+async def test_words_typed_while_the_list_of_chats_has_the_focus_lose_nothing() -> None:
+    app = new_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "one", "First.")
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: app.screen.query_one(ChatList).has_focus)
+        await write(pilot, "great")
+        await until(pilot, lambda: prompt(pilot).text == "great")
+        await pilot.press("ctrl+u", "ctrl+b")
+        await until(pilot, lambda: app.screen.query_one(ChatList).has_focus)
+        await write(pilot, "delay")  # d asks, which e declines
+        await until(pilot, lambda: prompt(pilot).text == "lay")
+        assert [each.title for each in app.chats.recent()] == ["one"]
+
+
 async def test_a_new_chat_says_that_its_model_works_for_another_one() -> None:
     app = new_app()
     async with app.run_test(size=WIDE) as pilot:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from textual import on
 from textual.content import Content
+from textual.events import Click, Key, Paste
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -13,7 +14,7 @@ from squish.chats.tags import written
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.conversations import ChatRow
-from squish.tui.messages import OpenChat
+from squish.tui.messages import OpenChat, Typed
 from squish.tui.widgets.row_list import RowList
 
 _SIGNS = {
@@ -29,7 +30,9 @@ _ROOMY = 36  # cells; below, tags stand under the title
 
 
 class ChatList(RowList):
-    """Pinned chats are first, then the one used last. Posts OpenChat."""
+    """Pinned chats are first, then the one used last. Posts OpenChat, and Typed for what is meant for the prompt."""
+
+    FOCUS_ON_CLICK = False  # letters are commands here only after its key; a user who clicks and types means the prompt
 
     BINDINGS = actions.bindings("chats")
 
@@ -79,6 +82,20 @@ class ChatList(RowList):
         day = (f" {row.day}", "$foreground-muted")
         below = Content("\n  ") + tags.truncate(width - 4, ellipsis=True) if row.tags and not beside else Content("")
         return Content.assemble((sign, style), title, beside, day, below)
+
+    def on_click(self, event: Click) -> None:
+        if "option" not in event.style.meta:  # which opens a chat
+            self.post_message(Typed(""))
+
+    def on_key(self, event: Key) -> None:
+        # A key comes here before it is looked for among the bindings.
+        if event.is_printable and event.character and event.key not in self._bindings.key_to_bindings:
+            event.stop()
+            self.post_message(Typed(event.character))
+
+    def on_paste(self, event: Paste) -> None:
+        event.stop()
+        self.post_message(Typed(event.text))
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from squish.tui.messages import Typed
 from squish.tui.widgets.chat.chat_list import ChatList
 from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.params import ParamsPanel
@@ -72,6 +74,11 @@ class ChatPanels(Horizontal):
         if self.screen.has_class("-narrow") and self.view.has_focus_within:
             self._wanted = False
             self._set(params=False, chats=False)
+
+    @on(Typed)
+    def _typed_in_list(self, event: Typed) -> None:
+        event.stop()
+        self.view.write(event.text)
 
     def focus_prompt(self) -> None:
         """Back to writing."""

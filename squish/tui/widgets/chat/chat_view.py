@@ -243,9 +243,14 @@ class ChatView(Vertical):
 
     @on(Typed)
     def _typed(self, event: Typed) -> None:
+        event.stop()
+        self.write(event.text)
+
+    def write(self, text: str) -> None:
+        """Go to the prompt with what was typed elsewhere."""
         self.transcript.unmark()
         self.screen.set_focus(self.prompt)
-        self.prompt.take(event.text)
+        self.prompt.take(text)
 
     def recount(self) -> None:
         """Count the chat and the draft again."""
