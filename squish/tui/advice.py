@@ -16,6 +16,10 @@ from squish.tui.key_hints import key
 
 _INSTEAD = (
     (r"^Run: squish pull (\S+)$", r"{key:app.hub} downloads models; or run in another terminal: squish pull \1"),
+    (r"`squish list` shows", "{key:app.library} shows"),
+    (r"`squish search` (?=finds|lists)", "{key:app.hub} "),
+    (r"^Run: squish chats list$", "{key:chat.list} lists them."),
+    (r"^(Connect the disk that it is on\.) To forget it: squish rm \S+$", r"\1"),
     (r"--draft, or (?=\[draft\])", ""),
     (r", or name (?:its variable|the variable that has it): --key-env VAR", ""),
     (r"^Run: squish rm (\S+(?: \S+)*) \S+\. To delete it alone: squish rm --force \S+$", r"Delete \1 first."),

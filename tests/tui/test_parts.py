@@ -127,6 +127,13 @@ def test_readings_of_this_machine() -> None:
         ("Pull the model again with --force.", "Delete it (F4 delete) and download it again (F3)."),
         ("Leave --bits out.", ""),
         (
+            "`squish list` shows what is installed; `squish search` finds more.",
+            "F4 shows what is installed; F3 finds more.",
+        ),
+        ("`squish list` shows which models do.", "F4 shows which models do."),
+        ("Run: squish chats list", "ctrl+b lists them."),
+        ("Connect the disk that it is on. To forget it: squish rm a", "Connect the disk that it is on."),
+        (
             "Pull it (squish pull a:1b), or start without it: --draft, or [draft] in config.toml.",
             "Pull it (squish pull a:1b), or start without it: [draft] in config.toml.",
         ),

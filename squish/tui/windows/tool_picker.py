@@ -25,6 +25,7 @@ from squish.mcp.sources import Known
 from squish.mcp.toolbox import Toolbox
 from squish.mcp.tools import ServerTool
 from squish.text import clean
+from squish.tui import advice
 from squish.tui.advice import reporting_errors
 from squish.tui.scheduling import after_refresh
 from squish.tui.windows.chooser import Chooser
@@ -112,7 +113,7 @@ class ToolPicker(Chooser[None]):
         try:
             tools = await self._toolbox.tools(name, again=True)
         except SquishError as error:
-            self._found[name] = _Found(said=f"✕ {error.message} {error.hint or ''}".strip())
+            self._found[name] = _Found(said=f"✕ {error.message} {advice.hint(error, self.app)}".strip())
         else:
             size = sum(len(tool.description) + len(tool.schema) for tool in tools) // 4
             amount = f"{len(tools)} tool{'s' if len(tools) != 1 else ''}"
