@@ -73,6 +73,10 @@ def test_what_is_laid_out_is_drawn_with_that_and_not_once_more(counts: dict[str,
     assert counts[key]["drawn in a tick"] == 1
 
 
+def test_a_picker_has_its_rows_before_it_is_laid_out_again(counts: dict[str, Any]) -> None:
+    assert counts["ctrl+l"]["layouts"] <= 3  # for its size; with its rows; with the list's scrollbar
+
+
 def test_the_palette_looks_for_servers_when_a_letter_is_written(counts: dict[str, Any]) -> None:
     assert counts["looked at"] == 0
 

@@ -13,7 +13,7 @@ from textual.widgets import Input, OptionList
 
 from squish.text import clean
 from squish.tui.chat.comparison import FEWEST, MOST, Candidate, Lineup
-from squish.tui.scheduling import after_refresh
+from squish.tui.scheduling import after_message
 from squish.tui.short_names import short
 from squish.tui.windows.chooser import Chooser
 
@@ -38,7 +38,7 @@ class ComparePicker(Chooser[Lineup | None]):
         yield from self.window("compare", f"Compare: {title[:50]}", "compare · tab mark", "", "Filter")
 
     def on_resize(self) -> None:
-        after_refresh(self, self._fill)
+        after_message(self, self._fill)
 
     @on(Input.Changed)
     def _fill(self) -> None:

@@ -13,7 +13,7 @@ from squish import figures
 from squish.models.store import Manifest
 from squish.text import clean
 from squish.tui.key_hints import key
-from squish.tui.scheduling import after_refresh
+from squish.tui.scheduling import after_message
 from squish.tui.short_names import short
 from squish.tui.widgets.chat.welcome import FIRST_MODEL
 from squish.tui.windows.chooser import Chooser
@@ -38,7 +38,7 @@ class ModelPicker(Chooser[str | None]):
         yield from self.window("picker", "Choose a model", "use", "", "Filter")
 
     def on_resize(self) -> None:
-        after_refresh(self, self._fill)
+        after_message(self, self._fill)
 
     def taken(self, at: int) -> None:
         self.dismiss(self._shown[at].id if at < len(self._shown) else GET_MORE)

@@ -27,7 +27,7 @@ from squish.mcp.tools import ServerTool
 from squish.text import clean
 from squish.tui import advice
 from squish.tui.advice import reporting_errors
-from squish.tui.scheduling import after_refresh
+from squish.tui.scheduling import after_message
 from squish.tui.windows.chooser import Chooser
 
 _NOTHING = "No MCP server is set up. Add [mcp.NAME] to config.toml; see docs/mcp.md."
@@ -76,7 +76,7 @@ class ToolPicker(Chooser[None]):
         self.set_interval(_TICK, self._tick)
 
     def on_resize(self) -> None:
-        after_refresh(self, self._fill)
+        after_message(self, self._fill)
 
     def taken(self, at: int) -> None:
         row = self._rows[at]
