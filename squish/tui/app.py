@@ -34,6 +34,7 @@ from squish.tui import actions, faults, leaving, preferences, theme
 from squish.tui.advice import hint, in_a_toast, reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.downloads import Downloads, Transfer
+from squish.tui.fitted_screen import FittedScreen
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
@@ -286,11 +287,15 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
             self.notify(f"{clean(transfer.id)} is installed. {chats} chats with it.", markup=False)
 
     def _show_background_work(self) -> None:
-        """Show background work in the status strip of the current screen."""
+        """Show background work in the status strip of the current screen, and downloads wherever they are shown."""
+        self.downloads.read()
         strips = [strip for screen in self.screen_stack for strip in screen.query(StatusStrip)]
         for strip in strips:  # also below a window
             strip.waited = int(self.load_history.loading_for(strip.facts.model) or 0)
             strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
+        for screen in self.screen_stack:
+            if isinstance(screen, FittedScreen) and screen.is_mounted:
+                screen.show_downloads()
 
     def notify(self, message: str, **options: Any) -> None:
         """Show a message in a corner; one that is there already is not shown twice."""

@@ -1,6 +1,7 @@
 """Downloads of the app: they outlive every screen, and what an earlier run of the program left is found again.
 
-Plain objects on the event loop; screens look at `transfers` when they draw. Knows no widget.
+Plain objects on the event loop; screens look at `transfers` when they draw. What pulls say of their progress is taken
+in by `read` alone, so that whatever is drawn between two of its calls shows the same figures. Knows no widget.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Transfer:
     """One model on its way. name: as it was asked for; id: as it will be installed.
 
     done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds;
-    since: when its phase began.
+    since: when its phase began; in_phase: the seconds since then, 0 when it does not run. latest: what `read` takes in.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Transfer:
     error: SquishError | None = None
     fresh: bool = True
     since: float = 0.0
+    in_phase: float = 0.0
+    latest: Progress | None = None
     task: asyncio.Task[None] | None = None
 
     @property
@@ -50,31 +53,32 @@ class Transfer:
         return self.state in ("waiting", "running")
 
     @property
-    def in_phase(self) -> float:
-        """Seconds since the phase began; 0 when it does not run."""
-        return time.monotonic() - self.since if self.since and self.state == "running" else 0.0
-
-    @property
     def fraction(self) -> float | None:
         """0 to 1, or None where the total is not known."""
         return min(self.done / self.total, 1.0) if self.total else None
 
     def apply(self, event: PullEvent) -> None:
-        """Take in what the pull says."""
+        """Take in what the pull says; of its progress at the next `read`."""
         match event:
             case PullStarted(id=id):
                 self.id = id
-            case Progress(phase=phase, done=done, total=total, speed=speed, eta=eta):
-                if phase != self.phase or not self.since:
+            case Progress(phase=phase):
+                if phase != (self.latest or self).phase or not self.since:
                     self.since = time.monotonic()
-                self.phase, self.speed, self.eta = phase, speed, eta
-                if total or phase != "resolve":  # a resumed download keeps its figures until it has new ones
-                    self.done, self.total = done, total
+                self.latest = event
             case Notice(text=text):
                 self.notice = text
             case Pulled(installed=installed, fresh=fresh):
-                self.id, self.fresh = installed.manifest.id, fresh
+                self.id, self.fresh, self.latest = installed.manifest.id, fresh, None
                 self.done = self.total = installed.manifest.size
+
+    def read(self) -> None:
+        """Show from now on what the pull has said last, and how long its phase has taken."""
+        if event := self.latest:
+            self.phase, self.speed, self.eta, self.latest = event.phase, event.speed, event.eta, None
+            if event.total or event.phase != "resolve":  # a resumed download keeps its figures until it has new ones
+                self.done, self.total = event.done, event.total
+        self.in_phase = time.monotonic() - self.since if self.since and self.state == "running" else 0.0
 
 
 class Downloads:
@@ -96,6 +100,11 @@ class Downloads:
     def active(self) -> tuple[Transfer, ...]:
         return tuple(each for each in self._transfers if each.active)
 
+    def read(self) -> None:
+        """Take in how far all of them are."""
+        for each in self._transfers:
+            each.read()
+
     def find(self, name: str) -> Transfer | None:
         """The transfer of a name or an id."""
         return next((each for each in self._transfers if name in (each.name, each.id)), None)
@@ -113,6 +122,7 @@ class Downloads:
             self._transfers.append(transfer)
         if not transfer.active:
             transfer.error, transfer.notice, transfer.speed, transfer.eta = None, "", None, None
+            transfer.since = transfer.in_phase = 0.0
         if transfer.task is None or transfer.task.done():
             transfer.state = "waiting"
             transfer.task = asyncio.create_task(self._run(transfer), name=f"download {name}")
@@ -122,7 +132,9 @@ class Downloads:
         """Stop; what has arrived stays on disk."""
         await self._stop(transfer)
         if transfer.active:  # and not done in the meantime
-            transfer.state, transfer.speed, transfer.eta = "paused", None, None
+            transfer.state = "paused"
+            transfer.read()
+            transfer.speed = transfer.eta = None
 
     async def cancel(self, transfer: Transfer) -> int:
         """Stop and delete what has arrived; the bytes freed. Of a download that is done only the row goes.
@@ -166,5 +178,6 @@ class Downloads:
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the app down
             transfer.state = "failed"
             transfer.error = fault(error)
+        transfer.read()
         transfer.speed = transfer.eta = None
         self._ended(transfer)

@@ -23,6 +23,9 @@ Result = TypeVar("Result")
 class FittedScreen(Screen[Result]):
     """As it is now: its size, and what is on it."""
 
+    def show_downloads(self) -> None:
+        """Draw what is shown of downloads, also below a window; called when their figures have been read."""
+
     def _screen_resized(self, size: Size) -> None:
         if size == self.app.size != self._compositor.size:
             super()._screen_resized(size)

@@ -156,8 +156,10 @@ def test_a_wait_without_a_measure_has_seconds(monkeypatch: pytest.MonkeyPatch) -
     transfer.apply(Progress("import", 0, 1000))
     monkeypatch.setattr("squish.tui.downloads.time.monotonic", lambda: 112.4)
     transfer.apply(Progress("import", 0, 1000))
+    transfer.read()
     assert "importing" in str(transfer_row(transfer, 60, app)) and "… · 12 s" in str(transfer_row(transfer, 60, app))
     transfer.apply(Progress("import", 500, 1000))
+    transfer.read()
     assert "50 % · 500 B of 1 kB · 12 s" in str(transfer_row(transfer, 60, app))
 
 

@@ -228,6 +228,12 @@ class HubScreen(FittedScreen[None]):
     def _marked(self) -> Found | None:
         return self._found.get(self.query_one(Table).marked or "")
 
+    def show_downloads(self) -> None:
+        if self.is_current:
+            self._show()
+        elif self.query(ModelCard):  # a window lies over it
+            self._show_card()
+
     def _tick(self) -> None:
         if self.is_current:
             self._show()

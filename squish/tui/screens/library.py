@@ -203,6 +203,10 @@ class LibraryScreen(FittedScreen[None]):
     def _status(self, id: str) -> ModelStatus | None:
         return next((each for each in self._runtime.sessions.status() if each.serves(id)), None)
 
+    def show_downloads(self) -> None:
+        for each in self.query(TransferList):
+            each.refill()
+
     def _tick(self) -> None:
         if self.is_current:
             self._show()

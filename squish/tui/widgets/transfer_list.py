@@ -23,7 +23,6 @@ from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.row_list import RowList
 
-TICK = 0.25
 _BARS = (16, 8)
 
 _LOOKS: dict[State, tuple[str, str, str]] = {
@@ -132,7 +131,7 @@ def _figures(transfer: Transfer, width: int) -> str:
 
 
 class TransferList(RowList):
-    """The downloads, the oldest first; keys act on the marked one."""
+    """The downloads, the oldest first; keys act on the marked one. It is filled when its screen shows downloads."""
 
     BINDINGS = actions.bindings("downloads")
 
@@ -145,7 +144,6 @@ class TransferList(RowList):
 
     def on_mount(self) -> None:
         after_refresh(self, self.refill)
-        self.set_interval(TICK, self.refill)
 
     @property
     def marked(self) -> Transfer | None:

@@ -13,7 +13,7 @@ from squish.tui.downloads import Downloads
 from squish.tui.key_hints import key
 from squish.tui.messages import UseModel
 from squish.tui.widgets.keys import Keys
-from squish.tui.widgets.transfer_list import TICK, TransferList
+from squish.tui.widgets.transfer_list import TransferList
 from squish.tui.windows.window import Window
 
 
@@ -37,12 +37,16 @@ class DownloadDrawer(Window[None]):
 
     def on_mount(self) -> None:
         self._show()
-        self.set_interval(TICK, self._show)
+
+    def show_downloads(self) -> None:
+        if self.query("#nothing"):
+            self._show()
 
     def _show(self) -> None:
         some = bool(self._downloads.transfers)
         self.query_one(TransferList).display = some
         self.query_one("#nothing").display = not some
+        self.query_one(TransferList).refill()
 
     def on_use_model(self, event: UseModel) -> None:
         """The app acts on it; the drawer is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from squish.memory import fit
 from squish.models import unfinished
 from squish.models.store import Store
 from squish.names import LocalPath
+from squish.pull.events import Progress
 from squish.runtime import Runtime
 from squish.tui.app import SquishApp
 from squish.tui.downloads import Transfer
@@ -34,8 +35,10 @@ from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.hub import HubScreen
 from squish.tui.screens.library import LibraryScreen
 from squish.tui.widgets.hub_row import nothing_found
+from squish.tui.widgets.model_card import ModelCard
+from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
-from squish.tui.widgets.transfer_list import how_far, one_line
+from squish.tui.widgets.transfer_list import TransferList, how_far, one_line
 from squish.tui.windows.confirm import ConfirmScreen
 from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
@@ -234,6 +237,33 @@ async def test_the_download_of_one_file_is_shown_at_its_repository(settings: Set
         await write(pilot, "acme/two")
         await until(pilot, lambda: "⇣ Q8_0 downloading 25 %" in screen_text(pilot))
         assert "⇣ acme/two" in screen_text(pilot)
+
+
+def told_everywhere(app: SquishApp) -> list[str]:
+    """The percents of a download in the strip, at the model in the list, and in the drawer over that."""
+    below, drawer = app.screen_stack[0], app.screen.query_one(TransferList)
+    shown = (below.query_one(StatusStrip).render(), below.query_one(ModelCard).visual, drawer.options[0].prompt)
+    return [each for text in shown for each in re.findall(r"\d+ %", str(text))]
+
+
+async def test_the_same_figures_are_shown_wherever_a_download_is(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Table)))
+        running = Transfer("acme/two", "acme/two", "running")
+        running.apply(Progress("verify", 16, 100))
+        app.downloads._transfers.append(running)
+        await pilot.press("slash")
+        await write(pilot, "acme/two")
+        await until(pilot, lambda: "⇣ verifying 16 %" in screen_text(pilot))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: bool(app.screen.query(TransferList)) and told_everywhere(app) == ["16 %"] * 3)
+        running.apply(Progress("verify", 50, 100))  # between two looks, whatever is drawn meanwhile
+        app.screen.query_one(TransferList).refill()
+        app.screen_stack[0]._show()  # type: ignore[attr-defined]
+        assert told_everywhere(app) == ["16 %"] * 3
+        app._show_background_work()
+        assert told_everywhere(app) == ["50 %"] * 3, "also below the window"
 
 
 async def test_what_to_do_about_a_failed_download_is_said_with_it(hub: LocalHub, settings: Settings) -> None:
@@ -539,10 +569,9 @@ async def test_the_first_model_that_is_offered_is_one_to_chat_with() -> None:
 
 
 def test_a_wait_without_a_known_end_shows_its_seconds() -> None:
-    began = time.monotonic() - 12.3
-    unmeasured = Transfer("smol", "smol", "running", "import", 0, 98, since=began)
+    unmeasured = Transfer("smol", "smol", "running", "import", 0, 98, in_phase=12.3)
     assert (how_far(unmeasured), str(one_line([unmeasured]))) == ("12 s", "⇣1 importing 12 s"), "not 0 % all the while"
-    complete = Transfer("smol", "smol", "running", "import", 98, 98, since=began)
+    complete = Transfer("smol", "smol", "running", "import", 98, 98, in_phase=12.3)
     assert (how_far(complete), str(one_line([complete]))) == ("100 % · 12 s", "⇣1 importing 100 % 12 s")
-    measured = Transfer("smol", "smol", "running", "download", 49, 98, speed=7.0, eta=7.0, since=began)
+    measured = Transfer("smol", "smol", "running", "download", 49, 98, speed=7.0, eta=7.0, in_phase=12.3)
     assert (how_far(measured), str(one_line([measured]))) == ("50 %", "⇣1 50 % 7 B/s 7 s left")
