@@ -213,6 +213,19 @@ async def test_what_is_being_written_is_no_answer_to_the_question(tmp_path: Path
         await app._runtime.toolbox.close()
 
 
+async def test_words_typed_at_the_question_are_for_the_prompt(tmp_path: Path) -> None:
+    app = new_app(tmp_path)
+    async with app.run_test(size=(90, 30)) as pilot:
+        await switch(pilot)
+        await ask(pilot, "Echo something.")
+        call(app)
+        question = await asked(pilot)
+        await write(pilot, "yes always")
+        await until(pilot, lambda: prompt(pilot).text == "yes always" and prompt(pilot).has_focus)
+        assert question.call is not None, "nothing was answered"
+        assert len(app.engine.generations) == 1
+
+
 async def test_a_server_that_fails_is_one_line_and_the_answer_comes(tmp_path: Path) -> None:
     app = new_app(tmp_path, program("die-at-once"))
     async with app.run_test() as pilot:
