@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from textual import content
 from textual._compositor import Compositor
 from textual.css import stylesheet
 from textual.css.stylesheet import Stylesheet
@@ -62,11 +63,13 @@ class Counts:
 
 
 class Drawings:
-    """How often Textual lays out and draws a screen that opens. told: the screens that were told a size, in order."""
+    """How often Textual lays out and draws a screen that opens, and looks where a line is to be broken. told: the
+    screens that were told a size, in order."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.layouts, self.in_this_tick, self.most_in_a_tick = 0, 0, 0
+        self.layouts, self.in_this_tick, self.most_in_a_tick, self.breaks = 0, 0, 0, 0
+        divide = content.divide_line  # type: ignore[attr-defined]
         lay_out, draw, tick = Screen._refresh_layout, Compositor.render_update, Screen._on_timer_update
 
         def counted_layout(screen: Screen[Any], size: Any = None, *given: Any, **named: Any) -> None:
@@ -84,13 +87,19 @@ class Drawings:
             tick(screen)
             self.most_in_a_tick = max(self.most_in_a_tick, self.in_this_tick)
 
+        def counted_break(*given: Any, **named: Any) -> list[int]:
+            self.breaks += 1
+            return divide(*given, **named)  # type: ignore[no-any-return]
+
+        content.divide_line = counted_break  # type: ignore[attr-defined]
         Screen._refresh_layout = counted_layout  # type: ignore[method-assign,assignment]
         Compositor.render_update = counted_drawing  # type: ignore[method-assign]
         Screen._on_timer_update = counted_tick  # type: ignore[method-assign,assignment]
 
     def since(self) -> dict[str, Any]:
         found = {"told": self.told, "layouts": self.layouts, "drawn in a tick": self.most_in_a_tick}
-        self.told, self.layouts, self.most_in_a_tick = [], 0, 0
+        found["lines looked at"] = self.breaks
+        self.told, self.layouts, self.most_in_a_tick, self.breaks = [], 0, 0, 0
         return found
 
 

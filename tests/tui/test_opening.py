@@ -77,6 +77,10 @@ def test_a_picker_has_its_rows_before_it_is_laid_out_again(counts: dict[str, Any
     assert counts["ctrl+l"]["layouts"] <= 3  # for its size; with its rows; with the list's scrollbar
 
 
+def test_the_lines_of_the_help_are_broken_once(counts: dict[str, Any]) -> None:
+    assert counts["f1"]["lines looked at"] <= 30  # of about 150, six times
+
+
 def test_the_palette_looks_for_servers_when_a_letter_is_written(counts: dict[str, Any]) -> None:
     assert counts["looked at"] == 0
 

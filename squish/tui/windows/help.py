@@ -50,7 +50,10 @@ class HelpScreen(Window[None]):
         return min(_WIDTH, int(self.app.size.width * _SHARE)) - _AROUND
 
     def _rows(self) -> Content:
-        return Content("\n").join(list(_lines(self._here, self._room)))
+        """Broken here once: Textual would break them at each layout, a third of what the window took to open."""
+        room = max(self._room, 1)
+        lines = (each.wrap(room) if each.cell_length > room else [each] for each in _lines(self._here, self._room))
+        return Content("\n").join([piece for line in lines for piece in line])
 
 
 def _lines(here: str, width: int) -> Iterator[Content]:
