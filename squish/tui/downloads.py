@@ -123,6 +123,9 @@ class Downloads:
         if not transfer.active:
             transfer.error, transfer.notice, transfer.speed, transfer.eta = None, "", None, None
             transfer.since = transfer.in_phase = 0.0
+            if transfer.state == "done" or transfer.phase not in ("resolve", "download"):  # not bytes that arrived
+                transfer.done = transfer.total = 0
+            transfer.phase = "resolve"
         if transfer.task is None or transfer.task.done():
             transfer.state = "waiting"
             transfer.task = asyncio.create_task(self._run(transfer), name=f"download {name}")

@@ -229,10 +229,8 @@ class HubScreen(FittedScreen[None]):
         return self._found.get(self.query_one(Table).marked or "")
 
     def show_downloads(self) -> None:
-        if self.is_current:
-            self._show()
-        elif self.query(ModelCard):  # a window lies over it
-            self._show_card()
+        if self.query(ModelCard):
+            self._tick()
 
     def _tick(self) -> None:
         if self.is_current:

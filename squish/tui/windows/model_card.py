@@ -25,7 +25,7 @@ from squish.tui.advice import hint
 from squish.tui.faults import fault
 from squish.tui.hub import gguf_variants, readme
 from squish.tui.hub.gguf_variants import Variant
-from squish.tui.messages import CardRead
+from squish.tui.messages import CardRead, DownloadModel
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import frozen
@@ -99,7 +99,7 @@ class ModelCardScreen(Window[str | None]):
         self._variants = event.variants
         self._waiting.stop()
         if self._choosing and len(event.variants) < 2 and not event.error:
-            self.dismiss(event.variants[0].name if event.variants else self._find.name)
+            self._take_the_only_one(event.variants[0].name if event.variants else self._find.name)
             return
         state = self.query_one("#state", Static)
         state.display = bool(event.error) or not event.text
@@ -114,6 +114,14 @@ class ModelCardScreen(Window[str | None]):
             await self.query_one("#readme").mount(frozen(self.app, event.text))
         if len(event.variants) > 1:
             self._show_variants()
+
+    def _take_the_only_one(self, name: str) -> None:
+        """There is nothing to choose: it is downloaded at once, also where the list of downloads lies over this."""
+        if self.app.screen is self:
+            self.dismiss(name)
+        else:
+            self.post_message(DownloadModel(name))
+            self.close_when_on_top()
 
     def _show_variants(self) -> None:
         options = self.query_one(OptionList)

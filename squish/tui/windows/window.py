@@ -68,6 +68,8 @@ def _uncover(app: App[Any], window: Screen[Any]) -> None:
 class ClosesOnce(FittedScreen[Result]):
     """A second key or click that was on its way when it closed does nothing."""
 
+    _is_over = False
+
     @property
     def about(self) -> tuple[object, ...]:
         """What it shows or asks: two windows that are equal in it are not open at once."""
@@ -75,6 +77,15 @@ class ClosesOnce(FittedScreen[Result]):
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+    def close_when_on_top(self) -> None:
+        """Close without an answer; where others lie over it, once they have gone."""
+        self._is_over = True
+        self.dismiss(None)
+
+    def on_screen_resume(self) -> None:
+        if self._is_over:
+            self.dismiss(None)
 
 
 class Window(ModalScreen[Result], ClosesOnce[Result]):

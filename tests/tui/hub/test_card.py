@@ -16,7 +16,9 @@ from squish.errors import GatedRepo
 from squish.hub.client import Hub, HubFile, Snapshot
 from squish.hub.search import Found
 from squish.tui.hub import gguf_variants, readme
+from squish.tui.messages import CardRead
 from squish.tui.screens.hub import HubScreen
+from squish.tui.windows.download_drawer import DownloadDrawer
 from squish.tui.windows.model_card import ModelCardScreen
 from tests.local_hub import Fault, LocalHub
 from tests.tui.hub.test_hub import find, new_app, table
@@ -95,6 +97,24 @@ async def test_of_a_repository_that_is_only_named_a_file_is_chosen_too(hub: Loca
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 2)
         await pilot.press("enter")
         await until(pilot, lambda: [each.name for each in app.downloads.transfers] == [f"{REPO}:Q8_0"])
+
+
+async def test_a_download_with_nothing_to_choose_begins_below_the_list_of_downloads(settings: Settings) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HubScreen))
+        await pilot.press("slash")
+        await write(pilot, "acme/plain")
+        await until(pilot, lambda: table(pilot).marked == "acme/plain")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: "✕" in screen_text(pilot))
+        card = app.screen
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, DownloadDrawer))
+        card.post_message(CardRead("", (), None))  # an answer that comes late
+        await until(pilot, lambda: [each.name for each in app.downloads.transfers] == ["acme/plain"])
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, HubScreen))
 
 
 async def test_where_safetensors_are_nothing_is_chosen(hub: LocalHub, settings: Settings) -> None:

@@ -266,6 +266,17 @@ async def test_the_same_figures_are_shown_wherever_a_download_is(settings: Setti
         assert told_everywhere(app) == ["50 %"] * 3, "also below the window"
 
 
+async def test_a_model_that_is_installed_once_more_does_not_begin_with_all_of_it(
+    hub: LocalHub, settings: Settings
+) -> None:
+    app = new_app(replace(settings, offline=True))
+    async with app.run_test():
+        again = Transfer(REPO, REPO, "done", "verify", 98, 98)
+        app.downloads._transfers.append(again)
+        app.downloads.start(REPO)
+        assert (again.state, again.phase, how_far(again)) == ("waiting", "resolve", "")
+
+
 async def test_what_to_do_about_a_failed_download_is_said_with_it(hub: LocalHub, settings: Settings) -> None:
     hub.add_repo("acme/gated", tiny_model(), gated=True)
     app = new_app(settings)
