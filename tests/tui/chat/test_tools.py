@@ -224,6 +224,7 @@ async def test_words_typed_at_the_question_are_for_the_prompt(tmp_path: Path) ->
         await until(pilot, lambda: prompt(pilot).text == "yes always" and prompt(pilot).has_focus)
         assert question.call is not None, "nothing was answered"
         assert len(app.engine.generations) == 1
+        await app._runtime.toolbox.close()
 
 
 async def test_a_server_that_fails_is_one_line_and_the_answer_comes(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class ChatList(RowList):
         self._current: int | None = None
         self._width = 0
         self._tag = ""
+        self._clicked = False  # since it got the focus
 
     @property
     def marked(self) -> int | None:
@@ -83,13 +84,18 @@ class ChatList(RowList):
         below = Content("\n  ") + tags.truncate(width - 4, ellipsis=True) if row.tags and not beside else Content("")
         return Content.assemble((sign, style), title, beside, day, below)
 
+    def on_focus(self) -> None:
+        self._clicked = False
+
     def on_click(self, event: Click) -> None:
+        self._clicked = True
         if "option" not in event.style.meta:  # which opens a chat
             self.post_message(Typed(""))
 
     def on_key(self, event: Key) -> None:
-        # A key comes here before it is looked for among the bindings.
-        if event.is_printable and event.character and event.key not in self._bindings.key_to_bindings:
+        # A key comes here before it is looked for among the bindings, also one pressed before a click moved the focus.
+        ours = event.key in self._bindings.key_to_bindings and not self._clicked
+        if event.is_printable and event.character and not ours:
             event.stop()
             self.post_message(Typed(event.character))
 
