@@ -181,7 +181,6 @@ def _connect(url: str, key_env: str | None) -> int:
 
     settings = Settings.from_environment()
     connect = address_and_key(url, key_env, settings)
-    console.note(f"Connecting to {connect[0]} … ctrl+c stops.")
     return run_tui(settings, settings.model, connect=connect)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -12,6 +13,7 @@ from squish.runtime import Runtime
 from squish.tui import leaving, preferences
 from squish.tui.app import SquishApp
 from squish.tui.server.api_server import Serve
+from squish.tui.terminal.connecting import connecting
 from squish.tui.terminal.guard import ended_by_signals, guarded_stderr, own_driver_parts
 
 
@@ -65,7 +67,9 @@ async def _here(
 async def _connected(settings: Settings, model: str | None, url: str, key: str) -> SquishApp:
     from squish.remote.connected import connected
 
-    async with connected(settings, url, key) as backend:
+    async with AsyncExitStack() as stack:
+        async with connecting(url):
+            backend = await stack.enter_async_context(connected(settings, url, key))
         listed = any(each.id == model for each in backend.store.list())
         return await _shown(SquishApp(backend, model if listed else None), settings)
 
