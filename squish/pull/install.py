@@ -102,7 +102,7 @@ async def install_directory(order: Order, source: Path, report: Report, jobs: Jo
             report(Progress("import", before, total))
             (staging / name).parent.mkdir(exist_ok=True)
             place = link_file if linked and is_weights(name) else copy_file
-            seen = _reporting(report, "import", before, total)
+            seen = reporting(report, "import", before, total)
             digest = await in_thread(place, files[name], staging / name, seen)
             copied.append(StoredFile(name, size, digest))
         imported = await _inspect(staging, report, jobs)
@@ -160,14 +160,14 @@ async def _hash_files(directory: Path, checked: tuple[StoredFile, ...], report: 
         if name != MANIFEST:
             seen = known.get(name)
             if seen is None or seen.size != size:
-                reporting = _reporting(report, "verify", done, total)
-                seen = StoredFile(name, size, await in_thread(hash_file, path, reporting))
+                counting = reporting(report, "verify", done, total)
+                seen = StoredFile(name, size, await in_thread(hash_file, path, counting))
             files.append(seen)
         done += size
     return tuple(files)
 
 
-def _reporting(report: Report, phase: Phase, before: int, total: int) -> Callable[[int], None]:
+def reporting(report: Report, phase: Phase, before: int, total: int) -> Callable[[int], None]:
     """Reports the bytes of one file, from another thread; before: bytes of the files that come first."""
     loop = asyncio.get_running_loop()
 

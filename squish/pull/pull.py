@@ -24,7 +24,7 @@ from squish.names import LocalPath, ModelId, ModelRef, parse
 from squish.pull.adapter import Given, install_adapter
 from squish.pull.events import Progress, Pulled, PullStarted, Report
 from squish.pull.fetch import Fetched, compress_directory, fetch
-from squish.pull.install import install_directory, install_fetched, install_gguf, require_no_adapter
+from squish.pull.install import install_directory, install_fetched, install_gguf, reporting, require_no_adapter
 from squish.pull.neighbors import Neighbor
 from squish.pull.order import Order, already_installed, make_order, order_for
 from squish.pull.sources import DirectorySource, FileSource, HubSource
@@ -79,7 +79,8 @@ def take(model: Neighbor, *, settings: Settings, store: Store, force: bool = Fal
         with awake():
             if model.sha256 is not None and (force or already_installed(order) is None):
                 report(Progress("verify", 0, model.size))
-                if await in_thread(hash_file, model.path) != model.sha256:
+                seen = reporting(report, "verify", 0, model.size)
+                if await in_thread(hash_file, model.path, seen) != model.sha256:
                     problem = f"{model.path} is damaged: it does not have the hash that is its name."
                     raise CorruptModel(problem, hint="Let its own program download it again.", param="model")
             report(await _install_once(order, report, force=force))

@@ -7,16 +7,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from squish.config.settings import Settings
-from squish.errors import CorruptModel, StoreError
+from squish.download.disk import SEEN
+from squish.errors import CorruptModel, SquishError, StoreError
 from squish.ipc.process import Worker
 from squish.models import sharing
 from squish.models.store import Store
-from squish.pull.events import Pulled
+from squish.pull.events import Progress, Pulled
 from squish.pull.neighbors import Neighbor, Program, find
 from squish.pull.pull import take
 from squish.pull.verdicts import judged
@@ -85,6 +87,19 @@ def in_ollama(root: Path, *layers: tuple[str, bytes], place: str = "registry.oll
 
 def ids(found: list[Neighbor]) -> list[str]:
     return [each.id for each in found]
+
+
+async def test_checking_a_file_of_ollama_reports_its_bytes(home: Path, settings: Settings) -> None:
+    weights = b"GGUF" + bytes(SEEN)  # no model: only what comes before the import is of interest
+    in_ollama(home / ".ollama/models", ("model", weights))
+    [found] = find("ollama", {}, home)
+    checked = list[int]()
+    with suppress(SquishError):
+        async with take(found, settings=settings, store=Store(settings.cache_dir)) as events:
+            async for event in events:
+                if isinstance(event, Progress) and event.phase == "verify":
+                    checked.append(event.done)
+    assert SEEN in checked
 
 
 async def taken(model: Neighbor, settings: Settings) -> Pulled:
