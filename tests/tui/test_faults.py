@@ -171,7 +171,7 @@ async def test_a_window_that_is_asked_for_again_and_again_is_opened_once() -> No
             app.run_worker(ask_again(), exit_on_error=False)
         await until(pilot, lambda: len(answers) == 59)
         assert [type(each) for each in app.screen_stack[1:]] == [ConfirmScreen, LineScreen, LineScreen, ConfirmScreen]
-        assert set(answers) == {None}, "where nobody is asked, nobody says yes"
+        assert set(answers) == {None}, "a question that is not shown is not answered with yes"
         for number in range(60):
             app.push_screen(ConfirmScreen("Delete", f"{number}?", "Delete"))
         assert len(app.screen_stack) == 1 + MOST

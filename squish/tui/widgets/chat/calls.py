@@ -6,7 +6,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.events import Key, Paste
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -15,7 +14,8 @@ from squish.chats.messages import CalledTool, Outcome, ToolStep
 from squish.text import clean, visible
 from squish.tui.chat.answer_tasks import Decision
 from squish.tui.key_hints import key
-from squish.tui.messages import CallDecided, Typed
+from squish.tui.messages import CallDecided
+from squish.tui.widgets.chat.typed_elsewhere import TypedElsewhere
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.markdown.live import frozen
 from squish.tui.widgets.row_list import RowList
@@ -67,7 +67,7 @@ class StepView(Vertical):
             self.fold(not self._unfolded)
 
 
-class CallQuestion(Vertical):
+class CallQuestion(Vertical, TypedElsewhere):
     """Asks about one call at a time; hidden where there is none. Posts CallDecided, and Typed for the prompt."""
 
     def __init__(self) -> None:
@@ -99,15 +99,6 @@ class CallQuestion(Vertical):
 
     def focus_list(self) -> None:
         self.screen.set_focus(self._decisions)
-
-    def on_key(self, event: Key) -> None:
-        if event.is_printable and event.character:
-            event.stop()
-            self.post_message(Typed(event.character))
-
-    def on_paste(self, event: Paste) -> None:
-        event.stop()
-        self.post_message(Typed(event.text))
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual import on
 from textual.content import Content
-from textual.events import Click, Key, Paste
+from textual.events import Click
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -15,6 +15,7 @@ from squish.text import clean
 from squish.tui import actions
 from squish.tui.chat.conversations import ChatRow
 from squish.tui.messages import OpenChat, Typed
+from squish.tui.widgets.chat.typed_elsewhere import TypedElsewhere
 from squish.tui.widgets.row_list import RowList
 
 _SIGNS = {
@@ -29,7 +30,7 @@ _SIGNS = {
 _ROOMY = 36  # cells; below, tags stand under the title
 
 
-class ChatList(RowList):
+class ChatList(RowList, TypedElsewhere):
     """Pinned chats are first, then the one used last. Posts OpenChat, and Typed for what is meant for the prompt."""
 
     FOCUS_ON_CLICK = False  # letters are commands here only after its key; a user who clicks and types means the prompt
@@ -92,16 +93,9 @@ class ChatList(RowList):
         if "option" not in event.style.meta:  # which opens a chat
             self.post_message(Typed(""))
 
-    def on_key(self, event: Key) -> None:
-        # A key comes here before it is looked for among the bindings, also one pressed before a click moved the focus.
-        ours = event.key in self._bindings.key_to_bindings and not self._clicked
-        if event.is_printable and event.character and not ours:
-            event.stop()
-            self.post_message(Typed(event.character))
-
-    def on_paste(self, event: Paste) -> None:
-        event.stop()
-        self.post_message(Typed(event.text))
+    def is_command(self, key: str) -> bool:
+        """Not if it was pressed after a click, before that moved the focus."""
+        return key in self._bindings.key_to_bindings and not self._clicked
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.events import Key, Paste
 from textual.widget import Widget
 from textual.widgets import Static
 
 from squish.text import clean, whole
 from squish.tui import actions
 from squish.tui.chat.conversation import ONLY, Turn, Versions
-from squish.tui.messages import FollowingChanged, Typed
+from squish.tui.messages import FollowingChanged
 from squish.tui.scheduling import after_refresh
 from squish.tui.terminal import clipboard
 from squish.tui.widgets.chat.turns import AnswerView, Part, QuestionView
+from squish.tui.widgets.chat.typed_elsewhere import TypedElsewhere
 from squish.tui.widgets.markdown.searchable import Place, Searchable
 
 LIVE_ANSWERS = 8
 WINDOW = 8
 
 
-class Transcript(VerticalScroll, can_focus=True):
+class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
     """Grows downwards. Only the latest answers are live widgets."""
 
     FOCUS_ON_CLICK = False  # a user who clicks into an answer and types means the prompt
@@ -173,16 +173,8 @@ class Transcript(VerticalScroll, can_focus=True):
     async def action_version(self, step: int) -> None:
         await self.run_action(f"screen.version({step})")
 
-    def on_key(self, event: Key) -> None:
-        # A key comes here before it is looked for among the bindings that have no priority.
-        ours = self._marked is not None and event.key in self._bindings.key_to_bindings
-        if event.is_printable and event.character and not ours:
-            event.stop()
-            self.post_message(Typed(event.character))
-
-    def on_paste(self, event: Paste) -> None:
-        event.stop()
-        self.post_message(Typed(event.text))
+    def is_command(self, key: str) -> bool:
+        return self._marked is not None and key in self._bindings.key_to_bindings
 
     def mark(self, turn: Turn, part: Part) -> None:
         """Mark a message and bring it into view."""
