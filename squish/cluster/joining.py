@@ -18,6 +18,7 @@ from squish.cluster.handshake import EndedEarly, WrongToken
 from squish.cluster.hosts import JOIN_PORT, HostGroup
 from squish.cluster.messages import FromAgent, ToAgent
 from squish.errors import ConfigError, EngineError, InvalidInput, SquishError
+from squish.system.ports import stop_listening
 from squish.text import clean, whole
 
 _HANDSHAKE = 10.0  # seconds
@@ -58,7 +59,7 @@ class JoinListener:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
         for task in self._busy:
             task.cancel()
         for connection in self._joined.values():

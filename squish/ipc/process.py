@@ -141,6 +141,7 @@ class Worker:
         if not self._closed:
             self._closed = True
             end_all(self.pid)
+        await self._stderr.rest()  # its last words say more than its exit code
         self._stderr.close()
 
     def kill(self) -> None:

@@ -1,12 +1,14 @@
-"""Which addresses a server listens on, and whether something listens there already."""
+"""Which addresses a server listens on, whether something listens there already, and how to listen no more."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import psutil
 
 _SECONDS = 0.5
+_TURNS = 3  # of the loop, from an accepted socket to a connection: two, and one to spare
 _LOOPBACK = ("127.0.0.1", "::1")
 _EVERY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts that mean every address of a family, and the one that each machine has."""
@@ -73,6 +75,21 @@ def can_bind(host: str, port: int) -> bool:
         return not is_taken(host, port) and all(_can_bind(each, port) for each in addresses(host))
     except OSError:
         return False
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Take no more connections. Those that were being accepted have been made when this returns, as any other.
+
+    asyncio's own `close` leaves them open, known to nobody (python/cpython#109564).
+    """
+    loop = asyncio.get_running_loop()
+    for each in server.sockets:
+        loop.remove_reader(each.fileno())
+    try:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+    finally:
+        server.close()
 
 
 def _can_bind(host: str, port: int) -> bool:

@@ -456,6 +456,20 @@ async def test_stopping_ends_requests_in_flight(settings: Settings) -> None:
     assert isinstance(reader, asyncio.StreamReader)
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_nobody_who_comes_as_it_stops_is_left_connected(settings: Settings, turns: int) -> None:
+    async with scripted(settings) as server:
+        client = socket.create_connection((server.address.host, server.address.port))
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with client:
+        try:
+            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+        except ConnectionResetError:
+            pass  # it was never accepted
+
+
 async def test_two_servers_in_one_process_and_again(settings: Settings) -> None:
     async with scripted(settings) as one, scripted(settings) as two:
         assert (await ask(one, "GET", "/health")).status == (await ask(two, "GET", "/health")).status == 200

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from squish.system.ports import stop_listening
+
 Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -84,7 +86,7 @@ async def small_server(answers: dict[str, Answer]) -> AsyncIterator[SmallServer]
     try:
         yield server
     finally:
-        listening.close()
+        await stop_listening(listening)
         for each in tuple(server.running):
             each.cancel()
         await asyncio.gather(*server.running, return_exceptions=True)

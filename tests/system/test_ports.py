@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from squish.system.ports import addresses, can_bind, free_port, is_taken
+from squish.system.ports import addresses, can_bind, free_port, is_taken, stop_listening
 from tests.ports import own_port
 
 
@@ -59,3 +60,26 @@ def test_localhost_is_every_loopback_address_of_this_machine() -> None:
         with socket.create_server((address, 0), family=family) as listener:
             assert is_taken("localhost", listener.getsockname()[1]), address
     assert can_bind("localhost", free_port("localhost"))
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_was_being_accepted_as_a_server_ends_has_come_in(turns: int) -> None:
+    """Of a client that is there, asyncio knows more with each turn of the loop: here it ends in each of them."""
+    made: list[asyncio.BaseTransport] = []
+
+    class Held(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    server = await asyncio.get_running_loop().create_server(Held, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await stop_listening(server)
+        for each in made:
+            each.close()
+        client.setblocking(False)
+        try:
+            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+        except ConnectionResetError:
+            assert not made, "one that was never accepted is refused by the system"

@@ -95,7 +95,7 @@ async def serve(
         app.ctx.services.ending.begun = True
         await _set_within(stop.at_once, stop.delay)
     finally:
-        application.close(server)
+        await application.close(server)
         opening.close("This server ends.")
         await app.ctx.services.batches.close()
         await _end(connections, stop, app.ctx.services.ending)

@@ -69,9 +69,9 @@ async def start(server: Any) -> int:
     return port
 
 
-def close(server: Any) -> None:
+async def close(server: Any) -> None:
     """Take no more connections; those that are open go on."""
-    server.server.close()
+    await ports.stop_listening(server.server)
 
 
 def _config() -> Config:
