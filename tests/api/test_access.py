@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from squish.api import openapi
 from squish.api.access.machine import machine
 from squish.api.serving.options import Options, Patience
 from squish.api.serving.server import Shutdown
+from squish.api.transport import refusal
 from squish.config.settings import Settings
 from squish.errors import WorkerDied
 from squish.models.store import Store
 from tests.api.raw_http import CHAT, Server, ask, connected, parse, request_bytes, scripted
 from tests.api.scripted import scripted_runtime, serving
+from tests.conftest import PATIENCE
 from tests.models.test_store import install
 
 PAGE = "https://app.example"
@@ -200,6 +203,80 @@ async def test_one_connection_too_many(settings: Settings) -> None:
         for _ in range(3):
             await server.sessions.cancelled.get()
         assert (await ask(server, "GET", "/health")).status == 200
+
+
+@asynccontextmanager
+async def full(settings: Settings) -> AsyncIterator[Server]:
+    """A server that has all the connections that it takes."""
+    head = request_bytes("POST", "/v1/chat/completions", CHAT)
+    async with scripted(settings, FEW) as server:
+        async with connected(server, head), connected(server, head), connected(server, head):
+            for _ in range(3):
+                await server.sessions.admitted.get()
+            yield server
+
+
+def one_too_many(server: Server) -> socket.socket:
+    """A client that has asked before anybody looks: a close beside what is unread would be a reset."""
+    client = socket.create_connection((server.address.host, server.address.port))
+    client.sendall(request_bytes("GET", "/health"))
+    client.setblocking(False)
+    return client
+
+
+async def read_to_the_end(client: socket.socket) -> bytes:
+    data = b""
+    while part := await asyncio.get_running_loop().sock_recv(client, 65536):
+        data += part
+    return data
+
+
+async def is_reset(client: socket.socket) -> None:
+    """Wait until the other side has let go."""
+    with suppress(ConnectionError):
+        while True:
+            client.send(b"x")
+            await asyncio.sleep(0.005)
+
+
+async def test_who_is_refused_can_read_why_whatever_it_has_sent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusal, "_MOMENT", PATIENCE)
+    async with full(settings) as server:
+        for _ in range(20):
+            with one_too_many(server) as client:
+                assert parse(await read_to_the_end(client)).error["code"] == "too_many_connections"
+
+
+async def test_who_is_refused_and_stays_is_ended_with_the_server(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusal, "_MOMENT", PATIENCE)
+    async with full(settings) as server:
+        client = one_too_many(server)
+        await read_to_the_end(client)
+        client.send(b"it is still read")
+    with client:
+        await is_reset(client)
+
+
+async def test_of_very_many_who_are_refused_some_are_closed_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusal, "_MOMENT", PATIENCE)
+    monkeypatch.setattr(refusal, "_MOST", 1)
+    async with full(settings) as server:
+        with one_too_many(server) as first, one_too_many(server) as second:
+            await is_reset(second)
+            assert parse(await read_to_the_end(first)).error["code"] == "too_many_connections"
+
+
+async def test_who_is_refused_and_stays_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusal, "_MOMENT", 0.0)
+    async with full(settings) as server:
+        with one_too_many(server) as client:
+            await is_reset(client)
 
 
 async def test_a_thousand_bad_requests_leave_nothing_behind(server: Server) -> None:

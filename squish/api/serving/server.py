@@ -99,6 +99,7 @@ async def serve(
         opening.close("This server ends.")
         await app.ctx.services.batches.close()
         await _end(connections, stop, app.ctx.services.ending)
+        application.end_refusals(app)
         await app.ctx.services.clients.close()
         if collector := app.ctx.services.collector:
             await collector.close()

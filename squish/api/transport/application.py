@@ -35,6 +35,7 @@ def new_app(errors: ErrorHandler) -> App:
         configure_logging=False,
     )
     Sanic.unregister_app(app)  # the registry is for Sanic's own command line, and would keep every app forever
+    app.ctx.refusals = set()  # of connections: those that can still be read
     return app
 
 
@@ -72,6 +73,12 @@ async def start(server: Any) -> int:
 async def close(server: Any) -> None:
     """Take no more connections; those that are open go on."""
     await ports.stop_listening(server.server)
+
+
+def end_refusals(app: App) -> None:
+    """Who was refused, and has not left yet, has had the time to read why."""
+    for each in tuple(app.ctx.refusals):
+        each.end()
 
 
 def _config() -> Config:

@@ -22,16 +22,12 @@ from sanic.server import HttpProtocol
 from squish.api.serving.options import Patience
 from squish.api.serving.record import recorded
 from squish.api.transport.exchange import Exchange
+from squish.api.transport.refusal import Refusal
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_HEADER = 16_384
 
 _TOO_LARGE = f"The request body is larger than {MAX_BODY // 2**20} MB."
-_NO_ROOM = (
-    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-type: application/json\r\n"
-    b"content-length: 106\r\n\r\n"
-    b'{"error":{"message":"Too many connections.","type":"server_error","param":null,"code":"too_many_connections"}}'
-)
 
 
 async def read_body(request: Request) -> bytes:
@@ -66,7 +62,7 @@ async def read_body(request: Request) -> bytes:
 class Connection(HttpProtocol):
     """Sanic's HTTP/1.1 connection with half-close, deadlines and our access log: the protocol of Sanic's server."""
 
-    __slots__ = ("_header_timer", "_input_ended", "_patience", "_refused", "_watcher")
+    __slots__ = ("_header_timer", "_input_ended", "_patience", "_watcher")
 
     HTTP_CLASS = Exchange
     probe_after = 0.1  # seconds: answers that need no model are out by then, and need no probe
@@ -75,7 +71,6 @@ class Connection(HttpProtocol):
     def _setup(self) -> None:
         super()._setup()  # type: ignore[no-untyped-call]
         self._input_ended = False
-        self._refused = False
         self._watcher: asyncio.Task[None] | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._patience: Patience = self.app.ctx.options.patience
@@ -83,9 +78,7 @@ class Connection(HttpProtocol):
 
     def connection_made(self, transport: Any) -> None:
         if len(self.connections) >= self._patience.connections:
-            self._refused = True
-            transport.write(_NO_ROOM)
-            transport.close()
+            Refusal(transport, self.app.ctx.refusals)
             return
         if sock := transport.get_extra_info("socket"):
             sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)  # a machine that vanished is noticed some day
@@ -93,8 +86,6 @@ class Connection(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Give a header that has begun a limit to end, however slowly it goes on."""
-        if self._refused:
-            return
         if self._header_timer is None and (self._http is None or self._http.stage in (Stage.IDLE, Stage.REQUEST)):
             loop = asyncio.get_running_loop()
             self._header_timer = loop.call_later(self._patience.header, self._header_is_late)
@@ -113,7 +104,7 @@ class Connection(HttpProtocol):
 
     def eof_received(self) -> bool:
         """Keep the connection while a request is unanswered, and watch whether somebody still waits for it."""
-        if self._refused or self._http is None or (self._http.stage is Stage.IDLE and not self.recv_buffer):
+        if self._http is None or (self._http.stage is Stage.IDLE and not self.recv_buffer):
             return False
         self._input_ended = True
         self._data_received.set()
@@ -132,8 +123,6 @@ class Connection(HttpProtocol):
         return task
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._refused:
-            return
         if self._watcher:
             self._watcher.cancel()
         self._stop_header_timer()
