@@ -99,6 +99,9 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
     except OSError:  # it is closed, though not as it should be
         pass
+    except asyncio.CancelledError:
+        writer.transport.abort()
+        raise
 
 
 async def find_magic(reader: asyncio.StreamReader) -> bool:

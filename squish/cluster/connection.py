@@ -85,6 +85,7 @@ class HostConnection:
         answer: asyncio.Future[ToFront] = asyncio.get_running_loop().create_future()
         if self._lost.done():
             answer.set_exception(self._lost.result())
+            answer.exception()  # who has several on their way asks for the result of the first
             return answer
         self._waiting.append(answer)
         sending = asyncio.ensure_future(self._channel.send(message))
@@ -213,10 +214,18 @@ async def opened(
         await channel.close()
         said = await end()
         raise EngineError(f"Squish on {host.name} did not say what it is: {said or error or 'no answer'}.") from None
+    except asyncio.CancelledError:
+        await channel.close()
+        await end()
+        raise
     if not isinstance(facts, Facts) or facts.rank != rank:
         await channel.close()
         await end()
         raise EngineError(f"{host.name} did not answer as rank {rank} of the group.")
     connection = HostConnection(host, channel, facts, end)
-    await connection.heard.wait()
+    try:
+        await connection.heard.wait()
+    except asyncio.CancelledError:
+        await connection.close()
+        raise
     return connection

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from squish.cluster import handshake
-from squish.cluster.channel import Channel, ChannelKeys, closed
+from squish.cluster.channel import Channel, closed
 from squish.cluster.connection import HostConnection, opened
 from squish.cluster.handshake import EndedEarly, WrongToken
 from squish.cluster.hosts import JOIN_PORT, HostGroup
@@ -62,6 +62,7 @@ class JoinListener:
             await stop_listening(self._server)
         for task in self._busy:
             task.cancel()
+        await asyncio.gather(*self._busy, return_exceptions=True)
         for connection in self._joined.values():
             await connection.close()
 
@@ -91,6 +92,8 @@ class JoinListener:
         except (ConnectionError, SquishError) as error:
             self._warn(f"A rank that tried to join is gone: {error}")
             await closed(writer)
+        except asyncio.CancelledError:  # raised again, Python 3.11 would log it
+            writer.transport.abort()
         finally:
             self._busy.discard(task)
 
@@ -182,9 +185,13 @@ async def _enter(address: str, rank: int, token: str) -> Channel[FromAgent, ToAg
     host, port = split(address)
     async with asyncio.timeout(_HANDSHAKE):
         reader, writer = await asyncio.open_connection(host, port)
-        keys = await _prove(reader, writer, token)
-        writer.write(rank.to_bytes(_RANK))
-        answer = await reader.readexactly(len(_WELCOME))
+        try:
+            keys = await handshake.as_agent(reader, writer, token)
+            writer.write(rank.to_bytes(_RANK))
+            answer = await reader.readexactly(len(_WELCOME))
+        except BaseException:
+            await closed(writer)
+            raise
     if answer != _WELCOME:
         await closed(writer)
         raise _NotWanted(answer, rank)
@@ -199,14 +206,6 @@ def _shown(address: str) -> str:
 
 def _refusal(answer: bytes, rank: int) -> str:
     return f"rank {rank} is there already" if answer == _TAKEN else f"rank {rank} is not one that is started by hand"
-
-
-async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> ChannelKeys:
-    try:
-        return await handshake.as_agent(reader, writer, token)
-    except BaseException:
-        await closed(writer)
-        raise
 
 
 def split(address: str) -> tuple[str, int]:

@@ -7,13 +7,17 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from squish.cluster import handshake
 from squish.cluster.channel import MAGIC, BadMessage, Channel, ChannelKeys, find_magic
+from squish.cluster.connection import opened
 from squish.cluster.handshake import WrongToken, new_token, require_token
-from squish.cluster.messages import Beat, Beaten, FromAgent, ToAgent
+from squish.cluster.hosts import GroupHost
+from squish.cluster.messages import Beat, Beaten, Farewell, FromAgent, ToAgent
 from squish.errors import ConfigError
+from tests.cluster.test_remarks import HERE
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 KEYS = ChannelKeys(b"a" * 32, b"b" * 32)
@@ -40,6 +44,35 @@ async def shake(token: str, other: str) -> tuple[ChannelKeys | BaseException, Ch
 
         both = closing(handshake.as_front, front, token), closing(handshake.as_agent, agent, other)
         return await asyncio.gather(*both, return_exceptions=True)
+
+
+async def test_a_host_that_nobody_waits_for_any_more_is_let_go() -> None:
+    """Before its first word, and before its first answer."""
+    ended: list[str] = []
+
+    async def end() -> str:
+        ended.append("ended")
+        return ""
+
+    host = GroupHost("air", "127.0.0.2")
+    for said in ((), (msgspec.structs.replace(HERE, rank=1),)):
+        async with streams() as (front, agent):
+            theirs: Channel[FromAgent, ToAgent] = Channel(*agent, ToAgent)  # type: ignore[arg-type]
+            for each in said:
+                await theirs.send(each)
+            channel: Channel[ToAgent, FromAgent] = Channel(*front, FromAgent)  # type: ignore[arg-type]
+            opening = asyncio.create_task(opened(host, 1, channel, end))
+            if said:
+                assert isinstance(await theirs.receive(), Beat)
+            else:
+                await asyncio.sleep(0)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            with pytest.raises(ConnectionError):
+                while isinstance(await theirs.receive(), Beat | Farewell):
+                    pass
+    assert ended == ["ended"] * 2
 
 
 async def test_who_knows_the_token_comes_in_and_both_have_the_same_keys() -> None:

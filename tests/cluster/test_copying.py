@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +73,19 @@ async def test_a_copy_that_was_cut_goes_on_where_it_was(here: Installed, there: 
         await deliver(two.connection, here, lambda host, done, total: first.append(done))
         assert first[0] > before.partial
     assert files_of(there) == FILES
+
+
+async def test_what_is_asked_of_a_host_that_was_lost_can_be_forgotten(there: Path) -> None:
+    """A copy has several pieces on their way, and looks at the first that failed."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    async with pair(there) as two:
+        two.cut()
+        while not two.connection.lost:
+            await asyncio.sleep(0)
+        two.connection.post(Look(ID, ()))
+    gc.collect()
+    assert told == []
 
 
 async def test_what_was_left_by_another_version_is_sent_again(here: Installed, there: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from squish.cluster import handshake
 from squish.cluster.agent import Agent
 from squish.cluster.channel import Channel
 from squish.cluster.group import ConnectedHosts
@@ -17,6 +19,7 @@ from squish.cluster.hosts import GroupHost, HostGroup
 from squish.cluster.joining import JoinListener, join, rejoin, split
 from squish.cluster.messages import FromAgent, Look, ModelThere, ToAgent
 from squish.errors import ConfigError, EngineError, InvalidInput
+from squish.system.ports import stop_listening
 from tests.cluster.pairs import no_pull, settings_of
 from tests.ports import own_port
 
@@ -113,6 +116,57 @@ async def test_an_address_that_is_not_in_the_file_is_refused() -> None:
         with pytest.raises(EngineError):
             await join(f"127.0.0.3:{port}", 1, TOKEN)
     assert "127.0.0.1 is not an address in hosts.toml" in said[0]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_is_coming_in_as_the_server_ends_is_let_go(turns: int) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    port = own_port()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with client, suppress(ConnectionResetError):
+        assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+    await asyncio.sleep(0)
+    assert told == []
+
+
+async def test_a_rank_that_has_not_said_what_it_is_as_the_server_ends_is_let_go() -> None:
+    port = own_port()
+    async with JoinListener(hosts_with(AIR, port=port), TOKEN, list[str]().append):
+        channel = await join(f"127.0.0.1:{port}", 1, TOKEN)
+    with pytest.raises(ConnectionError):
+        await channel.receive()
+    await channel.close()
+
+
+async def test_who_gives_up_joining_leaves_no_connection() -> None:
+    left = asyncio.get_running_loop().create_future()
+    came = asyncio.Event()
+
+    async def front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await handshake.as_front(reader, writer, TOKEN)
+        came.set()
+        try:
+            await reader.read()
+            left.set_result(None)
+        except ConnectionResetError:
+            left.set_result(None)
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(front, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    joining = asyncio.create_task(join(f"127.0.0.1:{port}", 1, TOKEN))
+    await came.wait()
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    await left
+    await stop_listening(listening)
 
 
 async def test_nobody_waits_there() -> None:
