@@ -249,6 +249,7 @@ async def test_why_a_call_failed_is_said_where_it_is_folded(tmp_path: Path) -> N
         for width in range(36, 50):
             await pilot.resize_terminal(width, 36)
             assert "✕ failed" in screen_text(pilot), "how a call stands is not broken"
+        await app._runtime.toolbox.close()
 
 
 async def test_another_version_of_an_answer_begins_without_its_calls(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import urllib.error
 import urllib.request
 from dataclasses import replace
 from typing import cast
+
+import pytest
 
 from squish.commands.serving.serve import serve_beside
 from squish.config.settings import Settings
@@ -67,6 +70,9 @@ async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings
                 await wait_for(pilot, lambda: "▶ writing" in screen_text(pilot))
                 await pilot.press("home", "x")
                 await wait_for(pilot, long.done)
+                with pytest.raises(urllib.error.HTTPError) as stopped:
+                    await long
+                stopped.value.close()
                 await wait_for(pilot, lambda: "■ stopped" in screen_text(pilot))
                 await pilot.press("s")
                 await wait_for(pilot, lambda: app.server.state == "off")
