@@ -22,7 +22,7 @@ from sanic.server import HttpProtocol
 from squish.api.serving.options import Patience
 from squish.api.serving.record import recorded
 from squish.api.transport.exchange import Exchange
-from squish.api.transport.refusal import Refusal
+from squish.api.transport.refusal import RefusedConnection
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_HEADER = 16_384
@@ -78,7 +78,7 @@ class Connection(HttpProtocol):
 
     def connection_made(self, transport: Any) -> None:
         if len(self.connections) >= self._patience.connections:
-            Refusal(transport, self.app.ctx.refusals)
+            RefusedConnection(transport, self.app.ctx.refusals)
             return
         if sock := transport.get_extra_info("socket"):
             sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)  # a machine that vanished is noticed some day

@@ -18,10 +18,10 @@ _ANSWER = (
 )
 
 
-class Refusal(asyncio.Protocol):
+class RefusedConnection(asyncio.Protocol):
     """One connection that is refused. among: all of them, to be ended with the server."""
 
-    def __init__(self, transport: asyncio.Transport, among: set[Refusal]) -> None:
+    def __init__(self, transport: asyncio.Transport, among: set[RefusedConnection]) -> None:
         self._transport, self._among = transport, among
         self._end: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
