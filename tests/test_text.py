@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_attacks_cut_anywhere_are_taken_out(attack: str) -> None:
     for cut in range(len(attack) + 1):
         cleaner = StreamCleaner()
         assert cleaner.feed(attack[:cut]) + cleaner.feed(attack[cut:]) + cleaner.flush() == "ab"
+
+
+def test_whatever_is_taken_out_is_nothing_that_python_calls_printable() -> None:
+    """Text of printable characters alone is not looked at by the patterns."""
+    taken_out = [code for code in range(sys.maxunicode + 1) if clean(f"{chr(code)}\x07") not in (chr(code), "\n")]
+    assert len(taken_out) > 2000 and not any(chr(code).isprintable() for code in taken_out)
+    assert not any(map(str.isprintable, "\x1b\x90\x98\x9b\x9d\x9e\x9f"))
 
 
 @pytest.mark.parametrize("text", ["plain", "naïve café 日本語 😀", "a\tb\nc", "👩‍👩‍👧‍👦 family", "[/not markup]", ""])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from squish.chats.chats import Chats
-from squish.chats.database import MIGRATIONS
+from squish.chats.database import MIGRATIONS, transaction
 from squish.chats.export import export
 from squish.chats.messages import (
     Attachment,
@@ -81,6 +81,18 @@ def test_versions_and_branches(chats: Chats) -> None:
     assert chats.tree(chat).versions(edited) == [second, edited]
     say(chats, chat, "ONE", "I")
     assert texts(chats, chat) == ["ONE", "I"], "the first question has versions as well"
+
+
+def test_a_chat_of_any_length_is_removed(chats: Chats) -> None:
+    """Each message lies below the one before it, and sqlite goes down no more than a thousand steps."""
+    chat, last = chats.create("smol"), None
+    with transaction(chats._connection):
+        for number in range(1_200):
+            last = chats._insert(chat, last, "user", f"word {number}", "", "done")
+    assert len(chats.branch(chat)) == len(chats.find("word", 2_000)) == 1_200
+    chats.remove(chat)
+    assert chats.recent() == []
+    assert chats.find("word") == []
 
 
 def test_the_chat_used_last_is_first_and_a_removed_one_is_gone(chats: Chats) -> None:
