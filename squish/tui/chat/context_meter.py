@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from msgspec.structs import replace as with_fields
 from textual.content import Content
 
 from squish import figures
 from squish.attachments.gathering import Gatherer
 from squish.chats.messages import Attachment, ChatSettings
 from squish.errors import SquishError
+from squish.generation import ChatPrompt, Message
 from squish.sessions.backend import Sessions
 from squish.system.working_directory import working_directory
 from squish.tui.chat.conversation import Conversation, Turn
@@ -23,15 +25,21 @@ DELAY = 0.3
 
 _WIDTH = 8
 _SCARCE = 256
+_CHARACTERS = 16  # of a token, at the most in most texts
+_LONGEST = 1 << 18  # tokens, of a context that is not known
 
 
 @dataclass(frozen=True, slots=True)
 class ContextUse:
-    """Tokens. used: the chat so far; draft: what the message that is being written adds; limit: 0 when not known."""
+    """Tokens. used: the chat so far; draft: what the message that is being written adds; limit: 0 when not known.
+
+    at_least: there are more of them, which nobody counts.
+    """
 
     used: int = 0
     draft: int = 0
     limit: int = 0
+    at_least: bool = False
 
     @property
     def left(self) -> int:
@@ -44,15 +52,20 @@ class ContextUse:
 
     def while_written(self, used: int) -> ContextUse:
         """With what the answer that is being written takes up to now; 0 where that is not known."""
-        return replace(self, used=used) if used else self
+        return replace(self, used=used, at_least=False) if used else self
+
+    @property
+    def draft_label(self) -> str:
+        return f"{figures.count(self.draft)}{'+' if self.at_least else ''}"
 
     def label(self, width: int) -> Content:
         """`ctx ▰▰▱▱ 6.1k/16k +42`, with a warning in words when the end is near; no wider than asked."""
         if not self.limit or not (self.used or self.draft):
             return Content("")
         fraction = (self.used + self.draft) / self.limit
-        counts = f"{figures.count(self.used)}/{figures.count(self.limit)}"
-        counts += f" +{figures.count(self.draft)}" if self.draft else ""
+        more = "+" if self.at_least and not self.draft else ""
+        counts = f"{figures.count(self.used)}{more}/{figures.count(self.limit)}"
+        counts += f" +{self.draft_label}" if self.draft else ""
         style = "$text-error" if self.too_long else "$text-warning" if self.left < _SCARCE else ""
         forms = (
             f"{self._warning}ctx {figures.bar(fraction, _WIDTH)} {counts}",
@@ -75,10 +88,12 @@ def limit(model: int, settings: ChatSettings) -> int:
 
 def advice(use: ContextUse, key: Callable[[str], str]) -> str:
     """What a message that does not fit is answered with. key: of an action."""
-    total = figures.count(use.used + use.draft)
+    more = "at least " if use.at_least else ""
+    total = f"{more}{figures.count(use.used + use.draft)}"
     if use.draft >= use.limit or not use.used:  # no other place in a chat has room for it
         return (
-            f"Not sent: it has {figures.count(use.draft)} tokens, and the context holds {figures.count(use.limit)}. "
+            f"Not sent: it has {more}{figures.count(use.draft)} tokens, "
+            f"and the context holds {figures.count(use.limit)}. "
             f"Shorten it, or choose a model with a longer context ({key('chat.model')})."
         )
     return (
@@ -150,11 +165,39 @@ async def count(sessions: Sessions, subject: Subject, files: tuple[Attachment, .
     with_draft = conversation.with_draft(draft, files, editing)
     if with_draft is None or not conversation.model:
         return ContextUse(0, 0, limit)
+    most = (limit or _LONGEST) * _CHARACTERS
+    asked = [newest(each, most) for each in (with_draft, so_far) if each]
     try:
-        counts = await sessions.count(conversation.model, (with_draft, so_far) if so_far else (with_draft,))
+        counts = await sessions.count(conversation.model, tuple(asked))
     except SquishError:  # a template that refuses half a chat: the request itself will say so
         return None
     if counts is None:
         return None
     used = counts[1] if so_far else 0
-    return ContextUse(used, max(counts[0] - used, 0) if draft else 0, limit)
+    is_full = len(asked) > 1 and asked[1] is not so_far  # without the draft
+    adds = max(counts[0] - used, 0) if draft and not is_full else 0
+    return ContextUse(used, adds, limit, at_least=asked[0] is not with_draft)
+
+
+def newest(prompt: ChatPrompt, most: int) -> ChatPrompt:
+    """The prompt, or where it has more characters, its system prompt and the end of it, from a question on.
+
+    With more than the context holds nothing can be sent, and counting millions of tokens takes minutes and gigabytes.
+    """
+    if sum(map(_length, prompt.messages)) <= most:
+        return prompt
+    system = tuple(each for each in prompt.messages[:1] if each.role == "system" and _length(each) < most)
+    room, kept, start = most - sum(map(_length, system)), list[Message](), 0
+    for each in reversed(prompt.messages[len(system) :]):
+        kept.append(with_fields(each, content=each.content[-max(room, 0) :] if room > 0 else ""))
+        room -= _length(each)
+        if each.role == "user":
+            start = len(kept)
+            if room <= 0:
+                break
+    return with_fields(prompt, messages=(*system, *reversed(kept[:start])))
+
+
+def _length(message: Message) -> int:
+    calls = sum(len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning) + calls

@@ -178,7 +178,7 @@ class _Consent:
 
 def _about_folder(folder: Folder, use: ContextUse | None) -> Content:
     files = f"{len(folder.files)} files" if len(folder.files) > 1 else "1 file"
-    tokens = figures.count(use.draft) if use else f"about {figures.count(folder.size // _BYTES_PER_TOKEN)}"
+    tokens = use.draft_label if use else f"about {figures.count(folder.size // _BYTES_PER_TOKEN)}"
     head = f"{files} · {figures.size(folder.size)} · {tokens} tokens"
     rows: list[Content] = [Content.styled(head, "bold")]
     if use and use.limit:
