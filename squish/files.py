@@ -10,10 +10,16 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_PIECE = 1 << 20
+
+
+def _always() -> None:
+    """Nobody can call this off."""
 
 
 class NoLocks(OSError):
@@ -40,11 +46,15 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True, mode:
         sync_directory(path.parent)
 
 
-def write_new(path: Path, content: bytes | str) -> None:
-    """Make a file whole and durably, or not at all. Raises FileExistsError where its name is taken."""
+def write_new(path: Path, content: bytes | str, proceed: Callable[[], None] = _always) -> None:
+    """Make a file whole and durably, or not at all. Raises FileExistsError where its name is taken.
+
+    proceed: called between pieces of the content and before the file appears; what it raises calls everything off.
+    """
     scratch = _scratch_of(path)
     try:
-        _fill(scratch, content, True, None)
+        _fill(scratch, content, True, None, proceed)
+        proceed()
         try:
             path.hardlink_to(scratch)
         except FileExistsError:
@@ -61,9 +71,14 @@ def _scratch_of(path: Path) -> Path:
     return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
 
 
-def _fill(scratch: Path, content: bytes | str, durable: bool, mode: int | None) -> None:
+def _fill(
+    scratch: Path, content: bytes | str, durable: bool, mode: int | None, proceed: Callable[[], None] = _always
+) -> None:
+    whole = memoryview(content.encode() if isinstance(content, str) else content)
     with scratch.open("xb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        for start in range(0, len(whole), _PIECE):
+            proceed()
+            file.write(whole[start : start + _PIECE])
         if mode is not None and mode != stat.S_IMODE(os.fstat(file.fileno()).st_mode):
             os.fchmod(file.fileno(), mode)
         if durable:

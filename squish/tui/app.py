@@ -33,6 +33,7 @@ from squish.text import clean
 from squish.tui import actions, faults, leaving, preferences, theme
 from squish.tui.advice import hint, in_a_toast, reporting_errors
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
+from squish.tui.chat.exports import Exports
 from squish.tui.downloads import Downloads, Transfer
 from squish.tui.fitted_screen import FittedScreen
 from squish.tui.key_hints import key
@@ -102,10 +103,8 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
         self.register_theme(theme.squish())
         self.theme = theme.NAME
         self.stylesheet = ParsedOnce(variables=self.get_css_variables())
-        self._runtime = runtime
-        self._here, self._failed = isinstance(runtime, Runtime), failed
-        self._model = model
-        self._chat_clock = clock
+        self._runtime, self._here, self._failed = runtime, isinstance(runtime, Runtime), failed
+        self._model, self._clock = model, clock
         self._keys = KeyOrder(self, super().on_event)
         self.fault = ""  # what it had to close for
         self._leaving: Screen[Any] | None = None
@@ -122,7 +121,7 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
             self._machine, store = machine or ServerReadings(runtime), Store(runtime.settings.cache_dir)
             self.server = ConnectedServer(runtime)
         self.downloads = Downloads(runtime.settings, store, self._download_ended)
-        self.load_history = LoadHistory(clock)
+        self.load_history, self._exports = LoadHistory(clock), Exports(clock)
 
     async def on_event(self, event: Event) -> None:
         if isinstance(event, Key | Paste) and not event.is_forwarded:
@@ -136,7 +135,7 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
             event.widget.cursor_blink = self.animation_level != "none"
 
     async def on_mount(self) -> None:
-        self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._chat_clock))
+        self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._clock, self._exports))
         self.add_mode("hub", self._hub_screen)
         self.add_mode("library", self._library_screen)
         self.add_mode("server", self._server_screen)
@@ -289,10 +288,10 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
     def _show_background_work(self) -> None:
         """Show background work in the status strip of the current screen, and downloads wherever they are shown."""
         self.downloads.read()
-        strips = [strip for screen in self.screen_stack for strip in screen.query(StatusStrip)]
-        for strip in strips:  # also below a window
+        work = (self._exports.one_line(), transfer_list.one_line(self.downloads.transfers), self.server.one_line())
+        for strip in [each for screen in self.screen_stack for each in screen.query(StatusStrip)]:  # also below windows
             strip.waited = int(self.load_history.loading_for(strip.facts.model) or 0)
-            strip.background_work = (transfer_list.one_line(self.downloads.transfers), self.server.one_line())
+            strip.background_work = work
         for screen in self.screen_stack:
             if isinstance(screen, FittedScreen) and screen.is_mounted:
                 screen.show_downloads()
@@ -338,7 +337,8 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
 
     def _leave(self, word: str, leave: Callable[[], None]) -> None:
         """Mention what would be cut short, and leave if the user wants to."""
-        found = leaving.cut_short(self._answers, self.downloads.active, self._clients, partial(key, self))
+        exports, where = self._exports.names, partial(key, self)
+        found = leaving.cut_short(self._answers, self.downloads.active, self._clients, where, exports)
         if found is None or self.screen is self._leaving:
             leave()
             return

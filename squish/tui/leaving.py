@@ -23,8 +23,15 @@ class CutShort(NamedTuple):
     text: str
 
 
-def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Callable[[str], str]) -> CutShort | None:
-    """answers: that are being written here; clients: requests of other programs; key: of an action. None: nothing."""
+def cut_short(
+    answers: int,
+    downloads: Sequence[Transfer],
+    clients: int,
+    key: Callable[[str], str],
+    exports: Sequence[str] = (),
+) -> CutShort | None:
+    """answers: that are being written here; clients: requests of other programs; key: of an action; exports: files that
+    chats are being written to. None: nothing."""
     found = list[CutShort]()
     if answers == 1:
         found.append(CutShort("An answer is being written", "It ends here; what is written so far is kept."))
@@ -41,6 +48,9 @@ def cut_short(answers: int, downloads: Sequence[Transfer], clients: int, key: Ca
     if imports:
         title = "An import is running" if len(imports) == 1 else f"{len(imports)} imports are running"
         found.append(CutShort(title, f"{_names(imports)}: not complete. It has to be started again next time."))
+    if exports:
+        title = "A chat is being exported" if len(exports) == 1 else f"{len(exports)} chats are being exported"
+        found.append(CutShort(title, f"{', '.join(exports)}: not complete. No file is left of it."))
     if clients:
         title = "Another program is being answered" if clients == 1 else f"{clients} requests are being answered"
         found.append(CutShort(title, "The server ends with this program, and other programs get an error."))

@@ -19,6 +19,7 @@ from squish.tui.advice import reporting_errors
 from squish.tui.chat import parameter_commands
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations, day_of
+from squish.tui.chat.exports import Exports
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.fitted_screen import FittedScreen
 from squish.tui.memory_readings import MemoryReadings
@@ -45,7 +46,14 @@ class ChatScreen(FittedScreen[None]):
     BINDINGS = actions.bindings("chat")
     AUTO_FOCUS = "#prompt"
 
-    def __init__(self, runtime: Backend, model: str | None, memory: MemoryReadings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        runtime: Backend,
+        model: str | None,
+        memory: MemoryReadings,
+        clock: Callable[[], float],
+        exports: Exports,
+    ) -> None:
         super().__init__()
         self._runtime, self._memory, self._wanted = runtime, memory, model
         self._chats = Conversations(runtime.chats, clock)
@@ -53,7 +61,7 @@ class ChatScreen(FittedScreen[None]):
         self._view = ChatView(runtime, self._chats, choice)
         self._panels = ChatPanels(self._view, runtime.offers.fixed)
         self._asked_with = ModelAndParameters(self, runtime, self._chats, choice, self._panels)
-        self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with)
+        self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with, exports)
         self._tools = ToolCommands(self, runtime, self._chats)
         self._templates = TemplateCommands(self, runtime.chats, self._chats, self._view)
         self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)

@@ -16,8 +16,8 @@ from squish.chats.messages import Hit
 from squish.chats.tags import TagChange
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.chat import export_file
 from squish.tui.chat.conversations import Conversations
+from squish.tui.chat.exports import Exports
 from squish.tui.key_hints import key
 from squish.tui.messages import ChatChanged
 from squish.tui.screens import chat_windows
@@ -35,9 +35,11 @@ class ChatCommands:
         open_chats: Conversations,
         panels: ChatPanels,
         asked_with: ModelAndParameters,
+        exports: Exports,
     ) -> None:
         self._screen, self._chats, self._open = screen, chats, open_chats
         self._panels, self._view, self._asked_with = panels, panels.view, asked_with
+        self._exports = exports
 
     def _changed(self) -> None:
         self._view.post_message(ChatChanged())
@@ -198,6 +200,10 @@ class ChatCommands:
         if id is None:
             app.notify("Nothing to export yet.", markup=False)
             return
+        app.run_worker(self._export(id, name), exit_on_error=False)
+
+    async def _export(self, id: int, name: str) -> None:
+        app = self._screen.app
         with reporting_errors(app):
-            path = export_file.write(self._chats, id, name)
+            path = await self._exports.write(self._chats, id, name)
             app.notify(clean(f"Written to {path}"), markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -523,29 +522,6 @@ async def test_files_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         prompt(pilot).put("read @big.txt")
         await pilot.press("enter")
         await until(pilot, lambda: prompt(pilot).text == "read @big.txt" and "larger than" in screen_text(pilot))
-
-
-@pytest.mark.parametrize("form", ["md", "json", "jsonl"])
-async def test_export(tmp_path: Path, form: str) -> None:
-    path = tmp_path / f"chat.{form}"
-    app = new_app()
-    async with app.run_test(notifications=True) as pilot:
-        await say(pilot, app, "what is it", "a **tower**")
-        prompt(pilot).put(f"/export {path}")
-        await pilot.press("enter")
-        await until(pilot, lambda: path.exists() and "Written" in screen_text(pilot))
-        text = path.read_text()
-        prompt(pilot).put(f"/export {path}")
-        await pilot.press("enter")
-        await until(pilot, lambda: "exists" in screen_text(pilot))
-    if form == "md":
-        assert "## You\n\nwhat is it\n\n## smollm2:135m\n\na **tower**\n" in text
-    else:
-        messages = json.loads(text)["messages"]
-        assert [(each["role"], each["content"]) for each in messages] == [
-            ("user", "what is it"),
-            ("assistant", "a **tower**"),
-        ]
 
 
 async def test_one_pane_at_a_time_on_a_narrow_screen() -> None:
