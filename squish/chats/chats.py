@@ -156,13 +156,11 @@ class Chats:
         self._write("UPDATE chats SET updated = ? WHERE id = ?", (seconds, chat))
 
     def remove(self, chat: int) -> None:
-        """Delete a chat and all its messages; one that is not there is not an error.
-
-        The newest first: sqlite follows a message to those below it at most a thousand times.
-        """
+        """Delete a chat and all its messages; one that is not there is not an error."""
         with sqlite_errors(self.path), transaction(self._connection):
-            rows = self._connection.execute("SELECT id FROM messages WHERE chat = ? ORDER BY id DESC", (chat,))
-            self._connection.executemany("DELETE FROM messages WHERE id = ?", rows.fetchall())
+            # The newest first: sqlite follows a message to those below it at most a thousand times.
+            rows = self._read("SELECT id FROM messages WHERE chat = ? ORDER BY id DESC", (chat,))
+            self._connection.executemany("DELETE FROM messages WHERE id = ?", rows)
             self._connection.execute("DELETE FROM chats WHERE id = ?", (chat,))
 
     # ---- messages
