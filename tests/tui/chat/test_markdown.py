@@ -56,6 +56,10 @@ ONES = "".join(f"1. item {number}\n" for number in range(90))
 ODD = "".join(
     f"- 日本語のテキスト {number} 👩‍👩‍👧 e\u0301\u0327 שלום \u200b {'ab' * 40}\n  - ไทย नमस्ते\n" for number in range(30)
 )
+CLASSES = "```python\n" + "\n\n\n".join(f"class A{number}:\n    b = 1\n\n    c = 2" for number in range(30)) + "\n```\n"
+SPARSE = "> ```\n" + "".join(f"> line {number}\n>\n> next\n" for number in range(30)) + "> ```\n"
+RULES = "".join(f"Part {number}.\n\n---\n\n" for number in range(20))
+WIDE = "| n | what |\n|--:|---|\n" + "".join(f"| {number} | {'words of a long row ' * 12}|\n" for number in range(20))
 LINES = ["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]
 
 
@@ -63,7 +67,7 @@ def drawn(document: Document, width: int = 60) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(document)
     assert isinstance(console.file, io.StringIO)
-    return [line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n")]
+    return [line.rstrip() for line in console.file.getvalue().removesuffix("\n").split("\n")]
 
 
 def settled(text: str) -> list[str]:
@@ -93,6 +97,11 @@ def settled(text: str) -> list[str]:
         f"1. see\n\n   {ROWS.replace(chr(10), chr(10) + '   ')}\n2. next",
         f"- so\n  {CODE.replace(chr(10), chr(10) + '  ')}",
         f"> - {NESTED.replace(chr(10), chr(10) + '>   ')}",
+        CLASSES,
+        SPARSE,
+        RULES,
+        WIDE,
+        f"\n\n{LIST}",
     ],
     ids=[
         "list",
@@ -108,6 +117,11 @@ def settled(text: str) -> list[str]:
         "table in list",
         "code in list",
         "nested in quote",
+        "code with empty lines",
+        "quoted code",
+        "rules",
+        "long rows",
+        "empty lines before",
     ],
 )
 def test_parts_look_as_the_whole_does(text: str) -> None:

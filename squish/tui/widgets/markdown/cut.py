@@ -16,6 +16,7 @@ LIMIT = 3000
 _KEPT = 4
 _KEPT_CHARACTERS = 400
 _CONTAINERS = ("blockquote_open", ITEM, *LISTS)
+_LEAVES = ("fence", "code_block", "table_open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def cut(text: str, opening: Reopening = CLOSED, limit: int = LIMIT) -> Cut | Non
     head = opening.head.count("\n")
     found = None
     for depth, block in enumerate(path):
-        if start(block) > head:
+        if any(each.strip() for each in lines[head : start(block)]):
             found = _before(block, path[:depth], tokens, lines, opening)
             break
     else:
@@ -74,24 +75,31 @@ def _before(
     block: Token, around: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Reopening
 ) -> Cut | None:
     """Cut before a block. around: the blocks that it is in."""
-    inner = within(around, tokens, lines, opening)
-    return _cut(start(block), inner, tokens, lines, opening, gap=not around) if inner else None
+    inner, at = within(around, tokens, lines, opening), start(block)
+    before = [each.type for each in tokens if each.level == 0 and each.map and start(each) < at]
+    gap = not around and before[-1:] not in ([], ["hr"])  # an empty line is a part of a rule
+    return _cut(at, inner, tokens, lines, opening, gap) if inner else None
 
 
 def _in_leaf(path: Sequence[Token], tokens: Sequence[Token], lines: Sequence[str], opening: Reopening) -> Cut | None:
     """Cut within a long block that is code or a table."""
-    leaf, at = path[-1], len(lines) - _KEPT
-    inner = within(path, tokens, lines, opening)
-    if inner is None or len(lines) <= FENCE_LINES + _KEPT or at <= opening.head.count("\n") or not lines[at].strip():
+    inner, head = within(path, tokens, lines, opening), opening.head.count("\n")
+    if inner is None or len(lines) <= FENCE_LINES + _KEPT or path[-1].type not in _LEAVES:
         return None
-    first = start(leaf)
-    if leaf.type == "fence":
-        inner = replace(with_lines(inner, _line(path, lines)), code=True)
-    elif leaf.type == "table_open" and at > first + 2:
-        inner = replace(with_lines(inner, _line(path, lines), lines[first + 1]), table=True)
-    elif leaf.type != "code_block":
-        return None
-    return _cut(at, inner, tokens, lines, opening)
+    for at in range(len(lines) - _KEPT, max(len(lines) - FENCE_LINES, head), -1):
+        if all(each.strip(" \t>\n") for each in lines[at - 1 : at + 1]):  # empty lines at the end of code are not drawn
+            return _cut(at, _in_block(path, at, lines, inner), tokens, lines, opening)
+    return None
+
+
+def _in_block(path: Sequence[Token], at: int, lines: Sequence[str], inner: Reopening) -> Reopening:
+    """How what comes from a line on goes on in the code or the table that it is in."""
+    first = start(path[-1])
+    if path[-1].type == "fence":
+        return replace(with_lines(inner, _line(path, lines)), code=True)
+    if path[-1].type == "table_open" and at > first + 1:
+        return replace(with_lines(inner, _line(path, lines), lines[first + 1]), table=True)
+    return inner
 
 
 def _line(path: Sequence[Token], lines: Sequence[str]) -> str:
@@ -119,9 +127,9 @@ def _anywhere(
 ) -> Cut:
     """Cut at the end of a line, or else of a word, near the end; what is around it goes on if that can be."""
     inner, last = within(path, tokens, lines, opening) or CLOSED, len(text) - _KEPT_CHARACTERS
-    if path and path[-1].type == "fence":
-        inner = replace(with_lines(inner, _line(path, lines)), code=True)
     at = text.rfind("\n", len(opening.head) + 1, last) + 1
+    if path:
+        inner = _in_block(path, text.count("\n", 0, at), lines, inner)
     if not at:
         at = text.rfind(" ", len(opening.head) + 1, last) + 1 or last
         first = start(path[-1]) if path else 0
