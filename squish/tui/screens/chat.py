@@ -62,7 +62,7 @@ class ChatScreen(FittedScreen[None]):
         self._panels = ChatPanels(self._view, runtime.offers.fixed)
         self._asked_with = ModelAndParameters(self, runtime, self._chats, choice, self._panels)
         self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with, exports)
-        self._tools = ToolCommands(self, runtime, self._chats)
+        self._tools = ToolCommands(self, runtime, self._chats, self._view)
         self._templates = TemplateCommands(self, runtime.chats, self._chats, self._view)
         self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)
         self._some_chats = False

@@ -10,13 +10,14 @@ from squish.sessions.backend import Backend
 from squish.text import clean
 from squish.tui.chat.conversations import Conversations
 from squish.tui.messages import ChatChanged
+from squish.tui.widgets.chat.chat_view import ChatView
 
 
 class ToolCommands:
-    """chats: those of this run, one of which is shown."""
+    """chats: those of this run, one of which is shown, in `view`."""
 
-    def __init__(self, screen: Screen[None], runtime: Backend, chats: Conversations) -> None:
-        self._screen, self._runtime, self._chats = screen, runtime, chats
+    def __init__(self, screen: Screen[None], runtime: Backend, chats: Conversations, view: ChatView) -> None:
+        self._screen, self._runtime, self._chats, self._view = screen, runtime, chats, view
 
     async def choose(self) -> None:
         """Show all servers. Raises ConfigError."""
@@ -39,7 +40,7 @@ class ToolCommands:
 
     def _use(self, tools: ChatTools) -> None:
         self._chats.shown.use_tools(tools)
-        self._screen.post_message(ChatChanged())
+        self._view.post_message(ChatChanged())  # it names the servers that are on
 
     async def _reach(self, server: str) -> None:
         try:

@@ -306,6 +306,28 @@ async def test_the_window_switches_servers_and_single_tools(tmp_path: Path) -> N
         await app._runtime.toolbox.close()
 
 
+@pytest.mark.parametrize("way", ["command", "window"])
+async def test_the_line_above_the_message_names_the_servers_as_they_are_switched(way: str, tmp_path: Path) -> None:
+    app = new_app(tmp_path)
+
+    async def toggle(shown: str) -> None:
+        prompt(pilot).put("/tools test" if way == "command" else "/tools")
+        await pilot.press("enter")
+        if way == "window":
+            await until(pilot, lambda: "Tools in this chat" in screen_text(pilot))
+            await pilot.press("enter")
+            await until(pilot, lambda: shown in screen_text(pilot))
+            await pilot.press("escape")
+
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await toggle("[x] fail")
+        await until(pilot, lambda: "╭─ ⚙ test ─" in screen_text(pilot))
+        await toggle("[ ] test")
+        await until(pilot, lambda: "⚙ test" not in screen_text(pilot))
+        await app._runtime.toolbox.close()
+
+
 async def test_a_server_that_took_the_name_of_a_chats_is_not_started(tmp_path: Path) -> None:
     """Whoever opens a chat in another project starts no program of that project by it."""
     app = new_app(tmp_path)
