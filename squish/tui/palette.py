@@ -16,7 +16,10 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.fuzzy import Matcher
+from textual.markup import escape
 from textual.theme import ThemeProvider
+from textual.widgets import Input
 
 from squish import figures
 from squish.errors import SquishError
@@ -34,12 +37,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PaletteEntry:
-    """title is searched; about and key stand beside it."""
+    """title is searched; about and key stand beside it. label: the word in the title that the screens show for it."""
 
     title: str
     about: str
     key: str
     run: Callable[[], Any]
+    label: str = ""
+
+    @property
+    def help(self) -> str:
+        """Escaped: what a server calls itself could be read as markup."""
+        return escape(self.about)
 
     def shown(self, title: Content) -> Content:
         return Content.assemble(title, (f"  {self.key}", "$text-accent") if self.key else "")
@@ -54,6 +63,12 @@ class SquishPalette(CommandPalette, ClosesOnce[None]):
         """A second `enter` that was on its way does not run the command again."""
         self.call_next(setattr, self, "_selected_command", None)
         return super().dismiss(result)
+
+    def search_again(self) -> None:
+        """Search for what is written now: there is more to find."""
+        if written := self.query_one(Input).value.strip():
+            self._cancel_gather_commands()
+            self._gather_commands(written)
 
     def _action_command_list(self, action: str) -> None:
         with suppress(KeyError, IndexError):  # a page, of a list that has no room, or not yet
@@ -83,18 +98,30 @@ class PaletteProvider(Provider):
             app.run_worker(self._find_servers(app), group="servers", exclusive=True, exit_on_error=False)
 
     async def _find_servers(self, app: SquishApp) -> None:
-        self._others += await _servers(app)
+        """They come after the letters that they were looked for with, often the last ones."""
+        self._others += (found := await _servers(app))
+        if found and isinstance(app.screen, SquishPalette):
+            app.screen.search_again()
 
     async def discover(self) -> Hits:
         for each in self._actions:
-            yield DiscoveryHit(each.shown(Content(each.title)), each.run, text=each.title, help=each.about)
+            yield DiscoveryHit(each.shown(Content(each.title)), each.run, text=each.title, help=each.help)
 
     async def search(self, query: str) -> Hits:
         self._look_for_servers()
         matcher = self.matcher(query)
         for each in (*self._actions, *self._others):
-            if (score := matcher.match(each.title)) > 0:
-                yield Hit(score, each.shown(matcher.highlight(each.title)), each.run, text=each.title, help=each.about)
+            if hit := _hit(matcher, query, each):
+                yield hit
+
+
+def _hit(matcher: Matcher, query: str, entry: PaletteEntry) -> Hit | None:
+    """What the screens call so stands before what only begins so."""
+    if (score := matcher.match(entry.title)) <= 0:
+        return None
+    if query.casefold() == entry.label:
+        score *= 2
+    return Hit(score, entry.shown(matcher.highlight(entry.title)), entry.run, text=entry.title, help=entry.help)
 
 
 def _actions(app: SquishApp) -> Iterator[PaletteEntry]:
@@ -129,7 +156,8 @@ def _themes(app: SquishApp) -> Iterator[PaletteEntry]:
 def _parameters(app: SquishApp) -> Iterator[PaletteEntry]:
     shown = key(app, "chat.params")
     for each in PARAMETERS:
-        yield PaletteEntry(f"Parameter: {each.name}", each.about, shown, partial(_set_parameter, app, each.name))
+        title = f"Parameter: {each.name}" + (f" · {each.label}" if each.label != each.name else "")
+        yield PaletteEntry(title, each.about, shown, partial(_set_parameter, app, each.name), each.label)
 
 
 async def _servers(app: SquishApp) -> list[PaletteEntry]:

@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.widgets import OptionList
 
 from squish.commands.serving.serve import with_who_listens
 from squish.errors import ConfigError
 from squish.generation import Loading
+from squish.remote.nearby import NearbyServer
 from squish.system.servers import Announcement
+from squish.tui.palette import SquishPalette
 from squish.tui.short_names import short
 from tests.ports import own_port
 from tests.remote.small_server import MODELS as MODELS_LISTED
 from tests.remote.small_server import NOT_FOUND, small_server
-from tests.tui.scenes import ask, note, screen_text, until
+from tests.tui.scenes import ask, note, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
@@ -41,6 +44,40 @@ async def test_a_running_server_is_offered_and_one_key_uses_it() -> None:
             await pilot.press("f6")
             await until(pilot, lambda: app.connect_to is not None)
         assert app.connect_to == (server.url, "")
+
+
+async def test_the_palette_shows_a_server_that_answers_after_the_last_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = asyncio.Event()
+
+    async def late(home: Path, key: str) -> list[NearbyServer]:
+        await answers.wait()
+        return [NearbyServer("http://127.0.0.1:8080", "Ollama [/1]")]
+
+    monkeypatch.setattr("squish.remote.nearby.nearby", late)
+    async with ScriptedApp(*MODELS).run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SquishPalette))
+        await write(pilot, "connect")
+        await until(pilot, lambda: "Connect  F6" in screen_text(pilot) and "Choose model" not in screen_text(pilot))
+        answers.set()
+        await until(pilot, lambda: "Connect: http://127.0.0.1:8080" in screen_text(pilot))
+        await until(pilot, lambda: "Use the models of Ollama [/1]" in screen_text(pilot))
+
+
+@pytest.mark.parametrize(
+    ("written", "first"), [("temp", "temperature"), ("kv", "kv_bits"), ("freq", "frequency_penalty")]
+)
+async def test_the_palette_lists_what_the_panel_calls_so_first(written: str, first: str) -> None:
+    async with ScriptedApp(*MODELS).run_test(size=(100, 30)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SquishPalette))
+        await write(pilot, written)
+        found = pilot.app.screen.query_one(OptionList)
+        await until(
+            pilot, lambda: found.option_count > 0 and f"Parameter: {first}" in str(found.get_option_at_index(0).prompt)
+        )
 
 
 async def test_serve_names_the_squish_that_has_the_port() -> None:
