@@ -310,10 +310,12 @@ async def test_the_window_switches_servers_and_single_tools(tmp_path: Path) -> N
 async def test_the_line_above_the_message_names_the_servers_as_they_are_switched(way: str, tmp_path: Path) -> None:
     app = new_app(tmp_path)
 
-    async def toggle(shown: str) -> None:
-        prompt(pilot).put("/tools test" if way == "command" else "/tools")
-        await pilot.press("enter")
-        if way == "window":
+    async def toggle(shown: str, said: str) -> None:
+        if way == "command":
+            await switch(pilot, said)
+        else:
+            prompt(pilot).put("/tools")
+            await pilot.press("enter")
             await until(pilot, lambda: "Tools in this chat" in screen_text(pilot))
             await pilot.press("enter")
             await until(pilot, lambda: shown in screen_text(pilot))
@@ -321,9 +323,9 @@ async def test_the_line_above_the_message_names_the_servers_as_they_are_switched
 
     async with app.run_test(size=(120, 36)) as pilot:
         await ready(pilot)
-        await toggle("[x] fail")
+        await toggle("[x] fail", "test is on in this chat")
         await until(pilot, lambda: "╭─ ⚙ test ─" in screen_text(pilot))
-        await toggle("[ ] test")
+        await toggle("[ ] test", "test is off in this chat")
         await until(pilot, lambda: "⚙ test" not in screen_text(pilot))
         await app._runtime.toolbox.close()
 
