@@ -13,6 +13,7 @@ import psutil
 from squish.attachments.limits import MAX_MEMORY, MAX_SECONDS, MAX_TEXT
 from squish.errors import InvalidInput
 from squish.ipc.environment import environment
+from squish.system.pipes import let_go
 
 DocumentKind = Literal["pdf", "docx", "html"]
 
@@ -44,6 +45,7 @@ async def text_of(file: BinaryIO, kind: DocumentKind, charset: str = "") -> str:
         watch.cancel()
         with suppress(ProcessLookupError):
             process.kill()
+        let_go(process)
         await process.wait()
     if watch.done() and not watch.cancelled() and watch.exception() is None and watch.result():
         raise InvalidInput(f"it needs more than {MAX_MEMORY >> 20} MiB of memory to be read")

@@ -89,12 +89,17 @@ class _Ending:
             self._process.stdin.close()
         try:
             await asyncio.wait_for(self._process.wait(), _GRACE)
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             with suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
-        await self._stderr.rest()
-        self._stderr.close()
+            if isinstance(error, asyncio.CancelledError):
+                self._stderr.close()
+                raise
+        try:
+            await self._stderr.rest()
+        finally:
+            self._stderr.close()  # a connection that ssh shares with others stays behind, and holds it
+        await self._process.wait()
         return next(reversed(self.lines), "")
 
 

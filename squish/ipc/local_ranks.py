@@ -6,7 +6,7 @@ import asyncio
 import errno
 import secrets
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from squish.errors import EngineError
 from squish.ipc.environment import environment
@@ -63,9 +63,7 @@ class LocalMember:
 
     async def ended(self) -> str:
         await self._process.wait()
-        if not self._cleared:
-            self._cleared = True
-            end_all(self.pid)
+        self._clear()
         await self._stderr.rest()
         return str(self._stderr)
 
@@ -74,14 +72,22 @@ class LocalMember:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
-        except TimeoutError:
-            end_all(self.pid)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
+            self._clear()
+            await self._stderr.rest()
         except asyncio.CancelledError:
-            end_all(self.pid)
+            self._clear()
             raise
-        await self.ended()
-        self._stderr.close()
+        finally:
+            self._stderr.close()
+        await self._process.wait()
+
+    def _clear(self) -> None:
+        """End it, and what it has started, once: later another process may have its number."""
+        if not self._cleared:
+            self._cleared = True
+            end_all(self.pid)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -48,30 +49,19 @@ class Worker:
         """Start a worker. cache_dir: where it keeps what it compiles. silence: seconds until it counts as dead."""
         if (reason := HOST.unsuitable()) is not None:
             raise EngineError(reason)
-        ours, theirs = socket.socketpair()
-        for each in (ours, theirs):
-            for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                each.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BUFFER)
-        with theirs:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",  # a folder named squish in the current directory must not be imported instead of us
-                    "-m",
-                    "squish.worker",
-                    str(theirs.fileno()),
-                    str(cache_dir),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    pass_fds=(theirs.fileno(),),
-                    env=environment(),
-                    start_new_session=True,  # Ctrl-C in the terminal is the front process's to handle
-                )
-            except OSError as error:
-                ours.close()
-                raise EngineError(f"The worker process could not be started: {error.strerror}.") from error
-        reader, writer = await asyncio.open_connection(sock=ours)
+        ours, theirs = _socket_pair()
+        try:
+            with theirs:
+                process = await _start(theirs, cache_dir)
+        except BaseException:
+            ours.close()
+            raise
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            end_all(process.pid)
+            LastLines(process).close()
+            raise
         return cls(process, reader, writer, silence)
 
     @property
@@ -131,18 +121,18 @@ class Worker:
         """
         self._writer.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
-        except TimeoutError:
-            self.kill()
-            await self._process.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
+            if not self._closed:
+                self._closed = True
+                end_all(self.pid)
+            await self._stderr.rest()  # its last words say more than its exit code
         except asyncio.CancelledError:
             self.kill()
             raise
-        if not self._closed:
-            self._closed = True
-            end_all(self.pid)
-        await self._stderr.rest()  # its last words say more than its exit code
-        self._stderr.close()
+        finally:
+            self._stderr.close()
+        await self._process.wait()
 
     def kill(self) -> None:
         """End the process at once, and with it a compiler that it may have started."""
@@ -152,3 +142,31 @@ class Worker:
     async def _death(self) -> WorkerDied:
         await self.close()
         return death.explain(self._process.returncode or 0, list(self._stderr.lines))
+
+
+async def _start(theirs: socket.socket, cache_dir: Path) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a folder named squish in the current directory must not be imported instead of us
+            "-m",
+            "squish.worker",
+            str(theirs.fileno()),
+            str(cache_dir),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(theirs.fileno(),),
+            env=environment(),
+            start_new_session=True,  # Ctrl-C in the terminal is the front process's to handle
+        )
+    except OSError as error:
+        raise EngineError(f"The worker process could not be started: {error.strerror}.") from error
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for each in pair:
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            each.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BUFFER)
+    return pair

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
+from squish.system.pipes import let_go
 from squish.text import clean
 
 Way = Literal["copy", "paste"]
@@ -74,8 +76,12 @@ async def _run(command: tuple[str, ...], text: str | None) -> bytes | None:
     try:
         async with asyncio.timeout(_TIMEOUT):
             printed, _ = await process.communicate(None if text is None else text.encode())
-    except TimeoutError:
-        process.kill()
+    except (TimeoutError, asyncio.CancelledError) as error:
+        with suppress(ProcessLookupError):
+            process.kill()
+        let_go(process)
         await process.wait()
+        if isinstance(error, asyncio.CancelledError):
+            raise
         return None
     return (printed or b"") if process.returncode == 0 else None

@@ -87,6 +87,27 @@ async def test_nobody_waits_for_a_reader_that_is_not_wanted_any_more(
     await _no_reader_is_left()
 
 
+async def test_nobody_waits_for_a_reader_that_has_more_to_say_than_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio reads no further than twice its limit, and never sees the end of such a pipe."""
+    full = asyncio.Event()
+
+    async def leave_it(stream: asyncio.StreamReader) -> bytes:
+        while not stream._paused:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.005)
+        full.set()
+        await asyncio.Event().wait()
+        return b""
+
+    monkeypatch.setattr(documents, "MAX_SECONDS", PATIENCE)
+    monkeypatch.setattr(documents, "_all", leave_it)
+    task = asyncio.create_task(text_of(b"<p>" + b"words " * 60_000, "html"))
+    await full.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _no_reader_is_left()
+
+
 def _readers() -> list[psutil.Process]:
     return [each for each in psutil.Process().children() if _is_reader(each)]
 

@@ -8,6 +8,7 @@ import signal
 import socket
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -45,6 +46,29 @@ async def test_of_a_rank(killed: bool) -> None:
         await member.close()
     await ended(child)
     await member.close()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_of_a_worker_that_nobody_waits_for_any_more(turns: int, tmp_path: Path) -> None:
+    """However far its start has come."""
+    ourselves = psutil.Process()
+    children = {each.pid for each in ourselves.children()}
+    descriptors = ourselves.num_fds()
+    starting = asyncio.create_task(Worker.spawn(tmp_path))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    try:
+        worker = await starting
+        worker.kill()
+        await worker.close()
+    except asyncio.CancelledError:
+        pass
+    for each in ourselves.children():
+        if each.pid not in children:
+            await ended(each)
+    while ourselves.num_fds() > descriptors:
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("killed", [True, False])

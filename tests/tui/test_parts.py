@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from textual.content import Content
 
@@ -100,6 +103,25 @@ def test_the_clipboard_program_fits_where_the_user_sits(tmp_path: Path) -> None:
     assert clipboard.program(here, "copy") == (str(program), "-selection", "clipboard")
     assert clipboard.program(here | {"SSH_TTY": "/dev/pts/0"}, "copy") is None
     assert clipboard.program({"PATH": str(tmp_path)}, "copy") is None, "no display to put it on"
+
+
+async def test_nobody_waits_for_a_clipboard_program_that_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for one that it has left behind."""
+    pid = tmp_path / "pid"
+    command = ("sh", "-c", f"sleep 1000 & echo $! $$ > {pid}; wait")
+    reading = asyncio.create_task(clipboard._run(command, None))
+    while not (pid.exists() and len(pid.read_text().split()) == 2):
+        await asyncio.sleep(0.005)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    behind, own = map(int, pid.read_text().split())
+    assert not psutil.pid_exists(own)
+    monkeypatch.setattr(clipboard, "_TIMEOUT", 0.0)
+    assert await clipboard._run(("sleep", "1000"), None) is None
+    os.kill(behind, signal.SIGKILL)
 
 
 async def test_text_reaches_the_clipboard_program(tmp_path: Path) -> None:

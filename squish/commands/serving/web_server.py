@@ -25,6 +25,7 @@ from squish.api.access.auth import check_host
 from squish.api.errors import Refused
 from squish.commands import interrupts
 from squish.errors import InvalidInput
+from squish.system.pipes import let_go
 from squish.text import whole
 
 _LEAVING = 8.0  # seconds that the chat before may take to end, as when a page is loaded again
@@ -226,7 +227,8 @@ async def _ended(app_service: AppService) -> None:
         if reading is not None:  # it may be stuck with what the window did not take any more
             reading.cancel()
             await asyncio.wait({reading})
-        await process.communicate()  # asyncio waits for a process only once its pipes are empty
+        let_go(process)
+        await process.wait()
 
 
 def _fits(size: str) -> bool:
