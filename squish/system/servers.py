@@ -20,6 +20,7 @@ import msgspec
 import psutil
 
 from squish.errors import SquishError
+from squish.system import ports
 
 _LONGEST = 103  # bytes of an address: macOS has room for 104, Linux for 108, with a zero at the end
 _OPEN_FILES = Path("/proc/self/fd")
@@ -88,13 +89,15 @@ class Announcement:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._server:
-            self._server.close()
             self._path.unlink(missing_ok=True)
+            await ports.stop_listening(self._server)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        models = msgspec.convert(self._models(), tuple[ServedModel, ...], from_attributes=True)
-        writer.write(msgspec.json.encode(Server(os.getpid(), self._url, self._started, models)))
-        writer.close()
+    def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            models = msgspec.convert(self._models(), tuple[ServedModel, ...], from_attributes=True)
+            writer.write(msgspec.json.encode(Server(os.getpid(), self._url, self._started, models)))
+        finally:
+            writer.close()
 
 
 def servers(home: Path) -> tuple[Server, ...]:
