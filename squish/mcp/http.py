@@ -176,14 +176,17 @@ class HttpTransport:
         if self._client is None:
             return
         client, self._client = self._client, None
-        if self._listening:
-            self._listening.cancel()
-        if self._session and not at_once:
-            headers = {**self._headers, "Mcp-Session-Id": self._session, "MCP-Protocol-Version": self._version}
-            with suppress(HTTPError, TimeoutError):
-                async with asyncio.timeout(_GOODBYE):
-                    await client.delete(self._url, headers=headers)
-        await client.aclose()
+        try:
+            if self._listening:
+                self._listening.cancel()
+                await asyncio.wait({self._listening})
+            if self._session and not at_once:
+                headers = {**self._headers, "Mcp-Session-Id": self._session, "MCP-Protocol-Version": self._version}
+                with suppress(HTTPError, TimeoutError):
+                    async with asyncio.timeout(_GOODBYE):
+                        await client.delete(self._url, headers=headers)
+        finally:
+            await client.aclose()
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +17,10 @@ import pytest
 from squish.config.mcp_server import McpServer
 from squish.config.settings import Settings
 from squish.errors import McpError
+from squish.mcp.http import HttpTransport
 from squish.mcp.sse import Event, EventReader, EventTooLarge
 from squish.mcp.toolbox import Toolbox
+from squish.mcp.transport import ServerLog
 
 ECHO = {"name": "echo", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}}
 
@@ -247,3 +251,22 @@ def test_an_event_without_end_is_given_up() -> None:
     with pytest.raises(EventTooLarge):
         for _ in range(200):
             list(reader.feed(b"x" * (1 << 16)))
+
+
+async def test_who_gives_up_the_goodbye_leaves_no_connection(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        transport = HttpTransport(
+            McpServer(url=f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"), ServerLog(tmp_path / "mcp.log", "test")
+        )
+        await transport.start(lambda message: None, lambda error: None)
+        transport._session = "one"
+        client = transport._client
+        closing = asyncio.create_task(transport.close())
+        peer, _ = await asyncio.get_running_loop().sock_accept(silent)
+        with peer:
+            assert await asyncio.get_running_loop().sock_recv(peer, 6) == b"DELETE"
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            assert client is not None and client.is_closed, "also what else it has connected"
