@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import psutil
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, quantize_model
@@ -23,6 +22,7 @@ from squish.commands.models.describe import describe, lines
 from squish.commands.models.pull_output import as_talk
 from squish.config.settings import Settings
 from squish.errors import CorruptModel, HubUnreachable, InvalidInput, UnsupportedModel
+from squish.ipc.jobs import Jobs
 from squish.models.manifest import Loss
 from squish.models.recipes import CHOICES, CompressionOptions, from_tag, recipe, tag, warning
 from squish.models.store import Store
@@ -48,10 +48,6 @@ def hub() -> Iterator[LocalHub]:
         yield hub
 
 
-def children() -> set[int]:
-    return {each.pid for each in psutil.Process().children()}
-
-
 class Puller:
     """A user with a store, whose pulls are watched."""
 
@@ -59,9 +55,6 @@ class Puller:
         self.settings = Settings(home=home, cache_dir=home / "models", hub_endpoint=endpoint, hf_token=GOOD_TOKEN)
         share_compiled(self.settings.worker_cache)
         self.store = Store(self.settings.cache_dir)
-        self.most_shards = 0
-        self.workers: set[int] | None = None  # a set to collect them in: a look at all processes takes a while
-        self._others = children()
 
     def events(self, name: str, compression: CompressionOptions | None = None, **options: Any) -> list[PullEvent]:
         async def collect() -> list[PullEvent]:
@@ -70,10 +63,6 @@ class Puller:
                 name, settings=self.settings, store=self.store, compression=compression, policy=QUICK, **options
             ) as events:
                 async for event in events:
-                    here = [*self.settings.cache_dir.glob(".partial/*/files/model-*.safetensors")]
-                    self.most_shards = max(self.most_shards, len(here))
-                    if self.workers is not None:
-                        self.workers |= children() - self._others
                     found.append(event)
             return found
 
@@ -115,14 +104,22 @@ def as_mlx_lm_does(weights: dict[str, mx.array], config: dict[str, Any], size: i
 
 @pytest.mark.parametrize("make", [tiny_llama, pytest.param(tiny_mixtral, marks=pytest.mark.long)])
 def test_the_result_is_that_of_mlx_lm_wherever_the_shards_are_cut(
-    make: Any, user: Puller, hub: LocalHub, tmp_path: Path
+    make: Any, user: Puller, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run, shards, workers = Jobs.run, set[int](), set[int | None]()
+
+    async def watched(jobs: Jobs, *of: Any) -> Any:
+        shards.add(len([*user.settings.cache_dir.glob(".partial/*/files/model-*.safetensors")]))
+        result = await run(jobs, *of)
+        workers.add(jobs.pid)
+        return result
+
+    monkeypatch.setattr(Jobs, "run", watched)
     weights, config = make()
     hub.add_repo(REPO, in_shards(weights, config, tmp_path, 5) | FILES)
-    user.workers = set()
     pulled = user.pull(REPO)
-    assert 0 < user.most_shards <= 4, "full precision is never all on disk"
-    assert len(user.workers) == 1, "the worker of the first shard compresses the others, and judges the model"
+    assert 0 < max(shards) <= 4, "full precision is never all on disk"
+    assert len(workers) == 1, "the worker of the first shard compresses the others, and judges the model"
     found: dict[str, mx.array] = {}
     for path in pulled.installed.path.glob("*.safetensors"):
         found |= mx.load(str(path))  # type: ignore[operator, arg-type]
