@@ -52,7 +52,7 @@ class AnswerState:
         self.steps: tuple[ToolStep, ...] = ()  # what came before the text and ended in calls
         self.doing: CalledTool | None = None  # the call that is asked about, or runs
         self.progress = ""  # of that, or the servers that are being reached
-        self.problems: list[str] = []  # with tools, in this process
+        self.problems: list[str] = []  # with tools and parameters, in this process
         self.reasoning = ""
         self.thought = 0.0
         self.position = 0

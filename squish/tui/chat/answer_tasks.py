@@ -20,6 +20,7 @@ from squish.generation import EVENTS_AT_ONCE, GenerationRequest
 from squish.sessions.backend import Backend
 from squish.tui import loading
 from squish.tui.chat.conversation import Turn
+from squish.tui.chat.parameters import left_out
 from squish.tui.faults import fault
 from squish.tui.messages import AnswerEnded, AnswerEvent
 
@@ -51,9 +52,11 @@ class AnswerTasks:
 
     def start(self, turn: Turn) -> None:
         """Ask for a turn's answer, or for the rest of it."""
-        live = self._live[turn] = _Live()
+        live, fixed = _Live(), self._runtime.offers.fixed
+        self._live[turn] = live
+        turn.answer.problems = left_out(turn.conversation.settings, fixed)
         try:
-            request = turn.conversation.request(turn)
+            request = turn.conversation.request(turn, fixed)
         except SquishError as error:
             self._listener.post_message(AnswerEnded(turn, error))
             return

@@ -5,8 +5,9 @@ Plain objects, changed only by the screen's handlers, and saved as they change. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from squish.chats.chats import Chats
 from squish.chats.messages import (
@@ -24,6 +25,7 @@ from squish.errors import InvalidInput
 from squish.generation import ChatPrompt, GenerationRequest, Message, Tool
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState
+from squish.tui.chat.parameters import usable
 
 SAVE_INTERVAL = 0.25
 
@@ -245,19 +247,23 @@ class Conversation:
 
     # ---- requests
 
-    def request(self, turn: Turn) -> GenerationRequest:
-        """What to ask the engine for a turn's answer, or for the rest of it. Raises InvalidInput."""
+    def request(self, turn: Turn, fixed: Mapping[str, str] = MappingProxyType({})) -> GenerationRequest:
+        """What to ask the engine for a turn's answer, or for the rest of it. Raises InvalidInput.
+
+        fixed: parameters that it takes from nobody, which are left out.
+        """
         messages = (*self._before(turn), turn.asked, *as_sent(turn.answer.steps))
         goes_on = bool(turn.answer.text)
         if goes_on:
             messages += (Message("assistant", turn.answer.text),)
         prompt = ChatPrompt(messages, continue_last=goes_on, thinking=self.settings.thinking)
-        sampling = self.settings.sampling()
+        settings = usable(self.settings, fixed)
+        sampling = settings.sampling()
         if goes_on and sampling.response_format:
             message = "response_format is for a whole answer, and this one has begun already."
             hint = "Ask for another version (r), or set the format to text first: /set format text."
             raise InvalidInput(message, hint=hint, param="response_format")
-        return GenerationRequest(turn.model, (prompt,), sampling, kv_bits=self.settings.kv_bits)
+        return GenerationRequest(turn.model, (prompt,), sampling, kv_bits=settings.kv_bits)
 
     def with_draft(
         self, draft: str, attachments: tuple[Attachment, ...] = (), instead_of: Turn | None = None

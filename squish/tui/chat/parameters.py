@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,3 +95,17 @@ def with_value(settings: ChatSettings, name: str, text: str) -> ChatSettings:
     replaced = msgspec.structs.replace(settings, **{this.name: value})
     replaced.sampling()
     return replaced
+
+
+def usable(settings: ChatSettings, fixed: Mapping[str, str]) -> ChatSettings:
+    """The settings without those that nobody takes here. fixed: their names, and why."""
+    plain = ChatSettings()
+    return msgspec.structs.replace(settings, **{name: getattr(plain, name) for name in fixed})
+
+
+def left_out(settings: ChatSettings, fixed: Mapping[str, str]) -> list[str]:
+    """What an answer is asked without: `kv_bits 8 is left out, it is set on the server. /set kv_bits resets it.`"""
+    values = {name: written(settings, name) for name in fixed}
+    return [
+        f"{name} {value} is left out: {fixed[name]}. /set {name} resets it." for name, value in values.items() if value
+    ]

@@ -94,6 +94,33 @@ async def test_what_cannot_be_chosen_is_said_in_the_panel_and_by_its_command() -
         await until(pilot, lambda: "All parameters are at their defaults" in screen_text(pilot))
 
 
+async def test_what_is_not_taken_here_is_left_out_of_a_chat_that_has_it_and_said(tmp_path: Path) -> None:
+    """It was set on this machine, say, and the chat goes on at a server."""
+    chats = Chats(tmp_path / "chats.db")
+    chat = chats.create(SMOL.id, ChatSettings(kv_bits=8, context=50, top_k=3))
+    chats.finish(chats.ask(chat, None, "one", SMOL.id)[1], "1")
+    app = ScriptedApp(*MODELS, model=SMOL.id, chats=tmp_path / "chats.db")
+    app._runtime.offers = Offers(no_kv_bits="set on the server", no_context="set on the server")  # type: ignore[misc]
+    app.engine.counts = True
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("up")
+        await until(pilot, lambda: "/8.2k" in screen_text(pilot))
+        await ask(pilot, "two")
+        request = app.engine.last.request
+        assert (request.kv_bits, request.sampling.context, request.sampling.top_k) == (None, None, 3)
+        app.engine.last.finish()
+        await until(pilot, lambda: "⚠ kv_bits 8 is left out: set on the server. /set kv_bits resets it." in note(pilot))
+        assert "⚠ context 50 is left out: set on the server. /set context resets it." in note(pilot)
+        for name in ("kv_bits", "context"):
+            prompt(pilot).put(f"/set {name}")
+            await pilot.press("enter")
+            await until(pilot, lambda: prompt(pilot).text == "")
+        await ask(pilot, "three")
+        app.engine.last.finish()
+        await until(pilot, lambda: "empty answer" in note(pilot) and "left out" not in note(pilot))
+
+
 async def test_the_panel_says_what_its_key_does_from_here_and_from_the_prompt() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     async with app.run_test(size=(120, 36)) as pilot:

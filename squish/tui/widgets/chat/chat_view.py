@@ -25,6 +25,7 @@ from squish.tui.chat.context_meter import ContextMeter, ContextUse, Subject
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
+from squish.tui.chat.parameters import usable
 from squish.tui.key_hints import key
 from squish.tui.messages import (
     AnswerEnded,
@@ -257,7 +258,8 @@ class ChatView(Vertical):
         self._meter.recount(self._limit(self._shown))
 
     def _limit(self, conversation: Conversation) -> int:
-        return context_meter.limit(self._model.context_length, conversation.settings)
+        settings = usable(conversation.settings, self._runtime.offers.fixed)
+        return context_meter.limit(self._model.context_length, settings)
 
     def _subject(self) -> Subject:
         """What the context meter counts."""
