@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from squish import figures
 from squish.models.manifest import Installed, Loss
 
 Phase = Literal["resolve", "download", "score", "compress", "import", "measure", "verify"]
+IN_STEPS: frozenset[Phase] = frozenset({"measure"})
+"""Phases that go forward in steps, not in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class PullStarted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds."""
+    """done and total in bytes, or in steps (IN_STEPS), total 0 where it is not known; speed in bytes per second, eta in
+    seconds."""
 
     phase: Phase
     done: int
@@ -72,6 +76,13 @@ class Pulled:
     installed: Installed
     fresh: bool = True
     compression: CompressionReport | None = None
+
+
+def amount(phase: Phase, done: int, total: int) -> str:
+    """How far a phase is: `4.0 MB of 8.0 MB`, or `1 of 2 steps`."""
+    if phase in IN_STEPS:
+        return f"{done} of {total} steps"
+    return f"{figures.size(done)} of {figures.size(total)}"
 
 
 PullEvent = PullStarted | Progress | Notice | Pulled

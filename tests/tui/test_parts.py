@@ -179,10 +179,16 @@ def test_a_wait_without_a_measure_has_seconds(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("squish.tui.downloads.time.monotonic", lambda: 112.4)
     transfer.apply(Progress("import", 0, 1000))
     transfer.read()
-    assert "importing" in str(transfer_row(transfer, 60, app)) and "… · 12 s" in str(transfer_row(transfer, 60, app))
+    assert "importing" in str(transfer_row(transfer, 60, app)) and "1 kB · 12 s" in str(transfer_row(transfer, 60, app))
     transfer.apply(Progress("import", 500, 1000))
     transfer.read()
     assert "50 % · 500 B of 1 kB · 12 s" in str(transfer_row(transfer, 60, app))
+    transfer.apply(Progress("measure", 0, 2))
+    transfer.read()
+    assert "measuring" in str(transfer_row(transfer, 60, app)) and " B" not in str(transfer_row(transfer, 60, app))
+    transfer.apply(Progress("measure", 1, 2))
+    transfer.read()
+    assert "50 % · 1 of 2 steps" in str(transfer_row(transfer, 60, app))
 
 
 def test_the_card_of_a_model_goes_no_further_than_its_context() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from squish import console, figures
 from squish.models.manifest import Manifest
-from squish.pull.events import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted
+from squish.pull.events import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted, amount
 
 
 def as_talk() -> Callable[[PullEvent], None]:
@@ -54,8 +54,7 @@ def _progress_line(event: Progress) -> str:
     parts = [
         f"{event.phase:9}{figures.bar(event.done / event.total, 24)} {figures.percent(event.done / event.total):>5}"
     ]
-    if event.phase != "measure":
-        parts.append(f"{figures.size(event.done)} of {figures.size(event.total)}")
+    parts.append(amount(event.phase, event.done, event.total))
     if event.speed:
         parts.append(f"{figures.size(event.speed)}/s")
     if event.eta is not None:

@@ -5,12 +5,15 @@ Knows no widget.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squish.errors import InvalidName, SquishError
 from squish.hub.rows import Kind
+from squish.models.manifest import Manifest
 from squish.names import LocalPath, parse
+from squish.pull.repository import gguf_parts
 from squish.pull.sources import is_gguf
 
 if TYPE_CHECKING:
@@ -44,6 +47,20 @@ def at(ref: LocalPath) -> list[Found]:
 
 def is_local(find: Found) -> bool:
     return find.repo == _ABOUT
+
+
+def installed_as(ref: LocalPath, installed: Iterable[Manifest]) -> str:
+    """The id that the model at a path is installed under; empty where it is not, or has changed since."""
+    try:
+        path = ref.path.expanduser().absolute()
+        source, changed = f"file:{gguf_parts(path)[0] if path.is_file() else path}", path.stat().st_mtime
+    except (OSError, RuntimeError, ValueError):
+        return ""
+    return next((each.id for each in installed if _is_of(each, source, changed)), "")
+
+
+def _is_of(manifest: Manifest, source: str, changed: float) -> bool:
+    return manifest.source == source and changed <= manifest.installed_at.timestamp()
 
 
 def _bytes_of_weights(path: Path) -> int:

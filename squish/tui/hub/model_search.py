@@ -109,9 +109,13 @@ class ModelSearch:
             self._known = self.query, installed, known
         return self._known[2]
 
-    def installed(self) -> frozenset[str]:
-        """The ids of what is installed."""
-        return frozenset(manifest.id for manifest in self._manifests())
+    def installed(self) -> dict[str, str]:
+        """The ids of what is installed, by the names it is found under: the ids, and the path of what was imported."""
+        manifests = self._manifests()
+        found = {manifest.id: manifest.id for manifest in manifests}
+        if self.path and (id := local_model.installed_as(self.path, manifests)):
+            found[str(self.path)] = id
+        return found
 
     def _manifests(self) -> tuple[Manifest, ...]:
         try:

@@ -59,7 +59,7 @@ class HubScreen(FittedScreen[None]):
         self._found: dict[str, Found] = {}
         self._rows = HubRows()
         self._first_run = False
-        self._installed = frozenset[str]()  # as of the last look: a mark that moves does not read the disk
+        self._installed = dict[str, str]()  # as of the last look: a mark that moves does not read the disk
         self._can = ("", False)
         self._nothing = ""
 
@@ -183,8 +183,8 @@ class HubScreen(FittedScreen[None]):
             self._download(self._marked.name)
 
     def action_use(self) -> None:
-        if self._marked:
-            self.post_message(UseModel(self._marked.name))
+        if self._marked and (id := self._installed.get(self._marked.name)):
+            self.post_message(UseModel(id))
 
     def _confirmed(self, yes: bool | None) -> None:
         if yes and self._marked:
@@ -212,7 +212,8 @@ class HubScreen(FittedScreen[None]):
 
             settings, context = self._runtime.settings, self._choice.context
             self.app.push_screen(
-                ModelCardScreen(find, context, self._machine, settings, choosing, self._installed), self._download
+                ModelCardScreen(find, context, self._machine, settings, choosing, frozenset(self._installed)),
+                self._download,
             )
 
     def _download(self, name: str | None) -> None:

@@ -13,6 +13,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from squish import figures
+from squish.pull.events import IN_STEPS, amount
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import hint
@@ -74,7 +75,7 @@ def one_line(transfers: Sequence[Transfer]) -> Background:
         failed, paused = (sum(each.state == state for each in transfers) for state in ("failed", "paused"))
         return Background(f"⇣{failed} failed" if failed else f"⇣{paused} paused" if paused else "")
     pieces = list[str]()
-    known = [each for each in running if each.total]
+    known = [each for each in running if each.total and (each.phase not in IN_STEPS or len(running) == 1)]
     done, total = sum(each.done for each in known), sum(each.total for each in known)
     if not done or (len(running) == 1 and running[0].phase != "download"):
         pieces.append(look(running[0])[1])
@@ -113,12 +114,10 @@ def _figures(transfer: Transfer, width: int) -> str:
         return figures.size(transfer.total)
     fraction, waited = transfer.fraction, _waited(transfer)
     if fraction is None or not transfer.done:  # nothing to measure by: only the seconds move
-        so_far = f"{figures.size(transfer.done)} so far" if transfer.done else "…"
+        whole = figures.size(transfer.total) if transfer.total and transfer.phase not in IN_STEPS else "…"
+        so_far = f"{figures.size(transfer.done)} so far" if transfer.done else whole
         return " · ".join(filter(None, (so_far, waited)))
-    pieces = [
-        figures.percent(fraction),
-        f"{figures.size(transfer.done)} of {figures.size(transfer.total)}",
-    ]
+    pieces = [figures.percent(fraction), amount(transfer.phase, transfer.done, transfer.total)]
     if transfer.speed:
         pieces.append(f"{figures.size(int(transfer.speed))}/s")
     if transfer.eta is not None:

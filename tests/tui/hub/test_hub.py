@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,11 @@ async def test_a_model_on_this_machine_is_named_by_its_path_and_the_hub_does_not
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen) and "tiny" in screen_text(pilot))
         assert [each.id for each in Store(settings.cache_dir).list()] == ["tiny"]
+        await pilot.press("f3")
+        await until(pilot, lambda: "✓ ./my models/Tiny" in screen_text(pilot) and "⏎ chat" in screen_text(pilot))
+        assert "✓ installed" in screen_text(pilot) and "import" not in screen_text(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen) and app.screen._chats.shown.model == "tiny")
         assert not [each.path for each in hub.requests if "iny" in each.path or "my" in each.path]
 
 
@@ -134,6 +141,20 @@ async def test_what_a_path_names_is_looked_at_and_never_a_fault(tmp_path: Path) 
     )}  # fmt: skip
     assert [each for each in found.values() if each] == [[("gguf", 13)], [("gguf", 4)], [("safetensors", 4)]]
     assert local_model.named("org/repo") is None and local_model.named("a b c") is None
+
+
+def test_a_file_that_has_changed_since_its_import_is_offered_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "big-00001-of-00002.gguf", tmp_path / "big-00002-of-00002.gguf"
+    first.write_bytes(b"GGUF")
+    second.write_bytes(b"GGUF")
+    imported = replace(SMOL, id="big", source=f"file:{first}", installed_at=datetime.now(UTC))
+    for part in (first, second):  # whichever is named, it is the same model
+        assert local_model.installed_as(LocalPath(part), [SMOL, imported]) == "big"
+    assert local_model.installed_as(LocalPath(tmp_path), [imported]) == ""
+    assert local_model.installed_as(LocalPath(Path("~nobody-here/x.gguf")), [imported]) == ""
+    later = imported.installed_at.timestamp() + 10
+    os.utime(first, (later, later))
+    assert local_model.installed_as(LocalPath(first), [imported]) == ""
 
 
 async def test_the_row_of_keys_says_what_enter_does(settings: Settings) -> None:
