@@ -1,5 +1,4 @@
-"""The terminal while the app runs: native libraries are kept off it, what is pasted arrives whole, and nothing that
-controls a terminal is drawn on it.
+"""The terminal while the app runs: native libraries are kept off it, and nothing that controls one is drawn on it.
 
 File descriptor 2 leads to a log file. Textual draws on `sys.__stderr__`, so that one is moved to a duplicate of the
 terminal first. Knows no app.
@@ -11,24 +10,18 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.segment import Segment
-from textual._xterm_parser import XTermParser
 from textual.color import Color
 from textual.drivers import linux_driver
 from textual.drivers._writer_thread import WriterThread
-from textual.events import Key, Paste
 from textual.filter import LineFilter
-from textual.message import Message
 
 from squish.text import clean
-
-_WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # sent in a form that Textual does not know
-_PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
-_ESCAPE = "an escape before other keys"
+from squish.tui.terminal.keyboard import QuickDriver
 
 
 @contextmanager
@@ -82,61 +75,6 @@ class CleanFilter(LineFilter):
         ]
 
 
-class PasteParser(XTermParser):
-    """Takes a paste as one text, whatever is in it; Textual's own ends it at the first escape character.
-
-    It is far quicker, too: Textual looks at every character by itself.
-    """
-
-    def __init__(self, debug: bool = False) -> None:
-        super().__init__(debug)
-        self._pasting = False
-        self._pasted = ""
-        self._passed = ""  # the last characters that Textual's parser got, in which a paste may have begun
-
-    def feed(self, data: str) -> Iterable[Message]:
-        if not data:  # the end of all input
-            yield from super().feed(data)
-        while data:
-            if self._pasting:
-                self._pasted, mark, data = (self._pasted + data).partition(_PASTED)
-                if mark:
-                    self._pasting = False
-                    yield Paste(self._pasted.replace("\x00", ""))
-                continue
-            known, before = len(self._passed), self._passed + data
-            at = before.find(_PASTE)
-            if at < 0:
-                self._passed = before[1 - len(_PASTE) :]
-                yield from map(_escape, super().feed(data))
-                return
-            # Textual begins a paste when the mark was cut: what it takes for one ends at once and is left out.
-            keys = data[: at - known] if at >= known else _PASTE[known - at :] + _PASTED
-            parsed = super().feed(keys) if keys else ()
-            yield from (_escape(each) for each in parsed if not isinstance(each, Paste))
-            data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
-
-    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
-        """Alt with a key is sent as escape and that key. Where Textual knows no such key, they were two keys, and it
-        would drop the escape.
-
-        An escape key alone is asked for only where it stood before keys that came quickly: Textual makes "^" of it.
-        """
-        if sequence == "\x1b" and not alt:
-            yield Key(_ESCAPE, None)
-            return
-        keys = list(super()._sequence_to_key_events(sequence, alt))
-        if alt and sequence in _WITH_ALT:
-            keys = [Key(_WITH_ALT[sequence], None)]
-        if alt and keys and not keys[0].key.startswith("alt+"):
-            yield Key("escape", "\x1b")
-        yield from keys
-
-
-def _escape(message: Message) -> Message:
-    return Key("escape", "\x1b") if isinstance(message, Key) and message.key == _ESCAPE else message
-
-
 class SteadyWriter(WriterThread):
     """Textual's own dies with the terminal, and whoever writes after that waits for it forever."""
 
@@ -150,10 +88,10 @@ class SteadyWriter(WriterThread):
 
 @contextmanager
 def own_driver_parts() -> Iterator[None]:
-    """Let Textual's driver read with PasteParser and write with SteadyWriter. Windows has a driver of its own, which is
-    left alone.
+    """Let Textual read with QuickDriver and write with SteadyWriter. Windows and browsers have drivers of their own,
+    which are left alone.
     """
-    ours = {"XTermParser": PasteParser, "WriterThread": SteadyWriter}
+    ours = {"LinuxDriver": QuickDriver, "WriterThread": SteadyWriter}
     driver = vars(linux_driver)
     theirs = {name: driver[name] for name in ours}
     driver.update(ours)

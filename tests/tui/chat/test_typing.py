@@ -11,7 +11,7 @@ from textual.message import Message
 
 from squish.tui.chat import context_meter
 from squish.tui.chat.pasted import Pasted
-from squish.tui.terminal.guard import PasteParser
+from squish.tui.terminal.keyboard import PasteParser
 from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.chat.transcript import Transcript
 from tests.tui.scenes import answer, ask, note, prompt, ready, screen_text, until

@@ -1,0 +1,146 @@
+"""What the terminal sends, as keys and pastes: a paste arrives whole, and an escape key as soon as it can be told from
+the beginning of another key. Knows no app.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable, Mapping
+
+from textual import constants
+from textual._xterm_parser import XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Key, Paste
+from textual.message import Message
+
+_WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # sent in a form that Textual does not know
+_PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
+_ESCAPE = "an escape before other keys"
+_REST = re.compile(r"\[(?:[A-IOZ]|[<?\d][\d;:]*\$?[A-Za-z~])")  # of what was cut after its escape
+_CHECK = 0.1  # seconds after which a thread that waits for input looks whether it is to end
+_LOCAL = 0.025  # seconds, as ncurses programs on this machine's own terminal have it
+
+
+def silence(environ: Mapping[str, str]) -> float:
+    """Seconds without input after which an escape was a key by itself.
+
+    A terminal sends a key in one piece. Only a connection cuts it: there, and where the user has set ESCDELAY, it is as
+    long as Textual has it.
+    """
+    return constants.ESCAPE_DELAY if {"ESCDELAY", "SSH_CONNECTION", "SSH_TTY"} & environ.keys() else _LOCAL
+
+
+class PasteParser(XTermParser):
+    """Takes a paste as one text, whatever is in it; Textual's own ends it at the first escape character.
+
+    It is far quicker, too: Textual looks at every character by itself.
+    """
+
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__(debug)
+        self._pasting = False
+        self._pasted = ""
+        self._gave_up = False
+        self._passed = ""  # the last characters that Textual's parser got, in which a paste may have begun
+
+    def feed(self, data: str) -> Iterable[Message]:
+        if not data:  # the end of all input
+            yield from super().feed(data)
+        if self._gave_up and _REST.match(data):
+            data = "\x1b" + data
+        self._gave_up = False
+        while data:
+            if self._pasting:
+                self._pasted, mark, data = (self._pasted + data).partition(_PASTED)
+                if mark:
+                    self._pasting = False
+                    yield Paste(self._pasted.replace("\x00", ""))
+                continue
+            known, before = len(self._passed), self._passed + data
+            at = before.find(_PASTE)
+            if at < 0:
+                self._passed = before[1 - len(_PASTE) :]
+                yield from map(_escape, super().feed(data))
+                return
+            # Textual begins a paste when the mark was cut: what it takes for one ends at once and is left out.
+            keys = data[: at - known] if at >= known else _PASTE[known - at :] + _PASTED
+            parsed = super().feed(keys) if keys else ()
+            yield from (_escape(each) for each in parsed if not isinstance(each, Paste))
+            data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether an escape came that is a key by itself, or the beginning of another one."""
+        return self._timeout_time is not None
+
+    def give_up(self) -> Iterable[Message]:
+        """No more came. What comes all the same is not taken for letters."""
+        self._timeout_time, self._gave_up = 0.0, True
+        yield from self.tick()
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
+        """Alt with a key is sent as escape and that key. Where Textual knows no such key, they were two keys, and it
+        would drop the escape.
+
+        An escape key alone is asked for only where it stood before keys that came quickly: Textual makes "^" of it.
+        """
+        if sequence == "\x1b" and not alt:
+            yield Key(_ESCAPE, None)
+            return
+        keys = list(super()._sequence_to_key_events(sequence, alt))
+        if alt and sequence in _WITH_ALT:
+            keys = [Key(_WITH_ALT[sequence], None)]
+        if alt and keys and not keys[0].key.startswith("alt+"):
+            yield Key("escape", "\x1b")
+        yield from keys
+
+
+def _escape(message: Message) -> Message:
+    return Key("escape", "\x1b") if isinstance(message, Key) and message.key == _ESCAPE else message
+
+
+class InputReader:
+    """ready: whether there is input within so many seconds. read: what there is, or nothing at the end of all input."""
+
+    def __init__(
+        self, ready: Callable[[float], bool], read: Callable[[], bytes], silence: float, *, debug: bool = False
+    ) -> None:
+        self._ready, self._read, self._silence = ready, read, silence
+        self._parser = PasteParser(debug)
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
+
+    def messages(self) -> Iterable[Message]:
+        """Wait a moment; what has come by then."""
+        waits = self._parser.waits
+        # The second look: this thread may have had no turn for longer than it wanted to wait.
+        if self._ready(self._silence if waits else _CHECK) or (waits and self._ready(0)):
+            if text := self._decode(self._read()):
+                yield from self._parser.feed(text)
+        elif waits:
+            yield from self._parser.give_up()
+
+    def close(self) -> None:
+        for _ in self._parser.feed(""):
+            pass
+
+
+class QuickDriver(LinuxDriver):
+    """Textual's own looks for the rest of an escape ten times a second, however soon it is to give up."""
+
+    def run_input_thread(self) -> None:
+        """Hand on what comes until the app ends."""
+        with selectors.SelectSelector() as selector:
+            selector.register(self.fileno, selectors.EVENT_READ)
+            reader = InputReader(
+                lambda seconds: bool(selector.select(seconds)),
+                lambda: os.read(self.fileno, 4096),
+                silence(os.environ),
+                debug=self._debug,
+            )
+            while not self.exit_event.is_set():
+                for message in reader.messages():
+                    self.process_message(message)
+            reader.close()

@@ -1,0 +1,100 @@
+"""An escape is a key by itself as soon as it can be told from the beginning of another one. Nothing here takes time."""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+import tty
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+from textual import constants
+from textual.message import Message
+
+from squish.tui.terminal.keyboard import InputReader, QuickDriver, silence
+
+SILENCE = 0.025
+NOTHING = b"-"
+
+
+class Terminal:
+    """Sends pieces one after the other; for NOTHING it lets the reader wait in vain. waited: seconds it was to wait."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces, self.waited = deque(pieces), list[float]()
+        self.reader = InputReader(self.ready, self.pieces.popleft, SILENCE)
+
+    def ready(self, seconds: float) -> bool:
+        self.waited.append(seconds)
+        if self.pieces[0] == NOTHING:
+            self.pieces.popleft()
+            return False
+        return True
+
+    def keys(self) -> list[str]:
+        found = list[Message]()
+        while self.pieces:
+            found += self.reader.messages()
+        return [getattr(each, "key", type(each).__name__) for each in found]
+
+
+def test_an_escape_is_a_key_after_one_short_silence() -> None:
+    terminal = Terminal(b"\x1b", NOTHING, NOTHING, b"x", NOTHING)
+    assert terminal.keys() == ["escape", "x"]
+    assert terminal.waited == [0.1, SILENCE, 0, 0.1, 0.1]  # and the rest of the time ten times a second, not more
+
+
+@pytest.mark.parametrize("data", [b"\x1b[A", b"\x1b[1;3A", b"\x1bx", b"\x1b[200~two words\x1b[201~", b"\x1b[<35;4;5M"])
+def test_a_key_that_comes_byte_by_byte_is_that_key(data: bytes) -> None:
+    whole = Terminal(data, NOTHING, NOTHING).keys()
+    assert len(whole) == 1
+    assert Terminal(*(bytes([each]) for each in data), NOTHING, NOTHING).keys() == whole
+
+
+def test_what_is_there_once_the_silence_is_over_counts_also_when_the_thread_had_no_turn_for_long() -> None:
+    assert Terminal(b"\x1b", NOTHING, b"[A").keys() == ["up"]
+
+
+@pytest.mark.parametrize(
+    ("late", "key"), [(b"[A", "up"), (b"[3~", "delete"), (b"[<35;4;5M", "MouseMove"), (b"[200~a\x1b[201~", "Paste")]
+)
+def test_what_comes_too_late_after_its_escape_is_never_letters(late: bytes, key: str) -> None:
+    assert Terminal(b"\x1b", NOTHING, NOTHING, late).keys() == ["escape", key]
+
+
+@pytest.mark.parametrize("typed", [b"[", b"[]", b"[x]", b"A", b"OK"])
+def test_what_is_typed_after_an_escape_is_letters(typed: bytes) -> None:
+    assert len(Terminal(b"\x1b", NOTHING, NOTHING, typed).keys()) == 1 + len(typed)
+    assert len(Terminal(b"\x1b", NOTHING, NOTHING, b"a", b"[A").keys()) == 4
+
+
+def test_bytes_that_are_no_text_end_nothing() -> None:
+    assert Terminal(b"\xff", b"a").keys()[-1] == "a"
+    assert Terminal(b"\xc3", b"\xa9").keys() == ["é"]
+
+
+@pytest.mark.parametrize("variable", ["SSH_CONNECTION", "SSH_TTY", "ESCDELAY"])
+def test_over_a_connection_and_where_the_user_says_so_it_is_waited_for_longer(variable: str) -> None:
+    assert silence({variable: "1"}) == constants.ESCAPE_DELAY > silence({"TERM": "xterm"}) == SILENCE
+
+
+def test_the_driver_reads_a_terminal_until_the_app_ends() -> None:
+    terminal, side = pty.openpty()
+    ended, found = threading.Event(), list[str]()
+
+    def take(message: Message) -> None:
+        found.append(getattr(message, "key", ""))
+        if len(found) == 2:
+            ended.set()
+
+    tty.setraw(side)
+    driver = SimpleNamespace(fileno=side, exit_event=ended, _debug=False, process_message=take)
+    os.write(terminal, b"a\x1b")
+    try:
+        QuickDriver.run_input_thread(driver)  # type: ignore[arg-type]
+    finally:
+        os.close(terminal)
+        os.close(side)
+    assert found == ["a", "escape"]
