@@ -235,12 +235,15 @@ class Runner:
             self._enter(follower, [[follower.prompt[-1]]], len(tokens), [copy.copy(cache) for cache in caches])
 
     def _cancel(self, request: int) -> None:
-        for uid in [uid for uid, row in self._rows.items() if row.request == request]:
+        uids = [uid for uid, row in self._rows.items() if row.request == request]
+        for uid in uids:
             row = self._rows[uid]
-            self._leave(uid)
             self._end(uid, row.output.finish("cancelled"))
             for follower in row.followers:
                 self._events.extend((request, event) for event in follower.output.finish("cancelled"))
+        self._flush()  # whoever stopped it sees that at once; to keep what was computed takes as long as some steps
+        for uid in uids:
+            self._leave(uid)
 
     def _step(self) -> None:
         started = time.monotonic()

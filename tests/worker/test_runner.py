@@ -305,22 +305,32 @@ def test_a_cancelled_prefill_is_resumed_by_the_retry(monkeypatch: pytest.MonkeyP
     assert bench.forwarded - before < 1000 + 8
 
 
-def test_a_cancelled_answer_ends_within_a_step() -> None:
+def test_a_cancelled_answer_ends_within_a_step_and_before_what_was_computed_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench(tiny_llama())
+    put, ended = bench.prefix.put, list[bool]()
     after = 0
+
+    def kept(*given: Any) -> None:
+        ended.append(any(isinstance(event, Finished) for _, event in bench._events))
+        put(*given)
+
+    monkeypatch.setattr(bench.prefix, "put", kept)
 
     def cancel_in_decode() -> None:
         nonlocal after
-        if bench.forwarded >= 40 + 20:
+        if bench.forwarded >= 100 + 20:
             after += 1
             bench._inbox.put(Cancel(1))
 
     bench.fail_step = cancel_in_decode
     endless = SamplingParams(temperature=0, max_tokens=1000, logit_bias=((96, -100.0),))
-    events = bench.run(prepared(1, words(40), sampling=endless))[1]
+    events = bench.run(prepared(1, words(100), sampling=endless))[1]
     assert end(events).reason == "cancelled"
     assert after <= 2, "the step in which it was cancelled, and the one that was begun with it"
     assert 18 <= end(events).usage.completion_tokens <= 22
+    assert ended == [True]
 
 
 def test_a_storm_of_cancels_leaves_nothing_behind() -> None:
