@@ -20,6 +20,7 @@ from textual.widget import Widget
 
 from squish.generation import EVENTS_AT_ONCE
 from squish.tui.chat.answer_state import AnswerState
+from squish.tui.widgets.chat.turns import AnswerView
 from squish.tui.widgets.markdown.cut import LIMIT, cut
 from squish.tui.widgets.markdown.document import Columns, Document, Palette
 from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
@@ -350,6 +351,23 @@ async def test_esc_is_shown_while_there_is_still_much_to_draw() -> None:
         while note(pilot) != "■ stopping …":  # seen at once: later, on a slow machine, more has been drawn
             await asyncio.sleep(0)
         assert len(live.source) < 100_000, "of half a million characters"
+
+
+async def test_what_comes_after_esc_is_drawn_once_and_with_the_end() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    app.engine.deaf = True
+    async with app.run_test() as pilot:
+        live = await stream(pilot, app, LIST[:400])
+        state, flushes = app.screen.query_one(AnswerView).turn.answer, live.flushes
+        await pilot.press("escape")
+        app.engine.last.say(" and some", " more words")
+        await until(pilot, lambda: state.text.endswith("more words"))
+        assert note(pilot) == "■ stopping …"
+        assert live.flushes == flushes
+        app.engine.last.finish("cancelled")
+        await until(pilot, lambda: note(pilot).startswith("■ stopped"))
+        await until(pilot, lambda: live.source == state.text)
+        assert live.flushes == flushes + 1
 
 
 async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> None:

@@ -55,11 +55,12 @@ class AnswerView(Vertical):
         super().__init__(classes="answer")
         self.turn = turn
         self.unfolded = False
-        self._may_flush = may_flush
         answer = turn.answer  # what it has now goes in here: what arrives before it is on the screen comes after that
+        # What still comes after it was stopped is drawn with its end, which is seen earlier so.
+        self._may_flush = lambda: may_flush() and not answer.stopping
         self._live: LiveMarkdown | None = None
         if answer.running:
-            self._live = LiveMarkdown(may_flush, answer.text)
+            self._live = LiveMarkdown(self._may_flush, answer.text)
         elif len(answer.text) > WHOLE:  # drawn piece by piece: as a whole, no key would be heard meanwhile
             self._live = LiveMarkdown(lambda: True, answer.text)
         # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
