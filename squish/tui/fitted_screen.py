@@ -6,22 +6,55 @@ two sizes that are on their way at the same time each would bring back the other
 be done any more.
 
 And it is laid out and drawn once for what it was told at once: Textual lays out a window that opens twice, and the
-screen below it again, and draws all of both three times.
+screen below it again, and draws all of both three times. Of a change, only what it touches is drawn: Textual renders
+every widget of the screen again, a long list beside the answer that grows as well.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-from textual.geometry import Offset, Size
+from textual._compositor import ChopsUpdate, Compositor
+from textual.geometry import Offset, Region, Size
 from textual.screen import Screen
+from textual.strip import Strip
 from textual.widget import Widget
 
 Result = TypeVar("Result")
 
 
+class _ChangedParts(Compositor):
+    """Renders for an update of the screen only the widgets that are in what has changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed: tuple[Region, ...] = ()
+
+    def render_partial_update(self) -> ChopsUpdate | None:
+        self._changed = tuple(self._dirty_regions)
+        try:
+            return super().render_partial_update()
+        finally:
+            self._changed = ()
+
+    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        if crop is None or not self._changed:
+            yield from super()._get_renders(crop)
+            return
+        rows = Region(0, crop.y, self.size.width, crop.height)
+        for widget, (region, clip) in self.visible_widgets.items():
+            shown = region.intersection(clip).intersection(rows)
+            if any(map(shown.overlaps, self._changed)):
+                yield region, shown, widget.render_lines(shown.translate(-region.offset))
+
+
 class FittedScreen(Screen[Result]):
     """As it is now: its size, and what is on it."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._compositor = _ChangedParts()
 
     def show_downloads(self) -> None:
         """Draw what is shown of downloads, also below a window; called when their figures have been read."""

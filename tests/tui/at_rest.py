@@ -17,7 +17,7 @@ from textual.strip import Strip
 _ROUNDS = 50  # then it moves all the time
 _STEPS = 2_000
 _LOOKS = 20  # at threads, 2 ms apart; some wait for what the test does next
-_RENDER = Compositor.render_update
+RENDER = Compositor.render_update
 
 
 async def at_rest(app: App[Any], draw: bool = True) -> None:
@@ -29,14 +29,14 @@ async def at_rest(app: App[Any], draw: bool = True) -> None:
             await _nothing_to_run()
         if not _to_be_drawn(app):
             if draw and app._screen_stack and app.screen._compositor._dirty_regions:
-                _RENDER(app.screen._compositor, screen_stack=app._background_screens)
+                RENDER(app.screen._compositor, screen_stack=app._background_screens)
             return
         app.screen._on_timer_update()
 
 
 def render_later(compositor: Compositor, full: bool = False, **rest: Any) -> Any:
     """In the place of Compositor.render_update: without a terminal nobody sees what is drawn before all is at rest."""
-    return _RENDER(compositor, full, **rest) if full or not active_app.get().is_headless else None
+    return RENDER(compositor, full, **rest) if full or not active_app.get().is_headless else None
 
 
 def drawn_lines(app: App[Any]) -> list[Strip]:

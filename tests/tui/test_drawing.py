@@ -1,0 +1,106 @@
+"""Of a change, only what it touches is drawn, and what is drawn is what the whole screen would show there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from rich.segment import Segment
+from textual._compositor import ChopsUpdate, Compositor
+from textual.geometry import Region
+from textual.pilot import Pilot
+from textual.strip import Strip
+from textual.widget import Widget
+
+from squish.tui.fitted_screen import _ChangedParts
+from tests.tui.at_rest import RENDER
+from tests.tui.scenes import ask, prompt, ready, shown, until
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+
+
+def segments(strip: Strip) -> list[Segment]:
+    return list(Strip(each for each in strip if each.text).simplify())
+
+
+class Checked:
+    """Compares each update with the whole screen. updates: how many; drawn: how often each kind of widget was."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.updates, self.drawn = 0, Counter[str]()
+        update, lines = _ChangedParts.render_partial_update, Widget.render_lines
+
+        def counted(widget: Widget, crop: Region) -> list[Strip]:
+            if not widget.BLANK:
+                self.drawn[type(widget).__name__] += 1
+            return lines(widget, crop)
+
+        def compared(compositor: Any) -> ChopsUpdate | None:
+            found = update(compositor)
+            if found is not None:
+                self.updates += 1
+                before = self.drawn.copy()
+                self._compare(found, compositor.render_strips())
+                self.drawn = before
+            return found
+
+        monkeypatch.setattr(Compositor, "render_update", RENDER)  # at once, as a terminal would see it
+        monkeypatch.setattr(Widget, "render_lines", counted)
+        monkeypatch.setattr(_ChangedParts, "render_partial_update", compared)
+
+    def _compare(self, update: ChopsUpdate, whole: list[Strip]) -> None:
+        for y, start, end in update.spans:
+            for stop, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=True):
+                if x < end and stop > start:
+                    assert strip is not None, (y, x)
+                    assert segments(strip) == segments(whole[y].crop(x, stop)), (y, x)
+
+
+async def walk(pilot: Pilot[None], app: ScriptedApp) -> None:
+    """Something of everything that changes a part of the screen."""
+    chat = app.screen
+    for key in ("ctrl+b", "ctrl+o", "ctrl+o", "ctrl+l", "escape", "ctrl+p", "m", "down", "escape", "f1", "escape"):
+        await pilot.press(key)
+        await until(pilot, lambda key=key: key != "escape" or app.screen is chat)  # type: ignore[misc]
+    for number in range(30):
+        app.engine.last.say(f"{number}. one of many **lines**\n")
+    await until(pilot, lambda: "29." in shown(pilot))
+    await pilot.press("h", "i")
+    await pilot.hover("#prompt")
+    await pilot.press("pageup", "pageup", "pagedown")
+    app.notify("A notice")
+    await until(pilot, lambda: bool(app.screen.query("Toast")))
+    await pilot.resize_terminal(70, 20)
+    await until(pilot, lambda: app.screen.size.width == 70)
+    app.engine.last.finish()
+    await until(pilot, lambda: not app.screen.query_one("#transcript").children[-1].query(".live.-running"))
+    await pilot.press("f4", "down", "f5", "f2")
+    await until(pilot, lambda: app.screen is chat and prompt(pilot).text == "hi")
+
+
+async def test_a_part_that_is_drawn_is_what_the_whole_screen_shows_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, checked = ScriptedApp(*MODELS, model=SMOL.id), Checked(monkeypatch)
+    async with app.run_test(size=(100, 36), notifications=True) as pilot:
+        await ready(pilot)
+        await ask(pilot, "go")
+        await walk(pilot, app)
+    assert checked.updates > 20
+
+
+async def test_a_line_of_an_answer_does_not_draw_the_list_of_chats_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, checked = ScriptedApp(*MODELS, model=SMOL.id), Checked(monkeypatch)
+    async with app.run_test(size=(140, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b", "escape")
+        await ask(pilot, "go")
+        app.engine.last.say("One.")
+        await until(pilot, lambda: "One." in shown(pilot))
+        await pilot.pause()
+        checked.drawn.clear()
+        app.engine.last.say(" Two.")
+        await until(pilot, lambda: "Two." in shown(pilot))
+        await pilot.pause()
+        assert checked.drawn["Searchable"] > 0
+        assert not {"ChatList", "Places", "QuestionView", "StatusStrip"} & set(checked.drawn), checked.drawn
