@@ -129,7 +129,7 @@ async def test_a_click_on_a_key_at_the_bottom_is_that_key() -> None:
 _KEY_NAMES = re.compile(r"(?<![\w/.])(?:(?:ctrl|alt|shift)\+\w+|F\d\d?|esc|enter|pgdn|pgup|tab)(?![\w/.])|alt\+[↑↓]")
 # Windows whose keys are their own, so that [keys] cannot set others, say them themselves; the registry sets the others.
 _REGISTRY = ("actions.py", "key_hints.py")
-_TERMINAL = ("guard.py", "connecting.py")  # ctrl+c there is what ends every program
+_TERMINAL = ("keyboard.py", "connecting.py")  # ctrl+c there is what ends every program
 _LISTS = ("calls.py",)  # of Textual: enter is their own
 
 
