@@ -88,6 +88,25 @@ def test_another_theme_is_complete(
     assert snap_compare(make(), terminal_size=(80, 24), run_before=in_another)
 
 
+@pytest.mark.parametrize(
+    "scene",
+    ["tools", *(pytest.param(name, marks=pytest.mark.long) for name in ALL if name not in ("tools", *AT_EVERY_SIZE))],
+)
+async def test_on_the_smallest_screen_the_keys_of_a_window_are_whole(
+    scene: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("squish.hub.search.packaged_file", no_package)
+    make, play = ALL[scene]
+    app = make()
+    async with app.run_test(size=SIZES["60x20"]) as pilot:
+        await play(pilot)
+        await _drawn(pilot)
+        assert "… ─╯" not in screen_text(pilot)
+        assert Picture(pilot).faults() == [], "in 256 colors"
+
+
 async def _drawn(pilot: Pilot[None]) -> None:
     """Wait until what has begun is on the screen: one picture like the other, however slow the machine.
 

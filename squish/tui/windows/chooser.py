@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,6 +18,23 @@ from squish.tui.widgets.row_list import RowList
 from squish.tui.windows.window import Window
 
 Chosen = TypeVar("Chosen")
+
+_SEPARATOR = " · "
+_AROUND = 6  # cells of a border that its label cannot have
+
+
+class _Box(Vertical):
+    """Names its keys in the lower border: where not all have room, what everybody tries first is left out."""
+
+    def __init__(self, *keys: str, id: str) -> None:
+        super().__init__(id=id)
+        self._keys = keys
+
+    def on_resize(self) -> None:
+        room, keys = self.outer_size.width - _AROUND, self._keys
+        while len(keys) > 1 and cell_len(_SEPARATOR.join(keys)) > room:
+            keys = keys[1:]
+        self.border_subtitle = _SEPARATOR.join(keys)
 
 
 class Chooser(Window[Chosen]):
@@ -32,9 +50,8 @@ class Chooser(Window[Chosen]):
 
     def window(self, id: str, title: str, taking: str, written: str, placeholder: str, more: str = "") -> ComposeResult:
         """The widgets. taking: what enter does; written: what stands in the field; more: what other keys do."""
-        with Vertical(id=id) as box:
+        with _Box("↑↓ move", f"enter {taking}", *filter(None, (more,)), "esc close", id=id) as box:
             box.border_title = Content(title)  # not as markup
-            box.border_subtitle = " · ".join(filter(None, ("↑↓ move", f"enter {taking}", more, "esc close")))
             yield Input(written, placeholder=placeholder, compact=True)
             yield RowList(markup=False, compact=True)
             yield Static(id="nothing", markup=False)
