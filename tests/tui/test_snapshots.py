@@ -21,7 +21,7 @@ SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x36": (120, 36), "160x48": (1
 LIGHT = "textual-light"
 AT_EVERY_SIZE = (
     *("first-run", "hub", "library", "server", "empty", "streaming", "picker", "tool-question"),
-    *("chats", "params", "compare", "details", "card"),
+    *("chats", "params", "compare", "details", "card", "elsewhere"),
 )
 EACH_TIME = {
     ("hub", "60x20"),
@@ -67,6 +67,7 @@ def test_looks_as_it_did(
             pytest.param(name, marks=pytest.mark.long)
             for name in (
                 *("branch", "library", "picker", "server", "compare", "params", "details", "card", "tool-question"),
+                "elsewhere",
             )
         ),
     ],

@@ -1,4 +1,4 @@
-"""Windows that no other scene opens, for the snapshot tests. They may write into the working directory."""
+"""Windows and a screen that no other scene opens, for the snapshot tests. They may write into the working directory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from textual.pilot import Pilot
 
 from squish.config.mcp_server import McpServer
 from squish.mcp.lazy_toolbox import LazyToolbox
+from squish.remote.connected import Connected
+from squish.remote.connection import ServerConnection
+from squish.remote.fields import SQUISH
+from squish.remote.plain_server import PlainServer
 from squish.runtime import Runtime
+from squish.tui.screens.elsewhere import ElsewhereScreen
 from squish.tui.windows.choice import ChoiceScreen
 from tests.tui.scenes import Scene, _with_models, app_of, hub, loaded, prompt, said, screen_text, until, write
+from tests.tui.scripted import FrozenMachine
 
 
 async def command(pilot: Pilot[None], line: str, shows: str) -> None:
@@ -73,6 +79,17 @@ async def card(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "Asking" not in screen_text(pilot))
 
 
+async def elsewhere(pilot: Pilot[None]) -> None:
+    """In the hub's place, where the models belong to another machine."""
+    await loaded(pilot)
+    connection = ServerConnection("http://mac.local:11435")
+    server = PlainServer(connection, "/v1", "Squish 0.1.0", SQUISH)
+    backend = Connected(app_of(pilot).runtime.settings, connection, server)
+    await pilot.app.push_screen(ElsewhereScreen(backend, FrozenMachine()))
+    await until(pilot, lambda: "The models are on mac.local:11435" in screen_text(pilot))
+    await backend.close()
+
+
 WINDOWS: dict[str, Scene] = {
     "palette": (_with_models, palette),
     "rename": (_with_models, rename),
@@ -80,4 +97,5 @@ WINDOWS: dict[str, Scene] = {
     "templates": (_with_models, templates),
     "tools": (_with_models, tools),
     "card": (_with_models, card),
+    "elsewhere": (_with_models, elsewhere),
 }
