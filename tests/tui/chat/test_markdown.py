@@ -61,6 +61,9 @@ CLASSES = "```python\n" + "\n\n\n".join(f"class A{number}:\n    b = 1\n\n    c =
 SPARSE = "> ```\n" + "".join(f"> line {number}\n>\n> next\n" for number in range(30)) + "> ```\n"
 RULES = "".join(f"Part {number}.\n\n---\n\n" for number in range(20))
 WIDE = "| n | what |\n|--:|---|\n" + "".join(f"| {number} | {'words of a long row ' * 12}|\n" for number in range(20))
+EVEN = "- so\n\n  | a | b |\n  |---|---|\n" + "".join(
+    f"  | {'a row of words that take all the room ' * (number > 30)} | y |\n" for number in range(60)
+)
 LINES = ["para\n", "\n", "- a\n", "1. b\n", "  more\n", "```\n", "# h\n", "> q\n"]
 
 
@@ -71,15 +74,15 @@ def drawn(document: Document, width: int = 60) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().removesuffix("\n").split("\n")]
 
 
-def settled(text: str) -> list[str]:
+def settled(text: str, width: int) -> list[str]:
     """What parts and tail show when a text has come to its end, one above the other."""
     lines: list[str] = []
     opening, columns = Reopening(), Columns()
     while found := cut(text, opening):
-        lines += drawn(Document(found.done, palette, opening, columns=columns)) + [""] * found.gap
+        lines += drawn(Document(found.done, palette, opening, columns=columns), width) + [""] * found.gap
         columns = columns if found.opening.table else Columns()
         text, opening = found.rest, found.opening
-    return lines + drawn(Document(text, palette, opening, columns=columns))
+    return lines + drawn(Document(text, palette, opening, columns=columns), width)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,7 @@ def settled(text: str) -> list[str]:
         SPARSE,
         RULES,
         WIDE,
+        EVEN,
         f"\n\n{LIST}",
     ],
     ids=[
@@ -122,11 +126,13 @@ def settled(text: str) -> list[str]:
         "quoted code",
         "rules",
         "long rows",
+        "short column",
         "empty lines before",
     ],
 )
 def test_parts_look_as_the_whole_does(text: str) -> None:
-    assert settled(text) == drawn(Document(text, palette))
+    for width in (60, 32):
+        assert settled(text, width) == drawn(Document(text, palette), width)
 
 
 @given(
@@ -137,6 +143,13 @@ def test_a_cut_loses_no_line(lines: list[str]) -> None:
     found = cut(text)
     if found:
         assert found.done + found.opening.shown(found.rest) == text
+
+
+def test_no_word_in_a_table_is_cut_off() -> None:
+    address = "https://a.example/" + "path/" * 8
+    shown = drawn(Document(f"| so | where |\n|---|---|\n| incomprehensibilities | {address} |\n", palette), 40)
+    column = shown[0].index("where")
+    assert "".join(line[column:].strip() for line in shown[2:]) == address
 
 
 def lines_of(text: str) -> list[str]:

@@ -155,9 +155,10 @@ class Columns:
     def apply(self, table: Table, console: Console, options: ConsoleOptions) -> None:
         """Give a table these widths; the first one that comes decides."""
         if options.max_width not in self._widths:
+            room = options.update_width(options.max_width - table._extra_width)  # beside the lines between columns
             self._widths[options.max_width] = [
                 width - table._get_padding_width(at)
-                for at, width in enumerate(table._calculate_column_widths(console, options))
+                for at, width in enumerate(table._calculate_column_widths(console, room))
             ]
         for column, width in zip(table.columns, self._widths[options.max_width], strict=False):
             column.width = width
@@ -181,6 +182,8 @@ class _PlainTable(rich_markdown.TableElement):
             if isinstance(table, Table):
                 table.show_edge = False
                 table.show_header = not self.goes_on
+                for column in table.columns:
+                    column.overflow = "fold"  # a long word is broken, not cut off
                 if self.columns:
                     self.columns.apply(table, console, options)
             yield table
