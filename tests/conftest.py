@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,17 @@ _TERMINAL = ("NO_COLOR", "FORCE_COLOR", "COLORFGBG", "COLUMNS", "LINES", "EDITOR
 # What a script starts in the background ignores Ctrl-C, and hands that on to every program that is started here.
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As it is imported mlx-lm asks for 4096 files, which is an error where fewer are allowed.
+_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+if 0 <= _FILES < 4096:
+    _set_limit = resource.setrlimit
+
+    def _set_what_is_allowed(which: int, limits: tuple[int, int]) -> None:
+        most = _FILES if which == resource.RLIMIT_NOFILE else max(limits)
+        _set_limit(which, (min(limits[0], most), min(limits[1], most)))
+
+    resource.setrlimit = _set_what_is_allowed
 
 # No example is late: the machine may be busy. The examples are the same every time, so that what fails once fails
 # always; `make test-long` tries ten times as many.
