@@ -6,6 +6,7 @@ Pure. What a schema may be is checked as for the API; whether the engine can hol
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from squish.generation import ResponseFormat
 
 FIELD = "response_format"
 _REGEX = "regex:"
+_LOOK_AROUND = re.compile(r"(?<!\\)(?:\\\\)*(\(\?(?:=|!|<=|<!))")
+_WRONG_ANYWHERE = (
+    "missing )", "unbalanced parenthesis", "unterminated character set", "min repeat greater", "bad character range"
+)  # fmt: skip
 _LARGEST_FILE = 1_000_000  # bytes
 
 
@@ -27,6 +32,28 @@ def tidied(text: str) -> str:
     if text.startswith(_REGEX):
         return text.replace("\r", "\\r").replace("\n", "\\n")
     return "" if text == "text" else re.sub(r"[\r\n]+", " ", text)  # JSON has no line breaks but between values
+
+
+def checked(text: str) -> str:
+    """The same of a text that was just written. Raises InvalidInput where it is a pattern that can be none."""
+    text = tidied(text)
+    if text.startswith(_REGEX) and (reason := _why_no_pattern(text.removeprefix(_REGEX))):
+        raise InvalidInput(f"{FIELD}: {reason}.", hint="Write another pattern behind regex:.", param=FIELD)
+    return text
+
+
+def _why_no_pattern(pattern: str) -> str:
+    """What the engine's expressions and Python's do not differ in; the engine itself says more, once it is asked."""
+    if found := _LOOK_AROUND.search(pattern):
+        return f"patterns have no look-around, such as {found[1]}"
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern)
+    except re.error as error:
+        return f"not a pattern: {error}" if error.msg.startswith(_WRONG_ANYWHERE) else ""
+    except (RecursionError, OverflowError):
+        return ""
+    return ""
 
 
 def response_format(text: str) -> ResponseFormat | None:
@@ -61,7 +88,7 @@ def from_command_line(given: str) -> str:
         if not text.startswith("{"):
             raise InvalidInput(f"--format: {given} is not a JSON schema, which is an object.", param="--format")
     try:
-        response_format(text)
+        response_format(checked(text))
     except InvalidInput as error:
         written = given if text != tidied(given) else _short(given)  # the name of a file is never cut
         raise InvalidInput(f"--format {written}: {error.message}", hint=error.hint, param="--format") from None

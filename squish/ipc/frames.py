@@ -13,7 +13,7 @@ import msgspec
 
 from squish.embeddings import EmbeddingInput, Embeddings
 from squish.errors import SquishError, from_wire
-from squish.generation import GenerationEvent, Prompt, SamplingParams
+from squish.generation import GenerationEvent, Prompt, ResponseFormat, SamplingParams
 from squish.ipc.group import Rank
 
 HEADER = struct.Struct(">I")
@@ -71,10 +71,14 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
 
 
 class CountTokens(msgspec.Struct, frozen=True, tag="count_tokens"):
-    """Count the tokens of chats as the model's own template and tokenizer make them. Answered by Counted or Failed."""
+    """Count the tokens of chats as the model's own template and tokenizer make them. Answered by Counted or Failed.
+
+    held_to: also look whether an answer could be held to a format; Failed where it could not.
+    """
 
     request: int
     prompts: tuple[Prompt, ...]
+    held_to: ResponseFormat | None = None
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):

@@ -85,7 +85,7 @@ def body(request: GenerationRequest, fields: Fields) -> dict[str, Any]:
         **fields.further,
     }
     if request.sampling.response_format is not None:
-        written["response_format"] = _format(request.sampling.response_format, fields)
+        written["response_format"] = response_format(request.sampling.response_format, fields)
     if prompt.continue_last:
         written |= _continuing(fields)
     return written
@@ -150,7 +150,8 @@ def message(message: Message) -> dict[str, Any]:
     return openai_message(message) | ({"reasoning_content": message.reasoning} if message.reasoning else {})
 
 
-def _format(wanted: ResponseFormat, fields: Fields) -> dict[str, Any]:
+def response_format(wanted: ResponseFormat, fields: Fields) -> dict[str, Any]:
+    """How a format is written. Raises InvalidInput for one that this server does not hold answers to."""
     if wanted.kind not in fields.formats:
         problem = f"This server cannot hold an answer to {_FORMATS[wanted.kind]}."
         hint = "It knows JSON and JSON schemas." if fields.formats else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from squish.errors import RemoteError
-from squish.generation import PURPOSE, GenerationRequest, Prompt, is_title
+from squish.generation import PURPOSE, GenerationRequest, Prompt, ResponseFormat, is_title
 from squish.remote import fields
 from squish.remote.generation import RemoteGeneration
 from squish.remote.models import RemoteModels
@@ -52,6 +52,10 @@ class RemoteSessions:
 
     async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
         return await self._server.count(name, prompts)
+
+    async def require_holdable(self, name: str, wanted: ResponseFormat) -> None:
+        """As far as it is known of the kind of server. Raises InvalidInput."""
+        fields.response_format(wanted, self._server.fields)
 
     async def load(self, name: str) -> None:
         self._models.manifest(name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from squish.chats.chats import Chats
     from squish.config.settings import Settings
-    from squish.generation import GenerationRequest, Prompt
+    from squish.generation import GenerationRequest, Prompt, ResponseFormat
     from squish.mcp.rounds import Answering
     from squish.mcp.toolbox import Toolbox
     from squish.memory.reservations import Shortage
@@ -66,6 +66,9 @@ class Sessions(Protocol):
 
     async def count(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
         """Tokens of each prompt; None where nobody can tell now. Raises SquishError."""
+
+    async def require_holdable(self, name: str, wanted: ResponseFormat) -> None:
+        """Raises SquishError for a format that a model can hold no answer to; nothing where nobody can tell now."""
 
     async def load(self, name: str) -> object:
         """Load a model and wait for it. Raises SquishError."""

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from squish.errors import EngineError, InvalidInput, LoadFailed, SquishError, WorkerDied
-from squish.generation import GenerationEvent, Loading, Preparing, Prompt
+from squish.generation import GenerationEvent, Loading, Preparing, Prompt, ResponseFormat
 from squish.ipc.frames import Cancel, Compiling, Counted, CountTokens, Embedded, Events, Failed, Load, Loaded, Warned
 from squish.ipc.group_worker import GroupWorker
 from squish.ipc.limits import memory_limit
@@ -171,14 +171,17 @@ class Engine:
         self._ensure_worker()
         return await ready
 
-    async def count(self, prompts: tuple[Prompt, ...]) -> tuple[int, ...] | None:
-        """Tokens of each prompt; None while the model is not loaded: a count loads nothing. Raises InvalidInput."""
+    async def count(self, prompts: tuple[Prompt, ...], held_to: ResponseFormat | None = None) -> tuple[int, ...] | None:
+        """Tokens of each prompt; None while the model is not loaded: a count loads nothing. Raises InvalidInput.
+
+        held_to: a format that is looked at as well, as in CountTokens.
+        """
         if self.loaded is None or self._worker is None:
             return None
         request = next(self._ids)
         counted: asyncio.Future[tuple[int, ...] | None] = asyncio.get_running_loop().create_future()
         self._counting[request] = counted
-        self._worker.send(CountTokens(request, prompts))
+        self._worker.send(CountTokens(request, prompts, held_to))
         try:
             return await counted
         finally:

@@ -17,7 +17,7 @@ from squish.config.model_defaults import kv_bits_of
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
 from squish.errors import EngineError, InvalidInput, ModelNotFound
-from squish.generation import GenerationRequest, Prompt
+from squish.generation import GenerationRequest, Prompt, ResponseFormat
 from squish.ipc.frames import Loaded
 from squish.ipc.group import Ranks
 from squish.ipc.group_worker import GroupWorker
@@ -176,6 +176,11 @@ class SessionManager:
         """
         engine = self._engines.get(self._served(name).manifest.id)
         return await engine.count(prompts) if engine else None
+
+    async def require_holdable(self, name: str, wanted: ResponseFormat) -> None:
+        """Raises InvalidInput for a format that a model can hold no answer to; nothing where it is not loaded."""
+        if engine := self._engines.get(self._served(name).manifest.id):
+            await engine.count((), wanted)
 
     async def count_loading(self, name: str, prompts: tuple[Prompt, ...]) -> tuple[int, ...]:
         """The same, for which the model is loaded if need be. Raises also what `load` raises."""

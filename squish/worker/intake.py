@@ -65,6 +65,8 @@ class Intake:
             frame, arrived = self._lanes[long].get()
             try:
                 if isinstance(frame, CountTokens):
+                    if frame.held_to is not None:
+                        encoder.require_holdable(frame.held_to)
                     self._send(Counted(frame.request, tuple(encoder.count(prompt) for prompt in frame.prompts)))
                 else:
                     self._prepare(encoder, frame, arrived)

@@ -19,7 +19,7 @@ from typing import Any, Self, cast
 from squish.chats.chats import Chats
 from squish.chats.messages import Chat
 from squish.config.settings import Settings
-from squish.errors import ModelNotFound, SquishError
+from squish.errors import InvalidInput, ModelNotFound, SquishError
 from squish.generation import (
     Accepted,
     ChatPrompt,
@@ -30,6 +30,7 @@ from squish.generation import (
     Prefill,
     Prompt,
     ReasoningDelta,
+    ResponseFormat,
     TextDelta,
     Timings,
     Usage,
@@ -170,6 +171,7 @@ class ScriptedSessions:
         self.cancelled: list[int] = []
         self.pinned: set[str] = set()
         self.counts = False
+        self.unholdable = ""  # why no answer can be held to a format
         self.short: Shortage | None = None
         self.keeps_texts = False
 
@@ -198,6 +200,10 @@ class ScriptedSessions:
             return None
         texts = ("".join(m.content for m in prompt.messages) for prompt in prompts if isinstance(prompt, ChatPrompt))
         return tuple(len(text) // 4 for text in texts)
+
+    async def require_holdable(self, name: str, wanted: ResponseFormat) -> None:
+        if self.unholdable:
+            raise InvalidInput(self.unholdable, param=wanted.field)
 
     async def unload(self, name: str) -> None:
         self.states.pop(name, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from squish.chats.answer_format import tidied
+from squish.chats.answer_format import checked
 from squish.chats.messages import ChatSettings
 from squish.errors import InvalidInput
 
@@ -51,7 +51,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("seed", "seed", "a whole number; empty picks one at random", "random", int),
     Parameter("stop", "stop", "up to 64 texts, | between", "none", _stops),
     Parameter("thinking", "think", "on or off; empty leaves it to the model", "model default", _switch),
-    Parameter("response_format", "format", "text, json, a JSON schema or regex:…", "text", tidied),
+    Parameter("response_format", "format", "text, json, a JSON schema or regex:…", "text", checked),
     Parameter("system", "system", "system prompt", "none", str),
 )
 

@@ -5,9 +5,11 @@ Errors of the model stand in the chat, errors of the parameters in a corner of t
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 from textual.content import Content
 from textual.screen import Screen
@@ -16,7 +18,7 @@ from squish.chats import defaults
 from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import all_of, preset_of
-from squish.errors import SquishError
+from squish.errors import InvalidInput, SquishError
 from squish.sessions.backend import Backend
 from squish.system.working_directory import working_directory
 from squish.text import clean
@@ -31,6 +33,8 @@ from squish.tui.screens.template_commands import around
 from squish.tui.widgets.chat.chat_panels import ChatPanels
 from squish.tui.widgets.chat.turns import error_content
 
+_TYPING = 0.5  # seconds without a key in a field, after which it is looked at
+
 
 class ModelAndParameters:
     """open_chats: those of this run, one of which is shown in the panels."""
@@ -40,7 +44,7 @@ class ModelAndParameters:
     ) -> None:
         self._screen, self._chats, self._open, self._model = screen, runtime.chats, open_chats, model
         self._settings, self._fixed = runtime.settings, runtime.offers.fixed
-        self._view, self._panel = panels.view, panels.params
+        self._view, self._panel, self._sessions = panels.view, panels.params, runtime.sessions
 
     @property
     def _shown(self) -> Conversation:
@@ -105,6 +109,8 @@ class ModelAndParameters:
         known = self._shown.running or any(turn.answer.error for turn in self._shown.turns[-1:])
         if event.error and event.model == self._shown.model and not known:
             await self._say(event.error)
+        elif not event.error and event.model == self._shown.model:
+            self._look_at_format()
         self._view.recount()
 
     # ---- parameters
@@ -161,17 +167,39 @@ class ModelAndParameters:
 
     def set(self, settings: ChatSettings, preset: str = "") -> None:
         """preset: the one that they are, where it was chosen."""
+        before = self._shown.settings.response_format
         with reporting_errors(self._screen.app):
             self._shown.configure(settings=settings, preset=preset)
+        if settings.response_format != before:
+            self._look_at_format(_TYPING)
         self._view.recount()
+
+    def _look_at_format(self, pause: float = 0.0) -> None:
+        """Say now, and not when a question is asked, that no answer can be held to the format of the shown chat."""
+        if self._shown.settings.response_format and self._shown.model:
+            look: Any = partial(self._require_holdable, self._shown.model, self._shown.settings, pause)
+            self._screen.run_worker(look, group="format", exclusive=True, exit_on_error=False)
+
+    async def _require_holdable(self, model: str, settings: ChatSettings, pause: float) -> None:
+        await asyncio.sleep(pause)
+        with reporting_errors(self._screen.app):
+            if wanted := settings.sampling().response_format:
+                try:
+                    await self._sessions.require_holdable(model, wanted)
+                except InvalidInput as error:
+                    hint = f"{error.hint or ''} /set format with another one, or alone to reset it.".strip()
+                    raise InvalidInput(f"{wanted.field}: {error.message}", hint=hint) from None
 
     async def change(self, command: parameter_commands.Command, text: str) -> None:
         """Do what `/set`, `/system` or `/preset` was given, and say what came of it."""
         with reporting_errors(self._screen.app):
             if command is parameter_commands.set_parameter:
                 parameter_commands.require_settable(text, self._fixed)
+            before = self._shown.settings.response_format
             outcome = command(self._shown.settings, self._chats, text)
             self._shown.configure(settings=outcome.settings, preset=outcome.preset)
+            if outcome.settings.response_format != before:
+                self._look_at_format()
             self.show_parameters()
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""

@@ -151,6 +151,10 @@ class PromptEncoder:
         """Tokens of a prompt, however many. Raises InvalidInput for one that is not a prompt."""
         return len(self._tokens(prompt))
 
+    def require_holdable(self, wanted: ResponseFormat) -> None:
+        """Raises InvalidInput for a format that no answer can be held to. What is compiled for it is kept."""
+        self._grammars.compile(wanted)
+
     def _tokens(self, prompt: Prompt) -> list[int]:
         return self._ids(prompt, self._text(prompt))
 

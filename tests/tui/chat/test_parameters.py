@@ -20,6 +20,7 @@ from squish.sessions.backend import Offers
 from squish.tui import preferences
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.parameters import PARAMETERS, Parameter, with_value
+from squish.tui.messages import ModelLoaded
 from squish.tui.windows.form import FormScreen
 from squish.tui.windows.named_picker import NamedPicker
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
@@ -92,6 +93,62 @@ async def test_what_cannot_be_chosen_is_said_in_the_panel_and_by_its_command() -
         prompt(pilot).put("/set kv_bits")
         await pilot.press("enter")
         await until(pilot, lambda: "All parameters are at their defaults" in screen_text(pilot))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("regex:(a", "response_format: not a pattern: missing ), unterminated subpattern at position 0. Write another"),
+        ("regex:a)", "response_format: not a pattern: unbalanced parenthesis at position 1."),
+        ("regex:[a", "response_format: not a pattern: unterminated character set at position 0."),
+        ("regex:^(?!x)", "response_format: patterns have no look-around, such as (?!."),
+        ("{", "response_format is not a JSON schema:"),
+        ('{"$ref": "#"}', "response_format has a $ref that leads back to itself"),
+        ("schema.json", "response_format must be text, json, a JSON schema or regex:…."),
+    ],
+)
+async def test_a_format_that_is_none_is_said_when_it_is_set(value: str, said: str) -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        prompt(pilot).put(f"/set format {value}")
+        await pilot.press("enter")
+        await until(pilot, lambda: any(said in each.message for each in app._notifications))
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: bool(app.screen.query("#field-response_format")))
+        app.screen.query_one("#field-response_format", Input).value = value
+        await until(pilot, lambda: "✕ format" in screen_text(pilot))
+        assert app.screen._chats.shown.settings == ChatSettings()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("pattern", [r"\p{Lu}+", "a**", "[[:alpha:]]", r"\(?!", "(?<year>[0-9]{4})"])
+def test_a_pattern_that_only_python_refuses_is_left_to_the_engine(pattern: str) -> None:
+    assert with_value(ChatSettings(), "format", f"regex:{pattern}").response_format == f"regex:{pattern}"
+
+
+@pytest.mark.parametrize("how", ["command", "panel", "loaded"])
+async def test_the_loaded_model_is_asked_about_a_format_when_it_is_set(how: str, tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats.db")
+    chat = chats.create(SMOL.id, ChatSettings(response_format="regex:^*" if how == "loaded" else ""))
+    chats.finish(chats.ask(chat, None, "one", SMOL.id)[1], "1")
+    app = ScriptedApp(*MODELS, model=SMOL.id, chats=tmp_path / "chats.db")
+    app.engine.unholdable = "The pattern cannot be used: no."
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await pilot.press("up")
+        await until(pilot, lambda: "one" in screen_text(pilot))
+        if how == "command":
+            prompt(pilot).put("/set format regex:^*")
+            await pilot.press("enter")
+        elif how == "panel":
+            await pilot.press("ctrl+o")
+            await until(pilot, lambda: bool(app.screen.query("#field-response_format")))
+            app.screen.query_one("#field-response_format", Input).value = "regex:^*"
+        else:
+            app.screen.post_message(ModelLoaded(SMOL.id, None))
+        said = "response_format: The pattern cannot be used: no. /set format with another one, or alone to reset it."
+        await until(pilot, lambda: any(said in each.message for each in app._notifications))
+        assert not app.engine.generations
 
 
 async def test_what_is_not_taken_here_is_left_out_of_a_chat_that_has_it_and_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
-from squish.generation import Accepted, ChatPrompt, GenerationRequest, Message, SamplingParams
+from squish.generation import Accepted, ChatPrompt, GenerationRequest, Message, ResponseFormat, SamplingParams
 from squish.runtime import Runtime
 from tests.conftest import MODEL
 
@@ -43,3 +43,16 @@ async def test_a_count_can_load_the_model_which_then_goes_when_it_is_idle(real_s
         assert 0 < one[0] == both[0] < both[1]
         while runtime.sessions.status():
             await asyncio.sleep(0.01)
+
+
+async def test_a_format_is_looked_at_before_anything_is_asked(runtime: Runtime) -> None:
+    pattern, none = (ResponseFormat("regex", text, "response_format") for text in ("[0-9]+", "a(?=b)"))
+    await runtime.sessions.require_holdable(MODEL, none)
+    assert runtime.sessions.status() == [], "nothing is loaded for it"
+    await runtime.sessions.load(MODEL)
+    await runtime.sessions.require_holdable(MODEL, pattern)
+    schema = ResponseFormat("json_schema", '{"type": "nothing"}', "response_format")
+    for wanted, why in ((none, "look-around"), (schema, "schema")):
+        with pytest.raises(InvalidInput, match=f"cannot be used: .*{why}|{why} cannot be used") as raised:
+            await runtime.sessions.require_holdable(MODEL, wanted)
+        assert raised.value.param == "response_format"
