@@ -59,7 +59,9 @@ ODD = "".join(
 )
 CLASSES = "```python\n" + "\n\n\n".join(f"class A{number}:\n    b = 1\n\n    c = 2" for number in range(30)) + "\n```\n"
 SPARSE = "> ```\n" + "".join(f"> line {number}\n>\n> next\n" for number in range(30)) + "> ```\n"
-RULES = "".join(f"Part {number}.\n\n---\n\n" for number in range(20))
+RULES = "".join(
+    f"{block}\n\n---\n\n" for block in ("Words.", "- a\n- b", "1. a", "> q", "# h", "```\nx\n```", TABLE) * 4
+)
 WIDE = "| n | what |\n|--:|---|\n" + "".join(f"| {number} | {'words of a long row ' * 12}|\n" for number in range(20))
 EVEN = "- so\n\n  | a | b |\n  |---|---|\n" + "".join(
     f"  | {'a row of words that take all the room ' * (number > 30)} | y |\n" for number in range(60)
@@ -150,6 +152,22 @@ def test_no_word_in_a_table_is_cut_off() -> None:
     shown = drawn(Document(f"| so | where |\n|---|---|\n| incomprehensibilities | {address} |\n", palette), 40)
     column = shown[0].index("where")
     assert "".join(line[column:].strip() for line in shown[2:]) == address
+
+
+@pytest.mark.parametrize("block", ["words", "- a", "1. a", "> q", "# h", "```\nx\n```", TABLE.rstrip(), "---"])
+def test_between_two_blocks_is_one_empty_line(block: str) -> None:
+    alone = drawn(Document(block, palette))
+    above, below = drawn(Document("above", palette)), drawn(Document("---", palette))
+    lines = drawn(Document(f"above\n\n{block}\n\n---\n\n{block}", palette))
+    assert [line.replace("[2]", "[1]") for line in lines] == [
+        *above,
+        "",
+        *alone,
+        "",
+        *below,
+        "",
+        *alone,
+    ]
 
 
 def lines_of(text: str) -> list[str]:

@@ -76,8 +76,7 @@ def _before(
 ) -> Cut | None:
     """Cut before a block. around: the blocks that it is in."""
     inner, at = within(around, tokens, lines, opening), start(block)
-    before = [each.type for each in tokens if each.level == 0 and each.map and start(each) < at]
-    gap = not around and before[-1:] not in ([], ["hr"])  # an empty line is a part of a rule
+    gap = not around and any(each.map and start(each) < at for each in tokens)  # else nothing is shown above it
     return _cut(at, inner, tokens, lines, opening, gap) if inner else None
 
 

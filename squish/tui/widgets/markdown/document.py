@@ -17,6 +17,7 @@ from markdown_it.token import Token
 from rich import markdown as rich_markdown
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.rule import Rule
 from rich.segment import Segment
 from rich.syntax import Syntax
 from rich.table import Table
@@ -82,6 +83,15 @@ class _LeftHeading(rich_markdown.Heading):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         self.text.justify = "left"
         yield self.text
+
+
+class _Rule(rich_markdown.HorizontalRule):
+    """Rich puts one empty line below it in front of some blocks, and two in front of others."""
+
+    new_line = True
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Rule(characters="─", style="markdown.table.border")
 
 
 class _NumberedCode(rich_markdown.CodeBlock):
@@ -218,6 +228,7 @@ class Document(rich_markdown.Markdown):
 
     elements = rich_markdown.Markdown.elements | {
         "heading_open": _LeftHeading,
+        "hr": _Rule,
         "fence": _NumberedCode,
         "code_block": _NumberedCode,
         "ordered_list_open": _EvenList,
