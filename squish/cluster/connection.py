@@ -164,11 +164,13 @@ class HostConnection:
         self.heard.set()
         said = ""
         try:
-            await self._channel.close()
-            for task in self._tasks:
-                if task is not asyncio.current_task():
-                    task.cancel()
-            said = await self._end()
+            try:
+                await self._channel.close()
+            finally:  # also where nobody waits for it any more
+                for task in self._tasks:
+                    if task is not asyncio.current_task():
+                        task.cancel()
+                said = await self._end()
         finally:
             self._settle(how, said)
             self._gone.set()

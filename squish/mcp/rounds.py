@@ -234,9 +234,9 @@ class Rounds:
 
     async def _until_stopped(self, what: Awaitable[T]) -> T:
         """Wait for something that `stop` ends. Raises CancelledError."""
-        if self._stopped:
-            raise asyncio.CancelledError
         self._inner = inner = asyncio.ensure_future(what)
+        if self._stopped:
+            inner.cancel()
         try:
             return await inner
         finally:

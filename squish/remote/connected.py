@@ -91,5 +91,6 @@ async def connected(settings: Settings, url: str, key: str = "") -> AsyncIterato
             yield backend
         finally:
             watching.cancel()
+            await asyncio.wait({watching})
     finally:
         await backend.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from squish.errors import RemoteError
@@ -75,7 +75,7 @@ class RemoteSessions:
         await self.look()
 
     def pin(self, name: str, pinned: bool) -> None:
-        self._do(self._server.pin(name, pinned))
+        self._do(lambda: self._server.pin(name, pinned))
 
     def status(self) -> list[ModelStatus]:
         """As the server said last; nothing while it does not answer."""
@@ -94,7 +94,7 @@ class RemoteSessions:
         if self._state.requests is None:
             self._log.cancel(request)
         else:
-            self._do(self._server.cancel(request))
+            self._do(lambda: self._server.cancel(request))
 
     @property
     def memory(self) -> ServerMemory | None:
@@ -121,8 +121,10 @@ class RemoteSessions:
                 self.lost, pause = error, min(pause * 2, _LONGEST_PAUSE)
 
     async def close(self) -> None:
-        for each in tuple(self._doing):
+        doing = tuple(self._doing)
+        for each in doing:
             each.cancel()
+        await asyncio.gather(*doing, return_exceptions=True)
 
     def _with_ours(self, status: ModelStatus) -> ModelStatus:
         """A server that does not tell its requests has at least ours."""
@@ -131,10 +133,10 @@ class RemoteSessions:
         ours = sum(each.running and each.model == status.name for each in self._log.snapshot())
         return replace(status, running=ours) if ours else status
 
-    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+    def _do(self, what: Callable[[], Awaitable[None]]) -> None:
         async def done() -> None:
             try:
-                await what
+                await what()
                 await self.look()
                 self.failed = None
             except RemoteError as error:

@@ -75,6 +75,32 @@ async def test_a_host_that_nobody_waits_for_any_more_is_let_go() -> None:
     assert ended == ["ended"] * 2
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_host_is_let_go_though_nobody_waits_for_that(turns: int) -> None:
+    ended: list[str] = []
+
+    async def end() -> str:
+        ended.append("ended")
+        return ""
+
+    async with streams() as (front, agent):
+        theirs: Channel[FromAgent, ToAgent] = Channel(*agent, ToAgent)  # type: ignore[arg-type]
+        await theirs.send(msgspec.structs.replace(HERE, rank=1))
+        channel: Channel[ToAgent, FromAgent] = Channel(*front, FromAgent)  # type: ignore[arg-type]
+        opening = asyncio.create_task(opened(GroupHost("air", "127.0.0.2"), 1, channel, end))
+        beat = await theirs.receive()
+        assert isinstance(beat, Beat)
+        await theirs.send(Beaten(beat.number, 0.0))
+        connection = await opening
+        closing = asyncio.create_task(connection.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        await connection.close()
+    assert ended == ["ended"]
+
+
 async def test_who_knows_the_token_comes_in_and_both_have_the_same_keys() -> None:
     front, agent = await shake("x" * 20, "x" * 20)
     assert isinstance(front, ChannelKeys) and isinstance(agent, ChannelKeys)

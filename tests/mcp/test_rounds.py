@@ -258,6 +258,23 @@ def test_a_chat_switches_on_a_server_and_not_all_that_have_its_name() -> None:
     assert permissions.switched(tools, ours).servers == ("time",)
 
 
+@pytest.mark.parametrize("at", [Reaching, Doing, Steps])
+async def test_who_hears_of_an_answer_can_stop_it_there(at: type[AnswerPart], tmp_path: Path) -> None:
+    """Before what it hears of has begun: that does not begin, and is not forgotten either."""
+    engine = Engine([("echo", '{"text": "one"}')], "never")
+
+    def hear(part: AnswerPart) -> None:
+        engine.heard.append(part)
+        if isinstance(part, at):
+            answer.stop()
+
+    async with toolbox(tmp_path) as box:
+        answer = Rounds(engine.generate, engine.count, box, engine.permit, hear, able=True)
+        await answer.run(ASKED, ["test"])
+    assert isinstance(engine.heard[-1], AnswerStopped)
+    assert engine.asked == []
+
+
 async def test_of_several_servers_those_are_named_that_are_still_waited_for(tmp_path: Path) -> None:
     silent = McpServer(sys.executable, ("-c", "import sys; sys.stdin.read()"), timeout=PATIENCE)
     settings = Settings(home=tmp_path, cache_dir=tmp_path, mcp=(("quick", program()), ("silent", silent)))

@@ -75,6 +75,15 @@ async def test_an_answer_comes_and_the_key_goes_to_the_server(settings: Settings
         assert body["model"] == "m"
 
 
+async def test_nothing_goes_on_when_a_server_was_left(settings: Settings) -> None:
+    async with small_server({}) as server:
+        others = asyncio.all_tasks()
+        async with connected(settings, server.url) as backend:
+            backend.sessions.pin("m", pinned=True)
+        ours = {each.get_name() for each in asyncio.all_tasks() - others}
+        assert ours.isdisjoint({"watch the server", "remote change"})
+
+
 async def test_leaving_an_answer_closes_the_connection(settings: Settings) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM + chunk(content="one "))
