@@ -88,7 +88,8 @@ class _Ending:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _GRACE)
+            async with asyncio.timeout(_GRACE):
+                await self._process.wait()
         except (TimeoutError, asyncio.CancelledError) as error:
             with suppress(ProcessLookupError):
                 self._process.kill()

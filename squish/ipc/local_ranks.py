@@ -73,7 +73,8 @@ class LocalMember:
             self._process.stdin.close()
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
+                async with asyncio.timeout(_EXIT_GRACE):
+                    await self._process.wait()
             self._clear()
             await self._stderr.rest()
         except asyncio.CancelledError:

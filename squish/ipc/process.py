@@ -122,7 +122,8 @@ class Worker:
         self._writer.close()
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _EXIT_GRACE)
+                async with asyncio.timeout(_EXIT_GRACE):
+                    await self._process.wait()
             if not self._closed:
                 self._closed = True
                 end_all(self.pid)

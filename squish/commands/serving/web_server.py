@@ -210,10 +210,12 @@ class TuiServer(Server):  # type: ignore[misc]  # its library is an extra, so my
     async def _is_free(self) -> bool:
         """Whether no window has the chat; one that is being closed is waited for."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._free.wait(), _LOADED_AGAIN)
+            async with asyncio.timeout(_LOADED_AGAIN):
+                await self._free.wait()
         if self._socket is None or self._socket.closed:  # it is ending
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._free.wait(), _LEAVING)
+                async with asyncio.timeout(_LEAVING):
+                    await self._free.wait()
         return self._free.is_set()
 
 
@@ -221,7 +223,8 @@ async def _ended(app_service: AppService) -> None:
     """Wait for the chat's process, which is asked to end beside this; insist where it does not listen."""
     process, reading = app_service._process, app_service._task
     try:
-        await asyncio.wait_for(process.wait(), _LEAVING)
+        async with asyncio.timeout(_LEAVING):
+            await process.wait()
     except TimeoutError:
         process.kill()
         if reading is not None:  # it may be stuck with what the window did not take any more
