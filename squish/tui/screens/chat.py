@@ -65,7 +65,7 @@ class ChatScreen(FittedScreen[None]):
         self._tools = ToolCommands(self, runtime, self._chats, self._view)
         self._templates = TemplateCommands(self, runtime.chats, self._chats, self._view)
         self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)
-        self._some_chats = False
+        self._some_chats = self._at_start = False  # whether there are any, and none of them is read yet
         self._escape = (False, False)
         self._draft = ""  # at the last tick
 
@@ -78,7 +78,7 @@ class ChatScreen(FittedScreen[None]):
     async def on_mount(self) -> None:
         self._view.prompt.offers = True
         self._offer_latest()
-        self._some_chats = self._view.prompt.offers
+        self._some_chats = self._at_start = self._view.prompt.offers
         if unsent := preferences.unsent(self._runtime.settings):
             self._view.prompt.put(unsent)
             self._chats.take_up(unsent)
@@ -131,8 +131,9 @@ class ChatScreen(FittedScreen[None]):
         self._offer_latest()
         self._refresh_strip()
         self._refresh_list()
-        if self._shown.id and not self._some_chats:
-            self._some_chats = True
+        some_chats, at_start = self._some_chats or bool(self._shown.id), self._view.prompt.offers
+        if (some_chats, at_start) != (self._some_chats, self._at_start):
+            self._some_chats, self._at_start = some_chats, at_start
             self._lay_out()
         escape = (self._stoppable, self._chats.editing is not None)
         if escape != self._escape:
@@ -171,7 +172,7 @@ class ChatScreen(FittedScreen[None]):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self._panels.lay_out(some_chats=self._some_chats)
+        self._panels.lay_out(some_chats=self._some_chats, at_start=self._at_start)
         self._refresh_list()
 
     # ---- panels

@@ -101,6 +101,36 @@ async def test_a_start_names_the_latest_chat_and_lists_all_with_their_dates(tmp_
         await until(pilot, lambda: prompt(pilot).text == "question 0")
 
 
+@pytest.mark.parametrize("goes_on", ["up", "ask"])
+async def test_a_start_lists_the_chats_where_the_list_has_room_until_one_goes_on(goes_on: str, tmp_path: Path) -> None:
+    add_chats(tmp_path / "chats.db", 1)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: re.search(r"│ +The long one +2025-05 │", screen_text(pilot)) is not None)
+        assert "↑  continue “The long one”" in screen_text(pilot)
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: "─ Chats ─" not in screen_text(pilot))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "─ Chats ─" in screen_text(pilot))
+        await (pilot.press("up") if goes_on == "up" else ask(pilot, "why"))
+        await until(pilot, lambda: "─ Chats ─" not in screen_text(pilot))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "send the message" in screen_text(pilot))
+        assert "─ Chats ─" not in screen_text(pilot), "only at the start"
+
+
+async def test_a_list_that_has_the_keys_stays_when_the_start_is_over(tmp_path: Path) -> None:
+    for title in ("second", "first"):
+        add_chats(tmp_path / "chats.db", 1, f"{title} answer", title)
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "─ Chats ─" in screen_text(pilot))
+        app.screen.set_focus(app.screen.query_one(ChatList))  # as a click does
+        await pilot.press("d", "y", "d", "y")
+        await until(pilot, lambda: "continue “" not in screen_text(pilot))
+        assert "─ Chats ─" in screen_text(pilot)
+
+
 async def test_a_start_names_the_chat_that_up_would_continue_now(tmp_path: Path) -> None:
     for title in ("third", "second", "first"):
         add_chats(tmp_path / "chats.db", 1, f"{title} answer", title)

@@ -1,6 +1,7 @@
 """The chat between the list of chats and the parameters: which of the three is shown and has the focus.
 
-Beside the chat where there is room; below 100 columns one of the two, and below 80 one pane at a time.
+Beside the chat where there is room; below 100 columns one of the two, and below 80 one pane at a time. Until a chat is
+read or begun the list is shown from 80 columns on.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ class ChatPanels(Horizontal):
     def list_shown(self) -> bool:
         return self.screen.has_class("-chats")
 
-    def lay_out(self, some_chats: bool) -> None:
-        """some_chats: whether there is anything to list."""
+    def lay_out(self, some_chats: bool, at_start: bool) -> None:
+        """some_chats: whether there is anything to list. at_start: as long as no chat is read or begun, the list needs
+        less room beside it.
+        """
         width = self.screen.size.width
-        list_shown = some_chats and width >= ROOMY if self._wanted is None else self._wanted
+        roomy = width >= (NARROW if at_start else ROOMY) or self.chats.has_focus
+        list_shown = some_chats and roomy if self._wanted is None else self._wanted
         if list_shown and self.screen.has_class("-params") and self._cramped:
             list_shown = self.chats.has_focus
             self._set(params=not list_shown)
@@ -72,7 +76,8 @@ class ChatPanels(Horizontal):
     def _uncover(self) -> None:
         """Where only one pane has room, it is the chat once that has the focus: keys never go to what is hidden."""
         if self.screen.has_class("-narrow") and self.view.has_focus_within:
-            self._wanted = False
+            if self._wanted:
+                self._wanted = False
             self._set(params=False, chats=False)
 
     @on(Typed)
