@@ -29,6 +29,7 @@ _WANTED = (
     "Answer with the title alone.\n\nUser: {question}\n\nAssistant: {answer}"
 )
 _AROUND = " \t#*_`\"'“”„‘’«»-–—:.,;"
+_WORD = re.compile(r"[^\W\d_].*[^\W\d_]|[\u3040-\uffff]")  # one letter is none, unless it is a word in its script
 _LABEL = re.compile(r"\W*title\W*:", re.IGNORECASE)
 
 
@@ -111,5 +112,5 @@ def taken(text: str, complete: bool, answer: str) -> str:
     line = " ".join(_LABEL.sub("", lines[0], count=1).split()).strip(_AROUND)
     short = len(line) <= MAX_TITLE and len(line.split()) <= _WORDS
     new = not answer.casefold().startswith(line.casefold())
-    words = re.search(r"[^\W\d_]", line) and not line.startswith("|") and not lines[0].lstrip().startswith("```")
+    words = _WORD.search(line) and not line.startswith("|") and not lines[0].lstrip().startswith("```")
     return line if short and new and words else ""

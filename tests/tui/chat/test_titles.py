@@ -58,6 +58,8 @@ def listed(app: ScriptedApp) -> list[str]:
         ("The Earth is not a solid object, but a ball of rock.", True, ""),
         ("***", True, ""),
         ("1: 1. 1. 2. 3", True, ""),
+        ("T:", True, ""),
+        ("茶", True, "茶"),
         ("```python\nimport re\n```", True, ""),
         ("| Earth | 1 AU |", True, ""),
         ("", True, ""),
