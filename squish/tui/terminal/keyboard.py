@@ -20,6 +20,9 @@ _WITH_ALT = {"\r": "alt+enter", "\x08": "alt+backspace"}  # sent in a form that 
 _PASTE, _PASTED = "\x1b[200~", "\x1b[201~"
 _ESCAPE = "an escape before other keys"
 _REST = re.compile(r"\[(?:[A-IOZ]|[<?\d][\d;:]*\$?[A-Za-z~])")  # of what was cut after its escape
+_LINE_ENDS = re.compile("[\r\n]")
+_TYPED, _TYPED_LINES = 200, 3  # characters and ends of lines that are not typed within one read
+_READS = 10_000  # that one paste takes at most: input may never end
 _CHECK = 0.1  # seconds after which a thread that waits for input looks whether it is to end
 _LOCAL = 0.025  # seconds, as ncurses programs on this machine's own terminal have it
 
@@ -72,6 +75,12 @@ class PasteParser(XTermParser):
             data, self._pasting, self._pasted, self._passed = before[at + len(_PASTE) :], True, "", ""
 
     @property
+    def between_keys(self) -> bool:
+        """Whether what comes next is neither a part of a paste nor of a key."""
+        begun = any(_PASTE.startswith(self._passed[at:]) for at in range(len(self._passed)))
+        return not (self._pasting or begun or self.waits)
+
+    @property
     def waits(self) -> bool:
         """Whether an escape came that is a key by itself, or the beginning of another one."""
         return self._timeout_time is not None
@@ -118,9 +127,22 @@ class InputReader:
         # The second look: this thread may have had no turn for longer than it wanted to wait.
         if self._ready(self._silence if waits else _CHECK) or (waits and self._ready(0)):
             if text := self._decode(self._read()):
-                yield from self._parser.feed(text)
+                yield from self._parser.feed(self._marked(text))
         elif waits:
             yield from self._parser.give_up()
+
+    def _marked(self, text: str) -> str:
+        """Lines that nobody types at once, with the marks of a paste: not every terminal sends them, and without them
+        each line would be sent as a message.
+        """
+        if len(text) < _TYPED or len(_LINE_ENDS.findall(text)) < _TYPED_LINES or "\x1b" in text:
+            return text
+        if not self._parser.between_keys:
+            return text
+        pieces = [text]
+        while len(pieces) < _READS and self._ready(self._silence) and (more := self._decode(self._read())):
+            pieces.append(more)
+        return "".join((_PASTE, *pieces, _PASTED))
 
     def close(self) -> None:
         for _ in self._parser.feed(""):

@@ -98,3 +98,21 @@ def test_the_driver_reads_a_terminal_until_the_app_ends() -> None:
         os.close(terminal)
         os.close(side)
     assert found == ["a", "escape"]
+
+
+LINES = b"a line that is pasted\r" * 20
+
+
+@pytest.mark.parametrize("before", [b"", b"x", b"\x1b[A", b"\x1b[200~a\x1b[201~"])
+def test_many_lines_at_once_are_a_paste_though_the_terminal_does_not_say_so(before: bytes) -> None:
+    terminal = Terminal(*filter(None, [before]), LINES, LINES, b"and the end", NOTHING, b"\r")
+    assert terminal.keys()[-2:] == ["Paste", "enter"]
+
+
+def test_lines_of_a_paste_that_is_marked_are_a_part_of_it() -> None:
+    assert Terminal(b"\x1b[20", b"0~" + LINES, LINES, LINES + b"\x1b[201~", b"x").keys() == ["Paste", "x"]
+
+
+@pytest.mark.parametrize("data", [b"hello\r", b"1\r2\r3\r", b"x" * 300 + b"\r", b"\r" * 5])
+def test_a_few_lines_are_keys(data: bytes) -> None:
+    assert Terminal(data, NOTHING).keys().count("enter") == data.count(b"\r")
