@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unicodedata import category
 
 from textual.app import App
 from textual.events import Key, Paste
@@ -19,6 +20,10 @@ from textual.widget import Widget
 
 AT_ONCE = frozenset({"app.quit", "chat.stop", "chat.interrupt", "compare.stop"})
 """Actions that wait for nothing the second time: a screen that is busy keeps nobody from stopping what makes it so."""
+
+_TEXT = ("Zs", "Cf")
+"""Of characters that Textual takes for no text: the spaces of Chinese, Japanese and French, and what joins or separates
+letters in Persian and Hindi, or the people of an emoji."""
 
 
 class KeyOrder:
@@ -32,6 +37,13 @@ class KeyOrder:
 
     async def take(self, event: Key | Paste) -> None:
         """Dispatch an event now, or when those before it are through."""
+        if (
+            isinstance(event, Key)
+            and event.character
+            and category(event.character[0]) in _TEXT
+            and event.key != "space"
+        ):
+            event = Paste(event.character)
         if isinstance(event, Key) and self._is_held(event.key) and self._stops(event.key):
             await self._dispatch(event)
             return

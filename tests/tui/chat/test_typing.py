@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import pytest
 from textual import events
 from textual.message import Message
+from textual.widgets import Input
 
 from squish.tui.chat import context_meter
 from squish.tui.chat.pasted import Pasted
 from squish.tui.terminal.keyboard import PasteParser
 from squish.tui.widgets.chat.chat_view import ChatView
+from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.chat.transcript import Transcript
 from tests.tui.scenes import answer, ask, note, prompt, ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, asked_text
@@ -87,6 +89,26 @@ async def test_a_large_paste_is_one_line_of_the_draft_and_all_of_the_message() -
         await until(pilot, lambda: "empty answer" in note(pilot))
         await pilot.press("up")
         await until(pilot, lambda: prompt(pilot).draft == f"see {LINES}")
+
+
+JOINED = "你好　世界 می‌خواهم 👩‍👩‍👧 oui\u202f!\xa0x"
+
+
+@pytest.mark.parametrize("key", ["", "ctrl+b", "ctrl+s"], ids=["prompt", "chats", "search"])
+async def test_spaces_and_joiners_of_every_script_can_be_typed(key: str) -> None:
+    app = new_app()
+    async with app.run_test() as pilot:
+        await ask(pilot, "one")
+        await answer(pilot, "first")
+        if key:
+            await pilot.press(key)
+            await until(pilot, lambda: not isinstance(app.focused, PromptInput))
+        for character in JOINED:
+            app.post_message(events.Key("space" if character == " " else character, character))
+        if key == "ctrl+s":
+            await until(pilot, lambda: app.screen.query_one(Input).value == JOINED)
+        else:
+            await until(pilot, lambda: prompt(pilot).text == JOINED)
 
 
 async def test_a_paste_is_only_text() -> None:
