@@ -24,6 +24,7 @@ from squish.tui.screens.chat import ChatScreen
 from squish.tui.widgets.chat.chat_list import ChatList
 from squish.tui.widgets.chat.transcript import WINDOW, Transcript
 from squish.tui.widgets.chat.turns import AnswerView
+from squish.tui.widgets.chat.welcome import Welcome
 from squish.tui.windows.chat_search import ChatSearchScreen
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.line_input import LineScreen
@@ -161,6 +162,21 @@ async def test_a_start_takes_the_model_of_the_latest_chat_while_it_is_installed(
     async with app.run_test(size=WIDE) as pilot:
         await ask(pilot, "why")
         assert app.engine.last.request.model == opens_with
+
+
+async def test_a_new_chat_does_not_show_the_figures_of_another_model_than_its_own(tmp_path: Path) -> None:
+    store = Chats(tmp_path / "chats.db")
+    store.ask(store.create("gone:1b", title="of another model"), None, "one", "gone:1b")
+    store.close()
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test() as pilot:
+        await loaded(pilot)
+        await pilot.press("up")
+        await until(pilot, lambda: "gone:1b" in screen_text(pilot).splitlines()[0])
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: str(app.screen.query_one(Welcome).render()).startswith("gone:1b"))
+        assert "gone:1b is not installed." in str(app.screen.query_one(Welcome).render())
+        assert "135M" not in screen_text(pilot)
 
 
 async def test_a_start_offers_no_chat_once_none_is_left(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ class ChatView(Vertical):
             if manifest := self._model.look_up(self._shown.model):
                 self.dialogue.welcome.show_model(manifest)
         except SquishError as error:
+            self.dialogue.welcome.show_missing(clean(self._shown.model), clean(error.message))
             self.app.notify(
                 clean(f"{error.message} {key(self.app, 'chat.model')} chooses another."),
                 severity="warning",

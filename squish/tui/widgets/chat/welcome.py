@@ -31,18 +31,16 @@ class Welcome(Static):
         super().__init__(id="welcome", markup=False)
         self._latest: tuple[str, str] | None = None
         self._project = ""
-        self._model: Manifest | None = None
+        self._model = self._about = ""
 
     def on_resize(self) -> None:
-        if self._model:
-            self._show_whole(self._model)
+        self._show_again()
 
     def offer(self, latest: tuple[str, str] | None) -> None:
         """Name the chat that was used last, and when, to go on with; None: there is none, or no longer."""
         if latest != self._latest:
             self._latest = latest
-            if self._model:
-                self._show_whole(self._model)
+            self._show_again()
 
     def offer_project(self, about: str) -> None:
         """Name the project's files that may go along with the chat; empty where there are none."""
@@ -50,22 +48,29 @@ class Welcome(Static):
 
     def show_model(self, manifest: Manifest) -> None:
         """A model is chosen: its figures and the keys to begin with."""
-        self._model = manifest
-        self._show_whole(manifest)
-
-    def _show_whole(self, manifest: Manifest) -> None:
-        width = self.content_size.width or self.app.size.width - 2 * _PADDING
         about = [  # as far as it is known: a server may say nothing but the name
             figures.size(manifest.size) if manifest.size else "",
             f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
             clean(manifest.quantization),
             f"{figures.count(manifest.context_length)} context" if manifest.context_length else "",
         ]
+        self._model, self._about = short(manifest.id), " · ".join(filter(None, about))
+        self._show_again()
+
+    def show_missing(self, model: str, why: str) -> None:
+        """The chat's model cannot answer; the keys say how to choose another one."""
+        self._model, self._about = short(model), why
+        self._show_again()
+
+    def _show_again(self) -> None:
+        if not self._model:
+            return
+        width = self.content_size.width or self.app.size.width - 2 * _PADDING
         rows = [
             Content.assemble(
-                (short(manifest.id), "bold $text-primary"),
+                (self._model, "bold $text-primary"),
                 "\n",
-                broken_at(Content.styled(" · ".join(filter(None, about)), "$foreground-muted"), width),
+                broken_at(Content.styled(self._about, "$foreground-muted"), width),
                 "\n",
             ),
             *self._keys(width),
@@ -96,7 +101,7 @@ class Welcome(Static):
 
     def show_nothing_installed(self, where: str) -> None:
         """First run: the key that helps, and the command for those who come with one. where: of Offers."""
-        self._model = None
+        self._model = ""
         if where:
             self.update(
                 Content.assemble((f"{clean(where)} has no models", "bold"), "\n\nSquish checks every few seconds.")
