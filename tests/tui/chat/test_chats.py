@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from squish.sessions.activity import RequestStatus
 from squish.tui.chat.conversations import day_of
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.widgets.chat.chat_list import ChatList
-from squish.tui.widgets.chat.transcript import WINDOW, Transcript
+from squish.tui.widgets.chat.transcript import MOST, WINDOW, Transcript
 from squish.tui.widgets.chat.turns import AnswerView
 from squish.tui.widgets.chat.welcome import Welcome
 from squish.tui.windows.chat_search import ChatSearchScreen
@@ -531,6 +532,41 @@ async def test_a_long_chat_opens_at_its_end_with_few_widgets(tmp_path: Path) -> 
         app.screen.query_one(Transcript).scroll_home(animate=False)
         await until(pilot, lambda: len(app.screen.query(AnswerView)) == 2 * WINDOW)
         assert f"an answer {250 - WINDOW}" in screen_text(pilot), "what was in view stays in view"
+
+
+@pytest.mark.long
+async def test_however_far_one_scrolls_few_turns_are_mounted_and_the_place_is_kept(tmp_path: Path) -> None:
+    add_chats(tmp_path / "chats.db", MOST + WINDOW)
+    last = MOST + WINDOW - 1
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        await pilot.press("alt+pagedown")
+        await until(pilot, lambda: f"an answer {last}" in screen_text(pilot))
+        transcript = app.screen.query_one(Transcript)
+
+        def numbers() -> list[int]:
+            return [int(each) for each in re.findall(r"an answer (\d+)", screen_text(pilot))]
+
+        def mounted() -> tuple[int, int]:
+            return transcript._first, transcript._first + len(transcript._views)
+
+        def moved(before: tuple[int, int]) -> bool:
+            return mounted() != before and not transcript._loading
+
+        async def scroll(there: Callable[..., None], end: int, side: int) -> None:
+            while end not in numbers():
+                before = mounted()
+                there(animate=False)
+                await until(pilot, lambda before=before: end in numbers() or moved(before))  # type: ignore[misc]
+                assert len(transcript._views) == len(app.screen.query(AnswerView)) <= MOST
+                if mounted() != before:
+                    assert before[side] - side in numbers(), "what was in view stays in view"
+
+        await scroll(transcript.scroll_home, 0, 0)
+        await scroll(transcript.scroll_end, last, 1)
+        await until(pilot, lambda: transcript.following)
+        await say(pilot, app, "one more", "a last one")
 
 
 async def test_the_context_counts_the_draft_and_refuses_what_is_too_long() -> None:

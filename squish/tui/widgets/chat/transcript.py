@@ -25,6 +25,9 @@ from squish.tui.widgets.markdown.searchable import Place, Searchable
 
 LIVE_ANSWERS = 8
 WINDOW = 8
+MOST = 6 * WINDOW  # turns that are mounted at once: with more, each that comes costs more
+
+Pair = tuple[QuestionView, AnswerView]
 
 
 class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
@@ -44,7 +47,7 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
         super().__init__(id="transcript")
         self._turns: Sequence[Turn] = ()  # the whole branch, of which [first, first + len(views)) is mounted
         self._first = 0
-        self._views: list[tuple[QuestionView, AnswerView]] = []
+        self._views: list[Pair] = []
         self._marked: tuple[Turn, Part] | None = None
         self._released = False
         self._reported = True
@@ -258,15 +261,20 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
         first = max(self._first - WINDOW, 0)
         pairs = [self._view(turn) for turn in self._turns[first : self._first]]
         anchor = self.children[0] if self.children else None
-        before = self.virtual_size.height
-        self._first, self._views = first, pairs + self._views
+        gone, before = self._views[MOST - len(pairs) :], self.virtual_size.height
+        self._first, self._views = first, [*pairs, *self._views[: MOST - len(pairs)]]
         await self.mount_all([widget for pair in pairs for widget in pair], before=anchor)
-        after_refresh(self, self._keep_place, before)
+        after_refresh(self, self._keep_place, before, gone)
 
-    def _keep_place(self, before: int) -> None:
-        self._loading = False
+    async def _keep_place(self, before: int, gone: Sequence[Pair]) -> None:
+        """Show the same lines as before something came or went above them; what is below them may go then.
+
+        before: how high all of it was.
+        """
         super().release_anchor()
         self.scroll_to(y=self.scroll_y + self.virtual_size.height - before, animate=False, immediate=True)
+        await self._unmount(gone)
+        self._loading = False
 
     async def _load_newer(self) -> None:
         start = self._first + len(self._views)
@@ -274,9 +282,22 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
         after: Widget | None = self._views[-1][1] if self._views else None
         self._views += pairs
         await self.mount_all([widget for pair in pairs for widget in pair], after=after)
-        self._loading = False
+        after_refresh(self, self._let_older_go)
 
-    def _view(self, turn: Turn) -> tuple[QuestionView, AnswerView]:
+    async def _let_older_go(self) -> None:
+        gone, before = self._views[:-MOST], self.virtual_size.height
+        if not gone:
+            self._loading = False
+            return
+        self._first, self._views = self._first + len(gone), self._views[-MOST:]
+        await self._unmount(gone)
+        after_refresh(self, self._keep_place, before, ())
+
+    async def _unmount(self, views: Sequence[Pair]) -> None:
+        """What another chat has taken the place of has gone already."""
+        await self.remove_children([widget for pair in views for widget in pair if widget.parent is self])
+
+    def _view(self, turn: Turn) -> Pair:
         return QuestionView(turn), AnswerView(turn, lambda: self.following)
 
     def _report(self) -> None:
