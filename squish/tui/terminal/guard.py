@@ -12,7 +12,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from rich.segment import Segment
 from textual.color import Color
@@ -90,8 +92,10 @@ class SteadyWriter(WriterThread):
 def own_driver_parts() -> Iterator[None]:
     """Let Textual read with QuickDriver and write with SteadyWriter. Windows and browsers have drivers of their own,
     which are left alone.
+
+    The thread that reads keeps no program that was broken off from ending.
     """
-    ours = {"LinuxDriver": QuickDriver, "WriterThread": SteadyWriter}
+    ours = {"LinuxDriver": QuickDriver, "WriterThread": SteadyWriter, "Thread": partial(Thread, daemon=True)}
     driver = vars(linux_driver)
     theirs = {name: driver[name] for name in ours}
     driver.update(ours)

@@ -112,7 +112,10 @@ def _escape(message: Message) -> Message:
 
 
 class InputReader:
-    """ready: whether there is input within so many seconds. read: what there is, or nothing at the end of all input."""
+    """ready: whether there is input within so many seconds. read: what there is, or nothing at the end of all input.
+
+    ended: whether the terminal has gone; from then on it is always ready, with nothing.
+    """
 
     def __init__(
         self, ready: Callable[[float], bool], read: Callable[[], bytes], silence: float, *, debug: bool = False
@@ -120,16 +123,25 @@ class InputReader:
         self._ready, self._read, self._silence = ready, read, silence
         self._parser = PasteParser(debug)
         self._decode = getincrementaldecoder("utf-8")("replace").decode
+        self.ended = False
 
     def messages(self) -> Iterable[Message]:
         """Wait a moment; what has come by then."""
         waits = self._parser.waits
         # The second look: this thread may have had no turn for longer than it wanted to wait.
         if self._ready(self._silence if waits else _CHECK) or (waits and self._ready(0)):
-            if text := self._decode(self._read()):
+            if text := self._more():
                 yield from self._parser.feed(self._marked(text))
         elif waits:
             yield from self._parser.give_up()
+
+    def _more(self) -> str:
+        try:
+            data = self._read()
+        except OSError:
+            data = b""
+        self.ended = not data
+        return self._decode(data)
 
     def _marked(self, text: str) -> str:
         """Lines that nobody types at once, with the marks of a paste: not every terminal sends them, and without them
@@ -140,7 +152,7 @@ class InputReader:
         if not self._parser.between_keys:
             return text
         pieces = [text]
-        while len(pieces) < _READS and self._ready(self._silence) and (more := self._decode(self._read())):
+        while len(pieces) < _READS and self._ready(self._silence) and (more := self._more()):
             pieces.append(more)
         return "".join((_PASTE, *pieces, _PASTED))
 
@@ -162,7 +174,7 @@ class QuickDriver(LinuxDriver):
                 silence(os.environ),
                 debug=self._debug,
             )
-            while not self.exit_event.is_set():
+            while not (reader.ended or self.exit_event.is_set()):
                 for message in reader.messages():
                     self.process_message(message)
             reader.close()

@@ -7,6 +7,7 @@ import pty
 import threading
 import tty
 from collections import deque
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -116,3 +117,27 @@ def test_lines_of_a_paste_that_is_marked_are_a_part_of_it() -> None:
 @pytest.mark.parametrize("data", [b"hello\r", b"1\r2\r3\r", b"x" * 300 + b"\r", b"\r" * 5])
 def test_a_few_lines_are_keys(data: bytes) -> None:
     assert Terminal(data, NOTHING).keys().count("enter") == data.count(b"\r")
+
+
+def gone() -> bytes:
+    raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("read", [bytes, gone], ids=["nothing", "an error"])
+def test_a_terminal_that_has_gone_is_read_no_more(read: Callable[[], bytes]) -> None:
+    reader = InputReader(lambda seconds: True, read, SILENCE)
+    assert list(reader.messages()) == [] and reader.ended
+
+
+def test_a_letter_that_has_come_in_part_is_not_the_end() -> None:
+    reader = InputReader(lambda seconds: True, deque([b"\xc3", b"\xa9"]).popleft, SILENCE)
+    assert list(reader.messages()) == [] and not reader.ended
+
+
+def test_the_driver_reads_no_terminal_that_was_closed() -> None:
+    terminal, side = pty.openpty()
+    tty.setraw(side)
+    os.close(terminal)
+    driver = SimpleNamespace(fileno=side, exit_event=threading.Event(), _debug=False, process_message=None)
+    QuickDriver.run_input_thread(driver)  # type: ignore[arg-type]
+    os.close(side)
