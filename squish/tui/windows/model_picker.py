@@ -51,14 +51,13 @@ class ModelPicker(Chooser[str | None]):
         bits = max((len(_bits(manifest)) for manifest in self._installed), default=0)
         rows = [self._row(manifest, width, min(bits, _BITS_WIDTH)) for manifest in self._shown]
         marked = next((at for at, each in enumerate(self._shown) if each.id == self._current), 0)
-        nothing: str | Content = f"No installed model has “{clean(wanted)}” in its name."
-        if not self._installed:
-            command = (f"squish pull {FIRST_MODEL}", "bold $text-accent")
-            nothing = Content.assemble(
-                f"No model is installed yet. {key(self.app, 'app.hub')} finds one, or run:\n\n", command
-            )
-        more = Content.assemble("  get more models…", (f"  {key(self.app, 'app.hub')}", "$text-accent"))
-        self.fill([*rows, more] if rows else [], marked, nothing)
+        command = (f"squish pull {FIRST_MODEL}", "bold $text-accent")
+        nothing = Content.assemble(
+            f"No model is installed yet. {key(self.app, 'app.hub')} finds one, or run:\n\n", command
+        )
+        missing = "" if rows else f"  No installed model has “{clean(wanted)}” in its name.\n"
+        more = Content.assemble(missing, "  get more models…", (f"  {key(self.app, 'app.hub')}", "$text-accent"))
+        self.fill([*rows, more] if self._installed else [], marked, nothing)
 
     def _row(self, manifest: Manifest, width: int, bits_width: int) -> Content:
         """Name to the left, cut to its room; bits and size to the right."""
