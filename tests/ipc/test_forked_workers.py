@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there a pr
 
 
 def is_fork(worker: Worker) -> bool:
-    return "-m" not in psutil.Process(worker.pid).cmdline()
+    process = psutil.Process(worker.pid)
+    while not (command := process.cmdline()):  # the system shows it a moment after the program has begun
+        time.sleep(0.001)
+    return "-m" not in command
 
 
 def seen(worker: Worker) -> tuple[object, ...]:
