@@ -17,9 +17,11 @@ from squish.errors import EngineError, LoadFailed
 from squish.generation import ChatPrompt, Finished, Loading, Timings, Usage
 from squish.tui.chat.comparison import Candidate, Comparison, Lineup, candidates
 from squish.tui.chat.conversation import Conversation
+from squish.tui.downloads import Transfer
 from squish.tui.screens.compare import CompareScreen
 from squish.tui.widgets.chat.contender_view import ContenderView
 from squish.tui.windows.compare_picker import ComparePicker
+from squish.tui.windows.confirm import ConfirmScreen
 from tests.tui.scenes import ask, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -269,6 +271,32 @@ async def test_stop_ends_all_and_nothing_is_lost(tmp_path: Path) -> None:
         await until(pilot, lambda: "‹2/4›" in screen_text(pilot) and "Nothing was kept" in screen_text(pilot))
         (chat,) = app.chats.recent()
         assert len(app.chats.tree(chat.id).versions(app.chats.branch(chat.id)[-1].id)) == 4
+
+
+@pytest.mark.parametrize("stop", ["escape", "ctrl+c"])
+@pytest.mark.parametrize("downloading", [True, False])
+async def test_stopping_and_quitting_mean_the_answers_and_a_download_goes_on(stop: str, downloading: bool) -> None:
+    app = new_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await compared(pilot, app)
+        transfer = Transfer("acme/tiny", "acme/tiny", "running", "download", 1, 2)
+        app.downloads._transfers += [transfer] if downloading else []
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await until(pilot, lambda: "2 answers are being written" in screen_text(pilot))
+        assert ("A download is running" in screen_text(pilot)) is downloading
+        await pilot.press("ctrl+c")  # closes the question alone
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+        assert not any(each.cancelled for each in app.engine.generations)
+        await pilot.press(stop)
+        await until(pilot, lambda: "■ compared, 0 of 2 answered, 2 stopped" in screen_text(pilot))
+        assert all(each.cancelled for each in app.engine.generations) and transfer.state == "running"
+        await pilot.press("ctrl+q")
+        if downloading:
+            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and "acme/tiny" in screen_text(pilot))
+            assert "answers are being written" not in screen_text(pilot)
+            await pilot.press("y")
+    assert app.return_code == 0
 
 
 @pytest.mark.parametrize("kept", [1, 2])
