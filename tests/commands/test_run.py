@@ -53,6 +53,15 @@ def test_stop_seed_and_max_tokens(squish: Squish) -> None:
     assert (one["finish_reason"], one["usage"]["completion_tokens"]) == ("length", 12)
 
 
+def test_an_answer_that_is_cut_off_says_so_beside_it(squish: Squish) -> None:
+    story = squish(*GERMANY[:2], "--prompt", "Tell a story.", "--seed", "7", "--max-tokens", "12")
+    assert story.returncode == 0 and story.stdout.strip()
+    assert "limit of 12 tokens" in story.stderr and "--max-tokens" in story.stderr
+    half = squish(*GERMANY, "--format", "json", "--max-tokens", "2")
+    assert half.returncode == 1 and half.stdout.startswith("{")
+    assert "before its format was complete" in half.stderr and "--context" in half.stderr
+
+
 def test_an_answer_is_held_to_a_schema_in_a_file(squish: Squish, tmp_path: Path) -> None:
     schema = tmp_path / "city.schema.json"
     schema.write_text('{"type": "object", "properties": {"city": {"enum": ["Berlin", "Paris"]}}, "required": ["city"]}')

@@ -71,9 +71,19 @@ async def single(
         return
     screen = console.AnswerPrinter()
     try:
-        await kept_answer(kept, text, backend, request, screen.write, tools=tools, files=files)
+        answered = await kept_answer(kept, text, backend, request, screen.write, tools=tools, files=files)
     finally:
         screen.end()
+    if answered.finished.reason == "length":
+        _say_cut(request, answered.finished.usage.completion_tokens)
+
+
+def _say_cut(request: GenerationRequest, tokens: int) -> None:
+    """Raises SquishError where what reads the answer would take the beginning of its format for all of it."""
+    how = "Allow more with --max-tokens, or with --context."
+    if request.sampling.response_format is not None:
+        raise SquishError(f"The answer ends after {tokens} tokens, before its format was complete.", hint=how)
+    console.note(f"The answer reached its limit of {tokens} tokens. {how}")
 
 
 def to_json(model: str, answered: Answered) -> dict[str, object]:
