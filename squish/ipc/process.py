@@ -21,6 +21,7 @@ from squish.ipc.frames import Alive, FromWorker, ToWorker
 from squish.ipc.last_lines import LastLines
 from squish.ipc.remains import end_all
 from squish.system.host import HOST
+from squish.system.pipes import let_go
 
 _EXIT_GRACE = 5.0
 _SOCKET_BUFFER = 1 << 20  # bytes; macOS gives 8 KiB, less than one answer's logprobs
@@ -60,7 +61,8 @@ class Worker:
             reader, writer = await asyncio.open_connection(sock=ours)
         except BaseException:
             end_all(process.pid)
-            LastLines(process).close()
+            let_go(process)
+            await process.wait()
             raise
         return cls(process, reader, writer, silence)
 
