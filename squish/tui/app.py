@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.terminal_theme import TerminalTheme
 from textual.binding import Binding
 from textual.command import Provider
-from textual.dom import DOMNode
 from textual.events import DescendantFocus, Event, Key, Paste
 from textual.screen import Screen
 from textual.theme import Theme
@@ -43,7 +42,7 @@ from squish.tui.scheduling import after_refresh, collect_again
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.server.api_server import ApiServer, Serve, ShownServer
 from squish.tui.server.load_history import LoadHistory
-from squish.tui.style_sheets import ParsedOnce
+from squish.tui.style_sheets import ParsedOnce, StyledApp
 from squish.tui.terminal.guard import CleanFilter
 from squish.tui.terminal.key_order import KeyOrder
 from squish.tui.widgets import transfer_list
@@ -65,7 +64,7 @@ def _palette() -> type[Provider]:
     return PaletteProvider
 
 
-class SquishApp(WindowedApp[None], inherit_bindings=False):
+class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
     """runtime: the models, in this process or at a server that the app is connected to.
 
     model: the one to begin with, or None for the first that is installed. machine and clock stand in tests still.
@@ -360,11 +359,6 @@ class SquishApp(WindowedApp[None], inherit_bindings=False):
         """Requests of other programs that this one answers."""
         requests = self._runtime.sessions.activity() if self._here else ()
         return sum(each.running and bool(each.client) and not is_title(each.client) for each in requests)
-
-    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
-        """What is on no screen yet is styled when it comes there; a widget's own options would style it before that."""
-        if node.parent is not None or node is self:
-            super().update_styles(node, animate)
 
     @cached_property
     def _themes(self) -> theme.ReadableThemes:

@@ -2,15 +2,22 @@
 
 Each is parsed once: Textual parses all of them anew for every screen that opens, a third of the first paint and half of
 what a screen took to open. And the parts of a widget, such as a field's cursor and selection, are styled when they are
-first drawn: most never are, and they were half of what was styled.
+first drawn: most never are, and they were half of what was styled. Nor is a screen that is left styled and laid out
+again for the style sheets of the one that opens.
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from textual.app import App
 from textual.cache import LRUCache
 from textual.css.styles import RenderStyles
 from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
+from textual.widget import AwaitMount
+
+Result = TypeVar("Result")
 
 _SHEETS = 512
 
@@ -52,3 +59,26 @@ class _Parts(dict[str, RenderStyles]):
         self._sheets.apply(part)
         self[name] = part.styles
         return self[name]
+
+
+class StyledApp(App[Result]):
+    """Styles what is shown."""
+
+    _is_opening = False
+
+    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
+        """What is on no screen yet is styled when it comes there; a widget's own options would style it before that."""
+        if node.parent is not None or node is self:
+            super().update_styles(node, animate)
+
+    def _init_mode(self, mode: str) -> AwaitMount:
+        self._is_opening = True
+        try:
+            return super()._init_mode(mode)
+        finally:
+            self._is_opening = False
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Style the screen in view; one that is about to be left is, when it comes back."""
+        if not self._is_opening:
+            super().refresh_css(animate)

@@ -25,9 +25,9 @@ MOST = {
     "ctrl+l": (4, 3, 43),
     "ctrl+s": (4, 2, 42),
     "ctrl+t": (4, 2, 39),
-    "f3": (9, 26, 85),
-    "f4": (8, 6, 70),
-    "f5": (8, 9, 70),
+    "f3": (9, 22, 60),
+    "f4": (8, 5, 47),
+    "f5": (8, 6, 47),
     "ctrl+o": (33, 1, 67),
 }
 
@@ -66,6 +66,12 @@ def test_a_window_is_laid_out_once_for_its_size_and_what_lies_below_it_not_again
     counts: dict[str, Any], key: str
 ) -> None:
     assert counts[key]["told"] == [counts[key]["screen"]]
+
+
+@pytest.mark.parametrize(("key", "layouts"), [("f3", 4), ("f4", 2), ("f5", 2)])
+def test_a_screen_that_is_left_is_not_laid_out_again(counts: dict[str, Any], key: str, layouts: int) -> None:
+    assert counts[key]["told"] == [counts[key]["screen"]]
+    assert counts[key]["layouts"] <= layouts
 
 
 @pytest.mark.parametrize("key", WINDOWS)

@@ -42,6 +42,7 @@ class ModelSearch:
         self._here: list[Found] = []
         self._number, self._began = 0, 0.0
         self._hub: tuple[Found, ...] = ()
+        self._manifests: tuple[Manifest, ...] = ()  # as `installed` saw it last
         self._known: tuple[str, tuple[Manifest, ...], list[Found]] | None = None
 
     def begin(self, query: str) -> None:
@@ -102,22 +103,24 @@ class ModelSearch:
         return all(word in found.name.lower() for word in self.query.lower().split())
 
     def _known_here(self) -> list[Found]:
-        """The catalog and what is installed, read again only for other words or after a change of what is installed."""
-        installed = self._manifests()
-        if self._known is None or self._known[:2] != (self.query, installed):
+        """The catalog and what is installed, read again only for other words or when `installed` saw a change."""
+        if self._known is None or self._known[:2] != (self.query, self._manifests):
             known = search.offline(SearchQuery(self.query, limit=LIMIT * 10), self._runtime.settings)
-            self._known = self.query, installed, known
+            self._known = self.query, self._manifests, known
         return self._known[2]
 
     def installed(self) -> dict[str, str]:
-        """The ids of what is installed, by the names it is found under: the ids, and the path of what was imported."""
-        manifests = self._manifests()
-        found = {manifest.id: manifest.id for manifest in manifests}
-        if self.path and (id := local_model.installed_as(self.path, manifests)):
+        """The ids of what is installed, by the names it is found under: the ids, and the path of what was imported.
+
+        Reads all of it on the disk.
+        """
+        self._manifests = self._read_manifests()
+        found = {manifest.id: manifest.id for manifest in self._manifests}
+        if self.path and (id := local_model.installed_as(self.path, self._manifests)):
             found[str(self.path)] = id
         return found
 
-    def _manifests(self) -> tuple[Manifest, ...]:
+    def _read_manifests(self) -> tuple[Manifest, ...]:
         try:
             return tuple(self._runtime.store.list())
         except SquishError:  # the models screen says why

@@ -28,6 +28,7 @@ from squish.tui.hub.model_search import ModelSearch
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
+from squish.tui.scheduling import after_refresh
 from squish.tui.widgets import transfer_list
 from squish.tui.widgets.hub_row import COLUMNS, HubRows, filter_line, nothing_found
 from squish.tui.widgets.keys import Keys
@@ -80,11 +81,14 @@ class HubScreen(FittedScreen[None]):
             self._choice = FIRST_RUN
         self.set_interval(TICK, self._tick)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._tick())
-        self._look()
+        self._search.begin("")
+        self._show()
+        after_refresh(self, self._ask_hub)  # for which more is imported than for the screen
 
     def on_screen_resume(self) -> None:
         self._search.weigh_again()
-        self.run_worker(self._read_machine(), group="machine", exit_on_error=False)
+        read: Any = self._read_machine  # Textual resumes a screen that opens twice
+        self.run_worker(read, group="machine", exclusive=True, exit_on_error=False)
 
     # ---- what background work says
 
@@ -95,9 +99,12 @@ class HubScreen(FittedScreen[None]):
         What is still asked for the words before is given up, with its connection.
         """
         self._search.begin(self.query_one(Input).value)
+        self._ask_hub()
+        self._show()
+
+    def _ask_hub(self) -> None:
         ask: Any = self._search.ask_hub  # a coroutine that is replaced before it starts is never awaited
         self.run_worker(ask, group="search", exclusive=True, exit_on_error=False)
-        self._show()
 
     @on(HubAnswered)
     def _hub_answered(self, event: HubAnswered) -> None:
@@ -239,11 +246,12 @@ class HubScreen(FittedScreen[None]):
 
     def _show(self) -> None:
         statuses = self._runtime.sessions.status()
-        self._installed = self._search.installed()
         self.query_one(StatusStrip).facts = status_facts.of_models(statuses, self._memory)
-        self._show_first_run()
         if self._machine is None:
+            self._show_first_run()
             return
+        self._installed = self._search.installed()
+        self._show_first_run()
         everything, context = self._search.everything(), self._choice.context
         if self._first_run and not self._search.query:  # the first model is to be chatted with
             everything = [each for each in everything if each.kind != "embedding"]
