@@ -63,6 +63,8 @@ class KeyOrder:
 
     async def _go_on(self) -> None:
         self._on_its_way = False
+        if self._app._exit:
+            self._held.clear()  # nobody sees any more what they would do
         while self._held and not self._on_its_way:
             event, target = self._held[0], self._app.focused or self._app.screen
             moves = isinstance(event, Key) and not target.check_consume_key(event.key, event.character)

@@ -4,11 +4,13 @@ the beginning of another key. Knows no app.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import selectors
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 
 from textual import constants
 from textual._xterm_parser import XTermParser
@@ -162,7 +164,9 @@ class InputReader:
 
 
 class QuickDriver(LinuxDriver):
-    """Textual's own looks for the rest of an escape ten times a second, however soon it is to give up."""
+    """Textual's own looks for the rest of an escape ten times a second, however soon it is to give up. And it wakes the
+    loop for each key, through the pipe that signals come through: full of many keys, it loses SIGTERM.
+    """
 
     def run_input_thread(self) -> None:
         """Hand on what comes until the app ends."""
@@ -175,6 +179,19 @@ class QuickDriver(LinuxDriver):
                 debug=self._debug,
             )
             while not (reader.ended or self.exit_event.is_set()):
-                for message in reader.messages():
-                    self.process_message(message)
+                if messages := list(reader.messages()):
+                    self._hand_on(messages)
             reader.close()
+
+    def send_message(self, message: Message) -> None:
+        self._app.post_message(message)
+
+    def _hand_on(self, messages: Sequence[Message]) -> None:
+        """Wake the loop once for all of them, and read no more before it has them."""
+        taken = asyncio.run_coroutine_threadsafe(self._take(messages), self._loop)
+        while not (taken.done() or self.exit_event.is_set()):
+            wait((taken,), _CHECK)
+
+    async def _take(self, messages: Sequence[Message]) -> None:
+        for each in messages:
+            self.process_message(each)

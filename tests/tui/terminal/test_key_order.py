@@ -50,6 +50,19 @@ async def test_a_screen_that_is_busy_does_not_keep_the_user_from_quitting() -> N
         free.set()
 
 
+async def test_thousands_of_keys_that_wait_keep_no_program_from_ending() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test() as pilot:
+        await ready(pilot)
+        burst(pilot, *("up",) * 2000)
+        while len(app._keys._held) < 1500:
+            await asyncio.sleep(0)
+        app.exit(return_code=143)
+        while app.is_running:
+            await asyncio.sleep(0)
+    assert app.return_code == 143 and not app._keys._held
+
+
 async def test_what_is_typed_right_after_a_window_was_opened_is_for_the_window() -> None:
     app = ScriptedApp(*MODELS, model=SMOL.id)
     async with app.run_test() as pilot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import threading
@@ -9,9 +10,12 @@ import tty
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from textual import constants
+from textual.app import App
 from textual.message import Message
 
 from squish.tui.terminal.keyboard import InputReader, QuickDriver, silence
@@ -81,24 +85,33 @@ def test_over_a_connection_and_where_the_user_says_so_it_is_waited_for_longer(va
     assert silence({variable: "1"}) == constants.ESCAPE_DELAY > silence({"TERM": "xterm"}) == SILENCE
 
 
-def test_the_driver_reads_a_terminal_until_the_app_ends() -> None:
+@pytest.mark.parametrize("typed", [b"a\x1b", b"\x1b[A" * 1000])
+async def test_the_driver_reads_a_terminal_until_the_app_ends_and_wakes_the_loop_once_for_what_came_at_once(
+    typed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal, side = pty.openpty()
-    ended, found = threading.Event(), list[str]()
+    loop, ended, found = asyncio.get_running_loop(), threading.Event(), list[str]()
+    woken = Mock(side_effect=loop.call_soon_threadsafe)
+    monkeypatch.setattr(loop, "call_soon_threadsafe", woken)
+    tty.setraw(side)
+    driver = object.__new__(QuickDriver)
+    driver.fileno, driver.exit_event, driver._debug, driver.cursor_origin = side, ended, False, None
+    driver._loop = loop
 
     def take(message: Message) -> None:
         found.append(getattr(message, "key", ""))
-        if len(found) == 2:
+        if len(found) == len(typed.replace(b"[A", b"")):
             ended.set()
 
-    tty.setraw(side)
-    driver = SimpleNamespace(fileno=side, exit_event=ended, _debug=False, process_message=take)
-    os.write(terminal, b"a\x1b")
+    driver._app = cast(App[Any], SimpleNamespace(post_message=take))
+    os.write(terminal, typed)
     try:
-        QuickDriver.run_input_thread(driver)  # type: ignore[arg-type]
+        await asyncio.to_thread(driver.run_input_thread)
     finally:
         os.close(terminal)
         os.close(side)
-    assert found == ["a", "escape"]
+    assert found == (["a", "escape"] if b"a" in typed else ["up"] * 1000)
+    assert woken.call_count < 10, "for each piece that was read, and for the thread that ends"
 
 
 LINES = b"a line that is pasted\r" * 20
