@@ -333,7 +333,7 @@ async def test_the_picker_closes_without_a_change() -> None:
         await until(pilot, lambda: bool(app.screen.query(Input)))
         await write(pilot, "zzz")
         await until(pilot, lambda: "No installed model" in screen_text(pilot))
-        await pilot.press("enter", "escape")
+        await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         assert app.engine.loads == [SMOL.id]
 
