@@ -57,9 +57,11 @@ def test_an_answer_that_is_cut_off_says_so_beside_it(squish: Squish) -> None:
     story = squish(*GERMANY[:2], "--prompt", "Tell a story.", "--seed", "7", "--max-tokens", "12")
     assert story.returncode == 0 and story.stdout.strip()
     assert "limit of 12 tokens" in story.stderr and "--max-tokens" in story.stderr
+    number = squish(*GERMANY, "--format", "regex:[0-9]+", "--max-tokens", "2")
+    assert number.returncode == 0 and number.stdout.strip().isdigit() and "limit of 2 tokens" in number.stderr
     half = squish(*GERMANY, "--format", "json", "--max-tokens", "2")
     assert half.returncode == 1 and half.stdout.startswith("{")
-    assert "before its format was complete" in half.stderr and "--context" in half.stderr
+    assert "before its JSON was complete" in half.stderr and "--context" in half.stderr
 
 
 def test_an_answer_is_held_to_a_schema_in_a_file(squish: Squish, tmp_path: Path) -> None:

@@ -75,15 +75,24 @@ async def single(
     finally:
         screen.end()
     if answered.finished.reason == "length":
-        _say_cut(request, answered.finished.usage.completion_tokens)
+        _say_cut(request, answered)
 
 
-def _say_cut(request: GenerationRequest, tokens: int) -> None:
-    """Raises SquishError where what reads the answer would take the beginning of its format for all of it."""
-    how = "Allow more with --max-tokens, or with --context."
-    if request.sampling.response_format is not None:
-        raise SquishError(f"The answer ends after {tokens} tokens, before its format was complete.", hint=how)
+def _say_cut(request: GenerationRequest, answered: Answered) -> None:
+    """Raises SquishError where what reads the answer expects JSON, and would get the beginning of it."""
+    tokens, how = answered.finished.usage.completion_tokens, "Allow more with --max-tokens, or with --context."
+    wanted = request.sampling.response_format
+    if wanted is not None and wanted.kind in ("json_object", "json_schema") and not _is_json(answered.text):
+        raise SquishError(f"The answer ends after {tokens} tokens, before its JSON was complete.", hint=how)
     console.note(f"The answer reached its limit of {tokens} tokens. {how}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def to_json(model: str, answered: Answered) -> dict[str, object]:
