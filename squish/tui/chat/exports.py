@@ -85,14 +85,10 @@ class Exports:
 
 def _refused(path: Path, error: OSError) -> SquishError:
     """What to say of a file that could not be written, and what to do."""
+    if isinstance(error, FileExistsError):
+        return InvalidInput(f"{path} already exists; it was not touched.", hint="Choose another name: /export FILE.")
     folder = path.parent
     match error.errno:
-        case None:
-            return InvalidInput(
-                f"{path} already exists; it was not touched.", hint="Choose another name: /export FILE."
-            )
-        case errno.EEXIST:
-            return _refused(path, FileExistsError())
         case errno.ENOENT | errno.ENOTDIR if not folder.is_dir():
             return StoreError(f"The folder {folder} does not exist.", hint=_ELSEWHERE)
         case errno.ENOSPC | errno.EDQUOT:
