@@ -63,8 +63,8 @@ class LineError(msgspec.Struct, frozen=True):
 class Line(msgspec.Struct, frozen=True):
     """A line of the output.
 
-    id: comes from `line_id`. error: why there is no response. A refused request still has one, with the status of the
-    refusal.
+    id: the result of `line_id`. error: why there is no response. A request that was refused has a response, whose
+    status code says so, and no error.
     """
 
     id: str

@@ -104,7 +104,7 @@ def usable(settings: ChatSettings, fixed: Mapping[str, str]) -> ChatSettings:
 
 
 def left_out(settings: ChatSettings, fixed: Mapping[str, str]) -> list[str]:
-    """What an answer is asked without: `kv_bits 8 is left out, it is set on the server. /set kv_bits resets it.`"""
+    """What an answer is asked without: `kv_bits 8 is left out: set on the server. /set kv_bits resets it.`"""
     values = {name: written(settings, name) for name in fixed}
     return [
         f"{name} {value} is left out: {fixed[name]}. /set {name} resets it." for name, value in values.items() if value
