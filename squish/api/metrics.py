@@ -21,7 +21,7 @@ from squish.api.clients.clients import SINGLE, Clients
 from squish.api.clients.keys import ApiKey
 from squish.api.transport.response import Response
 from squish.generation import Finished
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.system.host import HOST
 
 _FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)

@@ -22,7 +22,7 @@ from squish.api.transport.request import peer
 from squish.api.transport.response import json_response
 from squish.models.manifest import Manifest
 from squish.sessions.activity import RequestStatus, Totals
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.system.host import HOST
 from squish.system.loopback import is_loopback
 

@@ -13,7 +13,7 @@ from squish.generation import Accepted, Finished, GenerationEvent, GenerationReq
 from squish.remote.connection import Refusal, ServerConnection
 from squish.remote.reader import ChunkReader
 from squish.sessions.activity import Log, Trace
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 
 _FAREWELL = 2.0  # seconds that closing the connection may take
 

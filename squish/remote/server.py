@@ -14,7 +14,7 @@ from squish.models.manifest import Manifest, StoredFile
 from squish.remote.fields import Fields
 from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.backend import Offers
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.text import clean
 
 _LONGEST_ID = 256

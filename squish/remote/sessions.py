@@ -15,7 +15,7 @@ from squish.remote.generation import RemoteGeneration
 from squish.remote.models import RemoteModels
 from squish.remote.server import ModelServer, ServerMemory, ServerState
 from squish.sessions.activity import Log, RequestStatus, Totals
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 
 if TYPE_CHECKING:
     from squish.memory.reservations import Shortage

@@ -15,7 +15,7 @@ from squish.remote.ollama_server import OllamaServer
 from squish.remote.server import Listed, ServerMemory, ServerState, manifests
 from squish.sessions.activity import RequestStatus, Totals
 from squish.sessions.backend import Offers
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 
 
 class InstalledThere(msgspec.Struct, frozen=True):

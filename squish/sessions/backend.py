@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from squish.memory.reservations import Shortage
     from squish.models.manifest import Manifest
     from squish.sessions.activity import RequestStatus, Totals
-    from squish.sessions.manager import ModelStatus
+    from squish.sessions.model_status import ModelStatus
     from squish.sessions.request_texts import RequestTexts
 
 

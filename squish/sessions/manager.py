@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 
 from squish.config.model_defaults import kv_bits_of
 from squish.config.settings import Settings
 from squish.embeddings import EmbeddingRequest, Embeddings
-from squish.errors import EngineError, InvalidInput, ModelNotFound
+from squish.errors import InvalidInput, ModelNotFound
 from squish.generation import GenerationRequest, Prompt, ResponseFormat
 from squish.ipc.frames import Loaded
 from squish.ipc.group import Ranks
@@ -30,50 +30,18 @@ from squish.sessions.activity import Log, RequestFollower, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.embedding import EmbeddingWork
 from squish.sessions.engine import Engine, Limits
+from squish.sessions.model_status import ModelStatus, status_of
 from squish.sessions.rank_groups import RankGroups
 from squish.sessions.request_texts import RequestTexts
-from squish.system.host import HOST
+from squish.sessions.room import Room
+from squish.sessions.spare import SpareWorker
 
 logger = logging.getLogger("squish.sessions")
 
 ENDING = 10.0
 """Seconds for all workers together to end, before they are killed: each has half of it before it is insisted."""
 
-_NOT_LOADED = Loaded(context_length=0, weights_bytes=0, backend="")
-
 Request = TypeVar("Request", GenerationRequest, EmbeddingRequest)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """One model that is in memory, on its way there, or failed.
-
-    weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
-    unloads_in: seconds until it is, if nobody asks for it; None where it is kept.
-    compiling: while it is loading, the engine is compiled first.
-    served: it can be asked, at a server that does not say whether it is in memory. kernel, precision and kv_bits: as in
-    `Loaded`.
-    """
-
-    name: str
-    state: Literal["loading", "ready", "failed", "served"]
-    running: int
-    waiting: int
-    pid: int | None
-    weights_bytes: int
-    context_length: int
-    backend: str
-    error: str | None
-    pinned: bool = False
-    unloads_in: float | None = None
-    kernel: str = ""
-    precision: str = ""
-    kv_bits: int = 0
-    compiling: bool = False
-
-    def serves(self, id: str) -> bool:
-        """Whether it answers for a model: for itself, and with each of its adapters."""
-        return id.partition("+")[0] == self.name
 
 
 class SessionManager:
@@ -92,7 +60,6 @@ class SessionManager:
         self._worker_cache = settings.worker_cache
         self._cpu_precision = settings.cpu_precision
         self._wire_weights = settings.wire == "weights"
-        self._refuse_short = settings.short_memory == "refuse"
         self._prompt_lookup = settings.prompt_lookup
         self._settings = settings
         self._drafts = dict(settings.draft)
@@ -101,12 +68,10 @@ class SessionManager:
         self._engines: dict[str, Engine] = {}
         parts = (ranks.size, ranks.here) if ranks else None
         self._reservations = reservations or Reservations(parts=parts, kv_bits=self._kv_bits)
-        self._making_room = asyncio.Lock()
+        self._room = Room(self._reservations, self._engines, refuse_short=settings.short_memory == "refuse")
         self._log = Log()
-        self._spare: asyncio.Task[Worker] | None = None
-        self._keep_spare = False
+        self._spare = SpareWorker(self._worker_cache)
         self._warned: set[str] = set()
-        self._anyway: set[str] = set()  # models that somebody wants although memory is short
 
     def generate(self, request: GenerationRequest, follower: RequestFollower | None = None) -> Generation:
         """The answer to a request, to be used with `async with`; its `request.model` is the installed id.
@@ -152,15 +117,13 @@ class SessionManager:
         loaded, where there is room, and where that was answered. Raises ModelNotFound, LoadFailed."""
         installed = self._served(name)
         engine = self._engines.get(installed.manifest.id)
-        if installed.manifest.id in self._anyway or (engine and engine.state in ("loading", "ready")):
+        if engine and engine.state in ("loading", "ready"):
             return None
-        if await self._reservations.missing(installed, self._held()) > 0:
-            return None  # other models of ours make room first, and may leave enough
-        return await self._reservations.shortage(installed)
+        return await self._room.shortage(installed)
 
     def load_anyway(self, name: str) -> None:
         """The answer to that: yes, until the model is unloaded. Raises ModelNotFound."""
-        self._anyway.add(self._served(name).manifest.id)
+        self._room.take_anyway(self._served(name).manifest.id)
 
     def keep(self, name: str, seconds: float | None) -> None:
         """How long a model stays once it is idle, negative is forever; None is the configured time. With 0 it is
@@ -225,55 +188,27 @@ class SessionManager:
 
     def status(self) -> list[ModelStatus]:
         """Every model that is loading, ready or failed."""
-        return [
-            ModelStatus(
-                name=name,
-                state=engine.state,
-                running=engine.running,
-                waiting=engine.waiting,
-                pid=engine.pid,
-                weights_bytes=loaded.weights_bytes,
-                context_length=loaded.context_length,
-                backend=loaded.backend,
-                error=engine.error.message if engine.error else None,
-                pinned=engine.pinned,
-                unloads_in=engine.unloads_in,
-                kernel=loaded.kernel,
-                precision=loaded.precision,
-                kv_bits=loaded.kv_bits,
-                compiling=engine.compiling,
-            )
-            for name, engine in self._engines.items()
-            if engine.state != "unloaded"
-            for loaded in (engine.loaded or _NOT_LOADED,)
-        ]
+        each = (status_of(name, engine) for name, engine in self._engines.items())
+        return [status for status in each if status]
 
     async def start_worker(self) -> None:
         """Start a process for a model that is about to be asked for, so that its imports run meanwhile."""
-        if self._spare is None:
-            self._spare = asyncio.create_task(Worker.spawn(self._worker_cache), name="first worker")
-            await asyncio.wait([self._spare])  # whether it could be started is seen when it is needed
+        await self._spare.start()
 
     def keep_spare(self) -> None:
         """From now on keep one worker with its imports behind it, so that loading a model does not wait for them."""
-        self._keep_spare = True
-        self._refill()
+        self._spare.keep(True)
 
     async def close(self) -> None:
         """End every worker, all at the same time; those that have not ended within the limit are killed."""
-        self._keep_spare = False
+        self._spare.keep(False)
         with suppress(TimeoutError):
             async with asyncio.timeout(ENDING):
                 while self._engines or self._spare:
-                    engines, self._engines = list(self._engines.values()), {}
-                    await asyncio.gather(self._end_spare(), *(each.close() for each in engines), return_exceptions=True)
-
-    async def _end_spare(self) -> None:
-        if spare := self._take_spare():
-            with suppress(EngineError):  # one that could not even be started
-                worker = await spare
-                worker.kill()  # it has nothing to lose, and need not finish its imports first
-                await worker.close()
+                    engines = list(self._engines.values())
+                    self._engines.clear()
+                    ending = (self._spare.close(), *(each.close() for each in engines))
+                    await asyncio.gather(*ending, return_exceptions=True)
 
     def _served(self, name: str) -> Installed:
         """The model whose process answers for a name: that of an adapter is its base. Raises ModelNotFound."""
@@ -305,7 +240,7 @@ class SessionManager:
                 lambda: self._spawn(installed),
                 self._limits_of(installed.manifest.id),
                 on_loaded=lambda: self._loaded(installed),
-                on_ended=lambda: self._ended(installed),
+                on_ended=lambda: self._room.ended(installed),
                 on_warning=lambda message: logger.warning("%s: %s", installed.manifest.id, message),
                 cpu_precision=self._cpu_precision,
                 wire_weights=self._wire_weights,
@@ -336,50 +271,9 @@ class SessionManager:
         id, groups = installed.manifest.id, self._groups if installed.manifest.writes else None
         if groups:
             await groups.wait(id)
-        worker = await self._spawn_worker(installed)
+        await self._room.make_for(installed)
+        worker = await self._spare.take()
         return await groups.around(worker, id, installed.path, self._worker_cache) if groups else worker
-
-    async def _spawn_worker(self, installed: Installed) -> Worker:
-        """A worker that has not loaded anything: the spare if it lives, else a new one."""
-        async with self._making_room:
-            self._reservations.release(installed)
-            await self._make_room(installed)
-            if short := await self._reservations.shortage(installed):
-                self._accept(short)
-            await self._reservations.reserve(installed)
-        if spare := self._take_spare():
-            try:
-                worker = await spare
-            except EngineError:
-                worker = None
-            if worker and not worker.ended:
-                return worker
-        return await Worker.spawn(self._worker_cache)
-
-    def _accept(self, short: Shortage) -> None:
-        """Load a model although memory is short, unless that is refused. Raises MemoryShort."""
-        if short.model in self._anyway:
-            return
-        if self._refuse_short:
-            raise short.refusal()
-        logger.warning("%s", short)
-
-    async def _make_room(self, installed: Installed) -> None:
-        """Unload idle models, the longest idle first, until this one fits. One with work is never unloaded."""
-        while await self._reservations.missing(installed, self._held()) > 0:
-            idle = [engine for engine in self._engines.values() if engine.idle_since is not None]
-            if not idle:
-                raise await self._reservations.refuse(installed, self._held())
-            await min(idle, key=lambda engine: engine.idle_since or 0.0).close()
-
-    def _held(self) -> int:
-        """Bytes that the processes of loaded models take."""
-        pids = [pid for engine in self._engines.values() if engine.loaded for pid in engine.pids]
-        return sum(HOST.footprint(pid) or 0 for pid in pids)
-
-    def _ended(self, installed: Installed) -> None:
-        self._anyway.discard(installed.manifest.id)
-        self._reservations.release(installed)
 
     def _loaded(self, installed: Installed) -> None:
         self._reservations.release(installed)
@@ -388,12 +282,4 @@ class SessionManager:
             if warning not in self._warned:  # each worker of this machine has the same to say
                 self._warned.add(warning)
                 logger.warning("%s", warning)
-        self._refill()
-
-    def _take_spare(self) -> asyncio.Task[Worker] | None:
-        spare, self._spare = self._spare, None
-        return spare
-
-    def _refill(self) -> None:
-        if self._keep_spare and self._spare is None:
-            self._spare = asyncio.create_task(Worker.spawn(self._worker_cache), name="spare worker")
+        self._spare.refill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.text import clean
 from squish.tui.chat.answer_state import AnswerState, Phase
 from squish.tui.chat.conversation import Conversation

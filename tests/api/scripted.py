@@ -32,7 +32,8 @@ from squish.runtime import Runtime
 from squish.sessions.activity import RequestFollower, RequestStatus, Totals
 from squish.sessions.answer import Generation
 from squish.sessions.engine import Engine
-from squish.sessions.manager import ModelStatus, SessionManager
+from squish.sessions.manager import SessionManager
+from squish.sessions.model_status import ModelStatus
 
 
 class ScriptedSessions:

@@ -17,7 +17,7 @@ from squish.api.metrics import Metrics
 from squish.commands.serving.serve import serve
 from squish.config.keys import DEFAULT_PORT, KEYS
 from squish.generation import Finished, Timings, Usage
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}

@@ -17,7 +17,7 @@ from squish.generation import TITLE, ChatPrompt, Finished, GenerationRequest, Me
 from squish.remote.connected import connected
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.sessions.request_details import RequestDetails
 from squish.tui.app import SquishApp
 from tests.api.scripted import scripted_runtime, serving

@@ -11,6 +11,7 @@ import pytest
 
 from squish.config.settings import Settings
 from squish.ipc import process
+from squish.ipc.frames import Loaded
 from squish.ipc.process import Worker
 from squish.runtime import Runtime
 from squish.sessions import manager
@@ -58,7 +59,9 @@ def runtime_with(kind: type[Deaf], workers: list[Deaf], home: Path) -> Runtime:
             Path(f"model-{number}"), spawn, Limits(1, 1, -1), on_loaded=lambda: None, on_ended=lambda: None,
             on_warning=lambda message: None,
         )  # fmt: skip
-        engine.loaded = manager._NOT_LOADED  # else it has nothing to save, and is killed
+        engine.loaded = Loaded(
+            context_length=0, weights_bytes=0, backend=""
+        )  # else it has nothing to save, and is killed
         engine._ensure_worker()
         runtime.sessions._engines[str(number)] = engine
     return runtime

@@ -42,7 +42,8 @@ from squish.models.store import Installed, Manifest, Store, StoredFile
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestFollower, RequestStatus, Totals
 from squish.sessions.backend import Offers
-from squish.sessions.manager import ModelStatus, SessionManager
+from squish.sessions.manager import SessionManager
+from squish.sessions.model_status import ModelStatus
 from squish.sessions.request_texts import RequestTexts
 from squish.tui.app import SquishApp
 from squish.tui.memory_readings import Memory, MemoryReadings

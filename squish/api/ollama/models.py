@@ -28,7 +28,7 @@ from squish.format.abilities import Abilities
 from squish.format.config import text_of
 from squish.generation import SamplingParams
 from squish.models.manifest import Installed, Manifest, read_json
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.system.accelerator import has_gpu
 
 SPOKEN = "0.18.0"

@@ -25,7 +25,7 @@ from squish.generation import (
     Usage,
 )
 from squish.mcp.events import AnswerPart, AnswerStopped, Doing, Reaching, Steps, ToolProblem
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.text import StreamCleaner, clean
 from squish.tui.chat.stopwatch import Stopwatch
 

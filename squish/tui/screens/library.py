@@ -19,7 +19,7 @@ from squish.generation import is_title
 from squish.models import drafts, speeds
 from squish.models.store import Manifest
 from squish.sessions.backend import Backend
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.text import clean
 from squish.tui import actions, loading, preferences, status_facts, theme
 from squish.tui.advice import hint

@@ -10,7 +10,7 @@ from textual.content import Content
 
 from squish import figures
 from squish.models.store import Manifest
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.text import clean
 from squish.tui.widgets.table import Column
 

@@ -20,7 +20,7 @@ from squish.errors import QueueFull, WorkerDied
 from squish.format.embedding import ModelKind
 from squish.generation import Finished, Timings, Usage
 from squish.models.store import Manifest, Store
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from tests.api.raw_http import Answer, Server, ask, connected, parse, request_bytes, scripted
 
 CHAT = {"model": "tiny:1b", "messages": [{"role": "user", "content": "Hi"}]}

@@ -18,7 +18,7 @@ from squish.generation import TITLE, Loading
 from squish.ipc.frames import Loaded
 from squish.models.speeds import Speed, remember
 from squish.sessions.activity import RequestStatus
-from squish.sessions.manager import ModelStatus
+from squish.sessions.model_status import ModelStatus
 from squish.tui import preferences
 from squish.tui.widgets.facts import FactLines
 from squish.tui.widgets.model_row import details_of
