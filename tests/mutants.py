@@ -62,6 +62,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "squish.chats.prompts": ("tests/chats/test_templates.py", "tests/chats/test_kept.py", "-k", "not kill"),
     "squish.chats.recorder": ("tests/chats/test_recorder.py", "tests/chats/test_parameters.py"),
+    "squish.chats.rows": ("tests/chats/test_chats.py", "tests/chats/test_kept.py", "-k", "not kill and not export"),
+    "squish.chats.search": ("tests/chats/test_chats.py", "tests/chats/test_tags.py", "-k", "not kill and not export"),
     "squish.chats.tags": ("tests/chats/test_tags.py",),
     "squish.chats.templates": ("tests/chats/test_templates.py",),
     "squish.config.keys": ("tests/config/test_settings.py",),

@@ -7,16 +7,13 @@ It knows no screen and no engine.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
+from squish.chats import search
 from squish.chats.database import connect, sqlite_errors, transaction
 from squish.chats.messages import (
     Attachment,
@@ -33,14 +30,10 @@ from squish.chats.messages import (
     Unread,
     title_of,
 )
-from squish.chats.tags import TagChange, taken_out
+from squish.chats.rows import CHATS, MESSAGES, chat_of, decoded, dump, message_of
+from squish.chats.tags import TagChange
 from squish.errors import InvalidInput
 from squish.system.sqlite_files import can_write
-
-_SNIPPET_WORDS = 12
-
-T = TypeVar("T")
-Instead = TypeVar("Instead")
 
 
 class Chats:
@@ -68,7 +61,7 @@ class Chats:
     def create(self, model: str, settings: ChatSettings | None = None, title: str = "", preset: str = "") -> int:
         """A new chat without messages; its id."""
         now = time.time()
-        row = (title_of(title), model, _dump(settings or ChatSettings()), preset, now, now)
+        row = (title_of(title), model, dump(settings or ChatSettings()), preset, now, now)
         return self._write(
             "INSERT INTO chats (title, model, settings, preset, created, updated, titled)"
             " VALUES (?, ?, ?, ?, ?, ?, 'question')",
@@ -79,17 +72,17 @@ class Chats:
         self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False, tags: Sequence[str] = ()
     ) -> list[Chat]:
         """Chats, the one that was used last first. archived: those that were put away too. tags: with all of them."""
-        where = " AND ".join(["1" if archived else "archived = 0", *(_TAGGED for _ in tags)])
+        where = " AND ".join(["1" if archived else "archived = 0", *(search.TAGGED for _ in tags)])
         order = f"{'pinned DESC, ' if pinned_first else ''}updated DESC, id DESC"
-        rows = self._read(f"{_CHATS} WHERE {where} ORDER BY {order} LIMIT ?", (*tags, limit))
-        return [_chat(row) for row in rows]
+        rows = self._read(f"{CHATS} WHERE {where} ORDER BY {order} LIMIT ?", (*tags, limit))
+        return [chat_of(row) for row in rows]
 
     def get(self, chat: int) -> Chat:
         """Raises InvalidInput for a chat that is not there."""
-        rows = self._read(f"{_CHATS} WHERE id = ?", (chat,))
+        rows = self._read(f"{CHATS} WHERE id = ?", (chat,))
         if not rows:
             raise InvalidInput(f"Chat {chat} does not exist.", hint="Run: squish chats list", param="chat")
-        return _chat(rows[0])
+        return chat_of(rows[0])
 
     def rename(self, chat: int, title: str) -> None:
         """Give a chat the user's title, which no other takes the place of."""
@@ -137,7 +130,7 @@ class Chats:
         """Set which model the chat asks, and how. preset: which was used last; empty leaves it."""
         self._write(
             "UPDATE chats SET model = ?, settings = ?, preset = coalesce(nullif(?, ''), preset) WHERE id = ?",
-            (model, _dump(settings), preset, chat),
+            (model, dump(settings), preset, chat),
         )
 
     def mark(self, chat: int, unread: Unread) -> None:
@@ -146,7 +139,7 @@ class Chats:
 
     def use_tools(self, chat: int, tools: ChatTools) -> None:
         """Set which tools the chat may use."""
-        self._write("UPDATE chats SET tools = ? WHERE id = ?", (_dump(tools), chat))
+        self._write("UPDATE chats SET tools = ? WHERE id = ?", (dump(tools), chat))
 
     def keep_draft(self, chat: int, draft: str) -> None:
         self._write("UPDATE chats SET draft = ? WHERE id = ?", (draft, chat))
@@ -182,7 +175,7 @@ class Chats:
         """Save an answer as far as it is written."""
         self._write(
             "UPDATE messages SET text = ?, reasoning = ?, steps = ?, state = 'writing', writer = ? WHERE id = ?",
-            (text, reasoning, _dump(steps), os.getpid(), answer),
+            (text, reasoning, dump(steps), os.getpid(), answer),
         )
 
     def finish(
@@ -199,7 +192,7 @@ class Chats:
             self._connection.execute(
                 "UPDATE messages SET text = ?, reasoning = ?, steps = ?, state = ?, figures = ?, writer = NULL"
                 " WHERE id = ?",
-                (text, reasoning, _dump(steps), state, _dump(figures or Figures()), answer),
+                (text, reasoning, dump(steps), state, dump(figures or Figures()), answer),
             )
             self._connection.execute(
                 "UPDATE chats SET updated = ? WHERE id = (SELECT chat FROM messages WHERE id = ?)",
@@ -208,8 +201,8 @@ class Chats:
 
     def tree(self, chat: int) -> Tree:
         """All messages of a chat."""
-        rows = self._read(f"{_MESSAGES} WHERE chat = ? ORDER BY id", (chat,))
-        return Tree((_message(row) for row in rows), self.get(chat).head)
+        rows = self._read(f"{MESSAGES} WHERE chat = ? ORDER BY id", (chat,))
+        return Tree((message_of(row) for row in rows), self.get(chat).head)
 
     def branch(self, chat: int) -> list[Saved]:
         """The messages of a chat from the first to its head."""
@@ -231,13 +224,13 @@ class Chats:
 
         A quote inside of a JSON text has a backslash before it, so that no text looks like the field.
         """
-        field = f'"server":{_dump(server) if server else ""}'
+        field = f'"server":{dump(server) if server else ""}'
         rows = self._read(
             "SELECT model, figures FROM messages WHERE id IN (SELECT max(id) FROM messages"
             " WHERE role = 'assistant' AND state = 'done' AND (instr(figures, ?) > 0) = ? GROUP BY model)",
             (field, bool(server)),
         )
-        found = ((str(model), _decoded(figures, Figures, Figures())) for model, figures in rows)
+        found = ((str(model), decoded(figures, Figures, Figures())) for model, figures in rows)
         return {model: (each.completion_tokens - 1) / each.decode for model, each in found if each.decode > 0}
 
     def find(self, words: str, limit: int = 100) -> list[Hit]:
@@ -245,28 +238,18 @@ class Chats:
 
         `#work` among them: only in chats with that tag; alone, the latest message of each.
         """
-        words, tags = taken_out(words)
-        query = _query(words)
-        if not query and not tags:
-            return []
-        tagged = "".join(f" AND c.{_TAGGED}" for _ in tags)
-        with sqlite_errors(self.path), closing(connect(self.path)) as connection:
-            if query:
-                rows = connection.execute(f"{_FOUND}{tagged} {_BEST}", (_SNIPPET_WORDS, query, *tags, limit)).fetchall()
-            else:
-                rows = connection.execute(f"{_LATEST}{tagged} {_NEWEST}", (*tags, limit)).fetchall()
-        return [Hit(*row) for row in rows]
+        return search.find(self.path, words, limit)
 
     # ---- presets
 
     def presets(self) -> dict[str, ChatSettings]:
         """The user's own, by name. One that is damaged is left out: with the defaults in its place it would mislead."""
         rows = self._read("SELECT name, settings FROM presets ORDER BY name", ())
-        known = {str(name): _decoded(settings, ChatSettings, None) for name, settings in rows}
+        known = {str(name): decoded(settings, ChatSettings, None) for name, settings in rows}
         return {name: settings for name, settings in known.items() if settings is not None}
 
     def keep_preset(self, name: str, settings: ChatSettings) -> None:
-        self._write("INSERT OR REPLACE INTO presets VALUES (?, ?)", (name, _dump(settings)))
+        self._write("INSERT OR REPLACE INTO presets VALUES (?, ?)", (name, dump(settings)))
 
     def remove_preset(self, name: str) -> None:
         self._write("DELETE FROM presets WHERE name = ?", (name,))
@@ -301,7 +284,7 @@ class Chats:
         added = self._connection.execute(
             "INSERT INTO messages (chat, parent, role, text, model, attachments, state, writer, created)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (chat, parent, role, text, model, _dump(attachments), state, writer, now),
+            (chat, parent, role, text, model, dump(attachments), state, writer, now),
         ).lastrowid
         assert added is not None
         self._connection.execute(
@@ -328,66 +311,8 @@ class Chats:
             return self._connection.execute(statement, values).lastrowid or 0
 
 
-_CHATS = (
-    "SELECT id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived,"
-    " preset, unread,"
-    " (SELECT group_concat(tag, ' ') FROM (SELECT tag FROM tags WHERE chat = chats.id ORDER BY tag)) FROM chats"
-)
-_TAGGED = "id IN (SELECT chat FROM tags WHERE tag = ?)"
-_FOUND = (
-    "SELECT m.chat, c.title, m.id, m.role, snippet(words, 0, char(2), char(3), '…', ?), m.created, c.archived"
-    " FROM words JOIN messages m ON m.id = words.rowid JOIN chats c ON c.id = m.chat WHERE words MATCH ?"
-)
-_BEST = "ORDER BY rank, m.id DESC LIMIT ?"
-_LATEST = (
-    "SELECT c.id, c.title, m.id, m.role, substr(m.text, 1, 160), m.created, c.archived"
-    " FROM chats c JOIN messages m ON m.id = c.head WHERE true"
-)
-_NEWEST = "ORDER BY c.updated DESC, c.id DESC LIMIT ?"
-_MESSAGES = (
-    "SELECT id, chat, parent, role, text, reasoning, model, attachments, state, figures, created, steps FROM messages"
-)
-
-
-def _chat(row: tuple[Any, ...]) -> Chat:
-    id, title, model, settings, draft, head, created, updated, tools, titled, pinned, archived, *rest = row
-    preset, unread, tags = rest
-    decoded = _decoded(settings, ChatSettings, ChatSettings())
-    return Chat(
-        id, title, model, decoded, draft, head, created, updated, _decoded(tools, ChatTools, ChatTools()),
-        titled, bool(pinned), bool(archived), tuple((tags or "").split()), preset, unread,
-    )  # fmt: skip
-
-
 def _pairs(chat: int, tags: Sequence[str]) -> list[tuple[int, str]]:
     return [(chat, tag) for tag in tags]
-
-
-def _message(row: tuple[Any, ...]) -> Saved:
-    id, chat, parent, role, text, reasoning, model, attachments, state, figures, created, steps = row
-    files = _decoded(attachments, tuple[Attachment, ...], ())
-    return Saved(
-        id, chat, parent, role, text, reasoning, model, files, state,
-        _decoded(figures, Figures, Figures()), created, _decoded(steps, tuple[ToolStep, ...], ()),
-    )  # fmt: skip
-
-
-def _decoded(text: object, type: type[T], instead: Instead) -> T | Instead:
-    """A JSON column. One that is damaged must not take every other row with it: `instead` stands in its place."""
-    try:
-        return msgspec.json.decode(text, type=type)  # type: ignore[call-overload, no-any-return]
-    except (ValueError, TypeError, RecursionError):
-        return instead
-
-
-def _dump(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _query(words: str) -> str:
-    """The words as FTS5 takes them: each quoted, so that none is an operator, and the last one a beginning."""
-    found = re.findall(r"\w+", words)
-    return " ".join(f'"{word}"' for word in found) + "*" if found else ""
 
 
 def _lives(process: int) -> bool:

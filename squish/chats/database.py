@@ -2,7 +2,7 @@
 
 Migrations are append-only: a database knows the number of the last one it has seen, and gets the rest when it is
 opened.
-What the rows mean is the business of chats.py.
+What the rows mean is the business of rows.py.
 """
 
 from __future__ import annotations
