@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -15,7 +17,8 @@ import msgspec
 from squish.errors import InvalidInput
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
+FinishReason = Literal["stop", "length", "context", "cancelled", "tool_calls"]
+"""Why an answer ended. length: max_tokens was reached; context: prompt and answer together fill the context."""
 Effort = Literal["low", "medium", "high"]
 FormatKind = Literal["json_object", "json_schema", "regex", "lark"]
 
@@ -28,6 +31,15 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+CUT: frozenset[FinishReason] = frozenset({"length", "context"})
+"""The reasons of an answer that a limit ended before the model did."""
+REASONS: Mapping[FinishReason, str] = MappingProxyType({
+    "length": "reached max tokens",
+    "context": "context full",
+    "cancelled": "stopped",
+    "tool_calls": "calls a tool",
+})  # fmt: skip
+"""In words, for people; that an answer came to its own end goes without saying."""
 KV_BITS = (32, 16, 8)
 """That a number in a KV cache can have."""
 LARGEST = 2**31 - 1

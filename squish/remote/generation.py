@@ -11,7 +11,7 @@ from typing import Any, Self
 from squish.errors import InvalidInput, ModelNotFound, RemoteError, SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, GenerationRequest
 from squish.remote.connection import Refusal, ServerConnection
-from squish.remote.reader import ChunkReader
+from squish.remote.reader import AnswerLimits, ChunkReader
 from squish.sessions.activity import Log, Trace
 from squish.sessions.model_status import ModelStatus
 
@@ -20,16 +20,17 @@ _FAREWELL = 2.0  # seconds that closing the connection may take
 
 class RemoteGeneration:
     """An async context manager and an async iterator of events. Leaving the block closes the connection, by which the
-    server knows that nobody waits any more."""
+    server knows that nobody waits any more. context: tokens that the model can read there, 0 where it is not known."""
 
     def __init__(
         self, connection: ServerConnection, path: str, request: GenerationRequest, body: dict[str, Any], log: Log,
-        *, accepts: bool = False, headers: Mapping[str, str] = MappingProxyType({}),
+        *, context: int = 0, accepts: bool = False, headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._connection, self._path, self._body = connection, path, body
         self._request, self._log, self._headers = request, log, headers
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
-        self._reader = ChunkReader(time.monotonic, connection.said, accepts, connection.name)
+        limits = AnswerLimits(request.sampling.max_tokens, request.sampling.context_in(context))
+        self._reader = ChunkReader(time.monotonic, connection.said, accepts, connection.name, limits)
         self._task: asyncio.Task[None] | None = None
         self._trace: Trace | None = None
         self._over = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import msgspec
 
 from squish.errors import RemoteError
 from squish.generation import (
+    LARGEST,
     Accepted,
     Finished,
     FinishReason,
@@ -28,21 +30,37 @@ _REASONS: dict[str, FinishReason] = {
     "function_call": "tool_calls",
 }
 _MOST_CALLS = 128
+_LEFT_FREE = 2  # tokens: some servers end an answer that much before the context is full
 _DONE = b"[DONE]"
 _MEASURED_FROM = 0.1  # seconds: how fast pieces were written that arrive together cannot be seen from here
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """Of an answer, in tokens. max_tokens: its own, as it was asked for. context: with its prompt; 0 is not known."""
+
+    max_tokens: int = LARGEST
+    context: int = 0
+
+    def reached(self, prompt: int, written: int) -> FinishReason:
+        """Which of them cut an answer: OpenAI's API has one word for both."""
+        full = self.context and prompt + written >= self.context - _LEFT_FREE
+        return "context" if full and written < self.max_tokens else "length"
 
 
 class ChunkReader:
     """Data of events in, events of a generation out.
 
     clock gives seconds; said: an error's words, made fit to show. accepts: as in Fields. server: as in Timings.
+    limits: of the answer.
     """
 
     def __init__(
-        self, clock: Callable[[], float], said: Callable[[bytes], str], accepts: bool = False, server: str = ""
-    ) -> None:
+        self, clock: Callable[[], float], said: Callable[[bytes], str], accepts: bool = False, server: str = "",
+        limits: AnswerLimits | None = None,
+    ) -> None:  # fmt: skip
         self._clock, self._said, self._accepts = clock, said, accepts
-        self._server = server
+        self._server, self._limits = server, limits or AnswerLimits()
         self._accepted = False
         self._sent = clock()
         self._first: float | None = None
@@ -106,6 +124,8 @@ class ChunkReader:
         decode = self._last - self._first if self._first is not None else 0.0
         if decode < _MEASURED_FROM:
             decode = 0.0
+        if reason == "length":
+            reason = self._limits.reached(max(prompt, 0), max(written, 0))
         return Finished(
             0,
             reason,

@@ -40,13 +40,16 @@ class RemoteSessions:
 
     def generate(self, request: GenerationRequest) -> RemoteGeneration:
         """Raises ModelNotFound, and InvalidInput for what this server cannot do."""
-        self._models.manifest(request.model)
+        listed = self._models.manifest(request.model)
+        loaded = next((each for each in self._state.models if each.serves(request.model)), None)
+        context = (loaded and loaded.context_length) or listed.context_length
         known = self._server.fields
         body = fields.body(request, known)
         headers = dict([PURPOSE]) if known.purpose and is_title(request.client) else {}
         generation = RemoteGeneration(
-            self._connection, self._server.chat, request, body, self._log, accepts=known.accepts, headers=headers
-        )
+            self._connection, self._server.chat, request, body, self._log,
+            context=context, accepts=known.accepts, headers=headers,
+        )  # fmt: skip
         self._answers.add(generation)
         return generation
 

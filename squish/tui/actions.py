@@ -89,7 +89,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("chat.regenerate", "chat", "Retry", "Ask for another version of an answer", "regenerate",
            slash="again", palette=True),
     Action("chat.edit", "chat", "Edit", "Edit a message as a new branch", "edit", slash="edit", palette=True),
-    Action("chat.continue", "chat", "Continue", "Continue an answer that was stopped or reached max tokens", "continue",
+    Action("chat.continue", "chat", "Continue", "Continue an answer that was stopped or cut by a limit", "continue",
            slash="continue", palette=True),
     Action("chat.copy", "chat", "Copy answer", "Copy the last answer", "copy_answer", slash="copy", palette=True),
     Action("chat.code", "chat", "Copy code", "Copy a code block by number; without NUMBER, the last one", "copy_code",

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
-from squish.generation import SamplingParams
+from squish.generation import FinishReason, SamplingParams
 from squish.worker.cache.branches import branch_points
 from squish.worker.cache.prefix import BLOCK, PrefixCache
 from squish.worker.output.row_output import Reading, RowOutput
@@ -54,7 +54,7 @@ class Prepared:
 class BatchRow:
     """A row that the batch works on. branches: lengths at which its cache is worth keeping meanwhile.
 
-    followers: rows of the same prompt that start when it is processed.
+    limit: which of its limits max_tokens is. followers: rows of the same prompt that start when it is processed.
     """
 
     request: int
@@ -63,6 +63,7 @@ class BatchRow:
     max_tokens: int
     sampling: SamplingParams
     output: RowOutput
+    limit: FinishReason = "length"
     sampler: Sampler = greedy
     grammar: Grammar | None = None
     shared: int = 0
@@ -87,6 +88,10 @@ class BatchRow:
         """Whether its format is filled, so that nothing can follow."""
         grammar = self.processor.grammar if self.processor else None
         return grammar is not None and grammar.finished
+
+    def why(self, finish: Literal["stop", "length"] | None) -> FinishReason | None:
+        """Why it ends, where the batch says that it does: that knows of one limit."""
+        return self.limit if finish == "length" else finish
 
     def segments(self, cached: int, prefix: PrefixCache, ends: Collection[int]) -> list[list[int]]:
         """What is left to process, cut where a cache that cannot be trimmed later has to be snapshotted now.
@@ -136,11 +141,13 @@ class RowMaker:
         index = prompt * item.sampling.n + choice
         plan = item.plans[prompt] if item.plans else OutputPlan()
         tokens = item.tokens[prompt]
+        room = item.sampling.context_in(self._context_length) - len(tokens)
         return BatchRow(
             request=item.request,
             index=index,
             prompt=tokens,
-            max_tokens=min(item.sampling.max_tokens, item.sampling.context_in(self._context_length) - len(tokens)),
+            max_tokens=min(item.sampling.max_tokens, room),
+            limit="context" if room < item.sampling.max_tokens else "length",
             sampling=item.sampling,
             output=RowOutput(
                 index,

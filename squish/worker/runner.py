@@ -333,7 +333,7 @@ class Runner:
         self._decoding.add(uid)
         row.output.guessed(response.drafted, response.accepted)
         complete = row.complete and not response.more  # the grammar has seen all tokens of this step
-        events, ended = row.output.feed(response.token, "stop" if complete else finish, entry)
+        events, ended = row.output.feed(response.token, "stop" if complete else row.why(finish), entry)
         if not ended:
             self._events.extend((row.request, event) for event in events)
             return

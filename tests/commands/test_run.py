@@ -61,7 +61,16 @@ def test_an_answer_that_is_cut_off_says_so_beside_it(squish: Squish) -> None:
     assert number.returncode == 0 and number.stdout.strip().isdigit() and "limit of 2 tokens" in number.stderr
     half = squish(*GERMANY, "--format", "json", "--max-tokens", "2")
     assert half.returncode == 1 and half.stdout.startswith("{")
-    assert "before its JSON was complete" in half.stderr and "--context" in half.stderr
+    assert "before its JSON was complete" in half.stderr and "--max-tokens" in half.stderr
+
+
+def test_an_answer_that_fills_the_context_says_that(squish: Squish) -> None:
+    story = squish(*GERMANY[:2], "--prompt", "Tell a long story.", "--seed", "7", "--context", "60")
+    assert story.returncode == 0 and story.stdout.strip()
+    assert "end of the context of 60 tokens" in story.stderr and "--context" in story.stderr
+    assert "--max-tokens" not in story.stderr
+    whole = squish(*GERMANY[:2], "--prompt", "Tell a long story.", "--seed", "7", "--context", "60", "--json")
+    assert json.loads(whole.stdout)["finish_reason"] == "context"
 
 
 def test_an_answer_is_held_to_a_schema_in_a_file(squish: Squish, tmp_path: Path) -> None:

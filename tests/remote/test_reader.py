@@ -26,7 +26,7 @@ from squish.generation import (
 )
 from squish.remote import fields
 from squish.remote.address import parse
-from squish.remote.reader import ChunkReader
+from squish.remote.reader import AnswerLimits, ChunkReader
 from squish.remote.thoughts import ThoughtSplitter
 
 
@@ -152,6 +152,24 @@ def test_an_answer_has_the_figures_of_the_server() -> None:
         4,
     )
     assert (end.timings.ttft, end.timings.decode, end.timings.accepted_tokens) == (0.25, 0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (AnswerLimits(), "length"),
+        (AnswerLimits(2, 11), "length"),
+        (AnswerLimits(512, 11), "context"),
+        (AnswerLimits(512, 13), "context"),
+        (AnswerLimits(512, 14), "length"),
+        (AnswerLimits(512, 0), "length"),
+    ],
+)
+def test_which_limit_cut_an_answer_is_told_by_what_it_took(limits: AnswerLimits, reason: str) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    reader = ChunkReader(Clock(), lambda data: "", limits=limits)
+    [_, end] = read(delta(content="Hi"), delta("length"), {"choices": [], "usage": usage}, reader=reader)
+    assert isinstance(end, Finished) and end.reason == reason
 
 
 def test_without_figures_those_seen_from_here_are_taken() -> None:

@@ -21,6 +21,7 @@ from squish.generation import (
     Accepted,
     ChatPrompt,
     Finished,
+    FinishReason,
     GenerationEvent,
     GenerationRequest,
     Loading,
@@ -329,7 +330,23 @@ async def test_an_answer_ends_at_the_limit_that_its_request_has(shared: Runtime)
     events = await collect(shared, chat("Count.", SamplingParams(temperature=0, context=60, logit_bias=UNENDING)))
     end = events[-1]
     assert isinstance(end, Finished)
-    assert (end.reason, end.usage.total_tokens) == ("length", 60)
+    assert (end.reason, end.usage.total_tokens) == ("context", 60)
+
+
+@ON_SHARED
+@pytest.mark.parametrize(("max_tokens", "reason"), [(20, "length"), (21, "context")])
+async def test_which_of_two_limits_ended_an_answer_is_known(
+    shared: Runtime, max_tokens: int, reason: FinishReason
+) -> None:
+    asked = chat("Count.", SamplingParams(temperature=0, max_tokens=1, logit_bias=UNENDING))
+    [*_, first] = await collect(shared, asked)
+    assert isinstance(first, Finished)
+    limits = SamplingParams(
+        temperature=0, max_tokens=max_tokens, context=first.usage.prompt_tokens + 20, logit_bias=UNENDING
+    )
+    [*_, end] = await collect(shared, chat("Count.", limits))
+    assert isinstance(end, Finished)
+    assert (end.reason, end.usage.completion_tokens) == (reason, 20)
 
 
 async def test_how_long_a_model_stays_can_be_said_without_a_request(runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.content import Content
 
-from squish.generation import Finished, Timings, Usage
+from squish.generation import Finished, FinishReason, Timings, Usage
 from squish.hub.search import Found
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.widgets.chat.turns import _footer
@@ -18,9 +18,9 @@ from tests.tui.scenes import ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, FrozenMachine, ScriptedApp
 
 
-def note(ttft: float, reason: str = "length", with_queue: bool = False) -> str:
+def note(ttft: float, reason: FinishReason = "length", with_queue: bool = False) -> str:
     answer = AnswerState(lambda: 0.0)
-    answer.apply(Finished(0, reason, Usage(5, 212), Timings(ttft, 60.0, with_queue=with_queue)))  # type: ignore[arg-type]
+    answer.apply(Finished(0, reason, Usage(5, 212), Timings(ttft, 60.0, with_queue=with_queue)))
     return _footer(answer)
 
 
@@ -33,6 +33,13 @@ def test_no_fact_of_a_note_is_broken_at_any_width(width: int) -> None:
     assert all(len(line) <= width for line in lines)
     facts = [fact for line in lines for fact in line.removesuffix(" ·").split(" · ")]
     assert facts == whole.split(" · ")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("stop", ""), ("context", " · context full"), ("length", " · reached max tokens")]
+)
+def test_a_note_says_which_limit_ended_an_answer(reason: FinishReason, said: str) -> None:
+    assert note(76.0, reason) == f"212 tok · 3.5 tok/s · TTFT 1 min 16 s{said}"
 
 
 def test_a_fact_longer_than_a_line_and_its_style_are_left_to_be_wrapped() -> None:

@@ -44,7 +44,6 @@ class ReplyOptions:
     blocks are empty."""
 
     model: str
-    max_tokens: int
     one_call: bool = False
     omits_thoughts: bool = False
     id: str = field(default_factory=lambda: f"msg_{secrets.token_hex(12)}")
@@ -133,15 +132,14 @@ class MessagesReply:
         return ContentBlockDelta(self._index, delta)
 
     def _reason(self, row: Row) -> StopReason:
-        """Why it ended. One that is cut short of max_tokens has come to the end of the context."""
+        """Why it ended. The dialect has no word for a cancelled answer."""
         if row.stop is not None:
             return "stop_sequence"
         if row.reason == "tool_calls":
             return "tool_use"
         if row.reason == "stop":
             return "end_turn"
-        used_up = row.usage.completion_tokens >= self._options.max_tokens
-        return "max_tokens" if used_up or row.reason == "cancelled" else "model_context_window_exceeded"
+        return "model_context_window_exceeded" if row.reason == "context" else "max_tokens"
 
 
 def _usage(usage: gen.Usage) -> Usage:

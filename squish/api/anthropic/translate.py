@@ -39,7 +39,6 @@ def read_messages(body: bytes) -> Asked:
     choice, thinking = request.tool_choice, request.thinking
     options = ReplyOptions(
         request.model,
-        request.max_tokens,
         one_call=bool(choice and choice.disable_parallel_tool_use),
         omits_thoughts=bool(thinking and thinking.display == "omitted"),
     )

@@ -27,6 +27,7 @@ from squish.api.ollama.responses import (
 )
 from squish.api.replies.frames import JsonLines
 from squish.generation import (
+    CUT,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -136,7 +137,7 @@ class LineReply:
 
     def _ending(self, reason: FinishReason, usage: Usage, timings: Timings) -> dict[str, Any]:
         return {
-            "done_reason": "length" if reason == "length" else "stop",
+            "done_reason": "length" if reason in CUT else "stop",
             "total_duration": time.monotonic_ns() - self._began,
             "load_duration": _nanoseconds(timings.load),
             "prompt_eval_count": usage.prompt_tokens,

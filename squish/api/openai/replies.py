@@ -228,5 +228,5 @@ def _call_delta(event: ToolCallDelta) -> CallDelta:
 
 
 def reason_of(reason: generation.FinishReason) -> FinishReason:
-    """OpenAI has no word for a cancelled answer; it counts as cut short."""
-    return "length" if reason == "cancelled" else reason
+    """OpenAI has no words for a cancelled answer and a full context; they count as cut short."""
+    return "length" if reason == "cancelled" or reason == "context" else reason

@@ -22,6 +22,7 @@ from squish.api.responses.answers import (
 )
 from squish.api.responses.output import Output, ReplyOptions, turn
 from squish.generation import (
+    CUT,
     Accepted,
     GenerationEvent,
     Message,
@@ -100,7 +101,7 @@ class ResponseReply:
 
     def _end(self, row: Row) -> tuple[list[say.Event], Response]:
         """What is said about the end of the answer, and the whole of it, which is kept."""
-        cut = row.reason in ("length", "cancelled")
+        cut = row.reason in CUT or row.reason == "cancelled"
         events = self._output.end("incomplete" if cut else "completed")
         response = msgspec.structs.replace(
             self._begun,

@@ -21,6 +21,7 @@ from squish.chats.recorder import ChatRecorder
 from squish.commands import interrupts
 from squish.errors import SquishError
 from squish.generation import (
+    REASONS,
     Finished,
     GenerationRequest,
     Loading,
@@ -56,8 +57,7 @@ class Answered:
         if timings.accepted_tokens:
             parts.append(f"{timings.accepted_tokens}/{timings.draft_tokens} drafts accepted")
         if self.finished.reason != "stop":
-            reasons = {"length": "reached max tokens", "cancelled": "stopped"}
-            parts.append(reasons.get(self.finished.reason, self.finished.reason))
+            parts.append(REASONS[self.finished.reason])
         return " · ".join(parts)
 
 

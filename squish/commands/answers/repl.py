@@ -21,11 +21,7 @@ from squish.chats.recorder import ChatRecorder
 from squish.commands.answers import type_ahead
 from squish.commands.answers.answering import Answered, kept_answer
 from squish.errors import SquishError
-from squish.generation import (
-    ChatPrompt,
-    GenerationRequest,
-    Message,
-)
+from squish.generation import CUT, ChatPrompt, GenerationRequest, Message
 from squish.text import clean
 
 if TYPE_CHECKING:
@@ -74,17 +70,22 @@ async def single(
         answered = await kept_answer(kept, text, backend, request, screen.write, tools=tools, files=files)
     finally:
         screen.end()
-    if answered.finished.reason == "length":
+    if answered.finished.reason in CUT:
         _say_cut(request, answered)
 
 
 def _say_cut(request: GenerationRequest, answered: Answered) -> None:
     """Raises SquishError where what reads the answer expects JSON, and would get the beginning of it."""
-    tokens, how = answered.finished.usage.completion_tokens, "Allow more with --max-tokens, or with --context."
+    usage = answered.finished.usage
+    tokens, reached = usage.completion_tokens, f"its limit of {usage.completion_tokens} tokens"
+    how = "Allow more with --max-tokens."
+    if answered.finished.reason == "context":
+        reached = f"the end of the context of {usage.total_tokens} tokens, prompt included"
+        how = "Allow more with --context." if request.sampling.context else "A shorter prompt leaves more room."
     wanted = request.sampling.response_format
     if wanted is not None and wanted.kind in ("json_object", "json_schema") and not _is_json(answered.text):
         raise SquishError(f"The answer ends after {tokens} tokens, before its JSON was complete.", hint=how)
-    console.note(f"The answer reached its limit of {tokens} tokens. {how}")
+    console.note(f"The answer reached {reached}. {how}")
 
 
 def _is_json(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec.structs import replace
 
@@ -37,7 +37,7 @@ _ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
 _SPEED_FROM = 0.1  # seconds: pieces that arrive together say nothing about it
 _LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
 # Where a process was killed there is no reason on record, only text without an end.
-_REASONS: tuple[FinishReason, ...] = ("stop", "length", "cancelled", "tool_calls")
+_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 
 class AnswerState:

@@ -17,7 +17,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from squish import figures
-from squish.generation import FinishReason
+from squish.generation import CUT, REASONS, FinishReason
 from squish.sessions.activity import RequestStatus
 from squish.sessions.request_texts import RequestTexts
 from squish.text import clean
@@ -26,7 +26,7 @@ from squish.tui.server.request_state import STATES
 from squish.tui.windows.window import Window
 
 _TICK = 0.5
-_REASONS: dict[FinishReason, str] = {"length": "reached max tokens", "tool_calls": "calls a tool"}
+_SHOWN: tuple[FinishReason, ...] = (*CUT, "tool_calls")  # the state beside it says the others
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -71,7 +71,7 @@ class RequestScreen(Window[None]):
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(min_width=10)
         table.add_column(overflow="fold")
-        reasons = ", ".join(_REASONS[each] for each in self._request.details.reasons if each in _REASONS)
+        reasons = ", ".join(REASONS[each] for each in self._request.details.reasons if each in _SHOWN)
         state = Text.assemble((word, colors.get(color, "")), f" · {reasons}" if reasons else "")
         table.add_row("State", state)
         for title, rows in sections(self._request):

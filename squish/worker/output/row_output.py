@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squish.generation import (
+    CUT,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -235,7 +236,7 @@ class RowOutput:
     def _is_whole(self, reason: FinishReason) -> bool:
         """Whether a call that no marker ended may be a whole one: formats without an end marker end with the answer."""
         assert self._reading
-        return reason == "stop" or (reason == "length" and not self._reading.edges.get("tool"))
+        return reason == "stop" or (reason in CUT and not self._reading.edges.get("tool"))
 
     def _end_call(self, whole: bool) -> list[GenerationEvent]:
         """The calls in what was gathered between two markers, or that text."""

@@ -152,17 +152,18 @@ def test_what_was_known_and_what_was_computed_are_the_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "stop", "tokens", "said"),
+    ("reason", "stop", "said"),
     [
-        ("stop", None, 20, "end_turn"),
-        ("stop", "END", 20, "stop_sequence"),
-        ("length", None, 50, "max_tokens"),
-        ("length", None, 20, "model_context_window_exceeded"),
-        ("tool_calls", None, 20, "tool_use"),
+        ("stop", None, "end_turn"),
+        ("stop", "END", "stop_sequence"),
+        ("length", None, "max_tokens"),
+        ("context", None, "model_context_window_exceeded"),
+        ("cancelled", None, "max_tokens"),
+        ("tool_calls", None, "tool_use"),
     ],
 )
-def test_why_it_ended(reason: FinishReason, stop: str | None, tokens: int, said: str) -> None:
-    whole = reply().whole([row(TEXT, reason, Usage(100, tokens), stop)])
+def test_why_it_ended(reason: FinishReason, stop: str | None, said: str) -> None:
+    whole = reply().whole([row(TEXT, reason, Usage(100, 20), stop)])
     assert (whole.stop_reason, whole.stop_sequence) == (said, stop)
 
 

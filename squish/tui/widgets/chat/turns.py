@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from squish import figures
 from squish.errors import SquishError
-from squish.generation import Timings
+from squish.generation import CUT, REASONS, Timings
 from squish.text import clean
 from squish.tui.advice import hint
 from squish.tui.chat.answer_state import AnswerState
@@ -250,6 +250,6 @@ def _footer(answer: AnswerState) -> str:
             pieces.append(_drafts(answer.timings))
     elif answer.phase == "done":
         pieces.append("empty answer")
-    if answer.reason == "length":
-        pieces.append("reached max tokens")
+    if answer.reason in CUT:
+        pieces.append(REASONS[answer.reason])
     return " · ".join(pieces)
