@@ -1,0 +1,1 @@
+"""A model that is loaded and asked, until the front process has gone."""
