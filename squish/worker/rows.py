@@ -55,6 +55,7 @@ class BatchRow:
     """A row that the batch works on. branches: lengths at which its cache is worth keeping meanwhile.
 
     limit: which of its limits max_tokens is. followers: rows of the same prompt that start when it is processed.
+    processed: tokens that were read of it since it entered the batch; answering: whether it has had one since.
     """
 
     request: int
@@ -73,6 +74,8 @@ class BatchRow:
     adapter: str | None = None
     owner: Owner = field(default_factory=Owner)
     followers: list[BatchRow] = field(default_factory=list)
+    processed: int = 0
+    answering: bool = False
 
     @property
     def tokens(self) -> list[int]:

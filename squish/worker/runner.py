@@ -86,13 +86,11 @@ class Runner:
         self._maker = RowMaker(tokenizer, context_length, self._use_numpy)
         self._vocabulary = logprobs.Vocabulary(tokenizer)
         self._rows: dict[int, BatchRow] = {}
-        self._decoding: set[int] = set()
         self._events: list[tuple[int, GenerationEvent]] = []
         self._prefix = prefix
         self._prefixes = Prefixes(prefix)
         self._pace = PrefillPace(on_cpu=self._use_numpy)
         self._beside = BLOCK if self._use_numpy else None  # beyond that, tokens that share a pass save nothing
-        self._progress: dict[int, int] = {}
         self._batch = self._new_batch()
 
     def run(self) -> None:
@@ -180,8 +178,6 @@ class Runner:
         for uid in rows:
             self._leave(uid)
         self._rows.clear()
-        self._decoding.clear()
-        self._progress.clear()
         self._batch = self._new_batch(tagged=True)
         for row in rows.values():
             self._submit(row)
@@ -200,6 +196,7 @@ class Runner:
         tokens = row.tokens
         if not row.output.tokens:
             row.output.cached_tokens = cached
+        row.processed, row.answering = 0, False
         self._maker.prepare(row)
         [uid] = self._batch.insert_segments(
             [segments],
@@ -263,7 +260,7 @@ class Runner:
         That is in pieces, between which requests come in. The first of a client that has no other is read a little
         further than that, rather than let it wait for a step of all the others.
         """
-        left = self._pace.step_size(decoding=bool(self._decoding))
+        left = self._pace.step_size(decoding=any(row.answering for row in self._rows.values()))
         new, over = 0, False
         while self._batch.unread:
             read = self._read_piece(min(left, self._pace.piece_size))
@@ -299,8 +296,8 @@ class Runner:
         processed = 0
         for response in prompts:
             row = self._rows[response.uid]
-            processed += response.progress[0] - self._progress.get(response.uid, 0)
-            self._progress[response.uid] = response.progress[0]
+            processed += response.progress[0] - row.processed
+            row.processed = response.progress[0]
             if not response.end_of_prompt:
                 done, total = response.progress
                 self._events.append((row.request, Prefill(row.index, done, total)))
@@ -330,7 +327,7 @@ class Runner:
         if row.error:
             self._abandon(row.request, row.error)
             return
-        self._decoding.add(uid)
+        row.answering = True
         row.output.guessed(response.drafted, response.accepted)
         complete = row.complete and not response.more  # the grammar has seen all tokens of this step
         events, ended = row.output.feed(response.token, "stop" if complete else row.why(finish), entry)
@@ -366,8 +363,6 @@ class Runner:
     def _end(self, uid: int, events: list[GenerationEvent]) -> None:
         row = self._rows.pop(uid)
         self._batch.turns.owners.pop(uid, None)
-        self._decoding.discard(uid)
-        self._progress.pop(uid, None)
         self._events.extend((row.request, event) for event in events)
 
     def _recover(self, error: Exception) -> None:
@@ -375,8 +370,6 @@ class Runner:
         if self._group and self._group.broken:
             raise self._group.lost(error) from error
         rows, self._rows = list(self._rows.values()), {}
-        self._decoding.clear()
-        self._progress.clear()
         self._batch = self._new_batch(tagged=self._tagged)
         failed = {row.request for row in rows if row.attempts >= _ATTEMPTS}
         failure = _failure(error)
