@@ -14,11 +14,9 @@ def main() -> None:
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not ignored:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.disable()  # modules are never garbage: neither collected while they are imported nor traversed at exit
+    gc.disable()  # modules are never garbage: they are not to be traversed while more are imported
     from squish.cli import main as run
 
-    gc.freeze()
-    gc.enable()
     if not ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

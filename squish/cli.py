@@ -1,4 +1,4 @@
-"""The command line: click commands with short bodies. Imports stand inside them, so that a command pays for its own.
+"""The command line. A command pays for its own imports, and for no other's.
 
 What the exit codes mean stands in exits.py.
 """
@@ -17,16 +17,12 @@ from typing import Any
 import click
 
 from squish import console
-from squish.commands import bench, chats, completion, config, doctor, exits, launch, mcp
-from squish.commands.answers import batch, embed, run
-from squish.commands.answers.run import open_model
+from squish.commands import completion, exits
+from squish.commands.by_name import Commands
 from squish.commands.exits import Exit
-from squish.commands.models import catalog, fuse, importing, installed, pull, search
-from squish.commands.serving import keys, serve, servers, service, web, worker
-from squish.config.settings import Settings, resolve
-from squish.download import resolver
+from squish.config.settings import resolve
 from squish.errors import InvalidInput, SquishError
-from squish.system import descriptors, versions
+from squish.system import descriptors
 from squish.system.host import HOST
 from squish.text import require_utf8
 
@@ -41,7 +37,9 @@ def main() -> None:
         sys.stdin.reconfigure(errors="replace")  # what is typed or piped in need not be UTF-8
     completion.prepare()
     descriptors.raise_limit()
-    sys.exit(run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False)))
+    code = run_guarded(lambda: cli.main(prog_name="squish", standalone_mode=False))
+    gc.freeze()  # nothing is traversed once more at exit
+    sys.exit(code)
 
 
 def run_guarded(body: Callable[[], Any]) -> int:
@@ -106,6 +104,14 @@ class _Group(click.Group):
             require_utf8(each, "The argument")
         return super().parse_args(context, args)
 
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        """Import the command, with which the imports end for which __main__ has left the collector off."""
+        found = super().resolve_command(context, args)
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        return found
+
     def invoke(self, context: click.Context) -> Any:
         if (reason := HOST.unsuitable()) is not None:
             console.note(reason)
@@ -124,11 +130,18 @@ class _Group(click.Group):
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
+        from squish.system import versions
+
         console.out(versions.summary())
         context.exit()
 
 
-@click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    commands=Commands(),
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show all versions."
 )
@@ -162,63 +175,6 @@ def cli(context: click.Context, url: str | None, key_env: str | None) -> int:
             raise InvalidInput("The full-screen chat needs a terminal.", hint="Start it in one.", param="--connect")
         console.out(context.get_help())
         return 0
-    return _open_tui(None) if url is None else _connect(url, key_env)
+    from squish.commands import full_screen
 
-
-def _open_tui(model: str | None) -> int:
-    gc.disable()  # until the first picture, see SquishApp: half a second of imports makes no garbage
-    from squish.commands.serving.serve import serve_beside
-    from squish.tui.program import run as run_tui
-
-    settings = Settings.from_environment()
-    return run_tui(settings, model or settings.model, serve=serve_beside)
-
-
-def _connect(url: str, key_env: str | None) -> int:
-    gc.disable()  # as above
-    from squish.commands.serving.connect import address_and_key
-    from squish.tui.program import run as run_tui
-
-    settings = Settings.from_environment()
-    connect = address_and_key(url, key_env, settings)
-    return run_tui(settings, settings.model, connect=connect)
-
-
-_ASKING = (run.run, embed.embed, batch.batch, serve.serve, launch.launch, web.web)
-_OTHERS = (servers.ps, servers.stop, service.service, keys.keys, keys.usage, chats.chats, mcp.mcp, bench.bench)
-_LAST = (worker.worker, doctor.doctor, config.config, completion.completion)
-for _command in (
-    pull.pull,
-    importing.import_models,
-    fuse.fuse,
-    *installed.COMMANDS,
-    catalog.catalog,
-    search.search,
-    *_ASKING,
-    *_OTHERS,
-    *_LAST,
-):
-    cli.add_command(_command)
-
-
-@cli.command()
-def demo() -> None:
-    """Get the small demo model and one real answer from it.
-
-    \b
-    squish demo
-    """
-    from squish.commands.answers import demo as demonstration
-
-    settings = Settings.from_environment()
-    resolver.run(_demo(settings))
-    if demonstration.wants_tui():
-        _open_tui(demonstration.MODEL)
-
-
-async def _demo(settings: Settings) -> None:
-    from squish.commands.answers import demo as demonstration
-
-    runtime = await open_model(settings, demonstration.MODEL)
-    async with runtime:
-        await demonstration.show(runtime)
+    return full_screen.here(None) if url is None else full_screen.there(url, key_env)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from squish.commands import by_name
+
 PACKAGE = Path(__file__).parent.parent / "squish"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -67,12 +69,12 @@ def test_every_file_is_small_and_opens_by_saying_what_it_owns() -> None:
 
 
 def loaded_by(*arguments: str, home: Path) -> set[str]:
-    """Top-level modules in the process after `squish ARGUMENTS` has run."""
+    """The modules in the process after `squish ARGUMENTS` has run."""
     program = (
         "import json, sys, squish.cli as c\n"
         "sys.argv = ['squish', *json.loads(sys.argv[1])]\n"
         "c.run_guarded(lambda: c.cli.main(standalone_mode=False))\n"
-        "print('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+        "print('\\n' + json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, json.dumps(arguments)],
@@ -90,6 +92,14 @@ HEAVY = {"mlx", "mlx_lm", "transformers", "numpy", "llguidance", "sanic", "textu
 @pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "--json"), ("rm", "nothing:1b")])
 def test_a_light_command_loads_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert loaded_by(*arguments, home=tmp_path) & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("run", "--help"), ("nothing",)])
+def test_a_command_pays_for_the_import_of_no_other(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    of_all = {f"squish.commands.{place.partition(':')[0]}" for place in by_name.PLACES.values()}
+    own = {"list": {"models.installed"}, "run": {"answers.run", "models.pull"}, "nothing": set[str]()}[arguments[0]]
+    found = loaded_by(*arguments, home=tmp_path) & of_all
+    assert {each.removeprefix("squish.commands.") for each in found} == own | {"completion"}
 
 
 def test_the_front_process_never_imports_mlx(tmp_path: Path) -> None:

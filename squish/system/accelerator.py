@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 from squish.system.host import HOST
@@ -27,6 +26,8 @@ def has_cuda() -> bool:
 
 
 def _is_installed(wheel: str) -> bool:
+    import importlib.metadata
+
     try:
         importlib.metadata.distribution(wheel)
     except importlib.metadata.PackageNotFoundError:

@@ -68,6 +68,10 @@ def test_a_wrong_setting_is_a_wrong_command(squish: Squish, tmp_path: Path) -> N
     assert "line 1: ports is not a setting." in done.stderr
 
 
+def test_a_command_is_called_by_its_own_name() -> None:
+    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in cli.commands}
+
+
 @pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda value: str(value)[:40])
 def test_every_command_has_help_with_an_example(path: tuple[str, ...], command: click.Command) -> None:
     text = command.help or ""

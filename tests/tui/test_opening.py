@@ -98,18 +98,16 @@ def test_nothing_is_collected_before_the_first_picture_and_what_was_there_by_the
     assert counts["frozen"] > 10_000
 
 
-@pytest.mark.parametrize(
-    "door", ["_open_tui(None)", pytest.param("_connect('127.0.0.1:9', None)", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("door", ["here(None)", pytest.param("there('127.0.0.1:9', None)", marks=pytest.mark.long)])
 def test_the_collector_waits_while_the_screens_are_imported(door: str) -> None:
     program = (
         "import gc, sys\n"
-        "from squish import cli\n"
+        "from squish.commands import full_screen\n"
         "from squish.errors import InvalidInput\n"
         "collections = []\n"
         "gc.callbacks.append(lambda phase, info: collections.append(phase))\n"
         "try:\n"
-        f"    cli.{door}\n"
+        f"    full_screen.{door}\n"
         "except InvalidInput as error:\n"
         "    assert 'needs a terminal' in error.message\n"
         "    assert 'squish.tui.screens.chat' in sys.modules\n"

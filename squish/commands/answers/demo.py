@@ -5,18 +5,47 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
 
 from squish import console, figures
-from squish.chats.messages import ChatSettings
-from squish.commands.answers import answering, repl
-from squish.runtime import Runtime
+from squish.config.settings import Settings
+from squish.download import resolver
+
+if TYPE_CHECKING:
+    from squish.runtime import Runtime
 
 MODEL = "smollm2:135m"
 _PROMPT = "What is the capital of Germany? Then name one thing worth seeing there."
 
 
-async def show(runtime: Runtime) -> None:
+@click.command()
+def demo() -> None:
+    """Get the small demo model and one real answer from it.
+
+    \b
+    squish demo
+    """
+    resolver.run(_demo(Settings.from_environment()))
+    if _wants_the_chat():
+        from squish.commands import full_screen
+
+        full_screen.here(MODEL)
+
+
+async def _demo(settings: Settings) -> None:
+    from squish.commands.answers.run import open_model
+
+    async with await open_model(settings, MODEL) as runtime:
+        await _show(runtime)
+
+
+async def _show(runtime: Runtime) -> None:
     """Ask the demo model, stream its answer, say how fast it was and what to do next."""
+    from squish.chats.messages import ChatSettings
+    from squish.commands.answers import answering, repl
+
     console.note(f"\n❯ squish run {MODEL} --prompt {_PROMPT!r}\n")
     request = repl.chat_request(MODEL, _PROMPT, ChatSettings(temperature=0, max_tokens=96))
     screen = console.AnswerPrinter()
@@ -45,7 +74,7 @@ def _program() -> str:
     return typed if named else "squish"
 
 
-def wants_tui() -> bool:
+def _wants_the_chat() -> bool:
     """On a terminal, ask whether to open the chat."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False

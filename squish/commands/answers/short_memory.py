@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from squish import console
-from squish.sessions.manager import SessionManager
+
+if TYPE_CHECKING:
+    from squish.sessions.manager import SessionManager
 
 
 async def agree(sessions: SessionManager, model: str) -> None:

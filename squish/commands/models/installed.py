@@ -278,6 +278,3 @@ def _store() -> Store:
     from squish.models.store import Store
 
     return Store(Settings.from_environment().cache_dir)
-
-
-COMMANDS = (list_models, show, copy, remove, move, verify, prune)

@@ -11,7 +11,6 @@ import click
 from squish.config.settings import Settings
 from squish.errors import InvalidInput
 from squish.remote.address import parse
-from squish.system import servers
 
 KEY_VARIABLE = "SQUISH_API_KEY"
 
@@ -50,6 +49,12 @@ def address_and_key(url: str, variable: str | None, settings: Settings) -> tuple
     if not (key.isascii() and key.isprintable()):
         problem = f"{variable or KEY_VARIABLE} has characters that no key can have."
         raise InvalidInput(problem, hint="Was it copied whole?", param="--key-env")
-    if not key and settings.api_key and any(each.url == base for each in servers.servers(settings.home)):
+    if not key and settings.api_key and _is_of_this_home(base, settings):
         key = settings.api_key
     return base, key
+
+
+def _is_of_this_home(base: str, settings: Settings) -> bool:
+    from squish.system.servers import servers
+
+    return any(each.url == base for each in servers(settings.home))
