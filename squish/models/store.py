@@ -80,6 +80,10 @@ class Store:
                     return Installed(read_manifest(path), path)
         raise self._not_found(str(ref))
 
+    def has(self, id: str) -> bool:
+        """Whether a model of exactly this id is installed, also on a disk that is not connected."""
+        return os.path.lexists(self.cache_dir / model_directory.directory_name(id))
+
     def manifest(self, name: str) -> Manifest:
         """What is known of an installed model. Raises what `find` raises."""
         return self.find(name).manifest

@@ -30,6 +30,9 @@ class RemoteModels:
     def list(self) -> builtins.list[Manifest]:
         return [*self._known.values()]
 
+    def has(self, id: str) -> bool:
+        return id in self._known
+
     def manifest(self, name: str) -> Manifest:
         """Raises ModelNotFound with the names that there are."""
         if name in self._known:

@@ -54,6 +54,9 @@ class KnownModels(Protocol):
     def list(self) -> builtins.list[Manifest]:
         """Those that are known now. Raises SquishError where they cannot be read."""
 
+    def has(self, id: str) -> bool:
+        """Whether there is a model of exactly this id; cheap, so that it may be asked often."""
+
     def manifest(self, name: str) -> Manifest:
         """Raises ModelNotFound, StoreError."""
 

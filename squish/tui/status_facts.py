@@ -16,12 +16,17 @@ _LOADING = ("loading", _COMPILING)
 
 
 def facts(
-    conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings, unseen: int = 0
-) -> StripFacts:
-    """The strip's figures, with the machine read now. unseen: requests that nobody waits for, such as for titles."""
+    conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings, unseen: int = 0,
+    missing: str = "",
+) -> StripFacts:  # fmt: skip
+    """The strip's figures, with the machine read now. unseen: requests that nobody waits for, such as for titles.
+    missing: where the model is not, in words; empty where it can be asked.
+    """
     model, running = conversation.model, conversation.running
     status = next((each for each in statuses if each.serves(model)), None)
-    if running or status is None:
+    if missing and not running and status is None:
+        symbol, state, style = "○", missing, "$text-warning"
+    elif running or status is None:
         symbol, state, style = _state(_doing(running.answer) if running else "", bool(model))
     else:
         symbol, state, style = _of_model(status, unseen)

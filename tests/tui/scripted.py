@@ -89,6 +89,9 @@ class ScriptedStore(Store):
     def list(self) -> list[Manifest]:
         return list(self.models)
 
+    def has(self, id: str) -> bool:
+        return any(model.id == id for model in self.models)
+
     def find(self, name: str) -> Installed:
         for model in self.models:
             if model.id == name:

@@ -14,11 +14,15 @@ from squish.tui.messages import ModelLoaded
 
 
 class ModelChoice:
-    """manifest: what is known of the model that the shown chat asks, None where it is not installed."""
+    """manifest: what is known of the model that the shown chat asks, None where it cannot be asked.
+
+    is_installed: whether it is, as far as it was looked at.
+    """
 
     def __init__(self, runtime: Backend, listener: MessagePump) -> None:
         self._runtime, self._listener = runtime, listener
         self.manifest: Manifest | None = None
+        self.is_installed = True
 
     @property
     def context_length(self) -> int:
@@ -30,6 +34,11 @@ class ModelChoice:
         """The server that the models belong to; empty for this machine."""
         return self._runtime.offers.where
 
+    @property
+    def missing(self) -> str:
+        """Where the model of the shown chat is not, in words; empty where it is."""
+        return "" if self.is_installed else "not on the server" if self.where else "not installed"
+
     def installed(self) -> list[Manifest]:
         """Those that answer. Raises StoreError."""
         return [manifest for manifest in self._runtime.store.list() if manifest.kind == "chat"]
@@ -38,14 +47,22 @@ class ModelChoice:
         """Find the model of a chat; it is loaded when it is asked. Raises ModelNotFound, StoreError."""
         self.manifest = None
         if name:
+            self.look(name)
             self.manifest = self._runtime.store.manifest(name)
+            self.is_installed = True
         return self.manifest
+
+    def look(self, name: str) -> bool:
+        """See whether the model of the shown chat is installed; whether that has changed."""
+        before = self.is_installed
+        self.is_installed = not name or self._runtime.store.has(self.manifest.id if self.manifest else name)
+        return self.is_installed != before
 
     def choose(self, name: str) -> Manifest:
         """Find a model and load it while the user writes. Raises ModelNotFound, StoreError, InvalidInput."""
         found = self._runtime.store.manifest(name)
         found.require_chat()
-        self.manifest = found
+        self.manifest, self.is_installed = found, True
         if self._runtime.offers.preload:
             self._listener.app.run_worker(self._load(self.manifest.id), group="load", exit_on_error=False)
         return self.manifest

@@ -57,7 +57,7 @@ class ChatScreen(FittedScreen[None]):
         super().__init__()
         self._runtime, self._memory, self._wanted = runtime, memory, model
         self._chats = Conversations(runtime.chats, clock)
-        choice = ModelChoice(runtime, self)
+        choice = self._choice = ModelChoice(runtime, self)
         self._view = ChatView(runtime, self._chats, choice)
         self._panels = ChatPanels(self._view, runtime.offers.fixed)
         self._asked_with = ModelAndParameters(self, runtime, self._chats, choice, self._panels)
@@ -160,7 +160,7 @@ class ChatScreen(FittedScreen[None]):
     def _refresh_strip(self) -> None:
         sessions, model = self._runtime.sessions, self._shown.model
         titles = sum(each.running and each.model == model for each in sessions.activity() if is_title(each.client))
-        facts = status_facts.facts(self._shown, sessions.status(), self._memory, titles)
+        facts = status_facts.facts(self._shown, sessions.status(), self._memory, titles, self._choice.missing)
         self.query_one(StatusStrip).facts = facts
 
     def _refresh_list(self) -> None:

@@ -68,12 +68,16 @@ class ModelAndParameters:
             await self._say(error)
 
     async def look_again(self) -> None:
-        """Take the first model when there was none: a pull in another terminal may have ended."""
+        """Take the first model when there was none: a pull in another terminal may have ended. See whether the shown
+        chat's own was installed meanwhile, or deleted."""
         if not self._shown.model and self._shown.running is None:
             try:
                 await self._choose_installed()
             except SquishError:  # said at the start already
                 pass
+        if self._model.look(self._shown.model):
+            self._view.show_model()
+            self._view.recount()
 
     async def _choose_installed(self) -> bool:
         installed = [each.id for each in self._model.installed()]

@@ -180,6 +180,23 @@ async def test_a_new_chat_does_not_show_the_figures_of_another_model_than_its_ow
         assert "135M" not in screen_text(pilot)
 
 
+async def test_the_strip_says_that_a_model_is_not_installed_from_when_it_goes_until_it_comes(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await loaded(pilot)
+        await app.engine.unload(SMOL.id)
+        await until(pilot, lambda: "○ not loaded" in screen_text(pilot).splitlines()[0])
+        gone = [each for each in app.shelf.models if each.id == SMOL.id]
+        app.shelf.models = [each for each in app.shelf.models if each.id != SMOL.id]
+        await until(pilot, lambda: f"{SMOL.id}  ○ not installed" in screen_text(pilot).splitlines()[0])
+        assert str(app.screen.query_one(Welcome).render()).startswith(
+            f"{SMOL.id}\n{SMOL.id} is not installed. F3 downloads models, ctrl+l chooses another."
+        )
+        app.shelf.models += gone
+        await until(pilot, lambda: f"{SMOL.id}  ○ not loaded" in screen_text(pilot).splitlines()[0])
+        assert "135M" in str(app.screen.query_one(Welcome).render())
+
+
 async def test_a_start_offers_no_chat_once_none_is_left(tmp_path: Path) -> None:
     add_chats(tmp_path / "chats.db", 1)
     app = new_app(tmp_path / "chats.db")

@@ -87,7 +87,8 @@ class ChatView(Vertical):
         self.prompt.put(self._shown.draft)
         self._meter.forget()
         self.offer(None)
-        self._show_model()
+        if error := self.show_model():
+            self.app.notify(self._advice(error), severity="warning", markup=False)
         await self.dialogue.show(found, hit)
         self.recount()
         self._changed()
@@ -97,17 +98,22 @@ class ChatView(Vertical):
         self.prompt.offers = latest is not None
         self.dialogue.welcome.offer(latest)
 
-    def _show_model(self) -> None:
+    def show_model(self) -> SquishError | None:
+        """Look up the model of the shown chat, and show what it is; why it cannot answer, or None where it can."""
         try:
             if manifest := self._model.look_up(self._shown.model):
                 self.dialogue.welcome.show_model(manifest)
         except SquishError as error:
-            self.dialogue.welcome.show_missing(clean(self._shown.model), clean(error.message))
-            self.app.notify(
-                clean(f"{error.message} {key(self.app, 'chat.model')} chooses another."),
-                severity="warning",
-                markup=False,
-            )
+            self.dialogue.welcome.show_missing(clean(self._shown.model), self._advice(error))
+            return error
+        return None
+
+    def _advice(self, error: SquishError) -> str:
+        """Why the shown chat's model cannot answer, and what to do."""
+        chooses = f"{key(self.app, 'chat.model')} chooses another model."
+        if self._model.missing and not self._model.where:
+            chooses = f"{key(self.app, 'app.hub')} downloads models, {chooses.replace(' model', '')}"
+        return clean(f"{error.message} {chooses}")
 
     def _changed(self) -> None:
         self.post_message(ChatChanged())
