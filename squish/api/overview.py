@@ -83,7 +83,7 @@ async def get_overview(request: Request) -> HTTPResponse:
         Overview(
             version=__version__,
             installed=[_model(each) for each in seen],
-            models=[replace(each, pid=None) for each in runtime.sessions.status() if each.name in ids],
+            models=[_told(each) for each in runtime.sessions.status() if each.name in ids],
             requests=_requests(request),
             totals=runtime.sessions.totals(),
             memory=OverviewMemory(memory.total - memory.available, memory.total),
@@ -110,6 +110,11 @@ def _requests(request: Request) -> list[RequestStatus]:
     if key is not None:
         return activity if key.name == SINGLE else [each for each in activity if each.details.key == key.name]
     return activity if is_loopback(address) else [each for each in activity if each.client.endswith(f" {address}")]
+
+
+def _told(status: ModelStatus) -> ModelStatus:
+    """Elsewhere the number of a process means nothing, so what it takes is said."""
+    return replace(status, pid=None, process_bytes=HOST.footprint(status.pid) or 0 if status.pid else 0)
 
 
 def _model(manifest: Manifest) -> OverviewModel:

@@ -26,7 +26,7 @@ class OllamaDetails(msgspec.Struct, frozen=True):
 
 
 class OllamaTag(msgspec.Struct, frozen=True):
-    """expires_at, context_length: of one that is in memory."""
+    """size: of its files, or where it is in memory, what it takes there. expires_at, context_length: of such a one."""
 
     name: str
     size: int | None = None

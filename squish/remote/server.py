@@ -120,12 +120,13 @@ def _bounded(value: int) -> int:
     return min(max(value, 0), (1 << 63) - 1)
 
 
-def in_memory(id: str, context: int = 0, weights: int = 0, *, unloads_in: float | None) -> ModelStatus:
-    """A model that answers at once. unloads_in: seconds until it is unloaded, None where it stays."""
-    stays = unloads_in is None
+def in_memory(id: str, context: int = 0, memory: int = 0, *, unloads_in: float | None) -> ModelStatus:
+    """A model that answers at once. memory: bytes that it takes with all that belongs to it, 0 where the server does
+    not say. unloads_in: seconds until it is unloaded, None where it stays."""
     return ModelStatus(
-        id, "ready", 0, 0, None, max(weights, 0), max(context, 0), "", None, pinned=stays, unloads_in=unloads_in
-    )
+        id, "ready", 0, 0, None, 0, max(context, 0), "", None,
+        pinned=unloads_in is None, unloads_in=unloads_in, process_bytes=max(memory, 0),
+    )  # fmt: skip
 
 
 def served(id: str, context: int = 0) -> ModelStatus:

@@ -18,6 +18,7 @@ class ModelStatus:
     weights_bytes and context_length (tokens) are 0 until it is ready. pinned: it is not unloaded when it is idle.
     unloads_in: seconds until it is, if nobody asks for it; None where it is kept.
     compiling: while it is loading, the engine is compiled first.
+    process_bytes: that its process takes, as a server says; here, pid tells it.
     served: it can be asked, at a server that does not say whether it is in memory. kernel, precision and kv_bits: as in
     `Loaded`.
     """
@@ -37,6 +38,7 @@ class ModelStatus:
     precision: str = ""
     kv_bits: int = 0
     compiling: bool = False
+    process_bytes: int = 0
 
     def serves(self, id: str) -> bool:
         """Whether it answers for a model: for itself, and with each of its adapters."""

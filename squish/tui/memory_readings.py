@@ -1,11 +1,15 @@
-"""Memory of this machine and of a worker process, as the screens show it. Knows no model."""
+"""Memory of this machine and of a worker process, as the screens show it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from squish.memory import fit, machine
 from squish.system.host import HOST
+
+if TYPE_CHECKING:
+    from squish.sessions.model_status import ModelStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,12 @@ class MemoryReadings:
     def memory(self) -> Memory | None:
         reading = HOST.memory()
         return Memory(reading.total - reading.available, reading.total)
+
+    def of_model(self, status: ModelStatus) -> int | None:
+        """Bytes that a loaded model's process takes, or None where nobody knows."""
+        if status.process_bytes:
+            return status.process_bytes
+        return self.process_memory(status.pid) if status.pid else None
 
     def process_memory(self, pid: int) -> int | None:
         """Bytes that a process takes, or None when it has gone or is not ours."""

@@ -40,7 +40,7 @@ def facts(
         weights=status.weights_bytes if status else 0,
         progress=answer.prefill_fraction if answer and answer.phase == "prefill" else None,
         speed=answer.speed if answer else 0.0,
-        process=(machine.process_memory(status.pid) or 0) if status and status.pid else 0,
+        process=(machine.of_model(status) or 0) if status else 0,
         memory=machine.memory(),
     )
 
@@ -99,6 +99,6 @@ def of_models(statuses: Iterable[ModelStatus], machine: MemoryReadings) -> Strip
         symbol=symbol,
         style=style,
         weights=status.weights_bytes,
-        process=(machine.process_memory(status.pid) or 0) if status.pid else 0,
+        process=machine.of_model(status) or 0,
         memory=machine.memory(),
     )

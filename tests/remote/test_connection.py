@@ -28,6 +28,7 @@ from squish.remote.connection import ServerConnection
 from squish.remote.generation import RemoteGeneration
 from squish.remote.nearby import nearby
 from squish.sessions.activity import Log
+from squish.tui.server.connected_server import ServerReadings
 from tests.remote.small_server import STREAM, Answer, SmallServer, chunk, event, reply, small_server
 
 KEY = "sk-very-secret"
@@ -380,6 +381,18 @@ async def test_models_that_only_embed_are_not_offered_for_a_chat(settings: Setti
     ollama["GET /api/ps"] = reply({"models": []})
     async with small_server(ollama) as server, connected(settings, server.url) as backend:
         assert [each.kind for each in backend.store.list()] == ["embedding", "embedding", "chat"]
+
+
+async def test_what_a_model_of_ollama_takes_in_memory_is_known(settings: Settings) -> None:
+    tags = {"models": [{"name": "llama:1b", "size": 700_000_000}]}
+    there = {"models": [{"name": "llama:1b", "size": 1_100_000_000, "context_length": 4096}]}
+    ollama: dict[str, Answer] = {"GET /api/version": reply({"version": "0.12"}), "GET /api/tags": reply(tags)}
+    ollama["GET /api/ps"] = reply(there)
+    async with small_server(ollama) as server, connected(settings, server.url) as backend:
+        assert backend.store.manifest("llama:1b").size == 700_000_000
+        (status,) = backend.sessions.status()
+        assert (status.weights_bytes, status.context_length) == (0, 4096)
+        assert ServerReadings(backend).of_model(status) == 1_100_000_000
 
 
 async def test_lm_studio_says_which_models_there_are_and_which_are_in_memory(settings: Settings) -> None:

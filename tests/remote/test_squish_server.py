@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from squish.api.clients.keys import ApiKey, KeyFile
 from squish.config.settings import Settings
 from squish.errors import RemoteError
+from squish.figures import size
 from squish.generation import TITLE, ChatPrompt, Finished, GenerationRequest, Message, TextDelta, Timings, is_title
 from squish.remote.connected import connected
 from squish.runtime import Runtime
@@ -150,6 +151,9 @@ async def test_the_screens_work_on_the_models_of_another_squish(tireless: dict[s
 
             await pilot.press("f4")
             await wait_for(pilot, lambda: MODEL in screen_text(pilot) and "· idle ·" in screen_text(pilot))
+            (there,) = backend.sessions.status()
+            assert there.pid is None and there.process_bytes > 1_000_000
+            await wait_for(pilot, lambda: size(backend.sessions.status()[0].process_bytes) in screen_text(pilot))
             await pilot.press("l")
             await wait_for(pilot, lambda: runtime.sessions.status() == [])
             await pilot.press("f3")

@@ -269,7 +269,7 @@ class LibraryScreen(FittedScreen[None]):
         return sum(each.size for each in self._manifests.values())
 
     def _row(self, manifest: Manifest, status: ModelStatus | None, speed: SeenSpeed | None) -> tuple[Text, ...]:
-        memory = self._machine.process_memory(status.pid) if status and status.pid else None
+        memory = self._machine.of_model(status) if status else None
         waited = self._history.loading_for(status.name) if status else None
         return row(
             manifest, status, manifest.id in self._pinned, memory, speed, theme.opaque(self.app.theme_variables), waited

@@ -57,7 +57,7 @@ class ConnectedServer:
 
 
 class ServerReadings(MemoryReadings):
-    """Memory of the server's machine, as it said last; of its processes nothing is known here."""
+    """Memory of the server's machine, as it said last; the numbers of its processes mean nothing here."""
 
     def __init__(self, backend: Connected) -> None:
         self._sessions = backend.sessions
