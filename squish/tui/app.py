@@ -310,7 +310,8 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
         self._leave("Connect", leave)
 
     async def _offer_running(self) -> None:
-        if other := await self._other_server():
+        other = await self._other_server()
+        if other and preferences.is_news(self._runtime.settings, f"{other.url} {other.started:.0f}"):
             self.notify(f"A Squish server already runs at {other.url}. {key(self, 'app.connect')} uses its models.",
                         timeout=_OFFERED, markup=False)  # fmt: skip
 

@@ -1,5 +1,5 @@
 """How the user wants the screen: theme and keys as config.toml sets them, or the theme that was chosen last; which
-models are pinned, and the draft that belongs to no chat yet.
+models are pinned, which running server was offered, and the draft that belongs to no chat yet.
 
 It knows the registry of actions and the app, not where settings come from.
 """
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from contextlib import suppress
 
 from textual.app import App
 
 from squish.config import state
 from squish.config.settings import Settings
-from squish.errors import ConfigError
+from squish.errors import ConfigError, StoreError
 from squish.tui import actions
 
 _TABLE = "screen"
 _PINNED = "pinned"
 _UNSENT = "unsent"
+_OFFERED = "offered"
 
 
 def apply(app: App[None], settings: Settings) -> None:
@@ -66,6 +68,15 @@ def remember_unsent(settings: Settings, draft: str) -> None:
     """Raises StoreError."""
     if draft != unsent(settings):
         state.keep(settings.home, _TABLE, {_UNSENT: draft})
+
+
+def is_news(settings: Settings, server: str) -> bool:
+    """Whether this server was not offered before; from now on it was. server: its address, and when it started."""
+    if state.table(settings.home, _TABLE).get(_OFFERED) == server:
+        return False
+    with suppress(StoreError):  # then it is offered once more
+        state.keep(settings.home, _TABLE, {_OFFERED: server})
+    return True
 
 
 def _unknown(setting: str, name: str, known: Iterable[str]) -> ConfigError:

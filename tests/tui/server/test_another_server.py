@@ -22,7 +22,7 @@ from tests.ports import own_port
 from tests.remote.small_server import MODELS as MODELS_LISTED
 from tests.remote.small_server import NOT_FOUND, small_server
 from tests.tui.scenes import ask, note, ready, screen_text, until, write
-from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+from tests.tui.scripted import MODELS, NOWHERE, SMOL, ScriptedApp
 
 
 def said(app: ScriptedApp) -> list[str]:
@@ -44,6 +44,28 @@ async def test_a_running_server_is_offered_and_one_key_uses_it() -> None:
             await pilot.press("f6")
             await until(pilot, lambda: app.connect_to is not None)
         assert app.connect_to == (server.url, "")
+
+
+async def test_a_server_is_offered_once_however_often_the_app_starts(tmp_path: Path) -> None:
+    settings = replace(NOWHERE, home=tmp_path)
+    async with small_server({}) as server:
+        for times in (1, 0, 0):
+            async with Announcement(tmp_path, lambda: ()) as announcement:
+                announcement._started = 1_800_000_000.0
+                announcement.listening(server.url)
+                await offered(ScriptedApp(*MODELS, settings=settings), times)
+        async with Announcement(tmp_path, lambda: ()) as announcement:
+            announcement._started = 1_800_000_060.0
+            announcement.listening(server.url)
+            await offered(ScriptedApp(*MODELS, settings=settings), 1)
+
+
+async def offered(app: ScriptedApp, times: int) -> None:
+    """Run it until it has looked for servers, and once more."""
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        await app._offer_running()
+        assert ["already runs" in each for each in said(app)] == [True] * times
 
 
 async def test_the_palette_shows_a_server_that_answers_after_the_last_letter(monkeypatch: pytest.MonkeyPatch) -> None:
