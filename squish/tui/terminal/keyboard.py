@@ -8,9 +8,11 @@ import asyncio
 import os
 import re
 import selectors
+import signal
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import wait
+from functools import partial
 
 from textual import constants
 from textual._xterm_parser import XTermParser
@@ -185,6 +187,29 @@ class QuickDriver(LinuxDriver):
 
     def send_message(self, message: Message) -> None:
         self._app.post_message(message)
+
+    def _sigcont_application(self, *_: object) -> None:
+        """Take the terminal back after a stop, and draw all of it again.
+
+        Textual lets go of the terminal before SIGTSTP stops it. What SIGSTOP stopped has not: taken twice, its keys
+        would go to two readers, and at the end it would be left as it is while the app runs.
+        """
+        if not self._auto_restart:
+            return
+        if self._is_in_background():  # continued by the shell's `bg`
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
+        if not self._must_signal_resume:
+            self._must_signal_resume = True
+            self.suspend_application_mode()
+        self.resume_application_mode()
+        self._loop.call_soon_threadsafe(partial(self._app.refresh, layout=True))
+
+    def _is_in_background(self) -> bool:
+        try:
+            return os.tcgetpgrp(self.fileno) != os.getpgrp()
+        except OSError:  # no terminal, or none any more
+            return False
 
     def _hand_on(self, messages: Sequence[Message]) -> None:
         """Wake the loop once for all of them, and read no more before it has them."""
