@@ -1,4 +1,4 @@
-"""A program that was stopped takes the terminal back once, whichever signal stopped it, and leaves it as it found it."""
+"""A program that was stopped takes the terminal back once, whichever signal stopped it, and leaves it as it was."""
 
 from __future__ import annotations
 
