@@ -224,13 +224,18 @@ def tried(seed: int, seconds: float, home: Path) -> Fault | None:
         terminal.run(0.1)
         judge(terminal, _log(home))
     except Fault as fault:
-        print(f"{about}: FAULT: {fault}\n  the last keys: {clean(repr(terminal.pressed[-60:]))}\n{_log(home)[-3000:]}")
+        print(f"{about}: FAULT: {fault}\n  the last keys: {clean(repr(terminal.pressed[-60:]))}\n{_ends(_log(home))}")
         return fault
     finally:
         terminal.close()
     # The palette has a row that quits: where keys ended the program, that is to be seen.
     print(f"{about}: {pressed} keys, {'left by keys: ' + repr(terminal.pressed[-9:]) if by_keys else 'answers'}")
     return None
+
+
+def _ends(log: str) -> str:
+    """Of a long log the beginning too: of a fault that repeats itself without end only that says where from."""
+    return log if len(log) < 8000 else f"{log[:5000]}\n…\n{log[-3000:]}"
 
 
 def _log(home: Path) -> str:

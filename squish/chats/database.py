@@ -161,7 +161,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # on a full disk sqlite has undone it already
+            connection.execute("ROLLBACK")
         raise
 
 
@@ -172,6 +173,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         hint = "Another program may be holding it, or the disk is full." if "lock" in str(error) else None
+        if "full" in str(error):
+            hint = "Make room on its disk."
         if "malformed" in str(error) or "not a database" in str(error):
             hint = "squish doctor says how to go on."
         if "readonly" in str(error):

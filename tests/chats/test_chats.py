@@ -201,6 +201,31 @@ def test_a_file_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"this is no database")
 
 
+def test_a_full_disk_is_said_as_what_it_is_and_costs_nothing_that_was_saved(chats: Chats) -> None:
+    chat = chats.create("smol")
+    _, answer = chats.ask(chat, None, "Hello?", "smol")
+    (pages,) = chats._connection.execute("PRAGMA page_count").fetchone()
+    chats._connection.execute(f"PRAGMA max_page_count = {pages}")
+    text = "words " * 20_000
+    with pytest.raises(StoreError, match=r"disk is full\.$") as caught:
+        chats.grow(answer, text, "")
+    assert caught.value.hint == "Make room on its disk."
+    with pytest.raises(StoreError, match=r"disk is full\.$"):
+        chats.finish(answer, text, "", "done", Figures())
+    chats._connection.execute(f"PRAGMA max_page_count = {pages * 100}")
+    chats.finish(answer, text, "", "done", Figures())
+    assert chats.tree(chat).branch[-1].text == text
+
+
+def test_what_sqlite_has_undone_by_itself_hides_no_reason(chats: Chats) -> None:
+    chat = chats.create("smol")
+    chats._connection.execute(
+        "CREATE TRIGGER undone BEFORE INSERT ON messages BEGIN SELECT RAISE(ROLLBACK, 'disk is full'); END"
+    )
+    with pytest.raises(StoreError, match=r"disk is full\.$"):
+        chats.ask(chat, None, "Hello?", "smol")
+
+
 def test_every_migration_leads_to_the_newest_format(tmp_path: Path) -> None:
     for number in range(len(MIGRATIONS)):
         path = tmp_path / f"{number}.db"

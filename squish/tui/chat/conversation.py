@@ -153,6 +153,7 @@ class Conversation:
 
         Raises StoreError.
         """
+        self._save_latest()
         kept = self.turns[: self.turns.index(instead_of)] if instead_of else self.turns
         parent = kept[-1].answer_id if kept else None
         self.create(question)
@@ -169,6 +170,7 @@ class Conversation:
     def answer_again(self, turn: Turn) -> Turn:
         """Begin another version of a turn's answer, by the model that is asked next. Raises StoreError."""
         assert self.id is not None
+        self._save_latest()
         answered = self.chats.answer_again(self.id, turn.question_id, self.model)
         again = Turn(
             self, turn.question, self.model, AnswerState(self.clock), turn.attachments,
@@ -215,16 +217,22 @@ class Conversation:
 
     def save(self, turn: Turn, now: bool = False) -> None:
         """Save an answer: at its end, and while it grows when the last time is long enough ago. Raises StoreError."""
-        turn.unsaved = True
-        if turn.answer.running:
+        answer, turn.unsaved = turn.answer, True  # also where it cannot be saved now
+        if answer.running:
             if now or self.clock() - turn.saved_at >= SAVE_INTERVAL or turn.saved_at < 0:
-                turn.saved_at, turn.unsaved = self.clock(), False
-                self.chats.grow(turn.answer_id, turn.answer.text, turn.answer.reasoning, turn.answer.steps)
+                turn.saved_at = self.clock()
+                self.chats.grow(turn.answer_id, answer.text, answer.reasoning, answer.steps)
+                turn.unsaved = False
             return
-        answer, turn.unsaved = turn.answer, False
         self.chats.finish(turn.answer_id, answer.text, answer.reasoning, answer.state, answer.figures, answer.steps)
         if self.unread and self.id is not None:
             self.chats.mark(self.id, self.unread)
+        turn.unsaved = False
+
+    def _save_latest(self) -> None:
+        """The end of an answer that could not be saved when it came, before another one begins. Raises StoreError."""
+        if self.live and self.live.unsaved and not self.live.answer.running:
+            self.save(self.live)
 
     def configure(self, model: str | None = None, settings: ChatSettings | None = None, preset: str = "") -> None:
         """Set which model is asked next, and how. preset: the one that was used for it. Raises StoreError."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from squish.chats.chats import Chats
 from squish.chats.messages import Attachment, Chat
 from squish.chats.tags import TagChange
-from squish.errors import SquishError
+from squish.errors import SquishError, StoreError
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.project_files import without
 
@@ -201,22 +202,36 @@ class Conversations:
             turn.conversation.save(turn, now)
 
     def save_growing(self) -> None:
-        """Save what was written since the last time in every chat that is answered."""
+        """Save what was written since the last time in every chat, and what could not be saved then."""
         for conversation in self._known.values():
-            if (turn := conversation.running) and turn.unsaved:
+            if (turn := conversation.live) and turn.unsaved:
                 self.save(turn, now=True)
 
     def close(self, draft: str) -> None:
-        """The program ends: keep what is written of every answer, and what was to be asked next as a draft."""
-        self.keep_draft(draft)
-        for conversation in dict.fromkeys((self.shown, *self._known.values())):
-            if turn := conversation.running:
-                turn.answer.leave()
-                self._note_unseen(turn)
-                self.save(turn)
-            if text := conversation.queued.text:
-                conversation.give_back(text)
-                self._put_away(conversation)
+        """The program ends: keep what is written of every answer, and what was to be asked next as a draft.
+
+        Raises StoreError, once it has tried to keep the rest.
+        """
+        chats = dict.fromkeys((self.shown, *self._known.values()))
+        failed: StoreError | None = None
+        for keep in (partial(self.keep_draft, draft), *(partial(self._leave, each) for each in chats)):
+            try:
+                keep()
+            except StoreError as error:
+                failed = error
+        if failed:
+            raise failed
+
+    def _leave(self, conversation: Conversation) -> None:
+        if turn := conversation.running:
+            turn.answer.leave()
+            turn.unsaved = True
+            self._note_unseen(turn)
+        if (turn := conversation.live) and turn.unsaved:
+            self.save(turn)
+        if text := conversation.queued.text:
+            conversation.give_back(text)
+            self._put_away(conversation)
 
 
 def day_of(seconds: float, now: datetime) -> str:

@@ -286,6 +286,44 @@ async def test_a_chat_is_in_view_although_the_draft_that_was_left_could_not_be_k
         assert prompt(pilot).text == "and two"
 
 
+@pytest.mark.parametrize("then", ["waits", "asks", "quits"])
+async def test_an_answer_that_ended_on_a_full_disk_is_saved_once_there_is_room(then: str, tmp_path: Path) -> None:
+    app, text = new_app(tmp_path / "chats.db"), "words " * 20_000
+
+    def saved() -> list[tuple[str, str]]:
+        chats = Chats(tmp_path / "chats.db")
+        try:
+            return [(each.state, each.text) for each in chats.tree(1).branch if each.role == "assistant"]
+        finally:
+            chats.close()
+
+    def room(pages: int) -> None:
+        app.chats._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    async with app.run_test(size=WIDE) as pilot:
+        await ask(pilot, "one")
+        room(1)  # as many as there are
+        app.engine.last.say(text)
+        app.engine.last.finish()
+        await until(pilot, lambda: any("disk is full" in each.message for each in app._notifications))
+        await until(pilot, lambda: "TTFT" in note(pilot))
+        assert saved()[0][1] != text
+        if then == "waits":
+            room(100_000)
+            await until(pilot, lambda: saved() == [("done", text)])
+        elif then == "asks":
+            await write(pilot, "two")
+            await pilot.press("enter")
+            await until(pilot, lambda: prompt(pilot).text == "two" and len(app.engine.generations) == 1)
+            room(100_000)
+            await pilot.press("enter")
+            await until(pilot, lambda: len(app.engine.generations) == 2)
+            assert saved()[0] == ("done", text)
+        else:
+            room(100_000)
+    assert saved()[0] == ("done", text)
+
+
 async def test_answers_go_on_in_several_chats_at_once() -> None:
     app = new_app()
     async with app.run_test(size=WIDE) as pilot:
