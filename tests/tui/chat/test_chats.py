@@ -16,6 +16,7 @@ from textual.widgets import Input, OptionList
 
 from squish.chats.chats import Chats
 from squish.chats.messages import ChatSettings
+from squish.chats.tags import change
 from squish.errors import EngineError
 from squish.generation import TITLE, ChatPrompt, Message
 from squish.models.manifest import Manifest
@@ -30,7 +31,7 @@ from squish.tui.windows.chat_search import ChatSearchScreen
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.line_input import LineScreen
 from tests.tui.scenes import ask, loaded, note, prompt, ready, screen_text, shown, until, write
-from tests.tui.scripted import MODELS, SMOL, ScriptedApp
+from tests.tui.scripted import MODELS, SMOL, SOME_DAY, ScriptedApp
 
 WIDE = (120, 36)
 
@@ -178,6 +179,28 @@ async def test_a_new_chat_does_not_show_the_figures_of_another_model_than_its_ow
         await until(pilot, lambda: str(app.screen.query_one(Welcome).render()).startswith("gone:1b"))
         assert "gone:1b is not installed." in str(app.screen.query_one(Welcome).render())
         assert "135M" not in screen_text(pilot)
+
+
+@pytest.mark.parametrize(
+    ("width", "room", "below"), [(60, 45, True), (80, 15, True), (100, 19, True), (120, 26, True), (200, 52, False)]
+)
+async def test_titles_take_the_room_that_the_list_has(tmp_path: Path, width: int, room: int, below: bool) -> None:
+    title = "Why the cold of the night comes from the open sky above"[:47]
+    store = Chats(tmp_path / "chats.db")
+    chat = store.create(SMOL.id, title=title)
+    store.ask(chat, None, "one", SMOL.id)
+    store.pin(chat, True)
+    store.tag(chat, change("sky"))
+    store.close()
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=(width, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+b")
+        shown = title if len(title) <= room else f"{title[: room - 1]}…"
+        await until(pilot, lambda: f"│◆ {shown}" in screen_text(pilot))
+        row = next(line.rstrip() for line in screen_text(pilot).splitlines() if "◆" in line)
+        assert ("#sky" in row) != below and "#sky" in screen_text(pilot)
+        assert f"{day_of(SOME_DAY.timestamp(), datetime.now().astimezone())} │" in row
 
 
 async def test_the_strip_says_that_a_model_is_not_installed_from_when_it_goes_until_it_comes(tmp_path: Path) -> None:

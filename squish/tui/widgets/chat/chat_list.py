@@ -27,8 +27,6 @@ _SIGNS = {
     "": ("  ", ""),
 }
 
-_ROOMY = 36  # cells; below, tags stand under the title
-
 
 class ChatList(RowList, TypedElsewhere):
     """Pinned chats are first, then the one used last. Posts OpenChat, and Typed for what is meant for the prompt."""
@@ -74,12 +72,14 @@ class ChatList(RowList, TypedElsewhere):
         self.highlighted = next((at for at, row in enumerate(rows) if row.id == marked), otherwise)
 
     def _line(self, row: ChatRow, width: int) -> Content:
+        """A row, and where tags have no room beside the whole title, one with them below it."""
         sign, style = _SIGNS[row.sign]
-        room = width - 4 - len(row.day)
+        room, title = width - 4 - len(row.day), Content(clean(row.title) or "…")
         tags = Content(clean(written(row.tags))).stylize("$text-secondary")
-        beside = Content(" ") + tags if row.tags and width >= _ROOMY else Content("")
-        beside = beside.truncate(room // 2, ellipsis=True)
-        title = Content(clean(row.title) or "…").truncate(room - beside.cell_length, ellipsis=True, pad=True)
+        beside = Content(" ") + tags if row.tags else Content("")
+        if title.cell_length + beside.cell_length > room:
+            beside = Content("")
+        title = title.truncate(room - beside.cell_length, ellipsis=True, pad=True)
         title = title.stylize("bold") if row.id == self._current else title
         day = (f" {row.day}", "$foreground-muted")
         below = Content("\n  ") + tags.truncate(width - 4, ellipsis=True) if row.tags and not beside else Content("")

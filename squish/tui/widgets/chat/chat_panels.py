@@ -19,11 +19,10 @@ from squish.tui.widgets.chat.params import ParamsPanel
 
 NARROW = 80
 ROOMY = 100
-SPACIOUS = 160
 
 
 class ChatPanels(Horizontal):
-    """The panes; the screen's classes -chats, -params, -narrow and -spacious say how they are laid out.
+    """The panes; the screen's classes -chats, -params and -narrow say how they are laid out.
 
     without: as of ParamsPanel.
 
@@ -54,7 +53,7 @@ class ChatPanels(Horizontal):
         if list_shown and self.screen.has_class("-params") and self._cramped:
             list_shown = self.chats.has_focus
             self._set(params=not list_shown)
-        self._set(narrow=width < NARROW, spacious=width >= SPACIOUS, chats=list_shown)
+        self._set(narrow=width < NARROW, chats=list_shown)
         self._uncover()
 
     @property

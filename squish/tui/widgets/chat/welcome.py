@@ -15,7 +15,6 @@ from squish.tui.widgets.shown_text import show_text
 
 FIRST_MODEL = "smollm2:135m"
 _PADDING = 2
-_TITLE = 32
 
 _KEYS = (
     ("prompt.send", "send the message", "chat.model", "choose a model"),
@@ -83,9 +82,10 @@ class Welcome(Static):
                 ),
             ]
         if self._latest:
-            title, day = Content(clean(self._latest[0])).truncate(_TITLE, ellipsis=True), self._latest[1]
-            continued = Content.assemble(("↑", "bold $text-accent"), "  continue “", title, f"”, {day}")
-            rows += [Content(""), continued]
+            title, day = Content(clean(self._latest[0])), f"”, {self._latest[1]}"
+            before = Content.assemble(("↑", "bold $text-accent"), "  continue “")
+            title = title.truncate(max(width - before.cell_length - len(day), 8), ellipsis=True)
+            rows += [Content(""), before + title + day]
         show_text(self, Content("\n").join(rows))
 
     def _keys(self, width: int) -> list[Content]:
