@@ -32,7 +32,7 @@ from squish.chats.messages import (
 )
 from squish.chats.rows import CHATS, MESSAGES, chat_of, decoded, dump, message_of
 from squish.chats.tags import TagChange
-from squish.errors import InvalidInput
+from squish.errors import InvalidInput, StoreError
 from squish.system.sqlite_files import can_write
 
 
@@ -279,6 +279,8 @@ class Chats:
         state: State,
         attachments: tuple[Attachment, ...] = (),
     ) -> int:
+        if not self._connection.execute("SELECT 1 FROM chats WHERE id = ?", (chat,)).fetchone():
+            raise StoreError("This chat has been deleted in the meantime.", hint="Begin a new chat.")
         now = time.time()
         writer = os.getpid() if state == "writing" else None
         added = self._connection.execute(

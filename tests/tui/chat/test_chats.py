@@ -347,6 +347,23 @@ async def test_an_answer_that_ended_on_a_full_disk_is_saved_once_there_is_room(t
     assert saved()[0] == ("done", text)
 
 
+async def test_a_chat_that_another_program_deleted_is_said_to_be_gone(tmp_path: Path) -> None:
+    app = new_app(tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await say(pilot, app, "one", "1")
+        elsewhere = Chats(tmp_path / "chats.db")
+        elsewhere.remove(1)
+        elsewhere.close()
+        await write(pilot, "two")
+        await pilot.press("enter")
+        gone = "This chat has been deleted in the meantime. Begin a new chat."
+        await until(pilot, lambda: [each.message for each in app._notifications] == [gone])
+        assert prompt(pilot).text == "two"
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: not transcript(pilot))
+        await say(pilot, app, "three", "3")
+
+
 async def test_answers_go_on_in_several_chats_at_once() -> None:
     app = new_app()
     async with app.run_test(size=WIDE) as pilot:

@@ -17,7 +17,7 @@ from squish.mcp.events import Offered
 from squish.sessions.backend import Backend
 from squish.system.working_directory import working_directory
 from squish.text import clean
-from squish.tui.advice import reporting_errors
+from squish.tui.advice import hint, reporting_errors
 from squish.tui.chat.answer_tasks import AnswerTasks, Decision
 from squish.tui.chat.conversation import Conversation, Question, Turn
 from squish.tui.chat.conversations import Conversations
@@ -112,7 +112,7 @@ class Dialogue:
         try:
             turn = self._chats.ask(conversation, draft.question.text, files)
         except SquishError as error:
-            self._not_sent(draft, error.message)
+            self._not_sent(draft, f"{error.message} {hint(error, self._listener.app)}".strip())
             return
         if shown:
             self.show_welcome(False)
