@@ -43,7 +43,8 @@ def known(settings: Settings, directory: Path | None = None) -> list[Known]:
     """All servers, those of config.toml first. directory: where files of a project are looked for."""
     found = [Known(name, server, _short(settings.config_path)) for name, server in settings.mcp]
     project = directory or working_directory()
-    for path in _files(settings.home.parent, project):
+    # The same file twice where the directory is the user's home: its servers would be in each other's way.
+    for path in {each.resolve(): each for each in _files(settings.home.parent, project)}.values():
         found += _in_file(path, project)
     names = set[str]()
     listed = []

@@ -222,6 +222,7 @@ class Trace:
         if self.running:
             spent[self._state] += self._clock() - self._since
         seen = None if self._first is None else writing
+        unseen = self._first is not None and self._arrived is None  # of a server elsewhere: when its queue was over
         return RequestDetails(
             key=self._key,
             background=self._background,
@@ -234,7 +235,7 @@ class Trace:
             accepted_tokens=self._accepted_tokens,
             reasons=tuple(self._reasons),
             parameters=self._parameters,
-            with_queue=self._with_queue,
+            with_queue=self._with_queue or unseen,
         )
 
     def _seen_ttft(self) -> float | None:

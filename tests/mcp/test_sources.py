@@ -118,6 +118,14 @@ def test_a_file_that_cannot_be_read_has_no_servers(content: str, tmp_path: Path)
     assert sources.known(resolve({"HOME": str(tmp_path)}).settings, tmp_path) == []
 
 
+def test_in_the_home_directory_a_file_is_read_once(tmp_path: Path) -> None:
+    settings(tmp_path, "")
+    (tmp_path / ".cursor").mkdir()
+    (tmp_path / ".cursor/mcp.json").write_text('{"mcpServers": {"fetch": {"command": "fetch"}}}')
+    (found,) = sources.known(resolve({"HOME": str(tmp_path)}).settings, tmp_path)
+    assert found.name == "fetch" and not found.shadowed
+
+
 def test_values_come_from_variables_and_files(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("k\n")

@@ -48,6 +48,18 @@ def test_the_time_to_the_first_token_counts_neither_the_line_nor_the_load() -> N
     assert trace.status().seconds == pytest.approx(18.7)
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_where_a_server_does_not_say_when_its_queue_was_over_it_counts_as_ttft_and_as_nothing_else(ends: bool) -> None:
+    now = 0.0
+    trace = Trace(1, asked(), lambda: None, clock=lambda: now)
+    now = 20.0
+    assert not trace.status().details.with_queue, "nothing has come yet"
+    trace.see(TextDelta(0, "a"))
+    if ends:
+        trace.fail(QueueFull("It broke off."))
+    assert (trace.status().ttft, trace.status().details.with_queue) == (20.0, True)
+
+
 def test_tokenizing_and_compiling_a_grammar_count_as_ttft_and_not_as_queue_so_that_the_times_add_up() -> None:
     now = 0.0
     trace = Trace(1, asked(), lambda: None, clock=lambda: now)

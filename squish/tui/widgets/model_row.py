@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.content import Content
 
@@ -23,6 +24,7 @@ COLUMNS = (
     Column("RAM", 7, right=True, from_width=68),
     Column("tok/s", 5, right=True, from_width=68),
 )
+_CUT = 30  # cells: what is longer has no room in the list of a usual terminal
 _STATES = {
     "loading": ("◌", "loading", "text-warning"),
     "ready": ("●", "in memory", "text-success"),
@@ -72,14 +74,16 @@ def details_of(
     draft: str | None = None,
 ) -> Content:  # fmt: skip
     """Two to four lines about the marked model, and what all of them take. draft: a model that could guess for it."""
+    id, source = clean(manifest.id), clean(manifest.source)
     facts = [
+        *([id] if cell_len(id) > _CUT and id not in source else []),
         *([f"{manifest.kind} model"] if manifest.kind != "chat" else []),
         clean(manifest.architecture),
         f"{figures.parameters(manifest.parameters)} parameters" if manifest.parameters else "",
         clean(manifest.quantization),
         f"{figures.count(manifest.context_length)} context" if manifest.context_length else "",
         "license unknown" if manifest.license is None else clean(manifest.license),
-        clean(manifest.source),
+        source,
     ]
     lines = [(" · ".join(filter(None, facts)), "$foreground-muted")]
     if status and status.error:

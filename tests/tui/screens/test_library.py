@@ -219,6 +219,13 @@ async def test_a_small_model_that_can_guess_for_the_marked_one_is_named(tmp_path
         await until(pilot, lambda: "can guess" not in screen_text(pilot))
 
 
+def test_a_name_that_the_list_has_no_room_for_is_shown_in_full() -> None:
+    long = replace(SMOL, id="some-maker/a-model-with-a-long-name-instruct-2507-q4", source="server:somewhere")
+    assert details_of(long, None, False, None, 1, 1).plain.startswith(f"{long.id} · {long.architecture}")
+    assert not details_of(SMOL, None, False, None, 1, 1).plain.startswith(SMOL.id)
+    assert details_of(replace(long, source=long.id), None, False, None, 1, 1).plain.count(long.id) == 1
+
+
 def test_weights_whose_size_a_server_does_not_say_are_not_nothing() -> None:
     status = ModelStatus(SMOL.id, "ready", 0, 0, None, 0, 0, "", None)
     assert "weights" not in details_of(SMOL, status, False, None, 1, 1).plain
