@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, CookieJar, WSMsgType, WSServerHandshakeError
+from aiohttp import ClientSession, ClientWebSocketResponse, CookieJar, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 from textual_serve.app_service import AppService
@@ -150,6 +150,15 @@ async def test_a_chat_that_does_not_end_with_its_window_is_ended(monkeypatch: py
     assert service._task.cancelled()
 
 
+async def shows(socket: ClientWebSocketResponse, text: bytes) -> None:
+    """Read what is drawn until this is in it."""
+    shown = b""
+    while text not in shown:
+        message = await socket.receive()
+        assert message.type == WSMsgType.BINARY
+        shown += message.data
+
+
 async def test_the_chat_is_in_one_window(
     site: Served, browser: ClientSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -159,11 +168,9 @@ async def test_the_chat_is_in_one_window(
     await browser.get(f"{url}/?token={server._token}")
     page = url + server._place
     async with browser.ws_connect(f"{page}ws?width=80&height=24", origin=url) as socket:
-        shown = b""
-        while b"F1" not in shown:
-            message = await socket.receive()
-            assert message.type == WSMsgType.BINARY
-            shown += message.data
+        await shows(socket, b"F1")
+        await socket.send_json(["stdin", "\x1b[15~"])
+        await shows(socket, b"No requests yet")
         second = await browser.get(page)
         assert second.status == 409 and "open in another window" in await second.text()
         with pytest.raises(WSServerHandshakeError, match="409"):

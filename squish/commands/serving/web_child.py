@@ -12,6 +12,7 @@ _LOOK = 1.0  # seconds
 
 
 def main() -> None:
+    os.environ["TEXTUAL_DRIVER"] = "squish.tui.terminal.browser:BrowserDriver"  # before textual reads it
     from squish import console
     from squish.commands import exits
     from squish.errors import SquishError

@@ -90,8 +90,8 @@ class SteadyWriter(WriterThread):
 
 @contextmanager
 def own_driver_parts() -> Iterator[None]:
-    """Let Textual read with QuickDriver and write with SteadyWriter. Windows and browsers have drivers of their own,
-    which are left alone.
+    """Let Textual read with QuickDriver and write with SteadyWriter. Windows has a driver of its own, which
+    is left alone, and browsers have BrowserDriver.
 
     The thread that reads keeps no program that was broken off from ending.
     """

@@ -13,9 +13,11 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from functools import partial
+from threading import Event
 
 from textual import constants
 from textual._xterm_parser import XTermParser
+from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key, Paste
 from textual.message import Message
@@ -91,7 +93,12 @@ class PasteParser(XTermParser):
 
     def give_up(self) -> Iterable[Message]:
         """No more came. What comes all the same is not taken for letters."""
-        self._timeout_time, self._gave_up = 0.0, True
+        self._gave_up = True
+        yield from self.all_came()
+
+    def all_came(self) -> Iterable[Message]:
+        """No more belongs to what came: an escape at its end was a key."""
+        self._timeout_time = 0.0
         yield from self.tick()
 
     def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
@@ -165,6 +172,18 @@ class InputReader:
             pass
 
 
+def hand_on(driver: Driver, messages: Sequence[Message], ended: Event) -> None:
+    """Wake the loop once for all of them, and read no more before it has them. ended: nobody takes them any more."""
+
+    async def take() -> None:
+        for each in messages:
+            driver.process_message(each)
+
+    taken = asyncio.run_coroutine_threadsafe(take(), driver._loop)
+    while not (taken.done() or ended.is_set()):
+        wait((taken,), _CHECK)
+
+
 class QuickDriver(LinuxDriver):
     """Textual's own looks for the rest of an escape ten times a second, however soon it is to give up. And it wakes the
     loop for each key, through the pipe that signals come through: full of many keys, it loses SIGTERM.
@@ -182,7 +201,7 @@ class QuickDriver(LinuxDriver):
             )
             while not (reader.ended or self.exit_event.is_set()):
                 if messages := list(reader.messages()):
-                    self._hand_on(messages)
+                    hand_on(self, messages, self.exit_event)
             reader.close()
 
     def send_message(self, message: Message) -> None:
@@ -210,13 +229,3 @@ class QuickDriver(LinuxDriver):
             return os.tcgetpgrp(self.fileno) != os.getpgrp()
         except OSError:  # no terminal, or none any more
             return False
-
-    def _hand_on(self, messages: Sequence[Message]) -> None:
-        """Wake the loop once for all of them, and read no more before it has them."""
-        taken = asyncio.run_coroutine_threadsafe(self._take(messages), self._loop)
-        while not (taken.done() or self.exit_event.is_set()):
-            wait((taken,), _CHECK)
-
-    async def _take(self, messages: Sequence[Message]) -> None:
-        for each in messages:
-            self.process_message(each)
