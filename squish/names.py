@@ -124,6 +124,15 @@ def parse(text: str) -> ModelRef:
     raise _invalid(text)
 
 
+def local_path(text: str) -> LocalPath | None:
+    """The path that a name is; None where it is another name, or none."""
+    try:
+        ref = parse(text)
+    except InvalidName:
+        return None
+    return ref if isinstance(ref, LocalPath) else None
+
+
 def _repo(found: re.Match[str]) -> RepoName:
     tag = found["tag"]
     while tag and tag.lower().endswith(_SUFFIX):

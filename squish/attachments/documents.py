@@ -8,8 +8,6 @@ import sys
 from contextlib import suppress
 from typing import BinaryIO, Literal
 
-import psutil
-
 from squish.attachments.limits import MAX_MEMORY, MAX_SECONDS, MAX_TEXT
 from squish.errors import InvalidInput
 from squish.ipc.environment import environment
@@ -73,6 +71,8 @@ async def _all(stream: asyncio.StreamReader) -> bytes:
 
 async def _watch(pid: int) -> bool:
     """End a process that takes more memory than it may, where the system does not; whether that was done."""
+    import psutil
+
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         while process.memory_info().rss <= MAX_MEMORY:  # noqa: ASYNC110  a process tells nobody

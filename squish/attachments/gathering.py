@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from squish.attachments import documents, folders
-from squish.attachments.folders import Folder
 from squish.attachments.limits import MAX_ALL, MAX_FILES, MAX_TEXT
 from squish.attachments.mentions import Mention, mentions
 from squish.attachments.text_files import NotText, decode
@@ -21,6 +19,7 @@ from squish.files import read_regular
 from squish.system.loopback import is_loopback
 
 if TYPE_CHECKING:
+    from squish.attachments.folders import Folder
     from squish.attachments.web import PageAddress
 
 
@@ -91,6 +90,8 @@ class Gatherer:
         if mention.kind == "text":
             return read_text(mention)
         assert mention.kind in ("pdf", "docx", "html")
+        from squish.attachments import documents
+
         try:
             with mention.path.open("rb") as file:
                 status = mention.path.stat()
@@ -108,6 +109,8 @@ class Gatherer:
 
     async def _folder(self, mention: Mention) -> Folder:
         """A folder with the text of its documents; those that cannot be read, or have no room, are named."""
+        from squish.attachments import folders
+
         folder = await asyncio.to_thread(folders.read, mention.path, mention.name)
         for each in folder.documents:
             try:

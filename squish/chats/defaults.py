@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from squish.chats import templates
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import preset_of, with_preset
 from squish.config import model_defaults
@@ -115,6 +114,8 @@ def _layers(settings: Settings, model: str) -> list[ModelDefaults]:
 
 def _preset(name: str, model: str, layer: ModelDefaults, presets: Mapping[str, ChatSettings]) -> ChatSettings:
     """Filled with what needs no question."""
+    from squish.chats import templates
+
     if name not in presets:
         hint = f"Available: {', '.join(presets)}."
         raise ConfigError(f"{layer.source}, {model}: no preset is named {name}.", hint=hint, param=PRESET)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import psutil
-
 _SECONDS = 0.5
 _TURNS = 3  # of the loop, from an accepted socket to a connection: two, and one to spare
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -51,6 +49,8 @@ def _asked(host: str) -> list[str]:
     """The addresses at which a program could listen that a server on this host would meet."""
     if (loopback := _EVERY.get(host)) is None:
         return [host]
+    import psutil
+
     family = socket.AF_INET6 if ":" in loopback else socket.AF_INET
     own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == family]
     return [loopback, *(each for each in own if each != loopback)]

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-import psutil
 
 from squish.errors import SquishError
 from squish.system import ports
@@ -120,6 +119,8 @@ def at_port(home: Path, port: int) -> Server | None:
 
 def stop(server: Server) -> None:
     """Ask a server to end as Ctrl-C does, and wait until it has. Raises SquishError when it goes on."""
+    import psutil
+
     try:
         process = psutil.Process(server.pid)
         os.kill(server.pid, signal.SIGTERM)

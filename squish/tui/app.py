@@ -31,6 +31,7 @@ from squish.system import servers
 from squish.text import clean
 from squish.tui import actions, faults, leaving, preferences, theme
 from squish.tui.advice import hint, in_a_toast, reporting_errors
+from squish.tui.background import Background
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.exports import Exports
 from squish.tui.downloads import Downloads, Transfer
@@ -45,9 +46,7 @@ from squish.tui.server.load_history import LoadHistory
 from squish.tui.style_sheets import ParsedOnce, StyledApp
 from squish.tui.terminal.guard import CleanFilter
 from squish.tui.terminal.key_order import KeyOrder
-from squish.tui.widgets import transfer_list
 from squish.tui.widgets.status import StatusStrip
-from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.window import WindowedApp, open_once
 
 if TYPE_CHECKING:
@@ -263,6 +262,8 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
             if yes:
                 self.run_worker(self._cancel_download(transfer), exit_on_error=False)
 
+        from squish.tui.windows.confirm import ConfirmScreen
+
         arrived = figures.size(transfer.done)
         question = f"Stop the download of {clean(transfer.id)} and delete the {arrived} downloaded so far?"
         self.push_screen(ConfirmScreen("Cancel download", question, "Delete", "Keep"), answered)
@@ -287,13 +288,20 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
     def _show_background_work(self) -> None:
         """Show background work in the status strip of the current screen, and downloads wherever they are shown."""
         self.downloads.read()
-        work = (self._exports.one_line(), transfer_list.one_line(self.downloads.transfers), self.server.one_line())
+        work = (self._exports.one_line(), self._downloads_line(), self.server.one_line())
         for strip in [each for screen in self.screen_stack for each in screen.query(StatusStrip)]:  # also below windows
             strip.waited = int(self.load_history.loading_for(strip.facts.model) or 0)
             strip.background_work = work
         for screen in self.screen_stack:
             if isinstance(screen, FittedScreen) and screen.is_mounted:
                 screen.show_downloads()
+
+    def _downloads_line(self) -> Background:
+        if not self.downloads.transfers:
+            return Background()
+        from squish.tui.widgets.transfer_list import one_line
+
+        return one_line(self.downloads.transfers)
 
     def notify(self, message: str, **options: Any) -> None:
         """Show a message in a corner; one that is there already is not shown twice."""
@@ -342,6 +350,8 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
         if found is None or self.screen is self._leaving:
             leave()
             return
+
+        from squish.tui.windows.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if yes:

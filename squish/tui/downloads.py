@@ -10,14 +10,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from squish.config.settings import Settings
 from squish.errors import SquishError
 from squish.models import unfinished
 from squish.models.store import Store
-from squish.pull.events import Notice, Phase, Progress, Pulled, PullEvent, PullStarted
+from squish.names import local_path
 from squish.tui.faults import fault
+
+if TYPE_CHECKING:
+    from squish.pull.events import Phase, Progress, PullEvent
 
 AT_ONCE = 2
 
@@ -53,12 +56,19 @@ class Transfer:
         return self.state in ("waiting", "running")
 
     @property
+    def is_import(self) -> bool:
+        """Whether it comes from this machine: nobody is asked for it."""
+        return local_path(self.name) is not None
+
+    @property
     def fraction(self) -> float | None:
         """0 to 1, or None where the total is not known."""
         return min(self.done / self.total, 1.0) if self.total else None
 
     def apply(self, event: PullEvent) -> None:
         """Take in what the pull says; of its progress at the next `read`."""
+        from squish.pull.events import Notice, Progress, Pulled, PullStarted
+
         match event:
             case PullStarted(id=id):
                 self.id = id

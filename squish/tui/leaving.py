@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from squish.text import clean
-from squish.tui.downloads import Transfer
-from squish.tui.hub.local_model import named
+
+if TYPE_CHECKING:
+    from squish.tui.downloads import Transfer
 
 PATIENCE = 12.0
 """Seconds for one thing to end: more than a server and its answers have."""
@@ -38,8 +39,8 @@ def cut_short(
     elif answers:
         title = f"{answers} answers are being written"
         found.append(CutShort(title, "They end here; what is written so far is kept."))
-    imports = [each for each in downloads if named(each.name)]
-    fetched = [each for each in downloads if each not in imports]
+    imports = [each for each in downloads if each.is_import]
+    fetched = [each for each in downloads if not each.is_import]
     if fetched:
         title = "A download is running" if len(fetched) == 1 else f"{len(fetched)} downloads are running"
         where = f"{key('app.downloads')} {key('downloads.resume')}"

@@ -12,10 +12,12 @@ import os
 import plistlib
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import psutil
@@ -225,6 +227,19 @@ def test_linux_reads_itself() -> None:
     assert mine is not None
     assert 0 < mine <= linux.peak()
     assert linux.awake_command(1) == ()
+
+
+@on_linux
+def test_memory_is_read_as_psutil_reads_it() -> None:
+    assert linux.memory().total == psutil.virtual_memory().total
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=PIPE, stdout=PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        child.send_signal(signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+        assert linux.footprint(child.pid) == psutil.Process(child.pid).memory_info().rss
+        child.kill()
+    assert linux.footprint(child.pid) is None
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Sequence
@@ -28,10 +29,14 @@ def version() -> str:
 
 
 def memory() -> MemoryReading:
-    import psutil
-
-    reading = psutil.virtual_memory()
-    return MemoryReading(reading.total, reading.available)
+    """Available is what can be had without swapping; in some containers that is more than the container has."""
+    found = {"MemTotal": 0, "MemFree": 0, "MemAvailable": 0}
+    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+        name, _, kilobytes = line.partition(":")
+        if name in found:
+            found[name] = int(kilobytes.split()[0]) * 1024
+    total, free, available = found.values()
+    return MemoryReading(total, available if available <= total else free)
 
 
 def pressure() -> Pressure:
@@ -40,12 +45,11 @@ def pressure() -> Pressure:
 
 def footprint(pid: int) -> int | None:
     """Resident bytes."""
-    import psutil
-
     try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
+    except (OSError, IndexError):  # it has gone
         return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak() -> int:

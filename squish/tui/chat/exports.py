@@ -9,16 +9,18 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from squish import figures
 from squish.chats.chats import Chats
-from squish.chats.export import Format, export, file_name, format_of
-from squish.chats.messages import Chat, Saved
 from squish.errors import InvalidInput, SquishError, StoreError
 from squish.files import write_new
 from squish.text import clean
 from squish.tui.background import Background
 from squish.tui.chat.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from squish.chats.messages import Chat, Saved
 
 _ELSEWHERE = "Choose another place: /export FILE."
 
@@ -32,7 +34,9 @@ class _Export:
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self.path, self.watch, self.stopped = path, Stopwatch(clock), False
-        self._format: Format = format_of(path)
+        from squish.chats.export import format_of
+
+        self._format = format_of(path)
 
     def proceed(self) -> None:
         """Called in the thread, between pieces."""
@@ -40,6 +44,8 @@ class _Export:
             raise _Stopped
 
     def write(self, chat: Chat, branch: Sequence[Saved]) -> None:
+        from squish.chats.export import export
+
         text = export(chat, branch, self._format)
         write_new(self.path, text, self.proceed)
 
@@ -56,6 +62,8 @@ class Exports:
 
         Whoever is cancelled leaves no file. Raises InvalidInput for an ending that is not known, StoreError.
         """
+        from squish.chats.export import file_name
+
         chat = chats.get(id)
         begun = _Export(Path(name or file_name(chat)).expanduser().absolute(), self._clock)
         if begun.path.exists():

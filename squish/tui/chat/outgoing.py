@@ -19,10 +19,7 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from squish import figures
-from squish.attachments.folders import Folder
-from squish.attachments.gathering import Gatherer
 from squish.attachments.limits import MAX_DOCUMENT, MAX_SECONDS
-from squish.attachments.mentions import Mention
 from squish.chats.messages import Attachment
 from squish.errors import SquishError
 from squish.text import clean
@@ -32,6 +29,9 @@ from squish.tui.chat.stopwatch import Stopwatch
 from squish.tui.key_hints import key
 
 if TYPE_CHECKING:
+    from squish.attachments.folders import Folder
+    from squish.attachments.gathering import Gatherer
+    from squish.attachments.mentions import Mention
     from squish.attachments.web import PageAddress
 
 _NAMES = 56  # cells

@@ -29,8 +29,8 @@ _WANTED = (
     "Answer with the title alone.\n\nUser: {question}\n\nAssistant: {answer}"
 )
 _AROUND = " \t#*_`\"'“”„‘’«»-–—:.,;"
-_WORD = re.compile(r"[^\W\d_].*[^\W\d_]|[\u3040-\uffff]")  # one letter is none, unless it is a word in its script
-_LABEL = re.compile(r"\W*title\W*:", re.IGNORECASE)
+_WORD = r"[^\W\d_].*[^\W\d_]|[\u3040-\uffff]"  # one letter is none, unless it is a word in its script
+_LABEL = r"(?i)\W*title\W*:"
 
 
 class Titles:
@@ -109,8 +109,8 @@ def taken(text: str, complete: bool, answer: str) -> str:
     lines = [line for line in clean(text).splitlines() if line.strip()]
     if not lines or (len(lines) == 1 and not complete):
         return ""
-    line = " ".join(_LABEL.sub("", lines[0], count=1).split()).strip(_AROUND)
+    line = " ".join(re.sub(_LABEL, "", lines[0], count=1).split()).strip(_AROUND)
     short = len(line) <= MAX_TITLE and len(line.split()) <= _WORDS
     new = not answer.casefold().startswith(line.casefold())
-    words = _WORD.search(line) and not line.startswith("|") and not lines[0].lstrip().startswith("```")
+    words = re.search(_WORD, line) and not line.startswith("|") and not lines[0].lstrip().startswith("```")
     return line if short and new and words else ""

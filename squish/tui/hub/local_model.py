@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squish.errors import InvalidName, SquishError
+from squish.errors import SquishError
 from squish.hub.rows import Kind
 from squish.models.manifest import Manifest
-from squish.names import LocalPath, parse
+from squish.names import LocalPath
 from squish.pull.repository import gguf_parts
 from squish.pull.sources import is_gguf
 
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 
 _WEIGHTS = (".safetensors", ".gguf")
 _ABOUT = "on this machine"
-
-
-def named(query: str) -> LocalPath | None:
-    """The path that a query is; None where it is something else."""
-    try:
-        ref = parse(query)
-    except InvalidName:
-        return None
-    return ref if isinstance(ref, LocalPath) else None
 
 
 def at(ref: LocalPath) -> list[Found]:

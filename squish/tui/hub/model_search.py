@@ -16,7 +16,7 @@ from squish.errors import SquishError
 from squish.hub import search
 from squish.hub.search import Found, SearchQuery
 from squish.models.manifest import Manifest
-from squish.names import LocalPath
+from squish.names import LocalPath, local_path
 from squish.sessions.backend import Backend
 from squish.tui.faults import fault
 from squish.tui.hub import local_model
@@ -47,7 +47,7 @@ class ModelSearch:
 
     def begin(self, query: str) -> None:
         """Look for other words from now on; `ask_hub` is to follow."""
-        self.query, self.path = " ".join(query.split()), local_model.named(query)
+        self.query, self.path = " ".join(query.split()), local_path(query)
         self._here = local_model.at(self.path) if self.path else []
         self._number += 1
         self.searching, self.error, self._began = True, None, time.monotonic()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -16,7 +18,6 @@ from squish.generation import is_title
 from squish.sessions.backend import Backend
 from squish.tui import actions, preferences, status_facts
 from squish.tui.advice import reporting_errors
-from squish.tui.chat import parameter_commands
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations, day_of
 from squish.tui.chat.exports import Exports
@@ -25,16 +26,16 @@ from squish.tui.fitted_screen import FittedScreen
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import ChatChanged, ContinueLast, ModelLoaded, OpenChat, SettingsChanged
 from squish.tui.screens.chat_commands import ChatCommands
-from squish.tui.screens.compare_commands import CompareCommands
 from squish.tui.screens.model_and_parameters import ModelAndParameters
-from squish.tui.screens.template_commands import TemplateCommands
-from squish.tui.screens.tool_commands import ToolCommands
 from squish.tui.terminal import editor
 from squish.tui.widgets.chat.chat_panels import ChatPanels
 from squish.tui.widgets.chat.chat_view import ChatView
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.status import StatusStrip
+
+if TYPE_CHECKING:
+    from squish.tui.screens.compare_commands import CompareCommands
 
 TICK = 0.5
 
@@ -62,9 +63,6 @@ class ChatScreen(FittedScreen[None]):
         self._panels = ChatPanels(self._view, runtime.offers.fixed)
         self._asked_with = ModelAndParameters(self, runtime, self._chats, choice, self._panels)
         self._commands = ChatCommands(self, runtime.chats, self._chats, self._panels, self._asked_with, exports)
-        self._tools = ToolCommands(self, runtime, self._chats, self._view)
-        self._templates = TemplateCommands(self, runtime.chats, self._chats, self._view)
-        self._compare = CompareCommands(self, runtime, self._chats, choice, self._view, self._asked_with, memory)
         self._some_chats = self._at_start = False  # whether there are any, and none of them is read yet
         self._escape = (False, False)
         self._draft = ""  # at the last tick
@@ -263,10 +261,10 @@ class ChatScreen(FittedScreen[None]):
         await self._asked_with.toggle_project()
 
     async def action_set(self, text: str = "") -> None:
-        await self._asked_with.change(parameter_commands.set_parameter, text)
+        await self._asked_with.set_parameter(text)
 
     async def action_system(self, text: str = "") -> None:
-        await self._asked_with.change(parameter_commands.set_system_prompt, text)
+        await self._asked_with.set_system_prompt(text)
 
     async def action_pick_preset(self) -> None:
         await self._asked_with.pick_preset()
@@ -278,20 +276,32 @@ class ChatScreen(FittedScreen[None]):
         await self._asked_with.keep_for_model(text)
 
     async def action_template(self, text: str = "") -> None:
-        await self._templates.run(text)
+        from squish.tui.screens.template_commands import TemplateCommands
+
+        await TemplateCommands(self, self._runtime.chats, self._chats, self._view).run(text)
 
     # ---- tools and comparisons
+
+    @cached_property
+    def _compare(self) -> CompareCommands:
+        from squish.tui.screens.compare_commands import CompareCommands
+
+        runtime, view, asked_with = self._runtime, self._view, self._asked_with
+        return CompareCommands(self, runtime, self._chats, self._choice, view, asked_with, self._memory)
 
     async def action_compare(self, text: str = "") -> None:
         await self._compare.compare(text)
 
     async def action_tools(self, server: str = "") -> None:
         """Switch a server by its name, or show all of them."""
+        from squish.tui.screens.tool_commands import ToolCommands
+
+        tools = ToolCommands(self, self._runtime, self._chats, self._view)
         with reporting_errors(self.app):
             if server:
-                self._tools.switch(server)
+                tools.switch(server)
             else:
-                await self._tools.choose()
+                await tools.choose()
 
     def action_answer_call(self) -> None:
         self._view.answer_question()

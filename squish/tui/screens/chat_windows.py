@@ -6,7 +6,7 @@ They know no conversation; nothing happens where the user chooses nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 
@@ -14,11 +14,12 @@ from squish.chats import tags
 from squish.chats.chats import Chats
 from squish.chats.messages import Hit
 from squish.chats.tags import TagChange
-from squish.chats.templates import Variable
-from squish.models.manifest import Manifest
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.windows.confirm import ConfirmScreen
+
+if TYPE_CHECKING:
+    from squish.chats.templates import Variable
+    from squish.models.manifest import Manifest
 
 
 async def pick_model(
@@ -110,6 +111,7 @@ async def pick_tag(app: App[Any], known: Mapping[str, int], current: str, then: 
 
 def confirm_deletion(app: App[Any], title: str, then: Callable[[], Awaitable[None]]) -> None:
     """then: is called where the user says yes."""
+    from squish.tui.windows.confirm import ConfirmScreen
 
     async def answered(yes: bool | None) -> None:
         if yes:

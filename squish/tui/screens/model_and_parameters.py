@@ -9,7 +9,7 @@ import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 from textual.screen import Screen
@@ -23,15 +23,16 @@ from squish.sessions.backend import Backend
 from squish.system.working_directory import working_directory
 from squish.text import clean
 from squish.tui.advice import reporting_errors
-from squish.tui.chat import parameter_commands, parameters, project_files
+from squish.tui.chat import parameters, project_files
 from squish.tui.chat.conversation import Conversation
 from squish.tui.chat.conversations import Conversations
 from squish.tui.chat.model_choice import ModelChoice
 from squish.tui.messages import ChatChanged, ModelLoaded
 from squish.tui.screens import chat_windows
-from squish.tui.screens.template_commands import around
 from squish.tui.widgets.chat.chat_panels import ChatPanels
-from squish.tui.widgets.chat.turns import error_content
+
+if TYPE_CHECKING:
+    from squish.tui.chat.parameter_commands import Command
 
 _TYPING = 0.5  # seconds without a key in a field, after which it is looked at
 
@@ -51,6 +52,8 @@ class ModelAndParameters:
         return self._open.shown
 
     async def _say(self, error: SquishError) -> None:
+        from squish.tui.widgets.chat.turns import error_content
+
         await self._view.dialogue.notice(error_content(error, self._view.app), "error")
 
     # ---- the model
@@ -194,11 +197,23 @@ class ModelAndParameters:
                     hint = f"{error.hint or ''} /set format with another one, or alone to reset it.".strip()
                     raise InvalidInput(f"{wanted.field}: {error.message}", hint=hint) from None
 
-    async def change(self, command: parameter_commands.Command, text: str) -> None:
-        """Do what `/set`, `/system` or `/preset` was given, and say what came of it."""
+    async def set_parameter(self, text: str) -> None:
+        """Do what `/set` was given."""
+        from squish.tui.chat.parameter_commands import require_settable, set_parameter
+
         with reporting_errors(self._screen.app):
-            if command is parameter_commands.set_parameter:
-                parameter_commands.require_settable(text, self._fixed)
+            require_settable(text, self._fixed)
+            await self._change(set_parameter, text, "parameters")
+
+    async def set_system_prompt(self, text: str) -> None:
+        """Do what `/system` was given."""
+        from squish.tui.chat.parameter_commands import set_system_prompt
+
+        await self._change(set_system_prompt, text)
+
+    async def _change(self, command: Command, text: str, kind: str = "plain") -> None:
+        """Say what came of it. kind: of the notice that does."""
+        with reporting_errors(self._screen.app):
             before = self._shown.settings.response_format
             outcome = command(self._shown.settings, self._chats, text)
             self._shown.configure(settings=outcome.settings, preset=outcome.preset)
@@ -207,7 +222,6 @@ class ModelAndParameters:
             self.show_parameters()
             self._view.recount()
             heading = f"{outcome.heading}  " if outcome.heading else ""
-            kind = "parameters" if command is parameter_commands.set_parameter else "plain"
             await self._view.dialogue.notice(Content.assemble((heading, "bold"), clean(outcome.text)), kind)
 
     async def pick_preset(self, take: Callable[[str], Awaitable[None]] | None = None) -> None:
@@ -224,12 +238,14 @@ class ModelAndParameters:
 
     async def use_preset(self, text: str) -> None:
         """Do what `/preset` was given, alone let the user choose; values that its variables need are asked for."""
+        from squish.tui.chat.parameter_commands import template_of
+
         app = self._screen.app
         if not text:
             await self.pick_preset(self.use_preset)
             return
         with reporting_errors(app):
-            template, wanted = parameter_commands.template_of(self._chats, text)
+            template, wanted = template_of(self._chats, text)
             if wanted:
 
                 async def filled(values: dict[str, str]) -> None:
@@ -241,8 +257,11 @@ class ModelAndParameters:
                 await self._use(text, template)
 
     async def _use(self, line: str, template: str) -> None:
+        from squish.tui.chat.parameter_commands import use_preset
+        from squish.tui.screens.template_commands import around
+
         known = await around(self._screen.app, self._shown.model, template)
-        await self.change(partial(parameter_commands.use_preset, around=known), line)
+        await self._change(partial(use_preset, around=known), line)
 
     # ---- what the project says
 

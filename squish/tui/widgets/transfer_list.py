@@ -19,7 +19,6 @@ from squish.tui import actions
 from squish.tui.advice import hint
 from squish.tui.background import Background
 from squish.tui.downloads import Downloads, State, Transfer
-from squish.tui.hub.local_model import named
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.row_list import RowList
@@ -50,7 +49,7 @@ _READING = "reading"
 def look(transfer: Transfer) -> tuple[str, str]:
     """Symbol and word of what it does."""
     symbol, word, _ = _LOOKS[transfer.state]
-    if transfer.phase == "resolve" and named(transfer.name):  # a model on this machine: nobody is asked for it
+    if transfer.phase == "resolve" and transfer.is_import:  # a model on this machine: nobody is asked for it
         return symbol, word or _READING
     return symbol, word or _PHASES[transfer.phase]
 

@@ -25,7 +25,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.models import unfinished
 from squish.models.store import Store
-from squish.names import LocalPath
+from squish.names import LocalPath, local_path
 from squish.pull.events import Progress
 from squish.runtime import Runtime
 from squish.tui.app import SquishApp
@@ -149,7 +149,7 @@ async def test_what_a_path_names_is_looked_at_and_never_a_fault(tmp_path: Path) 
         "~nobody-here/x.gguf", "/dev/null", "./" + "x" * 5000,
     )}  # fmt: skip
     assert [each for each in found.values() if each] == [[("gguf", 13)], [("gguf", 4)], [("safetensors", 4)]]
-    assert local_model.named("org/repo") is None and local_model.named("a b c") is None
+    assert local_path("org/repo") is None and local_path("a b c") is None
 
 
 def test_a_file_that_has_changed_since_its_import_is_offered_again(tmp_path: Path) -> None:

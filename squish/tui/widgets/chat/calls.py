@@ -17,7 +17,6 @@ from squish.tui.key_hints import key
 from squish.tui.messages import CallDecided
 from squish.tui.widgets.chat.typed_elsewhere import TypedElsewhere
 from squish.tui.widgets.facts import FactLines
-from squish.tui.widgets.markdown.live import frozen
 from squish.tui.widgets.row_list import RowList
 
 _ARGUMENTS = 60  # characters of them in a folded call
@@ -49,6 +48,8 @@ class StepView(Vertical):
 
     def compose(self) -> ComposeResult:
         if text := clean(self._step.text).strip():
+            from squish.tui.widgets.markdown.live import frozen
+
             yield frozen(self.app, text)
         yield self._calls
 

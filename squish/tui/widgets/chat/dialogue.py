@@ -5,11 +5,12 @@ State changes only in the handlers of the view around it, which call this. What 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 from textual.notifications import SeverityLevel
 from textual.widget import Widget
 
-from squish.attachments.gathering import Gatherer
 from squish.attachments.mentions import mentions
 from squish.chats.messages import CalledTool, Hit
 from squish.errors import SquishError
@@ -27,9 +28,11 @@ from squish.tui.key_hints import key
 from squish.tui.messages import AnswerEnded, AnswerEvent, ChatChanged
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.chat.transcript import Transcript
-from squish.tui.widgets.chat.turns import Part
 from squish.tui.widgets.chat.welcome import Welcome
-from squish.tui.widgets.markdown.searchable import place
+
+if TYPE_CHECKING:
+    from squish.attachments.gathering import Gatherer
+    from squish.tui.widgets.chat.turns import Part
 
 
 class Dialogue:
@@ -70,6 +73,8 @@ class Dialogue:
         part: Part = "question" if hit and hit.role == "user" else "answer"
         await self.transcript.show(self._shown.turns, found, part)
         if hit and found:
+            from squish.tui.widgets.markdown.searchable import place
+
             text = found.question if part == "question" else found.answer.text
             if where := place(hit.snippet, text):
                 self.transcript.show_place(where)

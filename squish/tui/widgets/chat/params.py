@@ -14,7 +14,6 @@ from textual.widgets import Input, Static, TextArea
 from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import PRESETS, preset_of, with_preset
-from squish.chats.templates import has_variables
 from squish.errors import InvalidInput
 from squish.text import clean
 from squish.tui import actions
@@ -154,6 +153,8 @@ class ParamsPanel(VerticalScroll, can_focus=False):
 
     async def take_preset(self, name: str, preset: ChatSettings) -> None:
         """Set what a preset does; values that its variables need are asked for."""
+        from squish.chats.templates import has_variables
+
         if has_variables(preset.system):
             await self.run_action(f"screen.preset({name!r})")
         else:

@@ -6,6 +6,7 @@ Of a long chat only the turns around what is in view are on the screen, and more
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -19,15 +20,17 @@ from squish.tui.chat.conversation import ONLY, Turn, Versions
 from squish.tui.messages import FollowingChanged
 from squish.tui.scheduling import after_refresh
 from squish.tui.terminal import clipboard
-from squish.tui.widgets.chat.turns import AnswerView, Part, QuestionView
 from squish.tui.widgets.chat.typed_elsewhere import TypedElsewhere
-from squish.tui.widgets.markdown.searchable import Place, Searchable
+
+if TYPE_CHECKING:
+    from squish.tui.widgets.chat.turns import AnswerView, Part, QuestionView
+    from squish.tui.widgets.markdown.searchable import Place
+
+    Pair = tuple[QuestionView, AnswerView]
 
 LIVE_ANSWERS = 8
 WINDOW = 8
 MOST = 6 * WINDOW  # turns that are mounted at once: with more, each that comes costs more
-
-Pair = tuple[QuestionView, AnswerView]
 
 
 class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
@@ -197,8 +200,11 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
         self.refresh_bindings()
         for widget in self.query(".-marked"):
             widget.remove_class("-marked")
-        for text in self.query(Searchable):
-            text.forget()
+        if self._views:
+            from squish.tui.widgets.markdown.searchable import Searchable
+
+            for text in self.query(Searchable):
+                text.forget()
 
     # ---- copying and folding
 
@@ -235,6 +241,8 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
         after_refresh(self, self._scroll_to_place, place)
 
     def _scroll_to_place(self, place: Place) -> None:
+        from squish.tui.widgets.markdown.searchable import Searchable
+
         texts = self.query(".-marked, .-marked Searchable").results(Searchable)
         found = [(text, line) for text in texts for line in text.find(place.pattern)]
         if found:
@@ -298,6 +306,8 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
         await self.remove_children([widget for pair in views for widget in pair if widget.parent is self])
 
     def _view(self, turn: Turn) -> Pair:
+        from squish.tui.widgets.chat.turns import AnswerView, QuestionView  # with Markdown, without which a chat begins
+
         return QuestionView(turn), AnswerView(turn, lambda: self.following)
 
     def _report(self) -> None:
