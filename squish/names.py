@@ -19,9 +19,11 @@ A tag can have the tag `latest` behind it, as some clients of Ollama write, whic
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
+
+import msgspec
+from msgspec.structs import replace
 
 from squish.errors import InvalidName
 
@@ -36,8 +38,7 @@ _NOT_MODELS = frozenset({"datasets", "spaces", "collections", "papers", "docs", 
 _MAX_LENGTH, _LONGEST_ADDRESS = 200, 2000
 
 
-@dataclass(frozen=True, slots=True)
-class ShortName:
+class ShortName(msgspec.Struct, frozen=True):
     """A name of the catalog or of an installed model, `llama3.1:8b`; adapter: with which it is served."""
 
     name: str
@@ -49,8 +50,7 @@ class ShortName:
         return f"{self.name}:{self.tag}{adapter}" if self.tag else f"{self.name}{adapter}"
 
 
-@dataclass(frozen=True, slots=True)
-class RepoName:
+class RepoName(msgspec.Struct, frozen=True):
     """A Hub repository, with a file variant (`:Q8_0`), a compression (`:8bit`) or a revision where one is asked for."""
 
     org: str
@@ -70,8 +70,7 @@ class RepoName:
         return f"{self.repo_id}{tag}{revision}{adapter}"
 
 
-@dataclass(frozen=True, slots=True)
-class LocalPath:
+class LocalPath(msgspec.Struct, frozen=True):
     """A directory or a .gguf file on this machine."""
 
     path: Path

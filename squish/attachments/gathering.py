@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
+
+import msgspec
 
 from squish.attachments.limits import MAX_ALL, MAX_FILES, MAX_TEXT
 from squish.attachments.mentions import Mention, mentions
@@ -34,8 +35,7 @@ class Consent(Protocol):
     async def page(self, address: PageAddress) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(msgspec.Struct, frozen=True):
     path: Path
     changed: int
     size: int

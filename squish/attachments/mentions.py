@@ -4,9 +4,10 @@ outside; nothing is opened here."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from squish import figures
 from squish.attachments import pdf
@@ -26,8 +27,7 @@ _IMAGES = frozenset(
 _OFFICE = frozenset({".doc", ".odt", ".rtf", ".ppt", ".pptx", ".odp", ".xls", ".xlsx", ".ods", ".epub", ".pages"})
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(msgspec.Struct, frozen=True):
     """Something that a draft names. kind: empty where it is only a word that looks like a file.
 
     problem: why it cannot go along, or nothing; missing: there is no such file.

@@ -5,7 +5,6 @@ config.toml sets for it, each taking precedence over the one before. It knows no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -26,15 +25,14 @@ SCREEN = "set on the screen for this model"
 FILE = "config.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(msgspec.Struct, frozen=True):
     """settings: how a new chat asks. sources: where each parameter comes from that is not the program's default.
 
     preset: the one that they name.
     """
 
-    settings: ChatSettings = field(default_factory=ChatSettings)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    settings: ChatSettings = msgspec.field(default_factory=ChatSettings)
+    sources: Mapping[str, str] = msgspec.field(default_factory=dict)
     preset: str = ""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -114,8 +113,7 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
     server: str = ""  # as in Timings
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """One message. model: who wrote an answer. created in seconds since 1970. steps: of an answer, before its text."""
 
     id: int
@@ -137,8 +135,7 @@ class Saved:
         return with_files(self.text, self.attachments)
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(msgspec.Struct, frozen=True):
     """One conversation without its messages. head: the last message of the branch that is shown.
 
     titled: whose words the title is. pinned: it stays at the top of the list. archived: it is not in the list.
@@ -153,7 +150,7 @@ class Chat:
     head: int | None
     created: float
     updated: float
-    tools: ChatTools = field(default_factory=ChatTools)
+    tools: ChatTools = msgspec.field(default_factory=ChatTools)
     titled: Titled = "user"
     pinned: bool = False
     archived: bool = False
@@ -162,8 +159,7 @@ class Chat:
     unread: Unread = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """A message that was found; snippet shows the place, with the words between \\x02 and \\x03.
 
     archived: its chat is.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from squish.errors import InvalidInput
 from squish.text import clean
@@ -14,8 +15,7 @@ LONGEST = 32
 _TAG = re.compile(r"[^\W_][\w/-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class TagChange:
+class TagChange(msgspec.Struct, frozen=True):
     """What a line like `work -old` does to the tags of a chat."""
 
     added: tuple[str, ...] = ()

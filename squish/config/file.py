@@ -9,8 +9,9 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from squish.errors import ConfigError
 from squish.files import read_regular
@@ -24,8 +25,7 @@ _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
+class ConfigProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong. line counts from 1; None where the whole file is meant. name: the key at fault."""
 
     message: str
@@ -38,13 +38,12 @@ class ConfigProblem:
         return ConfigError(f"{where}: {self.message}", hint=self.hint, param=self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class FileValues:
+class FileValues(msgspec.Struct, frozen=True):
     """What a file sets; nothing where it has problems. lines: of each key. tables: those of free names."""
 
-    values: Mapping[str, object] = field(default_factory=dict)
-    lines: Mapping[str, int] = field(default_factory=dict)
-    tables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    values: Mapping[str, object] = msgspec.field(default_factory=dict)
+    lines: Mapping[str, int] = msgspec.field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, object]] = msgspec.field(default_factory=dict)
     problems: tuple[ConfigProblem, ...] = ()
 
 

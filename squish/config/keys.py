@@ -6,8 +6,9 @@ KEYS is the one list of what there is: the file, the variables, `squish config` 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 DEFAULT_PORT = 11435
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -15,8 +16,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 Kind = Literal["text", "choice", "path", "address", "secret", "whole", "time", "flag"]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """name: in config.toml, as `table.key` where it is in a table. variable: in the environment.
 
     in_file is False for what belongs in no file. shown_default: for people. low and high bound a number; choices are
@@ -103,8 +103,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
 """Variables that are read where they are used and set nothing in Settings: name, default, meaning."""
 
 
-@dataclass(frozen=True, slots=True)
-class NamedTable:
+class NamedTable(msgspec.Struct, frozen=True):
     """A table of config.toml whose keys are names of their own. example: a line of it.
 
     entry: the name of an example whose value is a table itself.

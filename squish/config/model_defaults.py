@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from squish.config import state
 
@@ -44,8 +45,7 @@ NAMES = (PRESET, *_NUMBERS, *_WHOLE, "kv_bits", "stop", "thinking", "system", "r
 MAX_STOPS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDefaults:
+class ModelDefaults(msgspec.Struct, frozen=True):
     """What one place says of a model. values: by NAMES, each of the right kind. source: the place, for people."""
 
     values: Mapping[str, Any]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from squish.config import durations, file, mcp_server, model_defaults
 from squish.config.keys import DEFAULT_ENDPOINT, DEFAULT_PORT, KEYS, KEYS_IN_FILE, Key
 from squish.config.mcp_server import McpServer
@@ -84,8 +86,7 @@ class Settings:
         return resolved.settings
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where the value of a setting comes from. shown: for people; a secret is never shown. source: a place."""
 
     name: str
@@ -93,8 +94,7 @@ class Origin:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """given: where each setting comes from. errors: of the file, where it has any nothing of it counts, and of
     variables, which then set nothing."""
 

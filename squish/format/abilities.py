@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from squish.errors import CorruptModel
 from squish.files import read_regular
@@ -51,8 +52,7 @@ _HARMONY = "<|channel|>analysis"
 _SWITCHES = ("enable_thinking", "reasoning_content")
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
+class Abilities(msgspec.Struct, frozen=True):
     """tools: it can be offered functions. thinking: it can think before it answers."""
 
     chat: bool

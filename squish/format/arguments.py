@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from squish.format import architectures
 
@@ -19,8 +20,7 @@ _SHARED = frozenset({"base", "cache", "rope_utils", "switch_layers", "activation
 _TEXT = "text_config"
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(msgspec.Struct, frozen=True):
     """The keys that one dataclass of a module takes from config.json.
 
     fields: every key, and its default as source; None where the key must be there. used: names that the code looks at.
@@ -73,8 +73,7 @@ def of_text(module: str, kind: str | None) -> Arguments | None:
 # ---- reading the source
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(msgspec.Struct, frozen=True):
     """A module as it is written. classes: by the name it has here, where it is defined and what it is called there.
 
     modules: other modules by the name they have here. nested: (module, class) of each `….from_dict(….text_config)`.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -68,8 +67,7 @@ class _Prompts(msgspec.Struct):
     default_prompt_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DenseStep:
+class DenseStep(msgspec.Struct, frozen=True):
     """A layer after the pooling. folder: where its weights lie; activation: identity, tanh, gelu, relu or silu."""
 
     folder: str
@@ -79,8 +77,7 @@ class DenseStep:
     activation: str
 
 
-@dataclass(frozen=True, slots=True)
-class VectorRecipe:
+class VectorRecipe(msgspec.Struct, frozen=True):
     """From the hidden states of a text's tokens to its vector.
 
     pooling: where there are several, their vectors are put one behind the other. include_prompt: whether the tokens of
@@ -93,7 +90,7 @@ class VectorRecipe:
     normalize: bool = False
     longest: int | None = None
     lower_case: bool = False
-    prompts: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = msgspec.field(default_factory=dict)
     default_prompt: str | None = None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import sys
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import msgspec
@@ -54,8 +53,7 @@ class Rank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"Rank {rank} of the group ({self.names[rank]})" if self.names else f"Rank {rank} of the group"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """What starts a rank on its machine.
 
     argv: without secrets. stdin: what the process reads first. After it, standard input stays open as long as the rank

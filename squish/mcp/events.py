@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from squish.chats.messages import CalledTool, ToolStep
 from squish.errors import SquishError
 from squish.generation import GenerationEvent, Tool
 
 
-@dataclass(frozen=True, slots=True)
-class Reaching:
+class Reaching(msgspec.Struct, frozen=True):
     """Servers are being reached, before anything is asked."""
 
     servers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(msgspec.Struct, frozen=True):
     """The tools that the model learns of, as they are part of its prompt."""
 
     tools: tuple[Tool, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolProblem:
+class ToolProblem(msgspec.Struct, frozen=True):
     """Tools of a server, or all, cannot be used; the answer goes on without them."""
 
     error: SquishError
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(msgspec.Struct, frozen=True):
     """The steps as they are now: another one, or a call of the last one stands differently."""
 
     steps: tuple[ToolStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Doing:
+class Doing(msgspec.Struct, frozen=True):
     """What goes on beside the engine: a call that somebody is asked about, or that runs. progress: as it reports."""
 
     call: CalledTool
     progress: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerStopped:
+class AnswerStopped(msgspec.Struct, frozen=True):
     """The answer ended between two generations because somebody wanted it to."""
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from squish.errors import LoadFailed, MemoryShort
 from squish.figures import size
@@ -19,8 +21,7 @@ _CONTEXT = 4096  # tokens of one conversation that must fit for loading to be wo
 _SMALLER = "take a smaller or more compressed model"
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
+class Shortage(msgspec.Struct, frozen=True):
     """Less memory is free than a model needs, where the system makes room by taking it from other programs. Bytes."""
 
     model: str

@@ -50,8 +50,7 @@ class StoredFile:
             raise ValueError(f"{self.path!r} has {self.size} bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(msgspec.Struct, frozen=True):
     """What compressing cost on the text that comes with Squish: perplexities of the original and of the model.
 
     divergence: the mean KL divergence of its predictions from those of the original, in nats a token.
@@ -195,8 +194,7 @@ class Installed:
         return next((name for name in names if name not in known and not name.rpartition("/")[2].startswith(".")), None)
 
 
-@dataclass(frozen=True, slots=True)
-class DamagedModel:
+class DamagedModel(msgspec.Struct, frozen=True):
     """A directory of the store that is not a usable model, and why."""
 
     path: Path

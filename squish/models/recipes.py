@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from msgspec.structs import replace as replace_struct
 
 from squish.errors import InvalidInput
@@ -35,8 +36,7 @@ _TAG = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CompressionOptions:
+class CompressionOptions(msgspec.Struct, frozen=True):
     """What a pull was asked to do with full-precision weights.
 
     recipe: None leaves them as they are. explicit: the user asked for it, so that doing otherwise is an error.

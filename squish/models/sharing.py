@@ -11,8 +11,9 @@ import stat
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from squish.errors import CorruptModel, ModelInUse, ModelNotFound, StoreError
 from squish.files import make_same
@@ -22,8 +23,7 @@ from squish.models.manifest import Installed, read_manifest
 SMALLEST = 4096  # bytes, a block of most disks: sharing less saves nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(msgspec.Struct, frozen=True):
     """What a model has in common with others on disk: bytes of it, and their ids, sorted."""
 
     bytes: int

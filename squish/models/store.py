@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from msgspec.structs import replace as with_fields
+
 from squish.errors import CorruptModel, InvalidInput, ModelInUse, ModelNotFound, StoreError
 from squish.format import model_directory
 from squish.models import catalog, elsewhere, sharing
@@ -68,7 +70,7 @@ class Store:
                 return found[0]
             raise ModelNotFound(f"{name} is not imported yet.", hint=f"Run: squish pull {name}", param="model")
         ids = [str(ref)]
-        plain, adapter = replace(ref, adapter=None), f"+{ref.adapter}" if ref.adapter else ""
+        plain, adapter = with_fields(ref, adapter=None), f"+{ref.adapter}" if ref.adapter else ""
         if isinstance(plain, ShortName) and (entry := catalog.lookup(plain)) is not None:
             ids.append(f"{entry.id}{adapter}")
         ids.append(str(without_latest(ref)))
@@ -241,7 +243,7 @@ class Store:
         if installed := [each for each in near if each in here]:
             hints.append(f"Installed names like it: {', '.join(installed)}.")
         if not isinstance(ref, LocalPath) and ref.adapter:
-            model = replace(ref, adapter=None)
+            model = with_fields(ref, adapter=None)
             hints.append(f"An adapter is installed so: squish pull ADAPTER --base {model} --name {ref.adapter}")
         elif not to_remove and (entry is not None or not isinstance(ref, ShortName)):
             hints.append(f"Run: squish pull {name}")

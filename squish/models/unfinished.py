@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from squish.errors import CorruptModel, InvalidName, ModelInUse, ModelNotFound, StoreError
 from squish.format import model_directory
@@ -17,8 +18,7 @@ from squish.models.sharing import bytes_freed
 from squish.models.store import Store, directory_name
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(msgspec.Struct, frozen=True):
     """A model that is not complete. bytes: on disk so far; busy: a process is working on it just now."""
 
     id: str

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec.structs import replace as with_fields
+
 from squish.errors import CorruptModel, InvalidName, SquishError
 from squish.files import read_regular
 from squish.format import model_directory
@@ -172,7 +174,7 @@ def _in_directory(program: Program, repo: RepoName, directory: Path) -> Iterator
             yield replace(model, problem=error.message)
         else:
             full = not (config.get("quantization") or config.get("quantization_config"))
-            yield replace(model, ref=replace(repo, tag=recipes.tag(None))) if full else model
+            yield replace(model, ref=with_fields(repo, tag=recipes.tag(None))) if full else model
     for name in names:
         if name.lower().endswith(".gguf") and not is_model_gguf(name):
             ref = _ref(f"{repo}:{as_word(name[: -len('.gguf')])}") or repo

@@ -5,7 +5,9 @@ A name that does not say how the model is compressed gets the tag of its compres
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from squish.config.settings import Settings
 from squish.download.patience import Policy

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from squish.config.settings import resolve as resolve_settings
 from squish.errors import ModelNotFound, Offline, UnsupportedModel

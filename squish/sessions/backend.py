@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import builtins
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import msgspec
 
 if TYPE_CHECKING:
     from squish.chats.chats import Chats
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from squish.sessions.request_texts import RequestTexts
 
 
-@dataclass(frozen=True, slots=True)
-class Offers:
+class Offers(msgspec.Struct, frozen=True):
     """What can be done with the models beside asking them. What cannot be done has no key on any screen.
 
     where: the server that they belong to; empty for this machine.

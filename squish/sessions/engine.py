@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -29,8 +28,7 @@ from squish.sessions.work import Work
 State = Literal["unloaded", "loading", "ready", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """max_queue: requests that may wait; max_concurrency: rows decoded at the same time; keep_alive: idle seconds."""
 
     max_queue: int

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from squish.config.model_defaults import kv_bits_of
 from squish.config.settings import Settings

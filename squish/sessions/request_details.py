@@ -6,8 +6,9 @@ grammar or a stop string: of these only how much there is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from squish.embeddings import EmbeddingRequest
 from squish.generation import (
@@ -40,16 +41,14 @@ _SHOWN_WHERE_SET = (
 _DEFAULTS = SamplingParams()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestParameter:
+class RequestParameter(msgspec.Struct, frozen=True):
     """What a request asked for, in words. value may hold what the client wrote, so clean it before it is shown."""
 
     name: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestDetails:
+class RequestDetails(msgspec.Struct, frozen=True):
     """Seconds and tokens, summed over the rows; decode is that of the longest row, None before the first token.
 
     queued: seconds in line, until it goes to the model; loading: seconds for which it waited for the model's load.

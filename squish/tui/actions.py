@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 from textual.binding import Binding, BindingType
 
 Scope = Literal[
@@ -30,8 +30,7 @@ SCOPE_TITLES: tuple[tuple[Scope, str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """id: what a keymap names; keys: Textual keys, comma between; footer: the word shown at the bottom, if any.
 
     slash: the command's name; argument: what may follow it; palette: whether ctrl+p lists it.
@@ -263,8 +262,7 @@ def qualified(action: Action) -> str:
     return f"app.{action.method}" if action.scope == "app" else f"screen.{action.method}"
 
 
-@dataclass(frozen=True, slots=True)
-class SlashCommand:
+class SlashCommand(msgspec.Struct, frozen=True):
     """A line that begins with a slash, taken apart. action is None when nothing has that name."""
 
     name: str

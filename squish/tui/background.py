@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Background:
+class Background(msgspec.Struct, frozen=True):
     """short: what stays where there is little room, and is true without the rest; empty: nothing goes on.
 
     lost: it is a server that is not connected now, so that nobody knows what is loaded there.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
 from rich.color import Color as RichColor
 from rich.color import ColorSystem
 from textual.color import Color
@@ -22,8 +22,7 @@ Light = Callable[[Color], float]
 """The relative luminance, 0 to 1, of what a terminal shows for a color."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True):
     """A variable of text, and what it lies on: grounds from the bottom up.
 
     least: the contrast there. marking: where it is a sign or a secondary word in a row that is marked by its ground,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from squish.config.settings import Settings
 from squish.errors import SquishError
@@ -27,8 +28,7 @@ AT_ONCE = 2
 State = Literal["waiting", "running", "paused", "failed", "done"]
 
 
-@dataclass(eq=False, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, eq=False):
     """One model on its way. name: as it was asked for; id: as it will be installed.
 
     done and total in bytes, total 0 where it is not known; speed in bytes per second, eta in seconds;

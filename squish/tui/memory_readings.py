@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from squish.memory import fit, machine
 from squish.system.host import HOST
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from squish.sessions.model_status import ModelStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True):
     """Bytes. used: what cannot be had without swapping."""
 
     used: int

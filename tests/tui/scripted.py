@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from msgspec.structs import replace as with_fields
+
 from squish.chats.chats import Chats
 from squish.chats.messages import Chat
 from squish.config.settings import Settings
@@ -282,7 +284,7 @@ class DatedChats(Chats):
         self, limit: int = -1, *, pinned_first: bool = False, archived: bool = False, tags: Sequence[str] = ()
     ) -> list[Chat]:
         found = super().recent(limit, pinned_first=pinned_first, archived=archived, tags=tags)
-        return [replace(each, updated=SOME_DAY.timestamp()) for each in found]
+        return [with_fields(each, updated=SOME_DAY.timestamp()) for each in found]
 
 
 class ScriptedApp(SquishApp):

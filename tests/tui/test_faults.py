@@ -8,12 +8,12 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual import events
 from textual.command import Hit
 from textual.css.query import NoMatches

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from msgspec.structs import replace
 from textual.message_pump import MessagePump
 from textual.worker import Worker
@@ -33,8 +33,7 @@ GROUP = "answer"
 """Of Textual's workers, one for each answer that is being written."""
 
 
-@dataclass(slots=True)
-class _Live:
+class _Live(msgspec.Struct):
     """stop: ends the answer at its next moment. call and decided: what the user is asked about, and his answer."""
 
     worker: Worker[None] | None = None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
-from msgspec.structs import replace as with_fields
+import msgspec
+from msgspec.structs import replace
 from textual.content import Content
 
 from squish import figures
@@ -29,8 +29,7 @@ _CHARACTERS = 16  # of a token, at the most in most texts
 _LONGEST = 1 << 18  # tokens, of a context that is not known
 
 
-@dataclass(frozen=True, slots=True)
-class ContextUse:
+class ContextUse(msgspec.Struct, frozen=True):
     """Tokens. used: the chat so far; draft: what the message that is being written adds; limit: 0 when not known.
 
     at_least: there are more of them, which nobody counts.
@@ -103,8 +102,7 @@ def advice(use: ContextUse, key: Callable[[str], str]) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What is to be counted. editing: the turn that the draft is another version of; limit: of the model's context."""
 
     conversation: Conversation
@@ -189,13 +187,13 @@ def newest(prompt: ChatPrompt, most: int) -> ChatPrompt:
     system = tuple(each for each in prompt.messages[:1] if each.role == "system" and _length(each) < most)
     room, kept, start = most - sum(map(_length, system)), list[Message](), 0
     for each in reversed(prompt.messages[len(system) :]):
-        kept.append(with_fields(each, content=each.content[-max(room, 0) :] if room > 0 else ""))
+        kept.append(replace(each, content=each.content[-max(room, 0) :] if room > 0 else ""))
         room -= _length(each)
         if each.role == "user":
             start = len(kept)
             if room <= 0:
                 break
-    return with_fields(prompt, messages=(*system, *reversed(kept[:start])))
+    return replace(prompt, messages=(*system, *reversed(kept[:start])))
 
 
 def _length(message: Message) -> int:

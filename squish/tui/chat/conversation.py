@@ -6,8 +6,9 @@ Plain objects, changed only by the screen's handlers, and saved as they change. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from squish.chats.chats import Chats
 from squish.chats.messages import (
@@ -30,8 +31,7 @@ from squish.tui.chat.parameters import usable
 SAVE_INTERVAL = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(msgspec.Struct, frozen=True):
     """The ids of a message's versions, and which of them is shown, from 0."""
 
     ids: tuple[int, ...]
@@ -46,16 +46,14 @@ class Versions:
 ONLY = Versions((0,), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """What is to be asked. typed: without what was pasted in bulk; files are looked for in it."""
 
     text: str = ""
     typed: str = ""
 
 
-@dataclass(eq=False, slots=True)
-class Turn:
+class Turn(msgspec.Struct, eq=False):
     """A question and its answer, with the model that gave it. The ids are those of the messages as they are saved."""
 
     conversation: Conversation
@@ -76,8 +74,7 @@ class Turn:
         return Message("user", with_files(self.question, self.attachments))
 
 
-@dataclass(eq=False, slots=True)
-class Conversation:
+class Conversation(msgspec.Struct, eq=False):
     """One chat. model is asked next; earlier turns may be another model's. id is None until something was asked.
 
     offered: the tools that the latest answer was asked with, which are part of every prompt while there are any.
@@ -91,15 +88,15 @@ class Conversation:
     clock: Callable[[], float]
     id: int | None = None
     title: str = ""
-    settings: ChatSettings = field(default_factory=ChatSettings)
-    tools: ChatTools = field(default_factory=ChatTools)
+    settings: ChatSettings = msgspec.field(default_factory=ChatSettings)
+    tools: ChatTools = msgspec.field(default_factory=ChatTools)
     draft: str = ""
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[Turn] = msgspec.field(default_factory=list)
     queued: Question = Question()
     unread: Unread = ""
     live: Turn | None = None
     offered: tuple[Tool, ...] = ()
-    fetches: set[str] = field(default_factory=set)
+    fetches: set[str] = msgspec.field(default_factory=set)
     preset: str = ""
 
     @classmethod

@@ -6,10 +6,11 @@ Each keeps its draft, what is to be asked next, and whether an answer has ended 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Literal
+
+import msgspec
 
 from squish.chats.chats import Chats
 from squish.chats.messages import Attachment, Chat
@@ -23,8 +24,7 @@ LISTED = 500
 Sign = Literal["running", "asks", "news", "failed", "pinned", ""]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRow:
+class ChatRow(msgspec.Struct, frozen=True):
     """running: an answer is being written; asks: it waits until a call is allowed or refused; news: one has ended that
     was not seen; failed: the same of one that ended with an error; pinned: none of these, and it stays on top.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from textual.app import App
 from textual.content import Content
 from textual.widget import Widget
@@ -42,8 +42,7 @@ Measure = Callable[[Conversation, str, tuple[Attachment, ...], Turn | None], Awa
 Files = tuple[Attachment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """A message that is to be sent in a chat. editing: the turn that it is another version of."""
 
     conversation: Conversation

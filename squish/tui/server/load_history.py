@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from squish.sessions.backend import Sessions
 from squish.tui.memory_readings import Memory, MemoryReadings
@@ -13,8 +14,7 @@ PERIOD = 10.0
 _POINTS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class LoadPoint:
+class LoadPoint(msgspec.Struct, frozen=True):
     """speed: tokens per second of all requests since the point before; queue: requests in line."""
 
     speed: float

@@ -5,8 +5,7 @@ One widget: Textual's own footer makes one of every key, and recreates them when
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from textual.content import Content
 from textual.events import Click
 from textual.screen import Screen
@@ -18,8 +17,7 @@ _LAST_TO_GO = "help"
 _SPACES = 3  # around the key and its word
 
 
-@dataclass(slots=True)
-class _Key:
+class _Key(msgspec.Struct):
     key: str
     shown: str
     word: str

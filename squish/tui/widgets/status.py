@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -19,8 +18,7 @@ _NAME_WIDTH = 24
 _DETAILS = 6  # 1 speed, 2 what goes on behind, 3 memory, 4 weights, 5 bars, 6 the worker's memory
 
 
-@dataclass(frozen=True, slots=True)
-class StripFacts:
+class StripFacts(msgspec.Struct, frozen=True):
     """What the strip shows. state: a word or a few; symbol and style go with it; sizes in bytes, 0 when not known.
 
     progress: 0..1 of the prompt read, or None; speed: tokens per second; process: memory of the worker.

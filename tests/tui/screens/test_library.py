@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as with_fields
 from textual.pilot import Pilot
 
 from squish.chats.chats import Chats
@@ -127,7 +128,7 @@ async def test_a_server_elsewhere_is_not_said_to_be_as_fast_as_this_machine(tmp_
     chats.close()
     settings = replace(NOWHERE, home=tmp_path)
     app = ScriptedApp(*MODELS, model=SMOL.id, settings=settings, chats=tmp_path / "chats.db")
-    app.runtime.offers = replace(app.runtime.offers, where="mac:11435")  # type: ignore[misc]
+    app.runtime.offers = with_fields(app.runtime.offers, where="mac:11435")  # type: ignore[misc]
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(pilot, "f4", "#models")
         shown = {model: row(pilot, model).split()[-1] for model in ("qwen3:8b", "llama3.1:8b", SMOL.id)}
