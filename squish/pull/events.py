@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from squish import figures
 from squish.models.manifest import Installed, Loss
@@ -14,16 +15,14 @@ IN_STEPS: frozenset[Phase] = frozenset({"measure"})
 """Phases that go forward in steps, not in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class PullStarted:
+class PullStarted(msgspec.Struct, frozen=True):
     """What is being installed under which id, and from where."""
 
     id: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """done and total in bytes, or in steps (IN_STEPS), total 0 where it is not known; speed in bytes per second, eta in
     seconds."""
 
@@ -34,15 +33,13 @@ class Progress:
     eta: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """A sentence that the user should read now: what is about to be done, or what it costs."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompressionReport:
+class CompressionReport(msgspec.Struct, frozen=True):
     """What compressing did. Sizes and memory in bytes; kept_as: the id under which the original is installed.
 
     perplexity: of the original and of the result on the same text, None where it was not measured; divergence: the mean
@@ -69,8 +66,7 @@ class CompressionReport:
         return None if before is None or after is None or divergence is None else Loss(before, after, divergence)
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(msgspec.Struct, frozen=True):
     """The end: the model as it is installed. fresh: it was not there before this pull."""
 
     installed: Installed

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+
+from msgspec.structs import replace
 
 from squish.download.disk import copy_file, hash_file, in_thread, link_file, require_space
 from squish.errors import CorruptModel, UnsupportedModel

@@ -31,7 +31,6 @@ from squish.system import servers
 from squish.text import clean
 from squish.tui import actions, faults, leaving, preferences, theme
 from squish.tui.advice import hint, in_a_toast, reporting_errors
-from squish.tui.background import Background
 from squish.tui.chat.answer_tasks import GROUP as ANSWERS
 from squish.tui.chat.exports import Exports
 from squish.tui.downloads import Downloads, Transfer
@@ -288,20 +287,13 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
     def _show_background_work(self) -> None:
         """Show background work in the status strip of the current screen, and downloads wherever they are shown."""
         self.downloads.read()
-        work = (self._exports.one_line(), self._downloads_line(), self.server.one_line())
+        work = (self._exports.one_line(), self.downloads.one_line(), self.server.one_line())
         for strip in [each for screen in self.screen_stack for each in screen.query(StatusStrip)]:  # also below windows
             strip.waited = int(self.load_history.loading_for(strip.facts.model) or 0)
             strip.background_work = work
         for screen in self.screen_stack:
             if isinstance(screen, FittedScreen) and screen.is_mounted:
                 screen.show_downloads()
-
-    def _downloads_line(self) -> Background:
-        if not self.downloads.transfers:
-            return Background()
-        from squish.tui.widgets.transfer_list import one_line
-
-        return one_line(self.downloads.transfers)
 
     def notify(self, message: str, **options: Any) -> None:
         """Show a message in a corner; one that is there already is not shown twice."""

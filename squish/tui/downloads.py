@@ -18,6 +18,7 @@ from squish.errors import SquishError
 from squish.models import unfinished
 from squish.models.store import Store
 from squish.names import local_path
+from squish.tui.background import Background
 from squish.tui.faults import fault
 
 if TYPE_CHECKING:
@@ -109,6 +110,14 @@ class Downloads:
     @property
     def active(self) -> tuple[Transfer, ...]:
         return tuple(each for each in self._transfers if each.active)
+
+    def one_line(self) -> Background:
+        """What the status strip says."""
+        if not self._transfers:
+            return Background()
+        from squish.tui.download_words import one_line
+
+        return one_line(self._transfers)
 
     def read(self) -> None:
         """Take in how far all of them are."""

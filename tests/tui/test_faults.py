@@ -23,13 +23,13 @@ from textual.widgets import Input
 from textual.worker import WorkerFailed
 
 from squish.tui import app as app_module
+from squish.tui import download_words
 from squish.tui.app import SquishApp
 from squish.tui.background import Background
 from squish.tui.downloads import Transfer
 from squish.tui.fitted_screen import FittedScreen
 from squish.tui.palette import SquishPalette
 from squish.tui.terminal.guard import guarded_stderr, previous
-from squish.tui.widgets import transfer_list
 from squish.tui.widgets.chat.params import ParamsPanel
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.row_list import RowList
@@ -406,9 +406,9 @@ async def test_of_a_server_that_has_gone_nothing_is_said_to_be_loaded_or_not() -
     [
         (Background("⇄ 127.0.0.1:11435"), "⇄ 127.0.0.1:11435"),
         (Background("✕ an.address.longer.than.the.strip:11435"), "✕ an.address.longer.tha…"),
-        (transfer_list.one_line([Transfer("a", "a", "failed", "download", 1, 2)]), "⇣1 failed"),
-        (transfer_list.one_line([Transfer("a", "a", "paused", "download", 1, 2)]), "⇣1 paused"),
-        (transfer_list.one_line([Transfer("a", "a", "running", "download", 1, 2, 7.0, 90.0)]), "⇣1"),
+        (download_words.one_line([Transfer("a", "a", "failed", "download", 1, 2)]), "⇣1 failed"),
+        (download_words.one_line([Transfer("a", "a", "paused", "download", 1, 2)]), "⇣1 paused"),
+        (download_words.one_line([Transfer("a", "a", "running", "download", 1, 2, 7.0, 90.0)]), "⇣1"),
     ],
 )
 async def test_what_a_narrow_strip_leaves_of_work_behind_it_is_true(work: Background, shown: str) -> None:

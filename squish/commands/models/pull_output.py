@@ -120,6 +120,6 @@ def _as_json(event: PullEvent) -> dict[str, Any]:
         case Pulled(installed=installed, fresh=fresh, compression=report):
             manifest = installed.manifest
             known = {"id": manifest.id, "size": manifest.size, "quantization": manifest.quantization, "fresh": fresh}
-            fields = CompressionReport.__dataclass_fields__
+            fields = CompressionReport.__struct_fields__
             details = None if report is None else {name: getattr(report, name) for name in fields}
             return {"event": "installed", **known, "compression": details}

@@ -19,7 +19,7 @@ from squish.hub.search import Found
 from squish.memory import fit
 from squish.sessions.backend import Backend
 from squish.text import clean
-from squish.tui import actions, status_facts, theme
+from squish.tui import actions, download_words, status_facts, theme
 from squish.tui.downloads import Downloads
 from squish.tui.fitted_screen import FittedScreen
 from squish.tui.hub import filters, gguf_variants, local_model
@@ -29,7 +29,6 @@ from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import DownloadModel, HubAnswered, MachineRead, UseModel
 from squish.tui.scheduling import after_refresh
-from squish.tui.widgets import transfer_list
 from squish.tui.widgets.hub_row import COLUMNS, HubRows, filter_line, nothing_found
 from squish.tui.widgets.keys import Keys
 from squish.tui.widgets.model_card import ModelCard
@@ -289,9 +288,9 @@ class HubScreen(FittedScreen[None]):
         """How its download is, or that of one of its files: `⇣ downloading 40 %`, `⇣ Q4_K_M downloading 40 %`."""
         transfer = self._downloads.find(name) or self._downloads.find_file(name)
         if transfer and transfer.state != "done":
-            symbol, word = transfer_list.look(transfer)
+            symbol, word = download_words.look(transfer)
             file = clean(transfer.name.removeprefix(f"{name}:")) if transfer.name.startswith(f"{name}:") else ""
-            return " ".join(filter(None, (symbol, file, word, transfer_list.how_far(transfer))))
+            return " ".join(filter(None, (symbol, file, word, download_words.how_far(transfer))))
         return ""
 
     def _sign(self, name: str) -> str:

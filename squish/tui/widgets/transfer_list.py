@@ -1,8 +1,7 @@
-"""The list of downloads, as the drawer and the models screen show it, and one line of it for the status strip."""
+"""The list of downloads, as the drawer and the models screen show it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -17,81 +16,18 @@ from squish.pull.events import IN_STEPS, amount
 from squish.text import clean
 from squish.tui import actions
 from squish.tui.advice import hint
-from squish.tui.background import Background
-from squish.tui.downloads import Downloads, State, Transfer
+from squish.tui.download_words import LOOKS, look, seconds
+from squish.tui.downloads import Downloads, Transfer
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
 from squish.tui.scheduling import after_refresh
 from squish.tui.widgets.row_list import RowList
 
 _BARS = (16, 8)
 
-_LOOKS: dict[State, tuple[str, str, str]] = {
-    "waiting": ("◌", "queued", "$text-warning"),
-    "running": ("⇣", "", "$text-primary"),
-    "paused": ("‖", "paused", "$text-warning"),
-    "failed": ("✕", "failed", "$text-error"),
-    "done": ("✓", "installed", "$text-success"),
-}
-_PHASES = {
-    "resolve": "asking the Hub",
-    "download": "downloading",
-    "score": "choosing bits",
-    "compress": "compressing",
-    "import": "importing",
-    "measure": "measuring",
-    "verify": "verifying",
-}
-
-
-_READING = "reading"
-
-
-def look(transfer: Transfer) -> tuple[str, str]:
-    """Symbol and word of what it does."""
-    symbol, word, _ = _LOOKS[transfer.state]
-    if transfer.phase == "resolve" and transfer.is_import:  # a model on this machine: nobody is asked for it
-        return symbol, word or _READING
-    return symbol, word or _PHASES[transfer.phase]
-
-
-def how_far(transfer: Transfer) -> str:
-    """`63 %`, and the seconds of its phase as long as nobody can say when it ends: `12 s`, `100 % · 3 s`."""
-    share = figures.percent(transfer.fraction) if transfer.fraction and transfer.done else ""
-    return " · ".join(filter(None, (share, _waited(transfer) if transfer.eta is None else "")))
-
-
-def _waited(transfer: Transfer) -> str:
-    return figures.waited(transfer.in_phase) if transfer.in_phase >= 1 else ""
-
-
-def one_line(transfers: Sequence[Transfer]) -> Background:
-    """What runs, all of it together: `⇣2 63 % 41 MB/s 1 min 12 s left`, or `⇣1 importing 63 % 12 s`, that have gone by.
-
-    What is paused or failed when nothing runs.
-    """
-    running = [each for each in transfers if each.active]
-    if not running:
-        failed, paused = (sum(each.state == state for each in transfers) for state in ("failed", "paused"))
-        return Background(f"⇣{failed} failed" if failed else f"⇣{paused} paused" if paused else "")
-    pieces = list[str]()
-    known = [each for each in running if each.total and (each.phase not in IN_STEPS or len(running) == 1)]
-    done, total = sum(each.done for each in known), sum(each.total for each in known)
-    if not done or (len(running) == 1 and running[0].phase != "download"):
-        pieces.append(look(running[0])[1])
-    if done:
-        pieces.append(figures.percent(done / total))
-    if speed := sum(each.speed or 0 for each in running):
-        pieces.append(f"{figures.size(int(speed))}/s")
-    if times := [each.eta for each in running if each.eta is not None]:
-        pieces.append(f"{figures.waited(max(times))} left")
-    else:
-        pieces += filter(None, [_waited(max(running, key=lambda each: each.in_phase))])
-    return Background(f"⇣{len(running)}", " ".join(pieces))
-
 
 def row(transfer: Transfer, width: int, app: App[Any]) -> Content:
     """Two lines: the name and what happens; how far it is, or why it failed."""
-    (symbol, word), style = look(transfer), _LOOKS[transfer.state][2]
+    (symbol, word), style = look(transfer), LOOKS[transfer.state][2]
     state = Content.styled(word, style)
     name = Content(clean(transfer.id)).truncate(max(width - state.cell_length - 4, 8), ellipsis=True, pad=True)
     first = Content.assemble((f"{symbol} ", style), name.stylize("bold"), "  ", state)
@@ -111,7 +47,7 @@ def _indented(text: str, width: int) -> str:
 def _figures(transfer: Transfer, width: int) -> str:
     if transfer.state == "done":
         return figures.size(transfer.total)
-    fraction, waited = transfer.fraction, _waited(transfer)
+    fraction, waited = transfer.fraction, seconds(transfer)
     if fraction is None or not transfer.done:  # nothing to measure by: only the seconds move
         whole = figures.size(transfer.total) if transfer.total and transfer.phase not in IN_STEPS else "…"
         so_far = f"{figures.size(transfer.done)} so far" if transfer.done else whole

@@ -29,6 +29,7 @@ from squish.names import LocalPath, local_path
 from squish.pull.events import Progress
 from squish.runtime import Runtime
 from squish.tui.app import SquishApp
+from squish.tui.download_words import how_far, one_line
 from squish.tui.downloads import Transfer
 from squish.tui.hub import filters, local_model
 from squish.tui.hub.filters import Filters
@@ -41,7 +42,7 @@ from squish.tui.widgets.hub_row import nothing_found
 from squish.tui.widgets.model_card import ModelCard
 from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
-from squish.tui.widgets.transfer_list import TransferList, how_far, one_line
+from squish.tui.widgets.transfer_list import TransferList
 from squish.tui.windows.confirm import ConfirmScreen
 from tests.conftest import share_compiled
 from tests.local_hub import Fault, LocalHub, tiny_model
