@@ -305,7 +305,7 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
 
 
 class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
-    """Prompt tokens of a row processed so far."""
+    """Prompt tokens of a row processed so far, of those that were not cached."""
 
     index: int
     done: int

@@ -92,11 +92,11 @@ class ChunkReader:
             raise RemoteError(self._said(data) or "The server ended the answer with an error.")
         self._usage, self._timings = chunk.usage or self._usage, chunk.timings or self._timings
         if progress := chunk.prompt_progress:
-            total, done = max(progress.total, 0), min(max(progress.processed, 0), progress.total)
+            total = max(progress.total, 0)
             if self._prompt is None:
                 yield Accepted((total,))
-            self._prompt = total
-            yield Prefill(0, done, total)
+            self._prompt, cached = total, min(max(progress.cache, 0), total)
+            yield Prefill(0, min(max(progress.processed, cached), total) - cached, total - cached)
         for choice in (chunk.choices or [])[:1]:
             if choice.delta is not None:
                 yield from self._delta(choice.delta)

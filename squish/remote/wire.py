@@ -84,7 +84,7 @@ class TimingsPiece(msgspec.Struct, frozen=True):
 
 
 class PromptProgress(msgspec.Struct, frozen=True):
-    """How far llama-server is with the prompt, in tokens."""
+    """How far llama-server or Squish is with the prompt, in tokens; what was cached counts as processed."""
 
     total: int
     cache: int = 0

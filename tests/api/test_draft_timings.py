@@ -10,7 +10,7 @@ from squish.api.metrics import Metrics
 from squish.api.openai.replies import ChatReply, CompletionReply, Head
 from squish.commands.answers.answering import Answered
 from squish.commands.answers.repl import to_json
-from squish.generation import Finished, Timings, Usage
+from squish.generation import Accepted, Finished, Prefill, Timings, Usage
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.widgets.chat.turns import _footer
 
@@ -41,6 +41,21 @@ def test_a_stream_that_asks_for_timings_gets_those_of_the_slowest_row(kind: type
     reply = kind(Head.new("x", "m", 1, usage_in_stream=True, timings_in_stream=True))
     [last] = reply.last([row(PLAIN), row(Finished(0, "stop", Usage(5, 9), Timings(0.25, 3.0, 7.0)))])
     assert msgspec.to_builtins(last)["timings"] == {"prompt_ms": 300.0, "predicted_ms": 3000.0}
+
+
+def test_how_far_the_prompt_is_comes_only_where_it_was_asked_for_and_one_answer_is_awaited() -> None:
+    events = (Accepted((9,)), Prefill(0, 2, 6))
+    asked = ChatReply(Head.new("x", "m", 1, usage_in_stream=True, timings_in_stream=True))
+    chunks = [msgspec.to_builtins(chunk) for event in events for chunk in asked.chunks(event)]
+    assert [(len(each["choices"]), each.get("prompt_progress")) for each in chunks] == [
+        (1, None),
+        (0, {"total": 9, "cache": 0, "processed": 0}),
+        (0, {"total": 9, "cache": 3, "processed": 5}),
+    ]
+    plain = ChatReply(Head.new("x", "m", 1, usage_in_stream=True))
+    assert [len(plain.chunks(event)) for event in events] == [1, 0]
+    two = ChatReply(Head.new("x", "m", 2, usage_in_stream=True, timings_in_stream=True))
+    assert [len(two.chunks(event)) for event in (Accepted((9, 9)), Prefill(0, 4, 9))] == [2, 0]
 
 
 def test_metrics_count_them() -> None:

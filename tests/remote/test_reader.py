@@ -10,6 +10,7 @@ import pytest
 
 from squish.errors import InvalidInput, RemoteError
 from squish.generation import (
+    Accepted,
     ChatPrompt,
     Finished,
     GenerationEvent,
@@ -264,8 +265,9 @@ def test_calls_of_tools_are_read_with_and_without_an_index() -> None:
 
 
 def test_progress_of_the_prompt_is_shown() -> None:
-    progress = {"total": 100, "cache": 0, "processed": 40}
-    assert Prefill(0, 40, 100) in read({"choices": [], "prompt_progress": progress}, delta("stop", content="x"))
+    progress = {"total": 100, "cache": 60, "processed": 70}
+    found = read({"choices": [], "prompt_progress": progress}, delta("stop", content="x"))
+    assert found[:2] == [Accepted((100,)), Prefill(0, 10, 40)], "of what is not cached"
 
 
 @pytest.mark.parametrize(

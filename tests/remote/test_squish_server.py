@@ -14,7 +14,18 @@ from squish.api.clients.keys import ApiKey, KeyFile
 from squish.config.settings import Settings
 from squish.errors import RemoteError
 from squish.figures import size
-from squish.generation import TITLE, ChatPrompt, Finished, GenerationRequest, Message, TextDelta, Timings, is_title
+from squish.generation import (
+    TITLE,
+    Accepted,
+    ChatPrompt,
+    Finished,
+    GenerationRequest,
+    Message,
+    Prefill,
+    TextDelta,
+    Timings,
+    is_title,
+)
 from squish.remote.connected import connected
 from squish.runtime import Runtime
 from squish.sessions.activity import RequestStatus
@@ -87,9 +98,13 @@ async def test_what_a_squish_lists_is_what_it_has_installed(tmp_path: Path) -> N
         assert (backend.offers.delete, backend.offers.unload, backend.offers.where) == (False, True, backend.name)
         asked = GenerationRequest(SMOL.id, (ChatPrompt((Message("user", "Hi"),)),))
         async with backend.sessions.generate(asked) as generation:
-            (await sessions.admitted.get()).answer("Hello")
-            text, end = [event async for event in generation]
-        assert text == TextDelta(0, "Hello")
+            admitted = await sessions.admitted.get()
+            admitted.accept(7)
+            admitted.tell(Prefill(0, 2, 5))
+            admitted.say("Hello")
+            admitted.finish()
+            *events, end = [event async for event in generation]
+        assert events == [Accepted((7,)), Prefill(0, 0, 7), Prefill(0, 2, 5), TextDelta(0, "Hello")]
         assert isinstance(end, Finished)
         assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (7, 2, 3)
         assert end.timings == Timings(0.1, 0.2, server=backend.name), "the server's own, without its queue"

@@ -33,11 +33,12 @@ from squish.api.openai.responses import (
     Delta,
     FinishReason,
     FunctionDelta,
+    PromptProgress,
     PromptTokensDetails,
     TextChoice,
 )
 from squish.api.replies.frames import ServerSentEvents
-from squish.generation import Accepted, Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from squish.generation import Accepted, Finished, GenerationEvent, Prefill, ReasoningDelta, TextDelta, ToolCallDelta
 
 FINGERPRINT = f"squish-{__version__}"
 
@@ -90,6 +91,7 @@ class ChatReply:
     def __init__(self, head: Head, *, one_call: bool = False) -> None:
         self._head = head
         self._one_call = one_call
+        self._prompt: int | None = None  # tokens, where there is one row
 
     def whole(self, rows: Sequence[Row]) -> ChatCompletion:
         head = self._head
@@ -106,7 +108,11 @@ class ChatReply:
     def chunks(self, event: GenerationEvent) -> Sequence[ChatChunk]:
         match event:
             case Accepted(prompt_tokens=rows):
-                return [self._chunk(i, Delta(role="assistant", content="")) for i in range(len(rows))]
+                begun = [self._chunk(i, Delta(role="assistant", content="")) for i in range(len(rows))]
+                self._prompt = sum(rows) if len(rows) == 1 else None
+                return begun + self._progress(0, self._prompt)
+            case Prefill(done=done, total=total):
+                return self._progress(done, total)
             case TextDelta(index=index, text=text, logprobs=tokens) if text or tokens:
                 return [self._chunk(index, Delta(content=text), found=logprobs.of_chat(tokens))]
             case ReasoningDelta(index=index, text=text) if text:
@@ -138,6 +144,14 @@ class ChatReply:
         return ChatChoice(
             index=index, message=message, finish_reason=reason_of(row.reason), logprobs=logprobs.of_chat(row.logprobs)
         )
+
+    def _progress(self, done: int, to_do: int | None) -> list[ChatChunk]:
+        """How far the prompt is, where the client wants to know and there is one answer to wait for."""
+        if self._prompt is None or to_do is None or not self._head.timings_in_stream:
+            return []
+        cached = max(self._prompt - to_do, 0)
+        progress = PromptProgress(self._prompt, cached, cached + done)
+        return [replace(self._body([], self._head.no_usage), prompt_progress=progress)]
 
     def _chunk(
         self, index: int, delta: Delta, reason: FinishReason | None = None, found: ChatLogprobs | None = None

@@ -70,7 +70,9 @@ class ChatMessage(msgspec.Struct, gc=False):
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
-    include_timings: Annotated[bool, documented("Beside the usage, how long the model took.")] | None = None
+    include_timings: (
+        Annotated[bool, documented("How far the prompt is, and beside the usage, how long the model took.")] | None
+    ) = None
 
 
 class Function(msgspec.Struct):

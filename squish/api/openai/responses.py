@@ -138,8 +138,22 @@ class ChatChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: ChatLogprobs | None = None
 
 
+class PromptProgress(msgspec.Struct, frozen=True):
+    """How far the model is with the prompt, in tokens. The object and its fields are llama.cpp's.
+
+    cache: tokens that were cached, which count as processed.
+    """
+
+    total: int
+    cache: int
+    processed: int
+
+
 class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a streamed chat. usage is null in the chunks before the one that carries it."""
+    """One event of a streamed chat. usage is null in the chunks before the one that carries it.
+
+    prompt_progress: only in a stream that asked for include_timings, in chunks without choices.
+    """
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -149,6 +163,7 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[ChatChunkChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
     timings: AnswerTimings | UnsetType = UNSET
+    prompt_progress: PromptProgress | UnsetType = UNSET
 
 
 class TextChoice(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ class AnswerState:
         self.thought = 0.0
         self.position = 0
         self.prompt_tokens = 0
-        self.prefilled = 0
+        self.prefilled = self.to_prefill = 0  # of the prompt, what is not cached
         self.pieces = 0  # of the phase that is on
         self.received = 0
         self.stopping = False
@@ -149,7 +149,7 @@ class AnswerState:
 
     @property
     def prefill_fraction(self) -> float:
-        return self.prefilled / self.prompt_tokens if self.prompt_tokens else 0.0
+        return self.prefilled / self.to_prefill if self.to_prefill else 0.0
 
     @property
     def context_used(self) -> int:
@@ -185,10 +185,11 @@ class AnswerState:
                 self.grammar = grammar
             case Accepted(prompt_tokens=counts):
                 self._enter("prefill")
-                self.prompt_tokens, self.received = sum(counts), 0
+                self.prompt_tokens = self.to_prefill = sum(counts)
+                self.prefilled = self.received = 0
             case Prefill(done=done, total=total):
                 self._enter("prefill")
-                self.prefilled, self.prompt_tokens = done, total
+                self.prefilled, self.to_prefill = done, total
             case ReasoningDelta(text=text):
                 self._enter("thinking")
                 self.pieces += 1

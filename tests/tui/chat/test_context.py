@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from squish.chats.chats import Chats
-from squish.generation import ChatPrompt, Message, Prompt, Role
+from squish.generation import Accepted, ChatPrompt, Message, Prefill, Prompt, Role, TextDelta
+from squish.tui.chat.answer_state import AnswerState
 from squish.tui.chat.context_meter import newest
 from tests.tui.scenes import ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -36,6 +37,15 @@ async def test_of_a_chat_that_no_context_holds_only_the_end_is_counted(tmp_path:
         said = "Not sent: with it, the chat would have at least 32.8k tokens"
         await until(pilot, lambda: any(said in each.message for each in app._notifications))
         assert max(lengths) == 16 * SMOL.context_length < len(written) and not app.engine.generations
+
+
+def test_what_was_cached_counts_as_well_while_an_answer_is_written() -> None:
+    answer = AnswerState(lambda: 0.0)
+    answer.apply(Accepted((6000,)))
+    answer.apply(Prefill(0, 250, 1000))  # of what is not cached
+    assert (answer.prefill_fraction, answer.context_used) == (0.25, 6000)
+    answer.apply(TextDelta(0, "a"))
+    assert answer.context_used == 6001
 
 
 def test_the_end_of_a_prompt_begins_with_a_question_and_keeps_the_system_prompt() -> None:

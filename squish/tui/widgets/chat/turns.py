@@ -220,7 +220,7 @@ def said(answer: AnswerState, model: str, app: App[Any], stop: str = "chat.stop"
 
 def _prefill(answer: AnswerState) -> Content:
     fraction = answer.prefill_fraction
-    counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.prompt_tokens)} tok"
+    counts = f"{figures.count(answer.prefilled)} of {figures.count(answer.to_prefill)} tok"
     return Content.assemble(
         "◐ prefill ",
         (figures.bar(fraction, 12), "$text-secondary"),
