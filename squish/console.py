@@ -11,14 +11,19 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, RLock, Thread
 from typing import Any, TextIO
 
+from squish import figures
 from squish.errors import SquishError
 from squish.text import StreamCleaner, clean
 
 _PLAIN_INTERVAL = 5.0
 _DRAW_INTERVAL = 0.1
+_TICK = 1.0  # seconds
+_UNKNOWN = 80  # columns of a terminal that does not say how many it has
 _INDENT = " " * len("squish: ")
 
 
@@ -119,8 +124,59 @@ class Status:
         self.is_live = fancy(sys.stderr)
         self._shown = False
         self._last = 0.0 if self.is_live else time.monotonic()  # what is over soon is not worth a line
+        self._lock = RLock()
+        self._waits: tuple[str, float] | None = None  # for what, and since when
+        self._ticks: Event | None = None  # set to end the thread that draws the seconds
 
     def show(self, text: str) -> None:
+        with self._lock:
+            self._waits = None
+            self._draw(text)
+
+    def wait(self, text: str, since: float | None = None) -> None:
+        """Show what is waited for, with the seconds since then, until something else is shown or it is cleared."""
+        with self._lock:
+            self._waits = (text, time.monotonic() if since is None else since)
+            self._draw_wait()
+            if self._ticks is None:
+                self._ticks = Event()
+                Thread(target=self._tick, args=(self._ticks,), daemon=True, name="status line").start()
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show the same meanwhile, and nothing of it afterwards."""
+        self.wait(text)
+        try:
+            yield
+        finally:
+            self.clear()
+
+    def clear(self) -> None:
+        """Take the line away; what comes next starts at the margin, at once."""
+        with self._lock:
+            self._waits = None
+            if self._ticks is not None:
+                self._ticks.set()
+                self._ticks = None
+            if self._shown:
+                sys.stderr.write("\r\x1b[2K")
+                sys.stderr.flush()
+            self._shown = False
+            self._last = 0.0 if self.is_live else self._last
+
+    def _tick(self, over: Event) -> None:
+        while not over.wait(_TICK):
+            with self._lock:
+                if not over.is_set():
+                    self._draw_wait()
+
+    def _draw_wait(self) -> None:
+        if self._waits:
+            text, since = self._waits
+            seconds = time.monotonic() - since
+            self._draw(f"{text}  {figures.waited(seconds)}" if seconds >= _TICK else text)
+
+    def _draw(self, text: str) -> None:
         now = time.monotonic()
         if now - self._last < (_DRAW_INTERVAL if self.is_live else _PLAIN_INTERVAL):
             return
@@ -128,17 +184,9 @@ class Status:
         if not self.is_live:
             note(text)
             return
-        sys.stderr.write(f"\r\x1b[2K\x1b[2m{clean(text)[: _columns() - 1]}\x1b[0m")
+        sys.stderr.write(f"\r\x1b[2K\x1b[2m{clean(text)[: (_columns() or _UNKNOWN) - 1]}\x1b[0m")
         sys.stderr.flush()
         self._shown = True
-
-    def clear(self) -> None:
-        """Take the line away; what comes next starts at the margin, at once."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-        self._shown = False
-        self._last = 0.0
 
 
 def _broken(text: str) -> str:

@@ -7,6 +7,8 @@ import os
 import struct
 import sys
 import termios
+import threading
+import time
 
 import click
 import pytest
@@ -75,3 +77,61 @@ def test_a_terminal_that_does_not_say_how_wide_it_is_gets_whole_lines(monkeypatc
 def test_a_file_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     console.error(PROBLEM)
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def drawn(terminal: Terminal) -> list[str]:
+    """What stood in the status line, one after the other; nothing where it was taken away."""
+    return [each.removeprefix("\x1b[2m").removesuffix("\x1b[0m") for each in "".join(terminal.said()).split("\x1b[2K")]
+
+
+class Beats(threading.Event):
+    """So many seconds pass, and then it is over."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_wait_has_seconds_which_go_on_without_anybody_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_DRAW_INTERVAL", 0.0)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal(COLUMNS)
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
+    status = console.Status()
+    status.wait("measure", time.monotonic() - 75)
+    thread = next(each for each in threading.enumerate() if each.name == "status line")
+    status._tick(Beats(3))
+    status.clear()
+    thread.join()
+    status._tick(Beats(1))
+    shown = [each for each in drawn(terminal) if each.strip("\r")]
+    assert len(shown) >= 4  # its own, and three that nobody has asked for
+    assert all(each.startswith("measure  1 min ") for each in shown)
+
+
+def test_what_is_shown_after_a_wait_has_no_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_DRAW_INTERVAL", 0.0)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal(0)  # columns that it does not say
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
+    status = console.Status()
+    with status.waiting("checking…"):
+        status.show("45 %")
+        status._draw_wait()
+    assert [each.strip("\r") for each in drawn(terminal)] == ["", "checking…", "45 %", ""]
+
+
+def test_a_wait_is_a_line_with_seconds_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = console.Status()
+    monkeypatch.setattr(console, "_PLAIN_INTERVAL", 0.0)
+    with status.waiting("fusing…"):
+        status.wait("fusing…", time.monotonic() - 20)
+    assert capsys.readouterr().err.splitlines()[:2] == ["fusing…", "fusing…  20 s"]

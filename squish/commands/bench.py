@@ -131,12 +131,13 @@ async def _bench(
     status, model = console.Status(), installed.manifest.id
     async with AsyncExitStack() as stack:
         before = await _probe(settings, status)
-        server = await stack.enter_async_context(own_server(settings.home, *options))
+        with status.waiting("starting a server…"):
+            server = await stack.enter_async_context(own_server(settings.home, *options))
         endpoints: list[Endpoint] = [await stack.enter_async_context(Endpoint(server.url, model, server.key))]
         if other:
             endpoints.append(await stack.enter_async_context(Endpoint(*other, os.environ.get("OPENAI_API_KEY"))))
         try:
-            sides = await measure(endpoints, workload, status.show)
+            sides = await measure(endpoints, workload, status.wait)
         finally:
             status.clear()
         server.look()
@@ -164,9 +165,8 @@ async def _probe(settings: Settings, status: console.Status) -> Probed | None:
     from squish.doctor.engine import probe
     from squish.system.probed import CannotProbe
 
-    status.show("measuring memory and matrix products…")
-    probed = await asyncio.to_thread(probe, settings)
-    status.clear()
+    with status.waiting("measuring memory and matrix products…"):
+        probed = await asyncio.to_thread(probe, settings)
     if isinstance(probed, CannotProbe):
         console.note(probed.reason)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def doctor(as_json: bool, hosts: Path | None, model: str | None) -> int:
     if model is not None and hosts is None:
         raise click.UsageError("--model is for --hosts.")
     findings = []
-    for finding in _examine(hosts, model):
+    for finding in _shown_waiting(_examine(hosts, model)):
         findings.append(finding)
         if not as_json:
             console.out(line(finding))
@@ -52,6 +53,17 @@ def doctor(as_json: bool, hosts: Path | None, model: str | None) -> int:
     else:
         console.note("Everything is fine.")
     return 1 if broken else 0
+
+
+def _shown_waiting(found: Iterator[Finding]) -> Iterator[Finding]:
+    """On a terminal, each is waited for with its seconds; elsewhere the lines that come say enough."""
+    status = console.Status()
+    with nullcontext() if not status.is_live else status.waiting("checking…"):
+        for finding in found:
+            status.clear()
+            yield finding
+            if status.is_live:
+                status.wait("checking…")
 
 
 def _examine(hosts: Path | None, model: str | None) -> Iterator[Finding]:

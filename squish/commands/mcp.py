@@ -169,7 +169,7 @@ async def _call(settings: Settings, server: str, name: str, arguments: str) -> T
         tools = {tool.name: tool for tool in await toolbox.tools(server)}
         if name not in tools:
             raise InvalidInput(f"{server} has no tool {name}.", hint=f"Available: {', '.join(tools) or 'none'}.")
-        return await toolbox.call(tools[name], arguments, lambda text: status.show(f"{name} {text}…"))
+        return await toolbox.call(tools[name], arguments, lambda text: status.wait(f"{name} {text}…"))
     finally:
         status.clear()
         await toolbox.close()

@@ -423,7 +423,8 @@ def test_bits_that_rest_on_no_measurement_are_said(
     hub.add_repo(REPO, in_shards(*tiny_gptj(), tmp_path, 2) | byte_tokenizer())
     reason = "it calls its layers by keywords"
     last = user.pull(REPO, bits("4.5"))
-    as_talk()(last)
+    with as_talk() as show:
+        show(last)
     said = " ".join(capsys.readouterr().err.split())
     assert f"the share of its squares that a matrix loses: {reason}. A plain recipe with --search is the better" in said
     assert reason in dict(lines(describe(user.store.find(f"{REPO}:4.5bpw"))))["bits"]

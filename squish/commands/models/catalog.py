@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -109,10 +110,12 @@ async def _check(entries: list[CatalogEntry], settings: Settings) -> dict[str, t
 
     gate, status, found = asyncio.Semaphore(_AT_ONCE), console.Status(), dict[str, tuple[str, ...]]()
 
+    began = time.monotonic()
+
     async def one(entry: CatalogEntry) -> None:
         async with gate:
             found[entry.id] = await problems(entry, settings)
-            status.show(f"{len(found)} of {len(entries)}")
+            status.wait(f"{len(found)} of {len(entries)}", began)
 
     try:
         async with asyncio.TaskGroup() as group:

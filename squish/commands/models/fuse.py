@@ -25,5 +25,6 @@ def fuse(model: str, name: str | None) -> None:
     from squish.pull import adapter
 
     settings = Settings.from_environment()
-    made = resolver.run(adapter.fuse(settings, Store(settings.cache_dir), model, name)).manifest
+    with console.Status().waiting(f"fusing {model}…"):
+        made = resolver.run(adapter.fuse(settings, Store(settings.cache_dir), model, name)).manifest
     console.note(f"{made.id} installed: {made.quantization}, {figures.size(made.size)}. Try: squish run {made.id}")

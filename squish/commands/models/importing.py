@@ -126,12 +126,11 @@ async def _take(settings: Settings, models: Sequence[Neighbor], *, force: bool) 
         try:
             if model.problem:
                 raise InvalidInput(f"{model.id} cannot be taken: {model.problem.removesuffix('.')}.")
-            show = as_talk()
-            async with take(model, settings=settings, store=Store(settings.cache_dir), force=force) as events:
-                async for event in events:
-                    show(event)
+            with as_talk() as show:
+                async with take(model, settings=settings, store=Store(settings.cache_dir), force=force) as events:
+                    async for event in events:
+                        show(event)
         except SquishError as error:  # the others are taken all the same
-            console.wipe_status()
             console.error(error)
             failed += 1
     return 1 if failed else 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from squish import console
 from squish.commands.completion import complete_source
 from squish.config.settings import Settings
 from squish.download import resolver
@@ -102,19 +101,19 @@ async def install(settings: Settings, model: str, *, as_json: bool = False, **op
     from squish.pull.events import Progress
     from squish.pull.pull import pull as pull_events
 
-    show = as_lines() if as_json else as_talk()
     options["as_name"] = options.pop("name", None)
     last: Progress | None = None
     try:
-        async with pull_events(model, settings=settings, store=Store(settings.cache_dir), **options) as events:
-            async for event in events:
-                show(event)
-                last = event if isinstance(event, Progress) else last
+        pulled = pull_events(model, settings=settings, store=Store(settings.cache_dir), **options)
+        with as_lines() if as_json else as_talk() as show:
+            async with pulled as events:
+                async for event in events:
+                    show(event)
+                    last = event if isinstance(event, Progress) else last
     except asyncio.CancelledError:  # Ctrl-C
         stopped(last)
         raise
     except SquishError as error:
-        console.wipe_status()
         error.hint = " ".join(filter(None, (error.hint, _beside(model)))) or None
         raise
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from squish import console, figures
@@ -11,16 +13,25 @@ from squish.models.manifest import Manifest
 from squish.pull.events import CompressionReport, Notice, Progress, Pulled, PullEvent, PullStarted, amount
 
 
-def as_talk() -> Callable[[PullEvent], None]:
-    """For people: a bar on a terminal, elsewhere a line every few seconds."""
-    status = console.Status()
+@contextmanager
+def as_talk() -> Iterator[Callable[[PullEvent], None]]:
+    """For people: a bar on a terminal, elsewhere a line every few seconds. Where nobody knows how long a phase still
+    takes, with the seconds that it has taken.
+    """
+    status, phase, since = console.Status(), "", 0.0
 
     def show(event: PullEvent) -> None:
+        nonlocal phase, since
         match event:
             case PullStarted(id=id, source=source):
                 console.note(f"{id} from {source}")
             case Progress():
-                status.show(_progress_line(event))
+                if event.phase != phase:
+                    phase, since = event.phase, time.monotonic()
+                if event.eta is None:
+                    status.wait(_progress_line(event), since)
+                else:
+                    status.show(_progress_line(event))
             case Notice(text=text):
                 status.clear()
                 console.note(text)
@@ -28,16 +39,20 @@ def as_talk() -> Callable[[PullEvent], None]:
                 status.clear()
                 _summary(event)
 
-    return show
+    try:
+        yield show
+    finally:
+        status.clear()
 
 
-def as_lines() -> Callable[[PullEvent], None]:
+@contextmanager
+def as_lines() -> Iterator[Callable[[PullEvent], None]]:
     """For programs: every event as a JSON object with its kind under "event"."""
 
     def show(event: PullEvent) -> None:
         console.out(json.dumps(_as_json(event), ensure_ascii=True))
 
-    return show
+    yield show
 
 
 def stopped(last: Progress | None) -> None:
