@@ -21,6 +21,7 @@ from squish.format import model_directory
 from squish.format.model_directory import INDEX, TOKENIZER_CONFIG
 from squish.hub.snapshot import HubFile, Snapshot
 from squish.models import recipes
+from squish.models.manifest import Manifest
 from squish.names import LocalPath, ModelId, RepoName, as_word, parse, without_latest
 from squish.pull.repository import is_model_file, is_model_gguf, is_weights, shortest_tag, variants
 from squish.text import clean
@@ -61,6 +62,11 @@ class Neighbor:
     def id(self) -> str:
         return str(self.ref)
 
+    def is_installed_as(self, manifest: Manifest) -> bool:
+        """Whether this is what was imported from here, or pulled from the repository that it is a copy of."""
+        copies = f"hub:{self.ref.repo_id}" if isinstance(self.ref, RepoName) else None
+        return manifest.id == self.id and manifest.source in (f"file:{self.path}", copies)
+
 
 def find(program: Program, environment: Mapping[str, str], home: Path) -> list[Neighbor]:
     """Every model of a program, sorted by id; where two have one id, the first. environment: the user's variables."""
@@ -73,16 +79,36 @@ def find(program: Program, environment: Mapping[str, str], home: Path) -> list[N
     return sorted(found.values(), key=lambda each: each.id)
 
 
+def at(path: Path, environment: Mapping[str, str], home: Path) -> Neighbor | None:
+    """The model of another program at an absolute path, or the only one in the directory there."""
+    roots: Mapping[Program, list[Path]] = {
+        "lmstudio": _lm_studio_roots(home),
+        "hf": [_hub_cache(environment, home)],
+        "ollama": [_ollama_root(environment, home)],
+    }
+    for program in (each for each, places in roots.items() if any(map(path.is_relative_to, places))):
+        found = [each for each in find(program, environment, home) if path in (each.path, each.path.parent)]
+        exact = [each for each in found if each.path == path]
+        within = [each for each in found if not each.linked and not each.beside]
+        if exact or len(within) == 1:
+            return (exact or within)[0]
+    return None
+
+
 # ---- LM Studio
 
 
-def _lm_studio(environment: Mapping[str, str], home: Path) -> Iterator[Neighbor]:
-    """Directories of models as publisher/repository/files."""
+def _lm_studio_roots(home: Path) -> list[Path]:
     roots = [home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"]
     with suppress(OSError, ValueError):
         pointer = read_regular(home / ".lmstudio-home-pointer", 4096).decode().strip()
         roots.insert(0, Path(pointer) / "models")
-    for root in dict.fromkeys(roots):
+    return [*dict.fromkeys(roots)]
+
+
+def _lm_studio(environment: Mapping[str, str], home: Path) -> Iterator[Neighbor]:
+    """Directories of models as publisher/repository/files."""
+    for root in _lm_studio_roots(home):
         for publisher in _entries(root):
             for directory in _entries(publisher):
                 if (repo := _repo(publisher.name, directory.name)) is not None:
@@ -121,11 +147,16 @@ def _hub_cache(environment: Mapping[str, str], home: Path) -> Path:
 # ---- Ollama
 
 
-def _ollama(environment: Mapping[str, str], home: Path) -> Iterator[Neighbor]:
-    """Manifests as host/namespace/model/tag, and blobs that they name by hash."""
+def _ollama_root(environment: Mapping[str, str], home: Path) -> Path:
     root = Path(environment.get("OLLAMA_MODELS") or home / ".ollama" / "models").expanduser()
     if not root.is_dir() and not environment.get("OLLAMA_MODELS"):
-        root = Path("/usr/share/ollama/.ollama/models")  # of a service on Linux
+        return Path("/usr/share/ollama/.ollama/models")  # of a service on Linux
+    return root
+
+
+def _ollama(environment: Mapping[str, str], home: Path) -> Iterator[Neighbor]:
+    """Manifests as host/namespace/model/tag, and blobs that they name by hash."""
+    root = _ollama_root(environment, home)
     manifests = root / "manifests"
     for path in sorted(manifests.glob("*/*/*/*"))[:_MOST] if manifests.is_dir() else ():
         host, namespace, name, tag = path.relative_to(manifests).parts

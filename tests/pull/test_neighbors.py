@@ -8,6 +8,8 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,12 @@ from squish.errors import CorruptModel, SquishError, StoreError
 from squish.ipc.process import Worker
 from squish.models import sharing
 from squish.models.store import Store
+from squish.names import LocalPath
 from squish.pull.events import Progress, Pulled
-from squish.pull.neighbors import Neighbor, Program, find
+from squish.pull.neighbors import Neighbor, Program, at, find
 from squish.pull.pull import take
 from squish.pull.verdicts import judged
+from squish.tui.hub import local_model
 from tests.conftest import MODEL, share_compiled
 from tests.local_hub import tiny_model
 from tests.worker.gguf.tiny import tiny_model as tiny_gguf
@@ -149,6 +153,41 @@ async def test_a_model_of_the_hub_cache_is_linked_and_nothing_is_copied(
     assert not (await taken(found, settings)).fresh
     assert store.remove(manifest.id) < sum(path.stat().st_size for path in tiny.iterdir())
     assert {path: path.read_bytes() for path in before} == before
+
+
+async def test_a_model_of_another_program_is_known_by_its_path_to_be_installed(
+    home: Path, tiny: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(tiny, studio := home / ".lmstudio/models/org/other")
+    for path in (in_hub_cache(home / ".cache/huggingface/hub", tiny), studio):
+        model = at(path, {}, home)
+        assert model is not None and model.path == path
+        assert local_model.of_another_program(LocalPath(path)) == model
+        manifest = (await taken(model, settings)).installed.manifest
+        assert local_model.installed_as(LocalPath(path), [manifest], model) == model.id
+        pulled = replace(
+            manifest, source=f"hub:{model.id.partition(':')[0]}", installed_at=datetime.fromtimestamp(0, UTC)
+        )
+        assert local_model.installed_as(LocalPath(path), [pulled], model) == model.id
+        other = replace(manifest, source="hub:somebody/else")
+        assert local_model.installed_as(LocalPath(path), [other], model) == ""
+
+
+def test_the_directory_of_one_gguf_file_is_that_model(home: Path) -> None:
+    one = gguf(home / ".lmstudio/models/org/Some-GGUF/Some-1B-Q4_K_M.gguf")
+    gguf(one.parent / "mmproj-Some-1B-f16.gguf")
+    for path in (one, one.parent):
+        found = at(path, {}, home)
+        assert found is not None and found.path == one
+    gguf(one.parent / "Some-1B-Q8_0.gguf")
+    assert at(one.parent, {}, home) is None
+    assert at(home, {}, home) is None and at(home / ".lmstudio/models/none", {}, home) is None
+    weights = in_ollama(home / ".ollama/models", ("model", b"GGUF" + bytes(9)))
+    [ollama] = find("ollama", {}, home)
+    assert at(ollama.path, {}, home) == ollama and weights
 
 
 async def test_on_another_file_system_the_weights_are_links(

@@ -5,6 +5,7 @@ Knows no widget.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from squish.pull.sources import is_gguf
 
 if TYPE_CHECKING:
     from squish.hub.search import Found
+    from squish.pull.neighbors import Neighbor
 
 _WEIGHTS = (".safetensors", ".gguf")
 _ABOUT = "on this machine"
@@ -40,8 +42,23 @@ def is_local(find: Found) -> bool:
     return find.repo == _ABOUT
 
 
-def installed_as(ref: LocalPath, installed: Iterable[Manifest]) -> str:
-    """The id that the model at a path is installed under; empty where it is not, or has changed since."""
+def of_another_program(ref: LocalPath) -> Neighbor | None:
+    """The model at a path as `squish import` knows it; None where it is not one of another program."""
+    from squish.pull import neighbors
+
+    try:
+        return neighbors.at(ref.path.expanduser().absolute(), os.environ, Path.home())
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def installed_as(ref: LocalPath, installed: Iterable[Manifest], neighbor: Neighbor | None = None) -> str:
+    """The id that the model at a path is installed under; empty where it is not, or has changed since. neighbor: it as
+    another program's.
+    """
+    installed = tuple(installed)
+    if neighbor and any(map(neighbor.is_installed_as, installed)):
+        return neighbor.id
     try:
         path = ref.path.expanduser().absolute()
         source, changed = f"file:{gguf_parts(path)[0] if path.is_file() else path}", path.stat().st_mtime

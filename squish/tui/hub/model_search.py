@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from textual.message_pump import MessagePump
 
@@ -21,6 +22,9 @@ from squish.sessions.backend import Backend
 from squish.tui.faults import fault
 from squish.tui.hub import local_model
 from squish.tui.messages import HubAnswered
+
+if TYPE_CHECKING:
+    from squish.pull.neighbors import Neighbor
 
 DEBOUNCE = 0.3
 LIMIT = 100
@@ -40,6 +44,7 @@ class ModelSearch:
         self.error: SquishError | None = None
         self.path: LocalPath | None = None
         self._here: list[Found] = []
+        self._neighbor: Neighbor | None = None  # what is here, as another program's
         self._number, self._began = 0, 0.0
         self._hub: tuple[Found, ...] = ()
         self._manifests: tuple[Manifest, ...] = ()  # as `installed` saw it last
@@ -49,6 +54,7 @@ class ModelSearch:
         """Look for other words from now on; `ask_hub` is to follow."""
         self.query, self.path = " ".join(query.split()), local_path(query)
         self._here = local_model.at(self.path) if self.path else []
+        self._neighbor = local_model.of_another_program(self.path) if self.path and self._here else None
         self._number += 1
         self.searching, self.error, self._began = True, None, time.monotonic()
 
@@ -116,7 +122,7 @@ class ModelSearch:
         """
         self._manifests = self._read_manifests()
         found = {manifest.id: manifest.id for manifest in self._manifests}
-        if self.path and (id := local_model.installed_as(self.path, self._manifests)):
+        if self.path and (id := local_model.installed_as(self.path, self._manifests, self._neighbor)):
             found[str(self.path)] = id
         return found
 

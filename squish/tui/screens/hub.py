@@ -223,8 +223,8 @@ class HubScreen(FittedScreen[None]):
             )
 
     def _download(self, name: str | None) -> None:
-        if name and name in self._search.installed():
-            self.post_message(UseModel(name))
+        if name and (id := self._search.installed().get(name)):
+            self.post_message(UseModel(id))
         elif name:
             self.post_message(DownloadModel(name))
             self._show()
