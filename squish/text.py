@@ -19,13 +19,16 @@ _ESCAPES = re.compile(
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI
     r"|\x1b[ -/]*[0-~]?"  # two-character escapes
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Of the characters without a width, the joiners stay: families of emoji and words in Persian are made with them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_LINE_BREAKS = re.compile("\r\n|[\r\u2028\u2029]")
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """The same text without escape sequences, control characters (tab and newline stay) and bidirectional overrides."""
+    """The same text without escape sequences, control characters (tab and newline stay), bidirectional overrides and
+    spaces without a width."""
     if text.replace("\n", "").replace("\t", "").isprintable():  # ten times as fast as the patterns
         return text
     return _plain(_ESCAPES.sub("", text))
@@ -33,7 +36,7 @@ def clean(text: str) -> str:
 
 def _plain(text: str) -> str:
     """A text without escape sequences, with one kind of line break and no control characters."""
-    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _CONTROLS.sub("", _LINE_BREAKS.sub("\n", text))
 
 
 def visible(text: str) -> str:

@@ -35,7 +35,6 @@ Phase = Literal[
 ]  # fmt: skip
 _ENDS: dict[str, State] = {"done": "done", "failed": "failed"}
 _SPEED_FROM = 0.1  # seconds: pieces that arrive together say nothing about it
-_LINE_BREAKS = str.maketrans("\u2028\u2029", "\n\n")
 # Where a process was killed there is no reason on record, only text without an end.
 _REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
@@ -282,8 +281,6 @@ class AnswerState:
             self._phase_watch.restart()
 
     def _add(self, text: str) -> str:
-        # Markdown counts only \n as the end of a line, str.splitlines counts these two as well.
-        text = text.translate(_LINE_BREAKS)
         self.text += text
         return text
 
