@@ -24,7 +24,7 @@ from squish.tui.memory_readings import MemoryReadings
 from squish.tui.screens.elsewhere import _how
 from squish.tui.terminal.guard import guarded_stderr
 from squish.tui.widgets.chat.prompt import History
-from squish.tui.widgets.markdown.live import COST_FACTOR, MIN_INTERVAL, FlushPacer
+from squish.tui.widgets.markdown.pacing import COST_FACTOR, MIN_INTERVAL, FlushPacer
 from squish.tui.widgets.model_card import fit_lines
 from squish.tui.widgets.transfer_list import row as transfer_row
 from tests.tui.scripted import SMOL, FrozenMachine, ScriptedApp

@@ -22,11 +22,13 @@ from squish.generation import EVENTS_AT_ONCE
 from squish.tui.chat.answer_state import AnswerState
 from squish.tui.widgets.chat.turns import AnswerView
 from squish.tui.widgets.markdown.cut import LIMIT, cut
-from squish.tui.widgets.markdown.document import Columns, Document, Palette
-from squish.tui.widgets.markdown.live import BURST, TAIL_LINES, LiveMarkdown
+from squish.tui.widgets.markdown.document import Document
+from squish.tui.widgets.markdown.growing import TAIL_LINES
+from squish.tui.widgets.markdown.line_cut import cut_line
+from squish.tui.widgets.markdown.live import BURST, LiveMarkdown
 from squish.tui.widgets.markdown.math_text import readable
-from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
-from squish.tui.widgets.markdown.reopening import Reopening
+from squish.tui.widgets.markdown.palette import Palette
+from squish.tui.widgets.markdown.reopening import CLOSED, Reopening
 from tests.tui.scenes import answer, ask, note, screen_text, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -79,12 +81,12 @@ def drawn(document: Document, width: int = 60) -> list[str]:
 def settled(text: str, width: int) -> list[str]:
     """What parts and tail show when a text has come to its end, one above the other."""
     lines: list[str] = []
-    opening, columns = Reopening(), Columns()
+    opening = CLOSED
     while found := cut(text, opening):
-        lines += drawn(Document(found.done, palette, opening, columns=columns), width) + [""] * found.gap
-        columns = columns if found.opening.table else Columns()
+        done = Document(found.done, palette, opening, is_cut=found.opening.code)
+        lines += drawn(done, width) + [""] * found.gap
         text, opening = found.rest, found.opening
-    return lines + drawn(Document(text, palette, opening, columns=columns), width)
+    return lines + drawn(Document(text, palette, opening), width)
 
 
 @pytest.mark.parametrize(
@@ -180,15 +182,15 @@ class Drawing:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self, text: str) -> list[str]:
+    def __call__(self, text: str, opening: Reopening = CLOSED) -> list[str]:
         self.times += 1
-        return lines_of(text)
+        return drawn(Document(text, palette, opening))
 
 
 @pytest.mark.parametrize("text", [PROSE, SHORTER], ids=["long", "shorter"])
 def test_a_paragraph_is_cut_between_two_of_its_lines(text: str) -> None:
     draw = Drawing()
-    found = cut_paragraph(text, draw)
+    found = cut_line(text, CLOSED, draw, len(text))
     assert found is not None
     assert draw.times <= 12
     assert found.done + found.rest == text
@@ -209,7 +211,7 @@ def test_a_paragraph_is_cut_between_two_of_its_lines(text: str) -> None:
 )
 def test_a_paragraph_is_not_cut_within_markup_that_is_still_open(text: str) -> None:
     draw = Drawing()
-    assert cut_paragraph(text, draw) is None
+    assert cut_line(text, CLOSED, draw, len(text)) is None
     assert draw.times <= 12
 
 
@@ -411,7 +413,7 @@ async def test_a_long_block_of_code_has_one_number_and_is_whole_at_the_end() -> 
         await until(pilot, lambda: "TTFT" in note(pilot) and "[2] python" in screen_text(pilot))
         assert screen_text(pilot).count(" python") == 2
         assert screen_text(pilot).count(f"line_{3 * TAIL_LINES - 1} = ") == 2
-        assert len(live._parts) <= 3
+        assert len(live._growing.parts) <= 3
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
 
     async def action_copy_code(self, number: str = "") -> None:
         """A block of code by its number; without one the last."""
-        from squish.tui.widgets.markdown.document import code_blocks
+        from squish.tui.widgets.markdown.parsing import code_blocks
 
         blocks = code_blocks(self.current[0].answer.text) if self.current else []
         asked = whole(number)

@@ -21,7 +21,8 @@ from squish.tui.key_hints import key
 from squish.tui.short_names import short
 from squish.tui.widgets.chat.calls import StepView
 from squish.tui.widgets.facts import FactLines
-from squish.tui.widgets.markdown.live import WHOLE, LiveMarkdown, frozen
+from squish.tui.widgets.markdown.growing import WHOLE
+from squish.tui.widgets.markdown.live import LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
 
 _TAIL = 160
@@ -62,7 +63,7 @@ class AnswerView(Vertical):
         if answer.running:
             self._live = LiveMarkdown(self._may_flush, answer.text)
         elif len(answer.text) > WHOLE:  # drawn piece by piece: as a whole, no key would be heard meanwhile
-            self._live = LiveMarkdown(lambda: True, answer.text)
+            self._live = LiveMarkdown(lambda: True, answer.text, is_complete=True)
         # With their text from the start: one that changes as soon as it is mounted would cost a second layout.
         self._thought = Static(thought(answer, False), classes="thought", markup=False)
         self._thought.display = bool(answer.reasoning)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from textual.app import App, ComposeResult
@@ -14,62 +13,20 @@ from textual.events import Resize
 from textual.timer import Timer
 
 from squish.text import clean
-from squish.tui.scheduling import after_refresh
+from squish.tui.scheduling import after_message, after_refresh
+from squish.tui.widgets.markdown.growing import Growing
+from squish.tui.widgets.markdown.pacing import FlushPacer
 from squish.tui.widgets.markdown.reopening import CLOSED, Reopening
 from squish.tui.widgets.markdown.searchable import Searchable
-from squish.tui.widgets.markdown.settled import Piece, Settled
+from squish.tui.widgets.markdown.settled import Settled
 
 if TYPE_CHECKING:  # Rich's Markdown and its highlighting are imported with the first answer
-    from squish.tui.widgets.markdown.cut import Cut
-    from squish.tui.widgets.markdown.document import Columns, Document, References
+    from squish.tui.widgets.markdown.document import Document
+    from squish.tui.widgets.markdown.parsing import References
 
-MIN_INTERVAL = 0.05
-COST_FACTOR = 4
-TAIL_LINES = 24
-WHOLE = 30_000
-"""Characters of one block that are drawn as a whole when the answer is complete."""
 BURST = 2000
 """Characters that one update takes at most: a server may send a whole book at once, and keys wait meanwhile."""
-
-
-class FlushPacer:
-    """When text that arrives may be put on the screen: at least 50 ms apart, and four times what the last time cost.
-
-    A long list costs 50 times what prose costs, so a fixed rhythm would either stutter or take a whole core.
-    """
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def delay(self, now: float) -> float:
-        """Seconds to wait."""
-        return max(self._next - now, 0.0)
-
-    def flushed(self, start: float, end: float) -> None:
-        self._next = start + max(MIN_INTERVAL, COST_FACTOR * (end - start))
-
-
-@dataclass(slots=True)
-class _Part:
-    """What will not change any more. before: where it begins."""
-
-    text: str
-    piece: Piece
-    before: _Place
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """In an answer: how what comes there begins. flows: it is within a paragraph; columns: of the table it is in."""
-
-    opening: Reopening = CLOSED
-    flows: bool = False
-    columns: Columns | None = None
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether what was cut there may look better as a whole."""
-        return self.opening.code or self.opening.table or self.flows
+_SHARE = 16
 
 
 class LiveMarkdown(Vertical):
@@ -77,21 +34,21 @@ class LiveMarkdown(Vertical):
 
     What is complete is drawn once and left alone. Only the tail, the last lines, is redrawn when text comes, so that
     an update costs the same however long the answer is.
+
+    is_complete: the text is all there will be.
     """
 
-    def __init__(self, may_flush: Callable[[], bool], text: str = "") -> None:
+    def __init__(self, may_flush: Callable[[], bool], text: str = "", is_complete: bool = False) -> None:
         super().__init__(classes="live")
         self.flushes = 0
         self.source = ""
         self._may_flush = may_flush
-        self._pending = text
+        self._pending, self._is_complete = text, is_complete
         self._pacer = FlushPacer()
         self._flush_timer: Timer | None = None
-        self._parts: list[_Part] = []
         self._settled, self._tail = Settled(), Searchable(classes="tail", markup=False)
-        self._tail_text, self._place = "", _Place()
-        self._width, self._next_try = 0, 0
-        self._references: References = {}
+        self._growing = Growing(self._settled, self)
+        self._drawn = 0
 
     def compose(self) -> ComposeResult:
         yield self._settled
@@ -100,11 +57,6 @@ class LiveMarkdown(Vertical):
     def on_mount(self) -> None:
         self._tail.display = False  # nothing takes a line before the first word
         self.resume()
-
-    @property
-    def tail_lines(self) -> int:
-        """Lines that the next update looks at."""
-        return self._tail_text.count("\n") + 1
 
     def write(self, text: str) -> None:
         """Add text; it appears with the next flush."""
@@ -126,13 +78,11 @@ class LiveMarkdown(Vertical):
             start = time.perf_counter()
             self._draw_pending()
             await asyncio.sleep(time.perf_counter() - start)  # as long again for keys, and for painting it
-        for _ in self._join(lambda place: place.goes_on, WHOLE):
+        for _ in self._growing.complete():
+            if not self.is_attached:
+                return
             await asyncio.sleep(0)
-        if self._references:  # links whose addresses came after them
-            for part in list(self._parts):
-                if "[" in part.text and self.is_attached:
-                    self._settled.draw_anew(part.piece, self._at(part.before, part.text))
-                    await asyncio.sleep(0)
+        self._draw_tail()
 
     def _flush(self) -> None:
         self._flush_timer = None
@@ -140,6 +90,8 @@ class LiveMarkdown(Vertical):
             if self._pacer.delay(time.perf_counter()) <= 0:
                 self._draw_pending()
             self.resume()
+            if self._is_complete and not self._pending:
+                after_message(self, self.finish)
 
     def _draw_pending(self) -> None:
         if not self._pending or not self.is_attached:
@@ -147,122 +99,40 @@ class LiveMarkdown(Vertical):
         start = time.perf_counter()
         text, self._pending = clean(self._pending[:BURST]), self._pending[BURST:]
         self.source += text
-        self._tail_text += text
-        while (self.tail_lines > TAIL_LINES or len(self._tail_text) > self._limit) and self._settle():
-            pass
-        if len(self._tail_text) > max(TAIL_LINES * self._width, self._next_try, 1):
-            self._settle_paragraph()
-        self._tail.update(self._document(self._tail_text))
+        self._growing.add(text)
         self._tail.display = self._tail.display or bool(text.strip())
+        if (
+            "\n" in text
+            or not self._growing.is_large
+            or len(self.source) - self._drawn > len(self._growing.tail) // _SHARE
+        ):
+            self._draw_tail()
         self._pacer.flushed(start, time.perf_counter())
         after_refresh(self, self._painted, start)
         self.flushes += 1
+
+    def _draw_tail(self) -> None:
+        self._tail.update(self._growing.document())
+        self._drawn = len(self.source)
 
     def _painted(self, start: float) -> None:
         """It is on the screen: laying it out and painting cost more than drawing it did."""
         self._pacer.flushed(start, time.perf_counter())
 
-    @property
-    def _limit(self) -> int:
-        """Characters that the tail has at most where it can be cut only roughly."""
-        from squish.tui.widgets.markdown.cut import LIMIT
-
-        return max(LIMIT, 2 * TAIL_LINES * self._width)
-
-    def _document(self, text: str) -> Document:
-        """A text that comes after all parts."""
-        return self._at(self._place, text)
-
-    def _at(self, place: _Place, text: str) -> Document:
-        return document(self.app, text, place.opening, self._references, place.columns)
-
-    def _settle(self) -> bool:
-        """Draw what is complete of the tail for the last time; whether anything is."""
-        from squish.tui.widgets.markdown.cut import cut
-        from squish.tui.widgets.markdown.document import Columns
-
-        found = cut(self._tail_text, self._place.opening, self._limit)
-        if found is None:
-            return False
-        columns = None
-        if found.opening.table:
-            columns = self._place.columns or Columns()
-            self._place = replace(self._place, columns=columns)
-        self._set_apart(found, _Place(found.opening, found.rough, columns))
-        return True
-
-    def _settle_paragraph(self) -> None:
-        """The same for the first lines of a long paragraph, which look as they will however it goes on."""
-        from squish.tui.widgets.markdown.paragraph_cut import cut_paragraph
-
-        if self._place.opening.head:
-            return
-        if found := cut_paragraph(self._tail_text, self._lines):
-            opening = replace(found.opening, fences=self._place.opening.fences)
-            self._set_apart(found, _Place(opening, flows=True))
-            self._next_try = 0
-        else:
-            self._next_try = len(self._tail_text) * 5 // 4
-
-    def _lines(self, text: str) -> list[str]:
-        console = self.app.console
-        options = console.options.update(width=self._width, height=None, highlight=False)
-        lines = console.render_lines(self._document(text), options, pad=False)
-        return ["".join(piece.text for piece in line).rstrip() for line in lines]
-
-    def _set_apart(self, found: Cut, place: _Place) -> None:
-        """Draw the first part of the tail for the last time. place: where the rest begins."""
-        piece = Piece(self._document(found.done), found.gap)
-        self._parts.append(_Part(found.done, piece, self._place))
-        self._settled.add(piece)
-        self._tail_text, self._place = found.rest, place
-
     def on_resize(self, event: Resize) -> None:
-        """Lines break elsewhere in another width: paragraphs that were cut are whole again."""
-        before, self._width = self._width, event.size.width
-        if before not in (0, self._width):
-            for _ in self._join(lambda place: place.flows, self._limit):
-                pass
+        if self._growing.resize(event.size.width):
+            self._draw_tail()
 
-    def _join(self, cut: Callable[[_Place], bool], most: int) -> Iterator[None]:
-        """Draw what was cut as a whole: in a block of code, what a line means may depend on one far above.
+    # ---- what Growing asks for
 
-        cut: whether it was, at a place. most: characters that are drawn at once; what is longer stays as it is. Comes
-        back after each one.
-        """
-        runs = list[list[_Part]]()
-        for part in self._parts:
-            if runs and cut(part.before):
-                runs[-1].append(part)
-            else:
-                runs.append([part])
-        whole = [(run, sum(len(part.text) for part in run)) for run in runs]
-        if whole and cut(self._place):
-            run, size = whole.pop()
-            if size + len(self._tail_text) <= most:
-                self._join_tail(run)
-                yield
-        for run, size in whole:
-            if len(run) > 1 and size <= most:
-                self._join_run(run)
-                yield
+    def make(self, text: str, opening: Reopening, references: References, is_cut: bool = False) -> Document:
+        return document(self.app, text, opening, references, is_cut)
 
-    def _join_tail(self, run: list[_Part]) -> None:
-        for part in reversed(run):
-            self._tail_text = part.text + self._place.opening.shown(self._tail_text)
-            self._place = part.before
-        del self._parts[-len(run) :]
-        self._settled.remove_pieces(part.piece for part in run)
-        self._tail.update(self._document(self._tail_text))
-
-    def _join_run(self, run: list[_Part]) -> None:
-        first, *others = run
-        for part in others:
-            first.text += part.before.opening.shown(part.text)
-            self._parts.remove(part)
-        first.piece.gap = others[-1].piece.gap
-        self._settled.remove_pieces(part.piece for part in others)
-        self._settled.draw_anew(first.piece, self._at(first.before, first.text))
+    def lines(self, document: Document) -> list[str]:
+        console = self.app.console
+        options = console.options.update(width=self._growing.width, height=None, highlight=False)
+        drawn = console.render_lines(document, options, pad=False)
+        return ["".join(piece.text for piece in line).rstrip() for line in drawn]
 
 
 def document(
@@ -270,15 +140,16 @@ def document(
     text: str,
     opening: Reopening = CLOSED,
     references: References | None = None,
-    columns: Columns | None = None,
+    is_cut: bool = False,
 ) -> Document:
     """A text in the app's colors of the moment; what follows it as in Document."""
-    from squish.tui.widgets.markdown.document import Document, Palette
+    from squish.tui.widgets.markdown.document import Document
+    from squish.tui.widgets.markdown.palette import Palette
 
     def palette() -> Palette:
         return Palette.of(app.theme_variables, app.current_theme.dark)
 
-    return Document(text, palette, opening, references, columns)
+    return Document(text, palette, opening, references, is_cut)
 
 
 def frozen(app: App[None], text: str) -> Searchable:

@@ -9,6 +9,7 @@ import re
 from functools import partial
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 
 _NAMES = (
@@ -20,6 +21,7 @@ _NAMES = (
     "iff ⇔, forall ∀, exists ∃, partial ∂, nabla ∇, sum ∑, prod ∏, int ∫, ldots …, cdots ⋯, dots …, land ∧, "
     "lor ∨, neg ¬, angle ∠, circ ∘, degree °, propto ∝, emptyset ∅"
 )
+MATH = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
 _SYMBOLS = dict(each.split() for each in _NAMES.split(", "))
 _UP = dict(zip("0123456789+-=()nixaT", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣᵃᵀ", strict=True))
 _DOWN = dict(zip("0123456789+-=()aeijknmx", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑᵢⱼₖₙₘₓ", strict=True))
@@ -62,7 +64,7 @@ def _raised(found: re.Match[str], table: dict[str, str]) -> str:
 
 def _rule(state: StateInline, silent: bool) -> bool:
     opening = state.src[state.pos : state.pos + 2]
-    closing = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}.get(opening)
+    closing = MATH.get(opening)
     end = state.src.find(closing, state.pos + 2, state.posMax) if closing else -1
     if closing is None or end < 0:
         return _escaped(state, silent)
@@ -85,6 +87,37 @@ def _escaped(state: StateInline, silent: bool) -> bool:
     return True
 
 
+def _block(state: StateBlock, first: int, end: int, silent: bool) -> bool:
+    """A formula that begins with a line of its own is one paragraph up to its end, or an empty line: `+ b` in it is no
+    item of a list, and `= c` makes no heading."""
+    if state.is_code_block(first):
+        return False
+    opening = _line(state, first)[:2]
+    closing = MATH.get(opening)
+    if closing is None or opening == r"\(" or closing in _line(state, first)[2:]:
+        return False
+    if silent:
+        return True
+    last = first + 1
+    while last < end and not state.isEmpty(last) and state.sCount[last] >= state.blkIndent:
+        last += 1
+        if closing in _line(state, last - 1):
+            break
+    paragraph = state.push("paragraph_open", "p", 1)
+    paragraph.map, paragraph.markup = [first, last], opening
+    inline = state.push("inline", "", 0)
+    inline.map, inline.children = [first, last], []
+    inline.content = state.getLines(first, last, state.blkIndent, False).strip()
+    state.push("paragraph_close", "p", -1)
+    state.line = last
+    return True
+
+
+def _line(state: StateBlock, line: int) -> str:
+    return state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
+
+
 def math(parser: MarkdownIt) -> None:
     """A plugin: formulas are text, whatever Markdown would see in them."""
     parser.inline.ruler.before("escape", "math", _rule)
+    parser.block.ruler.before("table", "math", _block, {"alt": ["paragraph", "reference", "blockquote", "list"]})

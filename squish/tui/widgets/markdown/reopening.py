@@ -1,7 +1,8 @@
 """How a text is opened again after a cut, so that what was open at the cut goes on in it. Pure text.
 
-In front of the rest of a nested list come the markers of the items around it, in front of rows a table's header, in
-front of code the line that begins it. These lines, the head, are read by the parser and not shown.
+In front of the rest of a nested list come the markers of the items around it, in front of rows a table's header and
+those rows that decide how wide its columns are, in front of code the line that begins it. These lines, the head, are
+read by the parser and not shown.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Reopening:
     """How a text begins. items: how many items of lists its head opens, in how many lines of items.
 
     numbers: of the first item of each list that is open, the outermost first; 0 where it has none.
-    code, table: its first block of code, or its first table, goes on with the one before it. fences: blocks of code
-    in what came before.
+    code: its first block of code goes on with the one before it. rows: of its first table, which goes on with the one
+    before it, that its head has again. fences: blocks of code in what came before.
     """
 
     head: str = ""
@@ -36,7 +37,7 @@ class Reopening:
     lines: int = 0
     numbers: tuple[int, ...] = ()
     code: bool = False
-    table: bool = False
+    rows: int = 0
     fences: int = 0
 
     def shown(self, text: str) -> str:
