@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 async def pick_model(
     app: App[Any], installed: Sequence[Manifest], current: str, then: Callable[[str], Awaitable[None]]
 ) -> None:
-    """then: gets a model other than the current one. The last row goes to the hub instead."""
+    """then: gets a model other than the current one. The last row goes to the hub instead, which looks for what was
+    written."""
     from squish.tui.windows.model_picker import GET_MORE, ModelPicker
 
     async def picked(name: str | None) -> None:
-        if name == GET_MORE:
+        if name and name.startswith(GET_MORE):
             await app.run_action("app.open('hub')")
+            if words := name.removeprefix(GET_MORE):
+                await app.run_action(f"screen.search_for({words!r})")
         elif name and name != current:
             await then(name)
 

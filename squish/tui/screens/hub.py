@@ -147,6 +147,9 @@ class HubScreen(FittedScreen[None]):
     def action_search(self) -> None:
         self.set_focus(self.query_one(Input))
 
+    def action_search_for(self, words: str) -> None:
+        self.query_one(Input).value = words
+
     @on(Input.Submitted)
     def _submitted(self) -> None:
         self.set_focus(self.query_one(Table))

@@ -22,7 +22,7 @@ _SIZE_WIDTH = 8
 _BITS_WIDTH = 14
 _GAP = "  "
 GET_MORE = "\n"
-"""What is returned for the row that leads to the hub; never a name."""
+"""What is returned for the row that leads to the hub, with what was written behind it; never in a name."""
 
 
 class ModelPicker(Chooser[str | None]):
@@ -41,7 +41,8 @@ class ModelPicker(Chooser[str | None]):
         after_message(self, self._fill)
 
     def taken(self, at: int) -> None:
-        self.dismiss(self._shown[at].id if at < len(self._shown) else GET_MORE)
+        more = f"{GET_MORE}{self.query_one(Input).value.strip()}"
+        self.dismiss(self._shown[at].id if at < len(self._shown) else more)
 
     @on(Input.Changed)
     def _fill(self) -> None:
