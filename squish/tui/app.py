@@ -17,6 +17,7 @@ from rich.terminal_theme import TerminalTheme
 from textual.binding import Binding
 from textual.command import Provider
 from textual.events import DescendantFocus, Event, Key, Paste
+from textual.notifications import Notify
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
@@ -295,10 +296,10 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
             if isinstance(screen, FittedScreen) and screen.is_mounted:
                 screen.show_downloads()
 
-    def notify(self, message: str, **options: Any) -> None:
-        """Show a message in a corner; one that is there already is not shown twice."""
-        if not any(each.message == message for each in self._notifications):
-            super().notify(message, **options)
+    def _on_notify(self, event: Notify) -> None:
+        """Of the messages in a corner, one that is there already is not shown twice."""
+        if any(each.message == event.notification.message for each in self._notifications):
+            event.prevent_default()
 
     def connect(self, server: NearbyServer) -> None:
         """End, so that the screens begin anew on the models of a server; what is downloaded or written ends here."""

@@ -18,7 +18,7 @@ from squish.chats import defaults
 from squish.chats.defaults import Defaults
 from squish.chats.messages import ChatSettings
 from squish.chats.presets import all_of, preset_of
-from squish.errors import InvalidInput, SquishError
+from squish.errors import InvalidInput, SquishError, StoreError
 from squish.sessions.backend import Backend
 from squish.system.working_directory import working_directory
 from squish.text import clean
@@ -85,7 +85,10 @@ class ModelAndParameters:
     async def _choose_installed(self) -> bool:
         installed = [each.id for each in self._model.installed()]
         if installed:
-            latest = {each.model for each in self._chats.recent(1)}
+            try:
+                latest = {each.model for each in self._chats.recent(1)}
+            except StoreError:  # said already: whoever shows the list reads it too
+                latest = set()
             await self.choose(next((each for each in installed if each in latest), installed[0]))
         return bool(installed)
 

@@ -27,6 +27,7 @@ from squish.tui.widgets.chat.chat_list import ChatList
 from squish.tui.widgets.chat.transcript import MOST, WINDOW, Transcript
 from squish.tui.widgets.chat.turns import AnswerView
 from squish.tui.widgets.chat.welcome import Welcome
+from squish.tui.widgets.status import StatusStrip
 from squish.tui.windows.chat_search import ChatSearchScreen
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.line_input import LineScreen
@@ -345,6 +346,19 @@ async def test_an_answer_that_ended_on_a_full_disk_is_saved_once_there_is_room(t
         else:
             room(100_000)
     assert saved()[0] == ("done", text)
+
+
+async def test_where_chats_cannot_be_read_that_is_said_once_and_the_model_is_there(tmp_path: Path) -> None:
+    (tmp_path / "chats.db").write_bytes(b"this is no database at all" * 50)
+    app = ScriptedApp(*MODELS, chats=tmp_path / "chats.db")
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: app.screen.query_one(StatusStrip).facts.model == MODELS[0].id)
+        await until(pilot, lambda: any("is not a database" in each.message for each in app._notifications))
+        await write(pilot, "two")
+        await pilot.press("enter")
+        await until(pilot, lambda: prompt(pilot).text == "two" and not app.engine.generations)
+        said = [each.message for each in app._notifications]
+        assert len(said) == len(set(said))
 
 
 async def test_a_chat_that_another_program_deleted_is_said_to_be_gone(tmp_path: Path) -> None:
