@@ -16,6 +16,7 @@ from squish.cluster.messages import FromAgent, ToAgent
 from squish.errors import EngineError
 from squish.ipc.environment import environment
 from squish.ipc.last_lines import LastLines
+from squish.ipc.remains import wait_then_insist
 from squish.text import clean
 
 _CONNECT = 10  # seconds that ssh tries
@@ -87,21 +88,13 @@ class _Ending:
         """End it, at once where it does not by itself; the last line that it said."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        try:
-            async with asyncio.timeout(_GRACE):
-                await self._process.wait()
-        except (TimeoutError, asyncio.CancelledError) as error:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            if isinstance(error, asyncio.CancelledError):
-                self._stderr.close()
-                raise
-        try:
-            await self._stderr.rest()
-        finally:
-            self._stderr.close()  # a connection that ssh shares with others stays behind, and holds it
-        await self._process.wait()
+        await wait_then_insist(self._process, self._stderr, self._kill, _GRACE)
         return next(reversed(self.lines), "")
+
+    def _kill(self) -> None:
+        """It alone: a connection that ssh shares with others stays."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
 
 def explain(host: GroupHost, code: int, lines: list[str]) -> EngineError:

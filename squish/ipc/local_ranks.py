@@ -6,13 +6,13 @@ import asyncio
 import errno
 import secrets
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from squish.errors import EngineError
 from squish.ipc.environment import environment
 from squish.ipc.group import Rank, command, new_token
 from squish.ipc.last_lines import LastLines
-from squish.ipc.remains import end_all
+from squish.ipc.remains import end_all, wait_then_insist
 
 _LOOPBACK = "127.0.0.1"
 _EXIT_GRACE = 2.0
@@ -71,18 +71,7 @@ class LocalMember:
         """Ask by closing its standard input, then insist: a stopped process does not listen. As of Worker."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_EXIT_GRACE):
-                    await self._process.wait()
-            self._clear()
-            await self._stderr.rest()
-        except asyncio.CancelledError:
-            self._clear()
-            raise
-        finally:
-            self._stderr.close()
-        await self._process.wait()
+        await wait_then_insist(self._process, self._stderr, self._clear, _EXIT_GRACE)
 
     def _clear(self) -> None:
         """End it, and what it has started, once: later another process may have its number."""

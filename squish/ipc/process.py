@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ from squish.ipc import death, frames
 from squish.ipc.environment import environment
 from squish.ipc.frames import Alive, FromWorker, ToWorker
 from squish.ipc.last_lines import LastLines
-from squish.ipc.remains import end_all
+from squish.ipc.remains import end_all, wait_then_insist
 from squish.system.host import HOST
 from squish.system.pipes import let_go
 
@@ -122,24 +121,17 @@ class Worker:
         Safe to call twice.
         """
         self._writer.close()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_EXIT_GRACE):
-                    await self._process.wait()
-            if not self._closed:
-                self._closed = True
-                end_all(self.pid)
-            await self._stderr.rest()  # its last words say more than its exit code
-        except asyncio.CancelledError:
-            self.kill()
-            raise
-        finally:
-            self._stderr.close()
-        await self._process.wait()
+        await wait_then_insist(self._process, self._stderr, self._clear, _EXIT_GRACE)
 
     def kill(self) -> None:
         """End the process at once, and with it a compiler that it may have started."""
         if self._process.returncode is None:
+            end_all(self.pid)
+
+    def _clear(self) -> None:
+        """End it, and what it has started, once: later another process may have its number."""
+        if not self._closed:
+            self._closed = True
             end_all(self.pid)
 
     async def _death(self) -> WorkerDied:
