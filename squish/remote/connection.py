@@ -21,6 +21,7 @@ from squish.errors import RemoteError
 from squish.mcp.sse import EventReader, EventTooLarge
 from squish.remote.address import short
 from squish.remote.failures import failure, is_here, wants_password
+from squish.remote.wire import ErrorBody
 from squish.text import clean
 
 LARGEST = 16 << 20
@@ -34,11 +35,13 @@ Value = TypeVar("Value")
 
 
 class Refusal(RemoteError):
-    """The server answered with an error. status: of HTTP."""
+    """The server answered with an error. status: of HTTP; refused: the field that it does not take, as it calls it."""
 
-    def __init__(self, message: str, status: int, *, hint: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, status: int, *, hint: str | None = None, param: str | None = None, refused: str = ""
+    ) -> None:
         super().__init__(message, hint=hint, param=param)
-        self.status = status
+        self.status, self.refused = status, refused
 
 
 class NotJson(RemoteError):
@@ -186,9 +189,10 @@ class ServerConnection:
             return wants_password(self.base)
         try:
             async with asyncio.timeout(ANSWER):
-                said = self.said(await self._body(response))
+                body = await self._body(response)
         except TimeoutError:
-            said = ""
+            body = b""
+        said = self.said(body)
         if status in (401, 403) and not (status == 403 and said):
             problem = "refuses the key" if self._key else "wants a key"
             hint = "Put it into SQUISH_API_KEY, or name the variable that has it: --key-env VAR."
@@ -196,7 +200,7 @@ class ServerConnection:
         if "plain HTTP request was sent to HTTPS port" in said or "HTTP request to an HTTPS server" in said:
             return RemoteError(f"{self.name} speaks HTTPS.", hint=f"Connect to https://{self.name}.")
         problem = f"{self.name} answered {status}: {said}" if said else f"{self.name} answered {status}."
-        return Refusal(problem, status)
+        return Refusal(problem, status, refused=_refused(body))
 
     def said(self, body: bytes) -> str:
         """What an error's body says in words; empty where it is none that we know."""
@@ -234,3 +238,11 @@ class ServerConnection:
             yield
         except (HTTPError, InvalidURL) as error:
             raise failure(error, self.base, CONNECT, streaming=streaming) from None
+
+
+def _refused(body: bytes) -> str:
+    """The field that an error of OpenAI's kind is about; empty where it is about none."""
+    try:
+        return msgspec.json.decode(body, type=ErrorBody).error.param or ""
+    except (msgspec.MsgspecError, RecursionError):
+        return ""

@@ -91,6 +91,17 @@ def body(request: GenerationRequest, fields: Fields) -> dict[str, Any]:
     return written
 
 
+def without(written: Mapping[str, Any], refused: str) -> dict[str, Any] | None:
+    """A body for a model that refuses a field, as newer ones of OpenAI do: the limit has another name there, and values
+    that nobody has chosen can be left out. None where nothing else can be asked."""
+    rest = {name: value for name, value in written.items() if name != refused}
+    if refused == "max_tokens" and refused in written:
+        return rest | {"max_completion_tokens": written[refused]}
+    if refused in ("temperature", "top_p") and written.get(refused) == getattr(SamplingParams(), refused):
+        return rest
+    return None
+
+
 def _sampling(sampling: SamplingParams, fields: Fields) -> dict[str, Any]:
     plain = SamplingParams()
     written: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from squish.errors import InvalidInput, ModelNotFound, RemoteError, SquishError
 from squish.generation import Accepted, Finished, GenerationEvent, GenerationRequest
+from squish.remote import fields
 from squish.remote.connection import Refusal, ServerConnection
 from squish.remote.reader import AnswerLimits, ChunkReader
 from squish.sessions.activity import Log, Trace
@@ -25,8 +26,13 @@ class RemoteGeneration:
     def __init__(
         self, connection: ServerConnection, path: str, request: GenerationRequest, body: dict[str, Any], log: Log,
         *, context: int = 0, accepts: bool = False, headers: Mapping[str, str] = MappingProxyType({}),
+        refused: set[str] | None = None,
     ) -> None:  # fmt: skip
+        """refused: fields that this model is known not to take; what it refuses is added."""
         self._connection, self._path, self._body = connection, path, body
+        self._refused = set[str]() if refused is None else refused
+        for each in self._refused:
+            self._body = fields.without(self._body, each) or self._body
         self._request, self._log, self._headers = request, log, headers
         self._events: asyncio.Queue[GenerationEvent | SquishError] = asyncio.Queue()
         limits = AnswerLimits(request.sampling.max_tokens, request.sampling.context_in(context))
@@ -72,20 +78,33 @@ class RemoteGeneration:
 
     async def _read(self) -> None:
         try:
-            async with self._connection.events(self._path, self._body, self._headers) as events:
-                async for data in events:
-                    for event in self._reader.feed(data):
-                        self._put(event)
-                    if self._reader.done:
-                        break
-            for event in self._reader.end():
-                self._put(event)
-        except Refusal as refusal:
-            self._fail(_meant(refusal))
+            while not self._over:
+                try:
+                    await self._read_answer()
+                except Refusal as refusal:
+                    self._ask_otherwise(refusal)
         except SquishError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001  else the reader would wait on
             self._fail(RemoteError(f"The answer could not be read ({type(error).__name__})."))
+
+    async def _read_answer(self) -> None:
+        async with self._connection.events(self._path, self._body, self._headers) as events:
+            async for data in events:
+                for event in self._reader.feed(data):
+                    self._put(event)
+                if self._reader.done:
+                    break
+        for event in self._reader.end():
+            self._put(event)
+
+    def _ask_otherwise(self, refusal: Refusal) -> None:
+        """Next without the field that was refused. Raises what the refusal means where that is not possible."""
+        body = fields.without(self._body, refusal.refused) if refusal.status == 400 else None
+        if body is None:
+            raise _meant(refusal) from None
+        self._refused.add(refusal.refused)
+        self._body = body
 
     def _put(self, event: GenerationEvent) -> None:
         if self._over:

@@ -35,6 +35,7 @@ class RemoteSessions:
         self._state = ServerState(())
         self._answers = WeakSet[RemoteGeneration]()
         self._doing = set[asyncio.Task[None]]()
+        self._refused = dict[str, set[str]]()  # by model
         self.lost: RemoteError | None = None
         self.failed: RemoteError | None = None  # what was asked for last and could not be done
 
@@ -49,6 +50,7 @@ class RemoteSessions:
         generation = RemoteGeneration(
             self._connection, self._server.chat, request, body, self._log,
             context=context, accepts=known.accepts, headers=headers,
+            refused=self._refused.setdefault(request.model, set()),
         )  # fmt: skip
         self._answers.add(generation)
         return generation

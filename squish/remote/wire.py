@@ -99,3 +99,13 @@ class ChunkPiece(msgspec.Struct, frozen=True):
     timings: TimingsPiece | None = None
     prompt_progress: PromptProgress | None = None
     error: Any = None
+
+
+class ErrorPiece(msgspec.Struct, frozen=True):
+    param: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What an error says besides its words."""
+
+    error: ErrorPiece

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from httpx2 import ConnectTimeout, ProxyError, ReadError
+from msgspec.structs import replace
 
 from squish.config.settings import Settings
 from squish.errors import InvalidInput, ModelNotFound, RemoteError
@@ -83,6 +84,42 @@ async def test_nothing_goes_on_when_a_server_was_left(settings: Settings) -> Non
             backend.sessions.pin("m", pinned=True)
         ours = {each.get_name() for each in asyncio.all_tasks() - others}
         assert ours.isdisjoint({"watch the server", "remote change"})
+
+
+def refusing(server: SmallServer, *fields: str) -> Answer:
+    """A chat as OpenAI has it for newer models: one field is refused after the other."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refused = next((each for each in fields if each in server.seen[-1][1]), None)
+        error = {"message": f"Unsupported parameter: '{refused}' is not supported.", "param": refused}
+        writer.write(reply({"error": error}, "400 Bad Request") if refused else STREAM + chunk(content="Hello") + END)
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+async def test_what_a_model_of_openai_does_not_take_is_asked_otherwise_from_then_on(settings: Settings) -> None:
+    async with small_server({}) as server, connected(settings, server.url) as backend:
+        server.answers[CHAT] = refusing(server, "max_tokens", "temperature", "top_p")
+        for asks in (4, 1):
+            before = len(server.seen)
+            assert TextDelta(0, "Hello") in await answers(backend)
+            bodies = [body for _, body in server.seen[before:] if body]
+            assert len(bodies) == asks
+            assert bodies[-1]["max_completion_tokens"] == SamplingParams().max_tokens
+            assert not {"max_tokens", "temperature", "top_p"} & bodies[-1].keys()
+
+
+@pytest.mark.parametrize("refused", ["temperature", "messages"])
+async def test_what_was_chosen_is_not_left_out_in_silence(settings: Settings, refused: str) -> None:
+    async with small_server({}) as server, connected(settings, server.url) as backend:
+        server.answers[CHAT] = refusing(server, refused)
+        request = replace(asked(), sampling=SamplingParams(temperature=0.2))
+        with pytest.raises(InvalidInput, match="Unsupported parameter"):
+            async with backend.sessions.generate(request) as generation:
+                _ = [event async for event in generation]
+        assert sum(body is not None for _, body in server.seen) == 1
 
 
 async def test_leaving_an_answer_closes_the_connection(settings: Settings) -> None:

@@ -238,7 +238,7 @@ async def test_a_server_that_fails_is_one_line_and_the_answer_comes(tmp_path: Pa
 
 async def test_why_a_call_failed_is_said_where_it_is_folded(tmp_path: Path) -> None:
     app = new_app(tmp_path)
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test(size=(140, 36)) as pilot:
         await switch(pilot)
         await ask(pilot, "say it")
         call(app, "echo", '{"text": "\x1b[2J')
