@@ -85,21 +85,34 @@ def limit(model: int, settings: ChatSettings) -> int:
     return min(settings.context, model or settings.context) if settings.context else model
 
 
-def advice(use: ContextUse, key: Callable[[str], str]) -> str:
-    """What a message that does not fit is answered with. key: of an action."""
+def advice(use: ContextUse, settings: ChatSettings, key: Callable[[str], str]) -> str:
+    """What a message that does not fit is answered with. settings: of the chat. key: of an action."""
     more = "at least " if use.at_least else ""
     total = f"{more}{figures.count(use.used + use.draft)}"
+    raises = f"raise the chat's context limit ({key('chat.params')})" if settings.context == use.limit else ""
     if use.draft >= use.limit or not use.used:  # no other place in a chat has room for it
+        longer = raises or f"choose a model with a longer context ({key('chat.model')})"
         return (
             f"Not sent: it has {more}{figures.count(use.draft)} tokens, "
             f"and the context holds {figures.count(use.limit)}. "
-            f"Shorten it, or choose a model with a longer context ({key('chat.model')})."
+            f"Shorten it, or {longer}."
         )
     return (
         f"Not sent: with it, the chat would have {total} tokens, and its context holds {figures.count(use.limit)}. "
-        f"Shorten it, edit an earlier message ({key('chat.mark_up')}, {key('transcript.edit')}) into a shorter branch, "
-        f"or begin a new chat ({key('chat.new')})."
+        f"Shorten it, {raises}{', ' if raises else ''}edit an earlier message ({key('chat.mark_up')}, "
+        f"{key('transcript.edit')}) into a shorter branch, or begin a new chat ({key('chat.new')})."
     )
+
+
+def no_room(limit: int, settings: ChatSettings, key: Callable[[str], str]) -> str:
+    """Why an answer that filled the context cannot be continued, and what to do. limit: of the context, in tokens."""
+    own = settings.context == limit
+    does = (
+        f"raise the chat's limit ({key('chat.params')})"
+        if own
+        else f"choose a model with a longer one ({key('chat.model')})"
+    )
+    return f"The context of {figures.count(limit)} tokens is full. To continue, {does}."
 
 
 class Subject(msgspec.Struct, frozen=True):

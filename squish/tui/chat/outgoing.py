@@ -113,7 +113,8 @@ class Outgoing:
             files = await self._files.gather(draft.found, consent, draft.kept)
             if self._draft is draft:
                 use = await self._measure(draft.conversation, draft.question.text, files, draft.editing)
-                reason = advice(use, partial(key, self._listener.app)) if use and use.too_long else ""
+                asks, shown = draft.conversation.settings, partial(key, self._listener.app)
+                reason = advice(use, asks, shown) if use and use.too_long else ""
         except SquishError as error:
             reason = f"Not sent. {error.message}"
         except _NotSent:

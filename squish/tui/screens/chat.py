@@ -318,7 +318,7 @@ class ChatScreen(FittedScreen[None]):
         await self._view.dialogue.regenerate()
 
     async def action_continue(self) -> None:
-        await self._view.dialogue.go_on()
+        await self._view.go_on()
 
     def action_edit(self) -> None:
         self._view.edit()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from squish.chats.chats import Chats
+from squish.chats.messages import ChatSettings
 from squish.generation import Accepted, ChatPrompt, Message, Prefill, Prompt, Role, TextDelta
 from squish.tui.chat.answer_state import AnswerState
-from squish.tui.chat.context_meter import newest
-from tests.tui.scenes import ready, screen_text, until, write
+from squish.tui.chat.context_meter import ContextUse, advice, newest
+from tests.tui.scenes import ask, note, prompt, ready, screen_text, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 
@@ -58,3 +61,35 @@ def test_the_end_of_a_prompt_begins_with_a_question_and_keeps_the_system_prompt(
         assert sum(len(each.content) for each in cut) == most
         ends = zip(cut[1:], whole.messages[-len(cut) + 1 :], strict=True)
         assert all(before.content.endswith(each.content) for each, before in ends)
+
+
+async def enter(pilot: Pilot[None], line: str) -> None:
+    prompt(pilot).put(line)
+    await pilot.press("enter")
+
+
+async def test_an_answer_that_filled_the_context_is_continued_only_where_there_is_room() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        await enter(pilot, "/set context 100")
+        await ask(pilot, "a long story")
+        app.engine.last.say("Once")
+        app.engine.last.finish("context", tokens=36)
+        await until(pilot, lambda: "context full" in note(pilot))
+        await enter(pilot, "/continue")
+        said = "The context of 100 tokens is full. To continue, raise the chat's limit (ctrl+o)."
+        await until(pilot, lambda: any(each.message == said for each in app._notifications))
+        assert len(app.engine.generations) == 1 and "context full" in note(pilot)
+        await enter(pilot, "/set context 200")
+        await enter(pilot, "/continue")
+        await until(pilot, lambda: len(app.engine.generations) == 2)
+
+
+def test_a_message_that_does_not_fit_is_answered_with_what_can_be_done() -> None:
+    use = ContextUse(used=80, draft=12, limit=80)
+    assert "raise the chat's context limit (chat.params)" in advice(use, ChatSettings(context=80), str)
+    assert "raise" not in advice(use, ChatSettings(), str)
+    long = ContextUse(used=0, draft=90, limit=80)
+    assert advice(long, ChatSettings(context=80), str).endswith("or raise the chat's context limit (chat.params).")
+    assert advice(long, ChatSettings(), str).endswith("or choose a model with a longer context (chat.model).")

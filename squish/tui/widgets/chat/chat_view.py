@@ -134,9 +134,8 @@ class ChatView(Vertical):
             self.prompt.give_back(event.text)
         elif not self.dialogue.queue(question):
             if self._meter.use.too_long:
-                self.app.notify(
-                    context_meter.advice(self._meter.use, partial(key, self.app)), severity="warning", markup=False
-                )
+                advice = context_meter.advice(self._meter.use, self._shown.settings, partial(key, self.app))
+                self.app.notify(advice, severity="warning", markup=False)
                 self.prompt.give_back(event.text)
             else:
                 self.offer(None)
@@ -259,6 +258,16 @@ class ChatView(Vertical):
         self.transcript.unmark()
         self.screen.set_focus(self.prompt)
         self.prompt.take(text)
+
+    async def go_on(self) -> None:
+        """Let an answer that was stopped or cut go on, where there is room for more of it."""
+        limit, turns = self._limit(self._shown), self._shown.turns
+        full = turns and turns[-1].answer.reason == "context" and 0 < limit <= self._shown.context_used
+        if full and self.dialogue.idle_turn() is turns[-1]:
+            advice = context_meter.no_room(limit, self._shown.settings, partial(key, self.app))
+            self.app.notify(advice, severity="warning", markup=False)
+        else:
+            await self.dialogue.go_on()
 
     def recount(self) -> None:
         """Count the chat and the draft again."""
