@@ -7,7 +7,7 @@ be done any more.
 
 And it is laid out and drawn once for what it was told at once: Textual lays out a window that opens twice, and the
 screen below it again, and draws all of both three times. Of a change, only what it touches is drawn: Textual renders
-every widget of the screen again, a long list beside the answer that grows as well.
+every widget of the screen again, a long list beside the answer that grows as well; and below a window, all of it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,16 @@ class _ChangedParts(Compositor):
         finally:
             self._changed = ()
 
+    def rows(self, rows: Region) -> list[Strip]:
+        """Some of the lines of the screen, as they are now; fewer where it is smaller."""
+        rows = rows.intersection(self.size.region)
+        self._changed = (rows,)
+        try:
+            chops = self._render_chops(rows, rows.line_range.__contains__)
+        finally:
+            self._changed = ()
+        return [Strip.join(chops[y].values()) for y in rows.line_range]
+
     def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
         if crop is None or not self._changed:
             yield from super()._get_renders(crop)
@@ -54,7 +64,8 @@ class FittedScreen(Screen[Result]):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._compositor = _ChangedParts()
+        self._compositor: _ChangedParts = _ChangedParts()
+        self._is_being_fitted = False
 
     def show_downloads(self) -> None:
         """Draw what is shown of downloads, also below a window; called when their figures have been read."""
@@ -68,7 +79,38 @@ class FittedScreen(Screen[Result]):
         if self._repaint_required and self.is_current:
             self._repaint_required = False
             self._dirty_widgets.add(self)
-        super()._refresh_layout(size, scroll)
+        self._is_being_fitted = size is not None
+        try:
+            super()._refresh_layout(size, scroll)
+        finally:
+            self._is_being_fitted = False
+
+    def _compositor_refresh(self) -> None:
+        """Draw what has changed. Its widgets are about to be told the size that it was laid out for, and to make of it
+        what is to be seen: that is drawn, and not also what was there before."""
+        if self._is_being_fitted:
+            self._dirty_widgets.add(self)
+            self.check_idle()
+        elif self is self.app.screen or not self.is_current:
+            super()._compositor_refresh()
+        else:
+            self._show_through()
+
+    def rows(self, rows: Region) -> list[Strip]:
+        """Some of its lines as they are now, for a window that lets them be seen."""
+        return self._compositor.rows(rows)
+
+    def _show_through(self) -> None:
+        """Let the windows that lie over it draw what has changed of it."""
+        changed, stack = tuple(self._compositor._dirty_regions), self.app.screen_stack
+        self._compositor._dirty_regions.clear()
+        self._dirty_widgets.clear()
+        for above in stack[stack.index(self) + 1 :] if changed else ():
+            if isinstance(above, FittedScreen):
+                above.below_has_changed(changed)
+
+    def below_has_changed(self, regions: tuple[Region, ...]) -> None:
+        """Draw again what is seen there of the screen below, if this is a window."""
 
     def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
         """What is drawn there; nothing for what was removed since, whose parent Textual would look for."""

@@ -68,8 +68,9 @@ class Drawings:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.layouts, self.in_this_tick, self.most_in_a_tick, self.breaks = 0, 0, 0, 0
+        self.layouts, self.in_this_tick, self.most_in_a_tick, self.breaks, self.whole = 0, 0, 0, 0, 0
         divide = content.divide_line  # type: ignore[attr-defined]
+        draw_whole = Compositor.render_full_update
         lay_out, draw, tick = Screen._refresh_layout, Compositor.render_update, Screen._on_timer_update
 
         def counted_layout(screen: Screen[Any], size: Any = None, *given: Any, **named: Any) -> None:
@@ -81,6 +82,10 @@ class Drawings:
             update = draw(*given, **named)
             self.in_this_tick += update is not None
             return update
+
+        def counted_whole(*given: Any, **named: Any) -> Any:
+            self.whole += 1
+            return draw_whole(*given, **named)
 
         def counted_tick(screen: Screen[Any]) -> None:
             self.in_this_tick = 0
@@ -94,12 +99,13 @@ class Drawings:
         content.divide_line = counted_break  # type: ignore[attr-defined]
         Screen._refresh_layout = counted_layout  # type: ignore[method-assign,assignment]
         Compositor.render_update = counted_drawing  # type: ignore[method-assign]
+        Compositor.render_full_update = counted_whole  # type: ignore[method-assign]
         Screen._on_timer_update = counted_tick  # type: ignore[method-assign,assignment]
 
     def since(self) -> dict[str, Any]:
         found = {"told": self.told, "layouts": self.layouts, "drawn in a tick": self.most_in_a_tick}
-        found["lines looked at"] = self.breaks
-        self.told, self.layouts, self.most_in_a_tick, self.breaks = [], 0, 0, 0
+        found |= {"lines looked at": self.breaks, "drawn whole": self.whole}
+        self.told, self.layouts, self.most_in_a_tick, self.breaks, self.whole = [], 0, 0, 0, 0
         return found
 
 
@@ -154,8 +160,9 @@ async def opened() -> dict[str, Any]:
                 await until(pilot, lambda: bool(looked_at))
             await pilot.press("f2" if key in SCREENS else "escape")
             await until(pilot, lambda: app.screen is chat)
+            await at_rest(app)
             counts.since(pilot)
-            drawings.since()
+            found[key]["drawn whole to close"] = drawings.since()["drawn whole"]
         await pilot.press("ctrl+o")
         await until(pilot, lambda: app.focused is not None and app.focused.id == "field-temperature")
         found["ctrl+o"] = counts.since(pilot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ from rich.segment import Segment
 from textual._compositor import ChopsUpdate, Compositor
 from textual.geometry import Region
 from textual.pilot import Pilot
+from textual.renderables.background_screen import BackgroundScreen
 from textual.strip import Strip
+from textual.visual import RichVisual, Visual
 from textual.widget import Widget
 
-from squish.tui.fitted_screen import _ChangedParts
+from squish.tui.fitted_screen import FittedScreen, _ChangedParts
+from squish.tui.windows.model_picker import ModelPicker
 from tests.tui.at_rest import RENDER
 from tests.tui.scenes import ask, prompt, ready, shown, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
@@ -104,3 +108,85 @@ async def test_a_line_of_an_answer_does_not_draw_the_list_of_chats_again(
         await pilot.pause()
         assert checked.drawn["Searchable"] > 0
         assert not {"ChatList", "Places", "QuestionView", "StatusStrip"} & set(checked.drawn), checked.drawn
+
+
+def seen_through(app: ScriptedApp) -> list[list[Segment]]:
+    """What the windows let be seen of what lies below them."""
+    return [segments(window.render_line(y)) for window in app.screen_stack[1:] for y in range(app.size.height)]
+
+
+def dimmed(app: ScriptedApp) -> list[list[Segment]]:
+    """The same as Textual makes it, all of it anew."""
+    found = list[list[Segment]]()
+    for below, window in pairwise(app.screen_stack):
+        screen = RichVisual(window, BackgroundScreen(below, window.styles.background))
+        found += map(segments, Visual.to_strips(window, screen, *app.size, window.visual_style))
+    return found
+
+
+async def test_through_windows_everything_below_is_seen_as_it_is_now() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(100, 36)) as pilot:
+        await ready(pilot)
+        await ask(pilot, "go")
+        chat = app.screen_stack[0]
+        for windows in (["ctrl+l"], ["f1"], ["ctrl+l", "f1"], ["ctrl+p", "ctrl+t"]):
+            await pilot.press(*windows)
+            await until(pilot, lambda many=windows: len(app.screen_stack) == len(many) + 1)  # type: ignore[misc]
+            app.engine.last.say(f"A line behind {windows}.\n\n")
+            await until(pilot, lambda named=str(windows): named in behind(app))  # type: ignore[misc]
+            app.theme = "nord" if app.theme == "squish" else "squish"
+            await pilot.pause()
+            assert seen_through(app) == dimmed(app)
+            await pilot.resize_terminal(90 if app.size.width == 100 else 100, 30)
+            await until(pilot, lambda: all(each.size == app.size for each in app.screen_stack))
+            await pilot.pause()
+            assert seen_through(app) == dimmed(app)
+            await pilot.press("f4")  # and what changes while another screen is in view
+            app.engine.last.say(f"Elsewhere behind {windows}.\n\n")
+            await pilot.press("f2")
+            await until(pilot, lambda named=f"Elsewhere behind {windows}": named in behind(app))  # type: ignore[misc]
+            await pilot.pause()
+            assert seen_through(app) == dimmed(app)
+            await pilot.press(*["escape"] * len(windows))
+            await until(pilot, lambda: app.screen is chat)
+
+
+def behind(app: ScriptedApp) -> str:
+    return "".join(segment.text for line in dimmed(app) for segment in line)
+
+
+async def test_a_line_that_changes_below_a_window_is_all_that_is_made_and_drawn_of_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, made, whole = ScriptedApp(*MODELS, model=SMOL.id), list[list[str]](), list[str]()
+    rows, all_of_it = FittedScreen.rows, Compositor.render_full_update
+
+    def counted(screen: FittedScreen[Any], wanted: Region) -> list[Strip]:
+        found = rows(screen, wanted)
+        made.append([strip.text for strip in found])
+        return found
+
+    def drawn_whole(compositor: Compositor, *given: Any, **named: Any) -> Any:
+        whole.append(type(compositor.root).__name__)
+        return all_of_it(compositor, *given, **named)
+
+    monkeypatch.setattr(FittedScreen, "rows", counted)
+    monkeypatch.setattr(Compositor, "render_update", RENDER)  # at once, as a terminal would see it
+    monkeypatch.setattr(Compositor, "render_full_update", drawn_whole)
+    async with app.run_test(size=(100, 36)) as pilot:
+        await ready(pilot)
+        await ask(pilot, "go")
+        app.engine.last.say("One.")
+        await until(pilot, lambda: "One." in shown(pilot))
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, ModelPicker))
+        await until(pilot, lambda: bool(made) and len(made[0]) == 36)
+        await pilot.pause()
+        assert [len(each) for each in made].count(36) == 1, "all of it once, when the window opens"
+        made.clear()
+        whole.clear()
+        app.engine.last.say(" Two.")
+        await until(pilot, lambda: bool(made) and "One. Two." in "".join(made[-1]))
+        assert all(len(each) <= 3 for each in made), [len(each) for each in made]
+        assert whole == []

@@ -7,15 +7,21 @@ opens once: each window that lies over others is drawn through all of them, and 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from textual.app import App
 from textual.await_complete import AwaitComplete
+from textual.await_remove import AwaitRemove
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.geometry import Region
 from textual.screen import ModalScreen, Screen
-from textual.widget import AwaitMount
+from textual.strip import Strip
+from textual.widget import AwaitMount, Widget
 
 from squish.tui.fitted_screen import FittedScreen
+from squish.tui.windows.backdrop import Backdrop
 
 Result = TypeVar("Result")
 
@@ -25,6 +31,10 @@ MOST = 10
 
 class WindowedApp(App[Result]):
     """Whatever asks for a window, and however often: where one that asks the same is open, that is shown instead."""
+
+    def _prune(self, *nodes: Widget, parent: DOMNode | None = None) -> AwaitRemove:
+        """A screen that has gone changes nothing of the one below, which Textual would lay out and draw again."""
+        return super()._prune(*nodes, parent=None if parent is self else parent)
 
     def push_screen(
         self,
@@ -38,7 +48,10 @@ class WindowedApp(App[Result]):
         stack = self._screen_stacks[mode or self._current_mode]
         same = next((each for each in stack if _about(screen) == _about(each)), None) if _about(screen) else None
         if same is None and not (_about(screen) and len(stack) > MOST):
-            return super().push_screen(screen, callback, wait_for_dismiss, mode=mode)  # type: ignore[call-overload]
+            opened = super().push_screen(screen, callback, wait_for_dismiss, mode=mode)  # type: ignore[call-overload]
+            if isinstance(screen, Window) and len(stack) > 1:
+                stack[-2]._repaint_required = False  # it is seen through the window as it was
+            return opened
         if same is not None and same in self.screen_stack:  # and not in another mode
             _uncover(self, same)
         if not wait_for_dismiss:
@@ -48,12 +61,14 @@ class WindowedApp(App[Result]):
         return unanswered
 
 
-def open_once(app: App[Any], kind: type[Screen[Any]], *made_of: Any) -> None:
+def open_once(
+    app: App[Any], kind: type[Screen[Any]], *made_of: Any, answered: Callable[[Any], Any] | None = None
+) -> None:
     """Open a window; where one of its kind is open, close what lies over that."""
     if same := next((each for each in app.screen_stack if isinstance(each, kind)), None):
         _uncover(app, same)
     else:
-        app.push_screen(kind(*made_of))
+        app.push_screen(kind(*made_of), answered)
 
 
 def _about(screen: Screen[Any] | str) -> tuple[object, ...]:
@@ -92,6 +107,31 @@ class Window(ModalScreen[Result], ClosesOnce[Result]):
     """Lies over a screen until it has an answer. Closed with ctrl+c it has none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "interrupt", "Close", id="window.interrupt", show=False)]
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._backdrop = Backdrop()
+
+    def render_line(self, y: int) -> Strip:
+        below, color = self._below(), self.styles.background
+        if below is None or color.a == 1:
+            return super().render_line(y)
+        self._dirty_regions.clear()
+        return self._backdrop.line(y, below, color, self.visual_style.rich_style, self.size)
+
+    def _below(self) -> FittedScreen[Any] | None:
+        stack = self.app.screen_stack
+        found = stack[stack.index(self) - 1] if self in stack else self
+        return found if isinstance(found, FittedScreen) and found is not self else None
+
+    def below_has_changed(self, regions: tuple[Region, ...]) -> None:
+        self._backdrop.forget(regions)
+        self._set_dirty(*regions)
+        self._dirty_widgets.add(self)
+        self.check_idle()
+
+    def on_screen_resume(self) -> None:
+        self._backdrop.forget()  # of what changed while another screen was in view, nothing was said
 
     def action_interrupt(self) -> None:
         """A field with the focus has copied its own selection before this."""
